@@ -1,0 +1,1 @@
+"""The stages of a run (plan, encode, load, verify, report) as Prefect tasks, one flat file for each."""

@@ -1,0 +1,44 @@
+"""Rows on their way to the encoder: one Arrow form, whatever the source.
+
+row         int64    position in the shard, from 0
+id          string   the key; unique in the shard once duplicates are settled
+text        string   what is embedded, where the modality is text
+image       binary   an encoded picture, or null where `image_uri` says where it is
+image_uri   string   a local path or a URI, or null
+{name}      one column for each scalar field, typed as the field
+"""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+from tasks.domain.fields import FieldType, ScalarField
+from tasks.domain.source import Modality
+
+REASON = "__reason__"  # a source's column: why this row cannot be read, or null
+
+ARROW_TYPES: dict[FieldType, pa.DataType] = {
+    "int64": pa.int64(),
+    "double": pa.float64(),
+    "bool": pa.bool_(),
+    "varchar": pa.string(),
+    "json": pa.string(),  # the JSON text
+}
+
+
+def rows_schema(modality: Modality, fields: tuple[ScalarField, ...]) -> pa.Schema:
+    """The schema above for one job."""
+    content = [pa.field("text", pa.string())]
+    if modality == "image":
+        content = [pa.field("image", pa.large_binary()), pa.field("image_uri", pa.string())]
+    scalars = [pa.field(f.name, ARROW_TYPES[f.type]) for f in fields]
+    return pa.schema([pa.field("row", pa.int64()), pa.field("id", pa.string()), *content, *scalars])
+
+
+def part_schema(fields: tuple[ScalarField, ...], *, store_text: bool) -> pa.Schema:
+    """A part's columns: exactly the collection's fields, so that a server can import it as it is."""
+    text = [pa.field("text", pa.string())] if store_text else []
+    scalars = [pa.field(f.name, ARROW_TYPES[f.type]) for f in fields]
+    return pa.schema(
+        [pa.field("id", pa.string()), pa.field("vector", pa.list_(pa.float32())), *text, *scalars, pa.field("shard", pa.string())]
+    )

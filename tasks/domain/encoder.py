@@ -1,0 +1,95 @@
+"""The `encoder` of a job, and the identity under which its vectors are kept."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import ConfigDict, Field, JsonValue, computed_field
+
+from tasks.domain.digest import digest
+from tasks.domain.strict import Strict
+
+Precision = Literal["float32", "bfloat16", "float16"]
+
+
+class SentenceTransformersEncoder(Strict):
+    """Text to vectors with a sentence-transformers model."""
+
+    model_config = ConfigDict(title="sentence-transformers")
+
+    kind: Literal["sentence-transformers"] = "sentence-transformers"
+    model: str = Field(
+        "sentence-transformers/all-MiniLM-L6-v2",
+        description="Hub name or local folder.",
+    )
+    revision: str | None = Field(None, description="Commit, branch or tag of the hub model. Left out: its main branch.")
+    prompt: str | None = Field(None, description="Text put before each row, as the model's card asks.")
+    prompt_name: str | None = Field(None, description="Name of a prompt that the model brings along.")
+    max_seq_length: int | None = Field(None, ge=1, description="Tokens after which a text is cut. Left out: the model's own.")
+    truncate_dim: int | None = Field(None, ge=1, description="Keep the first N dimensions (Matryoshka models).")
+    normalize: bool = Field(True, description="Scale each vector to length 1, after any truncation of its dimensions.")
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto",
+        description="auto: bfloat16 where the hardware multiplies it natively and a sample's vectors stay within cosine 0.9995; else float32.",
+    )
+    trust_remote_code: bool = Field(False, description="Run Python code that comes with the model. Off unless you trust it.")
+
+
+class OpenClipEncoder(Strict):
+    """Images to vectors with an open_clip model; its text tower answers searches in words."""
+
+    model_config = ConfigDict(title="open_clip")
+
+    kind: Literal["open-clip"] = "open-clip"
+    architecture: str = Field("ViT-B-32", description="A name that open_clip knows, such as ViT-B-32 or ViT-L-14.")
+    pretrained: str = Field("laion2b_s34b_b79k", description="A tag of that architecture, or the path of a checkpoint.")
+    max_pixels: int = Field(178_956_970, ge=1, description="A picture with more pixels than this is set aside undecoded.")
+    normalize: bool = Field(True, description="Scale each vector to length 1.")
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto",
+        description="auto: bfloat16 where the hardware multiplies it natively and a sample's vectors stay within cosine 0.9995; else float32.",
+    )
+
+
+Encoder = Annotated[SentenceTransformersEncoder | OpenClipEncoder, Field(discriminator="kind")]
+
+
+class EncoderIdentity(Strict):
+    """What a fingerprint stands for, kept as `encoder.json`: two encoders with one identity give one vector.
+
+    The model's name is told but not counted: the same weights in another folder are the same encoder.
+    """
+
+    format_version: Literal[1] = 1
+    kind: str
+    model: str = Field(description="As the job names it.")
+    revision: str | None = Field(description="The hub commit that was used, if it came from a hub.")
+    weights: str = Field(description="Digest of every file of the model that can change a vector.")
+    preprocessing: dict[str, JsonValue] = Field(description="Settings that change a vector: prompt, lengths, normalising.")
+    precision: Precision
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def fingerprint(self) -> str:
+        """32 hexadecimal digits."""
+        return digest(
+            {
+                "format": self.format_version,
+                "kind": self.kind,
+                "weights": self.weights,
+                "preprocessing": self.preprocessing,
+                "precision": self.precision,
+            }
+        )
+
+
+class EncoderFacts(Strict):
+    """What a loaded encoder says of itself: only the worker knows, since only the worker loads it."""
+
+    dim: int = Field(ge=1)
+    max_seq_length: int | None
+    precision: Precision
+    device: str
+    lowest_cosine: float | None = Field(None, description="To float32, over the sample, where precision was auto.")
+    mean_cosine: float | None = None
+    note: str = Field("", description="Why this precision, in words.")

@@ -1,0 +1,30 @@
+"""The error tree. Whoever catches an error needs to know one thing: what may be done next.
+
+KitestringError
+├── Transient         nothing happened; the same call may be made again
+├── OutcomeUnknown    it may or may not have happened; look before trying again
+└── Permanent         trying again gives the same answer
+    └── BadInput      ... because of what the user gave; the message says what to change (exit 2)
+"""
+
+from __future__ import annotations
+
+
+class KitestringError(Exception):
+    """Anything that Kitestring raises on purpose. The message is one line, for a person."""
+
+
+class Transient(KitestringError):
+    """Nothing was changed; trying again may work."""
+
+
+class OutcomeUnknown(KitestringError):
+    """The request left, the answer did not come back: look at the other side before trying again."""
+
+
+class Permanent(KitestringError):
+    """Trying again cannot help. Fails the shard, not the run."""
+
+
+class BadInput(Permanent):
+    """The user's file, setting or service is wrong. Names the thing and the cure."""

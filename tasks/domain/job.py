@@ -1,0 +1,97 @@
+"""The job file: one schema behind `kitestring run`, the Prefect form and `prefect deployment run`."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from tasks.domain.digest import digest
+from tasks.domain.encoder import Encoder, OpenClipEncoder, SentenceTransformersEncoder
+from tasks.domain.source import ParquetSource, Source
+from tasks.domain.strict import Strict
+
+NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$"
+COLLECTION = r"^[A-Za-z_][A-Za-z0-9_]{0,245}$"
+
+
+class Target(Strict):
+    """Where the vectors are searched."""
+
+    uri: str = Field(
+        "./kitestring.db",
+        title="Milvus",
+        description="A Milvus Lite file (ends in .db), http://host:19530, or a Zilliz Cloud endpoint. The token comes from MILVUS_TOKEN.",
+    )
+    collection: str = Field(
+        "corpus",
+        pattern=COLLECTION,
+        description="The name that searches use: an alias; the rows live in a collection of their own for each encoder.",
+    )
+    database: str = Field("", description="Milvus database; left empty, the server's default.")
+    token_block: str | None = Field(None, description="Name of a Prefect Secret block that holds the token, instead of MILVUS_TOKEN.")
+    metric: Literal["COSINE", "IP", "L2"] = Field("COSINE", description="How two vectors are compared.")
+    store_text: bool = Field(True, description="Keep the embedded text in the collection, to show it with a hit.")
+    id_length: int = Field(512, ge=1, le=65_535, description="Longest key in bytes; a row with a longer one is set aside.")
+
+
+class Compute(Strict):
+    """How the work is spread. The defaults were measured; see tests/benchmarks."""
+
+    processes: Literal["auto"] | int = Field("auto", description="torchrun processes: auto is one per GPU, or one per CPU core up to 8.")
+    threads: Literal["auto"] | int = Field("auto", description="CPU threads per process: auto shares the cores.")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: every GPU there is, else the CPU.")
+    batch_tokens: Literal["auto"] | int = Field("auto", description="Tokens in one batch of text, padding counted.")
+    batch_rows: Literal["auto"] | int = Field("auto", description="Most rows in one batch.")
+    part_rows: Literal["auto"] | int = Field(
+        "auto", description="Rows in one part: what a killed process can lose. auto: some seconds of work."
+    )
+    num_workers: Literal["auto"] | int = Field("auto", description="Processes per rank that decode images.")
+    pin_memory: Literal["auto"] | bool = Field("auto", description="Page-locked buffers for copies to the GPU; auto: on a GPU.")
+    backend: Literal["auto", "torch"] = Field("auto", description="What runs the model.")
+
+
+class Shards(Strict):
+    """How the source is cut."""
+
+    rows: int = Field(50_000, ge=1, description="Rows that a shard aims at; row groups and files are not cut.")
+
+
+class Failures(Strict):
+    """What is done about rows and shards that do not work."""
+
+    max_quarantined: float = Field(0.01, ge=0, le=1, description="Share of rows that may be set aside before the run fails.")
+    on_duplicate: Literal["refuse", "first", "last"] = Field(
+        "refuse",
+        description="A key that comes twice in a shard: refuse the shard, or keep the first or the last row and count the rest.",
+    )
+    retries: int = Field(2, ge=0, le=10, description="How often a shard is tried again after a passing fault.")
+
+
+class Job(Strict):
+    """A corpus, the encoder that embeds it, and the collection that it is searched in."""
+
+    corpus: str = Field("corpus", pattern=NAME, description="The name under which checkpoints are kept.")
+    source: Source = Field(default_factory=ParquetSource, description="Where the rows are.")
+    encoder: Encoder = Field(default_factory=SentenceTransformersEncoder, description="What turns a row into a vector.")
+    checkpoint: str = Field("./kitestring", description="Folder or s3://bucket/prefix in which vectors are sealed.")
+    target: Target = Field(default_factory=Target, description="Where the vectors are searched.")
+    compute: Compute = Field(default_factory=Compute, description="How the work is spread.")
+    shards: Shards = Field(default_factory=Shards, description="How the source is cut.")
+    failures: Failures = Field(default_factory=Failures, description="What is done about what does not work.")
+
+    @model_validator(mode="after")
+    def _encoder_fits_source(self) -> Job:
+        wanted = "image" if isinstance(self.encoder, OpenClipEncoder) else "text"
+        if self.source.modality != wanted:
+            other = "sentence-transformers" if wanted == "image" else "open-clip"
+            raise ValueError(
+                f"an encoder of kind '{self.encoder.kind}' embeds {wanted}, this source gives {self.source.modality}: "
+                f"use encoder kind '{other}' or other source columns"
+            )
+        return self
+
+    @property
+    def declared_encoder(self) -> str:
+        """Digest of the encoder as the job writes it, 32 hexadecimal digits: the key of what `auto` was resolved to."""
+        return digest(self.encoder.model_dump(mode="json"))

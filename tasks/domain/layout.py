@@ -1,0 +1,74 @@
+"""Where everything is in the checkpoint store. Keys are relative to the store's root.
+
+{corpus}/encoders/{declared}.json            what `precision: auto` was resolved to, once and for all
+{corpus}/{fingerprint}/encoder.json
+{corpus}/{fingerprint}/shards/{shard}/{attempt}/part-{first}-{stop}.parquet
+{corpus}/{fingerprint}/shards/{shard}/seal.json
+{corpus}/{fingerprint}/shards/{shard}/amend-{n}.json
+{corpus}/{fingerprint}/loads/{target}/{shard}.json
+{corpus}/{fingerprint}/loads/{target}/verified.json
+{corpus}/{fingerprint}/runs/{run}/report.html, report.json
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """The keys of one corpus under one encoder."""
+
+    corpus: str
+    fingerprint: str
+
+    @property
+    def root(self) -> str:
+        return f"{self.corpus}/{self.fingerprint}"
+
+    @property
+    def encoder(self) -> str:
+        return f"{self.root}/encoder.json"
+
+    @property
+    def shards(self) -> str:
+        return f"{self.root}/shards/"
+
+    def shard(self, shard: str) -> str:
+        return f"{self.shards}{shard}/"
+
+    def part(self, shard: str, attempt: str, first: int, stop: int) -> str:
+        return f"{self.shard(shard)}{attempt}/part-{first:09d}-{stop:09d}.parquet"
+
+    def seal(self, shard: str) -> str:
+        return f"{self.shard(shard)}seal.json"
+
+    def amendment(self, shard: str, number: int) -> str:
+        return f"{self.shard(shard)}amend-{number:04d}.json"
+
+    def loads(self, target: str) -> str:
+        return f"{self.root}/loads/{target}/"
+
+    def loaded(self, target: str, shard: str) -> str:
+        return f"{self.loads(target)}{shard}.json"
+
+    def verified(self, target: str) -> str:
+        return f"{self.loads(target)}verified.json"
+
+    def run(self, run: str, name: str) -> str:
+        return f"{self.root}/runs/{run}/{name}"
+
+
+def encoder_pin(corpus: str, declared: str) -> str:
+    """Key of the object that says what a declared encoder was resolved to."""
+    return f"{corpus}/encoders/{declared}.json"
+
+
+_PART = re.compile(r"/(?P<attempt>[^/]+)/part-(?P<first>\d+)-(?P<stop>\d+)\.parquet$")
+
+
+def part_rows(key: str) -> tuple[int, int] | None:
+    """Source rows [first, stop) of a part, from its key; None for another object's key."""
+    found = _PART.search(key)
+    return (int(found["first"]), int(found["stop"])) if found else None

@@ -1,0 +1,103 @@
+"""What the coordinator and the ranks say to each other: one JSON document a line, over a private Unix socket.
+
+rank → coordinator    Hello, then Want, At and Done in any order, Fault instead of Hello or Done
+coordinator → rank    Welcome after Hello, then one Piece or Rest for each Want
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, TypeAdapter
+
+from tasks.domain.encoder import Encoder, EncoderFacts
+from tasks.domain.fields import ScalarField
+from tasks.domain.job import Compute
+from tasks.domain.seal import Part
+from tasks.domain.strict import Strict
+
+
+class Assignment(Strict):
+    """What a torchrun launch is for; written to a private file that its ranks read."""
+
+    format_version: Literal[1] = 1
+    encoder: Encoder
+    model_path: str = Field(description="Local folder or file that the weights are loaded from, or open_clip's tag.")
+    modality: Literal["text", "image"]
+    precision: Literal["auto", "float32", "bfloat16", "float16"]
+    sample: tuple[str, ...] = Field((), description="Texts, or paths of images, on which `auto` is tried.")
+    compute: Compute
+    store: str = Field(description="URL of the checkpoint store: ranks put their parts there themselves.")
+    fields: tuple[ScalarField, ...]
+    store_text: bool
+    socket: str
+
+
+class Piece(Strict):
+    """Consecutive rows of a shard that become one part. Its rows wait in an Arrow IPC file in private scratch."""
+
+    kind: Literal["piece"] = "piece"
+    shard: str
+    first: int = Field(description="Source row in the shard.")
+    stop: int
+    rows: str = Field(description="Path of the Arrow IPC file, in the form of tasks.adapters.rows.")
+    key: str = Field(description="Where the part goes in the store.")
+    suspects: tuple[int, ...] = Field((), description="Source rows that were in hand when a rank died: taken one at a time.")
+    barred: tuple[int, ...] = Field((), description="Source rows that crashed a rank twice: set aside unseen.")
+
+
+class Rest(Strict):
+    """No more work: leave."""
+
+    kind: Literal["rest"] = "rest"
+
+
+class Welcome(Strict):
+    """The coordinator knows this rank."""
+
+    kind: Literal["welcome"] = "welcome"
+
+
+class Hello(Strict):
+    """A rank has loaded its encoder."""
+
+    kind: Literal["hello"] = "hello"
+    rank: int
+    pid: int
+    facts: EncoderFacts
+    seconds: dict[str, float] = Field(default_factory=dict, description="What start-up took, by step.")
+
+
+class Want(Strict):
+    """A rank can take one more piece."""
+
+    kind: Literal["want"] = "want"
+
+
+class At(Strict):
+    """Where a rank is; also its heartbeat, sent before each batch."""
+
+    kind: Literal["at"] = "at"
+    key: str
+    rows: tuple[int, ...] = Field(description="Source rows in hand.")
+    done: int = Field(description="Rows of the piece that are encoded.")
+
+
+class Done(Strict):
+    """A part is in the store."""
+
+    kind: Literal["done"] = "done"
+    part: Part
+
+
+class Fault(Strict):
+    """A rank could not do it, and says why; it lives on unless it had not said Hello."""
+
+    kind: Literal["fault"] = "fault"
+    key: str = Field("", description="The piece; empty: the encoder could not be loaded.")
+    leaf: Literal["transient", "permanent", "bad input"]
+    text: str
+
+
+ToRank = TypeAdapter(Annotated[Piece | Rest | Welcome, Field(discriminator="kind")])
+FromRank = TypeAdapter(Annotated[Hello | Want | At | Done | Fault, Field(discriminator="kind")])

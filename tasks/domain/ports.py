@@ -1,0 +1,112 @@
+"""The seams to the outside. Each has a real adapter and an in-memory twin that pass one behaviour suite."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from tasks.domain.collection import CollectionSpec, Hit
+from tasks.domain.fields import FieldType
+from tasks.domain.shard import Shard, Span
+from tasks.domain.strict import Strict
+
+if TYPE_CHECKING:  # arrays are the language between the adapters; the rules never look inside them
+    import numpy as np
+    import pyarrow as pa
+
+
+class StoredObject(Strict):
+    """One line of a listing."""
+
+    key: str
+    size: int
+    modified: float  # seconds since 1970, by the store's clock
+
+
+class Store(Protocol):
+    """The checkpoint store. All of it: five verbs over immutable objects."""
+
+    url: str  # for people, and the same string opens it again
+
+    def read(self, key: str) -> bytes | None:
+        """The object, or None where there is none."""
+
+    def write(self, key: str, data: bytes | Path) -> None:
+        """Put an object, whole or not at all; replaces one that is there."""
+
+    def commit(self, key: str, data: bytes) -> bool:
+        """Put an object if there is none. False: somebody else's stands there, untouched."""
+
+    def list(self, prefix: str) -> Iterator[StoredObject]:
+        """Objects whose keys begin so, streamed, in no promised order."""
+
+    def delete(self, key: str) -> None:
+        """Remove an object; nothing happens where there is none."""
+
+
+class Source(Protocol):
+    """A corpus as files and rows."""
+
+    def inspect(self) -> dict[str, FieldType]:
+        """Look at the first file: every source column and its type.
+
+        Raises:
+            BadInput: nothing there, not readable, or a wanted column is missing (names those that are there).
+        """
+
+    def spans(self) -> Iterator[Span]:
+        """Cut the source, reading listings and footers only; streams.
+
+        Raises:
+            BadInput: a file is unreadable or truncated.
+        """
+
+    def read(self, shard: Shard) -> Iterator[pa.RecordBatch]:
+        """The shard's rows, in order, in batches bounded by rows and bytes, only the wanted columns.
+
+        A row that cannot be read as such (a line that is not UTF-8) comes with the reason in the column
+        `tasks.adapters.rows.REASON`, which is null for all others.
+
+        Raises:
+            BadInput: the file is unreadable from some place on (names file and place).
+            Permanent: the file is no longer the version that was planned.
+        """
+
+
+class Collection(Protocol):
+    """One Milvus collection and the alias before it."""
+
+    def describe(self) -> CollectionSpec | None:
+        """What is there under the spec's name, or None."""
+
+    def ensure(self, spec: CollectionSpec) -> None:
+        """Make the collection where there is none.
+
+        Raises:
+            BadInput: one is there that was made otherwise (dimension, metric, model, a field's type); names both.
+        """
+
+    def upsert(self, rows: pa.Table) -> None:
+        """Put rows (columns named as the collection's fields), each key once; returns when acknowledged."""
+
+    def count(self, shard: str | None = None) -> int:
+        """Rows with strong consistency: of one shard, or of all."""
+
+    def keys(self, shard: str) -> Iterator[str]:
+        """Every key that carries this shard, in pages."""
+
+    def fetch(self, keys: list[str]) -> tuple[list[str], np.ndarray]:
+        """Those of the keys that are there, and their vectors: float32 of shape (found, dim), in the same order."""
+
+    def search(self, vectors: np.ndarray, k: int, *, expression: str = "", fields: Iterable[str] = ()) -> list[list[Hit]]:
+        """The k nearest of each query; vectors: float32 of shape (queries, dim)."""
+
+    def delete_shard(self, shard: str) -> None:
+        """Remove every row that carries this shard."""
+
+    def promote(self) -> None:
+        """Point the alias here."""
+
+    def close(self) -> None:
+        """Let go of the connection, and of the file of Milvus Lite."""

@@ -1,0 +1,94 @@
+"""Parts, seals and the ledger: the only memory of a run, all of it immutable once written."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from tasks.domain.strict import Strict
+
+
+class Quarantined(Strict):
+    """A row that was set aside."""
+
+    row: int = Field(description="Position in the shard, from 0.")
+    id: str | None = Field(description="Its key, if it has one.")
+    reason: str = Field(description="Why, in words; the part before ':' is the class that reports count by.")
+
+
+class EncodeStats(Strict):
+    """What encoding some rows took. Seconds are wall-clock seconds of one rank."""
+
+    tokens: int = 0
+    truncated: int = Field(0, description="Rows cut at the model's longest input.")
+    tokens_cut: int = Field(0, description="Tokens lost by that.")
+    tokenize_seconds: float = 0.0
+    encode_seconds: float = 0.0
+    write_seconds: float = 0.0
+    lengths: dict[int, int] = Field(default_factory=dict, description="Rows by token length, in bins: the bin's upper edge to its count.")
+    backend: str = ""
+
+    def __add__(self, other: EncodeStats) -> EncodeStats:
+        lengths = dict(self.lengths)
+        for edge, count in other.lengths.items():
+            lengths[edge] = lengths.get(edge, 0) + count
+        return EncodeStats(
+            tokens=self.tokens + other.tokens,
+            truncated=self.truncated + other.truncated,
+            tokens_cut=self.tokens_cut + other.tokens_cut,
+            tokenize_seconds=self.tokenize_seconds + other.tokenize_seconds,
+            encode_seconds=self.encode_seconds + other.encode_seconds,
+            write_seconds=self.write_seconds + other.write_seconds,
+            lengths=lengths,
+            backend=self.backend or other.backend,
+        )
+
+
+class Part(Strict):
+    """One Parquet object: the vectors of source rows [first, stop) of a shard, less those set aside or duplicate."""
+
+    key: str = Field(description="Its key in the checkpoint store, below the encoder's prefix.")
+    first: int
+    stop: int
+    rows: int = Field(ge=0)
+    bytes: int = Field(ge=0)
+    sha256: str
+    quarantined: tuple[Quarantined, ...] = Field((), description="Rows that the encoder could not embed.")
+    stats: EncodeStats = EncodeStats()
+
+
+class Seal(Strict):
+    """The commit of a shard. What stands here happened; a part that no seal names is garbage."""
+
+    format_version: Literal[1] = 1
+    shard: str
+    name: str = Field(description="The shard's name for people.")
+    group: str = Field(description="The file whose newer shards replace this one.")
+    run: str
+    attempt: str
+    dim: int
+    source_rows: int = Field(ge=0, description="Rows that the reader saw.")
+    embedded: int = Field(ge=0)
+    duplicates: int = Field(ge=0)
+    quarantined: tuple[Quarantined, ...]
+    parts: tuple[Part, ...]
+    seconds: float = Field(description="From the first read to the seal.")
+    sealed_at: str = Field(description="UTC, ISO 8601.")
+
+    @property
+    def stats(self) -> EncodeStats:
+        return sum((part.stats for part in self.parts), EncodeStats())
+
+
+class Loaded(Strict):
+    """The ledger's entry: every row of this seal was acknowledged by that collection."""
+
+    format_version: Literal[1] = 1
+    shard: str
+    group: str
+    rows: int
+    seal: str = Field(description="Digest of the seal that was loaded: a later amendment is a different one.")
+    run: str
+    seconds: float
+    loaded_at: str

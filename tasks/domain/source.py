@@ -1,0 +1,138 @@
+"""The `source` of a job: where the rows are, and which columns make a row."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, ConfigDict, Field, model_validator
+
+from tasks.domain.strict import Strict
+
+Modality = Literal["text", "image"]
+
+
+def _as_list(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+Columns = Annotated[list[str], BeforeValidator(_as_list)]
+
+
+class TabularSource(Strict):
+    """What Parquet, JSON Lines and CSV have in common: columns."""
+
+    uri: str = Field(
+        "data",
+        title="Where",
+        description="A file, a folder, a glob, or a URI such as s3://lake/docs/*.parquet. Folders are searched to the bottom.",
+    )
+    id: str | None = Field(
+        None,
+        title="Key column",
+        description="Column with a unique key for each row. Left out, the key is a hash of the content.",
+    )
+    text: Columns | None = Field(
+        None,
+        title="Text columns",
+        description="Columns to embed as text, joined by a blank line. Left out with no image column: the column 'text'.",
+    )
+    image: str | None = Field(
+        None,
+        title="Image column",
+        description="Column of images to embed instead of text: paths (relative to the row's file), URIs, or the bytes.",
+    )
+    metadata: Columns = Field(
+        default_factory=list,
+        title="Metadata columns",
+        description="Columns carried into Milvus as scalar fields, for filters and for display.",
+    )
+
+    @model_validator(mode="after")
+    def _one_modality(self) -> TabularSource:
+        if self.text is not None and self.image is not None:
+            raise ValueError("give text columns or an image column, not both")
+        if self.text is not None and not self.text:
+            raise ValueError("text needs at least one column")
+        return self
+
+    @property
+    def modality(self) -> Modality:
+        return "image" if self.image is not None else "text"
+
+    @property
+    def content(self) -> list[str]:
+        """The columns that are embedded, in order."""
+        return [self.image] if self.image is not None else (self.text or ["text"])
+
+    @property
+    def columns(self) -> list[str]:
+        """Every column that has to be read, each once."""
+        wanted = [*([self.id] if self.id else []), *self.content, *self.metadata]
+        return list(dict.fromkeys(wanted))
+
+
+class ParquetSource(TabularSource):
+    """Parquet files; row groups are the unit of sharding."""
+
+    model_config = ConfigDict(title="Parquet")
+
+    kind: Literal["parquet"] = "parquet"
+
+
+class JsonLinesSource(TabularSource):
+    """JSON Lines: plain (split at byte ranges), .gz or .zst (a file is a shard)."""
+
+    model_config = ConfigDict(title="JSON Lines")
+
+    kind: Literal["jsonl"] = "jsonl"
+
+
+class CsvSource(TabularSource):
+    """CSV with a header line; a file is a shard, since a quoted newline can stand anywhere."""
+
+    model_config = ConfigDict(title="CSV")
+
+    kind: Literal["csv"] = "csv"
+    delimiter: str = Field(",", min_length=1, max_length=1, description="The character between two values.")
+
+
+class ImagesSource(Strict):
+    """A folder of pictures, searched to the bottom; a row's key is its path below the folder."""
+
+    model_config = ConfigDict(title="Image folder")
+
+    kind: Literal["images"] = "images"
+    uri: str = Field(
+        "images",
+        title="Folder",
+        description="A folder or a glob of jpg, png, webp, gif, tiff or bmp files; a local path or a URI.",
+    )
+
+    @property
+    def modality(self) -> Modality:
+        return "image"
+
+
+class WebDatasetSource(Strict):
+    """WebDataset tar files: samples of one image with its .txt and .json; a tar is a shard."""
+
+    model_config = ConfigDict(title="WebDataset")
+
+    kind: Literal["webdataset"] = "webdataset"
+    uri: str = Field("tars", title="Where", description="A tar file, a folder, a glob, or a URI.")
+    embed: Modality = Field("image", description="What is embedded: the sample's image, or its .txt.")
+    metadata: Columns = Field(
+        default_factory=list,
+        title="Metadata keys",
+        description="Keys of the sample's .json to carry into Milvus; 'txt' stands for the caption.",
+    )
+
+    @property
+    def modality(self) -> Modality:
+        return self.embed
+
+
+Source = Annotated[
+    ParquetSource | JsonLinesSource | CsvSource | ImagesSource | WebDatasetSource,
+    Field(discriminator="kind"),
+]

@@ -1,0 +1,3 @@
+"""Real parts for the tests: each module below starts one and stops it."""
+
+pytest_plugins = ["tests.servers.s3", "tests.servers.milvus", "tests.servers.prefect", "tests.models"]
