@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from pydantic import Field
 
 from tasks.domain.errors import Permanent
@@ -57,6 +59,6 @@ def check_accounts(seal: Seal) -> None:
             f"({seal.embedded} said) + {seal.duplicates} duplicates + {len(seal.quarantined)} quarantined"
         )
     spans = sorted((part.first, part.stop) for part in seal.parts)
-    for (_, stop), (first, _) in zip(spans, spans[1:], strict=False):
+    for (_, stop), (first, _) in pairwise(spans):
         if first < stop:
             raise Permanent(f"shard {seal.name} ({seal.shard}): two parts hold source row {first}")
