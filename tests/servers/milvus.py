@@ -1,1 +1,148 @@
-"""Fixtures."""
+"""The real Milvus 2.3.5 from the PyPI package `milvus`: one process, embedded etcd, local storage, free ports.
+
+`milvus_server` is shared by a session. A chaos test takes a `MilvusProcess` of its own: `start()`, `kill()` and
+`start()` again serve the same data on the same port.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import random
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+START_SECONDS = 120.0
+UNAVAILABLE = "the PyPI package `milvus` holds a server for Linux on x86-64 only"
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports below the range that outgoing connections take, so that none is lost while the server is down."""
+    with contextlib.ExitStack() as held:
+        ports: list[int] = []
+        for port in random.sample(range(20_000, 32_000), 2_000):
+            listener = held.enter_context(socket.socket())
+            with contextlib.suppress(OSError):
+                listener.bind(("127.0.0.1", port))
+                ports.append(port)
+            if len(ports) == count:
+                return ports
+    raise RuntimeError("no free ports between 20000 and 32000")
+
+
+class MilvusProcess:
+    """A Milvus server in a folder. `folder` is kept by whoever made it; `uri` stays the same for life."""
+
+    def __init__(self, folder: Path) -> None:
+        from milvus import MilvusServerConfig, _initialize_data_files  # noqa: PLC0415 - other machines lack it
+
+        self.folder = folder
+        config = MilvusServerConfig(data_dir=str(folder))
+        names = [name for name in config.configurable_items if name.endswith("_port")]
+        *ports, self._health = free_ports(len(names) + 1)
+        config.update(**dict(zip(names, ports, strict=True)))
+        config.resolve()
+        _initialize_data_files(str(folder))
+        self.uri = f"http://127.0.0.1:{config.get('proxy_port')}"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid if self._process else None
+
+    def start(self, seconds: float = START_SECONDS) -> None:
+        """Serve; returns when the health endpoint says OK. TimeoutError or RuntimeError with the log's end otherwise."""
+        assert self._process is None, "already started"
+        binaries = self.folder / "bin"
+        environment = os.environ | {
+            "DEPLOY_MODE": "STANDALONE",
+            "METRICS_PORT": str(self._health),
+            "MILVUS_RUN_DIR": str(self.folder / "run"),
+            "LD_LIBRARY_PATH": str(binaries),
+        }
+        with (self.folder / "logs" / "server.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [str(binaries / "milvus"), "run", "standalone"],
+                env=environment,
+                cwd=self.folder,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        try:
+            self._wait_until_healthy(time.monotonic() + seconds)
+        except BaseException:
+            self.kill()
+            raise
+
+    def _wait_until_healthy(self, deadline: float) -> None:
+        assert self._process is not None
+        while not self._is_healthy():
+            if self._process.poll() is not None:
+                raise RuntimeError(f"Milvus ended with {self._process.returncode}:\n{self._log_tail()}")
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"Milvus did not become healthy in time:\n{self._log_tail()}")
+            time.sleep(0.2)
+
+    def _is_healthy(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self._health}/healthz", timeout=5) as answer:
+                return b"OK" in answer.read()
+        except (OSError, urllib.error.URLError):
+            return False
+
+    def _log_tail(self) -> str:
+        return (self.folder / "logs" / "server.log").read_bytes()[-2_000:].decode(errors="replace")
+
+    def kill(self) -> None:
+        """kill -9, as a crash: whatever was not on disk is lost."""
+        self._end(signal.SIGKILL, 10)
+
+    def stop(self) -> None:
+        """SIGTERM, and SIGKILL for what is left after a few seconds."""
+        self._end(signal.SIGTERM, 5)
+
+    def _end(self, how: signal.Signals, seconds: float) -> None:
+        process, self._process = self._process, None
+        if process is None:
+            return
+        for sign in (how, signal.SIGKILL):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, sign)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(seconds)
+                return
+
+
+@contextlib.contextmanager
+def milvus_process() -> Iterator[MilvusProcess]:
+    """A started server of one's own in a temporary folder; skips the test where there is none for this machine."""
+    if sys.platform != "linux" or platform.machine() != "x86_64":
+        pytest.skip(UNAVAILABLE)
+    pytest.importorskip("milvus", reason=UNAVAILABLE)
+    with tempfile.TemporaryDirectory(prefix="milvus-", ignore_cleanup_errors=True) as folder:
+        server = MilvusProcess(Path(folder))
+        try:
+            server.start()
+            yield server
+        finally:
+            server.stop()
+
+
+@pytest.fixture(scope="session")
+def milvus_server() -> Iterator[MilvusProcess]:
+    """One server for all tests of a session: use collection names of your own. A test that kills takes `milvus_process`."""
+    with milvus_process() as server:
+        yield server
