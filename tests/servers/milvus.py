@@ -41,6 +41,21 @@ def free_ports(count: int) -> list[int]:
     raise RuntimeError("no free ports between 20000 and 32000")
 
 
+def configure_etcd(configs: Path, client: int, peer: int) -> None:
+    """The package moves every port but those that its embedded etcd listens on (2379, 2380): two servers would collide."""
+    client_url, peer_url = f"http://127.0.0.1:{client}", f"http://127.0.0.1:{peer}"
+    (configs / "etcd.yaml").write_text(
+        f"listen-client-urls: {client_url}\n"
+        f"advertise-client-urls: {client_url}\n"
+        f"listen-peer-urls: {peer_url}\n"
+        f"initial-advertise-peer-urls: {peer_url}\n"
+        f"initial-cluster: default={peer_url}\n"
+    )
+    milvus = configs / "milvus.yaml"
+    pointer = f"\netcd:\n  config:\n    path: {configs / 'etcd.yaml'}\n"
+    milvus.write_text(milvus.read_text().replace("\netcd:\n", pointer, 1))
+
+
 class MilvusProcess:
     """A Milvus server in a folder. `folder` is kept by whoever made it; `uri` stays the same for life."""
 
@@ -50,10 +65,11 @@ class MilvusProcess:
         self.folder = folder
         config = MilvusServerConfig(data_dir=str(folder))
         names = [name for name in config.configurable_items if name.endswith("_port")]
-        *ports, self._health = free_ports(len(names) + 1)
+        *ports, self._health, peer = free_ports(len(names) + 2)
         config.update(**dict(zip(names, ports, strict=True)))
         config.resolve()
         _initialize_data_files(str(folder))
+        configure_etcd(folder / "configs", config.get("etcd_port"), peer)
         self.uri = f"http://127.0.0.1:{config.get('proxy_port')}"
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -104,7 +120,10 @@ class MilvusProcess:
             return False
 
     def _log_tail(self) -> str:
-        return (self.folder / "logs" / "server.log").read_bytes()[-2_000:].decode(errors="replace")
+        """What the log says of errors (a panic's reason stands far before its end), or its end."""
+        lines = (self.folder / "logs" / "server.log").read_text(errors="replace").splitlines()
+        told = [line[:500] for line in lines if "[ERROR]" in line or line.startswith("panic:")]
+        return "\n".join((told or lines)[-10:])
 
     def kill(self) -> None:
         """kill -9, as a crash: whatever was not on disk is lost."""
