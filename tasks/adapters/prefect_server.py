@@ -101,6 +101,7 @@ class PrivateServer:
 
     def stop(self) -> None:
         """End it: first as it likes to end, since it writes down task runs a moment late; then by the guard."""
+        _send_what_is_logged()
         with contextlib.suppress(psutil.NoSuchProcess, subprocess.TimeoutExpired):
             for server in psutil.Process(self._guard.pid).children():
                 server.terminate()
@@ -141,6 +142,12 @@ def _home_database() -> Iterator[bool]:
             yield False
         else:
             yield True
+
+
+def _send_what_is_logged() -> None:
+    """Prefect sends log lines in the background, and complains at exit of those that find no server."""
+    if handlers := sys.modules.get("prefect.logging.handlers"):
+        handlers.APILogWorker.drain_all(timeout=STOP_SECONDS)
 
 
 @contextlib.contextmanager

@@ -133,6 +133,7 @@ def test_a_flow_runs_on_it_and_nothing_but_the_loopback_is_reached(tmp_path: Pat
     assert "RESULT 9" in done.stdout
     assert "REACHED OUT" not in done.stdout
     assert "LOOKED UP" not in done.stdout
+    assert "Error" not in done.stderr  # such as log lines that found the server gone
 
 
 @pytest.mark.parametrize(
