@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field, JsonValue, computed_field
+from pydantic import ConfigDict, Discriminator, Field, JsonValue, Tag, computed_field
 
 from tasks.domain.digest import digest
-from tasks.domain.strict import Strict
+from tasks.domain.strict import Strict, kind_or
 
 Precision = Literal["float32", "bfloat16", "float16"]
 
@@ -51,7 +51,10 @@ class OpenClipEncoder(Strict):
     )
 
 
-Encoder = Annotated[SentenceTransformersEncoder | OpenClipEncoder, Field(discriminator="kind")]
+Encoder = Annotated[
+    Annotated[SentenceTransformersEncoder, Tag("sentence-transformers")] | Annotated[OpenClipEncoder, Tag("open-clip")],
+    Discriminator(kind_or("sentence-transformers")),
+]
 
 
 class EncoderIdentity(Strict):
@@ -93,3 +96,10 @@ class EncoderFacts(Strict):
     lowest_cosine: float | None = Field(None, description="To float32, over the sample, where precision was auto.")
     mean_cosine: float | None = None
     note: str = Field("", description="Why this precision, in words.")
+
+
+class EncoderRecord(Strict):
+    """`encoder.json`: an identity and what its encoder said of itself when it was first loaded."""
+
+    identity: EncoderIdentity
+    facts: EncoderFacts

@@ -6,7 +6,6 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from tasks.domain.digest import digest
 from tasks.domain.encoder import Encoder, OpenClipEncoder, SentenceTransformersEncoder
 from tasks.domain.source import ParquetSource, Source
 from tasks.domain.strict import Strict
@@ -27,6 +26,10 @@ class Target(Strict):
         "corpus",
         pattern=COLLECTION,
         description="The name that searches use: an alias; the rows live in a collection of their own for each encoder.",
+    )
+    mode: Literal["append", "mirror"] = Field(
+        "append",
+        description="append: rows of changed files are replaced. mirror: rows of files that are gone are removed as well.",
     )
     database: str = Field("", description="Milvus database; left empty, the server's default.")
     token_block: str | None = Field(None, description="Name of a Prefect Secret block that holds the token, instead of MILVUS_TOKEN.")
@@ -65,6 +68,9 @@ class Failures(Strict):
         "refuse",
         description="A key that comes twice in a shard: refuse the shard, or keep the first or the last row and count the rest.",
     )
+    stall_seconds: float = Field(
+        300, gt=0, description="A process that says nothing about its batch for so long is ended and its rows given to others."
+    )
     retries: int = Field(2, ge=0, le=10, description="How often a shard is tried again after a passing fault.")
 
 
@@ -90,8 +96,3 @@ class Job(Strict):
                 f"use encoder kind '{other}' or other source columns"
             )
         return self
-
-    @property
-    def declared_encoder(self) -> str:
-        """Digest of the encoder as the job writes it, 32 hexadecimal digits: the key of what `auto` was resolved to."""
-        return digest(self.encoder.model_dump(mode="json"))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 
-from tasks.domain.strict import Strict
+from tasks.domain.strict import Strict, kind_or
 
 Modality = Literal["text", "image"]
 
@@ -133,6 +133,10 @@ class WebDatasetSource(Strict):
 
 
 Source = Annotated[
-    ParquetSource | JsonLinesSource | CsvSource | ImagesSource | WebDatasetSource,
-    Field(discriminator="kind"),
+    Annotated[ParquetSource, Tag("parquet")]
+    | Annotated[JsonLinesSource, Tag("jsonl")]
+    | Annotated[CsvSource, Tag("csv")]
+    | Annotated[ImagesSource, Tag("images")]
+    | Annotated[WebDatasetSource, Tag("webdataset")],
+    Discriminator(kind_or("parquet")),
 ]

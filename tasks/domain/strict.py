@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from pydantic import BaseModel, ConfigDict
 
 
@@ -9,3 +11,13 @@ class Strict(BaseModel):
     """Frozen, and closed: an unknown key is refused, so a typo is never a silent default."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+def kind_or(default: str) -> Callable[[object], str]:
+    """How a union tells its members apart: by `kind`, which may be left out for the usual one."""
+
+    def kind(value: object) -> str:
+        found = value.get("kind", default) if isinstance(value, dict) else getattr(value, "kind", default)
+        return str(found)
+
+    return kind

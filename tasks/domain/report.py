@@ -1,0 +1,178 @@
+"""What a run has to say of itself: `report.json`, and in one sentence."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, JsonValue
+
+from tasks.domain.accounts import RowFates, ShardFates
+from tasks.domain.encoder import EncoderFacts, EncoderIdentity
+from tasks.domain.strict import Strict
+
+STAGES = ("plan", "start-up", "encode", "load", "verify")
+QUARANTINE_SAMPLES = 20
+_USER_IN_URI = re.compile(r"(?<=://)[^/@\s]+@")
+
+
+def without_user(value: JsonValue) -> JsonValue:
+    """The same value, less `user:password@` in any URI that it holds: settings are shown to people."""
+    if isinstance(value, str):
+        return _USER_IN_URI.sub("", value)
+    if isinstance(value, list):
+        return [without_user(item) for item in value]
+    if isinstance(value, dict):
+        return {key: without_user(item) for key, item in value.items()}
+    return value
+
+
+def _uri_without_user(uri: str) -> str:
+    return _USER_IN_URI.sub("", uri)
+
+
+def _settings_without_user(settings: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    return {key: without_user(value) for key, value in settings.items()}
+
+
+class TargetNamed(Strict):
+    """Where the vectors are searched; the URI never carries a user or a password."""
+
+    uri: Annotated[str, AfterValidator(_uri_without_user)]
+    collection: str = Field(description="The collection of this encoder.")
+    alias: str = Field(description="The name that searches use.")
+
+
+class Progress(Strict):
+    """How far this run was at one moment; all counts are totals since its start."""
+
+    seconds: float = Field(ge=0, description="Since the run began.")
+    rows: int = Field(ge=0)
+    tokens: int = Field(0, ge=0)
+
+
+class ShardTime(Strict):
+    """What one shard took to encode."""
+
+    name: str
+    rows: int = Field(ge=0)
+    seconds: float = Field(ge=0)
+
+    @property
+    def rows_per_second(self) -> float:
+        return self.rows / self.seconds if self.seconds else 0.0
+
+
+class SetAside(Strict):
+    """A row in quarantine, as a sample of its kind."""
+
+    shard: str = Field(description="The shard's name for people.")
+    row: int
+    id: str | None
+    reason: str
+
+
+class FailedShard(Strict):
+    """A shard that was given up."""
+
+    name: str
+    error: str
+
+
+class RunReport(Strict):
+    """A run's figures. Whoever reads one may be another version of Kitestring: every list may be empty."""
+
+    format_version: Literal[1] = 1
+    run: str
+    corpus: str
+    encoder: EncoderIdentity
+    facts: EncoderFacts | None = Field(None, description="None: no encoder was started, since nothing had to be encoded.")
+    target: TargetNamed
+    rows: RowFates = RowFates()
+    shards: ShardFates = ShardFates()
+    verified: bool = False
+    reasons: tuple[str, ...] = Field((), description="What the proof found: faults where not verified, else what was compared.")
+    started: datetime = Field(description="UTC.")
+    finished: datetime = Field(description="UTC.")
+    seconds: dict[str, float] = Field(default_factory=dict, description=f"By stage ({', '.join(STAGES)}); stages overlap.")
+    startup: dict[str, float] = Field(default_factory=dict, description="Seconds that starting the encoder took, by step.")
+    progress: tuple[Progress, ...] = Field((), description="In the order of time.")
+    slowest: tuple[ShardTime, ...] = Field((), description="The slowest first.")
+    quarantine: dict[str, int] = Field(default_factory=dict, description="Rows by the class of their reason.")
+    set_aside: tuple[SetAside, ...] = Field((), max_length=QUARANTINE_SAMPLES)
+    truncated: int = Field(0, description="Rows cut at the model's longest input.")
+    tokens_cut: int = Field(0, description="Tokens lost by that.")
+    tokens: int = Field(0, description="Tokens encoded by this run.")
+    lengths: dict[int, int] = Field(default_factory=dict, description="Rows by token length: a bin's upper edge to its count.")
+    failures: tuple[FailedShard, ...] = ()
+    adopted: int = Field(0, description="Parts of killed or racing runs that were found whole and kept.")
+    peak_memory: dict[str, int] = Field(default_factory=dict, description="Most bytes resident, by process.")
+    settings: Annotated[dict[str, JsonValue], AfterValidator(_settings_without_user)] = Field(default_factory=dict, description="The job.")
+    versions: dict[str, str] = Field(default_factory=dict, description="Kitestring's and its libraries'.")
+    page: str = Field("", description="Where report.html is.")
+
+    @property
+    def complete(self) -> bool:
+        """Every shard of the plan is in the collection."""
+        return not self.shards.failed and self.shards.loaded >= self.shards.planned
+
+    @property
+    def wall_seconds(self) -> float:
+        return max((self.finished - self.started).total_seconds(), 0.0)
+
+    @property
+    def rows_per_second(self) -> float | None:
+        """While encoding; None where nothing was encoded or it was not timed."""
+        return _rate(self.rows.embedded, self.seconds.get("encode"))
+
+    @property
+    def tokens_per_second(self) -> float | None:
+        return _rate(self.tokens, self.seconds.get("encode"))
+
+
+def _rate(count: int, seconds: float | None) -> float | None:
+    return count / seconds if count and seconds else None
+
+
+def summary(report: RunReport) -> dict[str, object]:
+    """What `run --json` and `status --json` print."""
+    return {
+        "rows": report.rows.model_dump(),
+        "shards": report.shards.model_dump(),
+        "verified": report.verified,
+        "report": report.page,
+    }
+
+
+def headline(report: RunReport) -> str:
+    """The run in one sentence, without any text that came from the corpus."""
+    if not report.rows.source and not report.shards.planned:
+        return "The source holds no rows."
+    found = f"{report.rows.loaded:,} of {_counted(report.rows.source, 'row')} {'is' if report.rows.loaded == 1 else 'are'} searchable"
+    return f"{', '.join([found, *_asides(report)])}; {_verdict(report)}."
+
+
+def _asides(report: RunReport) -> list[str]:
+    rows, asides = report.rows, []
+    if rows.quarantined:
+        asides.append(f"{rows.quarantined:,} {'was' if rows.quarantined == 1 else 'were'} set aside")
+    if rows.duplicates:
+        asides.append(f"{_counted(rows.duplicates, 'duplicate')} left out")
+    if report.complete and rows.reused and not rows.embedded:
+        asides.append("nothing had to be encoded")
+    return asides
+
+
+def _verdict(report: RunReport) -> str:
+    if report.shards.failed:
+        return f"{report.shards.failed:,} of {_counted(report.shards.planned, 'shard')} failed"
+    if not report.complete:
+        return f"{_counted(report.shards.planned - report.shards.loaded, 'shard')} still to come"
+    if report.verified:
+        return "proved"
+    return f"not proved ({_counted(len(report.reasons), 'fault')} found)" if report.reasons else "not proved yet"
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
