@@ -1,0 +1,135 @@
+"""Files wherever they are: listed in a fixed order, opened, and held against the version that was planned.
+
+A path that opens a file is an absolute local path or a URI. Folders are searched to the bottom, in the
+order of names as S3 sorts them; names that start with '.' or '_' are left out. Listings stream.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from itertools import chain
+from typing import Protocol, TypeVar
+
+import pyarrow as pa
+
+from tasks.adapters.files_fsspec import FsspecDrive
+from tasks.adapters.files_local import LocalDrive
+from tasks.adapters.files_s3 import S3Drive
+from tasks.domain.errors import BadInput, KitestringError, Permanent, Transient
+from tasks.domain.shard import FileVersion
+
+SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+)://")
+T = TypeVar("T")
+CODECS = {".gz": "gzip", ".tgz": "gzip", ".zst": "zstd"}
+
+
+class Drive(Protocol):
+    """One way to reach files."""
+
+    def files(self, uri: str, suffixes: tuple[str, ...]) -> Iterator[FileVersion]:
+        """What a file, folder or glob names, sorted; may be nothing where the place itself is there."""
+
+    def versions(self, files: Iterable[FileVersion]) -> Iterator[tuple[FileVersion, FileVersion | None]]:
+        """Each file beside what is there now."""
+
+    def open(self, path: str) -> pa.NativeFile:
+        """For reading, with seek; nothing is fetched before it is read."""
+
+
+def drive_of(uri: str) -> Drive:
+    """The drive for a path or URI."""
+    scheme = SCHEME.match(uri)
+    if scheme is None or scheme[1] == "file":
+        return LocalDrive()
+    return S3Drive() if scheme[1] in {"s3", "s3a"} else FsspecDrive()
+
+
+def list_files(uri: str, suffixes: tuple[str, ...]) -> Iterator[FileVersion]:
+    """Every file of a source, sorted, at least one.
+
+    Args:
+        uri: a file (taken whatever it is called), a folder or a glob.
+        suffixes: lower case; what a folder's files, and those of a glob that ends in `*`, must end with.
+
+    Raises:
+        BadInput: nothing is there, or it may not be read; says what to change.
+    """
+    files = drive_of(uri).files(uri, suffixes)
+    first = next(files, None)
+    if first is None:
+        raise BadInput(f"nothing to read in '{uri}': no file matches (wanted: {', '.join(suffixes)}; hidden names are left out)")
+    return chain([first], files)
+
+
+def open_file(path: str) -> pa.NativeFile:
+    """Open for reading with seek."""
+    return drive_of(path).open(path)
+
+
+def open_plain(path: str) -> pa.NativeFile:
+    """Open for reading in order; .gz and .zst are unpacked on the way, and a truncated one raises OSError."""
+    file = open_file(path)
+    codec = next((codec for suffix, codec in CODECS.items() if path.lower().endswith(suffix)), None)
+    return pa.CompressedInputStream(file, codec) if codec else file
+
+
+def is_compressed(path: str) -> bool:
+    """Whether `open_plain` unpacks it."""
+    return path.lower().endswith(tuple(CODECS))
+
+
+def check_unchanged(files: Iterable[FileVersion]) -> None:
+    """Hold files against their versions.
+
+    Raises:
+        Permanent: one was changed or is gone; names it.
+    """
+    files = tuple(files)
+    for planned, now in drive_of(files[0].path).versions(files) if files else ():
+        if now is None:
+            raise Permanent(f"{planned.path} is gone: it was removed while it was being read: run again")
+        if (now.size, now.version) != (planned.size, planned.version):
+            raise Permanent(f"{planned.path} was changed while it was being read: run again")
+
+
+def hold_still(files: tuple[FileVersion, ...], values: Iterable[T]) -> Iterator[T]:
+    """Pass values on; the files are the planned ones before the first and after the last, or Permanent is raised."""
+    check_unchanged(files)
+    try:
+        yield from values
+    except BadInput:
+        check_unchanged(files)  # half of two versions reads as damage: say what it is
+        raise
+    check_unchanged(files)
+
+
+@contextmanager
+def reading(path: str, kind: str) -> Iterator[None]:
+    """Say errors of reading in one line that names the file.
+
+    Args:
+        path: the file.
+        kind: what it should be, such as "Parquet file".
+    """
+    try:
+        yield
+    except KitestringError:
+        raise
+    except FileNotFoundError as error:
+        raise Permanent(f"{path} is gone: it was removed while it was being read: run again") from error
+    except PermissionError as error:
+        raise BadInput(f"{path} may not be read: give this user the right to read it") from error
+    except (pa.ArrowException, OSError, EOFError, ValueError) as error:
+        raise _unreadable(path, kind, error) from error
+
+
+def _unreadable(path: str, kind: str, error: BaseException) -> KitestringError:
+    reason = " ".join(str(error).split())[:300] or type(error).__name__
+    service = re.search(r"AWS Error ([A-Z_]+)", reason)
+    if service is None and getattr(error, "errno", None) is None:
+        return BadInput(f"{path} is not a readable {kind}: {reason}: replace the file or leave it out")
+    if service and service[1] in {"ACCESS_DENIED", "INVALID_ACCESS_KEY_ID", "SIGNATURE_DOES_NOT_MATCH"}:
+        return BadInput(f"{path} may not be read ({service[1]}): check the AWS credentials and the bucket's policy")
+    return Transient(f"{path} could not be read: {reason}")
