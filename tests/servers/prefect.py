@@ -1,1 +1,138 @@
-"""Fixtures."""
+"""A real Prefect server with a home of its own, and the commands that a user gives it, each bounded in time.
+
+`prefect_server` is shared by a session. Work pools and deployments are made through the real command line, and
+runs are carried out by a real worker in a process of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasks.adapters.guard import start_guarded
+from tests.servers.milvus import free_ports
+
+ROOT = Path(__file__).parents[2]
+START_SECONDS = 120.0
+TERMINAL = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrefectServer:
+    """Where the server listens (`api`), its folder, and what one does with it. Every call ends or raises."""
+
+    api: str
+    home: Path
+
+    @property
+    def env(self) -> dict[str, str]:
+        """The environment of a process that is to use this server, with the checkout on its path as an install puts it."""
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+        ours = {"PREFECT_API_URL": self.api, "PREFECT_HOME": str(self.home), "PYTHONPATH": str(ROOT), "DO_NOT_TRACK": "1"}
+        return inherited | ours
+
+    def prefect(self, *arguments: str, seconds: float = 60) -> str:
+        """`prefect ARGUMENTS` in the checkout; what it printed."""
+        command = [sys.executable, "-m", "prefect", "--no-prompt", *arguments]
+        done = subprocess.run(
+            command,
+            cwd=ROOT,
+            env=self.env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=seconds,
+            check=False,
+        )
+        assert done.returncode == 0, f"prefect {' '.join(arguments)} ended with {done.returncode}:\n{done.stdout}"
+        return done.stdout
+
+    def request(self, path: str, body: dict[str, Any] | None = None) -> Any:
+        """GET, or POST with a body; the server's answer."""
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(f"{self.api}{path}", data=data, headers={"Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return json.load(answer)
+
+    def create_process_pool(self, name: str) -> None:
+        self.prefect("work-pool", "create", name, "--type", "process", "--overwrite")
+
+    def deploy(self, file: Path = ROOT / "deployments" / "prefect.yaml") -> str:
+        """Every deployment of a prefect.yaml; what the command printed."""
+        return self.prefect("deploy", "--prefect-file", str(file), "--all")
+
+    def deployment(self, name: str) -> dict[str, Any]:
+        """As the server knows it, by 'flow/deployment'."""
+        found: dict[str, Any] = self.request(f"/deployments/name/{name}")
+        return found
+
+    def run_deployment(self, name: str, parameters: dict[str, Any] | None = None) -> str:
+        """`prefect deployment run`; the id of the flow run. Parameters replace the deployment's by name."""
+        given = ["--params", json.dumps(parameters)] if parameters else []
+        said = self.prefect("deployment", "run", name, *given)
+        return next(line.partition(":")[2].strip() for line in said.splitlines() if "UUID:" in line)
+
+    def work_once(self, pool: str, seconds: float = 240) -> str:
+        """A process worker that takes what is due, carries it out and ends; what it printed."""
+        return self.prefect("worker", "start", "--pool", pool, "--run-once", seconds=seconds)
+
+    def state(self, run: str) -> str:
+        """COMPLETED, FAILED, ..., or that of a run under way."""
+        return str(self.request(f"/flow_runs/{run}")["state_type"])
+
+    def wait(self, run: str, seconds: float = 60) -> str:
+        """The terminal state of a run."""
+        deadline = time.monotonic() + seconds
+        while (state := self.state(run)) not in TERMINAL:
+            assert time.monotonic() < deadline, f"run {run} is still {state} after {seconds} s"
+            time.sleep(0.2)
+        return state
+
+    def logs(self, run: str) -> str:
+        """The log lines of a run and of its tasks, in order."""
+        lines = self.request("/logs/filter", {"logs": {"flow_run_id": {"any_": [run]}}, "sort": "TIMESTAMP_ASC", "limit": 200})
+        return "\n".join(line["message"] for line in lines)
+
+
+def _wait_until_healthy(server: PrefectServer, guard: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline and guard.poll() is None:
+        try:
+            server.request("/health")
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.1)
+        else:
+            return
+    raise RuntimeError(f"the Prefect server did not start:\n{log.read_text()[-2000:]}")
+
+
+@pytest.fixture(scope="session")
+def prefect_server() -> Iterator[PrefectServer]:
+    """One server for the session, behind the guard: it ends with the tests, whatever ends them."""
+    with tempfile.TemporaryDirectory(prefix="prefect-", ignore_cleanup_errors=True) as folder:
+        (port,) = free_ports(1)
+        server = PrefectServer(api=f"http://127.0.0.1:{port}/api", home=Path(folder))
+        log = server.home / "server.log"
+        settings = {"PREFECT_SERVER_ANALYTICS_ENABLED": "0", "PREFECT_UI_ENABLED": "0"}
+        command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+        with log.open("wb") as out:
+            guard = start_guarded(command, env=server.env | settings, stdout=out.fileno(), stderr=out.fileno())
+        try:
+            _wait_until_healthy(server, guard, log)
+            yield server
+        finally:
+            assert guard.stdin is not None
+            guard.stdin.close()
+            guard.wait(10)
