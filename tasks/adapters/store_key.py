@@ -1,0 +1,34 @@
+"""What a key may be in any store: the rule that keeps a key inside its store's root."""
+
+from __future__ import annotations
+
+from tasks.domain.errors import Permanent
+
+TEMPORARY = ".kitestring-tmp-"  # how the files begin that a folder store has not finished; never a key
+LONGEST = 1024  # bytes, S3's own limit
+
+
+def checked(key: str) -> str:
+    """The key, if it may be used: names joined by '/', none of them empty, '.', '..' or a temporary file's.
+
+    Raises:
+        Permanent: it is not; says why.
+    """
+    fault = _fault(key)
+    if fault:
+        raise Permanent(f"{key[:200]!r} cannot be a key in a checkpoint store: {fault}")
+    return key
+
+
+def _fault(key: str) -> str:
+    if any(name in ("", ".", "..") for name in key.split("/")):
+        return "each name between '/' has to be a name"
+    if any(name.startswith(TEMPORARY) for name in key.split("/")):
+        return f"{TEMPORARY} is kept for unfinished files"
+    if "\0" in key:
+        return "it holds a zero byte"
+    try:
+        length = len(key.encode())
+    except UnicodeEncodeError:
+        return "it is not Unicode text"
+    return f"it is longer than {LONGEST} bytes" if length > LONGEST else ""
