@@ -28,3 +28,14 @@ class Permanent(KitestringError):
 
 class BadInput(Permanent):
     """The user's file, setting or service is wrong. Names the thing and the cure."""
+
+
+class RunFailed(Permanent):
+    """A run that ended with something wrong. All that could be done is done and kept."""
+
+    def __init__(self, message: str, summary: dict[str, object]) -> None:
+        super().__init__(message)
+        self.summary = summary
+
+    def __reduce__(self) -> tuple[type[RunFailed], tuple[str, dict[str, object]]]:
+        return type(self), (str(self), self.summary)

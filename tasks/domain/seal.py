@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from tasks.domain.digest import digest
 from tasks.domain.strict import Strict
 
 
@@ -75,6 +76,11 @@ class Seal(Strict):
     parts: tuple[Part, ...]
     seconds: float = Field(description="From the first read to the seal.")
     sealed_at: str = Field(description="UTC, ISO 8601.")
+
+    @property
+    def digest(self) -> str:
+        """What the ledger holds a load against: a seal that was amended since is another one."""
+        return digest(self.model_dump(mode="json"))
 
     @property
     def stats(self) -> EncodeStats:

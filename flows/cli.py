@@ -1,0 +1,207 @@
+"""The `kitestring` command. Answers go to stdout; progress and complaints go to stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+
+from flows.engine import run_flow
+from flows.terminal import errors, progress_shown
+from tasks.domain.errors import BadInput, KitestringError, RunFailed
+from tasks.domain.job import Job
+from tasks.domain.parse import override_document, parse_job
+
+OK, FAILED, BAD_INPUT, NOT_YET, NOT_PROVED = 0, 1, 2, 3, 4
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+quarantine = typer.Typer(no_args_is_help=True, help="Rows that were set aside.")
+app.add_typer(quarantine, name="quarantine")
+
+JobFile = Annotated[Path, typer.Argument(metavar="JOB", help="The job file (YAML or JSON).")]
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="A setting over the job file, such as shards.rows=1000.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+
+
+def read_job(path: Path, settings: list[str] | None) -> Job:
+    """A job file with settings over it.
+
+    Raises:
+        BadInput: not there, not YAML, or not a job.
+    """
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise BadInput(f"there is no job file '{path}'") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"the job file '{path}' cannot be read: {error}") from error
+    except yaml.YAMLError as error:
+        raise BadInput(f"the job file '{path}' is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(document, dict):
+        raise BadInput(f"the job file '{path}' is empty or no mapping: it needs keys such as corpus, source and target")
+    return parse_job(override_document(document, dict(_setting(text) for text in settings or [])))
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    path, equals, value = text.partition("=")
+    if not equals or not path:
+        raise BadInput(f"--set {text}: write it as path.to.key=value")
+    return path.strip(), yaml.safe_load(value)
+
+
+@contextmanager
+def answers(*, as_json: bool = False) -> Iterator[None]:
+    """Every way that a command can end, as one line and an exit code."""
+    try:
+        yield
+    except RunFailed as failure:
+        if as_json:
+            say(failure.summary, as_json=True)
+        _leave(failure, FAILED)
+    except BadInput as mistake:
+        _leave(mistake, BAD_INPUT)
+    except KitestringError as error:
+        _leave(error, FAILED)
+    except KeyboardInterrupt:
+        errors.print("stopped; run it again and it goes on from here")
+        raise typer.Exit(130) from None
+
+
+def _leave(error: Exception, code: int) -> None:
+    errors.print("[bold red]error:[/] ", end="")
+    errors.print(str(error), markup=False)
+    raise typer.Exit(code) from None
+
+
+def say(answer: Any, *, as_json: bool, text: Callable[[Any], str] = str) -> None:
+    """The command's answer, on stdout."""
+    sys.stdout.write((json.dumps(answer, ensure_ascii=False, default=str) if as_json else text(answer)) + "\n")
+    sys.stdout.flush()
+
+
+@app.command()
+def run(job: JobFile, settings: Settings = None, as_json: AsJson = False) -> None:
+    """Plan, encode, load, verify, report; resumes by itself."""
+    from flows.show import run_text
+
+    with answers(as_json=as_json):
+        parsed = read_job(job, settings)
+        with progress_shown():
+            result = run_flow("flows.embed.embed_corpus", parsed)
+        say(result, as_json=as_json, text=run_text)
+
+
+@app.command()
+def replay(job: JobFile, settings: Settings = None, as_json: AsJson = False) -> None:
+    """Load the seals into the target (another server, another collection) without encoding anything."""
+    from flows.show import run_text
+
+    with answers(as_json=as_json):
+        parsed = read_job(job, settings)
+        with progress_shown():
+            result = run_flow("flows.replay.replay_seals", parsed)
+        say(result, as_json=as_json, text=run_text)
+
+
+@app.command()
+def plan(job: JobFile, settings: Settings = None, as_json: AsJson = False) -> None:
+    """What would be done; touches no GPU, writes nothing."""
+    from flows.show import plan_text
+    from tasks.look import look_at_plan
+
+    with answers():
+        say(look_at_plan(read_job(job, settings)), as_json=as_json, text=plan_text)
+
+
+@app.command()
+def status(job: JobFile, settings: Settings = None, as_json: AsJson = False) -> None:
+    """What is sealed and loaded of this corpus. Exit 0: complete; 3: not yet."""
+    from flows.show import status_text
+    from tasks.look import look_at_status
+
+    with answers():
+        found = look_at_status(read_job(job, settings))
+        say(found.summary, as_json=as_json, text=lambda _: status_text(found))
+        if not found.complete:
+            raise typer.Exit(NOT_YET)
+
+
+@app.command()
+def verify(job: JobFile, settings: Settings = None, as_json: AsJson = False) -> None:
+    """Prove the collection against the seals. Exit 0: proved; 4: not."""
+    from flows.show import proof_text
+    from tasks.look import look_at_proof
+
+    with answers():
+        proof = look_at_proof(read_job(job, settings))
+        say(proof.model_dump(mode="json"), as_json=as_json, text=lambda _: proof_text(proof))
+        if not proof.proved:
+            raise typer.Exit(NOT_PROVED)
+
+
+@app.command()
+def search(
+    job: JobFile,
+    text: Annotated[str, typer.Argument(help="What to look for, in words.")],
+    k: Annotated[int, typer.Option("-k", min=1, max=16_384, help="How many hits.")] = 10,
+    expression: Annotated[str, typer.Option("--filter", help="A Milvus filter over the metadata fields.")] = "",
+    settings: Settings = None,
+    as_json: AsJson = False,
+) -> None:
+    """Embed some words as the job embeds its rows, and search."""
+    from flows.show import hits_text
+    from tasks.search import Searcher
+
+    with answers():
+        hits = Searcher(read_job(job, settings)).search(text, k, expression=expression)
+        say([{"id": hit.id, "score": hit.score, **hit.fields} for hit in hits], as_json=as_json, text=lambda _: hits_text(hits))
+
+
+@quarantine.command("list")
+def quarantine_list(job: JobFile, settings: Settings = None, as_json: AsJson = False) -> None:
+    """The rows that were set aside, and why."""
+    from flows.show import quarantine_text
+    from tasks.look import look_at_quarantine
+
+    with answers():
+        say(list(look_at_quarantine(read_job(job, settings))), as_json=as_json, text=quarantine_text)
+
+
+@quarantine.command("retry")
+def quarantine_retry(job: JobFile, settings: Settings = None, as_json: AsJson = False) -> None:
+    """Try only the rows that were set aside once more, and load those that now work."""
+    from flows.show import run_text
+
+    with answers(as_json=as_json):
+        parsed = read_job(job, settings)
+        with progress_shown():
+            result = run_flow("flows.retry.retry_quarantined", parsed)
+        say(result, as_json=as_json, text=run_text)
+
+
+@app.command()
+def demo(
+    quick: Annotated[bool, typer.Option("--quick", help="About 500 passages.")] = False,
+    full: Annotated[bool, typer.Option("--full", help="All of them.")] = False,
+    folder: Annotated[Path, typer.Option(help="Where everything goes.")] = Path("demo"),
+) -> None:
+    """The real job on the Python standard library's own documentation, on this machine alone."""
+    from flows.demo import show_demo
+
+    with answers():
+        if quick and full:
+            raise BadInput("--quick and --full: take one of them")
+        show_demo(folder, size="quick" if quick else "full" if full else "default")
+
+
+def main() -> None:
+    """The console script."""
+    app()

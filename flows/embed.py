@@ -1,0 +1,51 @@
+"""The flow: a job becomes a searchable collection, and doing it again does nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefect import flow
+from prefect.task_runners import ThreadPoolTaskRunner
+from pydantic import JsonValue
+
+from tasks.domain.job import Job
+from tasks.domain.parse import override
+from tasks.encode import encode_shards
+from tasks.load import load_shards, opened, remove_superseded, up_to_date
+from tasks.plan import plan_shards
+from tasks.report import report_run
+from tasks.run import open_run
+from tasks.verify import verify_collection
+from tasks.window import Window
+
+MOST_THREADS = 64  # the window decides how many of them work
+
+
+@flow(name="embed-corpus", flow_run_name="{job.corpus}", task_runner=ThreadPoolTaskRunner(max_workers=MOST_THREADS))
+def embed_corpus(job: Job, overrides: dict[str, JsonValue] | None = None) -> dict[str, Any]:
+    """Plan, encode, load, verify, report; resumes by itself.
+
+    Args:
+        job: the corpus, the encoder and the collection.
+        overrides: single settings by their dotted path, such as {"shards.rows": 1000}.
+
+    Raises:
+        BadInput: something that the job names is not there or does not fit; nothing was written.
+        RunFailed: a shard failed, too many rows were set aside, or the collection is not proved.
+    """
+    job = override(job, overrides or {})
+    with open_run(job) as run:
+        plan = plan_shards(run)
+        with opened(plan) as collection:
+            tries = {"retries": job.failures.retries}
+            window = Window(
+                lambda group: encode_shards.with_options(**tries).submit(run, plan, group),
+                lambda group: load_shards.with_options(**tries).submit(run, plan, collection, group),
+                width=run.launch.ranks + 1,
+            )
+            for group in plan.groups(up_to_date(plan, collection)):
+                window.push(group)
+            window.drain()
+            remove_superseded(run, plan, collection)
+            proof = verify_collection(run, plan, collection)
+        return report_run(run, plan, proof)

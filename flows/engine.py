@@ -1,0 +1,32 @@
+"""Running a flow from the command line: with the user's Prefect server, or with one of its own for the time."""
+
+from __future__ import annotations
+
+import os
+from contextlib import nullcontext
+from importlib import import_module
+from typing import Any
+
+from tasks.adapters.prefect_server import private_server
+from tasks.adapters.prefect_settings import configured_api
+from tasks.domain.job import Job
+
+# Whoever watches the terminal sees Kitestring's own progress; Prefect's log lines go to its server all the same.
+QUIET = {"PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL", "PREFECT_LOGGING_HANDLERS_CONSOLE_FLOW_RUNS_LEVEL": "CRITICAL"}
+
+
+def run_flow(entrypoint: str, job: Job) -> dict[str, Any]:
+    """Call a flow (`module.function`) with a job. Prefect is imported here and no earlier: it has to find its server.
+
+    Raises:
+        KitestringError: what the flow raised.
+    """
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    with nullcontext() if configured_api() else private_server() as server:
+        module, function = entrypoint.rsplit(".", 1)
+        flow = getattr(import_module(module), function)
+        if server is not None:
+            server.wait()
+        result: dict[str, Any] = flow(job)
+        return result

@@ -1,0 +1,42 @@
+"""The flow that fills a collection from seals: another server, another database, no GPU."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefect import flow
+from prefect.task_runners import ThreadPoolTaskRunner
+from pydantic import JsonValue
+
+from tasks.domain.job import Job
+from tasks.domain.parse import override
+from tasks.load import load_shards, opened, remove_superseded, up_to_date
+from tasks.plan import plan_sealed
+from tasks.report import report_run
+from tasks.run import open_run
+from tasks.verify import verify_collection
+from tasks.window import Window
+
+LOADERS = 4
+
+
+@flow(name="replay-seals", flow_run_name="{job.corpus}", task_runner=ThreadPoolTaskRunner(max_workers=4 * LOADERS))
+def replay_seals(job: Job, overrides: dict[str, JsonValue] | None = None) -> dict[str, Any]:
+    """Load what is sealed and not yet in the target, verify, report.
+
+    Raises:
+        BadInput: nothing is sealed, or something that the job names does not fit.
+        RunFailed: a shard is not sealed or could not be loaded, or the collection is not proved.
+    """
+    job = override(job, overrides or {})
+    with open_run(job) as run:
+        plan = plan_sealed(run)
+        with opened(plan) as collection:
+            tries = {"retries": job.failures.retries}
+            window = Window(lambda group: load_shards.with_options(**tries).submit(run, plan, collection, group), width=LOADERS)
+            for group in plan.groups(up_to_date(plan, collection)):
+                window.push(group)
+            window.drain()
+            remove_superseded(run, plan, collection)
+            proof = verify_collection(run, plan, collection)
+        return report_run(run, plan, proof)

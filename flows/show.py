@@ -1,0 +1,92 @@
+"""Answers in words, for who did not ask for JSON."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from tasks.domain.collection import Hit
+from tasks.domain.proof import Proof
+from tasks.look import Status
+
+SNIPPET = 160  # characters of a text that are shown with a hit
+
+
+def run_text(result: dict[str, Any]) -> str:
+    """What a run says in the end."""
+    rows, shards = result["rows"], result["shards"]
+    found = f"{rows['loaded']:,} of {rows['source']:,} rows are searchable" + (", proved" if result["verified"] else ", not proved")
+    nothing = "nothing had to be encoded" if not rows["embedded"] else f"{rows['embedded']:,} encoded now"
+    parts = [
+        nothing,
+        *(
+            f"{rows[fate]:,} {word}"
+            for fate, word in (("reused", "reused"), ("duplicates", "duplicates"), ("quarantined", "set aside"))
+            if rows[fate]
+        ),
+    ]
+    return f"{found}\nrows:   {', '.join(parts)}\nshards: {shards['loaded']:,} of {shards['planned']:,} loaded\nreport: {result['report']}"
+
+
+def plan_text(plan: dict[str, Any]) -> str:
+    """What a run would do."""
+    rows, shards = plan["rows"], plan["shards"]
+    counted = "an unknown number of" if rows["source"] is None else f"{rows['source']:,}"
+    left = "" if rows["to_encode"] is None else f"; {rows['to_encode']:,} rows to encode"
+    return f"{plan['corpus']}: {counted} rows in {shards['planned']:,} shards, {shards['sealed']:,} of them sealed{left}"
+
+
+def status_text(status: Status) -> str:
+    """The ledger."""
+    rows, shards = status.rows, status.shards
+    lines = [
+        f"shards: {shards.planned:,} planned, {shards.sealed:,} sealed, {shards.loaded:,} loaded",
+        f"rows:   {rows.source:,} read, {rows.embedded:,} embedded, {rows.duplicates:,} duplicates, {rows.quarantined:,} set aside, {rows.loaded:,} loaded",
+        f"proof:  {'proved' if status.verified else 'not proved as it stands'}",
+    ]
+    lines += [f"        {count:,} set aside: {reason}" for reason, count in sorted(status.quarantine.items(), key=lambda kind: -kind[1])]
+    lines += [f"report: {status.report}"] if status.report else []
+    return "\n".join([("complete" if status.complete else "not complete yet"), *lines])
+
+
+def proof_text(proof: Proof) -> str:
+    """What was compared, or what is wrong."""
+    return "\n".join([("proved" if proof.proved else "not proved"), *(f"  {reason}" for reason in proof.reasons)])
+
+
+def hits_text(hits: list[Hit]) -> str:
+    """A table of hits."""
+    if not hits:
+        return "no hits"
+    table = Table("score", "id", "what it says", show_edge=False, pad_edge=False)
+    for hit in hits:
+        table.add_row(f"{hit.score:.3f}", hit.id, _snippet(hit))
+    return _printed(table)
+
+
+def _snippet(hit: Hit) -> str:
+    text = " ".join(str(hit.fields.get("text", "")).split())
+    others = ", ".join(f"{name}={value}" for name, value in hit.fields.items() if name not in {"text", "id"})
+    cut = text[:SNIPPET] + ("…" if len(text) > SNIPPET else "")
+    return f"{cut}\n({others})" if cut and others else cut or others
+
+
+def quarantine_text(rows: list[dict[str, Any]]) -> str:
+    """A table of rows that were set aside."""
+    if not rows:
+        return "no row is set aside"
+    table = Table("shard", "row", "id", "why", show_edge=False, pad_edge=False)
+    for row in rows:
+        table.add_row(row["shard"], str(row["row"]), row["id"] or "", row["reason"])
+    return _printed(table)
+
+
+def _printed(table: Table) -> str:
+    out = io.StringIO()
+    for column in table.columns:
+        column.overflow = "fold"
+    Console(file=out, width=120, markup=False, highlight=False).print(table, markup=False)
+    return out.getvalue().rstrip()

@@ -1,0 +1,107 @@
+"""What a person sees while a command works, and what it says in the end; all of it on stderr, but for answers."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+
+from tasks.journal import LISTENERS, Snapshot
+
+PLAIN_EVERY = 10.0  # seconds between two lines where stderr is no terminal
+errors = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def describe(now: Snapshot, rate: float) -> str:
+    """One line: how far, how fast, how long still."""
+    parts = [f"{now.encoded:,} rows" if now.total is None else f"{now.encoded:,} of {now.total:,} rows"]
+    if rate:
+        parts.append(f"{rate:,.0f} rows/s")
+    left = _seconds_left(now, rate)
+    if left is not None and now.stage != "verify":
+        parts.append(f"{_clock(left)} left")
+    if now.loaded:
+        parts.append(f"{now.loaded:,} loaded")
+    if now.shards_failed:
+        parts.append(f"{now.shards_failed} shards failed")
+    return ", ".join(parts)
+
+
+def _seconds_left(now: Snapshot, rate: float) -> float | None:
+    return (now.total - now.encoded) / rate if rate and now.total and now.total > now.encoded else None
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+class Rate:
+    """Rows per second since the first row came, so that start-up does not dilute it."""
+
+    def __init__(self) -> None:
+        self._first: tuple[float, int] | None = None
+
+    def of(self, now: Snapshot) -> float:
+        if not now.encoded:
+            return 0.0
+        self._first = self._first or (now.seconds, now.encoded)
+        seconds = now.seconds - self._first[0]
+        return (now.encoded - self._first[1]) / seconds if seconds > 0 else 0.0
+
+
+class Bar:
+    """A progress bar for a terminal."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress, self._rate = progress, Rate()
+        self._task: TaskID = progress.add_task("start", total=None, line="")
+
+    def __call__(self, now: Snapshot) -> None:
+        line = describe(now, self._rate.of(now)) if now.encoded or now.total else _waiting(now)
+        self._progress.update(self._task, description=now.stage, total=now.total or None, completed=now.encoded, line=line)
+
+
+class Lines:
+    """A plain line now and then, for a log."""
+
+    def __init__(self) -> None:
+        self._rate, self._told, self._stage = Rate(), -PLAIN_EVERY, ""
+
+    def __call__(self, now: Snapshot) -> None:
+        rate = self._rate.of(now)
+        due = time.monotonic() - self._told >= PLAIN_EVERY or now.stage != self._stage
+        if due and not now.ended:
+            self._told, self._stage = time.monotonic(), now.stage
+            line = describe(now, rate) if now.encoded or now.total else _waiting(now)
+            errors.print(f"{now.stage}: {line}", markup=False)
+
+
+def _waiting(now: Snapshot) -> str:
+    return f"{now.seconds:.0f} s; the encoder is starting" if now.stage in {"plan", "encode"} else f"{now.seconds:.0f} s"
+
+
+@contextmanager
+def progress_shown() -> Iterator[None]:
+    """Show how far the run is, for as long as it lasts."""
+    if not sys.stderr.isatty():
+        with _listening(Lines()):
+            yield
+        return
+    columns = (TextColumn("{task.description:>7}"), BarColumn(), TextColumn("{task.fields[line]}"))
+    with Progress(*columns, console=errors, transient=True) as progress, _listening(Bar(progress)):
+        yield
+
+
+@contextmanager
+def _listening(listener: Bar | Lines) -> Iterator[None]:
+    LISTENERS.append(listener)
+    try:
+        yield
+    finally:
+        LISTENERS.remove(listener)

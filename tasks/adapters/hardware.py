@@ -1,0 +1,55 @@
+"""What this machine has to compute with, asked without loading torch."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+
+from tasks.domain.job import Compute
+
+MOST_CPU_RANKS = 8  # past that, ranks wait for memory rather than for cores
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Launch:
+    """How many ranks a launch has, and what each may use."""
+
+    ranks: int
+    threads: int
+    device: str
+
+
+def cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+
+
+def gpus() -> int:
+    """CUDA devices that a process started from here would see."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return len([d for d in visible.split(",") if d.strip() and d.strip() != "-1"]) if _nvidia() else 0
+    return len(_nvidia())
+
+
+def _nvidia() -> list[str]:
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return []
+    listed = subprocess.run([tool, "-L"], capture_output=True, text=True, timeout=30, check=False)
+    return [line for line in listed.stdout.splitlines() if line.startswith("GPU ")]
+
+
+def plan_launch(compute: Compute) -> Launch:
+    """Settle every `auto` that the launcher has to know.
+
+    On a CPU the cores are shared out among the ranks: torchrun's own default of one thread each would leave
+    cores idle with few ranks, and torch's own default of all cores would have ranks fight over them.
+    """
+    cards = gpus() if compute.device != "cpu" else 0
+    device = "cuda" if cards or compute.device == "cuda" else "cpu"
+    ranks = compute.processes if compute.processes != "auto" else (cards if device == "cuda" else min(cores(), MOST_CPU_RANKS))
+    threads = compute.threads if compute.threads != "auto" else max(1, cores() // max(1, ranks))
+    return Launch(ranks=max(1, ranks), threads=threads, device=device)

@@ -1,0 +1,45 @@
+"""One launch of torchrun behind a guard: started, watched, ended."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import IO
+
+from tasks.adapters.guard import start_guarded
+from tasks.adapters.hardware import Launch
+
+
+class Torchrun:
+    """The processes of one launch. Ending it ends them all, within a second."""
+
+    def __init__(self, launch: Launch, assignment: Path, log: Path) -> None:
+        self._log: IO[bytes] = log.open("ab")
+        self._guard = start_guarded(
+            _command(launch, assignment), env=_environment(launch), stdout=self._log.fileno(), stderr=self._log.fileno()
+        )
+        self.pid = self._guard.pid
+
+    def wait(self) -> int:
+        """Block until every process of the launch is gone; the exit status."""
+        return self._guard.wait()
+
+    def end(self) -> None:
+        """Close the guard's lifeline and wait for it."""
+        if self._guard.stdin and not self._guard.stdin.closed:
+            self._guard.stdin.close()
+        self._guard.wait()
+        self._log.close()
+
+
+def _command(launch: Launch, assignment: Path) -> list[str]:
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1"]
+    counts = ["--nproc-per-node", str(launch.ranks), "--max-restarts", "0"]
+    return [*torchrun, *counts, "-m", "tasks.worker", "--assignment", str(assignment)]
+
+
+def _environment(launch: Launch) -> dict[str, str]:
+    """The caller's, with what has to be set before torch is imported."""
+    quiet = {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "TORCHELASTIC_ERROR_FILE": os.devnull}
+    return {**os.environ, **quiet, "OMP_NUM_THREADS": str(launch.threads), "PYTHONUNBUFFERED": "1"}

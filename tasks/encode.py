@@ -1,0 +1,163 @@
+"""Encode: the rows of a shard go through the ranks and come to rest as sealed parts."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.tasks import Task
+
+from tasks.adapters.cut import PieceRows, Tally, cut
+from tasks.adapters.prepare import prepare
+from tasks.domain.accounts import check_accounts
+from tasks.domain.errors import KitestringError, Permanent, Transient
+from tasks.domain.messages import Piece
+from tasks.domain.seal import Part, Seal
+from tasks.domain.shard import Shard
+from tasks.plan import Plan
+from tasks.run import Run, utc_now
+
+
+@dataclass(slots=True, kw_only=True)
+class _Open:
+    """A shard whose rows are on their way."""
+
+    shard: Shard
+    begun: float
+    adopted: list[Part]
+    tally: Tally = field(default_factory=Tally)
+    parts: list[Future[Part]] = field(default_factory=list)
+
+
+def worth_another_try(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
+    """Prefect retries a task only after a passing fault; a plain function, since a bound one never retries."""
+    with suppress(Permanent, Exception):
+        state.result()
+    failure = state.result(raise_on_failure=False)
+    return isinstance(failure, Transient)
+
+
+@task(
+    name="encode",
+    task_run_name="encode {group[0].name}",
+    cache_policy=NO_CACHE,
+    retry_delay_seconds=5,
+    retry_condition_fn=worth_another_try,
+)
+def encode_shards(run: Run, plan: Plan, group: list[Shard]) -> None:
+    """Seal every shard of a group that is not sealed yet. One that cannot be sealed does not stop the others.
+
+    Raises:
+        Permanent: a shard failed for good; the first of them, after all others are sealed.
+        Transient: something passing; sealed shards stay sealed when it is tried again.
+    """
+    with run.journal.during("encode"):
+        for shard, error in _seal_all(run, plan, group):
+            run.journal.note_failure(shard, error)
+    first = next((run.journal.failed[s.id] for s in group if s.id in run.journal.failed), None)
+    if first:
+        raise Permanent(f"{first[0]}: {first[1]}")
+
+
+def _seal_all(run: Run, plan: Plan, group: list[Shard]) -> list[tuple[Shard, Permanent]]:
+    """Read ahead while earlier shards are still being encoded; seal each as soon as its parts are there."""
+    failures: list[tuple[Shard, Permanent]] = []
+    opened: deque[_Open] = deque()
+
+    def settle(shard: Shard, step: Any) -> None:
+        try:
+            step()
+        except Permanent as error:
+            _discard(run, plan, shard)
+            failures.append((shard, error))
+
+    for shard in group:
+        sealed = plan.checkpoint.read_seal(shard.id)
+        if sealed:
+            run.journal.note_reuse(sealed)
+        else:
+            settle(shard, lambda shard=shard: opened.append(_read(run, plan, shard)))
+        while opened and all(part.done() for part in opened[0].parts):
+            settle(opened[0].shard, lambda first=opened.popleft(): _seal(run, plan, first))
+    while opened:
+        settle(opened[0].shard, lambda first=opened.popleft(): _seal(run, plan, first))
+    return failures
+
+
+def _read(run: Run, plan: Plan, shard: Shard) -> _Open:
+    """Hand every row that no finished part holds to the ranks."""
+    job = run.job
+    opened = _Open(shard=shard, begun=time.monotonic(), adopted=plan.checkpoint.adoptable(shard.id))
+    covered = [(part.first, part.stop) for part in opened.adopted]
+    rows = prepare(run.inspected.source, shard, job=job, fields=run.inspected.fields)
+    try:
+        for piece in cut(rows, opened.tally, covered=covered, piece_rows=lambda: _piece_rows(run)):
+            opened.parts.append(_submit(run, plan, shard, piece))
+    except KitestringError:
+        _wait_for(opened.parts)
+        raise
+    return opened
+
+
+def _piece_rows(run: Run) -> int:
+    wanted = run.job.compute.part_rows
+    return run.ranks.pace.piece_rows if wanted == "auto" else wanted
+
+
+def _submit(run: Run, plan: Plan, shard: Shard, rows: PieceRows) -> Future[Part]:
+    path = run.scratch / f"{shard.id}-{rows.first}.arrow"
+    rows.write(path)
+    key = plan.checkpoint.layout.part(shard.id, run.id, rows.first, rows.stop)
+    part = run.ranks.submit(Piece(shard=shard.id, first=rows.first, stop=rows.stop, rows=str(path), key=key))
+    part.add_done_callback(lambda _: path.unlink(missing_ok=True))
+    return part
+
+
+def _seal(run: Run, plan: Plan, opened: _Open) -> None:
+    """Commit a shard, after holding it against law 1.
+
+    Raises:
+        Permanent: the accounts do not add up, or a piece failed for good.
+    """
+    _wait_for(opened.parts)
+    made = [part.result() for part in opened.parts]
+    parts = sorted([*opened.adopted, *made], key=lambda part: part.first)
+    quarantined = [*opened.tally.quarantined, *(row for part in parts for row in part.quarantined)]
+    seal = Seal(
+        shard=opened.shard.id,
+        name=opened.shard.name,
+        group=opened.shard.group,
+        run=run.id,
+        attempt=run.id,
+        dim=plan.record.facts.dim,
+        source_rows=opened.tally.seen,
+        embedded=sum(part.rows for part in parts),
+        duplicates=opened.tally.duplicates,
+        quarantined=tuple(sorted(quarantined, key=lambda row: row.row)),
+        parts=tuple(parts),
+        seconds=round(time.monotonic() - opened.begun, 3),
+        sealed_at=utc_now(),
+    )
+    check_accounts(seal)
+    plan.settle_encoder()
+    winner = plan.checkpoint.seal(seal)
+    run.journal.note_seal(winner, by_this_run=sum(part.rows for part in made) if winner == seal else 0, adopted=len(opened.adopted))
+
+
+def _wait_for(parts: list[Future[Part]]) -> None:
+    for part in parts:
+        part.exception()
+
+
+def _discard(run: Run, plan: Plan, shard: Shard) -> None:
+    """A shard that failed for good leaves no parts of this run behind."""
+    for stored in plan.checkpoint.parts_of(shard.id):
+        if f"/{run.id}/" in stored.key:
+            plan.checkpoint.store.delete(stored.key)

@@ -1,0 +1,139 @@
+"""What a run notices about itself while it goes: for the progress line, the artifacts and the report."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from tasks.domain.errors import BadInput
+from tasks.domain.pace import Pace
+from tasks.domain.seal import Seal
+from tasks.domain.shard import Shard
+
+TICK_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """A run at one moment. Rows are source rows; `total` is None until planning could tell."""
+
+    stage: str
+    seconds: float
+    total: int | None
+    reused: int
+    encoded: int
+    tokens: int
+    loaded: int
+    shards: int
+    shards_sealed: int
+    shards_failed: int
+    ended: bool = False
+
+
+Listener = Callable[[Snapshot], None]
+LISTENERS: list[Listener] = []  # whoever runs the flow in this process may watch it
+
+
+@dataclass(slots=True)
+class Journal:
+    """Thread-safe counts; the run's threads write, one ticking thread reads."""
+
+    started: float = field(default_factory=time.monotonic)
+    stage: str = "start"
+    stages: dict[str, float] = field(default_factory=dict)
+    total: int | None = None
+    reused: int = 0
+    loaded: int = 0
+    shards: int = 0
+    sealed: dict[str, int] = field(default_factory=dict)  # shards that this run sealed: rows that it encoded for them
+    failed: dict[str, tuple[str, str]] = field(default_factory=dict)  # shard: its name, the error
+    bad_input: int = 0
+    adopted: int = 0
+    samples: list[tuple[float, int, int]] = field(default_factory=list)
+    pace: Pace = field(default_factory=lambda: Pace(ranks=1))
+    lock: threading.RLock = field(default_factory=threading.RLock)
+    _working: dict[str, int] = field(default_factory=dict)
+    _since: dict[str, float] = field(default_factory=dict)
+    _over: threading.Event = field(default_factory=threading.Event)
+
+    @contextmanager
+    def during(self, stage: str) -> Iterator[None]:
+        """Count the seconds in which a stage was at work, however many threads were at it."""
+        with self.lock:
+            self.stage = stage
+            self._working[stage] = self._working.get(stage, 0) + 1
+            if self._working[stage] == 1:
+                self._since[stage] = time.monotonic()
+        try:
+            yield
+        finally:
+            with self.lock:
+                self._working[stage] -= 1
+                if not self._working[stage]:
+                    self.stages[stage] = self.stages.get(stage, 0.0) + time.monotonic() - self._since[stage]
+
+    def note_seal(self, seal: Seal, *, by_this_run: int, adopted: int) -> None:
+        """A shard is sealed; `by_this_run` of its rows were encoded by this run, the rest by earlier ones."""
+        with self.lock:
+            self.sealed[seal.shard] = by_this_run
+            self.failed.pop(seal.shard, None)
+            self.reused += seal.embedded - by_this_run
+            self.adopted += adopted
+
+    def note_reuse(self, seal: Seal) -> None:
+        """A shard was sealed by an earlier run."""
+        with self.lock:
+            self.reused += seal.embedded
+
+    def note_failure(self, shard: Shard, error: Exception) -> None:
+        """A shard failed for good."""
+        with self.lock:
+            self.failed[shard.id] = (shard.name, str(error))
+            self.bad_input += isinstance(error, BadInput)
+
+    def note_load(self, rows: int) -> None:
+        """Rows were acknowledged by the collection."""
+        with self.lock:
+            self.loaded += rows
+
+    def snapshot(self, *, ended: bool = False) -> Snapshot:
+        with self.lock:
+            return Snapshot(
+                stage=self.stage,
+                seconds=time.monotonic() - self.started,
+                total=self.total,
+                reused=self.reused,
+                encoded=self.pace.rows,
+                tokens=self.pace.tokens,
+                loaded=self.loaded,
+                shards=self.shards,
+                shards_sealed=len(self.sealed),
+                shards_failed=len(self.failed),
+                ended=ended,
+            )
+
+    @contextmanager
+    def ticking(self) -> Iterator[None]:
+        """Sample and tell the listeners every second, and once more at the end."""
+        ticker = threading.Thread(target=self._tick, daemon=True, name="journal")
+        ticker.start()
+        try:
+            yield
+        finally:
+            self._over.set()
+            ticker.join(timeout=5)
+            self._tell(self.snapshot(ended=True))
+
+    def _tick(self) -> None:
+        while not self._over.wait(TICK_SECONDS):
+            now = self.snapshot()
+            with self.lock:
+                self.samples.append((round(now.seconds, 2), now.encoded, now.tokens))
+            self._tell(now)
+
+    def _tell(self, now: Snapshot) -> None:
+        for listener in list(LISTENERS):
+            listener(now)

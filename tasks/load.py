@@ -1,0 +1,101 @@
+"""Load: what is sealed goes into the collection, and the ledger says so once the server has."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Container, Iterator
+from contextlib import contextmanager
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from tasks.adapters.loading import load_part
+from tasks.domain.errors import Permanent
+from tasks.domain.ports import Collection
+from tasks.domain.resume import superseded
+from tasks.domain.seal import Loaded, Seal
+from tasks.domain.shard import Shard
+from tasks.encode import worth_another_try
+from tasks.plan import Plan
+from tasks.run import Run, utc_now
+
+
+@contextmanager
+def opened(plan: Plan) -> Iterator[Collection]:
+    """The plan's collection, let go of in the end."""
+    collection = plan.inspected.open_target(plan.spec.name)
+    try:
+        yield collection
+    finally:
+        collection.close()
+
+
+def up_to_date(plan: Plan, collection: Collection) -> Container[str]:
+    """Shards whose newest seal is in the collection, by the ledger.
+
+    A collection that is gone (somebody removed the Lite file, or dropped it) takes its ledger with it.
+    """
+    if collection.describe() is None:
+        for entry in list(plan.checkpoint.loads(plan.target)):
+            plan.checkpoint.forget_load(plan.target, entry.shard)
+    return plan.checkpoint.up_to_date(plan.target)
+
+
+@task(name="load", task_run_name="load {group[0].name}", cache_policy=NO_CACHE, retry_delay_seconds=5, retry_condition_fn=worth_another_try)
+def load_shards(run: Run, plan: Plan, collection: Collection, group: list[Shard]) -> None:
+    """Load every sealed shard of a group.
+
+    Raises:
+        Permanent: a shard cannot be loaded; the first of them, after all others are.
+        Transient: the server did not take it in time; upserting again changes nothing that is there.
+    """
+    first: Permanent | None = None
+    with run.journal.during("load"):
+        collection.ensure(plan.spec)
+        for shard in group:
+            seal = plan.checkpoint.effective_seal(shard.id)
+            if seal is None:
+                continue
+            try:
+                load_seal(plan, collection, seal, run=run.id)
+                run.journal.note_load(seal.embedded)
+            except Permanent as error:
+                run.journal.note_failure(shard, error)
+                first = first or error
+    if first:
+        raise first
+
+
+def load_seal(plan: Plan, collection: Collection, seal: Seal, *, run: str) -> None:
+    """Every part into the collection, then the ledger."""
+    begun = time.monotonic()
+    for part in seal.parts:
+        load_part(collection, plan.checkpoint.verified_part(part))
+    entry = Loaded(
+        shard=seal.shard,
+        group=seal.group,
+        rows=seal.embedded,
+        seal=seal.digest,
+        run=run,
+        seconds=round(time.monotonic() - begun, 3),
+        loaded_at=utc_now(),
+    )
+    plan.checkpoint.record_load(plan.target, entry)
+
+
+@task(name="tidy", cache_policy=NO_CACHE)
+def remove_superseded(run: Run, plan: Plan, collection: Collection) -> int:
+    """Rows of shards that newer ones have replaced leave the collection; the number of shards.
+
+    After every new shard is loaded, so that a row that both hold has its new shard by then and stays; so not
+    in a run in which a shard failed: what it should have replaced is still the best there is.
+    """
+    if run.journal.failed:
+        return 0
+    planned = {shard.id for shard in plan}
+    mirror = run.job.target.mode == "mirror"
+    gone = list(superseded(plan.checkpoint.loads(plan.target), planned=planned, groups=plan.spool.groups, mirror=mirror))
+    for entry in gone:
+        collection.delete_shard(entry.shard)
+        plan.checkpoint.forget_load(plan.target, entry.shard)
+    return len(gone)

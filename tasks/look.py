@@ -1,0 +1,114 @@
+"""Looking without touching: what `plan`, `status`, `verify` and `quarantine list` say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from tasks.adapters.scratch import scratch_folder
+from tasks.domain.accounts import RowFates, ShardFates
+from tasks.domain.errors import BadInput
+from tasks.domain.job import Job
+from tasks.domain.proof import Proof
+from tasks.load import opened
+from tasks.plan import Plan, plan_again, spool_spans
+from tasks.preflight import inspect_job
+from tasks.report import describe_plan
+from tasks.verify import seals_of, verify_plan
+
+
+@contextmanager
+def _planned(job: Job) -> Iterator[Plan | None]:
+    with scratch_folder() as scratch:
+        yield plan_again(inspect_job(job), scratch)
+
+
+@contextmanager
+def _planned_before(job: Job) -> Iterator[Plan]:
+    with _planned(job) as plan:
+        if plan is None:
+            raise BadInput(f"corpus '{job.corpus}' holds nothing made with this encoder: `kitestring run` makes it")
+        yield plan
+
+
+def look_at_plan(job: Job) -> dict[str, Any]:
+    """What a run would do: shards, rows and what is sealed; touches no GPU and writes nothing."""
+    with scratch_folder() as scratch:
+        inspected = inspect_job(job)
+        plan = plan_again(inspected, scratch)
+        spool = plan.spool if plan else spool_spans(inspected, scratch)
+        sealed = plan.checkpoint.sealed_ids() if plan else ()
+        waiting = [(shard.span.rows, shard.name) for shard in plan if shard.id not in sealed] if plan else None
+        rows = spool.rows if spool.rows_known else None
+        return {
+            "corpus": job.corpus,
+            "rows": {"source": rows, "to_encode": rows if waiting is None else _sum([r for r, _ in waiting])},
+            "shards": {"planned": spool.shards, "sealed": spool.shards - len(waiting) if waiting is not None else 0},
+            "encoder": plan.record.identity.model_dump(mode="json") if plan else None,
+            "collection": plan.spec.name if plan else None,
+        }
+
+
+def _sum(rows: list[int | None]) -> int | None:
+    return None if None in rows else sum(r or 0 for r in rows)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """The ledger of a corpus."""
+
+    rows: RowFates
+    shards: ShardFates
+    verified: bool
+    report: str | None
+    quarantine: dict[str, int]
+    collection: str | None = None
+
+    @property
+    def complete(self) -> bool:
+        return bool(self.shards.planned) and self.shards.loaded == self.shards.planned and self.verified
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """What `status --json` prints."""
+        return {"rows": self.rows.model_dump(), "shards": self.shards.model_dump(), "verified": self.verified, "report": self.report}
+
+
+def look_at_status(job: Job) -> Status:
+    """What is sealed and loaded, from the store alone. Rows count as embedded, whichever run did it."""
+    with scratch_folder() as scratch:
+        inspected = inspect_job(job)
+        plan = plan_again(inspected, scratch)
+        if plan is None:
+            spool = spool_spans(inspected, scratch)
+            nothing = RowFates(source=spool.rows)
+            return Status(rows=nothing, shards=ShardFates(planned=spool.shards), verified=False, report=None, quarantine={})
+        figures = describe_plan(plan, encoded_now={})
+        rows = figures["rows"]
+        proof = plan.checkpoint.read_proof(plan.target)
+        return Status(
+            rows=rows.model_copy(update={"embedded": rows.reused, "reused": 0}),
+            shards=figures["shards"],
+            verified=bool(proof and proof.proved and proof.shards == figures["shards"].loaded),
+            report=plan.checkpoint.latest_report(),
+            quarantine=figures["quarantine"],
+            collection=plan.spec.name,
+        )
+
+
+def look_at_proof(job: Job) -> Proof:
+    """Hold the collection against the seals now."""
+    with _planned_before(job) as plan, opened(plan) as collection:
+        if collection.describe() is None:
+            raise BadInput(f"collection '{plan.spec.name}' is not at {job.target.uri}: `kitestring run` or `replay` loads it")
+        return verify_plan(plan, collection)
+
+
+def look_at_quarantine(job: Job) -> Iterator[dict[str, Any]]:
+    """The rows set aside, in plan order."""
+    with _planned_before(job) as plan:
+        for seal in seals_of(plan):
+            for row in seal.quarantined:
+                yield {"shard": seal.name, "row": row.row, "id": row.id, "reason": row.reason}

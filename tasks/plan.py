@@ -1,0 +1,146 @@
+"""Plan: what there is to do, from listings, footers and what earlier runs have committed."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterator
+from pathlib import Path
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from tasks.adapters.checkpoint import Checkpoint, put_pin
+from tasks.adapters.spool import Spool
+from tasks.domain.collection import CollectionSpec, collection_name, target_fingerprint
+from tasks.domain.encoder import EncoderRecord
+from tasks.domain.errors import BadInput, Permanent
+from tasks.domain.resume import missing
+from tasks.domain.shard import Shard
+from tasks.preflight import Inspected, model_name
+from tasks.run import Run
+
+MOST_IN_GROUP = 200
+
+
+class Plan:
+    """The shards of a source under an encoder, and where they go."""
+
+    def __init__(self, inspected: Inspected, spool: Spool, record: EncoderRecord) -> None:
+        self.inspected, self.spool, self.record = inspected, spool, record
+        job, fingerprint = inspected.job, record.identity.fingerprint
+        self.job = job
+        self.checkpoint = Checkpoint(inspected.store, job.corpus, fingerprint)
+        self.spec = CollectionSpec(
+            name=collection_name(job.target.collection, fingerprint),
+            alias=job.target.collection,
+            dim=record.facts.dim,
+            metric=job.target.metric,
+            store_text=job.target.store_text and job.source.modality == "text",
+            id_length=job.target.id_length,
+            fields=inspected.fields,
+            fingerprint=fingerprint,
+            model=model_name(job),
+        )
+        self._settled = False
+        self.target = target_fingerprint(job.target, self.spec.name)
+
+    def __iter__(self) -> Iterator[Shard]:
+        """Every shard, in source order; streams."""
+        return self.spool.named(self.record.identity.fingerprint)
+
+    def settle_encoder(self) -> None:
+        """Write down what the vectors are made with, before the first seal says that there are any.
+
+        Raises:
+            Permanent: another run of this corpus has settled `precision: auto` otherwise.
+        """
+        if self._settled:
+            return
+        settled = put_pin(self.inspected.store, self.job.corpus, self.inspected.declared, self.record)
+        if settled.identity != self.record.identity:
+            raise Permanent(
+                f"another run has just settled on precision {settled.identity.precision} for corpus '{self.job.corpus}': run again"
+            )
+        self.checkpoint.put_encoder(self.record)
+        self._settled = True
+
+    def groups(self, loaded: Container[str]) -> Iterator[list[Shard]]:
+        """The shards that are not yet loaded, small ones together: a task for each tiny file would cost more than the file."""
+        group: list[Shard] = []
+        rows = 0
+        for shard in missing(self, loaded):
+            group.append(shard)
+            rows += self.job.shards.rows if shard.span.rows is None else shard.span.rows
+            if rows >= self.job.shards.rows or len(group) >= MOST_IN_GROUP:
+                yield group
+                group, rows = [], 0
+        if group:
+            yield group
+
+
+def spool_spans(inspected: Inspected, scratch: Path) -> Spool:
+    """Cut the source.
+
+    Raises:
+        BadInput: no row, or a file that cannot be read.
+    """
+    spool = Spool(scratch / "spans.jsonl", inspected.source.spans(), rows_as=inspected.rows_as)
+    if not spool.shards:
+        raise BadInput(f"source.uri: '{inspected.job.source.uri}' has no rows")
+    return spool
+
+
+def plan_again(inspected: Inspected, scratch: Path) -> Plan | None:
+    """The plan of a job whose encoder an earlier run has settled, without loading it; None before any run."""
+    pinned = inspected.pinned()
+    return Plan(inspected, spool_spans(inspected, scratch), pinned) if pinned else None
+
+
+@task(name="plan", cache_policy=NO_CACHE)
+def plan_shards(run: Run) -> Plan:
+    """Cut the source while the encoder loads (the first time), and settle what its vectors are kept under."""
+    inspected = run.inspected
+    with run.journal.during("plan"):
+        pinned = inspected.pinned()
+        if pinned is None:
+            run.ranks.start()
+        spool = spool_spans(inspected, run.scratch)
+        plan = Plan(inspected, spool, pinned or _introduce(run))
+        check_target(plan)
+    run.journal.total = spool.rows if spool.rows_known else None
+    run.journal.shards = spool.shards
+    return plan
+
+
+@task(name="plan", cache_policy=NO_CACHE)
+def plan_sealed(run: Run) -> Plan:
+    """The plan of a corpus that is sealed already, for another target.
+
+    Raises:
+        BadInput: no run of this corpus has sealed anything with this encoder.
+    """
+    with run.journal.during("plan"):
+        plan = plan_again(run.inspected, run.scratch)
+        if plan is None:
+            raise BadInput(f"corpus '{run.job.corpus}' holds nothing made with this encoder: `kitestring run` makes it")
+        check_target(plan)
+    run.journal.shards = plan.spool.shards
+    return plan
+
+
+def _introduce(run: Run) -> EncoderRecord:
+    """Ask the loading encoder what it is."""
+    facts = run.ranks.facts()
+    return EncoderRecord(identity=run.inspected.identify(facts.precision), facts=facts)
+
+
+def check_target(plan: Plan) -> None:
+    """Find a collection that does not fit before the first write.
+
+    Raises:
+        BadInput: the server does not answer, or a collection of that name was made otherwise.
+    """
+    collection = plan.inspected.open_target(plan.spec.name)
+    try:
+        collection.check(plan.spec)
+    finally:
+        collection.close()

@@ -1,0 +1,106 @@
+"""Everything that a job names is looked at before anything is written."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from prefect.blocks.system import Secret
+
+from tasks.adapters.checkpoint import read_pin
+from tasks.adapters.collections import open_collection
+from tasks.adapters.model_files import LocatedModel, locate_model
+from tasks.adapters.sources import open_source, sample_texts
+from tasks.adapters.stores import open_store
+from tasks.domain.digest import digest
+from tasks.domain.encoder import EncoderIdentity, EncoderRecord, Precision
+from tasks.domain.errors import BadInput
+from tasks.domain.fields import ScalarField, name_fields
+from tasks.domain.job import Job
+from tasks.domain.ports import Collection, Source, Store
+
+SAMPLE_ROWS = 32  # on which `precision: auto` is tried
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inspected:
+    """A job whose every part has been found and opened."""
+
+    job: Job
+    source: Source
+    fields: tuple[ScalarField, ...]
+    model: LocatedModel
+    store: Store
+
+    @property
+    def declared(self) -> str:
+        """Digest of the encoder as declared and of its weights: the key of what `auto` was resolved to."""
+        settings = self.job.encoder.model_dump(mode="json", exclude={"model", "revision"})
+        return digest({"encoder": settings, "weights": self.model.weights})
+
+    @property
+    def rows_as(self) -> dict[str, object]:
+        """How a row is made from the source, as far as it changes a part."""
+        source = self.job.source.model_dump(mode="json", exclude={"uri"})
+        last = {"last_wins": True} if self.job.failures.on_duplicate == "last" else {}
+        return {"source": source, "text": self.job.target.store_text, "id_length": self.job.target.id_length, **last}
+
+    def pinned(self) -> EncoderRecord | None:
+        """What the first run of this corpus settled; None before it."""
+        return read_pin(self.store, self.job.corpus, self.declared)
+
+    def identify(self, precision: Precision) -> EncoderIdentity:
+        """The identity of the encoder at a precision."""
+        encoder = self.job.encoder
+        told = {"model", "revision", "precision", "pretrained", "kind", "trust_remote_code"}
+        return EncoderIdentity(
+            kind=encoder.kind,
+            model=model_name(self.job),
+            revision=self.model.revision,
+            weights=self.model.weights,
+            preprocessing=encoder.model_dump(mode="json", exclude=told),
+            precision=precision,
+        )
+
+    def open_target(self, name: str) -> Collection:
+        """Connect to the target's collection of this name."""
+        return open_collection(self.job.target, name, token=_token(self.job))
+
+    def sample(self) -> list[str]:
+        """Some texts, or paths of images."""
+        return sample_texts(self.source, SAMPLE_ROWS)
+
+
+def model_name(job: Job) -> str:
+    """The model for people."""
+    encoder = job.encoder
+    return encoder.model if encoder.kind == "sentence-transformers" else f"{encoder.architecture} {encoder.pretrained}"
+
+
+def inspect_job(job: Job) -> Inspected:
+    """Find and open what the job names; writes nothing.
+
+    Raises:
+        BadInput: something is not there or does not fit; one line that names it and the cure.
+    """
+    source = open_source(job.source, rows=job.shards.rows)
+    columns = source.inspect()
+    wanted = list(dict.fromkeys(getattr(job.source, "metadata", [])))
+    fields = name_fields({column: columns[column] for column in wanted})
+    return Inspected(job=job, source=source, fields=fields, model=locate_model(job.encoder), store=open_store(job.checkpoint))
+
+
+def locate_job(job: Job) -> Inspected:
+    """Open a job for what needs the model and the store alone: its source may be gone."""
+    source = open_source(job.source, rows=job.shards.rows)
+    return Inspected(job=job, source=source, fields=(), model=locate_model(job.encoder), store=open_store(job.checkpoint))
+
+
+def _token(job: Job) -> str | None:
+    block = job.target.token_block
+    if block is None:
+        return os.environ.get("MILVUS_TOKEN")
+    try:
+        return str(Secret.load(block).get())  # type: ignore[union-attr]
+    except ValueError as error:
+        raise BadInput(f"target.token_block: Prefect has no Secret block '{block}'; create it or use MILVUS_TOKEN") from error

@@ -1,0 +1,161 @@
+"""Report: what became of every row, where the time went, and whether the collection is proved."""
+
+from __future__ import annotations
+
+import datetime as dt
+import heapq
+from collections import Counter
+from collections.abc import Container, Iterable
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from typing import Any
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from tasks.adapters.report_page import render_report
+from tasks.domain.accounts import RowFates, ShardFates, fates_of
+from tasks.domain.errors import BadInput, RunFailed
+from tasks.domain.proof import Proof
+from tasks.domain.report import (
+    QUARANTINE_SAMPLES,
+    FailedShard,
+    Progress,
+    RunReport,
+    SetAside,
+    ShardTime,
+    TargetNamed,
+    headline,
+    summary,
+)
+from tasks.domain.seal import EncodeStats, Seal
+from tasks.plan import Plan
+from tasks.run import Run
+from tasks.verify import seals_of
+
+SLOWEST = 10
+MOST_SAMPLES = 400  # points that a chart can show
+LIBRARIES = ("kitestring", "torch", "sentence-transformers", "open_clip_torch", "pymilvus", "pyarrow", "prefect")
+
+
+@dataclass(slots=True)
+class Totals:
+    """A fold over seals; memory does not grow with their number."""
+
+    rows: RowFates = field(default_factory=RowFates)
+    sealed: int = 0
+    loaded: int = 0
+    stats: EncodeStats = field(default_factory=EncodeStats)
+    quarantine: Counter[str] = field(default_factory=Counter)
+    samples: list[SetAside] = field(default_factory=list)
+    slowest: list[tuple[float, str, int, float]] = field(default_factory=list)
+
+    def add(self, seal: Seal, *, encoded_now: int, loaded: bool) -> None:
+        """Take in one seal, of which this run encoded so many rows."""
+        fates = fates_of(seal, by_this_run=False)
+        moved = {"embedded": encoded_now, "reused": fates.reused - encoded_now, "loaded": seal.embedded if loaded else 0}
+        self.rows += fates.model_copy(update=moved)
+        self.sealed += 1
+        self.loaded += loaded
+        self.stats += seal.stats
+        for row in seal.quarantined:
+            self.quarantine[row.reason.partition(":")[0]] += 1
+            if len(self.samples) < QUARANTINE_SAMPLES:
+                self.samples.append(SetAside(shard=seal.name, row=row.row, id=row.id, reason=row.reason))
+        if encoded_now:
+            pace = seal.seconds / max(1, seal.embedded)
+            heapq.heappush(self.slowest, (pace, seal.name, seal.embedded, seal.seconds))
+            if len(self.slowest) > SLOWEST:
+                heapq.heappop(self.slowest)
+
+
+def total(seals: Iterable[Seal], *, encoded_now: dict[str, int], loaded: Container[str]) -> Totals:
+    """Fold the seals of a plan."""
+    totals = Totals()
+    for seal in seals:
+        totals.add(seal, encoded_now=encoded_now.get(seal.shard, 0), loaded=seal.shard in loaded)
+    return totals
+
+
+def describe_plan(plan: Plan, *, encoded_now: dict[str, int], failed: int = 0) -> dict[str, Any]:
+    """The figures that the store alone can tell; what `status` knows too."""
+    totals = total(seals_of(plan), encoded_now=encoded_now, loaded=plan.checkpoint.loaded_ids(plan.target))
+    job = plan.job
+    return {
+        "corpus": job.corpus,
+        "encoder": plan.record.identity,
+        "facts": plan.record.facts,
+        "target": TargetNamed(uri=job.target.uri, collection=plan.spec.name, alias=plan.spec.alias),
+        "rows": totals.rows,
+        "shards": ShardFates(planned=plan.spool.shards, sealed=totals.sealed, loaded=totals.loaded, failed=failed),
+        "quarantine": dict(totals.quarantine),
+        "set_aside": tuple(totals.samples),
+        "slowest": tuple(ShardTime(name=n, rows=r, seconds=s) for _, n, r, s in sorted(totals.slowest, reverse=True)),
+        "truncated": totals.stats.truncated,
+        "tokens_cut": totals.stats.tokens_cut,
+        "lengths": totals.stats.lengths,
+        "settings": job.model_dump(mode="json"),
+        "versions": {name: version(name) for name in LIBRARIES},
+    }
+
+
+@task(name="report", cache_policy=NO_CACHE)
+def report_run(run: Run, plan: Plan, proof: Proof) -> dict[str, object]:
+    """Write report.json and report.html.
+
+    Returns:
+        The figures that `run --json` prints.
+
+    Raises:
+        BadInput: every shard was refused for what is in it, and nothing is sealed.
+        RunFailed: something is missing, too much was set aside, or the collection is not proved.
+    """
+    report = _report(run, plan, proof)
+    first = next(iter(run.journal.failed.values()), None)
+    if first and not report.shards.sealed and run.journal.bad_input == len(run.journal.failed):
+        raise BadInput(f"{first[0]}: {first[1]}" if first[0] not in first[1] else first[1])
+    plan.checkpoint.write_report(run.id, "report.json", report.model_dump_json(indent=1).encode())
+    plan.checkpoint.write_report(run.id, "report.html", render_report(report).encode())
+    wrong = what_is_wrong(report, run.job.failures.max_quarantined)
+    if wrong:
+        raise RunFailed(wrong, summary(report))
+    return summary(report)
+
+
+def what_is_wrong(report: RunReport, max_quarantined: float) -> str | None:
+    """Why a run that went to its end still failed, in one line; None where it did not."""
+    rows = report.rows
+    if report.failures:
+        return f"{len(report.failures)} of {report.shards.planned} shards failed; the first: {report.failures[0].name}: {report.failures[0].error}"
+    accounted = rows.embedded + rows.reused + rows.duplicates + rows.quarantined
+    if accounted != rows.source:
+        return f"{rows.source} source rows, but {accounted} accounted for"
+    if rows.quarantined > max_quarantined * rows.source:
+        kinds = ", ".join(f"{reason} ({count})" for reason, count in sorted(report.quarantine.items(), key=lambda kind: -kind[1]))
+        return f"{rows.quarantined} of {rows.source} rows were set aside, more than failures.max_quarantined allows ({max_quarantined:g}): {kinds}"
+    if not report.verified:
+        return f"the collection is not proved: {'; '.join(report.reasons[:3])}"
+    if not report.complete:
+        return headline(report)
+    return None
+
+
+def _report(run: Run, plan: Plan, proof: Proof) -> RunReport:
+    journal = run.journal
+    figures = describe_plan(plan, encoded_now=journal.sealed, failed=len(journal.failed))
+    step = max(1, len(journal.samples) // MOST_SAMPLES)
+    return RunReport(
+        **figures,
+        run=run.id,
+        verified=proof.proved,
+        reasons=tuple(proof.reasons),
+        started=dt.datetime.fromisoformat(run.started_at),
+        finished=dt.datetime.now(dt.UTC),
+        seconds={**journal.stages, "start-up": sum(run.ranks.startup.values())},
+        startup=run.ranks.startup,
+        progress=tuple(Progress(seconds=s, rows=r, tokens=t) for s, r, t in journal.samples[::step]),
+        failures=tuple(FailedShard(name=name, error=error) for name, error in journal.failed.values()),
+        adopted=journal.adopted,
+        tokens=journal.pace.tokens,
+        page=plan.checkpoint.url_of_report(run.id, "report.html"),
+    )

@@ -1,0 +1,41 @@
+"""Verify: the collection is held against the seals, and what was found is kept beside the ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from tasks.adapters.proof import prove
+from tasks.domain.ports import Collection
+from tasks.domain.proof import Proof
+from tasks.domain.seal import Seal
+from tasks.plan import Plan
+from tasks.run import Run
+
+READERS = 16  # of seals at a time: they are small, and a store far away answers slowly
+
+
+@task(name="verify", cache_policy=NO_CACHE)
+def verify_collection(run: Run, plan: Plan, collection: Collection) -> Proof:
+    """Prove the collection against the seals of the plan."""
+    with run.journal.during("verify"):
+        return verify_plan(plan, collection)
+
+
+def verify_plan(plan: Plan, collection: Collection) -> Proof:
+    """Prove, and keep the result beside the ledger."""
+    proof = prove(collection, seals_of(plan), plan.checkpoint.verified_part)
+    plan.checkpoint.record_proof(plan.target, proof)
+    return proof
+
+
+def seals_of(plan: Plan) -> Iterator[Seal]:
+    """The effective seal of every shard that has one, in plan order; streams."""
+    shards = iter(plan)
+    with ThreadPoolExecutor(READERS) as readers:
+        while ids := [shard.id for shard in islice(shards, 4 * READERS)]:
+            yield from (seal for seal in readers.map(plan.checkpoint.effective_seal, ids) if seal)

@@ -1,0 +1,254 @@
+"""The coordinator against ranks played by threads over real sockets: who gets which piece, and what a death costs."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tasks.adapters.hardware import Launch
+from tasks.adapters.ranks import MOST_FRUITLESS, Ranks
+from tasks.domain.encoder import EncoderFacts, SentenceTransformersEncoder
+from tasks.domain.errors import BadInput, Permanent, Transient
+from tasks.domain.job import Compute
+from tasks.domain.messages import Assignment, At, Done, Fault, Hello, Piece, ToRank, Want, Welcome
+from tasks.domain.seal import EncodeStats, Part
+
+FACTS = EncoderFacts(dim=8, max_seq_length=64, precision="float32", device="cpu")
+
+
+class PlayedRank:
+    """A rank's side of the conversation. Leaving `play` without a word is a rank's death."""
+
+    def __init__(self, path: str, rank: int) -> None:
+        self.rank = rank
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.socket.connect(path)
+        self.lines = self.socket.makefile("rb")
+
+    def say(self, message: Hello | Want | At | Done | Fault) -> None:
+        self.socket.sendall(message.model_dump_json().encode() + b"\n")
+
+    def hear(self) -> Piece | Welcome | None:
+        line = self.lines.readline()
+        return ToRank.validate_json(line) if line else None
+
+    def greet(self) -> None:
+        self.say(Hello(rank=self.rank, pid=0, facts=FACTS))
+        assert isinstance(self.hear(), Welcome)
+
+    def take(self) -> Piece | None:
+        self.say(Want())
+        piece = self.hear()
+        assert piece is None or isinstance(piece, Piece)
+        return piece
+
+    def finish(self, piece: Piece) -> None:
+        self.say(Done(part=part_of(piece)))
+
+    def die(self) -> None:
+        self.socket.shutdown(socket.SHUT_RDWR)
+        self.lines.close()
+        self.socket.close()
+
+
+def part_of(piece: Piece) -> Part:
+    rows = piece.stop - piece.first - len(piece.barred)
+    return Part(key=piece.key, first=piece.first, stop=piece.stop, rows=rows, bytes=1, sha256="", stats=EncodeStats(encode_seconds=0.1))
+
+
+Play = Callable[[PlayedRank], None]
+
+
+class Plays:
+    """Launches of which the n-th rank to start plays the n-th play; later ones repeat the last."""
+
+    def __init__(self, *plays: Play, ranks: int = 1) -> None:
+        self.plays, self.ranks, self.started = list(plays), ranks, 0
+        self.threads: list[threading.Thread] = []
+
+    def __call__(self, _launch: Launch, assignment: Path, _log: Path) -> Plays:
+        _log.touch()
+        path = Assignment.model_validate_json(assignment.read_text()).socket
+        self.threads = []
+        for rank in range(self.ranks):
+            play = self.plays[min(self.started, len(self.plays) - 1)]
+            self.started += 1
+            self.threads.append(threading.Thread(target=self._run, args=(play, path, rank), daemon=True))
+        for thread in self.threads:
+            thread.start()
+        return self
+
+    @staticmethod
+    def _run(play: Play, path: str, rank: int) -> None:
+        played = PlayedRank(path, rank)
+        try:
+            play(played)
+        except OSError:  # the coordinator has closed
+            return
+        finally:
+            played.die()
+
+    def wait(self) -> int:
+        for thread in self.threads:
+            thread.join(20)
+        return 1
+
+    def end(self) -> None:
+        return
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., Ranks]]:
+    opened: list[Ranks] = []
+
+    def make(plays: Plays, *, stall_seconds: float = 60) -> Ranks:
+        assignment = Assignment(
+            encoder=SentenceTransformersEncoder(),
+            model_path="",
+            modality="text",
+            precision="float32",
+            compute=Compute(),
+            store="",
+            fields=(),
+            store_text=True,
+            socket=str(tmp_path / "s"),
+        )
+        launch = Launch(ranks=plays.ranks, threads=1, device="cpu")
+        opened.append(Ranks(assignment, launch, tmp_path, stall_seconds=stall_seconds, start=plays))
+        return opened[-1]
+
+    yield make
+    for ranks in opened:
+        ranks.close()
+
+
+def piece(first: int = 0, stop: int = 10) -> Piece:
+    return Piece(shard="s", first=first, stop=stop, rows="", key=f"part-{first}")
+
+
+def honest(rank: PlayedRank) -> None:
+    rank.greet()
+    while taken := rank.take():
+        rank.finish(taken)
+
+
+def dies_with(*rows: int) -> Play:
+    def play(rank: PlayedRank) -> None:
+        rank.greet()
+        taken = rank.take()
+        assert taken
+        rank.say(At(key=taken.key, rows=rows, done=0))
+
+    return play
+
+
+def test_every_piece_comes_back_as_its_part(start: Callable[..., Ranks]) -> None:
+    ranks = start(Plays(honest, honest, ranks=2))
+    parts = [ranks.submit(piece(n, n + 10)) for n in range(0, 200, 10)]
+    assert [part.result(20).first for part in parts] == list(range(0, 200, 10))
+    assert ranks.pace.rows == 200
+
+
+def test_the_facts_are_the_encoders_own(start: Callable[..., Ranks]) -> None:
+    assert start(Plays(honest)).facts() == FACTS
+
+
+def test_an_encoder_that_cannot_be_loaded_fails_all_at_once(start: Callable[..., Ranks]) -> None:
+    def refuses(rank: PlayedRank) -> None:
+        rank.say(Fault(leaf="bad input", text="no such model"))
+
+    plays = Plays(refuses)
+    with pytest.raises(BadInput, match="no such model"):
+        start(plays).facts()
+    assert plays.started == 1
+
+
+def test_a_rank_that_dies_costs_only_its_own_piece(start: Callable[..., Ranks]) -> None:
+    heard: list[Piece] = []
+
+    def careful(rank: PlayedRank) -> None:
+        rank.greet()
+        while taken := rank.take():
+            heard.append(taken)
+            rank.finish(taken)
+
+    ranks = start(Plays(dies_with(3, 4), careful))
+    parts = [ranks.submit(piece(n, n + 10)) for n in (0, 10)]
+    assert [part.result(20).rows for part in parts] == [10, 10]
+    assert [(p.first, p.suspects) for p in heard] == [(0, (3, 4)), (10, ())]
+
+
+def test_a_row_that_kills_twice_is_barred(start: Callable[..., Ranks]) -> None:
+    ranks = start(Plays(dies_with(3, 4), dies_with(4), honest))
+    part = ranks.submit(piece()).result(20)
+    assert part.rows == 9
+
+
+def test_a_piece_that_kills_without_a_clue_fails_for_good_and_the_next_goes_on(start: Callable[..., Ranks]) -> None:
+    def dies_on_the_first(rank: PlayedRank) -> None:
+        rank.greet()
+        while (taken := rank.take()) and taken.first:
+            rank.finish(taken)
+
+    ranks = start(Plays(dies_on_the_first))
+    bad, good = ranks.submit(piece(0, 10)), ranks.submit(piece(10, 20))
+    with pytest.raises(Permanent, match="died 3 times on source rows 0-9"):
+        bad.result(20)
+    assert good.result(20).rows == 10
+
+
+def test_an_encoder_that_only_dies_is_given_up(start: Callable[..., Ranks]) -> None:
+    plays = Plays(lambda rank: None)
+    with pytest.raises(Transient, match="died 3 times without finishing a piece"):
+        start(plays).facts()
+    assert plays.started == MOST_FRUITLESS
+
+
+def test_a_fault_fails_its_piece_alone(start: Callable[..., Ranks]) -> None:
+    def faulty(rank: PlayedRank) -> None:
+        rank.greet()
+        taken = rank.take()
+        assert taken
+        rank.say(Fault(key=taken.key, leaf="transient", text="the store is down"))
+        while taken := rank.take():
+            rank.finish(taken)
+
+    ranks = start(Plays(faulty))
+    first, second = ranks.submit(piece(0, 10)), ranks.submit(piece(10, 20))
+    with pytest.raises(Transient, match="the store is down"):
+        first.result(20)
+    assert second.result(20).rows == 10
+
+
+def test_a_rank_that_says_nothing_is_ended_and_its_piece_given_out_again(start: Callable[..., Ranks]) -> None:
+    def hangs(rank: PlayedRank) -> None:
+        process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+        rank.say(Hello(rank=0, pid=process.pid, facts=FACTS))
+        rank.hear()
+        rank.take()
+        assert process.wait(30) == -signal.SIGKILL
+
+    ranks = start(Plays(hangs, honest), stall_seconds=0.5)
+    assert ranks.submit(piece()).result(20).rows == 10
+
+
+def test_closing_fails_what_is_not_done(start: Callable[..., Ranks]) -> None:
+    def sleeps(rank: PlayedRank) -> None:
+        rank.greet()
+        rank.take()
+        rank.hear()
+
+    ranks = start(Plays(sleeps))
+    waiting = ranks.submit(piece())
+    ranks.close()
+    with pytest.raises(Transient, match="closed"):
+        waiting.result(20)
+    with pytest.raises(Transient, match="closed"):
+        ranks.submit(piece())
