@@ -276,7 +276,7 @@ class Ranks:
             self._changed.wait_for(lambda: not self._links, timeout=10)
             if self._closed or self._torchrun is not torchrun:
                 return
-            if self._facts.done() and self._facts.exception():
+            if self._hopeless:
                 return
             self._fruitless = 0 if self._done_in_launch else self._fruitless + 1
             if self._fruitless >= MOST_FRUITLESS:
@@ -284,8 +284,14 @@ class Ranks:
                     Transient(f"the encoder's processes died {self._fruitless} times without finishing a piece: {_last_words(self.log)}")
                 )
                 self._fruitless = 0
+                if self._hopeless:
+                    return
             log.warning("the encoder's processes ended; starting them again")
             self._relaunch()
+
+    @property
+    def _hopeless(self) -> bool:
+        return self._facts.done() and self._facts.exception() is not None
 
     def _watch_for_stalls(self) -> None:
         """A rank with work that says nothing for too long is ended; its death is then handled as any other."""
