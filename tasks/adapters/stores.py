@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 import uuid
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from tasks.adapters.store_folder import FolderStore
 from tasks.adapters.store_memory import MemoryStore
 from tasks.adapters.store_s3 import S3Store
-from tasks.domain.errors import BadInput
+from tasks.domain.errors import BadInput, KitestringError
 from tasks.domain.ports import Store
 
 PROBES = ".kitestring/"  # where `probe` puts its objects, below the store's root
@@ -48,15 +49,18 @@ def probe(store: Store) -> None:
             the first, so that two runs could both seal a shard.
     """
     key = f"{PROBES}probe-{uuid.uuid4().hex}"
+    if not store.commit(key, b"first"):
+        raise BadInput(f"checkpoint {store.url}: refuses a new object as if it were there already: use another store")
     try:
         _try_out(store, key)
-    finally:
-        store.delete(key)
+    except KitestringError:
+        with suppress(KitestringError):  # what went wrong first is what matters
+            store.delete(key)
+        raise
+    store.delete(key)
 
 
 def _try_out(store: Store, key: str) -> None:
-    if not store.commit(key, b"first"):
-        raise BadInput(f"checkpoint {store.url}: refuses a new object as if it were there already: use another store")
     if store.commit(key, b"second") or store.read(key) != b"first":
         raise BadInput(
             f"checkpoint {store.url}: a conditional put (If-None-Match: *) replaced an object that was there, "

@@ -12,8 +12,6 @@ from tasks.adapters.stores import open_store, probe
 from tasks.domain.errors import Permanent
 from tasks.domain.ports import Store
 
-pytest_plugins = ["tests.servers.faulty_s3"]
-
 ODD = ["a b+c", "per%20cent", "quote'\"", "ümläut/日本語", "a/b&c=d#e?f", "<tag>", "{brace}", "semi;colon", "back\\slash", "~tilde@"]
 
 
