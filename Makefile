@@ -1,0 +1,38 @@
+# Every goal sets itself up from a bare checkout, with nothing but Python 3.11 or newer and pip.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: help demo test check clean
+
+help:
+	@echo "make demo    embed the documentation of Python's standard library and search it"
+	@echo "make test    run every test; they start the servers that they need"
+	@echo "make check   format, lint, types, and which way imports point"
+	@echo "make clean   remove what the other goals made"
+
+demo: $(INSTALLED)
+	@$(BIN)/kitestring demo
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest
+
+check: $(INSTALLED)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+# The stamp stands for an install of exactly these two files; a change in either installs again.
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and f"Kitestring needs Python 3.11 or newer, this is {v[0]}.{v[1]}: make PYTHON=/path/to/python3.11")'
+	@echo "Installing into $(VENV). The first time this downloads about 6 GB, PyTorch and CUDA, and takes some minutes ..."
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,demo]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build demo *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find flows tasks tests -name __pycache__ -type d -prune -exec rm -rf {} +
