@@ -98,8 +98,8 @@ def _cell(text: str) -> str:
 
 def duration(seconds: float) -> str:
     """For people: 0.8 s, 42 s, 3 min 12 s, 2 h 5 min."""
-    if seconds < 60:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    if round(seconds) < 60:
+        return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours:,} h {minutes} min" if hours else f"{minutes} min {rest} s"
@@ -209,7 +209,7 @@ def _stages(report: RunReport) -> Panel:
 def _lengths(report: RunReport) -> Panel:
     title = "Length of the texts"
     if not report.lengths:
-        return Panel(title=title, words="No text was measured in this run: pictures have no length, and reused rows are not read again.")
+        return Panel(title=title, words="No text was measured: nothing was encoded yet, or the rows are pictures.")
     columns = _joined(sorted(report.lengths.items()))
     shown = [(f"{edge:,}", count) for edge, count in columns]
     cut = f"{report.truncated:,} rows were cut at the model's longest input and lost {report.tokens_cut:,} tokens."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Discriminator, Field, JsonValue, Tag, computed_field
+from pydantic import ConfigDict, Discriminator, Field, JsonValue, Tag, computed_field, model_validator
 
 from tasks.domain.digest import digest
 from tasks.domain.strict import Strict, kind_or
@@ -70,6 +70,12 @@ class EncoderIdentity(Strict):
     weights: str = Field(description="Digest of every file of the model that can change a vector.")
     preprocessing: dict[str, JsonValue] = Field(description="Settings that change a vector: prompt, lengths, normalising.")
     precision: Precision
+
+    @model_validator(mode="before")
+    @classmethod
+    def _own_fingerprint(cls, stored: object) -> object:
+        """What was written with its fingerprint is read back without: it is always computed."""
+        return {key: value for key, value in stored.items() if key != "fingerprint"} if isinstance(stored, dict) else stored
 
     @computed_field  # type: ignore[prop-decorator]
     @property
