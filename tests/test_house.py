@@ -22,6 +22,7 @@ SUSPICIOUS = {
     "a folder of one person's machine": r"(?<![\w:/.])/(home|root|Users|work)/\w",
     "the address of a package index": r"--(extra-)?index-url|--find-links|PIP_INDEX_URL",
 }
+REFUSED_IN_TESTS = {"a password in a URL"}  # tests show that such a URL is refused, or kept out of messages
 
 
 def run_python(code: str) -> str:
@@ -84,7 +85,7 @@ def test_no_file_holds_a_credential_or_names_a_machine() -> None:
         for path in files
         for number, line in enumerate(path.read_text(errors="replace").splitlines(), 1)
         for what, pattern in SUSPICIOUS.items()
-        if re.search(pattern, line)
+        if re.search(pattern, line) and not (path.is_relative_to(ROOT / "tests") and what in REFUSED_IN_TESTS)
     ]
     assert not found
 
