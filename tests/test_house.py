@@ -20,7 +20,7 @@ SUSPICIOUS = {
     "a private key": r"BEGIN [A-Z ]*PRIVATE KEY-",
     "a password in a URL": r"://[^\s/:@'\"{}$<]+:[^\s/:@'\"{}$<]+@(?!127\.0\.0\.1|localhost)\w",
     "a folder of one person's machine": r"(?<![\w:/.])/(home|root|Users|work)/\w",
-    "the address of a package index": r"--(extra-)?index-url|--find-links|PIP_INDEX_URL",
+    "the address of a package index": r"--(extra-)?inde[x]-url|--find-link[s]|PIP_INDEX[_]URL",
 }
 REFUSED_IN_TESTS = {"a password in a URL"}  # tests show that such a URL is refused, or kept out of messages
 
