@@ -15,7 +15,14 @@ import pyarrow as pa
 from tasks.domain.fields import FieldType, ScalarField
 from tasks.domain.source import Modality
 
-REASON = "__reason__"  # a source's column: why this row cannot be read, or null
+# A source's batches hold its own columns; what is no column of the user's stands under names that nobody else has.
+REASON = "__reason__"  # why this row cannot be read, or null
+KEY = "__key__"  # the key that an image folder or a tar gives a row
+TEXT = "__text__"  # a sample's caption, where it is embedded
+IMAGE = "__image__"  # encoded picture
+IMAGE_URI = "__image_uri__"  # or where it is
+
+JSON_TEXT = {b"kitestring": b"json"}  # metadata of a source's column whose strings are JSON texts
 
 ARROW_TYPES: dict[FieldType, pa.DataType] = {
     "int64": pa.int64(),

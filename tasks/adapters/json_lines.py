@@ -1,0 +1,134 @@
+"""Lines out of bytes, and objects out of lines."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import orjson
+
+from tasks.domain.errors import BadInput
+
+CHUNK = 1 << 20
+SMALL = 64 << 10
+NOT_UTF8 = "not UTF-8"
+BOM = b"\xef\xbb\xbf"
+
+
+class Readable(Protocol):
+    """What lines are read from."""
+
+    def read(self, nbytes: int, /) -> bytes: ...
+
+    def seek(self, position: int, /) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line without its end, and where it is."""
+
+    data: bytes
+    place: str
+    last: bool = False
+
+
+def blank(line: bytes) -> bool:
+    """Whether there is nothing but white space."""
+    return not line or line.isspace()
+
+
+def ranged(file: Readable, start: int, stop: int) -> Iterator[Line]:
+    """The lines whose first byte is in [start, stop), blank ones left out; `place` is the byte."""
+    at = max(0, start - 1)
+    file.seek(at)
+    # From the byte before on, the first line end shows where the range's own first line begins.
+    chunk = min(CHUNK, max(SMALL, stop - at))
+    for number, (line, ended) in enumerate(_split(file, chunk)):
+        begin, at = at, at + len(line) + ended
+        if number == 0 and start > 0:
+            continue
+        if begin >= stop:
+            return
+        data = line.removeprefix(BOM) if begin == 0 else line
+        if not blank(data):
+            yield Line(data, f"byte {begin}")
+
+
+def numbered(file: Readable) -> Iterator[Line]:
+    """Every line that is not blank; `place` is its number, from 1."""
+    for number, (line, _) in enumerate(_split(file, CHUNK), 1):
+        data = line.removeprefix(BOM) if number == 1 else line
+        if not blank(data):
+            yield Line(data, f"line {number}")
+
+
+def _split(file: Readable, size: int) -> Iterator[tuple[bytes, int]]:
+    """Lines, and 1 where a line end follows. Holds a chunk and a line."""
+    rest: list[bytes] = []  # pieces of a line that is longer than a chunk
+    while chunk := file.read(size):
+        lines = chunk.split(b"\n")
+        if len(lines) > 1:
+            yield b"".join([*rest, lines[0]]), 1
+            for line in lines[1:-1]:
+                yield line, 1
+            rest = []
+        rest.append(lines[-1])
+    if last := b"".join(rest):
+        yield last, 0
+
+
+def parse_line(line: Line, path: str) -> dict[str, object] | None:
+    """The line's object; None where it is not UTF-8.
+
+    Raises:
+        BadInput: it is no JSON object; names the file and the place.
+    """
+    try:
+        value = orjson.loads(line.data)
+    except orjson.JSONDecodeError as error:
+        return _second_look(line, path, str(error))
+    if isinstance(value, dict):
+        return value
+    raise BadInput(f"{path} {line.place}: the line is JSON, but not an object {{...}}: write one object on each line")
+
+
+def head_of(file: Readable, size: int) -> tuple[list[Line], int]:
+    """The whole lines in the first `size` bytes, or the first line if it is longer; and the bytes that they take."""
+    data = b""
+    while len(data) < size or b"\n" not in data:
+        more = file.read(size)
+        if not more:
+            return list(numbered(io.BytesIO(data))), len(data)
+        data += more
+    data = data[: data.rfind(b"\n") + 1]
+    return list(numbered(io.BytesIO(data))), len(data)
+
+
+def _second_look(line: Line, path: str, complaint: str) -> dict[str, object] | None:
+    """What orjson refuses may still be a row: NaN, which others write, or bytes that are not UTF-8."""
+    try:
+        text = line.data.decode()
+    except UnicodeDecodeError:
+        if not line.last or _parses(line.data.decode(errors="replace")):
+            return None
+        text = ""
+    value = _parses(text)
+    if value is None:
+        cut = "is cut off or broken" if line.last else "is not JSON"
+        raise BadInput(f"{path} {line.place}: the line {cut} ({complaint}): repair or remove it") from None
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:  # half of a surrogate pair
+        return None
+    return value
+
+
+def _parses(text: str) -> dict[str, object] | None:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None

@@ -1,0 +1,98 @@
+"""Keys seen so far, exactly, in bounded memory: the newest in a dict, the rest in a private SQLite file."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Self
+
+IN_MEMORY = 200_000  # keys; about 30 MB of short ones
+CACHE_KIB = 16_384
+ASKED = 10_000  # keys in one question; SQLite takes 32,766
+
+
+class KeyIndex:
+    """Which row has which key. Rows are numbers that grow.
+
+    Args:
+        in_memory: keys that are held in memory before they go to disk.
+    """
+
+    def __init__(self, *, in_memory: int = IN_MEMORY) -> None:
+        self._newest: dict[str, int] = {}
+        self._most = in_memory
+        self._disk: sqlite3.Connection | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def add(self, keys: Sequence[str], rows: Sequence[int]) -> dict[int, int]:
+        """Remember keys that are new; tell those that are not: position in `keys` to the row that had it first."""
+        seen: dict[int, int] = {}
+        if not self._all_new(keys):
+            old = self.rows_of(keys)
+            for at, key in enumerate(keys):
+                first = old.setdefault(key, rows[at])
+                if first != rows[at]:
+                    seen[at] = first
+        fresh = (
+            zip(keys, rows, strict=True) if not seen else ((k, r) for i, (k, r) in enumerate(zip(keys, rows, strict=True)) if i not in seen)
+        )
+        self._newest.update(fresh)
+        self._spill()
+        return seen
+
+    def replace(self, keys: Sequence[str], rows: Sequence[int]) -> None:
+        """Remember the last row of each key."""
+        self._newest.update(zip(keys, rows, strict=True))
+        self._spill()
+
+    def rows_of(self, keys: Sequence[str]) -> dict[str, int]:
+        """The remembered rows of those of the keys that are known."""
+        found = self._on_disk(keys)
+        found.update((key, self._newest[key]) for key in keys if key in self._newest)
+        return found
+
+    def close(self) -> None:
+        """Let go of memory and file."""
+        self._newest.clear()
+        if self._disk is not None:
+            self._disk.close()
+            self._disk = None
+
+    def _all_new(self, keys: Sequence[str]) -> bool:
+        distinct = set(keys)
+        return len(distinct) == len(keys) and self._newest.keys().isdisjoint(distinct) and not self._on_disk(keys)
+
+    def _on_disk(self, keys: Sequence[str]) -> dict[str, int]:
+        found: dict[str, int] = {}
+        for start in range(0, len(keys) if self._disk else 0, ASKED):
+            some = keys[start : start + ASKED]
+            places = ",".join("?" * len(some))
+            assert self._disk is not None
+            found.update(self._disk.execute(f"SELECT key, row FROM keys WHERE key IN ({places})", some))  # noqa: S608 - only question marks
+        return found
+
+    def _spill(self) -> None:
+        if len(self._newest) < self._most:
+            return
+        if self._disk is None:
+            self._disk = _open()
+        with self._disk:
+            # In the order of the keys, SQLite fills its pages one after another.
+            self._disk.executemany("INSERT OR REPLACE INTO keys VALUES (?, ?)", sorted(self._newest.items()))
+        self._newest.clear()
+
+
+def _open() -> sqlite3.Connection:
+    """A database with no name: SQLite makes a private temporary file and removes it at once."""
+    disk = sqlite3.connect("", check_same_thread=False)
+    disk.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
+    disk.execute("PRAGMA journal_mode = OFF")
+    disk.execute("PRAGMA synchronous = OFF")
+    disk.execute("CREATE TABLE keys (key TEXT PRIMARY KEY, row INTEGER NOT NULL) WITHOUT ROWID")
+    return disk
