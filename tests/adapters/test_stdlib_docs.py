@@ -9,7 +9,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 
-from tasks.adapters.stdlib_docs import Passage, _appear, passages, write_corpus
+from tasks.adapters.stdlib_docs import QUESTIONS, Passage, _appear, passages, write_corpus
 from tasks.domain.errors import BadInput
 
 
@@ -114,3 +114,23 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "taken").write_text("a file")
     with pytest.raises(BadInput, match="taken"):
         write_corpus(tmp_path / "taken", "quick")
+
+
+@pytest.mark.parametrize(
+    ("question", "answer"), list(zip(QUESTIONS, ["datetime.datetime.strptime", "subprocess.run", "pathlib.Path.glob"], strict=True))
+)
+def test_the_demos_questions_find_their_answer_in_the_first_five(found, question, answer):
+    assert answer in found[question]
+
+
+@pytest.fixture(scope="module")
+def found(corpora, minilm_path) -> dict[str, list[str]]:
+    """Each question's first five among the quick passages, by the model that the demo uses."""
+    from sentence_transformers import SentenceTransformer  # noqa: PLC0415 - seconds that the other tests need not wait
+
+    model = SentenceTransformer(str(minilm_path), device="cpu")
+    table = ds.dataset(corpora["quick"]).to_table()
+    vectors = model.encode(table["text"].to_pylist(), normalize_embeddings=True)
+    nearest = (model.encode(list(QUESTIONS), normalize_embeddings=True) @ vectors.T).argsort(axis=1)[:, ::-1][:, :5]
+    ids = table["id"].to_pylist()
+    return {question: [ids[place] for place in places] for question, places in zip(QUESTIONS, nearest, strict=True)}
