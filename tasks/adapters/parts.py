@@ -92,9 +92,15 @@ def part_of(key: str, data: bytes, table: pa.Table, meta: PartMeta) -> Part:
     )
 
 
-def sha256_of(data: bytes) -> str:
-    """SHA-256 of a part's bytes, 64 hexadecimal digits."""
-    return hashlib.sha256(data).hexdigest()
+def sha256_of(data: bytes | Path) -> str:
+    """SHA-256 of a part's bytes, 64 hexadecimal digits; of a file without holding it in memory."""
+    if not isinstance(data, Path):
+        return hashlib.sha256(data).hexdigest()
+    try:
+        with data.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise disk_error(error, data) from error
 
 
 def vector_column(array: np.ndarray) -> pa.ListArray:

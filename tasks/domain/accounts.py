@@ -48,6 +48,9 @@ def fates_of(seal: Seal, *, by_this_run: bool) -> RowFates:
 def check_accounts(seal: Seal) -> None:
     """Hold a seal against law 1, from counts made independently: the reader's, the parts' and the quarantine's.
 
+    Parts of one try hold disjoint rows. A part of an amendment lies inside ranges of earlier parts, whose
+    quarantined rows it holds; that those are the only ones, `tasks.domain.amend` checks where both are known.
+
     Raises:
         Permanent: a row is lost or doubled; names the shard and every count.
     """

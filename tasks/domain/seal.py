@@ -49,7 +49,7 @@ class EncodeStats(Strict):
 class Part(Strict):
     """One Parquet object: the vectors of source rows [first, stop) of a shard, less those set aside or duplicate."""
 
-    key: str = Field(description="Its key in the checkpoint store, below the encoder's prefix.")
+    key: str = Field(description="Its key in the checkpoint store, from the store's root.")
     first: int
     stop: int
     rows: int = Field(ge=0)
@@ -57,6 +57,7 @@ class Part(Strict):
     sha256: str
     quarantined: tuple[Quarantined, ...] = Field((), description="Rows that the encoder could not embed.")
     stats: EncodeStats = EncodeStats()
+    amendment: int = Field(0, description="Number of the amendment that brought it, in an effective seal; 0: the seal itself.")
 
 
 class Seal(Strict):

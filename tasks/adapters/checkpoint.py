@@ -1,0 +1,251 @@
+"""The checkpoint of one corpus under one encoder: what is kept there, read and written as values.
+
+What is committed never changes; the ledger's entries and the proof may be replaced. Every method raises the
+store's errors, and Permanent with the key where an object is damaged or of another format.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import count, islice
+
+import pyarrow as pa
+
+from tasks.adapters.digest_set import DigestSet
+from tasks.adapters.documents import commit_document, read_document, write_document
+from tasks.adapters.parts import part_of, read_part, sha256_of
+from tasks.domain.accounts import check_accounts
+from tasks.domain.amend import Amendment, amended
+from tasks.domain.encoder import EncoderRecord
+from tasks.domain.errors import Permanent
+from tasks.domain.layout import Layout, encoder_pin, part_rows
+from tasks.domain.ports import Store, StoredObject
+from tasks.domain.proof import Proof
+from tasks.domain.resume import without_overlap
+from tasks.domain.seal import Loaded, Part, Seal
+
+READERS = 16  # at a time: ledger entries are small, and a store far away answers slowly
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Survey:
+    """What one listing of the shards tells."""
+
+    sealed: DigestSet
+    amended: frozenset[str]
+
+
+class Checkpoint:
+    """A corpus' vectors under one encoder's fingerprint. Many threads may use one."""
+
+    def __init__(self, store: Store, corpus: str, fingerprint: str) -> None:
+        self.store = store
+        self.layout = Layout(corpus=corpus, fingerprint=fingerprint)
+
+    # The encoder
+
+    def read_encoder(self) -> EncoderRecord | None:
+        """What the fingerprint stands for; None before the first seal."""
+        return self._own(read_document(self.store, self.layout.encoder, EncoderRecord))
+
+    def put_encoder(self, record: EncoderRecord) -> EncoderRecord:
+        """Write down what the fingerprint stands for, once; the record that stands there."""
+        self._own(record)
+        return self._own(commit_document(self.store, self.layout.encoder, record)) or record
+
+    def _own(self, record: EncoderRecord | None) -> EncoderRecord | None:
+        if record and record.identity.fingerprint != self.layout.fingerprint:
+            raise Permanent(
+                f"{self.store.url}/{self.layout.encoder}: tells of encoder {record.identity.fingerprint}, not of its own folder's"
+            )
+        return record
+
+    # Shards
+
+    def survey(self) -> Survey:
+        """Which shards are sealed, and which of those were amended since; a million take 16 MB."""
+        changed: set[str] = set()
+        return Survey(sealed=DigestSet(self._sealed(changed)), amended=frozenset(changed))
+
+    def sealed_ids(self) -> DigestSet:
+        """The shards that are sealed, from one listing."""
+        return self.survey().sealed
+
+    def _sealed(self, changed: set[str]) -> Iterator[str]:
+        for found in self.store.list(self.layout.shards):
+            shard, _, name = found.key.removeprefix(self.layout.shards).partition("/")
+            if name == "seal.json":
+                yield shard
+            elif name.startswith("amend-"):
+                changed.add(shard)
+
+    def seal(self, seal: Seal) -> Seal:
+        """Commit a shard; the seal that stands, which is another run's where that was first.
+
+        Raises:
+            Permanent: the seal breaks law 1; nothing was written.
+        """
+        check_accounts(seal)
+        return commit_document(self.store, self.layout.seal(seal.shard), seal)
+
+    def read_seal(self, shard: str) -> Seal | None:
+        """The shard's seal as it was committed."""
+        return read_document(self.store, self.layout.seal(shard), Seal)
+
+    def effective_seal(self, shard: str) -> Seal | None:
+        """The shard's seal with everything that retries have added to it."""
+        seal = self.read_seal(shard)
+        return amended(seal, self.amendments(shard)) if seal else None
+
+    def amendments(self, shard: str) -> list[Amendment]:
+        """The shard's amendments, in order."""
+        found: list[Amendment] = []
+        for number in count(1):
+            amendment = read_document(self.store, self.layout.amendment(shard, number), Amendment)
+            if amendment is None:
+                break
+            found.append(amendment)
+        return found
+
+    def amend(self, amendment: Amendment) -> Amendment:
+        """Commit the outcome of a retry; what stands under its number: another one where a racing retry was first.
+
+        Raises:
+            Permanent: it does not fit the shard's seal; nothing was written.
+        """
+        seal, earlier = self.read_seal(amendment.shard), self.amendments(amendment.shard)
+        if seal is None:
+            raise Permanent(f"shard {amendment.shard} is not sealed, so nothing of it can be amended")
+        if amendment.number <= len(earlier):
+            return earlier[amendment.number - 1]
+        amended(seal, [*earlier, amendment])
+        return commit_document(self.store, self.layout.amendment(amendment.shard, amendment.number), amendment)
+
+    # Parts
+
+    def parts_of(self, shard: str) -> Iterator[StoredObject]:
+        """Every part under the shard, of any attempt, named by a seal or not."""
+        return (found for found in self.store.list(self.layout.shard(shard)) if part_rows(found.key))
+
+    def adoptable(self, shard: str) -> list[Part]:
+        """Finished parts that earlier attempts left of an unsealed shard: sorted, without overlap, each read and checked."""
+        found: dict[tuple[int, int], Part] = {}
+        for key in sorted(stored.key for stored in self.parts_of(shard)):
+            part = self._finished(shard, key)
+            if part:
+                found.setdefault((part.first, part.stop), part)
+        return [found[span] for span in without_overlap(found)]
+
+    def _finished(self, shard: str, key: str) -> Part | None:
+        """The part under a key if it is whole and says of itself what its key says."""
+        data = self.store.read(key)
+        if data is None:
+            return None
+        try:
+            table, meta = read_part(data, key)
+        except Permanent:
+            return None
+        part = part_of(key, data, table, meta)
+        fits = part.rows + len(part.quarantined) <= part.stop - part.first
+        return part if fits and meta.shard == shard and (part.first, part.stop) == part_rows(key) else None
+
+    def verified_part(self, part: Part) -> pa.Table:
+        """A sealed part's rows, after its checksum was compared.
+
+        Raises:
+            Permanent: it is gone, or not what was sealed; names the key.
+        """
+        if not part.key.startswith(self.layout.shards):
+            raise Permanent(f"{part.key}: a seal names a part outside of its own checkpoint")
+        where, data = f"{self.store.url}/{part.key}", self.store.read(part.key)
+        if data is None:
+            raise Permanent(f"{where}: a sealed part is gone")
+        if sha256_of(data) != part.sha256:
+            raise Permanent(f"{where}: not the bytes that were sealed ({len(data)} of {part.bytes}, another checksum)")
+        return read_part(data, where)[0]
+
+    # The ledger
+
+    def record_load(self, target: str, entry: Loaded) -> None:
+        """Note that a shard's rows were all acknowledged by a collection."""
+        write_document(self.store, self.layout.loaded(target, entry.shard), entry)
+
+    def forget_load(self, target: str, shard: str) -> None:
+        """Take a shard out of the ledger."""
+        self.store.delete(self.layout.loaded(target, shard))
+
+    def loads(self, target: str) -> Iterator[Loaded]:
+        """Every entry of the ledger; streams, several read at a time."""
+        shards = self._listed_loads(target)
+        with ThreadPoolExecutor(READERS, thread_name_prefix="ledger") as readers:
+            while window := list(islice(shards, 4 * READERS)):
+                entries = readers.map(lambda shard: self._entry(target, shard), window)
+                yield from (entry for entry in entries if entry)
+
+    def loaded_ids(self, target: str) -> DigestSet:
+        """The shards that the ledger names, from one listing."""
+        return DigestSet(self._listed_loads(target))
+
+    def up_to_date(self, target: str) -> Container[str]:
+        """Shards that are sealed and loaded as they are sealed now; from two listings, and a look at what was amended."""
+        survey, loaded = self.survey(), self.loaded_ids(target)
+        stale = frozenset(shard for shard in survey.amended if shard in loaded and not self._is_newest(target, shard))
+        return _UpToDate(sealed=survey.sealed, loaded=loaded, stale=stale)
+
+    def _is_newest(self, target: str, shard: str) -> bool:
+        entry, seal = self._entry(target, shard), self.effective_seal(shard)
+        return entry is not None and seal is not None and entry.seal == seal.digest
+
+    def _listed_loads(self, target: str) -> Iterator[str]:
+        folder, proof = self.layout.loads(target), self.layout.verified(target)
+        return (found.key.removeprefix(folder).removesuffix(".json") for found in self.store.list(folder) if found.key != proof)
+
+    def _entry(self, target: str, shard: str) -> Loaded | None:
+        return read_document(self.store, self.layout.loaded(target, shard), Loaded)
+
+    # Proofs and reports
+
+    def record_proof(self, target: str, proof: Proof) -> None:
+        """Keep what `verify` found."""
+        write_document(self.store, self.layout.verified(target), proof)
+
+    def read_proof(self, target: str) -> Proof | None:
+        """What `verify` found last."""
+        return read_document(self.store, self.layout.verified(target), Proof)
+
+    def write_report(self, run: str, name: str, data: bytes) -> str:
+        """Keep a file of a run's report; where it can be found."""
+        self.store.write(self.layout.run(run, name), data)
+        return self.url_of_report(run, name)
+
+    def url_of_report(self, run: str, name: str) -> str:
+        """Where a file of a run's report is, or will be."""
+        return f"{self.store.url}/{self.layout.run(run, name)}"
+
+    def latest_report(self) -> str | None:
+        """Where the page of the newest run is; run ids sort by time."""
+        pages = (found.key for found in self.store.list(f"{self.layout.root}/runs/") if found.key.endswith("/report.html"))
+        newest = max(pages, default=None)
+        return f"{self.store.url}/{newest}" if newest else None
+
+
+def read_pin(store: Store, corpus: str, declared: str) -> EncoderRecord | None:
+    """What an encoder, as a job declares it, was settled to be by the corpus' first run."""
+    return read_document(store, encoder_pin(corpus, declared), EncoderRecord)
+
+
+def put_pin(store: Store, corpus: str, declared: str, record: EncoderRecord) -> EncoderRecord:
+    """Settle what a declared encoder is, once for the corpus; the record that stands, another run's where that was first."""
+    return commit_document(store, encoder_pin(corpus, declared), record)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _UpToDate(Container[str]):
+    sealed: DigestSet
+    loaded: DigestSet
+    stale: frozenset[str]
+
+    def __contains__(self, shard: object) -> bool:
+        return shard in self.loaded and shard in self.sealed and shard not in self.stale
