@@ -1,0 +1,30 @@
+"""A rank's entry.
+
+    python -m torch.distributed.run --standalone --nproc-per-node N -m tasks.worker --assignment PATH
+
+Exits 0 when there was no more work or nobody to work for, 1 when the encoder cannot be loaded (told to the
+coordinator in one line), and with a traceback when something broke that no row is to blame for.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from tasks.domain.messages import Assignment
+from tasks.worker.lifeline import die_with_parent
+
+
+def main() -> int:
+    die_with_parent()
+    arguments = argparse.ArgumentParser(prog="tasks.worker", description="One rank of the encoder.")
+    arguments.add_argument("--assignment", type=Path, required=True, help="JSON file of tasks.domain.messages.Assignment")
+    assignment = Assignment.model_validate_json(arguments.parse_args().assignment.read_text())
+    from tasks.worker.session import serve  # noqa: PLC0415 - torch comes with it: seconds in which the lifeline must hold already
+
+    return serve(assignment)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

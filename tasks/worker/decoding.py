@@ -1,0 +1,102 @@
+"""Decoding beside the model: helper processes of torch's DataLoader, or none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from tasks.domain.errors import Transient
+from tasks.worker.careful import Fatal
+from tasks.worker.lifeline import die_with_parent
+from tasks.worker.pictures import Decoded, Decoder, Picture
+
+PREFETCH = 2  # batches for each helper
+
+Load = tuple[torch.Tensor, list[str | Transient | None]]  # the good pictures stacked; for each picture None or what is wrong
+
+
+class _Pictures(Dataset[Decoded]):
+    """A data set that is asked for a picture by the picture itself: helpers live on from piece to piece."""
+
+    def __init__(self, decoder: Decoder) -> None:
+        self._decoder = decoder
+
+    def __getitem__(self, index: Any) -> Decoded:
+        return self._decoder(index)
+
+
+class _Feed:
+    """The batches of the piece in hand, as DataLoader's sampler."""
+
+    def __init__(self) -> None:
+        self.batches: Sequence[list[Picture]] = ()
+
+    def __iter__(self) -> Iterator[list[Picture]]:
+        return iter(self.batches)
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+
+def _together(decoded: list[Decoded]) -> Load:
+    """One tensor for a batch: each tensor that crosses a process border costs a file descriptor."""
+    tensors = [d for d in decoded if isinstance(d, torch.Tensor)]
+    stacked = torch.stack(tensors) if tensors else torch.empty(0)
+    return stacked, [None if isinstance(d, torch.Tensor) else d for d in decoded]
+
+
+def _settle_in(_worker: int) -> None:
+    die_with_parent()
+
+
+class Decoding:
+    """Decodes batches in order, `ahead` of them at a time beside the one that is taken."""
+
+    def __init__(self, decoder: Decoder, *, workers: int, pin_memory: bool) -> None:
+        self._decoder, self._workers = decoder, workers
+        self._feed = _Feed()
+        self._loader: DataLoader[Decoded] | None = None
+        if workers:
+            self._loader = DataLoader(
+                _Pictures(decoder),
+                batch_sampler=self._feed,
+                collate_fn=_together,
+                num_workers=workers,
+                persistent_workers=True,
+                prefetch_factor=PREFETCH,
+                pin_memory=pin_memory,
+                worker_init_fn=_settle_in,
+            )
+
+    @property
+    def ahead(self) -> int:
+        return self._workers * PREFETCH
+
+    def start(self) -> None:
+        """Fork the helpers."""
+        if self._loader is not None:
+            iter(self._loader)
+
+    def run(self, batches: Sequence[list[Picture]], *, alone: bool) -> Iterator[Load]:
+        """Decode batches; `alone` in this process.
+
+        Raises:
+            Fatal: a helper died, and it is not known over which picture.
+        """
+        if self._loader is None or alone:
+            yield from (_together([self._decoder(picture) for picture in batch]) for batch in batches)
+            return
+        self._feed.batches = batches
+        try:
+            yield from self._loader
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            raise Fatal(f"a process that decodes images died: {error}") from error
+
+    def close(self) -> None:
+        """End the helpers."""
+        self._loader = None

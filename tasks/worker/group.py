@@ -1,0 +1,58 @@
+"""The process group, used only while the ranks start: one of them decides, and all compare.
+
+gloo, never NCCL: a barrier over NCCL gives every process a context on device 0. Messages are tensors of bytes,
+since torch's own collectives for objects pickle them. The group is left before the first piece: from then on
+no rank waits for another.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import distributed
+
+PATIENCE = dt.timedelta(minutes=30)  # a large model on a cold disk
+
+
+class Group:
+    """The ranks of one launch."""
+
+    def __init__(self, ranks: int) -> None:
+        self._ranks = ranks
+
+    def tell(self, text: str) -> str:
+        """Rank 0's text, on every rank."""
+        if self._ranks == 1:
+            return text
+        length = torch.tensor([len(text.encode())])
+        distributed.broadcast(length, src=0)
+        told = torch.zeros(int(length), dtype=torch.uint8)
+        told[:] = torch.tensor(list(text.encode()), dtype=torch.uint8) if distributed.get_rank() == 0 else 0
+        distributed.broadcast(told, src=0)
+        return bytes(told.tolist()).decode()
+
+    def gather(self, number: int) -> list[int]:
+        """Each rank's number, in rank order, on every rank."""
+        if self._ranks == 1:
+            return [number]
+        mine = torch.tensor([number])
+        all_of_them = [torch.zeros_like(mine) for _ in range(self._ranks)]
+        distributed.all_gather(all_of_them, mine)
+        return [int(n) for n in all_of_them]
+
+
+@contextmanager
+def gathered(ranks: int) -> Iterator[Group]:
+    """Be in the process group for a while; a process that torchrun did not start is a group of its own."""
+    if ranks == 1 or "MASTER_ADDR" not in os.environ:
+        yield Group(1)
+        return
+    distributed.init_process_group("gloo", timeout=PATIENCE)
+    try:
+        yield Group(ranks)
+    finally:
+        distributed.destroy_process_group()

@@ -1,0 +1,158 @@
+"""Images to vectors with open_clip, and words to the same space with its text tower."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import open_clip
+import pyarrow as pa
+import torch
+
+from tasks.domain.encoder import EncoderFacts, OpenClipEncoder, Precision
+from tasks.domain.errors import BadInput, Transient
+from tasks.domain.job import Compute
+from tasks.domain.seal import EncodeStats
+from tasks.worker.careful import first_line
+from tasks.worker.decoding import Decoding, Load
+from tasks.worker.encoders import Batch, Vectors, unit_length
+from tasks.worker.faults import told_apart
+from tasks.worker.pictures import Decoder, Picture
+from tasks.worker.place import Place, cores_available
+
+CPU_ROWS, GPU_ROWS = 16, 256
+CLIP_PRECISION: dict[Precision, str] = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
+MOST_WORKERS = 8
+
+
+@dataclass(slots=True, kw_only=True)
+class ImageWork:
+    """Pictures, still encoded: they are decoded batch by batch."""
+
+    pictures: list[Picture]
+    sizes: list[int]
+    stats: EncodeStats
+    decoding: Decoding
+    most_rows: int
+
+    @property
+    def ahead(self) -> int:
+        return self.decoding.ahead
+
+    def plan(self, rows: Iterable[int]) -> list[list[int]]:
+        chosen = list(rows)
+        return [chosen[at : at + self.most_rows] for at in range(0, len(chosen), self.most_rows)]
+
+    def load(self, batches: Sequence[list[int]], *, alone: bool) -> Iterator[Batch]:
+        loads = self.decoding.run([[self.pictures[i] for i in batch] for batch in batches], alone=alone)
+        for batch, load in zip(batches, loads, strict=True):
+            yield _batch(batch, load)
+
+
+def _batch(rows: list[int], load: Load) -> Batch:
+    tensors, fates = load
+    for fate in fates:
+        if isinstance(fate, Transient):
+            raise fate
+    good = [row for row, fate in zip(rows, fates, strict=True) if fate is None]
+    refused = [(row, fate) for row, fate in zip(rows, fates, strict=True) if isinstance(fate, str)]
+    return Batch(rows=good, contents=list(tensors.unbind(0)) if good else [], refused=refused)
+
+
+class ImageEncoder:
+    """An open_clip model. See `tasks.worker.encoders.LoadedEncoder`."""
+
+    def __init__(self, encoder: OpenClipEncoder, *, model_path: str, precision: Precision, compute: Compute, place: Place) -> None:
+        self._settings, self._precision, self._device = encoder, precision, place.device
+        self._model, transform = _load(encoder, model_path, precision, place.device)
+        self._input = open_clip.get_input_dtype(CLIP_PRECISION[precision])
+        self._tokenizer: Any = None
+        self._most_rows = (GPU_ROWS if place.on_gpu else CPU_ROWS) if compute.batch_rows == "auto" else compute.batch_rows
+        self._decoding = Decoding(
+            Decoder(transform=transform, max_pixels=encoder.max_pixels),
+            workers=_workers(place) if compute.num_workers == "auto" else compute.num_workers,
+            pin_memory=place.on_gpu if compute.pin_memory == "auto" else compute.pin_memory,
+        )
+        self._dim = int(self._embed_nothing().shape[1])
+
+    def _embed_nothing(self) -> Vectors:
+        """The vector of a black picture: how the dimension is learnt, and the first run's delays are over with."""
+        size: Any = self._model.visual.image_size
+        height, width = size if isinstance(size, tuple | list) else (size, size)
+        return self.encode([torch.zeros(3, height, width)])
+
+    def facts(self) -> EncoderFacts:
+        return EncoderFacts(dim=self._dim, max_seq_length=None, precision=self._precision, device=self._device)
+
+    def prepare(self, rows: pa.Table) -> ImageWork:
+        pictures = list(zip(rows.column("image").to_pylist(), rows.column("image_uri").to_pylist(), strict=True))
+        stats = EncodeStats(backend="torch")
+        return ImageWork(pictures=pictures, sizes=[1] * len(pictures), stats=stats, decoding=self._decoding, most_rows=self._most_rows)
+
+    def encode(self, contents: Sequence[torch.Tensor]) -> Vectors:
+        with told_apart(), torch.inference_mode():
+            images = torch.stack(list(contents)).to(device=self._device, dtype=self._input, non_blocking=True)
+            return self._finish(self._model.encode_image(images))
+
+    def embed_queries(self, texts: list[str]) -> Vectors:
+        if self._tokenizer is None:
+            self._tokenizer = _tokenizer(self._settings)
+        with told_apart(), torch.inference_mode():
+            return self._finish(self._model.encode_text(self._tokenizer(texts).to(self._device)))
+
+    def _finish(self, features: torch.Tensor) -> Vectors:
+        vectors = features.float().cpu().numpy()
+        return unit_length(vectors) if self._settings.normalize else np.asarray(vectors, dtype=np.float32)
+
+    def start(self) -> None:
+        self._decoding.start()
+
+    def close(self) -> None:
+        self._decoding.close()
+
+
+def _workers(place: Place) -> int:
+    """With two cores a rank, or fewer, helpers would only take turns with the model."""
+    cores = cores_available() // place.ranks
+    return 0 if cores <= 2 and not place.on_gpu else max(1, min(MOST_WORKERS, cores - 1))
+
+
+def _load(encoder: OpenClipEncoder, model_path: str, precision: Precision, device: str) -> tuple[Any, Any]:
+    # A folder or a hub name brings its own weights; otherwise open_clip would start with random ones, hence `from_pretrained`.
+    brings_weights = encoder.architecture.startswith(("local-dir:", "hf-hub:"))
+    try:
+        with warnings.catch_warnings(action="ignore"), _silent_root():
+            model, transform = open_clip.create_model_from_pretrained(
+                encoder.architecture,
+                pretrained=None if brings_weights else model_path,
+                precision=CLIP_PRECISION[precision],
+                device=device,
+                weights_only=True,
+            )
+    except Exception as error:
+        name = encoder.architecture if brings_weights else f"{encoder.architecture}' with encoder.pretrained '{encoder.pretrained}"
+        raise BadInput(f"encoder.architecture '{name}' cannot be loaded: {first_line(error)}") from error
+    return model.eval(), transform
+
+
+@contextmanager
+def _silent_root() -> Iterator[None]:
+    """open_clip tells its failures to the root logger as well as raising them."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.disable(before)
+
+
+def _tokenizer(encoder: OpenClipEncoder) -> Any:
+    try:
+        return open_clip.get_tokenizer(encoder.architecture)
+    except Exception as error:
+        raise BadInput(f"encoder.architecture '{encoder.architecture}': its tokenizer cannot be loaded: {first_line(error)}") from error

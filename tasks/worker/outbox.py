@@ -1,0 +1,77 @@
+"""The piece before this one: written as Parquet and put in the store while the current one is encoded."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import pyarrow as pa
+
+from tasks.adapters.disk import disk_error
+from tasks.adapters.parts import PartMeta, part_of, vector_column, write_part
+from tasks.adapters.rows import part_schema
+from tasks.domain.errors import KitestringError
+from tasks.domain.fields import ScalarField
+from tasks.domain.messages import Done
+from tasks.domain.ports import Store
+from tasks.domain.seal import Part
+from tasks.worker.piece import Encoded
+from tasks.worker.wire import Wire, fault_of
+
+
+class Outbox:
+    """Writes one part at a time; `put` waits for the one before, which bounds what is in memory."""
+
+    def __init__(self, wire: Wire, store: Store, fields: tuple[ScalarField, ...], *, store_text: bool) -> None:
+        self._wire, self._store = wire, store
+        self._schema = part_schema(fields, store_text=store_text)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="outbox")
+        self._last: Future[None] | None = None
+
+    def put(self, encoded: Encoded) -> None:
+        """Take over a piece that is encoded."""
+        self.settle()
+        self._last = self._thread.submit(self._deliver, encoded)
+
+    def settle(self) -> None:
+        """Wait until everything that was put is in the store and told."""
+        if self._last is not None:
+            self._last.result()
+
+    def _deliver(self, encoded: Encoded) -> None:
+        key = encoded.ready.piece.key
+        try:
+            part = self._store_part(encoded)
+        except KitestringError as error:
+            self._wire.send(fault_of(error, key))
+        except OSError as error:
+            self._wire.send(fault_of(disk_error(error, Path(encoded.ready.piece.rows).parent), key))
+        else:
+            self._wire.send(Done(part=part))
+
+    def _store_part(self, encoded: Encoded) -> Part:
+        began, piece = time.perf_counter(), encoded.ready.piece
+        stats = encoded.ready.work.stats.model_copy(update={"encode_seconds": encoded.encode_seconds})
+        meta = PartMeta(first=piece.first, stop=piece.stop, shard=piece.shard, quarantined=encoded.quarantined, stats=stats)
+        table = part_table(encoded, self._schema)
+        with tempfile.TemporaryDirectory(dir=Path(piece.rows).parent, prefix="part-") as folder:
+            path = Path(folder) / "part.parquet"
+            write_part(path, table, meta)
+            data = path.read_bytes()
+        part = part_of(piece.key, data, table, meta)
+        self._store.write(piece.key, data)
+        took = part.stats.model_copy(update={"write_seconds": time.perf_counter() - began})
+        return part.model_copy(update={"stats": took})
+
+
+def part_table(encoded: Encoded, schema: pa.Schema) -> pa.Table:
+    """The rows that have a vector, with exactly the columns of `schema`, in the source's order."""
+    kept = encoded.ready.rows.filter(pa.array(encoded.kept))
+    made = {
+        "vector": lambda: vector_column(encoded.vectors),
+        "shard": lambda: pa.repeat(pa.scalar(encoded.ready.piece.shard, pa.string()), kept.num_rows),
+    }
+    columns = [made[name]() if name in made else kept.column(name).cast(schema.field(name).type) for name in schema.names]
+    return pa.table(columns, schema=schema)

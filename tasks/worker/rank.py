@@ -1,0 +1,49 @@
+"""A rank at work: one piece ahead is made ready, one is encoded, one behind is written."""
+
+from __future__ import annotations
+
+from tasks.domain.errors import KitestringError
+from tasks.domain.messages import Assignment
+from tasks.domain.ports import Store
+from tasks.worker.careful import CarefulRunner
+from tasks.worker.encoders import LoadedEncoder
+from tasks.worker.inbox import Inbox, Ready, Unready
+from tasks.worker.lifeline import Notice
+from tasks.worker.outbox import Outbox
+from tasks.worker.piece import PieceEncoder
+from tasks.worker.wire import Wire, fault_of
+
+
+class Rank:
+    """Takes pieces until there are no more, or until it is told to leave."""
+
+    def __init__(self, wire: Wire, encoder: LoadedEncoder, store: Store, assignment: Assignment, notice: Notice) -> None:
+        store_text = assignment.store_text and assignment.modality == "text"
+        unit = "tokens" if assignment.modality == "text" else "picture"
+        self._wire, self._notice = wire, notice
+        self._inbox = Inbox(wire, encoder)
+        self._outbox = Outbox(wire, store, assignment.fields, store_text=store_text)
+        self._pieces = PieceEncoder(CarefulRunner(encoder.encode, unit=unit), encoder.facts().dim, wire.send, notice.allows)
+
+    def work(self) -> None:
+        """Until Rest, SIGTERM or a hang-up; what was encoded is in the store when this returns.
+
+        Raises:
+            Fatal: this process cannot go on.
+        """
+        self._notice.listen(self._inbox.wake)
+        self._inbox.open()
+        while (taken := self._inbox.take()) is not None and not self._notice.given:
+            self._do(taken)
+        self._outbox.settle()
+
+    def _do(self, taken: Ready | Unready) -> None:
+        try:
+            if isinstance(taken, Unready):
+                raise taken.error
+            encoded = self._pieces.encode(taken)
+        except KitestringError as error:
+            self._wire.send(fault_of(error, taken.piece.key))
+            return
+        if encoded is not None:
+            self._outbox.put(encoded)

@@ -1,0 +1,68 @@
+"""A rank from its first breath to its last: build, run, close."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from contextlib import ExitStack
+
+import psutil
+
+from tasks.adapters.stores import open_store
+from tasks.domain.errors import KitestringError
+from tasks.domain.messages import Assignment, Hello
+from tasks.worker.encoders import LoadedEncoder
+from tasks.worker.group import gathered
+from tasks.worker.lifeline import Notice
+from tasks.worker.place import Place
+from tasks.worker.rank import Rank
+from tasks.worker.start import AnotherFailed, Start, Stopwatch, take_place
+from tasks.worker.wire import Wire, fault_of
+
+
+def serve(assignment: Assignment) -> int:
+    """Be a rank. 0: there was no more work, or nobody to work for; 1: the encoder cannot be loaded."""
+    watch = Stopwatch()
+    watch.seconds["torch"] = round(time.time() - psutil.Process().create_time(), 3)
+    wire = Wire(assignment.socket)
+    try:
+        encoder, hello = _build(assignment, watch)
+    except AnotherFailed:
+        return 1
+    except KitestringError as error:
+        wire.send(fault_of(error))
+        return 1
+    return _run(assignment, encoder, hello, wire)
+
+
+def _build(assignment: Assignment, watch: Stopwatch) -> tuple[LoadedEncoder, Hello]:
+    with ExitStack() as stack:
+        place = take_place(assignment.compute)
+        with watch.step("join"):
+            group = stack.enter_context(gathered(place.ranks))
+        encoder, facts = Start(assignment, place, group, watch).encoder()
+    encoder.start()
+    hello = Hello(rank=place.rank, pid=os.getpid(), facts=facts, seconds=watch.seconds)
+    _announce(hello, place)
+    return encoder, hello
+
+
+def _announce(hello: Hello, place: Place) -> None:
+    if hello.rank == 0:
+        facts, took = hello.facts, ", ".join(f"{step} {seconds:.1f}" for step, seconds in hello.seconds.items())
+        what = f"{place.ranks} x {facts.device}, {place.threads} threads, {facts.dim} dimensions"
+        sys.stderr.write(f"[rank 0] {what}; {facts.note}; start-up in seconds: {took}\n")
+
+
+def _run(assignment: Assignment, encoder: LoadedEncoder, hello: Hello, wire: Wire) -> int:
+    try:
+        store = open_store(assignment.store, proven=True)
+        wire.send(hello)
+        Rank(wire, encoder, store, assignment, Notice()).work()
+    except ConnectionError:  # the coordinator is gone
+        return 0
+    finally:
+        encoder.close()
+        wire.close()
+    return 0

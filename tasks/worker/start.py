@@ -1,0 +1,157 @@
+"""How the ranks of a launch come to have the same encoder."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pyarrow as pa
+import torch
+
+from tasks.domain.encoder import EncoderFacts, Precision
+from tasks.domain.errors import BadInput, KitestringError, Permanent
+from tasks.domain.job import Compute
+from tasks.domain.messages import Assignment
+from tasks.worker.encoders import LoadedEncoder, Work, open_encoder
+from tasks.worker.group import Group
+from tasks.worker.place import Place, cores_available
+from tasks.worker.precision import Decision, decide, expected, sample_cosines
+
+
+def take_place(compute: Compute) -> Place:
+    """Settle this process's threads and device, and tell torch. Reads what torchrun put into the environment.
+
+    On a GPU this process opens a context on its own device and on no other.
+
+    Raises:
+        BadInput: a GPU is asked for and there is none.
+    """
+    rank, ranks = int(os.environ.get("LOCAL_RANK", "0")), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    threads = max(1, cores_available() // ranks) if compute.threads == "auto" else compute.threads
+    torch.set_num_threads(threads)
+    place = Place(rank=rank, ranks=ranks, threads=threads, device=_device(compute, rank))
+    if place.on_gpu:
+        torch.cuda.set_device(place.device)
+    return place
+
+
+def _device(compute: Compute, rank: int) -> str:
+    if compute.device == "cpu":
+        return "cpu"
+    if torch.cuda.is_available():
+        return f"cuda:{rank % torch.cuda.device_count()}"
+    if compute.device == "cuda":
+        raise BadInput("compute.device is 'cuda', but torch finds no CUDA device here: set it to 'auto' or 'cpu'")
+    return "cpu"
+
+
+class AnotherFailed(Exception):
+    """Another rank could not load the encoder, and says so itself."""
+
+
+class Stopwatch:
+    """Seconds by step."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = round(self.seconds.get(name, 0.0) + time.perf_counter() - began, 3)
+
+
+class Start:
+    """Loads the encoder, in the precision that rank 0 decides on for all."""
+
+    def __init__(self, assignment: Assignment, place: Place, group: Group, watch: Stopwatch) -> None:
+        self._assignment, self._place, self._group, self._watch = assignment, place, group, watch
+        self._open: dict[Precision, LoadedEncoder] = {}
+
+    def encoder(self) -> tuple[LoadedEncoder, EncoderFacts]:
+        """The encoder, and what it says of itself.
+
+        Raises:
+            BadInput: it cannot be loaded.
+            AnotherFailed: it cannot be loaded elsewhere.
+            Permanent: the ranks have loaded different things.
+        """
+        error = self._attempt(lambda: self._opened(expected(self._assignment.precision, self._place.device)))
+        decision = self._decision(error)
+        if error is None and decision is not None:
+            error = self._attempt(lambda: self._opened(decision.precision))
+        with self._watch.step("agree"):
+            failed = sum(self._group.gather(0 if error is None and decision is not None else 1))
+        if error is not None:
+            raise error
+        if failed or decision is None:
+            raise AnotherFailed
+        return self._agreed(decision)
+
+    def _decision(self, error: KitestringError | None) -> Decision | None:
+        """Rank 0's decision, on every rank; None where rank 0 has failed."""
+        text = ""
+        if self._place.rank == 0 and error is None:
+            text = decide(self._assignment.precision, self._place.device, self._compare).model_dump_json()
+        with self._watch.step("agree"):
+            text = self._group.tell(text)
+        return Decision.model_validate_json(text) if text else None
+
+    def _agreed(self, decision: Decision) -> tuple[LoadedEncoder, EncoderFacts]:
+        encoder = self._open.pop(decision.precision)
+        for other in self._open.values():
+            other.close()
+        self._open.clear()
+        facts = encoder.facts().model_copy(update=decision.model_dump(exclude={"precision"}))
+        with self._watch.step("agree"):
+            dims = self._group.gather(facts.dim)
+        if len(set(dims)) > 1:
+            raise Permanent(f"the ranks have loaded encoders of different dimensions: {dims}")
+        return encoder, facts
+
+    def _attempt(self, load: Any) -> KitestringError | None:
+        """Load; a failure is held back until every rank knows of it, since none may wait for one that is gone."""
+        try:
+            load()
+        except KitestringError as error:
+            return error
+        return None
+
+    def _opened(self, precision: Precision) -> LoadedEncoder:
+        if precision not in self._open:
+            a = self._assignment
+            with self._watch.step("import"):
+                _import_library(a)
+            with self._watch.step("load"):
+                self._open[precision] = open_encoder(
+                    a.encoder, model_path=a.model_path, precision=precision, compute=a.compute, place=self._place
+                )
+        return self._open[precision]
+
+    def _compare(self) -> Any:
+        exact, fast = self._opened("float32"), self._opened("bfloat16")
+        with self._watch.step("check"):
+            return sample_cosines(exact, fast, self._sample)
+
+    def _sample(self, encoder: LoadedEncoder) -> Work:
+        return encoder.prepare(sample_rows(self._assignment))
+
+
+def sample_rows(assignment: Assignment) -> pa.Table:
+    """The sample in the form of `tasks.adapters.rows`."""
+    sample = list(assignment.sample)
+    if assignment.modality == "text":
+        return pa.table({"text": pa.array(sample, pa.string())})
+    return pa.table({"image": pa.nulls(len(sample), pa.large_binary()), "image_uri": pa.array(sample, pa.string())})
+
+
+def _import_library(assignment: Assignment) -> None:
+    """Import what the encoder needs, so that its time is known apart from the model's."""
+    importlib.import_module("tasks.worker.images" if assignment.encoder.kind == "open-clip" else "tasks.worker.text")

@@ -1,0 +1,51 @@
+"""A rank's end of the conversation with the coordinator: one JSON document a line over a Unix socket."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+
+from tasks.domain.errors import BadInput, KitestringError, Permanent
+from tasks.domain.messages import At, Done, Fault, Hello, Piece, Rest, ToRank, Want, Welcome
+
+
+class Wire:
+    """A connected socket. Any thread may send; one thread listens."""
+
+    def __init__(self, path: str) -> None:
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._socket.connect(path)
+        self._sending = threading.Lock()
+
+    def send(self, message: Hello | Want | At | Done | Fault) -> None:
+        """Say one thing.
+
+        Raises:
+            OSError: the coordinator is gone.
+        """
+        line = message.model_dump_json().encode() + b"\n"
+        with self._sending:
+            self._socket.sendall(line)
+
+    def listen(self) -> Iterator[Piece | Rest | Welcome]:
+        """What the coordinator says, until it hangs up."""
+        with self._socket.makefile("rb") as lines:
+            try:
+                for line in lines:
+                    if line.endswith(b"\n"):  # else the coordinator died in the middle of a word
+                        yield ToRank.validate_json(line)
+            except OSError:
+                return
+
+    def close(self) -> None:
+        """Hang up."""
+        self._socket.close()
+
+
+def fault_of(error: KitestringError, key: str = "") -> Fault:
+    """An error as the coordinator is told it; no key: the encoder itself is at fault."""
+    text = " ".join(str(error).split())
+    if isinstance(error, BadInput):
+        return Fault(key=key, leaf="bad input", text=text)
+    return Fault(key=key, leaf="permanent" if isinstance(error, Permanent) else "transient", text=text)

@@ -1,0 +1,65 @@
+"""Pictures of every format and mode that a corpus holds, made from one photograph-like scene."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+
+def scene(seed: int, width: int = 150, height: int = 110) -> Image.Image:
+    """Smooth colours with some edges and grain."""
+    random = np.random.default_rng(seed)
+    across, down = np.meshgrid(np.linspace(0, 1, width), np.linspace(0, 1, height))
+    waves = [np.sin(6.3 * (random.uniform(0.5, 3) * across + random.uniform(0.5, 3) * down) + random.uniform(0, 6)) for _ in range(3)]
+    pixels = np.stack(waves, axis=-1) * 90 + 128 + random.normal(0, 6, (height, width, 3))
+    pixels[height // 3 : height // 2, width // 4 : width // 2] = random.integers(0, 255, 3)
+    return Image.fromarray(pixels.clip(0, 255).astype(np.uint8), "RGB")
+
+
+def saved(image: Image.Image, kind: str, **options: Any) -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def every_kind() -> dict[str, bytes]:
+    """Name to encoded picture: 60 of them."""
+    made: dict[str, bytes] = {}
+    for seed in range(3):
+        image = scene(seed)
+        alpha = Image.fromarray(np.linspace(0, 255, 150 * 110).reshape(110, 150).astype(np.uint8), "L")
+        clear = image.copy()
+        clear.putalpha(alpha)
+        grey, palette = image.convert("L"), image.quantize(64)
+        grey_alpha = Image.merge("LA", (grey, alpha))
+        deep = Image.fromarray((np.asarray(grey, dtype=np.uint16) * 257).astype(np.uint16))
+        turned = image.getexif()
+        turned[0x0112] = 6
+        frames = {"save_all": True, "append_images": [scene(seed + 10), scene(seed + 20)], "duration": 50}
+        kinds = {
+            "jpeg": saved(image, "JPEG", quality=90),
+            "jpeg progressive": saved(image, "JPEG", progressive=True),
+            "jpeg grey": saved(grey, "JPEG"),
+            "jpeg cmyk": saved(image.convert("CMYK"), "JPEG"),
+            "jpeg turned by exif": saved(image, "JPEG", exif=turned),
+            "png": saved(image, "PNG"),
+            "png rgba": saved(clear, "PNG"),
+            "png palette": saved(palette, "PNG"),
+            "png palette transparent": saved(palette, "PNG", transparency=3),
+            "png grey": saved(grey, "PNG"),
+            "png grey with alpha": saved(grey_alpha, "PNG"),
+            "png 1 bit": saved(image.convert("1"), "PNG"),
+            "png 16 bit": saved(deep, "PNG"),
+            "webp": saved(image, "WEBP"),
+            "webp animated": saved(image, "WEBP", **frames),
+            "gif": saved(palette, "GIF"),
+            "gif animated": saved(image, "GIF", **frames),
+            "tiff": saved(image, "TIFF"),
+            "tiff of pages": saved(image, "TIFF", save_all=True, append_images=[scene(seed + 10)]),
+            "bmp": saved(image, "BMP"),
+        }
+        made |= {f"{name} {seed}": data for name, data in kinds.items()}
+    return made

@@ -1,0 +1,172 @@
+"""The image encoder against open_clip's own transform, `encode_image` and `encode_text`."""
+
+from __future__ import annotations
+
+import io
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import open_clip
+import psutil
+import pyarrow as pa
+import pytest
+import torch
+from PIL import Image
+
+from tasks.domain.encoder import OpenClipEncoder
+from tasks.domain.errors import BadInput
+from tasks.domain.job import Compute
+from tasks.worker.careful import Vectors
+from tasks.worker.encoders import LoadedEncoder, open_encoder
+from tests.models import Clip
+from tests.worker.pictures import every_kind, saved, scene
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def opened(clip: Clip, compute: Compute | None = None, **settings: object) -> LoadedEncoder:
+    encoder = OpenClipEncoder.model_validate({"architecture": clip.architecture, "pretrained": clip.pretrained, **settings})
+    return open_encoder(encoder, model_path=clip.pretrained, precision="float32", compute=compute)
+
+
+@pytest.fixture(scope="module")
+def encoder(tiny_clip: Clip) -> LoadedEncoder:
+    return opened(tiny_clip)
+
+
+def rows_of(pictures: list[bytes | None], uris: list[str | None] | None = None) -> pa.Table:
+    places = uris or [None] * len(pictures)
+    return pa.table({"image": pa.array(pictures, pa.large_binary()), "image_uri": pa.array(places, pa.string())})
+
+
+def embed(encoder: LoadedEncoder, rows: pa.Table, *, alone: bool = False) -> tuple[Vectors, dict[int, str]]:
+    """The vector of each picture, and why it has none."""
+    work = encoder.prepare(rows)
+    vectors, refused = np.zeros((rows.num_rows, encoder.facts().dim), dtype=np.float32), {}
+    for batch in work.load(work.plan(range(rows.num_rows)), alone=alone):
+        refused.update(batch.refused)
+        if batch.contents:
+            vectors[batch.rows] = encoder.encode(batch.contents)
+    return vectors, refused
+
+
+def refusal(encoder: LoadedEncoder, data: bytes | None, uri: str | None = None) -> str:
+    return embed(encoder, rows_of([data], [uri]))[1][0]
+
+
+def stock(clip: Clip, pictures: list[bytes]) -> Vectors:
+    logging.disable(logging.WARNING)
+    model, _, transform = open_clip.create_model_and_transforms(clip.architecture, pretrained=clip.pretrained or None)
+    logging.disable(logging.NOTSET)
+    images = torch.stack([transform(Image.open(io.BytesIO(picture))) for picture in pictures])
+    with torch.inference_mode():
+        return np.asarray(model.eval().encode_image(images, normalize=True).numpy())
+
+
+def lowest_cosine(a: Vectors, b: Vectors) -> float:
+    return float(((a * b).sum(axis=1) / (np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1))).min())
+
+
+def test_pictures_of_every_format_and_mode_are_embedded_as_open_clip_would(named_clip: Clip) -> None:
+    """An architecture that open_clip knows by name, and a checkpoint by its path."""
+    pictures = every_kind()
+    assert len(pictures) == 60
+    vectors, refused = embed(opened(named_clip), rows_of(list(pictures.values())))
+    assert not refused
+    assert lowest_cosine(vectors, stock(named_clip, list(pictures.values()))) >= 0.9999
+
+
+def test_a_model_in_a_folder_of_its_own_works_alike(encoder: LoadedEncoder, tiny_clip: Clip) -> None:
+    pictures = list(every_kind().values())
+    assert lowest_cosine(embed(encoder, rows_of(pictures))[0], stock(tiny_clip, pictures)) >= 0.9999
+    assert encoder.facts().dim == 32
+
+
+def test_pictures_are_read_from_where_they_are(encoder: LoadedEncoder, tmp_path: Path) -> None:
+    data = saved(scene(1), "PNG")
+    path = tmp_path / "a picture.png"
+    path.write_bytes(data)
+    vectors, refused = embed(encoder, rows_of([data, None, None], [None, str(path), path.as_uri()]))
+    assert not refused
+    assert lowest_cosine(vectors[1:], vectors[[0, 0]]) > 0.999999
+
+
+def test_a_bad_picture_costs_only_itself(encoder: LoadedEncoder) -> None:
+    good = saved(scene(1), "JPEG")
+    vectors, refused = embed(encoder, rows_of([good, good[: len(good) // 2], b"", good]))
+    assert sorted(refused) == [1, 2]
+    assert np.linalg.norm(vectors[[0, 3]], axis=1) == pytest.approx(1)
+
+
+def test_reasons_say_what_is_wrong(encoder: LoadedEncoder, tmp_path: Path) -> None:
+    postscript = saved(scene(1), "EPS")
+    assert refusal(encoder, saved(scene(1), "PNG")[:-4000]).startswith("undecodable image: ")
+    assert refusal(encoder, b"no picture").startswith("undecodable image: ")
+    assert refusal(encoder, postscript).startswith("undecodable image: ")  # opening it would start Ghostscript
+    assert refusal(encoder, None, str(tmp_path / "gone.png")) == f"missing image: {tmp_path / 'gone.png'}"
+    assert refusal(encoder, None, str(tmp_path)).startswith("unreadable image: ")
+
+
+def test_a_bomb_is_refused_by_its_header(tiny_clip: Clip) -> None:
+    """30,000 x 30,000 pixels in some kilobytes: never unpacked."""
+    bomb = saved(Image.new("1", (30_000, 30_000)), "PNG")
+    before = psutil.Process().memory_info().rss
+    assert refusal(opened(tiny_clip), bomb).startswith("image bomb: 30000x30000 pixels")
+    assert psutil.Process().memory_info().rss - before < 100e6
+    assert refusal(opened(tiny_clip, max_pixels=100), saved(scene(1), "PNG")).startswith("image bomb: 150x110 pixels")
+
+
+def test_helper_processes_change_no_vector_and_serve_piece_after_piece(tiny_clip: Clip, encoder: LoadedEncoder) -> None:
+    pictures = [*every_kind().values(), b"broken"]
+    helped = opened(tiny_clip, Compute(num_workers=2, batch_rows=7))
+    helped.start()
+    try:
+        assert helped.prepare(rows_of(pictures)).ahead == 4
+        for _ in range(2):
+            vectors, refused = embed(helped, rows_of(pictures))
+            assert list(refused) == [60]
+            assert lowest_cosine(vectors[:60], embed(encoder, rows_of(pictures))[0][:60]) > 0.999999
+    finally:
+        helped.close()
+    assert not psutil.Process().children()
+
+
+def test_words_are_searched_with_the_text_tower(encoder: LoadedEncoder, tiny_clip: Clip) -> None:
+    logging.disable(logging.WARNING)
+    model, _, _ = open_clip.create_model_and_transforms(tiny_clip.architecture)
+    logging.disable(logging.NOTSET)
+    with torch.inference_mode():
+        expected = model.eval().encode_text(open_clip.get_tokenizer(tiny_clip.architecture)(["a red car"]), normalize=True).numpy()
+    assert lowest_cosine(encoder.embed_queries(["a red car"]), expected) > 0.99999
+
+
+@pytest.mark.parametrize("pretrained", ["no_such_tag", "/no/such/file.pt"])
+def test_a_checkpoint_that_is_not_there_is_named(pretrained: str) -> None:
+    with pytest.raises(BadInput, match=pretrained) as refused:
+        opened(Clip(architecture="ViT-S-32-alt", pretrained=pretrained))
+    assert "\n" not in str(refused.value)
+
+
+def test_a_folder_without_weights_is_refused_rather_than_filled_with_random_ones(tiny_clip: Clip, tmp_path: Path) -> None:
+    source = Path(tiny_clip.architecture.removeprefix("local-dir:"))
+    (tmp_path / "open_clip_config.json").write_bytes((source / "open_clip_config.json").read_bytes())
+    with pytest.raises(BadInput, match="cannot be loaded"):
+        opened(Clip(architecture=f"local-dir:{tmp_path}", pretrained=""))
+
+
+def test_a_checkpoint_that_would_run_code_is_refused(tmp_path: Path) -> None:
+    class Malice:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return exec, ("raise SystemExit('ran')",)
+
+    torch.save({"state_dict": Malice()}, tmp_path / "evil.pt")
+    with pytest.raises(BadInput, match="cannot be loaded"):
+        opened(Clip(architecture="ViT-S-32-alt", pretrained=str(tmp_path / "evil.pt")))
