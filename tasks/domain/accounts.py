@@ -61,7 +61,7 @@ def check_accounts(seal: Seal) -> None:
             f"shard {seal.name} ({seal.shard}): {seal.source_rows} source rows, but {in_parts} in parts "
             f"({seal.embedded} said) + {seal.duplicates} duplicates + {len(seal.quarantined)} quarantined"
         )
-    spans = sorted((part.first, part.stop) for part in seal.parts)
-    for (_, stop), (first, _) in pairwise(spans):
-        if first < stop:
+    spans = sorted((part.amendment, part.first, part.stop) for part in seal.parts)
+    for (one, _, stop), (other, first, _) in pairwise(spans):
+        if one == other and first < stop:
             raise Permanent(f"shard {seal.name} ({seal.shard}): two parts hold source row {first}")
