@@ -87,8 +87,11 @@ class Collection(Protocol):
             BadInput: one is there that was made otherwise (dimension, metric, model, a field's type); names both.
         """
 
-    def upsert(self, rows: pa.Table) -> None:
-        """Put rows (columns named as the collection's fields), each key once; returns when acknowledged."""
+    def upsert(self, rows: pa.Table) -> int:
+        """Put rows (columns named as the collection's fields), each key once; returns when acknowledged.
+
+        Returns how many texts were cut to fit the stored field (65,535 bytes); their vectors are of the whole text.
+        """
 
     def count(self, shard: str | None = None) -> int:
         """Rows with strong consistency: of one shard, or of all."""
@@ -99,6 +102,9 @@ class Collection(Protocol):
     def fetch(self, keys: list[str]) -> tuple[list[str], np.ndarray]:
         """Those of the keys that are there, and their vectors: float32 of shape (found, dim), in the same order."""
 
+    def shards_of(self, keys: list[str]) -> dict[str, str]:
+        """The shard that each of the keys carries, for those that are there."""
+
     def search(self, vectors: np.ndarray, k: int, *, expression: str = "", fields: Iterable[str] = ()) -> list[list[Hit]]:
         """The k nearest of each query; vectors: float32 of shape (queries, dim)."""
 
@@ -106,7 +112,14 @@ class Collection(Protocol):
         """Remove every row that carries this shard."""
 
     def promote(self) -> None:
-        """Point the alias here."""
+        """Point the alias here.
+
+        Raises:
+            BadInput: a collection, not an alias, has that name.
+        """
+
+    def promoted(self) -> str | None:
+        """The collection that the alias points to, or None."""
 
     def close(self) -> None:
         """Let go of the connection, and of the file of Milvus Lite."""

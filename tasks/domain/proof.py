@@ -29,5 +29,6 @@ class Proof(Strict):
     absent: int = Field(ge=0, description="Sampled keys that are not in the collection.")
     lowest_cosine: float | None = Field(description="Of a sampled row's vector to its seal; None with no sample.")
     recall_at_10: float | None = Field(description="As defined by tasks.adapters.proof; None with no sample.")
+    covers: str = Field("", description="Digest of the seals it was held against: a proof of other seals is stale.")
     seed: int
     seconds: float

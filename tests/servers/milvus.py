@@ -67,6 +67,7 @@ class MilvusProcess:
         names = [name for name in config.configurable_items if name.endswith("_port")]
         *ports, self._health, peer = free_ports(len(names) + 2)
         config.update(**dict(zip(names, ports, strict=True)))
+        config.set("common.session.ttl", 5)  # after a crash the new process waits this long for the old one's leases; 30 by default
         config.resolve()
         _initialize_data_files(str(folder))
         configure_etcd(folder / "configs", config.get("etcd_port"), peer)

@@ -1,0 +1,147 @@
+"""The in-memory twin of Milvus: for tests, and for trying a job out. It knows no filter expressions."""
+
+from __future__ import annotations
+
+import threading
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from tasks.adapters.milvus_columns import cut_texts, vectors_of
+from tasks.adapters.milvus_schema import check_same, columns_of
+from tasks.domain.collection import CollectionSpec, Hit
+from tasks.domain.errors import BadInput, Permanent
+
+
+@dataclass
+class _Server:
+    """What one memory://name holds for as long as the process lives."""
+
+    specs: dict[str, CollectionSpec] = field(default_factory=dict)
+    rows: dict[str, dict[str, dict[str, Any]]] = field(default_factory=lambda: defaultdict(dict))
+    aliases: dict[str, str] = field(default_factory=dict)
+    lock: threading.RLock = field(default_factory=threading.RLock)
+
+
+_servers: dict[str, _Server] = defaultdict(_Server)
+
+
+class MemoryCollection:
+    """See `tasks.domain.ports.Collection` for the promises. Opened again under the same URI, it is the same."""
+
+    def __init__(self, uri: str, name: str, *, alias: str) -> None:
+        self.name, self.alias, self._at = name, alias, uri
+        self._server = _servers[uri]
+
+    def describe(self) -> CollectionSpec | None:
+        return self._server.specs.get(self.name)
+
+    def ensure(self, spec: CollectionSpec) -> None:
+        with self._server.lock:
+            self._refuse_real_alias()
+            check_same(self._server.specs.setdefault(self.name, spec), spec, self._at)
+
+    def _refuse_real_alias(self) -> None:
+        if self.alias in self._server.specs:
+            raise BadInput(f"target.collection '{self.alias}' at {self._at} is a collection: choose another target.collection, or drop it")
+
+    def _made(self) -> CollectionSpec:
+        spec = self.describe()
+        if spec is None:
+            raise BadInput(f"collection '{self.name}' is not at {self._at}: load it first with `kitestring run` or `kitestring replay`")
+        return spec
+
+    @property
+    def _rows(self) -> dict[str, dict[str, Any]]:
+        return self._server.rows[self.name]
+
+    def upsert(self, rows: pa.Table) -> int:
+        spec = self._made()
+        columns = columns_of(spec)
+        absent = [name for name in columns if name not in rows.column_names]
+        if absent:
+            raise Permanent(f"a part lacks the collection's field '{absent[0]}' (it has {', '.join(rows.column_names)})")
+        rows, cut = cut_texts(rows.select(list(columns)), columns)
+        ids = rows["id"].to_pylist()
+        if len(set(ids)) < len(ids):
+            raise Permanent("a key comes twice in one batch: duplicates have to be settled before loading")
+        values = {name: vectors_of(rows, spec.dim) if kind is None else rows[name].to_pylist() for name, kind in columns.items()}
+        made = [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]
+        with self._server.lock:
+            self._rows.update(zip(ids, made, strict=True))
+        return cut
+
+    def _of(self, shard: str | None) -> list[str]:
+        self._made()
+        with self._server.lock:
+            return [key for key, row in self._rows.items() if shard is None or row["shard"] == shard]
+
+    def count(self, shard: str | None = None) -> int:
+        return len(self._of(shard))
+
+    def keys(self, shard: str) -> Iterator[str]:
+        return iter(self._of(shard))
+
+    def fetch(self, keys: list[str]) -> tuple[list[str], np.ndarray]:
+        dim = self._made().dim
+        with self._server.lock:
+            found = {key: self._rows[key]["vector"] for key in dict.fromkeys(keys) if key in self._rows}
+        return list(found), np.stack(list(found.values())) if found else np.empty((0, dim), np.float32)
+
+    def shards_of(self, keys: list[str]) -> dict[str, str]:
+        with self._server.lock:
+            return {key: self._rows[key]["shard"] for key in keys if key in self._rows}
+
+    def search(self, vectors: np.ndarray, k: int, *, expression: str = "", fields: Iterable[str] = ()) -> list[list[Hit]]:
+        if expression:
+            raise BadInput("a filter needs a Milvus server or a Milvus Lite file: memory:// has none")
+        spec, wanted = self._made(), list(fields)
+        with self._server.lock:
+            rows = list(self._rows.values())
+        if not rows:
+            return [[] for _ in vectors]
+        scores = score(np.asarray(vectors, np.float32), np.stack([row["vector"] for row in rows]), spec.metric)
+        nearest = np.argsort(scores if spec.metric == "L2" else -scores, axis=1, kind="stable")[:, :k]
+        return [[self._hit(rows[i], scores[q, i], wanted) for i in best] for q, best in enumerate(nearest)]
+
+    @staticmethod
+    def _hit(row: dict[str, Any], value: float, wanted: list[str]) -> Hit:
+        return Hit(id=row["id"], score=float(value), fields={name: row[name] for name in wanted})
+
+    def delete_shard(self, shard: str) -> None:
+        for key in self._of(shard):
+            self._rows.pop(key, None)
+
+    def promote(self) -> None:
+        with self._server.lock:
+            self._refuse_real_alias()
+            self._made()
+            self._server.aliases[self.alias] = self.name
+
+    def promoted(self) -> str | None:
+        return self._server.aliases.get(self.alias)
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
+
+def score(queries: np.ndarray, vectors: np.ndarray, metric: str) -> np.ndarray:
+    """Exact scores of shape (queries, vectors), as Milvus counts them: L2 is the squared distance."""
+    if metric == "L2":
+        left, right = queries.astype(np.float64), vectors.astype(np.float64)
+        squares: np.ndarray = (left**2).sum(axis=1)[:, None] + (right**2).sum(axis=1) - 2 * left @ right.T
+        return np.maximum(squares, 0.0)
+    if metric == "COSINE":
+        queries, vectors = _unit(queries), _unit(vectors)
+    products: np.ndarray = queries @ vectors.T
+    return products
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    lengths: np.ndarray = np.linalg.norm(vectors, axis=1, keepdims=True)
+    unit: np.ndarray = vectors / np.where(lengths == 0, 1, lengths)
+    return unit

@@ -1,0 +1,25 @@
+"""Open the collection that a job's target names, whatever holds it."""
+
+from __future__ import annotations
+
+from tasks.adapters.collection_memory import MemoryCollection
+from tasks.adapters.milvus import MilvusCollection
+from tasks.adapters.milvus_errors import Patience
+from tasks.domain.job import Target
+from tasks.domain.ports import Collection
+
+
+def open_collection(target: Target, spec_name: str, *, token: str | None, patience: Patience | None = None) -> Collection:
+    """The collection `spec_name` behind the alias `target.collection`. Connects at the first call; close it.
+
+    Args:
+        target: the job's; `memory://name` gives the in-memory twin.
+        spec_name: see `tasks.domain.collection.collection_name`.
+        token: for a server that asks for one.
+        patience: how long calls are tried again; 60 s if left out.
+    """
+    if target.uri.startswith("memory://"):
+        return MemoryCollection(target.uri, spec_name, alias=target.collection)
+    return MilvusCollection(
+        target.uri, spec_name, alias=target.collection, database=target.database, token=token, patience=patience or Patience()
+    )

@@ -1,0 +1,300 @@
+"""Milvus Lite, a Milvus server and Zilliz Cloud behind one `Collection`, through pymilvus' MilvusClient.
+
+One object may be used from many threads. It connects at its first call. Every write is idempotent by key, so that a
+call with an unknown outcome is simply made again, here (`Patience`) and nowhere else.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import Any, TypeVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from pymilvus import MilvusClient
+from pymilvus.exceptions import MilvusException
+
+from tasks.adapters.milvus_columns import as_request, as_rows, as_stored, batches, cut_texts, fit_fields, send, stub_of
+from tasks.adapters.milvus_connection import Connection
+from tasks.adapters.milvus_errors import ALIAS_NOT_FOUND, COLLECTION_NOT_FOUND, Patience, Verdict, code_of, is_there_already, judge
+from tasks.adapters.milvus_keys import among, equals, keys_in_pages
+from tasks.adapters.milvus_schema import MARKER, build_schema, check_same, columns_of, read_marker, write_marker
+from tasks.domain.collection import CollectionSpec, Hit
+from tasks.domain.errors import BadInput, Permanent, Transient
+
+T = TypeVar("T")
+
+BATCH_ROWS = 2_000
+BATCH_BYTES = 8 * 2**20
+ANSWER_BYTES = 16 * 2**20  # what one answer with vectors may hold; gRPC's limit is 64 MB
+QUERIES = 256  # in one search call
+CALL_SECONDS = 30.0
+SETTLE_TRIES = 20
+
+
+class MilvusCollection:
+    """The collection `name`, and the alias before it, at a URI. See `tasks.domain.ports.Collection` for the promises."""
+
+    def __init__(
+        self,
+        uri: str,
+        name: str,
+        *,
+        alias: str,
+        database: str = "",
+        token: str | None = None,
+        patience: Patience | None = None,
+        batch_rows: int = BATCH_ROWS,
+        batch_bytes: int = BATCH_BYTES,
+        columns: bool = True,
+    ) -> None:
+        """`columns` off sends row dicts through the public API, which is slower and does not lean on pymilvus' insides."""
+        self.name, self.alias = name, alias
+        self._connection = Connection(uri, database=database, token=token, patience=patience or Patience())
+        self._call, self._at = self._connection.call, self._connection.at.name
+        self._batch = {"most_rows": batch_rows, "most_bytes": batch_bytes}
+        self._columns = columns
+        self._spec: CollectionSpec | None = None
+        self._nullable: frozenset[str] = frozenset()
+        self._lock = threading.RLock()
+
+    # ---- the collection ----
+
+    def describe(self) -> CollectionSpec | None:
+        described = self._described()
+        return None if described is None else read_marker(described, self._at)
+
+    def _described(self) -> dict[str, Any] | None:
+        def look() -> dict[str, Any] | None:
+            if self._connection.absent:
+                return None  # looking must not make a Milvus Lite file
+            client = self._connection.client
+            if self.name not in client.list_collections(timeout=CALL_SECONDS):
+                return None
+            answer: dict[str, Any] = client.describe_collection(self.name, timeout=CALL_SECONDS)
+            return answer
+
+        return self._call(look, f"looking for collection '{self.name}'")
+
+    def ensure(self, spec: CollectionSpec) -> None:
+        self._refuse_real_alias()
+        there = self.describe()
+        if there is None:
+            self._call(lambda: self._create(spec), f"making collection '{self.name}'", writes=True)
+            there = self.describe()  # of two that make it at once, one finds the other's
+        if there is not None:
+            check_same(there, spec, self._at)
+        self._call(lambda: self._index_fields(spec.metric), f"indexing collection '{self.name}'", writes=True)
+        self._open()
+
+    def _refuse_real_alias(self) -> None:
+        names = self._call(lambda: self._connection.client.list_collections(timeout=CALL_SECONDS), "listing collections")
+        if self.alias in names:
+            raise BadInput(
+                f"target.collection '{self.alias}' at {self._at} is a collection, and Kitestring needs the name for an alias: "
+                "choose another target.collection, or drop or rename that one"
+            )
+
+    def _create(self, spec: CollectionSpec) -> None:
+        properties = {"properties": {MARKER: write_marker(spec)}} if self._connection.lite else {}
+        try:
+            self._connection.client.create_collection(
+                self.name, schema=build_schema(spec), consistency_level="Bounded", timeout=CALL_SECONDS, **properties
+            )
+        except MilvusException as error:
+            if not is_there_already(error):
+                raise
+
+    def _index_fields(self, metric: str) -> None:
+        """Also finishes what a killed run began: a collection without its index cannot be loaded."""
+        client = self._connection.client
+        there = client.list_indexes(self.name)
+        if "vector" not in there:
+            self._index(index_type="AUTOINDEX", field_name="vector", index_name="vector", metric_type=metric)
+        if "shard" not in there and not self._connection.lite:
+            try:
+                self._index(index_type="INVERTED", field_name="shard", index_name="shard")
+            except MilvusException as error:
+                if judge(error) is not Verdict.NEVER:
+                    raise  # older servers have no such index, and filter without one
+
+    def _index(self, **how: str) -> None:
+        params = MilvusClient.prepare_index_params()
+        params.add_index(**how)
+        try:
+            self._connection.client.create_index(self.name, params, timeout=self._connection.patience.seconds)
+        except MilvusException as error:
+            if not is_there_already(error):
+                raise
+
+    def _open(self) -> CollectionSpec:
+        """What made the collection; loads it the first time (a reopened Milvus Lite file has to be)."""
+        with self._lock:
+            if self._spec is not None:
+                return self._spec
+            spec = self._open_spec()
+            self._call(
+                lambda: self._connection.client.load_collection(self.name, timeout=self._connection.patience.seconds),
+                f"loading collection '{self.name}'",
+            )
+            self._spec = spec
+            return spec
+
+    def _open_spec(self) -> CollectionSpec:
+        described = self._described()
+        if described is None:
+            raise BadInput(f"collection '{self.name}' is not at {self._at}: load it first with `kitestring run` or `kitestring replay`")
+        self._nullable = frozenset(f["name"] for f in described["fields"] if f.get("nullable"))
+        return read_marker(described, self._at)
+
+    # ---- rows ----
+
+    def upsert(self, rows: pa.Table) -> int:
+        spec = self._open()
+        columns = columns_of(spec)
+        absent = [name for name in columns if name not in rows.column_names]
+        if absent:
+            raise Permanent(f"a part lacks the collection's field '{absent[0]}' (it has {', '.join(rows.column_names)})")
+        rows, cut = cut_texts(rows.select(list(columns)), columns)
+        for batch in batches(fit_fields(rows, columns, self._nullable), columns, **self._batch):
+            _refuse_doubles(batch)
+            self._call(self._sender(batch, spec), f"upserting {batch.num_rows} rows into '{self.name}'", writes=True)
+        return cut
+
+    def _sender(self, batch: pa.Table, spec: CollectionSpec) -> Callable[[], object]:
+        """Builds the request once, however often it is sent."""
+        columns = columns_of(spec)
+        if self._columns and stub_of(self._connection.client) is not None:
+            request = as_request(batch, columns, spec.dim, collection=self.name, nullable=self._nullable)
+            return lambda: send(stub_of(self._connection.client), request, database=self._connection.database, timeout=CALL_SECONDS)
+        dicts = as_rows(batch, columns, spec.dim)
+        return lambda: self._connection.client.upsert(self.name, dicts, timeout=CALL_SECONDS, retry_on_rate_limit=False)
+
+    def count(self, shard: str | None = None) -> int:
+        self._open()
+        where = "" if shard is None else equals("shard", shard)
+        return int(self._query(where, ["count(*)"])[0]["count(*)"])
+
+    def keys(self, shard: str) -> Iterator[str]:
+        self._open()
+
+        def page(where: str, limit: int) -> list[str]:
+            return [row["id"] for row in self._query(where, ["id"], limit=limit)]
+
+        return keys_in_pages(page, equals("shard", shard))
+
+    def fetch(self, keys: list[str]) -> tuple[list[str], np.ndarray]:
+        dim = self._open().dim
+        found: dict[str, np.ndarray] = {}
+        for some in _chunks(list(dict.fromkeys(keys)), max(1, min(1_000, ANSWER_BYTES // (4 * dim)))):
+            for row in self._query(among("id", some), ["id", "vector"]):
+                found.setdefault(row["id"], np.asarray(row["vector"], dtype=np.float32))
+        order = [key for key in dict.fromkeys(keys) if key in found]
+        vectors = np.stack([found[key] for key in order]) if order else np.empty((0, dim), np.float32)
+        return order, vectors
+
+    def shards_of(self, keys: list[str]) -> dict[str, str]:
+        self._open()
+        found: dict[str, str] = {}
+        for some in _chunks(keys, 1_000):
+            found |= {row["id"]: row["shard"] for row in self._query(among("id", some), ["id", "shard"])}
+        return found
+
+    def search(self, vectors: np.ndarray, k: int, *, expression: str = "", fields: Iterable[str] = ()) -> list[list[Hit]]:
+        spec = self._open()
+        wanted = list(fields)
+
+        def ask(some: np.ndarray) -> Any:
+            return self._connection.client.search(
+                self.name,
+                data=list(np.ascontiguousarray(some, dtype=np.float32)),
+                limit=k,
+                filter=expression,
+                output_fields=wanted,
+                search_params={"metric_type": spec.metric, "params": {}},
+                anns_field="vector",
+                consistency_level="Strong",
+                timeout=CALL_SECONDS,
+            )
+
+        answers = [self._call(partial(ask, some), f"searching '{self.name}'") for some in _chunks(vectors, QUERIES)]
+        return [[self._hit(hit) for hit in hits] for answer in answers for hits in answer]
+
+    def _hit(self, hit: Any) -> Hit:
+        entity = {name: as_stored(value) for name, value in hit["entity"].items()}
+        return Hit(id=hit["id"], score=float(hit["distance"]), fields=entity)
+
+    def delete_shard(self, shard: str) -> None:
+        self._open()
+
+        def delete() -> Any:
+            return self._connection.client.delete(self.name, filter=equals("shard", shard), timeout=CALL_SECONDS)
+
+        for _ in range(SETTLE_TRIES):
+            self._call(delete, f"deleting a shard from '{self.name}'", writes=True)
+            if self.count(shard) == 0:
+                return
+            self._connection.patience.sleep(self._connection.patience.first)
+        raise Transient(f"deleting shard {shard} from '{self.name}' at {self._at}: rows are still found")
+
+    def _query(self, where: str, fields: list[str], **how: Any) -> list[dict[str, Any]]:
+        def ask() -> list[dict[str, Any]]:
+            client = self._connection.client
+            return list(
+                client.query(self.name, filter=where, output_fields=fields, consistency_level="Strong", timeout=CALL_SECONDS, **how)
+            )
+
+        return self._call(ask, f"reading '{self.name}'")
+
+    # ---- the alias ----
+
+    def promote(self) -> None:
+        self._refuse_real_alias()
+        self._call(self._point_alias, f"pointing alias '{self.alias}' to '{self.name}'", writes=True)
+
+    def _point_alias(self) -> None:
+        client, now = self._connection.client, self._alias_target()
+        if now == self.name:
+            return
+        if now is None:
+            try:
+                client.create_alias(self.name, self.alias, timeout=CALL_SECONDS)
+            except MilvusException:
+                if self._alias_target() is None:  # not a race that somebody else won
+                    raise
+        if self._alias_target() != self.name:
+            client.alter_alias(self.name, self.alias, timeout=CALL_SECONDS)
+
+    def promoted(self) -> str | None:
+        """The collection that the alias points to, or None."""
+        return self._call(self._alias_target, f"looking up alias '{self.alias}'")
+
+    def _alias_target(self) -> str | None:
+        try:
+            answer = self._connection.client.describe_alias(self.alias, timeout=CALL_SECONDS)
+        except MilvusException as error:
+            if code_of(error) in (ALIAS_NOT_FOUND, COLLECTION_NOT_FOUND):  # Milvus Lite says 100
+                return None
+            raise
+        return str(answer["collection_name"])
+
+    def close(self) -> None:
+        with self._lock:
+            self._spec = None
+        self._connection.close()
+
+
+def _refuse_doubles(batch: pa.Table) -> None:
+    """Two rows of one key in one request both stay on 2.3.5 and are refused by later servers."""
+    counts = pc.value_counts(batch["id"])
+    if len(counts) < batch.num_rows:
+        doubled = next(c["values"] for c in counts.to_pylist() if c["counts"] > 1)
+        raise Permanent(f"key '{doubled}' comes twice in one batch: duplicates have to be settled before loading")
+
+
+def _chunks(values: Any, size: int) -> Iterator[Any]:
+    for first in range(0, len(values), size):
+        yield values[first : first + size]

@@ -1,0 +1,84 @@
+"""One connection to Milvus: made at the first call, shared by threads, its errors translated."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import grpc  # type: ignore[import-untyped]
+from pymilvus import MilvusClient
+from pymilvus.exceptions import MilvusException
+
+from tasks.adapters import milvus_lite
+from tasks.adapters.milvus_errors import Patience, Place, Verdict, judge, quieten, text_of
+from tasks.domain.errors import BadInput
+
+T = TypeVar("T")
+
+CONNECT_SECONDS = 5.0
+
+
+class Connection:
+    """A MilvusClient that is there when it is asked for."""
+
+    def __init__(self, uri: str, *, database: str, token: str | None, patience: Patience) -> None:
+        self.lite = milvus_lite.is_lite(uri)
+        self.uri = str(Path(uri).absolute()) if self.lite else uri
+        self.database, self.patience = database, patience
+        secrets = [token, *(token or "").split(":")[1:]] if token else []
+        self.at = Place(uri, tuple(secret for secret in secrets if secret))
+        self._token = token or ""
+        self._client: Any = None
+        self._lock = threading.RLock()
+
+    @property
+    def absent(self) -> bool:
+        """True for a Milvus Lite file that nobody has made yet."""
+        return self.lite and not Path(self.uri).exists()
+
+    @property
+    def client(self) -> Any:
+        """The client, connected.
+
+        Raises:
+            BadInput: nothing answers there, the token is refused, or another process has the Milvus Lite file.
+        """
+        with self._lock:
+            if self._client is None:
+                self._client = self._connect()
+            return self._client
+
+    def call(self, action: Callable[[], T], doing: str, *, writes: bool = False) -> T:
+        """Run an action that may be run again; see `Patience.call` for what it raises."""
+        return self.patience.call(action, doing, self.at, lite=self.lite, writes=writes)
+
+    def _connect(self) -> Any:
+        quieten()
+        if self.lite:
+            milvus_lite.take(self.uri, self.at.name)
+        try:
+            # dedicated: pymilvus would share the connection among clients and keep it open after close().
+            return MilvusClient(self.uri, token=self._token, db_name=self.database, timeout=CONNECT_SECONDS, dedicated=True)
+        except (MilvusException, grpc.RpcError, ValueError) as error:
+            if self.lite:
+                milvus_lite.let_go(self.uri)
+            raise self._unreachable(error) from error
+
+    def _unreachable(self, error: Exception) -> BadInput:
+        said = text_of(error)
+        if judge(error) is Verdict.DENIED:
+            return self.at.denied(said)
+        if "illegal, needs start with" in said or isinstance(error, ValueError):
+            return BadInput(f"target.uri '{self.at.name}' is not one that Milvus knows: give a path ending in .db, or http://host:19530")
+        return BadInput(f"Milvus at {self.at.name} does not answer: start it or correct target.uri")
+
+    def close(self) -> None:
+        """Let go of the connection; the next call makes a new one."""
+        with self._lock:
+            client, self._client = self._client, None
+        if client is not None:
+            client.close()
+            if self.lite:
+                milvus_lite.let_go(self.uri)

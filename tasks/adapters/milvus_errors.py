@@ -1,0 +1,197 @@
+"""What Milvus' errors mean, and the one place where a call to Milvus is tried again.
+
+Codes are those of Milvus' `merr` package. On 2.3.5 code 65535 is a catch-all and is read by its message. pymilvus
+raises at once when a server is down, so waiting is done here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import grpc  # type: ignore[import-untyped]
+import pymilvus.exceptions as refused
+from pymilvus.exceptions import MilvusException
+
+from tasks.domain.errors import BadInput, KitestringError, OutcomeUnknown, Permanent, Transient
+
+T = TypeVar("T")
+
+COLLECTION_NOT_FOUND = 100
+ALIAS_NOT_FOUND = 1600
+
+
+class Verdict(Enum):
+    """What may be done about an error."""
+
+    AGAIN = "again"
+    SLOWLY = "slowly"  # a quota: it frees itself only when somebody deletes or compacts
+    DENIED = "denied"
+    NEVER = "never"
+
+
+# 101, 503 and 901 are what a server says for half a minute after a crash, while its nodes find each other again.
+_AGAIN = {1, 2, 4, 8, 12, 101, 103, 106, 202, 503, 901, 1002, 1807}
+_POLITE = {8}
+_SLOWLY = {3, 9}
+_DENIED = {800, 1400, 1401}
+_CATCH_ALL = 65535
+_PASSING = (
+    "not ready",
+    "not loaded",
+    "not fully loaded",
+    "offline",
+    "timeout",
+    "deadline",
+    "unavailable",
+    "connection",
+    "channel",
+    "eof",
+    "recovering",
+)
+_QUOTA = ("quota", "rate limit", "ratelimit", "memory", "force deny")
+_REFUSED_TOKEN = ("auth check failure", "unauthenticated", "permission", "privilege")
+_GRPC_DENIED = {grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED}
+_GRPC_NEVER = {grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.OUT_OF_RANGE}
+_OURS = (refused.ParamError, refused.DataNotMatchException, refused.DataTypeNotMatchException, refused.SchemaNotReadyException)
+
+
+def quieten() -> None:
+    """Silence pymilvus and Milvus Lite: they log a traceback for each call that fails; the error raised says it in one line.
+
+    gRPC's server is Milvus Lite's, which logs one more for each call of pymilvus that it does not know.
+    """
+    for name in ("pymilvus", "milvus_lite", "grpc._server"):
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+
+
+def code_of(error: Exception) -> Any:
+    """Milvus' number, or gRPC's status where the server did not come to answer."""
+    code = getattr(error, "code", None)
+    return code() if callable(code) else code
+
+
+def text_of(error: Exception) -> str:
+    """The first line of what the other side said."""
+    details = getattr(error, "details", None)
+    said = str(getattr(error, "message", None) or (details() if callable(details) else None) or error)
+    return (said.strip().splitlines() or [type(error).__name__])[0][:300]
+
+
+def is_there_already(error: Exception) -> bool:
+    """True where somebody else has just made the same thing."""
+    said = text_of(error).lower()
+    return "exist" in said or "duplicate" in said or "at most one distinct index" in said
+
+
+def judge(error: Exception, *, lite: bool = False) -> Verdict:
+    """What may be done about an error of pymilvus or gRPC. `lite`: Milvus Lite, where nothing passes by waiting."""
+    code, said = code_of(error), text_of(error).lower()
+    if isinstance(code, grpc.StatusCode):
+        return _judge_grpc(code, said)
+    if "closed channel" in said:  # another thread is renewing the connection
+        return Verdict.AGAIN
+    if lite or isinstance(error, _OURS) or said.startswith("unexpected error"):
+        return Verdict.NEVER
+    return _judge_words(said) if code == _CATCH_ALL else _judge_code(error, code, said)
+
+
+def _judge_code(error: Exception, code: Any, said: str) -> Verdict:
+    if code in _DENIED or any(word in said for word in _REFUSED_TOKEN):
+        return Verdict.DENIED
+    if code in _SLOWLY:
+        return Verdict.SLOWLY
+    return Verdict.AGAIN if code in _AGAIN or getattr(error, "retriable", False) else Verdict.NEVER
+
+
+def _judge_grpc(code: grpc.StatusCode, said: str) -> Verdict:
+    if code in _GRPC_DENIED:
+        return Verdict.DENIED
+    too_large = code is grpc.StatusCode.RESOURCE_EXHAUSTED and "larger than" in said
+    return Verdict.NEVER if too_large or code in _GRPC_NEVER else Verdict.AGAIN
+
+
+def _judge_words(said: str) -> Verdict:
+    if any(word in said for word in _REFUSED_TOKEN):
+        return Verdict.DENIED
+    if "cannot parse" in said or "invalid" in said:
+        return Verdict.NEVER
+    if any(word in said for word in _QUOTA):
+        return Verdict.SLOWLY
+    return Verdict.AGAIN if any(word in said for word in _PASSING) else Verdict.NEVER
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A target as errors name it: no password, no token."""
+
+    uri: str
+    secrets: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        if "://" not in self.uri:
+            return self.uri
+        parts = urlsplit(self.uri)
+        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+
+    def without_secrets(self, text: str) -> str:
+        for secret in (*self.secrets, urlsplit(self.uri).password if "://" in self.uri else None):
+            if secret:
+                text = text.replace(secret, "***")
+        return text
+
+    def denied(self, said: str) -> BadInput:
+        cure = "correct target.database" if "database" in said else "set MILVUS_TOKEN (or target.token_block) to a token that may"
+        return BadInput(f"Milvus at {self.name} refuses: {self.without_secrets(said)}: {cure}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patience:
+    """How long a call is tried again: exponential backoff with full jitter, bounded in total."""
+
+    seconds: float = 60.0
+    first: float = 0.1
+    longest: float = 5.0
+    slow: float = 5.0  # between two tries against a quota
+    sleep: Callable[[float], None] = time.sleep
+    clock: Callable[[], float] = time.monotonic
+    jitter: Callable[[], float] = random.random
+
+    def call(self, action: Callable[[], T], doing: str, at: Place, *, lite: bool = False, writes: bool = False) -> T:
+        """Run an action that may be run again. Errors come back as leaves of the error tree.
+
+        Raises:
+            Transient: the time is up and nothing was changed.
+            OutcomeUnknown: the time is up and a write may have been done.
+            BadInput: the server refuses the token or the database.
+            Permanent: trying again cannot help.
+        """
+        deadline, pause = self.clock() + self.seconds, self.first
+        while True:
+            try:
+                return action()
+            except (MilvusException, grpc.RpcError) as error:
+                verdict = judge(error, lite=lite)
+                wait = self.slow if verdict is Verdict.SLOWLY else pause * (0.5 + self.jitter() / 2)
+                if verdict in (Verdict.NEVER, Verdict.DENIED) or self.clock() + wait > deadline:
+                    raise self._leaf(error, verdict, doing, at, writes=writes) from error
+            self.sleep(wait)
+            pause = min(pause * 2, self.longest)
+
+    def _leaf(self, error: Exception, verdict: Verdict, doing: str, at: Place, *, writes: bool) -> KitestringError:
+        said = at.without_secrets(text_of(error))
+        line = f"{doing} at {at.name}: {said} (code {code_of(error)})"
+        if verdict is Verdict.DENIED:
+            return at.denied(said)
+        if verdict is Verdict.NEVER:
+            return Permanent(line)
+        told = f"{line}, still so after {self.seconds:.0f} s"
+        nothing_done = verdict is Verdict.SLOWLY or code_of(error) in _POLITE or not writes
+        return Transient(told) if nothing_done else OutcomeUnknown(told)

@@ -1,0 +1,57 @@
+"""Milvus Lite's files: one process has one at a time, and every user of it in this process shares one server."""
+
+from __future__ import annotations
+
+import fcntl
+import threading
+from collections import Counter
+from pathlib import Path
+
+from milvus_lite.server_manager import server_manager_instance
+
+from tasks.domain.errors import BadInput
+
+_users: Counter[str] = Counter()
+_lock = threading.Lock()
+
+
+def is_lite(uri: str) -> bool:
+    """True for a Milvus Lite file, by pymilvus' rule."""
+    return uri.endswith(".db") and "://" not in uri
+
+
+def take(absolute: str, uri: str) -> None:
+    """Open the file, or join those in this process who have it open. `uri`: as the user wrote it.
+
+    Raises:
+        BadInput: another process has it, or it cannot be opened; names the file.
+    """
+    path = Path(absolute)
+    with _lock:
+        if not path.parent.is_dir():
+            raise BadInput(f"{uri}: the folder {path.parent} does not exist: make it, or correct target.uri")
+        if path.exists() and not path.is_dir():
+            raise BadInput(f"{uri} is not a Milvus Lite 3 database (it is a file, not a folder): give target.uri another path")
+        if server_manager_instance.start_and_get_uri(str(path)) is None:
+            raise BadInput(_why_not(uri, path))
+        _users[str(path)] += 1
+
+
+def _why_not(uri: str, path: Path) -> str:
+    try:
+        with (path / "LOCK").open("r+b") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return f"{uri}: another process has this Milvus Lite file open: wait for it or end it, or use a Milvus server"
+    except OSError as error:
+        return f"{uri}: Milvus Lite cannot open it ({error.strerror}): correct its permissions or target.uri"
+    return f"{uri}: Milvus Lite cannot open it: it may be damaged; give target.uri another path and run `kitestring replay`"
+
+
+def let_go(path: str) -> None:
+    """Undo one `take`; the last one frees the file for other processes."""
+    with _lock:
+        _users[path] -= 1
+        if _users[path] <= 0:
+            del _users[path]
+            server_manager_instance.release_server(path)

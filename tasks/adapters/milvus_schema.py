@@ -1,0 +1,101 @@
+"""A collection's schema, the marker that says what made it, and how two specs differ.
+
+Law 8: the collection carries its spec. A server keeps it as the collection's description; Milvus Lite drops
+descriptions (3.2.2) but keeps properties, so there it is a property. Both are written with the collection, not after.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from pydantic import ValidationError
+from pymilvus import DataType, MilvusClient
+
+from tasks.domain.collection import CollectionSpec
+from tasks.domain.errors import BadInput
+from tasks.domain.fields import VARCHAR_BYTES, FieldType
+
+MARKER = "kitestring"
+MARKER_FORMAT = 1
+SHARD_BYTES = 64
+
+_TYPES: dict[FieldType, Any] = {
+    "int64": DataType.INT64,
+    "double": DataType.DOUBLE,
+    "bool": DataType.BOOL,
+    "varchar": DataType.VARCHAR,
+    "json": DataType.JSON,
+}
+
+
+def write_marker(spec: CollectionSpec) -> str:
+    """The spec as the collection carries it."""
+    return json.dumps({MARKER: MARKER_FORMAT, "spec": spec.model_dump(mode="json")}, ensure_ascii=True)
+
+
+def read_marker(described: dict[str, Any], at: str) -> CollectionSpec:
+    """The spec that made a collection, from what the server says of it.
+
+    Raises:
+        BadInput: something else made it, or a newer Kitestring.
+    """
+    name = described.get("collection_name", "")
+    properties = described.get("properties") or {}
+    for text in (properties.get(MARKER), described.get("description")):
+        try:
+            marker = json.loads(text or "")
+            if marker[MARKER] == MARKER_FORMAT:
+                return CollectionSpec.model_validate(marker["spec"])
+        except (ValueError, KeyError, TypeError, ValidationError):
+            continue
+    raise BadInput(f"collection '{name}' at {at} was not made by this version of Kitestring: choose another target.collection, or drop it")
+
+
+def build_schema(spec: CollectionSpec) -> Any:
+    """The server-side schema. Scalar fields and the text may be null where the server knows null (2.5 and later, Lite)."""
+    schema = MilvusClient.create_schema(auto_id=False, enable_dynamic_field=False, description=write_marker(spec))
+    schema.add_field("id", DataType.VARCHAR, is_primary=True, max_length=spec.id_length)
+    schema.add_field("vector", DataType.FLOAT_VECTOR, dim=spec.dim)
+    if spec.store_text:
+        schema.add_field("text", DataType.VARCHAR, max_length=VARCHAR_BYTES, nullable=True)
+    for field in spec.fields:
+        length = {"max_length": VARCHAR_BYTES} if field.type == "varchar" else {}
+        schema.add_field(field.name, _TYPES[field.type], nullable=True, **length)
+    schema.add_field("shard", DataType.VARCHAR, max_length=SHARD_BYTES)
+    return schema
+
+
+def columns_of(spec: CollectionSpec) -> dict[str, FieldType | None]:
+    """The collection's fields in order; None: the vector."""
+    text: dict[str, FieldType | None] = {"text": "varchar"} if spec.store_text else {}
+    return {"id": "varchar", "vector": None, **text, **{f.name: f.type for f in spec.fields}, "shard": "varchar"}
+
+
+def check_same(there: CollectionSpec, wanted: CollectionSpec, at: str) -> None:
+    """Refuse a collection that was made otherwise.
+
+    Raises:
+        BadInput: names what differs, on both sides.
+    """
+    differences = [f"{what} {old}, the job {new}" for what, old, new in _compared(there, wanted) if old != new]
+    if differences:
+        raise BadInput(
+            f"collection '{there.name}' at {at} was made otherwise: it has {'; '.join(differences)}: "
+            "choose another target.collection, or drop it"
+        )
+
+
+def _compared(there: CollectionSpec, wanted: CollectionSpec) -> list[tuple[str, object, object]]:
+    rows: list[tuple[str, object, object]] = [
+        ("dimension", there.dim, wanted.dim),
+        ("metric", there.metric, wanted.metric),
+        ("encoder", f"{there.model} ({there.fingerprint[:8]})", f"{wanted.model} ({wanted.fingerprint[:8]})"),
+        ("key length", there.id_length, wanted.id_length),
+        ("stored text", there.store_text, wanted.store_text),
+    ]
+    if there.fingerprint == wanted.fingerprint:  # one encoder under two names is one encoder
+        rows.pop(2)
+    old, new = ({f.name: f.type for f in spec.fields} for spec in (there, wanted))
+    rows += [(f"field '{name}'", old.get(name, "absent"), new.get(name, "absent")) for name in {**old, **new}]
+    return rows

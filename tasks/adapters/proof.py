@@ -1,0 +1,229 @@
+"""Prove a collection against the seals: counts, sampled vectors, and searches that find what was sealed.
+
+What is compared:
+- counts: per shard, a strong `count(*)` on the shard's field with the sealed rows. A server may over-count for a while
+  after upserts (2.3 does), so a count that is too high is asked again for up to `settle` seconds; one that is too low
+  is not: rows do not appear by waiting.
+- missing keys: of a shard whose count is too low, the keys of its parts that do not carry the shard, up to `NAMED`,
+  each with the shard that holds it now (one key in two shards: the last one loaded has it) or that it is nowhere.
+- vectors: of sampled rows, found by key, cosine to the sealed vector at least 0.9999 and lengths within 0.1%.
+- recall@10: each of at most `QUERIES` sampled rows is a query. Brute force over the sample orders the sampled rows by
+  their exact score to it. With the collection's ten hits, the tenth's score is the bar: every sampled row whose exact
+  score is better than the bar by more than 1e-4 (relative, above 1) had to be among the ten, so recall is the share of
+  those rows that are, over all queries. The query's own row is one of them unless ten others tie with it. A right
+  collection with an exact index has recall 1; what is not sampled can only raise the bar, never lower the recall.
+"""
+
+from __future__ import annotations
+
+import heapq
+import random
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+
+from tasks.adapters.collection_memory import score
+from tasks.adapters.milvus_columns import vectors_of
+from tasks.domain.collection import CollectionSpec
+from tasks.domain.errors import BadInput
+from tasks.domain.ports import Collection
+from tasks.domain.proof import Proof, ShardCount
+from tasks.domain.seal import Part, Seal
+
+NAMED = 10
+QUERIES = 200
+LEAST_COSINE = 0.9999
+LEAST_RECALL = 0.9
+SLACK = 1e-4
+
+ReadPart = Callable[[Part], pa.Table]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Clock:
+    """How the proof waits for a server that over-counts."""
+
+    settle: float = 60.0  # seconds, for all shards together
+    pause: float = 2.0
+    sleep: Callable[[float], None] = time.sleep
+    now: Callable[[], float] = time.monotonic
+
+
+@dataclass
+class _Sample:
+    """Uniform over all rows: those with the smallest random draws, so that parts can stream by."""
+
+    size: int
+    seed: int
+    rows: list[tuple[float, str, np.ndarray]] = field(default_factory=list)
+
+    def wanted(self, part: Part) -> list[tuple[float, int]]:
+        """Which rows of a part are drawn so far; the draw depends on the seed and the part's key alone."""
+        draws = np.random.default_rng(_seed_of(self.seed, part.key)).random(part.rows)
+        chosen = np.argpartition(draws, self.size)[: self.size] if part.rows > self.size else np.arange(part.rows)
+        bar = -self.rows[0][0] if len(self.rows) == self.size else 2.0
+        return [(float(draws[i]), int(i)) for i in chosen if draws[i] < bar]
+
+    def add(self, draw: float, key: str, vector: np.ndarray) -> None:
+        entry = (-draw, key, vector)
+        (heapq.heappush if len(self.rows) < self.size else heapq.heappushpop)(self.rows, entry)
+
+
+def _seed_of(seed: int, key: str) -> int:
+    return random.Random(f"{seed}/{key}").getrandbits(64)  # noqa: S311 - a sample, not a secret
+
+
+def prove(
+    collection: Collection,
+    seals: Iterable[tuple[Seal, ReadPart]],
+    *,
+    sample: int = 1_000,
+    seed: int = 0,
+    least_recall: float = LEAST_RECALL,
+    clock: Clock | None = None,
+) -> Proof:
+    """Compare a collection with what was sealed for it.
+
+    Args:
+        collection: loaded from these seals.
+        seals: each with what reads one of its parts as a table; read once, in order, only where the sample or a missing
+            key needs it.
+        sample: rows whose vectors are compared.
+        seed: the same seed and seals give the same sample.
+        least_recall: recall@10 below which the proof fails.
+        clock: how to wait for counts.
+
+    Raises:
+        BadInput: there is no such collection.
+        Transient: the server stayed away.
+    """
+    clock = clock or Clock()
+    began = clock.now()
+    spec = collection.describe()
+    if spec is None:
+        raise BadInput("there is no collection to prove: load it first with `kitestring run` or `kitestring replay`")
+    pairs, drawn = list(seals), _Sample(sample, seed)
+    counts = _count(collection, [seal for seal, _ in pairs], clock)
+    for seal, read in pairs:
+        _draw(drawn, seal, read, spec.dim)
+    vectors = _compare(collection, drawn, spec)
+    reasons = [*_wrong_counts(collection, pairs, counts), *vectors.reasons]
+    recall = _recall(collection, vectors, spec, seed)
+    if recall is not None and recall < least_recall:
+        reasons.append(f"recall@10 of searches for sampled rows is {recall:.3f}, below {least_recall}")
+    return Proof(
+        proved=not reasons,
+        reasons=tuple(reasons),
+        counts=tuple(counts),
+        rows=sum(count.sealed for count in counts),
+        total=collection.count(),
+        sampled=len(drawn.rows),
+        absent=len(drawn.rows) - len(vectors.keys),
+        lowest_cosine=vectors.lowest,
+        recall_at_10=recall,
+        seed=seed,
+        seconds=clock.now() - began,
+    )
+
+
+# ---- counts ----
+
+
+def _count(collection: Collection, seals: list[Seal], clock: Clock) -> list[ShardCount]:
+    deadline = clock.now() + clock.settle
+
+    def one(seal: Seal) -> ShardCount:
+        found = collection.count(seal.shard)
+        while found > seal.embedded and clock.now() < deadline:
+            clock.sleep(clock.pause)
+            found = collection.count(seal.shard)
+        return ShardCount(shard=seal.shard, name=seal.name, sealed=seal.embedded, found=found)
+
+    with ThreadPoolExecutor(8) as pool:  # a strong count mostly waits for the server's clock
+        return list(pool.map(one, seals))
+
+
+def _wrong_counts(collection: Collection, pairs: list[tuple[Seal, ReadPart]], counts: list[ShardCount]) -> Iterator[str]:
+    names = {seal.shard: seal.name for seal, _ in pairs}
+    for (seal, read), count in zip(pairs, counts, strict=True):
+        if count.found == count.sealed:
+            continue
+        yield f"shard {seal.name} ({seal.shard}): {count.sealed} rows sealed, {count.found} in the collection"
+        yield from _missing(collection, seal, read, names)
+
+
+def _missing(collection: Collection, seal: Seal, read: ReadPart, names: dict[str, str]) -> Iterator[str]:
+    there = set(collection.keys(seal.shard))
+    sealed = (key for part in seal.parts for key in read(part)["id"].to_pylist())
+    gone = [key for key, _ in zip((key for key in sealed if key not in there), range(NAMED), strict=False)]
+    holders = collection.shards_of(gone)
+    for key in gone:
+        holder = holders.get(key)
+        where = f"is held by shard {names.get(holder, 'of another corpus')} ({holder}): a key in two shards" if holder else "is nowhere"
+        yield f"key {key!r} of shard {seal.name} {where}"
+
+
+# ---- vectors ----
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Compared:
+    keys: list[str]
+    vectors: np.ndarray  # as sealed
+    lowest: float | None
+    reasons: list[str]
+
+
+def _draw(drawn: _Sample, seal: Seal, read: ReadPart, dim: int) -> None:
+    for part in seal.parts:
+        wanted = drawn.wanted(part)
+        if wanted:
+            table = read(part).take([row for _, row in wanted])
+            for (draw, _), key, vector in zip(wanted, table["id"].to_pylist(), vectors_of(table, dim), strict=True):
+                drawn.add(draw, key, vector)
+
+
+def _compare(collection: Collection, drawn: _Sample, spec: CollectionSpec) -> _Compared:
+    sealed = {key: vector for _, key, vector in sorted(drawn.rows, key=lambda row: (-row[0], row[1]))}
+    keys, found = collection.fetch(list(sealed))
+    absent = [key for key in sealed if key not in set(keys)]
+    reasons = [f"sampled key {key!r} is not in the collection" for key in absent[:NAMED]]
+    wanted = np.stack([sealed[key] for key in keys]) if keys else np.empty((0, spec.dim), np.float32)
+    cosines = _cosines(found, wanted)
+    lengths = np.linalg.norm(found, axis=1), np.linalg.norm(wanted, axis=1)
+    wrong = np.flatnonzero((cosines < LEAST_COSINE) | ~np.isclose(*lengths, rtol=1e-3))
+    reasons += [f"key {keys[i]!r} has another vector than its seal: cosine {cosines[i]:.6f}" for i in wrong[:NAMED]]
+    if len(wrong) > NAMED:
+        reasons.append(f"{len(wrong)} of {len(keys)} sampled rows have another vector than their seal")
+    return _Compared(keys=keys, vectors=wanted, lowest=float(cosines.min()) if keys else None, reasons=reasons)
+
+
+def _cosines(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    if not len(left):
+        return np.empty(0)
+    products = (left.astype(np.float64) * right).sum(axis=1)
+    lengths = np.linalg.norm(left.astype(np.float64), axis=1) * np.linalg.norm(right.astype(np.float64), axis=1)
+    same = (left == right).all(axis=1)
+    cosines: np.ndarray = np.where(same, 1.0, products / np.where(lengths == 0, 1, lengths))
+    return cosines
+
+
+def _recall(collection: Collection, compared: _Compared, spec: CollectionSpec, seed: int) -> float | None:
+    if not compared.keys:
+        return None
+    chosen = np.random.default_rng(seed).permutation(len(compared.keys))[:QUERIES]
+    queries = compared.vectors[chosen]
+    exact = score(queries, compared.vectors, spec.metric) * (-1 if spec.metric == "L2" else 1)
+    answers = collection.search(queries, 10)
+    due = had = 0
+    for scores, hits in zip(exact, answers, strict=True):
+        found = {hit.id for hit in hits}
+        bar = min(hit.score * (-1 if spec.metric == "L2" else 1) for hit in hits) if len(hits) == 10 else -np.inf
+        better = np.flatnonzero(scores > bar + SLACK * max(1.0, abs(bar)))
+        due += len(better)
+        had += sum(compared.keys[i] in found for i in better)
+    return had / due if due else 1.0
