@@ -63,12 +63,12 @@ class FaultyS3:
     seen: list[tuple[str, str]] = field(default_factory=list)
     released: threading.Event = field(default_factory=threading.Event)
     conditional: threading.Lock = field(default_factory=threading.Lock)
-    _script: list[tuple[str, Fault]] = field(default_factory=list)
+    _script: list[tuple[str, str, Fault]] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def then(self, method: str, *faults: Fault) -> None:
-        """The next requests with this method meet these faults, one each, in order."""
-        self._script += [(method, fault) for fault in faults]
+    def then(self, method: str, *faults: Fault, where: str = "") -> None:
+        """The next requests with this method, and this in their path, meet these faults, one each, in order."""
+        self._script += [(method, where, fault) for fault in faults]
 
     def count(self, method: str) -> int:
         return sum(1 for m, _ in self.seen if m == method)
@@ -77,8 +77,8 @@ class FaultyS3:
         """Note a request, and what is to happen to it."""
         with self._lock:
             self.seen.append((method, path))
-            for place, (wanted, fault) in enumerate(self._script):
-                if wanted == method:
+            for place, (wanted, where, fault) in enumerate(self._script):
+                if wanted == method and where in path:
                     del self._script[place]
                     return fault
         return None
