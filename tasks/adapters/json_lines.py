@@ -96,15 +96,17 @@ def parse_line(line: Line, path: str) -> dict[str, object] | None:
 
 
 def head_of(file: Readable, size: int) -> tuple[list[Line], int]:
-    """The whole lines in the first `size` bytes, or the first line if it is longer; and the bytes that they take."""
+    """The whole lines in about the first `size` bytes, and how many bytes a row takes there; (.., 0) where there is no row."""
     data = b""
     while len(data) < size or b"\n" not in data:
         more = file.read(size)
         if not more:
-            return list(numbered(io.BytesIO(data))), len(data)
+            lines = list(numbered(io.BytesIO(data)))
+            return lines, -(-len(data) // len(lines)) if lines else 0
         data += more
-    data = data[: data.rfind(b"\n") + 1]
-    return list(numbered(io.BytesIO(data))), len(data)
+    lines = list(numbered(io.BytesIO(data[: data.rfind(b"\n") + 1])))
+    # The line that the head cuts off counts too: after short lines, a very long one may begin there.
+    return lines, len(data) // (len(lines) + 1)
 
 
 def _second_look(line: Line, path: str, complaint: str) -> dict[str, object] | None:

@@ -51,15 +51,14 @@ class JsonLinesFiles:
         return hold_still(shard.span.files, self._batches(shard))
 
     def _cut(self, file: FileVersion) -> Iterator[Span]:
-        lines, size = _head(file)
-        if is_compressed(file.path):
-            if lines:
-                yield Span(files=(file,), extent=Whole(), rows=None)
-            return
-        if not lines and size >= file.size:
+        _, row = _head(file)
+        if not row:
             return  # blank lines only
+        if is_compressed(file.path):
+            yield Span(files=(file,), extent=Whole(), rows=None)
+            return
         _check_last_line(file)
-        step = max(1, self.rows * size // max(1, len(lines)))
+        step = self.rows * row
         for start in range(0, file.size, step):
             yield Span(files=(file,), extent=ByteRange(start=start, stop=min(start + step, file.size)), rows=None)
 
