@@ -40,10 +40,17 @@ class MemoryCollection:
     def describe(self) -> CollectionSpec | None:
         return self._server.specs.get(self.name)
 
+    def check(self, spec: CollectionSpec) -> CollectionSpec | None:
+        self._refuse_real_alias()
+        there = self.describe()
+        if there is not None:
+            check_same(there, spec, self._at)
+        return there
+
     def ensure(self, spec: CollectionSpec) -> None:
         with self._server.lock:
-            self._refuse_real_alias()
-            check_same(self._server.specs.setdefault(self.name, spec), spec, self._at)
+            if self.check(spec) is None:
+                self._server.specs[self.name] = spec
 
     def _refuse_real_alias(self) -> None:
         if self.alias in self._server.specs:
@@ -134,7 +141,8 @@ def score(queries: np.ndarray, vectors: np.ndarray, metric: str) -> np.ndarray:
     if metric == "L2":
         left, right = queries.astype(np.float64), vectors.astype(np.float64)
         squares: np.ndarray = (left**2).sum(axis=1)[:, None] + (right**2).sum(axis=1) - 2 * left @ right.T
-        return np.maximum(squares, 0.0)
+        squares[squares < 0] = 0  # rounding
+        return squares
     if metric == "COSINE":
         queries, vectors = _unit(queries), _unit(vectors)
     products: np.ndarray = queries @ vectors.T

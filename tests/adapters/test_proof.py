@@ -1,0 +1,217 @@
+"""The proof finds what is wrong with a collection, and nothing where nothing is wrong."""
+
+from __future__ import annotations
+
+import uuid
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from tasks.adapters.collection_memory import MemoryCollection
+from tasks.adapters.milvus import MilvusCollection
+from tasks.adapters.proof import Clock, prove
+from tasks.domain.errors import BadInput
+from tasks.domain.seal import Part, Seal
+from tests.adapters.test_collection import DIM, part_of, spec_of
+
+Parts = dict[str, pa.Table]
+
+
+def seal_of(shard: str, *tables: pa.Table) -> tuple[Seal, Parts]:
+    """A seal over tables, and what its parts hold by key."""
+    keys = [f"shards/{shard}/part-{i}" for i in range(len(tables))]
+    parts = tuple(Part(key=k, first=0, stop=t.num_rows, rows=t.num_rows, bytes=1, sha256="") for k, t in zip(keys, tables, strict=True))
+    rows = sum(table.num_rows for table in tables)
+    seal = Seal(
+        shard=shard,
+        name=f"file-{shard}",
+        group=shard,
+        run="r",
+        attempt="a",
+        dim=DIM,
+        source_rows=rows,
+        embedded=rows,
+        duplicates=0,
+        quarantined=(),
+        parts=parts,
+        seconds=0,
+        sealed_at="",
+    )
+    return seal, dict(zip(keys, tables, strict=True))
+
+
+def three_shards(metric: str = "COSINE") -> list[tuple[Seal, Parts]]:
+    made = []
+    for s in range(3):
+        tables = [part_of([f"k{s}-{p}-{i}" for i in range(50)], shard=f"s{s}", seed=10 * s + p) for p in range(2)]
+        if metric == "IP":
+            tables = [t.set_column(1, t.schema.field("vector"), pa.array(_unit(t), pa.list_(pa.float32()))) for t in tables]
+        made.append(seal_of(f"s{s}", *tables))
+    return made
+
+
+def _unit(table: pa.Table) -> list[np.ndarray]:
+    vectors = np.array(table["vector"].to_pylist(), np.float32)
+    return list(vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
+
+
+def loaded(seals: list[tuple[Seal, Parts]], metric: str = "COSINE") -> MemoryCollection:
+    made = MemoryCollection(f"memory://{uuid.uuid4()}", "c", alias="c_alias")
+    made.ensure(spec_of("c", metric=metric))
+    for _, parts in seals:
+        for table in parts.values():
+            made.upsert(table)
+    return made
+
+
+def asked(seals: list[tuple[Seal, Parts]]):
+    return [(seal, lambda part, parts=parts: parts[part.key]) for seal, parts in seals]
+
+
+def prove_it(collection, seals, **how):
+    return prove(collection, asked(seals), **({"sample": 100, "seed": 7} | how))
+
+
+@pytest.mark.parametrize("metric", ["COSINE", "IP", "L2"])
+def test_a_right_collection_is_proved(metric):
+    seals = three_shards(metric)
+    proof = prove_it(loaded(seals, metric), seals)
+    assert (proof.proved, proof.reasons) == (True, ())
+    assert (proof.rows, proof.total, proof.sampled, proof.absent) == (300, 300, 100, 0)
+    assert (proof.lowest_cosine, proof.recall_at_10) == (1.0, 1.0)
+    assert [(c.sealed, c.found) for c in proof.counts] == [(100, 100)] * 3
+
+
+def test_rows_of_other_corpora_do_no_harm():
+    seals = three_shards()
+    collection = loaded(seals)
+    collection.upsert(part_of([f"x{i}" for i in range(40)], shard="other", seed=99))
+    proof = prove_it(collection, seals)
+    assert (proof.proved, proof.rows, proof.total) == (True, 300, 340)
+
+
+def test_a_lost_row_is_named():
+    seals = three_shards()
+    collection = loaded(seals)
+    del collection._rows["k1-0-7"]
+    proof = prove_it(collection, seals, sample=10)
+    assert not proof.proved
+    assert "shard file-s1 (s1): 100 rows sealed, 99 in the collection" in proof.reasons
+    assert "key 'k1-0-7' of shard file-s1 is nowhere" in proof.reasons
+
+
+def test_a_key_in_two_shards_is_named_with_both():
+    seals = [seal_of("s0", part_of(["a", "b"], shard="s0")), seal_of("s1", part_of(["b", "c"], shard="s1", seed=1))]
+    proof = prove_it(loaded(seals), seals)
+    assert not proof.proved
+    assert "key 'b' of shard file-s0 is held by shard file-s1 (s1): a key in two shards" in proof.reasons
+
+
+def test_at_most_ten_lost_keys_are_named():
+    seals = three_shards()
+    collection = loaded(seals[1:])
+    reasons = prove_it(collection, seals, sample=1).reasons
+    assert sum("is nowhere" in reason for reason in reasons) == 10
+
+
+def test_a_row_too_many_is_told_after_waiting_for_the_server_to_settle():
+    seals = three_shards()
+    collection = loaded(seals)
+    collection.upsert(part_of(["extra"], shard="s2"))
+    slept: list[float] = []
+    clock = Clock(settle=10, pause=2, sleep=slept.append, now=lambda: sum(slept))
+    proof = prove_it(collection, seals, clock=clock)
+    assert proof.reasons == ("shard file-s2 (s2): 100 rows sealed, 101 in the collection",)
+    assert sum(slept) == 10
+
+
+def test_a_count_that_settles_is_waited_for():
+    seals = three_shards()
+    collection = loaded(seals)
+    collection.upsert(part_of(["extra"], shard="s2"))
+    clock = Clock(settle=10, pause=2, sleep=lambda _: collection._rows.pop("extra", None), now=lambda: 0.0)
+    assert prove_it(collection, seals, clock=clock).proved
+
+
+def test_another_vector_is_named():
+    seals = three_shards()
+    collection = loaded(seals)
+    collection.upsert(part_of(["k0-0-3"], shard="s0", seed=1234))
+    proof = prove_it(collection, seals, sample=300)
+    assert not proof.proved
+    assert any(reason.startswith("key 'k0-0-3' has another vector than its seal: cosine") for reason in proof.reasons)
+    assert proof.lowest_cosine is not None
+    assert proof.lowest_cosine < 0.9999
+
+
+def test_a_vector_of_another_length_is_named():
+    seals = three_shards("IP")
+    collection = loaded(seals, "IP")
+    collection._rows["k0-0-3"]["vector"] = collection._rows["k0-0-3"]["vector"] * 2
+    assert any("'k0-0-3'" in reason for reason in prove_it(collection, seals, sample=300).reasons)
+
+
+def test_an_index_that_does_not_find_the_rows_is_caught():
+    """Hits that are real rows of the collection, only not the nearest."""
+    seals = three_shards()
+    collection = loaded(seals)
+    search = collection.search
+    collection.search = lambda vectors, k: search(-vectors, k)  # type: ignore[method-assign]
+    proof = prove_it(collection, seals)
+    assert proof.recall_at_10 is not None
+    assert proof.recall_at_10 < 0.5
+    assert any("recall@10" in reason for reason in proof.reasons)
+
+
+def test_rows_that_tie_are_not_missed():
+    same = [[1.0] + [0.0] * (DIM - 1)] * 30
+    seals = [seal_of("s0", part_of([f"k{i}" for i in range(30)], shard="s0", vector=same))]
+    proof = prove_it(loaded(seals), seals)
+    assert (proof.proved, proof.recall_at_10) == (True, 1.0)
+
+
+def test_the_sample_is_spread_and_repeats_with_its_seed():
+    seals = three_shards()
+    collection = loaded(seals)
+    fetched: list[list[str]] = []
+    fetch = collection.fetch
+    collection.fetch = lambda keys: (fetched.append(keys), fetch(keys))[1]  # type: ignore[method-assign]
+    for seed in (1, 1, 2):
+        prove_it(collection, seals, sample=60, seed=seed)
+    assert fetched[0] == fetched[1] != fetched[2]
+    assert {key.split("-")[0] for key in fetched[0]} == {"k0", "k1", "k2"}
+    assert len(set(fetched[0])) == 60
+
+
+def test_nothing_sealed_is_proved_by_nothing():
+    proof = prove_it(loaded([]), [])
+    assert (proof.proved, proof.sampled, proof.lowest_cosine, proof.recall_at_10) == (True, 0, None, None)
+
+
+def test_an_empty_shard_counts_zero():
+    seals = [seal_of("s0"), seal_of("s1", part_of(["a"], shard="s1"))]
+    proof = prove_it(loaded(seals), seals)
+    assert (proof.proved, [c.found for c in proof.counts]) == (True, [0, 1])
+
+
+def test_no_collection_is_said():
+    with pytest.raises(BadInput, match="no collection to prove"):
+        prove_it(MemoryCollection(f"memory://{uuid.uuid4()}", "c", alias="a"), three_shards())
+
+
+@pytest.mark.server
+def test_a_real_server_is_proved_and_its_lost_rows_are_found(milvus_server):
+    seals, name = three_shards(), f"c_{uuid.uuid4().hex[:12]}"
+    collection = MilvusCollection(milvus_server.uri, name, alias=f"{name}_alias")
+    collection.ensure(spec_of(name))
+    for _ in range(2):  # upserts over upserts are what 2.3 over-counts
+        for _, parts in seals:
+            for table in parts.values():
+                collection.upsert(table)
+    assert prove_it(collection, seals).reasons == ()
+    collection.delete_shard("s1")
+    lost = prove_it(collection, seals)
+    assert "shard file-s1 (s1): 100 rows sealed, 0 in the collection" in lost.reasons
+    assert lost.absent > 0
+    collection.close()
