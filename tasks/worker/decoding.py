@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -32,13 +32,10 @@ class _Feed:
     """The batches of the piece in hand, as DataLoader's sampler."""
 
     def __init__(self) -> None:
-        self.batches: Sequence[list[Picture]] = ()
+        self.batches: Iterable[list[Picture]] = ()
 
     def __iter__(self) -> Iterator[list[Picture]]:
         return iter(self.batches)
-
-    def __len__(self) -> int:
-        return len(self.batches)
 
 
 def _together(decoded: list[Decoded]) -> Load:
@@ -80,7 +77,7 @@ class Decoding:
         if self._loader is not None:
             iter(self._loader)
 
-    def run(self, batches: Sequence[list[Picture]], *, alone: bool) -> Iterator[Load]:
+    def run(self, batches: Iterable[list[Picture]], *, alone: bool) -> Iterator[Load]:
         """Decode batches; `alone` in this process.
 
         Raises:

@@ -34,7 +34,7 @@ MOST_WORKERS = 8
 class ImageWork:
     """Pictures, still encoded: they are decoded batch by batch."""
 
-    pictures: list[Picture]
+    rows: pa.Table
     sizes: list[int]
     stats: EncodeStats
     decoding: Decoding
@@ -48,8 +48,11 @@ class ImageWork:
         chosen = list(rows)
         return [chosen[at : at + self.most_rows] for at in range(0, len(chosen), self.most_rows)]
 
+    def _picture(self, row: int) -> Picture:
+        return self.rows.column("image")[row].as_py(), self.rows.column("image_uri")[row].as_py()
+
     def load(self, batches: Sequence[list[int]], *, alone: bool) -> Iterator[Batch]:
-        loads = self.decoding.run([[self.pictures[i] for i in batch] for batch in batches], alone=alone)
+        loads = self.decoding.run(([self._picture(i) for i in batch] for batch in batches), alone=alone)
         for batch, load in zip(batches, loads, strict=True):
             yield _batch(batch, load)
 
@@ -90,9 +93,8 @@ class ImageEncoder:
         return EncoderFacts(dim=self._dim, max_seq_length=None, precision=self._precision, device=self._device)
 
     def prepare(self, rows: pa.Table) -> ImageWork:
-        pictures = list(zip(rows.column("image").to_pylist(), rows.column("image_uri").to_pylist(), strict=True))
         stats = EncodeStats(backend="torch")
-        return ImageWork(pictures=pictures, sizes=[1] * len(pictures), stats=stats, decoding=self._decoding, most_rows=self._most_rows)
+        return ImageWork(rows=rows, sizes=[1] * rows.num_rows, stats=stats, decoding=self._decoding, most_rows=self._most_rows)
 
     def encode(self, contents: Sequence[torch.Tensor]) -> Vectors:
         with told_apart(), torch.inference_mode():

@@ -12,6 +12,7 @@ import psutil
 from tasks.adapters.stores import open_store
 from tasks.domain.errors import KitestringError
 from tasks.domain.messages import Assignment, Hello
+from tasks.worker.careful import Fatal, first_line
 from tasks.worker.encoders import LoadedEncoder
 from tasks.worker.group import gathered
 from tasks.worker.lifeline import Notice
@@ -62,6 +63,9 @@ def _run(assignment: Assignment, encoder: LoadedEncoder, hello: Hello, wire: Wir
         Rank(wire, encoder, store, assignment, Notice()).work()
     except ConnectionError:  # the coordinator is gone
         return 0
+    except Fatal as error:
+        sys.stderr.write(f"[rank {hello.rank}] Error: {first_line(error)}\n")
+        return 1
     finally:
         encoder.close()
         wire.close()

@@ -5,8 +5,9 @@ from __future__ import annotations
 import importlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -83,10 +84,15 @@ class Start:
             AnotherFailed: it cannot be loaded elsewhere.
             Permanent: the ranks have loaded different things.
         """
-        error = self._attempt(lambda: self._opened(expected(self._assignment.precision, self._place.device)))
-        decision = self._decision(error)
+        error = self._attempt(partial(self._opened, expected(self._assignment.precision, self._place.device)))
+        decision: Decision | None = None
+        if self._place.rank == 0 and error is None:
+            decision, error = self._decided()
+        with self._watch.step("agree"):
+            told = self._group.tell(decision.model_dump_json() if decision else "")  # "": rank 0 has failed
+        decision = Decision.model_validate_json(told) if told else None
         if error is None and decision is not None:
-            error = self._attempt(lambda: self._opened(decision.precision))
+            error = self._attempt(partial(self._opened, decision.precision))
         with self._watch.step("agree"):
             failed = sum(self._group.gather(0 if error is None and decision is not None else 1))
         if error is not None:
@@ -95,14 +101,12 @@ class Start:
             raise AnotherFailed
         return self._agreed(decision)
 
-    def _decision(self, error: KitestringError | None) -> Decision | None:
-        """Rank 0's decision, on every rank; None where rank 0 has failed."""
-        text = ""
-        if self._place.rank == 0 and error is None:
-            text = decide(self._assignment.precision, self._place.device, self._compare).model_dump_json()
-        with self._watch.step("agree"):
-            text = self._group.tell(text)
-        return Decision.model_validate_json(text) if text else None
+    def _decided(self) -> tuple[Decision | None, KitestringError | None]:
+        """The precision for all, or what came between."""
+        try:
+            return decide(self._assignment.precision, self._place.device, self._compare), None
+        except KitestringError as error:
+            return None, error
 
     def _agreed(self, decision: Decision) -> tuple[LoadedEncoder, EncoderFacts]:
         encoder = self._open.pop(decision.precision)
@@ -116,7 +120,7 @@ class Start:
             raise Permanent(f"the ranks have loaded encoders of different dimensions: {dims}")
         return encoder, facts
 
-    def _attempt(self, load: Any) -> KitestringError | None:
+    def _attempt(self, load: Callable[[], object]) -> KitestringError | None:
         """Load; a failure is held back until every rank knows of it, since none may wait for one that is gone."""
         try:
             load()

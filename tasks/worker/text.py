@@ -32,6 +32,7 @@ from tasks.worker.place import Place
 # Measured with all-MiniLM-L6-v2: above 2,000 tokens a batch leaves the CPU's caches and gets slower.
 CPU_TOKENS, CPU_ROWS = 1024, 256
 GPU_TOKENS, GPU_ROWS = 32_768, 2048
+COUNTS_AFTER_PADDING = {"roberta", "xlm-roberta", "camembert", "mpnet"}  # position 0 is that of the token after the padding's
 UNLIMITED = 10**9  # transformers says "no limit" with a number of 30 digits
 
 
@@ -154,12 +155,12 @@ def _limit(encoder: SentenceTransformersEncoder, model: SentenceTransformer) -> 
 
 
 def _positions(model: SentenceTransformer) -> int | None:
-    """Tokens that the model has positions for. Those like RoBERTa begin to count after the padding's number."""
+    """Tokens that the model has positions for."""
     config = getattr(model[0], "config", None)
     positions: int | None = getattr(config, "max_position_embeddings", None)
-    if positions is None or getattr(config, "position_embedding_type", "absolute") != "absolute":
+    if config is None or positions is None or getattr(config, "position_embedding_type", "absolute") != "absolute":
         return None
-    return positions
+    return positions - (config.pad_token_id + 1) if getattr(config, "model_type", "") in COUNTS_AFTER_PADDING else positions
 
 
 def _dimension(encoder: SentenceTransformersEncoder, model: SentenceTransformer) -> int:

@@ -15,7 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tasks.domain.encoder import OpenClipEncoder
+from tasks.domain.encoder import OpenClipEncoder, Precision
 from tasks.domain.errors import BadInput
 from tasks.domain.job import Compute
 from tasks.worker.careful import Vectors
@@ -88,6 +88,13 @@ def test_a_model_in_a_folder_of_its_own_works_alike(encoder: LoadedEncoder, tiny
     pictures = list(every_kind().values())
     assert lowest_cosine(embed(encoder, rows_of(pictures))[0], stock(tiny_clip, pictures)) >= 0.9999
     assert encoder.facts().dim == 32
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_half_precision_stays_near_float32(encoder: LoadedEncoder, tiny_clip: Clip, precision: Precision) -> None:
+    rows = rows_of([saved(scene(seed), "JPEG") for seed in range(8)])
+    half = open_encoder(OpenClipEncoder(architecture=tiny_clip.architecture), model_path="", precision=precision)
+    assert 0.999 < lowest_cosine(embed(half, rows)[0], embed(encoder, rows)[0]) < 1
 
 
 def test_pictures_are_read_from_where_they_are(encoder: LoadedEncoder, tmp_path: Path) -> None:

@@ -1,0 +1,99 @@
+"""One piece through the encoder, without a model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tasks.domain.errors import Permanent
+from tasks.domain.messages import At, Piece
+from tasks.worker.careful import CarefulRunner
+from tasks.worker.inbox import Ready, read_rows
+from tasks.worker.lifeline import Notice
+from tasks.worker.piece import Encoded, PieceEncoder
+from tests.worker.coordinator import write_rows
+from tests.worker.fakes import FakeEncoder
+
+
+def ready(scratch: Path, texts: list[str], *, first: int = 100, ahead: int = 0, **settings: object) -> Ready:
+    path = write_rows(scratch / "rows.arrow", first, {"text": texts})
+    given = {"shard": "s", "first": first, "stop": first + len(texts), "rows": str(path), "key": "k", **settings}
+    piece = Piece.model_validate(given)
+    rows, barred = read_rows(piece)
+    work = FakeEncoder().prepare(rows)
+    work.ahead = ahead
+    return Ready(piece=piece, rows=rows, work=work, barred=barred)
+
+
+def encode(work: Ready, notice: Notice | None = None) -> tuple[Encoded | None, list[At]]:
+    said: list[At] = []
+    pieces = PieceEncoder(CarefulRunner(FakeEncoder().encode), 2, said.append, (notice or Notice()).allows)
+    return pieces.encode(work), said
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 7, 64])
+def test_any_number_of_rows_comes_out_in_the_sources_order(tmp_path: Path, count: int) -> None:
+    encoded, _ = encode(ready(tmp_path, ["x" * (n % 5) for n in range(count)]))
+    assert encoded is not None
+    assert encoded.vectors.shape == (count, 2)
+    assert encoded.vectors[:, 0].tolist() == [n % 5 for n in range(count)]
+    assert encoded.kept.all()
+
+
+def test_rows_that_cannot_be_embedded_leave_no_vector_and_keep_their_reason(tmp_path: Path) -> None:
+    encoded, _ = encode(ready(tmp_path, ["a", "boom", "ccc", "unreadable", "eeeee"]))
+    assert encoded is not None
+    assert encoded.vectors[:, 0].tolist() == [1, 3, 5]
+    assert encoded.kept.tolist() == [True, False, True, False, True]
+    assert [(q.row, q.id, q.reason) for q in encoded.quarantined] == [
+        (101, "r101", "encoder: boom"),
+        (103, "r103", "undecodable image: no picture"),
+    ]
+
+
+def test_a_piece_of_barred_rows_alone_is_a_part_without_rows(tmp_path: Path) -> None:
+    encoded, said = encode(ready(tmp_path, ["a", "b"], barred=(100, 101)))
+    assert encoded is not None
+    assert encoded.vectors.shape == (0, 2)
+    assert [q.row for q in encoded.quarantined] == [100, 101]
+    assert not said
+
+
+def test_rows_are_told_by_their_place_in_the_source(tmp_path: Path) -> None:
+    _, said = encode(ready(tmp_path, ["x"] * 6, suspects=(104,), barred=(101,)))
+    assert [at.rows for at in said] == [(104,), (100, 102, 103, 105)]
+    assert [at.done for at in said] == [0, 1]
+
+
+def test_what_helpers_may_be_at_is_in_hand_too(tmp_path: Path) -> None:
+    _, said = encode(ready(tmp_path, ["x"] * 12, ahead=1))
+    assert [len(at.rows) for at in said] == [8, 8, 4]
+
+
+def test_a_rank_that_has_to_leave_drops_what_it_could_not_finish(tmp_path: Path) -> None:
+    notice = Notice()
+    notice.give(0)
+    assert encode(ready(tmp_path, ["x"] * 12), notice)[0] is None
+
+
+def test_a_rank_that_has_to_leave_finishes_what_it_can(tmp_path: Path) -> None:
+    notice = Notice()
+    notice.give(20)
+    encoded, _ = encode(ready(tmp_path, ["x"] * 12), notice)
+    assert encoded is not None
+    assert len(encoded.vectors) == 12
+
+
+def test_rows_that_are_gone_from_scratch_fail_the_piece_by_name(tmp_path: Path) -> None:
+    piece = Piece(shard="s", first=3, stop=9, rows=str(tmp_path / "gone"), key="k")
+    with pytest.raises(Permanent, match="rows 3-8 of shard s"):
+        read_rows(piece)
+
+
+def test_vectors_are_not_copied_where_every_row_has_one(tmp_path: Path) -> None:
+    encoded, _ = encode(ready(tmp_path, ["x"] * 4))
+    assert encoded is not None
+    assert encoded.vectors.base is None
+    assert encoded.vectors.dtype == np.float32
