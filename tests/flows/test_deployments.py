@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,8 @@ def test_a_run_through_a_worker_ends_completed_and_verified(deployed: PrefectSer
     deployed.work_once(POOL)
     assert deployed.wait(run) == "COMPLETED", deployed.logs(run)
     assert rows_found(tmp_path / "rows.db", "deployed") == ROWS
-    assert "verified" in deployed.logs(run).lower()
+    (report,) = (tmp_path / "checkpoint").glob("deployed/*/runs/*/report.json")
+    assert json.loads(report.read_text())["verified"] is True
 
 
 def test_a_wrong_job_is_refused_before_anything_starts(deployed: PrefectServer, job: dict[str, Any]) -> None:
