@@ -86,17 +86,17 @@ def as_text(values: pa.Array) -> tuple[pa.Array, pa.Array | None]:
     try:
         texts.validate(full=True)
     except pa.ArrowInvalid:
-        bad = pa.array([value is not None and not _decodes(value) for value in raw.to_pylist()])
-        return pc.if_else(bad, pa.scalar(None, pa.string()), texts), bad
+        decoded = [None if value is None else _decoded(value) for value in raw.to_pylist()]
+        found = pa.array(decoded, pa.string())
+        return found, pc.and_(pc.is_null(found), pc.is_valid(raw))
     return texts, None
 
 
-def _decodes(value: bytes) -> bool:
+def _decoded(value: bytes) -> str | None:
     try:
-        value.decode()
+        return value.decode()
     except UnicodeDecodeError:
-        return False
-    return True
+        return None
 
 
 def from_objects(objects: Sequence[dict[str, object]], columns: Sequence[str]) -> dict[str, tuple[pa.Field, pa.Array]]:

@@ -33,10 +33,11 @@ def join_texts(columns: Sequence[tuple[str, Column]]) -> tuple[pa.Array, Problem
         values, wrong = texts(column, nested=False)
         problems.update({at: "not UTF-8" if "UTF-8" in why else f"text: column '{name}' {why}" for at, why in wrong.items()})
         kept.append(pc.if_else(blank(values), pa.scalar(None, pa.string()), values))
-    if len(kept) == 1:
-        return kept[0], problems
-    joined = pc.binary_join_element_wise(*kept, JOINT, null_handling="skip")
-    return pc.if_else(pc.equal(pc.binary_length(joined), 0), pa.scalar(None, pa.string()), joined), problems
+    joined = kept[0]
+    for values in kept[1:]:
+        # Not null_handling="skip": pyarrow 26 loses rows whose values are all null.
+        joined = pc.coalesce(pc.binary_join_element_wise(joined, values, JOINT), joined, values)
+    return joined, problems
 
 
 def pictures(column: Column, beside: str) -> tuple[pa.Array, pa.Array, Problems]:

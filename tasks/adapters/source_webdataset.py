@@ -139,7 +139,7 @@ def _add(sample: Sample, member: Member, *, wanted: bool) -> None:
     elif end == "json":
         sample.json = member.data
     elif sample.image is None:
-        sample.image = member.data
+        sample.image = member.data or None
 
 
 def _whole(sample: Sample) -> Sample:
