@@ -12,11 +12,9 @@ import yaml
 from flows.engine import run_flow
 from flows.show import hits_text, run_text
 from flows.terminal import errors, progress_shown
-from tasks.adapters.stdlib_docs import write_corpus
+from tasks.adapters.stdlib_docs import QUESTIONS, write_corpus
 from tasks.domain.errors import BadInput
 from tasks.domain.parse import parse_job
-
-QUESTIONS = ("how do I parse a date from a string", "run a command and capture its output", "count how often each item occurs in a list")
 
 
 def show_demo(folder: Path, *, size: Literal["quick", "default", "full"]) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from prefect import flow
-from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import JsonValue
 
 from tasks.domain.job import Job
@@ -16,12 +15,12 @@ from tasks.plan import plan_shards
 from tasks.report import report_run
 from tasks.run import open_run
 from tasks.verify import verify_collection
-from tasks.window import Window
+from tasks.window import Window, threads
 
 MOST_THREADS = 64  # the window decides how many of them work
 
 
-@flow(name="embed-corpus", flow_run_name="{job.corpus}", task_runner=ThreadPoolTaskRunner(max_workers=MOST_THREADS))
+@flow(name="embed-corpus", flow_run_name="{job.corpus}", task_runner=threads(MOST_THREADS))
 def embed_corpus(job: Job, overrides: dict[str, JsonValue] | None = None) -> dict[str, Any]:
     """Plan, encode, load, verify, report; resumes by itself.
 
@@ -37,10 +36,10 @@ def embed_corpus(job: Job, overrides: dict[str, JsonValue] | None = None) -> dic
     with open_run(job) as run:
         plan = plan_shards(run)
         with opened(plan) as collection:
-            tries = {"retries": job.failures.retries}
+            retries = job.failures.retries
             window = Window(
-                lambda group: encode_shards.with_options(**tries).submit(run, plan, group),
-                lambda group: load_shards.with_options(**tries).submit(run, plan, collection, group),
+                lambda group: encode_shards.with_options(retries=retries).submit(run, plan, group),
+                lambda group: load_shards.with_options(retries=retries).submit(run, plan, collection, group),
                 width=run.launch.ranks + 1,
             )
             for group in plan.groups(up_to_date(plan, collection)):

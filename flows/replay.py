@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from prefect import flow
-from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import JsonValue
 
 from tasks.domain.job import Job
@@ -15,12 +14,12 @@ from tasks.plan import plan_sealed
 from tasks.report import report_run
 from tasks.run import open_run
 from tasks.verify import verify_collection
-from tasks.window import Window
+from tasks.window import Window, threads
 
 LOADERS = 4
 
 
-@flow(name="replay-seals", flow_run_name="{job.corpus}", task_runner=ThreadPoolTaskRunner(max_workers=4 * LOADERS))
+@flow(name="replay-seals", flow_run_name="{job.corpus}", task_runner=threads(4 * LOADERS))
 def replay_seals(job: Job, overrides: dict[str, JsonValue] | None = None) -> dict[str, Any]:
     """Load what is sealed and not yet in the target, verify, report.
 
@@ -32,8 +31,8 @@ def replay_seals(job: Job, overrides: dict[str, JsonValue] | None = None) -> dic
     with open_run(job) as run:
         plan = plan_sealed(run)
         with opened(plan) as collection:
-            tries = {"retries": job.failures.retries}
-            window = Window(lambda group: load_shards.with_options(**tries).submit(run, plan, collection, group), width=LOADERS)
+            retries = job.failures.retries
+            window = Window(lambda group: load_shards.with_options(retries=retries).submit(run, plan, collection, group), width=LOADERS)
             for group in plan.groups(up_to_date(plan, collection)):
                 window.push(group)
             window.drain()

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import io
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 
 from tasks.domain.collection import Hit
 from tasks.domain.proof import Proof
-from tasks.look import Status
+
+if TYPE_CHECKING:  # it brings Prefect along, which has to wait until its server is named
+    from tasks.look import Status
 
 SNIPPET = 160  # characters of a text that are shown with a hit
 

@@ -70,25 +70,34 @@ def _seal_all(run: Run, plan: Plan, group: list[Shard]) -> list[tuple[Shard, Per
     """Read ahead while earlier shards are still being encoded; seal each as soon as its parts are there."""
     failures: list[tuple[Shard, Permanent]] = []
     opened: deque[_Open] = deque()
-
-    def settle(shard: Shard, step: Any) -> None:
+    for shard in group:
         try:
-            step()
+            opened += _read_unsealed(run, plan, shard)
         except Permanent as error:
             _discard(run, plan, shard)
             failures.append((shard, error))
-
-    for shard in group:
-        sealed = plan.checkpoint.read_seal(shard.id)
-        if sealed:
-            run.journal.note_reuse(sealed)
-        else:
-            settle(shard, lambda shard=shard: opened.append(_read(run, plan, shard)))
         while opened and all(part.done() for part in opened[0].parts):
-            settle(opened[0].shard, lambda first=opened.popleft(): _seal(run, plan, first))
-    while opened:
-        settle(opened[0].shard, lambda first=opened.popleft(): _seal(run, plan, first))
+            failures += _seal_or_discard(run, plan, opened.popleft())
+    for waiting in opened:
+        failures += _seal_or_discard(run, plan, waiting)
     return failures
+
+
+def _read_unsealed(run: Run, plan: Plan, shard: Shard) -> list[_Open]:
+    sealed = plan.checkpoint.read_seal(shard.id)
+    if sealed is None:
+        return [_read(run, plan, shard)]
+    run.journal.note_reuse(sealed)
+    return []
+
+
+def _seal_or_discard(run: Run, plan: Plan, opened: _Open) -> list[tuple[Shard, Permanent]]:
+    try:
+        _seal(run, plan, opened)
+    except Permanent as error:
+        _discard(run, plan, opened.shard)
+        return [(opened.shard, error)]
+    return []
 
 
 def _read(run: Run, plan: Plan, shard: Shard) -> _Open:

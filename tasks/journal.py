@@ -88,6 +88,11 @@ class Journal:
         with self.lock:
             self.reused += seal.embedded
 
+    def note_amendment(self, shard: Shard, recovered: int) -> None:
+        """Rows of a sealed shard came out of quarantine."""
+        with self.lock:
+            self.sealed[shard.id] = recovered
+
     def note_failure(self, shard: Shard, error: Exception) -> None:
         """A shard failed for good."""
         with self.lock:
@@ -135,5 +140,5 @@ class Journal:
             self._tell(now)
 
     def _tell(self, now: Snapshot) -> None:
-        for listener in list(LISTENERS):
+        for listener in tuple(LISTENERS):
             listener(now)

@@ -70,7 +70,7 @@ def load_seal(plan: Plan, collection: Collection, seal: Seal, *, run: str) -> No
     """Every part into the collection, then the ledger."""
     begun = time.monotonic()
     for part in seal.parts:
-        load_part(collection, plan.checkpoint.verified_part(part))
+        load_part(collection, plan.checkpoint.verified_part(part), seal.shard)
     entry = Loaded(
         shard=seal.shard,
         group=seal.group,

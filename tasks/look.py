@@ -15,7 +15,7 @@ from tasks.domain.proof import Proof
 from tasks.load import opened
 from tasks.plan import Plan, plan_again, spool_spans
 from tasks.preflight import inspect_job
-from tasks.report import describe_plan
+from tasks.report import count_seals
 from tasks.verify import seals_of, verify_plan
 
 
@@ -85,15 +85,14 @@ def look_at_status(job: Job) -> Status:
             spool = spool_spans(inspected, scratch)
             nothing = RowFates(source=spool.rows)
             return Status(rows=nothing, shards=ShardFates(planned=spool.shards), verified=False, report=None, quarantine={})
-        figures = describe_plan(plan, encoded_now={})
-        rows = figures["rows"]
+        totals = count_seals(plan, encoded_now={})
         proof = plan.checkpoint.read_proof(plan.target)
         return Status(
-            rows=rows.model_copy(update={"embedded": rows.reused, "reused": 0}),
-            shards=figures["shards"],
-            verified=bool(proof and proof.proved and proof.shards == figures["shards"].loaded),
+            rows=totals.rows.model_copy(update={"embedded": totals.rows.reused, "reused": 0}),
+            shards=ShardFates(planned=plan.spool.shards, sealed=totals.sealed, loaded=totals.loaded),
+            verified=bool(proof and proof.proved and proof.covers == totals.cover.digest),
             report=plan.checkpoint.latest_report(),
-            quarantine=figures["quarantine"],
+            quarantine=dict(totals.quarantine),
             collection=plan.spec.name,
         )
 

@@ -28,7 +28,7 @@ from tasks.domain.report import (
     headline,
     summary,
 )
-from tasks.domain.seal import EncodeStats, Seal
+from tasks.domain.seal import Cover, EncodeStats, Seal
 from tasks.plan import Plan
 from tasks.run import Run
 from tasks.verify import seals_of
@@ -48,7 +48,8 @@ class Totals:
     stats: EncodeStats = field(default_factory=EncodeStats)
     quarantine: Counter[str] = field(default_factory=Counter)
     samples: list[SetAside] = field(default_factory=list)
-    slowest: list[tuple[float, str, int, float]] = field(default_factory=list)
+    cover: Cover = field(default_factory=Cover)
+    slowest: list[tuple[float, str, int]] = field(default_factory=list)
 
     def add(self, seal: Seal, *, encoded_now: int, loaded: bool) -> None:
         """Take in one seal, of which this run encoded so many rows."""
@@ -56,6 +57,7 @@ class Totals:
         moved = {"embedded": encoded_now, "reused": fates.reused - encoded_now, "loaded": seal.embedded if loaded else 0}
         self.rows += fates.model_copy(update=moved)
         self.sealed += 1
+        self.cover.add(seal)
         self.loaded += loaded
         self.stats += seal.stats
         for row in seal.quarantined:
@@ -63,8 +65,7 @@ class Totals:
             if len(self.samples) < QUARANTINE_SAMPLES:
                 self.samples.append(SetAside(shard=seal.name, row=row.row, id=row.id, reason=row.reason))
         if encoded_now:
-            pace = seal.seconds / max(1, seal.embedded)
-            heapq.heappush(self.slowest, (pace, seal.name, seal.embedded, seal.seconds))
+            heapq.heappush(self.slowest, (seal.seconds, seal.name, seal.embedded))
             if len(self.slowest) > SLOWEST:
                 heapq.heappop(self.slowest)
 
@@ -77,9 +78,13 @@ def total(seals: Iterable[Seal], *, encoded_now: dict[str, int], loaded: Contain
     return totals
 
 
-def describe_plan(plan: Plan, *, encoded_now: dict[str, int], failed: int = 0) -> dict[str, Any]:
-    """The figures that the store alone can tell; what `status` knows too."""
-    totals = total(seals_of(plan), encoded_now=encoded_now, loaded=plan.checkpoint.loaded_ids(plan.target))
+def count_seals(plan: Plan, *, encoded_now: dict[str, int]) -> Totals:
+    """Fold every seal of a plan."""
+    return total(seals_of(plan), encoded_now=encoded_now, loaded=plan.checkpoint.loaded_ids(plan.target))
+
+
+def figures_of(plan: Plan, totals: Totals, *, failed: int) -> dict[str, Any]:
+    """A report's figures as far as the store alone can tell them."""
     job = plan.job
     return {
         "corpus": job.corpus,
@@ -90,7 +95,7 @@ def describe_plan(plan: Plan, *, encoded_now: dict[str, int], failed: int = 0) -
         "shards": ShardFates(planned=plan.spool.shards, sealed=totals.sealed, loaded=totals.loaded, failed=failed),
         "quarantine": dict(totals.quarantine),
         "set_aside": tuple(totals.samples),
-        "slowest": tuple(ShardTime(name=n, rows=r, seconds=s) for _, n, r, s in sorted(totals.slowest, reverse=True)),
+        "slowest": tuple(ShardTime(name=n, rows=r, seconds=s) for s, n, r in sorted(totals.slowest, reverse=True)),
         "truncated": totals.stats.truncated,
         "tokens_cut": totals.stats.tokens_cut,
         "lengths": totals.stats.lengths,
@@ -142,7 +147,7 @@ def what_is_wrong(report: RunReport, max_quarantined: float) -> str | None:
 
 def _report(run: Run, plan: Plan, proof: Proof) -> RunReport:
     journal = run.journal
-    figures = describe_plan(plan, encoded_now=journal.sealed, failed=len(journal.failed))
+    figures = figures_of(plan, count_seals(plan, encoded_now=journal.sealed), failed=len(journal.failed))
     step = max(1, len(journal.samples) // MOST_SAMPLES)
     return RunReport(
         **figures,

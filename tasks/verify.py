@@ -12,7 +12,7 @@ from prefect.cache_policies import NO_CACHE
 from tasks.adapters.proof import prove
 from tasks.domain.ports import Collection
 from tasks.domain.proof import Proof
-from tasks.domain.seal import Seal
+from tasks.domain.seal import Cover, Seal
 from tasks.plan import Plan
 from tasks.run import Run
 
@@ -21,14 +21,20 @@ READERS = 16  # of seals at a time: they are small, and a store far away answers
 
 @task(name="verify", cache_policy=NO_CACHE)
 def verify_collection(run: Run, plan: Plan, collection: Collection) -> Proof:
-    """Prove the collection against the seals of the plan."""
+    """Prove the collection against the seals of the plan; searches are led to it once it is proved."""
     with run.journal.during("verify"):
-        return verify_plan(plan, collection)
+        proof = verify_plan(plan, collection)
+    if proof.proved and not run.journal.failed:
+        collection.promote()
+    return proof
 
 
 def verify_plan(plan: Plan, collection: Collection) -> Proof:
     """Prove, and keep the result beside the ledger."""
-    proof = prove(collection, seals_of(plan), plan.checkpoint.verified_part)
+    cover = Cover()
+    read = plan.checkpoint.verified_part
+    proof = prove(collection, ((cover.add(seal), read) for seal in seals_of(plan)))
+    proof = proof.model_copy(update={"covers": cover.digest})
     plan.checkpoint.record_proof(plan.target, proof)
     return proof
 

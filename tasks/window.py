@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from prefect.futures import PrefectFuture, as_completed
+from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 Submit = Callable[[Any], PrefectFuture[Any]]
+
+
+def threads(most: int) -> TaskRunner[PrefectFuture[Any]]:
+    """Prefect's thread pool; its own type does not say that it is what a flow takes."""
+    return cast("TaskRunner[PrefectFuture[Any]]", ThreadPoolTaskRunner[Any](max_workers=most))
 
 
 class Window:

@@ -79,14 +79,18 @@ class MilvusCollection:
 
         return self._call(look, f"looking for collection '{self.name}'")
 
-    def ensure(self, spec: CollectionSpec) -> None:
-        self._refuse_real_alias()
+    def check(self, spec: CollectionSpec) -> CollectionSpec | None:
+        if not self._connection.absent:
+            self._refuse_real_alias()
         there = self.describe()
-        if there is None:
-            self._call(lambda: self._create(spec), f"making collection '{self.name}'", writes=True)
-            there = self.describe()  # of two that make it at once, one finds the other's
         if there is not None:
             check_same(there, spec, self._at)
+        return there
+
+    def ensure(self, spec: CollectionSpec) -> None:
+        if self.check(spec) is None:
+            self._call(lambda: self._create(spec), f"making collection '{self.name}'", writes=True)
+            self.check(spec)  # of two that make it at once, one finds the other's
         self._call(lambda: self._index_fields(spec.metric), f"indexing collection '{self.name}'", writes=True)
         self._open()
 

@@ -242,7 +242,8 @@ class Ranks:
         lost = [work for work in link.held.values() if not work.part.done()]
         if lost and not self._blamed and not self._closed:
             self._blamed = True
-            held = lost[0]
+            in_hand = link.held.get(link.at.key) if link.at else None
+            held = in_hand if in_hand in lost else lost[0]
             held.deaths += 1
             barred = len(held.piece.barred)
             held.piece = after_death(held.piece, link.at)
@@ -276,7 +277,7 @@ class Ranks:
             self._changed.wait_for(lambda: not self._links, timeout=10)
             if self._closed or self._torchrun is not torchrun:
                 return
-            if self._hopeless:
+            if self._is_hopeless():
                 return
             self._fruitless = 0 if self._done_in_launch else self._fruitless + 1
             if self._fruitless >= MOST_FRUITLESS:
@@ -284,13 +285,12 @@ class Ranks:
                     Transient(f"the encoder's processes died {self._fruitless} times without finishing a piece: {_last_words(self.log)}")
                 )
                 self._fruitless = 0
-                if self._hopeless:
+                if self._is_hopeless():
                     return
             log.warning("the encoder's processes ended; starting them again")
             self._relaunch()
 
-    @property
-    def _hopeless(self) -> bool:
+    def _is_hopeless(self) -> bool:
         return self._facts.done() and self._facts.exception() is not None
 
     def _watch_for_stalls(self) -> None:
@@ -313,5 +313,5 @@ def _fail(work: _Work, error: KitestringError) -> None:
 
 def _last_words(log_file: Path) -> str:
     lines = [line.strip() for line in log_file.read_text(errors="replace").splitlines() if line.strip()]
-    telling = [line for line in lines if "Error" in line or line.startswith("[rank")]
-    return (telling or lines or ["it said nothing"])[-1][-500:]
+    told = [line for line in lines if line.startswith("[rank")]
+    return (told or [line for line in lines if "Error" in line] or lines or ["it said nothing"])[-1][-500:]

@@ -80,11 +80,19 @@ class Collection(Protocol):
     def describe(self) -> CollectionSpec | None:
         """What is there under the spec's name, or None."""
 
+    def check(self, spec: CollectionSpec) -> CollectionSpec | None:
+        """What is there, as `describe`; writes nothing.
+
+        Raises:
+            BadInput: it was made otherwise (dimension, metric, model, a field's type; names both), or the alias is
+                the name of a collection.
+        """
+
     def ensure(self, spec: CollectionSpec) -> None:
         """Make the collection where there is none.
 
         Raises:
-            BadInput: one is there that was made otherwise (dimension, metric, model, a field's type); names both.
+            BadInput: as `check`.
         """
 
     def upsert(self, rows: pa.Table) -> int:

@@ -1,0 +1,43 @@
+"""The flow that tries quarantined rows again, and loads those that now work."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefect import flow
+from pydantic import JsonValue
+
+from tasks.domain.job import Job
+from tasks.domain.parse import override
+from tasks.load import load_shards, opened, up_to_date
+from tasks.plan import plan_sealed
+from tasks.quarantine import retry_shards
+from tasks.report import report_run
+from tasks.run import open_run
+from tasks.verify import verify_collection
+from tasks.window import Window, threads
+
+
+@flow(name="retry-quarantined", flow_run_name="{job.corpus}", task_runner=threads(16))
+def retry_quarantined(job: Job, overrides: dict[str, JsonValue] | None = None) -> dict[str, Any]:
+    """Try only the rows that were set aside once more, load what now works, verify, report.
+
+    Raises:
+        BadInput: nothing is sealed, or something that the job names does not fit.
+        RunFailed: something is missing, too much is still set aside, or the collection is not proved.
+    """
+    job = override(job, overrides or {})
+    with open_run(job) as run:
+        plan = plan_sealed(run)
+        with opened(plan) as collection:
+            retries = job.failures.retries
+            again = Window(lambda group: retry_shards.with_options(retries=retries).submit(run, plan, group), width=run.launch.ranks + 1)
+            for group in plan.groups(()):
+                again.push(group)
+            again.drain()
+            load = Window(lambda group: load_shards.with_options(retries=retries).submit(run, plan, collection, group), width=2)
+            for group in plan.groups(up_to_date(plan, collection)):
+                load.push(group)
+            load.drain()
+            proof = verify_collection(run, plan, collection)
+        return report_run(run, plan, proof)
