@@ -132,4 +132,25 @@ def _unreadable(path: str, kind: str, error: BaseException) -> KitestringError:
         return BadInput(f"{path} is not a readable {kind}: {reason}: replace the file or leave it out")
     if service and service[1] in {"ACCESS_DENIED", "INVALID_ACCESS_KEY_ID", "SIGNATURE_DOES_NOT_MATCH"}:
         return BadInput(f"{path} may not be read ({service[1]}): check the AWS credentials and the bucket's policy")
-    return Transient(f"{path} could not be read: {reason}")
+    return Transient(f"{path} could not be read: {service[1] if service else reason}")
+
+
+def some(values: Iterable[T], uri: str) -> Iterator[T]:
+    """Pass values on, at least one.
+
+    Raises:
+        BadInput: the source has no row.
+    """
+    empty = True
+    for value in values:
+        empty = False
+        yield value
+    if empty:
+        raise BadInput(f"source.uri: '{uri}' has no rows")
+
+
+def first_file(uri: str, suffixes: tuple[str, ...]) -> FileVersion:
+    """The first file that is not empty; the first of all where every one is."""
+    files = list_files(uri, suffixes)
+    first = next(files)
+    return first if first.size else next((file for file in files if file.size), first)
