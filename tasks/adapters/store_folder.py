@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tasks.adapters.disk import disk_error
-from tasks.adapters.store_key import TEMPORARY, checked
+from tasks.adapters.store_key import TEMPORARY, checked, is_key
 from tasks.domain.errors import BadInput
 from tasks.domain.ports import StoredObject
 
@@ -172,13 +172,9 @@ def _walk(folder: Path, prefix: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
                 key = prefix + entry.name
                 if entry.is_dir(follow_symlinks=False):
                     yield from _walk(folder / entry.name, f"{key}/")
-                elif entry.is_file(follow_symlinks=False) and _is_key(key, entry.name):
+                elif entry.is_file(follow_symlinks=False) and is_key(key):
                     yield key, entry
     except _ABSENT:
         return
     except OSError as error:
         raise disk_error(error, folder) from error
-
-
-def _is_key(key: str, name: str) -> bool:
-    return key.isprintable() and not name.startswith(TEMPORARY)

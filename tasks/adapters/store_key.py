@@ -20,13 +20,18 @@ def checked(key: str) -> str:
     return key
 
 
+def is_key(name: str) -> bool:
+    """Whether a name found in a store may be a key; others are not ours."""
+    return not _fault(name)
+
+
 def _fault(key: str) -> str:
     if any(name in ("", ".", "..") for name in key.split("/")):
         return "each name between '/' has to be a name"
     if any(name.startswith(TEMPORARY) for name in key.split("/")):
         return f"{TEMPORARY} is kept for unfinished files"
-    if "\0" in key:
-        return "it holds a zero byte"
+    if any(character < " " or character == "\x7f" for character in key):
+        return "it holds a control character"  # several S3 servers lose them on the way
     try:
         length = len(key.encode())
     except UnicodeEncodeError:

@@ -12,7 +12,19 @@ from tasks.adapters.stores import open_store, probe
 from tasks.domain.errors import Permanent
 from tasks.domain.ports import Store
 
-ODD = ["a b+c", "per%20cent", "quote'\"", "ümläut/日本語", "a/b&c=d#e?f", "<tag>", "{brace}", "semi;colon", "back\\slash", "~tilde@"]
+ODD = [
+    "a b+c",
+    "per%20cent",
+    "quote'\"",
+    "ümläut/日本語",
+    "a/b&c=d#e?f",
+    "<tag>",
+    "{brace}",
+    "semi;colon",
+    "back\\slash",
+    "~tilde@",
+    "no\u00a0break",
+]
 
 
 @pytest.fixture(params=["folder", "file url", "memory", "s3", "s3 prefix"])
@@ -163,7 +175,9 @@ def test_odd_characters_are_only_characters(store: Store, key: str) -> None:
     assert keys(store) == []
 
 
-@pytest.mark.parametrize("key", ["", "../out", "a/../../out", "/etc/passwd", "a//b", "a/", "./a", "a\0b", "x" * 1025, ".kitestring-tmp-x"])
+@pytest.mark.parametrize(
+    "key", ["", "../out", "a/../../out", "/etc/passwd", "a//b", "a/", "./a", "a\0b", "line\nbreak", "x" * 1025, ".kitestring-tmp-x"]
+)
 def test_a_key_that_is_no_key_is_refused(store: Store, key: str, tmp_path: Path) -> None:
     for use in (store.read, store.delete, lambda k: store.write(k, b"x"), lambda k: store.commit(k, b"x")):
         with pytest.raises(Permanent, match="cannot be a key"):

@@ -145,6 +145,11 @@ def test_unfinished_files_are_not_listed_and_none_are_left(tmp_path: Path) -> No
     assert sorted(path.name for path in (tmp_path / "a").iterdir()) == [f"{TEMPORARY}torn", "b"]
 
 
+def test_a_file_whose_name_is_not_unicode_is_not_listed(tmp_path: Path) -> None:
+    (tmp_path / os.fsdecode(b"\xff\xfe")).write_bytes(b"not ours")
+    assert list(FolderStore(tmp_path).list("")) == []
+
+
 def test_a_link_to_elsewhere_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "secret").write_text("x")
