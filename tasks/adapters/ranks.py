@@ -34,6 +34,7 @@ from tasks.domain.pace import Pace
 from tasks.domain.seal import Part
 
 MOST_FRUITLESS = 3
+LAST_WORDS_SECONDS = 2.0
 LEAVES: dict[str, type[KitestringError]] = {"transient": Transient, "permanent": Permanent, "bad input": BadInput}
 log = logging.getLogger("kitestring.ranks")
 
@@ -274,7 +275,8 @@ class Ranks:
         """When a launch has ended, decide whether another one makes sense."""
         torchrun.wait()
         with self._changed:
-            self._changed.wait_for(lambda: not self._links, timeout=10)
+            # What a rank said last may still be in its socket, or the socket in the listener's queue.
+            self._changed.wait_for(lambda: self._facts.done() and not self._links, timeout=LAST_WORDS_SECONDS)
             if self._closed or self._torchrun is not torchrun:
                 return
             if self._is_hopeless():
