@@ -67,9 +67,10 @@ class Connection:
             raise self._unreachable(error) from error
 
     def _unreachable(self, error: Exception) -> BadInput:
+        for reason in (error, error.__cause__):  # pymilvus says "server unavailable" of a refused token too
+            if isinstance(reason, (MilvusException, grpc.RpcError)) and judge(reason) is Verdict.DENIED:
+                return self.at.denied(text_of(reason))
         said = text_of(error)
-        if judge(error) is Verdict.DENIED:
-            return self.at.denied(said)
         if "illegal, needs start with" in said or isinstance(error, ValueError):
             return BadInput(f"target.uri '{self.at.name}' is not one that Milvus knows: give a path ending in .db, or http://host:19530")
         return BadInput(f"Milvus at {self.at.name} does not answer: start it or correct target.uri")

@@ -4,8 +4,9 @@ What is compared:
 - counts: per shard, a strong `count(*)` on the shard's field with the sealed rows. A server may over-count for a while
   after upserts (2.3 does), so a count that is too high is asked again for up to `settle` seconds; one that is too low
   is not: rows do not appear by waiting.
-- missing keys: of a shard whose count is too low, the keys of its parts that do not carry the shard, up to `NAMED`,
-  each with the shard that holds it now (one key in two shards: the last one loaded has it) or that it is nowhere.
+- keys: of the first `NAMED` shards whose count is wrong, the sealed keys that do not carry the shard, up to `NAMED` of
+  each, with the shard that holds the key now (a key in two shards: the last one loaded has it) or that it is nowhere;
+  and keys that carry the shard and are not sealed.
 - vectors: of sampled rows, found by key, cosine to the sealed vector at least 0.9999 and lengths within 0.1%.
 - recall@10: each of at most `QUERIES` sampled rows is a query. Brute force over the sample orders the sampled rows by
   their exact score to it. With the collection's ten hits, the tenth's score is the bar: every sampled row whose exact
@@ -19,8 +20,9 @@ from __future__ import annotations
 import heapq
 import random
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -35,6 +37,7 @@ from tasks.domain.proof import Proof, ShardCount
 from tasks.domain.seal import Part, Seal
 
 NAMED = 10
+COUNTERS = 8  # strong counts at a time
 QUERIES = 200
 LEAST_COSINE = 0.9999
 LEAST_RECALL = 0.9
@@ -106,12 +109,14 @@ def prove(
     spec = collection.describe()
     if spec is None:
         raise BadInput("there is no collection to prove: load it first with `kitestring run` or `kitestring replay`")
-    pairs, drawn = list(seals), _Sample(sample, seed)
-    counts = _count(collection, [seal for seal, _ in pairs], clock)
-    for seal, read in pairs:
-        _draw(drawn, seal, read, spec.dim)
+    counts, wrong, drawn = list[ShardCount](), list[_Counted](), _Sample(sample, seed)
+    for each in _counted(collection, seals, clock):
+        counts.append(each.count)
+        if each.count.found != each.count.sealed:
+            wrong.append(each)
+        _draw(drawn, each.seal, each.read, spec.dim)
     vectors = _compare(collection, drawn, spec)
-    reasons = [*_wrong_counts(collection, pairs, counts), *vectors.reasons]
+    reasons = [*_told(collection, wrong, {count.shard: count.name for count in counts}), *vectors.reasons]
     recall = _recall(collection, vectors, spec, seed)
     if recall is not None and recall < least_recall:
         reasons.append(f"recall@10 of searches for sampled rows is {recall:.3f}, below {least_recall}")
@@ -133,38 +138,59 @@ def prove(
 # ---- counts ----
 
 
-def _count(collection: Collection, seals: list[Seal], clock: Clock) -> list[ShardCount]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Counted:
+    seal: Seal
+    read: ReadPart
+    count: ShardCount
+
+
+def _counted(collection: Collection, seals: Iterable[tuple[Seal, ReadPart]], clock: Clock) -> Iterator[_Counted]:
+    """Counts in the order given; some run at once, since a strong count mostly waits for the server's clock."""
     deadline = clock.now() + clock.settle
 
-    def one(seal: Seal) -> ShardCount:
+    def count(seal: Seal) -> ShardCount:
         found = collection.count(seal.shard)
         while found > seal.embedded and clock.now() < deadline:
             clock.sleep(clock.pause)
             found = collection.count(seal.shard)
         return ShardCount(shard=seal.shard, name=seal.name, sealed=seal.embedded, found=found)
 
-    with ThreadPoolExecutor(8) as pool:  # a strong count mostly waits for the server's clock
-        return list(pool.map(one, seals))
+    waiting: deque[tuple[Seal, ReadPart, Future[ShardCount]]] = deque()
+    with ThreadPoolExecutor(COUNTERS) as pool:
+        for seal, read in seals:
+            waiting.append((seal, read, pool.submit(count, seal)))
+            if len(waiting) > COUNTERS:
+                yield _first(waiting)
+        while waiting:
+            yield _first(waiting)
 
 
-def _wrong_counts(collection: Collection, pairs: list[tuple[Seal, ReadPart]], counts: list[ShardCount]) -> Iterator[str]:
-    names = {seal.shard: seal.name for seal, _ in pairs}
-    for (seal, read), count in zip(pairs, counts, strict=True):
-        if count.found == count.sealed:
-            continue
-        yield f"shard {seal.name} ({seal.shard}): {count.sealed} rows sealed, {count.found} in the collection"
-        yield from _missing(collection, seal, read, names)
+def _first(waiting: deque[tuple[Seal, ReadPart, Future[ShardCount]]]) -> _Counted:
+    seal, read, count = waiting.popleft()
+    return _Counted(seal=seal, read=read, count=count.result())
 
 
-def _missing(collection: Collection, seal: Seal, read: ReadPart, names: dict[str, str]) -> Iterator[str]:
+def _told(collection: Collection, wrong: list[_Counted], names: dict[str, str]) -> Iterator[str]:
+    for each in wrong[:NAMED]:
+        seal = each.seal
+        yield f"shard {seal.name} ({seal.shard}): {each.count.sealed} rows sealed, {each.count.found} in the collection"
+        yield from _wrong_keys(collection, seal, each.read, names)
+    if len(wrong) > NAMED:
+        yield f"{len(wrong)} shards of {len(names)} have another count than their seal; the first {NAMED} are named"
+
+
+def _wrong_keys(collection: Collection, seal: Seal, read: ReadPart, names: dict[str, str]) -> Iterator[str]:
     there = set(collection.keys(seal.shard))
-    sealed = (key for part in seal.parts for key in read(part)["id"].to_pylist())
-    gone = [key for key, _ in zip((key for key in sealed if key not in there), range(NAMED), strict=False)]
+    sealed = [key for part in seal.parts for key in read(part)["id"].to_pylist()]
+    gone = [key for key in sealed if key not in there][:NAMED]
     holders = collection.shards_of(gone)
     for key in gone:
         holder = holders.get(key)
         where = f"is held by shard {names.get(holder, 'of another corpus')} ({holder}): a key in two shards" if holder else "is nowhere"
         yield f"key {key!r} of shard {seal.name} {where}"
+    for key in sorted(there.difference(sealed))[:NAMED]:
+        yield f"key {key!r} carries shard {seal.name} and is not in its seal"
 
 
 # ---- vectors ----

@@ -154,10 +154,10 @@ def test_a_file_that_is_no_database_is_named(tmp_path):
 
 
 def test_nothing_but_our_own_line_is_said(tmp_path, capfd):
-    made = MilvusCollection(str(tmp_path / "t.db"), "c", alias="c")
-    made.ensure(spec_of("c", alias="other"))
+    made = MilvusCollection(str(tmp_path / "t.db"), "c", alias="live")
+    made.ensure(spec_of("c"))
     with pytest.raises(BadInput):
-        made.promote()
+        MilvusCollection(str(tmp_path / "t.db"), "d", alias="c").promote()
     made.close()
     assert capfd.readouterr() == ("", "")
 

@@ -115,6 +115,13 @@ def test_at_most_ten_lost_keys_are_named():
     assert sum("is nowhere" in reason for reason in reasons) == 10
 
 
+def test_a_collection_that_is_all_wrong_is_told_in_few_lines():
+    seals = [seal_of(f"s{i}", part_of([f"k{i}-{j}" for j in range(20)], shard=f"s{i}", seed=i)) for i in range(30)]
+    reasons = prove_it(loaded([]), seals, sample=50).reasons
+    assert "30 shards of 30 have another count than their seal; the first 10 are named" in reasons
+    assert len(reasons) < 130
+
+
 def test_a_row_too_many_is_told_after_waiting_for_the_server_to_settle():
     seals = three_shards()
     collection = loaded(seals)
@@ -122,7 +129,10 @@ def test_a_row_too_many_is_told_after_waiting_for_the_server_to_settle():
     slept: list[float] = []
     clock = Clock(settle=10, pause=2, sleep=slept.append, now=lambda: sum(slept))
     proof = prove_it(collection, seals, clock=clock)
-    assert proof.reasons == ("shard file-s2 (s2): 100 rows sealed, 101 in the collection",)
+    assert proof.reasons == (
+        "shard file-s2 (s2): 100 rows sealed, 101 in the collection",
+        "key 'extra' carries shard file-s2 and is not in its seal",
+    )
     assert sum(slept) == 10
 
 
