@@ -53,8 +53,11 @@ def rows_found(database: Path, collection: str) -> int:
         client.close()
 
 
-def test_a_run_through_a_worker_ends_completed_and_verified(deployed: PrefectServer, job: dict[str, Any], tmp_path: Path) -> None:
-    run = deployed.run_deployment("embed-corpus/backfill", {"job": job, "overrides": {"shards.rows": 20}})
+@pytest.mark.parametrize("name", ["backfill", "nightly"])
+def test_a_run_through_a_worker_ends_completed_and_verified(
+    deployed: PrefectServer, job: dict[str, Any], tmp_path: Path, name: str
+) -> None:
+    run = deployed.run_deployment(f"embed-corpus/{name}", {"job": job, "overrides": {"shards.rows": 20}})
     deployed.work_once(POOL)
     assert deployed.wait(run) == "COMPLETED", deployed.logs(run)
     assert rows_found(tmp_path / "rows.db", "deployed") == ROWS
