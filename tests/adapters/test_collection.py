@@ -124,23 +124,36 @@ def test_making_it_again_changes_nothing(collection, name):
     assert collection.count() == 1
 
 
-@pytest.mark.parametrize(
-    ("change", "named"),
-    [
-        ({"dim": 16}, ["dimension 8", "16"]),
-        ({"metric": "L2"}, ["metric COSINE", "L2"]),
-        ({"model": "other/model", "fingerprint": "f" * 32}, ["tests/tiny (01234567)", "other/model (ffffffff)"]),
-        ({"fields": FIELDS[:4]}, ["field 'tags' json", "absent"]),
-        ({"fields": (ScalarField(name="url", column="url", type="json"), *FIELDS[1:])}, ["field 'url' varchar", "json"]),
-        ({"store_text": False}, ["stored text True", "False"]),
-    ],
-)
-def test_a_collection_made_otherwise_is_refused_with_both_sides_named(collection, opening, name, change, named):
-    with pytest.raises(BadInput) as refused:
-        opening(name).ensure(spec_of(name, **change))
-    for words in (name, *named, "target.collection"):
-        assert words in str(refused.value)
-    assert "\n" not in str(refused.value)
+OTHERWISE = [
+    ({"dim": 16}, ["dimension 8", "16"]),
+    ({"metric": "L2"}, ["metric COSINE", "L2"]),
+    ({"model": "other/model", "fingerprint": "f" * 32}, ["tests/tiny (01234567)", "other/model (ffffffff)"]),
+    ({"fields": FIELDS[:4]}, ["field 'tags' json", "absent"]),
+    ({"fields": (ScalarField(name="url", column="url", type="json"), *FIELDS[1:])}, ["field 'url' varchar", "json"]),
+    ({"store_text": False}, ["stored text True", "False"]),
+]
+
+
+def test_a_collection_made_otherwise_is_refused_with_both_sides_named(collection, opening, name):
+    other = opening(name)
+    for change, named in OTHERWISE:
+        for ask in (other.check, other.ensure):
+            with pytest.raises(BadInput) as refused:
+                ask(spec_of(name, **change))
+            for words in (name, *named, "target.collection"):
+                assert words in str(refused.value)
+            assert "\n" not in str(refused.value)
+
+
+def test_another_source_column_or_another_name_of_the_same_model_is_the_same_collection(collection, opening, name):
+    renamed = (ScalarField(name="url", column="link", type="varchar"), *FIELDS[1:])
+    opening(name).ensure(spec_of(name, fields=renamed, model="a/local/copy"))
+
+
+def test_checking_makes_nothing(opening, name):
+    made = opening(name)
+    assert made.check(spec_of(name)) is None
+    assert made.describe() is None
 
 
 def test_rows_go_in_and_are_counted_by_shard(collection):
