@@ -17,7 +17,7 @@ from prefect.tasks import Task
 from tasks.adapters.cut import PieceRows, Tally, cut
 from tasks.adapters.prepare import prepare
 from tasks.domain.accounts import check_accounts
-from tasks.domain.errors import KitestringError, Permanent, Transient
+from tasks.domain.errors import BadInput, KitestringError, Permanent, Transient
 from tasks.domain.messages import Piece
 from tasks.domain.seal import Part, Seal
 from tasks.domain.shard import Shard
@@ -74,8 +74,7 @@ def _seal_all(run: Run, plan: Plan, group: list[Shard]) -> list[tuple[Shard, Per
         try:
             opened += _read_unsealed(run, plan, shard)
         except Permanent as error:
-            _discard(run, plan, shard)
-            failures.append((shard, error))
+            failures += _failed(run, plan, shard, error)
         while opened and all(part.done() for part in opened[0].parts):
             failures += _seal_or_discard(run, plan, opened.popleft())
     for waiting in opened:
@@ -95,8 +94,7 @@ def _seal_or_discard(run: Run, plan: Plan, opened: _Open) -> list[tuple[Shard, P
     try:
         _seal(run, plan, opened)
     except Permanent as error:
-        _discard(run, plan, opened.shard)
-        return [(opened.shard, error)]
+        return _failed(run, plan, opened.shard, error)
     return []
 
 
@@ -165,8 +163,13 @@ def _wait_for(parts: list[Future[Part]]) -> None:
         part.exception()
 
 
-def _discard(run: Run, plan: Plan, shard: Shard) -> None:
-    """A shard that failed for good leaves no parts of this run behind."""
-    for stored in plan.checkpoint.parts_of(shard.id):
-        if f"/{run.id}/" in stored.key:
-            plan.checkpoint.store.delete(stored.key)
+def _failed(run: Run, plan: Plan, shard: Shard, error: Permanent) -> list[tuple[Shard, Permanent]]:
+    """A shard that is refused for what is in it leaves no parts behind: every run would refuse it.
+
+    After any other failure they stay: a run beside this one may have adopted them already, and `gc` sweeps.
+    """
+    if isinstance(error, BadInput):
+        for stored in plan.checkpoint.parts_of(shard.id):
+            if f"/{run.id}/" in stored.key:
+                plan.checkpoint.store.delete(stored.key)
+    return [(shard, error)]

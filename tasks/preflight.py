@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
 
 from prefect.blocks.system import Secret
 
 from tasks.adapters.checkpoint import read_pin
 from tasks.adapters.collections import open_collection
 from tasks.adapters.model_files import LocatedModel, locate_model
-from tasks.adapters.sources import open_source, sample_texts
+from tasks.adapters.sources import Opened, open_source, sample_texts
 from tasks.adapters.stores import open_store
 from tasks.domain.digest import digest
 from tasks.domain.encoder import EncoderIdentity, EncoderRecord, Precision
 from tasks.domain.errors import BadInput
 from tasks.domain.fields import ScalarField, name_fields
 from tasks.domain.job import Job
-from tasks.domain.ports import Collection, Source, Store
+from tasks.domain.ports import Collection, Store
 
 SAMPLE_ROWS = 32  # on which `precision: auto` is tried
 
@@ -27,7 +28,7 @@ class Inspected:
     """A job whose every part has been found and opened."""
 
     job: Job
-    source: Source
+    source: Opened
     fields: tuple[ScalarField, ...]
     model: LocatedModel
     store: Store
@@ -66,9 +67,9 @@ class Inspected:
         """Connect to the target's collection of this name."""
         return open_collection(self.job.target, name, token=_token(self.job))
 
-    def sample(self) -> list[str]:
-        """Some texts, or paths of images."""
-        return sample_texts(self.source, SAMPLE_ROWS)
+    def sample(self, folder: Path) -> list[str]:
+        """Some texts, or paths of images; those that are bytes are put into the folder."""
+        return sample_texts(self.source, SAMPLE_ROWS, folder=folder)
 
 
 def model_name(job: Job) -> str:

@@ -58,11 +58,11 @@ def _assign(inspected: Inspected, scratch: Path) -> Assignment:
         model_path=inspected.model.path,
         modality=job.source.modality,
         precision=pinned.identity.precision if pinned else job.encoder.precision,
-        sample=() if pinned or job.encoder.precision != "auto" else tuple(inspected.sample()),
+        sample=() if pinned or job.encoder.precision != "auto" else tuple(inspected.sample(scratch)),
         compute=job.compute,
         store=job.checkpoint,
         fields=inspected.fields,
-        store_text=job.target.store_text,
+        store_text=job.target.store_text and job.source.modality == "text",
         socket=str(scratch / "ranks.sock"),
     )
 

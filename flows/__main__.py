@@ -1,0 +1,5 @@
+"""`python -m flows` is `kitestring`, for where the command is not on the path."""
+
+from flows.cli import main
+
+main()

@@ -1,0 +1,151 @@
+"""The main job: what goes in comes out, once; and doing it again does nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from pymilvus import MilvusClient
+
+from tasks.adapters.collections import open_collection
+from tasks.domain.job import Target
+from tests.flows.kitestring import Kitestring, make_job, write_rows
+from tests.servers.milvus import MilvusProcess
+from tests.servers.s3 import S3Bucket
+
+pytestmark = [pytest.mark.server, pytest.mark.timeout(600), pytest.mark.usefixtures("no_process_left")]
+COUNTS = (0, 1, 2, 7, 64, 1_001)
+
+
+def keys_in(database: str, collection: str = "rows") -> list[str]:
+    """Every key that the alias' collection holds, with repetitions if there were any."""
+    target = Target(uri=database, collection=collection)
+    probe = open_collection(target, collection, token=None)
+    try:
+        name = probe.promoted()
+    finally:
+        probe.close()
+    assert name
+    opened = open_collection(target, name, token=None)
+    try:
+        client: MilvusClient = opened._connection.client  # type: ignore[attr-defined]
+        client.load_collection(name)
+        rows = client.query_iterator(name, batch_size=1_000, filter="", output_fields=["id"])
+        found: list[str] = []
+        while batch := rows.next():
+            found += [row["id"] for row in batch]
+        return found
+    finally:
+        opened.close()
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3])
+def test_every_row_comes_out_once_for_any_number_of_rows_and_ranks(
+    kitestring: Kitestring, tmp_path: Path, tiny_model: Path, ranks: int
+) -> None:
+    keys: list[str] = []
+    for number, count in enumerate(COUNTS):
+        keys += write_rows(tmp_path / "rows" / f"{count}.parquet", 10_000 * number, 10_000 * number + count)
+    job = kitestring.job(make_job(tmp_path, tiny_model, compute__processes=ranks, compute__part_rows=100))
+    done = kitestring("run", job, "--json")
+    assert done.code == 0, done.err
+    assert done.json["rows"] == {"source": 1075, "embedded": 1075, "reused": 0, "duplicates": 0, "quarantined": 0, "loaded": 1075}
+    assert done.json["verified"] is True
+    assert sorted(keys_in(str(tmp_path / "rows.db"))) == sorted(keys)
+
+
+def put_corpus(bucket: S3Bucket, folder: Path, *, files: int, rows: int) -> None:
+    for number in range(files):
+        path = folder / f"{number:02}.parquet"
+        write_rows(path, number * rows, (number + 1) * rows)
+        bucket.put(f"corpus/{number:02}.parquet", path.read_bytes())
+
+
+def test_from_s3_to_s3_and_a_milvus_server_and_again(
+    kitestring: Kitestring, tmp_path: Path, tiny_model: Path, s3_bucket: S3Bucket, milvus_server: MilvusProcess
+) -> None:
+    put_corpus(s3_bucket, tmp_path, files=20, rows=1_000)
+    where = {"source__uri": f"{s3_bucket.url}/corpus/*.parquet", "checkpoint": f"{s3_bucket.url}/sealed", "target__uri": milvus_server.uri}
+    job = kitestring.job(make_job(tmp_path, tiny_model, shards__rows=1_000, target__collection="twenty", **where))
+
+    first = kitestring("run", job, "--json")
+    assert first.code == 0, first.err
+    assert first.json["shards"] == {"planned": 20, "sealed": 20, "loaded": 20, "failed": 0}
+    assert first.json["rows"]["embedded"] == 20_000
+    client = MilvusClient(milvus_server.uri)
+    counted = client.query("twenty", filter="", output_fields=["count(*)"], consistency_level="Strong")
+    client.close()
+    assert counted[0]["count(*)"] == 20_000
+    assert kitestring("verify", job).code == 0
+    assert kitestring("status", job).code == 0
+
+    before = [key for key in s3_bucket.keys("sealed/") if "/shards/" in key]
+    again = kitestring("run", job, "--json")
+    assert again.code == 0, again.err
+    assert again.json["rows"]["embedded"] == 0
+    assert again.json["rows"]["reused"] == 20_000
+    assert [key for key in s3_bucket.keys("sealed/") if "/shards/" in key] == before
+
+
+def test_a_changed_file_is_encoded_again_and_nothing_of_its_old_version_stays(
+    kitestring: Kitestring, tmp_path: Path, tiny_model: Path
+) -> None:
+    for number in range(10):
+        write_rows(tmp_path / "rows" / f"{number}.parquet", number * 50, number * 50 + 50)
+    job = kitestring.job(make_job(tmp_path, tiny_model))
+    assert kitestring("run", job).code == 0
+
+    write_rows(tmp_path / "rows" / "3.parquet", 150, 190)  # ten rows fewer
+    again = kitestring("run", job, "--json")
+    assert again.code == 0, again.err
+    assert again.json["rows"]["embedded"] == 40
+    assert again.json["rows"]["reused"] == 450
+    assert sorted(keys_in(str(tmp_path / "rows.db"))) == sorted(f"row-{row}" for row in range(500) if not 190 <= row < 200)
+
+
+def test_a_removed_file_leaves_in_a_mirror_alone(kitestring: Kitestring, tmp_path: Path, tiny_model: Path) -> None:
+    for number in range(2):
+        write_rows(tmp_path / "rows" / f"{number}.parquet", number * 5, number * 5 + 5)
+    job = kitestring.job(make_job(tmp_path, tiny_model))
+    assert kitestring("run", job).code == 0
+    (tmp_path / "rows" / "1.parquet").unlink()
+    assert kitestring("run", job).code == 0
+    assert len(keys_in(str(tmp_path / "rows.db"))) == 10
+    assert kitestring("run", job, "--set", "target.mode=mirror").code == 0
+    assert len(keys_in(str(tmp_path / "rows.db"))) == 5
+
+
+def test_replay_fills_another_collection_without_encoding(kitestring: Kitestring, tmp_path: Path, tiny_model: Path) -> None:
+    keys = write_rows(tmp_path / "rows" / "a.parquet", 0, 120)
+    job = kitestring.job(make_job(tmp_path, tiny_model))
+    assert kitestring("run", job).code == 0
+    other = f"target.uri={tmp_path / 'other.db'}"
+    replayed = kitestring("replay", job, "--set", other, "--json")
+    assert replayed.code == 0, replayed.err
+    assert replayed.json["rows"]["embedded"] == 0
+    assert sorted(keys_in(str(tmp_path / "other.db"))) == sorted(keys)
+
+
+def test_a_collection_that_was_removed_is_loaded_again_from_the_seals(kitestring: Kitestring, tmp_path: Path, tiny_model: Path) -> None:
+    import shutil
+
+    write_rows(tmp_path / "rows" / "a.parquet", 0, 60)
+    job = kitestring.job(make_job(tmp_path, tiny_model))
+    assert kitestring("run", job).code == 0
+    shutil.rmtree(tmp_path / "rows.db")
+    again = kitestring("run", job, "--json")
+    assert again.code == 0, again.err
+    assert (again.json["rows"]["embedded"], again.json["rows"]["loaded"]) == (0, 60)
+
+
+def test_parts_hold_the_collections_fields_in_source_order(kitestring: Kitestring, tmp_path: Path, tiny_model: Path) -> None:
+    columns: dict[str, Any] = {"lang": ["en", "de"] * 10, "rank": list(range(20))}
+    keys = write_rows(tmp_path / "rows" / "a.parquet", 0, 20, **columns)
+    job = kitestring.job(make_job(tmp_path, tiny_model, source__metadata=["lang", "rank"]))
+    assert kitestring("run", job).code == 0
+    part = pq.read_table(next((tmp_path / "checkpoint").rglob("part-*.parquet")))
+    assert part.column_names == ["id", "vector", "text", "lang", "rank", "shard"]
+    assert part["id"].to_pylist() == keys
+    assert part["rank"].to_pylist() == columns["rank"]
