@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from tasks.domain.errors import BadInput
 from tasks.domain.pace import Pace
-from tasks.domain.seal import Seal
+from tasks.domain.seal import Loaded, Seal
 from tasks.domain.shard import Shard
 
 TICK_SECONDS = 1.0
@@ -47,6 +47,7 @@ class Journal:
     total: int | None = None
     reused: int = 0
     loaded: int = 0
+    texts_cut: int = 0
     shards: int = 0
     sealed: dict[str, int] = field(default_factory=dict)  # shards that this run sealed: rows that it encoded for them
     failed: dict[str, tuple[str, str]] = field(default_factory=dict)  # shard: its name, the error
@@ -99,10 +100,11 @@ class Journal:
             self.failed[shard.id] = (shard.name, str(error))
             self.bad_input += isinstance(error, BadInput)
 
-    def note_load(self, rows: int) -> None:
-        """Rows were acknowledged by the collection."""
+    def note_load(self, entry: Loaded) -> None:
+        """A shard's rows were acknowledged by the collection."""
         with self.lock:
-            self.loaded += rows
+            self.loaded += entry.rows
+            self.texts_cut += entry.cut
 
     def snapshot(self, *, ended: bool = False) -> Snapshot:
         with self.lock:

@@ -57,8 +57,8 @@ def load_shards(run: Run, plan: Plan, collection: Collection, group: list[Shard]
             if seal is None:
                 continue
             try:
-                load_seal(plan, collection, seal, run=run.id)
-                run.journal.note_load(seal.embedded)
+                entry = load_seal(plan, collection, seal, run=run.id)
+                run.journal.note_load(entry)
             except Permanent as error:
                 run.journal.note_failure(shard, error)
                 first = first or error
@@ -66,21 +66,22 @@ def load_shards(run: Run, plan: Plan, collection: Collection, group: list[Shard]
         raise first
 
 
-def load_seal(plan: Plan, collection: Collection, seal: Seal, *, run: str) -> None:
+def load_seal(plan: Plan, collection: Collection, seal: Seal, *, run: str) -> Loaded:
     """Every part into the collection, then the ledger."""
     begun = time.monotonic()
-    for part in seal.parts:
-        load_part(collection, plan.checkpoint.verified_part(part), seal.shard)
+    cut = sum(load_part(collection, plan.checkpoint.verified_part(part), seal.shard).cut for part in seal.parts)
     entry = Loaded(
         shard=seal.shard,
         group=seal.group,
         rows=seal.embedded,
         seal=seal.digest,
+        cut=cut,
         run=run,
         seconds=round(time.monotonic() - begun, 3),
         loaded_at=utc_now(),
     )
     plan.checkpoint.record_load(plan.target, entry)
+    return entry
 
 
 @task(name="tidy", cache_policy=NO_CACHE)

@@ -161,6 +161,7 @@ def _report(run: Run, plan: Plan, proof: Proof) -> RunReport:
         progress=tuple(Progress(seconds=s, rows=r, tokens=t) for s, r, t in journal.samples[::step]),
         failures=tuple(FailedShard(name=name, error=error) for name, error in journal.failed.values()),
         adopted=journal.adopted,
+        texts_cut=journal.texts_cut,
         tokens=journal.pace.tokens,
         page=plan.checkpoint.url_of_report(run.id, "report.html"),
     )

@@ -14,7 +14,7 @@ from tasks.adapters.keys import KeyIndex
 from tasks.adapters.rows import IMAGE, IMAGE_URI, KEY, REASON, TEXT, rows_schema
 from tasks.adapters.scalars import Column, Problems, plain, scalars, texts
 from tasks.domain.errors import BadInput, KitestringError
-from tasks.domain.fields import VARCHAR_BYTES, ScalarField
+from tasks.domain.fields import ScalarField
 from tasks.domain.job import Job, Target
 from tasks.domain.ports import Source
 from tasks.domain.seal import Quarantined
@@ -95,7 +95,7 @@ class RowMaker:
         self.modality, self.fields, self.shard = config.modality, fields, shard
         self.schema = rows_schema(config.modality, fields)
         self.beside = shard.span.files[0].path
-        self.id_length, self.store_text = target.id_length, target.store_text
+        self.id_length = target.id_length
         self.hashes, self.keyed = self.key is None, keyed
 
     def rows(self, source: Source) -> Iterator[Prepared]:
@@ -134,11 +134,6 @@ class RowMaker:
         joined, problems = join_texts([(name, columns[name]) for name in self.content])
         _note(reasons, problems)
         _mark(reasons, pc.is_null(joined), "empty text")
-        sizes = pc.binary_length(joined)
-        if self.store_text and (pc.max(sizes).as_py() or 0) > VARCHAR_BYTES:
-            long = ((at, size) for at, size in enumerate(sizes.to_pylist()) if (size or 0) > VARCHAR_BYTES)
-            cure = "target.store_text: false embeds it"
-            _note(reasons, {at: f"text too long to store: {size} bytes, {VARCHAR_BYTES} allowed; {cure}" for at, size in long})
         return [joined]
 
     def _pictures(self, columns: dict[str, Column], reasons: Problems) -> list[pa.Array]:

@@ -214,6 +214,8 @@ def _lengths(report: RunReport) -> Panel:
     shown = [(f"{edge:,}", count) for edge, count in columns]
     cut = f"{report.truncated:,} rows were cut at the model's longest input and lost {report.tokens_cut:,} tokens."
     note = cut if report.truncated else "No row was longer than the model reads."
+    if report.texts_cut:
+        note += f" Of {report.texts_cut:,} texts the collection holds the first 65,535 bytes only; their vectors are of the whole."
     most = max(columns, key=lambda column: column[1])
     described = (
         f"Rows by length, in bins up to {columns[-1][0]:,} tokens; the fullest bin ends at {most[0]:,} tokens with {most[1]:,} rows."

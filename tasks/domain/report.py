@@ -103,6 +103,7 @@ class RunReport(Strict):
     set_aside: tuple[SetAside, ...] = Field((), max_length=QUARANTINE_SAMPLES)
     truncated: int = Field(0, description="Rows cut at the model's longest input.")
     tokens_cut: int = Field(0, description="Tokens lost by that.")
+    texts_cut: int = Field(0, description="Texts loaded by this run of which the collection holds only the beginning.")
     tokens: int = Field(0, description="Tokens encoded by this run.")
     lengths: dict[int, int] = Field(default_factory=dict, description="Rows by token length: a bin's upper edge to its count.")
     failures: tuple[FailedShard, ...] = ()

@@ -96,6 +96,7 @@ class Loaded(Strict):
     group: str
     rows: int
     seal: str = Field(description="Digest of the seal that was loaded: a later amendment is a different one.")
+    cut: int = Field(0, description="Texts of which the collection holds the beginning only; their vectors are of the whole.")
     run: str
     seconds: float
     loaded_at: str

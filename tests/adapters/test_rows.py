@@ -118,12 +118,10 @@ def test_a_list_where_a_text_should_be_is_set_aside(tmp_path: Path) -> None:
     assert [reason for _, _, reason in aside(job)] == ["text: column 'text' holds a list, not a text"]
 
 
-def test_a_text_that_milvus_cannot_store_is_set_aside_only_if_it_is_to_be_stored(parquet) -> None:
-    path = parquet({"text": ["x" * 65_535, "x" * 65_536]})
-    job = make_job("parquet", path)
-    assert [reason.split(":")[0] for _, _, reason in aside(job)] == ["text too long to store"]
-    unstored = job.model_copy(update={"target": job.target.model_copy(update={"store_text": False})})
-    assert aside(unstored) == []
+def test_a_text_longer_than_milvus_stores_is_embedded_whole(parquet) -> None:
+    job = make_job("parquet", parquet({"text": ["x" * 65_536]}))
+    assert aside(job) == []
+    assert [len(row["text"]) for row in good(job)] == [65_536]
 
 
 def test_metadata_becomes_what_the_field_is(parquet) -> None:
