@@ -21,7 +21,7 @@ def scratch_folder() -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix=PREFIX))
     if len(str(folder / "ranks.sock")) > LONGEST_SOCKET:
         shutil.rmtree(folder)
-        folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir="/tmp"))  # noqa: S108  mkdtemp makes it private
+        folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir="/tmp"))
     with (folder / "new").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         (folder / "new").rename(folder / LOCK)  # a sweep never sees the lock file unlocked

@@ -20,6 +20,28 @@ import yaml
 from tests.servers.prefect import PrefectServer
 
 SECONDS = 240
+WORDS = [
+    "the",
+    "of",
+    "and",
+    "to",
+    "in",
+    "is",
+    "it",
+    "you",
+    "that",
+    "he",
+    "was",
+    "for",
+    "on",
+    "are",
+    "with",
+    "as",
+    "his",
+    "they",
+    "be",
+    "at",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +94,7 @@ def kitestring(tmp_path: Path, prefect_server: PrefectServer) -> Kitestring:
 
 
 @pytest.fixture
-def no_process_left(prefect_server: PrefectServer) -> Iterator[None]:  # noqa: ARG001 - it may stay
+def no_process_left(prefect_server: PrefectServer) -> Iterator[None]:
     """Nothing that the test started may still run after it."""
     before = {p.pid for p in psutil.Process().children(recursive=True)}
     yield
@@ -94,8 +116,33 @@ def workers_of(parent: int) -> list[psutil.Process]:
 
 def text_of(row: int) -> str:
     """A text of its own for each row, 3 to 40 words."""
-    words = ("the of and to in is it you that he was for on are with as his they be at one have this from").split()
-    return " ".join(words[(row * 7 + i * (1 + row % 5)) % len(words)] for i in range(3 + row % 38)) + f" {row}"
+    words = [
+        "the",
+        "of",
+        "and",
+        "to",
+        "in",
+        "is",
+        "it",
+        "you",
+        "that",
+        "he",
+        "was",
+        "for",
+        "on",
+        "are",
+        "with",
+        "as",
+        "his",
+        "they",
+        "be",
+        "at",
+        "one",
+        "have",
+        "this",
+        "from",
+    ]
+    return " ".join(WORDS[(row * 7 + i * (1 + row % 5)) % len(WORDS)] for i in range(3 + row % 38)) + f" {row}"
 
 
 def write_rows(path: Path, first: int, stop: int, *, row_group: int | None = None, **columns: list[Any]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -129,8 +130,6 @@ def test_replay_fills_another_collection_without_encoding(kitestring: Kitestring
 
 
 def test_a_collection_that_was_removed_is_loaded_again_from_the_seals(kitestring: Kitestring, tmp_path: Path, tiny_model: Path) -> None:
-    import shutil
-
     write_rows(tmp_path / "rows" / "a.parquet", 0, 60)
     job = kitestring.job(make_job(tmp_path, tiny_model))
     assert kitestring("run", job).code == 0
