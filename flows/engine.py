@@ -15,6 +15,13 @@ from tasks.domain.job import Job
 QUIET = {"PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL", "PREFECT_LOGGING_HANDLERS_CONSOLE_FLOW_RUNS_LEVEL": "CRITICAL"}
 
 
+def _look_at(job: Job) -> None:
+    """What is wrong with a job is told while the server starts, not after; the flow looks again, as every flow does."""
+    from tasks.preflight import inspect_job  # noqa: PLC0415  it imports Prefect
+
+    inspect_job(job)
+
+
 def run_flow(entrypoint: str, job: Job) -> dict[str, Any]:
     """Call a flow (`module.function`) with a job. Prefect is imported here and no earlier: it has to find its server.
 
@@ -27,6 +34,7 @@ def run_flow(entrypoint: str, job: Job) -> dict[str, Any]:
         module, function = entrypoint.rsplit(".", 1)
         flow = getattr(import_module(module), function)
         if server is not None:
+            _look_at(job)
             server.wait()
         result: dict[str, Any] = flow(job)
         return result

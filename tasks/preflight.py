@@ -91,6 +91,19 @@ def inspect_job(job: Job) -> Inspected:
     return Inspected(job=job, source=source, fields=fields, model=locate_model(job.encoder), store=open_store(job.checkpoint))
 
 
+def reach_target(inspected: Inspected) -> None:
+    """Find a target that does not answer before the encoder takes its time to load.
+
+    Raises:
+        BadInput: nothing answers, the token is refused, or `target.collection` is not free for an alias.
+    """
+    collection = inspected.open_target(inspected.job.target.collection)
+    try:
+        collection.reach()
+    finally:
+        collection.close()
+
+
 def locate_job(job: Job) -> Inspected:
     """Open a job for what needs the model and the store alone: its source may be gone."""
     source = open_source(job.source, rows=job.shards.rows)

@@ -15,7 +15,7 @@ from tasks.adapters.stores import probe
 from tasks.domain.job import Job
 from tasks.domain.messages import Assignment
 from tasks.journal import Journal
-from tasks.preflight import Inspected, inspect_job
+from tasks.preflight import Inspected, inspect_job, reach_target
 
 
 class Run:
@@ -41,6 +41,7 @@ def open_run(job: Job) -> Iterator[Run]:
         BadInput: something that the job names is not there or does not fit; nothing was written.
     """
     inspected = inspect_job(job)
+    reach_target(inspected)
     probe(inspected.store)
     with scratch_folder() as scratch:
         run = Run(inspected, scratch)

@@ -37,6 +37,9 @@ class MemoryCollection:
         self.name, self.alias, self._at = name, alias, uri
         self._server = _servers[uri]
 
+    def reach(self) -> None:
+        self._refuse_real_alias()
+
     def describe(self) -> CollectionSpec | None:
         return self._server.specs.get(self.name)
 

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from pymilvus import MilvusClient
 from pymilvus.exceptions import MilvusException
 
+from tasks.adapters import milvus_lite
 from tasks.adapters.milvus_columns import as_request, as_rows, as_stored, batches, cut_texts, fit_fields, send, stub_of
 from tasks.adapters.milvus_connection import Connection
 from tasks.adapters.milvus_errors import ALIAS_NOT_FOUND, COLLECTION_NOT_FOUND, Patience, Verdict, code_of, is_there_already, judge
@@ -63,6 +64,12 @@ class MilvusCollection:
 
     # ---- the collection ----
 
+    def reach(self) -> None:
+        if self._connection.absent:
+            milvus_lite.check_folder(self._connection.uri, self._at)
+        else:
+            self._refuse_real_alias()
+
     def describe(self) -> CollectionSpec | None:
         described = self._described()
         return None if described is None else read_marker(described, self._at)
@@ -80,8 +87,7 @@ class MilvusCollection:
         return self._call(look, f"looking for collection '{self.name}'")
 
     def check(self, spec: CollectionSpec) -> CollectionSpec | None:
-        if not self._connection.absent:
-            self._refuse_real_alias()
+        self.reach()
         there = self.describe()
         if there is not None:
             check_same(there, spec, self._at)

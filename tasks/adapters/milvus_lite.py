@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import threading
 from collections import Counter
 from pathlib import Path
@@ -20,6 +21,19 @@ def is_lite(uri: str) -> bool:
     return uri.endswith(".db") and "://" not in uri
 
 
+def check_folder(absolute: str, uri: str) -> None:
+    """Whether a file that is not there yet could be made.
+
+    Raises:
+        BadInput: its folder is missing, or may not be written; names both.
+    """
+    folder = Path(absolute).parent
+    if not folder.is_dir():
+        raise BadInput(f"{uri}: the folder {folder} does not exist: make it, or correct target.uri")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise BadInput(f"{uri}: the folder {folder} may not be written: give this user the right to, or correct target.uri")
+
+
 def take(absolute: str, uri: str) -> None:
     """Open the file, or join those in this process who have it open. `uri`: as the user wrote it.
 
@@ -28,8 +42,8 @@ def take(absolute: str, uri: str) -> None:
     """
     path = Path(absolute)
     with _lock:
-        if not path.parent.is_dir():
-            raise BadInput(f"{uri}: the folder {path.parent} does not exist: make it, or correct target.uri")
+        if not path.exists():
+            check_folder(absolute, uri)
         if path.exists() and not path.is_dir():
             raise BadInput(f"{uri} is not a Milvus Lite 3 database (it is a file, not a folder): give target.uri another path")
         if server_manager_instance.start_and_get_uri(str(path)) is None:

@@ -77,6 +77,13 @@ class Source(Protocol):
 class Collection(Protocol):
     """One Milvus collection and the alias before it."""
 
+    def reach(self) -> None:
+        """Find what can be found without knowing the encoder; writes nothing.
+
+        Raises:
+            BadInput: the target does not answer or refuses the token, or the alias is the name of a collection.
+        """
+
     def describe(self) -> CollectionSpec | None:
         """What is there under the spec's name, or None."""
 

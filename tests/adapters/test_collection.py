@@ -325,7 +325,10 @@ def test_the_alias_follows_promotion_and_promoting_again_is_harmless(opening, na
 
 def test_an_alias_that_is_a_collection_is_refused(opening, name):
     opening(name).ensure(spec_of(name))
+    opening(name, alias=f"{name}_free").reach()
     taken = opening(f"{name}_2", alias=name)
+    with pytest.raises(BadInput, match=f"'{name}' .* is a collection"):
+        taken.reach()
     with pytest.raises(BadInput, match=f"'{name}' .* is a collection"):
         taken.ensure(spec_of(f"{name}_2", alias=name))
     with pytest.raises(BadInput, match="is a collection"):
