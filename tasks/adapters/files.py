@@ -126,7 +126,7 @@ def reading(path: str, kind: str) -> Iterator[None]:
 
 
 def _unreadable(path: str, kind: str, error: BaseException) -> KitestringError:
-    reason = " ".join(str(error).split())[:300] or type(error).__name__
+    reason = " ".join(str(error).split())[:300].rstrip(".") or type(error).__name__
     service = re.search(r"AWS Error ([A-Z_]+)", reason)
     if service is None and getattr(error, "errno", None) is None:
         return BadInput(f"{path} is not a readable {kind}: {reason}: replace the file or leave it out")

@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 from tasks.adapters.store_folder import FolderStore
 from tasks.adapters.store_memory import MemoryStore
 from tasks.adapters.store_s3 import S3Store
-from tasks.domain.errors import BadInput, KitestringError
+from tasks.domain.errors import BadInput, KitestringError, Permanent
 from tasks.domain.ports import Store
 
 PROBES = ".kitestring/"  # where `probe` puts its objects, below the store's root
@@ -49,7 +49,13 @@ def probe(store: Store) -> None:
             the first, so that two runs could both seal a shard.
     """
     key = f"{PROBES}probe-{uuid.uuid4().hex}"
-    if not store.commit(key, b"first"):
+    try:
+        new = store.commit(key, b"first")
+    except BadInput:
+        raise
+    except Permanent as error:
+        raise BadInput(f"checkpoint {store.url} cannot be written: {error}: correct `checkpoint`") from error
+    if not new:
         raise BadInput(f"checkpoint {store.url}: refuses a new object as if it were there already: use another store")
     try:
         _try_out(store, key)

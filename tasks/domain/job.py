@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -12,6 +12,7 @@ from tasks.domain.strict import Strict
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$"
 COLLECTION = r"^[A-Za-z_][A-Za-z0-9_]{0,245}$"
+Count = Annotated[int, Field(ge=1)]
 
 
 class Target(Strict):
@@ -41,15 +42,15 @@ class Target(Strict):
 class Compute(Strict):
     """How the work is spread. The defaults were measured; see tests/benchmarks."""
 
-    processes: Literal["auto"] | int = Field("auto", description="torchrun processes: auto is one per GPU, or one per CPU core up to 8.")
-    threads: Literal["auto"] | int = Field("auto", description="CPU threads per process: auto shares the cores.")
+    processes: Literal["auto"] | Count = Field("auto", description="torchrun processes: auto is one per GPU, or one per CPU core up to 8.")
+    threads: Literal["auto"] | Count = Field("auto", description="CPU threads per process: auto shares the cores.")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: every GPU there is, else the CPU.")
-    batch_tokens: Literal["auto"] | int = Field("auto", description="Tokens in one batch of text, padding counted.")
-    batch_rows: Literal["auto"] | int = Field("auto", description="Most rows in one batch.")
-    part_rows: Literal["auto"] | int = Field(
+    batch_tokens: Literal["auto"] | Count = Field("auto", description="Tokens in one batch of text, padding counted.")
+    batch_rows: Literal["auto"] | Count = Field("auto", description="Most rows in one batch.")
+    part_rows: Literal["auto"] | Count = Field(
         "auto", description="Rows in one part: what a killed process can lose. auto: some seconds of work."
     )
-    num_workers: Literal["auto"] | int = Field("auto", description="Processes per rank that decode images.")
+    num_workers: Literal["auto"] | Annotated[int, Field(ge=0)] = Field("auto", description="Processes per rank that decode images.")
     pin_memory: Literal["auto"] | bool = Field("auto", description="Page-locked buffers for copies to the GPU; auto: on a GPU.")
     backend: Literal["auto", "torch"] = Field("auto", description="What runs the model.")
 

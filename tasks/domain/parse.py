@@ -24,7 +24,7 @@ def parse_job(document: object) -> Job:
     try:
         return Job.model_validate(document)
     except ValidationError as error:
-        raise BadInput("; ".join(_explain(detail) for detail in error.errors(include_url=False))) from error
+        raise BadInput(_explain_all(error)) from error
 
 
 def override(job: Job, settings: Mapping[str, Any]) -> Job:
@@ -53,13 +53,25 @@ def override_document(document: Mapping[str, Any], settings: Mapping[str, Any]) 
     return changed
 
 
-def _explain(detail: Any) -> str:
-    path, model = _walk(detail["loc"])
+def _explain_all(error: ValidationError) -> str:
+    """One line; what a setting may be instead (`auto` or a number) is told together."""
+    told: dict[str, list[str]] = {}
+    for detail in error.errors(include_url=False):
+        path, model = _walk(detail["loc"])
+        told.setdefault(path, []).append(_explain(detail, path, model))
+    return "; ".join(
+        " or ".join([first, *(other.removeprefix(f"'{path}': ") for other in others)]) for path, (first, *others) in told.items()
+    )
+
+
+def _explain(detail: Any, path: str, model: type[BaseModel] | None) -> str:
     if detail["type"] == "extra_forbidden":
         key = str(detail["loc"][-1])
         return f"'{path}' is not a setting{_nearest(key, model)}"
     if detail["type"] == "union_tag_invalid":
         return f"'{path}.kind' is {detail['ctx']['tag']!r}, it must be one of {detail['ctx']['expected_tags']}"
+    if detail["type"] == "string_pattern_mismatch":
+        return f"'{path}': {detail['input']!r} has characters that it may not have, or too many: it must match {detail['ctx']['pattern']}"
     message = detail["msg"].removeprefix("Value error, ")
     return f"'{path}': {message}" if path else message
 
@@ -80,6 +92,8 @@ def _walk(loc: Iterable[int | str]) -> tuple[str, type[BaseModel] | None]:
         if step in members:
             model, members = members[str(step)], {}
             continue
+        if parts and model is None and isinstance(step, str):
+            continue  # pydantic's name of a choice between values, such as literal['auto']
         parts.append(str(step))
         owner, members = model, {}
         field = model.model_fields.get(str(step)) if model else None

@@ -120,10 +120,11 @@ def test_the_probe_finds_a_folder_that_cannot_be_written(tmp_path: Path, folder:
         probe(open_store(str(tmp_path / folder)))
 
 
-def test_a_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("folder", ["file", "file/below"])
+def test_a_folder_that_is_a_file_is_refused(tmp_path: Path, folder: str) -> None:
     (tmp_path / "file").write_text("x")
-    with pytest.raises(Permanent, match=f"{tmp_path}/file"):
-        probe(open_store(str(tmp_path / "file")))
+    with pytest.raises(BadInput, match=f"checkpoint {tmp_path}/{folder} cannot be written: .*: correct `checkpoint`"):
+        probe(open_store(str(tmp_path / folder)))
 
 
 def test_files_get_the_folders_own_bits(tmp_path: Path) -> None:
