@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -40,10 +41,15 @@ def _ask(path: Path) -> None:
         sys.stdout.write(f"\n? {question}\n{hits_text(searcher.search(question, 5))}\n")
     sys.stdout.write(
         f"\nThe job is in {path}. Try next:\n"
-        f"  kitestring search {path} 'read a zip archive'\n"
-        f"  kitestring status {path}\n"
-        f"  kitestring run {path}        (again: nothing has to be encoded)\n"
+        f"  {_command()} search {path} 'read a zip archive'\n"
+        f"  {_command()} status {path}\n"
+        f"  {_command()} run {path}        (again: nothing has to be encoded)\n"
     )
+
+
+def _command() -> str:
+    """How the user called it: from a virtual environment that is not active, the bare name would not be found."""
+    return "kitestring" if shutil.which("kitestring") else sys.argv[0]
 
 
 def demo_job(folder: Path, corpus: Path, size: str) -> dict[str, object]:
