@@ -116,32 +116,6 @@ def workers_of(parent: int) -> list[psutil.Process]:
 
 def text_of(row: int) -> str:
     """A text of its own for each row, 3 to 40 words."""
-    words = [
-        "the",
-        "of",
-        "and",
-        "to",
-        "in",
-        "is",
-        "it",
-        "you",
-        "that",
-        "he",
-        "was",
-        "for",
-        "on",
-        "are",
-        "with",
-        "as",
-        "his",
-        "they",
-        "be",
-        "at",
-        "one",
-        "have",
-        "this",
-        "from",
-    ]
     return " ".join(WORDS[(row * 7 + i * (1 + row % 5)) % len(WORDS)] for i in range(3 + row % 38)) + f" {row}"
 
 
