@@ -19,6 +19,7 @@ from tasks.preflight import Inspected, model_name
 from tasks.run import Run
 
 MOST_IN_GROUP = 200
+LEAST_GROUPS = 16
 
 
 class Plan:
@@ -64,13 +65,17 @@ class Plan:
         self._settled = True
 
     def groups(self, loaded: Container[str]) -> Iterator[list[Shard]]:
-        """The shards that are not yet loaded, small ones together: a task for each tiny file would cost more than the file."""
+        """The shards that are not yet loaded, small ones together: a task for each tiny file would cost more than the file.
+
+        Together only as far as there are still groups to load while others are encoded.
+        """
         group: list[Shard] = []
         rows = 0
+        most = min(self.job.shards.rows, max(1, self.spool.rows // LEAST_GROUPS))
         for shard in missing(self, loaded):
             group.append(shard)
             rows += self.job.shards.rows if shard.span.rows is None else shard.span.rows
-            if rows >= self.job.shards.rows or len(group) >= MOST_IN_GROUP:
+            if rows >= most or len(group) >= MOST_IN_GROUP:
                 yield group
                 group, rows = [], 0
         if group:

@@ -65,7 +65,7 @@ class Totals:
             if len(self.samples) < QUARANTINE_SAMPLES:
                 self.samples.append(SetAside(shard=seal.name, row=row.row, id=row.id, reason=row.reason))
         if encoded_now:
-            heapq.heappush(self.slowest, (seal.seconds, seal.name, seal.embedded))
+            heapq.heappush(self.slowest, (seal.stats.encode_seconds, seal.name, seal.embedded))
             if len(self.slowest) > SLOWEST:
                 heapq.heappop(self.slowest)
 

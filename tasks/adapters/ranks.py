@@ -168,7 +168,7 @@ class Ranks:
                 link.wants += 1
                 self._feed()
             case At():
-                self.pace.at(link.rank, message.key, message.done)
+                self.pace.at(link.rank, message.key, message.done, message.tokens)
                 link.at = message
             case Done():
                 self._finish(link, message.part)

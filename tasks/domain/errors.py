@@ -4,7 +4,8 @@ KitestringError
 ├── Transient         nothing happened; the same call may be made again
 ├── OutcomeUnknown    it may or may not have happened; look before trying again
 └── Permanent         trying again gives the same answer
-    └── BadInput      ... because of what the user gave; the message says what to change (exit 2)
+    ├── BadInput      ... because of what the user gave; the message says what to change (exit 2)
+    └── Damaged       ... because what was committed is no longer what was committed
 """
 
 from __future__ import annotations
@@ -28,6 +29,10 @@ class Permanent(KitestringError):
 
 class BadInput(Permanent):
     """The user's file, setting or service is wrong. Names the thing and the cure."""
+
+
+class Damaged(Permanent):
+    """Something that was committed is gone, or is not the bytes that were committed. Names the key."""
 
 
 class RunFailed(Permanent):

@@ -81,6 +81,7 @@ class At(Strict):
     key: str
     rows: tuple[int, ...] = Field(description="Source rows in hand.")
     done: int = Field(description="Rows of the piece that are encoded.")
+    tokens: int = Field(0, description="Tokens of those rows, padding not counted.")
 
 
 class Done(Strict):

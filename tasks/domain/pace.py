@@ -19,20 +19,20 @@ class Pace:
         self.ranks = ranks
         self._lock = threading.Lock()
         self._rows = self._tokens = 0
-        self._current: dict[int, tuple[str, int]] = {}
+        self._current: dict[int, tuple[str, int, int]] = {}
         self._rate: float | None = None  # rows per second of one rank
 
-    def at(self, rank: int, key: str, done: int) -> None:
-        """A rank has encoded `done` rows of a piece."""
+    def at(self, rank: int, key: str, done: int, tokens: int = 0) -> None:
+        """A rank has encoded `done` rows of a piece, and their tokens."""
         with self._lock:
-            self._current[rank] = (key, done)
+            self._current[rank] = (key, done, tokens)
 
     def done(self, rank: int, part: Part) -> None:
         """A part is in the store."""
         with self._lock:
             self._rows += part.rows
             self._tokens += part.stats.tokens
-            if self._current.get(rank, ("", 0))[0] == part.key:
+            if self._current.get(rank, ("", 0, 0))[0] == part.key:
                 del self._current[rank]
             if part.rows and part.stats.encode_seconds > 0:
                 rate = part.rows / part.stats.encode_seconds
@@ -47,13 +47,13 @@ class Pace:
     def rows(self) -> int:
         """Rows encoded, those of unfinished parts included."""
         with self._lock:
-            return self._rows + sum(done for _, done in self._current.values())
+            return self._rows + sum(done for _, done, _ in self._current.values())
 
     @property
     def tokens(self) -> int:
-        """Tokens of finished parts."""
+        """Tokens encoded, those of unfinished parts included."""
         with self._lock:
-            return self._tokens
+            return self._tokens + sum(tokens for _, _, tokens in self._current.values())
 
     @property
     def piece_rows(self) -> int:

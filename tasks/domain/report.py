@@ -53,7 +53,7 @@ class Progress(Strict):
 
 
 class ShardTime(Strict):
-    """What one shard took to encode."""
+    """What one shard took to encode: seconds of a rank, summed over the ranks that had a piece of it."""
 
     name: str
     rows: int = Field(ge=0)

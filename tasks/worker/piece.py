@@ -40,6 +40,7 @@ class _Sheet:
     kept: npt.NDArray[np.bool_]
     refused: dict[int, str] = field(default_factory=dict)
     done: int = 0
+    tokens: int = 0
 
 
 class PieceEncoder:
@@ -82,15 +83,16 @@ class PieceEncoder:
             loading = ready.work.load(plan, alone=alone)
             for number, batch_rows in enumerate(plan):
                 in_hand = [row for batch in plan[number : number + 1 + ahead] for row in batch]
-                self._announce(self._at(ready, in_hand, sheet.done))
+                self._announce(self._at(ready, in_hand, sheet))
                 batch = next(loading)
                 yield batch, (total - done) / done if done else 0.0
                 done += padded_size(batch_rows, ready.work.sizes)
                 sheet.done += len(batch_rows)
+                sheet.tokens += sum(ready.work.sizes[row] for row in batch_rows) if ready.work.stats.tokens else 0
 
-    def _at(self, ready: Ready, positions: list[int], done: int) -> At:
+    def _at(self, ready: Ready, positions: list[int], sheet: _Sheet) -> At:
         rows = ready.rows.column("row").take(positions).to_pylist()
-        return At(key=ready.piece.key, rows=tuple(rows), done=done)
+        return At(key=ready.piece.key, rows=tuple(rows), done=sheet.done, tokens=sheet.tokens)
 
     def _fill(self, sheet: _Sheet, batch: Batch, ready: Ready) -> None:
         sheet.refused.update(batch.refused)
