@@ -43,6 +43,9 @@ class _Sheet:
     tokens: int = 0
 
 
+TELLING = 0.1  # of a piece, before its pace says how long the rest takes: the first batches also warm the model up
+
+
 class PieceEncoder:
     """Encodes pieces one after another; remembers between them what fits into memory."""
 
@@ -85,7 +88,7 @@ class PieceEncoder:
                 in_hand = [row for batch in plan[number : number + 1 + ahead] for row in batch]
                 self._announce(self._at(ready, in_hand, sheet))
                 batch = next(loading)
-                yield batch, (total - done) / done if done else 0.0
+                yield batch, (total - done) / done if done > total * TELLING else 0.0
                 done += padded_size(batch_rows, ready.work.sizes)
                 sheet.done += len(batch_rows)
                 sheet.tokens += sum(ready.work.sizes[row] for row in batch_rows) if ready.work.stats.tokens else 0
