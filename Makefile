@@ -5,11 +5,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help demo test check clean
+.PHONY: help demo test check chaos clean
 
 help:
 	@echo "make demo    embed the documentation of Python's standard library and search it"
 	@echo "make test    run every test; they start the servers that they need"
+	@echo "make chaos   break the real job in every way that is known, and audit what is left (CHAOS='--trials 12 --seed 1')"
 	@echo "make check   format, lint, types, and which way imports point"
 	@echo "make clean   remove what the other goals made"
 
@@ -24,6 +25,9 @@ check: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+chaos: $(INSTALLED)
+	$(BIN)/python -m tests.chaos $(CHAOS)
 
 # The stamp stands for an install of exactly these two files; a change in either installs again.
 $(INSTALLED): pyproject.toml constraints.txt

@@ -9,7 +9,7 @@ from __future__ import annotations
 import http.client
 import threading
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Literal
@@ -141,19 +141,33 @@ class _Handler(BaseHTTPRequestHandler):
         """Say nothing."""
 
 
-@pytest.fixture
-def faulty_s3(s3_bucket: S3Bucket, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyS3]:
-    """The proxy before the test's bucket; AWS_ENDPOINT_URL leads to it. Without a script it only forwards."""
-    faulty = FaultyS3(bucket=s3_bucket)
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that was killed is no news."""
+
+
+@contextmanager
+def serving(faulty: FaultyS3) -> Iterator[FaultyS3]:
+    """The proxy at work; `faulty.url` says where."""
     handler = type("Handler", (_Handler,), {"faulty": faulty})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    server.daemon_threads = True
+    server = _Server(("127.0.0.1", 0), handler)
     faulty.url = f"http://127.0.0.1:{server.server_address[1]}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
-    monkeypatch.setenv("AWS_ENDPOINT_URL", faulty.url)
-    yield faulty
-    faulty.released.set()
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    try:
+        yield faulty
+    finally:
+        faulty.released.set()
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+@pytest.fixture
+def faulty_s3(s3_bucket: S3Bucket, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyS3]:
+    """The proxy before the test's bucket; AWS_ENDPOINT_URL leads to it. Without a script it only forwards."""
+    with serving(FaultyS3(bucket=s3_bucket)) as faulty:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", faulty.url)
+        yield faulty

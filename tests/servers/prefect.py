@@ -15,6 +15,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -118,21 +119,43 @@ def _wait_until_healthy(server: PrefectServer, guard: subprocess.Popen[bytes], l
     raise RuntimeError(f"the Prefect server did not start:\n{log.read_text()[-2000:]}")
 
 
-@pytest.fixture(scope="session")
-def prefect_server() -> Iterator[PrefectServer]:
-    """One server for the session, behind the guard: it ends with the tests, whatever ends them."""
+@contextmanager
+def prefect_process() -> Iterator[PrefectServer]:
+    """A server of one's own, behind the guard: it ends with this process, whatever ends that."""
     with tempfile.TemporaryDirectory(prefix="prefect-", ignore_cleanup_errors=True) as folder:
         (port,) = free_ports(1)
         server = PrefectServer(api=f"http://127.0.0.1:{port}/api", home=Path(folder))
-        log = server.home / "server.log"
-        settings = {"PREFECT_SERVER_ANALYTICS_ENABLED": "0", "PREFECT_UI_ENABLED": "0"}
-        command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
-        with log.open("wb") as out:
-            guard = start_guarded(command, env=server.env | settings, stdout=out.fileno(), stderr=out.fileno())
+        guard = start_server(server)
         try:
-            _wait_until_healthy(server, guard, log)
             yield server
         finally:
-            assert guard.stdin is not None
-            guard.stdin.close()
-            guard.wait(10)
+            stop_server(guard)
+
+
+def start_server(server: PrefectServer) -> subprocess.Popen[bytes]:
+    """Serve at the server's address; returns its guard when it is healthy. Again after a kill: its data is in its folder."""
+    log, port = server.home / "server.log", server.api.rsplit(":", 1)[1].partition("/")[0]
+    settings = {"PREFECT_SERVER_ANALYTICS_ENABLED": "0", "PREFECT_UI_ENABLED": "0"}
+    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", port]
+    with log.open("ab") as out:
+        guard = start_guarded(command, env=server.env | settings, stdout=out.fileno(), stderr=out.fileno())
+    try:
+        _wait_until_healthy(server, guard, log)
+    except BaseException:
+        stop_server(guard)
+        raise
+    return guard
+
+
+def stop_server(guard: subprocess.Popen[bytes]) -> None:
+    """End the server and wait for it; returns at once where it has ended."""
+    assert guard.stdin is not None
+    guard.stdin.close()
+    guard.wait(10)
+
+
+@pytest.fixture(scope="session")
+def prefect_server() -> Iterator[PrefectServer]:
+    """One server for the session."""
+    with prefect_process() as server:
+        yield server

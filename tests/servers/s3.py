@@ -11,6 +11,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,9 +91,9 @@ def _wait(server: S3Server, process: subprocess.Popen[bytes]) -> None:
     raise RuntimeError(f"moto_server did not start: {server.log.read_text()[-2000:]}")
 
 
-@pytest.fixture(scope="session")
-def s3_server() -> Iterator[S3Server]:
-    """One moto server for the session; sets nothing in the environment."""
+@contextmanager
+def s3_process() -> Iterator[S3Server]:
+    """A moto server of one's own; sets nothing in the environment."""
     with tempfile.TemporaryDirectory() as folder:
         server = S3Server(url=f"http://127.0.0.1:{free_port()}", log=Path(folder) / "moto.log")
         command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", server.url.rsplit(":", 1)[1]]
@@ -108,6 +109,13 @@ def s3_server() -> Iterator[S3Server]:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[S3Server]:
+    """One moto server for the session."""
+    with s3_process() as server:
+        yield server
 
 
 @pytest.fixture

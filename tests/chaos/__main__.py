@@ -1,0 +1,68 @@
+"""python -m tests.chaos --seed 1 --trials 12 --only "kill flow"
+
+Runs the real job again and again, breaks something each time, lets the next run finish, and audits what is there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.chaos.faults import FAULTS
+from tests.chaos.house import open_house
+from tests.chaos.machine import run_trial
+from tests.chaos.table import Outcome, table
+
+
+def main() -> int:
+    options = _options()
+    chosen = [name for name in FAULTS if not options.only or any(wanted in name for wanted in options.only)]
+    if not chosen:
+        sys.stderr.write(f"no such fault; there are: {', '.join(FAULTS)}\n")
+        return 2
+    outcomes: list[Outcome] = []
+    folder = Path(tempfile.mkdtemp(prefix="chaos-"))
+    try:
+        with open_house(folder) as house:
+            for number in range(options.trials):
+                for fault in chosen:
+                    outcomes.append(run_trial(house, fault, options.seed + number))
+                    _tell(outcomes[-1])
+    except KeyboardInterrupt:
+        sys.stderr.write("stopped\n")
+    finally:
+        if not any(o.failed for o in outcomes):
+            shutil.rmtree(folder, ignore_errors=True)
+    print("\n" + table(outcomes))
+    failed = [o for o in outcomes if o.failed]
+    for outcome in failed:
+        print(f"failed: --only '{outcome.fault}' --seed {outcome.seed} --trials 1")
+    return 1 if failed else 0
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--seed", type=int, default=1, help="of the first trial of each fault; the next ones count up")
+    parser.add_argument("--trials", type=int, default=1, help="for each fault")
+    parser.add_argument("--only", action="append", help="faults whose names hold this; may be given again")
+    return parser.parse_args()
+
+
+def _tell(o: Outcome) -> None:
+    said = f"skipped: {o.skipped}" if o.skipped else "FAILED" if o.failed else "ok" if o.struck else "ok (missed)"
+    line = (
+        f"{o.fault} --seed {o.seed}: {said}, {o.seconds:.0f} s, {o.findings.extra} extra, gone in {o.slowest:.1f} s; {'; '.join(o.notes)}"
+    )
+    print(line, flush=True)
+    if o.failed:
+        f = o.findings
+        for what in [o.error, *f.lost[:5], *f.doubled[:5], *f.wrong[:5], *f.processes]:
+            if what:
+                print(f"    {what}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
