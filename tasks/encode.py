@@ -66,6 +66,16 @@ def encode_shards(run: Run, plan: Plan, group: list[Shard]) -> None:
         raise Permanent(f"{first[0]}: {first[1]}")
 
 
+def seal_again(run: Run, plan: Plan, shard: Shard) -> None:
+    """Encode what is missing of a shard whose seal was withdrawn, and seal it.
+
+    Raises:
+        Permanent: it cannot be sealed.
+    """
+    for _, error in _seal_all(run, plan, [shard]):
+        raise error
+
+
 def _seal_all(run: Run, plan: Plan, group: list[Shard]) -> list[tuple[Shard, Permanent]]:
     """Read ahead while earlier shards are still being encoded; seal each as soon as its parts are there."""
     failures: list[tuple[Shard, Permanent]] = []

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from tasks.domain.errors import BadInput
+from tasks.domain.errors import BadInput, Permanent
 from tasks.domain.pace import Pace
 from tasks.domain.seal import Loaded, Seal
 from tasks.domain.shard import Shard
@@ -52,10 +52,12 @@ class Journal:
     sealed: dict[str, int] = field(default_factory=dict)  # shards that this run sealed: rows that it encoded for them
     failed: dict[str, tuple[str, str]] = field(default_factory=dict)  # shard: its name, the error
     bad_input: int = 0
+    damaged: dict[str, tuple[str, str]] = field(default_factory=dict)  # shards whose seal was withdrawn: name, what was found
     adopted: int = 0
     samples: list[tuple[float, int, int]] = field(default_factory=list)
     pace: Pace = field(default_factory=lambda: Pace(ranks=1))
     lock: threading.RLock = field(default_factory=threading.RLock)
+    _loaded_shards: set[str] = field(default_factory=set)
     _working: dict[str, int] = field(default_factory=dict)
     _since: dict[str, float] = field(default_factory=dict)
     _over: threading.Event = field(default_factory=threading.Event)
@@ -100,10 +102,23 @@ class Journal:
             self.failed[shard.id] = (shard.name, str(error))
             self.bad_input += isinstance(error, BadInput)
 
+    def note_damage(self, seal: Seal, damage: Exception) -> None:
+        """A part of a sealed shard is not what was sealed, and the seal was withdrawn."""
+        with self.lock:
+            self.damaged[seal.shard] = (seal.name, str(damage))
+
+    def settle(self, group: list[Shard], error: Exception | None) -> None:
+        """A group has gone through every step: a shard of it that is not loaded has failed, whatever the cause."""
+        with self.lock:
+            lost = [shard for shard in group if shard.id not in self._loaded_shards and shard.id not in self.failed]
+            for shard in lost:
+                self.note_failure(shard, error or Permanent("it was neither loaded nor refused; please report this"))
+
     def note_load(self, entry: Loaded) -> None:
         """A shard's rows were acknowledged by the collection."""
         with self.lock:
             self.loaded += entry.rows
+            self._loaded_shards.add(entry.shard)
             self.texts_cut += entry.cut
 
     def snapshot(self, *, ended: bool = False) -> Snapshot:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Container, Iterator
 from contextlib import contextmanager
@@ -10,14 +11,16 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from tasks.adapters.loading import load_part
-from tasks.domain.errors import Permanent
+from tasks.domain.errors import Damaged, Permanent
 from tasks.domain.ports import Collection
 from tasks.domain.resume import superseded
 from tasks.domain.seal import Loaded, Seal
 from tasks.domain.shard import Shard
-from tasks.encode import worth_another_try
+from tasks.encode import seal_again, worth_another_try
 from tasks.plan import Plan
 from tasks.run import Run, utc_now
+
+log = logging.getLogger("kitestring.load")
 
 
 @contextmanager
@@ -42,8 +45,11 @@ def up_to_date(plan: Plan, collection: Collection) -> Container[str]:
 
 
 @task(name="load", task_run_name="load {group[0].name}", cache_policy=NO_CACHE, retry_delay_seconds=5, retry_condition_fn=worth_another_try)
-def load_shards(run: Run, plan: Plan, collection: Collection, group: list[Shard]) -> None:
+def load_shards(run: Run, plan: Plan, collection: Collection, group: list[Shard], *, mend: bool = True) -> None:
     """Load every sealed shard of a group.
+
+    A part that is not what was sealed is found by its checksum before anything of it is loaded: the shard's seal is
+    withdrawn, and with `mend` the shard is encoded again here and now, otherwise by the next run.
 
     Raises:
         Permanent: a shard cannot be loaded; the first of them, after all others are.
@@ -53,17 +59,35 @@ def load_shards(run: Run, plan: Plan, collection: Collection, group: list[Shard]
     with run.journal.during("load"):
         collection.ensure(plan.spec)
         for shard in group:
-            seal = plan.checkpoint.effective_seal(shard.id)
-            if seal is None:
-                continue
             try:
-                entry = load_seal(plan, collection, seal, run=run.id)
-                run.journal.note_load(entry)
+                _load_shard(run, plan, collection, shard, mend=mend)
             except Permanent as error:
                 run.journal.note_failure(shard, error)
                 first = first or error
     if first:
         raise first
+
+
+def _load_shard(run: Run, plan: Plan, collection: Collection, shard: Shard, *, mend: bool) -> None:
+    seal = plan.checkpoint.effective_seal(shard.id)
+    if seal is None:
+        return
+    try:
+        entry = load_seal(plan, collection, seal, run=run.id)
+    except Damaged as damage:
+        withdraw(run, plan, seal, damage)
+        if not mend:
+            raise
+        seal_again(run, plan, shard)
+        entry = load_seal(plan, collection, plan.checkpoint.effective_seal(shard.id) or seal, run=run.id)
+    run.journal.note_load(entry)
+
+
+def withdraw(run: Run, plan: Plan, seal: Seal, damage: Damaged) -> None:
+    """Take back a damaged shard's seal, and say so."""
+    plan.checkpoint.withdraw(seal, plan.target)
+    run.journal.note_damage(seal, damage)
+    log.warning("shard %s: %s; its seal is withdrawn, and it is encoded again", seal.name, damage)
 
 
 def load_seal(plan: Plan, collection: Collection, seal: Seal, *, run: str) -> Loaded:

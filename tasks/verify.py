@@ -10,9 +10,11 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from tasks.adapters.proof import prove
+from tasks.domain.errors import Damaged, Permanent
 from tasks.domain.ports import Collection
 from tasks.domain.proof import Proof
 from tasks.domain.seal import Cover, Seal
+from tasks.load import withdraw
 from tasks.plan import Plan
 from tasks.run import Run
 
@@ -23,10 +25,21 @@ READERS = 16  # of seals at a time: they are small, and a store far away answers
 def verify_collection(run: Run, plan: Plan, collection: Collection) -> Proof:
     """Prove the collection against the seals of the plan; searches are led to it once it is proved."""
     with run.journal.during("verify"):
-        proof = verify_plan(plan, collection)
+        try:
+            proof = verify_plan(plan, collection)
+        except Damaged as damage:
+            raise withdraw_damaged(run, plan, damage) from None
     if proof.proved and not run.journal.failed:
         collection.promote()
     return proof
+
+
+def withdraw_damaged(run: Run, plan: Plan, damage: Damaged) -> Permanent:
+    """Withdraw the seal that names a damaged part, so that the next run encodes it again; what to tell of it."""
+    for seal in seals_of(plan):
+        if any(part.key in str(damage) for part in seal.parts):
+            withdraw(run, plan, seal, damage)
+    return Permanent(f"{damage}; its shard's seal is withdrawn: run again, and it is encoded again")
 
 
 def verify_plan(plan: Plan, collection: Collection) -> Proof:

@@ -19,7 +19,7 @@ from tasks.adapters.parts import part_of, read_part, sha256_of
 from tasks.domain.accounts import check_accounts
 from tasks.domain.amend import Amendment, amended
 from tasks.domain.encoder import EncoderRecord
-from tasks.domain.errors import Permanent
+from tasks.domain.errors import Damaged, Permanent
 from tasks.domain.layout import Layout, encoder_pin, part_rows
 from tasks.domain.ports import Store, StoredObject
 from tasks.domain.proof import Proof
@@ -155,16 +155,45 @@ class Checkpoint:
         """A sealed part's rows, after its checksum was compared.
 
         Raises:
-            Permanent: it is gone, or not what was sealed; names the key.
+            Damaged: it is gone, or not what was sealed; names the key.
         """
         if not part.key.startswith(self.layout.shards):
             raise Permanent(f"{part.key}: a seal names a part outside of its own checkpoint")
         where, data = f"{self.store.url}/{part.key}", self.store.read(part.key)
         if data is None:
-            raise Permanent(f"{where}: a sealed part is gone")
+            raise Damaged(f"{where}: a sealed part is gone")
         if sha256_of(data) != part.sha256:
-            raise Permanent(f"{where}: not the bytes that were sealed ({len(data)} of {part.bytes}, another checksum)")
+            raise Damaged(f"{where}: not the bytes that were sealed ({len(data)} of {part.bytes}, another checksum)")
         return read_part(data, where)[0]
+
+    def withdraw(self, seal: Seal, target: str) -> bool:
+        """Take back the seal of a shard of which a part is damaged, and the ledger's word of it; the parts that are whole stay.
+
+        What retries have added goes as well: their parts hold single rows, which no later run may take for whole
+        ranges. The seal goes last, so that a withdrawal that was cut short is found and made again.
+
+        Returns False, having changed nothing, where the parts are whole after all or another run has sealed the shard anew.
+        """
+        damaged = {part.key for part in seal.parts if self._is_damaged(part)}
+        effective = self.effective_seal(seal.shard)
+        if not damaged or effective is None or effective.digest != seal.digest:
+            return False
+        kept = {part.key for part in seal.parts if not part.amendment} - damaged
+        self.forget_load(target, seal.shard)
+        for stored in list(self.parts_of(seal.shard)):
+            if stored.key not in kept:
+                self.store.delete(stored.key)
+        for amendment in reversed(self.amendments(seal.shard)):
+            self.store.delete(self.layout.amendment(seal.shard, amendment.number))
+        self.store.delete(self.layout.seal(seal.shard))
+        return True
+
+    def _is_damaged(self, part: Part) -> bool:
+        try:
+            self.verified_part(part)
+        except Damaged:
+            return True
+        return False
 
     # The ledger
 

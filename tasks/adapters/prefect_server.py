@@ -23,7 +23,6 @@ import random
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -34,6 +33,7 @@ import psutil
 
 from tasks.adapters.guard import start_guarded
 from tasks.adapters.prefect_settings import prefect_home
+from tasks.adapters.scratch import scratch_folder
 from tasks.domain.errors import Permanent
 
 START_SECONDS = 120.0  # 3 on an idle machine, 9 where the database is new
@@ -118,7 +118,7 @@ def private_server() -> Iterator[PrivateServer]:
     On leaving, the server is ended and the environment is as it was.
     """
     with contextlib.ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kitestring-")))
+        folder = stack.enter_context(scratch_folder())  # swept by the next run where this one is killed
         home_database = stack.enter_context(_home_database())
         server = PrivateServer(folder, home_database=home_database)
         stack.callback(server.stop)
