@@ -41,6 +41,7 @@ def embed_corpus(job: Job, overrides: dict[str, JsonValue] | None = None) -> dic
                 lambda group: encode_shards.with_options(retries=retries).submit(run, plan, group),
                 lambda group: load_shards.with_options(retries=retries).submit(run, plan, collection, group),
                 width=run.launch.ranks + 1,
+                finish=run.journal.settle,
             )
             for group in plan.groups(up_to_date(plan, collection)):
                 window.push(group)

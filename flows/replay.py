@@ -33,7 +33,9 @@ def replay_seals(job: Job, overrides: dict[str, JsonValue] | None = None) -> dic
         with opened(plan) as collection:
             retries = job.failures.retries
             window = Window(
-                lambda group: load_shards.with_options(retries=retries).submit(run, plan, collection, group, mend=False), width=LOADERS
+                lambda group: load_shards.with_options(retries=retries).submit(run, plan, collection, group, mend=False),
+                width=LOADERS,
+                finish=run.journal.settle,
             )
             for group in plan.groups(up_to_date(plan, collection)):
                 window.push(group)

@@ -9,7 +9,7 @@ from pydantic import JsonValue
 
 from tasks.domain.job import Job
 from tasks.domain.parse import override
-from tasks.load import load_shards, opened, up_to_date
+from tasks.load import load_shards, opened
 from tasks.plan import plan_sealed
 from tasks.quarantine import retry_shards
 from tasks.report import report_run
@@ -31,13 +31,14 @@ def retry_quarantined(job: Job, overrides: dict[str, JsonValue] | None = None) -
         plan = plan_sealed(run)
         with opened(plan) as collection:
             retries = job.failures.retries
-            again = Window(lambda group: retry_shards.with_options(retries=retries).submit(run, plan, group), width=run.launch.ranks + 1)
+            window = Window(
+                lambda group: retry_shards.with_options(retries=retries).submit(run, plan, group),
+                lambda group: load_shards.with_options(retries=retries).submit(run, plan, collection, group),
+                width=run.launch.ranks + 1,
+                finish=run.journal.settle,
+            )
             for group in plan.groups(()):
-                again.push(group)
-            again.drain()
-            load = Window(lambda group: load_shards.with_options(retries=retries).submit(run, plan, collection, group), width=2)
-            for group in plan.groups(up_to_date(plan, collection)):
-                load.push(group)
-            load.drain()
+                window.push(group)
+            window.drain()
             proof = verify_collection(run, plan, collection)
         return report_run(run, plan, proof)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections import deque
 from concurrent.futures import Future
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +16,7 @@ from prefect.tasks import Task
 from tasks.adapters.cut import PieceRows, Tally, cut
 from tasks.adapters.prepare import prepare
 from tasks.domain.accounts import check_accounts
-from tasks.domain.errors import BadInput, KitestringError, Permanent, Transient
+from tasks.domain.errors import BadInput, KitestringError, OutcomeUnknown, Permanent, Transient
 from tasks.domain.messages import Piece
 from tasks.domain.seal import Part, Seal
 from tasks.domain.shard import Shard
@@ -37,11 +36,8 @@ class _Open:
 
 
 def worth_another_try(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
-    """Prefect retries a task only after a passing fault; a plain function, since a bound one never retries."""
-    with suppress(Permanent, Exception):
-        state.result()
-    failure = state.result(raise_on_failure=False)
-    return isinstance(failure, Transient)
+    """Prefect retries a task only after a passing fault. A plain function: a bound one never retries."""
+    return isinstance(state.result(raise_on_failure=False), Transient | OutcomeUnknown)
 
 
 @task(

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from tasks.adapters.digest_set import DigestSet
 from tasks.adapters.loading import load_part
 from tasks.domain.errors import Damaged, Permanent
 from tasks.domain.ports import Collection
@@ -117,7 +118,7 @@ def remove_superseded(run: Run, plan: Plan, collection: Collection) -> int:
     """
     if run.journal.failed:
         return 0
-    planned = {shard.id for shard in plan}
+    planned = DigestSet(shard.id for shard in plan)
     mirror = run.job.target.mode == "mirror"
     gone = list(superseded(plan.checkpoint.loads(plan.target), planned=planned, groups=plan.spool.groups, mirror=mirror))
     for entry in gone:

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, cast
 
 from prefect.futures import PrefectFuture, as_completed
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
-Submit = Callable[[Any], PrefectFuture[Any]]
+from tasks.domain.errors import Permanent
+from tasks.domain.shard import Shard
+
+Group = list[Shard]
+Submit = Callable[[Group], PrefectFuture[Any]]
+Finish = Callable[[Group, Exception | None], None]
 
 
 def threads(most: int) -> TaskRunner[PrefectFuture[Any]]:
@@ -21,29 +27,50 @@ class Window:
 
     Nothing is taken from a task's result: a task commits what it did to the store, and the next one reads it
     there. So a group whose first step failed is handed on as well: what it did commit counts.
+
+    Args:
+        steps: each submits a task for a group.
+        width: groups that may be in one step at a time.
+        finish: told of every group that has gone through, with the first error that a step of it ended in.
     """
 
-    def __init__(self, *steps: Submit, width: int) -> None:
-        self._steps, self._width = steps, width
-        self._busy: list[dict[PrefectFuture[Any], Any]] = [{} for _ in steps]
+    def __init__(self, *steps: Submit, width: int, finish: Finish) -> None:
+        self._steps, self._width, self._finish = steps, width, finish
+        self._busy: list[dict[PrefectFuture[Any], _Passing]] = [{} for _ in steps]
 
-    def push(self, group: Any) -> None:
+    def push(self, group: Group) -> None:
         """Take one more group, waiting until every step has room."""
         while any(len(busy) >= self._width for busy in self._busy):
             self._wait_for_one()
-        self._start(0, group)
+        self._start(0, _Passing(group))
 
     def drain(self) -> None:
         """Wait for all that is in flight."""
         while any(self._busy):
             self._wait_for_one()
 
-    def _start(self, step: int, group: Any) -> None:
-        self._busy[step][self._steps[step](group)] = group
+    def _start(self, step: int, passing: _Passing) -> None:
+        self._busy[step][self._steps[step](passing.group)] = passing
 
     def _wait_for_one(self) -> None:
         done = next(iter(as_completed([future for busy in self._busy for future in busy])))
         step = next(number for number, busy in enumerate(self._busy) if done in busy)
-        group = self._busy[step].pop(done)
+        passing = self._busy[step].pop(done)
+        passing.error = passing.error or _error_of(done)
         if step + 1 < len(self._steps):
-            self._start(step + 1, group)
+            self._start(step + 1, passing)
+        else:
+            self._finish(passing.group, passing.error)
+
+
+@dataclass(slots=True)
+class _Passing:
+    group: Group
+    error: Exception | None = None
+
+
+def _error_of(done: PrefectFuture[Any]) -> Exception | None:
+    if done.state.is_completed():
+        return None
+    found = done.result(raise_on_failure=False)
+    return found if isinstance(found, Exception) else Permanent(f"its task ended as {done.state.name}: {done.state.message}")
