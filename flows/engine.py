@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from importlib import import_module
 from typing import Any
 
@@ -35,6 +35,21 @@ def run_flow(entrypoint: str, job: Job) -> dict[str, Any]:
         flow = getattr(import_module(module), function)
         if server is not None:
             _look_at(job)
+            _import_what_comes_last()
             server.wait()
-        result: dict[str, Any] = flow(job)
+        with _without_heartbeats() if server is not None else nullcontext():
+            result: dict[str, Any] = flow(job)
         return result
+
+
+def _import_what_comes_last() -> None:
+    """What a run draws its report with takes a second to import: the server takes longer than that to start."""
+    import_module("matplotlib.figure")
+    import_module("prefect.utilities.visualization")  # Prefect does, when a flow is called
+
+
+def _without_heartbeats() -> AbstractContextManager[object]:
+    """A server that ends with the run does not watch over it; the thread that beats for it keeps the run for up to a second."""
+    from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings  # noqa: PLC0415
+
+    return temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None})

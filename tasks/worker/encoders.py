@@ -16,6 +16,7 @@ import pyarrow as pa
 from tasks.domain.encoder import Encoder, EncoderFacts, OpenClipEncoder, Precision
 from tasks.domain.job import Compute
 from tasks.domain.seal import EncodeStats
+from tasks.worker.imports import import_quickly
 from tasks.worker.place import Place
 
 Vectors = npt.NDArray[np.float32]
@@ -99,6 +100,7 @@ def open_encoder(
         from tasks.worker.images import ImageEncoder  # noqa: PLC0415 - takes seconds
 
         return ImageEncoder(encoder, model_path=model_path, precision=precision, compute=compute, place=place)
+    import_quickly("tasks.worker.text")
     from tasks.worker.text import TextEncoder  # noqa: PLC0415 - takes seconds
 
     return TextEncoder(encoder, model_path=model_path, precision=precision, compute=compute, place=place)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +18,7 @@ from tasks.domain.job import Compute
 from tasks.domain.messages import Assignment
 from tasks.worker.encoders import LoadedEncoder, Work, open_encoder
 from tasks.worker.group import Group
+from tasks.worker.imports import import_quickly
 from tasks.worker.place import Place, cores_available
 from tasks.worker.precision import Decision, decide, expected, sample_cosines
 
@@ -158,4 +158,4 @@ def sample_rows(assignment: Assignment) -> pa.Table:
 
 def _import_library(assignment: Assignment) -> None:
     """Import what the encoder needs, so that its time is known apart from the model's."""
-    importlib.import_module("tasks.worker.images" if assignment.encoder.kind == "open-clip" else "tasks.worker.text")
+    import_quickly("tasks.worker.images" if assignment.encoder.kind == "open-clip" else "tasks.worker.text")
