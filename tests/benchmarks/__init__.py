@@ -1,0 +1,1 @@
+"""Measured comparisons: `python -m tests.benchmarks NAME ...`, or `make bench`. See README.md in this folder."""

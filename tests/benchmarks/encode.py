@@ -1,0 +1,59 @@
+"""Encoding alone: what a rank does with rows, against `SentenceTransformer.encode` with its defaults."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from tests.benchmarks.bench import Outcome, Sizes, minilm
+from tests.benchmarks.figures import Results, Series
+from tests.benchmarks.kitestring import environment, own_folder
+from tests.benchmarks.ranks_alone import STOCK
+from tests.benchmarks.rows import write_passages
+from tests.benchmarks.watch import watch
+
+RANKS = (1, 2)
+ROWS = 1_000
+
+
+def encode(sizes: Sizes) -> Outcome:
+    """Rows/s by ranks, precision and tokens in a batch; the launches of one and two ranks follow each other."""
+    results: Results = {}
+    conclusions: list[str] = []
+    with own_folder() as folder:
+        rows = write_passages(folder / "rows.parquet", sizes.rows_or(ROWS))
+        for ranks in RANKS:
+            measured = _launch(folder, rows, ranks, sizes.rounds)
+            for name, found in measured.items():
+                results[f"{name} (beside {ranks})" if name == STOCK else name] = found
+            best = max((name for name in measured if name != STOCK), key=lambda name: measured[name]["ratio"].median)
+            conclusions.append(f"{ranks} ranks: fastest is {best}, {measured[best]['ratio'].median:.2f} x {STOCK}")
+    return Outcome(title="Encoding alone, all-MiniLM-L6-v2", results=results, conclusions=conclusions, drawn="ratio")
+
+
+def _launch(folder: Path, rows: Path, ranks: int, rounds: int) -> Results:
+    out = folder / "alone.json"
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1", "--nproc-per-node", str(ranks)]
+    watch(
+        [*torchrun, "-m", "tests.benchmarks.ranks_alone", str(rows), str(minilm()), str(out), str(rounds)],
+        cwd=folder,
+        env=environment(folder),
+    )
+    return read(json.loads(out.read_text()))
+
+
+def read(told: dict[str, object]) -> Results:
+    """Rates, and ratios to stock within each round."""
+    count, seconds, cosines = told["rows"], told["seconds"], told["cosines"]
+    assert isinstance(count, int) and isinstance(seconds, dict) and isinstance(cosines, dict)  # noqa: PT018
+    results: Results = {}
+    for name, took in seconds.items():
+        results[name] = {
+            "rows/s": Series(tuple(count / s for s in took)),
+            "ratio": Series(tuple(stock / s for stock, s in zip(seconds[STOCK], took, strict=True))),
+        }
+        if name in cosines:
+            lowest, mean = cosines[name]
+            results[name] |= {"lowest 1-cos, 1e-6": Series(((1 - lowest) * 1e6,)), "mean 1-cos, 1e-6": Series(((1 - mean) * 1e6,))}
+    return results

@@ -1,0 +1,67 @@
+"""Kitestring as a contender: the real command, on a job of its own, in a folder that is not there afterwards."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.benchmarks.watch import Watched, watch
+
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ran:
+    """One run of the command: its watch, its marks (seconds since it began) and the answer that it printed."""
+
+    watched: Watched
+    marks: dict[str, Any]
+
+
+@contextmanager
+def own_folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="bench-", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """This one, with Prefect's settings and database in the folder."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    return inherited | {"PREFECT_HOME": str(folder / "prefect"), "PYTHONPATH": str(ROOT), "DO_NOT_TRACK": "1"}
+
+
+def job_of(folder: Path, rows: Path, model: Path, **settings: Any) -> dict[str, Any]:
+    """A job on one Parquet file; a setting's name is its path with `__` for the dots."""
+    document: dict[str, Any] = {
+        "corpus": "bench",
+        "source": {"kind": "parquet", "uri": str(rows), "id": "id", "text": ["text"]},
+        "encoder": {"kind": "sentence-transformers", "model": str(model)},
+        "checkpoint": str(folder / "checkpoint"),
+        "target": {"uri": str(folder / "bench.db"), "collection": "bench"},
+    }
+    for path, value in settings.items():
+        place = document
+        *parents, last = path.split("__")
+        for parent in parents:
+            place = place.setdefault(parent, {})
+        place[last] = value
+    return document
+
+
+def run(folder: Path, job: Mapping[str, Any], *, every: float = 1.0) -> Ran:
+    """`kitestring run`, with marks."""
+    path = folder / "job.yaml"
+    path.write_text(yaml.safe_dump(dict(job)))
+    marks = folder / "marks.json"
+    command = [sys.executable, "-m", "tests.benchmarks.traced", str(marks), "run", str(path), "--json"]
+    watched = watch(command, cwd=folder, env=environment(folder), every=every)
+    return Ran(watched=watched, marks=json.loads(marks.read_text()))

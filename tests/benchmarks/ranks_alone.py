@@ -1,0 +1,147 @@
+"""The ranks' encoding without anything around it, beside `SentenceTransformer.encode`, in one launch of torchrun.
+
+    python -m torch.distributed.run --standalone --nproc-per-node N -m tests.benchmarks.ranks_alone ROWS MODEL OUT ROUNDS
+
+All contenders take turns in every round; a barrier stands before and after each. Stock `encode` runs on rank 0 with
+all cores while the others wait. Rank 0 writes seconds by contender and, but for stock, cosines to stock's vectors.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from torch import distributed
+
+from tasks.domain.encoder import SentenceTransformersEncoder
+from tasks.domain.job import Compute
+from tasks.worker.encoders import LoadedEncoder, open_encoder
+from tasks.worker.place import Place, cores_available
+from tasks.worker.precision import native_bfloat16
+from tests.benchmarks.figures import turns
+
+STOCK = "SentenceTransformer.encode"
+TOKENS = (500, 1000, 2000)
+PIECE = 512  # rows, as the first pieces of a run
+Contender = Callable[[], np.ndarray]
+
+
+def main() -> None:
+    rows, model, out, rounds = sys.argv[1:]
+    distributed.init_process_group("gloo")
+    rank, ranks = distributed.get_rank(), distributed.get_world_size()
+    texts: list[str] = pq.read_table(rows, columns=["text"])["text"].to_pylist()
+    contenders = build(model, texts, rank=rank, ranks=ranks)
+    seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    vectors: dict[str, np.ndarray] = {}
+    for contender in contenders.values():
+        contender.warm()
+    for name in turns(list(contenders), int(rounds)):
+        distributed.barrier()
+        began = time.perf_counter()
+        vectors[name] = contenders[name]()
+        distributed.barrier()
+        seconds[name].append(time.perf_counter() - began)
+    told = gather_cosines(vectors, rank=rank, ranks=ranks)
+    if rank == 0:
+        Path(out).write_text(json.dumps({"rows": len(texts), "seconds": seconds, "cosines": told}))
+    distributed.destroy_process_group()
+
+
+def build(model: str, texts: list[str], *, rank: int, ranks: int) -> dict[str, Any]:
+    """Every contender, by name: its share of the rows to vectors."""
+    threads = max(1, cores_available() // ranks)
+    place = Place(rank=rank, ranks=ranks, threads=threads)
+    made: dict[str, Any] = {STOCK: Stock(model, texts, rank=rank, threads=threads)}
+    precisions = ("float32", "bfloat16") if native_bfloat16("cpu") else ("float32",)
+    for precision in precisions:
+        for tokens in TOKENS:
+            compute = Compute(device="cpu", batch_tokens=tokens)
+            settings = SentenceTransformersEncoder(model=model)
+            encoder = open_encoder(settings, model_path=model, precision=precision, compute=compute, place=place)
+            made[f"{ranks} x {threads} threads, {precision}, {tokens} tokens"] = Share(encoder, texts[rank::ranks], threads=threads)
+    return made
+
+
+class Stock:
+    """`SentenceTransformer.encode` with its defaults, on all cores; only rank 0 has something to do."""
+
+    def __init__(self, model: str, texts: list[str], *, rank: int, threads: int) -> None:
+        from sentence_transformers import SentenceTransformer  # noqa: PLC0415
+
+        self._texts, self._threads, self._is_mine = texts, threads, rank == 0
+        self._model = SentenceTransformer(model, device="cpu")
+
+    def warm(self) -> None:
+        self._model.encode(self._texts[:32])
+
+    def __call__(self) -> np.ndarray:
+        if not self._is_mine:
+            return np.zeros((0, 0), np.float32)
+        torch.set_num_threads(cores_available())
+        try:
+            return np.asarray(self._model.encode(self._texts, show_progress_bar=False))
+        finally:
+            torch.set_num_threads(self._threads)
+
+
+class Share:
+    """What a rank does with its rows: measure, plan, encode, scale, put in order."""
+
+    def __init__(self, encoder: LoadedEncoder, texts: list[str], *, threads: int) -> None:
+        self._encoder, self._texts, self._threads = encoder, texts, threads
+
+    def warm(self) -> None:
+        self._encoder.encode(self._texts[:8])
+
+    def __call__(self) -> np.ndarray:
+        torch.set_num_threads(self._threads)
+        pieces = [self._piece(self._texts[at : at + PIECE]) for at in range(0, len(self._texts), PIECE)]
+        return np.concatenate(pieces) if pieces else np.zeros((0, 0), np.float32)
+
+    def _piece(self, texts: list[str]) -> np.ndarray:
+        work = self._encoder.prepare(pa.table({"text": pa.array(texts, pa.string())}))
+        vectors: np.ndarray | None = None
+        for batch in work.load(work.plan(range(len(texts))), alone=False):
+            found = self._encoder.encode(batch.contents)
+            vectors = np.zeros((len(texts), found.shape[1]), np.float32) if vectors is None else vectors
+            vectors[batch.rows] = found
+        assert vectors is not None
+        return vectors
+
+
+def gather_cosines(vectors: dict[str, np.ndarray], *, rank: int, ranks: int) -> dict[str, tuple[float, float]]:
+    """Lowest and mean cosine to stock's, by contender; on rank 0."""
+    told: dict[str, tuple[float, float]] = {}
+    for name, mine in vectors.items():
+        if name == STOCK:
+            continue
+        shares: list[Any] = [None] * ranks
+        distributed.all_gather_object(shares, mine)
+        if rank == 0:
+            whole = np.zeros_like(vectors[STOCK])
+            for other, share in enumerate(shares):
+                whole[other::ranks] = share
+            told[name] = cosines(vectors[STOCK], whole)
+    return told
+
+
+def cosines(reference: np.ndarray, other: np.ndarray) -> tuple[float, float]:
+    """Lowest and mean cosine between rows."""
+    a, b = reference.astype(np.float64), other.astype(np.float64)
+    found = (a * b).sum(axis=1) / (np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1))
+    return float(found.min()), float(found.mean())
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    main()

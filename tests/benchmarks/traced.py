@@ -1,0 +1,128 @@
+"""The real command line, with a note of when each step of a run began and ended.
+
+    python -m tests.benchmarks.traced MARKS.json run JOB
+
+does what `kitestring run JOB` does, and writes seconds since the process was created to MARKS.json.
+"""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+BEGAN = psutil.Process().create_time()
+marks: dict[str, Any] = {"main": time.time() - BEGAN}
+
+
+def note(name: str, *, again: bool = False) -> None:
+    """Remember when something happened for the first time, or for the last."""
+    if again or name not in marks:
+        marks[name] = time.time() - BEGAN
+
+
+def around(owner: Any, method: str, before: str | None = None, after: str | None = None) -> None:
+    """Note when a method was first called, and when it last returned."""
+    original = getattr(owner, method)
+
+    @functools.wraps(original)
+    def noted(*arguments: Any, **settings: Any) -> Any:
+        if before:
+            note(before)
+        result = original(*arguments, **settings)
+        if after:
+            note(after, again=True)
+        return result
+
+    setattr(owner, method, noted)
+
+
+def watch_ranks() -> None:
+    from tasks.adapters.ranks import Ranks  # noqa: PLC0415 - after BEGAN
+
+    take: Callable[..., None] = Ranks._take
+
+    def taken(self: Ranks, link: Any, message: Any) -> None:
+        kind = type(message).__name__
+        if kind == "Hello":
+            note(f"rank {message.rank} ready")
+            marks[f"rank {message.rank}"] = message.seconds
+        elif kind == "Done" or (kind == "At" and message.done):
+            note("first rows")
+            note("last rows", again=True)
+        take(self, link, message)
+
+    Ranks._take = taken  # type: ignore[method-assign]
+    around(Ranks, "_relaunch", before="ranks started")
+    around(Ranks, "close", before="ranks closing", after="ranks closed")
+
+
+def watch_stages() -> None:
+    from tasks.journal import Journal  # noqa: PLC0415
+
+    during = Journal.during
+
+    def noted(self: Journal, stage: str) -> Any:
+        note(f"{stage} began")
+        return during(self, stage)
+
+    Journal.during = noted  # type: ignore[method-assign]
+    around(Journal, "note_load", after="last load")
+
+
+def watch_command() -> None:
+    import flows.cli  # noqa: PLC0415
+    from tasks.adapters.prefect_server import PrivateServer  # noqa: PLC0415
+
+    marks["command line read"] = time.time() - BEGAN
+    around(PrivateServer, "__init__", before="server started")
+    around(PrivateServer, "wait", before="Prefect imported", after="server up")
+    around(PrivateServer, "stop", before="flow returned", after="server stopped")
+    around(flows.cli, "run_flow", after="run over")
+
+
+def watch_report() -> None:
+    """Called late: what a flow imports is not to be imported earlier than a run does."""
+    from tasks.adapters import prefect_server  # noqa: PLC0415
+
+    waited = prefect_server.PrivateServer.wait
+
+    def wait(self: Any, *arguments: Any) -> None:
+        waited(self, *arguments)
+        import tasks.preflight  # noqa: PLC0415
+        import tasks.report  # noqa: PLC0415
+        import tasks.run  # noqa: PLC0415
+
+        around(tasks.run, "inspect_job", before="looked at the job", after="job looked at")
+        around(tasks.report, "render_report", before="report began", after="report drawn")
+
+    prefect_server.PrivateServer.wait = wait  # type: ignore[method-assign]
+
+
+def main() -> None:
+    where, *command = sys.argv[1:]
+
+    def write() -> None:
+        note("ended")
+        Path(where).write_text(json.dumps(marks))
+
+    atexit.register(write)
+    watch_command()
+    watch_report()
+    watch_ranks()
+    watch_stages()
+    import flows.cli  # noqa: PLC0415
+
+    sys.argv[1:] = command
+    flows.cli.main()
+
+
+if __name__ == "__main__":
+    main()
