@@ -114,6 +114,11 @@ class Journal:
             for shard in lost:
                 self.note_failure(shard, error or Permanent("it was neither loaded nor refused; please report this"))
 
+    def has_loaded(self, shard: Shard) -> bool:
+        """Whether this run has loaded a shard already; a task that is tried again asks."""
+        with self.lock:
+            return shard.id in self._loaded_shards
+
     def note_load(self, entry: Loaded) -> None:
         """A shard's rows were acknowledged by the collection."""
         with self.lock:

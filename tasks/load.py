@@ -58,7 +58,8 @@ def load_shards(run: Run, plan: Plan, collection: Collection, group: list[Shard]
     """
     first: Permanent | None = None
     with run.journal.during("load"):
-        collection.ensure(plan.spec)
+        if any(plan.checkpoint.read_seal(shard.id) for shard in group):  # a corpus that is refused makes no collection
+            collection.ensure(plan.spec)
         for shard in group:
             try:
                 _load_shard(run, plan, collection, shard, mend=mend)
@@ -70,7 +71,7 @@ def load_shards(run: Run, plan: Plan, collection: Collection, group: list[Shard]
 
 
 def _load_shard(run: Run, plan: Plan, collection: Collection, shard: Shard, *, mend: bool) -> None:
-    seal = plan.checkpoint.effective_seal(shard.id)
+    seal = None if run.journal.has_loaded(shard) else plan.checkpoint.effective_seal(shard.id)
     if seal is None:
         return
     try:
