@@ -34,13 +34,14 @@ def opened(plan: Plan) -> Iterator[Collection]:
         collection.close()
 
 
-def up_to_date(plan: Plan, collection: Collection) -> Container[str]:
+def up_to_date(run: Run, plan: Plan, collection: Collection) -> Container[str]:
     """Shards whose newest seal is in the collection, by the ledger.
 
     A collection that is gone (somebody removed the Lite file, or dropped it) takes its ledger with it.
     """
     if collection.describe() is None:
-        for entry in list(plan.checkpoint.loads(plan.target)):
+        stale = [entry for entry in plan.checkpoint.loads(plan.target) if entry.loaded_at < run.started_at]  # not a racing run's
+        for entry in stale:
             plan.checkpoint.forget_load(plan.target, entry.shard)
     return plan.checkpoint.up_to_date(plan.target)
 
