@@ -165,6 +165,22 @@ def search(
         say([{"id": hit.id, "score": hit.score, **hit.fields} for hit in hits], as_json=as_json, text=lambda _: hits_text(hits))
 
 
+@app.command()
+def gc(
+    job: JobFile,
+    delete: Annotated[bool, typer.Option("--delete", help="Remove them. Left out, they are only counted.")] = False,
+    settings: Settings = None,
+    as_json: AsJson = False,
+) -> None:
+    """Parts in the checkpoint that no seal names: those that are a day old, and of no run that may still be at work."""
+    from flows.show import swept_text
+    from tasks.gc import sweep
+
+    with answers():
+        found = sweep(read_job(job, settings), delete=delete)
+        say(found.summary, as_json=as_json, text=swept_text)
+
+
 @quarantine.command("list")
 def quarantine_list(job: JobFile, settings: Settings = None, as_json: AsJson = False) -> None:
     """The rows that were set aside, and why."""

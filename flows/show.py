@@ -59,6 +59,14 @@ def proof_text(proof: Proof) -> str:
     return "\n".join([("proved" if proof.proved else "not proved"), *(f"  {reason}" for reason in proof.reasons)])
 
 
+def swept_text(swept: dict[str, Any]) -> str:
+    """What `gc` found."""
+    some = "no part is garbage" if not swept["parts"] else f"{swept['parts']:,} parts that no seal names, {swept['bytes'] / 2**20:,.1f} MiB"
+    done = "" if not swept["parts"] else ": removed" if swept["deleted"] else ": --delete removes them"
+    kept = "; a run of the last day may be at work, so parts of shards that are not sealed stay" if swept["busy"] else ""
+    return f"{some}{done}{kept}"
+
+
 def hits_text(hits: list[Hit]) -> str:
     """A table of hits."""
     if not hits:

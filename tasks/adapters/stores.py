@@ -66,6 +66,16 @@ def probe(store: Store) -> None:
     store.delete(key)
 
 
+def store_clock(store: Store) -> float:
+    """What time it is by the store's clock, in seconds since 1970: that of a small object, written and removed."""
+    key = f"{PROBES}clock-{uuid.uuid4().hex}"
+    store.write(key, b"now")
+    try:
+        return next(found.modified for found in store.list(key))
+    finally:
+        store.delete(key)
+
+
 def _try_out(store: Store, key: str) -> None:
     if store.commit(key, b"second") or store.read(key) != b"first":
         raise BadInput(

@@ -68,6 +68,12 @@ def encoder_pin(corpus: str, declared: str) -> str:
 _PART = re.compile(r"/(?P<attempt>[^/]+)/part-(?P<first>\d+)-(?P<stop>\d+)\.parquet$")
 
 
+def attempt_of(key: str) -> str | None:
+    """The attempt that wrote a part, from the part's key; None for another object's key."""
+    found = _PART.search(key)
+    return found["attempt"] if found else None
+
+
 def part_rows(key: str) -> tuple[int, int] | None:
     """Source rows [first, stop) of a part, from its key; None for another object's key."""
     found = _PART.search(key)
