@@ -11,6 +11,7 @@ help:
 	@echo "make demo    embed the documentation of Python's standard library and search it"
 	@echo "make test    run every test; they start the servers that they need"
 	@echo "make chaos   break the real job in every way that is known, and audit what is left (CHAOS='--trials 12 --seed 1')"
+	@echo "make bench   the measured comparisons of tests/benchmarks; some minutes on a quiet machine"
 	@echo "make check   format, lint, types, and which way imports point"
 	@echo "make clean   remove what the other goals made"
 
@@ -19,6 +20,9 @@ demo: $(INSTALLED)
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest
+
+bench: $(INSTALLED)
+	$(BIN)/python -m tests.benchmarks
 
 check: $(INSTALLED)
 	$(BIN)/ruff format --check .
