@@ -1,0 +1,96 @@
+"""The benchmarks' own arithmetic; what they measure is asserted nowhere."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.benchmarks.bench import Outcome
+from tests.benchmarks.encode import read
+from tests.benchmarks.figures import Series, compare, ratio, turns
+from tests.benchmarks.output import keep, table
+from tests.benchmarks.ranks_alone import STOCK, cosines
+from tests.benchmarks.startup import steps
+from tests.benchmarks.watch import CommandFailed, Peaks, kind_of, watch
+
+
+def test_every_round_begins_with_another_contender() -> None:
+    assert list(turns(["a", "b", "c"], 3)) == ["a", "b", "c", "b", "c", "a", "c", "a", "b"]
+
+
+def test_contenders_are_compared_by_their_medians() -> None:
+    slow, fast = iter([10.0, 90.0, 12.0]), iter([5.0, 6.0, 7.0])
+    results = compare({"slow": lambda: {"s": next(slow)}, "fast": lambda: {"s": next(fast)}}, 3, told=lambda _: None)
+    assert results["slow"]["s"].values == (10.0, 90.0, 12.0)
+    assert ratio(results, "slow", "fast", "s") == 2.0
+
+
+def test_the_spread_is_a_share_of_the_median() -> None:
+    assert Series((9.0, 10.0, 12.0)).spread == pytest.approx(0.3)
+    assert str(Series((9.0, 10.0, 12.0))) == "10.0 ±15%"
+    assert str(Series((1234.5,))) == "1,234"
+
+
+def test_ratios_are_taken_within_each_round() -> None:
+    told = {"rows": 100, "seconds": {STOCK: [10.0, 20.0], "ranks": [5.0, 10.0]}, "cosines": {"ranks": (0.5, 1.0)}}
+    found = read(json.loads(json.dumps(told)))
+    assert found["ranks"]["ratio"].values == (2.0, 2.0)
+    assert found["ranks"]["rows/s"].values == (20.0, 10.0)
+
+
+def test_cosines_are_of_rows() -> None:
+    assert cosines(np.array([[1.0, 0.0], [0.0, 2.0]]), np.array([[3.0, 0.0], [1.0, 0.0]])) == (0.0, 0.5)
+
+
+def test_the_steps_of_a_run_add_up_to_it() -> None:
+    marks = {"command line read": 1.0, "Prefect imported": 3.0, "server up": 3.5, "rank 0 ready": 9.0, "rank 1 ready": 10.0, "ended": 14.0}
+    found = steps((marks, 15.0))
+    whole = found.pop("whole")
+    assert found["ranks"] == 6.5
+    assert sum(found.values()) == whole == 15.0
+
+
+def test_the_peak_of_a_sum_is_no_sum_of_peaks() -> None:
+    peaks = Peaks()
+    peaks.take({"flow": 100.0, "rank 0": 10.0})
+    peaks.take({"flow": 10.0, "rank 0": 100.0})
+    assert (peaks.by_kind, peaks.whole) == ({"flow": 100.0, "rank 0": 100.0}, 110.0)
+
+
+@pytest.mark.parametrize(
+    ("command", "kind"),
+    [
+        (["python", "-m", "tasks.adapters.guard", "--", "python", "-m", "torch.distributed.run", "-m", "tasks.worker"], "guard"),
+        (["python", "-m", "torch.distributed.run", "--standalone", "-m", "tasks.worker"], "agent"),
+        (["python", "-u", "-m", "tasks.worker", "--assignment", "a.json"], "rank 1"),
+        (["python", "-m", "uvicorn", "--factory"], "Prefect server"),
+        (["sleep", "1"], "other"),
+    ],
+)
+def test_processes_are_known_by_their_commands(command: list[str], kind: str) -> None:
+    assert kind_of(command, {"RANK": "1"}, is_root=False) == kind
+
+
+def test_the_memory_of_a_command_is_seen(tmp_path: Path) -> None:
+    holds = "import time; held = bytearray(200 << 20); time.sleep(1)"
+    watched = watch([sys.executable, "-c", holds], cwd=tmp_path, env=os.environ, every=0.05)
+    assert 200 < watched.peaks.whole < 300
+
+
+def test_a_contender_that_fails_says_why(tmp_path: Path) -> None:
+    with pytest.raises(CommandFailed, match="ended with 3:\nthe reason"):
+        watch([sys.executable, "-c", "print('the reason'); raise SystemExit(3)"], cwd=tmp_path, env=os.environ)
+
+
+def test_results_are_kept_as_table_numbers_and_chart(tmp_path: Path) -> None:
+    results = {"one": {"s": Series((1.0, 2.0, 3.0))}, "two": {"s": Series((4.0,)), "MiB": Series((5.0,))}}
+    outcome = Outcome(title="Two", results=results, conclusions=["one is faster"], drawn="s")
+    keep("two", outcome, tmp_path)
+    assert json.loads((tmp_path / "two.json").read_text())["results"]["one"] == {"s": [1.0, 2.0, 3.0]}
+    assert (tmp_path / "two.png").read_bytes().startswith(b"\x89PNG")
+    assert "| one | 2.00 ±50% |" in table(outcome)
