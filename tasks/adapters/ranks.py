@@ -18,7 +18,6 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -26,10 +25,11 @@ from pydantic import ValidationError
 
 from tasks.adapters.hardware import Launch
 from tasks.adapters.launch import Torchrun
+from tasks.adapters.rank_link import Link, Work
 from tasks.domain.blame import DEATHS_WITHOUT_A_CLUE, after_death
 from tasks.domain.encoder import EncoderFacts
 from tasks.domain.errors import BadInput, KitestringError, Permanent, Transient
-from tasks.domain.messages import Assignment, At, Done, Fault, FromRank, Hello, Piece, Rest, Want, Welcome
+from tasks.domain.messages import Assignment, At, Done, Fault, FromRank, Hello, Piece, Want, Welcome
 from tasks.domain.pace import Pace
 from tasks.domain.seal import Part
 
@@ -37,32 +37,6 @@ MOST_FRUITLESS = 3
 LAST_WORDS_SECONDS = 2.0
 LEAVES: dict[str, type[KitestringError]] = {"transient": Transient, "permanent": Permanent, "bad input": BadInput}
 log = logging.getLogger("kitestring.ranks")
-
-
-@dataclass(slots=True, kw_only=True)
-class _Work:
-    """A piece, who waits for it, and how often its rank died."""
-
-    piece: Piece
-    part: Future[Part]
-    deaths: int = 0
-
-
-@dataclass(slots=True, kw_only=True)
-class _Link:
-    """One connected rank."""
-
-    connection: socket.socket
-    rank: int = -1
-    pid: int = 0
-    wants: int = 0
-    at: At | None = None
-    heard: float = field(default_factory=time.monotonic)
-    held: dict[str, _Work] = field(default_factory=dict)  # by the part's key, oldest first
-
-    def send(self, message: Piece | Rest | Welcome) -> None:
-        with contextlib.suppress(OSError):  # a dead rank shows itself on the reading side
-            self.connection.sendall(message.model_dump_json().encode() + b"\n")
 
 
 class Processes(Protocol):
@@ -97,8 +71,8 @@ class Ranks:
         self._listener.bind(assignment.socket)
         self._listener.listen(launch.ranks)
         self._changed = threading.Condition(threading.RLock())
-        self._queue: deque[_Work] = deque()
-        self._links: list[_Link] = []
+        self._queue: deque[Work] = deque()
+        self._links: list[Link] = []
         self._facts: Future[EncoderFacts] = Future()
         self._torchrun: Processes | None = None
         self._done_in_launch = self._fruitless = 0
@@ -127,7 +101,7 @@ class Ranks:
     def submit(self, piece: Piece) -> Future[Part]:
         """Queue a piece; waits while the queue is full, which is what bounds the reader."""
         self.start()
-        work = _Work(piece=piece, part=Future())
+        work = Work(piece=piece, part=Future())
         with self._changed:
             self._changed.wait_for(lambda: self._closed or len(self._queue) < 2 * self._launch.ranks)
             if self._closed:
@@ -159,7 +133,7 @@ class Ranks:
                 link.send(work.piece)
         self._changed.notify_all()
 
-    def _take(self, link: _Link, message: Hello | Want | At | Done | Fault) -> None:
+    def _take(self, link: Link, message: Hello | Want | At | Done | Fault) -> None:
         link.heard = time.monotonic()
         match message:
             case Hello():
@@ -177,15 +151,15 @@ class Ranks:
             case Fault():
                 work = link.held.pop(message.key, None)
                 if work:
-                    _fail(work, LEAVES[message.leaf](message.text))
+                    work.fail(LEAVES[message.leaf](message.text))
 
-    def _greet(self, link: _Link, hello: Hello) -> None:
+    def _greet(self, link: Link, hello: Hello) -> None:
         link.rank, link.pid = hello.rank, hello.pid
         self.startup = self.startup or hello.seconds
         self._settle_facts(hello.facts)
         link.send(Welcome())
 
-    def _finish(self, link: _Link, part: Part) -> None:
+    def _finish(self, link: Link, part: Part) -> None:
         work = link.held.pop(part.key, None)
         self._done_in_launch += 1
         self._fruitless = 0
@@ -208,7 +182,7 @@ class Ranks:
         for link in self._links:
             link.held.clear()
         for work in waiting:
-            _fail(work, error)
+            work.fail(error)
         if not self._facts.done():
             self._facts.set_exception(error)
 
@@ -220,9 +194,9 @@ class Ranks:
                 connection, _ = self._listener.accept()
             except OSError:
                 return
-            threading.Thread(target=self._serve, args=(_Link(connection=connection),), daemon=True, name="rank").start()
+            threading.Thread(target=self._serve, args=(Link(connection=connection),), daemon=True, name="rank").start()
 
-    def _serve(self, link: _Link) -> None:
+    def _serve(self, link: Link) -> None:
         with self._changed:
             self._links.append(link)
         with link.connection, link.connection.makefile("rb") as lines, contextlib.suppress(OSError):
@@ -236,7 +210,7 @@ class Ranks:
         with self._changed:
             self._lose(link)
 
-    def _lose(self, link: _Link) -> None:
+    def _lose(self, link: Link) -> None:
         """A rank has gone: what it held goes to the head of the queue. Only the first of a launch is to blame."""
         self._links.remove(link)
         self.pace.gone(link.rank)
@@ -260,7 +234,7 @@ class Ranks:
             if clueless and held.deaths >= DEATHS_WITHOUT_A_CLUE:
                 lost.remove(held)
                 self._done_in_launch += 1
-                _fail(held, Permanent(f"the encoder died {held.deaths} times on source rows {held.piece.first}-{held.piece.stop - 1}"))
+                held.fail(Permanent(f"the encoder died {held.deaths} times on source rows {held.piece.first}-{held.piece.stop - 1}"))
         self._queue.extendleft(reversed(lost))
         self._feed()
 
@@ -306,11 +280,6 @@ class Ranks:
                         link.heard = time.monotonic()
                         with contextlib.suppress(ProcessLookupError):
                             os.kill(link.pid, signal.SIGKILL)
-
-
-def _fail(work: _Work, error: KitestringError) -> None:
-    if not work.part.done():
-        work.part.set_exception(error)
 
 
 def _last_words(log_file: Path) -> str:
