@@ -15,7 +15,7 @@ from prefect.cache_policies import NO_CACHE
 
 from tasks.adapters.report_page import render_report
 from tasks.domain.accounts import RowFates, ShardFates, fates_of
-from tasks.domain.errors import BadInput, RunFailed
+from tasks.domain.errors import RunFailed
 from tasks.domain.proof import Proof
 from tasks.domain.report import (
     QUARANTINE_SAMPLES,
@@ -112,13 +112,9 @@ def report_run(run: Run, plan: Plan, proof: Proof) -> dict[str, object]:
         The figures that `run --json` prints.
 
     Raises:
-        BadInput: every shard was refused for what is in it, and nothing is sealed.
         RunFailed: something is missing, too much was set aside, or the collection is not proved.
     """
     report = _report(run, plan, proof)
-    first = next(iter(run.journal.failed.values()), None)
-    if first and not report.shards.sealed and run.journal.bad_input == len(run.journal.failed):
-        raise BadInput(f"{first[0]}: {first[1]}" if first[0] not in first[1] else first[1])
     plan.checkpoint.write_report(run.id, "report.json", report.model_dump_json(indent=1).encode())
     plan.checkpoint.write_report(run.id, "report.html", render_report(report).encode())
     wrong = what_is_wrong(report, run.job.failures.max_quarantined)

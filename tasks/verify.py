@@ -10,7 +10,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from tasks.adapters.proof import prove
-from tasks.domain.errors import Damaged, Permanent
+from tasks.domain.errors import BadInput, Damaged, Permanent
 from tasks.domain.ports import Collection
 from tasks.domain.proof import Proof
 from tasks.domain.seal import Cover, Seal
@@ -23,8 +23,14 @@ READERS = 16  # of seals at a time: they are small, and a store far away answers
 
 @task(name="verify", cache_policy=NO_CACHE)
 def verify_collection(run: Run, plan: Plan, collection: Collection) -> Proof:
-    """Prove the collection against the seals of the plan; searches are led to it once it is proved."""
+    """Prove the collection against the seals of the plan; searches are led to it once it is proved.
+
+    Raises:
+        BadInput: every shard was refused for what is in it, and nothing is sealed: nothing is left behind.
+    """
+    _refuse_bad_input(run, plan)
     with run.journal.during("verify"):
+        collection.ensure(plan.spec)  # where no shard could be sealed, nobody has made it yet
         try:
             proof = verify_plan(plan, collection)
         except Damaged as damage:
@@ -32,6 +38,14 @@ def verify_collection(run: Run, plan: Plan, collection: Collection) -> Proof:
     if proof.proved and not run.journal.failed:
         collection.promote()
     return proof
+
+
+def _refuse_bad_input(run: Run, plan: Plan) -> None:
+    failed = run.journal.failed
+    if not failed or run.journal.bad_input < len(failed) or next(seals_of(plan), None):
+        return
+    _, error = next(iter(failed.values()))
+    raise BadInput(error)
 
 
 def withdraw_damaged(run: Run, plan: Plan, damage: Damaged) -> Permanent:
