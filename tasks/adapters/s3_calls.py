@@ -20,9 +20,9 @@ STRANGER_TRIES = 3  # enough for a lost packet; a mistyped address should be tol
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Patience:
-    """Exponential waits with full jitter (aws.amazon.com/builders-library/timeouts-retries-and-backoff-with-jitter)."""
+    """Exponential waits, half of each at random (aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter, "equal jitter")."""
 
-    tries: int = 8  # refusals of 24 s are waited out on average, of 48 s at most
+    tries: int = 8  # every refusal of 23 s is waited out, some of 47 s
     first_wait: float = 0.5  # seconds
     longest_wait: float = 16.0
     sleep: Callable[[float], None] = time.sleep
@@ -31,7 +31,7 @@ class Patience:
     def wait(self, attempt: int) -> None:
         """Wait after the failed try number `attempt`, counted from 0."""
         if attempt + 1 < self.tries:
-            self.sleep(self.share() * min(self.longest_wait, self.first_wait * 2**attempt))
+            self.sleep((1 + self.share()) / 2 * min(self.longest_wait, self.first_wait * 2**attempt))
 
 
 class Calls:

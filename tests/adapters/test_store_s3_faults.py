@@ -71,13 +71,13 @@ def test_a_fault_that_does_not_pass_is_transient_and_names_the_bucket(store: S3S
     assert faulty_s3.count(method) == 4
 
 
-def test_waits_double_up_to_a_limit_and_are_shared_out_at_random(faulty_s3: FaultyS3) -> None:
+def test_waits_double_up_to_a_limit_and_half_of_each_is_random(faulty_s3: FaultyS3) -> None:
     waits: list[float] = []
     patience = Patience(tries=6, first_wait=1, longest_wait=5, sleep=waits.append, share=lambda: 0.5)
     faulty_s3.then("GET", *[answers(500)] * 99)
     with pytest.raises(Transient):
         S3Store(faulty_s3.bucket.name, patience=patience).read("a")
-    assert waits == [0.5, 1.0, 2.0, 2.5, 2.5]
+    assert waits == [0.75, 1.5, 3.0, 3.75, 3.75]
 
 
 def test_an_answer_cut_short_is_read_again(store: S3Store, faulty_s3: FaultyS3) -> None:
