@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tests.chaos import kills
-from tests.chaos.trial import Skipped, Trial
+from tests.chaos import kills, places, servers, worker
+from tests.chaos.trial import Trial
 
-Break = Callable[[Trial], bool]
-
-FAULTS: dict[str, Break] = {
+FAULTS: dict[str, Callable[[Trial], bool]] = {
     "nothing": kills.nothing,
     "kill flow": kills.kill_flow,
     "kill guard": kills.kill_guard,
@@ -17,6 +15,21 @@ FAULTS: dict[str, Break] = {
     "kill rank": kills.kill_rank,
     "kill all ranks": kills.kill_ranks,
     "terminate flow": kills.terminate_flow,
+    "two runs": servers.two_runs,
+    "milvus dies": servers.milvus_dies,
+    "dies before the ledger": servers.dies_before_the_ledger,
+    "s3 errors": servers.s3(**{"500": 0.05, "503": 0.05, "slow_down": 0.05}),
+    "s3 breaks off": servers.s3(drop_before=0.05, drop_after=0.05, **{"500_after": 0.05}),
+    "s3 hangs": servers.s3(hang=0.02),
+    "s3 refuses": servers.s3_refuses,
+    "s3 without conditions": servers.s3_without_conditions,
+    "part damaged": places.part_damaged,
+    "source changes": places.source_changes,
+    "disk full": places.disk_full,
+    "kill worker": worker.worker_dies,
+    "kill prefect server": servers.prefect_server_dies,
+    "cancelled": worker.cancelled,
+    "machine replaced": places.machine_replaced,
+    "clock jumps": places.clock_jumps,
+    "overlapping corpora": places.overlapping_corpora,
 }
-
-__all__ = ["FAULTS", "Break", "Skipped"]

@@ -14,12 +14,23 @@ from typing import Any
 
 from tests.chaos.corpus import Reference, make_slow_model
 from tests.models import make_tiny_model
-from tests.servers.faulty_s3 import DROPPED_AFTER, DROPPED_BEFORE, HANGS, Fault, FaultyS3, answers, answers_after, serving
+from tests.servers.faulty_s3 import (
+    DROPPED_AFTER,
+    DROPPED_BEFORE,
+    FORGETS_CONDITIONS,
+    HANGS,
+    Fault,
+    FaultyS3,
+    answers,
+    answers_after,
+    serving,
+)
 from tests.servers.milvus import MilvusProcess, milvus_process
 from tests.servers.prefect import PrefectServer, prefect_process
 from tests.servers.s3 import S3Bucket, S3Server, s3_process
 
 BUCKET = "chaos"
+POOL = "kitestring"
 BROKEN: dict[str, Fault] = {
     "500": answers(500, "InternalError"),
     "503": answers(503, "ServiceUnavailable"),
@@ -40,6 +51,8 @@ class Weather(FaultyS3):
 
     rng: random.Random = field(default_factory=random.Random)
     odds: dict[str, float] = field(default_factory=dict)
+    hold: str = ""  # a put whose path holds this is dropped, and `held` says so
+    held: threading.Event = field(default_factory=threading.Event)
     refusing: threading.Event = field(default_factory=threading.Event)
     unconditional: threading.Event = field(default_factory=threading.Event)
     done: dict[str, int] = field(default_factory=dict)
@@ -49,6 +62,11 @@ class Weather(FaultyS3):
             self.seen = self.seen[-100:]
             if self.refusing.is_set():
                 return DROPPED_BEFORE
+            if self.hold and method == "PUT" and self.hold in path:
+                self.held.set()
+                return DROPPED_BEFORE
+            if self.unconditional.is_set() and method == "PUT":
+                return FORGETS_CONDITIONS
             drawn = self.rng.random()
             for name, share in self.odds.items():
                 drawn -= share
@@ -61,7 +79,8 @@ class Weather(FaultyS3):
 
     def calm(self) -> None:
         """Everything works."""
-        self.odds = {}
+        self.odds, self.hold = {}, ""
+        self.held.clear()
         self.refusing.clear()
         self.unconditional.clear()
 
@@ -92,6 +111,13 @@ class House:
     @cached_property
     def prefect(self) -> PrefectServer:
         return self._stack.enter_context(prefect_process())
+
+    @cached_property
+    def deployed(self) -> PrefectServer:
+        """The server with the pool and the deployments, as deployments/README.md makes them."""
+        self.prefect.create_process_pool(POOL)
+        self.prefect.deploy()
+        return self.prefect
 
     @cached_property
     def milvus(self) -> MilvusProcess:

@@ -8,6 +8,7 @@ import time
 from tests.chaos.audit import Findings, audit
 from tests.chaos.faults import FAULTS
 from tests.chaos.house import House
+from tests.chaos.servers import drop_collection
 from tests.chaos.table import Outcome
 from tests.chaos.trial import Skipped, Stuck, Trial
 
@@ -29,6 +30,8 @@ def run_trial(house: House, fault: str, seed: int) -> Outcome:
         error = str(stuck)
     finally:
         trial.clean()
+        if trial.target.startswith("http"):
+            drop_collection(trial.target, trial.collection)
     outcome = Outcome(
         fault=fault,
         seed=seed,
@@ -47,7 +50,9 @@ def run_trial(house: House, fault: str, seed: int) -> Outcome:
 
 def finish(trial: Trial) -> None:
     """The next run ends well; where the first did, there is nothing left to do."""
-    if trial.runs and trial.runs[-1].code == 0:
+    if trial.settled:
+        return
+    if trial.runs and trial.runs[-1].code == 0 and not trial.again:
         return
     ended = trial.run()
     if ended.code != 0:

@@ -87,6 +87,10 @@ class Trial:
     runs: list[Ended] = field(default_factory=list)
     ends: list[float] = field(default_factory=list)  # seconds from each break to the end of the last process it had to end
     kills: int = 0
+    settled: bool = False  # no further run: what is there now is audited
+    again: bool = False  # a run is owed, also where the one before ended well
+    wrap: tuple[str, ...] = ()  # put before the command
+    more_environment: dict[str, str] = field(default_factory=dict)
     replaced: int = 0  # shards of files that changed: their seals stay
     extra_allowed: int = 0  # rows beyond those that a kill may cost
 
@@ -98,13 +102,17 @@ class Trial:
         self.target = self.target or str(self.folder / "rows.db")
         self.count = self.folder / "encoded.txt"
         self.home = self.folder / "home"
-        for folder in (self.home, self.tmp):
-            folder.mkdir(parents=True, exist_ok=True)
+        self.tmp.mkdir(parents=True, exist_ok=True)
         write_corpus(self.source, files=self.files)
 
     @property
     def source(self) -> Path:
         return self.folder / "rows"
+
+    def move(self) -> None:
+        """Another machine: nothing of the old one's home and scratch."""
+        self.home = self.folder / "another home"
+        self.tmp.mkdir(parents=True)
 
     @property
     def tmp(self) -> Path:
@@ -115,7 +123,7 @@ class Trial:
         prefect = self.house.prefect.env if self.server else {"PREFECT_HOME": str(self.home / "prefect"), "DO_NOT_TRACK": "1"}
         told = {name: value for name, value in prefect.items() if name.startswith(("PREFECT_", "DO_NOT"))}
         own = {"HOME": str(self.home), "TMPDIR": str(self.tmp), MARK: self.mark, "CHAOS_COUNT": str(self.count)}
-        return environment() | self.house.s3_environment | told | own | {"HF_HUB_OFFLINE": "1"}
+        return environment() | self.house.s3_environment | told | own | {"HF_HUB_OFFLINE": "1"} | self.more_environment
 
     def job(self, **settings: Any) -> Path:
         """The job file, which every run of the trial is given."""
@@ -143,7 +151,11 @@ class Trial:
         words = [str(a) for a in arguments] or ["run", str(job or self.job()), "--json"]
         with out.open("wb") as told, err.open("wb") as said:
             process = subprocess.Popen(
-                [sys.executable, "-m", "flows", *words], cwd=self.folder, env={**self.environment, **(env or {})}, stdout=told, stderr=said
+                [*self.wrap, sys.executable, "-m", "flows", *words],
+                cwd=self.folder,
+                env={**self.environment, **(env or {})},
+                stdout=told,
+                stderr=said,
             )
         return Launched(process=process, out=out, err=err)
 

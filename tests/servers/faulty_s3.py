@@ -27,7 +27,7 @@ NOT_FOR_BOTH = {"transfer-encoding", "connection", "content-length", "date", "se
 class Fault:
     """What happens to a request."""
 
-    does: Literal["answer", "drop before", "drop after", "answer after", "cut", "hang", "overtake"]
+    does: Literal["answer", "drop before", "drop after", "answer after", "cut", "hang", "overtake", "forget"]
     status: int = 0
     code: str = ""
     body: bytes = b""  # of the one who overtakes
@@ -52,6 +52,7 @@ DROPPED_BEFORE = Fault(does="drop before")  # the connection breaks, nothing was
 DROPPED_AFTER = Fault(does="drop after")  # the connection breaks, all was done
 CUT_SHORT = Fault(does="cut")  # half of the answer's body comes
 HANGS = Fault(does="hang")  # no answer
+FORGETS_CONDITIONS = Fault(does="forget")  # a server of before conditional writes: the condition is not looked at
 
 
 @dataclass(slots=True)
@@ -109,7 +110,10 @@ class _Handler(BaseHTTPRequestHandler):
             status, headers, answer = self._forward(body)
             if fault.does == "cut":
                 self._reply(status, headers, answer, sent=len(answer) // 2)
-        if fault.does.startswith("answer"):
+        if fault.does == "forget":
+            del self.headers["If-None-Match"]
+            self._reply(*self._forward(body))
+        elif fault.does.startswith("answer"):
             self._reply(fault.status, [], f"<Error><Code>{fault.code}</Code><Message>no</Message></Error>".encode() if fault.code else b"")
         else:
             self.close_connection = True

@@ -1,0 +1,59 @@
+"""A short seeded set of `make chaos`: one trial of each kind of break, and proof that the audit can find something."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pymilvus import MilvusClient
+
+from tests.chaos import audit
+from tests.chaos.corpus import FILES
+from tests.chaos.house import House, open_house
+from tests.chaos.machine import run_trial
+from tests.chaos.table import table
+from tests.chaos.trial import Trial
+
+pytestmark = [pytest.mark.server, pytest.mark.timeout(600)]
+SHORT = ("kill flow", "kill all ranks", "terminate flow", "s3 breaks off", "part damaged", "source changes")
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    with open_house(tmp_path_factory.mktemp("chaos")) as opened:
+        yield opened
+
+
+@pytest.mark.parametrize("fault", SHORT)
+def test_whatever_breaks_the_next_run_ends_with_exactly_the_right_collection(house: House, fault: str) -> None:
+    outcome = run_trial(house, fault, seed=7)
+    assert not outcome.failed, f"{table([outcome])}\n{outcome.error}\n{outcome.findings}"
+    assert outcome.struck or outcome.skipped
+
+
+def test_the_audit_finds_what_is_lost_doubled_and_wrong(house: House, tmp_path: Path) -> None:
+    """An audit that finds nothing must be able to find something."""
+    trial = Trial(house=house, folder=tmp_path, seed=1)
+    assert trial.run().code == 0
+    assert audit.audit(trial).clean
+    rows = ["row-0", "row-1", "row-2"]
+    with audit.client_of(trial.target) as client:
+        _spoil(client, trial.collection, *rows)
+    seal = next(key for key in house.keys(trial.prefix) if key.endswith("seal.json"))
+    house.client.delete_object(Bucket="chaos", Key=seal)
+    found = audit.audit(trial)
+    assert "row-0 is not in the collection" in found.lost
+    assert any("row-1: cosine" in line for line in found.wrong)
+    assert "row-2x does not belong in the collection" in found.wrong
+    assert any(f"of {FILES - 1} seals" in line for line in found.wrong)
+
+
+def _spoil(client: MilvusClient, name: str, lost: str, wrong: str, strange: str) -> None:
+    """Remove a row, turn another one's vector round, and put in one that nobody sent."""
+    client.load_collection(name)
+    client.delete(name, ids=[lost])
+    for key, renamed in ((wrong, wrong), (strange, f"{strange}x")):
+        (row,) = client.query(name, filter=f"id == '{key}'", output_fields=["*"])
+        vector = [-value for value in row["vector"]] if key == wrong else row["vector"]
+        client.upsert(name, [{**row, "id": renamed, "vector": vector}])
