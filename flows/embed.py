@@ -46,6 +46,7 @@ def embed_corpus(job: Job, overrides: dict[str, JsonValue] | None = None) -> dic
             for group in plan.groups(up_to_date(run, plan, collection)):
                 window.push(group)
             window.drain()
+            run.ranks.rest()
             remove_superseded(run, plan, collection)
             proof = verify_collection(run, plan, collection)
         return report_run(run, plan, proof)

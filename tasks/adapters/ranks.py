@@ -29,7 +29,7 @@ from tasks.adapters.rank_link import Link, Work
 from tasks.domain.blame import DEATHS_WITHOUT_A_CLUE, after_death
 from tasks.domain.encoder import EncoderFacts
 from tasks.domain.errors import BadInput, KitestringError, Permanent, Transient
-from tasks.domain.messages import Assignment, At, Done, Fault, FromRank, Hello, Piece, Want, Welcome
+from tasks.domain.messages import Assignment, At, Done, Fault, FromRank, Hello, Piece, Rest, Want, Welcome
 from tasks.domain.pace import Pace
 from tasks.domain.seal import Part
 
@@ -76,7 +76,7 @@ class Ranks:
         self._facts: Future[EncoderFacts] = Future()
         self._torchrun: Processes | None = None
         self._done_in_launch = self._fruitless = 0
-        self._blamed = self._closed = False
+        self._blamed = self._closed = self._resting = False
 
     # What a run asks of it
 
@@ -103,12 +103,18 @@ class Ranks:
         self.start()
         work = Work(piece=piece, part=Future())
         with self._changed:
-            self._changed.wait_for(lambda: self._closed or len(self._queue) < 2 * self._launch.ranks)
-            if self._closed:
+            self._changed.wait_for(lambda: self._closed or self._resting or len(self._queue) < 2 * self._launch.ranks)
+            if self._closed or self._resting:
                 raise Transient("the encoder is closed: the run is ending")
             self._queue.append(work)
             self._feed()
         return work.part
+
+    def rest(self) -> None:
+        """No more work will come: the ranks leave, and their device is free while the run goes on to its end."""
+        with self._changed:
+            self._resting = True
+            self._feed()
 
     def close(self) -> None:
         """End every rank; what is not done fails with Transient."""
@@ -131,6 +137,9 @@ class Ranks:
                 link.wants -= 1
                 link.heard = time.monotonic()
                 link.send(work.piece)
+            if link.wants and self._resting:
+                link.wants = 0
+                link.send(Rest())
         self._changed.notify_all()
 
     def _take(self, link: Link, message: Hello | Want | At | Done | Fault) -> None:
@@ -253,7 +262,7 @@ class Ranks:
             self._changed.wait_for(lambda: self._facts.done() and not self._links, timeout=LAST_WORDS_SECONDS)
             if self._closed or self._torchrun is not torchrun:
                 return
-            if self._is_hopeless():
+            if self._is_hopeless() or (self._resting and not self._queue):
                 return
             self._fruitless = 0 if self._done_in_launch else self._fruitless + 1
             if self._fruitless >= MOST_FRUITLESS:

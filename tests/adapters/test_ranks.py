@@ -17,7 +17,7 @@ from tasks.adapters.ranks import MOST_FRUITLESS, Ranks
 from tasks.domain.encoder import EncoderFacts, SentenceTransformersEncoder
 from tasks.domain.errors import BadInput, Permanent, Transient
 from tasks.domain.job import Compute
-from tasks.domain.messages import Assignment, At, Done, Fault, Hello, Piece, ToRank, Want, Welcome
+from tasks.domain.messages import Assignment, At, Done, Fault, Hello, Piece, Rest, ToRank, Want, Welcome
 from tasks.domain.seal import EncodeStats, Part
 
 FACTS = EncoderFacts(dim=8, max_seq_length=64, precision="float32", device="cpu")
@@ -35,7 +35,7 @@ class PlayedRank:
     def say(self, message: Hello | Want | At | Done | Fault) -> None:
         self.socket.sendall(message.model_dump_json().encode() + b"\n")
 
-    def hear(self) -> Piece | Welcome | None:
+    def hear(self) -> Piece | Rest | Welcome | None:
         line = self.lines.readline()
         return ToRank.validate_json(line) if line else None
 
@@ -43,10 +43,10 @@ class PlayedRank:
         self.say(Hello(rank=self.rank, pid=0, facts=FACTS))
         assert isinstance(self.hear(), Welcome)
 
-    def take(self) -> Piece | None:
+    def take(self) -> Piece | Rest | None:
         self.say(Want())
         piece = self.hear()
-        assert piece is None or isinstance(piece, Piece)
+        assert not isinstance(piece, Welcome)
         return piece
 
     def finish(self, piece: Piece) -> None:
@@ -237,6 +237,25 @@ def test_a_rank_that_says_nothing_is_ended_and_its_piece_given_out_again(start: 
 
     ranks = start(Plays(hangs, honest), stall_seconds=0.5)
     assert ranks.submit(piece()).result(20).rows == 10
+
+
+def test_ranks_that_may_rest_leave_and_are_not_started_again(start: Callable[..., Ranks]) -> None:
+    left = threading.Event()
+
+    def leaves(rank: PlayedRank) -> None:
+        rank.greet()
+        while isinstance(taken := rank.take(), Piece):
+            rank.finish(taken)
+        assert isinstance(taken, Rest)
+        left.set()
+
+    plays = Plays(leaves)
+    ranks = start(plays)
+    assert ranks.submit(piece()).result(20).rows == 10
+    ranks.rest()
+    assert left.wait(20)
+    assert plays.wait() == 1
+    assert plays.started == 1
 
 
 def test_closing_fails_what_is_not_done(start: Callable[..., Ranks]) -> None:
