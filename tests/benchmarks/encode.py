@@ -9,8 +9,8 @@ from pathlib import Path
 from tests.benchmarks.bench import Outcome, Sizes, minilm
 from tests.benchmarks.figures import Results, Series
 from tests.benchmarks.kitestring import environment, own_folder
-from tests.benchmarks.ranks_alone import STOCK
 from tests.benchmarks.rows import write_passages
+from tests.benchmarks.vectors import STOCK
 from tests.benchmarks.watch import watch
 
 RANKS = (1, 2)

@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 from tests.benchmarks.bench import Outcome, Sizes, minilm
 from tests.benchmarks.figures import Results, Series, compare, ratio
 from tests.benchmarks.kitestring import environment, job_of, own_folder, run
-from tests.benchmarks.ranks_alone import cosines
 from tests.benchmarks.rows import write_passages
+from tests.benchmarks.vectors import cosines
 from tests.benchmarks.watch import watch
 
 ROWS = 1_000

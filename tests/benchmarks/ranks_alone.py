@@ -28,8 +28,8 @@ from tasks.worker.encoders import LoadedEncoder, open_encoder
 from tasks.worker.place import Place, cores_available
 from tasks.worker.precision import native_bfloat16
 from tests.benchmarks.figures import turns
+from tests.benchmarks.vectors import STOCK, cosines
 
-STOCK = "SentenceTransformer.encode"
 TOKENS = (500, 1000, 2000)
 PIECE = 512  # rows, as the first pieces of a run
 Contender = Callable[[], np.ndarray]
@@ -133,13 +133,6 @@ def gather_cosines(vectors: dict[str, np.ndarray], *, rank: int, ranks: int) -> 
                 whole[other::ranks] = share
             told[name] = cosines(vectors[STOCK], whole)
     return told
-
-
-def cosines(reference: np.ndarray, other: np.ndarray) -> tuple[float, float]:
-    """Lowest and mean cosine between rows."""
-    a, b = reference.astype(np.float64), other.astype(np.float64)
-    found = (a * b).sum(axis=1) / (np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1))
-    return float(found.min()), float(found.mean())
 
 
 if __name__ == "__main__":

@@ -14,8 +14,8 @@ from tests.benchmarks.bench import Outcome
 from tests.benchmarks.encode import read
 from tests.benchmarks.figures import Series, compare, ratio, turns
 from tests.benchmarks.output import keep, table
-from tests.benchmarks.ranks_alone import STOCK, cosines
 from tests.benchmarks.startup import steps
+from tests.benchmarks.vectors import STOCK, cosines
 from tests.benchmarks.watch import CommandFailed, Peaks, kind_of, watch
 
 
