@@ -156,6 +156,7 @@ def _report(run: Run, plan: Plan, proof: Proof) -> RunReport:
         startup=run.ranks.startup,
         progress=tuple(Progress(seconds=s, rows=r, tokens=t) for s, r, t in journal.samples[::step]),
         failures=tuple(FailedShard(name=name, error=error) for name, error in journal.failed.values()),
+        damaged=tuple(FailedShard(name=name, error=error) for name, error in journal.damaged.values()),
         adopted=journal.adopted,
         texts_cut=journal.texts_cut,
         tokens=journal.pace.tokens,
