@@ -16,7 +16,7 @@ from tests.benchmarks.figures import Results, Series, compare, ratio
 from tests.benchmarks.kitestring import environment, job_of, own_folder, run
 from tests.benchmarks.rows import write_passages
 from tests.benchmarks.vectors import cosines
-from tests.benchmarks.watch import watch
+from tests.benchmarks.watch import Watched, watch
 
 ROWS = 1_000
 ENCODE, PLAIN = "plain script, encode alone", "plain script, encode and insert"
@@ -50,7 +50,7 @@ def plain(folder: Path, rows: Path, *, insert: bool) -> Mapping[str, float]:
     last = marks["inserted"] if insert else marks["encoded"]
     searchable = {"searchable s": last - marks["ready"]} if insert else {}
     work = last - marks["ready"] if not insert else watched.seconds - marks["ready"]  # saving the vectors is not its work
-    return figures_of(start_up=marks["ready"], work=work, encode=marks["encoded"] - marks["ready"], peak=watched.peaks.whole) | searchable
+    return figures_of(start_up=marks["ready"], work=work, encode=marks["encoded"] - marks["ready"], watched=watched) | searchable
 
 
 def kitestring(folder: Path, rows: Path, precision: str) -> Mapping[str, float]:
@@ -58,14 +58,13 @@ def kitestring(folder: Path, rows: Path, precision: str) -> Mapping[str, float]:
         ran = run(here, job_of(here, rows, minilm(), encoder__precision=precision))
         ready = max(ran.marks[name] for name in ran.marks if name.endswith(" ready"))
         np.save(folder / f"{precision}.npy", vectors_in(here / "checkpoint", pq.read_table(rows)["id"].to_pylist()))
-    figures = figures_of(
-        start_up=ready, work=ran.watched.seconds - ready, encode=ran.marks["last rows"] - ready, peak=ran.watched.peaks.whole
-    )
+    figures = figures_of(start_up=ready, work=ran.watched.seconds - ready, encode=ran.marks["last rows"] - ready, watched=ran.watched)
     return figures | {"searchable s": ran.marks["last load"] - ready}
 
 
-def figures_of(*, start_up: float, work: float, encode: float, peak: float) -> dict[str, float]:
-    return {"start-up s": start_up, "work s": work, "of it encoding s": encode, "total s": start_up + work, "peak MiB": peak}
+def figures_of(*, start_up: float, work: float, encode: float, watched: Watched) -> dict[str, float]:
+    found = {"start-up s": start_up, "work s": work, "of it encoding s": encode, "total s": start_up + work}
+    return found | {"CPU s": watched.cpu_seconds, "peak MiB": watched.peaks.whole}
 
 
 def vectors_in(checkpoint: Path, keys: list[str]) -> np.ndarray:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
 
 from tests.benchmarks.bench import Outcome, Sizes, minilm
 from tests.benchmarks.figures import compare
-from tests.benchmarks.kitestring import job_of, own_folder, run
+from tests.benchmarks.kitestring import Ran, job_of, own_folder, run
 from tests.benchmarks.rows import write_passages
 
 ROWS = 64
@@ -48,15 +48,14 @@ def startup(sizes: Sizes) -> Outcome:
     return Outcome(title="Start-up in seconds, all-MiniLM-L6-v2", results=results, drawn="whole")
 
 
-def _run_once(folder: Any, rows: Any, name: str) -> tuple[dict[str, Any], float]:
+def _run_once(folder: Path, rows: Path, name: str) -> Ran:
     job = job_of(folder, rows, minilm(), corpus=name, target__uri=str(folder / f"{name}.db"))
-    ran = run(folder, job, every=5)
-    return ran.marks, ran.watched.seconds
+    return run(folder, job, every=5)
 
 
-def steps(ran: tuple[dict[str, Any], float]) -> dict[str, float]:
+def steps(ran: Ran) -> dict[str, float]:
     """Seconds by step, those inside the slowest rank's start, and the whole."""
-    marks, whole = dict(ran[0]), ran[1]
+    marks, whole = dict(ran.marks), ran.watched.seconds
     if ready := [marks[name] for name in marks if name.endswith(" ready")]:
         marks["ready"] = max(ready)
     found: dict[str, float] = {}
@@ -71,4 +70,5 @@ def steps(ran: tuple[dict[str, Any], float]) -> dict[str, float]:
     if "first rows" in marks:
         found["to the first row"] = marks["first rows"]
     found["whole"] = whole
+    found["CPU s"] = ran.watched.cpu_seconds
     return found

@@ -13,10 +13,11 @@ import pytest
 from tests.benchmarks.bench import Outcome
 from tests.benchmarks.encode import read
 from tests.benchmarks.figures import Series, compare, ratio, turns
+from tests.benchmarks.kitestring import Ran
 from tests.benchmarks.output import keep, table
 from tests.benchmarks.startup import steps
 from tests.benchmarks.vectors import STOCK, cosines
-from tests.benchmarks.watch import CommandFailed, Peaks, kind_of, watch
+from tests.benchmarks.watch import CommandFailed, Peaks, Watched, kind_of, watch
 
 
 def test_every_round_begins_with_another_contender() -> None:
@@ -49,8 +50,9 @@ def test_cosines_are_of_rows() -> None:
 
 def test_the_steps_of_a_run_add_up_to_it() -> None:
     marks = {"command line read": 1.0, "Prefect imported": 3.0, "server up": 3.5, "rank 0 ready": 9.0, "rank 1 ready": 10.0, "ended": 14.0}
-    found = steps((marks, 15.0))
+    found = steps(Ran(marks=marks, watched=Watched(seconds=15.0, cpu_seconds=20.0, peaks=Peaks())))
     whole = found.pop("whole")
+    assert found.pop("CPU s") == 20.0
     assert found["ranks"] == 6.5
     assert sum(found.values()) == whole == 15.0
 
@@ -80,6 +82,7 @@ def test_the_memory_of_a_command_is_seen(tmp_path: Path) -> None:
     holds = "import time; held = bytearray(200 << 20); time.sleep(1)"
     watched = watch([sys.executable, "-c", holds], cwd=tmp_path, env=os.environ, every=0.05)
     assert 200 < watched.peaks.whole < 300
+    assert 0 < watched.cpu_seconds < 10
 
 
 def test_a_contender_that_fails_says_why(tmp_path: Path) -> None:

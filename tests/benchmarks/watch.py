@@ -5,6 +5,7 @@ Memory is PSS: what a process has to itself and its share of what it shares, so 
 
 from __future__ import annotations
 
+import resource
 import subprocess
 import threading
 import time
@@ -39,6 +40,7 @@ class Watched:
     """How a command went."""
 
     seconds: float
+    cpu_seconds: float  # of all its processes: tells how much of `seconds` other programs had
     peaks: Peaks
 
 
@@ -50,7 +52,7 @@ def watch(command: Sequence[str], *, cwd: Path, env: Mapping[str, str], every: f
     """
     said = cwd / "said.txt"
     peaks, over = Peaks(), threading.Event()
-    began = time.monotonic()
+    began, before = time.monotonic(), _cpu_of_children()
     with said.open("wb") as out, subprocess.Popen(command, cwd=cwd, env=dict(env), stdout=out, stderr=out) as process:
         sampler = threading.Thread(target=_sample, args=(process.pid, peaks, over, every), daemon=True)
         sampler.start()
@@ -64,7 +66,12 @@ def watch(command: Sequence[str], *, cwd: Path, env: Mapping[str, str], every: f
         sampler.join()
     if status != 0:
         raise CommandFailed(f"{' '.join(command)} ended with {status}:\n{said.read_text(errors='replace')[-3000:]}")
-    return Watched(seconds=seconds, peaks=peaks)
+    return Watched(seconds=seconds, cpu_seconds=_cpu_of_children() - before, peaks=peaks)
+
+
+def _cpu_of_children() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _sample(root: int, peaks: Peaks, over: threading.Event, every: float) -> None:
