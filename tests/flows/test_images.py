@@ -1,0 +1,105 @@
+"""Pictures become vectors, and are found with words."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tests.flows.kitestring import Kitestring, make_job
+from tests.models import Clip
+from tests.worker.pictures import every_kind, saved, scene
+
+pytestmark = [pytest.mark.server, pytest.mark.timeout(600), pytest.mark.usefixtures("no_process_left")]
+SUFFIX = {"jpeg": "jpg", "png": "png", "webp": "webp", "gif": "gif", "tiff": "tif", "bmp": "bmp"}
+
+
+def image_job(folder: Path, clip: Clip, source: dict[str, Any], **settings: Any) -> dict[str, Any]:
+    encoder = {"kind": "open-clip", "architecture": clip.architecture, "pretrained": clip.pretrained, "precision": "float32"}
+    return make_job(folder, folder, source=source, encoder=encoder, **settings)
+
+
+def vectors_in(checkpoint: Path) -> dict[str, np.ndarray]:
+    parts = [pq.read_table(path) for path in checkpoint.rglob("part-*.parquet")]
+    return {row["id"]: np.array(row["vector"]) for part in parts for row in part.select(["id", "vector"]).to_pylist()}
+
+
+def test_a_folder_of_every_format_is_embedded_and_searched_with_words(kitestring: Kitestring, tmp_path: Path, tiny_clip: Clip) -> None:
+    pictures = {f"{name.replace(' ', '-')}.{SUFFIX[name.split()[0]]}": data for name, data in every_kind().items()}
+    for name, data in pictures.items():
+        path = tmp_path / "pictures" / name.split("-")[0] / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    (tmp_path / "pictures" / "readme.txt").write_text("not a picture")
+    job = kitestring.job(image_job(tmp_path, tiny_clip, {"kind": "images", "uri": str(tmp_path / "pictures")}))
+
+    run = kitestring("run", job, "--json")
+    assert run.code == 0, run.err
+    assert run.json["rows"] == {"source": 60, "embedded": 60, "reused": 0, "duplicates": 0, "quarantined": 0, "loaded": 60}
+    keys = {f"{name.split('-')[0]}/{name}" for name in pictures}
+
+    asked = {words: kitestring("search", job, words, "-k", "60", "--json") for words in ("a red cat", "the sea at night")}
+    for words, answer in asked.items():
+        assert answer.code == 0, answer.err
+        assert {hit["id"] for hit in answer.json} == keys
+        expected = _scores(tiny_clip, words, vectors_in(tmp_path / "checkpoint"))
+        assert {hit["id"]: hit["score"] for hit in answer.json} == pytest.approx(expected, abs=1e-4)
+        scores = [hit["score"] for hit in answer.json]
+        assert scores == sorted(scores, reverse=True)
+    shown = kitestring("search", job, "a red cat", "-k", "3")
+    assert len([line for line in shown.out.splitlines() if any(key in line for key in keys)]) == 3
+
+
+def _scores(clip: Clip, words: str, vectors: dict[str, np.ndarray]) -> dict[str, float]:
+    """What open_clip itself says of some words and each picture."""
+    import open_clip  # noqa: PLC0415 - takes seconds
+    import torch  # noqa: PLC0415
+
+    model, _ = open_clip.create_model_from_pretrained(clip.architecture)
+    with torch.inference_mode():
+        query = model.eval().encode_text(open_clip.get_tokenizer(clip.architecture)([words]), normalize=True)[0].numpy()
+    return {key: float(vector @ query) for key, vector in vectors.items()}
+
+
+def write_tar(path: Path, count: int) -> None:
+    with tarfile.open(path, "w") as tar:
+        for number in range(count):
+            caption, facts = f"caption {number}".encode(), json.dumps({"width": 100 + number, "licence": "cc0"}).encode()
+            for suffix, data in (("jpg", saved(scene(number), "JPEG")), ("txt", caption), ("json", facts)):
+                member = tarfile.TarInfo(f"{number:03}.{suffix}")
+                member.size = len(data)
+                tar.addfile(member, io.BytesIO(data))
+
+
+def test_tars_and_bytes_in_parquet_give_what_the_files_would(kitestring: Kitestring, tmp_path: Path, tiny_clip: Clip) -> None:
+    (tmp_path / "tars").mkdir()
+    write_tar(tmp_path / "tars" / "a.tar", 6)
+    source = {"kind": "webdataset", "uri": str(tmp_path / "tars"), "metadata": ["txt", "width", "licence"]}
+    job = kitestring.job(image_job(tmp_path, tiny_clip, source, compute__processes=1))
+    run = kitestring("run", job, "--json")
+    assert run.code == 0, run.err
+    assert run.json["rows"]["loaded"] == 6
+    answer = kitestring("search", job, "a red cat", "-k", "9", "--filter", "width >= 103", "--json")
+    assert answer.code == 0, answer.err
+    assert {hit["id"]: (hit["txt"], hit["width"], hit["licence"]) for hit in answer.json} == {
+        f"{number:03}": (f"caption {number}", 100 + number, "cc0") for number in (3, 4, 5)
+    }
+    from_tar = vectors_in(tmp_path / "checkpoint")
+
+    names, data = [f"{n:03}" for n in range(6)], [saved(scene(n), "JPEG") for n in range(6)]
+    pq.write_table(pa.table({"name": names, "jpg": pa.array(data, pa.binary())}), tmp_path / "bytes.parquet")
+    source = {"kind": "parquet", "uri": str(tmp_path / "bytes.parquet"), "id": "name", "image": "jpg"}
+    other = image_job(tmp_path, tiny_clip, source, compute__processes=1, target__collection="bytes", checkpoint=str(tmp_path / "other"))
+    run = kitestring("run", kitestring.job(other, "other.yaml"), "--json")
+    assert run.code == 0, run.err
+    from_bytes = vectors_in(tmp_path / "other")
+    assert set(from_bytes) == set(from_tar)
+    for key, vector in from_bytes.items():
+        assert vector @ from_tar[key] == pytest.approx(1, abs=1e-5)
