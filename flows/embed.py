@@ -43,7 +43,7 @@ def embed_corpus(job: Job, overrides: dict[str, JsonValue] | None = None) -> dic
                 width=run.launch.ranks + 1,
                 finish=run.journal.settle,
             )
-            for group in plan.groups(up_to_date(run, plan, collection)):
+            for group in plan.groups(up_to_date(plan, collection)):
                 window.push(group)
             window.drain()
             run.ranks.rest()

@@ -37,7 +37,7 @@ def replay_seals(job: Job, overrides: dict[str, JsonValue] | None = None) -> dic
                 width=LOADERS,
                 finish=run.journal.settle,
             )
-            for group in plan.groups(up_to_date(run, plan, collection)):
+            for group in plan.groups(up_to_date(plan, collection)):
                 window.push(group)
             window.drain()
             remove_superseded(run, plan, collection)

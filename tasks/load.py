@@ -34,15 +34,17 @@ def opened(plan: Plan) -> Iterator[Collection]:
         collection.close()
 
 
-def up_to_date(run: Run, plan: Plan, collection: Collection) -> Container[str]:
+def up_to_date(plan: Plan, collection: Collection) -> Container[str]:
     """Shards whose newest seal is in the collection, by the ledger.
 
-    A collection that is gone (somebody removed the Lite file, or dropped it) takes its ledger with it.
+    A collection that is gone (somebody removed the Lite file, or dropped it) takes its ledger with it. An entry of a
+    run beside this one is not among those: it comes after that run has made the collection. Clocks are not asked.
     """
     if collection.describe() is None:
-        stale = [entry for entry in plan.checkpoint.loads(plan.target) if entry.loaded_at < run.started_at]  # not a racing run's
-        for entry in stale:
-            plan.checkpoint.forget_load(plan.target, entry.shard)
+        entries = list(plan.checkpoint.loads(plan.target))
+        if collection.describe() is None:
+            for entry in entries:
+                plan.checkpoint.forget_load(plan.target, entry.shard)
     return plan.checkpoint.up_to_date(plan.target)
 
 
