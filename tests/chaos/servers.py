@@ -88,7 +88,7 @@ def two_runs(trial: Trial) -> bool:
     trial.target = trial.house.milvus.uri
     trial.extra_allowed = ROWS * trial.files
     one = trial.start()
-    time.sleep(trial.rng.uniform(0, 6))
+    time.sleep(trial.rng.uniform(0, 1.5))
     other = trial.start()
     ended = [trial.end(one), trial.end(other)]
     if any(run.code for run in ended):
