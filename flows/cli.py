@@ -54,7 +54,10 @@ def _setting(text: str) -> tuple[str, Any]:
     path, equals, value = text.partition("=")
     if not equals or not path:
         raise BadInput(f"--set {text}: write it as path.to.key=value")
-    return path.strip(), yaml.safe_load(value)
+    try:
+        return path.strip(), yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise BadInput(f"--set {text}: what follows the = is not YAML: put it in quotes, or close its brackets") from error
 
 
 @contextmanager

@@ -1,0 +1,95 @@
+"""Rows that cannot be embedded are set aside with a reason, the rest goes on, and they can be tried again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from tests.flows.kitestring import Kitestring, make_job, write_rows
+from tests.models import Clip
+from tests.worker.pictures import saved, scene
+
+pytestmark = [pytest.mark.server, pytest.mark.timeout(600), pytest.mark.usefixtures("no_process_left")]
+
+LONG = "k" * 600
+TEXTS: list[tuple[str | None, bytes | None, str | None]] = [
+    ("good-1", b"the one that was", None),
+    (None, b"a text without a key", "null id"),
+    ("null", None, "empty text"),
+    ("empty", b"", "empty text"),
+    ("blank", b" \n\t ", "empty text"),
+    ("latin", b"caf\xe9 with milk", "not UTF-8"),
+    (LONG, b"a key that is too long", "id too long: 600 bytes, 512 allowed"),
+    ("nan", b"poison", "not finite: the model gave NaN"),
+    ("raises", b"boom", "encoder: this model cannot stand that word"),
+    ("dies", b"crash", "crashed the encoder twice: the process that encoded it died"),
+    ("good-2", b"have it at his", None),
+    ("good-3", "ünïcödé of the".encode(), None),
+]
+
+
+def not_checked(values: list[bytes | None]) -> pa.Array:
+    """Bytes as a string column, as careless writers leave them."""
+    data = pa.array(values, pa.binary())
+    return pa.Array.from_buffers(pa.string(), len(data), data.buffers())
+
+
+def test_each_bad_row_is_set_aside_with_its_reason_and_the_rest_goes_on(kitestring: Kitestring, tmp_path: Path, faulty_model: Path) -> None:
+    ids, texts, reasons = zip(*TEXTS, strict=True)
+    (tmp_path / "rows").mkdir()
+    pq.write_table(pa.table({"id": pa.array(ids, pa.string()), "text": not_checked(list(texts))}), tmp_path / "rows" / "bad.parquet")
+    write_rows(tmp_path / "rows" / "good.parquet", 0, 50)
+    settings = {"encoder__trust_remote_code": True, "failures__max_quarantined": 0.5, "failures__stall_seconds": 60}
+    job = kitestring.job(make_job(tmp_path, faulty_model, **settings))
+
+    run = kitestring("run", job, "--json")
+    assert run.code == 0, run.err
+    bad = {number: reason for number, reason in enumerate(reasons) if reason}
+    assert run.json["rows"] == {"source": 62, "embedded": 53, "reused": 0, "duplicates": 0, "quarantined": 9, "loaded": 53}
+    assert run.json["verified"] is True
+
+    listed = kitestring("quarantine", "list", job, "--json")
+    assert listed.code == 0, listed.err
+    assert {row["row"]: row["id"] for row in listed.json} == {number: ids[number] for number in bad}
+    for row in listed.json:
+        assert "bad.parquet" in row["shard"]
+        assert bad[row["row"]] in row["reason"], row
+    shown = kitestring("quarantine", "list", job)
+    assert "the model gave NaN" in shown.out
+    assert shown.out.splitlines()[0].split() == ["shard", "row", "id", "why"]
+
+
+def test_retry_recovers_what_works_now_and_leaves_the_rest(kitestring: Kitestring, tmp_path: Path, tiny_clip: Clip) -> None:
+    """Pictures by their paths: one is missing and appears later, one is broken for good, one is a bomb."""
+    rows = tmp_path / "rows"
+    rows.mkdir()
+    for number in range(5):
+        (rows / f"{number}.png").write_bytes(saved(scene(number), "PNG"))
+    (rows / "half.jpg").write_bytes(saved(scene(6), "JPEG")[:2_000])
+    (rows / "bomb.png").write_bytes(saved(Image.new("1", (30_000, 30_000)), "PNG"))
+    names = [*(f"{number}.png" for number in range(5)), "half.jpg", "bomb.png", "late.png"]
+    pq.write_table(pa.table({"id": names, "picture": names}), rows / "pictures.parquet")
+    encoder = {"kind": "open-clip", "architecture": tiny_clip.architecture, "pretrained": tiny_clip.pretrained, "precision": "float32"}
+    source = {"kind": "parquet", "uri": str(rows / "*.parquet"), "id": "id", "image": "picture"}
+    job = kitestring.job(make_job(tmp_path, tmp_path, source=source, encoder=encoder, failures__max_quarantined=0.5))
+
+    run = kitestring("run", job, "--json")
+    assert run.code == 0, run.err
+    assert (run.json["rows"]["embedded"], run.json["rows"]["quarantined"]) == (5, 3)
+    reasons = {row["id"]: row["reason"] for row in kitestring("quarantine", "list", job, "--json").json}
+    assert set(reasons) == {"half.jpg", "bomb.png", "late.png"}
+    assert "undecodable image" in reasons["half.jpg"]
+    assert "image bomb: 30000x30000 pixels" in reasons["bomb.png"]
+    assert "missing image" in reasons["late.png"]
+
+    (rows / "late.png").write_bytes(saved(scene(9), "PNG"))
+    retried = kitestring("quarantine", "retry", job, "--json")
+    assert retried.code == 0, retried.err
+    assert retried.json["rows"] == {"source": 8, "embedded": 1, "reused": 5, "duplicates": 0, "quarantined": 2, "loaded": 6}
+    assert retried.json["verified"] is True
+    assert {row["id"] for row in kitestring("quarantine", "list", job, "--json").json} == {"half.jpg", "bomb.png"}
+    assert kitestring("status", job).code == 0
