@@ -35,8 +35,10 @@ def end_to_end(sizes: Sizes) -> Outcome:
         results = compare(contenders, sizes.rounds)
         _add_cosines(results, folder, rows)
         count = pq.read_metadata(rows).num_rows
-    said = [f"{count:,} rows; work to the end, Kitestring against encode alone (below 1 is faster):"]
-    said += [f"{name}: {ratio(results, name, ENCODE, 'work s'):.2f}" for name in contenders if name != ENCODE]
+    said = [f"{count:,} rows; work as a multiple of encode alone (seconds; CPU seconds), below 1 is faster:"]
+    said += [
+        f"{name}: {ratio(results, name, ENCODE, 'work s'):.2f}; {ratio(results, name, ENCODE, 'work, CPU s'):.2f}" for name in contenders
+    ]
     return Outcome(title="End to end into Milvus Lite, all-MiniLM-L6-v2", results=results, conclusions=said, drawn="work s")
 
 
@@ -47,10 +49,11 @@ def plain(folder: Path, rows: Path, *, insert: bool) -> Mapping[str, float]:
         command += ["--into", str(here / "plain.db")] if insert else ["--vectors", str(folder / "reference.npy")]
         watched = watch(command, cwd=here, env=environment(here))
         marks = json.loads(figures.read_text())
-    last = marks["inserted"] if insert else marks["encoded"]
-    searchable = {"searchable s": last - marks["ready"]} if insert else {}
-    work = last - marks["ready"] if not insert else watched.seconds - marks["ready"]  # saving the vectors is not its work
-    return figures_of(start_up=marks["ready"], work=work, encode=marks["encoded"] - marks["ready"], watched=watched) | searchable
+    encoding = marks["encoded"] - marks["ready"]
+    work_cpu = marks["CPU when done"] - marks["CPU when ready"]
+    work = watched.seconds - marks["ready"] if insert else encoding  # what comes after encoding alone is the benchmark's
+    figures = figures_of(start_up=marks["ready"], work=work, encode=encoding, work_cpu=work_cpu, watched=watched)
+    return figures | ({"searchable s": marks["inserted"] - marks["ready"]} if insert else {})
 
 
 def kitestring(folder: Path, rows: Path, precision: str) -> Mapping[str, float]:
@@ -58,13 +61,15 @@ def kitestring(folder: Path, rows: Path, precision: str) -> Mapping[str, float]:
         ran = run(here, job_of(here, rows, minilm(), encoder__precision=precision))
         ready = max(ran.marks[name] for name in ran.marks if name.endswith(" ready"))
         np.save(folder / f"{precision}.npy", vectors_in(here / "checkpoint", pq.read_table(rows)["id"].to_pylist()))
-    figures = figures_of(start_up=ready, work=ran.watched.seconds - ready, encode=ran.marks["last rows"] - ready, watched=ran.watched)
+    work, encoding = ran.watched.seconds - ready, ran.marks["last rows"] - ready
+    work_cpu = ran.watched.cpu_seconds - ran.marks["CPU when ready"]
+    figures = figures_of(start_up=ready, work=work, encode=encoding, work_cpu=work_cpu, watched=ran.watched)
     return figures | {"searchable s": ran.marks["last load"] - ready}
 
 
-def figures_of(*, start_up: float, work: float, encode: float, watched: Watched) -> dict[str, float]:
-    found = {"start-up s": start_up, "work s": work, "of it encoding s": encode, "total s": start_up + work}
-    return found | {"CPU s": watched.cpu_seconds, "peak MiB": watched.peaks.whole}
+def figures_of(*, start_up: float, work: float, encode: float, work_cpu: float, watched: Watched) -> dict[str, float]:
+    found = {"start-up s": start_up, "work s": work, "of it encoding s": encode, "work, CPU s": work_cpu}
+    return found | {"total s": start_up + work, "peak MiB": watched.peaks.whole}
 
 
 def vectors_in(checkpoint: Path, keys: list[str]) -> np.ndarray:

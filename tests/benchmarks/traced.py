@@ -8,6 +8,7 @@ does what `kitestring run JOB` does, and writes seconds since the process was cr
 from __future__ import annotations
 
 import atexit
+import contextlib
 import functools
 import json
 import sys
@@ -26,6 +27,16 @@ def note(name: str, *, again: bool = False) -> None:
     """Remember when something happened for the first time, or for the last."""
     if again or name not in marks:
         marks[name] = time.time() - BEGAN
+
+
+def cpu_seconds() -> float:
+    """What this process and those below it have used so far."""
+    used = 0.0
+    for process in [psutil.Process(), *psutil.Process().children(recursive=True)]:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            times = process.cpu_times()
+            used += times.user + times.system + times.children_user + times.children_system
+    return used
 
 
 def around(owner: Any, method: str, before: str | None = None, after: str | None = None) -> None:
@@ -54,6 +65,7 @@ def watch_ranks() -> None:
         if kind == "Hello":
             note(f"rank {message.rank} ready")
             marks[f"rank {message.rank}"] = message.seconds
+            marks["CPU when ready"] = cpu_seconds()
         elif kind == "Done" or (kind == "At" and message.done):
             note("first rows")
             note("last rows", again=True)
