@@ -9,6 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tasks.adapters.disk import disk_error
 from tasks.adapters.prepare import Prepared
 from tasks.domain.resume import uncovered
 from tasks.domain.seal import Quarantined
@@ -41,10 +42,17 @@ class PieceRows:
         self.bytes += batch.nbytes
 
     def write(self, path: Path) -> None:
-        """Arrow IPC, which a rank maps into memory as it is."""
-        with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, self.batches[0].schema) as writer:
-            for batch in self.batches:
-                writer.write_batch(batch)
+        """Arrow IPC, which a rank maps into memory as it is.
+
+        Raises:
+            Permanent: there is no room in scratch (names the path).
+        """
+        try:
+            with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, self.batches[0].schema) as writer:
+                for batch in self.batches:
+                    writer.write_batch(batch)
+        except OSError as error:
+            raise disk_error(error, path) from error
 
 
 def cut(
