@@ -9,9 +9,9 @@ from typing import Any
 
 from tasks.adapters.scratch import scratch_folder
 from tasks.domain.accounts import RowFates, ShardFates
-from tasks.domain.errors import BadInput
+from tasks.domain.errors import BadInput, Damaged
 from tasks.domain.job import Job
-from tasks.domain.proof import Proof
+from tasks.domain.proof import Proof, unproved
 from tasks.load import opened
 from tasks.plan import Plan, plan_again, spool_spans
 from tasks.preflight import inspect_job
@@ -102,7 +102,10 @@ def look_at_proof(job: Job) -> Proof:
     with _planned_before(job) as plan, opened(plan) as collection:
         if collection.describe() is None:
             raise BadInput(f"collection '{plan.spec.name}' is not at {job.target.uri}: `kitestring run` or `replay` loads it")
-        return verify_plan(plan, collection)
+        try:
+            return verify_plan(plan, collection)
+        except Damaged as damage:
+            return unproved(f"{damage}: `kitestring run` encodes its shard again")
 
 
 def look_at_quarantine(job: Job) -> Iterator[dict[str, Any]]:

@@ -32,3 +32,9 @@ class Proof(Strict):
     covers: str = Field("", description="Digest of the seals it was held against: a proof of other seals is stale.")
     seed: int
     seconds: float
+
+
+def unproved(reason: str) -> Proof:
+    """Nothing could be compared, and why."""
+    none: dict[str, int] = dict.fromkeys(("rows", "total", "sampled", "absent", "seed"), 0)
+    return Proof(proved=False, reasons=(reason,), counts=(), lowest_cosine=None, recall_at_10=None, seconds=0.0, **none)
