@@ -71,7 +71,7 @@ def source_changes(trial: Trial) -> bool:
 def disk_full(trial: Trial) -> bool:
     """The scratch disk is full: the run says so and fails; with room again the next one goes on."""
     size = trial.rng.choice((24, 64, 160, 400))
-    trial.tmp.mkdir(exist_ok=True)
+    trial.extra_allowed = ROWS * trial.files  # what is encoded, and then cannot be written
     _mount(trial.tmp, size)
     try:
         trial.notes.append(f"{size} KB")
