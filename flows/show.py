@@ -38,7 +38,7 @@ def plan_text(plan: dict[str, Any]) -> str:
     rows, shards = plan["rows"], plan["shards"]
     counted = "an unknown number of" if rows["source"] is None else f"{rows['source']:,}"
     left = "" if rows["to_encode"] is None else f"; {rows['to_encode']:,} rows to encode"
-    return f"{plan['corpus']}: {counted} rows in {shards['planned']:,} shards, {shards['sealed']:,} of them sealed{left}"
+    return f"{plan['corpus']}: {counted} rows in {shards['planned']:,} {'shard' if shards['planned'] == 1 else 'shards'}, {shards['sealed']:,} of them sealed{left}"
 
 
 def status_text(status: Status) -> str:
@@ -80,8 +80,12 @@ def hits_text(hits: list[Hit]) -> str:
 def _snippet(hit: Hit) -> str:
     text = " ".join(str(hit.fields.get("text", "")).split())
     others = ", ".join(f"{name}={value}" for name, value in hit.fields.items() if name not in {"text", "id"})
-    cut = text[:SNIPPET] + ("…" if len(text) > SNIPPET else "")
+    cut = _short(text)
     return f"{cut}\n({others})" if cut and others else cut or others
+
+
+def _short(text: str) -> str:
+    return text[:SNIPPET] + ("…" if len(text) > SNIPPET else "")
 
 
 def quarantine_text(rows: list[dict[str, Any]]) -> str:
@@ -90,7 +94,7 @@ def quarantine_text(rows: list[dict[str, Any]]) -> str:
         return "no row is set aside"
     table = Table("shard", "row", "id", "why", show_edge=False, pad_edge=False)
     for row in rows:
-        table.add_row(row["shard"], str(row["row"]), row["id"] or "", row["reason"])
+        table.add_row(row["shard"], str(row["row"]), _short(row["id"] or ""), row["reason"])
     return _printed(table)
 
 
