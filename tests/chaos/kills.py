@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 
@@ -32,13 +33,17 @@ def kill_flow(trial: Trial) -> bool:
 
 def terminate_flow(trial: Trial) -> bool:
     """SIGTERM, as Kubernetes sends it: gone within 30 s, and what was sealed is kept."""
+    contained = os.geteuid() == 0 and trial.rng.random() < 0.5
+    trial.wrap = ("unshare", "--pid", "--fork", "--mount-proc") if contained else ()  # a container's first process
+    trial.notes.append("as process 1" if contained else "")
     run = trial.start()
     if not trial.reach(run):
         trial.end(run)
         return False
     everything, sealed, began = trial.processes(), trial.state()["seal"], time.monotonic()
-    trial.kill([p for p in everything if p.pid == run.pid], signal.SIGTERM)
+    trial.kill([p for p in everything if (p.ppid() if contained else p.pid) == run.pid], signal.SIGTERM)
     trial.end(run, TERM_SECONDS)
+    trial.wrap = ()
     trial.watch_them_go(everything, since=began)
     if trial.state()["seal"] < sealed:
         raise Stuck("a seal was lost")

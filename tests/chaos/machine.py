@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shutil
 import time
+import traceback
+from contextlib import suppress
 
 from tests.chaos.audit import Findings, audit
 from tests.chaos.faults import FAULTS
@@ -28,10 +30,13 @@ def run_trial(house: House, fault: str, seed: int) -> Outcome:
         skipped = str(reason)
     except Stuck as stuck:
         error = str(stuck)
+    except Exception:  # noqa: BLE001 - the other trials go on, and this one stands in the table
+        error = traceback.format_exc()[-1500:]
     finally:
         trial.clean()
         if trial.target.startswith("http"):
-            drop_collection(trial.target, trial.collection)
+            with suppress(Exception):  # it may be down
+                drop_collection(trial.target, trial.collection)
     outcome = Outcome(
         fault=fault,
         seed=seed,

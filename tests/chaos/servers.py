@@ -134,8 +134,10 @@ def drop_collection(uri: str, name: str) -> None:
     """So that shared servers do not fill up."""
     client = MilvusClient(uri)
     try:
-        real = client.describe_alias(name)["collection_name"]
-        client.drop_alias(name)
-        client.drop_collection(real)
+        for real in client.list_collections():
+            if real.startswith(f"{name}_"):
+                for alias in client.list_aliases(real).get("aliases", []):
+                    client.drop_alias(alias)
+                client.drop_collection(real)
     finally:
         client.close()

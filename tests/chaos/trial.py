@@ -124,7 +124,15 @@ class Trial:
         prefect = self.house.prefect.env if self.server else {"PREFECT_HOME": str(self.home / "prefect"), "DO_NOT_TRACK": "1"}
         told = {name: value for name, value in prefect.items() if name.startswith(("PREFECT_", "DO_NOT"))}
         own = {"HOME": str(self.home), "TMPDIR": str(self.tmp), MARK: self.mark, "CHAOS_COUNT": str(self.count)}
-        return environment() | {"PYTHONPATH": str(ROOT)} | self.house.s3_environment | told | own | {"HF_HUB_OFFLINE": "1"} | self.more_environment
+        return (
+            environment()
+            | {"PYTHONPATH": str(ROOT)}
+            | self.house.s3_environment
+            | told
+            | own
+            | {"HF_HUB_OFFLINE": "1"}
+            | self.more_environment
+        )
 
     def job(self, **settings: Any) -> Path:
         """The job file, which every run of the trial is given."""
