@@ -43,7 +43,9 @@ def embed_corpus(job: Job, overrides: dict[str, JsonValue] | None = None) -> dic
                 width=run.launch.ranks + 1,
                 finish=run.journal.settle,
             )
-            for group in plan.groups(up_to_date(plan, collection)):
+            loaded = up_to_date(plan, collection)
+            run.journal.total = plan.rows_beyond(loaded)
+            for group in plan.groups(loaded):
                 window.push(group)
             window.drain()
             run.ranks.rest()

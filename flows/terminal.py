@@ -18,7 +18,7 @@ errors = Console(stderr=True, highlight=False, soft_wrap=True)
 
 def describe(now: Snapshot, rate: float) -> str:
     """One line: how far, how fast, how long still."""
-    parts = [f"{now.encoded:,} rows" if now.total is None else f"{now.encoded:,} of {now.total:,} rows"]
+    parts = [f"{now.done:,} rows" if now.total is None else f"{now.done:,} of {now.total:,} rows"]
     if rate:
         parts.append(f"{rate:,.0f} rows/s")
     left = _seconds_left(now, rate)
@@ -32,7 +32,7 @@ def describe(now: Snapshot, rate: float) -> str:
 
 
 def _seconds_left(now: Snapshot, rate: float) -> float | None:
-    return (now.total - now.encoded) / rate if rate and now.total and now.total > now.encoded else None
+    return (now.total - now.done) / rate if rate and now.total and now.total > now.done else None
 
 
 def _clock(seconds: float) -> str:
@@ -64,7 +64,7 @@ class Bar:
 
     def __call__(self, now: Snapshot) -> None:
         line = describe(now, self._rate.of(now)) if now.encoded or now.total else _waiting(now)
-        self._progress.update(self._task, description=now.stage, total=now.total or None, completed=now.encoded, line=line)
+        self._progress.update(self._task, description=now.stage, total=now.total or None, completed=now.done, line=line)
 
 
 class Lines:

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import copy_context
 from dataclasses import dataclass, field
 
 from tasks.domain.errors import BadInput, Permanent
@@ -18,7 +19,7 @@ TICK_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """A run at one moment. Rows are source rows; `total` is None until planning could tell."""
+    """A run at one moment. `total` counts the rows of shards that this run has to see to; None where nothing tells yet."""
 
     stage: str
     seconds: float
@@ -29,8 +30,14 @@ class Snapshot:
     loaded: int
     shards: int
     shards_sealed: int
+    shards_loaded: int
     shards_failed: int
     ended: bool = False
+
+    @property
+    def done(self) -> int:
+        """Rows out of `total` that are encoded, by this run or by an earlier one."""
+        return self.encoded + self.reused
 
 
 Listener = Callable[[Snapshot], None]
@@ -57,6 +64,7 @@ class Journal:
     samples: list[tuple[float, int, int]] = field(default_factory=list)
     pace: Pace = field(default_factory=lambda: Pace(ranks=1))
     lock: threading.RLock = field(default_factory=threading.RLock)
+    listeners: list[Listener] = field(default_factory=list)  # this run's own
     _loaded_shards: set[str] = field(default_factory=set)
     _working: dict[str, int] = field(default_factory=dict)
     _since: dict[str, float] = field(default_factory=dict)
@@ -138,6 +146,7 @@ class Journal:
                 loaded=self.loaded,
                 shards=self.shards,
                 shards_sealed=len(self.sealed),
+                shards_loaded=len(self._loaded_shards),
                 shards_failed=len(self.failed),
                 ended=ended,
             )
@@ -145,7 +154,8 @@ class Journal:
     @contextmanager
     def ticking(self) -> Iterator[None]:
         """Sample and tell the listeners every second, and once more at the end."""
-        ticker = threading.Thread(target=self._tick, daemon=True, name="journal")
+        # With this thread's context, so that a listener's artifacts belong to the flow run.
+        ticker = threading.Thread(target=copy_context().run, args=(self._tick,), daemon=True, name="journal")
         ticker.start()
         try:
             yield
@@ -162,5 +172,5 @@ class Journal:
             self._tell(now)
 
     def _tell(self, now: Snapshot) -> None:
-        for listener in tuple(LISTENERS):
+        for listener in (*LISTENERS, *self.listeners):
             listener(now)

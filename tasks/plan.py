@@ -64,6 +64,11 @@ class Plan:
         self.checkpoint.put_encoder(self.record)
         self._settled = True
 
+    def rows_beyond(self, loaded: Container[str]) -> int | None:
+        """Source rows of the shards that are not yet loaded; None where no footer tells how many a shard has."""
+        rows = [shard.span.rows for shard in missing(self, loaded)] if self.spool.rows_known else [None]
+        return None if None in rows else sum(count or 0 for count in rows)
+
     def groups(self, loaded: Container[str]) -> Iterator[list[Shard]]:
         """The shards that are not yet loaded, small ones together: a task for each tiny file would cost more than the file.
 
@@ -111,7 +116,6 @@ def plan_shards(run: Run) -> Plan:
         spool = spool_spans(inspected, run.scratch)
         plan = Plan(inspected, spool, pinned or _introduce(run))
         check_target(plan)
-    run.journal.total = spool.rows if spool.rows_known else None
     run.journal.shards = spool.shards
     return plan
 

@@ -14,6 +14,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from tasks.adapters.report_page import render_report
+from tasks.artifacts import show_report
 from tasks.domain.accounts import RowFates, ShardFates, fates_of
 from tasks.domain.errors import RunFailed
 from tasks.domain.proof import Proof
@@ -117,6 +118,7 @@ def report_run(run: Run, plan: Plan, proof: Proof) -> dict[str, object]:
     report = _report(run, plan, proof)
     plan.checkpoint.write_report(run.id, "report.json", report.model_dump_json(indent=1).encode())
     plan.checkpoint.write_report(run.id, "report.html", render_report(report).encode())
+    show_report(report)
     wrong = what_is_wrong(report, run.job.failures.max_quarantined)
     if wrong:
         raise RunFailed(wrong, summary(report))

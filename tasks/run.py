@@ -12,6 +12,7 @@ from tasks.adapters.hardware import plan_launch
 from tasks.adapters.ranks import Ranks
 from tasks.adapters.scratch import scratch_folder
 from tasks.adapters.stores import probe
+from tasks.artifacts import Artifacts
 from tasks.domain.job import Job
 from tasks.domain.messages import Assignment
 from tasks.journal import Journal
@@ -31,6 +32,7 @@ class Run:
         self.launch = plan_launch(self.job.compute)
         self.ranks = Ranks(_assign(inspected, scratch), self.launch, scratch, stall_seconds=self.job.failures.stall_seconds)
         self.journal.pace = self.ranks.pace
+        self.journal.listeners.append(Artifacts(self.job.corpus))
 
 
 @contextmanager

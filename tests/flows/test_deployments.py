@@ -61,6 +61,13 @@ def test_a_run_through_a_worker_ends_completed_and_verified(
     deployed.work_once(POOL)
     assert deployed.wait(run) == "COMPLETED", deployed.logs(run)
     assert rows_found(tmp_path / "rows.db", "deployed") == ROWS
+    shown = deployed.request("/artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [run]}}})
+    assert {artifact["key"]: artifact["type"] for artifact in shown} == {
+        "progress-deployed": "progress",
+        "shards-deployed": "table",
+        "report-deployed": "markdown",
+    }
+    assert "50 of 50 rows are searchable; proved." in next(a["data"] for a in shown if a["key"] == "report-deployed")
     (report,) = (tmp_path / "checkpoint").glob("deployed/*/runs/*/report.json")
     assert json.loads(report.read_text())["verified"] is True
 
