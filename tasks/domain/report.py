@@ -107,7 +107,9 @@ class RunReport(Strict):
     tokens: int = Field(0, description="Tokens encoded by this run.")
     lengths: dict[int, int] = Field(default_factory=dict, description="Rows by token length: a bin's upper edge to its count.")
     failures: tuple[FailedShard, ...] = ()
-    damaged: tuple[FailedShard, ...] = Field((), description="Shards of which a sealed part was not as sealed: encoded again, or due to be.")
+    damaged: tuple[FailedShard, ...] = Field(
+        (), description="Shards of which a sealed part was not as sealed: encoded again, or due to be."
+    )
     adopted: int = Field(0, description="Parts of killed or racing runs that were found whole and kept.")
     peak_memory: dict[str, int] = Field(default_factory=dict, description="Most bytes resident, by process.")
     settings: Annotated[dict[str, JsonValue], AfterValidator(_settings_without_user)] = Field(default_factory=dict, description="The job.")
