@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from collections.abc import Iterator
@@ -88,14 +89,31 @@ def _waiting(now: Snapshot) -> str:
 
 @contextmanager
 def progress_shown() -> Iterator[None]:
-    """Show how far the run is, for as long as it lasts."""
+    """Show how far the run is, and its warnings, for as long as it lasts."""
     if not sys.stderr.isatty():
-        with _listening(Lines()):
+        with _listening(Lines()), _warnings_shown():
             yield
         return
     columns = (TextColumn("{task.description:>7}"), BarColumn(), TextColumn("{task.fields[line]}"))
-    with Progress(*columns, console=errors, transient=True) as progress, _listening(Bar(progress)):
+    with Progress(*columns, console=errors, transient=True) as progress, _listening(Bar(progress)), _warnings_shown():
         yield
+
+
+class _Warnings(logging.Handler):
+    """Prefect's own console is silent; what Kitestring itself warns of is told in a line, above the bar where there is one."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        errors.print(f"{record.levelname.lower()}: {record.getMessage()}", markup=False)
+
+
+@contextmanager
+def _warnings_shown() -> Iterator[None]:
+    handler, logger = _Warnings(logging.WARNING), logging.getLogger("kitestring")
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
 
 
 @contextmanager
