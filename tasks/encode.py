@@ -76,15 +76,19 @@ def _seal_all(run: Run, plan: Plan, group: list[Shard]) -> list[tuple[Shard, Per
     """Read ahead while earlier shards are still being encoded; seal each as soon as its parts are there."""
     failures: list[tuple[Shard, Permanent]] = []
     opened: deque[_Open] = deque()
-    for shard in group:
-        try:
-            opened += _read_unsealed(run, plan, shard)
-        except Permanent as error:
-            failures += _failed(run, plan, shard, error)
-        while opened and all(part.done() for part in opened[0].parts):
+    try:
+        for shard in group:
+            try:
+                opened += _read_unsealed(run, plan, shard)
+            except Permanent as error:
+                failures += _failed(run, plan, shard, error)
+            while opened and all(part.done() for part in opened[0].parts):
+                failures += _seal_or_discard(run, plan, opened.popleft())
+        while opened:
             failures += _seal_or_discard(run, plan, opened.popleft())
-    for waiting in opened:
-        failures += _seal_or_discard(run, plan, waiting)
+    finally:  # who tries again must not meet pieces of the first try that are still under way
+        for waiting in opened:
+            _wait_for(waiting.parts)
     return failures
 
 
