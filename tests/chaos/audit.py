@@ -148,7 +148,7 @@ def _kind(reason: str) -> str:
 def check_collection(trial: Trial, truth: Truth, findings: Findings) -> None:
     """Every row once, with the right vector and fields."""
     with client_of(trial.target) as client:
-        rows = all_rows(client, trial.collection, unpromoted=trial.settled)
+        rows = all_rows(client, trial.collection)
     times = Counter(row["id"] for row in rows)
     findings.doubled += [f"{key} is {count} times in the collection" for key, count in times.items() if count > 1]
     findings.lost += [f"{key} is not in the collection" for key in truth.texts.keys() - times.keys()]
@@ -166,9 +166,9 @@ def check_collection(trial: Trial, truth: Truth, findings: Findings) -> None:
             findings.wrong.append(f"{row['id']}: another row's fields")
 
 
-def all_rows(client: MilvusClient, name: str, *, unpromoted: bool = False) -> list[dict[str, Any]]:
+def all_rows(client: MilvusClient, name: str) -> list[dict[str, Any]]:
     (real,) = [found for found in client.list_collections() if found.startswith(f"{name}_")]
-    if not unpromoted and client.describe_alias(name)["collection_name"] != real:
+    if client.describe_alias(name)["collection_name"] != real:
         return []  # searches are led elsewhere
     name = real
     client.load_collection(name)

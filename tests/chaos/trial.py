@@ -88,7 +88,6 @@ class Trial:
     runs: list[Ended] = field(default_factory=list)
     ends: list[float] = field(default_factory=list)  # seconds from each break to the end of the last process it had to end
     kills: int = 0
-    settled: bool = False  # no further run: what is there now is audited
     again: bool = False  # a run is owed, also where the one before ended well
     wrap: tuple[str, ...] = ()  # put before the command
     more_environment: dict[str, str] = field(default_factory=dict)
