@@ -16,6 +16,7 @@ import yaml
 
 from flows.engine import run_flow
 from flows.terminal import errors, progress_shown
+from tasks.adapters.garbage import leave_at_exit
 from tasks.domain.errors import BadInput, KitestringError, RunFailed
 from tasks.domain.job import Job
 from tasks.domain.parse import override_document, parse_job
@@ -229,4 +230,5 @@ def main() -> None:
     # As the first process of a container it would not hear SIGTERM otherwise: the kernel has no default action for it.
     # Nothing has to be tidied: the guard ends the processes, and what is not sealed is garbage by design.
     signal.signal(signal.SIGTERM, lambda *_: os._exit(TERMINATED))
+    leave_at_exit()
     app()

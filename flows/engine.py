@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from importlib import import_module
 from typing import Any
 
+from tasks.adapters.garbage import importing
 from tasks.adapters.prefect_server import private_server
 from tasks.adapters.prefect_settings import configured_api
 from tasks.domain.job import Job
@@ -32,7 +33,8 @@ def run_flow(entrypoint: str, job: Job) -> dict[str, Any]:
         os.environ.setdefault(name, value)
     with nullcontext() if configured_api() else private_server() as server:
         module, function = entrypoint.rsplit(".", 1)
-        flow = getattr(import_module(module), function)
+        with importing():
+            flow = getattr(import_module(module), function)
         if server is not None:
             _look_at(job)
             _import_what_comes_last()
@@ -44,8 +46,9 @@ def run_flow(entrypoint: str, job: Job) -> dict[str, Any]:
 
 def _import_what_comes_last() -> None:
     """What a run draws its report with takes a second to import: the server takes longer than that to start."""
-    import_module("matplotlib.figure")
-    import_module("prefect.utilities.visualization")  # Prefect does, when a flow is called
+    with importing():
+        import_module("matplotlib.figure")
+        import_module("prefect.utilities.visualization")  # Prefect does, when a flow is called
 
 
 def _without_heartbeats() -> AbstractContextManager[object]:

@@ -12,6 +12,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from tasks.adapters.garbage import importing
 from tasks.domain.messages import Assignment
 from tasks.worker.lifeline import die_with_parent
 
@@ -21,7 +22,8 @@ def main() -> int:
     arguments = argparse.ArgumentParser(prog="tasks.worker", description="One rank of the encoder.")
     arguments.add_argument("--assignment", type=Path, required=True, help="JSON file of tasks.domain.messages.Assignment")
     assignment = Assignment.model_validate_json(arguments.parse_args().assignment.read_text())
-    from tasks.worker.session import serve  # noqa: PLC0415 - torch comes with it: seconds in which the lifeline must hold already
+    with importing():
+        from tasks.worker.session import serve  # noqa: PLC0415 - torch comes with it: seconds in which the lifeline must hold already
 
     return serve(assignment)
 

@@ -14,6 +14,8 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
+from tasks.adapters.garbage import importing
+
 
 class _Later(ModuleType):
     """Stands where a module would; any name in it is a function that imports the module when it is called."""
@@ -52,7 +54,7 @@ def put_off(*modules: str) -> Iterator[None]:
 def import_quickly(module: str) -> ModuleType:
     """Import one of this package's modules without scikit-learn; with it, should a library need more of it than functions."""
     try:
-        with put_off("sklearn", "sklearn.metrics"):
+        with importing(), put_off("sklearn", "sklearn.metrics"):
             return importlib.import_module(module)
     except Exception:  # noqa: BLE001 - if it was not for that, the plain import says so
         return importlib.import_module(module)
