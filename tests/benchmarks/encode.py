@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from tests.benchmarks.bench import Outcome, Sizes, minilm
 from tests.benchmarks.figures import Results, Series
@@ -43,15 +44,15 @@ def _launch(folder: Path, rows: Path, ranks: int, rounds: int) -> Results:
     return read(json.loads(out.read_text()))
 
 
-def read(told: dict[str, object]) -> Results:
+def read(told: dict[str, Any]) -> Results:
     """Rates, and ratios to stock within each round."""
-    count, seconds, cosines = told["rows"], told["seconds"], told["cosines"]
-    assert isinstance(count, int) and isinstance(seconds, dict) and isinstance(cosines, dict)  # noqa: PT018
+    count, seconds, cpu, cosines = told["rows"], told["seconds"], told["cpu"], told["cosines"]
     results: Results = {}
     for name, took in seconds.items():
         results[name] = {
             "rows/s": Series(tuple(count / s for s in took)),
             "ratio": Series(tuple(stock / s for stock, s in zip(seconds[STOCK], took, strict=True))),
+            "by CPU s": Series(tuple(stock / s for stock, s in zip(cpu[STOCK], cpu[name], strict=True))),
         }
         if name in cosines:
             lowest, mean = cosines[name]

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from tests.benchmarks.bench import Outcome
 
+MOST_COLUMNS = 9  # with more, contenders and figures change places
+
 
 def table(outcome: Outcome) -> str:
     """A Markdown table: a line for each contender, a column for each figure; medians, and half the spread."""
@@ -14,6 +16,8 @@ def table(outcome: Outcome) -> str:
     lines = [["", *figures]]
     for name, found in outcome.results.items():
         lines.append([name, *(str(found[figure]) if figure in found else "" for figure in figures)])
+    if len(figures) > MOST_COLUMNS:
+        lines = [list(line) for line in zip(*lines, strict=True)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     text = [" | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines]
     text.insert(1, " | ".join("-" * max(3, width) for width in widths))

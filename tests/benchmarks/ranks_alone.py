@@ -2,7 +2,7 @@
 
     python -m torch.distributed.run --standalone --nproc-per-node N -m tests.benchmarks.ranks_alone ROWS MODEL OUT ROUNDS
 
-All contenders take turns in every round; a barrier stands before and after each. Stock `encode` runs on rank 0 with
+All contenders take turns in every round; they wait for each other before and after each. Stock `encode` runs on rank 0 with
 all cores while the others wait. Rank 0 writes seconds by contender and, but for stock, cosines to stock's vectors.
 """
 
@@ -42,18 +42,21 @@ def main() -> None:
     texts: list[str] = pq.read_table(rows, columns=["text"])["text"].to_pylist()
     contenders = build(model, texts, rank=rank, ranks=ranks)
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    cpu: dict[str, list[float]] = {name: [] for name in contenders}  # of all ranks
     vectors: dict[str, np.ndarray] = {}
     for contender in contenders.values():
         contender.warm()
     for name in turns(list(contenders), int(rounds)):
         distributed.barrier()
-        began = time.perf_counter()
+        began, used = time.perf_counter(), time.process_time()
         vectors[name] = contenders[name]()
-        distributed.barrier()
+        spent = torch.tensor([time.process_time() - used])
+        distributed.all_reduce(spent)
         seconds[name].append(time.perf_counter() - began)
+        cpu[name].append(float(spent))
     told = gather_cosines(vectors, rank=rank, ranks=ranks)
     if rank == 0:
-        Path(out).write_text(json.dumps({"rows": len(texts), "seconds": seconds, "cosines": told}))
+        Path(out).write_text(json.dumps({"rows": len(texts), "seconds": seconds, "cpu": cpu, "cosines": told}))
     distributed.destroy_process_group()
 
 

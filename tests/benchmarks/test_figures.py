@@ -38,9 +38,15 @@ def test_the_spread_is_a_share_of_the_median() -> None:
 
 
 def test_ratios_are_taken_within_each_round() -> None:
-    told = {"rows": 100, "seconds": {STOCK: [10.0, 20.0], "ranks": [5.0, 10.0]}, "cosines": {"ranks": (0.5, 1.0)}}
+    told = {
+        "rows": 100,
+        "seconds": {STOCK: [10.0, 20.0], "ranks": [5.0, 10.0]},
+        "cpu": {STOCK: [8.0, 8.0], "ranks": [4.0, 2.0]},
+        "cosines": {"ranks": (0.5, 1.0)},
+    }
     found = read(json.loads(json.dumps(told)))
     assert found["ranks"]["ratio"].values == (2.0, 2.0)
+    assert found["ranks"]["by CPU s"].values == (2.0, 4.0)
     assert found["ranks"]["rows/s"].values == (20.0, 10.0)
 
 
@@ -97,3 +103,8 @@ def test_results_are_kept_as_table_numbers_and_chart(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "two.json").read_text())["results"]["one"] == {"s": [1.0, 2.0, 3.0]}
     assert (tmp_path / "two.png").read_bytes().startswith(b"\x89PNG")
     assert "| one | 2.00 ±50% |" in table(outcome)
+
+
+def test_a_table_of_many_figures_has_a_line_for_each() -> None:
+    one = {f"step {number}": Series((float(number),)) for number in range(12)}
+    assert "| step 11 | 11.0 |" in table(Outcome(title="Steps", results={"one": one}))
