@@ -94,11 +94,12 @@ class MilvusCollection:
         return there
 
     def ensure(self, spec: CollectionSpec) -> None:
-        if self.check(spec) is None:
-            self._call(lambda: self._create(spec), f"making collection '{self.name}'", writes=True)
-            self.check(spec)  # of two that make it at once, one finds the other's
-        self._call(lambda: self._index_fields(spec.metric), f"indexing collection '{self.name}'", writes=True)
-        self._open()
+        with self._lock:  # tasks that load side by side come here at once; Milvus Lite makes a collection in steps
+            if self.check(spec) is None:
+                self._call(lambda: self._create(spec), f"making collection '{self.name}'", writes=True)
+                self.check(spec)  # of two that make it at once, one finds the other's
+            self._call(lambda: self._index_fields(spec.metric), f"indexing collection '{self.name}'", writes=True)
+            self._open()
 
     def _refuse_real_alias(self) -> None:
         names = self._call(lambda: self._connection.client.list_collections(timeout=CALL_SECONDS), "listing collections")

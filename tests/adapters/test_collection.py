@@ -124,6 +124,22 @@ def test_making_it_again_changes_nothing(collection, name):
     assert collection.count() == 1
 
 
+def test_tasks_that_make_it_side_by_side_all_find_it_made(opening, name):
+    together = threading.Barrier(4)
+
+    def load(number: int, made: Collection) -> None:
+        together.wait(30)
+        made.ensure(spec_of(name))
+        made.upsert(part_of([f"{number}-{row}" for row in range(20)], shard=f"s{number}"))
+
+    for attempt in range(3):  # it is a race
+        name = f"{name[:10]}_{attempt}"
+        shared = opening(name)
+        with ThreadPoolExecutor(4) as tasks:
+            list(tasks.map(load, range(4), [shared] * 4))
+        assert shared.count() == 80
+
+
 OTHERWISE = [
     ({"dim": 16}, ["dimension 8", "16"]),
     ({"metric": "L2"}, ["metric COSINE", "L2"]),
