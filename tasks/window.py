@@ -70,7 +70,8 @@ class _Passing:
 
 
 def _error_of(done: PrefectFuture[Any]) -> Exception | None:
-    if done.state.is_completed():
-        return None
+    """What a task ended in; the result is asked first, since until then `state` is what the server has heard so far."""
     found = done.result(raise_on_failure=False)
-    return found if isinstance(found, Exception) else Permanent(f"its task ended as {done.state.name}: {done.state.message}")
+    if isinstance(found, Exception):
+        return found
+    return None if done.state.is_completed() else Permanent(f"its task ended as {done.state.name}: {done.state.message}")

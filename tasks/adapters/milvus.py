@@ -34,6 +34,7 @@ ANSWER_BYTES = 16 * 2**20  # what one answer with vectors may hold; gRPC's limit
 QUERIES = 256  # in one search call
 CALL_SECONDS = 30.0
 SETTLE_TRIES = 20
+_MAKING = threading.Lock()  # one for all: a Milvus Lite file belongs to one process, a server guards itself
 
 
 class MilvusCollection:
@@ -94,7 +95,7 @@ class MilvusCollection:
         return there
 
     def ensure(self, spec: CollectionSpec) -> None:
-        with self._lock:  # tasks that load side by side come here at once; Milvus Lite makes a collection in steps
+        with _MAKING:  # tasks that load side by side come here at once, and Milvus Lite makes a collection in steps
             if self.check(spec) is None:
                 self._call(lambda: self._create(spec), f"making collection '{self.name}'", writes=True)
                 self.check(spec)  # of two that make it at once, one finds the other's
