@@ -54,9 +54,7 @@ class Totals:
 
     def add(self, seal: Seal, *, encoded_now: int, loaded: bool) -> None:
         """Take in one seal, of which this run encoded so many rows."""
-        fates = fates_of(seal, by_this_run=False)
-        moved = {"embedded": encoded_now, "reused": fates.reused - encoded_now, "loaded": seal.embedded if loaded else 0}
-        self.rows += fates.model_copy(update=moved)
+        self.rows += fates_of(seal, encoded_now=encoded_now, loaded=loaded)
         self.sealed += 1
         self.cover.add(seal)
         self.loaded += loaded

@@ -34,14 +34,15 @@ class ShardFates(Strict):
     failed: int = 0
 
 
-def fates_of(seal: Seal, *, by_this_run: bool) -> RowFates:
-    """The fates that a seal states."""
+def fates_of(seal: Seal, *, encoded_now: int, loaded: bool = False) -> RowFates:
+    """The fates that a seal states, where this run encoded so many of its rows."""
     return RowFates(
         source=seal.source_rows,
-        embedded=seal.embedded if by_this_run else 0,
-        reused=0 if by_this_run else seal.embedded,
+        embedded=encoded_now,
+        reused=seal.embedded - encoded_now,
         duplicates=seal.duplicates,
         quarantined=len(seal.quarantined),
+        loaded=seal.embedded if loaded else 0,
     )
 
 

@@ -82,7 +82,7 @@ def test_two_parts_of_one_try_cannot_hold_the_same_rows() -> None:
 
 def test_what_a_retry_recovered_moves_from_quarantine_to_embedded() -> None:
     effective = amended(seal(), [amendment()])
-    fates = fates_of(effective, by_this_run=True)
+    fates = fates_of(effective, encoded_now=effective.embedded)
     assert (fates.source, fates.embedded, fates.duplicates, fates.quarantined) == (10, 8, 1, 1)
     assert [p.key for p in effective.parts] == ["part-0-5", "part-5-10", "again"]
     assert [p.amendment for p in effective.parts] == [0, 0, 1]
