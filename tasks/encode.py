@@ -124,8 +124,9 @@ def _read(run: Run, plan: Plan, shard: Shard) -> _Open:
 
 
 def _piece_rows(run: Run) -> int:
-    wanted = run.job.compute.part_rows
-    return run.ranks.pace.piece_rows if wanted == "auto" else wanted
+    """Half of what a rank may hold: the other half is the part before, on its way to the store."""
+    unsaved = run.job.compute.unsaved_rows
+    return run.ranks.pace.piece_rows if unsaved == "auto" else unsaved // 2
 
 
 def _submit(run: Run, plan: Plan, shard: Shard, rows: PieceRows) -> Future[Part]:

@@ -111,7 +111,7 @@ def vector_column(array: np.ndarray) -> pa.ListArray:
     """
     rows, dim = array.shape
     if array.size > MOST_VALUES:
-        raise Permanent(f"{rows} vectors of {dim} dimensions are too many for one part: set compute.part_rows lower")
+        raise Permanent(f"{rows} vectors of {dim} dimensions are too many for one part: set compute.unsaved_rows lower")
     offsets = np.arange(rows + 1, dtype=np.int32) * np.int32(dim)
     values = pa.array(np.ascontiguousarray(array, dtype=np.float32).reshape(-1))
     return pa.ListArray.from_arrays(pa.array(offsets), values)

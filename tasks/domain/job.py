@@ -47,8 +47,10 @@ class Compute(Strict):
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: every GPU there is, else the CPU.")
     batch_tokens: Literal["auto"] | Count = Field("auto", description="Tokens in one batch of text, padding counted.")
     batch_rows: Literal["auto"] | Count = Field("auto", description="Most rows in one batch.")
-    part_rows: Literal["auto"] | Count = Field(
-        "auto", description="Rows in one part: what a killed process can lose. auto: some seconds of work."
+    unsaved_rows: Literal["auto"] | Annotated[int, Field(ge=2)] = Field(
+        "auto",
+        description="Rows that a process may hold before they are safe, which is the most that killing it can cost. A part has half"
+        " as many: one is written while the next is encoded. auto: about ten seconds of work.",
     )
     num_workers: Literal["auto"] | Annotated[int, Field(ge=0)] = Field("auto", description="Processes per rank that decode images.")
     pin_memory: Literal["auto"] | bool = Field("auto", description="Page-locked buffers for copies to the GPU; auto: on a GPU.")

@@ -8,7 +8,7 @@ from tasks.domain.seal import Part
 
 FIRST_PIECE = 512  # rows, before anything is known
 SHORTEST, LONGEST = 128, 50_000
-SECONDS_A_PIECE = 5.0  # what a killed rank loses, against the cost of a part of its own
+SECONDS_A_PIECE = 5.0  # a killed rank loses up to two pieces; each piece costs the writing of a part
 WEIGHT = 0.5  # of the newest piece in the running rate
 
 

@@ -121,7 +121,7 @@ def test_vectors_that_are_not_vectors_are_refused(column: pa.Array) -> None:
 
 def test_more_values_than_a_column_holds_are_refused() -> None:
     huge = np.lib.stride_tricks.as_strided(np.zeros(1, np.float32), (2**21, 1024), (0, 0))
-    with pytest.raises(Permanent, match=r"compute\.part_rows"):
+    with pytest.raises(Permanent, match=r"compute\.unsaved_rows"):
         vector_column(huge)
 
 

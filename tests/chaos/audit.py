@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from pymilvus import MilvusClient
 
-from tests.chaos.corpus import PART_ROWS, ROWS
+from tests.chaos.corpus import ROWS, UNSAVED_ROWS
 from tests.chaos.trial import Trial
 
 COSINE = 0.99999
@@ -77,7 +77,7 @@ def audit(trial: Trial) -> Findings:
     check_collection(trial, truth, findings)
     unbroken = SEEN_BY_MODEL * (trial.files + trial.replaced)
     findings.extra = max(0, trial.encoded - unbroken)
-    allowed = trial.kills * (RANKS * PART_ROWS + trial.files) + trial.extra_allowed  # each file's NaN is looked at twice, again
+    allowed = trial.kills * (RANKS * UNSAVED_ROWS + trial.files) + trial.extra_allowed  # each file's NaN is looked at twice, again
     if findings.extra > allowed:
         findings.wrong.append(f"{findings.extra} rows encoded again, {allowed} allowed")
     folders = [path.name for path in trial.tmp.glob("kitestring-*")]

@@ -13,7 +13,8 @@ from tests.flows.kitestring import text_of
 from tests.models import make_tiny_model
 
 FILES, ROWS = 6, 100  # a shard for each file
-PART_ROWS = 40
+PART_ROWS = 20
+UNSAVED_ROWS = 2 * PART_ROWS  # one part is encoded, and one is on its way to the store
 NO_TEXT, NO_KEY, POISON = 17, 41, 73  # bad rows of every file
 BATCH_SECONDS = 0.1
 

@@ -17,7 +17,7 @@ from typing import Any, Literal
 import psutil
 import yaml
 
-from tests.chaos.corpus import FILES, PART_ROWS, write_corpus
+from tests.chaos.corpus import FILES, PART_ROWS, UNSAVED_ROWS, write_corpus
 from tests.chaos.house import BUCKET, House, environment
 from tests.flows.kitestring import make_job
 from tests.servers.prefect import ROOT
@@ -141,8 +141,8 @@ class Trial:
             "target__collection": self.collection,
             "source__metadata": ["n"],
             "encoder__trust_remote_code": True,
-            "compute__part_rows": PART_ROWS,
-            "compute__batch_rows": PART_ROWS // 2,
+            "compute__unsaved_rows": UNSAVED_ROWS,
+            "compute__batch_rows": PART_ROWS,
             "shards__rows": 100,
             "failures__max_quarantined": 0.1,
         }

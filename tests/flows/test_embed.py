@@ -49,7 +49,7 @@ def test_every_row_comes_out_once_for_any_number_of_rows_and_ranks(
     keys: list[str] = []
     for number, count in enumerate(COUNTS):
         keys += write_rows(tmp_path / "rows" / f"{count}.parquet", 10_000 * number, 10_000 * number + count)
-    job = kitestring.job(make_job(tmp_path, tiny_model, compute__processes=ranks, compute__part_rows=100))
+    job = kitestring.job(make_job(tmp_path, tiny_model, compute__processes=ranks, compute__unsaved_rows=200))
     done = kitestring("run", job, "--json")
     assert done.code == 0, done.err
     assert done.json["rows"] == {"source": 1075, "embedded": 1075, "reused": 0, "duplicates": 0, "quarantined": 0, "loaded": 1075}

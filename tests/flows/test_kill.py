@@ -33,7 +33,7 @@ def test_kill_9_of_the_flow_costs_only_unfinished_parts(kitestring: Kitestring, 
     keys: list[str] = []
     for first in range(0, ROWS, SHARD):
         keys += write_rows(tmp_path / "rows" / f"{first}.parquet", first, first + SHARD)
-    job = kitestring.job(make_job(tmp_path, tiny_model, shards__rows=SHARD, compute__part_rows=PART))
+    job = kitestring.job(make_job(tmp_path, tiny_model, shards__rows=SHARD, compute__unsaved_rows=2 * PART))
     run = kitestring.start("run", job)
     until(lambda: len(parts_in(tmp_path / "checkpoint")) > 5, run)
     processes = workers_of(run.pid)
@@ -56,7 +56,7 @@ def test_kill_9_of_the_flow_costs_only_unfinished_parts(kitestring: Kitestring, 
 
 def test_kill_9_of_a_rank_ends_with_the_same_collection(kitestring: Kitestring, tmp_path: Path, tiny_model: Path) -> None:
     keys = write_rows(tmp_path / "rows" / "a.parquet", 0, ROWS)
-    job = kitestring.job(make_job(tmp_path, tiny_model, compute__part_rows=PART))
+    job = kitestring.job(make_job(tmp_path, tiny_model, compute__unsaved_rows=2 * PART))
     run = kitestring.start("run", job, "--json")
     until(lambda: len(parts_in(tmp_path / "checkpoint")) > 5, run)
     ranks = [p for p in workers_of(run.pid) if p.cmdline()[2:4] == ["tasks.worker", "--assignment"] or "tasks.worker" in p.cmdline()[:4]]
