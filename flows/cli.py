@@ -17,6 +17,7 @@ import yaml
 from flows.engine import run_flow
 from flows.terminal import errors, progress_shown
 from tasks.adapters.garbage import leave_at_exit
+from tasks.domain.credentials import without_credentials
 from tasks.domain.errors import BadInput, KitestringError, RunFailed
 from tasks.domain.job import Job
 from tasks.domain.parse import override_document, parse_job
@@ -84,7 +85,7 @@ def answers(*, as_json: bool = False) -> Iterator[None]:
 
 def _leave(error: Exception, code: int) -> None:
     errors.print("[bold red]error:[/] ", end="")
-    errors.print(str(error), markup=False)
+    errors.print(without_credentials(str(error)), markup=False)
     raise typer.Exit(code) from None
 
 

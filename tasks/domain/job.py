@@ -6,7 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from tasks.domain.credentials import PLACE, settings_with_credentials
 from tasks.domain.encoder import Encoder, OpenClipEncoder, SentenceTransformersEncoder
+from tasks.domain.errors import BadInput
 from tasks.domain.source import ParquetSource, Source
 from tasks.domain.strict import Strict
 
@@ -22,6 +24,7 @@ class Target(Strict):
         "./kitestring.db",
         title="Milvus",
         description="A Milvus Lite file (ends in .db), http://host:19530, or a Zilliz Cloud endpoint. The token comes from MILVUS_TOKEN.",
+        json_schema_extra=PLACE,
     )
     collection: str = Field(
         "corpus",
@@ -83,11 +86,24 @@ class Job(Strict):
     corpus: str = Field("corpus", pattern=NAME, description="The name under which checkpoints are kept.")
     source: Source = Field(default_factory=ParquetSource, description="Where the rows are.")
     encoder: Encoder = Field(default_factory=SentenceTransformersEncoder, description="What turns a row into a vector.")
-    checkpoint: str = Field("./kitestring", description="Folder or s3://bucket/prefix in which vectors are sealed.")
+    checkpoint: str = Field(
+        "./kitestring", description="Folder or s3://bucket/prefix in which vectors are sealed.", json_schema_extra=PLACE
+    )
     target: Target = Field(default_factory=Target, description="Where the vectors are searched.")
     compute: Compute = Field(default_factory=Compute, description="How the work is spread.")
     shards: Shards = Field(default_factory=Shards, description="How the source is cut.")
     failures: Failures = Field(default_factory=Failures, description="What is done about what does not work.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_credentials(cls, document: object) -> object:
+        """No ValueError: pydantic would tell it with the input, and Prefect would log that."""
+        if settings := list(settings_with_credentials(document)):
+            raise BadInput(
+                f"'{settings[0]}' holds a password, a token or a key: take it out; credentials come from the environment "
+                "(the AWS variables, MILVUS_TOKEN) or the Prefect Secret block that target.token_block names"
+            )
+        return document
 
     @model_validator(mode="after")
     def _encoder_fits_source(self) -> Job:

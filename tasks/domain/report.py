@@ -2,34 +2,29 @@
 
 from __future__ import annotations
 
-import re
 from datetime import datetime
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, JsonValue
 
 from tasks.domain.accounts import RowFates, ShardFates
+from tasks.domain.credentials import without_credentials
 from tasks.domain.encoder import EncoderFacts, EncoderIdentity
 from tasks.domain.strict import Strict
 
 STAGES = ("plan", "start-up", "encode", "load", "verify")
 QUARANTINE_SAMPLES = 20
-_USER_IN_URI = re.compile(r"(?<=://)[^/@\s]+@")
 
 
 def without_user(value: JsonValue) -> JsonValue:
     """The same value, less `user:password@` in any URI that it holds: settings are shown to people."""
     if isinstance(value, str):
-        return _USER_IN_URI.sub("", value)
+        return without_credentials(value)
     if isinstance(value, list):
         return [without_user(item) for item in value]
     if isinstance(value, dict):
         return {key: without_user(item) for key, item in value.items()}
     return value
-
-
-def _uri_without_user(uri: str) -> str:
-    return _USER_IN_URI.sub("", uri)
 
 
 def _settings_without_user(settings: dict[str, JsonValue]) -> dict[str, JsonValue]:
@@ -39,7 +34,7 @@ def _settings_without_user(settings: dict[str, JsonValue]) -> dict[str, JsonValu
 class TargetNamed(Strict):
     """Where the vectors are searched; the URI never carries a user or a password."""
 
-    uri: Annotated[str, AfterValidator(_uri_without_user)]
+    uri: Annotated[str, AfterValidator(without_credentials)]
     collection: str = Field(description="The collection of this encoder.")
     alias: str = Field(description="The name that searches use.")
 

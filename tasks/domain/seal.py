@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
+from tasks.domain.credentials import without_credentials
 from tasks.domain.digest import digest
 from tasks.domain.strict import Strict
 
@@ -15,7 +16,9 @@ class Quarantined(Strict):
 
     row: int = Field(description="Position in the shard, from 0.")
     id: str | None = Field(description="Its key, if it has one.")
-    reason: str = Field(description="Why, in words; the part before ':' is the class that reports count by.")
+    reason: Annotated[str, AfterValidator(without_credentials)] = Field(
+        description="Why, in words; the part before ':' is the class that reports count by."
+    )
 
 
 class EncodeStats(Strict):

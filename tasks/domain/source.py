@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 
+from tasks.domain.credentials import PLACE
 from tasks.domain.strict import Strict, kind_or
 
 Modality = Literal["text", "image"]
@@ -25,6 +26,7 @@ class TabularSource(Strict):
         "data",
         title="Where",
         description="A file, a folder, a glob, or a URI such as s3://lake/docs/*.parquet. Folders are searched to the bottom.",
+        json_schema_extra=PLACE,
     )
     id: str | None = Field(
         None,
@@ -106,6 +108,7 @@ class ImagesSource(Strict):
         "images",
         title="Folder",
         description="A folder or a glob of jpg, png, webp, gif, tiff or bmp files; a local path or a URI.",
+        json_schema_extra=PLACE,
     )
 
     @property
@@ -119,7 +122,7 @@ class WebDatasetSource(Strict):
     model_config = ConfigDict(title="WebDataset")
 
     kind: Literal["webdataset"] = "webdataset"
-    uri: str = Field("tars", title="Where", description="A tar file, a folder, a glob, or a URI.")
+    uri: str = Field("tars", title="Where", description="A tar file, a folder, a glob, or a URI.", json_schema_extra=PLACE)
     embed: Modality = Field("image", description="What is embedded: the sample's image, or its .txt.")
     metadata: Columns = Field(
         default_factory=list,

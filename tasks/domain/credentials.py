@@ -1,0 +1,51 @@
+"""A job is written down in many places (parameters, logs, reports), so no credential may stand in one of its URIs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pydantic import BaseModel
+
+_NAMES = r"(?:[Tt]oken|TOKEN|[Ss]ecret|SECRET|[Pp]ass(?:word|wd)?|PASSWORD|[Pp]wd|[Ss]ig(?:nature)?|[Cc]redential|[Aa]uth|[Kk]ey(?:_?[Ii][Dd])?|KEY)"
+
+# One pattern for pydantic and for the JSON schema, by which a Prefect server refuses a parameter before it keeps it; hence
+# no flags. In a URI's authority: user:password@; anything before an @ where no plain user name is known (a token); a colon
+# with no port after it (a password that holds a slash). In its query: what is called like a secret.
+FREE_OF_CREDENTIALS = (
+    r"^(?![\s\S]*://[^/?#]*:[^/?#]*@)"
+    r"(?![\s\S]*(?:https?|s3a?)://[^/?#]*@)"
+    r"(?![\s\S]*://[^/?#\[]*(?<!:):(?!:)(?![0-9]*(?:[/?#]|$)))"
+    rf"(?![\s\S]*://[\s\S]*[?&;][^=&?#]*{_NAMES}=)"
+)
+PLACE: dict[str, Any] = {"pattern": FREE_OF_CREDENTIALS}  # `json_schema_extra` of a field that holds a URI
+
+_FREE = re.compile(FREE_OF_CREDENTIALS)
+_USER_IN_URI = re.compile(r"(?<=://)[^/@\s]+@")
+_SECRET_IN_QUERY = re.compile(rf"([?&;][^=&?#\s]*{_NAMES}=)[^&\s'\"]+")
+
+
+def has_credentials(uri: str) -> bool:
+    """Whether a user's place, a path or a URI, carries what looks like a password, a token or a key."""
+    return _FREE.match(uri) is None
+
+
+def without_credentials(text: str) -> str:
+    """The same text, less `user:password@` and the values of secrets in any URI that it holds."""
+    return _SECRET_IN_QUERY.sub(r"\1***", _USER_IN_URI.sub("", text)) if "://" in text else text
+
+
+def settings_with_credentials(document: object, path: str = "") -> Iterator[str]:
+    """Dotted paths of the settings in which credentials stand."""
+    if isinstance(document, str):
+        if has_credentials(document):
+            yield path
+    elif isinstance(document, BaseModel):
+        yield from settings_with_credentials(dict(document), path)
+    elif isinstance(document, Mapping):
+        for key, value in document.items():
+            yield from settings_with_credentials(value, f"{path}.{key}" if path else str(key))
+    elif isinstance(document, list | tuple):
+        for value in document:
+            yield from settings_with_credentials(value, path)
