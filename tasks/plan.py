@@ -38,6 +38,7 @@ class Plan:
             store_text=job.target.store_text and job.source.modality == "text",
             id_length=job.target.id_length,
             fields=inspected.fields,
+            index=job.target.index,
             fingerprint=fingerprint,
             model=model_name(job),
         )

@@ -31,6 +31,7 @@ def verify_collection(run: Run, plan: Plan, collection: Collection) -> Proof:
     _refuse_bad_input(run, plan)
     with run.journal.during("verify"):
         collection.ensure(plan.spec)  # where no shard could be sealed, nobody has made it yet
+        collection.settle()
         try:
             proof = verify_plan(plan, collection)
         except Damaged as damage:

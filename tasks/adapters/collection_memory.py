@@ -85,6 +85,9 @@ class MemoryCollection:
             self._rows.update(zip(ids, made, strict=True))
         return cut
 
+    def settle(self) -> None:
+        self._made()
+
     def _of(self, shard: str | None) -> list[str]:
         self._made()
         with self._server.lock:

@@ -21,5 +21,11 @@ def open_collection(target: Target, spec_name: str, *, token: str | None, patien
     if target.uri.startswith("memory://"):
         return MemoryCollection(target.uri, spec_name, alias=target.collection)
     return MilvusCollection(
-        target.uri, spec_name, alias=target.collection, database=target.database, token=token, patience=patience or Patience()
+        target.uri,
+        spec_name,
+        alias=target.collection,
+        database=target.database,
+        token=token,
+        patience=patience or Patience(),
+        search_params=target.search,
     )

@@ -6,27 +6,32 @@ call with an unknown outcome is simply made again, here (`Patience`) and nowhere
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any, TypeVar
 
+import grpc  # type: ignore[import-untyped]
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pymilvus import MilvusClient
 from pymilvus.exceptions import MilvusException
 
 from tasks.adapters import milvus_lite
 from tasks.adapters.milvus_columns import as_request, as_rows, as_stored, batches, cut_texts, fit_fields, send, stub_of
 from tasks.adapters.milvus_connection import Connection
-from tasks.adapters.milvus_errors import ALIAS_NOT_FOUND, COLLECTION_NOT_FOUND, Patience, Verdict, code_of, is_there_already, judge
+from tasks.adapters.milvus_errors import ALIAS_NOT_FOUND, COLLECTION_NOT_FOUND, Patience, code_of, is_there_already, is_too_fast
+from tasks.adapters.milvus_index import FLUSHED_ROWS, await_indexes, make_indexes, server_of
 from tasks.adapters.milvus_keys import among, equals, keys_in_pages
 from tasks.adapters.milvus_schema import MARKER, build_schema, check_same, columns_of, read_marker, write_marker
+from tasks.adapters.throttle import Throttle
 from tasks.domain.collection import CollectionSpec, Hit
 from tasks.domain.errors import BadInput, Permanent, Transient
+from tasks.domain.index import Parameters, check_index
 
 T = TypeVar("T")
+log = logging.getLogger("kitestring.load")
 
 BATCH_ROWS = 2_000
 BATCH_BYTES = 8 * 2**20
@@ -49,6 +54,7 @@ class MilvusCollection:
         database: str = "",
         token: str | None = None,
         patience: Patience | None = None,
+        search_params: Parameters | None = None,
         batch_rows: int = BATCH_ROWS,
         batch_bytes: int = BATCH_BYTES,
         columns: bool = True,
@@ -59,7 +65,11 @@ class MilvusCollection:
         self._call, self._at = self._connection.call, self._connection.at.name
         self._batch = {"most_rows": batch_rows, "most_bytes": batch_bytes}
         self._columns = columns
+        self._search_params = search_params or {}
+        self._throttle = Throttle(clock=self._connection.patience.clock, sleep=self._connection.patience.sleep)
+        self._written = 0
         self._spec: CollectionSpec | None = None
+        self._is_ready = False
         self._nullable: frozenset[str] = frozenset()
         self._lock = threading.RLock()
 
@@ -89,6 +99,7 @@ class MilvusCollection:
 
     def check(self, spec: CollectionSpec) -> CollectionSpec | None:
         self.reach()
+        check_index(spec.index, server_of(self._connection))
         there = self.describe()
         if there is not None:
             check_same(there, spec, self._at)
@@ -99,8 +110,7 @@ class MilvusCollection:
             if self.check(spec) is None:
                 self._call(lambda: self._create(spec), f"making collection '{self.name}'", writes=True)
                 self.check(spec)  # of two that make it at once, one finds the other's
-            self._call(lambda: self._index_fields(spec.metric), f"indexing collection '{self.name}'", writes=True)
-            self._open()
+            self._made()
 
     def _refuse_real_alias(self) -> None:
         names = self._call(lambda: self._connection.client.list_collections(timeout=CALL_SECONDS), "listing collections")
@@ -120,52 +130,43 @@ class MilvusCollection:
             if not is_there_already(error):
                 raise
 
-    def _index_fields(self, metric: str) -> None:
-        """Also finishes what a killed run began: a collection without its index cannot be loaded."""
-        client = self._connection.client
-        there = client.list_indexes(self.name)
-        if "vector" not in there:
-            self._index(index_type="AUTOINDEX", field_name="vector", index_name="vector", metric_type=metric)
-        if "shard" not in there and not self._connection.lite:
-            try:
-                self._index(index_type="INVERTED", field_name="shard", index_name="shard")
-            except MilvusException as error:
-                if judge(error) is not Verdict.NEVER:
-                    raise  # older servers have no such index, and filter without one
-
-    def _index(self, **how: str) -> None:
-        params = MilvusClient.prepare_index_params()
-        params.add_index(**how)
-        try:
-            self._connection.client.create_index(self.name, params, timeout=self._connection.patience.seconds)
-        except MilvusException as error:
-            if not is_there_already(error):
-                raise
-
-    def _open(self) -> CollectionSpec:
-        """What made the collection; loads it the first time (a reopened Milvus Lite file has to be)."""
+    def _made(self) -> CollectionSpec:
+        """What made the collection."""
         with self._lock:
-            if self._spec is not None:
-                return self._spec
-            spec = self._open_spec()
-            self._call(
-                lambda: self._connection.client.load_collection(self.name, timeout=self._connection.patience.seconds),
-                f"loading collection '{self.name}'",
-            )
-            self._spec = spec
-            return spec
+            if self._spec is None:
+                described = self._described()
+                if described is None:
+                    raise BadInput(
+                        f"collection '{self.name}' is not at {self._at}: load it first with `kitestring run` or `kitestring replay`"
+                    )
+                self._nullable = frozenset(f["name"] for f in described["fields"] if f.get("nullable"))
+                self._spec = read_marker(described, self._at)
+            return self._spec
 
-    def _open_spec(self) -> CollectionSpec:
-        described = self._described()
-        if described is None:
-            raise BadInput(f"collection '{self.name}' is not at {self._at}: load it first with `kitestring run` or `kitestring replay`")
-        self._nullable = frozenset(f["name"] for f in described["fields"] if f.get("nullable"))
-        return read_marker(described, self._at)
+    def _ready(self) -> CollectionSpec:
+        """The collection indexed and loaded, which reading and deleting need (a reopened Milvus Lite file has to be, too)."""
+        spec = self._made()
+        with self._lock:
+            if not self._is_ready:
+                self._call(lambda: make_indexes(self._connection, spec), f"indexing collection '{self.name}'", writes=True)
+                load = partial(self._connection.client.load_collection, self.name, timeout=self._connection.patience.seconds)
+                self._call(load, f"loading collection '{self.name}'")
+                self._is_ready = True
+        return spec
+
+    def settle(self) -> None:
+        self._ready()
+        if self._written < FLUSHED_ROWS:
+            return
+        flush = partial(self._connection.client.flush, self.name, timeout=self._connection.patience.seconds)
+        self._call(flush, f"flushing '{self.name}'", writes=True)
+        await_indexes(self._connection, self.name)
+        self._written = 0
 
     # ---- rows ----
 
     def upsert(self, rows: pa.Table) -> int:
-        spec = self._open()
+        spec = self._made()
         columns = columns_of(spec)
         absent = [name for name in columns if name not in rows.column_names]
         if absent:
@@ -173,8 +174,26 @@ class MilvusCollection:
         rows, cut = cut_texts(rows.select(list(columns)), columns)
         for batch in batches(fit_fields(rows, columns, self._nullable), columns, **self._batch):
             _refuse_doubles(batch)
-            self._call(self._sender(batch, spec), f"upserting {batch.num_rows} rows into '{self.name}'", writes=True)
+            send_batch = self._paced(self._sender(batch, spec), batch.num_rows)
+            self._call(send_batch, f"upserting {batch.num_rows} rows into '{self.name}'", writes=True)
         return cut
+
+    def _paced(self, action: Callable[[], object], rows: int) -> Callable[[], None]:
+        """The action at the rate that the server takes."""
+
+        def paced() -> None:
+            self._throttle.wait(rows)
+            try:
+                action()
+            except (MilvusException, grpc.RpcError) as error:
+                if is_too_fast(error):
+                    log.info("%s asks for less: %.0f rows/s from now on", self._at, self._throttle.refused())
+                raise
+            self._throttle.taken(rows)
+            with self._lock:
+                self._written += rows
+
+        return paced
 
     def _sender(self, batch: pa.Table, spec: CollectionSpec) -> Callable[[], object]:
         """Builds the request once, however often it is sent."""
@@ -186,12 +205,12 @@ class MilvusCollection:
         return lambda: self._connection.client.upsert(self.name, dicts, timeout=CALL_SECONDS, retry_on_rate_limit=False)
 
     def count(self, shard: str | None = None) -> int:
-        self._open()
+        self._ready()
         where = "" if shard is None else equals("shard", shard)
         return int(self._query(where, ["count(*)"])[0]["count(*)"])
 
     def keys(self, shard: str) -> Iterator[str]:
-        self._open()
+        self._ready()
 
         def page(where: str, limit: int) -> list[str]:
             return [row["id"] for row in self._query(where, ["id"], limit=limit)]
@@ -199,7 +218,7 @@ class MilvusCollection:
         return keys_in_pages(page, equals("shard", shard))
 
     def fetch(self, keys: list[str]) -> tuple[list[str], np.ndarray]:
-        dim = self._open().dim
+        dim = self._ready().dim
         found: dict[str, np.ndarray] = {}
         for some in _chunks(list(dict.fromkeys(keys)), max(1, min(1_000, ANSWER_BYTES // (4 * dim)))):
             for row in self._query(among("id", some), ["id", "vector"]):
@@ -209,14 +228,14 @@ class MilvusCollection:
         return order, vectors
 
     def shards_of(self, keys: list[str]) -> dict[str, str]:
-        self._open()
+        self._ready()
         found: dict[str, str] = {}
         for some in _chunks(keys, 1_000):
             found |= {row["id"]: row["shard"] for row in self._query(among("id", some), ["id", "shard"])}
         return found
 
     def search(self, vectors: np.ndarray, k: int, *, expression: str = "", fields: Iterable[str] = ()) -> list[list[Hit]]:
-        spec = self._open()
+        spec = self._ready()
         wanted = list(fields)
 
         def ask(some: np.ndarray) -> Any:
@@ -226,7 +245,7 @@ class MilvusCollection:
                 limit=k,
                 filter=expression,
                 output_fields=wanted,
-                search_params={"metric_type": spec.metric, "params": {}},
+                search_params={"metric_type": spec.metric, "params": self._search_params},
                 anns_field="vector",
                 consistency_level="Strong",
                 timeout=CALL_SECONDS,
@@ -240,7 +259,7 @@ class MilvusCollection:
         return Hit(id=hit["id"], score=float(hit["distance"]), fields=entity)
 
     def delete_shard(self, shard: str) -> None:
-        self._open()
+        self._ready()
 
         def delete() -> Any:
             return self._connection.client.delete(self.name, filter=equals("shard", shard), timeout=CALL_SECONDS)
@@ -295,7 +314,7 @@ class MilvusCollection:
 
     def close(self) -> None:
         with self._lock:
-            self._spec = None
+            self._spec, self._is_ready = None, False
         self._connection.close()
 
 

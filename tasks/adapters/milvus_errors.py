@@ -90,6 +90,14 @@ def is_there_already(error: Exception) -> bool:
     return "exist" in said or "duplicate" in said or "at most one distinct index" in said
 
 
+def is_too_fast(error: Exception) -> bool:
+    """True where the server refuses for the rate or a quota, and would take less."""
+    code, said = code_of(error), text_of(error).lower()
+    if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
+        return "larger than" not in said
+    return code in _POLITE | _SLOWLY or (code == _CATCH_ALL and any(word in said for word in _QUOTA))
+
+
 def judge(error: Exception, *, lite: bool = False) -> Verdict:
     """What may be done about an error of pymilvus or gRPC. `lite`: Milvus Lite, where nothing passes by waiting."""
     code, said = code_of(error), text_of(error).lower()
@@ -181,7 +189,9 @@ class Patience:
                 verdict = judge(error, lite=lite)
                 wait = self.slow if verdict is Verdict.SLOWLY else pause * (0.5 + self.jitter() / 2)
                 if verdict in (Verdict.NEVER, Verdict.DENIED) or self.clock() + wait > deadline:
-                    raise self._leaf(error, verdict, doing, at, writes=writes) from error
+                    raise self._leaf(
+                        error, verdict, doing, at, writes=writes
+                    ) from None  # a traceback would tell its text, which may repeat the token
             self.sleep(wait)
             pause = min(pause * 2, self.longest)
 

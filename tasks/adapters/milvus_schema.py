@@ -86,6 +86,10 @@ def check_same(there: CollectionSpec, wanted: CollectionSpec, at: str) -> None:
         )
 
 
+def _told(spec: CollectionSpec) -> str:
+    return " ".join([spec.index.type, *(f"{name}={value}" for name, value in sorted(spec.index.params.items()))])
+
+
 def _compared(there: CollectionSpec, wanted: CollectionSpec) -> list[tuple[str, object, object]]:
     rows: list[tuple[str, object, object]] = [
         ("dimension", there.dim, wanted.dim),
@@ -93,6 +97,7 @@ def _compared(there: CollectionSpec, wanted: CollectionSpec) -> list[tuple[str, 
         ("encoder", f"{there.model} ({there.fingerprint[:8]})", f"{wanted.model} ({wanted.fingerprint[:8]})"),
         ("key length", there.id_length, wanted.id_length),
         ("stored text", there.store_text, wanted.store_text),
+        ("index", _told(there), _told(wanted)),
     ]
     if there.fingerprint == wanted.fingerprint:  # one encoder under two names is one encoder
         rows.pop(2)

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from tasks.domain.digest import digest
 from tasks.domain.fields import ScalarField
+from tasks.domain.index import Index
 from tasks.domain.job import Target
 from tasks.domain.strict import Strict
 
@@ -20,6 +21,7 @@ class CollectionSpec(Strict):
     store_text: bool
     id_length: int
     fields: tuple[ScalarField, ...]
+    index: Index = Index()
     fingerprint: str
     model: str = Field(description="Told in errors: which model made the collection.")
 

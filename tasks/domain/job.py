@@ -9,12 +9,14 @@ from pydantic import Field, model_validator
 from tasks.domain.credentials import PLACE, settings_with_credentials
 from tasks.domain.encoder import Encoder, OpenClipEncoder, SentenceTransformersEncoder
 from tasks.domain.errors import BadInput
+from tasks.domain.form import Auto, Count, Nothing
+from tasks.domain.index import Index, Parameters
 from tasks.domain.source import ParquetSource, Source
 from tasks.domain.strict import Strict
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$"
+Switch = Annotated[bool, Field(title="yes or no")]
 COLLECTION = r"^[A-Za-z_][A-Za-z0-9_]{0,245}$"
-Count = Annotated[int, Field(ge=1)]
 
 
 class Target(Strict):
@@ -36,8 +38,14 @@ class Target(Strict):
         description="append: rows of changed files are replaced. mirror: rows of files that are gone are removed as well.",
     )
     database: str = Field("", description="Milvus database; left empty, the server's default.")
-    token_block: str | None = Field(None, description="Name of a Prefect Secret block that holds the token, instead of MILVUS_TOKEN.")
+    token_block: Annotated[str, Field(title="name")] | Nothing = Field(
+        None, description="Name of a Prefect Secret block that holds the token, instead of MILVUS_TOKEN."
+    )
     metric: Literal["COSINE", "IP", "L2"] = Field("COSINE", description="How two vectors are compared.")
+    index: Index = Field(Index(), title="Index", description="Of the vectors; made once, after a fresh collection is filled.")
+    search: Parameters = Field(
+        default_factory=dict, title="Search parameters", description="As Milvus names them, such as {ef: 128}; empty: the server's own."
+    )
     store_text: bool = Field(True, description="Keep the embedded text in the collection, to show it with a hit.")
     id_length: int = Field(512, ge=1, le=65_535, description="Longest key in bytes; a row with a longer one is set aside.")
 
@@ -45,18 +53,18 @@ class Target(Strict):
 class Compute(Strict):
     """How the work is spread. The defaults were measured; see tests/benchmarks."""
 
-    processes: Literal["auto"] | Count = Field("auto", description="torchrun processes: auto is one per GPU, or one per CPU core up to 8.")
-    threads: Literal["auto"] | Count = Field("auto", description="CPU threads per process: auto shares the cores.")
+    processes: Auto | Count = Field("auto", description="torchrun processes: auto is one per GPU, or one per CPU core up to 8.")
+    threads: Auto | Count = Field("auto", description="CPU threads per process: auto shares the cores.")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: every GPU there is, else the CPU.")
-    batch_tokens: Literal["auto"] | Count = Field("auto", description="Tokens in one batch of text, padding counted.")
-    batch_rows: Literal["auto"] | Count = Field("auto", description="Most rows in one batch.")
-    unsaved_rows: Literal["auto"] | Annotated[int, Field(ge=2)] = Field(
+    batch_tokens: Auto | Count = Field("auto", description="Tokens in one batch of text, padding counted.")
+    batch_rows: Auto | Count = Field("auto", description="Most rows in one batch.")
+    unsaved_rows: Auto | Annotated[int, Field(ge=2, title="number")] = Field(
         "auto",
         description="Rows that a process may hold before they are safe, which is the most that killing it can cost. A part has half"
         " as many: one is written while the next is encoded. auto: about ten seconds of work.",
     )
-    num_workers: Literal["auto"] | Annotated[int, Field(ge=0)] = Field("auto", description="Processes per rank that decode images.")
-    pin_memory: Literal["auto"] | bool = Field("auto", description="Page-locked buffers for copies to the GPU; auto: on a GPU.")
+    num_workers: Auto | Annotated[int, Field(ge=0, title="number")] = Field("auto", description="Processes per rank that decode images.")
+    pin_memory: Auto | Switch = Field("auto", description="Page-locked buffers for copies to the GPU; auto: on a GPU.")
     backend: Literal["auto", "torch"] = Field("auto", description="What runs the model.")
 
 

@@ -108,6 +108,9 @@ class Collection(Protocol):
         Returns how many texts were cut to fit the stored field (65,535 bytes); their vectors are of the whole text.
         """
 
+    def settle(self) -> None:
+        """After the last row: indexed, loaded, and where much was written flushed once, and every row indexed."""
+
     def count(self, shard: str | None = None) -> int:
         """Rows with strong consistency: of one shard, or of all."""
 

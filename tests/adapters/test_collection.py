@@ -20,6 +20,7 @@ from tasks.adapters.rows import part_schema
 from tasks.domain.collection import CollectionSpec
 from tasks.domain.errors import BadInput, Permanent
 from tasks.domain.fields import ScalarField
+from tasks.domain.index import Index
 from tasks.domain.ports import Collection
 
 DIM = 8
@@ -164,6 +165,25 @@ def test_a_collection_made_otherwise_is_refused_with_both_sides_named(collection
 def test_another_source_column_or_another_name_of_the_same_model_is_the_same_collection(collection, opening, name):
     renamed = (ScalarField(name="url", column="link", type="varchar"), *FIELDS[1:])
     opening(name).ensure(spec_of(name, fields=renamed, model="a/local/copy"))
+
+
+def test_another_index_is_refused_with_both_sides_named(collection, opening, name):
+    with pytest.raises(BadInput, match=r"index AUTOINDEX, the job HNSW M=8"):
+        opening(name).ensure(spec_of(name, index=Index(type="HNSW", params={"M": 8})))
+
+
+@pytest.mark.parametrize(
+    "index", [Index(type="FLAT"), Index(type="HNSW", params={"M": 8, "efConstruction": 40}), Index(type="IVF_FLAT", params={"nlist": 4})]
+)
+def test_the_index_that_is_asked_for_is_made_when_the_rows_are_in(opening, name, index):
+    made = opening(name)
+    made.ensure(spec_of(name, index=index))
+    part = part_of([str(i) for i in range(300)])
+    made.upsert(part)
+    made.settle()
+    if isinstance(made, MilvusCollection):
+        assert made._connection.client.describe_index(name, "vector")["index_type"] == index.type
+    assert made.search(vectors_in(part)[:1], 1)[0][0].id == "0"
 
 
 def test_checking_makes_nothing(opening, name):
