@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from base64 import b64encode
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -27,7 +28,8 @@ class Connection:
         self.lite = milvus_lite.is_lite(uri)
         self.uri = str(Path(uri).absolute()) if self.lite else uri
         self.database, self.patience = database, patience
-        secrets = [token, *(token or "").split(":")[1:]] if token else []
+        sent = b64encode(token.encode()).decode() if token else ""  # the form in which it travels
+        secrets = [token, sent, *token.split(":")[1:]] if token else []
         self.at = Place(uri, tuple(secret for secret in secrets if secret))
         self._token = token or ""
         self._client: Any = None
@@ -64,7 +66,7 @@ class Connection:
         except (MilvusException, grpc.RpcError, ValueError) as error:
             if self.lite:
                 milvus_lite.let_go(self.uri)
-            raise self._unreachable(error) from error
+            raise self._unreachable(error) from None  # its text may repeat the token
 
     def _unreachable(self, error: Exception) -> BadInput:
         for reason in (error, error.__cause__):  # pymilvus says "server unavailable" of a refused token too
