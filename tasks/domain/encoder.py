@@ -7,9 +7,11 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Discriminator, Field, JsonValue, Tag, computed_field, model_validator
 
 from tasks.domain.digest import digest
+from tasks.domain.form import Count, Nothing, Tabs
 from tasks.domain.strict import Strict, kind_or
 
 Precision = Literal["float32", "bfloat16", "float16"]
+Text = Annotated[str, Field(title="text")]
 
 
 class SentenceTransformersEncoder(Strict):
@@ -17,16 +19,16 @@ class SentenceTransformersEncoder(Strict):
 
     model_config = ConfigDict(title="sentence-transformers")
 
-    kind: Literal["sentence-transformers"] = "sentence-transformers"
+    kind: Literal["sentence-transformers"] = Field("sentence-transformers", description="Text to vectors.")
     model: str = Field(
         "sentence-transformers/all-MiniLM-L6-v2",
         description="Hub name or local folder.",
     )
-    revision: str | None = Field(None, description="Commit, branch or tag of the hub model. Left out: its main branch.")
-    prompt: str | None = Field(None, description="Text put before each row, as the model's card asks.")
-    prompt_name: str | None = Field(None, description="Name of a prompt that the model brings along.")
-    max_seq_length: int | None = Field(None, ge=1, description="Tokens after which a text is cut. Left out: the model's own.")
-    truncate_dim: int | None = Field(None, ge=1, description="Keep the first N dimensions (Matryoshka models).")
+    revision: Text | Nothing = Field(None, description="Commit, branch or tag of the hub model. Left out: its main branch.")
+    prompt: Text | Nothing = Field(None, description="Text put before each row, as the model's card asks.")
+    prompt_name: Text | Nothing = Field(None, description="Name of a prompt that the model brings along.")
+    max_seq_length: Count | Nothing = Field(None, description="Tokens after which a text is cut. Left out: the model's own.")
+    truncate_dim: Count | Nothing = Field(None, description="Keep the first N dimensions (Matryoshka models).")
     normalize: bool = Field(True, description="Scale each vector to length 1, after any truncation of its dimensions.")
     precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto",
@@ -40,7 +42,7 @@ class OpenClipEncoder(Strict):
 
     model_config = ConfigDict(title="open_clip")
 
-    kind: Literal["open-clip"] = "open-clip"
+    kind: Literal["open-clip"] = Field("open-clip", description="Images to vectors.")
     architecture: str = Field("ViT-B-32", description="A name that open_clip knows, such as ViT-B-32 or ViT-L-14.")
     pretrained: str = Field("laion2b_s34b_b79k", description="A tag of that architecture, or the path of a checkpoint.")
     max_pixels: int = Field(178_956_970, ge=1, description="A picture with more pixels than this is set aside undecoded.")
@@ -54,6 +56,7 @@ class OpenClipEncoder(Strict):
 Encoder = Annotated[
     Annotated[SentenceTransformersEncoder, Tag("sentence-transformers")] | Annotated[OpenClipEncoder, Tag("open-clip")],
     Discriminator(kind_or("sentence-transformers")),
+    Tabs((SentenceTransformersEncoder, OpenClipEncoder), default=SentenceTransformersEncoder()),
 ]
 
 

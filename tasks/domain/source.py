@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from tasks.domain.credentials import PLACE
+from tasks.domain.form import Nothing, Tabs
 from tasks.domain.strict import Strict, kind_or
 
 Modality = Literal["text", "image"]
@@ -17,28 +18,33 @@ def _as_list(value: object) -> object:
 
 
 Columns = Annotated[list[str], BeforeValidator(_as_list)]
+Column = Annotated[str, Field(title="column")]
+
+
+DELIMITER: str = Field(",", min_length=1, max_length=1, description="The character between two values; CSV alone has it.")
 
 
 class TabularSource(Strict):
     """What Parquet, JSON Lines and CSV have in common: columns."""
 
+    kind: Literal["parquet", "jsonl", "csv"] = Field("parquet", title="Format", description="How the files are written.")
     uri: str = Field(
         "data",
         title="Where",
         description="A file, a folder, a glob, or a URI such as s3://lake/docs/*.parquet. Folders are searched to the bottom.",
         json_schema_extra=PLACE,
     )
-    id: str | None = Field(
+    id: Column | Nothing = Field(
         None,
         title="Key column",
         description="Column with a unique key for each row. Left out, the key is a hash of the content.",
     )
-    text: Columns | None = Field(
+    text: Annotated[Columns, Field(title="columns")] | Nothing = Field(
         None,
         title="Text columns",
         description="Columns to embed as text, joined by a blank line. Left out with no image column: the column 'text'.",
     )
-    image: str | None = Field(
+    image: Column | Nothing = Field(
         None,
         title="Image column",
         description="Column of images to embed instead of text: paths (relative to the row's file), URIs, or the bytes.",
@@ -95,7 +101,15 @@ class CsvSource(TabularSource):
     model_config = ConfigDict(title="CSV")
 
     kind: Literal["csv"] = "csv"
-    delimiter: str = Field(",", min_length=1, max_length=1, description="The character between two values.")
+    delimiter: str = DELIMITER
+
+
+class TableForm(TabularSource):
+    """Parquet, JSON Lines or CSV: files of rows with columns."""
+
+    model_config = ConfigDict(title="Table files")  # the three have the same keys, so the form could not tell their tabs apart
+
+    delimiter: str = DELIMITER
 
 
 class ImagesSource(Strict):
@@ -103,7 +117,7 @@ class ImagesSource(Strict):
 
     model_config = ConfigDict(title="Image folder")
 
-    kind: Literal["images"] = "images"
+    kind: Literal["images"] = Field("images", description="Pictures in a folder.")
     uri: str = Field(
         "images",
         title="Folder",
@@ -121,7 +135,7 @@ class WebDatasetSource(Strict):
 
     model_config = ConfigDict(title="WebDataset")
 
-    kind: Literal["webdataset"] = "webdataset"
+    kind: Literal["webdataset"] = Field("webdataset", description="Samples in tar files.")
     uri: str = Field("tars", title="Where", description="A tar file, a folder, a glob, or a URI.", json_schema_extra=PLACE)
     embed: Modality = Field("image", description="What is embedded: the sample's image, or its .txt.")
     metadata: Columns = Field(
@@ -142,4 +156,5 @@ Source = Annotated[
     | Annotated[ImagesSource, Tag("images")]
     | Annotated[WebDatasetSource, Tag("webdataset")],
     Discriminator(kind_or("parquet")),
+    Tabs((ImagesSource, WebDatasetSource, TableForm), default=ParquetSource()),
 ]
