@@ -17,6 +17,7 @@ from tasks.domain.ports import Collection
 from tasks.domain.resume import superseded
 from tasks.domain.seal import Loaded, Seal
 from tasks.domain.shard import Shard
+from tasks.domain.shrink import why_not_to_shrink
 from tasks.encode import seal_again, worth_another_try
 from tasks.plan import Plan
 from tasks.run import Run, utc_now
@@ -118,14 +119,27 @@ def remove_superseded(run: Run, plan: Plan, collection: Collection) -> int:
     """Rows of shards that newer ones have replaced leave the collection; the number of shards.
 
     After every new shard is loaded, so that a row that both hold has its new shard by then and stays; so not
-    in a run in which a shard failed: what it should have replaced is still the best there is.
+    in a run in which a shard failed: what it should have replaced is still the best there is. Nor where a mirror
+    would lose more rows than it may.
     """
     if run.journal.failed:
         return 0
     planned = DigestSet(shard.id for shard in plan)
     mirror = run.job.target.mode == "mirror"
     gone = list(superseded(plan.checkpoint.loads(plan.target), planned=planned, groups=plan.spool.groups, mirror=mirror))
+    refused = _why_not(plan, collection, gone) if mirror and gone else None
+    if refused:
+        run.journal.note_refusal(refused)
+        return 0
     for entry in gone:
         collection.delete_shard(entry.shard)
         plan.checkpoint.forget_load(plan.target, entry.shard)
     return len(gone)
+
+
+def _why_not(plan: Plan, collection: Collection, gone: list[Loaded]) -> str | None:
+    """Counted as rows carry their shards now: a row that moved to a newer shard does not leave with the old one."""
+    ours = {entry.shard for entry in gone}
+    staying = sum(entry.rows for entry in plan.checkpoint.loads(plan.target) if entry.shard not in ours)
+    leaving = sum(collection.count(shard) for shard in ours)
+    return why_not_to_shrink(plan.job.target, leaving=leaving, staying=staying)

@@ -136,9 +136,7 @@ def what_is_wrong(report: RunReport, max_quarantined: float) -> str | None:
         return f"{rows.quarantined} of {rows.source} rows were set aside, more than failures.max_quarantined allows ({max_quarantined:g}): {kinds}"
     if not report.verified:
         return f"the collection is not proved: {'; '.join(report.reasons[:3])}"
-    if not report.complete:
-        return headline(report)
-    return None
+    return "; ".join(report.refusals) or (None if report.complete else headline(report))
 
 
 def _report(run: Run, plan: Plan, proof: Proof) -> RunReport:
@@ -157,6 +155,7 @@ def _report(run: Run, plan: Plan, proof: Proof) -> RunReport:
         progress=tuple(Progress(seconds=s, rows=r, tokens=t) for s, r, t in journal.samples[::step]),
         failures=tuple(FailedShard(name=name, error=error) for name, error in journal.failed.values()),
         damaged=tuple(FailedShard(name=name, error=error) for name, error in journal.damaged.values()),
+        refusals=tuple(journal.refusals),
         adopted=journal.adopted,
         texts_cut=journal.texts_cut,
         tokens=journal.pace.tokens,

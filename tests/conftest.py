@@ -7,4 +7,5 @@ pytest_plugins = [
     "tests.servers.prefect",
     "tests.models",
     "tests.flows.kitestring",
+    "tests.flows.inprocess",
 ]

@@ -37,6 +37,13 @@ class Target(Strict):
         "append",
         description="append: rows of changed files are replaced. mirror: rows of files that are gone are removed as well.",
     )
+    max_shrink: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="Share of the collection's rows that a mirror may remove in one run; with more it removes none and fails.",
+    )
+    allow_shrink: bool = Field(False, description="Let a mirror remove more than max_shrink; never everything.")
     database: str = Field("", description="Milvus database; left empty, the server's default.")
     token_block: Annotated[str, Field(title="name")] | Nothing = Field(
         None, description="Name of a Prefect Secret block that holds the token, instead of MILVUS_TOKEN."

@@ -105,6 +105,7 @@ class RunReport(Strict):
     damaged: tuple[FailedShard, ...] = Field(
         (), description="Shards of which a sealed part was not as sealed: encoded again, or due to be."
     )
+    refusals: tuple[str, ...] = Field((), description="What the run left undone on purpose, and what to do about it.")
     adopted: int = Field(0, description="Parts of killed or racing runs that were found whole and kept.")
     peak_memory: dict[str, int] = Field(default_factory=dict, description="Most bytes resident, by process.")
     settings: Annotated[dict[str, JsonValue], AfterValidator(_settings_without_user)] = Field(default_factory=dict, description="The job.")

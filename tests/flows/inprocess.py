@@ -1,0 +1,106 @@
+"""The flows in this process, with the encoder in a thread of it: a run takes a second, and all but torchrun is real."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, PREFECT_LOGGING_LEVEL, temporary_settings
+
+import tasks.run
+from tasks.adapters.hardware import Launch
+from tasks.adapters.ranks import Ranks
+from tasks.adapters.stores import open_store
+from tasks.domain.encoder import Encoder
+from tasks.domain.messages import Assignment, Hello, Piece, Rest, Welcome
+from tasks.domain.parse import parse_job
+from tasks.worker.encoders import LoadedEncoder, open_encoder
+from tasks.worker.lifeline import Notice
+from tasks.worker.rank import Rank
+from tasks.worker.wire import Wire
+from tests.servers.prefect import PrefectServer
+
+RunFlow = Callable[..., dict[str, Any]]
+
+
+class _Deaf(Notice):
+    """Only a process of its own can take SIGTERM over."""
+
+    def listen(self, wake: Callable[[], None] | None = None) -> None:
+        self._wake = wake
+
+
+class _PatientWire(Wire):
+    """A rank ends its process when the coordinator hangs up; this process is also the coordinator's."""
+
+    def listen(self) -> Iterator[Piece | Rest | Welcome]:
+        yield from super().listen()
+        threading.Event().wait()
+
+
+class ThreadRank:
+    """What stands in for torchrun: one rank, a thread."""
+
+    def __init__(self, launch: Launch, assignment: Path, log: Path) -> None:
+        log.touch()
+        self._assignment = Assignment.model_validate_json(assignment.read_text())
+        self._thread = threading.Thread(target=self._serve, daemon=True, name="thread-rank")
+        self._thread.start()
+
+    def _serve(self) -> None:
+        assignment = self._assignment
+        encoder = _loaded(assignment.encoder, assignment.model_path)
+        wire = _PatientWire(assignment.socket)
+        with suppress(ConnectionError):
+            wire.send(Hello(rank=0, pid=0, facts=encoder.facts()))
+            Rank(wire, encoder, open_store(assignment.store, proven=True), assignment, _Deaf()).work()
+        wire.close()
+
+    def wait(self) -> int:
+        self._thread.join()
+        return 0
+
+    def end(self) -> None:
+        """The thread ends with the socket, or with the tests."""
+
+
+_loaded_encoders: dict[str, LoadedEncoder] = {}
+
+
+def _loaded(encoder: Encoder, model_path: str) -> LoadedEncoder:
+    known = f"{model_path}/{encoder.model_dump_json()}"
+    if known not in _loaded_encoders:
+        _loaded_encoders[known] = open_encoder(encoder, model_path=model_path, precision="float32")
+    return _loaded_encoders[known]
+
+
+@cache
+def _flow(entrypoint: str) -> Any:
+    module, function = entrypoint.rsplit(".", 1)
+    return getattr(__import__(module, fromlist=[function]), function)
+
+
+@contextmanager
+def flows_in_process(server: PrefectServer) -> Iterator[RunFlow]:
+    """What calls a flow with a job document, and raises what the flow raises."""
+    settings = {PREFECT_API_URL: server.api, PREFECT_LOGGING_LEVEL: "CRITICAL", PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}
+
+    def run(document: dict[str, Any], entrypoint: str = "flows.embed.embed_corpus") -> dict[str, Any]:
+        result: dict[str, Any] = _flow(entrypoint)(parse_job(document))
+        return result
+
+    with temporary_settings(settings), patch.object(tasks.run, "Ranks", partial(Ranks, start=ThreadRank)):
+        yield run
+
+
+@pytest.fixture
+def run_flow(prefect_server: PrefectServer) -> Iterator[RunFlow]:
+    """Flows in this process."""
+    with flows_in_process(prefect_server) as run:
+        yield run
