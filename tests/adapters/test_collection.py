@@ -33,6 +33,41 @@ FIELDS = (
 )
 NASTY = ["plain", 'q"uote', "a'b", "br{a}ce", "{", "new\nline", "car\rr", "t\tab", "back\\slash", "\\", '\\"', "\\n", '"; drop', "ünïcödé"]
 NASTY += ["日本", "😀", "\x01", "\u2028", "%s", 'a"] or id != "', '" or shard != "', "\x7f", '"', "\ufeff", " ", "null", "\\u0041"]
+NASTY += [
+    "\0",
+    "nul\0inside",
+    '" or 1 == 1 or "',
+    "' or 1 == 1 or '",
+    '"] or id like "%',
+    "%",
+    "_",
+    "a%",
+    "{{x}}",
+    "${x}",
+    "{0}",
+    "'",
+    "''",
+    "\\'",
+    "\x08",
+]
+NASTY += [
+    "\x0b",
+    "\x85",
+    "\x1b[2J",
+    "\u202e",
+    "e\u0301",
+    "\u00e9",
+    "/*",
+    "--",
+    "#",
+    "\\x41",
+    "\\101",
+    "\\%",
+    "\U0010ffff",
+    "count(*)",
+    "$meta",
+]
+LONG = ["x" * 511 + end for end in ('"', "\\", "x")]  # as long as a key may be
 
 Open = Callable[..., Collection]
 
@@ -345,6 +380,26 @@ def test_keys_and_shards_are_data_whatever_they_hold(collection):
         list(pool.map(collection.delete_shard, gone))
         assert list(pool.map(collection.count, gone)) == [0] * len(gone)
     assert collection.fetch(NASTY)[0] == kept
+
+
+def test_keys_page_by_page_are_data_too(collection, monkeypatch):
+    """A key becomes the border between two pages."""
+    monkeypatch.setattr("tasks.adapters.milvus_keys.keys_in_pages.__defaults__", (12,))
+    collection.upsert(part_of([*NASTY, *LONG], shard='"s1" or'))
+    collection.upsert(part_of(["bystander"], shard="s2"))
+    assert sorted(collection.keys('"s1" or')) == sorted([*NASTY, *LONG])
+    assert collection.fetch([*LONG, "absent"])[0] == LONG
+
+
+def test_metadata_is_data_whatever_it_holds(collection):
+    part = part_of(NASTY, url=NASTY, text=NASTY, tags=[json.dumps({text: text}) for text in NASTY])
+    collection.upsert(part)
+    (hits,) = collection.search(vectors_in(part)[:1], len(NASTY), fields=["url", "text", "tags"])
+    assert {hit.id: (hit.fields["url"], hit.fields["text"]) for hit in hits} == {text: (text, text) for text in NASTY}
+    tags = {hit.id: hit.fields["tags"] for hit in hits}
+    assert {key: json.loads(told) if isinstance(told, str) else told for key, told in tags.items()} == {
+        text: {text: text} for text in NASTY
+    }
 
 
 def test_the_alias_follows_promotion_and_promoting_again_is_harmless(opening, name):

@@ -1,0 +1,49 @@
+"""Keys, metadata and file names are data, from the source to the proof, whatever they hold."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tests.adapters.test_collection import NASTY
+from tests.flows.kitestring import Kitestring, make_job
+from tests.flows.test_embed import keys_in
+
+pytestmark = [pytest.mark.server, pytest.mark.timeout(300), pytest.mark.usefixtures("no_process_left")]
+KEYS = [text for text in NASTY if text.strip()]  # a blank key is no key
+
+
+def write(folder: Path, name: str, keys: list[str]) -> None:
+    folder.mkdir(exist_ok=True)
+    table = pa.table(
+        {"id": keys, "text": [f"text {key}" for key in keys], 'wo"rds': [f"{key} again" for key in keys], "tags": [[key] for key in keys]}
+    )
+    pq.write_table(table, folder / name)
+
+
+def test_a_corpus_of_hostile_rows_is_loaded_replaced_and_proved(kitestring: Kitestring, tmp_path: Path, tiny_model: Path) -> None:
+    first, second = 'a"] or id != "\n{x}.parquet', "b's \\ ${HOME} %s.parquet"
+    write(tmp_path / "rows", first, KEYS[::2])
+    write(tmp_path / "rows", second, KEYS[1::2])
+    job = kitestring.job(make_job(tmp_path, tiny_model, source__metadata=['wo"rds', "tags"], compute__processes=1))
+    run = kitestring("run", job, "--json")
+    assert run.code == 0, run.err
+    assert run.json["rows"]["loaded"] == len(KEYS)
+    assert sorted(keys_in(str(tmp_path / "rows.db"))) == sorted(KEYS)
+
+    found = kitestring("search", job, "text", "-k", "999", "--json")
+    assert found.code == 0, found.err
+    for hit in found.json:
+        assert f"{hit['id']} again" in hit.values()
+        assert [hit["id"]] in hit.values() or json.dumps([hit["id"]]) in hit.values()
+    assert len(found.json) == len(KEYS)
+
+    write(tmp_path / "rows", first, KEYS[:4:2])  # its shard is replaced: the rows that are gone leave, and no others
+    again = kitestring("run", job, "--json")
+    assert again.code == 0, again.err
+    assert again.json["verified"] is True
+    assert sorted(keys_in(str(tmp_path / "rows.db"))) == sorted([*KEYS[:4:2], *KEYS[1::2]])
