@@ -6,10 +6,12 @@ store's errors, and Permanent with the key where an object is damaged or of anot
 
 from __future__ import annotations
 
+import re
 from collections.abc import Container, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import count, islice
+from typing import TypeVar
 
 import pyarrow as pa
 
@@ -26,6 +28,8 @@ from tasks.domain.proof import Proof
 from tasks.domain.resume import without_overlap
 from tasks.domain.seal import Loaded, Part, Seal
 
+D = TypeVar("D", Seal, Amendment)
+_ATTEMPT = re.compile(r"(?!\.\.?/)[^/]+/part-\d+-\d+\.parquet")  # below a shard's folder
 READERS = 16  # at a time: ledger entries are small, and a store far away answers slowly
 
 
@@ -92,7 +96,26 @@ class Checkpoint:
 
     def read_seal(self, shard: str) -> Seal | None:
         """The shard's seal as it was committed."""
-        return read_document(self.store, self.layout.seal(shard), Seal)
+        return self._inside(read_document(self.store, self.layout.seal(shard), Seal), shard)
+
+    def _inside(self, found: D | None, shard: str) -> D | None:
+        """What stands in a shard's folder speaks of that folder alone, whoever wrote it.
+
+        Raises:
+            Permanent: it is another shard's, or names a part that is elsewhere.
+        """
+        if found is None:
+            return None
+        folder = self.layout.shard(shard)
+        strays = [
+            part.key for part in found.parts if not (part.key.startswith(folder) and _ATTEMPT.fullmatch(part.key.removeprefix(folder)))
+        ]
+        if found.shard != shard or strays:
+            what = f"a part outside of it: {strays[0][:200]!r}" if strays else f"shard {found.shard[:200]!r}"
+            raise Permanent(
+                f"{self.store.url}/{folder} holds a seal or an amendment that names {what}: nothing of it is read; remove that folder"
+            )
+        return found
 
     def effective_seal(self, shard: str) -> Seal | None:
         """The shard's seal with everything that retries have added to it."""
@@ -103,7 +126,7 @@ class Checkpoint:
         """The shard's amendments, in order."""
         found: list[Amendment] = []
         for number in count(1):
-            amendment = read_document(self.store, self.layout.amendment(shard, number), Amendment)
+            amendment = self._inside(read_document(self.store, self.layout.amendment(shard, number), Amendment), shard)
             if amendment is None:
                 break
             found.append(amendment)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import os
+import posixpath
 from collections.abc import Sequence
 from typing import Any
 
@@ -71,8 +71,15 @@ def _places(column: Column, beside: str) -> tuple[pa.Array, Problems]:
     if column.json:
         column = Column(pa.array([_path_of(text) for text in column.values.to_pylist()], pa.string()), json=False)
     found, wrong = texts(column, nested=False)
-    places = [resolve(value, beside) if value and value.strip() else None for value in found.to_pylist()]
-    return pa.array(places, pa.string()), {at: f"image: {why}" for at, why in wrong.items()}
+    problems = {at: f"image: {why}" for at, why in wrong.items()}
+    places: list[str | None] = []
+    for at, value in enumerate(found.to_pylist()):
+        try:
+            places.append(resolve(value, beside) if value and value.strip() else None)
+        except ValueError as error:
+            places.append(None)
+            problems[at] = f"image: {error}"
+    return pa.array(places, pa.string()), problems
 
 
 def _path_of(text: str | None) -> str | None:
@@ -82,13 +89,25 @@ def _path_of(text: str | None) -> str | None:
 
 
 def resolve(place: str, beside: str) -> str:
-    """An absolute path or a URI for what a row names."""
-    if SCHEME.match(place):
+    """An absolute path or a URI for what a row names.
+
+    A relative path stays below the folder of the row's file; whoever means a place elsewhere says it in full. A file
+    that came from elsewhere names no file of this machine: its author need not be who runs the job.
+
+    Raises:
+        ValueError: it would lead out; says how.
+    """
+    distant = bool(SCHEME.match(beside)) and not beside.startswith("file://")
+    on_this_machine = place.startswith(("/", "file:"))
+    if on_this_machine and distant:
+        raise ValueError(f"'{place}' is a file of this machine, named by a file that is not of it")
+    if SCHEME.match(place) or on_this_machine:
         return local_path(place) if place.startswith("file:") else place
-    if place.startswith("/"):
-        return place
+    inside = posixpath.normpath(place)
+    if inside.split("/")[0] == "..":
+        raise ValueError(f"'{place}' leads out of the folder of its file: name it by an absolute path or a URI")
     folder = beside.rpartition("/")[0]
-    return f"{folder}/{place}" if SCHEME.match(beside) else os.path.normpath(f"{folder}/{place}")
+    return f"{folder}/{inside}"
 
 
 def key_of(content: bytes) -> str:

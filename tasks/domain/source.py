@@ -47,7 +47,7 @@ class TabularSource(Strict):
     image: Column | Nothing = Field(
         None,
         title="Image column",
-        description="Column of images to embed instead of text: paths (relative to the row's file), URIs, or the bytes.",
+        description="Column of images to embed instead of text: paths below the folder of the row's file, absolute paths, URIs, or the bytes.",
     )
     metadata: Columns = Field(
         default_factory=list,

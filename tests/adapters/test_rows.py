@@ -227,6 +227,24 @@ def test_pictures_come_as_bytes_paths_or_uris(parquet, tmp_path: Path) -> None:
     assert aside(make_job("parquet", path, id="id", image="both")) == [(2, "2", "no image"), (3, "3", "no image")]
 
 
+def test_a_path_stays_below_its_files_folder_unless_it_is_given_in_full(parquet, tmp_path: Path) -> None:
+    """A list of paths may be somebody else's."""
+    places = ["../up.jpg", "sub/../../up.jpg", "..", "sub/../two.jpg", "./three.jpg", f"{tmp_path}/../in/full.jpg"]
+    job = make_job("parquet", parquet({"id": range(6), "place": places}), id="id", image="place")
+    inside = [str(tmp_path / "two.jpg"), str(tmp_path / "three.jpg"), places[5]]
+    assert [row["image_uri"] for row in good(job)] == inside
+    words = "leads out of the folder of its file: name it by an absolute path or a URI"
+    assert aside(job) == [(at, str(at), f"image: '{places[at]}' {words}") for at in range(3)]
+
+
+def test_a_file_from_elsewhere_names_no_file_of_this_machine(s3_bucket: S3Bucket) -> None:
+    places = ["/etc/passwd", "file:///etc/passwd", "../other.jpg", "sub/a.jpg", "s3://other/b.jpg", "https://host/c.jpg"]
+    s3_bucket.put("lists/a.jsonl", "\n".join(json.dumps({"id": str(at), "p": p}) for at, p in enumerate(places)).encode())
+    job = make_job("jsonl", f"{s3_bucket.url}/lists/a.jsonl", id="id", image="p")
+    assert [row["image_uri"] for row in good(job)] == [f"{s3_bucket.url}/lists/sub/a.jpg", *places[4:]]
+    assert [(row, reason.partition(":")[0]) for row, _, reason in aside(job)] == [(0, "image"), (1, "image"), (2, "image")]
+
+
 def test_pictures_without_a_key_are_keyed_by_their_bytes_wherever_they_are(tmp_path: Path, s3_bucket: S3Bucket) -> None:
     (tmp_path / "one.jpg").write_bytes(b"one")
     uri = s3_bucket.put("one.jpg", b"one")

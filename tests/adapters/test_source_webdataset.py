@@ -99,6 +99,19 @@ def test_a_member_that_leads_out_is_refused(tmp_path: Path, name: str) -> None:
         raw(make_job("webdataset", tmp_path))
 
 
+def test_links_are_no_members(tmp_path: Path) -> None:
+    """Whatever they point to."""
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        for number, kind in enumerate((tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE)):
+            link = tarfile.TarInfo(f"{number}.jpg")
+            link.type, link.linkname = kind, "/etc/passwd"
+            tar.addfile(link)
+        info = tarfile.TarInfo("real.jpg")
+        info.size = 1
+        tar.addfile(info, io.BytesIO(b"x"))
+    assert [(row["__key__"], row["__image__"]) for row in raw(make_job("webdataset", tmp_path))] == [("real", b"x")]
+
+
 @pytest.mark.parametrize("keep", [700, 512 * 3, 512 * 40])
 def test_a_tar_that_is_cut_off_is_found_at_planning(tmp_path: Path, keep: int) -> None:
     (tmp_path / "a.tar").write_bytes(pack(samples(50))[:keep])
