@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from prefect import flow
 from pydantic import JsonValue
 
+from tasks.bulk import import_shards, imports
 from tasks.domain.job import Job
 from tasks.domain.parse import override
 from tasks.encode import encode_shards
@@ -37,17 +39,16 @@ def embed_corpus(job: Job, overrides: dict[str, JsonValue] | None = None) -> dic
         plan = plan_shards(run)
         with opened(plan) as collection:
             retries = job.failures.retries
-            window = Window(
-                lambda group: encode_shards.with_options(retries=retries).submit(run, plan, group),
-                lambda group: load_shards.with_options(retries=retries).submit(run, plan, collection, group),
-                width=run.launch.ranks + 1,
-                finish=run.journal.settle,
-            )
+            encode = partial(encode_shards.with_options(retries=retries).submit, run, plan)
+            load = partial(load_shards.with_options(retries=retries).submit, run, plan, collection)
+            width = run.launch.ranks + 1
             loaded = up_to_date(plan, collection)
             run.journal.total = plan.rows_beyond(loaded)
-            for group in plan.groups(loaded):
-                window.push(group)
-            window.drain()
+            if imports(plan, collection):
+                Window(encode, width=width).run(plan.groups(loaded))
+                import_shards(run, plan, collection)
+                loaded = up_to_date(plan, collection)
+            Window(encode, load, width=width, finish=run.journal.settle).run(plan.groups(loaded))
             run.ranks.rest()
             remove_superseded(run, plan, collection)
             proof = verify_collection(run, plan, collection)

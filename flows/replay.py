@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from prefect import flow
 from pydantic import JsonValue
 
+from tasks.bulk import import_shards, imports
 from tasks.domain.job import Job
 from tasks.domain.parse import override
 from tasks.load import load_shards, opened, remove_superseded, up_to_date
@@ -32,14 +34,10 @@ def replay_seals(job: Job, overrides: dict[str, JsonValue] | None = None) -> dic
         plan = plan_sealed(run)
         with opened(plan) as collection:
             retries = job.failures.retries
-            window = Window(
-                lambda group: load_shards.with_options(retries=retries).submit(run, plan, collection, group, mend=False),
-                width=LOADERS,
-                finish=run.journal.settle,
-            )
-            for group in plan.groups(up_to_date(plan, collection)):
-                window.push(group)
-            window.drain()
+            load = partial(load_shards.with_options(retries=retries).submit, run, plan, collection, mend=False)
+            if imports(plan, collection):
+                import_shards(run, plan, collection)
+            Window(load, width=LOADERS, finish=run.journal.settle).run(plan.groups(up_to_date(plan, collection)))
             remove_superseded(run, plan, collection)
             proof = verify_collection(run, plan, collection)
         return report_run(run, plan, proof)

@@ -96,7 +96,8 @@ def _read_unsealed(run: Run, plan: Plan, shard: Shard) -> list[_Open]:
     sealed = plan.checkpoint.read_seal(shard.id)
     if sealed is None:
         return [_read(run, plan, shard)]
-    run.journal.note_reuse(sealed)
+    if shard.id not in run.journal.sealed:  # not one that this run sealed before
+        run.journal.note_reuse(sealed)
     return []
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from prefect.blocks.system import Secret
 
 from tasks.adapters.checkpoint import read_pin
-from tasks.adapters.collections import open_collection
+from tasks.adapters.collections import open_bulk, open_collection
+from tasks.adapters.milvus_bulk import BulkCollection
 from tasks.adapters.model_files import LocatedModel, locate_model
 from tasks.adapters.sources import Opened, open_source, sample_texts
 from tasks.adapters.stores import open_store
@@ -66,6 +67,10 @@ class Inspected:
     def open_target(self, name: str) -> Collection:
         """Connect to the target's collection of this name."""
         return open_collection(self.job.target, name, token=_token(self.job))
+
+    def open_bulk(self, name: str) -> BulkCollection:
+        """Connect to a collection of this name that an import fills."""
+        return open_bulk(self.job.target, name, token=_token(self.job))
 
     def sample(self, folder: Path) -> list[str]:
         """Some texts, or paths of images; those that are bytes are put into the folder."""

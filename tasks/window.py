@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -34,9 +34,15 @@ class Window:
         finish: told of every group that has gone through, with the first error that a step of it ended in.
     """
 
-    def __init__(self, *steps: Submit, width: int, finish: Finish) -> None:
+    def __init__(self, *steps: Submit, width: int, finish: Finish = lambda *_: None) -> None:
         self._steps, self._width, self._finish = steps, width, finish
         self._busy: list[dict[PrefectFuture[Any], _Passing]] = [{} for _ in steps]
+
+    def run(self, groups: Iterable[Group]) -> None:
+        """Take every group, and wait until all have gone through."""
+        for group in groups:
+            self.push(group)
+        self.drain()
 
     def push(self, group: Group) -> None:
         """Take one more group, waiting until every step has room."""

@@ -20,6 +20,7 @@ from tasks.adapters.documents import commit_document, read_document, write_docum
 from tasks.adapters.parts import part_of, read_part, sha256_of
 from tasks.domain.accounts import check_accounts
 from tasks.domain.amend import Amendment, amended
+from tasks.domain.bulk import ImportAttempt
 from tasks.domain.encoder import EncoderRecord
 from tasks.domain.errors import Damaged, Permanent
 from tasks.domain.layout import Layout, encoder_pin, part_rows
@@ -251,11 +252,23 @@ class Checkpoint:
         return entry is not None and seal is not None and entry.seal == seal.digest
 
     def _listed_loads(self, target: str) -> Iterator[str]:
-        folder, proof = self.layout.loads(target), self.layout.verified(target)
-        return (found.key.removeprefix(folder).removesuffix(".json") for found in self.store.list(folder) if found.key != proof)
+        folder, others = self.layout.loads(target), (self.layout.verified(target), self.layout.attempt(target))
+        return (found.key.removeprefix(folder).removesuffix(".json") for found in self.store.list(folder) if found.key not in others)
 
     def _entry(self, target: str, shard: str) -> Loaded | None:
         return read_document(self.store, self.layout.loaded(target, shard), Loaded)
+
+    def read_attempt(self, target: str) -> ImportAttempt | None:
+        """The import into a collection that has not come to its end, or None."""
+        return read_document(self.store, self.layout.attempt(target), ImportAttempt)
+
+    def record_attempt(self, target: str, attempt: ImportAttempt) -> None:
+        """Note how far an import is."""
+        write_document(self.store, self.layout.attempt(target), attempt)
+
+    def forget_attempt(self, target: str) -> None:
+        """An import has ended, one way or the other."""
+        self.store.delete(self.layout.attempt(target))
 
     # Proofs and reports
 

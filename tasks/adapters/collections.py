@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from tasks.adapters.collection_memory import MemoryCollection
 from tasks.adapters.milvus import MilvusCollection
+from tasks.adapters.milvus_bulk import BulkCollection
 from tasks.adapters.milvus_errors import Patience
+from tasks.domain.errors import BadInput
 from tasks.domain.job import Target
 from tasks.domain.ports import Collection
 
@@ -29,3 +31,14 @@ def open_collection(target: Target, spec_name: str, *, token: str | None, patien
         patience=patience or Patience(),
         search_params=target.search,
     )
+
+
+def open_bulk(target: Target, name: str, *, token: str | None) -> BulkCollection:
+    """A collection that an import fills.
+
+    Raises:
+        BadInput: the target is of a kind that has no import.
+    """
+    if target.uri.startswith("memory://"):
+        raise BadInput("target.load: a collection in memory has no import")
+    return BulkCollection(target.uri, name, alias=target.collection, database=target.database, token=token)

@@ -148,7 +148,7 @@ class MilvusCollection:
         spec = self._made()
         with self._lock:
             if not self._is_ready:
-                self._call(lambda: make_indexes(self._connection, spec), f"indexing collection '{self.name}'", writes=True)
+                self._call(lambda: make_indexes(self._connection, self.name, spec), f"indexing collection '{self.name}'", writes=True)
                 load = partial(self._connection.client.load_collection, self.name, timeout=self._connection.patience.seconds)
                 self._call(load, f"loading collection '{self.name}'")
                 self._is_ready = True

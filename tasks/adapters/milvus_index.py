@@ -33,16 +33,16 @@ def server_of(connection: Connection) -> Server:
     return Server("Zilliz Cloud" if "zillizcloud" in connection.uri else "Milvus", version)
 
 
-def make_indexes(connection: Connection, spec: CollectionSpec) -> None:
+def make_indexes(connection: Connection, name: str, spec: CollectionSpec) -> None:
     """Index the vectors and the shard's field, where they are not yet; finishes what a killed run began."""
-    there = connection.client.list_indexes(spec.name)
+    there = connection.client.list_indexes(name)
     if "vector" not in there:
         how = {"index_type": spec.index.type, "metric_type": spec.metric, "params": spec.index.params}
-        log.info("indexing the vectors of '%s' with %s", spec.name, spec.index.type)
-        _make(connection, spec.name, field_name="vector", index_name="vector", **how)
+        log.info("indexing the vectors of '%s' with %s", name, spec.index.type)
+        _make(connection, name, field_name="vector", index_name="vector", **how)
     if "shard" not in there and not connection.lite:
         try:
-            _make(connection, spec.name, index_type="INVERTED", field_name="shard", index_name="shard")
+            _make(connection, name, index_type="INVERTED", field_name="shard", index_name="shard")
         except MilvusException as error:
             if judge(error) is not Verdict.NEVER:
                 raise  # older servers have no such index, and filter without one

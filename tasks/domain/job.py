@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from tasks.domain.bulk import IMPORT_ROWS, Way
 from tasks.domain.credentials import PLACE, settings_with_credentials
 from tasks.domain.encoder import Encoder, OpenClipEncoder, SentenceTransformersEncoder
 from tasks.domain.errors import BadInput
@@ -53,6 +54,18 @@ class Target(Strict):
     search: Parameters = Field(
         default_factory=dict, title="Search parameters", description="As Milvus names them, such as {ef: 128}; empty: the server's own."
     )
+    load: Way = Field(
+        "auto",
+        title="Loading",
+        description="upsert; import: a fresh collection is filled by the server from staged files; auto: import where `staging` is"
+        f" set and {IMPORT_ROWS:,} rows or more go into a fresh collection.",
+    )
+    staging: str = Field(
+        "",
+        description="Where the Milvus server reads files that it imports: a folder of its machine (local storage), or s3://bucket/prefix"
+        " in the bucket that it keeps its data in; for Zilliz Cloud any bucket that the AWS keys of this process open.",
+        json_schema_extra=PLACE,
+    )
     store_text: bool = Field(True, description="Keep the embedded text in the collection, to show it with a hit.")
     id_length: int = Field(512, ge=1, le=65_535, description="Longest key in bytes; a row with a longer one is set aside.")
 
@@ -72,7 +85,11 @@ class Compute(Strict):
     )
     num_workers: Auto | Annotated[int, Field(ge=0, title="number")] = Field("auto", description="Processes per rank that decode images.")
     pin_memory: Auto | Switch = Field("auto", description="Page-locked buffers for copies to the GPU; auto: on a GPU.")
-    backend: Literal["auto", "torch"] = Field("auto", description="What runs the model.")
+    backend: Literal["auto", "torch", "openvino"] = Field(
+        "auto",
+        description="What runs the model. openvino: text on a CPU, with the extra of that name installed."
+        " auto: torch, or openvino where it is installed and measured to be faster.",
+    )
 
 
 class Shards(Strict):

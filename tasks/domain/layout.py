@@ -7,6 +7,7 @@
 {corpus}/{fingerprint}/shards/{shard}/amend-{n}.json
 {corpus}/{fingerprint}/loads/{target}/{shard}.json
 {corpus}/{fingerprint}/loads/{target}/verified.json
+{corpus}/{fingerprint}/loads/{target}/import.json       an import that is under way
 {corpus}/{fingerprint}/runs/{run}/report.html, report.json
 """
 
@@ -55,6 +56,9 @@ class Layout:
 
     def verified(self, target: str) -> str:
         return f"{self.loads(target)}verified.json"
+
+    def attempt(self, target: str) -> str:
+        return f"{self.loads(target)}import.json"
 
     def run(self, run: str, name: str) -> str:
         return f"{self.root}/runs/{run}/{name}"

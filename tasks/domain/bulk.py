@@ -1,0 +1,37 @@
+"""Server-side import: what is kept of an attempt, so that none is ever taken up without knowing how it ended."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from tasks.domain.strict import Strict
+
+Way = Literal["auto", "upsert", "import"]
+IMPORT_ROWS = 200_000  # from here on `auto` imports; see tests/benchmarks/README.md
+
+
+class ImportAttempt(Strict):
+    """One attempt to fill a collection by import. It fills a collection of its own, which then takes the real name.
+
+    begun      jobs may be running: whatever they did is in `collection`, and nowhere else
+    imported   `collection` holds every row, counted; it is about to be renamed, and the ledger to be written
+    """
+
+    format_version: Literal[1] = 1
+    run: str
+    collection: str = Field(description="Where the rows go at first; nobody searches it.")
+    rows: int = Field(ge=0)
+    cut: dict[str, int] = Field(default_factory=dict, description="Texts cut to fit, by shard, where there are any.")
+    covers: str = Field(description="Digest of the seals whose parts are imported.")
+    state: Literal["begun", "imported"] = "begun"
+    jobs: tuple[str, ...] = Field((), description="The server's ids, noted before any of them is asked for.")
+
+
+class ImportState(Strict):
+    """What a server says of a job."""
+
+    state: Literal["running", "done", "failed"]
+    percent: int = 0
+    reason: str = ""
