@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -169,3 +170,33 @@ def test_a_damaged_checkpoint_is_told_in_one_line(tiny_model: Path, tmp_path: Pa
     with pytest.raises(BadInput, match="cannot be loaded") as refused:
         opened(damaged)
     assert "\n" not in str(refused.value)
+
+
+class Malice:
+    """Runs code where it is unpickled."""
+
+    def __init__(self, proof: Path) -> None:
+        self.proof = proof
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return exec, (f"open({str(self.proof)!r}, 'w').close()",)
+
+
+@pytest.mark.parametrize("module", ["", "2_Dense"])
+def test_weights_that_would_run_code_are_refused_in_one_line(tiny_model: Path, tmp_path: Path, module: str) -> None:
+    """In the form that is a pickle, for the model itself and for a layer behind it."""
+    model, proof = tmp_path / "model", tmp_path / "ran"
+    shutil.copytree(tiny_model, model)
+    if module:
+        (model / module).mkdir()
+        (model / module / "config.json").write_text(json.dumps({"in_features": 32, "out_features": 8, "bias": True}))
+        modules = json.loads((model / "modules.json").read_text())
+        dense = {"idx": 2, "name": "2", "path": module, "type": "sentence_transformers.models.Dense"}
+        (model / "modules.json").write_text(json.dumps([*modules, dense]))
+    else:
+        (model / "model.safetensors").unlink()
+    torch.save({"linear.weight": Malice(proof)}, model / module / "pytorch_model.bin")
+    with pytest.raises(BadInput, match="cannot be loaded") as refused:
+        opened(model)
+    assert "\n" not in str(refused.value)
+    assert not proof.exists()
