@@ -156,6 +156,26 @@ def verify(job: JobFile, settings: Settings = None, as_json: AsJson = False) -> 
 
 
 @app.command()
+def promote(job: JobFile, settings: Settings = None, as_json: AsJson = False) -> None:
+    """Lead searches to the collection of the job's encoder, if it is proved and the gate lets it through."""
+    from flows.show import promoted_text
+    from tasks.promote import promote_by_hand
+
+    with answers():
+        say(promote_by_hand(read_job(job, settings)), as_json=as_json, text=promoted_text)
+
+
+@app.command()
+def rollback(job: JobFile, settings: Settings = None, as_json: AsJson = False) -> None:
+    """Lead searches back to the collection before. No run undoes that; `promote` does."""
+    from flows.show import promoted_text
+    from tasks.promote import roll_back
+
+    with answers():
+        say(roll_back(read_job(job, settings)), as_json=as_json, text=promoted_text)
+
+
+@app.command()
 def search(
     job: JobFile,
     text: Annotated[str, typer.Argument(help="What to look for, in words.")],

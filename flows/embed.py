@@ -14,6 +14,7 @@ from tasks.domain.parse import override
 from tasks.encode import encode_shards
 from tasks.load import load_shards, opened, remove_superseded, up_to_date
 from tasks.plan import plan_shards
+from tasks.promote import promote_proved
 from tasks.report import report_run
 from tasks.run import open_run
 from tasks.verify import verify_collection
@@ -52,4 +53,5 @@ def embed_corpus(job: Job, overrides: dict[str, JsonValue] | None = None) -> dic
             run.ranks.rest()
             remove_superseded(run, plan, collection)
             proof = verify_collection(run, plan, collection)
+            promote_proved(run, plan, collection, proof)
         return report_run(run, plan, proof)

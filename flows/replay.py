@@ -13,6 +13,7 @@ from tasks.domain.job import Job
 from tasks.domain.parse import override
 from tasks.load import load_shards, opened, remove_superseded, up_to_date
 from tasks.plan import plan_sealed
+from tasks.promote import promote_proved
 from tasks.report import report_run
 from tasks.run import open_run
 from tasks.verify import verify_collection
@@ -40,4 +41,5 @@ def replay_seals(job: Job, overrides: dict[str, JsonValue] | None = None) -> dic
             Window(load, width=LOADERS, finish=run.journal.settle).run(plan.groups(up_to_date(plan, collection)))
             remove_superseded(run, plan, collection)
             proof = verify_collection(run, plan, collection)
+            promote_proved(run, plan, collection, proof)
         return report_run(run, plan, proof)

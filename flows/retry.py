@@ -11,6 +11,7 @@ from tasks.domain.job import Job
 from tasks.domain.parse import override
 from tasks.load import load_shards, opened
 from tasks.plan import plan_sealed
+from tasks.promote import promote_proved
 from tasks.quarantine import retry_shards
 from tasks.report import report_run
 from tasks.run import open_run
@@ -41,4 +42,5 @@ def retry_quarantined(job: Job, overrides: dict[str, JsonValue] | None = None) -
                 window.push(group)
             window.drain()
             proof = verify_collection(run, plan, collection)
+            promote_proved(run, plan, collection, proof)
         return report_run(run, plan, proof)

@@ -30,7 +30,15 @@ def run_text(result: dict[str, Any]) -> str:
             if rows[fate]
         ),
     ]
-    return f"{found}\nrows:   {', '.join(parts)}\nshards: {shards['loaded']:,} of {shards['planned']:,} loaded\nreport: {result['report']}"
+    lines = [found, f"rows:   {', '.join(parts)}", f"shards: {shards['loaded']:,} of {shards['planned']:,} loaded"]
+    return "\n".join([*lines, *(f"note:   {note}" for note in result["notes"]), f"report: {result['report']}"])
+
+
+def promoted_text(said: dict[str, Any]) -> str:
+    """Where searches are led now."""
+    now = f"searches of '{said['alias']}' are led to '{said['collection']}'"
+    before = " (as before)" if said["before"] == said["collection"] else f" (before: '{said['before']}')" if said["before"] else ""
+    return "\n".join([*said["told"], now + before])
 
 
 def plan_text(plan: dict[str, Any]) -> str:

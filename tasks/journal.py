@@ -61,6 +61,7 @@ class Journal:
     bad_input: int = 0
     damaged: dict[str, tuple[str, str]] = field(default_factory=dict)  # shards whose seal was withdrawn: name, what was found
     adopted: int = 0
+    notes: list[str] = field(default_factory=list)  # what was decided on the way
     refusals: list[str] = field(default_factory=list)  # what the run would not do, and how to make it
     samples: list[tuple[float, int, int]] = field(default_factory=list)
     pace: Pace = field(default_factory=lambda: Pace(ranks=1))
@@ -115,6 +116,11 @@ class Journal:
         """A part of a sealed shard is not what was sealed, and the seal was withdrawn."""
         with self.lock:
             self.damaged[seal.shard] = (seal.name, str(damage))
+
+    def note(self, line: str) -> None:
+        """Something to tell of in the end."""
+        with self.lock:
+            self.notes.append(line)
 
     def note_refusal(self, reason: str) -> None:
         """The run leaves something undone on purpose, and fails in the end."""

@@ -41,6 +41,7 @@ class Plan:
             index=job.target.index,
             fingerprint=fingerprint,
             model=model_name(job),
+            revision=record.identity.revision,
         )
         self._settled = False
         self.target = target_fingerprint(job.target, self.spec.name)

@@ -12,6 +12,7 @@ from tasks.adapters.checkpoint import read_pin
 from tasks.adapters.collections import open_bulk, open_collection
 from tasks.adapters.milvus_bulk import BulkCollection
 from tasks.adapters.model_files import LocatedModel, locate_model
+from tasks.adapters.questions import read_questions
 from tasks.adapters.sources import Opened, open_source, sample_texts
 from tasks.adapters.stores import open_store
 from tasks.domain.digest import digest
@@ -66,7 +67,7 @@ class Inspected:
 
     def open_target(self, name: str) -> Collection:
         """Connect to the target's collection of this name."""
-        return open_collection(self.job.target, name, token=_token(self.job))
+        return open_target(self.job, name)
 
     def open_bulk(self, name: str) -> BulkCollection:
         """Connect to a collection of this name that an import fills."""
@@ -75,6 +76,11 @@ class Inspected:
     def sample(self, folder: Path) -> list[str]:
         """Some texts, or paths of images; those that are bytes are put into the folder."""
         return sample_texts(self.source, SAMPLE_ROWS, folder=folder)
+
+
+def open_target(job: Job, name: str) -> Collection:
+    """Connect to this collection of a job's target."""
+    return open_collection(job.target, name, token=_token(job))
 
 
 def model_name(job: Job) -> str:
@@ -93,6 +99,8 @@ def inspect_job(job: Job) -> Inspected:
     columns = source.inspect()
     wanted = list(dict.fromkeys(getattr(job.source, "metadata", [])))
     fields = name_fields({column: columns[column] for column in wanted})
+    if job.target.gate:
+        read_questions(job.target.gate.queries)
     return Inspected(job=job, source=source, fields=fields, model=locate_model(job.encoder), store=open_store(job.checkpoint))
 
 

@@ -155,6 +155,7 @@ def _report(run: Run, plan: Plan, proof: Proof) -> RunReport:
         progress=tuple(Progress(seconds=s, rows=r, tokens=t) for s, r, t in journal.samples[::step]),
         failures=tuple(FailedShard(name=name, error=error) for name, error in journal.failed.values()),
         damaged=tuple(FailedShard(name=name, error=error) for name, error in journal.damaged.values()),
+        notes=tuple(journal.notes),
         refusals=tuple(journal.refusals),
         adopted=journal.adopted,
         texts_cut=journal.texts_cut,

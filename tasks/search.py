@@ -9,7 +9,8 @@ from tasks.domain.errors import BadInput
 from tasks.domain.job import Job
 from tasks.load import opened
 from tasks.plan import Plan
-from tasks.preflight import Inspected, locate_job
+from tasks.preflight import Inspected, locate_job, model_name, open_target
+from tasks.queries import load_encoder
 
 
 class Searcher:
@@ -19,7 +20,7 @@ class Searcher:
         inspected = locate_job(job)
         self._record = _settled(inspected)
         self._plan = Plan(inspected, Spool.empty(), self._record)
-        self._encoder = _load(inspected, self._record)
+        self._encoder = load_encoder(job.encoder, model_path=inspected.model.path, precision=self._record.identity.precision)
 
     def search(self, text: str, k: int, *, expression: str = "") -> list[Hit]:
         """The k nearest rows to some words.
@@ -32,7 +33,9 @@ class Searcher:
         with opened(self._plan) as collection:
             made_by = collection.describe()
             if made_by is None:
-                raise BadInput(f"collection '{self._plan.spec.name}' does not exist: `kitestring run` makes it")
+                ours = self._plan.spec
+                nothing = f"collection '{ours.name}' does not exist: `kitestring run` makes it"
+                raise BadInput(_refused(self._plan.job, f"{ours.model} ({ours.fingerprint[:8]})") or nothing)
             shown = [*(["text"] if made_by.store_text else []), *(field.name for field in made_by.fields)]
             return collection.search(self._encoder.embed_queries([text]), k, expression=expression, fields=shown)[0]
 
@@ -40,11 +43,27 @@ class Searcher:
 def _settled(inspected: Inspected) -> EncoderRecord:
     record = inspected.pinned()
     if record is None:
-        raise BadInput(f"corpus '{inspected.job.corpus}' holds nothing made with this encoder: run the job first")
+        nothing = f"corpus '{inspected.job.corpus}' holds nothing made with this encoder: run the job first"
+        raise BadInput(_refused(inspected.job, model_name(inspected.job)) or nothing)
     return record
 
 
-def _load(inspected: Inspected, record: EncoderRecord):  # type: ignore[no-untyped-def]  # noqa: ANN202  naming the type would import torch
-    from tasks.worker.encoders import open_encoder  # noqa: PLC0415  torch is loaded by who searches, not by who imports
-
-    return open_encoder(inspected.job.encoder, model_path=inspected.model.path, precision=record.identity.precision)
+def _refused(job: Job, ours: str) -> str | None:
+    """Searches are never made with another encoder than the collection's: who tries is told of both."""
+    alias = open_target(job, job.target.collection)
+    try:
+        live = alias.promoted()
+    finally:
+        alias.close()
+    served = open_target(job, live) if live else None
+    try:
+        made = served.describe() if served else None
+    finally:
+        if served:
+            served.close()
+    if made is None:
+        return None
+    return (
+        f"'{job.target.collection}' leads to '{made.name}', made with {made.model} ({made.fingerprint[:8]}), and this job searches "
+        f"with {ours}, of which there is no collection: use the job that made it, or `kitestring run` this one"
+    )

@@ -23,7 +23,7 @@ READERS = 16  # of seals at a time: they are small, and a store far away answers
 
 @task(name="verify", cache_policy=NO_CACHE)
 def verify_collection(run: Run, plan: Plan, collection: Collection) -> Proof:
-    """Prove the collection against the seals of the plan; searches are led to it once it is proved.
+    """Prove the collection against the seals of the plan.
 
     Raises:
         BadInput: every shard was refused for what is in it, and nothing is sealed: nothing is left behind.
@@ -33,12 +33,9 @@ def verify_collection(run: Run, plan: Plan, collection: Collection) -> Proof:
         collection.ensure(plan.spec)  # where no shard could be sealed, nobody has made it yet
         collection.settle()
         try:
-            proof = verify_plan(plan, collection)
+            return verify_plan(plan, collection)
         except Damaged as damage:
             raise withdraw_damaged(run, plan, damage) from None
-    if proof.proved and not run.journal.failed:
-        collection.promote()
-    return proof
 
 
 def _refuse_bad_input(run: Run, plan: Plan) -> None:

@@ -138,6 +138,14 @@ class MemoryCollection:
     def promoted(self) -> str | None:
         return self._server.aliases.get(self.alias)
 
+    def drop(self) -> bool:
+        with self._server.lock:
+            if self.name in self._server.aliases.values() or self.name not in self._server.specs:
+                return False
+            del self._server.specs[self.name]
+            self._server.rows.pop(self.name, None)
+            return True
+
     def close(self) -> None:
         """Nothing to let go of."""
 

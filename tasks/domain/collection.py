@@ -24,6 +24,7 @@ class CollectionSpec(Strict):
     index: Index = Index()
     fingerprint: str
     model: str = Field(description="Told in errors: which model made the collection.")
+    revision: str | None = Field(None, description="Of the model, where it came from a hub.")
 
 
 class Hit(Strict):

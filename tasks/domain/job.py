@@ -11,6 +11,7 @@ from tasks.domain.credentials import PLACE, settings_with_credentials
 from tasks.domain.encoder import Encoder, OpenClipEncoder, SentenceTransformersEncoder
 from tasks.domain.errors import BadInput
 from tasks.domain.form import Auto, Count, Nothing
+from tasks.domain.gate import Gate
 from tasks.domain.index import Index, Parameters
 from tasks.domain.source import ParquetSource, Source
 from tasks.domain.strict import Strict
@@ -45,6 +46,14 @@ class Target(Strict):
         description="Share of the collection's rows that a mirror may remove in one run; with more it removes none and fails.",
     )
     allow_shrink: bool = Field(False, description="Let a mirror remove more than max_shrink; never everything.")
+    promote: Literal["auto", "manual"] = Field(
+        "auto", description="Searches are led to a new encoder's collection by the run that proves it, or by `kitestring promote`."
+    )
+    gate: Gate | Nothing = Field(
+        None, title="Gate", description="Questions that a new encoder's collection has to answer well enough first."
+    )
+    keep_previous: int = Field(1, ge=0, description="How many collections of earlier encoders are kept, to roll back to.")
+    grace: float = Field(24.0, ge=0, description="Hours for which any collection that searches have left is kept.")
     database: str = Field("", description="Milvus database; left empty, the server's default.")
     token_block: Annotated[str, Field(title="name")] | Nothing = Field(
         None, description="Name of a Prefect Secret block that holds the token, instead of MILVUS_TOKEN."

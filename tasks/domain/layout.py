@@ -1,6 +1,7 @@
 """Where everything is in the checkpoint store. Keys are relative to the store's root.
 
 {corpus}/encoders/{declared}.json            what `precision: auto` was resolved to, once and for all
+{corpus}/promotions/{alias}/{n}.json         what searches were led to, move by move
 {corpus}/{fingerprint}/encoder.json
 {corpus}/{fingerprint}/shards/{shard}/{attempt}/part-{first}-{stop}.parquet
 {corpus}/{fingerprint}/shards/{shard}/seal.json
@@ -67,6 +68,11 @@ class Layout:
 def encoder_pin(corpus: str, declared: str) -> str:
     """Key of the object that says what a declared encoder was resolved to."""
     return f"{corpus}/encoders/{declared}.json"
+
+
+def promotion(corpus: str, alias: str, number: int) -> str:
+    """Key of the object that says what an alias was led to as its move of this number."""
+    return f"{corpus}/promotions/{alias}/{number:06d}.json"
 
 
 _PART = re.compile(r"/(?P<attempt>[^/]+)/part-(?P<first>\d+)-(?P<stop>\d+)\.parquet$")

@@ -139,5 +139,8 @@ class Collection(Protocol):
     def promoted(self) -> str | None:
         """The collection that the alias points to, or None."""
 
+    def drop(self) -> bool:
+        """Remove the collection. False, with nothing done: it is not there, or an alias leads to it."""
+
     def close(self) -> None:
         """Let go of the connection, and of the file of Milvus Lite."""

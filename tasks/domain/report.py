@@ -105,6 +105,7 @@ class RunReport(Strict):
     damaged: tuple[FailedShard, ...] = Field(
         (), description="Shards of which a sealed part was not as sealed: encoded again, or due to be."
     )
+    notes: tuple[str, ...] = Field((), description="What was decided on the way: the gate's figures, where searches are led.")
     refusals: tuple[str, ...] = Field((), description="What the run left undone on purpose, and what to do about it.")
     adopted: int = Field(0, description="Parts of killed or racing runs that were found whole and kept.")
     peak_memory: dict[str, int] = Field(default_factory=dict, description="Most bytes resident, by process.")
@@ -142,6 +143,7 @@ def summary(report: RunReport) -> dict[str, object]:
         "shards": report.shards.model_dump(),
         "verified": report.verified,
         "report": report.page,
+        "notes": list(report.notes),
     }
 
 

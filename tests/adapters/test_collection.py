@@ -414,6 +414,20 @@ def test_the_alias_follows_promotion_and_promoting_again_is_harmless(opening, na
         assert two.promoted() == made.name
 
 
+def test_a_collection_is_dropped_only_when_no_alias_leads_to_it(opening, name):
+    alias = f"{name}_live"
+    one, two = (opening(f"{name}_{which}", alias=alias) for which in ("one", "two"))
+    assert one.drop() is False  # nothing there
+    for made in (one, two):
+        made.ensure(spec_of(made.name, alias=alias))
+    one.promote()
+    assert one.drop() is False
+    assert one.describe() is not None
+    two.promote()
+    assert one.drop() is True
+    assert (one.describe(), one.drop(), two.promoted()) == (None, False, two.name)
+
+
 def test_an_alias_that_is_a_collection_is_refused(opening, name):
     opening(name).ensure(spec_of(name))
     opening(name, alias=f"{name}_free").reach()

@@ -114,6 +114,7 @@ def test_the_summary_is_what_machines_were_promised():
         "shards": {"planned": 20, "sealed": 20, "loaded": 20, "failed": 0},
         "verified": True,
         "report": "/runs/r1/report.html",
+        "notes": [],
     }
 
 

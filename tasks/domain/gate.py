@@ -1,0 +1,84 @@
+"""The gate before a promotion: questions with known answers, asked of the new collection and of the one before it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from pydantic import Field
+
+from tasks.domain.strict import Strict
+
+
+class Gate(Strict):
+    """What a new collection has to reach before searches are led to it."""
+
+    queries: str = Field(
+        description="JSON Lines of {query, relevant: [ids] or {id: gain}}, or CSV with the columns query, id and, if wanted, gain: a line for each answer."
+    )
+    at_k: int = Field(10, ge=1, le=1_000, description="How many hits count.")
+    minimum: float = Field(0.0, ge=0, le=1, description="Least nDCG@k of the new collection.")
+    max_drop: float = Field(
+        0.02, ge=0, le=1, description="How far its nDCG@k may be below that of the collection it takes over from; 1: that one is not asked."
+    )
+
+
+class Question(Strict):
+    """A query, and the keys that answer it with what each is worth."""
+
+    query: str
+    relevant: dict[str, float]
+
+
+class Measured(Strict):
+    """Means over the questions of a gate, for one collection."""
+
+    collection: str
+    questions: int
+    at_k: int
+    ndcg: float
+    recall: float
+
+    def __str__(self) -> str:
+        return f"nDCG@{self.at_k} {self.ndcg:.4f}, recall@{self.at_k} {self.recall:.4f}"
+
+
+def ndcg_at(hits: Sequence[str], relevant: Mapping[str, float], k: int) -> float:
+    """Normalised discounted cumulative gain of the first k hits, 0 to 1 (Järvelin and Kekäläinen, 2002; linear gains).
+
+    A key that comes twice counts once. Keys that were not judged are worth nothing.
+    """
+    ranked = list(dict.fromkeys(hits))[:k]
+    best = _dcg(sorted(relevant.values(), reverse=True)[:k])
+    return _dcg([relevant.get(key, 0.0) for key in ranked]) / best if best else 0.0
+
+
+def _dcg(gains: Sequence[float]) -> float:
+    return sum(gain / math.log2(place + 2) for place, gain in enumerate(gains))
+
+
+def recall_at(hits: Sequence[str], relevant: Mapping[str, float], k: int) -> float:
+    """Share of the relevant keys (those worth more than nothing) that are among the first k hits."""
+    wanted = {key for key, gain in relevant.items() if gain > 0}
+    return len(wanted.intersection(hits[:k])) / len(wanted) if wanted else 0.0
+
+
+def measure(collection: str, questions: Sequence[Question], answers: Sequence[Sequence[str]], k: int) -> Measured:
+    """The means over all questions; `answers` has the keys of each question's hits, the best first."""
+    pairs = list(zip(answers, questions, strict=True))
+    return Measured(
+        collection=collection,
+        questions=len(pairs),
+        at_k=k,
+        ndcg=sum(ndcg_at(hits, question.relevant, k) for hits, question in pairs) / max(1, len(pairs)),
+        recall=sum(recall_at(hits, question.relevant, k) for hits, question in pairs) / max(1, len(pairs)),
+    )
+
+
+def why_not(gate: Gate, new: Measured, old: Measured | None) -> str | None:
+    """Why the new collection must not take over; None where it may."""
+    if new.ndcg < gate.minimum:
+        return f"nDCG@{gate.at_k} is {new.ndcg:.4f}, below target.gate.minimum ({gate.minimum:g})"
+    if old and new.ndcg < old.ndcg - gate.max_drop:
+        return f"nDCG@{gate.at_k} is {new.ndcg:.4f}, that of '{old.collection}' {old.ndcg:.4f}: more than target.gate.max_drop below it ({gate.max_drop:g})"
+    return None

@@ -1,0 +1,167 @@
+"""Promote: searches are led to the collection once it is proved and the gate lets it through; old ones are dropped."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from tasks.adapters.promotions import Promotions
+from tasks.adapters.spool import Spool
+from tasks.adapters.stores import open_store
+from tasks.domain.errors import BadInput
+from tasks.domain.job import Job
+from tasks.domain.ports import Collection
+from tasks.domain.promotion import Promotion, is_rejected, outdated, previous, unfinished
+from tasks.domain.proof import Proof
+from tasks.gate import ask_gate
+from tasks.load import opened
+from tasks.plan import Plan
+from tasks.preflight import locate_job, open_target
+from tasks.run import Run, utc_now
+
+By = Literal["run", "promote", "rollback"]
+
+
+@task(name="promote", cache_policy=NO_CACHE)
+def promote_proved(run: Run, plan: Plan, collection: Collection, proof: Proof) -> None:
+    """Lead searches to the collection, where it is proved and nothing speaks against it; then drop what is outdated."""
+    if not proof.proved or run.journal.failed:
+        return
+    with run.journal.during("promote"):
+        moves = Promotions(plan.inspected.store, plan.job)
+        outcome = _lead(plan, collection, moves)
+        for line in outcome.told:
+            run.journal.note(line)
+        if outcome.refused:
+            run.journal.note_refusal(f"searches are not led to '{plan.spec.name}': {outcome.refused}")
+        for name in _drop_outdated(plan, moves, live=outcome.live):
+            run.journal.note(f"'{name}' is dropped: out of use for more than target.grace, and beyond target.keep_previous")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """Where searches are led after a promotion was tried, what there is to tell of it, and why not to the new one."""
+
+    live: str | None
+    told: list[str]
+    refused: str | None = None
+
+
+def _lead(plan: Plan, collection: Collection, moves: Promotions) -> Outcome:
+    live, name, history = collection.promoted(), plan.spec.name, moves.read()
+    if half_way := unfinished(history, live):  # a rollback that was killed in the middle
+        _point(plan.job, half_way)
+        live = half_way
+    if live == name:
+        return Outcome(live=live, told=[])
+    by_hand = f"`kitestring promote` leads searches from '{live}' to it" if live else "`kitestring promote` leads searches to it"
+    if is_rejected(history, name):
+        return Outcome(live=live, told=[f"'{name}' was rolled back, and stays so: {by_hand}"])
+    if plan.job.target.promote == "manual":
+        return Outcome(live=live, told=[f"'{name}' is proved, and target.promote is manual: {by_hand}"])
+    return _pass_gate(plan, collection, moves, by="run")
+
+
+def _pass_gate(plan: Plan, collection: Collection, moves: Promotions, *, by: By) -> Outcome:
+    live, name = collection.promoted(), plan.spec.name
+    verdict = ask_gate(plan, collection, live)
+    if verdict.refused:
+        return Outcome(live=live, told=verdict.told, refused=verdict.refused)
+    moves.note(_move(plan, live, by))
+    collection.promote()
+    return Outcome(live=name, told=[*verdict.told, f"searches of '{plan.spec.alias}' are led to '{name}'"])
+
+
+def _move(plan: Plan, live: str | None, by: By) -> Promotion:
+    spec = plan.spec
+    return Promotion(collection=spec.name, instead_of=live, by=by, fingerprint=spec.fingerprint, model=spec.model, at=utc_now())
+
+
+def _point(job: Job, name: str) -> None:
+    collection = open_target(job, name)
+    try:
+        collection.promote()
+    finally:
+        collection.close()
+
+
+def _drop_outdated(plan: Plan, moves: Promotions, *, live: str | None) -> list[str]:
+    target, now = plan.job.target, dt.datetime.now(dt.UTC)
+    names = outdated(moves.read(), kept={live, plan.spec.name}, keep_previous=target.keep_previous, grace=target.grace, now=now)
+    dropped: list[str] = []
+    for name in names:
+        collection = plan.inspected.open_target(name)
+        try:
+            dropped += [name] if collection.drop() else []
+        finally:
+            collection.close()
+    return dropped
+
+
+# By hand
+
+
+def promote_by_hand(job: Job) -> dict[str, Any]:
+    """Lead searches to the collection of the job's encoder; the gate decides here as well.
+
+    Raises:
+        BadInput: there is no such collection, it is not proved, or the gate refuses it.
+    """
+    inspected = locate_job(job)
+    record = inspected.pinned()
+    if record is None:
+        raise BadInput(f"corpus '{job.corpus}' holds nothing made with this encoder: run the job first")
+    plan = Plan(inspected, Spool.empty(), record)
+    proof = plan.checkpoint.read_proof(plan.target)
+    with opened(plan) as collection:
+        if collection.describe() is None:
+            raise BadInput(f"collection '{plan.spec.name}' is not at {job.target.uri}: `kitestring run` makes it")
+        if proof is None or not proof.proved:
+            raise BadInput(f"collection '{plan.spec.name}' is not proved: `kitestring run` or `kitestring verify` does that")
+        before = collection.promoted()
+        if before == plan.spec.name:
+            return _said(job, before, before, [])
+        outcome = _pass_gate(plan, collection, Promotions(inspected.store, job), by="promote")
+    if outcome.refused:
+        raise BadInput("; ".join([f"searches are not led to '{plan.spec.name}': {outcome.refused}", *outcome.told]))
+    return _said(job, outcome.live, before, outcome.told)
+
+
+def roll_back(job: Job) -> dict[str, Any]:
+    """Lead searches back to the collection before. No run leads them to the one they leave: only `promote` does.
+
+    Raises:
+        BadInput: no earlier collection is there.
+    """
+    moves = Promotions(open_store(job.checkpoint), job)
+    live = _promoted(job)
+    for name in previous(moves.read(), live):
+        collection = open_target(job, name)
+        try:
+            made = collection.describe()
+            if made is not None:
+                by: By = "rollback"
+                moves.note(Promotion(collection=name, instead_of=live, by=by, fingerprint=made.fingerprint, model=made.model, at=utc_now()))
+                collection.promote()
+                return _said(job, name, live, [])
+        finally:
+            collection.close()
+    raise BadInput(
+        f"'{job.target.collection}' leads to '{live}', and no earlier collection of corpus '{job.corpus}' is there to go back to"
+    )
+
+
+def _promoted(job: Job) -> str | None:
+    collection = open_target(job, job.target.collection)
+    try:
+        return collection.promoted()
+    finally:
+        collection.close()
+
+
+def _said(job: Job, live: str | None, before: str | None, told: list[str]) -> dict[str, Any]:
+    return {"alias": job.target.collection, "collection": live, "before": before, "told": told}

@@ -1,0 +1,221 @@
+"""A new model beside the old one: proved, let through the gate, promoted, rolled back; searches never stop or mix."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import pytest
+from pymilvus import MilvusClient
+
+from tasks.adapters.milvus import MilvusCollection
+from tasks.domain.errors import BadInput, RunFailed, Transient
+from tasks.domain.parse import parse_job
+from tasks.promote import promote_by_hand, roll_back
+from tasks.search import Searcher
+from tests.flows.inprocess import RunFlow
+from tests.flows.kitestring import make_job, text_of, write_rows
+from tests.models import HIDDEN, make_tiny_model
+from tests.servers.milvus import MilvusProcess
+
+pytestmark = [pytest.mark.server, pytest.mark.timeout(300)]
+Job = dict[str, Any]
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Three models of one shape."""
+    folder = tmp_path_factory.mktemp("models")
+    return [make_tiny_model(folder / f"model-{seed}", seed=seed) for seed in (21, 22, 23)]
+
+
+@pytest.fixture
+def jobs(tmp_path: Path, models: list[Path]) -> list[Job]:
+    """The same corpus with each of the models."""
+    write_rows(tmp_path / "rows" / "a.parquet", 0, 40)
+    return [make_job(tmp_path, model) for model in models]
+
+
+def live(job: Job) -> str:
+    """The model that searches are led to, by its folder's name."""
+    target = parse_job(job).target
+    probe = MilvusCollection(target.uri, target.collection, alias=target.collection)
+    try:
+        name = probe.promoted()
+        assert name
+        served = MilvusCollection(target.uri, name, alias=target.collection)
+        try:
+            made = served.describe()
+        finally:
+            served.close()
+    finally:
+        probe.close()
+    return "gone" if made is None else Path(made.model).name
+
+
+def collections(job: Job) -> list[str]:
+    client = MilvusClient(job["target"]["uri"])
+    try:
+        return sorted(client.list_collections())
+    finally:
+        client.close()
+
+
+def changed(job: Job, **target: Any) -> Job:
+    return job | {"target": job["target"] | target}
+
+
+def test_a_new_model_is_promoted_rolled_back_for_good_and_promoted_by_hand(run_flow: RunFlow, jobs: list[Job]) -> None:
+    old, new, newest = jobs
+    run_flow(old)
+    with pytest.raises(BadInput, match=r"model-21 \(\w{8}\).*model-22"):
+        Searcher(parse_job(new))
+
+    held = run_flow(changed(new, promote="manual"))
+    assert (held["verified"], live(old)) == (True, "model-21")
+    assert any("target.promote is manual" in note for note in held["notes"])
+    assert promote_by_hand(parse_job(new))["collection"] in collections(new)
+    assert live(old) == "model-22"
+    assert len(Searcher(parse_job(old)).search(text_of(3), 5)) == 5  # the old one is still there to be asked
+
+    roll_back(parse_job(new))
+    assert live(old) == "model-21"
+    again = run_flow(new)
+    assert (live(old), again["rows"]["embedded"]) == ("model-21", 0)
+    assert any("was rolled back, and stays so" in note for note in again["notes"])
+    with pytest.raises(BadInput, match="no earlier collection"):
+        roll_back(parse_job(new))
+
+    promote_by_hand(parse_job(new))
+    run_flow(changed(newest, grace=0))  # one earlier is kept, whatever the grace
+    assert live(old) == "model-23"
+    assert len(collections(old)) == 2
+    roll_back(parse_job(newest))
+    assert live(old) == "model-22"
+
+
+@contextmanager
+def killed_before_the_alias_moves() -> Iterator[None]:
+    """As a kill: what was written before stands, and nothing comes after."""
+
+    def killed(_: MilvusCollection) -> None:
+        raise Transient("killed")
+
+    with patch.object(MilvusCollection, "promote", killed), suppress(Transient):
+        yield
+        raise AssertionError("it was not killed")
+
+
+def test_a_move_that_was_cut_short_is_finished_by_the_next_run(run_flow: RunFlow, jobs: list[Job], tmp_path: Path) -> None:
+    old, new, _ = jobs
+    run_flow(old)
+    with killed_before_the_alias_moves():
+        run_flow(new)
+    assert live(old) == "model-21"
+    run_flow(new)
+    assert live(old) == "model-22"
+    assert len(list((tmp_path / "checkpoint" / "rows" / "promotions").rglob("*.json"))) == 2
+
+    with killed_before_the_alias_moves():
+        roll_back(parse_job(new))
+    assert live(old) == "model-22"
+    run_flow(new)
+    assert live(old) == "model-21"
+
+
+def test_the_gate_decides_with_figures_of_both(run_flow: RunFlow, jobs: list[Job], models: list[Path], tmp_path: Path) -> None:
+    old_model = tmp_path / "old-model"
+    shutil.copytree(models[0], old_model)
+    old, new = make_job(tmp_path, old_model), jobs[1]
+    questions = tmp_path / "questions.jsonl"
+    lines = [{"query": text_of(row), "relevant": [f"row-{row}"] if row else ["row-0", "nowhere"]} for row in range(8)]
+    questions.write_text("\n".join(json.dumps(line) for line in lines))
+    run_flow(old)
+
+    strict = changed(new, gate={"queries": str(questions), "minimum": 1.0, "at_k": 3})
+    with pytest.raises(RunFailed, match=r"not led to 'rows_\w{8}': nDCG@3 is 0\.\d+, below target\.gate\.minimum \(1\)"):
+        run_flow(strict)
+    assert live(old) == "old-model"
+    with pytest.raises(BadInput, match=r"target\.gate\.minimum"):
+        promote_by_hand(parse_job(strict))
+
+    easy = changed(new, gate={"queries": str(questions), "max_drop": 0.9})
+    old_model.rename(tmp_path / "moved")
+    with pytest.raises(BadInput, match=r"could not be asked.*old-model.*max_drop: 1"):
+        promote_by_hand(parse_job(easy))
+    (tmp_path / "moved").rename(old_model)
+    told = promote_by_hand(parse_job(easy))["told"]
+    assert [line.split(":")[0] for line in told[:2]] == ["gate, 8 questions", "gate, as it is now"]
+    assert all("nDCG@10 0." in line and "recall@10 0." in line for line in told[:2])
+    assert live(new) == "model-22"
+
+
+def test_a_gate_without_its_questions_is_refused_before_anything_is_written(run_flow: RunFlow, jobs: list[Job], tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"target\.gate\.queries"):
+        run_flow(changed(jobs[0], gate={"queries": str(tmp_path / "none.jsonl")}))
+    assert not (tmp_path / "checkpoint").exists()
+
+
+class Client(threading.Thread):
+    """Searches through the alias without pause, always the same few queries, and keeps every answer."""
+
+    def __init__(self, uri: str, alias: str) -> None:
+        super().__init__(daemon=True)
+        self.queries = np.random.default_rng(5).standard_normal((8, HIDDEN)).astype(np.float32)
+        self.answers: list[tuple[int, tuple[str, ...]]] = []
+        self.failures: list[str] = []
+        self._alias, self._client, self.over = alias, MilvusClient(uri), threading.Event()
+
+    def run(self) -> None:
+        while not self.over.is_set():
+            number = len(self.answers) % len(self.queries)
+            try:
+                self.answers.append((number, self.ask(self._alias, number)))
+            except Exception as error:  # noqa: BLE001 - told to the test
+                self.failures.append(str(error))
+
+    def ask(self, collection: str, number: int) -> tuple[str, ...]:
+        (hits,) = self._client.search(collection, [self.queries[number]], limit=5, search_params={"metric_type": "COSINE"})
+        return tuple(hit["id"] for hit in hits)
+
+    def wait_for(self, more: int) -> None:
+        until, deadline = len(self.answers) + more, time.monotonic() + 60
+        while len(self.answers) < until and time.monotonic() < deadline and not self.failures:
+            self.over.wait(0.05)
+
+
+def test_no_search_fails_or_mixes_models_while_one_takes_over_and_gives_back(
+    run_flow: RunFlow, tmp_path: Path, models: list[Path], milvus_server: MilvusProcess
+) -> None:
+    """Each of at least 2,000 answers is, hit for hit, what one of the two models gives."""
+    write_rows(tmp_path / "rows" / "a.parquet", 0, 300)
+    where = {"target__uri": milvus_server.uri, "target__collection": "changing", "shards__rows": 100}
+    old, new = (make_job(tmp_path, model, **where) for model in models[:2])
+    run_flow(old)
+    client = Client(milvus_server.uri, "changing")
+    client.start()
+    client.wait_for(500)
+    run_flow(new)
+    client.wait_for(500)
+    said = roll_back(parse_job(new))
+    client.wait_for(500)
+    promote_by_hand(parse_job(new))
+    client.wait_for(max(500, 2_000 - len(client.answers)))
+    client.over.set()
+    client.join(30)
+
+    given = {name: [client.ask(name, number) for number in range(8)] for name in (said["collection"], said["before"])}
+    one, two = given.values()
+    assert all(left != right for left, right in zip(one, two, strict=True))
+    assert client.failures == []
+    assert len(client.answers) >= 2_000
+    assert [answer for answer in client.answers if answer[1] not in (one[answer[0]], two[answer[0]])] == []
+    assert {answer[1] == one[answer[0]] for answer in client.answers} == {True, False}  # both were live
