@@ -69,8 +69,11 @@ def proof_text(proof: Proof) -> str:
 
 def swept_text(swept: dict[str, Any]) -> str:
     """What `gc` found."""
-    some = "no part is garbage" if not swept["parts"] else f"{swept['parts']:,} parts that no seal names, {swept['bytes'] / 2**20:,.1f} MiB"
-    done = "" if not swept["parts"] else ": removed" if swept["deleted"] else ": --delete removes them"
+    parts, torn = swept["parts"], swept["unfinished"]
+    found = [f"{parts:,} parts that no seal names"] if parts else []
+    found += [f"{torn:,} files that were never finished"] if torn else []
+    some = f"{', '.join(found)}, {swept['bytes'] / 2**20:,.1f} MiB" if found else "no part is garbage"
+    done = "" if not found else ": removed" if swept["deleted"] else ": --delete removes them"
     kept = "; a run of the last day may be at work, so parts of shards that are not sealed stay" if swept["busy"] else ""
     return f"{some}{done}{kept}"
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from tasks.adapters.checkpoint import Checkpoint
-from tasks.adapters.stores import open_store, store_clock
-from tasks.domain.garbage import Activity, garbage
+from tasks.adapters.store_folder import FolderStore
+from tasks.adapters.stores import PROBES, open_store, store_clock
+from tasks.domain.garbage import DAY, Activity, garbage
 from tasks.domain.job import Job
 from tasks.domain.ports import Store
 
@@ -26,11 +28,12 @@ class Swept:
     bytes: int
     deleted: bool
     busy: bool
+    unfinished: int = 0  # files that a killed process was writing into a folder; their bytes are counted
 
     @property
     def summary(self) -> dict[str, Any]:
         """What `gc --json` prints."""
-        return {"parts": self.parts, "bytes": self.bytes, "deleted": self.deleted, "busy": self.busy}
+        return asdict(self)
 
 
 def sweep(job: Job, *, delete: bool) -> Swept:
@@ -44,7 +47,20 @@ def sweep(job: Job, *, delete: bool) -> Swept:
         bytes_ += sizes[key]
         if delete:
             store.delete(key)
-    return Swept(parts=parts, bytes=bytes_, deleted=delete, busy=activity.busy)
+    torn = list(_unfinished(store, job.corpus, activity.now))
+    for path, _ in torn if delete else ():
+        path.unlink(missing_ok=True)
+    bytes_ += sum(size for _, size in torn)
+    return Swept(parts=parts, bytes=bytes_, deleted=delete, busy=activity.busy, unfinished=len(torn))
+
+
+def _unfinished(store: Store, corpus: str, now: float) -> Iterator[tuple[Path, int]]:
+    """What nobody has written to for a day. Only a folder shows such files: of a bucket its lifecycle rule takes care."""
+    if isinstance(store, FolderStore):
+        for prefix in (corpus, PROBES):
+            for path, status in store.unfinished(prefix):
+                if now - status.st_mtime >= DAY:
+                    yield path, status.st_size
 
 
 def _candidates(store: Store, corpus: str) -> tuple[dict[tuple[str, str], list[tuple[str, int]]], Activity]:

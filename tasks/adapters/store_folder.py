@@ -85,6 +85,15 @@ class FolderStore:
             except OSError:  # holds other objects
                 return
 
+    def unfinished(self, prefix: str) -> Iterator[tuple[Path, os.stat_result]]:
+        """The private files below a folder that a process has begun and not finished: it is at work, or was killed."""
+        for folder, _, names in os.walk(self._root / checked(prefix.rstrip("/"))):
+            for name in names:
+                if name.startswith(TEMPORARY):
+                    with suppress(FileNotFoundError):  # finished meanwhile
+                        path = Path(folder, name)
+                        yield path, path.lstat()
+
     def _path(self, key: str) -> Path:
         return self._root / checked(key)
 

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from flows.cli import app
 from tasks.adapters.checkpoint import Checkpoint
+from tasks.adapters.store_key import TEMPORARY
 from tasks.adapters.stores import open_store
 from tasks.domain.digest import digest
 from tasks.domain.seal import Part
@@ -57,7 +58,7 @@ def test_it_only_counts_unless_it_is_told_to_remove(checkpoint: Checkpoint, tmp_
     _, lost = leave(checkpoint, tmp_path)
     age(tmp_path / "store", 2)
     before = keys(checkpoint)
-    assert gc(tmp_path) == {"parts": 1, "bytes": lost.bytes, "deleted": False, "busy": False}
+    assert gc(tmp_path) == {"parts": 1, "bytes": lost.bytes, "deleted": False, "busy": False, "unfinished": 0}
     assert keys(checkpoint) == before
 
 
@@ -92,3 +93,20 @@ def test_another_corpus_is_not_touched(checkpoint: Checkpoint, tmp_path: Path) -
     age(tmp_path / "store", 2)
     assert gc(tmp_path, "--delete")["parts"] == 0
     assert keys(checkpoint)
+
+
+def test_what_a_killed_process_was_writing_goes_after_a_day(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    """A folder's private files are no keys, so that no listing shows them."""
+    kept, _ = leave(checkpoint, tmp_path)
+    folder = (tmp_path / "store" / kept.key).parent
+    old, young = folder / f"{TEMPORARY}old", folder / f"{TEMPORARY}young"
+    old.write_bytes(b"12345")
+    age(tmp_path / "store", 2)
+    young.write_bytes(b"at work")
+    lost = gc(tmp_path)
+    assert lost["unfinished"] == 1
+    assert old.exists()
+    assert gc(tmp_path, "--delete")["unfinished"] == 1
+    assert (old.exists(), young.exists()) == (False, True)
+    assert checkpoint.verified_part(kept).num_rows == 5
+    assert gc(tmp_path) == {"parts": 0, "bytes": 0, "deleted": False, "busy": False, "unfinished": 0}
