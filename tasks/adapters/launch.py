@@ -17,7 +17,7 @@ class Torchrun:
     def __init__(self, launch: Launch, assignment: Path, log: Path) -> None:
         self._log: IO[bytes] = log.open("ab")
         self._guard = start_guarded(
-            _command(launch, assignment), env=_environment(launch), stdout=self._log.fileno(), stderr=self._log.fileno()
+            _command(launch, assignment), env=_environment(launch, assignment.parent), stdout=self._log.fileno(), stderr=self._log.fileno()
         )
         self.pid = self._guard.pid
 
@@ -39,7 +39,8 @@ def _command(launch: Launch, assignment: Path) -> list[str]:
     return [*torchrun, *counts, "-m", "tasks.worker", "--assignment", str(assignment)]
 
 
-def _environment(launch: Launch) -> dict[str, str]:
+def _environment(launch: Launch, scratch: Path) -> dict[str, str]:
     """The caller's, with what has to be set before torch is imported."""
+    private = {"TORCHINDUCTOR_CACHE_DIR": str(scratch / "inductor")}  # otherwise at a known place that others may read
     quiet = {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "TORCHELASTIC_ERROR_FILE": os.devnull}
-    return {**os.environ, **quiet, "OMP_NUM_THREADS": str(launch.threads), "PYTHONUNBUFFERED": "1"}
+    return {**os.environ, **quiet, **private, "OMP_NUM_THREADS": str(launch.threads), "PYTHONUNBUFFERED": "1"}

@@ -1,4 +1,4 @@
-"""Files too large for one put: S3's multipart upload, each call tried again by itself.
+"""What is too large for one put: S3's multipart upload, each call tried again by itself.
 
 What a killed process leaves of an upload is not listed and costs storage: give the bucket a lifecycle rule
 that aborts unfinished uploads after a day.
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 PIECE = 32 << 20  # bytes; S3 takes 5 MiB to 5 GiB, and at most 10,000 of them: 320 GB
 
 
-def write_in_pieces(client: S3Client, calls: Calls, path: Path, *, bucket: str, name: str) -> None:
-    """Put a file, one piece in memory at a time; the object appears whole, or the upload is aborted.
+def write_in_pieces(client: S3Client, calls: Calls, data: bytes | Path, *, bucket: str, name: str) -> None:
+    """Put bytes or a file, one piece in memory at a time; the object appears whole, or the upload is aborted.
 
     Raises:
         Transient: no success after all tries of one call, or the server lost the upload.
@@ -35,8 +35,8 @@ def write_in_pieces(client: S3Client, calls: Calls, path: Path, *, bucket: str, 
     made = calls.run(lambda: client.create_multipart_upload(Bucket=bucket, Key=name))
     upload = _Upload(client=client, calls=calls, bucket=bucket, name=name, id=made["UploadId"])
     try:
-        parts = [upload.put(number, body) for number, body in enumerate(_pieces(path), 1)]
-        upload.complete(parts, size=path.stat().st_size)
+        parts = [upload.put(number, body) for number, body in enumerate(_pieces(data), 1)]
+        upload.complete(parts, size=len(data) if isinstance(data, bytes) else data.stat().st_size)
     except BaseException:
         with suppress(KitestringError):
             upload.abort()
@@ -96,10 +96,13 @@ class _Upload:
         return Transient(f"{self.name}: the server lost the upload; it has to begin again")
 
 
-def _pieces(path: Path) -> Iterator[bytes]:
+def _pieces(data: bytes | Path) -> Iterator[bytes]:
+    if isinstance(data, bytes):
+        yield from (data[at : at + PIECE] for at in range(0, len(data), PIECE))
+        return
     try:
-        with path.open("rb") as file:
+        with data.open("rb") as file:
             while body := file.read(PIECE):
                 yield body
     except OSError as error:
-        raise disk_error(error, path) from error
+        raise disk_error(error, data) from error

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import ListObjectsV2OutputTypeDef
 
-LARGE = 64 << 20  # bytes; a file above it goes up in pieces and is never whole in memory
+LARGE = 64 << 20  # bytes; what is larger goes up in pieces, each tried again by itself, and a file is never whole in memory
 
 
 class S3Store:
@@ -64,7 +64,7 @@ class S3Store:
 
     def write(self, key: str, data: bytes | Path) -> None:
         name = self._name(key)
-        if isinstance(data, Path) and _size(data) > LARGE:
+        if _size(data) > LARGE:
             write_in_pieces(self._client, self._calls, data, bucket=self._bucket, name=name)
             return
         body = _content(data) if isinstance(data, Path) else data
@@ -128,11 +128,13 @@ class S3Store:
         return self._calls.run(lambda: self._client.list_objects_v2(Bucket=self._bucket, Prefix=below, ContinuationToken=token))
 
 
-def _size(path: Path) -> int:
+def _size(data: bytes | Path) -> int:
+    if isinstance(data, bytes):
+        return len(data)
     try:
-        return path.stat().st_size
+        return data.stat().st_size
     except OSError as error:
-        raise disk_error(error, path) from error
+        raise disk_error(error, data) from error
 
 
 def _content(path: Path) -> bytes:

@@ -163,8 +163,9 @@ class TestLargeFiles:
     def uploads(self, bucket: S3Bucket) -> int:
         return len(bucket.server.client().list_multipart_uploads(Bucket=bucket.name).get("Uploads", []))
 
-    def test_arrive_whole(self, store: S3Store, faulty_s3: FaultyS3, file: Path) -> None:
-        store.write("part", file)
+    @pytest.mark.parametrize("in_memory", [True, False])
+    def test_arrive_whole(self, store: S3Store, faulty_s3: FaultyS3, file: Path, in_memory: bool) -> None:
+        store.write("part", file.read_bytes() if in_memory else file)
         assert store.read("part") == file.read_bytes()
         assert faulty_s3.count("PUT") == 3
 
