@@ -16,6 +16,7 @@ from prefect.cache_policies import NO_CACHE
 from tasks.adapters.report_page import render_report
 from tasks.artifacts import show_report
 from tasks.domain.accounts import RowFates, ShardFates, fates_of
+from tasks.domain.advice import advise
 from tasks.domain.errors import RunFailed
 from tasks.domain.proof import Proof
 from tasks.domain.report import (
@@ -98,6 +99,7 @@ def figures_of(plan: Plan, totals: Totals, *, failed: int) -> dict[str, Any]:
         "truncated": totals.stats.truncated,
         "tokens_cut": totals.stats.tokens_cut,
         "lengths": totals.stats.lengths,
+        "backend": totals.stats.backend,
         "settings": job.model_dump(mode="json"),
         "versions": {name: version(name) for name in LIBRARIES},
     }
@@ -116,10 +118,14 @@ def report_run(run: Run, plan: Plan, proof: Proof) -> dict[str, object]:
     report = _report(run, plan, proof)
     plan.checkpoint.write_report(run.id, "report.json", report.model_dump_json(indent=1).encode())
     plan.checkpoint.write_report(run.id, "report.html", render_report(report).encode())
-    show_report(report)
-    wrong = what_is_wrong(report, run.job.failures.max_quarantined)
+    most = run.job.failures.max_quarantined
+    wrong = what_is_wrong(report, most)
+    if over := report.rows.quarantined > most * report.rows.source:
+        run.journal.tell("quarantine.exceeded", {"quarantined": report.rows.quarantined, "rows": report.rows.source, "reasons": report.quarantine})
+    show_report(report, advise(report, over_quarantine=over) if wrong else None)
     if wrong:
         raise RunFailed(wrong, summary(report))
+    run.journal.tell("run.verified", {"rows": report.rows.model_dump(), "shards": report.shards.model_dump(), "report": report.page})
     return summary(report)
 
 

@@ -8,15 +8,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tasks.adapters.hardware import plan_launch
+from tasks.adapters.documents import read_document
+from tasks.adapters.hardware import Launch, machine, plan_launch
 from tasks.adapters.ranks import Ranks
 from tasks.adapters.scratch import scratch_folder
+from tasks.adapters.sources import rows_at_least
 from tasks.adapters.stores import probe
-from tasks.artifacts import Artifacts
+from tasks.artifacts import Artifacts, RankLines
+from tasks.domain.digest import digest
+from tasks.domain.errors import Permanent
 from tasks.domain.job import Job
 from tasks.domain.messages import Assignment
+from tasks.domain.ports import Store
+from tasks.domain.tuning import Tuning, tuning_key
+from tasks.events import Events
 from tasks.journal import Journal
 from tasks.preflight import Inspected, inspect_job, reach_target
+
+FEW_ROWS = 1_000  # with fewer nothing is measured, whatever a row takes
 
 
 class Run:
@@ -30,9 +39,10 @@ class Run:
         self.scratch = scratch
         self.journal = Journal()
         self.launch = plan_launch(self.job.compute)
-        self.ranks = Ranks(_assign(inspected, scratch), self.launch, scratch, stall_seconds=self.job.failures.stall_seconds)
+        self.ranks = Ranks(_assign(inspected, self.launch, scratch), self.launch, scratch, stall_seconds=self.job.failures.stall_seconds)
         self.journal.pace = self.ranks.pace
-        self.journal.listeners.append(Artifacts(self.job.corpus))
+        self.journal.listeners += [Artifacts(self.job.corpus), RankLines(self.ranks)]
+        self.journal.tell = Events(self.job.corpus, self.id)
 
 
 @contextmanager
@@ -42,32 +52,48 @@ def open_run(job: Job) -> Iterator[Run]:
     Raises:
         BadInput: something that the job names is not there or does not fit; nothing was written.
     """
-    inspected = inspect_job(job)
-    reach_target(inspected)
-    probe(inspected.store)
-    with scratch_folder() as scratch:
+    with Events(job.corpus).of_failure(), scratch_folder() as scratch:
+        inspected = inspect_job(job)
+        reach_target(inspected)
+        probe(inspected.store)
         run = Run(inspected, scratch)
         try:
             with run.journal.ticking():
+                run.journal.tell("run.started", {"encoder": inspected.model.weights, "target": job.target.collection})
                 yield run
         finally:
             run.ranks.close()
 
 
-def _assign(inspected: Inspected, scratch: Path) -> Assignment:
+def _assign(inspected: Inspected, launch: Launch, scratch: Path) -> Assignment:
     job, pinned = inspected.job, inspected.pinned()
+    settings = job.compute.model_dump(include={"backend", "batch_tokens", "batch_rows"})
+    key = tuning_key(job.corpus, inspected.declared, digest({"machine": machine(launch), "settings": settings}))
+    tuning, rows = _kept(inspected.store, key), rows_at_least(inspected.source)
+    settled = pinned is not None or job.encoder.precision != "auto"
     return Assignment(
         encoder=job.encoder,
         model_path=inspected.model.path,
         modality=job.source.modality,
         precision=pinned.identity.precision if pinned else job.encoder.precision,
-        sample=() if pinned or job.encoder.precision != "auto" else tuple(inspected.sample(scratch)),
+        sample=() if settled and (tuning or rows < FEW_ROWS) else tuple(inspected.sample(scratch)),
+        tuning=tuning,
+        tuning_key=key,
+        rows=rows,
         compute=job.compute,
         store=job.checkpoint,
         fields=inspected.fields,
         store_text=job.target.store_text and job.source.modality == "text",
         socket=str(scratch / "ranks.sock"),
     )
+
+
+def _kept(store: Store, key: str) -> Tuning | None:
+    """What an earlier run measured; what cannot be read is measured again."""
+    try:
+        return read_document(store, key, Tuning)
+    except Permanent:
+        return None
 
 
 def utc_now() -> str:

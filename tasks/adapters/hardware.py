@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import os
+import platform
+import re
 import shutil
 import subprocess
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from pydantic import JsonValue
 
 from tasks.domain.job import Compute
 
+CPU_INFO = Path("/proc/cpuinfo")
+LIBRARIES = ("torch", "transformers", "sentence-transformers", "openvino")
 MOST_CPU_RANKS = 8  # past that, ranks wait for memory rather than for cores
 
 
@@ -40,6 +48,28 @@ def _nvidia() -> list[str]:
         return []
     listed = subprocess.run([tool, "-L"], capture_output=True, text=True, timeout=30, check=False)
     return [line for line in listed.stdout.splitlines() if line.startswith("GPU ")]
+
+
+def machine(launch: Launch) -> dict[str, JsonValue]:
+    """All that the speed of an encoder depends on, as far as it can be known without loading one."""
+    processors = sorted(re.sub(r" \(UUID.*", "", line) for line in _nvidia()) if launch.device == "cuda" else [_cpu()]
+    return {"processors": [*processors], "launch": asdict(launch), "libraries": {name: _version(name) for name in LIBRARIES}}
+
+
+def _cpu() -> str:
+    """The processor's name; where the system does not tell it, its architecture."""
+    try:
+        lines = CPU_INFO.read_text().splitlines()
+    except OSError:
+        return platform.machine()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def _version(library: str) -> str | None:
+    try:
+        return version(library)
+    except PackageNotFoundError:
+        return None
 
 
 def plan_launch(compute: Compute) -> Launch:

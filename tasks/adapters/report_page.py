@@ -267,6 +267,8 @@ def _tables(report: RunReport) -> list[Facts]:
             ("longest input", f"{facts.max_seq_length:,} tokens" if facts.max_seq_length else "not limited"),
         ]
         told += [("device", facts.device), *([("why this precision", facts.note)] if facts.note else [])]
+    if report.backend:
+        told.append(("run by", report.backend))
     if facts and facts.lowest_cosine is not None:
         told.append(("cosine to float32", f"{facts.lowest_cosine:.6f} at the least"))
     served = [("target", target.uri), ("alias", target.alias), ("collection", target.collection)]

@@ -15,6 +15,7 @@ from tasks.domain.fields import ScalarField
 from tasks.domain.job import Compute
 from tasks.domain.seal import Part
 from tasks.domain.strict import Strict
+from tasks.domain.tuning import Tuning
 
 
 class Assignment(Strict):
@@ -25,7 +26,10 @@ class Assignment(Strict):
     model_path: str = Field(description="Local folder or file that the weights are loaded from, or open_clip's tag.")
     modality: Literal["text", "image"]
     precision: Literal["auto", "float32", "bfloat16", "float16"]
-    sample: tuple[str, ...] = Field((), description="Texts, or paths of images, on which `auto` is tried.")
+    sample: tuple[str, ...] = Field((), description="Texts, or paths of images, on which `auto` is tried, and budgets.")
+    tuning: Tuning | None = Field(None, description="What an earlier run measured on such a machine; None: measure.")
+    tuning_key: str = Field("", description="Where what is measured is kept in the store; empty: nowhere.")
+    rows: int | None = Field(None, description="At least so many are to be encoded; None: not known.")
     compute: Compute
     store: str = Field(description="URL of the checkpoint store: ranks put their parts there themselves.")
     fields: tuple[ScalarField, ...]

@@ -100,6 +100,7 @@ class RunReport(Strict):
     tokens_cut: int = Field(0, description="Tokens lost by that.")
     texts_cut: int = Field(0, description="Texts loaded by this run of which the collection holds only the beginning.")
     tokens: int = Field(0, description="Tokens encoded by this run.")
+    backend: str = Field("", description="What ran the encoder, as the seals say.")
     lengths: dict[int, int] = Field(default_factory=dict, description="Rows by token length: a bin's upper edge to its count.")
     failures: tuple[FailedShard, ...] = ()
     damaged: tuple[FailedShard, ...] = Field(

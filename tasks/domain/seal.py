@@ -31,7 +31,7 @@ class EncodeStats(Strict):
     encode_seconds: float = 0.0
     write_seconds: float = 0.0
     lengths: dict[int, int] = Field(default_factory=dict, description="Rows by token length, in bins: the bin's upper edge to its count.")
-    backend: str = ""
+    backend: str = Field("", description="What ran the model.")
 
     def __add__(self, other: EncodeStats) -> EncodeStats:
         lengths = dict(self.lengths)
@@ -45,7 +45,7 @@ class EncodeStats(Strict):
             encode_seconds=self.encode_seconds + other.encode_seconds,
             write_seconds=self.write_seconds + other.write_seconds,
             lengths=lengths,
-            backend=self.backend or other.backend,
+            backend=" and ".join(sorted({*self.backend.split(" and "), *other.backend.split(" and ")} - {""})),
         )
 
 

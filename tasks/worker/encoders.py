@@ -14,8 +14,10 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from tasks.domain.encoder import Encoder, EncoderFacts, OpenClipEncoder, Precision
+from tasks.domain.errors import BadInput
 from tasks.domain.job import Compute
 from tasks.domain.seal import EncodeStats
+from tasks.domain.tuning import Backend
 from tasks.worker.imports import import_quickly
 from tasks.worker.place import Place
 
@@ -73,6 +75,12 @@ class LoadedEncoder(Protocol):
     def embed_queries(self, texts: list[str]) -> Vectors:
         """Vectors of searches in words: float32 of shape (texts, dim), comparable with those of `encode`."""
 
+    def budgets(self) -> tuple[int, ...]:
+        """Tokens of a batch that are worth measuring here, the usual ones first; empty where the job says how many."""
+
+    def take_budget(self, tokens: int) -> None:
+        """Plan batches of so many tokens from now on."""
+
     def start(self) -> None:
         """Start helper processes, if it has any: before this process has threads, which a fork would tear."""
 
@@ -81,7 +89,13 @@ class LoadedEncoder(Protocol):
 
 
 def open_encoder(
-    encoder: Encoder, *, model_path: str, precision: Precision, compute: Compute | None = None, place: Place | None = None
+    encoder: Encoder,
+    *,
+    model_path: str,
+    precision: Precision,
+    compute: Compute | None = None,
+    place: Place | None = None,
+    backend: Backend = "torch",
 ) -> LoadedEncoder:
     """Load a model. Only the library that this encoder needs is imported: the import is most of the time.
 
@@ -91,19 +105,22 @@ def open_encoder(
         precision: what the model computes in; vectors are float32 in any case.
         compute: how batches are made; left out, as for a search.
         place: device and threads; left out, the CPU.
+        backend: what runs the model.
 
     Raises:
         BadInput: the model cannot be loaded, or a setting does not fit it.
     """
     compute, place = compute or Compute(num_workers=0), place or Place()
     if isinstance(encoder, OpenClipEncoder):
+        if backend != "torch":
+            raise BadInput(f"compute.backend {backend} runs text encoders only: set it to torch or auto")
         from tasks.worker.images import ImageEncoder  # noqa: PLC0415 - takes seconds
 
         return ImageEncoder(encoder, model_path=model_path, precision=precision, compute=compute, place=place)
     import_quickly("tasks.worker.text")
     from tasks.worker.text import TextEncoder  # noqa: PLC0415 - takes seconds
 
-    return TextEncoder(encoder, model_path=model_path, precision=precision, compute=compute, place=place)
+    return TextEncoder(encoder, model_path=model_path, precision=precision, compute=compute, place=place, backend=backend)
 
 
 def unit_length(vectors: npt.NDArray[Any]) -> Vectors:

@@ -111,6 +111,12 @@ class ImageEncoder:
         vectors = features.float().cpu().numpy()
         return unit_length(vectors) if self._settings.normalize else np.asarray(vectors, dtype=np.float32)
 
+    def budgets(self) -> tuple[int, ...]:
+        return ()
+
+    def take_budget(self, tokens: int) -> None:
+        """Pictures are counted in rows."""
+
     def start(self) -> None:
         self._decoding.start()
 

@@ -9,9 +9,12 @@ from contextlib import ExitStack
 
 import psutil
 
+from tasks.adapters.documents import write_document
 from tasks.adapters.stores import open_store
 from tasks.domain.errors import KitestringError
 from tasks.domain.messages import Assignment, Hello
+from tasks.domain.ports import Store
+from tasks.domain.tuning import Tuning
 from tasks.worker.careful import Fatal, first_line
 from tasks.worker.encoders import LoadedEncoder
 from tasks.worker.group import gathered
@@ -28,25 +31,26 @@ def serve(assignment: Assignment) -> int:
     watch.seconds["torch"] = round(time.time() - psutil.Process().create_time(), 3)
     wire = Wire(assignment.socket)
     try:
-        encoder, hello = _build(assignment, watch)
+        encoder, hello, measured = _build(assignment, watch)
     except AnotherFailed:
         return 1
     except KitestringError as error:
         wire.send(fault_of(error))
         return 1
-    return _run(assignment, encoder, hello, wire)
+    return _run(assignment, encoder, hello, wire, measured)
 
 
-def _build(assignment: Assignment, watch: Stopwatch) -> tuple[LoadedEncoder, Hello]:
+def _build(assignment: Assignment, watch: Stopwatch) -> tuple[LoadedEncoder, Hello, Tuning | None]:
     with ExitStack() as stack:
         place = take_place(assignment.compute)
         with watch.step("join"):
             group = stack.enter_context(gathered(place.ranks))
-        encoder, facts = Start(assignment, place, group, watch).encoder()
+        start = Start(assignment, place, group, watch)
+        encoder, facts = start.encoder()
     encoder.start()
     hello = Hello(rank=place.rank, pid=os.getpid(), facts=facts, seconds=watch.seconds)
     _announce(hello, place)
-    return encoder, hello
+    return encoder, hello, start.measured
 
 
 def _announce(hello: Hello, place: Place) -> None:
@@ -56,11 +60,12 @@ def _announce(hello: Hello, place: Place) -> None:
         sys.stderr.write(f"[rank 0] {what}; {facts.note}; start-up in seconds: {took}\n")
 
 
-def _run(assignment: Assignment, encoder: LoadedEncoder, hello: Hello, wire: Wire) -> int:
+def _run(assignment: Assignment, encoder: LoadedEncoder, hello: Hello, wire: Wire, measured: Tuning | None) -> int:
     try:
         store = open_store(assignment.store, proven=True)
         wire.send(hello)
         Rank(wire, encoder, store, assignment, Notice()).work()
+        _keep(measured, store, assignment.tuning_key)  # not before: a job that turns out to be bad writes nothing
     except ConnectionError:  # the coordinator is gone
         return 0
     except Fatal as error:
@@ -70,3 +75,12 @@ def _run(assignment: Assignment, encoder: LoadedEncoder, hello: Hello, wire: Wir
         encoder.close()
         wire.close()
     return 0
+
+
+def _keep(measured: Tuning | None, store: Store, key: str) -> None:
+    """For the next run; where the store refuses it, that one measures again."""
+    if measured and key:
+        try:
+            write_document(store, key, measured)
+        except KitestringError as error:
+            sys.stderr.write(f"What was measured of the encoder is not kept: {first_line(error)}\n")

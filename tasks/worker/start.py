@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from importlib.util import find_spec
 from typing import Any
 
 import pyarrow as pa
@@ -16,11 +17,14 @@ from tasks.domain.encoder import EncoderFacts, Precision
 from tasks.domain.errors import BadInput, KitestringError, Permanent
 from tasks.domain.job import Compute
 from tasks.domain.messages import Assignment
+from tasks.domain.strict import Strict
+from tasks.domain.tuning import Backend, Tuning
 from tasks.worker.encoders import LoadedEncoder, Work, open_encoder
 from tasks.worker.group import Group
 from tasks.worker.imports import import_quickly
 from tasks.worker.place import Place, cores_available
-from tasks.worker.precision import Decision, decide, expected, sample_cosines
+from tasks.worker.precision import LOWEST_COSINE, Decision, decide, expected, sample_cosines
+from tasks.worker.tuning import Measured, compare, measure, worth_measuring
 
 
 def take_place(compute: Compute) -> Place:
@@ -69,12 +73,21 @@ class Stopwatch:
             self.seconds[name] = round(self.seconds.get(name, 0.0) + time.perf_counter() - began, 3)
 
 
+class Settled(Strict):
+    """What rank 0 has settled for all."""
+
+    decision: Decision
+    tuning: Tuning
+
+
 class Start:
-    """Loads the encoder, in the precision that rank 0 decides on for all."""
+    """Loads the encoder, in the precision and on the backend that rank 0 decides on for all."""
 
     def __init__(self, assignment: Assignment, place: Place, group: Group, watch: Stopwatch) -> None:
         self._assignment, self._place, self._group, self._watch = assignment, place, group, watch
-        self._open: dict[Precision, LoadedEncoder] = {}
+        self._open: dict[tuple[Precision, Backend], LoadedEncoder] = {}
+        self._backend = _first_backend(assignment)
+        self.measured: Tuning | None = None  # by this rank, and worth keeping
 
     def encoder(self) -> tuple[LoadedEncoder, EncoderFacts]:
         """The encoder, and what it says of itself.
@@ -84,36 +97,69 @@ class Start:
             AnotherFailed: it cannot be loaded elsewhere.
             Permanent: the ranks have loaded different things.
         """
-        error = self._attempt(partial(self._opened, expected(self._assignment.precision, self._place.device)))
-        decision: Decision | None = None
+        error = self._attempt(partial(self._opened, expected(self._assignment.precision, self._place.device), self._backend))
+        settled: Settled | None = None
         if self._place.rank == 0 and error is None:
-            decision, error = self._decided()
+            settled, error = self._settled()
         with self._watch.step("agree"):
-            told = self._group.tell(decision.model_dump_json() if decision else "")  # "": rank 0 has failed
-        decision = Decision.model_validate_json(told) if told else None
-        if error is None and decision is not None:
-            error = self._attempt(partial(self._opened, decision.precision))
+            told = self._group.tell(settled.model_dump_json() if settled else "")  # "": rank 0 has failed
+        settled = Settled.model_validate_json(told) if told else None
+        if error is None and settled is not None:
+            error = self._attempt(partial(self._opened, settled.decision.precision, settled.tuning.backend))
         with self._watch.step("agree"):
-            failed = sum(self._group.gather(0 if error is None and decision is not None else 1))
+            failed = sum(self._group.gather(0 if error is None and settled is not None else 1))
         if error is not None:
             raise error
-        if failed or decision is None:
+        if failed or settled is None:
             raise AnotherFailed
-        return self._agreed(decision)
+        return self._agreed(settled)
 
-    def _decided(self) -> tuple[Decision | None, KitestringError | None]:
-        """The precision for all, or what came between."""
+    def _settled(self) -> tuple[Settled | None, KitestringError | None]:
+        """Precision, backend and budget for all, or what came between."""
         try:
-            return decide(self._assignment.precision, self._place.device, self._compare), None
+            decision = decide(self._assignment.precision, self._place.device, self._compare)
+            return Settled(decision=decision, tuning=self._assignment.tuning or self._tuned(decision.precision)), None
         except KitestringError as error:
             return None, error
 
-    def _agreed(self, decision: Decision) -> tuple[LoadedEncoder, EncoderFacts]:
-        encoder = self._open.pop(decision.precision)
+    def _tuned(self, precision: Precision) -> Tuning:
+        """Measure, if the work is worth it."""
+        encoder, sample = self._opened(precision, self._backend), sample_rows(self._assignment)
+        with self._watch.step("measure"):
+            if not worth_measuring(encoder, sample, self._assignment.rows, self._place.ranks):
+                return Tuning(backend=self._backend)
+            found: dict[Backend, Measured] = {self._backend: measure(encoder, sample)}
+        remark = ""
+        if self._assignment.compute.backend == "auto" and self._may_use_openvino(precision):
+            try:
+                found["openvino"] = self._measured_openvino(precision, sample)
+            except BadInput as error:  # what OpenVINO cannot run, torch can
+                remark = str(error)
+        self.measured = compare(found, remark)
+        return self.measured
+
+    def _measured_openvino(self, precision: Precision, sample: pa.Table) -> Measured:
+        encoder, other = self._opened(precision, "torch"), self._opened(precision, "openvino")
+        with self._watch.step("measure"):
+            lowest = float(sample_cosines(encoder, other, self._sample).min(initial=1.0))
+            if lowest < LOWEST_COSINE:
+                raise BadInput(f"openvino is left out: its lowest cosine to torch is {lowest:.5f}, below {LOWEST_COSINE}")
+            return measure(other, sample)
+
+    def _may_use_openvino(self, precision: Precision) -> bool:
+        text = self._assignment.encoder.kind == "sentence-transformers"
+        return text and not self._place.on_gpu and precision != "float16" and find_spec("openvino") is not None
+
+    def _agreed(self, settled: Settled) -> tuple[LoadedEncoder, EncoderFacts]:
+        decision, tuning = settled.decision, settled.tuning
+        encoder = self._open.pop((decision.precision, tuning.backend))
         for other in self._open.values():
             other.close()
         self._open.clear()
-        facts = encoder.facts().model_copy(update=decision.model_dump(exclude={"precision"}))
+        if tuning.batch_tokens:
+            encoder.take_budget(tuning.batch_tokens)
+        note = "; ".join(filter(None, (decision.note, tuning.note)))
+        facts = encoder.facts().model_copy(update={**decision.model_dump(exclude={"precision"}), "note": note})
         with self._watch.step("agree"):
             dims = self._group.gather(facts.dim)
         if len(set(dims)) > 1:
@@ -128,24 +174,32 @@ class Start:
             return error
         return None
 
-    def _opened(self, precision: Precision) -> LoadedEncoder:
-        if precision not in self._open:
+    def _opened(self, precision: Precision, backend: Backend) -> LoadedEncoder:
+        if (precision, backend) not in self._open:
             a = self._assignment
             with self._watch.step("import"):
                 _import_library(a)
             with self._watch.step("load"):
-                self._open[precision] = open_encoder(
-                    a.encoder, model_path=a.model_path, precision=precision, compute=a.compute, place=self._place
+                self._open[precision, backend] = open_encoder(
+                    a.encoder, model_path=a.model_path, precision=precision, compute=a.compute, place=self._place, backend=backend
                 )
-        return self._open[precision]
+        return self._open[precision, backend]
 
     def _compare(self) -> Any:
-        exact, fast = self._opened("float32"), self._opened("bfloat16")
+        exact, fast = self._opened("float32", "torch"), self._opened("bfloat16", self._backend)
         with self._watch.step("check"):
             return sample_cosines(exact, fast, self._sample)
 
     def _sample(self, encoder: LoadedEncoder) -> Work:
         return encoder.prepare(sample_rows(self._assignment))
+
+
+def _first_backend(assignment: Assignment) -> Backend:
+    """What the job says, or what an earlier run has measured; else torch, which everything is held against."""
+    wanted = assignment.compute.backend
+    if wanted != "auto":
+        return wanted
+    return assignment.tuning.backend if assignment.tuning else "torch"
 
 
 def sample_rows(assignment: Assignment) -> pa.Table:

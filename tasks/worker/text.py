@@ -22,6 +22,7 @@ from tasks.domain.encoder import EncoderFacts, Precision, SentenceTransformersEn
 from tasks.domain.errors import BadInput
 from tasks.domain.job import Compute
 from tasks.domain.seal import EncodeStats
+from tasks.domain.tuning import Backend
 from tasks.worker.batches import histogram, plan_batches
 from tasks.worker.careful import first_line
 from tasks.worker.encoders import Batch, Vectors, unit_length
@@ -30,8 +31,8 @@ from tasks.worker.lengths import measure_of
 from tasks.worker.place import Place
 
 # Measured with all-MiniLM-L6-v2: above 2,000 tokens a batch leaves the CPU's caches and gets slower.
-CPU_TOKENS, CPU_ROWS = 1024, 256
-GPU_TOKENS, GPU_ROWS = 32_768, 2048
+CPU_TOKENS, CPU_ROWS = (1024, 512, 2048, 4096), 256
+GPU_TOKENS, GPU_ROWS = (32_768, 16_384, 65_536, 131_072), 2048
 COUNTS_AFTER_PADDING = {"roberta", "xlm-roberta", "camembert", "mpnet"}  # position 0 is that of the token after the padding's
 UNLIMITED = 10**9  # transformers says "no limit" with a number of 30 digits
 
@@ -61,16 +62,28 @@ class TextEncoder:
     """A sentence-transformers model. See `tasks.worker.encoders.LoadedEncoder`."""
 
     def __init__(
-        self, encoder: SentenceTransformersEncoder, *, model_path: str, precision: Precision, compute: Compute, place: Place
+        self,
+        encoder: SentenceTransformersEncoder,
+        *,
+        model_path: str,
+        precision: Precision,
+        compute: Compute,
+        place: Place,
+        backend: Backend,
     ) -> None:
-        self._settings, self._precision, self._device = encoder, precision, place.device
-        self._model = _load(encoder, model_path, precision, place.device)
+        self._settings, self._precision, self._device, self._backend = encoder, precision, place.device, backend
+        if backend == "openvino":
+            _check_openvino(precision, place)
+        self._model = _load(encoder, model_path, precision if backend == "torch" else "float32", place.device)
+        if backend == "openvino":
+            _give_to_openvino(self._model, encoder, precision, place)
         self._prompt = _prompt(encoder, self._model)
         self._limit = _limit(encoder, self._model)
         self._dim = _dimension(encoder, self._model)
         self._measure = measure_of(self._model)
         tokens, rows = (GPU_TOKENS, GPU_ROWS) if place.on_gpu else (CPU_TOKENS, CPU_ROWS)
-        self._budget = tokens if compute.batch_tokens == "auto" else compute.batch_tokens
+        self._budgets = tokens if compute.batch_tokens == "auto" else ()
+        self._budget = tokens[0] if compute.batch_tokens == "auto" else compute.batch_tokens
         self._most_rows = rows if compute.batch_rows == "auto" else compute.batch_rows
 
     def facts(self) -> EncoderFacts:
@@ -87,7 +100,7 @@ class TextEncoder:
             tokens_cut=sum(whole) - sum(sizes),
             tokenize_seconds=time.perf_counter() - began,
             lengths=histogram(sizes),
-            backend="torch",
+            backend=self._backend,
         )
         return TextWork(texts=texts, sizes=sizes, stats=stats, budget=self._budget, most_rows=self._most_rows)
 
@@ -107,6 +120,12 @@ class TextEncoder:
 
     def embed_queries(self, texts: list[str]) -> Vectors:
         return self.encode(texts)
+
+    def budgets(self) -> tuple[int, ...]:
+        return self._budgets
+
+    def take_budget(self, tokens: int) -> None:
+        self._budget = tokens
 
     def start(self) -> None:
         """Nothing runs beside this process."""
@@ -131,6 +150,18 @@ def _load(encoder: SentenceTransformersEncoder, model_path: str, precision: Prec
             cure = "read that code, and set encoder.trust_remote_code if you trust it"
             raise BadInput(f"encoder.model '{encoder.model}' comes with Python code of its own: {cure}") from error
         raise BadInput(f"encoder.model '{encoder.model}' cannot be loaded from {model_path}: {first_line(error)}") from error
+
+
+def _give_to_openvino(model: SentenceTransformer, encoder: SentenceTransformersEncoder, precision: Precision, place: Place) -> None:
+    from tasks.worker.openvino_model import run_by_openvino  # noqa: PLC0415 - most runs have no use for it
+
+    run_by_openvino(model, precision=precision, threads=place.threads, name=encoder.model)
+
+
+def _check_openvino(precision: Precision, place: Place) -> None:
+    if place.on_gpu or precision == "float16":
+        cure = "set compute.backend to torch" if place.on_gpu else "set encoder.precision to float32, bfloat16 or auto"
+        raise BadInput(f"compute.backend openvino runs on CPUs, in float32 or bfloat16; this is {place.device} in {precision}: {cure}")
 
 
 def _prompt(encoder: SentenceTransformersEncoder, model: SentenceTransformer) -> str | None:

@@ -39,6 +39,7 @@ class FakeEncoder:
     precision: Precision = "float32"
     error: float = 0.0
     closed: bool = False
+    budget: int = 0
 
     def facts(self) -> EncoderFacts:
         return EncoderFacts(dim=2, max_seq_length=None, precision=self.precision, device="cpu")
@@ -54,6 +55,12 @@ class FakeEncoder:
 
     def embed_queries(self, texts: list[str]) -> Vectors:
         return self.encode(texts)
+
+    def budgets(self) -> tuple[int, ...]:
+        return ()
+
+    def take_budget(self, tokens: int) -> None:
+        self.budget = tokens
 
     def start(self) -> None: ...
 

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tasks.domain.encoder import EncoderFacts, Precision, SentenceTransformersEncoder
 from tasks.domain.errors import BadInput
 from tasks.domain.job import Compute
 from tasks.domain.messages import Assignment
+from tasks.domain.tuning import Backend, Tuning
 from tasks.worker import precision, start
 from tasks.worker.encoders import LoadedEncoder
 from tasks.worker.group import Group
 from tasks.worker.place import Place
-from tasks.worker.start import AnotherFailed, Start, Stopwatch, take_place
+from tasks.worker.precision import Decision
+from tasks.worker.start import AnotherFailed, Settled, Start, Stopwatch, take_place
+from tasks.worker.tuning import Measured
 from tests.worker.fakes import FakeEncoder
 
 
@@ -37,32 +41,78 @@ def loaded(monkeypatch: pytest.MonkeyPatch) -> dict[Precision, FakeEncoder]:
     """Every encoder that is loaded, by precision; bfloat16 is native and near."""
     opened: dict[Precision, FakeEncoder] = {}
 
-    def open_fake(*_: object, precision: Precision, **__: object) -> LoadedEncoder:
+    def open_fake(*_: object, precision: Precision, backend: Backend, **__: object) -> LoadedEncoder:
         if precision == "float16":
             raise BadInput("no such model")
+        if backend == "openvino":
+            return openvino
         return opened.setdefault(precision, FakeEncoder(precision, 0.0 if precision == "float32" else 1e-4))
 
+    openvino = FakeEncoder("bfloat16", 1e-4)
     monkeypatch.setattr(start, "open_encoder", open_fake)
     monkeypatch.setattr(precision, "native_bfloat16", lambda _device: True)
     return opened
 
 
-def begin(wanted: str, *, rank: int = 0, group: Group | None = None) -> tuple[LoadedEncoder, EncoderFacts]:
-    assignment = Assignment.model_validate(
-        {
-            "encoder": SentenceTransformersEncoder(),
-            "model_path": "m",
-            "modality": "text",
-            "precision": wanted,
-            "sample": ("a", "bb"),
-            "compute": Compute(),
-            "store": "s",
-            "fields": (),
-            "store_text": True,
-            "socket": "s",
-        }
-    )
-    return Start(assignment, Place(rank=rank, ranks=2), group or FakeGroup(), Stopwatch()).encoder()
+def begin(wanted: str, *, rank: int = 0, group: Group | None = None, **more: object) -> tuple[LoadedEncoder, EncoderFacts]:
+    return starting(wanted, rank=rank, group=group, **more).encoder()
+
+
+def starting(wanted: str, *, rank: int = 0, group: Group | None = None, **more: object) -> Start:
+    given = {
+        "encoder": SentenceTransformersEncoder(),
+        "model_path": "m",
+        "modality": "text",
+        "precision": wanted,
+        "sample": ("a", "bb"),
+        "compute": Compute(),
+        "store": "s",
+        "fields": (),
+        "store_text": True,
+        "socket": "s",
+    }
+    assignment = Assignment.model_validate(given | more)
+    return Start(assignment, Place(rank=rank, ranks=2), group or FakeGroup(), Stopwatch())
+
+
+@pytest.fixture
+def openvino(loaded: dict[Precision, FakeEncoder], monkeypatch: pytest.MonkeyPatch) -> None:
+    """OpenVINO is installed, twice as fast as what is measured before it, and there is much to do."""
+    rates = iter([0.02, 0.01])
+    monkeypatch.setattr(start, "find_spec", lambda _name: object())
+    monkeypatch.setattr(start, "worth_measuring", lambda *_: True)
+    monkeypatch.setattr(start, "measure", lambda *_: Measured(tokens=512, row_seconds=next(rates)))
+
+
+def test_what_was_measured_before_is_not_measured_again(loaded: dict[Precision, FakeEncoder], openvino: None) -> None:
+    begun = starting("float32", tuning=Tuning(backend="openvino", batch_tokens=2048))
+    encoder, _ = begun.encoder()
+    assert encoder not in loaded.values()
+    assert encoder.budget == 2048
+    assert begun.measured is None
+
+
+def test_auto_takes_the_backend_that_is_faster_and_has_it_kept(loaded: dict[Precision, FakeEncoder], openvino: None) -> None:
+    begun = starting("bfloat16")
+    encoder, facts = begun.encoder()
+    assert loaded["bfloat16"].closed
+    assert encoder.budget == 512
+    assert begun.measured == Tuning(backend="openvino", batch_tokens=512, note=facts.note.partition("; ")[2])
+    assert "torch 50 rows/s and openvino 100 rows/s" in facts.note
+
+
+def test_a_backend_whose_vectors_are_others_is_left_out_and_that_is_said(
+    loaded: dict[Precision, FakeEncoder], openvino: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(start, "sample_cosines", lambda *_: np.array([0.9]))
+    encoder, facts = begin("bfloat16")
+    assert encoder is loaded["bfloat16"]
+    assert "openvino is left out: its lowest cosine to torch is 0.90000" in facts.note
+
+
+def test_a_job_that_names_its_backend_gets_it_and_no_other(loaded: dict[Precision, FakeEncoder], openvino: None) -> None:
+    assert begin("float32", compute=Compute(backend="torch"))[0] is loaded["float32"]
+    assert begin("float32", compute=Compute(backend="openvino"))[0] is not loaded["float32"]
 
 
 def test_auto_keeps_the_fast_encoder_and_closes_the_one_it_was_held_against(loaded: dict[Precision, FakeEncoder]) -> None:
@@ -74,7 +124,8 @@ def test_auto_keeps_the_fast_encoder_and_closes_the_one_it_was_held_against(load
 
 
 def test_the_other_ranks_take_rank_0s_word_and_compare_nothing(loaded: dict[Precision, FakeEncoder]) -> None:
-    told = '{"precision": "float32", "lowest_cosine": 0.9, "note": "float32: too far"}'
+    decision = Decision(precision="float32", lowest_cosine=0.9, note="float32: too far")
+    told = Settled(decision=decision, tuning=Tuning()).model_dump_json()
     encoder, facts = begin("auto", rank=1, group=FakeGroup(told))
     assert encoder is loaded["float32"]
     assert loaded["bfloat16"].closed

@@ -1,0 +1,101 @@
+"""How many tokens make the best batch here, and what runs the model fastest: measured on the sample, where the work is worth it.
+
+Too few tokens, and calling the model costs more than its arithmetic; too many, and a batch leaves the caches.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from tasks.domain.tuning import Backend, Tuning
+from tasks.worker.careful import Fatal, OutOfMemory
+from tasks.worker.encoders import LoadedEncoder
+
+WORTH_SECONDS = 60.0  # of work: measuring takes some seconds and finds tenths of it, so that with less it costs more than it gives
+MEASURING_SECONDS = 1.0  # for each backend
+ROUNDS = 2
+GAIN = 1.03  # what is nearer than this is noise
+
+Clock = Callable[[], float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """The best budget of an encoder. `tokens`: None where there was nothing to choose from."""
+
+    tokens: int | None
+    row_seconds: float
+
+
+def worth_measuring(encoder: LoadedEncoder, sample: pa.Table, rows: int | None, ranks: int, clock: Clock = time.perf_counter) -> bool:
+    """Whether the work ahead takes longer than a minute with what is at hand; `rows` None: nobody knows how much it is."""
+    if not sample.num_rows or not encoder.budgets():
+        return False
+    _seconds(encoder, sample, clock)  # the first batches of a process are slow
+    return rows is None or _seconds(encoder, sample, clock) / sample.num_rows * rows / ranks >= WORTH_SECONDS
+
+
+def measure(encoder: LoadedEncoder, sample: pa.Table, clock: Clock = time.perf_counter) -> Measured:
+    """Encode the same rows in batches of every budget, in turn, and leave the encoder at the fastest."""
+    usual, *others = encoder.budgets()
+    encoder.take_budget(usual)
+    once = _seconds(encoder, sample, clock)
+    rows = _repeated(encoder, sample, [usual, *others], allowed=MEASURING_SECONDS / (ROUNDS * (1 + len(others))) / max(once, 1e-9))
+    tried = [usual, *(tokens for tokens in others if tokens <= _tokens(encoder, rows))]
+    took = _in_turn(encoder, rows, tried, clock)
+    best = min(tried, key=lambda tokens: took[tokens] * (1 if tokens == usual else GAIN))
+    encoder.take_budget(best)
+    return Measured(tokens=best if len(tried) > 1 else None, row_seconds=took[best] / rows.num_rows)
+
+
+def compare(found: dict[Backend, Measured], remark: str = "") -> Tuning:
+    """The fastest backend; torch where it is about as fast."""
+    best = min(found, key=lambda backend: found[backend].row_seconds * (1 if backend == "torch" else GAIN))
+    tokens = found[best].tokens
+    words = [f"{backend} {1 / measured.row_seconds:,.0f} rows/s" for backend, measured in found.items()]
+    batches = f", batches of {tokens:,} tokens" if tokens else ""
+    note = f"{best}{batches}: measured on the sample, {' and '.join(words)} a process"
+    return Tuning(backend=best, batch_tokens=tokens, note="; ".join(filter(None, (note, remark))))
+
+
+def _in_turn(encoder: LoadedEncoder, rows: pa.Table, tried: list[int], clock: Clock) -> dict[int, float]:
+    """The least seconds of each budget: what disturbs a measurement makes it longer."""
+    took: dict[int, float] = {}
+    began = clock()
+    for _ in range(ROUNDS):
+        for tokens in tried:
+            encoder.take_budget(tokens)
+            took[tokens] = min(took.get(tokens, float("inf")), _seconds(encoder, rows, clock))
+        if clock() - began > MEASURING_SECONDS:
+            break
+    return took
+
+
+def _seconds(encoder: LoadedEncoder, rows: pa.Table, clock: Clock) -> float:
+    """What encoding takes; endless where it does not fit into memory or a row of the sample is bad."""
+    work = encoder.prepare(rows)
+    began = clock()
+    try:
+        for batch in work.load(work.plan(range(rows.num_rows)), alone=True):
+            encoder.encode(batch.contents)
+    except Fatal:
+        raise
+    except OutOfMemory:
+        return float("inf")
+    except Exception:  # noqa: BLE001 - the row will be found and set aside when its turn comes
+        return float("inf")
+    return clock() - began
+
+
+def _repeated(encoder: LoadedEncoder, sample: pa.Table, budgets: list[int], *, allowed: float) -> pa.Table:
+    """The sample as often as fills the largest budget, but not more often than the time allows."""
+    wanted = -(-max(budgets) // max(1, _tokens(encoder, sample)))
+    return pa.concat_tables([sample] * max(1, min(wanted, int(allowed))))
+
+
+def _tokens(encoder: LoadedEncoder, rows: pa.Table) -> int:
+    return sum(encoder.prepare(rows).sizes)
