@@ -6,11 +6,11 @@ from functools import partial
 from typing import Any
 
 from prefect import flow
-from pydantic import JsonValue
+from prefect.blocks.system import Secret
 
+from flows.parameters import Settings, settle
 from tasks.bulk import import_shards, imports
 from tasks.domain.job import Job
-from tasks.domain.parse import override
 from tasks.encode import encode_shards
 from tasks.load import load_shards, opened, remove_superseded, up_to_date
 from tasks.plan import plan_shards
@@ -24,18 +24,19 @@ MOST_THREADS = 64  # the window decides how many of them work
 
 
 @flow(name="embed-corpus", flow_run_name="{job.corpus}", task_runner=threads(MOST_THREADS))
-def embed_corpus(job: Job, overrides: dict[str, JsonValue] | None = None) -> dict[str, Any]:
+def embed_corpus(job: Job, overrides: Settings | None = None, token: Secret | None = None) -> dict[str, Any]:  # type: ignore[type-arg]
     """Plan, encode, load, verify, report; resumes by itself.
 
     Args:
-        job: the corpus, the encoder and the collection.
-        overrides: single settings by their dotted path, such as {"shards.rows": 1000}.
+        job: The corpus, the encoder and the collection.
+        overrides: Single settings by their dotted path, such as {"shards.rows": 1000}; neighbours keep their values.
+        token: The Secret block that holds the Milvus token, instead of MILVUS_TOKEN on the worker.
 
     Raises:
         BadInput: something that the job names is not there or does not fit; nothing was written.
         RunFailed: a shard failed, too many rows were set aside, or the collection is not proved.
     """
-    job = override(job, overrides or {})
+    job = settle(job, overrides, token)
     with open_run(job) as run:
         plan = plan_shards(run)
         with opened(plan) as collection:

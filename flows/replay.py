@@ -6,11 +6,11 @@ from functools import partial
 from typing import Any
 
 from prefect import flow
-from pydantic import JsonValue
+from prefect.blocks.system import Secret
 
+from flows.parameters import Settings, settle
 from tasks.bulk import import_shards, imports
 from tasks.domain.job import Job
-from tasks.domain.parse import override
 from tasks.load import load_shards, opened, remove_superseded, up_to_date
 from tasks.plan import plan_sealed
 from tasks.promote import promote_proved
@@ -23,14 +23,19 @@ LOADERS = 4
 
 
 @flow(name="replay-seals", flow_run_name="{job.corpus}", task_runner=threads(4 * LOADERS))
-def replay_seals(job: Job, overrides: dict[str, JsonValue] | None = None) -> dict[str, Any]:
+def replay_seals(job: Job, overrides: Settings | None = None, token: Secret | None = None) -> dict[str, Any]:  # type: ignore[type-arg]
     """Load what is sealed and not yet in the target, verify, report.
+
+    Args:
+        job: The corpus, the encoder and the collection.
+        overrides: Single settings by their dotted path, such as {"shards.rows": 1000}; neighbours keep their values.
+        token: The Secret block that holds the Milvus token, instead of MILVUS_TOKEN on the worker.
 
     Raises:
         BadInput: nothing is sealed, or something that the job names does not fit.
         RunFailed: a shard is not sealed or could not be loaded, or the collection is not proved.
     """
-    job = override(job, overrides or {})
+    job = settle(job, overrides, token)
     with open_run(job) as run:
         plan = plan_sealed(run)
         with opened(plan) as collection:

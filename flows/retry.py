@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from prefect import flow
-from pydantic import JsonValue
+from prefect.blocks.system import Secret
 
+from flows.parameters import Settings, settle
 from tasks.domain.job import Job
-from tasks.domain.parse import override
 from tasks.load import load_shards, opened
 from tasks.plan import plan_sealed
 from tasks.promote import promote_proved
@@ -20,14 +20,19 @@ from tasks.window import Window, threads
 
 
 @flow(name="retry-quarantined", flow_run_name="{job.corpus}", task_runner=threads(16))
-def retry_quarantined(job: Job, overrides: dict[str, JsonValue] | None = None) -> dict[str, Any]:
+def retry_quarantined(job: Job, overrides: Settings | None = None, token: Secret | None = None) -> dict[str, Any]:  # type: ignore[type-arg]
     """Try only the rows that were set aside once more, load what now works, verify, report.
+
+    Args:
+        job: The corpus, the encoder and the collection.
+        overrides: Single settings by their dotted path, such as {"shards.rows": 1000}; neighbours keep their values.
+        token: The Secret block that holds the Milvus token, instead of MILVUS_TOKEN on the worker.
 
     Raises:
         BadInput: nothing is sealed, or something that the job names does not fit.
         RunFailed: something is missing, too much is still set aside, or the collection is not proved.
     """
-    job = override(job, overrides or {})
+    job = settle(job, overrides, token)
     with open_run(job) as run:
         plan = plan_sealed(run)
         with opened(plan) as collection:

@@ -11,14 +11,19 @@ from uuid import UUID
 
 import httpx
 from prefect.artifacts import create_markdown_artifact, create_progress_artifact, create_table_artifact, update_progress_artifact
-from prefect.context import FlowRunContext
+from prefect.context import FlowRunContext, TaskRunContext
 from prefect.exceptions import PrefectException
 
-from tasks.adapters.report_page import markdown_report
+from tasks.adapters.ranks import Ranks
+from tasks.adapters.report_page import escape, markdown_report
+from tasks.domain.advice import Advice, advise_on
+from tasks.domain.proof import Proof
 from tasks.domain.report import RunReport
 from tasks.journal import Snapshot
 
 EVERY_SECONDS = 4.0
+LONGEST = 600  # characters of a cause
+FIRST_LINE, RARELY = 5.0, 300.0  # seconds until the ranks are told of, and the longest between two times
 log = logging.getLogger("kitestring.artifacts")
 
 
@@ -70,14 +75,56 @@ def describe(now: Snapshot) -> str:
     of = "" if now.total is None else f" of {now.total:,}"
     rate = now.encoded / now.seconds if now.seconds else 0.0
     left = f", about {(now.total - now.done) / rate:,.0f} s left" if rate and now.total and now.total > now.done else ""
-    return f"{now.stage}: {now.done:,}{of} rows encoded, {rate:,.0f} rows/s since the start{left}; {now.loaded:,} loaded"
+    waiting = f"waiting for {now.waits_for}. " if now.waits_for else ""
+    return f"{waiting}{now.stage}: {now.done:,}{of} rows encoded, {rate:,.0f} rows/s since the start{left}; {now.loaded:,} loaded"
 
 
-def show_report(report: RunReport) -> None:
-    """The figures as a Markdown artifact of the flow run."""
-    if FlowRunContext.get() is not None:
-        key = artifact_key("report", report.corpus)
-        _try(lambda: create_markdown_artifact(markdown_report(report), key=key, description="What became of every row"))
+class RankLines:
+    """Log lines of the ranks, each with its rank and shard: at 5, 10, 20, 40 s and so on, then every five minutes."""
+
+    def __init__(self, ranks: Ranks) -> None:
+        self._ranks, self._next = ranks, FIRST_LINE
+        self._waited = ""
+
+    def __call__(self, now: Snapshot) -> None:
+        if now.waits_for != self._waited:
+            self._waited = now.waits_for
+            log.info("waiting for %s", now.waits_for) if now.waits_for else log.info("no longer waiting")
+        if now.seconds < self._next or now.ended or not (under_way := self._ranks.under_way()):
+            return
+        self._next = now.seconds + min(max(now.seconds, FIRST_LINE), RARELY)
+        for at in under_way:
+            log.info("rank=%d shard=%r rows=%d-%d done=%d", at.rank, at.shard, at.first, at.stop - 1, at.done)
+
+
+def show_report(report: RunReport, advice: Advice | None = None) -> None:
+    """The figures as a Markdown artifact of the flow run; where it failed, what to do stands first."""
+    text = markdown_report(report) if advice is None else f"{_advice(advice)}\n\n{markdown_report(report)}"
+    _show_markdown(artifact_key("report", report.corpus), text, "What became of every row")
+
+
+def show_failure(corpus: str, error: Exception) -> None:
+    """A run that ended before it could report."""
+    _show_markdown(artifact_key("report", corpus), f"# The run failed\n\n{_advice(advise_on(error))}", "Why the run failed")
+
+
+def show_proof(corpus: str, proof: Proof) -> None:
+    """What an audit found."""
+    lines = [f"# {'Proved' if proof.proved else 'Not proved'}: {proof.rows:,} rows in {len(proof.counts):,} shards", ""]
+    lines += [f"- {escape(reason)}" for reason in proof.reasons[:20]]
+    lines += ["", f"{proof.sampled:,} rows sampled, {proof.absent:,} absent; recall at 10: {proof.recall_at_10}"]
+    _show_markdown(artifact_key("audit", corpus), "\n".join(lines), "The collection held against its seals")
+
+
+def _advice(advice: Advice) -> str:
+    places = {"cause": advice.cause, "shard": advice.shard, "row": advice.row}
+    told = [f"| {name} | {escape(place, LONGEST)} |" for name, place in places.items() if place]
+    return "\n".join(["| what went wrong | |", "|---|---|", *told, f"| what to do | {advice.cure} |"])
+
+
+def _show_markdown(key: str, text: str, description: str) -> None:
+    if FlowRunContext.get() is not None or TaskRunContext.get() is not None:
+        _try(lambda: create_markdown_artifact(text, key=key, description=description))
 
 
 def _try(show: Callable[[], object]) -> None:

@@ -134,7 +134,7 @@ def _submit(run: Run, plan: Plan, shard: Shard, rows: PieceRows) -> Future[Part]
     path = run.scratch / f"{shard.id}-{rows.first}.arrow"
     rows.write(path)
     key = plan.checkpoint.layout.part(shard.id, run.id, rows.first, rows.stop)
-    part = run.ranks.submit(Piece(shard=shard.id, first=rows.first, stop=rows.stop, rows=str(path), key=key))
+    part = run.ranks.submit(Piece(shard=shard.id, name=shard.name, first=rows.first, stop=rows.stop, rows=str(path), key=key))
     part.add_done_callback(lambda _: path.unlink(missing_ok=True))
     return part
 

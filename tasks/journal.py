@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import copy_context
 from dataclasses import dataclass, field
+
+from pydantic import JsonValue
 
 from tasks.domain.errors import BadInput, Permanent
 from tasks.domain.pace import Pace
@@ -33,6 +35,7 @@ class Snapshot:
     shards_loaded: int
     shards_failed: int
     ended: bool = False
+    waits_for: str = ""
 
     @property
     def done(self) -> int:
@@ -41,6 +44,7 @@ class Snapshot:
 
 
 Listener = Callable[[Snapshot], None]
+Teller = Callable[[str, Mapping[str, JsonValue]], None]
 LISTENERS: list[Listener] = []  # whoever runs the flow in this process may watch it
 
 
@@ -67,6 +71,8 @@ class Journal:
     pace: Pace = field(default_factory=lambda: Pace(ranks=1))
     lock: threading.RLock = field(default_factory=threading.RLock)
     listeners: list[Listener] = field(default_factory=list)  # this run's own
+    tell: Teller = lambda _what, _payload: None  # what automations may act on
+    waits_for: str = ""  # what holds the run up
     _loaded_shards: set[str] = field(default_factory=set)
     _working: dict[str, int] = field(default_factory=dict)
     _since: dict[str, float] = field(default_factory=dict)
@@ -95,6 +101,7 @@ class Journal:
             self.failed.pop(seal.shard, None)
             self.reused += seal.embedded - by_this_run
             self.adopted += adopted
+        self.tell("shard.sealed", {"shard": seal.shard, "name": seal.name, "rows": seal.embedded, "quarantined": len(seal.quarantined)})
 
     def note_reuse(self, seal: Seal) -> None:
         """A shard was sealed by an earlier run."""
@@ -145,6 +152,7 @@ class Journal:
             self.loaded += entry.rows
             self._loaded_shards.add(entry.shard)
             self.texts_cut += entry.cut
+        self.tell("shard.loaded", {"shard": entry.shard, "rows": entry.rows})
 
     def snapshot(self, *, ended: bool = False) -> Snapshot:
         with self.lock:
@@ -161,6 +169,7 @@ class Journal:
                 shards_loaded=len(self._loaded_shards),
                 shards_failed=len(self.failed),
                 ended=ended,
+                waits_for=self.waits_for,
             )
 
     @contextmanager

@@ -86,6 +86,8 @@ def _submit(run: Run, plan: Plan, shard: Shard, rows: PieceRows) -> Future[Part]
     rows.write(path)
     key = plan.checkpoint.layout.part(shard.id, f"retry-{run.id}", rows.first, rows.stop)
     alone = tuple(rows.batches[0].column("row").to_pylist())
-    part = run.ranks.submit(Piece(shard=shard.id, first=rows.first, stop=rows.stop, rows=str(path), key=key, suspects=alone))
+    part = run.ranks.submit(
+        Piece(shard=shard.id, name=shard.name, first=rows.first, stop=rows.stop, rows=str(path), key=key, suspects=alone)
+    )
     part.add_done_callback(lambda _: path.unlink(missing_ok=True))
     return part

@@ -121,7 +121,9 @@ def report_run(run: Run, plan: Plan, proof: Proof) -> dict[str, object]:
     most = run.job.failures.max_quarantined
     wrong = what_is_wrong(report, most)
     if over := report.rows.quarantined > most * report.rows.source:
-        run.journal.tell("quarantine.exceeded", {"quarantined": report.rows.quarantined, "rows": report.rows.source, "reasons": report.quarantine})
+        run.journal.tell(
+            "quarantine.exceeded", {"quarantined": report.rows.quarantined, "rows": report.rows.source, "reasons": dict(report.quarantine)}
+        )
     show_report(report, advise(report, over_quarantine=over) if wrong else None)
     if wrong:
         raise RunFailed(wrong, summary(report))

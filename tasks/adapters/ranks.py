@@ -25,7 +25,7 @@ from pydantic import ValidationError
 
 from tasks.adapters.hardware import Launch
 from tasks.adapters.launch import Torchrun
-from tasks.adapters.rank_link import Link, Work
+from tasks.adapters.rank_link import Link, UnderWay, Work
 from tasks.domain.blame import DEATHS_WITHOUT_A_CLUE, after_death
 from tasks.domain.encoder import EncoderFacts
 from tasks.domain.errors import BadInput, KitestringError, Permanent, Transient
@@ -109,6 +109,16 @@ class Ranks:
             self._queue.append(work)
             self._feed()
         return work.part
+
+    def under_way(self) -> list[UnderWay]:
+        """What each rank is at."""
+        with self._changed:
+            links = [(link, link.at, link.held.get(link.at.key)) for link in self._links if link.at]
+        return [
+            UnderWay(rank=link.rank, shard=work.piece.name, first=work.piece.first, stop=work.piece.stop, done=at.done)
+            for link, at, work in sorted(links, key=lambda entry: entry[0].rank)
+            if work
+        ]
 
     def rest(self) -> None:
         """No more work will come: the ranks leave, and their device is free while the run goes on to its end."""

@@ -83,16 +83,16 @@ def markdown_report(report: RunReport) -> str:
     lines = [f"# {headline(report)}", "", "| figure | value |", "|---|---:|", *(f"| {name} | {shown} |" for name, shown in rows)]
     if report.quarantine:
         lines += ["", "| set aside because | rows |", "|---|---:|"]
-        lines += [f"| {_cell(reason)} | {count:,} |" for reason, count in _largest(report.quarantine)]
+        lines += [f"| {escape(reason)} | {count:,} |" for reason, count in _largest(report.quarantine)]
     if report.failures:
         lines += ["", "| failed shard | error |", "|---|---|"]
-        lines += [f"| {_cell(shard.name)} | {_cell(shard.error)} |" for shard in report.failures[:20]]
+        lines += [f"| {escape(shard.name)} | {escape(shard.error)} |" for shard in report.failures[:20]]
     return _sound("\n".join([*lines, "", *([f"The whole report: `{report.page}`", ""] if report.page else [])]))
 
 
-def _cell(text: str) -> str:
-    """Text as a Markdown table's cell: marks, pipes and HTML are data."""
-    plain = shorten(text, 160)
+def escape(text: str, longest: int = 160) -> str:
+    """Text for Markdown, a table's cell too: marks, pipes and HTML are data."""
+    plain = shorten(text, longest)
     return "".join(f"\\{letter}" if letter in r"\`*_{}[]()#+!|<>&~" else letter for letter in plain)
 
 

@@ -42,6 +42,7 @@ class Piece(Strict):
 
     kind: Literal["piece"] = "piece"
     shard: str
+    name: str = Field("", description="The shard's name for people.")
     first: int = Field(description="Source row in the shard.")
     stop: int
     rows: str = Field(description="Path of the Arrow IPC file, in the form of tasks.adapters.rows.")

@@ -1,0 +1,28 @@
+"""The flow that proves a collection against its seals, now and then: nothing is encoded, nothing is loaded."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefect import flow
+from prefect.blocks.system import Secret
+
+from flows.parameters import Settings, settle
+from tasks.audit import prove_collection
+from tasks.domain.job import Job
+
+
+@flow(name="audit-collection", flow_run_name="{job.corpus}")
+def audit_collection(job: Job, overrides: Settings | None = None, token: Secret | None = None) -> dict[str, Any]:  # type: ignore[type-arg]
+    """Prove a collection against its seals; what is found to be missing, the next run loads again.
+
+    Args:
+        job: The corpus, the encoder and the collection.
+        overrides: Single settings by their dotted path, such as {"target.uri": "http://milvus:19530"}; neighbours keep their values.
+        token: The Secret block that holds the Milvus token, instead of MILVUS_TOKEN on the worker.
+
+    Raises:
+        BadInput: something that the job names is not there, or nothing is sealed or loaded.
+        RunFailed: the collection is not proved.
+    """
+    return prove_collection(settle(job, overrides, token))

@@ -1,0 +1,29 @@
+"""What every flow takes beside the job: single settings over it, and the token as a block."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from prefect.blocks.system import Secret
+from pydantic import JsonValue
+
+from tasks.domain.errors import BadInput
+from tasks.domain.job import Job
+from tasks.domain.parse import override
+
+Settings = dict[str, JsonValue]
+
+
+def settle(job: Job, overrides: Mapping[str, JsonValue] | None, token: Secret | None) -> Job:  # type: ignore[type-arg]
+    """The job as it is run. Prefect keeps of a block parameter where it is, never what it holds.
+
+    Raises:
+        BadInput: an override does not fit, or the token is no saved block.
+    """
+    return override(job, {**(overrides or {}), **({"target.token_block": _name_of(token)} if token is not None else {})})
+
+
+def _name_of(token: Secret) -> str:  # type: ignore[type-arg]
+    if not token._block_document_name:  # noqa: SLF001  Prefect has no other way to ask
+        raise BadInput("token: choose a saved Secret block; a token that is typed in would be kept in plain text")
+    return token._block_document_name  # noqa: SLF001
