@@ -5,6 +5,7 @@ Knows nothing of models: it is given a callable that turns a batch into vectors,
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
@@ -17,6 +18,7 @@ from tasks.worker.batches import upper_edge
 Content = TypeVar("Content")
 Vectors = npt.NDArray[np.float32]
 
+_COLOURS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 FIRST_PATIENCE = 8  # batches that must fit before a bigger one is tried
 MOST_PATIENCE = 1024
 
@@ -137,6 +139,6 @@ class CarefulRunner(Generic[Content]):
 
 
 def first_line(error: BaseException) -> str:
-    """An error in one line."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    """An error in one line, without what would colour a terminal."""
+    lines = [line.strip() for line in _COLOURS.sub("", str(error)).splitlines() if line.strip()]
     return (lines[0] if lines else type(error).__name__)[:500]

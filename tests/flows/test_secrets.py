@@ -8,6 +8,7 @@ The environment of a run's own processes is not searched: there the credentials 
 from __future__ import annotations
 
 import io
+import os
 import secrets
 import subprocess
 import sys
@@ -15,8 +16,9 @@ import tempfile
 import threading
 from base64 import b64encode
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from stat import filemode
 from typing import Any, Self
 
 import pyarrow.parquet as pq
@@ -63,11 +65,15 @@ class Watch:
 
     def __init__(self, scratch: Path) -> None:
         self.found: dict[str, set[str]] = {"cmdline": set(), "scratch": set()}
+        self.modes: dict[str, str] = {}  # of what stands in the place for temporary files; all else is below those
         self._scratch, self._over = scratch, threading.Event()
         self._thread = threading.Thread(target=self._look, daemon=True)
 
     def _look(self) -> None:
         while not self._over.wait(0.1):
+            for path in self._scratch.iterdir():
+                with suppress(FileNotFoundError):
+                    self.modes[path.name] = filemode(path.lstat().st_mode)
             for place, paths in (("cmdline", Path("/proc").glob("[0-9]*/cmdline")), ("scratch", self._scratch.rglob("*"))):
                 for path in paths:
                     try:
@@ -113,8 +119,10 @@ def planted(prefect_server: PrefectServer, s3_bucket: S3Bucket, tmp_path: Path) 
     subprocess.run([sys.executable, "-c", SAVE_BLOCK], env=env, input=f"root:{CANARIES['block']}", text=True, check=True, timeout=120)
     folder = tmp_path / TOLD
     folder.mkdir()
+    before = os.umask(0)
     with tempfile.TemporaryDirectory(prefix="s-") as scratch:
         yield Kitestring(folder=folder, env={**env, "TMPDIR": scratch})
+    os.umask(before)
 
 
 def all_at_once(kitestring: Kitestring, jobs: Mapping[str, dict[str, Any]], env: Mapping[str, Mapping[str, str]]) -> dict[str, Command]:
@@ -167,6 +175,9 @@ def test_no_credential_is_in_anything_that_a_run_leaves(
     left += [*left_in_bucket(s3_bucket), *left_in(tmp_path), *left_in(prefect_server.home), *left_in(Path(planted.env["TMPDIR"]))]
     found = {place: found_in(data) for place, data in left} | watch.found
     assert {place: words - {"told"} for place, words in found.items() if words - {"told"}} == {}
+
+    assert any(name.startswith("kitestring-") for name in watch.modes)
+    assert {name: mode for name, mode in watch.modes.items() if mode[4:] != "------"} == {}  # private, also with umask 0
 
     told = " ".join(place for place, words in found.items() if "told" in words)
     for place in ("stdout of well", "seal.json", "part", "report.html", "report.json", "prefect.db", "cmdline", "scratch"):
