@@ -24,7 +24,7 @@ from tasks.worker.group import Group
 from tasks.worker.imports import import_quickly
 from tasks.worker.place import Place, cores_available
 from tasks.worker.precision import LOWEST_COSINE, Decision, decide, expected, sample_cosines
-from tasks.worker.tuning import Measured, compare, measure, worth_measuring
+from tasks.worker.tuning import Measured, compare, measure, race, worth_measuring
 
 
 def take_place(compute: Compute) -> Place:
@@ -132,19 +132,20 @@ class Start:
         remark = ""
         if self._assignment.compute.backend == "auto" and self._may_use_openvino(precision):
             try:
-                found["openvino"] = self._measured_openvino(precision, sample)
+                found = self._against_openvino(precision, sample, found["torch"])
             except BadInput as error:  # what OpenVINO cannot run, torch can
                 remark = str(error)
         self.measured = compare(found, remark)
         return self.measured
 
-    def _measured_openvino(self, precision: Precision, sample: pa.Table) -> Measured:
-        encoder, other = self._opened(precision, "torch"), self._opened(precision, "openvino")
+    def _against_openvino(self, precision: Precision, sample: pa.Table, torchs: Measured) -> dict[Backend, Measured]:
+        ours, openvino = self._opened(precision, "torch"), self._opened(precision, "openvino")
         with self._watch.step("measure"):
-            lowest = float(sample_cosines(encoder, other, self._sample).min(initial=1.0))
+            lowest = float(sample_cosines(ours, openvino, self._sample).min(initial=1.0))
             if lowest < LOWEST_COSINE:
                 raise BadInput(f"openvino is left out: its lowest cosine to torch is {lowest:.5f}, below {LOWEST_COSINE}")
-            return measure(other, sample)
+            found: dict[Backend, Measured] = {"torch": torchs, "openvino": measure(openvino, sample)}
+            return race({"torch": ours, "openvino": openvino}, found, sample)
 
     def _may_use_openvino(self, precision: Precision) -> bool:
         text = self._assignment.encoder.kind == "sentence-transformers"

@@ -10,7 +10,7 @@ import pyarrow as pa
 from tasks.domain.encoder import EncoderFacts
 from tasks.worker.batches import plan_batches
 from tasks.worker.careful import OutOfMemory, Vectors
-from tasks.worker.tuning import Measured, compare, measure, worth_measuring
+from tasks.worker.tuning import Measured, compare, measure, race, worth_measuring
 from tests.worker.fakes import FakeEncoder, FakeWork
 
 SAMPLE = pa.table({"text": ["x" * 100] * 32})
@@ -104,6 +104,15 @@ def test_little_work_is_begun_at_once() -> None:
     assert not worth_measuring(encoder, SAMPLE, 70_000, 2, encoder.clock)
     assert worth_measuring(encoder, SAMPLE, None, 2, encoder.clock)
     assert not worth_measuring(encoder, SAMPLE.slice(0, 0), None, 1, encoder.clock)
+
+
+def test_backends_are_held_against_each_other_in_turn() -> None:
+    """The second was measured while other programs had the processor."""
+    slow, fast = Clocked(budget=1_000), Clocked(budget=1_000, pace=0.005)
+    found = {"torch": Measured(tokens=1_000, row_seconds=0.001), "openvino": Measured(tokens=500, row_seconds=0.003)}
+    raced = race({"torch": slow, "openvino": fast}, found, SAMPLE, lambda: slow.now + fast.now)
+    assert compare(raced).backend == "openvino"
+    assert raced["torch"].tokens == 1_000
 
 
 def test_openvino_has_to_be_clearly_faster() -> None:
