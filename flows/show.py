@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -14,6 +15,7 @@ from tasks.domain.proof import Proof
 if TYPE_CHECKING:  # it brings Prefect along, which has to wait until its server is named
     from tasks.look import Status
 
+_CONTROLS = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")  # what rows hold is shown, and does not steer the terminal
 SNIPPET = 160  # characters of a text that are shown with a hit
 
 
@@ -114,4 +116,4 @@ def _printed(table: Table) -> str:
     for column in table.columns:
         column.overflow = "fold"
     Console(file=out, width=120, markup=False, highlight=False).print(table, markup=False)
-    return out.getvalue().rstrip()
+    return _CONTROLS.sub("\N{REPLACEMENT CHARACTER}", out.getvalue()).rstrip()

@@ -9,6 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from flows.show import hits_text, quarantine_text
+from tasks.domain.collection import Hit
 from tests.adapters.test_collection import NASTY
 from tests.flows.kitestring import Kitestring, make_job
 from tests.flows.test_embed import keys_in
@@ -23,6 +25,14 @@ def write(folder: Path, name: str, keys: list[str]) -> None:
         {"id": keys, "text": [f"text {key}" for key in keys], 'wo"rds': [f"{key} again" for key in keys], "tags": [[key] for key in keys]}
     )
     pq.write_table(table, folder / name)
+
+
+def test_rows_do_not_steer_the_terminal_that_shows_them() -> None:
+    evil = "\x1b[2J\x1b]0;title\x07\x9b1mred"
+    shown = hits_text([Hit(id=evil, score=1.0, fields={"text": evil, evil: evil})])
+    shown += quarantine_text([{"shard": evil, "row": 1, "id": evil, "reason": evil}])
+    assert "red" in shown
+    assert all(character == "\n" or character.isprintable() for character in shown)
 
 
 def test_a_corpus_of_hostile_rows_is_loaded_replaced_and_proved(kitestring: Kitestring, tmp_path: Path, tiny_model: Path) -> None:
