@@ -15,6 +15,7 @@ from typing import Any
 from tests.chaos.corpus import Reference, make_slow_model
 from tests.models import make_tiny_model
 from tests.servers.faulty_s3 import (
+    CUT_SHORT,
     DROPPED_AFTER,
     DROPPED_BEFORE,
     FORGETS_CONDITIONS,
@@ -26,6 +27,7 @@ from tests.servers.faulty_s3 import (
     serving,
 )
 from tests.servers.milvus import MilvusProcess, milvus_process
+from tests.servers.milvus_proxy import MilvusProxy, milvus_proxy
 from tests.servers.prefect import PrefectServer, prefect_process
 from tests.servers.s3 import S3Bucket, S3Server, s3_process
 
@@ -38,6 +40,7 @@ BROKEN: dict[str, Fault] = {
     "500 after": answers_after(500, "InternalError"),
     "drop before": DROPPED_BEFORE,
     "drop after": DROPPED_AFTER,
+    "cut": CUT_SHORT,
     "hang": HANGS,
 }
 
@@ -51,6 +54,7 @@ class Weather(FaultyS3):
 
     rng: random.Random = field(default_factory=random.Random)
     odds: dict[str, float] = field(default_factory=dict)
+    where: str = ""  # the odds are for requests whose path holds this
     hold: str = ""  # a put whose path holds this is dropped, and `held` says so
     held: threading.Event = field(default_factory=threading.Event)
     refusing: threading.Event = field(default_factory=threading.Event)
@@ -68,7 +72,7 @@ class Weather(FaultyS3):
             if self.unconditional.is_set() and method == "PUT":
                 return FORGETS_CONDITIONS
             drawn = self.rng.random()
-            for name, share in self.odds.items():
+            for name, share in self.odds.items() if self.where in path else ():
                 drawn -= share
                 if drawn < 0:
                     self.done[name] = self.done.get(name, 0) + 1
@@ -79,7 +83,7 @@ class Weather(FaultyS3):
 
     def calm(self) -> None:
         """Everything works."""
-        self.odds, self.hold = {}, ""
+        self.odds, self.where, self.hold = {}, "", ""
         self.held.clear()
         self.refusing.clear()
         self.unconditional.clear()
@@ -122,6 +126,17 @@ class House:
     @cached_property
     def milvus(self) -> MilvusProcess:
         return self._stack.enter_context(milvus_process())
+
+    @cached_property
+    def before_milvus(self) -> MilvusProxy:
+        """A way to the Milvus server that can refuse and delay."""
+        return self._stack.enter_context(milvus_proxy(self.milvus.uri))
+
+    def calm(self) -> None:
+        """Every server works as it should."""
+        self.weather.calm()
+        if "before_milvus" in self.__dict__:
+            self.before_milvus.script = lambda _: None
 
     @property
     def s3_environment(self) -> dict[str, str]:

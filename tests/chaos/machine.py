@@ -23,7 +23,7 @@ def run_trial(house: House, fault: str, seed: int) -> Outcome:
     trial = Trial(house=house, folder=folder, seed=seed, fault=fault)
     try:
         struck = FAULTS[fault](trial)
-        house.weather.calm()
+        house.calm()
         finish(trial)
         findings = audit(trial)
     except Skipped as reason:

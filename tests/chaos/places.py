@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -68,18 +69,30 @@ def source_changes(trial: Trial) -> bool:
 
 
 def disk_full(trial: Trial) -> bool:
-    """The scratch disk is full: the run says so and fails; with room again the next one goes on."""
-    size = trial.rng.choice((24, 64, 160, 400))
+    """The scratch disk is full, from the start or in the middle: the run says so and fails; with room again the next one goes on."""
     trial.extra_allowed = ROWS * trial.files  # what is encoded, and then cannot be written
-    _mount(trial.tmp, size)
+    small = trial.rng.random() < 0.3
+    _mount(trial.tmp, 16 if small else 64 << 10)
     try:
-        trial.notes.append(f"{size} KB")
-        ended = trial.run()
-        if ended.code not in {0, 1}:
+        run = trial.start()
+        if not small:  # another program takes the rest of it
+            after = trial.rng.randint(1, 2 * trial.files)
+            trial.notes.append(f"full after {after} parts")
+            trial.until(lambda: trial.state()["part"] >= after, run)
+            fill(trial.tmp / "another program's")
+        ended = trial.end(run)
+        if ended.code not in {0, 1} or (ended.code and "no room left" not in ended.err):
             raise Stuck(f"a full disk ended with {ended.code}: {ended.err[-800:]}")
     finally:
         subprocess.run(["umount", "--lazy", trial.tmp], check=True)
     return ended.code == 1
+
+
+def fill(path: Path) -> None:
+    """Write until there is no room."""
+    with path.open("wb", buffering=0) as file, suppress(OSError):
+        while True:
+            file.write(b"x" * 4096)
 
 
 def _mount(folder: Path, kilobytes: int) -> None:

@@ -265,7 +265,7 @@ class Trial:
         for process in self.processes():
             with suppress(psutil.NoSuchProcess):
                 process.kill()
-        self.house.weather.calm()
+        self.house.calm()
 
 
 def _still_there(processes: list[psutil.Process]) -> list[psutil.Process]:

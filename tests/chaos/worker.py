@@ -13,7 +13,8 @@ import psutil
 import yaml
 
 from tests.chaos.house import POOL
-from tests.chaos.trial import RUN_SECONDS, Launched, Stuck, Trial
+from tests.chaos.trial import RUN_SECONDS, STAGES, Launched, Stage, Stuck, Trial
+from tests.chaos.troubles import widened
 from tests.servers.prefect import ROOT
 
 CANCEL_SECONDS = 60
@@ -75,9 +76,11 @@ def worker_dies(trial: Trial) -> bool:
 
 
 def cancelled(trial: Trial) -> bool:
-    """Cancelled as the UI does it: every process is gone in seconds, and the run is Cancelled."""
+    """Cancelled as the UI does it, in each stage in turn: every process is gone in seconds, and the run is Cancelled."""
+    stage = STAGES[trial.seed % len(STAGES)]
+    widened(trial, stage)
     with _deployed(trial) as run:
-        struck = _reach(trial, run)
+        struck = _reach(trial, run, stage)  # type: ignore[arg-type]
         everything = run.others()
         began = time.monotonic()
         state = {"state": {"type": "CANCELLING", "name": "Cancelling"}}
@@ -93,12 +96,12 @@ def cancelled(trial: Trial) -> bool:
     return struck
 
 
-def _reach(trial: Trial, run: Deployed) -> bool:
+def _reach(trial: Trial, run: Deployed, stage: Stage | None = None) -> bool:
     """A random moment, counted from when the worker has started the flow; False: the flow had ended by then."""
     if not trial.until(lambda: run.state in ("RUNNING", "COMPLETED"), run.worker):
         raise Stuck(f"the worker ended: {run.worker.out.read_text()[-800:]}")
     flow = Launched(process=_Followed(trial, run), out=run.worker.out, err=run.worker.err)  # type: ignore[arg-type]
-    return trial.reach(flow)
+    return trial.reach(flow, stage)
 
 
 class _Followed:

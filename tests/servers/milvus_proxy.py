@@ -15,6 +15,12 @@ import grpc  # type: ignore[import-untyped]
 from pymilvus.grpc_gen import common_pb2, milvus_pb2
 
 WIDE = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+# pymilvus asks every ten seconds whether the server is alive; gRPC's servers end such connections by default, Milvus does not.
+PATIENT = [
+    ("grpc.http2.max_ping_strikes", 0),
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 1_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+]
 CALL_SECONDS = 120
 RATE_LIMIT, QUOTA = 8, 9
 OLD_CODES = {RATE_LIMIT: common_pb2.RateLimit, QUOTA: common_pb2.MemoryQuotaExhausted}  # what 2.3 sends beside the new ones
@@ -102,7 +108,7 @@ def milvus_proxy(upstream: str = "") -> Iterator[MilvusProxy]:
     """
     proxy = MilvusProxy(upstream=upstream)
     with ThreadPoolExecutor(32) as threads, grpc.insecure_channel(upstream.removeprefix("http://") or "127.0.0.1:9", WIDE) as channel:
-        server = grpc.server(threads, handlers=(_Handler(proxy, channel),), options=WIDE)
+        server = grpc.server(threads, handlers=(_Handler(proxy, channel),), options=[*WIDE, *PATIENT])
         proxy.uri = f"http://127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
         server.start()
         try:
