@@ -18,7 +18,9 @@ errors = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def describe(now: Snapshot, rate: float) -> str:
-    """One line: how far, how fast, how long still."""
+    """One line: how far, how fast, how long still; or what it waits for."""
+    if now.waits_for:
+        return f"waiting for {now.waits_for}"
     parts = [f"{now.done:,} rows" if now.total is None else f"{now.done:,} of {now.total:,} rows"]
     if rate:
         parts.append(f"{rate:,.0f} rows/s")
@@ -84,6 +86,8 @@ class Lines:
 
 
 def _waiting(now: Snapshot) -> str:
+    if now.waits_for:
+        return f"waiting for {now.waits_for}"
     return f"{now.seconds:.0f} s; the encoder is starting" if now.stage in {"plan", "encode"} else f"{now.seconds:.0f} s"
 
 

@@ -72,7 +72,7 @@ class Journal:
     lock: threading.RLock = field(default_factory=threading.RLock)
     listeners: list[Listener] = field(default_factory=list)  # this run's own
     tell: Teller = lambda _what, _payload: None  # what automations may act on
-    waits_for: str = ""  # what holds the run up
+    waits_for: Callable[[], str] = str  # what holds the run up; "": nothing
     _loaded_shards: set[str] = field(default_factory=set)
     _working: dict[str, int] = field(default_factory=dict)
     _since: dict[str, float] = field(default_factory=dict)
@@ -169,7 +169,7 @@ class Journal:
                 shards_loaded=len(self._loaded_shards),
                 shards_failed=len(self.failed),
                 ended=ended,
-                waits_for=self.waits_for,
+                waits_for=self.waits_for(),
             )
 
     @contextmanager

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tasks.adapters.devices import Devices
 from tasks.adapters.documents import read_document
-from tasks.adapters.hardware import Launch, machine, plan_launch
+from tasks.adapters.hardware import Launch, device_names, machine, plan_launch
 from tasks.adapters.ranks import Ranks
 from tasks.adapters.scratch import scratch_folder
 from tasks.adapters.sources import rows_at_least
@@ -24,6 +25,7 @@ from tasks.domain.tuning import Tuning, tuning_key
 from tasks.events import Events
 from tasks.journal import Journal
 from tasks.preflight import Inspected, inspect_job, reach_target
+from tasks.turn import turn
 
 FEW_ROWS = 1_000  # with fewer nothing is measured, whatever a row takes
 
@@ -31,18 +33,25 @@ FEW_ROWS = 1_000  # with fewer nothing is measured, whatever a row takes
 class Run:
     """The opened parts of a run. A plain class, so that Prefect hands it to tasks as it is."""
 
-    def __init__(self, inspected: Inspected, scratch: Path) -> None:
+    def __init__(self, inspected: Inspected, scratch: Path, journal: Journal) -> None:
         self.id = new_run_id()
         self.started_at = utc_now()
         self.inspected = inspected
         self.job: Job = inspected.job
         self.scratch = scratch
-        self.journal = Journal()
+        self.journal = journal
         self.launch = plan_launch(self.job.compute)
-        self.ranks = Ranks(_assign(inspected, self.launch, scratch), self.launch, scratch, stall_seconds=self.job.failures.stall_seconds)
-        self.journal.pace = self.ranks.pace
-        self.journal.listeners += [Artifacts(self.job.corpus), RankLines(self.ranks)]
-        self.journal.tell = Events(self.job.corpus, self.id)
+        self.ranks = Ranks(
+            _assign(inspected, self.launch, scratch),
+            self.launch,
+            scratch,
+            stall_seconds=self.job.failures.stall_seconds,
+            devices=_devices(self.job, self.launch),
+        )
+        journal.pace = self.ranks.pace
+        journal.waits_for = lambda: self.ranks.waits_for
+        journal.listeners.append(RankLines(self.ranks))
+        journal.tell = Events(self.job.corpus, self.id)
 
 
 @contextmanager
@@ -54,15 +63,21 @@ def open_run(job: Job) -> Iterator[Run]:
     """
     with Events(job.corpus).of_failure(), scratch_folder() as scratch:
         inspected = inspect_job(job)
-        reach_target(inspected)
-        probe(inspected.store)
-        run = Run(inspected, scratch)
-        try:
-            with run.journal.ticking():
-                run.journal.tell("run.started", {"encoder": inspected.model.weights, "target": job.target.collection})
+        journal = Journal(listeners=[Artifacts(job.corpus)])
+        with journal.ticking(), turn(job.compute.limit, journal):
+            reach_target(inspected)
+            probe(inspected.store)
+            run = Run(inspected, scratch, journal)
+            try:
+                journal.tell("run.started", {"encoder": inspected.model.weights, "target": job.target.collection})
                 yield run
-        finally:
-            run.ranks.close()
+            finally:
+                run.ranks.close()
+
+
+def _devices(job: Job, launch: Launch) -> Devices:
+    exclusive = launch.device == "cuda" if job.compute.exclusive == "auto" else job.compute.exclusive
+    return Devices(device_names(launch) if exclusive else (), corpus=job.corpus)
 
 
 def _assign(inspected: Inspected, launch: Launch, scratch: Path) -> Assignment:

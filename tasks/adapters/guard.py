@@ -20,7 +20,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import psutil
 
@@ -68,11 +68,17 @@ def _leave_when_closed(stdin: int, leave: Callable[[], None]) -> None:
 
 
 def start_guarded(
-    command: list[str], *, env: dict[str, str] | None = None, stdout: int | None = None, stderr: int | None = None
+    command: list[str],
+    *,
+    env: dict[str, str] | None = None,
+    stdout: int | None = None,
+    stderr: int | None = None,
+    held: Collection[int] = (),
 ) -> subprocess.Popen[bytes]:
     """Start COMMAND behind a guard of its own; closing the result's stdin ends them all.
 
-    The guard is in a session of its own, so that a Ctrl-C meant for the run does not reach ranks first.
+    The guard is in a session of its own, so that a Ctrl-C meant for the run does not reach ranks first. It keeps the
+    open files `held`, and so their locks, until every process is gone; COMMAND does not get them.
     """
     return subprocess.Popen(
         [sys.executable, "-m", "tasks.adapters.guard", "--", *command],
@@ -81,6 +87,7 @@ def start_guarded(
         stderr=stderr,
         env=env,
         start_new_session=True,
+        pass_fds=tuple(held),
     )
 
 

@@ -50,6 +50,16 @@ def _nvidia() -> list[str]:
     return [line for line in listed.stdout.splitlines() if line.startswith("GPU ")]
 
 
+def device_names(launch: Launch) -> list[str]:
+    """What tells the devices of a launch from any others of this host: `cpu`, or a GPU's UUID."""
+    if launch.device != "cuda":
+        return ["cpu"]
+    cards = [found[1] for line in _nvidia() if (found := re.search(r"UUID: (\S+?)\)", line))]
+    visible = [d.strip() for d in os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(len(cards))))).split(",") if d.strip()]
+    named = [cards[int(d)] if d.isdecimal() and int(d) < len(cards) else d for d in visible]
+    return sorted(set(named[: launch.ranks])) or ["cuda"]
+
+
 def machine(launch: Launch) -> dict[str, JsonValue]:
     """All that the speed of an encoder depends on, as far as it can be known without loading one."""
     processors = sorted(re.sub(r" \(UUID.*", "", line) for line in _nvidia()) if launch.device == "cuda" else [_cpu()]

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import IO
 
+from tasks.adapters.devices import Devices
 from tasks.adapters.guard import start_guarded
 from tasks.adapters.hardware import Launch
 
@@ -14,10 +15,14 @@ from tasks.adapters.hardware import Launch
 class Torchrun:
     """The processes of one launch. Ending it ends them all, within a second."""
 
-    def __init__(self, launch: Launch, assignment: Path, log: Path) -> None:
+    def __init__(self, launch: Launch, assignment: Path, log: Path, *, devices: Devices | None = None) -> None:
         self._log: IO[bytes] = log.open("ab")
         self._guard = start_guarded(
-            _command(launch, assignment), env=_environment(launch, assignment.parent), stdout=self._log.fileno(), stderr=self._log.fileno()
+            _command(launch, assignment),
+            env=_environment(launch, assignment.parent),
+            stdout=self._log.fileno(),
+            stderr=self._log.fileno(),
+            held=devices.fds if devices else (),
         )
         self.pid = self._guard.pid
 

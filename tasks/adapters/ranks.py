@@ -18,11 +18,13 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 from pydantic import ValidationError
 
+from tasks.adapters.devices import Devices
 from tasks.adapters.hardware import Launch
 from tasks.adapters.launch import Torchrun
 from tasks.adapters.rank_link import Link, UnderWay, Work
@@ -59,12 +61,15 @@ class Ranks:
         scratch: Path,
         *,
         stall_seconds: float = 300,
-        start: Callable[[Launch, Path, Path], Processes] = Torchrun,
+        start: Callable[[Launch, Path, Path], Processes] | None = None,
+        devices: Devices | None = None,
     ) -> None:
         self.pace = Pace(ranks=launch.ranks)
+        self.waits_for = ""
         self.log = scratch / "ranks.log"
         self.startup: dict[str, float] = {}
-        self._launch, self._stall_seconds, self._start_processes = launch, stall_seconds, start
+        self._launch, self._stall_seconds, self._devices = launch, stall_seconds, devices or Devices()
+        self._start_processes = start or partial(Torchrun, devices=self._devices)
         self._assignment = scratch / "assignment.json"
         self._assignment.write_text(assignment.model_dump_json())
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -76,14 +81,15 @@ class Ranks:
         self._facts: Future[EncoderFacts] = Future()
         self._torchrun: Processes | None = None
         self._done_in_launch = self._fruitless = 0
-        self._blamed = self._closed = self._resting = False
+        self._blamed = self._closed = self._resting = self._started = False
 
     # What a run asks of it
 
     def start(self) -> None:
         """Launch, if that has not happened yet; returns at once, the encoder loads meanwhile."""
         with self._changed:
-            if self._torchrun is None and not self._closed:
+            if not self._started and not self._closed:
+                self._started = True
                 threading.Thread(target=self._accept, daemon=True, name="ranks-accept").start()
                 threading.Thread(target=self._watch_for_stalls, daemon=True, name="ranks-stalls").start()
                 self._relaunch()
@@ -125,6 +131,7 @@ class Ranks:
         with self._changed:
             self._resting = True
             self._feed()
+        self._devices.release()  # the guard holds on until the ranks have left
 
     def close(self) -> None:
         """End every rank; what is not done fails with Transient."""
@@ -135,6 +142,7 @@ class Ranks:
             self._changed.notify_all()
         if torchrun is not None:
             torchrun.end()
+        self._devices.release()
         self._listener.close()
 
     # Work
@@ -261,8 +269,21 @@ class Ranks:
 
     def _relaunch(self) -> None:
         self._done_in_launch, self._blamed = 0, False
-        self._torchrun = self._start_processes(self._launch, self._assignment, self.log)
-        threading.Thread(target=self._watch, args=(self._torchrun,), daemon=True, name="ranks-watch").start()
+        threading.Thread(target=self._launch_in_turn, daemon=True, name="ranks-watch").start()
+
+    def _launch_in_turn(self) -> None:
+        """Start the processes once their devices are this run's, and watch them."""
+        if not self._devices.take(self._wait_for, lambda: self._closed or (self._resting and not self._queue)):
+            return
+        with self._changed:
+            if self._closed:
+                self._devices.release()
+                return
+            torchrun = self._torchrun = self._start_processes(self._launch, self._assignment, self.log)
+        self._watch(torchrun)
+
+    def _wait_for(self, what: str) -> None:
+        self.waits_for = what
 
     def _watch(self, torchrun: Processes) -> None:
         """When a launch has ended, decide whether another one makes sense."""

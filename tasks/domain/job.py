@@ -94,6 +94,12 @@ class Compute(Strict):
     )
     num_workers: Auto | Annotated[int, Field(ge=0, title="number")] = Field("auto", description="Processes per rank that decode images.")
     pin_memory: Auto | Switch = Field("auto", description="Page-locked buffers for copies to the GPU; auto: on a GPU.")
+    exclusive: Auto | Switch = Field(
+        "auto", description="Whether one run at a time encodes on a device of this host; others wait. auto: on GPUs, not on CPUs."
+    )
+    limit: Annotated[str, Field(title="name")] | Nothing = Field(
+        None, description="Name of a Prefect concurrency limit; every run of the job holds a slot of it, and waits for one."
+    )
     backend: Literal["auto", "torch", "openvino"] = Field(
         "auto",
         description="What runs the model. openvino: text on a CPU, with the extra of that name installed."
