@@ -13,6 +13,7 @@ from tasks.bulk import import_shards, imports
 from tasks.domain.job import Job
 from tasks.encode import encode_shards
 from tasks.load import load_shards, opened, remove_superseded, up_to_date
+from tasks.owners import settle_owners
 from tasks.plan import plan_shards
 from tasks.promote import promote_proved
 from tasks.report import report_run
@@ -52,6 +53,7 @@ def embed_corpus(job: Job, overrides: Settings | None = None, token: Secret | No
                 loaded = up_to_date(plan, collection)
             Window(encode, load, width=width, finish=run.journal.settle).run(plan.groups(loaded))
             run.ranks.rest()
+            settle_owners(run, plan, collection)
             remove_superseded(run, plan, collection)
             proof = verify_collection(run, plan, collection)
             promote_proved(run, plan, collection, proof)

@@ -12,6 +12,7 @@ from flows.parameters import Settings, settle
 from tasks.bulk import import_shards, imports
 from tasks.domain.job import Job
 from tasks.load import load_shards, opened, remove_superseded, up_to_date
+from tasks.owners import settle_owners
 from tasks.plan import plan_sealed
 from tasks.promote import promote_proved
 from tasks.report import report_run
@@ -44,6 +45,7 @@ def replay_seals(job: Job, overrides: Settings | None = None, token: Secret | No
             if imports(plan, collection):
                 import_shards(run, plan, collection)
             Window(load, width=LOADERS, finish=run.journal.settle).run(plan.groups(up_to_date(plan, collection)))
+            settle_owners(run, plan, collection)
             remove_superseded(run, plan, collection)
             proof = verify_collection(run, plan, collection)
             promote_proved(run, plan, collection, proof)

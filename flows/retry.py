@@ -10,6 +10,7 @@ from prefect.blocks.system import Secret
 from flows.parameters import Settings, settle
 from tasks.domain.job import Job
 from tasks.load import load_shards, opened
+from tasks.owners import settle_owners
 from tasks.plan import plan_sealed
 from tasks.promote import promote_proved
 from tasks.quarantine import retry_shards
@@ -46,6 +47,7 @@ def retry_quarantined(job: Job, overrides: Settings | None = None, token: Secret
             for group in plan.groups(()):
                 window.push(group)
             window.drain()
+            settle_owners(run, plan, collection)
             proof = verify_collection(run, plan, collection)
             promote_proved(run, plan, collection, proof)
         return report_run(run, plan, proof)

@@ -23,11 +23,12 @@ from tasks.adapters.staging import Staging
 from tasks.adapters.stores import open_store
 from tasks.domain.bulk import IMPORT_ROWS, ImportAttempt
 from tasks.domain.errors import BadInput, KitestringError, Permanent, Transient
+from tasks.domain.owners import Owners, policy_of
 from tasks.domain.ports import Collection
 from tasks.domain.seal import Cover, Loaded, Seal
 from tasks.plan import Plan
 from tasks.run import Run, utc_now
-from tasks.verify import seals_of
+from tasks.seals import seals_of
 
 log = logging.getLogger("kitestring.load")
 
@@ -195,7 +196,8 @@ def _await(importer: Importer, job: str) -> None:
 
 
 def _enter(run: Run, plan: Plan, attempt: ImportAttempt) -> None:
-    """The collection has its name: the ledger, and away with the scaffolding."""
+    """The collection has its name: the ledger, and away with the scaffolding. No key was in two shards."""
+    plan.checkpoint.record_owners(plan.target, Owners(covers=attempt.covers, policy=policy_of(plan.job), settled=True))
     for entry in _entries(plan, attempt):
         plan.checkpoint.record_load(plan.target, entry)
         run.journal.note_load(entry)

@@ -7,18 +7,21 @@ import time
 from collections.abc import Container, Iterator
 from contextlib import contextmanager
 
+import pyarrow as pa
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from tasks.adapters.digest_set import DigestSet
 from tasks.adapters.loading import load_part
+from tasks.adapters.shard_keys import ShardKeys
 from tasks.domain.errors import Damaged, Permanent
 from tasks.domain.ports import Collection
 from tasks.domain.resume import superseded
-from tasks.domain.seal import Loaded, Seal
+from tasks.domain.seal import Loaded, Part, Seal
 from tasks.domain.shard import Shard
 from tasks.domain.shrink import why_not_to_shrink
 from tasks.encode import seal_again, worth_another_try
+from tasks.owners import unsettle
 from tasks.plan import Plan
 from tasks.run import Run, utc_now
 
@@ -63,6 +66,7 @@ def load_shards(run: Run, plan: Plan, collection: Collection, group: list[Shard]
     first: Permanent | None = None
     with run.journal.during("load"):
         if any(plan.checkpoint.read_seal(shard.id) for shard in group):  # a corpus that is refused makes no collection
+            unsettle(plan)
             collection.ensure(plan.spec)
         for shard in group:
             try:
@@ -99,7 +103,15 @@ def withdraw(run: Run, plan: Plan, seal: Seal, damage: Damaged) -> None:
 def load_seal(plan: Plan, collection: Collection, seal: Seal, *, run: str) -> Loaded:
     """Every part into the collection, then the ledger."""
     begun = time.monotonic()
-    cut = sum(load_part(collection, plan.checkpoint.verified_part(part), seal.shard).cut for part in seal.parts)
+    cut = 0
+
+    def load(part: Part) -> pa.Table:
+        nonlocal cut
+        rows = plan.checkpoint.verified_part(part)
+        cut += load_part(collection, rows, seal.shard).cut
+        return rows
+
+    ShardKeys(plan.checkpoint).keep(seal, load)
     entry = Loaded(
         shard=seal.shard,
         group=seal.group,

@@ -16,7 +16,8 @@ from tasks.load import opened
 from tasks.plan import Plan, plan_again, spool_spans
 from tasks.preflight import inspect_job
 from tasks.report import count_seals
-from tasks.verify import seals_of, verify_plan
+from tasks.seals import seals_of
+from tasks.verify import verify_plan
 
 
 @contextmanager

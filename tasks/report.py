@@ -33,7 +33,7 @@ from tasks.domain.report import (
 from tasks.domain.seal import Cover, EncodeStats, Seal
 from tasks.plan import Plan
 from tasks.run import Run
-from tasks.verify import seals_of
+from tasks.seals import owned_seals
 
 SLOWEST = 10
 MOST_SAMPLES = 400  # points that a chart can show
@@ -80,7 +80,7 @@ def total(seals: Iterable[Seal], *, encoded_now: dict[str, int], loaded: Contain
 
 def count_seals(plan: Plan, *, encoded_now: dict[str, int]) -> Totals:
     """Fold every seal of a plan."""
-    return total(seals_of(plan), encoded_now=encoded_now, loaded=plan.checkpoint.loaded_ids(plan.target))
+    return total(owned_seals(plan), encoded_now=encoded_now, loaded=plan.checkpoint.loaded_ids(plan.target))
 
 
 def figures_of(plan: Plan, totals: Totals, *, failed: int) -> dict[str, Any]:

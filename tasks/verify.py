@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
-
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
@@ -13,12 +9,11 @@ from tasks.adapters.proof import prove
 from tasks.domain.errors import BadInput, Damaged, Permanent
 from tasks.domain.ports import Collection
 from tasks.domain.proof import Proof
-from tasks.domain.seal import Cover, Seal
+from tasks.domain.seal import Cover
 from tasks.load import withdraw
 from tasks.plan import Plan
 from tasks.run import Run
-
-READERS = 16  # of seals at a time: they are small, and a store far away answers slowly
+from tasks.seals import owned_parts, seals_of
 
 
 @task(name="verify", cache_policy=NO_CACHE)
@@ -57,19 +52,11 @@ def withdraw_damaged(run: Run, plan: Plan, damage: Damaged) -> Permanent:
 def verify_plan(plan: Plan, collection: Collection) -> Proof:
     """Prove, and keep the result beside the ledger."""
     cover = Cover()
-    read = plan.checkpoint.verified_part
-    proof = prove(collection, ((cover.add(seal), read) for seal in seals_of(plan)))
+    with owned_parts(plan) as seals:
+        proof = prove(collection, ((cover.add(seal), read) for seal, read in seals))
     proof = proof.model_copy(update={"covers": cover.digest})
     plan.checkpoint.record_proof(plan.target, proof)
     for count in proof.counts:
         if count.sealed != count.found:  # the ledger is wrong about it: the next run loads it again
             plan.checkpoint.forget_load(plan.target, count.shard)
     return proof
-
-
-def seals_of(plan: Plan) -> Iterator[Seal]:
-    """The effective seal of every shard that has one, in plan order; streams."""
-    shards = iter(plan)
-    with ThreadPoolExecutor(READERS) as readers:
-        while ids := [shard.id for shard in islice(shards, 4 * READERS)]:
-            yield from (seal for seal in readers.map(plan.checkpoint.effective_seal, ids) if seal)

@@ -21,9 +21,11 @@ from tasks.adapters.parts import part_of, read_part, sha256_of
 from tasks.domain.accounts import check_accounts
 from tasks.domain.amend import Amendment, amended
 from tasks.domain.bulk import ImportAttempt
+from tasks.domain.digest import digest
 from tasks.domain.encoder import EncoderRecord
 from tasks.domain.errors import Damaged, Permanent
 from tasks.domain.layout import Layout, encoder_pin, part_rows
+from tasks.domain.owners import Owners
 from tasks.domain.ports import Store, StoredObject
 from tasks.domain.proof import Proof
 from tasks.domain.resume import without_overlap
@@ -269,6 +271,34 @@ class Checkpoint:
     def forget_attempt(self, target: str) -> None:
         """An import has ended, one way or the other."""
         self.store.delete(self.layout.attempt(target))
+
+    # Owners of keys that come in several shards
+
+    def read_owners(self, target: str) -> Owners | None:
+        """What was settled last; None where no run came so far."""
+        return read_document(self.store, self.layout.owners(target), Owners)
+
+    def record_owners(self, target: str, owners: Owners) -> None:
+        """Write down what is settled."""
+        write_document(self.store, self.layout.owners(target), owners)
+
+    def replace_owners(self, target: str, owners: Owners, lost: bytes | None, before: Owners | None) -> None:
+        """Write down what is settled and which rows are lost by it; the table comes first, and the old one goes last."""
+        table = self.layout.lost(target, digest({"covers": owners.covers, "policy": owners.policy})) if lost else None
+        if lost and table:
+            self.store.write(table, lost)
+        self.record_owners(target, owners.model_copy(update={"table": table}))
+        if before and before.table and before.table != table:
+            self.store.delete(before.table)
+
+    def read_lost(self, owners: Owners) -> bytes:
+        """The table of rows that shards have lost: a Parquet file with id, shard, part."""
+        data = self.store.read(owners.table) if owners.table else None
+        if data is None:
+            raise Permanent(
+                f"{self.store.url}/{owners.table}: the table of duplicates is gone: remove {self.layout.root}/owners/ and run again"
+            )
+        return data
 
     # Proofs and reports
 

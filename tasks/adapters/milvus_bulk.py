@@ -54,9 +54,3 @@ class BulkCollection(MilvusCollection):
         """Take another name; raises Permanent where somebody has it."""
         rename = partial(self._connection.client.rename_collection, self.name, to, timeout=CALL_SECONDS)
         self._call(rename, f"renaming '{self.name}' to '{to}'", writes=True)
-
-    def drop(self) -> None:
-        """Remove it with everything in it; nothing happens where it is not."""
-        if self._described() is not None:
-            drop = partial(self._connection.client.drop_collection, self.name, timeout=CALL_SECONDS)
-            self._call(drop, f"dropping '{self.name}'", writes=True)

@@ -35,7 +35,8 @@ class ShardFates(Strict):
 
 
 def fates_of(seal: Seal, *, encoded_now: int, loaded: bool = False) -> RowFates:
-    """The fates that a seal states, where this run encoded so many of its rows."""
+    """The fates that a seal states, where this run encoded so many of its rows; some of those another shard may own."""
+    encoded_now = min(encoded_now, seal.embedded)
     return RowFates(
         source=seal.source_rows,
         embedded=encoded_now,

@@ -119,7 +119,7 @@ class Failures(Strict):
     max_quarantined: float = Field(0.01, ge=0, le=1, description="Share of rows that may be set aside before the run fails.")
     on_duplicate: Literal["refuse", "first", "last"] = Field(
         "refuse",
-        description="A key that comes twice in a shard: refuse the shard, or keep the first or the last row and count the rest.",
+        description="A key that comes twice: refuse the shard, or keep the first or the last row in the source's order and count the rest.",
     )
     stall_seconds: float = Field(
         300, gt=0, description="A process that says nothing about its batch for so long is ended and its rows given to others."

@@ -6,6 +6,9 @@
 {corpus}/{fingerprint}/shards/{shard}/{attempt}/part-{first}-{stop}.parquet
 {corpus}/{fingerprint}/shards/{shard}/seal.json
 {corpus}/{fingerprint}/shards/{shard}/amend-{n}.json
+{corpus}/{fingerprint}/shards/{shard}/keys-{seal}.parquet
+{corpus}/{fingerprint}/owners/{target}.json            which shard owns a key that comes in several
+{corpus}/{fingerprint}/owners/{target}/{n}.parquet     the rows that others lost by that
 {corpus}/{fingerprint}/loads/{target}/{shard}.json
 {corpus}/{fingerprint}/loads/{target}/verified.json
 {corpus}/{fingerprint}/loads/{target}/import.json       an import that is under way
@@ -60,6 +63,15 @@ class Layout:
 
     def attempt(self, target: str) -> str:
         return f"{self.loads(target)}import.json"
+
+    def keys(self, shard: str, seal: str) -> str:
+        return f"{self.shard(shard)}keys-{seal}.parquet"
+
+    def owners(self, target: str) -> str:
+        return f"{self.root}/owners/{target}.json"
+
+    def lost(self, target: str, settled: str) -> str:
+        return f"{self.root}/owners/{target}/{settled}.parquet"
 
     def run(self, run: str, name: str) -> str:
         return f"{self.root}/runs/{run}/{name}"

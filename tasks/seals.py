@@ -1,0 +1,63 @@
+"""The seals of a plan, as they were committed and as the collection has to show them."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from tasks.adapters.proof import ReadPart
+from tasks.domain.owners import Owners, owned
+from tasks.domain.seal import Part, Seal
+from tasks.plan import Plan
+
+READERS = 16  # of seals at a time: they are small, and a store far away answers slowly
+
+
+def seals_of(plan: Plan) -> Iterator[Seal]:
+    """The effective seal of every shard that has one, in plan order; streams."""
+    shards = iter(plan)
+    with ThreadPoolExecutor(READERS) as readers:
+        while ids := [shard.id for shard in islice(shards, 4 * READERS)]:
+            yield from (seal for seal in readers.map(plan.checkpoint.effective_seal, ids) if seal)
+
+
+def owned_seals(plan: Plan) -> Iterator[Seal]:
+    """The same, where a row whose key another shard owns counts as a duplicate."""
+    owners = plan.checkpoint.read_owners(plan.target)
+    return (owned(seal, owners.of(seal)) if owners else seal for seal in seals_of(plan))
+
+
+@contextmanager
+def owned_parts(plan: Plan) -> Iterator[Iterator[tuple[Seal, ReadPart]]]:
+    """Each seal as `owned_seals` has it, with what reads its parts without the rows that others own."""
+    owners = plan.checkpoint.read_owners(plan.target)
+    with tempfile.TemporaryDirectory(prefix="kitestring-owners-") as folder:
+        table = _fetch_table(plan, owners, Path(folder)) if owners and owners.table else None
+        yield (_owned_part(plan, owners, table, seal) for seal in seals_of(plan))
+
+
+def _owned_part(plan: Plan, owners: Owners | None, table: Path | None, seal: Seal) -> tuple[Seal, ReadPart]:
+    lost = owners.of(seal) if owners else {}
+    if not lost or table is None:
+        return seal, plan.checkpoint.verified_part
+
+    def read(part: Part) -> pa.Table:
+        rows = plan.checkpoint.verified_part(part)
+        gone = pq.read_table(table, filters=[("shard", "=", seal.shard)], columns=["id"]).column("id")
+        return rows.filter(pc.invert(pc.is_in(rows.column("id"), value_set=gone.combine_chunks())))
+
+    return owned(seal, lost), read
+
+
+def _fetch_table(plan: Plan, owners: Owners, folder: Path) -> Path:
+    path = folder / "lost.parquet"
+    path.write_bytes(plan.checkpoint.read_lost(owners))
+    return path
