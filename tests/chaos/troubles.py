@@ -84,7 +84,7 @@ def upload_torn(trial: Trial) -> bool:
 def _torn_at_random(trial: Trial) -> bool:
     weather = trial.house.weather
     weather.rng, weather.done, weather.where = trial.rng, {}, "uploadId="  # UploadPart, CompleteMultipartUpload, Abort
-    weather.odds = {"drop before": 0.08, "drop after": 0.08, "500 after": 0.08, "503": 0.08}
+    weather.odds = {"drop before": 0.05, "drop after": 0.05, "500 after": 0.05, "503": 0.05}
     trial.run()
     trial.notes.append(f"met {weather.done}")
     return bool(weather.done)
