@@ -6,8 +6,9 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -95,6 +96,18 @@ def say(answer: Any, *, as_json: bool, text: Callable[[Any], str] = str) -> None
     sys.stdout.flush()
 
 
+def say_each(found: Iterable[Any], *, as_json: bool, text: Callable[[Any], str]) -> int:
+    """An answer of many values, on stdout as they are found; how many there were."""
+    count = 0
+    for count, value in enumerate(found, 1):
+        begin = "" if not as_json else "[" if count == 1 else ","
+        sys.stdout.write(begin + (json.dumps(asdict(value), ensure_ascii=False) if as_json else text(value)) + "\n")
+    if as_json:
+        sys.stdout.write("]\n" if count else "[]\n")
+    sys.stdout.flush()
+    return count
+
+
 @app.command()
 def run(job: JobFile, settings: Settings = None, as_json: AsJson = False) -> None:
     """Plan, encode, load, verify, report; resumes by itself."""
@@ -143,15 +156,34 @@ def status(job: JobFile, settings: Settings = None, as_json: AsJson = False) -> 
 
 
 @app.command()
-def verify(job: JobFile, settings: Settings = None, as_json: AsJson = False) -> None:
+def verify(
+    job: JobFile,
+    full: Annotated[bool, typer.Option("--full", help="Every key of every shard as well; reads every part.")] = False,
+    settings: Settings = None,
+    as_json: AsJson = False,
+) -> None:
     """Prove the collection against the seals. Exit 0: proved; 4: not."""
     from flows.show import proof_text
     from tasks.look import look_at_proof
 
     with answers():
-        proof = look_at_proof(read_job(job, settings))
+        proof = look_at_proof(read_job(job, settings), full=full)
         say(proof.model_dump(mode="json"), as_json=as_json, text=lambda _: proof_text(proof))
         if not proof.proved:
+            raise typer.Exit(NOT_PROVED)
+
+
+@app.command()
+def diff(job: JobFile, settings: Settings = None, as_json: AsJson = False) -> None:
+    """Keys that are sealed and not in the collection (-), and the other way round (+). Exit 0: none; 4: some."""
+    from flows.show import difference_text
+    from tasks.look import look_at_diff
+
+    with answers(), look_at_diff(read_job(job, settings)) as (differences, unsealed):
+        found = say_each(differences, as_json=as_json, text=difference_text)
+        if unsealed:
+            errors.print(f"{unsealed:,} shards are not sealed yet, and not compared: `kitestring run` encodes them")
+        if found:
             raise typer.Exit(NOT_PROVED)
 
 

@@ -10,10 +10,10 @@ from rich.console import Console
 from rich.table import Table
 
 from tasks.domain.collection import Hit
-from tasks.domain.proof import Proof
+from tasks.domain.proof import Proof, compared
 
 if TYPE_CHECKING:  # it brings Prefect along, which has to wait until its server is named
-    from tasks.look import Status
+    from tasks.look import Difference, Status
 
 _CONTROLS = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")  # what rows hold is shown, and does not steer the terminal
 SNIPPET = 160  # characters of a text that are shown with a hit
@@ -66,7 +66,13 @@ def status_text(status: Status) -> str:
 
 def proof_text(proof: Proof) -> str:
     """What was compared, or what is wrong."""
-    return "\n".join([("proved" if proof.proved else "not proved"), *(f"  {reason}" for reason in proof.reasons)])
+    lines = [*proof.reasons, *(f"compared: {line}" for line in compared(proof) if proof.counts)]
+    return "\n".join([("proved" if proof.proved else "not proved"), *(f"  {line}" for line in lines)])
+
+
+def difference_text(difference: Difference) -> str:
+    """A key that one side lacks, as diff marks it: + is in the collection alone."""
+    return f"{'+' if difference.only_in == 'collection' else '-'} {difference.key}  ({difference.shard})"
 
 
 def swept_text(swept: dict[str, Any]) -> str:

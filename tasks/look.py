@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
+from tasks.adapters.digest_set import DigestSet
 from tasks.adapters.scratch import scratch_folder
 from tasks.domain.accounts import RowFates, ShardFates
 from tasks.domain.errors import BadInput, Damaged
 from tasks.domain.job import Job
+from tasks.domain.ports import Collection
 from tasks.domain.proof import Proof, unproved
 from tasks.load import opened
 from tasks.plan import Plan, plan_again, spool_spans
 from tasks.preflight import inspect_job
 from tasks.report import count_seals
-from tasks.seals import seals_of
+from tasks.seals import owned_keys, seals_of
 from tasks.verify import verify_plan
 
 
@@ -98,15 +100,52 @@ def look_at_status(job: Job) -> Status:
         )
 
 
-def look_at_proof(job: Job) -> Proof:
-    """Hold the collection against the seals now."""
+def look_at_proof(job: Job, *, full: bool = False) -> Proof:
+    """Hold the collection against the seals now. `full`: every key."""
     with _planned_before(job) as plan, opened(plan) as collection:
         if collection.describe() is None:
             raise BadInput(f"collection '{plan.spec.name}' is not at {job.target.uri}: `kitestring run` or `replay` loads it")
         try:
-            return verify_plan(plan, collection)
+            return verify_plan(plan, collection, full=full)
         except Damaged as damage:
             return unproved(f"{damage}: `kitestring run` encodes its shard again")
+
+
+@contextmanager
+def look_at_diff(job: Job) -> Iterator[tuple[Iterator[Difference], int]]:
+    """What the seals and the collection do not have in common, shard by shard, and how many shards are not sealed yet.
+
+    Rows of shards that are no longer in the source are in the collection alone: an append keeps them.
+
+    Raises:
+        BadInput: there is nothing to compare.
+    """
+    with _planned_before(job) as plan, opened(plan) as collection:
+        if collection.describe() is None:
+            raise BadInput(f"collection '{plan.spec.name}' is not at {job.target.uri}: `kitestring run` or `replay` loads it")
+        sealed = plan.checkpoint.sealed_ids()
+        yield _differences(plan, collection), sum(shard.id not in sealed for shard in plan)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """A key that only one side has."""
+
+    key: str
+    shard: str
+    only_in: Literal["source", "collection"]
+
+
+def _differences(plan: Plan, collection: Collection) -> Iterator[Difference]:
+    with owned_keys(plan) as shards:
+        for seal, sealed in shards:
+            there = set(collection.keys(seal.shard))
+            yield from (Difference(key=key, shard=seal.name, only_in="source") for key in sorted(sealed - there))
+            yield from (Difference(key=key, shard=seal.name, only_in="collection") for key in sorted(there - sealed))
+    planned = DigestSet(shard.id for shard in plan)
+    for entry in plan.checkpoint.loads(plan.target):
+        if entry.shard not in planned:
+            yield from (Difference(key=key, shard=entry.group, only_in="collection") for key in collection.keys(entry.shard))
 
 
 def look_at_quarantine(job: Job) -> Iterator[dict[str, Any]]:

@@ -18,7 +18,7 @@ from tasks.artifacts import show_report
 from tasks.domain.accounts import RowFates, ShardFates, fates_of
 from tasks.domain.advice import advise
 from tasks.domain.errors import RunFailed
-from tasks.domain.proof import Proof
+from tasks.domain.proof import Proof, compared
 from tasks.domain.report import (
     QUARANTINE_SAMPLES,
     FailedShard,
@@ -155,7 +155,7 @@ def _report(run: Run, plan: Plan, proof: Proof) -> RunReport:
         **figures,
         run=run.id,
         verified=proof.proved,
-        reasons=tuple(proof.reasons),
+        reasons=compared(proof) if proof.proved else proof.reasons,
         started=dt.datetime.fromisoformat(run.started_at),
         finished=dt.datetime.now(dt.UTC),
         seconds={**journal.stages, "start-up": sum(run.ranks.startup.values())},

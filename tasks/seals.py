@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tasks.adapters.proof import ReadPart
+from tasks.adapters.shard_keys import ShardKeys
 from tasks.domain.owners import Owners, owned
 from tasks.domain.seal import Part, Seal
 from tasks.plan import Plan
@@ -44,6 +46,25 @@ def owned_parts(plan: Plan) -> Iterator[Iterator[tuple[Seal, ReadPart]]]:
         yield (_owned_part(plan, owners, table, seal) for seal in seals_of(plan))
 
 
+@contextmanager
+def owned_keys(plan: Plan) -> Iterator[Iterator[tuple[Seal, set[str]]]]:
+    """Each seal with the keys that the collection has to have of it, one shard's at a time; no vector is read."""
+    owners, keys = plan.checkpoint.read_owners(plan.target), ShardKeys(plan.checkpoint)
+    with tempfile.TemporaryDirectory(prefix="kitestring-owners-") as folder:
+        table = _fetch_table(plan, owners, Path(folder)) if owners and owners.table else None
+
+        def of(seal: Seal) -> set[str]:
+            sealed = set(pq.read_table(io.BytesIO(keys.read(seal)), columns=["id"]).column("id").to_pylist())
+            lost = _lost(table, seal).to_pylist() if table and owners and owners.of(seal) else []
+            return sealed.difference(lost)
+
+        yield ((seal, of(seal)) for seal in seals_of(plan))
+
+
+def _lost(table: Path, seal: Seal) -> pa.Array:
+    return pq.read_table(table, filters=[("shard", "=", seal.shard)], columns=["id"]).column("id").combine_chunks()
+
+
 def _owned_part(plan: Plan, owners: Owners | None, table: Path | None, seal: Seal) -> tuple[Seal, ReadPart]:
     lost = owners.of(seal) if owners else {}
     if not lost or table is None:
@@ -51,8 +72,7 @@ def _owned_part(plan: Plan, owners: Owners | None, table: Path | None, seal: Sea
 
     def read(part: Part) -> pa.Table:
         rows = plan.checkpoint.verified_part(part)
-        gone = pq.read_table(table, filters=[("shard", "=", seal.shard)], columns=["id"]).column("id")
-        return rows.filter(pc.invert(pc.is_in(rows.column("id"), value_set=gone.combine_chunks())))
+        return rows.filter(pc.invert(pc.is_in(rows.column("id"), value_set=_lost(table, seal))))
 
     return owned(seal, lost), read
 

@@ -49,14 +49,14 @@ def withdraw_damaged(run: Run, plan: Plan, damage: Damaged) -> Permanent:
     return Permanent(f"{damage}; its shard's seal is withdrawn: run again, and it is encoded again")
 
 
-def verify_plan(plan: Plan, collection: Collection) -> Proof:
-    """Prove, and keep the result beside the ledger."""
+def verify_plan(plan: Plan, collection: Collection, *, full: bool = False) -> Proof:
+    """Prove, and keep the result beside the ledger. `full`: with every key, which reads every part."""
     cover = Cover()
     with owned_parts(plan) as seals:
-        proof = prove(collection, ((cover.add(seal), read) for seal, read in seals))
+        proof = prove(collection, ((cover.add(seal), read) for seal, read in seals), full=full, search=plan.job.target.search)
     proof = proof.model_copy(update={"covers": cover.digest})
     plan.checkpoint.record_proof(plan.target, proof)
     for count in proof.counts:
-        if count.sealed != count.found:  # the ledger is wrong about it: the next run loads it again
+        if count.sealed != count.found or count.same_keys is False:  # the ledger is wrong about it: the next run loads it again
             plan.checkpoint.forget_load(plan.target, count.shard)
     return proof

@@ -23,7 +23,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pyarrow as pa
@@ -32,6 +32,8 @@ from tasks.adapters.collection_memory import score
 from tasks.adapters.milvus_columns import vectors_of
 from tasks.domain.collection import CollectionSpec
 from tasks.domain.errors import BadInput
+from tasks.domain.index import Parameters
+from tasks.domain.key_digest import digest_keys
 from tasks.domain.ports import Collection
 from tasks.domain.proof import Proof, ShardCount
 from tasks.domain.seal import Part, Seal
@@ -88,6 +90,8 @@ def prove(
     seed: int = 0,
     least_recall: float = LEAST_RECALL,
     clock: Clock | None = None,
+    full: bool = False,
+    search: Parameters | None = None,
 ) -> Proof:
     """Compare a collection with what was sealed for it.
 
@@ -99,6 +103,8 @@ def prove(
         seed: the same seed and seals give the same sample.
         least_recall: recall@10 below which the proof fails.
         clock: how to wait for counts.
+        full: compare a digest of all keys of each shard as well; reads every part.
+        search: the parameters that the collection searches with, to be told.
 
     Raises:
         BadInput: there is no such collection.
@@ -110,9 +116,10 @@ def prove(
     if spec is None:
         raise BadInput("there is no collection to prove: load it first with `kitestring run` or `kitestring replay`")
     counts, wrong, drawn = list[ShardCount](), list[_Counted](), _Sample(sample, seed)
-    for each in _counted(collection, seals, clock):
+    for counted in _counted(collection, seals, clock):
+        each = _with_keys(collection, counted) if full else counted
         counts.append(each.count)
-        if each.count.found != each.count.sealed:
+        if each.count.found != each.count.sealed or each.count.same_keys is False:
             wrong.append(each)
         _draw(drawn, each.seal, each.read, spec.dim)
     vectors = _compare(collection, drawn, spec)
@@ -130,6 +137,7 @@ def prove(
         absent=len(drawn.rows) - len(vectors.keys),
         lowest_cosine=vectors.lowest,
         recall_at_10=recall,
+        index=" ".join([spec.index.type, *(f"{name}={value}" for name, value in {**spec.index.params, **(search or {})}.items())]),
         seed=seed,
         seconds=clock.now() - began,
     )
@@ -171,10 +179,18 @@ def _first(waiting: deque[tuple[Seal, ReadPart, Future[ShardCount]]]) -> _Counte
     return _Counted(seal=seal, read=read, count=count.result())
 
 
+def _with_keys(collection: Collection, counted: _Counted) -> _Counted:
+    """Both sides in pages: a shard's keys are nowhere all at once."""
+    sealed = (key for part in counted.seal.parts for key in counted.read(part)["id"].to_pylist())
+    same = digest_keys(sealed) == digest_keys(collection.keys(counted.seal.shard))
+    return replace(counted, count=counted.count.model_copy(update={"same_keys": same}))
+
+
 def _told(collection: Collection, wrong: list[_Counted], names: dict[str, str]) -> Iterator[str]:
     for each in wrong[:NAMED]:
         seal = each.seal
-        yield f"shard {seal.name} ({seal.shard}): {each.count.sealed} rows sealed, {each.count.found} in the collection"
+        keys = ", and other keys" if each.count.sealed == each.count.found else ""
+        yield f"shard {seal.name} ({seal.shard}): {each.count.sealed} rows sealed, {each.count.found} in the collection{keys}"
         yield from _wrong_keys(collection, seal, each.read, names)
     if len(wrong) > NAMED:
         yield f"{len(wrong)} shards of {len(names)} have another count than their seal; the first {NAMED} are named"

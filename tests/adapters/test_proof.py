@@ -12,6 +12,7 @@ from tasks.adapters.collection_memory import MemoryCollection
 from tasks.adapters.milvus import MilvusCollection
 from tasks.adapters.proof import Clock, prove
 from tasks.domain.errors import BadInput
+from tasks.domain.proof import compared, most_wrong
 from tasks.domain.seal import Part, Seal
 from tests.adapters.test_collection import DIM, part_of, spec_of
 
@@ -203,6 +204,38 @@ def test_an_empty_shard_counts_zero():
     seals = [seal_of("s0"), seal_of("s1", part_of(["a"], shard="s1"))]
     proof = prove_it(loaded(seals), seals)
     assert (proof.proved, [c.found for c in proof.counts]) == (True, [0, 1])
+
+
+def test_a_key_in_anothers_place_is_found_by_the_digest_of_all_keys():
+    """The count is right and the sample is unlikely to have it."""
+    seals = three_shards()
+    collection = loaded(seals)
+    assert prove_it(collection, seals, full=True).proved
+    collection._rows["strange"] = {**collection._rows.pop("k1-0-7"), "id": "strange"}
+    drawn = {"sample": 5, "seed": 1}
+    assert prove_it(collection, seals, **drawn).proved
+    reasons = prove_it(collection, seals, full=True, **drawn).reasons
+    assert "shard file-s1 (s1): 100 rows sealed, 100 in the collection, and other keys" in reasons
+    assert "key 'k1-0-7' of shard file-s1 is nowhere" in reasons
+    assert "key 'strange' carries shard file-s1 and is not in its seal" in reasons
+
+
+def test_what_was_compared_is_told_with_the_index_and_how_sure_it_makes():
+    seals = three_shards()
+    lines = " | ".join(compared(prove_it(loaded(seals), seals, sample=100, full=True, search={"ef": 64})))
+    assert "3 shards, 300 rows: their counts by shard and digests of all their keys" in lines
+    assert "100 of 300 rows" in lines
+    assert "with 95% confidence fewer than 2.95% are wrong" in lines
+    assert "(index AUTOINDEX ef=64)" in lines
+
+
+def test_a_sample_without_a_wrong_row_bounds_the_share_of_wrong_rows():
+    assert most_wrong(0, 100) is None
+    assert most_wrong(100, 100) == 0
+    assert most_wrong(1_000, 10**9) == pytest.approx(0.003, rel=0.01)  # the rule of three
+    for sampled in (10, 299, 1_000):
+        bound = most_wrong(sampled, 10**9)
+        assert (1 - bound) ** sampled == pytest.approx(0.05)
 
 
 def test_no_collection_is_said():
