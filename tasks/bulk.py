@@ -19,7 +19,7 @@ from prefect.cache_policies import NO_CACHE
 from tasks.adapters.keys import KeyIndex
 from tasks.adapters.milvus_bulk import BulkCollection
 from tasks.adapters.milvus_import import Importer
-from tasks.adapters.staging import Staging
+from tasks.adapters.staging import Staging, clear
 from tasks.adapters.stores import open_store
 from tasks.domain.bulk import IMPORT_ROWS, ImportAttempt
 from tasks.domain.errors import BadInput, KitestringError, Permanent, Transient
@@ -88,7 +88,7 @@ def discard(plan: Plan) -> None:
     finally:
         bulk.close()
     if plan.job.target.staging:
-        _staging(plan, attempt, whole_urls=False).clear()
+        clear(open_store(plan.job.target.staging), _prefix(plan, attempt))
     plan.checkpoint.forget_attempt(plan.target)
 
 
@@ -127,8 +127,7 @@ def _attempt(run: Run, plan: Plan) -> None:
     try:
         importer = bulk.importer()
         bulk.ensure(plan.spec)
-        staging = _staging(plan, attempt, whole_urls=bulk.server.kind == "Zilliz Cloud")
-        files, attempt = _stage(plan, bulk, staging, attempt)
+        files, attempt = _stage(plan, bulk, attempt)
         jobs = importer.start(attempt.collection, files, idempotency_key=f"{plan.target}-{run.id}")
         attempt = attempt.model_copy(update={"jobs": tuple(jobs)})
         plan.checkpoint.record_attempt(plan.target, attempt)
@@ -137,21 +136,22 @@ def _attempt(run: Run, plan: Plan) -> None:
         bulk.close()
 
 
-def _stage(plan: Plan, bulk: BulkCollection, staging: Staging, attempt: ImportAttempt) -> tuple[list[str], ImportAttempt]:
+def _stage(plan: Plan, bulk: BulkCollection, attempt: ImportAttempt) -> tuple[list[str], ImportAttempt]:
     columns, nullable = bulk.form()
-    covers, files, rows = Cover(), list[str](), 0
+    covers, rows = Cover(), 0
     cuts: dict[str, int] = {}
-    with KeyIndex() as keys:
+    whole_urls = bulk.server.kind == "Zilliz Cloud"
+    with KeyIndex() as keys, Staging(open_store(plan.job.target.staging), _prefix(plan, attempt), whole_urls=whole_urls) as staging:
         for seal in seals_of(plan):
             covers.add(seal)
             for part in seal.parts:
                 table = plan.checkpoint.verified_part(part)
                 _refuse_doubled(keys, table["id"].to_pylist(), rows, seal)
-                file, cut = staging.put(len(files), table, columns, nullable)
-                files.append(file)
+                cut = staging.add(table, columns, nullable)
                 rows += table.num_rows
                 if cut:
                     cuts[seal.shard] = cuts.get(seal.shard, 0) + cut
+        files = staging.files()
     return files, attempt.model_copy(update={"rows": rows, "covers": covers.digest, "cut": cuts})
 
 
@@ -202,7 +202,7 @@ def _enter(run: Run, plan: Plan, attempt: ImportAttempt) -> None:
         plan.checkpoint.record_load(plan.target, entry)
         run.journal.note_load(entry)
     if plan.job.target.staging:
-        _staging(plan, attempt, whole_urls=False).clear()
+        clear(open_store(plan.job.target.staging), _prefix(plan, attempt))
     plan.checkpoint.forget_attempt(plan.target)
 
 
@@ -220,5 +220,5 @@ def _entries(plan: Plan, attempt: ImportAttempt) -> Iterator[Loaded]:
         )
 
 
-def _staging(plan: Plan, attempt: ImportAttempt, *, whole_urls: bool) -> Staging:
-    return Staging(open_store(plan.job.target.staging), f"{plan.target}/{attempt.run}", whole_urls=whole_urls)
+def _prefix(plan: Plan, attempt: ImportAttempt) -> str:
+    return f"{plan.target}/{attempt.run}"

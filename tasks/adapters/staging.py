@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-import io
+import tempfile
 from collections.abc import Collection as Names
+from pathlib import Path
+from types import TracebackType
+from typing import Self
 from urllib.parse import urlsplit
 
 import pyarrow as pa
@@ -12,9 +15,13 @@ import pyarrow.parquet as pq
 from tasks.adapters.milvus_columns import Columns, cut_texts, fit_fields
 from tasks.domain.ports import Store
 
+FILE_BYTES = 256 * 2**20  # a server takes a task up every few seconds, whatever its size; Milvus takes files of 1 GB and more
+
 
 class Staging:
     """A folder of the server's machine, or a prefix in a bucket that the server reads.
+
+    Parts are put together into few large files: one is being written in private scratch while those before are staged.
 
     Args:
         store: opened at `target.staging`.
@@ -22,18 +29,49 @@ class Staging:
         whole_urls: the server wants s3://bucket/key rather than the key in its bucket.
     """
 
-    def __init__(self, store: Store, prefix: str, *, whole_urls: bool) -> None:
+    def __init__(self, store: Store, prefix: str, *, whole_urls: bool, file_bytes: int = FILE_BYTES) -> None:
         self._store, self._prefix, self._whole_urls = store, prefix.rstrip("/") + "/", whole_urls
+        self._file_bytes = file_bytes
+        self._scratch = tempfile.TemporaryDirectory(prefix="kitestring-staging-")
+        self._path = Path(self._scratch.name) / "file.parquet"
+        self._writer: pq.ParquetWriter | None = None
+        self._bytes = 0
+        self._files: list[str] = []
 
-    def put(self, number: int, part: pa.Table, columns: Columns, nullable: Names[str]) -> tuple[str, int]:
-        """Stage a part; where the server finds it, and how many texts were cut to fit."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._writer is not None:
+            self._writer.close()
+        self._scratch.cleanup()
+
+    def add(self, part: pa.Table, columns: Columns, nullable: Names[str]) -> int:
+        """Take a part; how many of its texts were cut to fit."""
         fitted, cut = cut_texts(part.select(list(columns)), columns)
-        buffer = io.BytesIO()
-        # Importers before 2.4 refuse fixed-size lists and BYTE_STREAM_SPLIT; no dictionary, since no server reads it faster.
-        pq.write_table(fit_fields(fitted, columns, nullable), buffer, compression="zstd", use_dictionary=False)
-        key = f"{self._prefix}{number:06d}.parquet"
-        self._store.write(key, buffer.getvalue())
-        return self._as_the_server_has_it(key), cut
+        fitted = fit_fields(fitted, columns, nullable)
+        if self._writer is None:
+            # Importers before 2.4 refuse fixed-size lists and BYTE_STREAM_SPLIT.
+            self._writer = pq.ParquetWriter(self._path, fitted.schema, compression="zstd", use_dictionary=False)
+        self._writer.write_table(fitted)
+        self._bytes += fitted.nbytes
+        if self._bytes >= self._file_bytes:
+            self._stage()
+        return cut
+
+    def files(self) -> list[str]:
+        """Stage the rest; where the server finds each file."""
+        if self._writer is not None:
+            self._stage()
+        return self._files
+
+    def _stage(self) -> None:
+        assert self._writer is not None
+        self._writer.close()
+        self._writer, self._bytes = None, 0
+        key = f"{self._prefix}{len(self._files):06d}.parquet"
+        self._store.write(key, self._path)
+        self._files.append(self._as_the_server_has_it(key))
 
     def _as_the_server_has_it(self, key: str) -> str:
         whole = f"{self._store.url}/{key}"
@@ -41,7 +79,8 @@ class Staging:
             return whole
         return urlsplit(whole).path.lstrip("/")
 
-    def clear(self) -> None:
-        """Remove what was staged."""
-        for found in list(self._store.list(self._prefix)):
-            self._store.delete(found.key)
+
+def clear(store: Store, prefix: str) -> None:
+    """Remove what an attempt has staged."""
+    for found in list(store.list(prefix.rstrip("/") + "/")):
+        store.delete(found.key)

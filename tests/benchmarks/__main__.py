@@ -9,11 +9,12 @@ from pathlib import Path
 from tests.benchmarks.bench import Benchmark, Sizes
 from tests.benchmarks.encode import encode
 from tests.benchmarks.end_to_end import end_to_end
+from tests.benchmarks.loading import loading
 from tests.benchmarks.memory import memory
 from tests.benchmarks.output import keep, table
 from tests.benchmarks.startup import startup
 
-BENCHMARKS: dict[str, Benchmark] = {"encode": encode, "end_to_end": end_to_end, "startup": startup, "memory": memory}
+BENCHMARKS: dict[str, Benchmark] = {"encode": encode, "end_to_end": end_to_end, "startup": startup, "memory": memory, "loading": loading}
 
 
 def main() -> None:

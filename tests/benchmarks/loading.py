@@ -1,0 +1,140 @@
+"""Rows per second into a collection: upsert as Kitestring does it, server-side import, and plain inserts of dicts.
+
+On the real Milvus 2.3.5. The rows are what a part holds: key, 384 float32, a text of 400 characters, an integer, the
+shard. Each contender fills a collection of its own and is timed until strong reads see every row; indexing comes after
+and is the same for all. Reading and checking parts is in Kitestring's figures and not in the plain one's.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from pymilvus import MilvusClient
+
+from tasks.adapters.loading import load_part
+from tasks.adapters.milvus import MilvusCollection
+from tasks.adapters.milvus_bulk import BulkCollection
+from tasks.adapters.milvus_columns import as_rows
+from tasks.adapters.milvus_schema import build_schema, columns_of
+from tasks.adapters.parts import PartMeta, read_part, vector_column, write_part
+from tasks.adapters.rows import part_schema
+from tasks.adapters.staging import Staging, clear
+from tasks.adapters.store_folder import FolderStore
+from tasks.domain.collection import CollectionSpec
+from tasks.domain.fields import ScalarField
+from tests.benchmarks.bench import Outcome, Sizes
+from tests.benchmarks.figures import compare
+from tests.benchmarks.kitestring import own_folder
+from tests.servers.milvus import milvus_process
+
+ROWS, PART_ROWS, DIM = 100_000, 10_000, 384
+PLAIN_BATCH = 1_000
+FIELDS = (ScalarField(name="n", column="n", type="int64"),)
+Load = Callable[[str, CollectionSpec, list[Path]], None]
+
+
+def loading(sizes: Sizes) -> Outcome:
+    """Rows per second of each way in, side by side on one server."""
+    count = sizes.rows_or(ROWS)
+    with own_folder() as folder, milvus_process() as milvus:
+        parts = list(write_parts(folder, count))
+        ways: dict[str, Load] = {
+            "upsert": upsert,
+            "import": partial(imported, staging=folder / "staging"),
+            "plain insert of dicts": plain,
+        }
+        contenders = {name: partial(timed, way, milvus.uri, parts, count) for name, way in ways.items()}
+        results = compare(contenders, sizes.rounds)
+    slow = results["plain insert of dicts"]["rows/s"].median
+    conclusions = [f"{name}: {results[name]['rows/s'].median / slow:.2f} times the plain insert" for name in ("upsert", "import")]
+    return Outcome(
+        title=f"Loading {count:,} rows of {DIM} dimensions into Milvus 2.3.5", results=results, conclusions=conclusions, drawn="rows/s"
+    )
+
+
+def write_parts(folder: Path, count: int) -> Iterator[Path]:
+    rng = np.random.default_rng(7)
+    schema = part_schema(FIELDS, store_text=True)
+    for first in range(0, count, PART_ROWS):
+        numbers = range(first, min(count, first + PART_ROWS))
+        vectors = rng.standard_normal((len(numbers), DIM), dtype=np.float32)
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        columns = {
+            "id": [f"row-{n}" for n in numbers],
+            "vector": vector_column(vectors),
+            "text": [f"{n} " * (400 // len(f"{n} ")) for n in numbers],
+            "n": list(numbers),
+            "shard": ["s"] * len(numbers),
+        }
+        path = folder / f"part-{first}.parquet"
+        write_part(path, pa.table(columns, schema=schema), PartMeta(shard="s", first=first, stop=first + len(numbers)))
+        yield path
+
+
+def timed(way: Load, uri: str, parts: list[Path], count: int) -> Mapping[str, float]:
+    name = f"l_{uuid.uuid4().hex[:8]}"
+    spec = CollectionSpec(
+        name=name,
+        alias=f"{name}_a",
+        dim=DIM,
+        metric="COSINE",
+        store_text=True,
+        id_length=64,
+        fields=FIELDS,
+        fingerprint="0" * 32,
+        model="none",
+    )
+    begun = time.perf_counter()
+    way(uri, spec, parts)
+    loaded = time.perf_counter() - begun
+    watching = BulkCollection(uri, name, alias=spec.alias, token=None, database="")
+    watching.settle()  # indexes and loads, which reading needs and the figure leaves out
+    watching.await_rows(count)
+    watching.drop()
+    watching.close()
+    return {"rows/s": count / loaded, "seconds": loaded}
+
+
+def upsert(uri: str, spec: CollectionSpec, parts: list[Path]) -> None:
+    collection = MilvusCollection(uri, spec.name, alias=spec.alias)
+    collection.ensure(spec)
+    for path in parts:
+        load_part(collection, read_part(path.read_bytes())[0], "s")
+    collection.close()
+
+
+def imported(uri: str, spec: CollectionSpec, parts: list[Path], *, staging: Path) -> None:
+    """As tasks.bulk does it, less what it notes down; until the server says that all jobs are done."""
+    collection = BulkCollection(uri, spec.name, alias=spec.alias, token=None, database="")
+    collection.ensure(spec)
+    columns, nullable = collection.form()
+    store = FolderStore(staging)
+    with Staging(store, spec.name, whole_urls=False) as place:
+        for path in parts:
+            place.add(read_part(path.read_bytes())[0], columns, nullable)
+        files = place.files()
+    importer = collection.importer()
+    jobs = importer.start(spec.name, files, idempotency_key=spec.name)
+    while any(importer.look(job).state == "running" for job in jobs):
+        time.sleep(0.2)
+    assert all(importer.look(job).state == "done" for job in jobs)
+    clear(store, spec.name)
+    collection.close()
+
+
+def plain(uri: str, spec: CollectionSpec, parts: list[Path]) -> None:
+    """What a script does: dicts, a thousand at a time. They are made before the clock would count them anywhere else."""
+    client = MilvusClient(uri)
+    client.create_collection(spec.name, schema=build_schema(spec), consistency_level="Bounded")
+    for path in parts:
+        dicts: list[dict[str, Any]] = as_rows(read_part(path.read_bytes())[0], columns_of(spec), DIM)
+        for first in range(0, len(dicts), PLAIN_BATCH):
+            client.insert(spec.name, dicts[first : first + PLAIN_BATCH])
+    client.close()
