@@ -46,6 +46,11 @@ class OpenClipEncoder(Strict):
     architecture: str = Field("ViT-B-32", description="A name that open_clip knows, such as ViT-B-32 or ViT-L-14.")
     pretrained: str = Field("laion2b_s34b_b79k", description="A tag of that architecture, or the path of a checkpoint.")
     max_pixels: int = Field(178_956_970, ge=1, description="A picture with more pixels than this is set aside undecoded.")
+    exact: bool = Field(
+        False,
+        description="Unpack every picture at its full size. Left off, a JPEG of at least twice the model's size is unpacked at a half, a"
+        " quarter or an eighth, which is faster and moves vectors a little (cosine 0.999 and better).",
+    )
     normalize: bool = Field(True, description="Scale each vector to length 1.")
     precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto",

@@ -19,6 +19,19 @@ def scene(seed: int, width: int = 150, height: int = 110) -> Image.Image:
     return Image.fromarray(pixels.clip(0, 255).astype(np.uint8), "RGB")
 
 
+def photograph(seed: int, width: int = 2000, height: int = 1500) -> Image.Image:
+    """A scene with texture of every scale and with edges: what unpacking at a smaller size could get wrong."""
+    random = np.random.default_rng(seed)
+    pixels = np.asarray(scene(seed, width, height), dtype=np.float32).copy()
+    for grain in (2, 8, 64):
+        noise = random.normal(0, 14, (height // grain + 1, width // grain + 1, 3)).astype(np.float32)
+        pixels += noise.repeat(grain, axis=0).repeat(grain, axis=1)[:height, :width]
+    for _ in range(60):
+        x, y, size = random.integers(0, width - 9), random.integers(0, height - 9), random.integers(5, 200)
+        pixels[y : y + size, x : x + size] = random.integers(0, 255, 3)
+    return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+
+
 def saved(image: Image.Image, kind: str, **options: Any) -> bytes:
     file = io.BytesIO()
     image.save(file, kind, **options)

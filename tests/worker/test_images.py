@@ -21,7 +21,7 @@ from tasks.domain.job import Compute
 from tasks.worker.careful import Vectors
 from tasks.worker.encoders import LoadedEncoder, open_encoder
 from tests.models import Clip
-from tests.worker.pictures import every_kind, saved, scene
+from tests.worker.pictures import every_kind, photograph, saved, scene
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -145,6 +145,39 @@ def test_helper_processes_change_no_vector_and_serve_piece_after_piece(tiny_clip
     finally:
         helped.close()
     assert set(psutil.Process().children()) <= before
+
+
+def large_jpegs() -> list[bytes]:
+    """Two, three and many times the 64 x 64 of the tiny model; grey, of four inks, turned, progressive, and too narrow to be made smaller."""
+    image, turned = photograph(1), Image.Exif()
+    turned[0x0112] = 6
+    shapes = [saved(photograph(seed, *size), "JPEG") for seed, size in enumerate([(128, 128), (200, 200), (700, 300), (2000, 100)])]
+    kinds = [image.convert("L"), image.convert("CMYK"), image]
+    return [*shapes, *(saved(kind, "JPEG", quality=90) for kind in kinds), saved(image, "JPEG", exif=turned, progressive=True)]
+
+
+def test_jpegs_unpacked_at_a_smaller_size_are_near_to_what_open_clip_makes_of_them(encoder: LoadedEncoder, tiny_clip: Clip) -> None:
+    pictures = large_jpegs()
+    vectors, refused = embed(encoder, rows_of(pictures))
+    expected = stock(tiny_clip, pictures)
+    assert not refused
+    assert 0.999 <= lowest_cosine(vectors, expected) < 0.9999999
+    assert lowest_cosine(vectors[3:4], expected[3:4]) > 0.999999  # 100 pixels high: not twice the model's 64
+
+
+def test_exact_unpacks_at_full_size(tiny_clip: Clip) -> None:
+    pictures = large_jpegs()
+    assert lowest_cosine(embed(opened(tiny_clip, exact=True), rows_of(pictures))[0], stock(tiny_clip, pictures)) >= 0.999999
+
+
+def test_a_large_jpeg_that_is_cut_short_is_refused_all_the_same(encoder: LoadedEncoder) -> None:
+    whole = saved(photograph(1), "JPEG")
+    assert refusal(encoder, whole[: len(whole) // 2]).startswith("undecodable image: ")
+
+
+def test_a_setting_that_moves_vectors_is_part_of_what_they_are_kept_under() -> None:
+    loose, exact = (OpenClipEncoder(exact=exact).model_dump() for exact in (False, True))
+    assert loose != exact  # what the fingerprint is made of
 
 
 def test_words_are_searched_with_the_text_tower(encoder: LoadedEncoder, tiny_clip: Clip) -> None:
