@@ -5,10 +5,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help demo test check chaos clean
+.PHONY: help demo up down test check chaos clean
 
 help:
 	@echo "make demo    embed the documentation of Python's standard library and search it"
+	@echo "make up      a Prefect server, the deployments and a worker on this machine; make down ends them"
 	@echo "make test    run every test; they start the servers that they need"
 	@echo "make chaos   break the real job in every way that is known, and audit what is left (CHAOS='--trials 12 --seed 1')"
 	@echo "make bench   the measured comparisons of tests/benchmarks; some minutes on a quiet machine"
@@ -40,6 +41,12 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,demo]'
 	@touch $@
+
+up: $(INSTALLED)
+	@$(BIN)/python infra/local.py up
+
+down: $(INSTALLED)
+	@$(BIN)/python infra/local.py down
 
 clean:
 	rm -rf $(VENV) build demo *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -24,7 +24,7 @@ from tasks.journal import Snapshot
 EVERY_SECONDS = 4.0
 LONGEST = 600  # characters of a cause
 FIRST_LINE, RARELY = 5.0, 300.0  # seconds until the ranks are told of, and the longest between two times
-log = logging.getLogger("kitestring.artifacts")
+log = logging.getLogger("kitestring.run")
 
 
 def artifact_key(what: str, corpus: str) -> str:
@@ -80,16 +80,20 @@ def describe(now: Snapshot) -> str:
 
 
 class RankLines:
-    """Log lines of the ranks, each with its rank and shard: at 5, 10, 20, 40 s and so on, then every five minutes."""
+    """Log lines of the ranks: where each is at 5, 10, 20, 40 s and so on, then every five minutes; its first part, and its sum."""
 
     def __init__(self, ranks: Ranks) -> None:
         self._ranks, self._next = ranks, FIRST_LINE
         self._waited = ""
+        self._known: set[int] = set()
 
     def __call__(self, now: Snapshot) -> None:
         if now.waits_for != self._waited:
             self._waited = now.waits_for
             log.info("waiting for %s", now.waits_for) if now.waits_for else log.info("no longer waiting")
+        for rank in sorted(set(self._ranks.delivered) - (set() if now.ended else self._known)):
+            self._known.add(rank)
+            log.info("rank=%d parts=%d rows=%d shard=%r", rank, *self._ranks.delivered[rank])
         if now.seconds < self._next or now.ended or not (under_way := self._ranks.under_way()):
             return
         self._next = now.seconds + min(max(now.seconds, FIRST_LINE), RARELY)

@@ -68,6 +68,7 @@ class Ranks:
         self.waits_for = ""
         self.log = scratch / "ranks.log"
         self.startup: dict[str, float] = {}
+        self.delivered: dict[int, tuple[int, int, str]] = {}  # by rank: parts, their rows, the shard of the last one
         self._launch, self._stall_seconds, self._devices = launch, stall_seconds, devices or Devices()
         self._start_processes = start or partial(Torchrun, devices=self._devices)
         self._assignment = scratch / "assignment.json"
@@ -191,6 +192,8 @@ class Ranks:
         self._done_in_launch += 1
         self._fruitless = 0
         self.pace.done(link.rank, part)
+        parts, rows, _ = self.delivered.get(link.rank, (0, 0, ""))
+        self.delivered[link.rank] = (parts + 1, rows + part.rows, work.piece.name if work else "")
         if work and not work.part.cancelled():
             work.part.set_result(part)
 

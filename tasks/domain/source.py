@@ -55,6 +55,14 @@ class TabularSource(Strict):
         description="Columns carried into Milvus as scalar fields, for filters and for display.",
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _no_idle_delimiter(cls, value: object) -> object:
+        """The run form has one tab for all three, and sends the delimiter of a format that has none."""
+        if isinstance(value, dict) and "delimiter" not in cls.model_fields and value.get("delimiter") == ",":
+            return {name: setting for name, setting in value.items() if name != "delimiter"}
+        return value
+
     @model_validator(mode="after")
     def _one_modality(self) -> TabularSource:
         if self.text is not None and self.image is not None:

@@ -1,0 +1,173 @@
+"""A Prefect server, the deployments and a worker on this machine: `make up`, `make down`.
+
+What is running stands in .kitestring/: a line for each process with its pid and when it started, so that a pid that
+now belongs to somebody else is never ended. The server's database is there as well, and stays.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+
+ROOT = Path(__file__).parents[1]
+STATE = Path(os.environ.get("KITESTRING_STATE", ROOT / ".kitestring"))
+PORT = int(os.environ.get("KITESTRING_PORT", "4200"))
+UP_SECONDS, DOWN_SECONDS = 180.0, 40.0  # a worker gives its runs 30 s to end
+PREFECT = [sys.executable, "-m", "prefect"]
+SETTINGS = {
+    "PREFECT_HOME": str(STATE / "prefect"),
+    "PREFECT_API_URL": f"http://127.0.0.1:{PORT}/api",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",  # limits survive a restart
+    "DO_NOT_TRACK": "1",
+}
+PROCESSES = {
+    "server": ["server", "start", "--host", "127.0.0.1", "--port", str(PORT)],
+    "worker": ["worker", "start", "--pool", "kitestring", "--type", "process", "--name", "kitestring"],
+}
+
+
+def up() -> None:
+    """Start what does not run yet, wait until it takes work, and say where."""
+    STATE.mkdir(mode=0o700, parents=True, exist_ok=True)
+    began = time.monotonic()
+    if not running("server"):
+        refuse_a_taken_port()
+        start("server")
+    wait(lambda: bool(get("/health")), "server")
+    say("installing the pools, the deployments and the automations ...")
+    subprocess.run([sys.executable, "deployments/install.py"], cwd=ROOT, env=environment(), check=True)
+    if not running("worker"):
+        start("worker")
+    wait(worker_is_online, "worker")
+    say(f"\nup in {time.monotonic() - began:.0f} s: http://127.0.0.1:{PORT}/deployments")
+    say("Choose backfill, then Run: 24 sentences about kites, into ./kitestring.db. `make down` ends it all.")
+
+
+def down() -> None:
+    """End the worker, which ends its runs, and then the server."""
+    for name in reversed(PROCESSES):
+        process = running(name)
+        if process is not None:
+            end(process)
+            say(f"{name} ended")
+        pid_file(name).unlink(missing_ok=True)
+
+
+def start(name: str) -> None:
+    """In a session of its own, so that closing the terminal does not end it."""
+    with (STATE / f"{name}.log").open("ab") as log:
+        process = subprocess.Popen(
+            [*PREFECT, *PROCESSES[name]],
+            cwd=ROOT,
+            env=environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    pid_file(name).write_text(json.dumps({"pid": process.pid, "started": psutil.Process(process.pid).create_time()}))
+
+
+def end(process: psutil.Process) -> None:
+    """SIGTERM, and SIGKILL for what is still there after a while; its children as well."""
+    family = [process, *process.children(recursive=True)]
+    process.terminate()
+    _, left = psutil.wait_procs(family, timeout=DOWN_SECONDS)
+    for survivor in left:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            survivor.kill()
+    psutil.wait_procs(left, timeout=5)
+
+
+def running(name: str) -> psutil.Process | None:
+    """The process that was started under this name, if it is that one and lives."""
+    try:
+        noted = json.loads(pid_file(name).read_text())
+        process = psutil.Process(noted["pid"])
+        alive = process.create_time() == noted["started"] and process.status() != psutil.STATUS_ZOMBIE
+    except (FileNotFoundError, ValueError, psutil.NoSuchProcess):
+        return None
+    return process if alive else None
+
+
+def refuse_a_taken_port() -> None:
+    """Before a server is started that would only say so in its log."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", PORT))
+        except OSError:
+            sys.exit(f"port {PORT} is taken: KITESTRING_PORT=4201 make up takes another")
+
+
+def wait(ready: Callable[[], bool], name: str) -> None:
+    """Until it is ready; a process that ends before that is told with its last lines."""
+    deadline = time.monotonic() + UP_SECONDS
+    while not ready():
+        if running(name) is None or time.monotonic() > deadline:
+            last = "\n".join((STATE / f"{name}.log").read_text(errors="replace").splitlines()[-5:])
+            sys.exit(f"the {name} did not come up, see {STATE / f'{name}.log'}:\n{last}")
+        time.sleep(0.2)
+
+
+def worker_is_online() -> bool:
+    """Whether the server has heard of it."""
+    return any(worker["status"] == "ONLINE" for worker in get("/work_pools/kitestring/workers/filter", {}) or [])
+
+
+def get(path: str, body: dict[str, str] | None = None) -> list[dict[str, str]] | bool | None:
+    """The server's answer; None where there is none."""
+    data = None if body is None else json.dumps(body).encode()
+    ask = urllib.request.Request(f"{SETTINGS['PREFECT_API_URL']}{path}", data=data, headers={"Content-Type": "application/json"})  # noqa: S310  the loopback
+    try:
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(ask, timeout=5) as answer:
+            found: list[dict[str, str]] | bool = json.load(answer)
+            return found
+    except (urllib.error.URLError, OSError):
+        return None
+
+
+def environment() -> dict[str, str]:
+    """The user's, less any Prefect settings of theirs: this server is on its own."""
+    return {**{name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}, **SETTINGS}
+
+
+def pid_file(name: str) -> Path:
+    """Where a process is noted."""
+    return STATE / f"{name}.pid"
+
+
+def say(what: str) -> None:
+    """For who waits."""
+    sys.stdout.write(f"{what}\n")
+    sys.stdout.flush()
+
+
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """Of two calls at once the second waits."""
+    STATE.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with (STATE / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+if __name__ == "__main__":
+    commands = {"up": up, "down": down}
+    if sys.argv[1:] not in [["up"], ["down"]]:
+        sys.exit("usage: python infra/local.py up|down")
+    with alone():
+        commands[sys.argv[1]]()
