@@ -12,20 +12,23 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator
+from functools import partial
 
+import pyarrow as pa
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from tasks.adapters.keys import KeyIndex
 from tasks.adapters.milvus_bulk import BulkCollection
 from tasks.adapters.milvus_import import Importer
+from tasks.adapters.shard_keys import ShardKeys
 from tasks.adapters.staging import Staging, clear
 from tasks.adapters.stores import open_store
 from tasks.domain.bulk import IMPORT_ROWS, ImportAttempt
 from tasks.domain.errors import BadInput, KitestringError, Permanent, Transient
 from tasks.domain.owners import Owners, policy_of
 from tasks.domain.ports import Collection
-from tasks.domain.seal import Cover, Loaded, Seal
+from tasks.domain.seal import Cover, Loaded, Part, Seal
 from tasks.plan import Plan
 from tasks.run import Run, utc_now
 from tasks.seals import seals_of
@@ -138,19 +141,22 @@ def _attempt(run: Run, plan: Plan) -> None:
 
 def _stage(plan: Plan, bulk: BulkCollection, attempt: ImportAttempt) -> tuple[list[str], ImportAttempt]:
     columns, nullable = bulk.form()
-    covers, rows = Cover(), 0
-    cuts: dict[str, int] = {}
+    covers, rows, cuts = Cover(), 0, dict[str, int]()
     whole_urls = bulk.server.kind == "Zilliz Cloud"
     with KeyIndex() as keys, Staging(open_store(plan.job.target.staging), _prefix(plan, attempt), whole_urls=whole_urls) as staging:
+
+        def stage(part: Part, seal: Seal) -> pa.Table:
+            nonlocal rows
+            table = plan.checkpoint.verified_part(part)
+            _refuse_doubled(keys, table["id"].to_pylist(), rows, seal)
+            rows += table.num_rows
+            cut = staging.add(table, columns, nullable)
+            if cut:
+                cuts[seal.shard] = cuts.get(seal.shard, 0) + cut
+            return table
+
         for seal in seals_of(plan):
-            covers.add(seal)
-            for part in seal.parts:
-                table = plan.checkpoint.verified_part(part)
-                _refuse_doubled(keys, table["id"].to_pylist(), rows, seal)
-                cut = staging.add(table, columns, nullable)
-                rows += table.num_rows
-                if cut:
-                    cuts[seal.shard] = cuts.get(seal.shard, 0) + cut
+            ShardKeys(plan.checkpoint).keep(covers.add(seal), partial(stage, seal=seal))
         files = staging.files()
     return files, attempt.model_copy(update={"rows": rows, "covers": covers.digest, "cut": cuts})
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -23,6 +24,7 @@ def main() -> int:
     if not chosen:
         sys.stderr.write(f"no such fault; there are: {', '.join(FAULTS)}\n")
         return 2
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the servers are ended on the way out
     outcomes: list[Outcome] = []
     folder = Path(tempfile.mkdtemp(prefix="chaos-"))
     try:
