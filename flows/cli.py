@@ -18,6 +18,7 @@ import yaml
 from flows.engine import run_flow
 from flows.terminal import errors, progress_shown
 from tasks.adapters.garbage import leave_at_exit
+from tasks.domain.collection import Hit
 from tasks.domain.credentials import without_credentials
 from tasks.domain.errors import BadInput, KitestringError, RunFailed
 from tasks.domain.job import Job
@@ -106,6 +107,18 @@ def say_each(found: Iterable[Any], *, as_json: bool, text: Callable[[Any], str])
         sys.stdout.write("]\n" if count else "[]\n")
     sys.stdout.flush()
     return count
+
+
+def write_page(path: Path, job: Job, question: str, hits: list[Hit]) -> None:
+    """The hits as a page of their own."""
+    from tasks.adapters.hits_page import render_hits
+    from tasks.hits import thumbnails
+
+    page = render_hits(question, job.target.collection, hits, thumbnails(job, hits))
+    try:
+        path.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise BadInput(f"--html: '{path}' cannot be written: {error.strerror}") from error
 
 
 @app.command()
@@ -213,6 +226,9 @@ def search(
     text: Annotated[str, typer.Argument(help="What to look for, in words.")],
     k: Annotated[int, typer.Option("-k", min=1, max=16_384, help="How many hits.")] = 10,
     expression: Annotated[str, typer.Option("--filter", help="A Milvus filter over the metadata fields.")] = "",
+    html: Annotated[
+        Path | None, typer.Option("--html", metavar="FILE", help="The hits as a page, with the pictures of an image corpus.")
+    ] = None,
     settings: Settings = None,
     as_json: AsJson = False,
 ) -> None:
@@ -221,7 +237,10 @@ def search(
     from tasks.search import Searcher
 
     with answers():
-        hits = Searcher(read_job(job, settings)).search(text, k, expression=expression)
+        parsed = read_job(job, settings)
+        hits = Searcher(parsed).search(text, k, expression=expression)
+        if html:
+            write_page(html, parsed, text, hits)
         say([{"id": hit.id, "score": hit.score, **hit.fields} for hit in hits], as_json=as_json, text=lambda _: hits_text(hits))
 
 

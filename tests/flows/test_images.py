@@ -56,6 +56,13 @@ def test_a_folder_of_every_format_is_embedded_and_searched_with_words(kitestring
     shown = kitestring("search", job, "a red cat", "-k", "3")
     assert len([line for line in shown.out.splitlines() if any(key in line for key in keys)]) == 3
 
+    assert kitestring("search", job, "a red <cat>", "-k", "60", "--html", "hits.html").code == 0
+    page = (kitestring.folder / "hits.html").read_text()
+    assert page.count('<img src="data:image/jpeg;base64,') == 60
+    assert all(f'alt="{key}"' in page for key in keys)
+    assert "a red &lt;cat&gt;" in page
+    assert "http" not in page.replace("http-equiv", "")  # nothing is fetched
+
 
 def _scores(clip: Clip, words: str, vectors: dict[str, np.ndarray]) -> dict[str, float]:
     """What open_clip itself says of some words and each picture."""
