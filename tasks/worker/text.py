@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +24,7 @@ from tasks.domain.errors import BadInput
 from tasks.domain.job import Compute
 from tasks.domain.seal import EncodeStats
 from tasks.domain.tuning import Backend
+from tasks.worker.attention import unpadded_attention
 from tasks.worker.batches import histogram, plan_batches
 from tasks.worker.careful import first_line
 from tasks.worker.encoders import Batch, Vectors, unit_length
@@ -137,19 +139,27 @@ class TextEncoder:
 def _load(encoder: SentenceTransformersEncoder, model_path: str, precision: Precision, device: str) -> SentenceTransformer:
     transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    kernels = unpadded_attention(device, precision)
+    if kernels:
+        with suppress(Exception):  # an architecture that has no use for them; what else is wrong will be so without them
+            return _read(encoder, model_path, precision, device, attn_implementation=kernels)
     try:
-        return SentenceTransformer(
-            model_path,
-            device=device,
-            local_files_only=True,
-            trust_remote_code=encoder.trust_remote_code,
-            model_kwargs={"dtype": getattr(torch, precision)},
-        )
+        return _read(encoder, model_path, precision, device)
     except Exception as error:
         if "trust_remote_code" in str(error):
             cure = "read that code, and set encoder.trust_remote_code if you trust it"
             raise BadInput(f"encoder.model '{encoder.model}' comes with Python code of its own: {cure}") from error
         raise BadInput(f"encoder.model '{encoder.model}' cannot be loaded from {model_path}: {first_line(error)}") from error
+
+
+def _read(encoder: SentenceTransformersEncoder, path: str, precision: Precision, device: str, **more: str) -> SentenceTransformer:
+    return SentenceTransformer(
+        path,
+        device=device,
+        local_files_only=True,
+        trust_remote_code=encoder.trust_remote_code,
+        model_kwargs={"dtype": getattr(torch, precision), **more},
+    )
 
 
 def _give_to_openvino(model: SentenceTransformer, encoder: SentenceTransformersEncoder, precision: Precision, place: Place) -> None:

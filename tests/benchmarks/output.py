@@ -18,10 +18,15 @@ def table(outcome: Outcome) -> str:
         lines.append([name, *(str(found[figure]) if figure in found else "" for figure in figures)])
     if len(figures) > MOST_COLUMNS:
         lines = [list(line) for line in zip(*lines, strict=True)]
+    return "\n".join([f"### {outcome.title}", "", markdown(lines), "", *(f"- {said}" for said in outcome.conclusions)])
+
+
+def markdown(lines: list[list[str]]) -> str:
+    """Lines of cells as a table; the first line is its head."""
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     text = [" | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines]
     text.insert(1, " | ".join("-" * max(3, width) for width in widths))
-    return "\n".join([f"### {outcome.title}", "", *(f"| {line} |" for line in text), "", *(f"- {said}" for said in outcome.conclusions)])
+    return "\n".join(f"| {line} |" for line in text)
 
 
 def keep(name: str, outcome: Outcome, folder: Path) -> None:
