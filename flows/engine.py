@@ -13,7 +13,12 @@ from tasks.adapters.prefect_settings import configured_api
 from tasks.domain.job import Job
 
 # Whoever watches the terminal sees Kitestring's own progress; Prefect's log lines go to its server all the same.
-QUIET = {"PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL", "PREFECT_LOGGING_HANDLERS_CONSOLE_FLOW_RUNS_LEVEL": "CRITICAL"}
+# Kitestring's own lines stand in the run's log there, as those of a deployed run do.
+QUIET = {
+    "PREFECT_LOGGING_EXTRA_LOGGERS": "kitestring",
+    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
+    "PREFECT_LOGGING_HANDLERS_CONSOLE_FLOW_RUNS_LEVEL": "CRITICAL",
+}
 
 
 def _look_at(job: Job) -> None:

@@ -25,6 +25,7 @@ EVERY_SECONDS = 4.0
 LONGEST = 600  # characters of a cause
 FIRST_LINE, RARELY = 5.0, 300.0  # seconds until the ranks are told of, and the longest between two times
 log = logging.getLogger("kitestring.run")
+log.setLevel(logging.INFO)  # Prefect gives the loggers that it takes along a handler, and no level
 
 
 def artifact_key(what: str, corpus: str) -> str:

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from prefect.context import FlowRunContext
+
 from tasks.adapters.devices import Devices
 from tasks.adapters.documents import read_document
 from tasks.adapters.hardware import Launch, device_names, machine, plan_launch
@@ -23,7 +25,7 @@ from tasks.domain.messages import Assignment
 from tasks.domain.ports import Store
 from tasks.domain.tuning import Tuning, tuning_key
 from tasks.events import Events
-from tasks.journal import Journal
+from tasks.journal import Journal, Snapshot
 from tasks.preflight import Inspected, inspect_job, reach_target
 from tasks.turn import turn
 
@@ -50,8 +52,14 @@ class Run:
         )
         journal.pace = self.ranks.pace
         journal.waits_for = lambda: self.ranks.waits_for
-        journal.listeners.append(RankLines(self.ranks))
+        journal.listeners += [RankLines(self.ranks), self._leave_when_suspended]
         journal.tell = Events(self.job.corpus, self.id)
+
+    def _leave_when_suspended(self, _now: Snapshot) -> None:
+        """Prefect ends a suspended flow at its next task; without ranks that is now, not when a shard is done."""
+        context = FlowRunContext.get()
+        if context is not None and context.flow_run_suspension_request.is_requested():
+            self.ranks.close()
 
 
 @contextmanager

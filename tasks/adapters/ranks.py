@@ -18,6 +18,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextvars import copy_context
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -91,8 +92,8 @@ class Ranks:
         with self._changed:
             if not self._started and not self._closed:
                 self._started = True
-                threading.Thread(target=self._accept, daemon=True, name="ranks-accept").start()
-                threading.Thread(target=self._watch_for_stalls, daemon=True, name="ranks-stalls").start()
+                _in_background(self._accept, name="ranks-accept")
+                _in_background(self._watch_for_stalls, name="ranks-stalls")
                 self._relaunch()
 
     def facts(self) -> EncoderFacts:
@@ -224,7 +225,7 @@ class Ranks:
                 connection, _ = self._listener.accept()
             except OSError:
                 return
-            threading.Thread(target=self._serve, args=(Link(connection=connection),), daemon=True, name="rank").start()
+            _in_background(self._serve, Link(connection=connection), name="rank")
 
     def _serve(self, link: Link) -> None:
         with self._changed:
@@ -272,7 +273,7 @@ class Ranks:
 
     def _relaunch(self) -> None:
         self._done_in_launch, self._blamed = 0, False
-        threading.Thread(target=self._launch_in_turn, daemon=True, name="ranks-watch").start()
+        _in_background(self._launch_in_turn, name="ranks-watch")
 
     def _launch_in_turn(self) -> None:
         """Start the processes once their devices are this run's, and watch them."""
@@ -323,6 +324,11 @@ class Ranks:
                         link.heard = time.monotonic()
                         with contextlib.suppress(ProcessLookupError):
                             os.kill(link.pid, signal.SIGKILL)
+
+
+def _in_background(work: Callable[..., None], *arguments: object, name: str) -> None:
+    """With the context of who starts it, so that what it logs stands in the run's log."""
+    threading.Thread(target=copy_context().run, args=(work, *arguments), daemon=True, name=name).start()
 
 
 def _last_words(log_file: Path) -> str:
