@@ -17,6 +17,7 @@ from tasks.domain.job import Job
 from tasks.domain.ports import Collection
 from tasks.domain.promotion import Promotion, is_rejected, outdated, previous, unfinished
 from tasks.domain.proof import Proof
+from tasks.domain.shrink import why_not_to_shrink
 from tasks.gate import ask_gate
 from tasks.load import opened
 from tasks.plan import Plan
@@ -36,6 +37,8 @@ def promote_proved(run: Run, plan: Plan, collection: Collection, proof: Proof) -
         outcome = _lead(plan, collection, moves)
         for line in outcome.told:
             run.journal.note(line)
+        if outcome.live != outcome.before:
+            run.journal.tell("collection.promoted", {"collection": outcome.live, "before": outcome.before})
         if outcome.refused:
             run.journal.note_refusal(f"searches are not led to '{plan.spec.name}': {outcome.refused}")
         for name in _drop_outdated(plan, moves, live=outcome.live):
@@ -44,36 +47,51 @@ def promote_proved(run: Run, plan: Plan, collection: Collection, proof: Proof) -
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """Where searches are led after a promotion was tried, what there is to tell of it, and why not to the new one."""
+    """Where searches were led before a promotion was tried and are after it, what there is to tell, and why not to the new one."""
 
+    before: str | None
     live: str | None
     told: list[str]
     refused: str | None = None
 
 
 def _lead(plan: Plan, collection: Collection, moves: Promotions) -> Outcome:
-    live, name, history = collection.promoted(), plan.spec.name, moves.read()
+    before, name, history = collection.promoted(), plan.spec.name, moves.read()
+    live = before
     if half_way := unfinished(history, live):  # a rollback that was killed in the middle
         _point(plan.job, half_way)
         live = half_way
     if live == name:
-        return Outcome(live=live, told=[])
+        return Outcome(before=before, live=live, told=[])
     by_hand = f"`kitestring promote` leads searches from '{live}' to it" if live else "`kitestring promote` leads searches to it"
     if is_rejected(history, name):
-        return Outcome(live=live, told=[f"'{name}' was rolled back, and stays so: {by_hand}"])
+        return Outcome(before=before, live=live, told=[f"'{name}' was rolled back, and stays so: {by_hand}"])
     if plan.job.target.promote == "manual":
-        return Outcome(live=live, told=[f"'{name}' is proved, and target.promote is manual: {by_hand}"])
+        return Outcome(before=before, live=live, told=[f"'{name}' is proved, and target.promote is manual: {by_hand}"])
     return _pass_gate(plan, collection, moves, by="run")
 
 
 def _pass_gate(plan: Plan, collection: Collection, moves: Promotions, *, by: By) -> Outcome:
     live, name = collection.promoted(), plan.spec.name
     verdict = ask_gate(plan, collection, live)
-    if verdict.refused:
-        return Outcome(live=live, told=verdict.told, refused=verdict.refused)
+    refused = verdict.refused or (_why_smaller(plan, collection, live) if live else None)
+    if refused:
+        return Outcome(before=live, live=live, told=verdict.told, refused=refused)
     moves.note(_move(plan, live, by))
     collection.promote()
-    return Outcome(live=name, told=[*verdict.told, f"searches of '{plan.spec.alias}' are led to '{name}'"])
+    return Outcome(before=live, live=name, told=[*verdict.told, f"searches of '{plan.spec.alias}' are led to '{name}'"])
+
+
+def _why_smaller(plan: Plan, collection: Collection, live: str) -> str | None:
+    """A mirror that lost its source must not lose it with a new encoder either."""
+    if plan.job.target.mode != "mirror":
+        return None
+    serving = open_target(plan.job, live)
+    try:
+        before, now = serving.count() if serving.describe() else 0, collection.count()
+    finally:
+        serving.close()
+    return why_not_to_shrink(plan.job.target, leaving=max(0, before - now), staying=now)
 
 
 def _move(plan: Plan, live: str | None, by: By) -> Promotion:

@@ -36,7 +36,10 @@ def advise(report: RunReport, *, over_quarantine: bool) -> Advice:
             "or allow more with failures.max_quarantined."
         )
         return Advice(cause=row.reason, shard=row.shard, row=str(row.row), cure=cure)
-    return Advice(cause="; ".join(report.reasons[:1]) or "the run is not complete", cure=f"{AGAIN} What is missing is loaded again.")
+    if report.refusals:
+        return Advice(cause=report.refusals[0], cure="Everything else is done and safe. Do what the message says, or leave it as it is.")
+    faults = () if report.verified else report.reasons
+    return Advice(cause="; ".join(faults[:1]) or "the run is not complete", cure=f"{AGAIN} What is missing is loaded again.")
 
 
 def advise_on(error: Exception) -> Advice:

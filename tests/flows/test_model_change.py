@@ -17,14 +17,14 @@ import pytest
 from pymilvus import MilvusClient
 
 from tasks.adapters.milvus import MilvusCollection
-from tasks.domain.errors import BadInput, RunFailed, Transient
+from tasks.domain.errors import BadInput, OutcomeUnknown, RunFailed, Transient
 from tasks.domain.parse import parse_job
 from tasks.promote import promote_by_hand, roll_back
 from tasks.search import Searcher
 from tests.flows.inprocess import RunFlow
 from tests.flows.kitestring import make_job, text_of, write_rows
 from tests.models import HIDDEN, make_tiny_model
-from tests.servers.milvus import MilvusProcess
+from tests.servers.milvus import MilvusProcess, milvus_process
 
 pytestmark = [pytest.mark.server, pytest.mark.timeout(300)]
 Job = dict[str, Any]
@@ -131,6 +131,28 @@ def test_a_move_that_was_cut_short_is_finished_by_the_next_run(run_flow: RunFlow
     assert live(old) == "model-21"
 
 
+def test_a_server_that_dies_during_the_move_is_waited_for_or_the_next_run_ends_right(
+    run_flow: RunFlow, tmp_path: Path, models: list[Path]
+) -> None:
+    write_rows(tmp_path / "rows" / "a.parquet", 0, 40)
+    promote = MilvusCollection.promote
+    with milvus_process() as server:
+        old, new = (make_job(tmp_path, model, target__uri=server.uri) for model in models[:2])
+        run_flow(old)
+        again = threading.Thread(target=server.start)
+
+        def dying(collection: MilvusCollection) -> None:
+            server.kill()
+            again.start()
+            promote(collection)
+
+        with patch.object(MilvusCollection, "promote", dying), suppress(OutcomeUnknown):
+            run_flow(new)
+        again.join()
+        assert run_flow(new)["verified"] is True
+        assert live(new) == "model-22"
+
+
 def test_the_gate_decides_with_figures_of_both(run_flow: RunFlow, jobs: list[Job], models: list[Path], tmp_path: Path) -> None:
     old_model = tmp_path / "old-model"
     shutil.copytree(models[0], old_model)
@@ -156,6 +178,17 @@ def test_the_gate_decides_with_figures_of_both(run_flow: RunFlow, jobs: list[Job
     assert [line.split(":")[0] for line in told[:2]] == ["gate, 8 questions", "gate, as it is now"]
     assert all("nDCG@10 0." in line and "recall@10 0." in line for line in told[:2])
     assert live(new) == "model-22"
+
+
+def test_a_mirror_that_lost_its_source_does_not_lose_it_with_a_new_model(run_flow: RunFlow, jobs: list[Job], tmp_path: Path) -> None:
+    write_rows(tmp_path / "rows" / "b.parquet", 100, 200)
+    run_flow(changed(jobs[0], mode="mirror"))
+    (tmp_path / "rows" / "b.parquet").unlink()
+    with pytest.raises(RunFailed, match=r"100 of the collection's 140 rows.*allow_shrink"):
+        run_flow(changed(jobs[1], mode="mirror"))
+    assert live(jobs[0]) == "model-21"
+    run_flow(changed(jobs[1], mode="mirror", allow_shrink=True))
+    assert live(jobs[0]) == "model-22"
 
 
 def test_a_gate_without_its_questions_is_refused_before_anything_is_written(run_flow: RunFlow, jobs: list[Job], tmp_path: Path) -> None:
