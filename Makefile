@@ -5,14 +5,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help demo up down test check chaos clean
+.PHONY: help demo up down test bench check chaos clean
 
 help:
 	@echo "make demo    embed the documentation of Python's standard library and search it"
 	@echo "make up      a Prefect server, the deployments and a worker on this machine; make down ends them"
 	@echo "make test    run every test; they start the servers that they need"
 	@echo "make chaos   break the real job in every way that is known, and audit what is left (CHAOS='--trials 12 --seed 1')"
-	@echo "make bench   the measured comparisons of tests/benchmarks; some minutes on a quiet machine"
+	@echo "make bench   the measured comparisons of tests/benchmarks; hours, on a quiet machine (BENCH='encode --quick')"
 	@echo "make check   format, lint, types, and which way imports point"
 	@echo "make clean   remove what the other goals made"
 
@@ -23,7 +23,8 @@ test: $(INSTALLED)
 	$(BIN)/python -m pytest
 
 bench: $(INSTALLED)
-	$(BIN)/python -m tests.benchmarks
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'
+	$(BIN)/python -m tests.benchmarks $(BENCH)
 
 check: $(INSTALLED)
 	$(BIN)/ruff format --check .

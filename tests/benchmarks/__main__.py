@@ -1,4 +1,4 @@
-"""python -m tests.benchmarks [NAME ...] [--rounds N] [--rows N] [--out FOLDER]"""
+"""python -m tests.benchmarks [NAME ...] [--quick] [--rounds N] [--rows N] [--out FOLDER]"""
 
 from __future__ import annotations
 
@@ -7,14 +7,28 @@ import sys
 from pathlib import Path
 
 from tests.benchmarks.bench import Benchmark, Sizes
+from tests.benchmarks.ceiling import ceiling
 from tests.benchmarks.encode import encode
 from tests.benchmarks.end_to_end import end_to_end
+from tests.benchmarks.images import images
 from tests.benchmarks.loading import loading
 from tests.benchmarks.memory import memory
 from tests.benchmarks.output import keep, table
+from tests.benchmarks.scaling import scaling
+from tests.benchmarks.sizes import cost
 from tests.benchmarks.startup import startup
 
-BENCHMARKS: dict[str, Benchmark] = {"encode": encode, "end_to_end": end_to_end, "startup": startup, "memory": memory, "loading": loading}
+BENCHMARKS: dict[str, Benchmark] = {
+    "encode": encode,
+    "end_to_end": end_to_end,
+    "ceiling": ceiling,
+    "scaling": scaling,
+    "images": images,
+    "startup": startup,
+    "sizes": cost,
+    "memory": memory,
+    "loading": loading,
+}
 
 
 def main() -> None:
@@ -23,10 +37,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="how often each contender has its turn")
     parser.add_argument("--rows", type=int, help="instead of each benchmark's own number")
     parser.add_argument("--out", type=Path, default=Path("build/bench"), help="where tables, JSON and charts go")
+    parser.add_argument("--quick", action="store_true", help="one round of very few rows: shows that a benchmark works")
     asked = parser.parse_args()
+    rounds = 1 if asked.quick else asked.rounds
     for name in asked.names or BENCHMARKS:
         sys.stdout.write(f"{name} ...\n")
-        outcome = BENCHMARKS[name](Sizes(rounds=asked.rounds, rows=asked.rows))
+        outcome = BENCHMARKS[name](Sizes(rounds=rounds, rows=asked.rows, quick=asked.quick))
         keep(name, outcome, asked.out)
         sys.stdout.write(f"\n{table(outcome)}\n\n")
         sys.stdout.flush()

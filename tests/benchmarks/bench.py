@@ -16,9 +16,10 @@ class Sizes:
 
     rounds: int = 3
     rows: int | None = None
+    quick: bool = False  # shows that the benchmark works, and nothing else
 
-    def rows_or(self, default: int) -> int:
-        return self.rows or default
+    def rows_or(self, default: int, *, quick: int | None = None) -> int:
+        return self.rows or (quick if self.quick and quick else default)
 
 
 @dataclass(slots=True, kw_only=True)

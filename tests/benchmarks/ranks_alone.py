@@ -13,6 +13,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ import pyarrow.parquet as pq
 import torch
 from torch import distributed
 
-from tasks.domain.encoder import SentenceTransformersEncoder
+from tasks.domain.encoder import Precision, SentenceTransformersEncoder
 from tasks.domain.job import Compute
 from tasks.worker.encoders import LoadedEncoder, open_encoder
 from tasks.worker.place import Place, cores_available
@@ -30,7 +31,8 @@ from tasks.worker.precision import native_bfloat16
 from tests.benchmarks.figures import turns
 from tests.benchmarks.vectors import STOCK, cosines
 
-TOKENS = (500, 1000, 2000)
+TOKENS = (1000, 500, 2000)
+TUNED_BATCHES = (8, 16, 32)
 PIECE = 512  # rows, as the first pieces of a run
 Contender = Callable[[], np.ndarray]
 
@@ -65,24 +67,28 @@ def build(model: str, texts: list[str], *, rank: int, ranks: int) -> dict[str, A
     threads = max(1, cores_available() // ranks)
     place = Place(rank=rank, ranks=ranks, threads=threads)
     made: dict[str, Any] = {STOCK: Stock(model, texts, rank=rank, threads=threads)}
-    precisions = ("float32", "bfloat16") if native_bfloat16("cpu") else ("float32",)
-    for precision in precisions:
-        for tokens in TOKENS:
-            compute = Compute(device="cpu", batch_tokens=tokens)
-            settings = SentenceTransformersEncoder(model=model)
-            encoder = open_encoder(settings, model_path=model, precision=precision, compute=compute, place=place)
-            made[f"{ranks} x {threads} threads, {precision}, {tokens} tokens"] = Share(encoder, texts[rank::ranks], threads=threads)
+    precisions: tuple[Precision, ...] = ("float32", "bfloat16") if native_bfloat16("cpu") else ("float32",)
+    for batch in TUNED_BATCHES:
+        made[f"tuned: batch {batch}, {precisions[-1]}"] = Stock(model, texts, rank=rank, threads=threads, batch=batch, dtype=precisions[-1])
+    ways = [(precision, "torch", tokens) for precision in precisions for tokens in TOKENS]
+    ways += [(precision, "openvino", tokens) for precision in precisions for tokens in TOKENS[:2] if find_spec("openvino")]
+    for precision, backend, tokens in ways:
+        compute = Compute(device="cpu", batch_tokens=tokens)
+        settings = SentenceTransformersEncoder(model=model)
+        encoder = open_encoder(settings, model_path=model, precision=precision, compute=compute, place=place, backend=backend)
+        name = f"{ranks} x {threads} threads, {precision}, {tokens} tokens" + (", openvino" if backend == "openvino" else "")
+        made[name] = Share(encoder, texts[rank::ranks], threads=threads)
     return made
 
 
 class Stock:
-    """`SentenceTransformer.encode` with its defaults, on all cores; only rank 0 has something to do."""
+    """`SentenceTransformer.encode` with its defaults or tuned, on all cores; only rank 0 has something to do."""
 
-    def __init__(self, model: str, texts: list[str], *, rank: int, threads: int) -> None:
+    def __init__(self, model: str, texts: list[str], *, rank: int, threads: int, batch: int = 32, dtype: Precision = "float32") -> None:
         from sentence_transformers import SentenceTransformer  # noqa: PLC0415
 
-        self._texts, self._threads, self._is_mine = texts, threads, rank == 0
-        self._model = SentenceTransformer(model, device="cpu")
+        self._texts, self._threads, self._is_mine, self._batch = texts, threads, rank == 0, batch
+        self._model = SentenceTransformer(model, device="cpu", model_kwargs={"dtype": getattr(torch, dtype)})
 
     def warm(self) -> None:
         self._model.encode(self._texts[:32])
@@ -92,7 +98,7 @@ class Stock:
             return np.zeros((0, 0), np.float32)
         torch.set_num_threads(cores_available())
         try:
-            return np.asarray(self._model.encode(self._texts, show_progress_bar=False))
+            return np.asarray(self._model.encode(self._texts, batch_size=self._batch, show_progress_bar=False))
         finally:
             torch.set_num_threads(self._threads)
 
@@ -127,6 +133,10 @@ def gather_cosines(vectors: dict[str, np.ndarray], *, rank: int, ranks: int) -> 
     told: dict[str, tuple[float, float]] = {}
     for name, mine in vectors.items():
         if name == STOCK:
+            continue
+        if name.startswith("tuned"):
+            if rank == 0:
+                told[name] = cosines(vectors[STOCK], mine)
             continue
         shares: list[Any] = [None] * ranks
         distributed.all_gather_object(shares, mine)

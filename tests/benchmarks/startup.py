@@ -32,7 +32,7 @@ STEPS = (  # each from the mark before it that is there
 def startup(sizes: Sizes) -> Outcome:
     """A first run, and the same again; each first run has a Prefect home that an earlier run has made."""
     with own_folder() as folder:
-        rows = write_passages(folder / "rows.parquet", sizes.rows_or(ROWS))
+        rows = write_passages(folder / "rows.parquet", sizes.rows_or(ROWS, quick=16))
         count = [0]
         run(folder, job_of(folder, rows, minilm()))  # makes Prefect's database, and reads every file once
 

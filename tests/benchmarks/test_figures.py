@@ -10,11 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.benchmarks.bench import Outcome
+from tests.benchmarks.bench import Outcome, Sizes
+from tests.benchmarks.ceiling import Shape, operations
+from tests.benchmarks.ceiling import kind_of as kind_of_operation
 from tests.benchmarks.encode import read
 from tests.benchmarks.figures import Series, compare, ratio, turns
 from tests.benchmarks.kitestring import Ran
 from tests.benchmarks.output import keep, table
+from tests.benchmarks.scaling import amdahl, gustafson
+from tests.benchmarks.sizes import flatness
 from tests.benchmarks.startup import steps
 from tests.benchmarks.vectors import STOCK, cosines
 from tests.benchmarks.watch import CommandFailed, Peaks, Watched, kind_of, watch
@@ -108,3 +112,44 @@ def test_results_are_kept_as_table_numbers_and_chart(tmp_path: Path) -> None:
 def test_a_table_of_many_figures_has_a_line_for_each() -> None:
     one = {f"step {number}": Series((float(number),)) for number in range(12)}
     assert "| step 11 | 11.0 |" in table(Outcome(title="Steps", results={"one": one}))
+
+
+def test_what_cannot_be_shared_is_found_from_speed_ups() -> None:
+    """Made from the laws themselves, with a tenth that is serial."""
+    assert amdahl({n: 1 / (0.1 + 0.9 / n) for n in (2, 4, 8)}) == pytest.approx(0.1)
+    assert gustafson({n: n - 0.1 * (n - 1) for n in (2, 4, 8)}) == pytest.approx(0.1)
+    assert amdahl({2: 2.0}) == gustafson({2: 2.0}) == 0
+
+
+def test_sizes_are_held_against_the_one_before() -> None:
+    def cost(value: float) -> dict[str, Series]:
+        return {name: Series((value,)) for name in ("s for 1,000 rows", "CPU s for 1,000 rows", "peak MiB")}
+
+    assert flatness({"2,000 rows": cost(1.0), "20,000 rows": cost(1.1)}) == [
+        "20,000 rows against 2,000 rows: s for 1,000 rows +10.0%, CPU s for 1,000 rows +10.0%, peak MiB +10.0%"
+    ]
+
+
+def test_a_layers_products_are_counted() -> None:
+    """Two rows of three tokens: query, key, value and output of 4 x 4, up and down of 4 x 8, scores and their use."""
+    assert operations(Shape(layers=1, hidden=4, between=8, heads=2), 2, 3) == 2 * 3 * (2 * (4 * 16 + 2 * 32) + 2 * 2 * 3 * 4)
+
+
+@pytest.mark.parametrize(
+    ("operation", "kind"),
+    [
+        ("aten::addmm", "matrix products"),
+        ("aten::_scaled_dot_product_flash_attention_for_cpu", "attention"),
+        ("aten::native_layer_norm", "normalising"),
+        ("aten::copy_", "copies and shapes"),
+        ("aten::something_new", "other operations"),
+    ],
+)
+def test_operations_are_told_apart_by_name(operation: str, kind: str) -> None:
+    assert kind_of_operation(operation) == kind
+
+
+def test_quick_takes_few_rows_unless_rows_are_named() -> None:
+    assert Sizes().rows_or(1_000, quick=10) == 1_000
+    assert Sizes(quick=True).rows_or(1_000, quick=10) == 10
+    assert Sizes(quick=True, rows=7).rows_or(1_000, quick=10) == 7

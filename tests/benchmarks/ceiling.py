@@ -1,0 +1,185 @@
+"""How near encoding comes to the processor's own limit, and what the rest of the time goes to. One process, one thread.
+
+The ceiling: the matrix products of the model and nothing else, at the shapes of the very batches that are encoded.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tests.benchmarks.bench import Outcome, Sizes, minilm
+from tests.benchmarks.figures import compare, ratio
+from tests.benchmarks.kitestring import own_folder
+from tests.benchmarks.rows import write_passages
+
+ROWS = 256
+CEILING, PEAK = "matrix products alone", "one large product's rate"
+LARGE = 2048
+KINDS = {  # of an operation, by what its name holds; the first that fits
+    "matrix products": ("linear", "addmm", "matmul", "aten::mm", "bmm", "mkldnn"),
+    "attention": ("scaled_dot_product", "softmax", "flash_attention"),
+    "activation": ("gelu", "relu", "silu", "tanh"),
+    "normalising": ("layer_norm", "native_layer_norm", "rms_norm"),
+    "embedding": ("embedding", "index_select", "gather"),
+    "copies and shapes": ("copy_", "to", "cat", "contiguous", "clone", "fill_", "empty", "expand", "_to_copy"),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shape:
+    """What of a transformer its matrix products depend on."""
+
+    layers: int
+    hidden: int
+    between: int
+    heads: int
+
+
+def ceiling(sizes: Sizes) -> Outcome:
+    """Rows/s of the products and of the encoder with and without OpenVINO, over the same batches, in turn."""
+    from importlib.util import find_spec  # noqa: PLC0415
+
+    import torch  # noqa: PLC0415 - other benchmarks need none
+
+    from tasks.worker.precision import native_bfloat16  # noqa: PLC0415
+
+    torch.set_num_threads(1)
+    precision: Any = "bfloat16" if native_bfloat16("cpu") else "float32"
+    texts = _texts(sizes.rows_or(ROWS, quick=24))
+    encoder = _encoder(precision, "torch")
+    batches, shape = _batches(encoder, texts), _shape()
+    flops = sum(operations(shape, len(b), size) for b, size in batches)
+    contenders: dict[str, Callable[[], Mapping[str, float]]] = {
+        PEAK: lambda: _peak(len(texts), flops, precision),
+        CEILING: lambda: _rate(len(texts), lambda: products(shape, [(len(b), size) for b, size in batches], precision)),
+        "encode, torch": lambda: _rate(len(texts), lambda: [encoder.encode(b) for b, _ in batches]),
+    }
+    if find_spec("openvino"):
+        other = _encoder(precision, "openvino")
+        contenders["encode, openvino"] = lambda: _rate(len(texts), lambda: [other.encode(b) for b, _ in batches])
+    for contender in contenders.values():
+        contender()
+    results = compare(contenders, sizes.rounds)
+    said = [
+        f"{name} reaches {ratio(results, name, CEILING, 'rows/CPU s'):.0%} of its matrix products alone, as torch computes them, and"
+        f" {ratio(results, name, PEAK, 'rows/CPU s'):.0%} of what the processor does in one large product (by CPU seconds)"
+        for name in results
+        if name.startswith("encode")
+    ]
+    return Outcome(
+        title=f"Share of the ceiling, all-MiniLM-L6-v2, {precision}, one thread",
+        results=results,
+        conclusions=[*said, "torch's time goes to: " + profile(lambda: [encoder.encode(b) for b, _ in batches])],
+        drawn="rows/s",
+    )
+
+
+def operations(shape: Shape, rows: int, tokens: int) -> float:
+    """Floating-point operations of the matrix products for a batch."""
+    dense = 2 * shape.hidden * (4 * shape.hidden + 2 * shape.between)
+    return float(shape.layers * rows * tokens * (dense + 4 * tokens * shape.hidden))
+
+
+def _peak(rows: int, flops: float, precision: str) -> dict[str, float]:
+    """Rows/s if every operation were as fast as those of one large product."""
+    import torch  # noqa: PLC0415
+
+    a = torch.randn(LARGE, LARGE, dtype=getattr(torch, precision))
+    began, cpu = time.perf_counter(), time.process_time()
+    torch.mm(a, a)
+    share = flops / (2 * LARGE**3)
+    return {"rows/s": rows / (time.perf_counter() - began) / share, "rows/CPU s": rows / (time.process_time() - cpu) / share}
+
+
+def products(shape: Shape, batches: list[tuple[int, int]], precision: str) -> None:
+    """Every matrix product of a transformer for batches of (rows, tokens)."""
+    import torch  # noqa: PLC0415
+
+    dtype = getattr(torch, precision)
+    made = {
+        (out, into): torch.randn(out, into, dtype=dtype)
+        for out, into in ((shape.hidden, shape.hidden), (shape.between, shape.hidden), (shape.hidden, shape.between))
+    }
+    with torch.inference_mode():
+        for rows, tokens in batches:
+            flat = torch.randn(rows * tokens, shape.hidden, dtype=dtype)
+            wide = torch.randn(rows * tokens, shape.between, dtype=dtype)
+            heads = torch.randn(rows * shape.heads, tokens, shape.hidden // shape.heads, dtype=dtype)
+            scores = torch.randn(rows * shape.heads, tokens, tokens, dtype=dtype)
+            for _ in range(shape.layers):
+                for _ in range(4):  # query, key, value, output
+                    torch.nn.functional.linear(flat, made[shape.hidden, shape.hidden])
+                torch.bmm(heads, heads.transpose(1, 2))
+                torch.bmm(scores, heads)
+                torch.nn.functional.linear(flat, made[shape.between, shape.hidden])
+                torch.nn.functional.linear(wide, made[shape.hidden, shape.between])
+
+
+def profile(work: Callable[[], object]) -> str:
+    """Shares of the time by kind of operation; what no operation of torch accounts for is Python, tokenising and waiting."""
+    from torch.profiler import ProfilerActivity  # noqa: PLC0415
+    from torch.profiler import profile as profiler  # noqa: PLC0415
+
+    with profiler(activities=[ProfilerActivity.CPU]) as found:
+        began = time.perf_counter()
+        work()
+        whole = (time.perf_counter() - began) * 1e6
+    spent: dict[str, float] = {}
+    for event in found.key_averages():
+        kind = kind_of(event.key)
+        spent[kind] = spent.get(kind, 0.0) + event.self_cpu_time_total
+    spent["Python, tokenising"] = max(0.0, whole - sum(spent.values()))
+    return ", ".join(
+        f"{kind} {took / whole:.0%}" for kind, took in sorted(spent.items(), key=lambda item: -item[1]) if took / whole >= 0.005
+    )
+
+
+def kind_of(operation: str) -> str:
+    """The kind of an operation of torch."""
+    name = operation.lower()
+    return next((kind for kind, parts in KINDS.items() if any(part in name for part in parts)), "other operations")
+
+
+def _rate(rows: int, work: Callable[[], object]) -> dict[str, float]:
+    began, cpu = time.perf_counter(), time.process_time()
+    work()
+    return {"rows/s": rows / (time.perf_counter() - began), "rows/CPU s": rows / (time.process_time() - cpu)}
+
+
+def _texts(count: int) -> list[str]:
+    import pyarrow.parquet as pq  # noqa: PLC0415
+
+    with own_folder() as folder:
+        return list(pq.read_table(write_passages(folder / "rows.parquet", count))["text"].to_pylist())
+
+
+def _encoder(precision: Any, backend: Any) -> Any:
+    from tasks.domain.encoder import SentenceTransformersEncoder  # noqa: PLC0415
+    from tasks.worker.encoders import open_encoder  # noqa: PLC0415
+
+    settings = SentenceTransformersEncoder(model=str(minilm()))
+    return open_encoder(settings, model_path=str(minilm()), precision=precision, backend=backend)
+
+
+def _batches(encoder: Any, texts: list[str]) -> list[tuple[list[str], int]]:
+    """Planned batches and the length of the longest row of each."""
+    import pyarrow as pa  # noqa: PLC0415
+
+    work = encoder.prepare(pa.table({"text": texts}))
+    plan = work.plan(range(len(texts)))
+    return [(batch.contents, max(work.sizes[row] for row in batch.rows)) for batch in work.load(plan, alone=True)]
+
+
+def _shape() -> Shape:
+    import json  # noqa: PLC0415
+
+    config = json.loads((minilm() / "config.json").read_text())
+    return Shape(
+        layers=config["num_hidden_layers"],
+        hidden=config["hidden_size"],
+        between=config["intermediate_size"],
+        heads=config["num_attention_heads"],
+    )
