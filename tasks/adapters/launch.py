@@ -47,5 +47,7 @@ def _command(launch: Launch, assignment: Path) -> list[str]:
 def _environment(launch: Launch, scratch: Path) -> dict[str, str]:
     """The caller's, with what has to be set before torch is imported."""
     private = {"TORCHINDUCTOR_CACHE_DIR": str(scratch / "inductor")}  # otherwise at a known place that others may read
-    quiet = {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "TORCHELASTIC_ERROR_FILE": os.devnull}
-    return {**os.environ, **quiet, **private, "OMP_NUM_THREADS": str(launch.threads), "PYTHONUNBUFFERED": "1"}
+    # A GPU's texts are tokenised with all of the rank's cores, or it would wait for them; on a CPU the model has those already.
+    tokenizing = {"TOKENIZERS_PARALLELISM": "true" if launch.device == "cuda" else "false", "RAYON_NUM_THREADS": str(launch.threads)}
+    quiet = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "TORCHELASTIC_ERROR_FILE": os.devnull}
+    return {**os.environ, **quiet, **tokenizing, **private, "OMP_NUM_THREADS": str(launch.threads), "PYTHONUNBUFFERED": "1"}

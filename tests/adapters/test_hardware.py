@@ -8,6 +8,7 @@ import pytest
 
 from tasks.adapters import hardware
 from tasks.adapters.hardware import Launch, machine
+from tasks.adapters.launch import _environment
 from tasks.adapters.sources import open_source, rows_at_least
 from tasks.domain.source import JsonLinesSource, ParquetSource
 from tests.flows.kitestring import write_rows
@@ -30,6 +31,12 @@ def test_another_processor_launch_or_library_is_another_machine(monkeypatch: pyt
 def test_two_cards_of_a_kind_are_two_machines_of_a_kind(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hardware, "_nvidia", lambda: ["GPU 0: Card (UUID: GPU-1)", "GPU 1: Card (UUID: GPU-2)"])
     assert machine(Launch(ranks=2, threads=4, device="cuda"))["processors"] == ["GPU 0: Card", "GPU 1: Card"]
+
+
+def test_only_a_gpus_texts_are_tokenised_by_many_threads() -> None:
+    on_cpu, on_gpu = _environment(LAUNCH), _environment(Launch(ranks=2, threads=8, device="cuda"))
+    assert on_cpu["TOKENIZERS_PARALLELISM"] == "false"
+    assert (on_gpu["TOKENIZERS_PARALLELISM"], on_gpu["RAYON_NUM_THREADS"]) == ("true", "8")
 
 
 def test_rows_are_estimated_from_the_head_of_the_listing(tmp_path: Path) -> None:
