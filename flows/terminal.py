@@ -74,13 +74,14 @@ class Lines:
     """A plain line now and then, for a log."""
 
     def __init__(self) -> None:
-        self._rate, self._told, self._stage = Rate(), -PLAIN_EVERY, ""
+        self._rate, self._told, self._stage = Rate(), -PLAIN_EVERY, ("", "")
 
     def __call__(self, now: Snapshot) -> None:
         rate = self._rate.of(now)
-        due = time.monotonic() - self._told >= PLAIN_EVERY or now.stage != self._stage
+        stage = (now.stage, now.waits_for)
+        due = time.monotonic() - self._told >= PLAIN_EVERY or stage != self._stage
         if due and not now.ended:
-            self._told, self._stage = time.monotonic(), now.stage
+            self._told, self._stage = time.monotonic(), stage
             line = describe(now, rate) if now.encoded or now.total else _waiting(now)
             errors.print(f"{now.stage}: {line}", markup=False)
 

@@ -85,11 +85,26 @@ def end(process: psutil.Process) -> None:
     """SIGTERM, and SIGKILL for what is still there after a while; its children as well."""
     family = [process, *process.children(recursive=True)]
     process.terminate()
-    _, left = psutil.wait_procs(family, timeout=DOWN_SECONDS)
-    for survivor in left:
+    for survivor in left_after(DOWN_SECONDS, family):
         with contextlib.suppress(psutil.NoSuchProcess):
             survivor.kill()
-    psutil.wait_procs(left, timeout=5)
+    left_after(5, family)
+
+
+def left_after(seconds: float, family: list[psutil.Process]) -> list[psutil.Process]:
+    """Who still lives after so long at most. Zombies do not: the first process of a container may never collect them."""
+    deadline = time.monotonic() + seconds
+    while (left := [process for process in family if lives(process)]) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return left
+
+
+def lives(process: psutil.Process) -> bool:
+    """Whether it has not ended."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def running(name: str) -> psutil.Process | None:
@@ -97,10 +112,10 @@ def running(name: str) -> psutil.Process | None:
     try:
         noted = json.loads(pid_file(name).read_text())
         process = psutil.Process(noted["pid"])
-        alive = process.create_time() == noted["started"] and process.status() != psutil.STATUS_ZOMBIE
+        same = process.create_time() == noted["started"]
     except (FileNotFoundError, ValueError, psutil.NoSuchProcess):
         return None
-    return process if alive else None
+    return process if same and lives(process) else None
 
 
 def refuse_a_taken_port() -> None:

@@ -17,6 +17,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from tests.servers.milvus import free_ports
 
 ROOT = Path(__file__).parents[2]
 START_SECONDS = 120.0
+BUSY_SECONDS = 60.0
 TERMINAL = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 
 
@@ -61,14 +63,40 @@ class PrefectServer:
         return done.stdout
 
     def request(self, path: str, body: dict[str, Any] | None = None) -> Any:
-        """GET, or POST with a body; the server's answer."""
+        """GET, or POST with a body; the server's answer. Asks again while its database is busy, as Prefect's client does."""
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(f"{self.api}{path}", data=data, headers={"Content-Type": "application/json"})
-        with urllib.request.urlopen(request, timeout=30) as answer:
-            return json.load(answer)
+        deadline = time.monotonic() + BUSY_SECONDS
+        while True:
+            try:
+                with urllib.request.urlopen(request, timeout=30) as answer:
+                    return json.load(answer) if answer.status != HTTPStatus.NO_CONTENT else None
+            except urllib.error.HTTPError as error:
+                if error.code != 503 or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.5)
 
     def create_process_pool(self, name: str) -> None:
         self.prefect("work-pool", "create", name, "--type", "process", "--overwrite")
+
+    def install(self, **more: str) -> str:
+        """deployments/install.py, with more in its environment; what it printed."""
+        command = [sys.executable, "deployments/install.py"]
+        pipe = subprocess.PIPE
+        done = subprocess.run(
+            command, cwd=ROOT, env=self.env | more, stdout=pipe, stderr=subprocess.STDOUT, text=True, timeout=180, check=False
+        )
+        assert done.returncode == 0, done.stdout
+        return done.stdout
+
+    def create_run(self, name: str, parameters: dict[str, Any]) -> str:
+        """A run of a deployment, made as the run form of the UI makes it; its id."""
+        path = f"/deployments/{self.deployment(name)['id']}/create_flow_run"
+        return str(self.request(path, {"parameters": parameters, "state": {"type": "SCHEDULED"}})["id"])
+
+    def set_state(self, run: str, **state: Any) -> str:
+        """Ask for a state as the UI's buttons do; what the server said to it (ACCEPT, REJECT, ...)."""
+        return str(self.request(f"/flow_runs/{run}/set_state", {"state": state, "force": state.pop("force", False)})["status"])
 
     def deploy(self, file: Path = ROOT / "deployments" / "prefect.yaml") -> str:
         """Every deployment of a prefect.yaml; what the command printed."""
@@ -135,7 +163,11 @@ def prefect_process() -> Iterator[PrefectServer]:
 def start_server(server: PrefectServer) -> subprocess.Popen[bytes]:
     """Serve at the server's address; returns its guard when it is healthy. Again after a kill: its data is in its folder."""
     log, port = server.home / "server.log", server.api.rsplit(":", 1)[1].partition("/")[0]
-    settings = {"PREFECT_SERVER_ANALYTICS_ENABLED": "0", "PREFECT_UI_ENABLED": "0"}
+    settings = {
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "0",
+        "PREFECT_UI_ENABLED": "0",
+        "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
+    }
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", port]
     with log.open("ab") as out:
         guard = start_guarded(command, env=server.env | settings, stdout=out.fileno(), stderr=out.fileno())
