@@ -33,8 +33,8 @@ def test_two_cards_of_a_kind_are_two_machines_of_a_kind(monkeypatch: pytest.Monk
     assert machine(Launch(ranks=2, threads=4, device="cuda"))["processors"] == ["GPU 0: Card", "GPU 1: Card"]
 
 
-def test_only_a_gpus_texts_are_tokenised_by_many_threads() -> None:
-    on_cpu, on_gpu = _environment(LAUNCH), _environment(Launch(ranks=2, threads=8, device="cuda"))
+def test_only_a_gpus_texts_are_tokenised_by_many_threads(tmp_path: Path) -> None:
+    on_cpu, on_gpu = (_environment(launch, tmp_path) for launch in (LAUNCH, Launch(ranks=2, threads=8, device="cuda")))
     assert on_cpu["TOKENIZERS_PARALLELISM"] == "false"
     assert (on_gpu["TOKENIZERS_PARALLELISM"], on_gpu["RAYON_NUM_THREADS"]) == ("true", "8")
 
