@@ -41,8 +41,12 @@ class Artifacts:
         self._progress: UUID | None = None
         self._shards: tuple[int, ...] = ()
         self._told = -EVERY_SECONDS
+        self._waited = ""
 
     def __call__(self, now: Snapshot) -> None:
+        if now.waits_for != self._waited:
+            self._waited, self._told = now.waits_for, -EVERY_SECONDS
+            log.info("waiting for %s", now.waits_for or "nothing any more")
         if FlowRunContext.get() is None or (time.monotonic() - self._told < EVERY_SECONDS and not now.ended):
             return
         self._told = time.monotonic()
@@ -85,13 +89,9 @@ class RankLines:
 
     def __init__(self, ranks: Ranks) -> None:
         self._ranks, self._next = ranks, FIRST_LINE
-        self._waited = ""
         self._known: set[int] = set()
 
     def __call__(self, now: Snapshot) -> None:
-        if now.waits_for != self._waited:
-            self._waited = now.waits_for
-            log.info("waiting for %s", now.waits_for) if now.waits_for else log.info("no longer waiting")
         for rank in sorted(set(self._ranks.delivered) - (set() if now.ended else self._known)):
             self._known.add(rank)
             log.info("rank=%d parts=%d rows=%d shard=%r", rank, *self._ranks.delivered[rank])
