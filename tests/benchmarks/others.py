@@ -147,7 +147,6 @@ def ray_data(rows: Path, model: Path, _batch: int) -> Encode:
         actors = ray.data.ActorPoolStrategy(size=2)
         found = ray.data.read_parquet(str(rows)).map_batches(Embedder, batch_size=RAY_BATCH, compute=actors, num_cpus=1).take_all()
         by_key = {row["id"]: row["vector"] for row in found}
-        ray.shutdown()
         return np.stack([by_key[key] for key in keys_of(rows)])
 
     return encode
