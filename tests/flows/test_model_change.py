@@ -15,7 +15,9 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 from pymilvus import MilvusClient
+from typer.testing import CliRunner
 
+from flows.cli import app
 from tasks.adapters.milvus import MilvusCollection
 from tasks.domain.errors import BadInput, OutcomeUnknown, RunFailed, Transient
 from tasks.domain.parse import parse_job
@@ -26,6 +28,7 @@ from tests.flows.kitestring import make_job, text_of, write_rows
 from tests.models import HIDDEN, make_tiny_model
 from tests.servers.milvus import MilvusProcess, milvus_process
 
+commands = CliRunner()
 pytestmark = [pytest.mark.server, pytest.mark.timeout(300)]
 Job = dict[str, Any]
 
@@ -73,7 +76,7 @@ def changed(job: Job, **target: Any) -> Job:
     return job | {"target": job["target"] | target}
 
 
-def test_a_new_model_is_promoted_rolled_back_for_good_and_promoted_by_hand(run_flow: RunFlow, jobs: list[Job]) -> None:
+def test_a_new_model_is_promoted_rolled_back_for_good_and_promoted_by_hand(run_flow: RunFlow, jobs: list[Job], tmp_path: Path) -> None:
     old, new, newest = jobs
     run_flow(old)
     with pytest.raises(BadInput, match=r"model-21 \(\w{8}\).*model-22"):
@@ -98,8 +101,14 @@ def test_a_new_model_is_promoted_rolled_back_for_good_and_promoted_by_hand(run_f
     run_flow(changed(newest, grace=0))  # one earlier is kept, whatever the grace
     assert live(old) == "model-23"
     assert len(collections(old)) == 2
-    roll_back(parse_job(newest))
-    assert live(old) == "model-22"
+    path = tmp_path / "job.json"
+    path.write_text(json.dumps(newest))
+    back = commands.invoke(app, ["rollback", str(path)])
+    assert (back.exit_code, live(old)) == (0, "model-22")
+    assert "searches of 'rows' are led to 'rows_" in back.stdout
+    assert commands.invoke(app, ["rollback", str(path)]).exit_code == 2  # the first one is dropped
+    forth = commands.invoke(app, ["promote", str(path), "--json"])
+    assert (forth.exit_code, json.loads(forth.stdout)["alias"], live(old)) == (0, "rows", "model-23")
 
 
 @contextmanager
