@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import json
+import re
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from queue import Queue
 from typing import Any
 
+import prefect
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from docker.types import HostConfig
 from pymilvus import MilvusClient
 
 from tasks.domain.job import Job
@@ -18,14 +29,41 @@ from tests.servers.prefect import ROOT, PrefectServer
 pytestmark = [pytest.mark.server, pytest.mark.timeout(600)]
 POOL = "kitestring"
 ROWS = 50
+NOT_IN_NEWER_WORKERS = {"container_wait_timeout", "stream_output", "task_start_timeout_seconds", "task_watch_poll_interval"}
 
 
 @pytest.fixture(scope="module")
-def deployed(prefect_server: PrefectServer) -> PrefectServer:
-    """The server with the pool and the deployments, made as deployments/README.md says."""
-    prefect_server.create_process_pool(POOL)
-    prefect_server.deploy()
+def deployed(prefect_server: PrefectServer, notified: Notified) -> PrefectServer:
+    """The server with the pools, the deployments and the automations, made as deployments/README.md says."""
+    prefect_server.install(KITESTRING_NOTIFY=notified.url)
     return prefect_server
+
+
+class Notified(ThreadingHTTPServer):
+    """Somebody's webhook, and what it was told."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Hook)
+        self.url, self.told = f"http://127.0.0.1:{self.server_port}/", Queue[dict[str, str]]()
+
+
+class _Hook(BaseHTTPRequestHandler):
+    def do_POST(self) -> None:
+        assert isinstance(self.server, Notified)
+        self.server.told.put(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        return
+
+
+@pytest.fixture(scope="module")
+def notified() -> Iterator[Notified]:
+    with Notified() as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server
+        server.shutdown()
 
 
 @pytest.fixture
@@ -53,14 +91,20 @@ def rows_found(database: Path, collection: str) -> int:
         client.close()
 
 
-@pytest.mark.parametrize("name", ["backfill", "nightly"])
-def test_a_run_through_a_worker_ends_completed_and_verified(
-    deployed: PrefectServer, job: dict[str, Any], tmp_path: Path, name: str
+def test_a_run_through_a_worker_ends_completed_and_verified_and_is_audited(
+    deployed: PrefectServer, job: dict[str, Any], tmp_path: Path
 ) -> None:
-    run = deployed.run_deployment(f"embed-corpus/{name}", {"job": job, "overrides": {"shards.rows": 20}})
+    run = deployed.run_deployment("embed-corpus/backfill", {"job": job, "overrides": {"shards.rows": 20}})
     deployed.work_once(POOL)
     assert deployed.wait(run) == "COMPLETED", deployed.logs(run)
-    assert rows_found(tmp_path / "rows.db", "deployed") == ROWS
+    assert "rank=0 parts=" in deployed.logs(run)
+    events = sorted(events_of(deployed, run, "kitestring.run.verified"), key=lambda event: event["occurred"])
+    assert [event["event"].removeprefix("kitestring.") for event in events] == [
+        "run.started",
+        "shard.sealed",
+        "shard.loaded",
+        "run.verified",
+    ]
     shown = deployed.request("/artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [run]}}})
     assert {artifact["key"]: artifact["type"] for artifact in shown} == {
         "progress-deployed": "progress",
@@ -71,10 +115,152 @@ def test_a_run_through_a_worker_ends_completed_and_verified(
     (report,) = (tmp_path / "checkpoint").glob("deployed/*/runs/*/report.json")
     assert json.loads(report.read_text())["verified"] is True
 
+    audit = deployed.run_deployment("audit-collection/audit", {"job": job, "overrides": {"shards.rows": 20}})
+    deployed.work_once(POOL)
+    assert deployed.wait(audit) == "COMPLETED", deployed.logs(audit)
+    shown = deployed.request("/artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [audit]}}})
+    assert [(a["key"], a["data"].splitlines()[0]) for a in shown] == [("audit-deployed", "# Proved: 50 rows in 1 shards")]
+    assert rows_found(tmp_path / "rows.db", "deployed") == ROWS
 
-def test_a_wrong_job_is_refused_before_anything_starts(deployed: PrefectServer, job: dict[str, Any]) -> None:
-    with pytest.raises(AssertionError, match="'sorce' was unexpected"):
-        deployed.run_deployment("embed-corpus/backfill", {"job": job | {"sorce": "typo"}})
+
+def events_of(server: PrefectServer, run: str, last: str, seconds: float = 30) -> list[dict[str, Any]]:
+    """Kitestring's events of a run in the order of time, once the last is there: they are written down a moment later."""
+    deadline = time.monotonic() + seconds
+    related = {"id": [f"prefect.flow-run.{run}"]}
+    while True:
+        asked = {"filter": {"event": {"prefix": ["kitestring."]}, "any_resource": related, "order": "ASC"}, "limit": 50}
+        found: list[dict[str, Any]] = server.request("/events/filter", asked)["events"]
+        if any(event["event"] == last for event in found):
+            return found
+        assert time.monotonic() < deadline, found
+        time.sleep(0.2)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "said"),
+    [
+        ({"job": {"sorce": "typo"}}, "'sorce' was unexpected"),
+        ({"job": {"source": {"kind": "exel", "uri": "a"}}}, "job.source"),
+        ({"job": {"compute": {"processes": 0}}}, "0 is less than the minimum of 1"),
+        ({"job": {"target": {"mode": "miror"}}}, "'miror' is not one of"),
+        ({"job": {"failures": {"max_quarantined": 2}}}, "2 is greater than the maximum of 1"),
+        ({"job": {}, "token": "typed in"}, "'typed in' is not valid"),
+    ],
+)
+def test_what_is_wrong_is_refused_before_anything_starts(deployed: PrefectServer, parameters: dict[str, Any], said: str) -> None:
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        deployed.create_run("embed-corpus/backfill", parameters)
+    assert refused.value.code == 409
+    assert said in json.loads(refused.value.read())["detail"]
+
+
+def test_the_form_has_a_title_and_a_description_everywhere_and_tabs_for_the_unions(deployed: PrefectServer) -> None:
+    schema = deployed.deployment("embed-corpus/backfill")["parameter_openapi_schema"]
+    assert list(schema["properties"]) == ["job", "overrides", "token"]
+    job = schema["definitions"]["Job"]["properties"]
+    assert list(job)[:5] == ["corpus", "source", "encoder", "checkpoint", "target"]
+    assert [tab["title"] for tab in job["source"]["anyOf"]] == ["Image folder", "WebDataset", "Table files"]
+    assert [tab["title"] for tab in job["encoder"]["anyOf"]] == ["sentence-transformers", "open_clip"]
+    assert schema["definitions"]["Secret"]["block_type_slug"] == "secret"  # drawn as a choice of saved blocks
+    bare = [
+        path for path, field in fields_of(schema, schema["definitions"]["Job"]) if not (field.get("description") and field.get("title"))
+    ]
+    assert not bare
+    untitled = [
+        path for path, field in fields_of(schema, schema["definitions"]["Job"]) if any("title" not in tab for tab in field["anyOf"])
+    ]
+    assert not untitled
+
+
+def fields_of(schema: dict[str, Any], model: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every field that the form shows, by its dotted path; what a reference leads to counts for it."""
+
+    def led_to(field: dict[str, Any]) -> dict[str, Any]:
+        return {**schema["definitions"][field["$ref"].rpartition("/")[2]], **field} if "$ref" in field else field
+
+    for name, field in model["properties"].items():
+        named, shown = f"{path}.{name}".lstrip("."), led_to(field)
+        tabs = [led_to(tab) for tab in shown.get("anyOf", [])]
+        yield named, {**shown, "anyOf": tabs}
+        for below in [shown, *tabs]:
+            if "properties" in below:
+                yield from fields_of(schema, below, named)
+
+
+def test_the_tab_of_a_job_is_the_one_that_shares_most_keys_with_it(deployed: PrefectServer) -> None:
+    """So Prefect's form chooses: the first with the most."""
+    tabs = deployed.deployment("embed-corpus/backfill")["parameter_openapi_schema"]["definitions"]["Job"]["properties"]["source"]["anyOf"]
+    for value, title in [
+        ({"kind": "jsonl", "uri": "a", "text": ["b"]}, "Table files"),
+        ({"kind": "images", "uri": "a"}, "Image folder"),
+        ({"kind": "webdataset", "uri": "a", "embed": "text"}, "WebDataset"),
+    ]:
+        assert max(tabs, key=lambda tab: len(set(value) & set(tab["properties"])))["title"] == title
+
+
+def test_the_form_may_send_what_a_format_does_not_have() -> None:
+    """One tab for Parquet, JSON Lines and CSV; the form fills in every default of it."""
+    assert Job.model_validate({"source": {"kind": "jsonl", "uri": "a", "delimiter": ","}}).source.kind == "jsonl"
+
+
+@pytest.mark.parametrize("name", ["kitestring", "kitestring-docker", "kitestring-kubernetes", "kitestring-ecs"])
+def test_a_pool_has_the_template_of_its_kind(deployed: PrefectServer, name: str) -> None:
+    pool = deployed.request(f"/work_pools/{name}")
+    ours = json.loads((ROOT / "deployments" / "pools" / f"{pool['type']}.json").read_text())
+    assert pool["base_job_template"] == ours
+    templates = json.loads((Path(prefect.__file__).parent / "server/api/collections_data/views/aggregate-worker-metadata.json").read_text())
+    default = next(kinds[pool["type"]] for kinds in templates.values() if pool["type"] in kinds)["default_base_job_configuration"]
+    left_out = set(default["variables"]["properties"]) - set(ours["variables"]["properties"])
+    assert left_out <= NOT_IN_NEWER_WORKERS
+    used = set(re.findall(r"{{ (\w+) }}", json.dumps(ours["job_configuration"])))
+    assert used <= set(ours["variables"]["properties"])
+
+
+def test_pools_of_containers_have_gpus_shared_memory_and_time_to_end() -> None:
+    docker, kubernetes, ecs = (
+        json.loads((ROOT / f"deployments/pools/{kind}.json").read_text()) for kind in ("docker", "kubernetes", "ecs")
+    )
+    create = docker["variables"]["properties"]["container_create_kwargs"]["default"]
+    host = HostConfig(version="1.44", shm_size=create["shm_size"], device_requests=create["device_requests"])
+    assert host["ShmSize"] == 2**30
+    assert host["DeviceRequests"][0]["Capabilities"] == [["gpu"]]
+    pod = kubernetes["job_configuration"]["job_manifest"]["spec"]["template"]["spec"]
+    assert pod["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "{{ gpus }}"
+    assert pod["containers"][0]["volumeMounts"][0]["mountPath"] == "/dev/shm"
+    assert pod["terminationGracePeriodSeconds"] == "{{ grace_seconds }}"
+    (container,) = ecs["job_configuration"]["task_definition"]["containerDefinitions"]
+    assert container["resourceRequirements"] == [{"type": "GPU", "value": "{{ gpus }}"}]
+    assert container["linuxParameters"]["sharedMemorySize"] == "{{ shared_memory }}"
+    grace = {kubernetes["variables"]["properties"]["grace_seconds"]["default"], ecs["variables"]["properties"]["stop_timeout"]["default"]}
+    assert grace == {60}
+
+
+def test_a_crashed_run_is_scheduled_again_with_its_own_parameters(deployed: PrefectServer, job: dict[str, Any]) -> None:
+    run = deployed.create_run("embed-corpus/backfill", {"job": job})
+    assert deployed.set_state(run, type="CRASHED", name="Crashed", force=True) == "ACCEPT"
+    again = {"name": "", "state_type": "CRASHED"}
+    deadline = time.monotonic() + 60
+    while again["state_type"] == "CRASHED":
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+        again = deployed.request(f"/flow_runs/{run}")
+    assert (again["state_type"], again["state"]["name"]) == ("SCHEDULED", "AwaitingRetry")
+    assert again["parameters"]["job"] == job  # type: ignore[comparison-overlap]
+    deployed.set_state(run, type="CANCELLED", name="Cancelled", force=True)
+
+
+def test_who_is_to_know_of_too_many_rows_in_quarantine_is_told(deployed: PrefectServer, notified: Notified) -> None:
+    emit = (
+        "from prefect.events import emit_event\n"
+        "from prefect.events.worker import EventsWorker\n"
+        "emit_event('kitestring.quarantine.exceeded', resource={'prefect.resource.id': 'kitestring.corpus.pictures'},"
+        " payload={'corpus': 'pictures', 'quarantined': 7, 'rows': 10, 'reasons': {'broken': 7}})\n"
+        "EventsWorker.instance().drain()\n"
+    )
+    subprocess.run([sys.executable, "-c", emit], cwd=ROOT, env=deployed.env, timeout=60, check=True)
+    told = notified.told.get(timeout=60)
+    assert told["subject"] == "Kitestring: rows of pictures are set aside"
+    assert "7 of 10 rows were set aside" in told["body"]
 
 
 def test_a_night_that_is_still_running_is_not_overtaken(deployed: PrefectServer) -> None:
@@ -86,9 +272,9 @@ def test_a_night_that_is_still_running_is_not_overtaken(deployed: PrefectServer)
 
 def test_a_worker_runs_the_flow_where_it_was_started(deployed: PrefectServer) -> None:
     """Neither in the folder of whoever deployed, nor in a copy of the checkout."""
-    for name in ("backfill", "nightly"):
+    for name in ("embed-corpus/backfill", "audit-collection/audit"):
         step = {"prefect.deployments.steps.set_working_directory": {"directory": "."}}
-        deployment = deployed.deployment(f"embed-corpus/{name}")
+        deployment = deployed.deployment(name)
         assert deployment["pull_steps"] == [step]
         assert deployment["job_variables"]["working_dir"] == "."
 
