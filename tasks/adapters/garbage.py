@@ -31,5 +31,5 @@ def leave_at_exit() -> None:
 
 
 def _leave() -> None:
-    if "torch" not in sys.modules:  # its bindings complain at length of everything that is left
+    if not {"torch", "duckdb"} & sys.modules.keys():  # their bindings complain at length of everything that is left
         gc.freeze()
