@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -68,6 +69,7 @@ def down() -> None:
 
 def start(name: str) -> None:
     """In a session of its own, so that closing the terminal does not end it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # where it is ignored, as in a script's background, a worker would not end
     with (STATE / f"{name}.log").open("ab") as log:
         process = subprocess.Popen(
             [*PREFECT, *PROCESSES[name]],
