@@ -103,6 +103,7 @@ def test_a_run_through_a_worker_ends_completed_and_verified_and_is_audited(
         "run.started",
         "shard.sealed",
         "shard.loaded",
+        "collection.promoted",
         "run.verified",
     ]
     shown = deployed.request("/artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [run]}}})
