@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tasks.domain.errors import BadInput, KitestringError, Permanent, Transient
@@ -25,6 +27,15 @@ def disk_error(error: OSError, path: Path | str) -> KitestringError:
     if error.errno in _PASSING:
         return Transient(f"{path}: {_words(error)}")
     return Permanent(f"{path}: {_words(error)}")
+
+
+@contextmanager
+def writing(path: Path | str) -> Iterator[None]:
+    """What the operating system refuses within is about this path."""
+    try:
+        yield
+    except OSError as error:
+        raise disk_error(error, path) from error
 
 
 def _words(error: OSError) -> str:

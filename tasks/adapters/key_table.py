@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from tasks.adapters.disk import disk_error
+from tasks.domain.errors import KitestringError, Permanent
 
 MEMORY = "512MB"
 ROWS = 100_000  # in one batch of an answer
@@ -20,12 +25,22 @@ class KeyTable:
 
     Args:
         folder: private scratch, for the files and for what sorting spills.
+
+    Raises:
+        Permanent: there is no room left (names folder and cure); also of what is done with it in its `with`.
     """
 
     def __init__(self, folder: Path) -> None:
         import duckdb  # noqa: PLC0415 - 0.3 s, for those who load
 
-        self._files = folder / "keys"
+        self._folder, self._files = folder, folder / "keys"
+        try:
+            self._open(duckdb)
+        except (OSError, duckdb.Error) as error:
+            raise _leaf(error, folder) from error
+
+    def _open(self, duckdb: Any) -> None:
+        folder = self._folder
         self._files.mkdir(parents=True)
         pq.write_table(KEYS.empty_table(), self._files / "-1.parquet")  # a pattern has to match something
         self._db = duckdb.connect(
@@ -41,7 +56,12 @@ class KeyTable:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._db.close()
+        import duckdb  # noqa: PLC0415 - as above
+
+        with suppress(duckdb.Error):
+            self._db.close()
+        if isinstance(error, (OSError, duckdb.Error)):
+            raise _leaf(error, self._folder) from error
 
     def add(self, shard: int, keys: bytes) -> None:
         """Take in the keys of a shard: a Parquet file of the schema KEYS."""
@@ -112,3 +132,12 @@ class KeyTable:
                 keys.append(key)
         if keys:
             yield *place, keys
+
+
+def _leaf(error: Exception, folder: Path) -> KitestringError:
+    """DuckDB has one error for all that the disk refuses, and says which in words."""
+    if isinstance(error, OSError):
+        return disk_error(error, folder)
+    if "no space left" in str(error).lower():
+        return disk_error(OSError(errno.ENOSPC, ""), folder)
+    return Permanent(f"{folder}: keys cannot be compared: {str(error).splitlines()[0][:200]}")

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tasks.adapters.checkpoint import Checkpoint
+from tasks.adapters.disk import writing
 from tasks.adapters.key_table import KEYS
 from tasks.domain.seal import Part, Seal
 
@@ -27,7 +28,7 @@ class ShardKeys:
 
     def keep(self, seal: Seal, read: Callable[[Part], pa.Table]) -> None:
         """Read every part of a seal, and keep its keys. `read` may do more with the part; memory is bounded by one."""
-        with tempfile.NamedTemporaryFile(prefix="keys-", suffix=".parquet") as file:
+        with writing(tempfile.gettempdir()), tempfile.NamedTemporaryFile(prefix="keys-", suffix=".parquet") as file:
             with pq.ParquetWriter(file.name, KEYS, compression="zstd") as writer:
                 for place, part in enumerate(seal.parts):
                     ids = read(part).column("id")

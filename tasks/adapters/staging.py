@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tasks.adapters.disk import writing
 from tasks.adapters.milvus_columns import Columns, cut_texts, fit_fields
 from tasks.domain.ports import Store
 
@@ -50,10 +51,11 @@ class Staging:
         """Take a part; how many of its texts were cut to fit."""
         fitted, cut = cut_texts(part.select(list(columns)), columns)
         fitted = fit_fields(fitted, columns, nullable)
-        if self._writer is None:
-            # Importers before 2.4 refuse fixed-size lists and BYTE_STREAM_SPLIT.
-            self._writer = pq.ParquetWriter(self._path, fitted.schema, compression="zstd", use_dictionary=False)
-        self._writer.write_table(fitted)
+        with writing(self._path):
+            if self._writer is None:
+                # Importers before 2.4 refuse fixed-size lists and BYTE_STREAM_SPLIT.
+                self._writer = pq.ParquetWriter(self._path, fitted.schema, compression="zstd", use_dictionary=False)
+            self._writer.write_table(fitted)
         self._bytes += fitted.nbytes
         if self._bytes >= self._file_bytes:
             self._stage()
@@ -67,7 +69,8 @@ class Staging:
 
     def _stage(self) -> None:
         assert self._writer is not None
-        self._writer.close()
+        with writing(self._path):
+            self._writer.close()
         self._writer, self._bytes = None, 0
         key = f"{self._prefix}{len(self._files):06d}.parquet"
         self._store.write(key, self._path)
