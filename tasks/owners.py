@@ -60,6 +60,8 @@ def settle_owners(run: Run, plan: Plan, collection: Collection) -> None:
         for seal in seals_of(plan):
             covers.add(seal)
         owners = plan.checkpoint.read_owners(plan.target)
+        if owners is None and not covers.count:
+            return  # a corpus that is refused leaves nothing behind
         settled = owners and owners.settled and (owners.covers, owners.policy) == (covers.digest, policy_of(plan.job))
         if not owners or not settled:
             with KeyTable(run.scratch / "owners") as table:

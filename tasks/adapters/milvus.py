@@ -304,6 +304,8 @@ class MilvusCollection:
         return self._call(self._alias_target, f"looking up alias '{self.alias}'")
 
     def _alias_target(self) -> str | None:
+        if self._connection.absent:
+            return None
         try:
             answer = self._connection.client.describe_alias(self.alias, timeout=CALL_SECONDS)
         except MilvusException as error:

@@ -110,10 +110,12 @@ class Cover:
 
     def __init__(self) -> None:
         self._mixed = 0
+        self.count = 0
 
     def add(self, seal: Seal) -> Seal:
         """Take one in; gives it back."""
         self._mixed ^= int(seal.digest, 16)
+        self.count += 1
         return seal
 
     @property

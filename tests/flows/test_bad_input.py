@@ -426,19 +426,6 @@ def test_a_key_that_comes_twice_in_a_shard_is_refused_or_settled(kitestring: Kit
         assert stored_text(tmp_path / "rows.db", "same") == text
 
 
-def test_a_key_in_two_files_is_found_by_verify(kitestring: Kitestring, job: Job, tmp_path: Path) -> None:
-    write_rows(tmp_path / "rows" / "b.parquet", 29, 40)
-    path = kitestring.job(job)
-    run = kitestring("run", path, "--json")
-    assert run.code == 1
-    assert run.json["verified"] is False
-    assert "row-29" in run.err.splitlines()[-1]
-    proof = kitestring("verify", path, "--json")
-    assert proof.code == 4
-    assert proof.json["proved"] is False
-    assert any("row-29" in reason for reason in proof.json["reasons"])
-
-
 def test_too_many_rows_set_aside_fail_the_run_after_the_good_ones_are_safe(kitestring: Kitestring, job: Job, tmp_path: Path) -> None:
     write_texts(tmp_path / "rows" / "a.parquet", [f"k{i}" for i in range(10)], ["", None, *(f"text {i}" for i in range(8))])
     path = kitestring.job(job)
