@@ -165,6 +165,7 @@ def test_from_the_form_to_the_report_in_a_browser(house: House, job: dict[str, A
         fill(page, "Collection", "seen")
         with page.expect_response("**/create_flow_run") as answered:
             page.get_by_role("button", name="Submit").click()
+        assert answered.value.ok, answered.value.text()
         run = answered.value.json()["id"]
         until(lambda: house.server.request("/artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [run]}}}))
         page.goto(f"{house.page}/runs/flow-run/{run}")

@@ -83,5 +83,5 @@ def test_plain_lines_and_one_document_where_nobody_watches(kitestring: Kitestrin
     assert run.code == 0, run.err
     assert run.out.count("\n") == 1
     assert run.json["verified"] is True
-    assert all(re.match(r"(start|plan|encode|load|verify): ", line) for line in run.err.splitlines()), run.err
+    assert all(re.match(r"(start|plan|encode|load|verify|promote): ", line) for line in run.err.splitlines()), run.err
     assert "\x1b" not in run.err
