@@ -57,7 +57,7 @@ def job_of(folder: Path, rows: Path, model: Path, **settings: Any) -> dict[str, 
     return document
 
 
-def run(folder: Path, job: Mapping[str, Any], *, every: float = 1.0) -> Ran:
+def run(folder: Path, job: Mapping[str, Any], *, every: float = 5.0) -> Ran:
     """`kitestring run`, with marks."""
     path = folder / "job.yaml"
     path.write_text(yaml.safe_dump(dict(job)))

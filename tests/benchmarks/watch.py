@@ -44,7 +44,7 @@ class Watched:
     peaks: Peaks
 
 
-def watch(command: Sequence[str], *, cwd: Path, env: Mapping[str, str], every: float = 1.0, limit: float = 1800.0) -> Watched:
+def watch(command: Sequence[str], *, cwd: Path, env: Mapping[str, str], every: float = 5.0, limit: float = 1800.0) -> Watched:
     """Run a command to its end.
 
     Raises:
