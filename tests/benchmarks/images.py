@@ -80,7 +80,7 @@ def kitestring(folder: Path, model: Path, count: int, name: str, encoder: Mappin
         parts = [pq.read_table(path, columns=["id", "vector"]) for path in (here / "checkpoint").rglob("part-*.parquet")]
         found = {key: vector for part in parts for key, vector in zip(part["id"].to_pylist(), part["vector"].to_numpy(), strict=True)}
         np.save(folder / f"Kitestring, {name}.npy", np.stack([found[key] for key in sorted(found)]))
-    ready = max(ran.marks[mark] for mark in ran.marks if mark.endswith(" ready"))
+    ready = ran.ready
     return _figures(count, ready=ready, seconds=ran.marks["last rows"] - ready, peak=ran.watched.peaks.whole)
 
 

@@ -26,6 +26,16 @@ class Ran:
     watched: Watched
     marks: dict[str, Any]
 
+    @property
+    def ready(self) -> float:
+        """When the last rank had its model, in seconds."""
+        return float(self.marks["rank ready"])
+
+    @property
+    def work_cpu_seconds(self) -> float:
+        """Of all processes, since then."""
+        return self.watched.cpu_seconds - float(self.marks["CPU seconds until ready"])
+
 
 @contextmanager
 def own_folder() -> Iterator[Path]:

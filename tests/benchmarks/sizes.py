@@ -40,13 +40,12 @@ def one(folder: Path, model: Path, count: int, *, uri: str) -> Mapping[str, floa
         settings = {"shards__rows": SHARD_ROWS, "encoder__precision": "float32", "compute__processes": 2}
         target = {"target__uri": uri, "target__collection": f"b{here.name.replace('-', '_')}"}
         ran = run(here, job_of(here, rows, model, **settings, **target), every=0.5)
-    ready = max(ran.marks[name] for name in ran.marks if name.endswith(" ready"))
-    thousands = count / 1_000
+    ready, thousands = ran.ready, count / 1_000
     return {
         "start-up s": ready,
         "s for 1,000 rows": (ran.watched.seconds - ready) / thousands,
         "encoding, s for 1,000 rows": (ran.marks["last rows"] - ready) / thousands,
-        "CPU s for 1,000 rows": (ran.watched.cpu_seconds - ran.marks["CPU when ready"]) / thousands,
+        "CPU s for 1,000 rows": ran.work_cpu_seconds / thousands,
         "peak MiB": ran.watched.peaks.whole,
     }
 

@@ -18,7 +18,7 @@ STEPS = (  # each from the mark before it that is there
     ("flow begins", "looked at the job"),
     ("looking at the job", "job looked at"),
     ("planning", "ranks started"),
-    ("ranks", "ready"),
+    ("ranks", "rank ready"),
     ("first batch", "first rows"),
     ("encoding, sealing", "load began"),
     ("loading", "last load"),
@@ -56,8 +56,6 @@ def _run_once(folder: Path, rows: Path, name: str) -> Ran:
 def steps(ran: Ran) -> dict[str, float]:
     """Seconds by step, those inside the slowest rank's start, and the whole."""
     marks, whole = dict(ran.marks), ran.watched.seconds
-    if ready := [marks[name] for name in marks if name.endswith(" ready")]:
-        marks["ready"] = max(ready)
     found: dict[str, float] = {}
     before = 0.0
     for step, mark in STEPS:

@@ -63,9 +63,9 @@ def watch_ranks() -> None:
     def taken(self: Ranks, link: Any, message: Any) -> None:
         kind = type(message).__name__
         if kind == "Hello":
-            note(f"rank {message.rank} ready")
+            note("rank ready", again=not marks.get("first rows"))  # of the last one; a rank that comes back is no start-up
             marks[f"rank {message.rank}"] = message.seconds
-            marks["CPU when ready"] = cpu_seconds()
+            marks["CPU seconds until ready"] = cpu_seconds()
         elif kind == "Done" or (kind == "At" and message.done):
             note("first rows")
             note("last rows", again=True)
