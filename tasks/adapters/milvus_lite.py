@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import threading
 from collections import Counter
 from pathlib import Path
@@ -46,9 +47,26 @@ def take(absolute: str, uri: str) -> None:
             check_folder(absolute, uri)
         if path.exists() and not path.is_dir():
             raise BadInput(f"{uri} is not a Milvus Lite 3 database (it is a file, not a folder): give target.uri another path")
+        if str(path) not in _users:
+            _remove_unmade(path)
         if server_manager_instance.start_and_get_uri(str(path)) is None:
             raise BadInput(_why_not(uri, path))
         _users[str(path)] += 1
+
+
+def _remove_unmade(path: Path) -> None:
+    """Clear away collections whose making or dropping was killed: Milvus Lite does not list them, and refuses to make them anew.
+
+    Without its schema a collection is none: it is written first and, as a rename, whole. Nothing is touched while another process is in.
+    """
+    try:
+        with (path / "LOCK").open("r+b") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            for folder in [*path.glob("collections/*"), *path.glob("databases/*/collections/*")]:
+                if folder.is_dir() and not (folder / "schema.json").exists():
+                    shutil.rmtree(folder, ignore_errors=True)
+    except OSError:  # a new file, or somebody else's: starting the server tells
+        return
 
 
 def _why_not(uri: str, path: Path) -> str:
