@@ -17,9 +17,13 @@ class Sizes:
     rounds: int = 3
     rows: int | None = None
     quick: bool = False  # shows that the benchmark works, and nothing else
+    only: tuple[str, ...] = ()  # words, one of which a contender's name must hold; what others are compared with always runs
 
     def rows_or(self, default: int, *, quick: int | None = None) -> int:
         return self.rows or (quick if self.quick and quick else default)
+
+    def wants(self, name: str) -> bool:
+        return not self.only or any(word in name for word in self.only)
 
 
 @dataclass(slots=True, kw_only=True)
