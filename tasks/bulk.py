@@ -51,7 +51,7 @@ def imports(plan: Plan, collection: Collection) -> bool:
         _refuse_impossible(plan)
     if plan.checkpoint.read_attempt(plan.target):
         return True
-    if target.load == "upsert" or not target.staging or collection.describe() is not None:
+    if target.load == "upsert" or not target.staging or target.vector_type != "float32" or collection.describe() is not None:
         return False
     return target.load == "import" or plan.spool.rows >= IMPORT_ROWS
 

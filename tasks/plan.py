@@ -13,6 +13,7 @@ from tasks.adapters.spool import Spool
 from tasks.domain.collection import CollectionSpec, collection_name, target_fingerprint
 from tasks.domain.encoder import EncoderRecord
 from tasks.domain.errors import BadInput, Permanent
+from tasks.domain.fields import name_field
 from tasks.domain.resume import missing
 from tasks.domain.shard import Shard
 from tasks.preflight import Inspected, model_name
@@ -38,6 +39,8 @@ class Plan:
             store_text=job.target.store_text and job.source.modality == "text",
             id_length=job.target.id_length,
             fields=inspected.fields,
+            partition_key=name_field(job.target.partition_key) if job.target.partition_key is not None else None,
+            vector_type=job.target.vector_type,
             index=job.target.index,
             fingerprint=fingerprint,
             model=model_name(job),

@@ -18,7 +18,7 @@ from tasks.adapters.stores import open_store
 from tasks.domain.digest import digest
 from tasks.domain.encoder import EncoderIdentity, EncoderRecord, Precision
 from tasks.domain.errors import BadInput
-from tasks.domain.fields import ScalarField, name_fields
+from tasks.domain.fields import ELEMENTS, ScalarField, check_partition_key, name_fields
 from tasks.domain.job import Job
 from tasks.domain.ports import Collection, Store
 
@@ -46,7 +46,15 @@ class Inspected:
         """How a row is made from the source, as far as it changes a part."""
         source = self.job.source.model_dump(mode="json", exclude={"uri"})
         last = {"last_wins": True} if self.job.failures.on_duplicate == "last" else {}
-        return {"source": source, "text": self.job.target.store_text, "id_length": self.job.target.id_length, **last}
+        # Lists were JSON texts once: parts that hold them so are not those that hold arrays.
+        arrays = {field.column: field.type for field in self.fields if field.type in ELEMENTS}
+        return {
+            "source": source,
+            "text": self.job.target.store_text,
+            "id_length": self.job.target.id_length,
+            **last,
+            **({"arrays": arrays} if arrays else {}),
+        }
 
     def pinned(self) -> EncoderRecord | None:
         """What the first run of this corpus settled; None before it."""
@@ -99,6 +107,8 @@ def inspect_job(job: Job) -> Inspected:
     columns = source.inspect()
     wanted = list(dict.fromkeys(getattr(job.source, "metadata", [])))
     fields = name_fields({column: columns[column] for column in wanted})
+    if job.target.partition_key is not None:
+        check_partition_key(job.target.partition_key, fields)
     if job.target.gate:
         read_questions(job.target.gate.queries)
     return Inspected(job=job, source=source, fields=fields, model=locate_model(job.encoder), store=open_store(job.checkpoint))

@@ -4,6 +4,7 @@ pytest_plugins = [
     "tests.servers.s3",
     "tests.servers.faulty_s3",
     "tests.servers.milvus",
+    "tests.servers.narrow_milvus",
     "tests.servers.prefect",
     "tests.models",
     "tests.flows.kitestring",

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from tasks.adapters.milvus_columns import cut_texts, vectors_of
 from tasks.adapters.milvus_schema import check_same, columns_of
+from tasks.adapters.vector_types import rounded
 from tasks.domain.collection import CollectionSpec, Hit
 from tasks.domain.errors import BadInput, Permanent
 
@@ -79,7 +80,8 @@ class MemoryCollection:
         ids = rows["id"].to_pylist()
         if len(set(ids)) < len(ids):
             raise Permanent("a key comes twice in one batch: duplicates have to be settled before loading")
-        values = {name: vectors_of(rows, spec.dim) if kind is None else rows[name].to_pylist() for name, kind in columns.items()}
+        vectors = rounded(vectors_of(rows, spec.dim), spec.vector_type)
+        values = {name: vectors if kind is None else rows[name].to_pylist() for name, kind in columns.items()}
         made = [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]
         with self._server.lock:
             self._rows.update(zip(ids, made, strict=True))
@@ -117,7 +119,8 @@ class MemoryCollection:
             rows = list(self._rows.values())
         if not rows:
             return [[] for _ in vectors]
-        scores = score(np.asarray(vectors, np.float32), np.stack([row["vector"] for row in rows]), spec.metric)
+        queries = rounded(np.asarray(vectors, np.float32), spec.vector_type)
+        scores = score(queries, np.stack([row["vector"] for row in rows]), spec.metric)
         nearest = np.argsort(scores if spec.metric == "L2" else -scores, axis=1, kind="stable")[:, :k]
         return [[self._hit(rows[i], scores[q, i], wanted) for i in best] for q, best in enumerate(nearest)]
 

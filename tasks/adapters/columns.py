@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from tasks.adapters.rows import JSON_TEXT
 from tasks.domain.errors import BadInput
-from tasks.domain.fields import FieldType
+from tasks.domain.fields import ARRAYS, FieldType
 
 
 def check_columns(wanted: Iterable[str], there: Sequence[str], path: str) -> None:
@@ -46,7 +46,15 @@ def field_type(kind: pa.DataType) -> FieldType:
         return "varchar" if pa.types.is_uint64(kind) else "int64"  # the upper half of uint64 does not fit
     if pa.types.is_floating(kind):
         return "double"
+    if is_list(kind):
+        return ARRAYS.get(field_type(kind.value_type), "json")
     return "json" if pa.types.is_nested(kind) or pa.types.is_null(kind) or is_json(kind) else "varchar"
+
+
+def is_list(kind: pa.DataType) -> bool:
+    """A list of any of Arrow's forms."""
+    forms = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list, pa.types.is_list_view, pa.types.is_large_list_view)
+    return any(form(kind) for form in forms)
 
 
 def plain_type(kind: pa.DataType) -> pa.DataType:
@@ -127,6 +135,8 @@ def _as_text(value: object) -> object:
 def type_of_values(values: Iterable[object]) -> FieldType:
     """What the values of a JSON key are, as far as a sample tells."""
     found = [value for value in values if value is not None]
+    if found and all(isinstance(value, list) for value in found):
+        return _type_of_lists([element for value in found if isinstance(value, list) for element in value if element is not None])
     if not found or any(isinstance(value, list | dict) for value in found):
         return "json"
     kinds = {type(value) for value in found}
@@ -135,3 +145,10 @@ def type_of_values(values: Iterable[object]) -> FieldType:
     if kinds == {int}:
         return "int64" if all(-(2**63) <= int(str(value)) < 2**63 for value in found) else "varchar"
     return "double" if kinds <= {int, float} else "varchar"
+
+
+def _type_of_lists(elements: Sequence[object]) -> FieldType:
+    """Lists of one kind of element are arrays. Those that are empty, or hold many kinds, are JSON."""
+    kind = type_of_values(elements)
+    mixed = kind == "varchar" and {type(element) for element in elements} != {str}
+    return "json" if mixed else ARRAYS.get(kind, "json")

@@ -26,9 +26,10 @@ from tasks.adapters.milvus_index import FLUSHED_ROWS, await_indexes, make_indexe
 from tasks.adapters.milvus_keys import among, equals, keys_in_pages
 from tasks.adapters.milvus_schema import MARKER, build_schema, check_same, columns_of, read_marker, write_marker
 from tasks.adapters.throttle import Throttle
-from tasks.domain.collection import CollectionSpec, Hit
+from tasks.adapters.vector_types import narrow, widen
+from tasks.domain.collection import CollectionSpec, Hit, check_server
 from tasks.domain.errors import BadInput, Permanent, Transient
-from tasks.domain.index import Parameters, check_index
+from tasks.domain.index import Parameters
 
 T = TypeVar("T")
 log = logging.getLogger("kitestring.load")
@@ -99,7 +100,7 @@ class MilvusCollection:
 
     def check(self, spec: CollectionSpec) -> CollectionSpec | None:
         self.reach()
-        check_index(spec.index, server_of(self._connection))
+        check_server(spec, server_of(self._connection))
         there = self.describe()
         if there is not None:
             check_same(there, spec, self._at)
@@ -197,11 +198,11 @@ class MilvusCollection:
 
     def _sender(self, batch: pa.Table, spec: CollectionSpec) -> Callable[[], object]:
         """Builds the request once, however often it is sent."""
-        columns = columns_of(spec)
+        columns, vectors = columns_of(spec), spec.vector_type
         if self._columns and stub_of(self._connection.client) is not None:
-            request = as_request(batch, columns, spec.dim, collection=self.name, nullable=self._nullable)
+            request = as_request(batch, columns, spec.dim, collection=self.name, nullable=self._nullable, vectors=vectors)
             return lambda: send(stub_of(self._connection.client), request, database=self._connection.database, timeout=CALL_SECONDS)
-        dicts = as_rows(batch, columns, spec.dim)
+        dicts = as_rows(batch, columns, spec.dim, vectors=vectors)
         return lambda: self._connection.client.upsert(self.name, dicts, timeout=CALL_SECONDS, retry_on_rate_limit=False)
 
     def count(self, shard: str | None = None) -> int:
@@ -218,11 +219,12 @@ class MilvusCollection:
         return keys_in_pages(page, equals("shard", shard))
 
     def fetch(self, keys: list[str]) -> tuple[list[str], np.ndarray]:
-        dim = self._ready().dim
+        spec = self._ready()
+        dim = spec.dim
         found: dict[str, np.ndarray] = {}
         for some in _chunks(list(dict.fromkeys(keys)), max(1, min(1_000, ANSWER_BYTES // (4 * dim)))):
             for row in self._query(among("id", some), ["id", "vector"]):
-                found.setdefault(row["id"], np.asarray(row["vector"], dtype=np.float32))
+                found.setdefault(row["id"], widen(row["vector"], spec.vector_type))
         order = [key for key in dict.fromkeys(keys) if key in found]
         vectors = np.stack([found[key] for key in order]) if order else np.empty((0, dim), np.float32)
         return order, vectors
@@ -241,7 +243,7 @@ class MilvusCollection:
         def ask(some: np.ndarray) -> Any:
             return self._connection.client.search(
                 self.name,
-                data=list(np.ascontiguousarray(some, dtype=np.float32)),
+                data=list(narrow(some, spec.vector_type)),
                 limit=k,
                 filter=expression,
                 output_fields=wanted,

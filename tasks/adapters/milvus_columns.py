@@ -5,15 +5,16 @@ without a Python float for each number: about twice as fast, and the same bytes 
 need the gRPC stub that pymilvus keeps private, so row dicts stay for a pymilvus that hides it elsewhere.
 
 A server that knows no null (before 2.5) gets in its place: '' for varchar, NaN for double (no comparison is true for
-it), the smallest int64 for int64 (below every range anybody asks for), false for bool, and JSON's own null. Reading
-gives null again for all but varchar and bool. Such a server also takes no JSON but objects: a list or a bare value is
-kept as `{"kitestring_value": ...}`, which reading undoes and a filter has to name.
+it), the smallest int64 for int64 (below every range anybody asks for), false for bool, JSON's own null, and an empty
+array. Reading gives null again for all but varchar, bool and arrays. Such a server also takes no JSON but objects: a
+list or a bare value is kept as `{"kitestring_value": ...}`, which reading undoes and a filter has to name. A partition
+key can be null nowhere, and is treated so everywhere.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection as Names
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,8 +23,10 @@ import pyarrow.compute as pc
 from pymilvus.exceptions import MilvusException
 from pymilvus.grpc_gen import milvus_pb2, schema_pb2
 
+from tasks.adapters.vector_types import narrow
 from tasks.domain.errors import Permanent
-from tasks.domain.fields import VARCHAR_BYTES, FieldType
+from tasks.domain.fields import ELEMENTS, VARCHAR_BYTES, FieldType
+from tasks.domain.index import VectorType
 
 WRAPPED = "kitestring_value"
 INSTEAD_OF_NULL: dict[FieldType, Any] = {"varchar": "", "double": float("nan"), "int64": -(2**63), "bool": False, "json": "null"}
@@ -35,6 +38,11 @@ _ARRAYS: dict[FieldType, tuple[str, Any, int]] = {
     "int64": ("long_data", schema_pb2.LongArray, schema_pb2.Int64),
     "bool": ("bool_data", schema_pb2.BoolArray, schema_pb2.Bool),
     "json": ("json_data", schema_pb2.JSONArray, schema_pb2.JSON),
+}
+_VECTORS: dict[VectorType, tuple[str, int]] = {
+    "float16": ("float16_vector", schema_pb2.Float16Vector),
+    "bfloat16": ("bfloat16_vector", schema_pb2.BFloat16Vector),
+    "int8": ("int8_vector", schema_pb2.Int8Vector),
 }
 
 
@@ -59,7 +67,7 @@ def fit_fields(rows: pa.Table, columns: Columns, nullable: Names[str]) -> pa.Tab
             continue
         if name in ("id", "shard") and rows[name].null_count:
             raise Permanent(f"a part has rows with no {name}")
-        column = rows[name].fill_null(INSTEAD_OF_NULL[kind])
+        column = _empty_for_null(rows[name]) if kind in ELEMENTS else rows[name].fill_null(INSTEAD_OF_NULL[kind])
         column = _wrap(column) if kind == "json" else column
         rows = rows.set_column(rows.schema.get_field_index(name), name, column)
     return rows
@@ -71,8 +79,32 @@ def _wrap(column: pa.ChunkedArray) -> pa.ChunkedArray:
     return pc.if_else(plain, column, wrapped)
 
 
+def _empty_for_null(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    lists = _whole(column)
+    offsets = pa.array(_ends(_lengths(lists)).astype(np.int32))
+    return pa.chunked_array([pa.ListArray.from_arrays(offsets, lists.flatten())])
+
+
+def _whole(column: pa.ChunkedArray) -> pa.Array:
+    column = column.combine_chunks()
+    return column.chunk(0) if isinstance(column, pa.ChunkedArray) else column
+
+
+def _ends(sizes: np.ndarray) -> np.ndarray:
+    """Where each begins and, one further, ends."""
+    ends: np.ndarray = np.concatenate([[0], np.cumsum(sizes)])
+    return ends
+
+
+def _lengths(lists: pa.Array) -> np.ndarray:
+    lengths: np.ndarray = pc.list_value_length(lists).fill_null(0).to_numpy().astype(np.int64)
+    return lengths
+
+
 def as_stored(value: object) -> object:
     """A scalar as the part had it, from what a server without null gave back."""
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return list(value)
     if isinstance(value, dict) and list(value) == [WRAPPED]:
         return value[WRAPPED]
     return None if value == INSTEAD_OF_NULL["int64"] or value != value else value  # noqa: PLR0124 - NaN is no number
@@ -95,8 +127,19 @@ def _row_bytes(rows: pa.Table, columns: Columns) -> np.ndarray:
         if kind in ("varchar", "json"):
             total += pc.binary_length(rows[name]).fill_null(0).to_numpy().astype(np.int64)
         elif kind is None:
-            total += 4 * pc.list_value_length(rows[name]).fill_null(0).to_numpy().astype(np.int64)
+            total += 4 * _lengths(rows[name])
+        elif kind in ELEMENTS:
+            total += _array_bytes(_whole(rows[name]), ELEMENTS[kind])
     return total
+
+
+def _array_bytes(arrays: pa.Array, of: FieldType) -> np.ndarray:
+    lengths = _lengths(arrays)
+    if of != "varchar":
+        return 9 * lengths
+    ends, rows = _ends(pc.binary_length(arrays.flatten()).to_numpy()), _ends(lengths)
+    sizes: np.ndarray = np.diff(ends[rows]) + 9 * lengths
+    return sizes
 
 
 def vectors_of(rows: pa.Table, dim: int) -> np.ndarray:
@@ -105,8 +148,7 @@ def vectors_of(rows: pa.Table, dim: int) -> np.ndarray:
     Raises:
         Permanent: a vector is missing or has another dimension.
     """
-    column = rows["vector"].combine_chunks()
-    column = column.chunk(0) if isinstance(column, pa.ChunkedArray) else column
+    column = _whole(rows["vector"])
     flat: np.ndarray = column.flatten().to_numpy(zero_copy_only=False).astype(np.float32, copy=False)
     lengths = pc.list_value_length(column)
     if lengths.null_count or len(flat) != len(column) * dim or not pc.all(pc.equal(lengths, dim), min_count=0).as_py():
@@ -114,35 +156,51 @@ def vectors_of(rows: pa.Table, dim: int) -> np.ndarray:
     return flat.reshape(len(column), dim)
 
 
-def as_rows(rows: pa.Table, columns: Columns, dim: int) -> list[dict[str, Any]]:
+def as_rows(rows: pa.Table, columns: Columns, dim: int, *, vectors: VectorType = "float32") -> list[dict[str, Any]]:
     """The public form: one dict a row."""
-    values: dict[str, Any] = {name: vectors_of(rows, dim) if kind is None else rows[name].to_pylist() for name, kind in columns.items()}
+    narrowed = narrow(vectors_of(rows, dim), vectors)
+    values: dict[str, Any] = {name: narrowed if kind is None else rows[name].to_pylist() for name, kind in columns.items()}
     return [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]
 
 
-def as_request(rows: pa.Table, columns: Columns, dim: int, *, collection: str, nullable: Names[str]) -> Any:
+def as_request(
+    rows: pa.Table, columns: Columns, dim: int, *, collection: str, nullable: Names[str], vectors: VectorType = "float32"
+) -> Any:
     """The protobuf form: one `FieldData` a column."""
+    narrowed = narrow(vectors_of(rows, dim), vectors)
     fields = [
-        _vector_field(name, vectors_of(rows, dim)) if kind is None else _scalar_field(name, kind, rows[name], nullable=name in nullable)
+        _vector_field(name, narrowed, vectors) if kind is None else _scalar_field(name, kind, rows[name], nullable=name in nullable)
         for name, kind in columns.items()
     ]
     return milvus_pb2.UpsertRequest(collection_name=collection, num_rows=rows.num_rows, fields_data=fields)
 
 
-def _vector_field(name: str, vectors: np.ndarray) -> Any:
-    raw = np.ascontiguousarray(vectors, dtype="<f4").tobytes()
+def _vector_field(name: str, vectors: np.ndarray, kind: VectorType) -> Any:
+    raw, dim = vectors.tobytes(), vectors.shape[1]
+    if kind != "float32":
+        slot, number = _VECTORS[kind]
+        return schema_pb2.FieldData(type=number, field_name=name, vectors=schema_pb2.VectorField(dim=dim, **{slot: raw}))
     # A packed `repeated float data = 1` is its tag, its length and the little-endian floats.
     floats = schema_pb2.FloatArray.FromString(b"\x0a" + _varint(len(raw)) + raw)
-    field = schema_pb2.VectorField(dim=vectors.shape[1], float_vector=floats)
-    return schema_pb2.FieldData(type=schema_pb2.FloatVector, field_name=name, vectors=field)
+    return schema_pb2.FieldData(type=schema_pb2.FloatVector, field_name=name, vectors=schema_pb2.VectorField(dim=dim, float_vector=floats))
 
 
 def _scalar_field(name: str, kind: FieldType, column: pa.ChunkedArray, *, nullable: bool) -> Any:
-    slot, array, number = _ARRAYS[kind]
     present = [v for v in column.to_pylist() if v is not None]
-    data = array(data=[v.encode() for v in present] if kind == "json" else present)
     valid = column.is_valid().to_pylist() if nullable else []
-    return schema_pb2.FieldData(type=number, field_name=name, scalars=schema_pb2.ScalarField(**{slot: data}), valid_data=valid)
+    element = ELEMENTS.get(kind)
+    number = schema_pb2.Array if element else _ARRAYS[kind][2]
+    scalars = _array_of(present, element) if element else _values(present, kind)
+    return schema_pb2.FieldData(type=number, field_name=name, scalars=scalars, valid_data=valid)
+
+
+def _values(values: list[Any], kind: FieldType) -> Any:
+    slot, array, _ = _ARRAYS[kind]
+    return schema_pb2.ScalarField(**{slot: array(data=[v.encode() for v in values] if kind == "json" else values)})
+
+
+def _array_of(arrays: list[list[Any]], element: FieldType) -> Any:
+    return schema_pb2.ScalarField(array_data=schema_pb2.ArrayArray(data=[_values(values, element) for values in arrays]))
 
 
 def _varint(number: int) -> bytes:

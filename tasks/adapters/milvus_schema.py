@@ -14,7 +14,8 @@ from pymilvus import DataType, MilvusClient
 
 from tasks.domain.collection import CollectionSpec
 from tasks.domain.errors import BadInput
-from tasks.domain.fields import VARCHAR_BYTES, FieldType
+from tasks.domain.fields import ARRAY_ELEMENTS, ELEMENTS, VARCHAR_BYTES, FieldType, ScalarField
+from tasks.domain.index import VectorType
 
 MARKER = "kitestring"
 MARKER_FORMAT = 1
@@ -26,6 +27,12 @@ _TYPES: dict[FieldType, Any] = {
     "bool": DataType.BOOL,
     "varchar": DataType.VARCHAR,
     "json": DataType.JSON,
+}
+_VECTORS: dict[VectorType, Any] = {
+    "float32": DataType.FLOAT_VECTOR,
+    "float16": DataType.FLOAT16_VECTOR,
+    "bfloat16": DataType.BFLOAT16_VECTOR,
+    "int8": DataType.INT8_VECTOR,
 }
 
 
@@ -53,17 +60,28 @@ def read_marker(described: dict[str, Any], at: str) -> CollectionSpec:
 
 
 def build_schema(spec: CollectionSpec) -> Any:
-    """The server-side schema. Scalar fields and the text may be null where the server knows null (2.5 and later, Lite)."""
+    """The server-side schema. Scalar fields and the text may be null where the server knows null (2.5 and later, Lite).
+
+    A partition key never is: servers refuse that.
+    """
     schema = MilvusClient.create_schema(auto_id=False, enable_dynamic_field=False, description=write_marker(spec))
     schema.add_field("id", DataType.VARCHAR, is_primary=True, max_length=spec.id_length)
-    schema.add_field("vector", DataType.FLOAT_VECTOR, dim=spec.dim)
+    schema.add_field("vector", _VECTORS[spec.vector_type], dim=spec.dim)
     if spec.store_text:
         schema.add_field("text", DataType.VARCHAR, max_length=VARCHAR_BYTES, nullable=True)
     for field in spec.fields:
-        length = {"max_length": VARCHAR_BYTES} if field.type == "varchar" else {}
-        schema.add_field(field.name, _TYPES[field.type], nullable=True, **length)
+        key = field.name == spec.partition_key
+        schema.add_field(field.name, nullable=not key, is_partition_key=key, **_typed(field))
     schema.add_field("shard", DataType.VARCHAR, max_length=SHARD_BYTES)
     return schema
+
+
+def _typed(field: ScalarField) -> dict[str, Any]:
+    element = ELEMENTS.get(field.type)
+    length = {"max_length": VARCHAR_BYTES} if (element or field.type) == "varchar" else {}
+    if element:
+        return {"datatype": DataType.ARRAY, "element_type": _TYPES[element], "max_capacity": ARRAY_ELEMENTS, **length}
+    return {"datatype": _TYPES[field.type], **length}
 
 
 def columns_of(spec: CollectionSpec) -> dict[str, FieldType | None]:
@@ -98,6 +116,8 @@ def _compared(there: CollectionSpec, wanted: CollectionSpec) -> list[tuple[str, 
         ("key length", there.id_length, wanted.id_length),
         ("stored text", there.store_text, wanted.store_text),
         ("index", _told(there), _told(wanted)),
+        ("vectors of", there.vector_type, wanted.vector_type),
+        ("partition key", there.partition_key or "none", wanted.partition_key or "none"),
     ]
     if there.fingerprint == wanted.fingerprint:  # one encoder under two names is one encoder
         rows.pop(2)

@@ -9,12 +9,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tasks.adapters.arrays import arrays
 from tasks.adapters.contents import blank, join_texts, key_of, key_of_file, pictures
 from tasks.adapters.keys import KeyIndex
 from tasks.adapters.rows import IMAGE, IMAGE_URI, KEY, REASON, TEXT, rows_schema
 from tasks.adapters.scalars import Column, Problems, plain, scalars, texts
 from tasks.domain.errors import BadInput, KitestringError
-from tasks.domain.fields import ScalarField
+from tasks.domain.fields import ELEMENTS, ScalarField
 from tasks.domain.job import Job, Target
 from tasks.domain.ports import Source
 from tasks.domain.seal import Quarantined
@@ -148,7 +149,8 @@ class RowMaker:
         return [data, places]
 
     def _scalar(self, column: Column, field: ScalarField, reasons: Problems) -> pa.Array:
-        values, problems = scalars(column, field.type)
+        element = ELEMENTS.get(field.type)
+        values, problems = arrays(column, element) if element else scalars(column, field.type)
         _note(reasons, {at: f"metadata: column '{field.column}' {why}" for at, why in problems.items()})
         return values
 

@@ -7,7 +7,8 @@ What is compared:
 - keys: of the first `NAMED` shards whose count is wrong, the sealed keys that do not carry the shard, up to `NAMED` of
   each, with the shard that holds the key now (a key in two shards: the last one loaded has it) or that it is nowhere;
   and keys that carry the shard and are not sealed.
-- vectors: of sampled rows, found by key, cosine to the sealed vector at least 0.9999 and lengths within 0.1%.
+- vectors: of sampled rows, found by key, cosine at least 0.9999 and lengths within 0.1% to what the collection's type of
+  vector makes of the sealed one; the lowest cosine that is told is to the sealed vector itself.
 - recall@10: each of at most `QUERIES` sampled rows is a query. Brute force over the sample orders the sampled rows by
   their exact score to it. With the collection's ten hits, the tenth's score is the bar: every sampled row whose exact
   score is better than the bar by more than 1e-4 (relative, above 1) had to be among the ten, so recall is the share of
@@ -30,6 +31,7 @@ import pyarrow as pa
 
 from tasks.adapters.collection_memory import score
 from tasks.adapters.milvus_columns import vectors_of
+from tasks.adapters.vector_types import rounded
 from tasks.domain.collection import CollectionSpec
 from tasks.domain.errors import BadInput
 from tasks.domain.index import Parameters
@@ -137,10 +139,15 @@ def prove(
         absent=len(drawn.rows) - len(vectors.keys),
         lowest_cosine=vectors.lowest,
         recall_at_10=recall,
-        index=" ".join([spec.index.type, *(f"{name}={value}" for name, value in {**spec.index.params, **(search or {})}.items())]),
+        index=_searched(spec, search or {}),
         seed=seed,
         seconds=clock.now() - began,
     )
+
+
+def _searched(spec: CollectionSpec, search: Parameters) -> str:
+    over = [] if spec.vector_type == "float32" else ["over", spec.vector_type]
+    return " ".join([spec.index.type, *over, *(f"{name}={value}" for name, value in {**spec.index.params, **search}.items())])
 
 
 # ---- counts ----
@@ -215,7 +222,7 @@ def _wrong_keys(collection: Collection, seal: Seal, read: ReadPart, names: dict[
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Compared:
     keys: list[str]
-    vectors: np.ndarray  # as sealed
+    vectors: np.ndarray  # as sealed, and as the collection's type holds them
     lowest: float | None
     reasons: list[str]
 
@@ -235,13 +242,14 @@ def _compare(collection: Collection, drawn: _Sample, spec: CollectionSpec) -> _C
     absent = [key for key in sealed if key not in set(keys)]
     reasons = [f"sampled key {key!r} is not in the collection" for key in absent[:NAMED]]
     wanted = np.stack([sealed[key] for key in keys]) if keys else np.empty((0, spec.dim), np.float32)
-    cosines = _cosines(found, wanted)
-    lengths = np.linalg.norm(found, axis=1), np.linalg.norm(wanted, axis=1)
+    due = rounded(wanted, spec.vector_type)
+    cosines = _cosines(found, due)
+    lengths = np.linalg.norm(found, axis=1), np.linalg.norm(due, axis=1)
     wrong = np.flatnonzero((cosines < LEAST_COSINE) | ~np.isclose(*lengths, rtol=1e-3))
     reasons += [f"key {keys[i]!r} has another vector than its seal: cosine {cosines[i]:.6f}" for i in wrong[:NAMED]]
     if len(wrong) > NAMED:
         reasons.append(f"{len(wrong)} of {len(keys)} sampled rows have another vector than their seal")
-    return _Compared(keys=keys, vectors=wanted, lowest=float(cosines.min()) if keys else None, reasons=reasons)
+    return _Compared(keys=keys, vectors=due, lowest=float(_cosines(found, wanted).min()) if keys else None, reasons=reasons)
 
 
 def _cosines(left: np.ndarray, right: np.ndarray) -> np.ndarray:

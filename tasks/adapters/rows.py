@@ -30,6 +30,10 @@ ARROW_TYPES: dict[FieldType, pa.DataType] = {
     "bool": pa.bool_(),
     "varchar": pa.string(),
     "json": pa.string(),  # the JSON text
+    "int64[]": pa.list_(pa.int64()),
+    "double[]": pa.list_(pa.float64()),
+    "bool[]": pa.list_(pa.bool_()),
+    "varchar[]": pa.list_(pa.string()),
 }
 
 

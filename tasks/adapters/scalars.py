@@ -55,18 +55,18 @@ def texts(column: Column, *, nested: bool) -> tuple[pa.Array, Problems]:
     """
     values, kind = column.values, column.values.type
     if column.json:
-        return _each(column, lambda value: _text_of(value, nested=nested), pa.string())
+        return each(column, lambda value: _text_of(value, nested=nested), pa.string())
     if _stringlike(kind):
         found, bad = as_text(values)
         return found, {} if bad is None else dict.fromkeys(np.flatnonzero(bad.to_numpy(zero_copy_only=False)).tolist(), NOT_UTF8)
     if pa.types.is_fixed_size_binary(kind) and kind.byte_width == 16:
-        return _each(column, lambda value: str(uuid.UUID(bytes=value)), pa.string())
+        return each(column, lambda value: str(uuid.UUID(bytes=value)), pa.string())
     if pa.types.is_nested(kind):
-        return _each(column, lambda value: _text_of(value, nested=nested), pa.string())
+        return each(column, lambda value: _text_of(value, nested=nested), pa.string())
     try:
         found = values.cast(pa.string())
     except (pa.ArrowNotImplementedError, pa.ArrowInvalid):
-        return _each(column, str, pa.string())
+        return each(column, str, pa.string())
     return (pc.replace_substring(found, " ", "T", max_replacements=1) if pa.types.is_timestamp(kind) else found), {}
 
 
@@ -97,10 +97,10 @@ def _numbers(column: Column, target: pa.DataType, of: Callable[[Any], object]) -
             return column.values.cast(target), {}
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
             pass  # some value does not convert: find out which
-    return _each(column, of, target)
+    return each(column, of, target)
 
 
-def _each(column: Column, of: Callable[[Any], object], target: pa.DataType) -> tuple[pa.Array, Problems]:
+def each(column: Column, of: Callable[[Any], object], target: pa.DataType) -> tuple[pa.Array, Problems]:
     """One value after another; what `of` refuses with a ValueError is a problem in its words."""
     problems: Problems = {}
     converted: list[object] = []
@@ -131,27 +131,27 @@ def _text_of(value: object, *, nested: bool) -> str:
 
 
 def _json(column: Column) -> tuple[pa.Array, Problems]:
-    return texts(Column(column.values, json=False), nested=True) if column.json else _each(column, json_text, pa.string())
+    return texts(Column(column.values, json=False), nested=True) if column.json else each(column, json_text, pa.string())
 
 
 def _int_of(value: Any) -> int:
     number = None if isinstance(value, bool) else _try(int, value)
     if number is None or (isinstance(value, float) and number != value) or not -(2**63) <= number < 2**63:
-        raise ValueError(f"{_shown(value)} is no whole number of 64 bits")
+        raise ValueError(f"{shown(value)} is no whole number of 64 bits")
     return int(number)
 
 
 def _float_of(value: Any) -> float:
     number = None if isinstance(value, bool) else _try(float, value)
     if number is None:
-        raise ValueError(f"{_shown(value)} is no number")
+        raise ValueError(f"{shown(value)} is no number")
     return float(number)
 
 
 def _bool_of(value: Any) -> bool:
     truth = {"true": True, "false": False, "1": True, "0": False}.get(str(value).lower())
     if truth is None:
-        raise ValueError(f"{_shown(value)} is neither true nor false")
+        raise ValueError(f"{shown(value)} is neither true nor false")
     return truth
 
 
@@ -162,7 +162,7 @@ def _try(kind: Callable[[Any], Any], value: Any) -> Any:
         return None
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 

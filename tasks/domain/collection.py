@@ -5,8 +5,9 @@ from __future__ import annotations
 from pydantic import Field
 
 from tasks.domain.digest import digest
-from tasks.domain.fields import ScalarField
-from tasks.domain.index import Index
+from tasks.domain.errors import BadInput
+from tasks.domain.fields import ELEMENTS, ScalarField
+from tasks.domain.index import Index, Server, VectorType, check_index, check_vector_type
 from tasks.domain.job import Target
 from tasks.domain.strict import Strict
 
@@ -21,10 +22,38 @@ class CollectionSpec(Strict):
     store_text: bool
     id_length: int
     fields: tuple[ScalarField, ...]
+    partition_key: str | None = Field(None, description="The scalar field by whose values the server lays rows together.")
+    vector_type: VectorType = "float32"
     index: Index = Index()
     fingerprint: str
     model: str = Field(description="Told in errors: which model made the collection.")
     revision: str | None = Field(None, description="Of the model, where it came from a hub.")
+
+
+ARRAYS_SINCE = (2, 3, 2)
+# Measured on 2.3.5: an upsert lays rows where a filter by the partition key does not find them (milvus #30607). 2.4.0 to 2.4.2 do so
+# when they import (#33237).
+PARTITION_KEYS_SINCE = (2, 4, 3)
+
+
+def check_server(spec: CollectionSpec, server: Server) -> None:
+    """Find what a server cannot hold of a collection before anything is encoded.
+
+    Raises:
+        BadInput: an index, a type of vectors, an array or a partition key that it lacks; names it and what to choose.
+    """
+    check_index(spec.index, server)
+    check_vector_type(spec.vector_type, server)
+    if server.kind != "Milvus":
+        return
+    array = next((field.column for field in spec.fields if field.type in ELEMENTS), None)
+    if array and server.number < ARRAYS_SINCE:
+        raise BadInput(f"source.metadata: column '{array}' holds lists, which need Milvus 2.3.2, and this is {server}: leave it out")
+    if spec.partition_key and server.number < PARTITION_KEYS_SINCE:
+        raise BadInput(
+            f"target.partition_key needs Milvus 2.4.3, and this is {server}, where a filter by the key misses rows: leave it out, "
+            "and filter by the field as it is"
+        )
 
 
 class Hit(Strict):

@@ -10,8 +10,12 @@ from pydantic import Field
 from tasks.domain.errors import BadInput
 from tasks.domain.strict import Strict
 
-FieldType = Literal["int64", "double", "bool", "varchar", "json"]
+FieldType = Literal["int64", "double", "bool", "varchar", "json", "int64[]", "double[]", "bool[]", "varchar[]"]
+ELEMENTS: dict[FieldType, FieldType] = {"int64[]": "int64", "double[]": "double", "bool[]": "bool", "varchar[]": "varchar"}
+ARRAYS: dict[FieldType, FieldType] = {element: array for array, element in ELEMENTS.items()}
+ARRAY_ELEMENTS = 4_096  # the most that Milvus' arrays hold
 RESERVED = ("id", "vector", "text", "shard")
+PARTITION_KEYS = ("int64", "varchar")
 VARCHAR_BYTES = 65_535
 
 
@@ -44,3 +48,19 @@ def name_fields(types: dict[str, FieldType]) -> tuple[ScalarField, ...]:
             raise BadInput(f"metadata columns '{fields[name].column}' and '{column}' make a field of the same name '{name}': leave one out")
         fields[name] = ScalarField(name=name, column=column, type=kind)
     return tuple(fields.values())
+
+
+def check_partition_key(column: str, fields: tuple[ScalarField, ...]) -> None:
+    """Find a partition key that Milvus takes none of.
+
+    Raises:
+        BadInput: names the column, its type, and those that would do.
+    """
+    kinds = {field.column: field.type for field in fields}
+    fit = [name for name, kind in kinds.items() if kind in PARTITION_KEYS]
+    if column not in fit:
+        others = f"of this source's metadata {', '.join(fit)} would do" if fit else "none of this source's metadata columns is such"
+        raise BadInput(
+            f"target.partition_key: column '{column}' is {kinds.get(column, 'not there')}, and a partition key is whole numbers "
+            f"or texts (int64, varchar): {others}"
+        )

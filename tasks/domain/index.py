@@ -1,4 +1,4 @@
-"""Which index a collection of vectors gets, and which servers have it."""
+"""Which index and which type a collection's vectors get, and which servers have them."""
 
 from __future__ import annotations
 
@@ -14,12 +14,16 @@ from tasks.domain.strict import Strict
 IndexType = Literal["AUTOINDEX", "FLAT", "IVF_FLAT", "IVF_SQ8", "IVF_PQ", "IVF_RABITQ", "HNSW", "HNSW_SQ", "SCANN", "DISKANN"]
 Parameters = dict[str, int | float | str | bool]
 ServerKind = Literal["Milvus Lite", "Milvus", "Zilliz Cloud"]
+VectorType = Literal["float32", "float16", "bfloat16", "int8"]
 
 # Since which version a server has it: Milvus' release notes. AUTOINDEX, FLAT, IVF and HNSW are older than any server we meet.
 SINCE: dict[IndexType, tuple[int, int]] = {"SCANN": (2, 3), "DISKANN": (2, 2), "HNSW_SQ": (2, 5), "IVF_RABITQ": (2, 6)}
 # Milvus Lite 3.2 takes every name, and says only when it builds that it lacks the index, or never.
 LITE: frozenset[IndexType] = frozenset({"AUTOINDEX", "FLAT", "IVF_FLAT", "IVF_SQ8", "HNSW", "HNSW_SQ"})
 ZILLIZ: frozenset[IndexType] = frozenset({"AUTOINDEX"})
+# 2.3.5 makes a collection of float16, takes its rows, and finds every one at an infinite distance. AUTOINDEX knows them since 2.4.5.
+VECTORS_SINCE: dict[VectorType, tuple[int, int, int]] = {"float16": (2, 4, 5), "bfloat16": (2, 4, 5), "int8": (2, 6, 0)}
+INT8_INDEXES: frozenset[IndexType] = frozenset({"AUTOINDEX", "HNSW", "HNSW_SQ"})  # Milvus builds no other over int8
 
 
 class Index(Strict):
@@ -39,10 +43,10 @@ class Server:
     version: str = ""
 
     @property
-    def number(self) -> tuple[int, int]:
-        """(major, minor); a version that cannot be read counts as new, since the server itself will refuse what it lacks."""
-        found = re.match(r"v?(\d+)\.(\d+)", self.version)
-        return (int(found[1]), int(found[2])) if found else (99, 0)
+    def number(self) -> tuple[int, int, int]:
+        """(major, minor, patch); a version that cannot be read counts as new, since the server itself will refuse what it lacks."""
+        found = re.match(r"v?(\d+)\.(\d+)(?:\.(\d+))?", self.version)
+        return (int(found[1]), int(found[2]), int(found[3] or 0)) if found else (99, 0, 0)
 
     def __str__(self) -> str:
         return f"{self.kind} {self.version.removeprefix('v')}".strip()
@@ -62,3 +66,33 @@ def check_index(index: Index, server: Server) -> None:
         raise BadInput(
             f"target.index.type: {index.type} needs Milvus {since[0]}.{since[1]}, and this is {server}: choose HNSW, or leave it at AUTOINDEX"
         )
+
+
+def why_not_stored(vectors: VectorType, *, metric: str, index: Index) -> str | None:
+    """Why vectors of a type go with no server under a metric or an index; None: they do.
+
+    int8 holds no numbers such as 0.03: each vector is stretched until its largest number is 127. Cosines stay what they
+    are; inner products and distances between vectors that were stretched differently mean nothing.
+    """
+    if vectors != "int8":
+        return None
+    if metric != "COSINE":
+        return f"vector_type int8 goes with metric COSINE alone, not with {metric}: choose float16, or COSINE"
+    if index.type not in INT8_INDEXES:
+        return f"vector_type int8 has no index {index.type}: choose one of {', '.join(sorted(INT8_INDEXES))}"
+    return None
+
+
+def check_vector_type(vectors: VectorType, server: Server) -> None:
+    """Find a type of vectors that a server does not store before anything is encoded.
+
+    Raises:
+        BadInput: names the type, the server, and what to choose.
+    """
+    if vectors != "float32" and server.kind == "Milvus Lite":
+        raise BadInput(f"target.vector_type: Milvus Lite has no {vectors} vectors: leave it at float32, or use a Milvus server")
+    since = VECTORS_SINCE.get(vectors, (0, 0, 0))
+    if server.kind == "Milvus" and server.number < since:
+        fitting = "float16, bfloat16 or float32" if server.number >= VECTORS_SINCE["float16"] else "float32"
+        needed = ".".join(map(str, since))
+        raise BadInput(f"target.vector_type: {vectors} needs Milvus {needed}, and this is {server}: choose {fitting}")

@@ -12,7 +12,7 @@ from tasks.domain.encoder import Encoder, OpenClipEncoder, SentenceTransformersE
 from tasks.domain.errors import BadInput
 from tasks.domain.form import Auto, Count, Nothing
 from tasks.domain.gate import Gate
-from tasks.domain.index import Index, Parameters
+from tasks.domain.index import Index, Parameters, VectorType, why_not_stored
 from tasks.domain.source import ParquetSource, Source
 from tasks.domain.strict import Strict
 
@@ -59,6 +59,12 @@ class Target(Strict):
         None, description="Name of a Prefect Secret block that holds the token, instead of MILVUS_TOKEN."
     )
     metric: Literal["COSINE", "IP", "L2"] = Field("COSINE", description="How two vectors are compared.")
+    vector_type: VectorType = Field(
+        "float32",
+        title="Vector type",
+        description="How the collection stores vectors; seals keep float32. float16 and bfloat16 take half the room (Milvus 2.4.5 and"
+        " later), int8 a quarter (2.6 and later, COSINE alone).",
+    )
     index: Index = Field(Index(), title="Index", description="Of the vectors; made once, after a fresh collection is filled.")
     search: Parameters = Field(
         default_factory=dict, title="Search parameters", description="As Milvus names them, such as {ef: 128}; empty: the server's own."
@@ -77,6 +83,20 @@ class Target(Strict):
     )
     store_text: bool = Field(True, description="Keep the embedded text in the collection, to show it with a hit.")
     id_length: int = Field(512, ge=1, le=65_535, description="Longest key in bytes; a row with a longer one is set aside.")
+    partition_key: Annotated[str, Field(title="column")] | Nothing = Field(
+        None,
+        title="Partition key",
+        description="Metadata column of whole numbers or texts by which Milvus lays rows together: a search whose filter names one of"
+        " its values, such as a tenant, reads only those. Milvus Lite, Milvus 2.4.3 and later.",
+    )
+
+    @model_validator(mode="after")
+    def _vectors_can_be_stored(self) -> Target:
+        if reason := why_not_stored(self.vector_type, metric=self.metric, index=self.index):
+            raise ValueError(reason)
+        if self.load == "import" and self.vector_type != "float32":
+            raise ValueError(f"load import fills float32 vectors, not {self.vector_type}: leave load at auto")
+        return self
 
 
 class Compute(Strict):
@@ -151,6 +171,14 @@ class Job(Strict):
                 "(the AWS variables, MILVUS_TOKEN) or the Prefect Secret block that target.token_block names"
             )
         return document
+
+    @model_validator(mode="after")
+    def _partition_key_is_metadata(self) -> Job:
+        columns: list[str] = getattr(self.source, "metadata", [])
+        if self.target.partition_key is not None and self.target.partition_key not in columns:
+            there = ", ".join(columns) or "it is empty"
+            raise ValueError(f"target.partition_key '{self.target.partition_key}' is not in source.metadata ({there}): add it there")
+        return self
 
     @model_validator(mode="after")
     def _encoder_fits_source(self) -> Job:

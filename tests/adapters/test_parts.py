@@ -17,7 +17,11 @@ from tasks.domain.errors import Permanent
 from tasks.domain.fields import ScalarField
 from tasks.domain.seal import EncodeStats, Quarantined
 
-FIELDS = (ScalarField(name="url", column="url", type="varchar"), ScalarField(name="n", column="n", type="int64"))
+FIELDS = (
+    ScalarField(name="url", column="url", type="varchar"),
+    ScalarField(name="n", column="n", type="int64"),
+    ScalarField(name="tags", column="tags", type="varchar[]"),
+)
 META = PartMeta(
     shard="ab" * 16,
     first=100,
@@ -35,6 +39,7 @@ def make_table(rows: int, dim: int = 16) -> pa.Table:
         "text": pa.array([f"text {n}" for n in range(rows)], pa.string()),
         "url": pa.array([None if n % 3 else "https://example.org" for n in range(rows)], pa.string()),
         "n": pa.array(range(rows), pa.int64()),
+        "tags": pa.array([[["a", ""], [], None][n % 3] for n in range(rows)], pa.list_(pa.string())),
         "shard": pa.array(["ab" * 16] * rows, pa.string()),
     }
     return pa.table(columns, schema=part_schema(FIELDS, store_text=True))

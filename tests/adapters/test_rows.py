@@ -148,11 +148,64 @@ def test_metadata_becomes_what_the_field_is(parquet) -> None:
         "key": str(uuid.UUID(int=7)),
         "flag": True,
         "x": None,
-        "tags": '["a",null]',
+        "tags": ["a"],
         "inner": '{"a":"2024-02-29","b":[1.5]}',
         "map": '{"k":1}',
     }
     assert [second[name] for name in names] == [None, None, None, None, None, 2.5, None, None, None]
+
+
+LISTS: list[tuple[Any, list[Any]]] = [
+    ([["a", "ü"], [], None, [None, "b"]], [["a", "ü"], [], None, ["b"]]),
+    (pa.array([[1, 2], [None]], pa.large_list(pa.int16())), [[1, 2], []]),
+    (pa.array([[0.5, float("nan")], None], pa.list_(pa.float32(), 2)), [[0.5], None]),
+    (pa.array([[True, False]], pa.list_view(pa.bool_())), [[True, False]]),
+    (pa.array([[dt.date(2024, 2, 29)]], pa.list_(pa.date32())), [["2024-02-29"]]),
+    (pa.array([[2**64 - 1]], pa.list_(pa.uint64())), [["18446744073709551615"]]),
+    (pa.ListArray.from_arrays([0, 1, 3], pa.array(["a", "b", "a"]).dictionary_encode()), [["a"], ["b", "a"]]),
+    (pa.array([[[1], [2]]]), ["[[1],[2]]"]),
+    (pa.array([[{"a": 1}]]), ['[{"a":1}]']),
+    (pa.array([[None], []], pa.list_(pa.null())), ["[null]", "[]"]),
+]
+
+
+@pytest.mark.parametrize(("values", "expected"), LISTS)
+def test_lists_become_arrays_and_deeper_ones_json(parquet, values: Any, expected: list[Any]) -> None:
+    assert [row["m"] for row in good(make_job("parquet", parquet({"m": values}), metadata=["m"]))] == expected
+
+
+def test_lists_of_one_kind_are_arrays_in_json_lines_too(tmp_path: Path) -> None:
+    rows = [{"text": "0", "s": ["a", None], "n": [1], "x": [0.5, 2], "mixed": ["a", 1], "now_and_then": ["a"], "empty": []}]
+    rows += [{"text": "1", "s": None, "n": [], "mixed": [], "now_and_then": "a", "empty": []}]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    first, second = good(make_job("jsonl", tmp_path, metadata=["s", "n", "x", "mixed", "now_and_then", "empty"]))
+    assert [first[name] for name in ("s", "n", "x", "mixed", "now_and_then", "empty")] == [["a"], [1], [0.5, 2.0], '["a",1]', '["a"]', "[]"]
+    assert [second[name] for name in ("s", "n", "x", "mixed", "now_and_then")] == [None, [], None, "[]", '"a"']
+
+
+def test_arrays_that_milvus_does_not_take_set_aside_only_their_rows(tmp_path: Path) -> None:
+    rows: list[dict[str, Any]] = [{"text": f"t{i}", "n": [i], "s": ["a"]} for i in range(2_000)]
+    rows += [{"text": "bad", "n": [1, "many"]}, {"text": "no list", "n": 1}, {"text": "many", "n": [1] * 4_097}]
+    rows += [{"text": "long", "s": ["x" * 40_000] * 2}, {"text": "fine", "n": ["17", None] * 4_096, "s": ["x" * 65_535]}]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    job = make_job("jsonl", tmp_path, metadata=["n", "s"])
+    assert [(row, reason) for row, _, reason in aside(job)] == [
+        (2_000, "metadata: column 'n' in its list: 'many' is no whole number of 64 bits"),
+        (2_001, "metadata: column 'n' 1 is no list"),
+        (2_002, "metadata: column 'n' has 4097 elements, 4096 allowed"),
+        (2_003, "metadata: column 's' has 80000 bytes, 65535 allowed"),
+    ]
+    [fine] = [row for row in good(job) if row["text"] == "fine"]
+    assert (fine["n"], fine["s"]) == ([17] * 4_096, ["x" * 65_535])
+
+
+def test_a_later_file_may_hold_its_lists_otherwise(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"text": ["a"], "m": [["1", "2"]]}), tmp_path / "a.parquet")
+    pq.write_table(pa.table({"text": ["b"], "m": pa.array([[1, 2]], pa.large_list(pa.int8()))}), tmp_path / "b.parquet")
+    pq.write_table(pa.table({"text": ["c"], "m": ["1"]}), tmp_path / "c.parquet")
+    job = make_job("parquet", tmp_path, metadata=["m"])
+    assert [row["m"] for row in good(job)] == [["1", "2"], ["1", "2"]]
+    assert [reason for _, _, reason in aside(job)] == ["metadata: column 'm' '1' is no list"]
 
 
 def test_json_stays_as_it_was_and_one_key_may_hold_many_kinds(tmp_path: Path) -> None:

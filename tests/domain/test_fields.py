@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tasks.domain.errors import BadInput
-from tasks.domain.fields import name_field, name_fields
+from tasks.domain.fields import check_partition_key, name_field, name_fields
 
 
 @pytest.mark.parametrize(("column", "name"), [("lang", "lang"), ("my-col", "my_col"), ("2nd", "_2nd"), ("größe", "gr__e")])
@@ -22,3 +22,14 @@ def test_two_columns_that_make_one_field_are_refused_by_both_names() -> None:
 def test_a_name_that_kitestring_uses_is_refused(column: str) -> None:
     with pytest.raises(BadInput, match="a name that Kitestring uses"):
         name_fields({column: "varchar"})
+
+
+def test_a_partition_key_is_whole_numbers_or_texts_and_those_that_would_do_are_named() -> None:
+    fields = name_fields({"the price": "double", "lang": "varchar", "year": "int64", "tags": "varchar[]"})
+    for column in ("lang", "year"):
+        check_partition_key(column, fields)
+    for column, kind in (("the price", "double"), ("tags", r"varchar\[\]")):
+        with pytest.raises(BadInput, match=f"'{column}' is {kind}, and a partition key is .*metadata lang, year would do"):
+            check_partition_key(column, fields)
+    with pytest.raises(BadInput, match="none of this source's metadata columns is such"):
+        check_partition_key("the price", fields[:1])
