@@ -1,39 +1,34 @@
 """The checkpoint of one corpus under one encoder: what is kept there, read and written as values.
 
-What is committed never changes; the ledger's entries and the proof may be replaced. Every method raises the
-store's errors, and Permanent with the key where an object is damaged or of another format.
+What is committed never changes; what may be replaced is in `tasks.adapters.ledger`. Every method raises the store's
+errors, and Permanent with the key where an object is damaged or of another format.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Container, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import count, islice
+from itertools import count
 from typing import TypeVar
 
 import pyarrow as pa
 
 from tasks.adapters.digest_set import DigestSet
-from tasks.adapters.documents import commit_document, read_document, write_document
+from tasks.adapters.documents import commit_document, read_document
+from tasks.adapters.ledger import Ledger
 from tasks.adapters.parts import part_of, read_part, sha256_of
 from tasks.domain.accounts import check_accounts
 from tasks.domain.amend import Amendment, amended
-from tasks.domain.bulk import ImportAttempt
-from tasks.domain.digest import digest
 from tasks.domain.encoder import EncoderRecord
 from tasks.domain.errors import Damaged, Permanent
-from tasks.domain.layout import Layout, encoder_pin, part_rows
-from tasks.domain.owners import Owners
+from tasks.domain.layout import encoder_pin, part_rows
 from tasks.domain.ports import Store, StoredObject
-from tasks.domain.proof import Proof
 from tasks.domain.resume import without_overlap
-from tasks.domain.seal import Loaded, Part, Seal
+from tasks.domain.seal import Part, Seal
 
 D = TypeVar("D", Seal, Amendment)
 _ATTEMPT = re.compile(r"(?!\.\.?/)[^/]+/part-\d+-\d+\.parquet")  # below a shard's folder
-READERS = 16  # at a time: ledger entries are small, and a store far away answers slowly
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,12 +39,8 @@ class Survey:
     amended: frozenset[str]
 
 
-class Checkpoint:
-    """A corpus' vectors under one encoder's fingerprint. Many threads may use one."""
-
-    def __init__(self, store: Store, corpus: str, fingerprint: str) -> None:
-        self.store = store
-        self.layout = Layout(corpus=corpus, fingerprint=fingerprint)
+class Checkpoint(Ledger):
+    """A corpus' vectors under one encoder's fingerprint, and the ledger of where they are. Many threads may use one."""
 
     # The encoder
 
@@ -221,27 +212,7 @@ class Checkpoint:
             return True
         return False
 
-    # The ledger
-
-    def record_load(self, target: str, entry: Loaded) -> None:
-        """Note that a shard's rows were all acknowledged by a collection."""
-        write_document(self.store, self.layout.loaded(target, entry.shard), entry)
-
-    def forget_load(self, target: str, shard: str) -> None:
-        """Take a shard out of the ledger."""
-        self.store.delete(self.layout.loaded(target, shard))
-
-    def loads(self, target: str) -> Iterator[Loaded]:
-        """Every entry of the ledger; streams, several read at a time."""
-        shards = self._listed_loads(target)
-        with ThreadPoolExecutor(READERS, thread_name_prefix="ledger") as readers:
-            while window := list(islice(shards, 4 * READERS)):
-                entries = readers.map(lambda shard: self._entry(target, shard), window)
-                yield from (entry for entry in entries if entry)
-
-    def loaded_ids(self, target: str) -> DigestSet:
-        """The shards that the ledger names, from one listing."""
-        return DigestSet(self._listed_loads(target))
+    # Held against the ledger
 
     def up_to_date(self, target: str) -> Container[str]:
         """Shards that are sealed and loaded as they are sealed now; from two listings, and a look at what was amended."""
@@ -253,62 +224,7 @@ class Checkpoint:
         entry, seal = self._entry(target, shard), self.effective_seal(shard)
         return entry is not None and seal is not None and entry.seal == seal.digest
 
-    def _listed_loads(self, target: str) -> Iterator[str]:
-        folder, others = self.layout.loads(target), (self.layout.verified(target), self.layout.attempt(target))
-        return (found.key.removeprefix(folder).removesuffix(".json") for found in self.store.list(folder) if found.key not in others)
-
-    def _entry(self, target: str, shard: str) -> Loaded | None:
-        return read_document(self.store, self.layout.loaded(target, shard), Loaded)
-
-    def read_attempt(self, target: str) -> ImportAttempt | None:
-        """The import into a collection that has not come to its end, or None."""
-        return read_document(self.store, self.layout.attempt(target), ImportAttempt)
-
-    def record_attempt(self, target: str, attempt: ImportAttempt) -> None:
-        """Note how far an import is."""
-        write_document(self.store, self.layout.attempt(target), attempt)
-
-    def forget_attempt(self, target: str) -> None:
-        """An import has ended, one way or the other."""
-        self.store.delete(self.layout.attempt(target))
-
-    # Owners of keys that come in several shards
-
-    def read_owners(self, target: str) -> Owners | None:
-        """What was settled last; None where no run came so far."""
-        return read_document(self.store, self.layout.owners(target), Owners)
-
-    def record_owners(self, target: str, owners: Owners) -> None:
-        """Write down what is settled."""
-        write_document(self.store, self.layout.owners(target), owners)
-
-    def replace_owners(self, target: str, owners: Owners, lost: bytes | None, before: Owners | None) -> None:
-        """Write down what is settled and which rows are lost by it; the table comes first, and the old one goes last."""
-        table = self.layout.lost(target, digest({"covers": owners.covers, "policy": owners.policy})) if lost else None
-        if lost and table:
-            self.store.write(table, lost)
-        self.record_owners(target, owners.model_copy(update={"table": table}))
-        if before and before.table and before.table != table:
-            self.store.delete(before.table)
-
-    def read_lost(self, owners: Owners) -> bytes:
-        """The table of rows that shards have lost: a Parquet file with id, shard, part."""
-        data = self.store.read(owners.table) if owners.table else None
-        if data is None:
-            raise Permanent(
-                f"{self.store.url}/{owners.table}: the table of duplicates is gone: remove {self.layout.root}/owners/ and run again"
-            )
-        return data
-
-    # Proofs and reports
-
-    def record_proof(self, target: str, proof: Proof) -> None:
-        """Keep what `verify` found."""
-        write_document(self.store, self.layout.verified(target), proof)
-
-    def read_proof(self, target: str) -> Proof | None:
-        """What `verify` found last."""
-        return read_document(self.store, self.layout.verified(target), Proof)
+    # Reports
 
     def write_report(self, run: str, name: str, data: bytes) -> str:
         """Keep a file of a run's report; where it can be found."""

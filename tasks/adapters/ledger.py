@@ -1,0 +1,111 @@
+"""The ledger of one corpus under one encoder: which shards are in which collection, who owns a key there, and whether it is proved.
+
+Everything here may be replaced: it tells of collections, which change. Every method raises the store's errors, and Permanent
+with the key where an object is damaged or of another format.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+
+from tasks.adapters.digest_set import DigestSet
+from tasks.adapters.documents import read_document, write_document
+from tasks.domain.bulk import ImportAttempt
+from tasks.domain.digest import digest
+from tasks.domain.errors import Permanent
+from tasks.domain.layout import Layout
+from tasks.domain.owners import Owners
+from tasks.domain.ports import Store
+from tasks.domain.proof import Proof
+from tasks.domain.seal import Loaded
+
+READERS = 16  # at a time: entries are small, and a store far away answers slowly
+
+
+class Ledger:
+    """Many threads may use one. A target is the fingerprint of a collection, see `tasks.domain.collection`."""
+
+    def __init__(self, store: Store, corpus: str, fingerprint: str) -> None:
+        self.store = store
+        self.layout = Layout(corpus=corpus, fingerprint=fingerprint)
+
+    # Loads
+
+    def record_load(self, target: str, entry: Loaded) -> None:
+        """Note that a shard's rows were all acknowledged by a collection."""
+        write_document(self.store, self.layout.loaded(target, entry.shard), entry)
+
+    def forget_load(self, target: str, shard: str) -> None:
+        """Take a shard out of the ledger."""
+        self.store.delete(self.layout.loaded(target, shard))
+
+    def loads(self, target: str) -> Iterator[Loaded]:
+        """Every entry of the ledger; streams, several read at a time."""
+        shards = self._listed_loads(target)
+        with ThreadPoolExecutor(READERS, thread_name_prefix="ledger") as readers:
+            while window := list(islice(shards, 4 * READERS)):
+                entries = readers.map(lambda shard: self._entry(target, shard), window)
+                yield from (entry for entry in entries if entry)
+
+    def loaded_ids(self, target: str) -> DigestSet:
+        """The shards that the ledger names, from one listing."""
+        return DigestSet(self._listed_loads(target))
+
+    def _listed_loads(self, target: str) -> Iterator[str]:
+        folder, others = self.layout.loads(target), (self.layout.verified(target), self.layout.attempt(target))
+        return (found.key.removeprefix(folder).removesuffix(".json") for found in self.store.list(folder) if found.key not in others)
+
+    def _entry(self, target: str, shard: str) -> Loaded | None:
+        return read_document(self.store, self.layout.loaded(target, shard), Loaded)
+
+    def read_attempt(self, target: str) -> ImportAttempt | None:
+        """The import into a collection that has not come to its end, or None."""
+        return read_document(self.store, self.layout.attempt(target), ImportAttempt)
+
+    def record_attempt(self, target: str, attempt: ImportAttempt) -> None:
+        """Note how far an import is."""
+        write_document(self.store, self.layout.attempt(target), attempt)
+
+    def forget_attempt(self, target: str) -> None:
+        """An import has ended, one way or the other."""
+        self.store.delete(self.layout.attempt(target))
+
+    # Owners of keys that come in several shards
+
+    def read_owners(self, target: str) -> Owners | None:
+        """What was settled last; None where no run came so far."""
+        return read_document(self.store, self.layout.owners(target), Owners)
+
+    def record_owners(self, target: str, owners: Owners) -> None:
+        """Write down what is settled."""
+        write_document(self.store, self.layout.owners(target), owners)
+
+    def replace_owners(self, target: str, owners: Owners, lost: bytes | None, before: Owners | None) -> None:
+        """Write down what is settled and which rows are lost by it; the table comes first, and the old one goes last."""
+        table = self.layout.lost(target, digest({"covers": owners.covers, "policy": owners.policy})) if lost else None
+        if lost and table:
+            self.store.write(table, lost)
+        self.record_owners(target, owners.model_copy(update={"table": table}))
+        if before and before.table and before.table != table:
+            self.store.delete(before.table)
+
+    def read_lost(self, owners: Owners) -> bytes:
+        """The table of rows that shards have lost: a Parquet file with id, shard, part."""
+        data = self.store.read(owners.table) if owners.table else None
+        if data is None:
+            raise Permanent(
+                f"{self.store.url}/{owners.table}: the table of duplicates is gone: remove {self.layout.root}/owners/ and run again"
+            )
+        return data
+
+    # Proofs
+
+    def record_proof(self, target: str, proof: Proof) -> None:
+        """Keep what `verify` found."""
+        write_document(self.store, self.layout.verified(target), proof)
+
+    def read_proof(self, target: str) -> Proof | None:
+        """What `verify` found last."""
+        return read_document(self.store, self.layout.verified(target), Proof)
