@@ -49,10 +49,12 @@ def embed_corpus(job: Job, overrides: Settings | None = None, token: Secret | No
             run.journal.total = plan.rows_beyond(loaded)
             if imports(plan, collection):
                 Window(encode, width=width).run(plan.groups(loaded))
+                run.ranks.dismiss()  # the server works long on an import, and needs no GPU for it
                 import_shards(run, plan, collection)
                 loaded = up_to_date(plan, collection)
-            Window(encode, load, width=width, finish=run.journal.settle).run(plan.groups(loaded))
-            run.ranks.rest()
+            rest = run.ranks.rest  # while the last shards are loaded; after them again, for what was damaged and encoded anew
+            Window(encode, load, width=width, finish=run.journal.settle, first_over=rest).run(plan.groups(loaded))
+            rest()
             settle_owners(run, plan, collection)
             remove_superseded(run, plan, collection)
             proof = verify_collection(run, plan, collection)

@@ -43,10 +43,12 @@ def retry_quarantined(job: Job, overrides: Settings | None = None, token: Secret
                 lambda group: load_shards.with_options(retries=retries).submit(run, plan, collection, group),
                 width=run.launch.ranks + 1,
                 finish=run.journal.settle,
+                first_over=run.ranks.rest,
             )
             for group in plan.groups(()):
                 window.push(group)
             window.drain()
+            run.ranks.rest()
             settle_owners(run, plan, collection)
             proof = verify_collection(run, plan, collection)
             promote_proved(run, plan, collection, proof)

@@ -32,10 +32,11 @@ class Window:
         steps: each submits a task for a group.
         width: groups that may be in one step at a time.
         finish: told of every group that has gone through, with the first error that a step of it ended in.
+        first_over: called once when the first step is over for all groups, while later ones may still go on.
     """
 
-    def __init__(self, *steps: Submit, width: int, finish: Finish = lambda *_: None) -> None:
-        self._steps, self._width, self._finish = steps, width, finish
+    def __init__(self, *steps: Submit, width: int, finish: Finish = lambda *_: None, first_over: Callable[[], None] = lambda: None) -> None:
+        self._steps, self._width, self._finish, self._first_over = steps, width, finish, first_over
         self._busy: list[dict[PrefectFuture[Any], _Passing]] = [{} for _ in steps]
 
     def run(self, groups: Iterable[Group]) -> None:
@@ -52,6 +53,9 @@ class Window:
 
     def drain(self) -> None:
         """Wait for all that is in flight."""
+        while self._busy[0]:
+            self._wait_for_one()
+        self._first_over()
         while any(self._busy):
             self._wait_for_one()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import pytest
@@ -25,6 +26,7 @@ def group(name: str) -> list[Shard]:
 def test_every_group_is_finished_with_the_first_error_of_its_steps_or_none(prefect_server: PrefectServer) -> None:
     finished: dict[str, Exception | None] = {}
     steps: list[str] = []
+    over = threading.Event()
 
     @task(cache_policy=NO_CACHE)
     def first(shards: list[Shard]) -> None:
@@ -35,6 +37,8 @@ def test_every_group_is_finished_with_the_first_error_of_its_steps_or_none(prefe
     @task(cache_policy=NO_CACHE)
     def second(shards: list[Shard]) -> None:
         steps.append(f"second {shards[0].name}")
+        if shards[0].name == "last":
+            assert over.wait(60), "the first step is over, and nobody was told while the second goes on"
         if shards[0].name == "late":
             raise Permanent("the second step's reason")
 
@@ -43,8 +47,8 @@ def test_every_group_is_finished_with_the_first_error_of_its_steps_or_none(prefe
         def finish(shards: list[Shard], error: Exception | None) -> None:
             finished[shards[0].name] = error
 
-        window = Window(first.submit, second.submit, width=2, finish=finish)
-        for name in ("good", "bad", "late", *(f"more {number}" for number in range(12))):
+        window = Window(first.submit, second.submit, width=2, finish=finish, first_over=over.set)
+        for name in ("good", "bad", "late", *(f"more {number}" for number in range(12)), "last"):
             window.push(group(name))
         window.drain()
 
@@ -52,5 +56,5 @@ def test_every_group_is_finished_with_the_first_error_of_its_steps_or_none(prefe
         through()
     told: dict[str, Any] = {name: str(error) for name, error in finished.items() if error}
     assert told == {"bad": "the first step's reason", "late": "the second step's reason"}
-    assert len(finished) == 15
-    assert len(steps) == 30
+    assert len(finished) == 16
+    assert len(steps) == 32

@@ -1,9 +1,8 @@
 """The coordinator: one queue of pieces for every shard in flight, and the ranks that take from it.
 
-Ranks ask for work when they have room, so a slow one gets less and none waits for another. When a rank dies
-the elastic agent ends the launch (the others finish the piece in hand first); what was not done goes back to
-the head of the queue and a new launch takes it up. A launch that got nothing done counts against
-`MOST_FRUITLESS`: an encoder that only dies is given up, with what it said last.
+Ranks ask for work when they have room, so a slow one gets less and none waits for another. When a rank dies, what it
+held goes back to the head of the queue, and a new launch takes it up (`tasks.adapters.launches`). When all is done the
+ranks leave, and their devices are free while the run goes on; work that comes all the same starts them again.
 """
 
 from __future__ import annotations
@@ -18,16 +17,15 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
-from contextvars import copy_context
 from functools import partial
 from pathlib import Path
-from typing import Protocol
 
 from pydantic import ValidationError
 
 from tasks.adapters.devices import Devices
 from tasks.adapters.hardware import Launch
 from tasks.adapters.launch import Torchrun
+from tasks.adapters.launches import Launches, Processes, in_background
 from tasks.adapters.rank_link import Link, UnderWay, Work
 from tasks.domain.blame import DEATHS_WITHOUT_A_CLUE, after_death
 from tasks.domain.encoder import EncoderFacts
@@ -36,24 +34,13 @@ from tasks.domain.messages import Assignment, At, Done, Fault, FromRank, Hello, 
 from tasks.domain.pace import Pace
 from tasks.domain.seal import Part
 
-MOST_FRUITLESS = 3
-LAST_WORDS_SECONDS = 2.0
+REST_SECONDS = 20.0  # in which a rank with nothing to do leaves by itself
 LEAVES: dict[str, type[KitestringError]] = {"transient": Transient, "permanent": Permanent, "bad input": BadInput}
 log = logging.getLogger("kitestring.ranks")
 
 
-class Processes(Protocol):
-    """One launch of the ranks: `Torchrun`, or what a test puts in its place."""
-
-    def wait(self) -> int:
-        """Block until every process is gone."""
-
-    def end(self) -> None:
-        """End every process."""
-
-
 class Ranks:
-    """The encoder's processes, started at the first need and kept until `close`."""
+    """The encoder's processes, started at the first need and kept until `rest`, `dismiss` or `close`."""
 
     def __init__(
         self,
@@ -70,10 +57,9 @@ class Ranks:
         self.log = scratch / "ranks.log"
         self.startup: dict[str, float] = {}
         self.delivered: dict[int, tuple[int, int, str]] = {}  # by rank: parts, their rows, the shard of the last one
-        self._launch, self._stall_seconds, self._devices = launch, stall_seconds, devices or Devices()
-        self._start_processes = start or partial(Torchrun, devices=self._devices)
-        self._assignment = scratch / "assignment.json"
-        self._assignment.write_text(assignment.model_dump_json())
+        self._most_queued, self._stall_seconds = 2 * launch.ranks, stall_seconds
+        devices, written = devices or Devices(), scratch / "assignment.json"
+        written.write_text(assignment.model_dump_json())
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._listener.bind(assignment.socket)
         self._listener.listen(launch.ranks)
@@ -81,20 +67,23 @@ class Ranks:
         self._queue: deque[Work] = deque()
         self._links: list[Link] = []
         self._facts: Future[EncoderFacts] = Future()
-        self._torchrun: Processes | None = None
-        self._done_in_launch = self._fruitless = 0
-        self._blamed = self._closed = self._resting = self._started = False
+        self._closed = self._resting = self._started = False
+        starts = partial(start or partial(Torchrun, devices=devices), launch, written, self.log)
+        self._launches = Launches(starts, devices, self, changed=self._changed, said=self.log)
 
     # What a run asks of it
 
     def start(self) -> None:
-        """Launch, if that has not happened yet; returns at once, the encoder loads meanwhile."""
+        """Launch, if none is at work; returns at once, the encoder loads meanwhile."""
         with self._changed:
-            if not self._started and not self._closed:
+            if self._closed:
+                return
+            if not self._started:
                 self._started = True
-                _in_background(self._accept, name="ranks-accept")
-                _in_background(self._watch_for_stalls, name="ranks-stalls")
-                self._relaunch()
+                in_background(self._accept, name="ranks-accept")
+                in_background(self._watch_for_stalls, name="ranks-stalls")
+            self._resting = False
+            self._launches.begin()
 
     def facts(self) -> EncoderFacts:
         """What the loaded encoder says of itself; waits for it.
@@ -107,13 +96,20 @@ class Ranks:
         return self._facts.result()
 
     def submit(self, piece: Piece) -> Future[Part]:
-        """Queue a piece; waits while the queue is full, which is what bounds the reader."""
-        self.start()
+        """Queue a piece; waits while the queue is full, which is what bounds the reader.
+
+        Raises:
+            BadInput: the encoder cannot be loaded.
+            Transient: it was given up, or the run is ending.
+        """
         work = Work(piece=piece, part=Future())
         with self._changed:
-            self._changed.wait_for(lambda: self._closed or self._resting or len(self._queue) < 2 * self._launch.ranks)
-            if self._closed or self._resting:
+            self._changed.wait_for(lambda: self._closed or self._is_hopeless or len(self._queue) < self._most_queued)
+            if self._closed:
                 raise Transient("the encoder is closed: the run is ending")
+            if self._is_hopeless:
+                self._facts.result()
+            self.start()
             self._queue.append(work)
             self._feed()
         return work.part
@@ -129,22 +125,29 @@ class Ranks:
         ]
 
     def rest(self) -> None:
-        """No more work will come: the ranks leave, and their device is free while the run goes on to its end."""
+        """No more work will come: the ranks leave, and their devices are free while the run goes on to its end.
+
+        Work that comes all the same (a damaged part is encoded again) is done, and waits for ranks to start anew.
+        """
         with self._changed:
             self._resting = True
             self._feed()
-        self._devices.release()  # the guard holds on until the ranks have left
+
+    def dismiss(self) -> None:
+        """As `rest`; returns when every rank has left, and ends one that does not."""
+        with self._changed:
+            self.rest()
+            self._changed.wait_for(lambda: not self._launches.under_way or not self._resting, timeout=REST_SECONDS)
+            stays = self._launches.under_way and self._resting and not any(link.held for link in self._links)
+        if stays:
+            self._launches.end()
 
     def close(self) -> None:
         """End every rank; what is not done fails with Transient."""
         with self._changed:
             self._closed = True
-            torchrun, self._torchrun = self._torchrun, None
-            self._give_up(Transient("the encoder is closed: the run is ending"))
-            self._changed.notify_all()
-        if torchrun is not None:
-            torchrun.end()
-        self._devices.release()
+            self.give_up(Transient("the encoder is closed: the run is ending"))
+        self._launches.end()
         self._listener.close()
 
     # Work
@@ -190,8 +193,7 @@ class Ranks:
 
     def _finish(self, link: Link, part: Part) -> None:
         work = link.held.pop(part.key, None)
-        self._done_in_launch += 1
-        self._fruitless = 0
+        self._launches.gained()
         self.pace.done(link.rank, part)
         parts, rows, _ = self.delivered.get(link.rank, (0, 0, ""))
         self.delivered[link.rank] = (parts + 1, rows + part.rows, work.piece.name if work else "")
@@ -203,11 +205,24 @@ class Ranks:
             return
         if isinstance(found, KitestringError):
             self._facts.set_exception(found)
-            self._give_up(found)
+            self.give_up(found)
         else:
             self._facts.set_result(found)
 
-    def _give_up(self, error: KitestringError) -> None:
+    @property
+    def needs_processes(self) -> bool:
+        return not (self._closed or self._is_hopeless or (self._resting and not self._queue))
+
+    @property
+    def has_heard_all(self) -> bool:
+        return self._facts.done() and not self._links
+
+    @property
+    def _is_hopeless(self) -> bool:
+        return self._facts.done() and self._facts.exception() is not None
+
+    def give_up(self, error: KitestringError) -> None:
+        """Fail all that waits for a rank, and what comes after it if no rank was ever ready."""
         waiting = [*self._queue, *(work for link in self._links for work in link.held.values())]
         self._queue.clear()
         for link in self._links:
@@ -216,6 +231,7 @@ class Ranks:
             work.fail(error)
         if not self._facts.done():
             self._facts.set_exception(error)
+        self._changed.notify_all()
 
     # Connections
 
@@ -225,7 +241,7 @@ class Ranks:
                 connection, _ = self._listener.accept()
             except OSError:
                 return
-            _in_background(self._serve, Link(connection=connection), name="rank")
+            in_background(self._serve, Link(connection=connection), name="rank")
 
     def _serve(self, link: Link) -> None:
         with self._changed:
@@ -246,14 +262,15 @@ class Ranks:
         self._links.remove(link)
         self.pace.gone(link.rank)
         lost = [work for work in link.held.values() if not work.part.done()]
-        if lost and not self._blamed and not self._closed:
-            self._blamed = True
+        if lost and not self._launches.blamed and not self._closed:
+            self._launches.blamed = True
             in_hand = link.held.get(link.at.key) if link.at else None
             held = in_hand if in_hand in lost else lost[0]
             held.deaths += 1
             barred = len(held.piece.barred)
             held.piece = after_death(held.piece, link.at)
-            self._done_in_launch += len(held.piece.barred) - barred  # to know the row is to get on
+            if len(held.piece.barred) > barred:
+                self._launches.learnt()
             log.warning(
                 "rank %d died with source rows %d-%d of shard %s in hand",
                 link.rank,
@@ -264,54 +281,10 @@ class Ranks:
             clueless = not held.piece.suspects and not held.piece.barred
             if clueless and held.deaths >= DEATHS_WITHOUT_A_CLUE:
                 lost.remove(held)
-                self._done_in_launch += 1
+                self._launches.learnt()
                 held.fail(Permanent(f"the encoder died {held.deaths} times on source rows {held.piece.first}-{held.piece.stop - 1}"))
         self._queue.extendleft(reversed(lost))
         self._feed()
-
-    # Launches
-
-    def _relaunch(self) -> None:
-        self._done_in_launch, self._blamed = 0, False
-        _in_background(self._launch_in_turn, name="ranks-watch")
-
-    def _launch_in_turn(self) -> None:
-        """Start the processes once their devices are this run's, and watch them."""
-        if not self._devices.take(self._wait_for, lambda: self._closed or (self._resting and not self._queue)):
-            return
-        with self._changed:
-            if self._closed:
-                self._devices.release()
-                return
-            torchrun = self._torchrun = self._start_processes(self._launch, self._assignment, self.log)
-        self._watch(torchrun)
-
-    def _wait_for(self, what: str) -> None:
-        self.waits_for = what
-
-    def _watch(self, torchrun: Processes) -> None:
-        """When a launch has ended, decide whether another one makes sense."""
-        torchrun.wait()
-        with self._changed:
-            # What a rank said last may still be in its socket, or the socket in the listener's queue.
-            self._changed.wait_for(lambda: self._facts.done() and not self._links, timeout=LAST_WORDS_SECONDS)
-            if self._closed or self._torchrun is not torchrun:
-                return
-            if self._is_hopeless() or (self._resting and not self._queue):
-                return
-            self._fruitless = 0 if self._done_in_launch else self._fruitless + 1
-            if self._fruitless >= MOST_FRUITLESS:
-                self._give_up(
-                    Transient(f"the encoder's processes died {self._fruitless} times without finishing a piece: {_last_words(self.log)}")
-                )
-                self._fruitless = 0
-                if self._is_hopeless():
-                    return
-            log.warning("the encoder's processes ended; starting them again")
-            self._relaunch()
-
-    def _is_hopeless(self) -> bool:
-        return self._facts.done() and self._facts.exception() is not None
 
     def _watch_for_stalls(self) -> None:
         """A rank with work that says nothing for too long is ended; its death is then handled as any other."""
@@ -324,14 +297,3 @@ class Ranks:
                         link.heard = time.monotonic()
                         with contextlib.suppress(ProcessLookupError):
                             os.kill(link.pid, signal.SIGKILL)
-
-
-def _in_background(work: Callable[..., None], *arguments: object, name: str) -> None:
-    """With the context of who starts it, so that what it logs stands in the run's log."""
-    threading.Thread(target=copy_context().run, args=(work, *arguments), daemon=True, name=name).start()
-
-
-def _last_words(log_file: Path) -> str:
-    lines = [line.strip() for line in log_file.read_text(errors="replace").splitlines() if line.strip()]
-    told = [line for line in lines if line.startswith("[rank")]
-    return (told or [line for line in lines if "Error" in line] or lines or ["it said nothing"])[-1][-500:]

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from tasks.adapters.hardware import Launch
-from tasks.adapters.ranks import MOST_FRUITLESS, Ranks
+from tasks.adapters.launches import MOST_FRUITLESS
+from tasks.adapters.ranks import Ranks
 from tasks.domain.encoder import EncoderFacts, SentenceTransformersEncoder
 from tasks.domain.errors import BadInput, Permanent, Transient
 from tasks.domain.job import Compute
@@ -239,23 +240,73 @@ def test_a_rank_that_says_nothing_is_ended_and_its_piece_given_out_again(start: 
     assert ranks.submit(piece()).result(20).rows == 10
 
 
+def obedient(rank: PlayedRank) -> None:
+    """Leaves when it is told to."""
+    rank.greet()
+    while isinstance(taken := rank.take(), Piece):
+        rank.finish(taken)
+    assert isinstance(taken, Rest)
+
+
 def test_ranks_that_may_rest_leave_and_are_not_started_again(start: Callable[..., Ranks]) -> None:
-    left = threading.Event()
-
-    def leaves(rank: PlayedRank) -> None:
-        rank.greet()
-        while isinstance(taken := rank.take(), Piece):
-            rank.finish(taken)
-        assert isinstance(taken, Rest)
-        left.set()
-
-    plays = Plays(leaves)
+    plays = Plays(obedient)
     ranks = start(plays)
     assert ranks.submit(piece()).result(20).rows == 10
     ranks.rest()
-    assert left.wait(20)
     assert plays.wait() == 1
     assert plays.started == 1
+
+
+def test_ranks_that_are_dismissed_have_left_when_that_is_said(start: Callable[..., Ranks]) -> None:
+    plays = Plays(obedient, obedient, ranks=2)
+    ranks = start(plays)
+    assert ranks.submit(piece()).result(20).rows == 10
+    ranks.dismiss()
+    assert not any(thread.is_alive() for thread in plays.threads)
+    ranks.dismiss()
+    assert plays.started == 2
+
+
+def test_work_that_comes_after_all_starts_the_ranks_again(start: Callable[..., Ranks]) -> None:
+    plays = Plays(obedient)
+    ranks = start(plays)
+    for first in (0, 10, 20):
+        assert ranks.submit(piece(first, first + 10)).result(20).first == first
+        ranks.dismiss()
+    assert plays.started == 3
+
+
+def test_work_that_comes_while_the_ranks_leave_is_done(start: Callable[..., Ranks]) -> None:
+    ranks = start(Plays(obedient))
+    for first in range(0, 100, 10):
+        assert ranks.submit(piece(first, first + 10)).result(20).first == first
+        ranks.rest()
+
+
+def test_a_rank_that_does_not_leave_is_ended(start: Callable[..., Ranks], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tasks.adapters.ranks.REST_SECONDS", 0.2)
+    ended = threading.Event()
+
+    def stubborn(rank: PlayedRank) -> None:
+        rank.greet()
+        rank.finish(rank.take())  # type: ignore[arg-type]
+        rank.take()
+        assert ended.wait(20)
+
+    plays = Plays(stubborn)
+    monkeypatch.setattr(plays, "end", ended.set)
+    ranks = start(plays)
+    assert ranks.submit(piece()).result(20).rows == 10
+    ranks.dismiss()
+    assert ended.is_set()
+
+
+def test_who_comes_later_to_an_encoder_that_cannot_be_loaded_is_told_the_same(start: Callable[..., Ranks]) -> None:
+    ranks = start(Plays(lambda rank: rank.say(Fault(leaf="bad input", text="no such model"))))
+    with pytest.raises(BadInput, match="no such model"):
+        ranks.submit(piece()).result(20)
+    with pytest.raises(BadInput, match="no such model"):
+        ranks.submit(piece(10, 20))
 
 
 def test_closing_fails_what_is_not_done(start: Callable[..., Ranks]) -> None:

@@ -56,7 +56,8 @@ def around(owner: Any, method: str, before: str | None = None, after: str | None
 
 
 def watch_ranks() -> None:
-    from tasks.adapters.ranks import Ranks  # noqa: PLC0415 - after BEGAN
+    from tasks.adapters.launches import Launches  # noqa: PLC0415 - after BEGAN
+    from tasks.adapters.ranks import Ranks  # noqa: PLC0415
 
     take: Callable[..., None] = Ranks._take
 
@@ -72,7 +73,7 @@ def watch_ranks() -> None:
         take(self, link, message)
 
     Ranks._take = taken  # type: ignore[method-assign]
-    around(Ranks, "_relaunch", before="ranks started")
+    around(Launches, "_start_in_turn", before="ranks started")
     around(Ranks, "close", before="ranks closing", after="ranks closed")
 
 

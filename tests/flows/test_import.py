@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,10 +15,12 @@ import pyarrow as pa
 import pytest
 from pymilvus import MilvusClient
 
+import tasks.run
 from tasks import bulk
 from tasks.adapters.milvus_bulk import BulkCollection
+from tasks.adapters.ranks import Ranks
 from tasks.bulk import import_shards, imports
-from tasks.domain.errors import BadInput, OutcomeUnknown, RunFailed
+from tasks.domain.errors import BadInput, OutcomeUnknown, Permanent, RunFailed
 from tasks.domain.job import Job
 from tasks.domain.ports import Collection
 from tasks.load import opened
@@ -25,7 +28,7 @@ from tasks.plan import Plan, plan_sealed
 from tasks.run import Run, open_run
 from tasks.verify import verify_plan
 from tests.flows.inprocess import flows_in_process
-from tests.flows.kitestring import make_job, write_rows
+from tests.flows.kitestring import make_job, workers_of, write_rows
 from tests.servers.milvus import MilvusProcess
 from tests.servers.prefect import PrefectServer
 
@@ -154,6 +157,23 @@ def test_a_key_in_two_shards_is_not_imported(sealed, target, tmp_path, tiny_mode
     with opening(document, target) as at:
         assert not at.load()
     assert "is in another shard, too" in caplog.text
+
+
+def test_no_rank_lives_while_the_server_imports(target, tmp_path, tiny_model, run_flow, monkeypatch):
+    """The ranks are real ones: their device is free for whoever waits for it."""
+    monkeypatch.setattr(tasks.run, "Ranks", Ranks)
+    before = {process.pid for process in workers_of(os.getpid())}  # the session's servers have guards as well
+    alive: list[set[int]] = []
+
+    def polled(*_: object) -> None:
+        alive.append({process.pid for process in workers_of(os.getpid())} - before)
+        raise Permanent("far enough")
+
+    monkeypatch.setattr(bulk, "_await", polled)
+    write_rows(tmp_path / "rows" / "a.parquet", 0, 20)
+    done = run_flow(make_job(tmp_path, tiny_model, compute__processes=1, target=target))
+    assert alive == [set()]
+    assert (done["verified"], done["rows"]["embedded"]) == (True, 20)
 
 
 @pytest.mark.parametrize(
