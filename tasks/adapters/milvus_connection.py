@@ -18,7 +18,7 @@ from tasks.domain.errors import BadInput
 
 T = TypeVar("T")
 
-CONNECT_SECONDS = 5.0
+CONNECT_SECONDS, ASK_SECONDS = 5.0, 30.0
 
 
 class Connection:
@@ -33,6 +33,7 @@ class Connection:
         self.at = Place(uri, tuple(secret for secret in secrets if secret))
         self._token = token or ""
         self._client: Any = None
+        self._version = ""
         self._lock = threading.RLock()
 
     @property
@@ -51,6 +52,14 @@ class Connection:
             if self._client is None:
                 self._client = self._connect()
             return self._client
+
+    @property
+    def version(self) -> str:
+        """What the server calls its version; asked once for a connection."""
+        if not self._version:
+            ask = lambda: self.client.get_server_version(timeout=ASK_SECONDS)  # noqa: E731 - a call to be made again
+            self._version = str(self.call(ask, "asking for the server's version"))
+        return self._version
 
     def call(self, action: Callable[[], T], doing: str, *, writes: bool = False) -> T:
         """Run an action that may be run again; see `Patience.call` for what it raises."""
@@ -80,7 +89,7 @@ class Connection:
     def close(self) -> None:
         """Let go of the connection; the next call makes a new one."""
         with self._lock:
-            client, self._client = self._client, None
+            client, self._client, self._version = self._client, None, ""
         if client is not None:
             client.close()
             if self.lite:

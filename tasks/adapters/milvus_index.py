@@ -29,8 +29,7 @@ def server_of(connection: Connection) -> Server:
     """What answers there."""
     if connection.lite:
         return Server("Milvus Lite")
-    version = str(connection.call(lambda: connection.client.get_server_version(timeout=CALL_SECONDS), "asking for the server's version"))
-    return Server("Zilliz Cloud" if "zillizcloud" in connection.uri else "Milvus", version)
+    return Server("Zilliz Cloud" if "zillizcloud" in connection.uri else "Milvus", connection.version)
 
 
 def make_indexes(connection: Connection, name: str, spec: CollectionSpec) -> None:

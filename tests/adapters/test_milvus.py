@@ -200,6 +200,28 @@ def test_a_strangers_collection_on_a_server_is_refused(milvus_server):
     made.close()
 
 
+@pytest.mark.server
+def test_a_servers_version_is_asked_once_for_a_connection(milvus_server, monkeypatch):
+    """Each group of shards makes sure of the collection before it loads."""
+    asked: list[str] = []
+    ask = MilvusClient.get_server_version
+
+    def version(client: MilvusClient, **how: float) -> str:
+        asked.append(ask(client, **how))
+        return asked[-1]
+
+    monkeypatch.setattr(MilvusClient, "get_server_version", version)
+    name = f"c_{uuid.uuid4().hex[:12]}"
+    made = MilvusCollection(milvus_server.uri, name, alias=f"{name}_alias")
+    for _ in range(3):
+        made.ensure(spec_of(name))
+    assert len(asked) == 1
+    made.close()
+    made.check(spec_of(name))
+    assert len(asked) == 2
+    made.close()
+
+
 # ---- servers that are away ----
 
 
