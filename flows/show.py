@@ -79,11 +79,14 @@ def swept_text(swept: dict[str, Any]) -> str:
     """What `gc` found."""
     parts, torn = swept["parts"], swept["unfinished"]
     found = [f"{parts:,} parts that no seal names"] if parts else []
+    found += [f"{swept['keys']:,} files of keys that are out of date"] if swept["keys"] else []
     found += [f"{torn:,} files that were never finished"] if torn else []
     some = f"{', '.join(found)}, {swept['bytes'] / 2**20:,.1f} MiB" if found else "no part is garbage"
-    done = "" if not found else ": removed" if swept["deleted"] else ": --delete removes them"
+    done = "removed" if swept["deleted"] else "--delete removes them"
     kept = "; a run of the last day may be at work, so parts of shards that are not sealed stay" if swept["busy"] else ""
-    return f"{some}{done}{kept}"
+    lines = [f"{some}: {done}{kept}" if found else f"{some}{kept}"]
+    lines += [f"collection '{name}' is searched by nobody: {done}" for name in swept["collections"]]
+    return "\n".join([*lines, *([f"collections are not looked at: {swept['unseen']}"] if swept["unseen"] else [])])
 
 
 def hits_text(hits: list[Hit]) -> str:

@@ -18,6 +18,7 @@ import pyarrow as pa
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from tasks.adapters.checkpoint import Checkpoint
 from tasks.adapters.keys import KeyIndex
 from tasks.adapters.milvus_bulk import BulkCollection
 from tasks.adapters.milvus_import import Importer
@@ -26,10 +27,12 @@ from tasks.adapters.staging import Staging, clear
 from tasks.adapters.stores import open_store
 from tasks.domain.bulk import IMPORT_ROWS, ImportAttempt
 from tasks.domain.errors import BadInput, KitestringError, Permanent, Transient
+from tasks.domain.job import Job
 from tasks.domain.owners import Owners, policy_of
 from tasks.domain.ports import Collection
 from tasks.domain.seal import Cover, Loaded, Part, Seal
 from tasks.plan import Plan
+from tasks.preflight import open_target
 from tasks.run import Run, utc_now
 from tasks.seals import seals_of
 
@@ -82,17 +85,22 @@ def import_shards(run: Run, plan: Plan, collection: Collection) -> None:
 
 def discard(plan: Plan) -> None:
     """Drop what an unfinished attempt has left, and forget it."""
-    attempt = plan.checkpoint.read_attempt(plan.target)
+    discard_attempt(plan.job, plan.checkpoint, plan.target)
+
+
+def discard_attempt(job: Job, checkpoint: Checkpoint, target: str) -> None:
+    """The same for who has no plan. `target`: see `tasks.domain.collection.target_fingerprint`."""
+    attempt = checkpoint.read_attempt(target)
     if attempt is None:
         return
-    bulk = plan.inspected.open_bulk(attempt.collection)
+    filled = open_target(job, attempt.collection)
     try:
-        bulk.drop()
+        filled.drop()
     finally:
-        bulk.close()
-    if plan.job.target.staging:
-        clear(open_store(plan.job.target.staging), _prefix(plan, attempt))
-    plan.checkpoint.forget_attempt(plan.target)
+        filled.close()
+    if job.target.staging:
+        clear(open_store(job.target.staging), _prefix(target, attempt))
+    checkpoint.forget_attempt(target)
 
 
 def _go_on(run: Run, plan: Plan, collection: Collection) -> bool:
@@ -143,7 +151,8 @@ def _stage(plan: Plan, bulk: BulkCollection, attempt: ImportAttempt) -> tuple[li
     columns, nullable = bulk.form()
     covers, rows, cuts = Cover(), 0, dict[str, int]()
     whole_urls = bulk.server.kind == "Zilliz Cloud"
-    with KeyIndex() as keys, Staging(open_store(plan.job.target.staging), _prefix(plan, attempt), whole_urls=whole_urls) as staging:
+    prefix = _prefix(plan.target, attempt)
+    with KeyIndex() as keys, Staging(open_store(plan.job.target.staging), prefix, whole_urls=whole_urls) as staging:
 
         def stage(part: Part, seal: Seal) -> pa.Table:
             nonlocal rows
@@ -208,7 +217,7 @@ def _enter(run: Run, plan: Plan, attempt: ImportAttempt) -> None:
         plan.checkpoint.record_load(plan.target, entry)
         run.journal.note_load(entry)
     if plan.job.target.staging:
-        clear(open_store(plan.job.target.staging), _prefix(plan, attempt))
+        clear(open_store(plan.job.target.staging), _prefix(plan.target, attempt))
     plan.checkpoint.forget_attempt(plan.target)
 
 
@@ -226,5 +235,5 @@ def _entries(plan: Plan, attempt: ImportAttempt) -> Iterator[Loaded]:
         )
 
 
-def _prefix(plan: Plan, attempt: ImportAttempt) -> str:
-    return f"{plan.target}/{attempt.run}"
+def _prefix(target: str, attempt: ImportAttempt) -> str:
+    return f"{target}/{attempt.run}"

@@ -1,23 +1,28 @@
-"""Garbage: parts that killed or beaten runs have left, and that nothing will ever name."""
+"""Garbage: what killed, beaten and abandoned runs have left in the checkpoint and at the target, and that nothing will ever name."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tasks.abandoned import drop_all, drop_import, find_abandoned, find_imports
 from tasks.adapters.checkpoint import Checkpoint
 from tasks.adapters.store_folder import FolderStore
 from tasks.adapters.stores import PROBES, open_store, store_clock
+from tasks.domain.errors import KitestringError
 from tasks.domain.garbage import DAY, Activity, garbage
 from tasks.domain.job import Job
+from tasks.domain.layout import part_rows
 from tasks.domain.ports import Store
 
 READERS = 16
-_PLACE = re.compile(r"(?P<corpus>[^/]+)/(?P<fingerprint>[^/]+)/shards/(?P<shard>[^/]+)/[^/]+/part-[^/]+\.parquet")
+_PLACE = re.compile(r"[^/]+/(?P<fingerprint>[0-9a-f]{32})/(?P<folder>shards|owners)/(?P<name>[^/]+)/([^/]+/part-|keys-|)[^/]+\.parquet")
+_ENCODER = re.compile(r"[^/]+/(?P<fingerprint>[0-9a-f]{32})/")
+_Place = tuple[str, str, str]  # an encoder's fingerprint, the folder, and the shard or the target in it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +33,10 @@ class Swept:
     bytes: int
     deleted: bool
     busy: bool
+    keys: int = 0  # files of keys, of seals and owners that are no more; their bytes are counted
     unfinished: int = 0  # files that a killed process was writing into a folder; their bytes are counted
+    collections: tuple[str, ...] = ()
+    unseen: str = ""  # why collections were not looked at
 
     @property
     def summary(self) -> dict[str, Any]:
@@ -36,22 +44,61 @@ class Swept:
         return asdict(self)
 
 
+@dataclass(slots=True, kw_only=True)
+class _Seen:
+    """What one listing of a corpus tells."""
+
+    activity: Activity
+    files: dict[_Place, list[tuple[str, int]]] = field(default_factory=dict)  # that something has to name, with their sizes
+    encoders: dict[str, float] = field(default_factory=dict)  # by fingerprint, when anything was last written under it
+
+    @property
+    def silent(self) -> dict[str, float]:
+        """Encoders under which nothing was written for a day, and for how many seconds."""
+        since = {fingerprint: self.activity.now - latest for fingerprint, latest in self.encoders.items()}
+        return {fingerprint: seconds for fingerprint, seconds in since.items() if seconds >= DAY}
+
+
 def sweep(job: Job, *, delete: bool) -> Swept:
     """Find the garbage of a corpus, under every encoder it was ever embedded with; remove it where `delete`."""
     store = open_store(job.checkpoint)
-    found, activity = _candidates(store, job.corpus)
-    sizes = {key: size for parts in found.values() for key, size in parts}
-    parts = bytes_ = 0
-    for key in _garbage(store, job.corpus, found, activity):
-        parts += 1
+    seen = _listed(store, job.corpus)
+    sizes = {key: size for files in seen.files.values() for key, size in files}
+    parts = keys = bytes_ = 0
+    for key in _garbage(store, job.corpus, seen):
+        parts, keys = (parts + 1, keys) if part_rows(key) else (parts, keys + 1)
         bytes_ += sizes[key]
         if delete:
             store.delete(key)
-    torn = list(_unfinished(store, job.corpus, activity.now))
+    torn = list(_unfinished(store, job.corpus, seen.activity.now))
     for path, _ in torn if delete else ():
         path.unlink(missing_ok=True)
     bytes_ += sum(size for _, size in torn)
-    return Swept(parts=parts, bytes=bytes_, deleted=delete, busy=activity.busy, unfinished=len(torn))
+    collections, unseen = _collections(job, store, seen, delete=delete)
+    return Swept(
+        parts=parts,
+        keys=keys,
+        bytes=bytes_,
+        unfinished=len(torn),
+        collections=tuple(collections),
+        deleted=delete,
+        busy=seen.activity.busy,
+        unseen=unseen,
+    )
+
+
+def _collections(job: Job, store: Store, seen: _Seen, *, delete: bool) -> tuple[list[str], str]:
+    """Names of collections that nobody goes back to; dropped where `delete`. A target that is away hinders nothing else."""
+    try:
+        imports = list(find_imports(job, store, seen.silent))
+        names = find_abandoned(job, store, seen.silent)
+        if delete:
+            names = drop_all(job, names)
+        for checkpoint, target, _ in imports if delete else ():
+            drop_import(job, checkpoint, target)
+    except KitestringError as error:
+        return [], str(error)
+    return [*names, *(collection for _, _, collection in imports)], ""
 
 
 def _unfinished(store: Store, corpus: str, now: float) -> Iterator[tuple[Path, int]]:
@@ -63,29 +110,42 @@ def _unfinished(store: Store, corpus: str, now: float) -> Iterator[tuple[Path, i
                     yield path, status.st_size
 
 
-def _candidates(store: Store, corpus: str) -> tuple[dict[tuple[str, str], list[tuple[str, int]]], Activity]:
-    """Every part by encoder and shard, with its size; and who wrote when."""
-    activity = Activity(now=store_clock(store))
-    found: dict[tuple[str, str], list[tuple[str, int]]] = {}
+def _listed(store: Store, corpus: str) -> _Seen:
+    """Every part and file of keys by encoder and shard or target; and who wrote when."""
+    seen = _Seen(activity=Activity(now=store_clock(store)))
     for stored in store.list(f"{corpus}/"):
-        activity.note(stored.key, stored.modified)
-        place = _PLACE.fullmatch(stored.key)
+        seen.activity.note(stored.key, stored.modified)
+        encoder, place = _ENCODER.match(stored.key), _PLACE.fullmatch(stored.key)
+        if encoder:
+            seen.encoders[encoder["fingerprint"]] = max(seen.encoders.get(encoder["fingerprint"], 0.0), stored.modified)
         if place:
-            found.setdefault((place["fingerprint"], place["shard"]), []).append((stored.key, stored.size))
-    return found, activity
+            where = (place["fingerprint"], place["folder"], place["name"])
+            seen.files.setdefault(where, []).append((stored.key, stored.size))
+    return seen
 
 
-def _garbage(store: Store, corpus: str, found: dict[tuple[str, str], list[tuple[str, int]]], activity: Activity) -> Iterator[str]:
-    """Reads the seal of each shard that has an old part; several at a time."""
-    old = {place: [key for key, _ in parts if activity.is_old(key)] for place, parts in found.items()}
+def _garbage(store: Store, corpus: str, seen: _Seen) -> Iterator[str]:
+    """Reads the seal of each shard that has an old file, and the owners that have one; several at a time."""
+    old = {place: [key for key, _ in files if seen.activity.is_old(key)] for place, files in seen.files.items()}
     places = [place for place, keys in old.items() if keys]
 
-    def of_shard(place: tuple[str, str]) -> list[str]:
-        fingerprint, shard = place
-        seal = Checkpoint(store, corpus, fingerprint).effective_seal(shard)
-        named = {part.key for part in seal.parts} if seal else None
-        return list(garbage(old[place], activity, named=named))
+    def of_place(place: _Place) -> list[str]:
+        fingerprint, folder, name = place
+        checkpoint = Checkpoint(store, corpus, fingerprint)
+        named = _named_by_seal(checkpoint, name) if folder == "shards" else _named_by_owners(checkpoint, name, busy=seen.activity.busy)
+        return list(garbage(old[place], seen.activity, named=named))
 
     with ThreadPoolExecutor(READERS, thread_name_prefix="gc") as readers:
-        for keys in readers.map(of_shard, places):
+        for keys in readers.map(of_place, places):
             yield from keys
+
+
+def _named_by_seal(checkpoint: Checkpoint, shard: str) -> set[str] | None:
+    seal = checkpoint.effective_seal(shard)
+    return {checkpoint.layout.keys(shard, seal.digest), *(part.key for part in seal.parts)} if seal else None
+
+
+def _named_by_owners(checkpoint: Checkpoint, target: str, *, busy: bool) -> set[str] | None:
+    """None while a run may be at work: one that settles what was settled before writes the same table, and names it later."""
+    owners = None if busy else checkpoint.read_owners(target)
+    return {owners.table} if owners and owners.table else None

@@ -1,4 +1,4 @@
-"""Which parts are garbage: those that no seal names, a day old, and of no run that may still be at work.
+"""Which parts, and which files of keys, are garbage: those that nothing names, a day old, and of no run that may still be at work.
 
 A run is taken to be live as long as the newest object that it wrote is younger than a day. While one is, parts of
 shards that nobody has sealed stay, whoever wrote them: a run takes finished parts of earlier ones over when it
@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, field
 
-from tasks.domain.layout import attempt_of
+from tasks.domain.layout import writer_of
 
 DAY = 24 * 3600.0
 
 
 @dataclass(slots=True, kw_only=True)
 class Activity:
-    """When each attempt last wrote a part, and when anything was written at all; seconds since 1970 by the store's clock."""
+    """When each attempt last wrote a part, each file of keys was written, and anything at all; seconds since 1970 by the store's clock."""
 
     now: float
     newest: dict[str, float] = field(default_factory=dict)
@@ -26,9 +26,9 @@ class Activity:
     def note(self, key: str, modified: float) -> None:
         """Take in one object of the corpus."""
         self.latest = max(self.latest, modified)
-        attempt = attempt_of(key)
-        if attempt:
-            self.newest[attempt] = max(self.newest.get(attempt, 0.0), modified)
+        writer = writer_of(key)
+        if writer:
+            self.newest[writer] = max(self.newest.get(writer, 0.0), modified)
 
     @property
     def busy(self) -> bool:
@@ -36,18 +36,18 @@ class Activity:
         return self.now - self.latest < DAY
 
     def is_old(self, key: str) -> bool:
-        """Whether the attempt that wrote a part has been silent for a day."""
-        return self.now - self.newest.get(attempt_of(key) or "", self.now) >= DAY
+        """Whether the attempt that wrote a part has been silent for a day, or a file of keys is as old."""
+        return self.now - self.newest.get(writer_of(key) or "", self.now) >= DAY
 
 
-def garbage(parts: Iterable[str], activity: Activity, *, named: Container[str] | None) -> Iterator[str]:
-    """Those of a shard's parts that may go.
+def garbage(files: Iterable[str], activity: Activity, *, named: Container[str] | None) -> Iterator[str]:
+    """Those of a shard's parts and files of keys that may go.
 
     Args:
-        parts: their keys.
+        files: their keys in the store.
         activity: of the whole corpus.
-        named: the parts that the shard's seal and amendments name; None: it is not sealed.
+        named: those that the shard's seal and amendments name; None: it is not sealed.
     """
     if named is None and activity.busy:
         return
-    yield from (key for key in parts if activity.is_old(key) and (named is None or key not in named))
+    yield from (key for key in files if activity.is_old(key) and (named is None or key not in named))

@@ -1,6 +1,7 @@
 """Where everything is in the checkpoint store. Keys are relative to the store's root.
 
 {corpus}/encoders/{declared}.json            what `precision: auto` was resolved to, once and for all
+{corpus}/encoders/{declared}-{machine}-rates.json      how fast runs and dry runs were on such a machine
 {corpus}/promotions/{alias}/{n}.json         what searches were led to, move by move
 {corpus}/{fingerprint}/encoder.json
 {corpus}/{fingerprint}/shards/{shard}/{attempt}/part-{first}-{stop}.parquet
@@ -90,10 +91,16 @@ def promotion(corpus: str, alias: str, number: int) -> str:
 _PART = re.compile(r"/(?P<attempt>[^/]+)/part-(?P<first>\d+)-(?P<stop>\d+)\.parquet$")
 
 
-def attempt_of(key: str) -> str | None:
-    """The attempt that wrote a part, from the part's key; None for another object's key."""
+_KEYS = re.compile(r"/(shards/[^/]+/keys-[^/]+|owners/[^/]+/[^/]+)\.parquet$")
+
+
+def writer_of(key: str) -> str | None:
+    """What may still be at work on an object that something else has to name: a part's attempt; a file of keys stands for itself.
+
+    None for the key of an object that names others, or needs no name.
+    """
     found = _PART.search(key)
-    return found["attempt"] if found else None
+    return found["attempt"] if found else key if _KEYS.search(key) else None
 
 
 def part_rows(key: str) -> tuple[int, int] | None:

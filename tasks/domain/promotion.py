@@ -8,12 +8,14 @@ move that a kill cut short is therefore known, and made again by whoever comes n
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
 from pydantic import Field
 
 from tasks.domain.strict import Strict
+
+DAY = 24.0  # hours
 
 
 class Promotion(Strict):
@@ -81,3 +83,23 @@ def outdated(history: History, *, kept: set[str | None], keep_previous: int, gra
                 left[name] = dt.datetime.fromisoformat(move.at)
     earlier = [name for name in reversed(left) if name not in kept]
     return [name for name in earlier[keep_previous:] if now - left[name] >= dt.timedelta(hours=grace)]
+
+
+def abandoned(
+    history: History, silent: Mapping[str, float], *, kept: set[str | None], keep_previous: int, grace: float, now: dt.datetime
+) -> list[str]:
+    """Collections that nobody goes back to: those that are outdated, and those that searches were never led to.
+
+    Args:
+        history: every move of the alias.
+        silent: the collections that are there, each with the hours since anything was written under its encoder. A run
+            writes all the time, so that one which has been silent for a day has none.
+        kept: what the alias leads to, and the collection of the encoder that is asked for.
+        keep_previous: as in `outdated`.
+        grace: hours; what was never searched waits as long for somebody to promote it.
+        now: with a time zone.
+    """
+    left = set(outdated(history, kept=kept, keep_previous=keep_previous, grace=grace, now=now))
+    led = {name for move in history for name in (move.collection, move.instead_of)}
+    never = {name for name, hours in silent.items() if name not in led | kept and hours >= grace}
+    return [name for name, hours in silent.items() if hours >= DAY and name in left | never]

@@ -38,3 +38,15 @@ def test_parts_of_an_unsealed_shard_stay_while_any_run_may_be_about_to_name_them
     assert list(garbage([part("a")], quiet, named=None)) == [part("a")]
     busy = activity((part("a"), 3), ("c/f/runs/r/report.json", 0.1))
     assert not list(garbage([part("a")], busy, named=None))
+
+
+def test_files_of_keys_go_by_their_own_age() -> None:
+    old, young, owners = "c/f/shards/s/keys-a.parquet", "c/f/shards/s/keys-b.parquet", "c/f/owners/t/x.parquet"
+    seen = activity((old, 2), (young, 0.5), (owners, 2))
+    assert list(garbage([old, young, owners], seen, named=set())) == [old, owners]
+    assert list(garbage([old, young], seen, named={old})) == []
+
+
+def test_what_needs_no_name_is_never_garbage() -> None:
+    seals = ["c/f/shards/s/seal.json", "c/f/shards/s/amend-0001.json", "c/f/owners/t.json", "c/f/loads/t/s.json", "c/f/encoder.json"]
+    assert list(garbage(seals, activity(*((key, 50) for key in seals)), named=set())) == []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 
-from tasks.domain.promotion import Promotion, is_rejected, is_written, outdated, previous, unfinished
+from tasks.domain.promotion import Promotion, abandoned, is_rejected, is_written, outdated, previous, unfinished
 
 NOON = dt.datetime(2026, 11, 21, 12, tzinfo=dt.UTC)
 
@@ -70,3 +70,25 @@ def test_collections_are_dropped_when_they_are_old_enough_and_enough_newer_ones_
 
 def test_what_is_live_and_what_is_built_are_never_dropped() -> None:
     assert outdated(moves("a", "b<a", "a<b!"), kept={"a", "b"}, keep_previous=0, grace=0, now=NOON) == []
+
+
+def test_a_collection_that_was_never_searched_goes_when_its_encoder_was_silent_for_a_day_and_for_the_grace_time() -> None:
+    def gone(silent: dict[str, float], grace: float = 24) -> list[str]:
+        now = NOON + dt.timedelta(hours=2)
+        return abandoned(moves("a", "b<a"), silent, kept={"b", "own"}, keep_previous=1, grace=grace, now=now)
+
+    assert gone({"never": 24, "b": 1_000, "own": 1_000, "a": 1_000}) == ["never"]
+    assert gone({"never": 23.9}, grace=0) == []  # a run may be filling it
+    assert gone({"never": 99}, grace=100) == []  # somebody may promote it yet
+
+
+def test_a_collection_that_was_searched_goes_as_after_a_run_unless_one_fills_it() -> None:
+    history, now = moves("a", "b<a", "c<b"), NOON + dt.timedelta(hours=50)
+
+    def gone(silent: dict[str, float], keep: int = 1, grace: float = 24) -> list[str]:
+        return abandoned(history, silent, kept={"c"}, keep_previous=keep, grace=grace, now=now)
+
+    assert gone({"a": 30, "b": 30, "c": 30}) == ["a"]
+    assert gone({"a": 3, "b": 30}) == []
+    assert gone({"a": 30, "b": 30}, keep=0) == ["a", "b"]
+    assert gone({"a": 30}, grace=72) == []

@@ -13,13 +13,18 @@ from typer.testing import CliRunner
 
 from flows.cli import app
 from tasks.adapters.checkpoint import Checkpoint
+from tasks.adapters.shard_keys import ShardKeys
 from tasks.adapters.store_key import TEMPORARY
 from tasks.adapters.stores import open_store
+from tasks.domain.collection import collection_name, target_fingerprint
 from tasks.domain.digest import digest
+from tasks.domain.job import Target
+from tasks.domain.owners import Owners
 from tasks.domain.seal import Part
-from tests.adapters.test_checkpoint import IDENTITY, SHARD, put_part, seal_of
+from tests.adapters.test_checkpoint import IDENTITY, SHARD, TARGET, loaded, put_part, seal_of
 
 OTHER = digest("another shard")
+NOTHING = {"parts": 0, "bytes": 0, "deleted": False, "busy": False, "keys": 0, "unfinished": 0, "collections": [], "unseen": ""}
 
 
 @pytest.fixture
@@ -58,7 +63,7 @@ def test_it_only_counts_unless_it_is_told_to_remove(checkpoint: Checkpoint, tmp_
     _, lost = leave(checkpoint, tmp_path)
     age(tmp_path / "store", 2)
     before = keys(checkpoint)
-    assert gc(tmp_path) == {"parts": 1, "bytes": lost.bytes, "deleted": False, "busy": False, "unfinished": 0}
+    assert gc(tmp_path) == NOTHING | {"parts": 1, "bytes": lost.bytes}
     assert keys(checkpoint) == before
 
 
@@ -109,4 +114,35 @@ def test_what_a_killed_process_was_writing_goes_after_a_day(checkpoint: Checkpoi
     assert gc(tmp_path, "--delete")["unfinished"] == 1
     assert (old.exists(), young.exists()) == (False, True)
     assert checkpoint.verified_part(kept).num_rows == 5
-    assert gc(tmp_path) == {"parts": 0, "bytes": 0, "deleted": False, "busy": False, "unfinished": 0}
+    assert gc(tmp_path) == NOTHING
+
+
+def test_keys_of_seals_and_owners_that_are_no_more_go(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    """A withdrawn seal's keys are named by no seal any more; the shard's new ones, and the owners in force, stay."""
+    kept, _ = leave(checkpoint, tmp_path)
+    seal = checkpoint.effective_seal(SHARD)
+    assert seal
+    assert ShardKeys(checkpoint).read(seal)
+    checkpoint.replace_owners(TARGET, Owners(covers=OTHER, policy="first", settled=True), b"the table in force", None)
+    withdrawn, replaced = checkpoint.layout.keys(SHARD, OTHER), checkpoint.layout.lost(TARGET, OTHER)
+    for key in (withdrawn, replaced):
+        checkpoint.store.write(key, b"of what is no more")
+    assert gc(tmp_path, "--delete")["keys"] == 0  # of today
+    age(tmp_path / "store", 2)
+    before = keys(checkpoint)
+    assert gc(tmp_path, "--delete")["keys"] == 2
+    assert {withdrawn, replaced} <= before - keys(checkpoint)
+    assert ShardKeys(checkpoint).read(seal)
+    assert checkpoint.verified_part(kept).num_rows == 5
+    assert gc(tmp_path) == NOTHING
+
+
+def test_a_target_that_is_away_hinders_nothing_else(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    leave(checkpoint, tmp_path)
+    seal, target = checkpoint.effective_seal(SHARD), Target(uri=f"{tmp_path}/nowhere/rows.txt")
+    assert seal
+    checkpoint.record_load(target_fingerprint(target, collection_name(target.collection, IDENTITY.fingerprint)), loaded(seal))
+    age(tmp_path / "store", 2)
+    found = gc(tmp_path, "--delete", "--set", f"target.uri={target.uri}")
+    assert found["parts"] == 1
+    assert "is not one that Milvus knows" in str(found["unseen"])

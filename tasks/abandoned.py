@@ -1,0 +1,111 @@
+"""Abandoned: collections of a corpus that nobody searches and nobody goes back to.
+
+A model that was tried and never promoted leaves its whole collection behind, and so does an import that was killed and
+whose model no run came back to. Of a job's target those are looked at that were filled from the corpus' own checkpoint: what
+is in them is in the seals as well, and `kitestring replay` fills them again.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterator, Mapping
+
+from tasks.adapters.checkpoint import Checkpoint
+from tasks.adapters.promotions import Promotions
+from tasks.bulk import discard_attempt
+from tasks.domain.collection import CollectionSpec, collection_name, target_fingerprint
+from tasks.domain.errors import BadInput
+from tasks.domain.job import Job
+from tasks.domain.layout import Layout
+from tasks.domain.ports import Collection, Store
+from tasks.domain.promotion import abandoned
+from tasks.preflight import locate_job, open_target
+
+HOUR = 3600.0
+IMPORT_HOURS = 72.0  # a server may work so long on an import, and its run writes nothing meanwhile
+
+
+def find_abandoned(job: Job, store: Store, silent: Mapping[str, float]) -> list[str]:
+    """Collections at the job's target that may be dropped.
+
+    Args:
+        job: says which alias they stand beside, and which encoder's collection stays whatever became of it.
+        store: with the corpus' checkpoint.
+        silent: the encoders of the corpus by fingerprint, each with the seconds since anything was written under it.
+
+    Raises:
+        KitestringError: the target cannot be looked at, or it is not known which collection is the job's own.
+    """
+    hours = {name: silent[fingerprint] / HOUR for name, fingerprint in _made_here(job, store, silent)}
+    if not hours:
+        return []
+    kept = {_live(job), _own(job)}
+    target, now = job.target, dt.datetime.now(dt.UTC)
+    history = Promotions(store, job).read()
+    return abandoned(history, hours, kept=kept, keep_previous=target.keep_previous, grace=target.grace, now=now)
+
+
+def find_imports(job: Job, store: Store, silent: Mapping[str, float]) -> Iterator[tuple[Checkpoint, str, str]]:
+    """Imports that no run came back to: where they are noted, the target's fingerprint, and the collection that they were filling."""
+    for fingerprint, seconds in silent.items():
+        checkpoint = Checkpoint(store, job.corpus, fingerprint)
+        target = target_fingerprint(job.target, collection_name(job.target.collection, fingerprint))
+        attempt = checkpoint.read_attempt(target) if seconds >= IMPORT_HOURS * HOUR else None
+        if attempt:
+            yield checkpoint, target, attempt.collection
+
+
+def drop_all(job: Job, names: list[str]) -> list[str]:
+    """Drop collections; those that are gone now. One that an alias leads to by now stays."""
+    return [name for name in names if _drop(job, name)]
+
+
+def drop_import(job: Job, checkpoint: Checkpoint, target: str) -> None:
+    """Drop what an import has left at the target and in its staging place."""
+    discard_attempt(job, checkpoint, target)
+
+
+def _made_here(job: Job, store: Store, silent: Mapping[str, float]) -> Iterator[tuple[str, str]]:
+    """Collections that are there, were made for this alias and were filled from here, and the encoder that made them."""
+    for fingerprint in silent:
+        name = collection_name(job.target.collection, fingerprint)
+        ledger = Layout(corpus=job.corpus, fingerprint=fingerprint).loads(target_fingerprint(job.target, name))
+        if next(store.list(ledger), None) is None:
+            continue
+        collection = open_target(job, name)
+        try:
+            made = _made(collection)
+        finally:
+            collection.close()
+        if made and (made.fingerprint, made.alias) == (fingerprint, job.target.collection):
+            yield name, fingerprint
+
+
+def _made(collection: Collection) -> CollectionSpec | None:
+    collection.promoted()  # a target that cannot be reached is no collection that somebody else made
+    try:
+        return collection.describe()
+    except BadInput:
+        return None
+
+
+def _drop(job: Job, name: str) -> bool:
+    collection = open_target(job, name)
+    try:
+        return collection.drop()
+    finally:
+        collection.close()
+
+
+def _live(job: Job) -> str | None:
+    alias = open_target(job, job.target.collection)
+    try:
+        return alias.promoted()
+    finally:
+        alias.close()
+
+
+def _own(job: Job) -> str | None:
+    """The collection of the job's own encoder; None where no run has settled that."""
+    pinned = locate_job(job).pinned()
+    return collection_name(job.target.collection, pinned.identity.fingerprint) if pinned else None
