@@ -109,12 +109,13 @@ def say_each(found: Iterable[Any], *, as_json: bool, text: Callable[[Any], str])
     return count
 
 
-def write_page(path: Path, job: Job, question: str, hits: list[Hit]) -> None:
-    """The hits as a page of their own."""
+def write_page(path: Path, job: Job, question: str, hits: list[Hit], *, picture: str | None) -> None:
+    """The hits as a page of their own, with the picture that was searched with."""
     from tasks.adapters.hits_page import render_hits
-    from tasks.hits import thumbnails
+    from tasks.hits import shown_picture, thumbnails
 
-    page = render_hits(question, job.target.collection, hits, thumbnails(job, hits))
+    asked = shown_picture(job, picture) if picture else None
+    page = render_hits(question, job.target.collection, hits, thumbnails(job, hits), asked=asked)
     try:
         path.write_text(page, encoding="utf-8")
     except OSError as error:
@@ -223,7 +224,10 @@ def rollback(job: JobFile, settings: Settings = None, as_json: AsJson = False) -
 @app.command()
 def search(
     job: JobFile,
-    text: Annotated[str, typer.Argument(help="What to look for, in words.")],
+    text: Annotated[str | None, typer.Argument(help="What to look for, in words.")] = None,
+    image: Annotated[
+        str | None, typer.Option("--image", metavar="FILE", help="What to look for, as a picture (a path or a URI); open-clip jobs alone.")
+    ] = None,
     k: Annotated[int, typer.Option("-k", min=1, max=16_384, help="How many hits.")] = 10,
     expression: Annotated[str, typer.Option("--filter", help="A Milvus filter over the metadata fields.")] = "",
     html: Annotated[
@@ -232,15 +236,15 @@ def search(
     settings: Settings = None,
     as_json: AsJson = False,
 ) -> None:
-    """Embed some words as the job embeds its rows, and search."""
+    """Embed some words, or a picture, as the job embeds its rows, and search."""
     from flows.show import hits_text
-    from tasks.search import Searcher
+    from tasks.search import ask
 
     with answers():
         parsed = read_job(job, settings)
-        hits = Searcher(parsed).search(text, k, expression=expression)
+        hits = ask(parsed, k, text=text, picture=image, expression=expression)
         if html:
-            write_page(html, parsed, text, hits)
+            write_page(html, parsed, text or Path(str(image)).name, hits, picture=image)
         say([{"id": hit.id, "score": hit.score, **hit.fields} for hit in hits], as_json=as_json, text=lambda _: hits_text(hits))
 
 
@@ -251,7 +255,7 @@ def gc(
     settings: Settings = None,
     as_json: AsJson = False,
 ) -> None:
-    """Parts in the checkpoint that no seal names: those that are a day old, and of no run that may still be at work."""
+    """What nothing names any more: parts and files of keys in the checkpoint, collections that nobody searches. A day old, and of no run."""
     from flows.show import swept_text
     from tasks.gc import sweep
 

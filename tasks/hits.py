@@ -1,4 +1,4 @@
-"""The pictures behind hits, found again in the source."""
+"""The pictures of a page of hits: that which was searched with, and those behind the hits, found again in the source."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tasks.preflight import inspect_job
 
 def thumbnails(job: Job, hits: list[Hit]) -> dict[str, bytes]:
     """Small JPEGs by key, for hits of an image corpus whose shards are still in the source; others have none."""
-    if not isinstance(job.encoder, OpenClipEncoder) or not hits:
+    if not isinstance(job.encoder, OpenClipEncoder) or job.source.modality != "image" or not hits:
         return {}
     try:
         with scratch_folder() as scratch:
@@ -29,6 +29,11 @@ def thumbnails(job: Job, hits: list[Hit]) -> dict[str, bytes]:
             return dict(_found(plan, job.encoder.max_pixels, [hit.id for hit in hits])) if plan else {}
     except KitestringError:
         return {}  # a source that is gone: the hits are shown without
+
+
+def shown_picture(job: Job, place: str) -> bytes | None:
+    """A small JPEG of a picture that is searched with; None where that cannot be made of it."""
+    return thumbnail(None, place, max_pixels=job.encoder.max_pixels) if isinstance(job.encoder, OpenClipEncoder) else None
 
 
 def _found(plan: Plan, max_pixels: int, keys: list[str]) -> Iterator[tuple[str, bytes]]:

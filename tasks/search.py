@@ -1,16 +1,36 @@
-"""Search: a query is embedded as the job embeds its rows, and compared with them."""
+"""Search: words, or a picture, are embedded as the job embeds its rows, and compared with them."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from tasks.adapters.spool import Spool
 from tasks.domain.collection import Hit
-from tasks.domain.encoder import EncoderRecord
+from tasks.domain.encoder import EncoderRecord, OpenClipEncoder
 from tasks.domain.errors import BadInput
 from tasks.domain.job import Job
 from tasks.load import opened
 from tasks.plan import Plan
 from tasks.preflight import Inspected, locate_job, model_name, open_target
 from tasks.queries import load_encoder
+
+if TYPE_CHECKING:
+    from tasks.worker.encoders import Vectors
+
+
+def ask(job: Job, k: int, *, text: str | None = None, picture: str | None = None, expression: str = "") -> list[Hit]:
+    """The k nearest rows to some words, or to a picture (a local path or a URI), whatever the rows are.
+
+    Raises:
+        BadInput: not one of the two is given, this encoder knows no pictures, or as `Searcher.search`.
+    """
+    if (text is None) == (picture is None):
+        raise BadInput("a search is for some words or for a picture (--image FILE): give one of them")
+    if text is not None:
+        return Searcher(job).search(text, k, expression=expression)
+    if not isinstance(job.encoder, OpenClipEncoder):
+        raise BadInput(f"--image: an encoder of kind '{job.encoder.kind}' knows words alone: pictures search what an open-clip job embeds")
+    return Searcher(job).search_picture(str(picture), k, expression=expression)
 
 
 class Searcher:
@@ -30,6 +50,21 @@ class Searcher:
         """
         if not text.strip():
             raise BadInput("the text to search for is empty")
+        return self._nearest(self._encoder.embed_queries([text]), k, expression)
+
+    def search_picture(self, picture: str, k: int, *, expression: str = "") -> list[Hit]:
+        """The k nearest rows to a picture, which is at a local path or a URI.
+
+        Raises:
+            BadInput: as `search`; or it is not there, is no picture, or is larger than encoder.max_pixels.
+        """
+        try:
+            vectors = self._encoder.embed_pictures([picture])
+        except BadInput as error:
+            raise BadInput(f"--image '{picture}': {error}") from error
+        return self._nearest(vectors, k, expression)
+
+    def _nearest(self, vectors: Vectors, k: int, expression: str) -> list[Hit]:
         with opened(self._plan) as collection:
             made_by = collection.describe()
             if made_by is None:
@@ -37,7 +72,7 @@ class Searcher:
                 nothing = f"collection '{ours.name}' does not exist: `kitestring run` makes it"
                 raise BadInput(_refused(self._plan.job, f"{ours.model} ({ours.fingerprint[:8]})") or nothing)
             shown = [*(["text"] if made_by.store_text else []), *(field.name for field in made_by.fields)]
-            return collection.search(self._encoder.embed_queries([text]), k, expression=expression, fields=shown)[0]
+            return collection.search(vectors, k, expression=expression, fields=shown)[0]
 
 
 def _settled(inspected: Inspected) -> EncoderRecord:

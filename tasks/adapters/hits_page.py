@@ -26,10 +26,19 @@ class _Shown:
     fields: list[tuple[str, str]]
 
 
-def render_hits(question: str, collection: str, hits: Sequence[Hit], pictures: Mapping[str, bytes]) -> str:
-    """The page: no scripts and no network; whatever came from the corpus is escaped, pictures (JPEG, by key) are in it."""
+def render_hits(question: str, collection: str, hits: Sequence[Hit], pictures: Mapping[str, bytes], *, asked: bytes | None = None) -> str:
+    """The page: no scripts and no network; whatever came from the corpus is escaped, pictures (JPEG, by key) are in it.
+
+    Args:
+        question: the words that were searched for, or the name of the picture.
+        collection: that was searched.
+        hits: the nearest first.
+        pictures: of hits.
+        asked: the picture that was searched with, a JPEG.
+    """
+    shown = [_shown(hit, pictures.get(hit.id)) for hit in hits]
     page = _pages.get_template("hits.html").render(
-        question=question, collection=collection, hits=[_shown(hit, pictures.get(hit.id)) for hit in hits], drawn=bool(pictures)
+        question=question, asked=_inline(asked), collection=collection, hits=shown, drawn=bool(pictures)
     )
     return page.encode("utf-8", "replace").decode()  # a lone surrogate stands in no file
 
@@ -39,6 +48,10 @@ def _shown(hit: Hit, picture: bytes | None) -> _Shown:
         id=hit.id,
         score=f"{hit.score:.4f}",
         text=str(hit.fields.get("text") or ""),
-        picture=f"data:image/jpeg;base64,{b64encode(picture).decode()}" if picture else None,
+        picture=_inline(picture),
         fields=[(name, str(value)) for name, value in hit.fields.items() if name not in _OWN and value is not None],
     )
+
+
+def _inline(picture: bytes | None) -> str | None:
+    return f"data:image/jpeg;base64,{b64encode(picture).decode()}" if picture else None

@@ -38,11 +38,11 @@ class SentenceTransformersEncoder(Strict):
 
 
 class OpenClipEncoder(Strict):
-    """Images to vectors with an open_clip model; its text tower answers searches in words."""
+    """Images, or texts, to vectors of one space with an open_clip model: each is searched with words and with images."""
 
     model_config = ConfigDict(title="open_clip")
 
-    kind: Literal["open-clip"] = Field("open-clip", description="Images to vectors.")
+    kind: Literal["open-clip"] = Field("open-clip", description="Images to vectors, or texts to the same space.")
     architecture: str = Field("ViT-B-32", description="A name that open_clip knows, such as ViT-B-32 or ViT-L-14.")
     pretrained: str = Field("laion2b_s34b_b79k", description="A tag of that architecture, or the path of a checkpoint.")
     max_pixels: int = Field(178_956_970, ge=1, description="A picture with more pixels than this is set aside undecoded.")

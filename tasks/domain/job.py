@@ -13,7 +13,7 @@ from tasks.domain.errors import BadInput
 from tasks.domain.form import Auto, Count, Nothing
 from tasks.domain.gate import Gate
 from tasks.domain.index import Index, Parameters, VectorType, why_not_stored
-from tasks.domain.source import ParquetSource, Source
+from tasks.domain.source import ParquetSource, Source, TabularSource
 from tasks.domain.strict import Strict
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$"
@@ -182,11 +182,13 @@ class Job(Strict):
 
     @model_validator(mode="after")
     def _encoder_fits_source(self) -> Job:
-        wanted = "image" if isinstance(self.encoder, OpenClipEncoder) else "text"
-        if self.source.modality != wanted:
-            other = "sentence-transformers" if wanted == "image" else "open-clip"
+        source = self.source
+        if isinstance(self.encoder, OpenClipEncoder):
+            if isinstance(source, TabularSource) and source.text is None and source.image is None:
+                raise ValueError("an encoder of kind 'open-clip' embeds pictures or texts: say which with source.image or source.text")
+        elif source.modality != "text":
             raise ValueError(
-                f"an encoder of kind '{self.encoder.kind}' embeds {wanted}, this source gives {self.source.modality}: "
-                f"use encoder kind '{other}' or other source columns"
+                f"an encoder of kind '{self.encoder.kind}' embeds text, this source gives {source.modality}: "
+                "use encoder kind 'open-clip' or other source columns"
             )
         return self

@@ -75,6 +75,13 @@ class LoadedEncoder(Protocol):
     def embed_queries(self, texts: list[str]) -> Vectors:
         """Vectors of searches in words: float32 of shape (texts, dim), comparable with those of `encode`."""
 
+    def embed_pictures(self, places: list[str]) -> Vectors:
+        """Vectors of searches with pictures, which are at local paths or URIs: as `embed_queries`.
+
+        Raises:
+            BadInput: there is no picture, it cannot be decoded, or it is too large; or this encoder knows words alone.
+        """
+
     def budgets(self) -> tuple[int, ...]:
         """Tokens of a batch that are worth measuring here, the usual ones first; empty where the job says how many."""
 

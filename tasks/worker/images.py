@@ -1,4 +1,4 @@
-"""Images to vectors with open_clip, and words to the same space with its text tower."""
+"""Images to vectors with open_clip, and words to the same space with its text tower: rows and searches of both kinds."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from tasks.domain.encoder import EncoderFacts, OpenClipEncoder, Precision
 from tasks.domain.errors import BadInput, Transient
 from tasks.domain.job import Compute
 from tasks.domain.seal import EncodeStats
+from tasks.worker.captions import Captions, CaptionWork
 from tasks.worker.careful import first_line
 from tasks.worker.decoding import Decoding, Load
 from tasks.worker.encoders import Batch, Vectors, unit_length
@@ -27,6 +28,7 @@ from tasks.worker.pictures import Decoder, Picture
 from tasks.worker.place import Place, cores_available
 
 CPU_ROWS, GPU_ROWS = 16, 256
+TOKENS = 2  # dimensions of a batch of texts; one of pictures has 4
 CLIP_PRECISION: dict[Precision, str] = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
 MOST_WORKERS = 8
 
@@ -76,10 +78,12 @@ class ImageEncoder:
         self._model, transform = _load(encoder, model_path, precision, place.device)
         transform, self._normalize = _split(transform)
         self._input = open_clip.get_input_dtype(CLIP_PRECISION[precision])
-        self._tokenizer: Any = None
+        self._captions = Captions(encoder.architecture)
         self._most_rows = (GPU_ROWS if place.on_gpu else CPU_ROWS) if compute.batch_rows == "auto" else compute.batch_rows
+        smallest = None if encoder.exact else self._size()[::-1]
+        self._decoder = Decoder(transform=transform, max_pixels=encoder.max_pixels, smallest=smallest)
         self._decoding = Decoding(
-            Decoder(transform=transform, max_pixels=encoder.max_pixels, smallest=None if encoder.exact else self._size()[::-1]),
+            self._decoder,
             workers=_workers(place) if compute.num_workers == "auto" else compute.num_workers,
             pin_memory=place.on_gpu if compute.pin_memory == "auto" else compute.pin_memory,
         )
@@ -98,22 +102,34 @@ class ImageEncoder:
     def facts(self) -> EncoderFacts:
         return EncoderFacts(dim=self._dim, max_seq_length=None, precision=self._precision, device=self._device)
 
-    def prepare(self, rows: pa.Table) -> ImageWork:
+    def prepare(self, rows: pa.Table) -> ImageWork | CaptionWork:
+        if "image" not in rows.column_names:
+            return self._captions.prepare(rows.column("text").to_pylist(), self._most_rows)
         stats = EncodeStats(backend="torch")
         return ImageWork(rows=rows, sizes=[1] * rows.num_rows, stats=stats, decoding=self._decoding, most_rows=self._most_rows)
 
     def encode(self, contents: Sequence[torch.Tensor]) -> Vectors:
         with told_apart(), torch.inference_mode():
-            images = torch.stack(list(contents)).to(self._device, non_blocking=True)
+            batch = torch.stack(list(contents)).to(self._device, non_blocking=True)
+            if batch.dim() == TOKENS:
+                return self._finish(self._model.encode_text(batch))
             if self._normalize:
-                images = self._normalize(images.float().div_(255))
-            return self._finish(self._model.encode_image(images.to(self._input)))
+                batch = self._normalize(batch.float().div_(255))
+            return self._finish(self._model.encode_image(batch.to(self._input)))
 
     def embed_queries(self, texts: list[str]) -> Vectors:
-        if self._tokenizer is None:
-            self._tokenizer = _tokenizer(self._settings)
-        with told_apart(), torch.inference_mode():
-            return self._finish(self._model.encode_text(self._tokenizer(texts).to(self._device)))
+        return self.encode(list(self._captions.tokens(texts)))
+
+    def embed_pictures(self, places: list[str]) -> Vectors:
+        return self.encode([self._opened(place) for place in places])
+
+    def _opened(self, place: str) -> torch.Tensor:
+        found = self._decoder((None, place))
+        if isinstance(found, Transient):
+            raise found
+        if isinstance(found, str):
+            raise BadInput(found)
+        return found
 
     def _finish(self, features: torch.Tensor) -> Vectors:
         vectors = features.float().cpu().numpy()
@@ -176,10 +192,3 @@ def _silent_root() -> Iterator[None]:
         yield
     finally:
         logging.disable(before)
-
-
-def _tokenizer(encoder: OpenClipEncoder) -> Any:
-    try:
-        return open_clip.get_tokenizer(encoder.architecture)
-    except Exception as error:
-        raise BadInput(f"encoder.architecture '{encoder.architecture}': its tokenizer cannot be loaded: {first_line(error)}") from error

@@ -19,7 +19,8 @@ class Rank:
 
     def __init__(self, wire: Wire, encoder: LoadedEncoder, store: Store, assignment: Assignment, notice: Notice) -> None:
         store_text = assignment.store_text and assignment.modality == "text"
-        unit = "tokens" if assignment.modality == "text" else "picture"
+        counted = assignment.modality == "text" and assignment.encoder.kind == "sentence-transformers"
+        unit = "tokens" if counted else {"text": "text", "image": "picture"}[assignment.modality]
         self._wire, self._notice = wire, notice
         self._inbox = Inbox(wire, encoder)
         self._outbox = Outbox(wire, store, assignment.fields, store_text=store_text)

@@ -180,9 +180,10 @@ class Start:
             a = self._assignment
             with self._watch.step("import"):
                 _import_library(a)
+            compute = a.compute if a.modality == "image" else a.compute.model_copy(update={"num_workers": 0})  # they decode pictures
             with self._watch.step("load"):
                 self._open[precision, backend] = open_encoder(
-                    a.encoder, model_path=a.model_path, precision=precision, compute=a.compute, place=self._place, backend=backend
+                    a.encoder, model_path=a.model_path, precision=precision, compute=compute, place=self._place, backend=backend
                 )
         return self._open[precision, backend]
 

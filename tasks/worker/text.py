@@ -123,6 +123,9 @@ class TextEncoder:
     def embed_queries(self, texts: list[str]) -> Vectors:
         return self.encode(texts)
 
+    def embed_pictures(self, places: list[str]) -> Vectors:
+        raise BadInput(f"'{places[0]}' is a picture, and encoder.model '{self._settings.model}' knows words alone")
+
     def budgets(self) -> tuple[int, ...]:
         return self._budgets
 

@@ -41,6 +41,13 @@ def test_no_hits_are_a_page_too() -> None:
     assert "0 hits in docs" in render_hits("words", "docs", [], {})
 
 
+def test_the_picture_that_was_searched_with_comes_first() -> None:
+    hit = Hit(id="a.jpg", score=0.5, fields={})
+    page = render_hits(HOSTILE, "pictures", [hit], {"a.jpg": b"hit"}, asked=b"asked")
+    shown = [(attributes["src"], attributes["alt"]) for tag, attributes in Tags(page).found if tag == "img"]
+    assert shown == [("data:image/jpeg;base64,YXNrZWQ=", HOSTILE), ("data:image/jpeg;base64,aGl0", "a.jpg")]
+
+
 def test_a_picture_becomes_small_from_bytes_and_from_its_file_and_what_is_none_becomes_nothing(tmp_path: Path) -> None:
     out = io.BytesIO()
     Image.new("RGBA", (2_000, 500), (200, 30, 30, 128)).save(out, "PNG")

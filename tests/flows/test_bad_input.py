@@ -157,7 +157,8 @@ ENCODERS: dict[str, tuple[Job, list[str]]] = {
     "a folder without a model": ({"model": "rows"}, ["encoder.model", "holds no model", "modules.json"]),
     "an architecture": (CLIP | {"architecture": "ViT-B-23"}, ["open_clip knows no 'ViT-B-23'", "did you mean"]),
     "a checkpoint": (CLIP, ["encoder.pretrained", "there is no checkpoint '/nowhere/clip.pt'"]),
-    "pictures": ({"kind": "open-clip"}, ["embeds image, this source gives text", "use encoder kind 'sentence-transformers'"]),
+    "words alone": ({"kind": "sentence-transformers"}, ["embeds text, this source gives image", "use encoder kind 'open-clip'"]),
+    "pictures or texts": ({"kind": "open-clip"}, ["embeds pictures or texts", "source.image or source.text"]),
 }
 
 
@@ -165,8 +166,10 @@ ENCODERS: dict[str, tuple[Job, list[str]]] = {
 def test_an_encoder_that_cannot_be_had_is_named(job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     encoder, words = ENCODERS[what]
-    if what in {"an architecture", "a checkpoint"}:
+    if what in {"an architecture", "a checkpoint", "words alone"}:
         job["source"] = {"kind": "parquet", "uri": str(tmp_path / "rows"), "id": "id", "image": "text"}
+    if what == "pictures or texts":
+        del job["source"]["text"]
     line = told(job | {"encoder": encoder})
     assert all(word in line for word in words), line
     assert written(tmp_path) == []

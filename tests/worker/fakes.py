@@ -56,6 +56,9 @@ class FakeEncoder:
     def embed_queries(self, texts: list[str]) -> Vectors:
         return self.encode(texts)
 
+    def embed_pictures(self, places: list[str]) -> Vectors:
+        return self.encode(places)
+
     def budgets(self) -> tuple[int, ...]:
         return ()
 

@@ -189,6 +189,45 @@ def test_words_are_searched_with_the_text_tower(encoder: LoadedEncoder, tiny_cli
     assert lowest_cosine(encoder.embed_queries(["a red car"]), expected) > 0.99999
 
 
+def test_pictures_that_are_searched_with_are_embedded_as_rows_are(encoder: LoadedEncoder, tmp_path: Path) -> None:
+    data, path = saved(scene(1), "JPEG"), tmp_path / "query.jpg"
+    path.write_bytes(data)
+    assert lowest_cosine(encoder.embed_pictures([str(path)]), embed(encoder, rows_of([data]))[0]) > 0.999999
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(data[: len(data) // 2])
+    for place, reason in ((broken, "undecodable image"), (tmp_path / "none.jpg", "missing image"), (tmp_path, "unreadable image")):
+        with pytest.raises(BadInput, match=reason):
+            encoder.embed_pictures([str(place)])
+    with pytest.raises(BadInput, match="image bomb"):
+        opened(Clip(architecture=encoder._settings.architecture, pretrained=""), max_pixels=100).embed_pictures([str(path)])
+
+
+def texts_of(*texts: str) -> pa.Table:
+    return pa.table({"text": pa.array(texts, pa.string())})
+
+
+def test_texts_are_rows_as_well_and_the_same_as_searches_in_words(encoder: LoadedEncoder) -> None:
+    texts = [f"a picture of number {n}" * (1 + n % 3) for n in range(40)]
+    vectors, refused = embed(encoder, texts_of(*texts))
+    assert not refused
+    assert lowest_cosine(vectors, encoder.embed_queries(texts)) > 0.999999
+    assert encoder.prepare(texts_of(*texts)).stats.truncated == 0
+
+
+def test_what_the_text_tower_does_not_read_is_counted(encoder: LoadedEncoder) -> None:
+    words = " ".join(["kite"] * 75)  # 77 tokens with those for the beginning and the end
+    stats = encoder.prepare(texts_of(words, f"{words} string", f"{words} a kite string")).stats
+    assert (stats.truncated, stats.tokens_cut) == (2, 4)
+
+
+def test_a_text_of_megabytes_costs_no_more_than_what_is_read_of_it(encoder: LoadedEncoder) -> None:
+    """open_clip's own tokenizer would take hours over a word of this length."""
+    word = "kite" * 500_000
+    vectors = encoder.embed_queries([word, word[:4_000]])
+    assert lowest_cosine(vectors[:1], vectors[1:]) > 0.999999
+    assert encoder.prepare(texts_of(word)).stats.truncated == 1
+
+
 @pytest.mark.parametrize("pretrained", ["no_such_tag", "/no/such/file.pt"])
 def test_a_checkpoint_that_is_not_there_is_named(pretrained: str) -> None:
     with pytest.raises(BadInput, match=pretrained) as refused:
