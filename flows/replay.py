@@ -48,5 +48,5 @@ def replay_seals(job: Job, overrides: Settings | None = None, token: Secret | No
             settle_owners(run, plan, collection)
             remove_superseded(run, plan, collection)
             proof = verify_collection(run, plan, collection)
-            promote_proved(run, plan, collection, proof)
-        return report_run(run, plan, proof)
+            asked = promote_proved(run, plan, collection, proof)
+            return report_run(run, plan, collection, proof, asked)

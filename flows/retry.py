@@ -51,5 +51,5 @@ def retry_quarantined(job: Job, overrides: Settings | None = None, token: Secret
             run.ranks.rest()
             settle_owners(run, plan, collection)
             proof = verify_collection(run, plan, collection)
-            promote_proved(run, plan, collection, proof)
-        return report_run(run, plan, proof)
+            asked = promote_proved(run, plan, collection, proof)
+            return report_run(run, plan, collection, proof, asked)

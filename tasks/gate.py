@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from tasks.adapters.checkpoint import Checkpoint
 from tasks.adapters.model_files import locate_model
 from tasks.adapters.questions import read_questions
@@ -19,12 +21,24 @@ if TYPE_CHECKING:
     from tasks.worker.encoders import LoadedEncoder
 
 
+KEPT = 10  # questions whose vectors a report may ask again
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """What the gate found: lines for people, and why the new collection must not take over, if so."""
+    """What the gate found: lines for people, why the new collection must not take over, if so, and some of what was asked."""
 
     told: list[str]
     refused: str | None
+    asked: tuple[Asked, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """A question and its vector: float32 of shape (dim,)."""
+
+    query: str
+    vector: np.ndarray
 
 
 def ask_gate(plan: Plan, collection: Collection, live: str | None) -> Verdict:
@@ -34,15 +48,17 @@ def ask_gate(plan: Plan, collection: Collection, live: str | None) -> Verdict:
         return Verdict(told=[], refused=None)
     questions = read_questions(gate.queries)
     ours = load_encoder(plan.job.encoder, model_path=plan.inspected.model.path, precision=plan.record.identity.precision)
-    new = _measure(collection, plan.spec.name, ours, questions, gate.at_k)
+    vectors = _embed(ours, questions)
+    asked = tuple(Asked(query=q.query, vector=v) for q, v in zip(questions[:KEPT], vectors[:KEPT], strict=True))
+    new = _measure(collection, plan.spec.name, vectors, questions, gate.at_k)
     told = [f"gate, {new.questions:,} questions: {new} for '{new.collection}'"]
     try:
         old = _measure_live(plan, live, questions, gate) if live and gate.max_drop < 1 else None
     except BadInput as error:
         cure = "set target.gate.max_drop: 1 to go by target.gate.minimum alone"
-        return Verdict(told=told, refused=f"'{live}' could not be asked the gate's questions ({error}): {cure}")
+        return Verdict(told=told, refused=f"'{live}' could not be asked the gate's questions ({error}): {cure}", asked=asked)
     told += [f"gate, as it is now: {old} for '{old.collection}'"] if old else []
-    return Verdict(told=told, refused=why_not(gate, new, old))
+    return Verdict(told=told, refused=why_not(gate, new, old), asked=asked)
 
 
 def _measure_live(plan: Plan, live: str, questions: list[Question], gate: Gate) -> Measured:
@@ -62,16 +78,19 @@ def _measure_live(plan: Plan, live: str, questions: list[Question], gate: Gate) 
         if model.weights != record.identity.weights:
             raise BadInput(f"the weights of its model '{record.identity.model}' are no longer those that made it")
         loaded = load_encoder(encoder, model_path=model.path, precision=record.identity.precision)
-        return _measure(collection, live, loaded, questions, gate.at_k)
+        return _measure(collection, live, _embed(loaded, questions), questions, gate.at_k)
     finally:
         collection.close()
 
 
-def _measure(collection: Collection, name: str, loaded: LoadedEncoder, questions: list[Question], k: int) -> Measured:
+def _embed(loaded: LoadedEncoder, questions: list[Question]) -> np.ndarray:
     try:
-        vectors = loaded.embed_queries([question.query for question in questions])
+        return loaded.embed_queries([question.query for question in questions])
     finally:
         loaded.close()
+
+
+def _measure(collection: Collection, name: str, vectors: np.ndarray, questions: list[Question], k: int) -> Measured:
     answers = [[hit.id for hit in hits] for hits in collection.search(vectors, k)]
     return measure(name, questions, answers, k)
 

@@ -13,10 +13,12 @@ from pydantic import JsonValue
 
 from tasks.domain.errors import BadInput, Permanent
 from tasks.domain.pace import Pace
+from tasks.domain.report import Progress
 from tasks.domain.seal import Loaded, Seal
 from tasks.domain.shard import Shard
 
 TICK_SECONDS = 1.0
+MOST_SAMPLES = 600  # of which a chart shows fewer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,12 +69,13 @@ class Journal:
     adopted: int = 0
     notes: list[str] = field(default_factory=list)  # what was decided on the way
     refusals: list[str] = field(default_factory=list)  # what the run would not do, and how to make it
-    samples: list[tuple[float, int, int]] = field(default_factory=list)
+    samples: list[Progress] = field(default_factory=list)  # fewer and fewer of a long run
     pace: Pace = field(default_factory=lambda: Pace(ranks=1))
     lock: threading.RLock = field(default_factory=threading.RLock)
     listeners: list[Listener] = field(default_factory=list)  # this run's own
     tell: Teller = lambda _what, _payload: None  # what automations may act on
     waits_for: Callable[[], str] = str  # what holds the run up; "": nothing
+    _every: float = 0.9 * TICK_SECONDS  # seconds between two samples
     _loaded_shards: set[str] = field(default_factory=set)
     _working: dict[str, int] = field(default_factory=dict)
     _since: dict[str, float] = field(default_factory=dict)
@@ -188,9 +191,19 @@ class Journal:
     def _tick(self) -> None:
         while not self._over.wait(TICK_SECONDS):
             now = self.snapshot()
-            with self.lock:
-                self.samples.append((round(now.seconds, 2), now.encoded, now.tokens))
+            self._sample(now)
             self._tell(now)
+
+    def _sample(self, now: Snapshot) -> None:
+        """Remember where the run is; when that has become much, every other moment is forgotten, and from then on more wait."""
+        sample = Progress(seconds=round(now.seconds, 2), rows=now.encoded, tokens=now.tokens, by_rank=self.pace.rows_by_rank)
+        with self.lock:
+            if self.samples and sample.seconds - self.samples[-1].seconds < self._every:
+                return
+            self.samples.append(sample)
+            if len(self.samples) >= MOST_SAMPLES:
+                del self.samples[1::2]
+                self._every *= 2
 
     def _tell(self, now: Snapshot) -> None:
         for listener in (*LISTENERS, *self.listeners):

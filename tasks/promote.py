@@ -18,7 +18,7 @@ from tasks.domain.ports import Collection
 from tasks.domain.promotion import Promotion, is_rejected, outdated, previous, unfinished
 from tasks.domain.proof import Proof
 from tasks.domain.shrink import why_not_to_shrink
-from tasks.gate import ask_gate
+from tasks.gate import Asked, ask_gate
 from tasks.load import opened
 from tasks.plan import Plan
 from tasks.preflight import locate_job, open_target
@@ -28,10 +28,13 @@ By = Literal["run", "promote", "rollback"]
 
 
 @task(name="promote", cache_policy=NO_CACHE)
-def promote_proved(run: Run, plan: Plan, collection: Collection, proof: Proof) -> None:
-    """Lead searches to the collection, where it is proved and nothing speaks against it; then drop what is outdated."""
+def promote_proved(run: Run, plan: Plan, collection: Collection, proof: Proof) -> tuple[Asked, ...]:
+    """Lead searches to the collection, where it is proved and nothing speaks against it; then drop what is outdated.
+
+    Returns some of the questions that the gate asked, if it did.
+    """
     if not proof.proved or run.journal.failed:
-        return
+        return ()
     with run.journal.during("promote"):
         moves = Promotions(plan.inspected.store, plan.job)
         outcome = _lead(plan, collection, moves)
@@ -43,6 +46,7 @@ def promote_proved(run: Run, plan: Plan, collection: Collection, proof: Proof) -
             run.journal.note_refusal(f"searches are not led to '{plan.spec.name}': {outcome.refused}")
         for name in _drop_outdated(plan, moves, live=outcome.live):
             run.journal.note(f"'{name}' is dropped: out of use for more than target.grace, and beyond target.keep_previous")
+        return outcome.asked
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +57,7 @@ class Outcome:
     live: str | None
     told: list[str]
     refused: str | None = None
+    asked: tuple[Asked, ...] = ()
 
 
 def _lead(plan: Plan, collection: Collection, moves: Promotions) -> Outcome:
@@ -76,10 +81,11 @@ def _pass_gate(plan: Plan, collection: Collection, moves: Promotions, *, by: By)
     verdict = ask_gate(plan, collection, live)
     refused = verdict.refused or (_why_smaller(plan, collection, live) if live else None)
     if refused:
-        return Outcome(before=live, live=live, told=verdict.told, refused=refused)
+        return Outcome(before=live, live=live, told=verdict.told, refused=refused, asked=verdict.asked)
     moves.note(_move(plan, live, by))
     collection.promote()
-    return Outcome(before=live, live=name, told=[*verdict.told, f"searches of '{plan.spec.alias}' are led to '{name}'"])
+    told = [*verdict.told, f"searches of '{plan.spec.alias}' are led to '{name}'"]
+    return Outcome(before=live, live=name, told=told, asked=verdict.asked)
 
 
 def _why_smaller(plan: Plan, collection: Collection, live: str) -> str | None:

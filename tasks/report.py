@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import heapq
 from collections import Counter
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any
@@ -13,16 +13,20 @@ from typing import Any
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from tasks.adapters.hardware import peak_resident
 from tasks.adapters.report_page import render_report
+from tasks.adapters.reports import report_before
+from tasks.adapters.vector_sample import PartDraw
 from tasks.artifacts import show_report
 from tasks.domain.accounts import RowFates, ShardFates, fates_of
 from tasks.domain.advice import advise
 from tasks.domain.errors import RunFailed
+from tasks.domain.figures import cost_of
+from tasks.domain.ports import Collection
 from tasks.domain.proof import Proof, compared
 from tasks.domain.report import (
     QUARANTINE_SAMPLES,
     FailedShard,
-    Progress,
     RunReport,
     SetAside,
     ShardTime,
@@ -31,12 +35,13 @@ from tasks.domain.report import (
     summary,
 )
 from tasks.domain.seal import Cover, EncodeStats, Seal
+from tasks.examples import Shown, show_rows
+from tasks.gate import Asked
 from tasks.plan import Plan
 from tasks.run import Run
 from tasks.seals import owned_seals
 
 SLOWEST = 10
-MOST_SAMPLES = 400  # points that a chart can show
 LIBRARIES = ("kitestring", "torch", "sentence-transformers", "open_clip_torch", "pymilvus", "pyarrow", "prefect")
 
 
@@ -106,8 +111,8 @@ def figures_of(plan: Plan, totals: Totals, *, failed: int) -> dict[str, Any]:
 
 
 @task(name="report", cache_policy=NO_CACHE)
-def report_run(run: Run, plan: Plan, proof: Proof) -> dict[str, object]:
-    """Write report.json and report.html.
+def report_run(run: Run, plan: Plan, collection: Collection, proof: Proof, asked: Sequence[Asked] = ()) -> dict[str, object]:
+    """Write report.json and report.html. `asked`: questions of the gate, to be shown with their hits.
 
     Returns:
         The figures that `run --json` prints.
@@ -115,9 +120,13 @@ def report_run(run: Run, plan: Plan, proof: Proof) -> dict[str, object]:
     Raises:
         RunFailed: something is missing, too much was set aside, or the collection is not proved.
     """
-    report = _report(run, plan, proof)
+    drawn = PartDraw()
+    totals = total(map(drawn.take, owned_seals(plan)), encoded_now=run.journal.sealed, loaded=plan.checkpoint.loaded_ids(plan.target))
+    shown = show_rows(plan, collection, drawn, asked)
+    report = _report(run, plan, proof, totals, shown)
     plan.checkpoint.write_report(run.id, "report.json", report.model_dump_json(indent=1).encode())
-    plan.checkpoint.write_report(run.id, "report.html", render_report(report).encode())
+    page = shown.attempt("rows", lambda: render_report(report, shown.pictures)) or render_report(_without_rows(report))
+    plan.checkpoint.write_report(run.id, "report.html", page.encode())
     most = run.job.failures.max_quarantined
     wrong = what_is_wrong(report, most)
     if over := report.rows.quarantined > most * report.rows.source:
@@ -129,6 +138,11 @@ def report_run(run: Run, plan: Plan, proof: Proof) -> dict[str, object]:
         raise RunFailed(wrong, summary(report))
     run.journal.tell("run.verified", {"rows": report.rows.model_dump(), "shards": report.shards.model_dump(), "report": report.page})
     return summary(report)
+
+
+def _without_rows(report: RunReport) -> RunReport:
+    """What holds no text of a row beyond those set aside: if anything cannot be drawn, it is what came from outside."""
+    return report.model_copy(update={"projection": None, "examples": ()})
 
 
 def what_is_wrong(report: RunReport, max_quarantined: float) -> str | None:
@@ -147,26 +161,38 @@ def what_is_wrong(report: RunReport, max_quarantined: float) -> str | None:
     return "; ".join(report.refusals) or (None if report.complete else headline(report))
 
 
-def _report(run: Run, plan: Plan, proof: Proof) -> RunReport:
-    journal = run.journal
-    figures = figures_of(plan, count_seals(plan, encoded_now=journal.sealed), failed=len(journal.failed))
-    step = max(1, len(journal.samples) // MOST_SAMPLES)
+def _report(run: Run, plan: Plan, proof: Proof, totals: Totals, shown: Shown) -> RunReport:
+    journal, pace = run.journal, run.journal.pace
+    started, finished = dt.datetime.fromisoformat(run.started_at), dt.datetime.now(dt.UTC)
+    figures = figures_of(plan, totals, failed=len(journal.failed))
     return RunReport(
         **figures,
         run=run.id,
         verified=proof.proved,
         reasons=compared(proof) if proof.proved else proof.reasons,
-        started=dt.datetime.fromisoformat(run.started_at),
-        finished=dt.datetime.now(dt.UTC),
+        started=started,
+        finished=finished,
         seconds={**journal.stages, "start-up": sum(run.ranks.startup.values())},
         startup=run.ranks.startup,
-        progress=tuple(Progress(seconds=s, rows=r, tokens=t) for s, r, t in journal.samples[::step]),
+        progress=tuple(journal.samples),
         failures=tuple(FailedShard(name=name, error=error) for name, error in journal.failed.values()),
         damaged=tuple(FailedShard(name=name, error=error) for name, error in journal.damaged.values()),
         notes=tuple(journal.notes),
         refusals=tuple(journal.refusals),
         adopted=journal.adopted,
         texts_cut=journal.texts_cut,
-        tokens=journal.pace.tokens,
+        tokens=pace.tokens,
+        ranks=pace.work,
+        peak_memory={"flow": peak_resident(), **pace.memory},
+        cost=cost_of(
+            rows=totals.rows.embedded,
+            tokens=pace.tokens,
+            seconds=max((finished - started).total_seconds(), 0.0),
+            price_per_hour=run.job.report.price_per_hour,
+        ),
+        before=shown.attempt("comparison", lambda: report_before(plan.checkpoint, run.id)),
+        projection=shown.projection,
+        examples=shown.examples,
+        left_out=shown.left_out,
         page=plan.checkpoint.url_of_report(run.id, "report.html"),
     )

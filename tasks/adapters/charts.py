@@ -1,31 +1,35 @@
-"""Charts as inline SVG, drawn with matplotlib and coloured by the page that they stand in.
-
-matplotlib draws in sentinel colours, which become CSS variables, and writes a token wherever text from
-outside belongs, which becomes that text afterwards: matplotlib would read a `$` as mathematics, and warn
-about every letter that its own font lacks.
-"""
+"""Charts as inline SVG: bars, curves over time, histograms, points. Each has a title and a description for who cannot see it."""
 
 from __future__ import annotations
 
-import io
-import re
-import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
-from xml.etree import ElementTree as ET
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tasks.adapters.drawing import (
+    GROUPS,
+    INK,
+    LARGE,
+    SMALL,
+    TONES,
+    WIDTH,
+    Tone,
+    axes_on,
+    canvas_of,
+    clock_on,
+    grid_on,
+    shorten,
+    svg_of,
+    units_of,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
-Tone = Literal["one", "two", "calm", "warn", "bad"]
-WIDTH = 420.0  # user units; the page scales it, and 12 units of type stay readable on a telephone
-SMALL, LARGE = 11.0, 12.5
-INK = "#010203"
-TONES: dict[Tone, str] = {"one": "#0a0101", "two": "#0a0102", "calm": "#0a0103", "warn": "#0a0104", "bad": "#0a0105"}
+Points = Sequence[tuple[float, float]]
 _LINE = 57  # characters that a label and its value have together
-_settings = threading.Lock()  # matplotlib's settings are the process's; several runs may report at once
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,28 +44,19 @@ class Bar:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Curve:
-    """A quantity over seconds."""
+    """A quantity over seconds. `bands`, if any, are what it is the sum of: each a value for each of the points."""
 
     label: str
     points: Sequence[tuple[float, float]]
     tone: Tone = "one"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Canvas:
-    figure: Figure
-    words: list[str] = field(default_factory=list)  # what the tokens stand for
-
-    def token(self, text: str) -> str:
-        self.words.append(text)
-        return f"token{len(self.words) - 1}"
+    bands: Sequence[Sequence[float]] = ()
 
 
 def bar_chart(bars: Sequence[Bar], *, key: str, title: str, description: str) -> str:
     """Horizontal bars, each under its label and value. `key` makes the ids unique in the page."""
     step, thick = 40.0, 9.0
-    canvas = _canvas(height=step * len(bars) + 4)
-    axes = _axes(canvas, (0, 0, WIDTH, step * len(bars) + 4), axis_off=True)
+    canvas = canvas_of(height=step * len(bars) + 4)
+    axes = axes_on(canvas, (0, 0, WIDTH, step * len(bars) + 4), axis_off=True)
     most = max((bar.value for bar in bars), default=0) or 1
     left, right = thick / 2, WIDTH - thick / 2
     for place, bar in enumerate(reversed(bars)):
@@ -73,150 +68,90 @@ def bar_chart(bars: Sequence[Bar], *, key: str, title: str, description: str) ->
         axes.text(0, y + 12, canvas.token(shorten(bar.label, max(_LINE - len(bar.shown), 12))), color=INK, fontsize=LARGE)
         axes.text(WIDTH, y + 12, canvas.token(bar.shown), color=INK, fontsize=LARGE, ha="right", fontweight="bold")
     axes.set(xlim=(0, WIDTH), ylim=(0, step * len(bars) + 4))
-    return _svg(canvas, key, title, description)
+    return svg_of(canvas, key, title, description)
 
 
 def curve_chart(curves: Sequence[Curve], *, key: str, title: str, description: str) -> str:
     """Panels one above the other over one clock."""
     panel, foot = 128.0, 26.0
-    canvas = _canvas(height=panel * len(curves) + foot)
+    canvas = canvas_of(height=panel * len(curves) + foot)
     for place, curve in enumerate(reversed(curves)):
-        axes = _axes(canvas, (48, foot + panel * place, WIDTH - 56, panel - 34))
+        axes = axes_on(canvas, (48, foot + panel * place, WIDTH - 56, panel - 34))
         seconds, values = zip(*curve.points, strict=True)
-        axes.fill([seconds[0], *seconds, seconds[-1]], [0, *values, 0], color=TONES[curve.tone], alpha=0.14, linewidth=0, clip_on=False)
+        if curve.bands:
+            _stack(axes, seconds, curve.bands)
+        else:
+            axes.fill([seconds[0], *seconds, seconds[-1]], [0, *values, 0], color=TONES[curve.tone], alpha=0.14, linewidth=0, clip_on=False)
         axes.plot(seconds, values, color=TONES[curve.tone], linewidth=1.8, solid_joinstyle="round", clip_on=False)
         axes.set(xlim=(0, seconds[-1]), ylim=(0, max(values) * 1.08 or 1))
-        axes.text(-48, panel - 34 + 11, canvas.token(curve.label), color=INK, fontsize=LARGE, transform=_units(axes))
-        _grid(axes, "y")
-        _clock(axes, shown=place == 0)
-    return _svg(canvas, key, title, description)
+        axes.text(-48, panel - 34 + 11, canvas.token(curve.label), color=INK, fontsize=LARGE, transform=units_of(axes))
+        grid_on(axes, "y")
+        clock_on(axes, shown=place == 0)
+    return svg_of(canvas, key, title, description)
+
+
+def _stack(axes: Axes, seconds: Sequence[float], bands: Sequence[Sequence[float]]) -> None:
+    """Bands one on the other, each with the colour of its place."""
+    floor = np.zeros(len(seconds))
+    for tone, band in zip(GROUPS, bands, strict=False):
+        top = floor + np.asarray(band)
+        axes.fill([*seconds, *seconds[::-1]], [*top, *floor[::-1]], color=TONES[tone], alpha=0.45, linewidth=0, clip_on=False)
+        floor = top
 
 
 def column_chart(columns: Sequence[tuple[str, int]], *, key: str, title: str, description: str, axis: str) -> str:
     """A histogram of ready bins, with the bins' labels thinned to those that fit."""
-    canvas = _canvas(height=232)
-    axes = _axes(canvas, (48, 46, WIDTH - 56, 176))
+    canvas = canvas_of(height=232)
+    axes = axes_on(canvas, (48, 46, WIDTH - 56, 176))
     counts = [count for _, count in columns]
     axes.bar(range(len(columns)), counts, width=0.84, color=TONES["two"], linewidth=0, clip_on=False)
     spare = max(8 - len(columns), 0) / 2  # a lone column stays a column
     axes.set(xlim=(-0.6 - spare, len(columns) - 0.4 + spare), ylim=(0, max(counts) * 1.05 or 1))
-    _grid(axes, "y")
+    grid_on(axes, "y")
     every = -(-len(columns) // 12)
     kept = range((len(columns) - 1) % every, len(columns), every)  # counted from the last: the model's limit is worth reading
     axes.set_xticks(list(kept), [columns[place][0] for place in kept])
-    axes.text((WIDTH - 56) / 2, -42, canvas.token(axis), color=INK, fontsize=SMALL, ha="center", alpha=0.75, transform=_units(axes))
-    return _svg(canvas, key, title, description)
+    axes.text((WIDTH - 56) / 2, -42, canvas.token(axis), color=INK, fontsize=SMALL, ha="center", alpha=0.75, transform=units_of(axes))
+    return svg_of(canvas, key, title, description)
 
 
-def shorten(text: str, most: int) -> str:
-    """At most so many characters, cut in the middle: the ends of a path tell most. Control characters become spaces."""
-    plain = "".join(letter if letter.isprintable() else " " for letter in text[: 50 * most])
-    if len(plain) <= most:
-        return plain
-    head = (most - 1) // 3
-    return f"{plain[:head]}…{plain[len(plain) - (most - 1 - head) :]}"
+def point_chart(groups: Sequence[Points], *, key: str, title: str, description: str, along: tuple[str, str]) -> str:
+    """Points in the plane, both directions in one scale, each group with the colour of its place.
+
+    Args:
+        groups: of points; at most as many as there are colours.
+        key: makes the ids unique in the page.
+        title: for who cannot see it.
+        description: likewise.
+        along: what is written at the horizontal and at the vertical direction.
+    """
+    from matplotlib.patches import PathPatch  # noqa: PLC0415 - a second's import that only the report needs
+    from matplotlib.path import Path  # noqa: PLC0415 - as above
+
+    high, edge = 330.0, 24.0
+    canvas = canvas_of(height=high)
+    axes = axes_on(canvas, (0, 0, WIDTH, high), axis_off=True)
+    axes.set(xlim=(0, WIDTH), ylim=(0, high))
+    for tone, points in zip(GROUPS, _fitted(groups, (edge, edge, WIDTH - 8, high - 8)), strict=False):
+        ends = np.repeat(points, 2, axis=0)  # a line of no length with round ends is a dot: one path for the whole group
+        dots = Path(ends, [Path.MOVETO, Path.LINETO] * len(points))
+        dots.should_simplify = False
+        axes.add_patch(
+            PathPatch(dots, fill=False, color=TONES[tone], linewidth=4.6, capstyle="round", alpha=0.7, snap=False, clip_on=False)
+        )
+    axes.plot([edge - 8, edge - 8, WIDTH], [high, edge - 8, edge - 8], color=INK, alpha=0.2, linewidth=0.8, clip_on=False)
+    axes.text(WIDTH, 2, canvas.token(along[0]), color=INK, fontsize=SMALL, ha="right", alpha=0.75)
+    # By its anchor, so that the browser, which alone knows the text's length, aligns it.
+    axes.text(11, high, canvas.token(along[1]), color=INK, fontsize=SMALL, ha="right", rotation=90, rotation_mode="anchor", alpha=0.75)
+    return svg_of(canvas, key, title, description)
 
 
-def compact(number: float) -> str:
-    """1234 as 1.2k: for axes."""
-    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if abs(number) >= size:
-            return f"{number / size:.3g}{unit}"
-    return f"{number:.3g}"
-
-
-def _canvas(*, height: float) -> _Canvas:
-    from matplotlib.figure import Figure  # noqa: PLC0415 - a second's import that only the report needs
-
-    return _Canvas(figure=Figure(figsize=(WIDTH / 72, height / 72), dpi=72))
-
-
-def _axes(canvas: _Canvas, box: tuple[float, float, float, float], *, axis_off: bool = False) -> Axes:
-    wide, high = canvas.figure.get_size_inches() * 72
-    axes = canvas.figure.add_axes((box[0] / wide, box[1] / high, box[2] / wide, box[3] / high))
-    axes.tick_params(length=0, labelsize=SMALL, labelcolor=INK, pad=6)
-    axes.spines[:].set_visible(False)
-    if axis_off:
-        axes.set_axis_off()
-    return axes
-
-
-def _units(axes: Axes) -> object:
-    """Points from the axes' lower left corner, whatever the data."""
-    from matplotlib.transforms import Affine2D  # noqa: PLC0415 - as above
-
-    return Affine2D().translate(axes.bbox.x0, axes.bbox.y0)
-
-
-def _grid(axes: Axes, which: Literal["x", "y"]) -> None:
-    from matplotlib.ticker import FuncFormatter, MaxNLocator  # noqa: PLC0415 - as above
-
-    axes.grid(axis=which, color=INK, alpha=0.12, linewidth=0.8, clip_on=False)
-    axes.set_axisbelow(True)
-    axes.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: compact(value)))
-
-
-def _clock(axes: Axes, *, shown: bool) -> None:
-    """Ticks at round times, written as 90 s are: 1:30."""
-    end = axes.get_xlim()[1]
-    steps = (0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 43200)
-    step = next((s for s in steps if end / s <= 6), max(end / 6, 1))
-    ticks = [step * n for n in range(int(end / step) + 1)]
-    axes.set_xticks(ticks, [clock(tick) if shown else "" for tick in ticks])
-
-
-def clock(seconds: float) -> str:
-    """90 as 1:30, 3700 as 1:01:40, and what is under a minute in seconds."""
-    if seconds < 60:
-        return f"{seconds:g} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
-
-
-def _svg(canvas: _Canvas, key: str, title: str, description: str) -> str:
-    from matplotlib import rc_context  # noqa: PLC0415 - as above
-
-    drawn = io.StringIO()
-    no_date = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-    with _settings, rc_context({"svg.fonttype": "none", "svg.hashsalt": key}):
-        canvas.figure.savefig(drawn, format="svg", transparent=True, metadata=no_date)
-    root = ET.fromstring(drawn.getvalue())  # noqa: S314 - our own drawing, in which outside text is still tokens
-    _adapt(root, canvas.words)
-    for tag, text in (("desc", description), ("title", title)):
-        element = ET.Element(tag, {"id": f"{key}-{tag}"})
-        element.text = shorten(text, 2000)
-        root.insert(0, element)
-    box = root.attrib["viewBox"]
-    root.attrib.clear()
-    root.attrib.update({"viewBox": box, "class": "chart", "role": "img", "aria-labelledby": f"{key}-title {key}-desc"})
-    return ET.tostring(root, encoding="unicode")
-
-
-def _adapt(parent: ET.Element, words: Sequence[str]) -> None:
-    """Make a drawing part of a page: the page's colours and letters, no ids, nothing invisible."""
-    parent.tag = parent.tag.rpartition("}")[2]
-    parent.attrib.pop("id", None)
-    if parent.text and (token := re.fullmatch(r"token(\d+)", parent.text)):
-        parent.text = words[int(token[1])]
-    if "style" in parent.attrib:
-        parent.attrib["style"] = _restyled(parent.attrib["style"])
-    if "d" in parent.attrib:
-        parent.attrib["d"] = " ".join(parent.attrib["d"].split())
-    if parent.get("transform", "").startswith("rotate(-0 "):
-        del parent.attrib["transform"]
-    for child in list(parent):
-        name = child.tag.rpartition("}")[2]
-        if name in ("defs", "metadata") or child.get("style") == "fill: none":
-            parent.remove(child)
-        else:
-            _adapt(child, words)
-
-
-def _restyled(style: str) -> str:
-    style = re.sub(r"font-family:[^;]*;?\s*", "", style)
-    style = style.replace(INK, "currentColor")
-    for tone, sentinel in TONES.items():
-        style = style.replace(sentinel, f"var(--{tone})")
-    return style
+def _fitted(groups: Sequence[Points], box: tuple[float, float, float, float]) -> list[np.ndarray]:
+    """The points moved and scaled into a box: left, bottom, right, top."""
+    arrays = [np.asarray(points, dtype=float).reshape(-1, 2) for points in groups]
+    everything = np.concatenate(arrays)
+    low, size = everything.min(axis=0), np.ptp(everything, axis=0)
+    room = np.array([box[2] - box[0], box[3] - box[1]])
+    scale = min((room[i] / size[i] for i in (0, 1) if size[i] > 0), default=1.0)
+    start = np.array(box[:2]) + (room - size * scale) / 2
+    return [start + (points - low) * scale for points in arrays]

@@ -15,7 +15,7 @@ from pydantic import JsonValue
 
 from tasks.domain.job import Compute
 
-CPU_INFO = Path("/proc/cpuinfo")
+CPU_INFO, OWN_STATUS = Path("/proc/cpuinfo"), Path("/proc/self/status")
 LIBRARIES = ("torch", "transformers", "sentence-transformers", "openvino")
 MOST_CPU_RANKS = 8  # past that, ranks wait for memory rather than for cores
 
@@ -64,6 +64,15 @@ def machine(launch: Launch) -> dict[str, JsonValue]:
     """All that the speed of an encoder depends on, as far as it can be known without loading one."""
     processors = sorted(re.sub(r" \(UUID.*", "", line) for line in _nvidia()) if launch.device == "cuda" else [_cpu()]
     return {"processors": [*processors], "launch": asdict(launch), "libraries": {name: _version(name) for name in LIBRARIES}}
+
+
+def peak_resident() -> int:
+    """The most bytes that this process has had in memory; 0 where the system does not tell. `ru_maxrss` would count its parent's."""
+    try:
+        lines = OWN_STATUS.read_text().splitlines()
+    except OSError:
+        return 0
+    return next((1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM:")), 0)
 
 
 def _cpu() -> str:

@@ -5,20 +5,17 @@ from __future__ import annotations
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-import jinja2
-
+from tasks.adapters.pages import render
 from tasks.domain.collection import Hit
 
-_pages = jinja2.Environment(
-    loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
-)
 _OWN = ("id", "text")  # shown in a place of their own
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Shown:
+class ShownHit:
+    """A hit as pages show it."""
+
     id: str
     score: str
     text: str
@@ -36,22 +33,21 @@ def render_hits(question: str, collection: str, hits: Sequence[Hit], pictures: M
         pictures: of hits.
         asked: the picture that was searched with, a JPEG.
     """
-    shown = [_shown(hit, pictures.get(hit.id)) for hit in hits]
-    page = _pages.get_template("hits.html").render(
-        question=question, asked=_inline(asked), collection=collection, hits=shown, drawn=bool(pictures)
-    )
-    return page.encode("utf-8", "replace").decode()  # a lone surrogate stands in no file
+    shown = [show_hit(hit.id, hit.score, hit.fields, pictures.get(hit.id)) for hit in hits]
+    return render("hits.html", question=question, asked=inline(asked), collection=collection, hits=shown, drawn=bool(pictures))
 
 
-def _shown(hit: Hit, picture: bytes | None) -> _Shown:
-    return _Shown(
-        id=hit.id,
-        score=f"{hit.score:.4f}",
-        text=str(hit.fields.get("text") or ""),
-        picture=_inline(picture),
-        fields=[(name, str(value)) for name, value in hit.fields.items() if name not in _OWN and value is not None],
+def show_hit(key: str, score: float, fields: Mapping[str, object], picture: bytes | None) -> ShownHit:
+    """One hit; `picture`: a JPEG."""
+    return ShownHit(
+        id=key,
+        score=f"{score:.4f}",
+        text=str(fields.get("text") or ""),
+        picture=inline(picture),
+        fields=[(name, str(value)) for name, value in fields.items() if name not in _OWN and value is not None],
     )
 
 
-def _inline(picture: bytes | None) -> str | None:
+def inline(picture: bytes | None) -> str | None:
+    """A JPEG as an address that holds it."""
     return f"data:image/jpeg;base64,{b64encode(picture).decode()}" if picture else None

@@ -177,7 +177,7 @@ class Ranks:
                 self.pace.at(link.rank, message.key, message.done, message.tokens)
                 link.at = message
             case Done():
-                self._finish(link, message.part)
+                self._finish(link, message)
             case Fault(key=""):
                 self._settle_facts(LEAVES[message.leaf](message.text))
             case Fault():
@@ -191,10 +191,11 @@ class Ranks:
         self._settle_facts(hello.facts)
         link.send(Welcome())
 
-    def _finish(self, link: Link, part: Part) -> None:
+    def _finish(self, link: Link, done: Done) -> None:
+        part = done.part
         work = link.held.pop(part.key, None)
         self._launches.gained()
-        self.pace.done(link.rank, part)
+        self.pace.done(link.rank, part, padded=done.padded, memory=done.memory)
         parts, rows, _ = self.delivered.get(link.rank, (0, 0, ""))
         self.delivered[link.rank] = (parts + 1, rows + part.rows, work.piece.name if work else "")
         if work and not work.part.cancelled():

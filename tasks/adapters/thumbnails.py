@@ -1,4 +1,4 @@
-"""Small pictures for a page of hits."""
+"""Small pictures for a page."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ SIDE = 320  # pixels
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP")  # others start programs, or lie about their size
 
 
-def thumbnail(data: bytes | None, uri: str | None, *, max_pixels: int) -> bytes | None:
-    """A JPEG of at most SIDE pixels each way, from an encoded picture or from where it is; None where that cannot be."""
+def thumbnail(data: bytes | None, uri: str | None, *, max_pixels: int, side: int = SIDE) -> bytes | None:
+    """A JPEG of at most `side` pixels each way, from an encoded picture or from where it is; None where that cannot be."""
     try:
         picture = data if data is not None else _fetch(uri or "")
         with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(picture), formats=FORMATS) as image:
-            return _small(image) if image.width * image.height <= max_pixels else None
+            return _small(image, side) if image.width * image.height <= max_pixels else None
     except KitestringError:
         return None
     except Exception:  # noqa: BLE001 - decoders raise SyntaxError, struct.error and what not; a hit can be shown without
         return None
 
 
-def _small(image: Image.Image) -> bytes:
-    image.thumbnail((SIDE, SIDE))
+def _small(image: Image.Image, side: int) -> bytes:
+    image.thumbnail((side, side))
     out = io.BytesIO()
     image.convert("RGB").save(out, "JPEG", quality=85)
     return out.getvalue()

@@ -147,6 +147,24 @@ class Failures(Strict):
     retries: int = Field(2, ge=0, le=10, description="How often a shard is tried again after a passing fault.")
 
 
+class Report(Strict):
+    """What the report shows beyond the figures."""
+
+    price_per_hour: Annotated[float, Field(ge=0, title="dollars")] | Nothing = Field(
+        None,
+        title="Price per hour",
+        description="What the machines of this run cost by the hour, in dollars; with it the report says how many rows a dollar buys.",
+    )
+    colour_by: Annotated[str, Field(title="column")] | Nothing = Field(
+        None,
+        title="Colour by",
+        description="Metadata column by which the picture of the vectors is coloured. Left out: the first with few values.",
+    )
+    examples: int = Field(
+        3, ge=0, le=5, description="Searches that are shown with their hits; 0: the report shows neither rows nor their vectors."
+    )
+
+
 class Job(Strict):
     """A corpus, the encoder that embeds it, and the collection that it is searched in."""
 
@@ -160,6 +178,7 @@ class Job(Strict):
     compute: Compute = Field(default_factory=Compute, description="How the work is spread.")
     shards: Shards = Field(default_factory=Shards, description="How the source is cut.")
     failures: Failures = Field(default_factory=Failures, description="What is done about what does not work.")
+    report: Report = Field(default_factory=Report, description="What the report shows beyond the figures.")
 
     @model_validator(mode="before")
     @classmethod
@@ -171,6 +190,15 @@ class Job(Strict):
                 "(the AWS variables, MILVUS_TOKEN) or the Prefect Secret block that target.token_block names"
             )
         return document
+
+    @model_validator(mode="after")
+    def _colour_is_metadata(self) -> Job:
+        columns: list[str] = getattr(self.source, "metadata", [])
+        wanted = self.report.colour_by
+        if wanted is not None and wanted not in columns:
+            there = ", ".join(columns) or "it is empty"
+            raise ValueError(f"report.colour_by '{wanted}' is not in source.metadata ({there})")
+        return self
 
     @model_validator(mode="after")
     def _partition_key_is_metadata(self) -> Job:

@@ -94,6 +94,8 @@ class Done(Strict):
 
     kind: Literal["done"] = "done"
     part: Part
+    padded: int = Field(0, description="Tokens that the model was given for it, padding counted; 0: pictures.")
+    memory: dict[str, int] = Field(default_factory=dict, description="Most bytes so far: '' resident, 'GPU' on the device.")
 
 
 class Fault(Strict):

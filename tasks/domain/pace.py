@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import threading
+import time
+from collections.abc import Mapping
 
+from tasks.domain.figures import RankWork
 from tasks.domain.seal import Part
 
 FIRST_PIECE = 512  # rows, before anything is known
@@ -20,18 +23,28 @@ class Pace:
         self._lock = threading.Lock()
         self._rows = self._tokens = 0
         self._current: dict[int, tuple[str, int, int]] = {}
+        self._work: dict[int, RankWork] = {}
+        self._memory: dict[str, int] = {}
         self._rate: float | None = None  # rows per second of one rank
+        self._began: float | None = None
+        self._ended = 0.0
 
     def at(self, rank: int, key: str, done: int, tokens: int = 0) -> None:
         """A rank has encoded `done` rows of a piece, and their tokens."""
         with self._lock:
+            self._began = self._began or time.monotonic()
             self._current[rank] = (key, done, tokens)
 
-    def done(self, rank: int, part: Part) -> None:
-        """A part is in the store."""
+    def done(self, rank: int, part: Part, *, padded: int = 0, memory: Mapping[str, int] | None = None) -> None:
+        """A part is in the store. `padded`: its tokens, padding counted; `memory`: the most bytes of the rank so far, by kind."""
         with self._lock:
+            self._ended = time.monotonic()
             self._rows += part.rows
             self._tokens += part.stats.tokens
+            self._work[rank] = _more(self._work.get(rank) or RankWork(rank=rank), part, padded)
+            for kind, size in (memory or {}).items():
+                name = f"rank {rank}{kind and ', '}{kind}"
+                self._memory[name] = max(size, self._memory.get(name, 0))
             if self._current.get(rank, ("", 0, 0))[0] == part.key:
                 del self._current[rank]
             if part.rows and part.stats.encode_seconds > 0:
@@ -56,8 +69,50 @@ class Pace:
             return self._tokens + sum(tokens for _, _, tokens in self._current.values())
 
     @property
+    def seconds(self) -> float:
+        """From the first batch of any rank to the last part; 0 before there is one."""
+        with self._lock:
+            return max(0.0, self._ended - self._began) if self._began is not None else 0.0
+
+    @property
+    def rows_by_rank(self) -> tuple[int, ...]:
+        """The same rows, rank 0 first."""
+        with self._lock:
+            counts = {rank: work.rows for rank, work in self._work.items()}
+            for rank, (_, done, _) in self._current.items():
+                counts[rank] = counts.get(rank, 0) + done
+        return tuple(counts.get(rank, 0) for rank in range(max(counts, default=-1) + 1))
+
+    @property
+    def work(self) -> tuple[RankWork, ...]:
+        """What each rank has put in the store."""
+        with self._lock:
+            return tuple(self._work[rank] for rank in sorted(self._work))
+
+    @property
+    def memory(self) -> dict[str, int]:
+        """The most bytes of each rank, as it told with its last part."""
+        with self._lock:
+            return dict(sorted(self._memory.items()))
+
+    @property
     def piece_rows(self) -> int:
         """Rows for the next piece: some seconds of one rank's work."""
         with self._lock:
             wanted = FIRST_PIECE if self._rate is None else int(self._rate * SECONDS_A_PIECE)
         return max(SHORTEST, min(LONGEST, wanted))
+
+
+def _more(work: RankWork, part: Part, padded: int) -> RankWork:
+    stats = part.stats
+    return RankWork(
+        rank=work.rank,
+        parts=work.parts + 1,
+        rows=work.rows + part.rows,
+        bytes=work.bytes + part.bytes,
+        tokens=work.tokens + stats.tokens,
+        padded=work.padded + padded,
+        tokenize_seconds=work.tokenize_seconds + stats.tokenize_seconds,
+        encode_seconds=work.encode_seconds + stats.encode_seconds,
+        write_seconds=work.write_seconds + stats.write_seconds,
+    )

@@ -10,6 +10,8 @@ from pydantic import AfterValidator, Field, JsonValue
 from tasks.domain.accounts import RowFates, ShardFates
 from tasks.domain.credentials import without_credentials
 from tasks.domain.encoder import EncoderFacts, EncoderIdentity
+from tasks.domain.estimate import Estimate, Held, hold
+from tasks.domain.figures import Cost, EarlierRun, Example, Projection, RankWork, Shown
 from tasks.domain.strict import Strict
 
 STAGES = ("plan", "start-up", "encode", "load", "verify")
@@ -45,6 +47,7 @@ class Progress(Strict):
     seconds: float = Field(ge=0, description="Since the run began.")
     rows: int = Field(ge=0)
     tokens: int = Field(0, ge=0)
+    by_rank: tuple[int, ...] = Field((), description="Rows of each rank, rank 0 first.")
 
 
 class ShardTime(Strict):
@@ -109,7 +112,14 @@ class RunReport(Strict):
     notes: tuple[str, ...] = Field((), description="What was decided on the way: the gate's figures, where searches are led.")
     refusals: tuple[str, ...] = Field((), description="What the run left undone on purpose, and what to do about it.")
     adopted: int = Field(0, description="Parts of killed or racing runs that were found whole and kept.")
-    peak_memory: dict[str, int] = Field(default_factory=dict, description="Most bytes resident, by process.")
+    ranks: tuple[RankWork, ...] = Field((), description="In the order of their numbers; empty where nothing was encoded.")
+    cost: Cost | None = None
+    estimate: Estimate | None = Field(None, description="Made when the run began; None: there was nothing to do, or it could not be made.")
+    before: EarlierRun | None = Field(None, description="The run to compare with; None: this is the first.")
+    projection: Projection | None = Field(None, description="Of a sample of the vectors.")
+    examples: tuple[Example, ...] = Field((), description="Searches with their hits.")
+    left_out: dict[str, Shown] = Field(default_factory=dict, description="By section of the page, why it could not be made.")
+    peak_memory: dict[str, int] = Field(default_factory=dict, description="Most bytes resident, by process; GPUs' memory beside it.")
     settings: Annotated[dict[str, JsonValue], AfterValidator(_settings_without_user)] = Field(default_factory=dict, description="The job.")
     versions: dict[str, str] = Field(default_factory=dict, description="Kitestring's and its libraries'.")
     page: str = Field("", description="Where report.html is.")
@@ -127,6 +137,20 @@ class RunReport(Strict):
     def rows_per_second(self) -> float | None:
         """While encoding; None where nothing was encoded or it was not timed."""
         return _rate(self.rows.embedded, self.seconds.get("encode"))
+
+    @property
+    def held(self) -> list[Held]:
+        """The estimate held against what came of it; empty where there was none."""
+        if self.estimate is None:
+            return []
+        sealed = sum(rank.bytes for rank in self.ranks)
+        return hold(self.estimate, rows=self.rows.embedded, tokens=self.tokens, seconds=self.wall_seconds, checkpoint_bytes=sealed)
+
+    @property
+    def padding(self) -> float | None:
+        """The share of what the model computed on that was padding, 0 to 1; None where no tokens were encoded."""
+        padded = sum(rank.padded for rank in self.ranks)
+        return 1 - sum(rank.tokens for rank in self.ranks) / padded if padded else None
 
     @property
     def tokens_per_second(self) -> float | None:

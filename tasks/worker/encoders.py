@@ -51,6 +51,9 @@ class Work(Protocol):
     def plan(self, rows: Iterable[int]) -> list[list[int]]:
         """Cut positions into batches, each position once."""
 
+    def given(self, batch: Sequence[int]) -> int:
+        """Tokens that the model computes on for a batch, padding counted; 0 where it is given no tokens."""
+
     def load(self, batches: Sequence[list[int]], *, alone: bool) -> Iterator[Batch]:
         """The batches, in order. `alone`: use no helper process, so that a crash here is this batch's."""
 

@@ -17,6 +17,7 @@ from tasks.domain.fields import ScalarField
 from tasks.domain.messages import Done
 from tasks.domain.ports import Store
 from tasks.domain.seal import Part
+from tasks.worker.memory import peak_memory
 from tasks.worker.piece import Encoded
 from tasks.worker.wire import Wire, fault_of
 
@@ -49,7 +50,7 @@ class Outbox:
         except OSError as error:
             self._wire.send(fault_of(disk_error(error, Path(encoded.ready.piece.rows).parent), key))
         else:
-            self._wire.send(Done(part=part))
+            self._wire.send(Done(part=part, padded=encoded.padded, memory=peak_memory()))
 
     def _store_part(self, encoded: Encoded) -> Part:
         began, piece = time.perf_counter(), encoded.ready.piece

@@ -30,6 +30,7 @@ class Encoded:
     vectors: Vectors
     quarantined: tuple[Quarantined, ...]
     encode_seconds: float
+    padded: int  # what the model was given, padding counted
 
 
 @dataclass(slots=True)
@@ -41,6 +42,7 @@ class _Sheet:
     refused: dict[int, str] = field(default_factory=dict)
     done: int = 0
     tokens: int = 0
+    padded: int = 0
 
 
 TELLING = 0.1  # of a piece, before its pace says how long the rest takes: the first batches also warm the model up
@@ -73,6 +75,7 @@ class PieceEncoder:
             vectors=sheet.vectors if whole else sheet.vectors[sheet.kept],
             quarantined=(*ready.barred, *_set_aside(ready, sheet.refused)),
             encode_seconds=time.perf_counter() - began,
+            padded=sheet.padded,
         )
 
     def _batches(self, ready: Ready, sheet: _Sheet) -> Iterator[tuple[Batch, float]]:
@@ -90,6 +93,7 @@ class PieceEncoder:
                 batch = next(loading)
                 yield batch, (total - done) / done if done > total * TELLING else 0.0
                 done += padded_size(batch_rows, ready.work.sizes)
+                sheet.padded += ready.work.given(batch_rows)
                 sheet.done += len(batch_rows)
                 sheet.tokens += sum(ready.work.sizes[row] for row in batch_rows) if ready.work.stats.tokens else 0
 

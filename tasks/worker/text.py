@@ -25,7 +25,7 @@ from tasks.domain.job import Compute
 from tasks.domain.seal import EncodeStats
 from tasks.domain.tuning import Backend
 from tasks.worker.attention import unpadded_attention
-from tasks.worker.batches import histogram, plan_batches
+from tasks.worker.batches import histogram, padded_size, plan_batches
 from tasks.worker.careful import first_line
 from tasks.worker.encoders import Batch, Vectors, unit_length
 from tasks.worker.faults import told_apart
@@ -48,12 +48,16 @@ class TextWork:
     stats: EncodeStats
     budget: int
     most_rows: int
+    flat: bool = False  # nothing is padded
     ahead: int = 0
 
     def plan(self, rows: Iterable[int]) -> list[list[int]]:
         chosen = list(rows)
         batches = plan_batches([self.sizes[i] for i in chosen], budget=self.budget, rows=self.most_rows)
         return [[chosen[i] for i in batch] for batch in batches]
+
+    def given(self, batch: Sequence[int]) -> int:
+        return sum(self.sizes[i] for i in batch) if self.flat else padded_size(batch, self.sizes)
 
     def load(self, batches: Sequence[list[int]], *, alone: bool) -> Iterator[Batch]:  # noqa: ARG002 - nothing runs beside
         for batch in batches:
@@ -104,7 +108,8 @@ class TextEncoder:
             lengths=histogram(sizes),
             backend=self._backend,
         )
-        return TextWork(texts=texts, sizes=sizes, stats=stats, budget=self._budget, most_rows=self._most_rows)
+        flat = bool(getattr(self._model[0], "can_flatten_inputs", False))
+        return TextWork(texts=texts, sizes=sizes, stats=stats, budget=self._budget, most_rows=self._most_rows, flat=flat)
 
     def encode(self, contents: Sequence[str]) -> Vectors:
         with told_apart():

@@ -6,18 +6,34 @@ import json
 import re
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from html.parser import HTMLParser
 
 import pytest
 
-from tasks.adapters.charts import clock, compact, shorten
-from tasks.adapters.report_page import duration, markdown_report, rates, render_report
+from tasks.adapters.drawing import clock, compact, shorten
+from tasks.adapters.report_page import MOST_BYTES, markdown_report, money, render_report
+from tasks.adapters.report_panels import duration, rates
 from tasks.domain.accounts import RowFates, ShardFates
 from tasks.domain.encoder import EncoderFacts, EncoderIdentity
+from tasks.domain.figures import EarlierRun, Example, ExampleHit, Group, Projection, RankWork, cost_of
 from tasks.domain.report import FailedShard, Progress, RunReport, SetAside, ShardTime, TargetNamed, headline, summary
+from tests.pages import Page, Tables
 
 BEGUN = datetime(2026, 11, 21, 8, 55, tzinfo=UTC)
 HOSTILE = "<script>alert(1)</script>\"'&{{ 7*7 }} $\\frac{ 日本語 \x00\x1b]8;;"
+
+
+def work(rank: int, **counts: int) -> RankWork:
+    """A rank that was given as much padding as a quarter of its tokens."""
+    seconds = {"tokenize_seconds": 4.0, "encode_seconds": 80.0, "write_seconds": 2.0}
+    return RankWork(rank=rank, parts=10, padded=counts["tokens"] * 5 // 4, **counts, **seconds)
+
+
+def group(name: str, count: int) -> Group:
+    return Group(name=name, points=tuple((float(n), n / 2) for n in range(count)))
+
+
+def hit(key: str, **told: object) -> ExampleHit:
+    return ExampleHit.model_validate({"id": key, "score": 0.75, "text": "some words", "fields": {"kind": "class"}} | told)
 
 
 def make(**changes: object) -> RunReport:
@@ -37,7 +53,18 @@ def make(**changes: object) -> RunReport:
         "started": BEGUN,
         "finished": BEGUN + timedelta(seconds=192),
         "seconds": {"plan": 1.0, "encode": 160.0, "load": 40.0},
-        "progress": tuple(Progress(seconds=t, rows=t * 100, tokens=t * 7000) for t in range(0, 201, 10)),
+        "progress": tuple(Progress(seconds=t, rows=t * 100, tokens=t * 7000, by_rank=(t * 60, t * 40)) for t in range(0, 201, 10)),
+        "ranks": (work(0, rows=12_000, tokens=840_000), work(1, rows=8_000, tokens=560_000)),
+        "cost": cost_of(rows=20_000, tokens=1_400_000, seconds=192, price_per_hour=1.5),
+        "before": EarlierRun(
+            run="r0", started=BEGUN, rows=RowFates(source=19_000, embedded=19_000), seconds=384, rows_per_second=100, verified=True
+        ),
+        "projection": Projection(rows=3, kept=(0.3, 0.1), field="kind", groups=(group("function", 2), group("class", 1))),
+        "examples": (
+            Example(kind="question", asked="read a zip archive", hits=(hit("zipfile.ZipFile"),)),
+            Example(kind="row", asked="zipfile.is_zipfile", text="whether it is one", hits=(hit("tarfile.is_tarfile"),)),
+        ),
+        "peak_memory": {"flow": 300 * 2**20, "rank 0": 900 * 2**20},
         "slowest": (ShardTime(name="a.parquet", rows=1000, seconds=10.0),),
         "tokens": 1_400_000,
         "lengths": {32: 12_000, 64: 8_000},
@@ -57,27 +84,12 @@ def part_done(**changes: object) -> RunReport:
         "quarantine": {HOSTILE: 900, "empty text": 100},
         "set_aside": (SetAside(shard=HOSTILE, row=7, id=HOSTILE, reason=HOSTILE), SetAside(shard="a", row=8, id=None, reason="null id")),
         "slowest": (ShardTime(name=HOSTILE, rows=10, seconds=1.0),),
+        "projection": Projection(rows=3, kept=(0.3, 0.1), field=HOSTILE, groups=(group(HOSTILE, 3),)),
+        "examples": (Example(kind="row", asked=HOSTILE, text=HOSTILE, hits=(hit(HOSTILE, text=HOSTILE, fields={HOSTILE: HOSTILE}),)),),
+        "left_out": {"comparison": HOSTILE},
+        "peak_memory": {"flow": 1},
     }
     return make(**(failed | changes))
-
-
-class Page(HTMLParser):
-    """What a browser would make of a page: its tags, its attributes, its text."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-        self.feed(html)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
-
-    def count(self, tag: str) -> int:
-        return sum(name == tag for name, _ in self.tags)
 
 
 @pytest.mark.parametrize(
@@ -147,6 +159,7 @@ def test_hostile_text_is_shown_and_never_run():
     page = Page(html)
     assert page.count("script") == 0
     assert not [attrs for _, attrs in page.tags if any(name.startswith("on") for name in attrs)]
+    assert page.count("a") == page.count("img") == 0
     assert "\x00" not in html
     assert "<script>alert(1)</script>" in page.text
     assert "49" not in page.text.partition("{{")[2][:20]
@@ -163,7 +176,7 @@ def test_every_chart_is_described_and_has_its_figures_as_a_table():
     page = Page(render_report(part_done()))
     charts = [attrs for tag, attrs in page.tags if tag == "svg" and attrs.get("role") == "img"]
     ids = [attrs["id"] for _, attrs in page.tags if attrs.get("id")]
-    assert len(charts) == page.count("figure") == page.count("details") == 6
+    assert len(charts) == page.count("figure") == page.count("details") == 10
     assert len(ids) == len(set(ids))
     assert {name for chart in charts for name in str(chart["aria-labelledby"]).split()} == set(ids)
 
@@ -172,8 +185,9 @@ def test_charts_take_the_pages_colours_so_that_dark_pages_stay_readable():
     charts = "".join(re.findall(r"<svg.*?</svg>", render_report(part_done()), re.DOTALL))
     assert "currentColor" in charts
     assert "var(--one)" in charts
+    assert {f"var(--{tone})" for tone in ("two", "calm", "warn", "bad", "c1", "c2")} <= set(re.findall(r"var\(--\w+\)", charts))
     assert not re.search(r"#[0-9a-f]{6}", charts)
-    assert "token" not in re.sub(r"tokens", "", charts)
+    assert "token" not in re.sub(r"tokens|tokenising", "", charts)
 
 
 @pytest.mark.parametrize(
@@ -185,6 +199,9 @@ def test_charts_take_the_pages_colours_so_that_dark_pages_stay_readable():
         ({"slowest": ()}, "No shard was encoded in this run"),
         ({"quarantine": {}}, "No row was set aside"),
         ({"seconds": {}}, "No stage was timed"),
+        ({"ranks": ()}, "No rank had anything to do"),
+        ({"ranks": ()}, "no text was encoded"),
+        ({"peak_memory": {}}, "It was not measured"),
         ({"rows": RowFates(), "shards": ShardFates(), "progress": (), "lengths": {}, "slowest": ()}, "The source holds no rows"),
     ],
 )
@@ -204,18 +221,18 @@ def test_rows_that_no_shard_accounts_for_are_said():
 
 
 def test_rates_are_differences_of_totals():
-    halves = [Progress(seconds=0, rows=0), Progress(seconds=10, rows=1000), Progress(seconds=20, rows=1200)]
-    assert rates(halves, "rows") == [(0, 100.0), (10.0, 100.0), (20.0, 20.0)]
+    halves = [(0, 0), (10, 1000), (20, 1200)]
+    assert rates(halves) == [(0, 100.0), (10.0, 100.0), (20.0, 20.0)]
 
 
-@pytest.mark.parametrize("progress", [[], [Progress(seconds=1, rows=5)], [Progress(seconds=1, rows=5), Progress(seconds=1, rows=6)]])
-def test_rates_need_two_moments(progress):
-    assert rates(progress, "rows") == []
+@pytest.mark.parametrize("totals", [[], [(1, 5)], [(1, 5), (1, 6)]])
+def test_rates_need_two_moments(totals):
+    assert rates(totals) == []
 
 
 def test_a_long_run_stays_a_short_curve_and_loses_no_row():
-    steady = [Progress(seconds=t / 10, rows=t * 3) for t in range(100_001)]
-    curve = rates(steady, "rows")
+    steady = [(t / 10, t * 3) for t in range(100_001)]
+    curve = rates(steady)
     assert len(curve) < 60
     assert sum(rate for _, rate in curve[1:]) * 10_000 / (len(curve) - 1) == pytest.approx(300_000)
 
@@ -232,6 +249,142 @@ def test_markdown_has_the_figures_and_lets_no_markup_through():
     assert "| embedded | 18,000 |" in text
     assert "<script>" not in text
     assert len([line for line in text.splitlines() if "alert" in line]) == 2  # each hostile text keeps to its one cell
+
+
+def rows_of(report: RunReport) -> dict[str, list[list[str]]]:
+    """The page's tables under their headings: a list of rows, each a list of cells."""
+    return Tables(render_report(report)).rows
+
+
+def test_every_section_has_its_figures():
+    tables = rows_of(make())
+    assert tables["What became of the rows"][1] == ["embedded by this run", "20,000"]
+    assert tables["Speed over time"][:2] == [
+        ["at", "rows a second", "tokens a second", "rank 0", "rank 1"],
+        ["0 s", "100", "7,000", "60", "40"],
+    ]
+    assert tables["Where the time went"][1:] == [["plan", "1.0 s"], ["encode", "2 min 40 s"], ["load", "40 s"]]
+    late = rows_of(make(seconds={"promote": 1, "verify": 2, "load": 3, "encode": 4, "start-up": 5, "plan": 6}))["Where the time went"]
+    assert [row[0] for row in late[1:]] == ["plan", "start-up", "encode", "load", "verify", "promote"]
+    assert tables["What the ranks did"][1:] == [["encoding", "2 min 40 s"], ["tokenising", "8.0 s"], ["writing parts", "4.0 s"]]
+    assert tables["Length of the texts"][1:] == [["32", "12,000"], ["64", "8,000"]]
+    assert tables["Padding"][1:] == [["tokens of texts", "1,400,000"], ["padding", "350,000"]]
+    assert tables["Slowest shards"][1] == ["a.parquet", "10 s, 100 rows/s"]
+    assert tables["Peak memory"][1:] == [["rank 0", "900 MiB"], ["flow", "300 MiB"]]
+    assert tables["A map of the vectors"] == [["kind", "in the sample"], ["function", "2"], ["class", "1"]]
+    text = Page(render_report(make())).text
+    assert "20.0% of what the model computed on was padding." in text
+    assert "keeps 40% of the variance" in text
+    assert "“read a zip archive”" in text
+    assert "Rows like zipfile.is_zipfile" in text
+
+
+def test_the_price_is_told_by_the_hour_and_by_the_dollar_and_only_where_it_is_known():
+    assert rows_of(make())["What it cost"] == [
+        ["", "in all", "an hour", "a dollar"],
+        ["rows encoded", "20,000", "375,000", "250,000"],
+        ["tokens", "1,400,000", "26,250,000", "17,500,000"],
+    ]
+    assert "3 min 12 s from start to proof, $0.08 at $1.50 an hour." in " ".join(Page(render_report(make())).text.split())
+    unpriced = make(cost=cost_of(rows=20_000, tokens=0, seconds=192, price_per_hour=None), tokens=0)
+    assert rows_of(unpriced)["What it cost"] == [["", "in all", "an hour"], ["rows encoded", "20,000", "375,000"]]
+    assert "report.price_per_hour" in render_report(unpriced)
+
+
+@pytest.mark.parametrize(
+    ("dollars", "shown"), [(0.0, "$0.00"), (0.00001, "under $0.0001"), (0.0123, "$0.012"), (1.5, "$1.50"), (12_345.6, "$12,346")]
+)
+def test_money_is_written_for_people(dollars, shown):
+    assert money(dollars) == shown
+
+
+def test_the_run_before_stands_beside_this_one():
+    tables = rows_of(make())["Compared with the run before"]
+    assert tables == [
+        ["rows", "this run", "before", "change"],
+        ["in the source", "20,000", "19,000", "+1,000"],
+        ["encoded", "20,000", "19,000", "+1,000"],
+        ["reused", "0", "0", ""],
+        ["set aside", "0", "0", ""],
+        ["searchable", "20,000", "0", "+20,000"],
+        ["time", "3 min 12 s", "6 min 24 s", "-50%"],
+        ["rows a second", "125", "100", "+25%"],
+        ["proved", "yes", "yes", ""],
+    ]
+    assert "Compared with the run before" not in rows_of(make(before=None))
+
+
+def test_pictures_are_in_the_page_and_of_nothing_else():
+    keys = {"zipfile.ZipFile": b"one", "tarfile.is_tarfile": b"two", "zipfile.is_zipfile": b"three", "another": b"four"}
+    page = Page(render_report(make(), keys))
+    sources = {str(attrs["alt"]): str(attrs["src"]) for tag, attrs in page.tags if tag == "img"}
+    assert sources == {
+        "zipfile.ZipFile": "data:image/jpeg;base64,b25l",
+        "tarfile.is_tarfile": "data:image/jpeg;base64,dHdv",
+        "zipfile.is_zipfile": "data:image/jpeg;base64,dGhyZWU=",
+    }
+
+
+def test_many_ranks_share_the_colours_there_are():
+    progress = tuple(Progress(seconds=t, rows=t * 66, by_rank=tuple(t * n for n in range(12))) for t in range(5))
+    heads, first, *_ = rows_of(make(progress=progress))["Speed over time"]
+    assert heads[2:] == [*(f"rank {n}" for n in range(7)), "other ranks"]
+    assert first[-1] == str(7 + 8 + 9 + 10 + 11)
+
+
+def largest_run() -> tuple[RunReport, dict[str, bytes]]:
+    """As much of everything as a report can hold, all of it letters that the page has to write as five."""
+    long = "'" * 5_000
+    told = {name: FailedShard(name=long, error=long) for name in ("failures", "damaged")}
+    keys = [f"{n:04}{long[:196]}" for n in range(50)]
+    hits = [ExampleHit(id=key, score=0.5, text=long[:280], fields={f"{n}{long[:79]}": long[:80] for n in range(8)}) for key in keys[10:]]
+    examples = [
+        Example(kind="row", asked=key, text=long[:280], hits=tuple(hits[place * 4 : place * 4 + 4])) for place, key in enumerate(keys[:10])
+    ]
+    groups = tuple(Group(name=f"{n}{long[:59]}", points=tuple((x / 7, x / 3) for x in range(188))) for n in range(8))
+    by_rank = tuple(range(64))
+    return make(
+        **{name: (shard,) * 10_000 for name, shard in told.items()},
+        verified=False,
+        shards=ShardFates(planned=20_000, sealed=10_000, failed=10_000),
+        reasons=(long,) * 1_000,
+        refusals=(long,) * 100,
+        notes=(long,) * 100,
+        set_aside=tuple(SetAside(shard=long, row=n, id=long, reason=long) for n in range(20)),
+        quarantine={f"{n}{long}": n for n in range(1_000)},
+        lengths={8 * n: n for n in range(1, 5_000)},
+        slowest=tuple(ShardTime(name=long, rows=1, seconds=n) for n in range(10)),
+        progress=tuple(Progress(seconds=n, rows=n, tokens=n * n, by_rank=tuple(r * n for r in by_rank)) for n in range(600)),
+        ranks=tuple(work(rank, rows=1, tokens=4) for rank in by_rank),
+        peak_memory={f"rank {rank}": rank for rank in by_rank},
+        projection=Projection(rows=1_504, kept=(0.3, 0.2), field=long[:60], groups=groups),
+        examples=tuple(examples),
+        settings={"source": {"metadata": [long] * 1_000}},
+    ), dict.fromkeys(keys, b"x" * 10_000)
+
+
+def test_the_largest_page_can_still_be_sent_by_mail():
+    report, pictures = largest_run()
+    html = render_report(report, pictures)
+    assert Page(html).count("img") == 50
+    assert len(html.encode()) < MOST_BYTES
+
+
+def test_a_page_that_would_be_too_large_goes_without_its_examples_and_says_so():
+    report, pictures = largest_run()
+    html = render_report(report, {key: 10 * picture for key, picture in pictures.items()})
+    assert len(html.encode()) < MOST_BYTES
+    assert "Rows like" not in html
+    assert "the page would be larger than 2 MB" in html
+
+
+@pytest.mark.parametrize(
+    ("truncated", "lost", "told"), [(0, 0, "No row was longer"), (1, 1, "1 row was cut"), (1_200, 9_000, "1,200 rows were cut")]
+)
+def test_what_was_cut_is_said(truncated, lost, told):
+    words = Page(render_report(make(truncated=truncated, tokens_cut=lost))).text
+    assert told in words
+    assert not truncated or f"lost {lost:,} token{'s' if lost > 1 else ''}." in words
 
 
 def test_settings_are_shown_as_json():

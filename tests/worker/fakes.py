@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from tasks.domain.encoder import EncoderFacts, Precision
 from tasks.domain.seal import EncodeStats
+from tasks.worker.batches import padded_size
 from tasks.worker.encoders import Batch, Vectors
 
 
@@ -24,6 +25,9 @@ class FakeWork:
     def plan(self, rows: Iterable[int]) -> list[list[int]]:
         chosen = list(rows)
         return [chosen[at : at + 4] for at in range(0, len(chosen), 4)]
+
+    def given(self, batch: Sequence[int]) -> int:
+        return padded_size(batch, self.sizes)
 
     def load(self, batches: Sequence[list[int]], *, alone: bool) -> Iterator[Batch]:
         for batch in batches:

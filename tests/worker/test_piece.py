@@ -97,3 +97,9 @@ def test_vectors_are_not_copied_where_every_row_has_one(tmp_path: Path) -> None:
     assert encoded is not None
     assert encoded.vectors.base is None
     assert encoded.vectors.dtype == np.float32
+
+
+def test_what_the_model_was_given_counts_the_padding(tmp_path: Path) -> None:
+    encoded, _ = encode(ready(tmp_path, ["x" * length for length in (1, 2, 3, 4, 5, 5, 5, 5, 7)]))
+    assert encoded is not None
+    assert encoded.padded == 4 * 4 + 4 * 5 + 7
