@@ -6,9 +6,9 @@ need the gRPC stub that pymilvus keeps private, so row dicts stay for a pymilvus
 
 A server that knows no null (before 2.5) gets in its place: '' for varchar, NaN for double (no comparison is true for
 it), the smallest int64 for int64 (below every range anybody asks for), false for bool, JSON's own null, and an empty
-array. Reading gives null again for all but varchar, bool and arrays. Such a server also takes no JSON but objects: a
-list or a bare value is kept as `{"kitestring_value": ...}`, which reading undoes and a filter has to name. A partition
-key can be null nowhere, and is treated so everywhere.
+array. Reading gives null again for all but varchar, bool and arrays (a null array comes back empty from Milvus Lite, too).
+Such a server also takes no JSON but objects: a list or a bare value is kept as `{"kitestring_value": ...}`, which reading
+undoes and a filter has to name. A partition key can be null nowhere, and is treated so everywhere.
 """
 
 from __future__ import annotations

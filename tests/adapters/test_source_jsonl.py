@@ -107,7 +107,7 @@ def test_types_are_told_by_the_head(tmp_path: Path) -> None:
         "n": "int64",
         "x": "double",
         "flag": "bool",
-        "tags": "json",
+        "tags": "varchar[]",
         "mixed": "varchar",
         "none": "json",
         "big": "varchar",

@@ -12,6 +12,8 @@ from typer.testing import CliRunner
 
 from flows.cli import app
 from tasks.domain.errors import BadInput
+from tasks.domain.parse import parse_job
+from tasks.preflight import inspect_job
 from tests.flows.inprocess import RunFlow
 from tests.flows.kitestring import make_job, text_of, write_rows
 from tests.servers.milvus import MilvusProcess
@@ -70,6 +72,13 @@ def test_arrays_and_a_partition_key_are_loaded_searched_mirrored_and_replayed(
     document["target"] = {**without, **elsewhere}
     assert run_flow(document, REPLAY)["verified"]
     assert set(found(tmp_path, document, 'lang == "de" and array_length(tags) == 0')) == {"row-5", "row-6"}
+
+
+def test_a_partition_key_that_is_neither_whole_numbers_nor_texts_is_refused_with_those_that_are(tmp_path: Path, tiny_model: Path) -> None:
+    write(tmp_path, 0, langs=["de"] * 4)
+    settings = {"source__metadata": ["tags", "lang"], "target__partition_key": "tags"}
+    with pytest.raises(BadInput, match=r"column 'tags' is varchar\[\], .*: of this source's metadata lang would do"):
+        inspect_job(parse_job(make_job(tmp_path, tiny_model, **settings)))
 
 
 def test_half_the_room_for_the_same_answers_and_back_again(run_flow: RunFlow, tmp_path: Path, tiny_model: Path, narrow_milvus: str) -> None:
