@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv
 
+from tasks.adapters.ahead import ahead
 from tasks.adapters.columns import as_text, check_columns, type_of_strings
 from tasks.adapters.files import first_file, hold_still, list_files, open_plain, reading, some
 from tasks.adapters.json_lines import NOT_UTF8
@@ -45,8 +46,8 @@ class CsvFiles:
         return hold_still(shard.span.files, self._batches(shard))
 
     def _spans(self) -> Iterator[Span]:
-        for file in list_files(self.config.uri, SUFFIXES):
-            if file.size and self._head(file).num_rows:
+        for file, rows in ahead(lambda file: (file, self._head(file).num_rows if file.size else 0), list_files(self.config.uri, SUFFIXES)):
+            if rows:
                 yield Span(files=(file,), extent=Whole(), rows=None)
 
     def _batches(self, shard: Shard) -> Iterator[pa.RecordBatch]:

@@ -10,6 +10,7 @@ from contextlib import closing
 
 import pyarrow as pa
 
+from tasks.adapters.ahead import ahead
 from tasks.adapters.columns import check_columns, from_objects, type_of_values
 from tasks.adapters.files import first_file, hold_still, is_compressed, list_files, open_file, open_plain, reading, some
 from tasks.adapters.json_lines import BOM, NOT_UTF8, Line, head_of, numbered, parse_line, ranged
@@ -45,19 +46,18 @@ class JsonLinesFiles:
 
     def spans(self) -> Iterator[Span]:
         files = (file for file in list_files(self.config.uri, SUFFIXES) if file.size)
-        return some((span for file in files for span in self._cut(file)), self.config.uri)
+        looked_at = ahead(lambda file: (file, _row_bytes(file)), files)
+        return some((span for file, row in looked_at for span in self._cut(file, row)), self.config.uri)
 
     def read(self, shard: Shard) -> Iterator[pa.RecordBatch]:
         return hold_still(shard.span.files, self._batches(shard))
 
-    def _cut(self, file: FileVersion) -> Iterator[Span]:
-        _, row = _head(file)
+    def _cut(self, file: FileVersion, row: int) -> Iterator[Span]:
         if not row:
             return  # blank lines only
         if is_compressed(file.path):
             yield Span(files=(file,), extent=Whole(), rows=None)
             return
-        _check_last_line(file)
         step = self.rows * row
         for start in range(0, file.size, step):
             yield Span(files=(file,), extent=ByteRange(start=start, stop=min(start + step, file.size)), rows=None)
@@ -102,6 +102,14 @@ class _Lines:
 def _head(file: FileVersion) -> tuple[list[Line], int]:
     with reading(file.path, "JSON Lines file"), closing(open_plain(file.path)) as opened:
         return head_of(opened, HEAD)
+
+
+def _row_bytes(file: FileVersion) -> int:
+    """Bytes of a row, by the file's head; 0: it has none."""
+    _, row = _head(file)
+    if row and not is_compressed(file.path):
+        _check_last_line(file)
+    return row
 
 
 def _check_last_line(file: FileVersion) -> None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Iterator
 from contextlib import closing
+from functools import lru_cache
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tasks.adapters.ahead import ahead
 from tasks.adapters.columns import check_columns, field_type
 from tasks.adapters.files import first_file, hold_still, list_files, open_file, reading, some
 from tasks.domain.errors import BadInput
@@ -21,7 +21,6 @@ SUFFIXES = (".parquet", ".parq", ".pq")
 BATCH_BYTES = 16 << 20  # unpacked
 BATCH_ROWS = 8_192
 BUFFER = 1 << 20  # bytes in hand for each column
-FOOTERS = 8  # read at a time: over a network each costs two round trips
 
 
 class ParquetFiles:
@@ -36,9 +35,8 @@ class ParquetFiles:
         return {field.name: field_type(field.type) for field in schema}
 
     def spans(self) -> Iterator[Span]:
-        files = list_files(self.config.uri, SUFFIXES)
-        cut = (span for file, footer in _ahead(files, self._footer) for span in _cut(file, footer, self.rows))
-        return some(cut, self.config.uri)
+        counted = ahead(lambda file: (file, self._groups(file)), list_files(self.config.uri, SUFFIXES))
+        return some((span for file, groups in counted for span in _cut(file, groups, self.rows)), self.config.uri)
 
     def read(self, shard: Shard) -> Iterator[pa.RecordBatch]:
         return hold_still(shard.span.files, self._batches(shard))
@@ -50,12 +48,17 @@ class ParquetFiles:
             check_columns(self.config.columns, parquet.schema_arrow.names, file.path)
             return parquet.metadata
 
+    def _groups(self, file: FileVersion) -> list[int]:
+        """Rows of each row group: all that is kept of a footer, which may be large."""
+        footer = self._footer(file)
+        return [footer.row_group(group).num_rows for group in range(footer.num_row_groups)]
+
     def _batches(self, shard: Shard) -> Iterator[pa.RecordBatch]:
         [file], extent = shard.span.files, shard.span.extent
         if not isinstance(extent, RowGroups):
             raise TypeError(f"a Parquet shard has row groups, not {extent.kind}")
         columns = self.config.columns
-        with reading(file.path, "Parquet file"), closing(_open(file.path)) as parquet:
+        with reading(file.path, "Parquet file"), closing(_open(file)) as parquet:
             for group in range(extent.start, extent.stop):
                 size = _batch_rows(parquet.metadata.row_group(group), columns)
                 with reading(f"{file.path} row group {group}", "part of a Parquet file"):
@@ -63,9 +66,16 @@ class ParquetFiles:
                         yield batch.select(columns)  # 'a.b' is also found under 'a'
 
 
-def _open(path: str) -> pq.ParquetFile:
+def _open(file: FileVersion) -> pq.ParquetFile:
     """A file whose column chunks are streamed: nothing is read ahead but a buffer for each column."""
-    return pq.ParquetFile(open_file(path), buffer_size=BUFFER, pre_buffer=False)
+    return pq.ParquetFile(open_file(file.path), metadata=footer_of(file), buffer_size=BUFFER, pre_buffer=False)
+
+
+@lru_cache(maxsize=4)
+def footer_of(file: FileVersion) -> pq.FileMetaData:
+    """The footer of a version of a file. Those used last are kept: of a file of many shards it is long, and each shard needs it."""
+    with closing(pq.ParquetFile(open_file(file.path))) as parquet:
+        return parquet.metadata
 
 
 def _batch_rows(group: pq.RowGroupMetaData, columns: list[str]) -> int:
@@ -76,32 +86,17 @@ def _batch_rows(group: pq.RowGroupMetaData, columns: list[str]) -> int:
     return max(1, min(BATCH_ROWS, BATCH_BYTES * rows // max(1, size)))
 
 
-def _cut(file: FileVersion, footer: pq.FileMetaData, rows: int) -> Iterator[Span]:
+def _cut(file: FileVersion, groups: Iterable[int], rows: int) -> Iterator[Span]:
     """Consecutive row groups of up to `rows` rows together; a larger group stands alone."""
-    start = held = 0
-    for group in range(footer.num_row_groups):
-        more = footer.row_group(group).num_rows
+    start = held = group = 0
+    for group, more in enumerate(groups):
         if held and held + more > rows:
             yield _span(file, start, group, held)
             start, held = group, 0
         held += more
     if held:
-        yield _span(file, start, footer.num_row_groups, held)
+        yield _span(file, start, group + 1, held)
 
 
 def _span(file: FileVersion, start: int, stop: int, rows: int) -> Span:
     return Span(files=(file,), extent=RowGroups(start=start, stop=stop), rows=rows)
-
-
-def _ahead(files: Iterable[FileVersion], read: Callable[[FileVersion], pq.FileMetaData]) -> Iterator[tuple[FileVersion, pq.FileMetaData]]:
-    """Footers in order, some read ahead."""
-    waiting: deque[tuple[FileVersion, Future[pq.FileMetaData]]] = deque()
-    with ThreadPoolExecutor(FOOTERS) as pool:
-        for file in files:
-            waiting.append((file, pool.submit(read, file)))
-            if len(waiting) > 2 * FOOTERS:
-                first, footer = waiting.popleft()
-                yield first, footer.result()
-        while waiting:
-            first, footer = waiting.popleft()
-            yield first, footer.result()

@@ -13,6 +13,7 @@ from itertools import islice
 import orjson
 import pyarrow as pa
 
+from tasks.adapters.ahead import ahead
 from tasks.adapters.columns import check_columns, from_objects, type_of_values
 from tasks.adapters.files import first_file, hold_still, is_compressed, list_files, reading, some
 from tasks.adapters.json_lines import NOT_UTF8
@@ -69,10 +70,9 @@ class WebDatasetFiles:
         return hold_still(shard.span.files, self._batches(shard.span.files[0]))
 
     def _spans(self) -> Iterator[Span]:
-        for file in list_files(self.config.uri, SUFFIXES):
-            with reading(file.path, "tar file"):
-                if file.size and (is_compressed(file.path) or check_whole(file)):
-                    yield Span(files=(file,), extent=Whole(), rows=None)
+        for file, whole in ahead(lambda file: (file, _is_whole(file)), list_files(self.config.uri, SUFFIXES)):
+            if whole:
+                yield Span(files=(file,), extent=Whole(), rows=None)
 
     def _batches(self, file: FileVersion) -> Iterator[pa.RecordBatch]:
         held: list[Sample] = []
@@ -115,6 +115,12 @@ class WebDatasetFiles:
         fields = [pa.field(KEY, pa.string()), content, pa.field(REASON, pa.string()), *(f for f, _ in columns.values())]
         arrays = [keys, pa.array(data, content.type), reasons, *(array for _, array in columns.values())]
         return pa.record_batch(arrays, schema=pa.schema(fields))
+
+
+def _is_whole(file: FileVersion) -> bool:
+    """Whether there is something in it, and its end as well."""
+    with reading(file.path, "tar file"):
+        return bool(file.size and (is_compressed(file.path) or check_whole(file)))
 
 
 def _key(name: str) -> str:

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tasks.adapters.source_parquet import footer_of
 from tasks.adapters.sources import open_source, sample_texts
 from tasks.domain.errors import BadInput, Permanent
 from tests.adapters.source_rows import make_job, raw, shard_of, spans_of
@@ -211,3 +212,12 @@ def test_a_sample_of_pictures_that_are_bytes_is_put_in_files(tmp_path: Path) -> 
     paths = sample_texts(source, 5, folder=tmp_path)
     assert [Path(path).read_bytes() for path in paths] == [b"one", b"two"]
     assert sample_texts(source, 5) == []
+
+
+def test_the_footer_of_a_file_is_read_once_for_all_of_its_shards(tmp_path: Path) -> None:
+    """With a shard for each of many row groups, reading it for each would cost their square."""
+    write(tmp_path / "a.parquet", 40, group=1)
+    before = footer_of.cache_info()
+    assert len(raw(make_job("parquet", tmp_path, rows=1, id="id"))) == 40
+    after = footer_of.cache_info()
+    assert (after.misses - before.misses, after.hits - before.hits) == (1, 39)

@@ -1,0 +1,34 @@
+"""Calls made ahead of the need for their results: a store far away answers slowly, and many at a time as fast as one."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+V = TypeVar("V")
+R = TypeVar("R")
+AT_ONCE = 32
+
+
+def ahead(call: Callable[[V], R], values: Iterable[V], *, at_once: int = AT_ONCE) -> Iterator[R]:
+    """The result of a call for each value, in order; an error is raised in its turn.
+
+    Args:
+        call: made in threads.
+        values: taken as they are needed, so that a stream stays one.
+        at_once: calls at a time; twice as many results are held at most.
+    """
+    waiting: deque[Future[R]] = deque()
+    with ThreadPoolExecutor(at_once, thread_name_prefix="ahead") as threads:
+        try:
+            for value in values:
+                waiting.append(threads.submit(call, value))
+                if len(waiting) >= 2 * at_once:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:  # whoever took only the first wants no more
+                future.cancel()
