@@ -19,6 +19,7 @@ What is compared:
 from __future__ import annotations
 
 import heapq
+import itertools
 import random
 import time
 from collections import deque
@@ -29,6 +30,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pyarrow as pa
 
+from tasks.adapters.ahead import AT_ONCE, ahead
 from tasks.adapters.collection_memory import score
 from tasks.adapters.milvus_columns import vectors_of
 from tasks.adapters.vector_types import rounded
@@ -41,7 +43,8 @@ from tasks.domain.proof import Proof, ShardCount
 from tasks.domain.seal import Part, Seal
 
 NAMED = 10
-COUNTERS = 8  # strong counts at a time
+COUNTERS = 32  # strong counts at a time: each mostly waits for the server's clock
+READ_BYTES = 64 << 20  # of parts that are read at a time
 QUERIES = 200
 LEAST_COSINE = 0.9999
 LEAST_RECALL = 0.9
@@ -60,24 +63,49 @@ class Clock:
     now: Callable[[], float] = time.monotonic
 
 
+@dataclass(slots=True)
+class _Drawn:
+    """Drawn rows of one part."""
+
+    part: Part
+    read: ReadPart
+    rows: list[int]
+
+    def take(self, dim: int) -> list[tuple[str, np.ndarray]]:
+        """Their keys and vectors."""
+        table = self.read(self.part).take(self.rows)
+        return list(zip(table["id"].to_pylist(), vectors_of(table, dim), strict=True))
+
+
 @dataclass
 class _Sample:
-    """Uniform over all rows: those with the smallest random draws, so that parts can stream by."""
+    """Uniform over all rows: those with the smallest random draws, so that parts can stream by, and only those that are drawn are read."""
 
     size: int
     seed: int
-    rows: list[tuple[float, str, np.ndarray]] = field(default_factory=list)
+    drawn: list[tuple[float, str, int, Part, ReadPart]] = field(default_factory=list)
 
-    def wanted(self, part: Part) -> list[tuple[float, int]]:
-        """Which rows of a part are drawn so far; the draw depends on the seed and the part's key alone."""
+    def draw(self, part: Part, read: ReadPart) -> None:
+        """Let a part's rows take part; the draw depends on the seed and the part's key alone."""
         draws = np.random.default_rng(_seed_of(self.seed, part.key)).random(part.rows)
         chosen = np.argpartition(draws, self.size)[: self.size] if part.rows > self.size else np.arange(part.rows)
-        bar = -self.rows[0][0] if len(self.rows) == self.size else 2.0
-        return [(float(draws[i]), int(i)) for i in chosen if draws[i] < bar]
+        bar = -self.drawn[0][0] if len(self.drawn) == self.size else 1.0
+        for i in chosen[draws[chosen] < bar]:
+            entry = (-float(draws[i]), part.key, int(i), part, read)
+            if len(self.drawn) < self.size:
+                heapq.heappush(self.drawn, entry)
+            elif entry > self.drawn[0]:
+                heapq.heapreplace(self.drawn, entry)
 
-    def add(self, draw: float, key: str, vector: np.ndarray) -> None:
-        entry = (-draw, key, vector)
-        (heapq.heappush if len(self.rows) < self.size else heapq.heappushpop)(self.rows, entry)
+    def rows(self, dim: int) -> dict[str, np.ndarray]:
+        """The drawn rows' vectors by their keys. Several parts are read at a time, as far as memory allows."""
+        parts: dict[str, _Drawn] = {}
+        for _, key, row, part, read in sorted(self.drawn, key=lambda entry: (-entry[0], entry[1], entry[2])):
+            parts.setdefault(key, _Drawn(part, read, [])).rows.append(row)
+        largest = max((drawn.part.bytes for drawn in parts.values()), default=1)
+        at_once = max(1, min(AT_ONCE, READ_BYTES // max(1, largest)))
+        found = ahead(lambda drawn: drawn.take(dim), parts.values(), at_once=at_once)
+        return dict(itertools.chain.from_iterable(found))
 
 
 def _seed_of(seed: int, key: str) -> int:
@@ -99,8 +127,8 @@ def prove(
 
     Args:
         collection: loaded from these seals.
-        seals: each with what reads one of its parts as a table; read once, in order, only where the sample or a missing
-            key needs it.
+        seals: each with what reads one of its parts as a table, in threads; only where the sample or a missing key
+            needs it.
         sample: rows whose vectors are compared.
         seed: the same seed and seals give the same sample.
         least_recall: recall@10 below which the proof fails.
@@ -123,7 +151,8 @@ def prove(
         counts.append(each.count)
         if each.count.found != each.count.sealed or each.count.same_keys is False:
             wrong.append(each)
-        _draw(drawn, each.seal, each.read, spec.dim)
+        for part in each.seal.parts:
+            drawn.draw(part, each.read)
     vectors = _compare(collection, drawn, spec)
     reasons = [*_told(collection, wrong, {count.shard: count.name for count in counts}), *vectors.reasons]
     recall = _recall(collection, vectors, spec, seed)
@@ -135,8 +164,8 @@ def prove(
         counts=tuple(counts),
         rows=sum(count.sealed for count in counts),
         total=collection.count(),
-        sampled=len(drawn.rows),
-        absent=len(drawn.rows) - len(vectors.keys),
+        sampled=len(drawn.drawn),
+        absent=len(drawn.drawn) - len(vectors.keys),
         lowest_cosine=vectors.lowest,
         recall_at_10=recall,
         index=_searched(spec, search or {}),
@@ -227,17 +256,8 @@ class _Compared:
     reasons: list[str]
 
 
-def _draw(drawn: _Sample, seal: Seal, read: ReadPart, dim: int) -> None:
-    for part in seal.parts:
-        wanted = drawn.wanted(part)
-        if wanted:
-            table = read(part).take([row for _, row in wanted])
-            for (draw, _), key, vector in zip(wanted, table["id"].to_pylist(), vectors_of(table, dim), strict=True):
-                drawn.add(draw, key, vector)
-
-
 def _compare(collection: Collection, drawn: _Sample, spec: CollectionSpec) -> _Compared:
-    sealed = {key: vector for _, key, vector in sorted(drawn.rows, key=lambda row: (-row[0], row[1]))}
+    sealed = drawn.rows(spec.dim)
     keys, found = collection.fetch(list(sealed))
     absent = [key for key in sealed if key not in set(keys)]
     reasons = [f"sampled key {key!r} is not in the collection" for key in absent[:NAMED]]

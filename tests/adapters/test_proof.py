@@ -258,3 +258,12 @@ def test_a_real_server_is_proved_and_its_lost_rows_are_found(milvus_server):
     assert "shard file-s1 (s1): 100 rows sealed, 0 in the collection" in lost.reasons
     assert lost.absent > 0
     collection.close()
+
+
+def test_only_parts_with_sampled_rows_are_read_however_many_there_are():
+    seals = [seal_of(f"s{i}", part_of([f"k{i}-{j}" for j in range(4)], shard=f"s{i}", seed=i)) for i in range(300)]
+    collection, reads = loaded(seals), list[str]()
+    watched = [(seal, lambda part, parts=parts: (reads.append(part.key), parts[part.key])[1]) for seal, parts in seals]
+    proof = prove(collection, watched, sample=20, seed=3)
+    assert (proof.proved, proof.sampled, len(proof.counts)) == (True, 20, 300)
+    assert len(reads) == len(set(reads)) <= 20
