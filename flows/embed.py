@@ -46,7 +46,7 @@ def embed_corpus(job: Job, overrides: Settings | None = None, token: Secret | No
             load = partial(load_shards.with_options(retries=retries).submit, run, plan, collection)
             width = run.launch.ranks + 1
             loaded = up_to_date(plan, collection)
-            run.journal.total = plan.rows_beyond(loaded)
+            run.journal.expect(*plan.beyond(loaded))
             if imports(plan, collection):
                 Window(encode, width=width).run(plan.groups(loaded))
                 run.ranks.dismiss()  # the server works long on an import, and needs no GPU for it

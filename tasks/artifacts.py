@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import cast
 from uuid import UUID
 
 import httpx
 from prefect.artifacts import create_markdown_artifact, create_progress_artifact, create_table_artifact, update_progress_artifact
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import ArtifactUpdate
 from prefect.context import FlowRunContext, TaskRunContext
 from prefect.exceptions import PrefectException
 
@@ -21,8 +24,9 @@ from tasks.domain.proof import Proof
 from tasks.domain.report import RunReport
 from tasks.journal import Snapshot
 
-EVERY_SECONDS = 4.0
+EVERY_SECONDS, LATER_SECONDS = 4.0, 30.0  # between two looks: each change is an event that the server keeps for a week
 LONGEST = 600  # characters of a cause
+SHORT = 200  # of one in a table
 FIRST_LINE, RARELY = 5.0, 300.0  # seconds until the ranks are told of, and the longest between two times
 log = logging.getLogger("kitestring.run")
 log.setLevel(logging.INFO)  # Prefect gives the loggers that it takes along a handler, and no level
@@ -39,7 +43,8 @@ class Artifacts:
     def __init__(self, corpus: str) -> None:
         self._corpus = corpus
         self._progress: UUID | None = None
-        self._shards: tuple[int, ...] = ()
+        self._table: UUID | None = None
+        self._rows: list[dict[str, str]] = []
         self._told = -EVERY_SECONDS
         self._waited = ""
 
@@ -47,32 +52,52 @@ class Artifacts:
         if now.waits_for != self._waited:
             self._waited, self._told = now.waits_for, -EVERY_SECONDS
             log.info("waiting for %s", now.waits_for or "nothing any more")
-        if FlowRunContext.get() is None or (time.monotonic() - self._told < EVERY_SECONDS and not now.ended):
+        pause = min(LATER_SECONDS, max(EVERY_SECONDS, now.seconds / 100))
+        if FlowRunContext.get() is None or (time.monotonic() - self._told < pause and not now.ended):
             return
         self._told = time.monotonic()
         _try(lambda: self._show_progress(now))
-        counts = (now.shards, now.shards_sealed, now.shards_loaded, now.shards_failed)
-        if counts != self._shards:
-            self._shards = counts
-            _try(lambda: self._show_shards(now))
+        rows = shard_table(now)
+        if rows != self._rows:
+            self._rows = rows
+            _try(lambda: self._show_shards(rows))
 
     def _show_progress(self, now: Snapshot) -> None:
-        share = 100.0 * min(1.0, now.done / now.total) if now.total else 0.0
+        share = 100.0 * (min(1.0, now.done / now.total) if now.total else now.total == 0)
         words = describe(now)
         if self._progress is None:
             self._progress = cast("UUID", create_progress_artifact(share, key=artifact_key("progress", self._corpus), description=words))
         else:
             update_progress_artifact(self._progress, share, description=words)
 
-    def _show_shards(self, now: Snapshot) -> None:
-        states = {
-            "planned": now.shards,
-            "sealed by this run": now.shards_sealed,
-            "loaded by this run": now.shards_loaded,
-            "failed": now.shards_failed,
-        }
-        rows = [{"state": state, "shards": count} for state, count in states.items()]
-        create_table_artifact(rows, key=artifact_key("shards", self._corpus), description=f"Shards of {self._corpus} by state")
+    def _show_shards(self, rows: list[dict[str, str]]) -> None:
+        if self._table is None:
+            words = f"Shards of {self._corpus} by state; by name those in work, the first that failed, and the slowest"
+            self._table = cast("UUID", create_table_artifact(rows, key=artifact_key("shards", self._corpus), description=words))
+        else:
+            with get_client(sync_client=True) as client:
+                client.update_artifact(self._table, ArtifactUpdate(data=json.dumps(rows)))
+
+
+def shard_table(now: Snapshot) -> list[dict[str, str]]:
+    """Shards counted by state, and by name only those that one would look for: the table stays short, however many there are."""
+    return [dict(zip(("state", "shards", "shard", "what"), line, strict=True)) for line in _table_lines(now)]
+
+
+def _table_lines(now: Snapshot) -> Iterator[tuple[str, str, str, str]]:
+    yield "planned", f"{now.shards:,}", "", ""
+    yield "complete before this run", f"{now.shards_before:,}", "", ""
+    yield "sealed by this run", f"{now.shards_sealed:,}", "", ""
+    yield "loaded by this run", f"{now.shards_loaded:,}", "", ""
+    yield "failed", f"{now.shards_failed:,}", "", ""
+    for at in now.under_way:
+        yield "in work", "", at.shard, f"rank {at.rank}: {at.done:,} of rows {at.first:,} to {at.stop - 1:,}"
+    for name, error in now.failed:
+        yield "failed", "", name, " ".join(error.split())[:SHORT]
+    if now.shards_failed > len(now.failed) > 0:
+        yield "failed", "", f"and {now.shards_failed - len(now.failed):,} more", "report.json names them all"
+    for seconds, name, count in now.slowest:
+        yield "slowest", "", name, f"{seconds:,.1f} s for {count:,} rows"
 
 
 def describe(now: Snapshot) -> str:

@@ -213,9 +213,9 @@ def _await(importer: Importer, job: str) -> None:
 def _enter(run: Run, plan: Plan, attempt: ImportAttempt) -> None:
     """The collection has its name: the ledger, and away with the scaffolding. No key was in two shards."""
     plan.checkpoint.record_owners(plan.target, Owners(covers=attempt.covers, policy=policy_of(plan.job), settled=True))
-    for entry in _entries(plan, attempt):
-        plan.checkpoint.record_load(plan.target, entry)
-        run.journal.note_load(entry)
+    with run.journal.telling(plan):
+        for entry in plan.checkpoint.record_loads(plan.target, _entries(plan, attempt)):
+            run.journal.note_load(entry)
     if plan.job.target.staging:
         clear(open_store(plan.job.target.staging), _prefix(plan.target, attempt))
     plan.checkpoint.forget_attempt(plan.target)

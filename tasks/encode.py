@@ -22,6 +22,7 @@ from tasks.domain.seal import Part, Seal
 from tasks.domain.shard import Shard
 from tasks.plan import Plan
 from tasks.run import Run, utc_now
+from tasks.window import name_runs
 
 
 @dataclass(slots=True, kw_only=True)
@@ -42,7 +43,7 @@ def worth_another_try(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -
 
 @task(
     name="encode",
-    task_run_name="encode {group[0].name}",
+    task_run_name=name_runs("encode"),
     cache_policy=NO_CACHE,
     retry_delay_seconds=5,
     retry_condition_fn=worth_another_try,
@@ -54,7 +55,7 @@ def encode_shards(run: Run, plan: Plan, group: list[Shard]) -> None:
         Permanent: a shard failed for good; the first of them, after all others are sealed.
         Transient: something passing; sealed shards stay sealed when it is tried again.
     """
-    with run.journal.during("encode"):
+    with run.journal.during("encode"), run.journal.telling(group):
         for shard, error in _seal_all(run, plan, group):
             run.journal.note_failure(shard, error)
     first = next((run.journal.failed[s.id] for s in group if s.id in run.journal.failed), None)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import heapq
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import copy_context
 from dataclasses import dataclass, field
+from itertools import islice
 
 from pydantic import JsonValue
 
+from tasks.adapters.rank_link import UnderWay
 from tasks.domain.errors import BadInput, Permanent
 from tasks.domain.pace import Pace
 from tasks.domain.report import Progress
@@ -36,6 +39,10 @@ class Snapshot:
     shards_sealed: int
     shards_loaded: int
     shards_failed: int
+    shards_before: int = 0  # complete when the run began
+    under_way: tuple[UnderWay, ...] = ()
+    failed: tuple[tuple[str, str], ...] = ()  # the first shards that failed, and why
+    slowest: tuple[tuple[float, str, int], ...] = ()  # seconds of the ranks, the shard's name, its rows; the slowest first
     ended: bool = False
     waits_for: str = ""
 
@@ -48,6 +55,15 @@ class Snapshot:
 Listener = Callable[[Snapshot], None]
 Teller = Callable[[str, Mapping[str, JsonValue]], None]
 LISTENERS: list[Listener] = []  # whoever runs the flow in this process may watch it
+NAMED = 10  # shards of a kind that a snapshot tells by name
+
+
+@dataclass(frozen=True, slots=True)
+class _News:
+    """What became of a shard, and nobody was told yet."""
+
+    about: dict[str, JsonValue]
+    counts: dict[str, int]
 
 
 @dataclass(slots=True)
@@ -62,6 +78,9 @@ class Journal:
     loaded: int = 0
     texts_cut: int = 0
     shards: int = 0
+    before: int = 0  # shards that were complete when the run began
+    under_way: Callable[[], Sequence[UnderWay]] = tuple  # where the ranks are
+    slowest: list[tuple[float, str, int]] = field(default_factory=list)
     sealed: dict[str, int] = field(default_factory=dict)  # shards that this run sealed: rows that it encoded for them
     failed: dict[str, tuple[str, str]] = field(default_factory=dict)  # shard: its name, the error
     bad_input: int = 0
@@ -80,6 +99,7 @@ class Journal:
     _working: dict[str, int] = field(default_factory=dict)
     _since: dict[str, float] = field(default_factory=dict)
     _over: threading.Event = field(default_factory=threading.Event)
+    _news: dict[str, dict[str, _News]] = field(default_factory=lambda: {"shard.sealed": {}, "shard.loaded": {}})
 
     @contextmanager
     def during(self, stage: str) -> Iterator[None]:
@@ -97,6 +117,11 @@ class Journal:
                 if not self._working[stage]:
                     self.stages[stage] = self.stages.get(stage, 0.0) + time.monotonic() - self._since[stage]
 
+    def expect(self, shards: int, rows: int | None) -> None:
+        """What this run has to see to; the other shards of the plan were complete when it began."""
+        with self.lock:
+            self.before, self.total = self.shards - shards, rows
+
     def note_seal(self, seal: Seal, *, by_this_run: int, adopted: int) -> None:
         """A shard is sealed; `by_this_run` of its rows were encoded by this run, the rest by earlier ones."""
         with self.lock:
@@ -104,7 +129,11 @@ class Journal:
             self.failed.pop(seal.shard, None)
             self.reused += seal.embedded - by_this_run
             self.adopted += adopted
-        self.tell("shard.sealed", {"shard": seal.shard, "name": seal.name, "rows": seal.embedded, "quarantined": len(seal.quarantined)})
+            heapq.heappush(self.slowest, (seal.stats.encode_seconds, seal.name, seal.embedded))
+            if len(self.slowest) > NAMED:
+                heapq.heappop(self.slowest)
+            counts = {"rows": seal.embedded, "quarantined": len(seal.quarantined)}
+            self._news["shard.sealed"][seal.shard] = _News({"shard": seal.shard, "name": seal.name}, counts)
 
     def note_reuse(self, seal: Seal) -> None:
         """A shard was sealed by an earlier run."""
@@ -155,9 +184,30 @@ class Journal:
             self.loaded += entry.rows
             self._loaded_shards.add(entry.shard)
             self.texts_cut += entry.cut
-        self.tell("shard.loaded", {"shard": entry.shard, "rows": entry.rows})
+            self._news["shard.loaded"][entry.shard] = _News({"shard": entry.shard}, {"rows": entry.rows})
+
+    @contextmanager
+    def telling(self, group: Iterable[Shard]) -> Iterator[None]:
+        """Tell in the end what has become of a group: in one event for all that are sealed, named after the first, and in one for all loaded.
+
+        The server keeps every event for days; one for each of thousands of shards would be most of its database.
+        """
+        try:
+            yield
+        finally:
+            self._tell_of(group)
+
+    def _tell_of(self, group: Iterable[Shard]) -> None:
+        ids = [shard.id for shard in group]
+        for what, news in self._news.items():
+            with self.lock:
+                told = [news.pop(shard) for shard in ids if shard in news]
+            if told:
+                counts: dict[str, JsonValue] = {name: sum(each.counts[name] for each in told) for name in told[0].counts}
+                self.tell(what, {**told[0].about, **counts, "shards": len(told)})
 
     def snapshot(self, *, ended: bool = False) -> Snapshot:
+        under_way = tuple(self.under_way())  # asked outside of the lock: the ranks have their own
         with self.lock:
             return Snapshot(
                 stage=self.stage,
@@ -171,6 +221,10 @@ class Journal:
                 shards_sealed=len(self.sealed),
                 shards_loaded=len(self._loaded_shards),
                 shards_failed=len(self.failed),
+                shards_before=self.before,
+                under_way=under_way,
+                failed=tuple(islice(self.failed.values(), NAMED)),
+                slowest=tuple(sorted(self.slowest, reverse=True)),
                 ended=ended,
                 waits_for=self.waits_for(),
             )

@@ -24,6 +24,7 @@ from tasks.encode import seal_again, worth_another_try
 from tasks.owners import unsettle
 from tasks.plan import Plan
 from tasks.run import Run, utc_now
+from tasks.window import name_runs
 
 log = logging.getLogger("kitestring.load")
 
@@ -45,14 +46,13 @@ def up_to_date(plan: Plan, collection: Collection) -> Container[str]:
     run beside this one is not among those: it comes after that run has made the collection. Clocks are not asked.
     """
     if collection.describe() is None:
-        entries = list(plan.checkpoint.loads(plan.target))
+        entries = plan.checkpoint.loaded_ids(plan.target)
         if collection.describe() is None:
-            for entry in entries:
-                plan.checkpoint.forget_load(plan.target, entry.shard)
+            plan.checkpoint.forget_loads(plan.target, entries)
     return plan.checkpoint.up_to_date(plan.target)
 
 
-@task(name="load", task_run_name="load {group[0].name}", cache_policy=NO_CACHE, retry_delay_seconds=5, retry_condition_fn=worth_another_try)
+@task(name="load", task_run_name=name_runs("load"), cache_policy=NO_CACHE, retry_delay_seconds=5, retry_condition_fn=worth_another_try)
 def load_shards(run: Run, plan: Plan, collection: Collection, group: list[Shard], *, mend: bool = True) -> None:
     """Load every sealed shard of a group.
 
@@ -64,7 +64,7 @@ def load_shards(run: Run, plan: Plan, collection: Collection, group: list[Shard]
         Transient: the server did not take it in time; upserting again changes nothing that is there.
     """
     first: Permanent | None = None
-    with run.journal.during("load"):
+    with run.journal.during("load"), run.journal.telling(group):
         if any(plan.checkpoint.read_seal(shard.id) for shard in group):  # a corpus that is refused makes no collection
             unsettle(plan)
             collection.ensure(plan.spec)
@@ -138,7 +138,8 @@ def remove_superseded(run: Run, plan: Plan, collection: Collection) -> int:
         return 0
     planned = DigestSet(shard.id for shard in plan)
     mirror = run.job.target.mode == "mirror"
-    gone = list(superseded(plan.checkpoint.loads(plan.target), planned=planned, groups=plan.spool.groups, mirror=mirror))
+    beyond = plan.checkpoint.loads(plan.target, but=planned)
+    gone = list(superseded(beyond, planned=planned, groups=plan.spool.groups, mirror=mirror))
     refused = _why_not(plan, collection, gone) if mirror and gone else None
     if refused:
         run.journal.note_refusal(refused)

@@ -143,9 +143,8 @@ def _differences(plan: Plan, collection: Collection) -> Iterator[Difference]:
             yield from (Difference(key=key, shard=seal.name, only_in="source") for key in sorted(sealed - there))
             yield from (Difference(key=key, shard=seal.name, only_in="collection") for key in sorted(there - sealed))
     planned = DigestSet(shard.id for shard in plan)
-    for entry in plan.checkpoint.loads(plan.target):
-        if entry.shard not in planned:
-            yield from (Difference(key=key, shard=entry.group, only_in="collection") for key in collection.keys(entry.shard))
+    for entry in plan.checkpoint.loads(plan.target, but=planned):
+        yield from (Difference(key=key, shard=entry.group, only_in="collection") for key in collection.keys(entry.shard))
 
 
 def look_at_quarantine(job: Job) -> Iterator[dict[str, Any]]:

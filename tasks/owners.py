@@ -22,26 +22,27 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
+from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from tasks.adapters.ahead import ahead
 from tasks.adapters.key_table import KeyTable
 from tasks.adapters.loading import load_part
 from tasks.adapters.shard_keys import ShardKeys
 from tasks.domain.errors import BadInput
 from tasks.domain.owners import Lost, Owners, policy_of
 from tasks.domain.ports import Collection
-from tasks.domain.seal import Cover, Seal
+from tasks.domain.seal import Cover
 from tasks.plan import Plan
 from tasks.run import Run
-from tasks.seals import READERS, seals_of
+from tasks.seals import seals_of
 
 ASKED = 10_000  # keys at a time
+READERS = 16  # of shards' keys: each may be a megabyte or two
 NAMED = 10  # shards of which it is told why they are refused
 
 
@@ -71,14 +72,21 @@ def settle_owners(run: Run, plan: Plan, collection: Collection) -> None:
             run.journal.note_failure(shard, BadInput(owners.refused[shard.id]))
 
 
+@dataclass(frozen=True, slots=True)
+class _Sealed:
+    """What is remembered of a seal while keys are compared: seals themselves hold every part, and there may be many."""
+
+    shard: str
+    name: str
+    digest: str
+
+
 def _settle(plan: Plan, collection: Collection, table: KeyTable, before: Owners | None) -> Owners:
-    seals, covers, keys, policy = list[Seal](), Cover(), ShardKeys(plan.checkpoint), policy_of(plan.job)
-    with ThreadPoolExecutor(READERS, thread_name_prefix="keys") as readers:
-        found = seals_of(plan)
-        while some := list(islice(found, 4 * READERS)):
-            for number, data in enumerate(readers.map(keys.read, some), len(seals)):
-                table.add(number, data)
-            seals += map(covers.add, some)
+    seals, covers, keys, policy = list[_Sealed](), Cover(), ShardKeys(plan.checkpoint), policy_of(plan.job)
+    for seal, data in ahead(lambda seal: (seal, keys.read(seal)), seals_of(plan), at_once=READERS):
+        table.add(len(seals), data)
+        covers.add(seal)
+        seals.append(_Sealed(seal.shard, seal.name, seal.digest))
     if before and before.table:
         table.remember(plan.checkpoint.read_lost(before))
     lost = table.settle(last=policy == "last")
@@ -92,10 +100,11 @@ def _settle(plan: Plan, collection: Collection, table: KeyTable, before: Owners 
     return owners
 
 
-def _put_right(plan: Plan, collection: Collection, seal: Seal, place: int, keys: list[str]) -> None:
+def _put_right(plan: Plan, collection: Collection, sealed: _Sealed, place: int, keys: list[str]) -> None:
     """Rows that another shard holds go in again as this one has them."""
-    wrong = [key for some in _chunks(keys, ASKED) for key, shard in _holders(collection, some) if shard != seal.shard]
-    if wrong:
+    wrong = [key for some in _chunks(keys, ASKED) for key, shard in _holders(collection, some) if shard != sealed.shard]
+    seal = plan.checkpoint.effective_seal(sealed.shard) if wrong else None
+    if seal and seal.digest == sealed.digest:  # another one: that shard was sealed anew meanwhile, and the next run settles again
         part = plan.checkpoint.verified_part(seal.parts[place])
         load_part(collection, part.filter(pc.is_in(part.column("id"), value_set=pa.array(wrong, pa.string()))), seal.shard)
 
@@ -105,14 +114,14 @@ def _holders(collection: Collection, keys: list[str]) -> list[tuple[str, str | N
     return [(key, held.get(key)) for key in keys]
 
 
-def _lost(table: KeyTable, seals: list[Seal]) -> dict[str, Lost]:
+def _lost(table: KeyTable, seals: list[_Sealed]) -> dict[str, Lost]:
     parts: dict[int, dict[int, int]] = defaultdict(dict)
     for number, place, keys in table.lost():
         parts[number][place] = len(keys)
     return {seals[number].shard: Lost(seal=seals[number].digest, parts=counts) for number, counts in parts.items()}
 
 
-def _refused(table: KeyTable, seals: list[Seal], lost: int) -> Iterator[tuple[str, str]]:
+def _refused(table: KeyTable, seals: list[_Sealed], lost: int) -> Iterator[tuple[str, str]]:
     for number, key, owner in table.examples(NAMED):
         many = f" ({lost:,} such rows in all)" if lost > 1 else ""
         where = f"key '{key}' of {seals[number].name} comes also in {seals[owner].name}{many}"

@@ -9,18 +9,18 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from tasks.adapters.checkpoint import Checkpoint, put_pin
+from tasks.adapters.copies import Copies
 from tasks.adapters.spool import Spool
 from tasks.domain.collection import CollectionSpec, collection_name, target_fingerprint
 from tasks.domain.encoder import EncoderRecord
 from tasks.domain.errors import BadInput, Permanent
 from tasks.domain.fields import name_field
+from tasks.domain.groups import grouped, rows_of
 from tasks.domain.resume import missing
+from tasks.domain.seal import Seal
 from tasks.domain.shard import Shard
 from tasks.preflight import Inspected, model_name
 from tasks.run import Run
-
-MOST_IN_GROUP = 200
-LEAST_GROUPS = 16
 
 
 class Plan:
@@ -46,6 +46,7 @@ class Plan:
             model=model_name(job),
             revision=record.identity.revision,
         )
+        self.seals: Copies[Seal] = Copies(spool.scratch, Seal)
         self._settled = False
         self.target = target_fingerprint(job.target, self.spec.name)
 
@@ -69,27 +70,19 @@ class Plan:
         self.checkpoint.put_encoder(self.record)
         self._settled = True
 
-    def rows_beyond(self, loaded: Container[str]) -> int | None:
-        """Source rows of the shards that are not yet loaded; None where no footer tells how many a shard has."""
-        rows = [shard.span.rows for shard in missing(self, loaded)] if self.spool.rows_known else [None]
-        return None if None in rows else sum(count or 0 for count in rows)
+    def beyond(self, loaded: Container[str]) -> tuple[int, int | None]:
+        """How many shards are not yet loaded, and their source rows; None where no footer tells how many a shard has."""
+        shards = rows = 0
+        for shard in missing(self, loaded):
+            shards += 1
+            rows += shard.span.rows or 0
+        return shards, rows if self.spool.rows_known else None
 
     def groups(self, loaded: Container[str]) -> Iterator[list[Shard]]:
-        """The shards that are not yet loaded, small ones together: a task for each tiny file would cost more than the file.
-
-        Together only as far as there are still groups to load while others are encoded.
-        """
-        group: list[Shard] = []
-        rows = 0
-        most = min(self.job.shards.rows, max(1, self.spool.rows // LEAST_GROUPS))
-        for shard in missing(self, loaded):
-            group.append(shard)
-            rows += self.job.shards.rows if shard.span.rows is None else shard.span.rows
-            if rows >= most or len(group) >= MOST_IN_GROUP:
-                yield group
-                group, rows = [], 0
-        if group:
-            yield group
+        """The shards that are not yet loaded, several for each task."""
+        aim = self.job.shards.rows
+        waiting = sum(rows_of(shard, aim=aim) for shard in missing(self, loaded))
+        return grouped(missing(self, loaded), aim=aim, rows=waiting)
 
 
 def spool_spans(inspected: Inspected, scratch: Path) -> Spool:
@@ -98,7 +91,7 @@ def spool_spans(inspected: Inspected, scratch: Path) -> Spool:
     Raises:
         BadInput: no row, or a file that cannot be read.
     """
-    spool = Spool(scratch / "spans.jsonl", inspected.source.spans(), rows_as=inspected.rows_as)
+    spool = Spool(scratch / "spans.jsonl", inspected.source.spans(), rows_as=inspected.rows_as, scratch=scratch)
     if not spool.shards:
         raise BadInput(f"source.uri: '{inspected.job.source.uri}' has no rows")
     return spool

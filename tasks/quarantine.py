@@ -20,13 +20,12 @@ from tasks.domain.shard import Shard
 from tasks.encode import worth_another_try
 from tasks.plan import Plan
 from tasks.run import Run, utc_now
+from tasks.window import name_runs
 
 ROWS_AT_ONCE = 1_000  # in one piece; each row is taken alone
 
 
-@task(
-    name="retry", task_run_name="retry {group[0].name}", cache_policy=NO_CACHE, retry_delay_seconds=5, retry_condition_fn=worth_another_try
-)
+@task(name="retry", task_run_name=name_runs("retry"), cache_policy=NO_CACHE, retry_delay_seconds=5, retry_condition_fn=worth_another_try)
 def retry_shards(run: Run, plan: Plan, group: list[Shard]) -> None:
     """Try the quarantined rows of each sealed shard once more; what comes of it is an amendment of the seal."""
     with run.journal.during("encode"):

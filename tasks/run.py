@@ -52,6 +52,7 @@ class Run:
         )
         journal.pace = self.ranks.pace
         journal.waits_for = lambda: self.ranks.waits_for
+        journal.under_way = self.ranks.under_way
         journal.listeners += [RankLines(self.ranks), self._leave_when_suspended]
         journal.tell = Events(self.job.corpus, self.id)
 

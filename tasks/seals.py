@@ -5,30 +5,35 @@ from __future__ import annotations
 import io
 import tempfile
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from itertools import islice
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from tasks.adapters.ahead import ahead
 from tasks.adapters.proof import ReadPart
 from tasks.adapters.shard_keys import ShardKeys
 from tasks.domain.owners import Owners, owned
 from tasks.domain.seal import Part, Seal
 from tasks.plan import Plan
 
-READERS = 16  # of seals at a time: they are small, and a store far away answers slowly
-
 
 def seals_of(plan: Plan) -> Iterator[Seal]:
-    """The effective seal of every shard that has one, in plan order; streams."""
-    shards = iter(plan)
-    with ThreadPoolExecutor(READERS) as readers:
-        while ids := [shard.id for shard in islice(shards, 4 * READERS)]:
-            yield from (seal for seal in readers.map(plan.checkpoint.effective_seal, ids) if seal)
+    """The effective seal of every shard that has one, in plan order; streams.
+
+    Each is read from the store once: as long as a listing shows the same seals, those that were read before are taken.
+    """
+    survey = plan.checkpoint.survey()
+
+    def read() -> Iterator[Seal]:
+        found = ahead(
+            lambda shard: plan.checkpoint.effective_seal(shard, look_further=shard in survey.amended), (shard.id for shard in plan)
+        )
+        return (seal for seal in found if seal)
+
+    return plan.seals.of(survey.mark, read)
 
 
 def owned_seals(plan: Plan) -> Iterator[Seal]:

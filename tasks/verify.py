@@ -56,7 +56,7 @@ def verify_plan(plan: Plan, collection: Collection, *, full: bool = False) -> Pr
         proof = prove(collection, ((cover.add(seal), read) for seal, read in seals), full=full, search=plan.job.target.search)
     proof = proof.model_copy(update={"covers": cover.digest})
     plan.checkpoint.record_proof(plan.target, proof)
-    for count in proof.counts:
-        if count.sealed != count.found or count.same_keys is False:  # the ledger is wrong about it: the next run loads it again
-            plan.checkpoint.forget_load(plan.target, count.shard)
+    # The ledger is wrong about these: the next run loads them again.
+    wrong = (count.shard for count in proof.counts if count.sealed != count.found or count.same_keys is False)
+    plan.checkpoint.forget_loads(plan.target, wrong)
     return proof

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from prefect.futures import PrefectFuture, as_completed
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
+from prefect.tasks import TaskRunNameCallbackWithParameters
 
 from tasks.domain.errors import Permanent
 from tasks.domain.shard import Shard
@@ -20,6 +21,16 @@ Finish = Callable[[Group, Exception | None], None]
 def threads(most: int) -> TaskRunner[PrefectFuture[Any]]:
     """Prefect's thread pool; its own type does not say that it is what a flow takes."""
     return cast("TaskRunner[PrefectFuture[Any]]", ThreadPoolTaskRunner[Any](max_workers=most))
+
+
+def name_runs(stage: str) -> TaskRunNameCallbackWithParameters:
+    """What a stage's task runs are called: after the first shard of their group, and how many more there are."""
+
+    def name(parameters: dict[str, Any]) -> str:
+        group: Group = parameters["group"]
+        return f"{stage} {group[0].name}" + (f" and {len(group) - 1:,} more" if len(group) > 1 else "")
+
+    return cast("TaskRunNameCallbackWithParameters", name)
 
 
 class Window:

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Container, Iterator
-from dataclasses import dataclass
 from itertools import count
 from typing import TypeVar
 
 import pyarrow as pa
 
+from tasks.adapters.ahead import ahead
 from tasks.adapters.digest_set import DigestSet
 from tasks.adapters.documents import commit_document, read_document
 from tasks.adapters.ledger import Ledger
 from tasks.adapters.parts import part_of, read_part, sha256_of
+from tasks.adapters.survey import Survey, UpToDate, look_over
 from tasks.domain.accounts import check_accounts
 from tasks.domain.amend import Amendment, amended
 from tasks.domain.encoder import EncoderRecord
@@ -29,14 +30,6 @@ from tasks.domain.seal import Part, Seal
 
 D = TypeVar("D", Seal, Amendment)
 _ATTEMPT = re.compile(r"(?!\.\.?/)[^/]+/part-\d+-\d+\.parquet")  # below a shard's folder
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Survey:
-    """What one listing of the shards tells."""
-
-    sealed: DigestSet
-    amended: frozenset[str]
 
 
 class Checkpoint(Ledger):
@@ -63,21 +56,12 @@ class Checkpoint(Ledger):
     # Shards
 
     def survey(self) -> Survey:
-        """Which shards are sealed, and which of those were amended since; a million take 16 MB."""
-        changed: set[str] = set()
-        return Survey(sealed=DigestSet(self._sealed(changed)), amended=frozenset(changed))
+        """Which shards are sealed, and which of those were amended since, from one listing."""
+        return look_over(self.store.list(self.layout.shards), self.layout.shards)
 
     def sealed_ids(self) -> DigestSet:
         """The shards that are sealed, from one listing."""
         return self.survey().sealed
-
-    def _sealed(self, changed: set[str]) -> Iterator[str]:
-        for found in self.store.list(self.layout.shards):
-            shard, _, name = found.key.removeprefix(self.layout.shards).partition("/")
-            if name == "seal.json":
-                yield shard
-            elif name.startswith("amend-"):
-                changed.add(shard)
 
     def seal(self, seal: Seal) -> Seal:
         """Commit a shard; the seal that stands, which is another run's where that was first.
@@ -111,10 +95,10 @@ class Checkpoint(Ledger):
             )
         return found
 
-    def effective_seal(self, shard: str) -> Seal | None:
-        """The shard's seal with everything that retries have added to it."""
+    def effective_seal(self, shard: str, *, look_further: bool = True) -> Seal | None:
+        """The shard's seal with everything that retries have added to it. `look_further`: False where a survey shows no amendment."""
         seal = self.read_seal(shard)
-        return amended(seal, self.amendments(shard)) if seal else None
+        return amended(seal, self.amendments(shard)) if seal and look_further else seal
 
     def amendments(self, shard: str) -> list[Amendment]:
         """The shard's amendments, in order."""
@@ -217,12 +201,13 @@ class Checkpoint(Ledger):
     def up_to_date(self, target: str) -> Container[str]:
         """Shards that are sealed and loaded as they are sealed now; from two listings, and a look at what was amended."""
         survey, loaded = self.survey(), self.loaded_ids(target)
-        stale = frozenset(shard for shard in survey.amended if shard in loaded and not self._is_newest(target, shard))
-        return _UpToDate(sealed=survey.sealed, loaded=loaded, stale=stale)
+        stale = ahead(lambda shard: self._stale(target, shard), (shard for shard in survey.amended if shard in loaded))
+        return UpToDate(sealed=survey.sealed, loaded=loaded, stale=frozenset(shard for shard in stale if shard))
 
-    def _is_newest(self, target: str, shard: str) -> bool:
+    def _stale(self, target: str, shard: str) -> str | None:
+        """The shard, if the collection does not have it as it is now."""
         entry, seal = self._entry(target, shard), self.effective_seal(shard)
-        return entry is not None and seal is not None and entry.seal == seal.digest
+        return None if entry and seal and entry.seal == seal.digest else shard
 
     # Reports
 
@@ -250,13 +235,3 @@ def read_pin(store: Store, corpus: str, declared: str) -> EncoderRecord | None:
 def put_pin(store: Store, corpus: str, declared: str, record: EncoderRecord) -> EncoderRecord:
     """Settle what a declared encoder is, once for the corpus; the record that stands, another run's where that was first."""
     return commit_document(store, encoder_pin(corpus, declared), record)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _UpToDate(Container[str]):
-    sealed: DigestSet
-    loaded: DigestSet
-    stale: frozenset[str]
-
-    def __contains__(self, shard: object) -> bool:
-        return shard in self.loaded and shard in self.sealed and shard not in self.stale

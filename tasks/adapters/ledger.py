@@ -6,10 +6,9 @@ with the key where an object is damaged or of another format.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
+from collections.abc import Container, Iterable, Iterator
 
+from tasks.adapters.ahead import ahead
 from tasks.adapters.digest_set import DigestSet
 from tasks.adapters.documents import read_document, write_document
 from tasks.domain.bulk import ImportAttempt
@@ -20,8 +19,6 @@ from tasks.domain.owners import Owners
 from tasks.domain.ports import Store
 from tasks.domain.proof import Proof
 from tasks.domain.seal import Loaded
-
-READERS = 16  # at a time: entries are small, and a store far away answers slowly
 
 
 class Ledger:
@@ -41,13 +38,24 @@ class Ledger:
         """Take a shard out of the ledger."""
         self.store.delete(self.layout.loaded(target, shard))
 
-    def loads(self, target: str) -> Iterator[Loaded]:
-        """Every entry of the ledger; streams, several read at a time."""
-        shards = self._listed_loads(target)
-        with ThreadPoolExecutor(READERS, thread_name_prefix="ledger") as readers:
-            while window := list(islice(shards, 4 * READERS)):
-                entries = readers.map(lambda shard: self._entry(target, shard), window)
-                yield from (entry for entry in entries if entry)
+    def record_loads(self, target: str, entries: Iterable[Loaded]) -> Iterator[Loaded]:
+        """The same for many, several at a time; each comes back when it is written."""
+
+        def record(entry: Loaded) -> Loaded:
+            self.record_load(target, entry)
+            return entry
+
+        return ahead(record, entries)
+
+    def forget_loads(self, target: str, shards: Iterable[str]) -> None:
+        """Take many shards out of the ledger."""
+        for _ in ahead(lambda shard: self.forget_load(target, shard), shards):
+            pass
+
+    def loads(self, target: str, *, but: Container[str] = ()) -> Iterator[Loaded]:
+        """The entries of the ledger, less those of some shards, which are not even read; streams."""
+        shards = (shard for shard in self._listed_loads(target) if shard not in but)
+        return (entry for entry in ahead(lambda shard: self._entry(target, shard), shards) if entry)
 
     def loaded_ids(self, target: str) -> DigestSet:
         """The shards that the ledger names, from one listing."""

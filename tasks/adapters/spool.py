@@ -15,8 +15,9 @@ class Spool:
     Spans are cut before the encoder is known (it may still be loading); ids are given on the way out.
     """
 
-    def __init__(self, path: Path, spans: Iterable[Span], *, rows_as: dict[str, object]) -> None:
+    def __init__(self, path: Path, spans: Iterable[Span], *, rows_as: dict[str, object], scratch: Path | None = None) -> None:
         self._path, self._rows_as = path, rows_as
+        self.scratch = scratch  # for what else is kept of the plan; None: nothing is
         self.shards, self.rows, self.rows_known = 0, 0, True
         self.groups: set[str] = set()  # names of the files that are still there
         with path.open("w") as spool:

@@ -51,6 +51,12 @@ class Span(Strict):
     extent: Extent
     rows: int | None = Field(description="Known where a footer tells it.")
 
+    @property
+    def size(self) -> int:
+        """Bytes of the files, or of the range in them."""
+        extent = self.extent
+        return extent.stop - extent.start if isinstance(extent, ByteRange) else sum(file.size for file in self.files)
+
 
 class Shard(Strict):
     """A span and how its rows are made into vectors; `id` is a digest of both."""
