@@ -14,7 +14,9 @@ from tests.benchmarks.images import images
 from tests.benchmarks.loading import loading
 from tests.benchmarks.memory import memory
 from tests.benchmarks.output import keep, table
+from tests.benchmarks.resume import resume
 from tests.benchmarks.scaling import scaling
+from tests.benchmarks.shards import shards
 from tests.benchmarks.sizes import cost
 from tests.benchmarks.startup import startup
 
@@ -28,6 +30,8 @@ BENCHMARKS: dict[str, Benchmark] = {
     "sizes": cost,
     "memory": memory,
     "loading": loading,
+    "shards": shards,
+    "resume": resume,
 }
 
 

@@ -14,7 +14,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -148,19 +148,19 @@ def _wait_until_healthy(server: PrefectServer, guard: subprocess.Popen[bytes], l
 
 
 @contextmanager
-def prefect_process() -> Iterator[PrefectServer]:
-    """A server of one's own, behind the guard: it ends with this process, whatever ends that."""
+def prefect_process(more: Mapping[str, str] | None = None) -> Iterator[PrefectServer]:
+    """A server of one's own, behind the guard: it ends with this process, whatever ends that. `more`: settings of the server."""
     with tempfile.TemporaryDirectory(prefix="prefect-", ignore_cleanup_errors=True) as folder:
         (port,) = free_ports(1)
         server = PrefectServer(api=f"http://127.0.0.1:{port}/api", home=Path(folder))
-        guard = start_server(server)
+        guard = start_server(server, more)
         try:
             yield server
         finally:
             stop_server(guard)
 
 
-def start_server(server: PrefectServer) -> subprocess.Popen[bytes]:
+def start_server(server: PrefectServer, more: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
     """Serve at the server's address; returns its guard when it is healthy. Again after a kill: its data is in its folder."""
     log, port = server.home / "server.log", server.api.rsplit(":", 1)[1].partition("/")[0]
     settings = {
@@ -170,7 +170,7 @@ def start_server(server: PrefectServer) -> subprocess.Popen[bytes]:
     }
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", port]
     with log.open("ab") as out:
-        guard = start_guarded(command, env=server.env | settings, stdout=out.fileno(), stderr=out.fileno())
+        guard = start_guarded(command, env=server.env | settings | dict(more or {}), stdout=out.fileno(), stderr=out.fileno())
     try:
         _wait_until_healthy(server, guard, log)
     except BaseException:
