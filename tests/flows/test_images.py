@@ -12,10 +12,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from click.testing import Result
 from PIL import Image
 from typer.testing import CliRunner
 
 from flows.cli import app
+from tests.flows.inprocess import RunFlow
 from tests.flows.kitestring import Kitestring, make_job
 from tests.models import Clip
 from tests.worker.pictures import every_kind, saved, scene
@@ -69,8 +71,13 @@ def test_a_folder_of_every_format_is_embedded_and_searched_with_words(kitestring
     assert "http" not in page.replace("http-equiv", "")  # nothing is fetched
 
 
+def search(job: Path, *arguments: object) -> Result:
+    """As the command does it, in this process: the model is imported already."""
+    return CliRunner().invoke(app, ["search", str(job), *map(str, arguments)])
+
+
 def test_pictures_find_pictures_and_texts_and_what_is_no_picture_is_one_line(
-    kitestring: Kitestring, tmp_path: Path, tiny_clip: Clip
+    kitestring: Kitestring, run_flow: RunFlow, tmp_path: Path, tiny_clip: Clip
 ) -> None:
     """One model, two corpora: what is searched with a picture may be pictures or words."""
     (tmp_path / "pictures").mkdir()
@@ -78,31 +85,32 @@ def test_pictures_find_pictures_and_texts_and_what_is_no_picture_is_one_line(
         (tmp_path / "pictures" / f"{number}.jpg").write_bytes(saved(scene(number), "JPEG", quality=95))
     captions = [f"a scene with the number {number}" for number in range(8)]
     pq.write_table(pa.table({"id": [f"c{n}" for n in range(8)], "say": captions}), tmp_path / "captions.parquet")
-    pictures = kitestring.job(
-        image_job(tmp_path, tiny_clip, {"kind": "images", "uri": str(tmp_path / "pictures")}, compute__processes=1), "pictures.yaml"
-    )
+    document = image_job(tmp_path, tiny_clip, {"kind": "images", "uri": str(tmp_path / "pictures")})
+    assert run_flow(document)["rows"]["loaded"] == 6
+    pictures = kitestring.job(document, "pictures.yaml")
     source = {"kind": "parquet", "uri": str(tmp_path / "captions.parquet"), "id": "id", "text": ["say"]}
     into = {"corpus": "captions", "target__uri": str(tmp_path / "captions.db")}
     words = kitestring.job(image_job(tmp_path, tiny_clip, source, compute__processes=1, **into), "words.yaml")
-    for job, rows in ((pictures, 6), (words, 8)):
-        run = kitestring("run", job, "--json")
-        assert run.code == 0, run.err
-        assert (run.json["rows"]["loaded"], run.json["verified"]) == (rows, True)
+    run = kitestring("run", words, "--json")
+    assert run.code == 0, run.err
+    assert (run.json["rows"]["loaded"], run.json["verified"]) == (8, True)
 
     query = tmp_path / "pictures" / "3.jpg"
-    found = kitestring("search", pictures, "--image", query, "-k", "6", "--json", "--html", "found.html")
-    assert found.code == 0, found.err
-    assert (found.json[0]["id"], found.json[0]["score"]) == ("3.jpg", pytest.approx(1, abs=1e-4))
-    page = (kitestring.folder / "found.html").read_text()
+    found = search(pictures, "--image", query, "-k", "6", "--json", "--html", tmp_path / "found.html")
+    assert found.exit_code == 0, found.stderr
+    nearest = json.loads(found.stdout)[0]
+    assert (nearest["id"], nearest["score"]) == ("3.jpg", pytest.approx(1, abs=1e-4))
+    page = (tmp_path / "found.html").read_text()
     assert page.count('<img src="data:image/jpeg;base64,') == 6
     assert '<img class="asked" src="data:image/jpeg;base64,' in page
 
-    answer = kitestring("search", words, "--image", query, "-k", "8", "--json", "--html", "words.html")
-    assert answer.code == 0, answer.err
+    answer = search(words, "--image", query, "-k", "8", "--json", "--html", tmp_path / "words.html")
+    assert answer.exit_code == 0, answer.stderr
     vectors = vectors_in(tmp_path / "checkpoint")
     expected = {f"c{n}": float(vectors[f"c{n}"] @ vectors["3.jpg"]) for n in range(8)}
-    assert {hit["id"]: hit["score"] for hit in answer.json} == pytest.approx(expected, abs=1e-4)
-    assert {hit["id"]: hit["text"] for hit in answer.json} == {f"c{n}": text for n, text in enumerate(captions)}
+    hits = json.loads(answer.stdout)
+    assert {hit["id"]: hit["score"] for hit in hits} == pytest.approx(expected, abs=1e-4)
+    assert {hit["id"]: hit["text"] for hit in hits} == {f"c{n}": text for n, text in enumerate(captions)}
 
     (tmp_path / "cut.jpg").write_bytes(query.read_bytes()[:700])
     (tmp_path / "bomb.png").write_bytes(saved(Image.new("1", (30_000, 30_000)), "PNG"))
@@ -113,7 +121,7 @@ def test_pictures_find_pictures_and_texts_and_what_is_no_picture_is_one_line(
         ("--image", query, "a red cat"): "give one of them",
         (): "give one of them",
     }.items():
-        refused = CliRunner().invoke(app, ["search", str(words), *map(str, arguments)])
+        refused = search(words, *arguments)
         assert (refused.exit_code, refused.stdout) == (2, ""), arguments
         assert told in refused.stderr
         assert len(refused.stderr.splitlines()) == 1
@@ -122,7 +130,7 @@ def test_pictures_find_pictures_and_texts_and_what_is_no_picture_is_one_line(
 def test_a_job_whose_encoder_knows_words_alone_is_not_searched_with_a_picture(tmp_path: Path, tiny_model: Path) -> None:
     path = tmp_path / "job.json"
     path.write_text(json.dumps(make_job(tmp_path, tiny_model)))
-    refused = CliRunner().invoke(app, ["search", str(path), "--image", "cat.jpg"])
+    refused = search(path, "--image", "cat.jpg")
     assert refused.exit_code == 2
     assert "'sentence-transformers' knows words alone" in refused.stderr
 
