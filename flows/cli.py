@@ -13,16 +13,15 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-import yaml
 
 from flows.engine import run_flow
+from flows.job_file import read_job
 from flows.terminal import errors, progress_shown
 from tasks.adapters.garbage import leave_at_exit
 from tasks.domain.collection import Hit
 from tasks.domain.credentials import without_credentials
 from tasks.domain.errors import BadInput, KitestringError, RunFailed
 from tasks.domain.job import Job
-from tasks.domain.parse import override_document, parse_job
 
 OK, FAILED, BAD_INPUT, NOT_YET, NOT_PROVED = 0, 1, 2, 3, 4
 TERMINATED = 128 + signal.SIGTERM
@@ -36,35 +35,6 @@ Settings = Annotated[
     list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="A setting over the job file, such as shards.rows=1000.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
-
-
-def read_job(path: Path, settings: list[str] | None) -> Job:
-    """A job file with settings over it.
-
-    Raises:
-        BadInput: not there, not YAML, or not a job.
-    """
-    try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise BadInput(f"there is no job file '{path}'") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"the job file '{path}' cannot be read: {error}") from error
-    except yaml.YAMLError as error:
-        raise BadInput(f"the job file '{path}' is not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(document, dict):
-        raise BadInput(f"the job file '{path}' is empty or no mapping: it needs keys such as corpus, source and target")
-    return parse_job(override_document(document, dict(_setting(text) for text in settings or [])))
-
-
-def _setting(text: str) -> tuple[str, Any]:
-    path, equals, value = text.partition("=")
-    if not equals or not path:
-        raise BadInput(f"--set {text}: write it as path.to.key=value")
-    try:
-        return path.strip(), yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise BadInput(f"--set {text}: what follows the = is not YAML: put it in quotes, or close its brackets") from error
 
 
 @contextmanager
@@ -123,15 +93,23 @@ def write_page(path: Path, job: Job, question: str, hits: list[Hit], *, picture:
 
 
 @app.command()
-def run(job: JobFile, settings: Settings = None, as_json: AsJson = False) -> None:
+def run(
+    job: JobFile,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Encode a sample for some seconds, and say what the run would take; nothing is sealed or loaded."),
+    ] = False,
+    settings: Settings = None,
+    as_json: AsJson = False,
+) -> None:
     """Plan, encode, load, verify, report; resumes by itself."""
-    from flows.show import run_text
+    from flows.show import dry_run_text, run_text
 
     with answers(as_json=as_json):
         parsed = read_job(job, settings)
         with progress_shown():
-            result = run_flow("flows.embed.embed_corpus", parsed)
-        say(result, as_json=as_json, text=run_text)
+            result = run_flow("flows.embed.embed_corpus", parsed, dry_run=dry_run)
+        say(result, as_json=as_json, text=dry_run_text if dry_run else run_text)
 
 
 @app.command()
@@ -148,7 +126,7 @@ def replay(job: JobFile, settings: Settings = None, as_json: AsJson = False) -> 
 
 @app.command()
 def plan(job: JobFile, settings: Settings = None, as_json: AsJson = False) -> None:
-    """What would be done; touches no GPU, writes nothing."""
+    """What would be done, and what that takes: time, storage, cost. Touches no GPU, writes nothing."""
     from flows.show import plan_text
     from tasks.look import look_at_plan
 

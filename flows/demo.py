@@ -11,6 +11,7 @@ from typing import Literal
 import yaml
 
 from flows.engine import run_flow
+from flows.job_file import read_job
 from flows.show import hits_text, run_text
 from flows.terminal import errors, progress_shown
 from tasks.adapters.stdlib_docs import QUESTIONS, write_corpus
@@ -33,7 +34,6 @@ def show_demo(folder: Path, *, size: Literal["quick", "default", "full"]) -> Non
 
 
 def _ask(path: Path) -> None:
-    from flows.cli import read_job  # noqa: PLC0415  the command line calls this, too
     from tasks.search import Searcher  # noqa: PLC0415  loads the model
 
     searcher = Searcher(read_job(path, None))

@@ -8,10 +8,12 @@ from typing import Any
 from prefect import flow
 from prefect.blocks.system import Secret
 
-from flows.parameters import Settings, settle
+from flows.parameters import DryRun, Settings, settle
 from tasks.bulk import import_shards, imports
 from tasks.domain.job import Job
+from tasks.dry_run import try_out
 from tasks.encode import encode_shards
+from tasks.estimate import foresee
 from tasks.load import load_shards, opened, remove_superseded, up_to_date
 from tasks.owners import settle_owners
 from tasks.plan import plan_shards
@@ -25,19 +27,27 @@ MOST_THREADS = 64  # the window decides how many of them work
 
 
 @flow(name="embed-corpus", flow_run_name="{job.corpus}", task_runner=threads(MOST_THREADS))
-def embed_corpus(job: Job, overrides: Settings | None = None, token: Secret | None = None) -> dict[str, Any]:  # type: ignore[type-arg]
+def embed_corpus(
+    job: Job,
+    overrides: Settings | None = None,
+    token: Secret | None = None,  # type: ignore[type-arg]
+    dry_run: DryRun = False,
+) -> dict[str, Any]:
     """Plan, encode, load, verify, report; resumes by itself.
 
     Args:
         job: The corpus, the encoder and the collection.
         overrides: Single settings by their dotted path, such as {"shards.rows": 1000}; neighbours keep their values.
         token: The Secret block that holds the Milvus token, instead of MILVUS_TOKEN on the worker.
+        dry_run: Encode a sample for some seconds and tell what the run would take: time, storage, cost. Nothing is sealed or loaded.
 
     Raises:
         BadInput: something that the job names is not there or does not fit; nothing was written.
         RunFailed: a shard failed, too many rows were set aside, or the collection is not proved.
     """
     job = settle(job, overrides, token)
+    if dry_run:
+        return try_out(job)
     with open_run(job) as run:
         plan = plan_shards(run)
         with opened(plan) as collection:
@@ -47,6 +57,7 @@ def embed_corpus(job: Job, overrides: Settings | None = None, token: Secret | No
             width = run.launch.ranks + 1
             loaded = up_to_date(plan, collection)
             run.journal.expect(*plan.beyond(loaded))
+            foresee(run, plan, loaded)
             if imports(plan, collection):
                 Window(encode, width=width).run(plan.groups(loaded))
                 run.ranks.dismiss()  # the server works long on an import, and needs no GPU for it

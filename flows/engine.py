@@ -28,8 +28,8 @@ def _look_at(job: Job) -> None:
     inspect_job(job)
 
 
-def run_flow(entrypoint: str, job: Job) -> dict[str, Any]:
-    """Call a flow (`module.function`) with a job. Prefect is imported here and no earlier: it has to find its server.
+def run_flow(entrypoint: str, job: Job, **parameters: object) -> dict[str, Any]:
+    """Call a flow (`module.function`) with a job and its other parameters. Prefect is imported here and no earlier: it has to find its server.
 
     Raises:
         KitestringError: what the flow raised.
@@ -45,7 +45,7 @@ def run_flow(entrypoint: str, job: Job) -> dict[str, Any]:
             _import_what_comes_last()
             server.wait()
         with _without_heartbeats() if server is not None else nullcontext():
-            result: dict[str, Any] = flow(job)
+            result: dict[str, Any] = flow(job, **parameters)
         return result
 
 

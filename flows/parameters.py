@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Annotated
 
 from prefect.blocks.system import Secret
-from pydantic import JsonValue
+from pydantic import Field, JsonValue
 
 from tasks.domain.errors import BadInput
 from tasks.domain.job import Job
 from tasks.domain.parse import override
 
 Settings = dict[str, JsonValue]
+DryRun = Annotated[bool, Field(json_schema_extra={"title": "Dry run"})]  # as the run form shows it
 
 
 def settle(job: Job, overrides: Mapping[str, JsonValue] | None, token: Secret | None) -> Job:  # type: ignore[type-arg]

@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 from tasks.domain.collection import Hit
+from tasks.domain.estimate import Estimate
+from tasks.domain.estimate_words import told
 from tasks.domain.proof import Proof, compared
 
 if TYPE_CHECKING:  # it brings Prefect along, which has to wait until its server is named
@@ -44,11 +46,17 @@ def promoted_text(said: dict[str, Any]) -> str:
 
 
 def plan_text(plan: dict[str, Any]) -> str:
-    """What a run would do."""
+    """What a run would do, and what that takes."""
     rows, shards = plan["rows"], plan["shards"]
     counted = "an unknown number of" if rows["source"] is None else f"{rows['source']:,}"
     left = "" if rows["to_encode"] is None else f"; {rows['to_encode']:,} rows to encode"
-    return f"{plan['corpus']}: {counted} rows in {shards['planned']:,} {'shard' if shards['planned'] == 1 else 'shards'}, {shards['sealed']:,} of them sealed{left}"
+    found = f"{plan['corpus']}: {counted} rows in {shards['planned']:,} {'shard' if shards['planned'] == 1 else 'shards'}, {shards['sealed']:,} of them sealed{left}"
+    return "\n".join([found, *(f"{name + ':':<11} {value}" for name, value in told(Estimate.model_validate(plan["estimate"])))])
+
+
+def dry_run_text(plan: dict[str, Any]) -> str:
+    """What a dry run found."""
+    return f"{plan_text(plan)}\nThis was a dry run: nothing was sealed or loaded."
 
 
 def status_text(status: Status) -> str:

@@ -20,6 +20,8 @@ from prefect.exceptions import PrefectException
 from tasks.adapters.ranks import Ranks
 from tasks.adapters.report_page import escape, markdown_report
 from tasks.domain.advice import Advice, advise_on
+from tasks.domain.estimate import Estimate
+from tasks.domain.estimate_words import told
 from tasks.domain.proof import Proof
 from tasks.domain.report import RunReport
 from tasks.journal import Snapshot
@@ -144,6 +146,13 @@ def show_proof(corpus: str, proof: Proof) -> None:
     lines += [f"- {escape(reason)}" for reason in proof.reasons[:20]]
     lines += ["", f"{proof.sampled:,} rows sampled, {proof.absent:,} absent; recall at 10: {proof.recall_at_10}"]
     _show_markdown(artifact_key("audit", corpus), "\n".join(lines), "The collection held against its seals")
+
+
+def show_estimate(corpus: str, estimate: Estimate) -> None:
+    """What a run will take, as a dry run found."""
+    rows = "\n".join(f"| {name} | {escape(value, LONGEST)} |" for name, value in told(estimate))
+    text = f"# What a run of {escape(corpus)} will take\n\n| figure | expected (lowest to highest) |\n|---|---|\n{rows}"
+    _show_markdown(artifact_key("estimate", corpus), text, "Nothing was sealed or loaded")
 
 
 def _advice(advice: Advice) -> str:

@@ -14,6 +14,7 @@ from tasks.domain.errors import BadInput, Damaged
 from tasks.domain.job import Job
 from tasks.domain.ports import Collection
 from tasks.domain.proof import Proof, unproved
+from tasks.estimate import Foresight
 from tasks.load import opened
 from tasks.plan import Plan, plan_again, spool_spans
 from tasks.preflight import inspect_job
@@ -37,25 +38,12 @@ def _planned_before(job: Job) -> Iterator[Plan]:
 
 
 def look_at_plan(job: Job) -> dict[str, Any]:
-    """What a run would do: shards, rows and what is sealed; touches no GPU and writes nothing."""
+    """What a run would do and what that takes: shards, rows, what is sealed, an estimate; touches no GPU and writes nothing."""
     with scratch_folder() as scratch:
         inspected = inspect_job(job)
         plan = plan_again(inspected, scratch)
-        spool = plan.spool if plan else spool_spans(inspected, scratch)
-        sealed = plan.checkpoint.sealed_ids() if plan else ()
-        waiting = [(shard.span.rows, shard.name) for shard in plan if shard.id not in sealed] if plan else None
-        rows = spool.rows if spool.rows_known else None
-        return {
-            "corpus": job.corpus,
-            "rows": {"source": rows, "to_encode": rows if waiting is None else _sum([r for r, _ in waiting])},
-            "shards": {"planned": spool.shards, "sealed": spool.shards - len(waiting) if waiting is not None else 0},
-            "encoder": plan.record.identity.model_dump(mode="json") if plan else None,
-            "collection": plan.spec.name if plan else None,
-        }
-
-
-def _sum(rows: list[int | None]) -> int | None:
-    return None if None in rows else sum(r or 0 for r in rows)
+        foresight = Foresight(inspected, plan.spool if plan else spool_spans(inspected, scratch), plan)
+        return foresight.figures(foresight.estimate())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

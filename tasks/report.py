@@ -35,9 +35,11 @@ from tasks.domain.report import (
     summary,
 )
 from tasks.domain.seal import Cover, EncodeStats, Seal
+from tasks.estimate import foreseen
 from tasks.examples import Shown, show_rows
 from tasks.gate import Asked
 from tasks.plan import Plan
+from tasks.rates import keep_rates
 from tasks.run import Run
 from tasks.seals import owned_seals
 
@@ -127,6 +129,8 @@ def report_run(run: Run, plan: Plan, collection: Collection, proof: Proof, asked
     plan.checkpoint.write_report(run.id, "report.json", report.model_dump_json(indent=1).encode())
     page = shown.attempt("rows", lambda: render_report(report, shown.pictures)) or render_report(_without_rows(report))
     plan.checkpoint.write_report(run.id, "report.html", page.encode())
+    if not report.failures:
+        keep_rates(run, seconds=report.wall_seconds)
     most = run.job.failures.max_quarantined
     wrong = what_is_wrong(report, most)
     if over := report.rows.quarantined > most * report.rows.source:
@@ -190,6 +194,7 @@ def _report(run: Run, plan: Plan, proof: Proof, totals: Totals, shown: Shown) ->
             seconds=max((finished - started).total_seconds(), 0.0),
             price_per_hour=run.job.report.price_per_hour,
         ),
+        estimate=foreseen(run),
         before=shown.attempt("comparison", lambda: report_before(plan.checkpoint, run.id)),
         projection=shown.projection,
         examples=shown.examples,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import secrets
 from collections.abc import Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from tasks.adapters.stores import probe
 from tasks.artifacts import Artifacts, RankLines
 from tasks.domain.digest import digest
 from tasks.domain.errors import Permanent
+from tasks.domain.estimate import Estimate
 from tasks.domain.job import Job
 from tasks.domain.messages import Assignment
 from tasks.domain.ports import Store
@@ -33,9 +35,9 @@ FEW_ROWS = 1_000  # with fewer nothing is measured, whatever a row takes
 
 
 class Run:
-    """The opened parts of a run. A plain class, so that Prefect hands it to tasks as it is."""
+    """The opened parts of a run. A plain class, so that Prefect hands it to tasks as it is. `parts`: the store that ranks write to."""
 
-    def __init__(self, inspected: Inspected, scratch: Path, journal: Journal) -> None:
+    def __init__(self, inspected: Inspected, scratch: Path, journal: Journal, *, parts: str) -> None:
         self.id = new_run_id()
         self.started_at = utc_now()
         self.inspected = inspected
@@ -44,12 +46,13 @@ class Run:
         self.journal = journal
         self.launch = plan_launch(self.job.compute)
         self.ranks = Ranks(
-            _assign(inspected, self.launch, scratch),
+            _assign(inspected, self.launch, scratch, parts),
             self.launch,
             scratch,
             stall_seconds=self.job.failures.stall_seconds,
             devices=_devices(self.job, self.launch),
         )
+        self.foreseen: Future[Estimate | None] | None = None  # what it was thought to take
         journal.pace = self.ranks.pace
         journal.waits_for = lambda: self.ranks.waits_for
         journal.under_way = self.ranks.under_way
@@ -64,8 +67,12 @@ class Run:
 
 
 @contextmanager
-def open_run(job: Job) -> Iterator[Run]:
+def open_run(job: Job, *, dry: bool = False) -> Iterator[Run]:
     """Look at everything, then open what the stages need; on leaving every process of the run is gone.
+
+    Args:
+        job: what is run.
+        dry: the parts that ranks write go to scratch, and the checkpoint is not written to see whether it can be.
 
     Raises:
         BadInput: something that the job names is not there or does not fit; nothing was written.
@@ -75,10 +82,12 @@ def open_run(job: Job) -> Iterator[Run]:
         journal = Journal(listeners=[Artifacts(job.corpus)])
         with journal.ticking(), turn(job.compute.limit, journal):
             reach_target(inspected)
-            probe(inspected.store)
-            run = Run(inspected, scratch, journal)
+            if not dry:
+                probe(inspected.store)
+            run = Run(inspected, scratch, journal, parts=str(scratch / "parts") if dry else job.checkpoint)
             try:
-                journal.tell("run.started", {"encoder": inspected.model.weights, "target": job.target.collection})
+                if not dry:
+                    journal.tell("run.started", {"encoder": inspected.model.weights, "target": job.target.collection})
                 yield run
             finally:
                 run.ranks.close()
@@ -89,10 +98,9 @@ def _devices(job: Job, launch: Launch) -> Devices:
     return Devices(device_names(launch) if exclusive else (), corpus=job.corpus)
 
 
-def _assign(inspected: Inspected, launch: Launch, scratch: Path) -> Assignment:
+def _assign(inspected: Inspected, launch: Launch, scratch: Path, parts: str) -> Assignment:
     job, pinned = inspected.job, inspected.pinned()
-    settings = job.compute.model_dump(include={"backend", "batch_tokens", "batch_rows"})
-    key = tuning_key(job.corpus, inspected.declared, digest({"machine": machine(launch), "settings": settings}))
+    key = tuning_key(job.corpus, inspected.declared, machine_digest(job, launch))
     tuning, rows = _kept(inspected.store, key), rows_at_least(inspected.source)
     settled = pinned is not None or job.encoder.precision != "auto"
     return Assignment(
@@ -105,11 +113,17 @@ def _assign(inspected: Inspected, launch: Launch, scratch: Path) -> Assignment:
         tuning_key=key,
         rows=rows,
         compute=job.compute,
-        store=job.checkpoint,
+        store=parts,
         fields=inspected.fields,
         store_text=job.target.store_text and job.source.modality == "text",
         socket=str(scratch / "ranks.sock"),
     )
+
+
+def machine_digest(job: Job, launch: Launch) -> str:
+    """Of the hardware, the libraries and the settings that an encoder's speed depends on."""
+    settings = job.compute.model_dump(include={"backend", "batch_tokens", "batch_rows"})
+    return digest({"machine": machine(launch), "settings": settings})
 
 
 def _kept(store: Store, key: str) -> Tuning | None:

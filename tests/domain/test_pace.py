@@ -32,3 +32,15 @@ def test_rows_in_hand_count_until_their_rank_is_gone() -> None:
     pace.done(0, part(100, 1, "a"))
     pace.gone(1)
     assert (pace.rows, pace.tokens) == (100, 200)
+
+
+def test_encoding_lasts_from_the_first_batch_to_the_last_part() -> None:
+    pace = Pace(ranks=1)
+    assert pace.seconds == 0
+    pace.at(0, "a", 0)
+    assert pace.seconds == 0
+    pace.done(0, part(100, 1, "a"))
+    first = pace.seconds
+    pace.at(0, "b", 0)
+    pace.done(0, part(100, 1, "b"))
+    assert 0 < first <= pace.seconds

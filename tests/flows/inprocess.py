@@ -91,8 +91,8 @@ def flows_in_process(server: PrefectServer) -> Iterator[RunFlow]:
     """What calls a flow with a job document, and raises what the flow raises."""
     settings = {PREFECT_API_URL: server.api, PREFECT_LOGGING_LEVEL: "CRITICAL", PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}
 
-    def run(document: dict[str, Any], entrypoint: str = "flows.embed.embed_corpus") -> dict[str, Any]:
-        result: dict[str, Any] = _flow(entrypoint)(parse_job(document))
+    def run(document: dict[str, Any], entrypoint: str = "flows.embed.embed_corpus", **parameters: Any) -> dict[str, Any]:
+        result: dict[str, Any] = _flow(entrypoint)(parse_job(document), **parameters)
         return result
 
     with temporary_settings(settings), patch.object(tasks.run, "Ranks", partial(Ranks, start=ThreadRank)):

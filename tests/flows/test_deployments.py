@@ -146,6 +146,8 @@ def events_of(server: PrefectServer, run: str, last: str, seconds: float = 30) -
         ({"job": {"target": {"mode": "miror"}}}, "'miror' is not one of"),
         ({"job": {"failures": {"max_quarantined": 2}}}, "2 is greater than the maximum of 1"),
         ({"job": {}, "token": "typed in"}, "'typed in' is not valid"),
+        ({"job": {}, "dry_run": "perhaps"}, "'perhaps' is not of type 'boolean'"),
+        ({"job": {"report": {"price_per_hour": -1}}}, "-1"),
     ],
 )
 def test_what_is_wrong_is_refused_before_anything_starts(deployed: PrefectServer, parameters: dict[str, Any], said: str) -> None:
@@ -157,7 +159,9 @@ def test_what_is_wrong_is_refused_before_anything_starts(deployed: PrefectServer
 
 def test_the_form_has_a_title_and_a_description_everywhere_and_tabs_for_the_unions(deployed: PrefectServer) -> None:
     schema = deployed.deployment("embed-corpus/backfill")["parameter_openapi_schema"]
-    assert list(schema["properties"]) == ["job", "overrides", "token"]
+    assert list(schema["properties"]) == ["job", "overrides", "token", "dry_run"]
+    assert schema["properties"]["dry_run"]["title"] == "Dry run"
+    assert schema["properties"]["dry_run"]["description"].startswith("Encode a sample")
     job = schema["definitions"]["Job"]["properties"]
     assert list(job)[:5] == ["corpus", "source", "encoder", "checkpoint", "target"]
     assert [tab["title"] for tab in job["source"]["anyOf"]] == ["Image folder", "WebDataset", "Table files"]
