@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from tasks.adapters.drawing import shorten
 from tasks.adapters.hits_page import ShownHit, inline, show_hit
 from tasks.adapters.pages import render, sound
-from tasks.adapters.report_panels import duration, largest, panels, projection_panel
+from tasks.adapters.report_panels import largest, panels, projection_panel
 from tasks.domain.estimate_words import told_held
 from tasks.domain.figures import Example
 from tasks.domain.report import RunReport, headline
+from tasks.domain.units import duration, money
 
 MOST_BYTES = 2_000_000  # of a page, that it can be sent by mail
 _SETTINGS = 20_000  # characters of the job that are shown
@@ -141,13 +142,6 @@ def _keys(report: RunReport) -> list[Key]:
         )
     )
     return keys
-
-
-def money(dollars: float) -> str:
-    """1,234.50 as $1,234.50; cents only where they tell something, and more digits where cents do not."""
-    if dollars and dollars < 0.1:
-        return f"${dollars:.2g}" if dollars >= 0.0001 else "under $0.0001"
-    return f"${dollars:,.0f}" if dollars >= 1000 else f"${dollars:,.2f}"
 
 
 def _cost(report: RunReport) -> Grid | None:

@@ -10,6 +10,7 @@ from tasks.adapters.charts import Bar, Curve, bar_chart, column_chart, curve_cha
 from tasks.adapters.drawing import GROUPS, Tone, clock
 from tasks.domain.figures import Projection
 from tasks.domain.report import STAGES, Progress, RunReport
+from tasks.domain.units import duration
 
 _WINDOWS = 48  # points in a curve: enough to see a stall, few enough to read
 _BARS = 10
@@ -34,15 +35,6 @@ def panels(report: RunReport) -> list[Panel]:
     """Every chart of figures."""
     makers = (_fates, _speed, _stages, _work, _lengths, _padding, _slowest, _memory, _quarantine)
     return [make(report) for make in makers]
-
-
-def duration(seconds: float) -> str:
-    """For people: 0.8 s, 42 s, 3 min 12 s, 2 h 5 min."""
-    if round(seconds) < 60:
-        return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours:,} h {minutes} min" if hours else f"{minutes} min {rest} s"
 
 
 def _bars(key: str, title: str, bars: Sequence[Bar], *, heads: Sequence[str], note: str = "") -> Panel:

@@ -10,12 +10,15 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from tasks.adapters.drawing import clock, compact, shorten
-from tasks.adapters.report_page import MOST_BYTES, markdown_report, money, render_report
-from tasks.adapters.report_panels import duration, rates
+from tasks.adapters.report_page import MOST_BYTES, markdown_report, render_report
+from tasks.adapters.report_panels import rates
 from tasks.domain.accounts import RowFates, ShardFates
 from tasks.domain.encoder import EncoderFacts, EncoderIdentity
+from tasks.domain.estimate import Estimate, Sampled
 from tasks.domain.figures import EarlierRun, Example, ExampleHit, Group, Projection, RankWork, cost_of
+from tasks.domain.ranges import Range, exactly
 from tasks.domain.report import FailedShard, Progress, RunReport, SetAside, ShardTime, TargetNamed, headline, summary
+from tasks.domain.units import duration, money
 from tests.pages import Page, Tables
 
 BEGUN = datetime(2026, 11, 21, 8, 55, tzinfo=UTC)
@@ -296,6 +299,22 @@ def test_the_price_is_told_by_the_hour_and_by_the_dollar_and_only_where_it_is_kn
 )
 def test_money_is_written_for_people(dollars, shown):
     assert money(dollars) == shown
+
+
+def test_the_estimate_stands_beside_what_came():
+    estimate = Estimate(
+        rows=exactly(20_000),
+        rows_to_load=exactly(20_000),
+        seconds=Range(low=100, expected=160, high=180),
+        sample=Sampled(rows=1_000, places=16, bytes=1),
+    )
+    assert rows_of(make(estimate=estimate))["Estimate and outcome"] == [
+        ["figure", "expected", "came", "off by"],
+        ["rows", "20,000", "20,000", "+0%"],
+        ["seconds", "2 min 40 s (1 min 40 s to 3 min 0 s)", "3 min 12 s", "+20%, outside the range"],
+    ]
+    assert "| rows | 20,000 | 20,000 | +0% |" in markdown_report(make(estimate=estimate))
+    assert "Estimate and outcome" not in rows_of(make())
 
 
 def test_the_run_before_stands_beside_this_one():
