@@ -10,6 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+import tasks.report
+from tasks.examples import Shown, show_rows
+from tasks.plan import Plan
 from tests.flows.inprocess import RunFlow
 from tests.flows.kitestring import make_job, text_of
 from tests.pages import Page, Tables
@@ -88,3 +91,21 @@ def test_the_next_run_is_compared_with_the_one_before(run_flow: RunFlow, job: di
     assert (second["before"]["run"], second["before"]["rows"]) == (first["run"], first["rows"])
     assert (second["projection"], second["examples"]) == (None, [])
     assert "A look at the rows" not in html
+
+
+def test_a_run_whose_rows_cannot_be_shown_ends_well_and_says_why(
+    run_flow: RunFlow, job: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody removes the parts between the proof and the report."""
+
+    def show_without_parts(plan: Plan, *others: Any) -> Shown:
+        for part in Path(job["checkpoint"]).rglob("part-*"):
+            part.unlink()
+        return show_rows(plan, *others)
+
+    monkeypatch.setattr(tasks.report, "show_rows", show_without_parts)
+    assert run_flow(job)["verified"]
+    ((html, figures),) = reports(job)
+    assert "a sealed part is gone" in figures["left_out"]["projection"]
+    assert Tables(html).rows["Left out of this page"][0][0] == "projection"
+    assert Tables(html).rows["What became of the rows"][1] == ["embedded by this run", f"{ROWS - 1}"]
