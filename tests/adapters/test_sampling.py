@@ -17,6 +17,7 @@ from tasks.adapters.sources import open_source
 from tasks.domain.job import Job
 from tests.adapters.source_rows import make_job, spans_of
 from tests.adapters.test_source_csv import write as write_csv
+from tests.servers.s3 import S3Bucket
 
 
 def take(job: Job, effort: Effort | None = None) -> tuple[Sample, int]:
@@ -131,3 +132,13 @@ def test_a_place_that_cannot_be_read_is_told_and_left_out(tmp_path: Path) -> Non
     assert len(sample.faults) == 1
     assert "a.jsonl" in sample.faults[0]
     assert len(sample.rows) > 10
+
+
+def test_an_object_store_is_sampled_as_files_are(tmp_path: Path, s3_bucket: S3Bucket) -> None:
+    s3_bucket.put("rows/a.jsonl", write_lines(tmp_path / "a.jsonl", 20_000))
+    write_lines(tmp_path / "b.jsonl.gz", 20_000)
+    s3_bucket.put("packed/b.jsonl.gz", (tmp_path / "b.jsonl.gz").read_bytes())
+    for folder in ("rows", "packed"):
+        sample, whole = take(make_job("jsonl", f"{s3_bucket.url}/{folder}/", id="id"))
+        assert not sample.faults
+        assert sample.counted / sample.covered * whole == pytest.approx(20_000, rel=0.05)
