@@ -191,7 +191,7 @@ def _compared(now: int, before: int) -> tuple[str, str, str]:
 
 
 def _percent(now: float | None, before: float | None) -> str:
-    return "" if not now or not before else f"{now / before - 1:+.0%}"
+    return "" if not now or not before else f"{now / before - 1:+,.0%}"
 
 
 def _shown(example: Example, pictures: Mapping[str, bytes]) -> ShownExample:
