@@ -43,7 +43,7 @@ from tasks.domain.proof import Proof, ShardCount
 from tasks.domain.seal import Part, Seal
 
 NAMED = 10
-COUNTERS = 8  # strong counts at a time; with 32, a small and busy server let one wait for more than a minute
+COUNTERS = 8  # strong counts at a time
 READ_BYTES = 64 << 20  # of parts that are read at a time
 QUERIES = 200
 LEAST_COSINE = 0.9999
