@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from base64 import b64encode
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -63,7 +64,8 @@ class Connection:
 
     def call(self, action: Callable[[], T], doing: str, *, writes: bool = False) -> T:
         """Run an action that may be run again; see `Patience.call` for what it raises."""
-        return self.patience.call(action, doing, self.at, lite=self.lite, writes=writes)
+        alone = partial(milvus_lite.alone, self.uri, action) if self.lite else action
+        return self.patience.call(alone, doing, self.at, lite=self.lite, writes=writes)
 
     def _connect(self) -> Any:
         quieten()

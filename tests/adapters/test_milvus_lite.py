@@ -1,7 +1,10 @@
-"""What a killed process may leave in a Milvus Lite file."""
+"""What a killed process may leave in a Milvus Lite file, and what several threads do to it."""
 
 from __future__ import annotations
 
+import shutil
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -33,3 +36,24 @@ def test_a_collection_that_was_left_half_made_or_half_dropped_is_made_anew(tmp_p
     whole = MilvusCollection(str(tmp_path / "t.db"), "whole", alias="whole_alias")
     assert whole.count() == 1
     whole.close()
+
+
+def test_of_upserts_that_come_together_a_kill_loses_none(tmp_path: Path):
+    """What a kill leaves is the files as they are. Of two first writes at once, Milvus Lite would log one and acknowledge both."""
+    collections = [MilvusCollection(str(tmp_path / "t.db"), f"c{n}", alias=f"c{n}_alias") for n in range(10)]
+    often = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)  # threads that change often make it likely
+    try:
+        for collection in collections:
+            collection.ensure(spec_of(collection.name))
+            with ThreadPoolExecutor(4) as pool:
+                list(pool.map(collection.upsert, [part_of([f"{part}-{row}" for row in range(5)]) for part in range(4)]))
+    finally:
+        sys.setswitchinterval(often)
+    shutil.copytree(tmp_path / "t.db", tmp_path / "left.db")
+    for collection in collections:
+        collection.close()
+    left = [MilvusCollection(str(tmp_path / "left.db"), c.name, alias=f"{c.name}_alias") for c in collections]
+    assert [collection.count() for collection in left] == [20] * len(left)
+    for collection in left:
+        collection.close()
