@@ -19,9 +19,8 @@ help:
 demo: $(INSTALLED)
 	@$(BIN)/kitestring demo
 
-# Two files of tests at a time: they wait for their servers more than they work.
 test: $(INSTALLED)
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest
 
 bench: $(INSTALLED)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'
