@@ -19,7 +19,7 @@ from tasks.domain.job import Job
 from tasks.domain.layout import Layout
 from tasks.domain.ports import Collection, Store
 from tasks.domain.promotion import abandoned
-from tasks.preflight import locate_job, open_target
+from tasks.preflight import live_collection, locate_job, open_target
 
 HOUR = 3600.0
 IMPORT_HOURS = 72.0  # a server may work so long on an import, and its run writes nothing meanwhile
@@ -39,7 +39,7 @@ def find_abandoned(job: Job, store: Store, silent: Mapping[str, float]) -> list[
     hours = {name: silent[fingerprint] / HOUR for name, fingerprint in _made_here(job, store, silent)}
     if not hours:
         return []
-    kept = {_live(job), _own(job)}
+    kept = {live_collection(job), _own(job)}
     target, now = job.target, dt.datetime.now(dt.UTC)
     history = Promotions(store, job).read()
     return abandoned(history, hours, kept=kept, keep_previous=target.keep_previous, grace=target.grace, now=now)
@@ -95,14 +95,6 @@ def _drop(job: Job, name: str) -> bool:
         return collection.drop()
     finally:
         collection.close()
-
-
-def _live(job: Job) -> str | None:
-    alias = open_target(job, job.target.collection)
-    try:
-        return alias.promoted()
-    finally:
-        alias.close()
 
 
 def _own(job: Job) -> str | None:

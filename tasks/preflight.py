@@ -91,6 +91,15 @@ def open_target(job: Job, name: str) -> Collection:
     return open_collection(job.target, name, token=_token(job))
 
 
+def live_collection(job: Job) -> str | None:
+    """The collection that the job's alias leads searches to, if any."""
+    collection = open_target(job, job.target.collection)
+    try:
+        return collection.promoted()
+    finally:
+        collection.close()
+
+
 def model_name(job: Job) -> str:
     """The model for people."""
     encoder = job.encoder

@@ -21,7 +21,7 @@ from tasks.domain.shrink import why_not_to_shrink
 from tasks.gate import Asked, ask_gate
 from tasks.load import opened
 from tasks.plan import Plan
-from tasks.preflight import locate_job, open_target
+from tasks.preflight import live_collection, locate_job, open_target
 from tasks.run import Run, utc_now
 
 By = Literal["run", "promote", "rollback"]
@@ -162,7 +162,7 @@ def roll_back(job: Job) -> dict[str, Any]:
         BadInput: no earlier collection is there.
     """
     moves = Promotions(open_store(job.checkpoint), job)
-    live = _promoted(job)
+    live = live_collection(job)
     for name in previous(moves.read(), live):
         collection = open_target(job, name)
         try:
@@ -177,14 +177,6 @@ def roll_back(job: Job) -> dict[str, Any]:
     raise BadInput(
         f"'{job.target.collection}' leads to '{live}', and no earlier collection of corpus '{job.corpus}' is there to go back to"
     )
-
-
-def _promoted(job: Job) -> str | None:
-    collection = open_target(job, job.target.collection)
-    try:
-        return collection.promoted()
-    finally:
-        collection.close()
 
 
 def _said(job: Job, live: str | None, before: str | None, told: list[str]) -> dict[str, Any]:
