@@ -72,7 +72,7 @@ class MilvusCollection:
         self._spec: CollectionSpec | None = None
         self._is_ready = False
         self._nullable: frozenset[str] = frozenset()
-        self._lock = threading.RLock()
+        self._lock = threading.RLock()  # held while a call waits for its turn at a Milvus Lite file: nothing within a call takes it
 
     # ---- the collection ----
 
@@ -177,6 +177,8 @@ class MilvusCollection:
             _refuse_doubles(batch)
             send_batch = self._paced(self._sender(batch, spec), batch.num_rows)
             self._call(send_batch, f"upserting {batch.num_rows} rows into '{self.name}'", writes=True)
+            with self._lock:
+                self._written += batch.num_rows
         return cut
 
     def _paced(self, action: Callable[[], object], rows: int) -> Callable[[], None]:
@@ -191,8 +193,6 @@ class MilvusCollection:
                     log.info("%s asks for less: %.0f rows/s from now on", self._at, self._throttle.refused())
                 raise
             self._throttle.taken(rows)
-            with self._lock:
-                self._written += rows
 
         return paced
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -57,3 +58,18 @@ def test_of_upserts_that_come_together_a_kill_loses_none(tmp_path: Path):
     assert [collection.count() for collection in left] == [20] * len(left)
     for collection in left:
         collection.close()
+
+
+def test_a_first_read_and_writes_of_another_thread_do_not_wait_for_each_other(tmp_path: Path):
+    collection = MilvusCollection(str(tmp_path / "t.db"), "c", alias="a", batch_rows=1)
+    collection.ensure(spec_of("c"))
+    rows = part_of([str(row) for row in range(300)])
+    writer = threading.Thread(target=collection.upsert, args=[rows], daemon=True)
+    reader = threading.Thread(target=collection.count, daemon=True)  # indexes and loads it first
+    writer.start()
+    reader.start()
+    for thread in (writer, reader):
+        thread.join(60)
+        assert not thread.is_alive()
+    assert collection.count() == 300
+    collection.close()

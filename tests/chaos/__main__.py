@@ -24,7 +24,7 @@ def main() -> int:
     if not chosen:
         sys.stderr.write(f"no such fault; there are: {', '.join(FAULTS)}\n")
         return 2
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the servers are ended on the way out
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the servers are ended on the way out, and the table is printed
     outcomes: list[Outcome] = []
     folder = Path(tempfile.mkdtemp(prefix="chaos-"))
     try:
