@@ -140,6 +140,8 @@ def remove_superseded(run: Run, plan: Plan, collection: Collection) -> int:
     mirror = run.job.target.mode == "mirror"
     beyond = plan.checkpoint.loads(plan.target, but=planned)
     gone = list(superseded(beyond, planned=planned, groups=plan.spool.groups, mirror=mirror))
+    if gone:
+        collection.settle()
     refused = _why_not(plan, collection, gone) if mirror and gone else None
     if refused:
         run.journal.note_refusal(refused)

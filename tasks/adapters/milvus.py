@@ -39,6 +39,7 @@ BATCH_BYTES = 8 * 2**20
 ANSWER_BYTES = 16 * 2**20  # what one answer with vectors may hold; gRPC's limit is 64 MB
 QUERIES = 256  # in one search call
 CALL_SECONDS = 30.0
+CATCH_UP_SECONDS = 900.0  # 2.3.5 was seen to work 20 ms at each batch that it has acknowledged, before a strong read is answered
 SETTLE_TRIES = 20
 _MAKING = threading.Lock()  # one for all: a Milvus Lite file belongs to one process, a server guards itself
 
@@ -157,6 +158,7 @@ class MilvusCollection:
 
     def settle(self) -> None:
         self._ready()
+        self._query("", ["count(*)"], seconds=CATCH_UP_SECONDS)
         if self._written < FLUSHED_ROWS:
             return
         flush = partial(self._connection.client.flush, self.name, timeout=self._connection.patience.seconds)
@@ -273,12 +275,12 @@ class MilvusCollection:
             self._connection.patience.sleep(self._connection.patience.first)
         raise Transient(f"deleting shard {shard} from '{self.name}' at {self._at}: rows are still found")
 
-    def _query(self, where: str, fields: list[str], **how: Any) -> list[dict[str, Any]]:
+    def _query(self, where: str, fields: list[str], *, seconds: float | None = None, **how: Any) -> list[dict[str, Any]]:
+        timeout = seconds or CALL_SECONDS
+
         def ask() -> list[dict[str, Any]]:
             client = self._connection.client
-            return list(
-                client.query(self.name, filter=where, output_fields=fields, consistency_level="Strong", timeout=CALL_SECONDS, **how)
-            )
+            return list(client.query(self.name, filter=where, output_fields=fields, consistency_level="Strong", timeout=timeout, **how))
 
         return self._call(ask, f"reading '{self.name}'")
 

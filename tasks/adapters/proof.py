@@ -43,7 +43,7 @@ from tasks.domain.proof import Proof, ShardCount
 from tasks.domain.seal import Part, Seal
 
 NAMED = 10
-COUNTERS = 8  # strong counts at a time
+COUNTERS = 32  # strong counts at a time: each waits some 0.3 s for the server's clock, so that many take as long as one
 READ_BYTES = 64 << 20  # of parts that are read at a time
 QUERIES = 200
 LEAST_COSINE = 0.9999

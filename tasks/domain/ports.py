@@ -109,7 +109,7 @@ class Collection(Protocol):
         """
 
     def settle(self) -> None:
-        """After the last row: indexed, loaded, and where much was written flushed once, and every row indexed."""
+        """After the last row: indexed, loaded, all that was written readable, and where it was much flushed once and indexed."""
 
     def count(self, shard: str | None = None) -> int:
         """Rows with strong consistency: of one shard, or of all."""

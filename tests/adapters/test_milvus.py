@@ -24,7 +24,7 @@ from tasks.adapters.milvus_columns import as_request, as_rows, fit_fields
 from tasks.adapters.milvus_errors import Patience
 from tasks.adapters.milvus_keys import keys_in_pages, literal
 from tasks.adapters.milvus_schema import build_schema, columns_of
-from tasks.domain.errors import BadInput, OutcomeUnknown
+from tasks.domain.errors import BadInput, OutcomeUnknown, Transient
 from tasks.domain.job import Target
 from tests.adapters.test_collection import ARRAYS, DIM, FIELDS, part_of, spec_of
 from tests.servers.milvus import MilvusProcess, milvus_process
@@ -223,6 +223,23 @@ def test_a_servers_version_is_asked_once_for_a_connection(milvus_server, monkeyp
 
 
 # ---- servers that are away ----
+
+
+@pytest.mark.server
+def test_a_server_that_has_to_work_through_many_batches_is_waited_for(milvus_server, monkeypatch):
+    """2.3.5 works some 20 ms at each, before it answers a strong read."""
+    name = f"c_{uuid.uuid4().hex}"
+    made = MilvusCollection(milvus_server.uri, name, alias=f"{name}_alias", batch_rows=1)
+    made.ensure(spec_of(name))
+    made.upsert(part_of([str(row) for row in range(300)]))
+    made._ready()
+    monkeypatch.setattr("tasks.adapters.milvus.CALL_SECONDS", 0.5)
+    made._connection.patience = Patience(seconds=0.5)
+    with pytest.raises(Transient, match="reading"):
+        made.count()
+    made.settle()
+    assert made.count() == 300
+    made.close()
 
 
 def test_a_server_that_is_down_is_said_quickly_and_without_the_token():
