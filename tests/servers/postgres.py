@@ -65,14 +65,14 @@ def programs() -> Path:
 
 
 @contextlib.contextmanager
-def postgres_process() -> Iterator[Postgres]:
-    """A server of one's own, behind the guard."""
+def postgres_process(**chosen: str) -> Iterator[Postgres]:
+    """A server of one's own, behind the guard. `chosen`: its settings by name, where not its defaults."""
     with tempfile.TemporaryDirectory(prefix="postgres-", ignore_cleanup_errors=True) as name:
         folder, prefix = Path(name), _as_another(Path(name))
         make = [*prefix, str(programs() / "initdb"), "-D", f"{folder}/data", "-U", "prefect", "-A", "trust", "-E", "UTF8", "--locale", "C"]
         subprocess.run(make, cwd=folder, capture_output=True, timeout=SECONDS, check=True)
         (port,) = free_ports(1)
-        settings = {"port": port, "listen_addresses": "127.0.0.1", "unix_socket_directories": folder}
+        settings = {"port": port, "listen_addresses": "127.0.0.1", "unix_socket_directories": folder, **chosen}
         given = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         with (folder / "server.log").open("ab") as log:
             command = [*prefix, str(programs() / "postgres"), "-D", f"{folder}/data", *given]
