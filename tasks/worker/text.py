@@ -24,7 +24,7 @@ from tasks.domain.errors import BadInput
 from tasks.domain.job import Compute
 from tasks.domain.seal import EncodeStats
 from tasks.domain.tuning import Backend
-from tasks.worker.attention import unpadded_attention
+from tasks.worker.attention import take_plain_attention, unpadded_attention
 from tasks.worker.batches import histogram, padded_size, plan_batches
 from tasks.worker.careful import first_line
 from tasks.worker.encoders import Batch, Vectors, unit_length
@@ -83,6 +83,8 @@ class TextEncoder:
         self._model = _load(encoder, model_path, precision if backend == "torch" else "float32", place.device)
         if backend == "openvino":
             _give_to_openvino(self._model, encoder, precision, place)
+        elif precision == "bfloat16" and not place.on_gpu:
+            take_plain_attention(self._model)
         self._prompt = _prompt(encoder, self._model)
         self._limit = _limit(encoder, self._model)
         self._dim = _dimension(encoder, self._model)
