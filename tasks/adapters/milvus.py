@@ -19,9 +19,10 @@ import pyarrow.compute as pc
 from pymilvus.exceptions import MilvusException
 
 from tasks.adapters import milvus_lite
+from tasks.adapters.milvus_alias import Alias
 from tasks.adapters.milvus_columns import as_request, as_rows, as_stored, batches, cut_texts, fit_fields, send, stub_of
 from tasks.adapters.milvus_connection import Connection
-from tasks.adapters.milvus_errors import ALIAS_NOT_FOUND, COLLECTION_NOT_FOUND, Patience, code_of, is_there_already, is_too_fast
+from tasks.adapters.milvus_errors import Patience, is_there_already, is_too_fast
 from tasks.adapters.milvus_index import FLUSHED_ROWS, await_indexes, make_indexes, server_of
 from tasks.adapters.milvus_keys import among, equals, keys_in_pages
 from tasks.adapters.milvus_schema import MARKER, build_schema, check_same, columns_of, read_marker, write_marker
@@ -65,6 +66,7 @@ class MilvusCollection:
         self.name, self.alias = name, alias
         self._connection = Connection(uri, database=database, token=token, patience=patience or Patience())
         self._call, self._at = self._connection.call, self._connection.at.name
+        self._leads = Alias(self._connection, alias)
         self._batch = {"most_rows": batch_rows, "most_bytes": batch_bytes}
         self._columns = columns
         self._search_params = search_params or {}
@@ -81,7 +83,7 @@ class MilvusCollection:
         if self._connection.absent:
             milvus_lite.check_folder(self._connection.uri, self._at)
         else:
-            self._refuse_real_alias()
+            self._leads.refuse_collection()
 
     def describe(self) -> CollectionSpec | None:
         described = self._described()
@@ -113,14 +115,6 @@ class MilvusCollection:
                 self._call(lambda: self._create(spec), f"making collection '{self.name}'", writes=True)
                 self.check(spec)  # of two that make it at once, one finds the other's
             self._made()
-
-    def _refuse_real_alias(self) -> None:
-        names = self._call(lambda: self._connection.client.list_collections(timeout=CALL_SECONDS), "listing collections")
-        if self.alias in names:
-            raise BadInput(
-                f"target.collection '{self.alias}' at {self._at} is a collection, and Kitestring needs the name for an alias: "
-                "choose another target.collection, or drop or rename that one"
-            )
 
     def _create(self, spec: CollectionSpec) -> None:
         properties = {"properties": {MARKER: write_marker(spec)}} if self._connection.lite else {}
@@ -287,46 +281,18 @@ class MilvusCollection:
     # ---- the alias ----
 
     def promote(self) -> None:
-        self._refuse_real_alias()
-        self._call(self._point_alias, f"pointing alias '{self.alias}' to '{self.name}'", writes=True)
-
-    def _point_alias(self) -> None:
-        client, now = self._connection.client, self._alias_target()
-        if now == self.name:
-            return
-        if now is None:
-            try:
-                client.create_alias(self.name, self.alias, timeout=CALL_SECONDS)
-            except MilvusException:
-                if self._alias_target() is None:  # not a race that somebody else won
-                    raise
-        if self._alias_target() != self.name:
-            client.alter_alias(self.name, self.alias, timeout=CALL_SECONDS)
+        self._leads.point_to(self.name)
 
     def promoted(self) -> str | None:
         """The collection that the alias points to, or None."""
-        return self._call(self._alias_target, f"looking up alias '{self.alias}'")
-
-    def _alias_target(self) -> str | None:
-        if self._connection.absent:
-            return None
-        try:
-            answer = self._connection.client.describe_alias(self.alias, timeout=CALL_SECONDS)
-        except MilvusException as error:
-            if code_of(error) in (ALIAS_NOT_FOUND, COLLECTION_NOT_FOUND):  # Milvus Lite says 100
-                return None
-            raise
-        return str(answer["collection_name"])
+        return self._leads.target()
 
     def drop(self) -> bool:
         """2.3.5 drops a collection that an alias leads to without a word, and every search through it fails: so it is asked first."""
-        if self._described() is None or self._call(self._aliases, f"listing the aliases of '{self.name}'"):
+        if self._described() is None or self._leads.leading_to(self.name):
             return False
         self._call(lambda: self._connection.client.drop_collection(self.name, timeout=CALL_SECONDS), f"dropping '{self.name}'", writes=True)
         return True
-
-    def _aliases(self) -> list[str]:
-        return list(self._connection.client.list_aliases(self.name, timeout=CALL_SECONDS)["aliases"])
 
     def close(self) -> None:
         with self._lock:

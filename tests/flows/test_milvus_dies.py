@@ -11,7 +11,7 @@ import pytest
 from pymilvus import MilvusClient
 
 from tasks import bulk, load
-from tasks.adapters.milvus import MilvusCollection
+from tasks.adapters.milvus_alias import Alias
 from tasks.domain.errors import RunFailed
 from tests.flows.inprocess import RunFlow, flows_in_process
 from tests.flows.kitestring import make_job, write_rows
@@ -62,7 +62,7 @@ def dying_at(server: MilvusProcess, original: Callable[..., Any], call: int) -> 
         ("load", load, "load_part", 2),
         ("import", bulk, "_await", 1),
         ("import and ledger", bulk, "_enter", 1),
-        ("alias", MilvusCollection, "_point_alias", 1),
+        ("alias", Alias, "_point", 1),
     ],
 )
 def test_every_row_is_there_once_and_searches_find_it(
