@@ -25,7 +25,7 @@ def encode(sizes: Sizes) -> Outcome:
     with own_folder() as folder:
         rows = write_passages(folder / "rows.parquet", sizes.rows_or(ROWS, quick=32))
         for ranks in RANKS:
-            measured = _launch(folder, rows, ranks, sizes.rounds)
+            measured = _launch(folder, rows, ranks, sizes)
             for name, found in measured.items():
                 results[f"{name} (beside {ranks})" if name == STOCK or name.startswith("tuned") else name] = found
             conclusions += _ratios(measured, ranks)
@@ -38,7 +38,7 @@ def _ratios(measured: Results, ranks: int) -> list[str]:
         "torch": [name for name in measured if " threads, " in name and "openvino" not in name],
         "OpenVINO": [name for name in measured if "openvino" in name],
     }
-    tuned = max((name for name in measured if name.startswith("tuned")), key=lambda name: measured[name]["ratio"].median)
+    tuned = max((name for name in measured if name.startswith("tuned")), key=lambda name: measured[name]["ratio"].median, default=STOCK)
     said = []
     for kind, names in kinds.items():
         if names:
@@ -48,11 +48,11 @@ def _ratios(measured: Results, ranks: int) -> list[str]:
     return said
 
 
-def _launch(folder: Path, rows: Path, ranks: int, rounds: int) -> Results:
+def _launch(folder: Path, rows: Path, ranks: int, sizes: Sizes) -> Results:
     out = folder / "alone.json"
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1", "--nproc-per-node", str(ranks)]
     watch(
-        [*torchrun, "-m", "tests.benchmarks.ranks_alone", str(rows), str(minilm()), str(out), str(rounds)],
+        [*torchrun, "-m", "tests.benchmarks.ranks_alone", str(rows), str(minilm()), str(out), str(sizes.rounds), *sizes.only],
         cwd=folder,
         env=environment(folder),
         every=60.0,  # nobody looks at its memory

@@ -1,8 +1,8 @@
 """The ranks' encoding without anything around it, beside `SentenceTransformer.encode`, in one launch of torchrun.
 
-    python -m torch.distributed.run --standalone --nproc-per-node N -m tests.benchmarks.ranks_alone ROWS MODEL OUT ROUNDS
+    python -m torch.distributed.run --standalone --nproc-per-node N -m tests.benchmarks.ranks_alone ROWS MODEL OUT ROUNDS [ONLY ...]
 
-All contenders take turns in every round; they wait for each other before and after each. Stock `encode` runs on rank 0 with
+All contenders, or stock and those whose names hold one of the words that are given, take turns in every round; they wait for each other before and after each. Stock `encode` runs on rank 0 with
 all cores while the others wait. Rank 0 writes seconds by contender and, but for stock, cosines to stock's vectors.
 """
 
@@ -28,6 +28,7 @@ from tasks.domain.job import Compute
 from tasks.worker.encoders import LoadedEncoder, open_encoder
 from tasks.worker.place import Place, cores_available
 from tasks.worker.precision import native_bfloat16
+from tests.benchmarks.bench import Sizes
 from tests.benchmarks.figures import turns
 from tests.benchmarks.vectors import STOCK, cosines
 
@@ -38,11 +39,11 @@ Contender = Callable[[], np.ndarray]
 
 
 def main() -> None:
-    rows, model, out, rounds = sys.argv[1:]
+    rows, model, out, rounds, *only = sys.argv[1:]
     distributed.init_process_group("gloo")
     rank, ranks = distributed.get_rank(), distributed.get_world_size()
     texts: list[str] = pq.read_table(rows, columns=["text"])["text"].to_pylist()
-    contenders = build(model, texts, rank=rank, ranks=ranks)
+    contenders = build(model, texts, Sizes(only=tuple(only)), rank=rank, ranks=ranks)
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     cpu: dict[str, list[float]] = {name: [] for name in contenders}  # of all ranks
     vectors: dict[str, np.ndarray] = {}
@@ -62,22 +63,25 @@ def main() -> None:
     distributed.destroy_process_group()
 
 
-def build(model: str, texts: list[str], *, rank: int, ranks: int) -> dict[str, Any]:
+def build(model: str, texts: list[str], sizes: Sizes, *, rank: int, ranks: int) -> dict[str, Any]:
     """Every contender, by name: its share of the rows to vectors."""
     threads = max(1, cores_available() // ranks)
     place = Place(rank=rank, ranks=ranks, threads=threads)
     made: dict[str, Any] = {STOCK: Stock(model, texts, rank=rank, threads=threads)}
     precisions: tuple[Precision, ...] = ("float32", "bfloat16") if native_bfloat16("cpu") else ("float32",)
     for batch in TUNED_BATCHES:
-        made[f"tuned: batch {batch}, {precisions[-1]}"] = Stock(model, texts, rank=rank, threads=threads, batch=batch, dtype=precisions[-1])
+        name = f"tuned: batch {batch}, {precisions[-1]}"
+        if sizes.wants(name):
+            made[name] = Stock(model, texts, rank=rank, threads=threads, batch=batch, dtype=precisions[-1])
     ways = [(precision, "torch", tokens) for precision in precisions for tokens in TOKENS]
     ways += [(precision, "openvino", tokens) for precision in precisions for tokens in TOKENS[:2] if find_spec("openvino")]
     for precision, backend, tokens in ways:
-        compute = Compute(device="cpu", batch_tokens=tokens)
-        settings = SentenceTransformersEncoder(model=model)
-        encoder = open_encoder(settings, model_path=model, precision=precision, compute=compute, place=place, backend=backend)
         name = f"{ranks} x {threads} threads, {precision}, {tokens} tokens" + (", openvino" if backend == "openvino" else "")
-        made[name] = Share(encoder, texts[rank::ranks], threads=threads)
+        if sizes.wants(name):
+            compute = Compute(device="cpu", batch_tokens=tokens)
+            settings = SentenceTransformersEncoder(model=model)
+            encoder = open_encoder(settings, model_path=model, precision=precision, compute=compute, place=place, backend=backend)
+            made[name] = Share(encoder, texts[rank::ranks], threads=threads)
     return made
 
 
