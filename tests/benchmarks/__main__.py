@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="how often each contender has its turn")
     parser.add_argument("--rows", type=int, help="instead of each benchmark's own number")
     parser.add_argument(
-        "--only", action="append", default=[], help="encode, end_to_end: contenders whose names hold this; may be given again"
+        "--only", action="append", default=[], help="encode, end_to_end, shards: contenders whose names hold this; may be given again"
     )
     parser.add_argument("--out", type=Path, default=Path("build/bench"), help="where tables, JSON and charts go")
     parser.add_argument("--quick", action="store_true", help="one round of very few rows: shows that a benchmark works")

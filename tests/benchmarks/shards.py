@@ -54,6 +54,7 @@ def shards(sizes: Sizes) -> Outcome:
             f"{count:,} shards, {database}": partial(one, folder, model, count, database, uri=milvus.uri)
             for count in counts
             for database in databases
+            if sizes.wants(f"{count:,} shards, {database}")
         }
         results = compare(contenders, 1 if sizes.quick else sizes.rounds)
     conclusions += by_shard(results)
