@@ -17,7 +17,7 @@ import typer
 from flows.engine import run_flow
 from flows.job_file import read_job
 from flows.terminal import errors, progress_shown
-from tasks.adapters.garbage import leave_at_exit
+from tasks.adapters.garbage import leaving
 from tasks.domain.collection import Hit
 from tasks.domain.credentials import without_credentials
 from tasks.domain.errors import BadInput, KitestringError, RunFailed
@@ -284,5 +284,5 @@ def main() -> None:
     # As the first process of a container it would not hear SIGTERM otherwise: the kernel has no default action for it.
     # Nothing has to be tidied: the guard ends the processes, and what is not sealed is garbage by design.
     signal.signal(signal.SIGTERM, lambda *_: os._exit(TERMINATED))
-    leave_at_exit()
-    app()
+    with leaving():
+        app()

@@ -1,16 +1,18 @@
 """Python's garbage collector, kept out of the way while libraries are imported and when the process ends.
 
 Large imports make hundreds of thousands of objects that all stay: looking through them again and again for garbage
-is a sixth of the time that the import takes (measured), and looking once more at exit half a second.
+is a sixth of the time that the import takes (measured), and taking them apart one by one at exit another second.
 """
 
 from __future__ import annotations
 
 import atexit
 import gc
+import logging
+import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 
 @contextmanager
@@ -25,11 +27,27 @@ def importing() -> Iterator[None]:
             gc.enable()
 
 
-def leave_at_exit() -> None:
-    """Have the process end without looking for garbage: the kernel takes it all."""
-    atexit.register(_leave)
+@contextmanager
+def leaving() -> Iterator[None]:
+    """Have the process end with the code of the SystemExit within, as soon as its threads have ended and all is done that is due at exit.
+
+    Nothing is taken apart then: the kernel takes it all. What else is raised within ends the process as ever.
+    """
+    code: list[int] = []
+    atexit.register(_leave, code)  # before the libraries register theirs, so that it comes after them
+    try:
+        yield
+    except SystemExit as end:
+        if end.code is None or isinstance(end.code, int):
+            code.append(end.code or 0)
+        raise
 
 
-def _leave() -> None:
-    if not {"torch", "duckdb"} & sys.modules.keys():  # their bindings complain at length of everything that is left
-        gc.freeze()
+def _leave(code: list[int]) -> None:
+    if not code:
+        return
+    logging.shutdown()
+    with suppress(OSError, ValueError):  # nobody reads what is left to say, or nothing holds it: Python ends the process then, and says so
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code[0])
