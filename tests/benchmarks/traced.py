@@ -126,13 +126,19 @@ def main() -> None:
         note("ended")
         Path(where).write_text(json.dumps(marks))
 
-    atexit.register(write)
     watch_command()
     watch_report()
     watch_ranks()
     watch_stages()
     import flows.cli  # noqa: PLC0415
 
+    app = flows.cli.app
+
+    def noted() -> None:
+        atexit.register(write)  # not before: what the command registers first ends the process
+        app()
+
+    flows.cli.app = noted  # type: ignore[assignment]
     sys.argv[1:] = command
     flows.cli.main()
 
