@@ -21,7 +21,7 @@ from pymilvus.exceptions import MilvusException
 from tasks.adapters import milvus_lite
 from tasks.adapters.milvus_alias import Alias
 from tasks.adapters.milvus_columns import as_request, as_rows, as_stored, batches, cut_texts, fit_fields, send, stub_of
-from tasks.adapters.milvus_connection import Connection
+from tasks.adapters.milvus_connection import CALL_SECONDS, Connection
 from tasks.adapters.milvus_errors import Patience, is_there_already, is_too_fast
 from tasks.adapters.milvus_index import FLUSHED_ROWS, await_indexes, make_indexes, server_of
 from tasks.adapters.milvus_keys import among, equals, keys_in_pages
@@ -39,7 +39,6 @@ BATCH_ROWS = 2_000
 BATCH_BYTES = 8 * 2**20
 ANSWER_BYTES = 16 * 2**20  # what one answer with vectors may hold; gRPC's limit is 64 MB
 QUERIES = 256  # in one search call
-CALL_SECONDS = 30.0
 CATCH_UP_SECONDS = 900.0  # 2.3.5 was seen to work 20 ms at each batch that it has acknowledged, before a strong read is answered
 SETTLE_TRIES = 20
 _MAKING = threading.Lock()  # one for all: a Milvus Lite file belongs to one process, a server guards itself
@@ -63,10 +62,10 @@ class MilvusCollection:
         columns: bool = True,
     ) -> None:
         """`columns` off sends row dicts through the public API, which is slower and does not lean on pymilvus' insides."""
-        self.name, self.alias = name, alias
+        self.name = name
         self._connection = Connection(uri, database=database, token=token, patience=patience or Patience())
         self._call, self._at = self._connection.call, self._connection.at.name
-        self._leads = Alias(self._connection, alias)
+        self._alias = Alias(self._connection, alias)
         self._batch = {"most_rows": batch_rows, "most_bytes": batch_bytes}
         self._columns = columns
         self._search_params = search_params or {}
@@ -83,7 +82,7 @@ class MilvusCollection:
         if self._connection.absent:
             milvus_lite.check_folder(self._connection.uri, self._at)
         else:
-            self._leads.refuse_collection()
+            self._alias.refuse_collection()
 
     def describe(self) -> CollectionSpec | None:
         described = self._described()
@@ -281,15 +280,15 @@ class MilvusCollection:
     # ---- the alias ----
 
     def promote(self) -> None:
-        self._leads.point_to(self.name)
+        self._alias.point_to(self.name)
 
     def promoted(self) -> str | None:
         """The collection that the alias points to, or None."""
-        return self._leads.target()
+        return self._alias.target()
 
     def drop(self) -> bool:
         """2.3.5 drops a collection that an alias leads to without a word, and every search through it fails: so it is asked first."""
-        if self._described() is None or self._leads.leading_to(self.name):
+        if self._described() is None or self._alias.leading_to(self.name):
             return False
         self._call(lambda: self._connection.client.drop_collection(self.name, timeout=CALL_SECONDS), f"dropping '{self.name}'", writes=True)
         return True

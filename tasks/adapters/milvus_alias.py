@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from pymilvus.exceptions import MilvusException
 
-from tasks.adapters.milvus_connection import Connection
+from tasks.adapters.milvus_connection import CALL_SECONDS, Connection
 from tasks.adapters.milvus_errors import ALIAS_NOT_FOUND, COLLECTION_NOT_FOUND, code_of
 from tasks.domain.errors import BadInput
-
-CALL_SECONDS = 30.0
 
 
 class Alias:

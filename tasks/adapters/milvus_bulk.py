@@ -5,8 +5,9 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from tasks.adapters.milvus import CALL_SECONDS, MilvusCollection
+from tasks.adapters.milvus import MilvusCollection
 from tasks.adapters.milvus_columns import Columns
+from tasks.adapters.milvus_connection import CALL_SECONDS
 from tasks.adapters.milvus_import import Importer, importer_for
 from tasks.adapters.milvus_index import server_of
 from tasks.adapters.milvus_schema import columns_of

@@ -19,7 +19,7 @@ from tasks.domain.errors import BadInput
 
 T = TypeVar("T")
 
-CONNECT_SECONDS, ASK_SECONDS = 5.0, 30.0
+CONNECT_SECONDS, CALL_SECONDS = 5.0, 30.0
 
 
 class Connection:
@@ -58,7 +58,7 @@ class Connection:
     def version(self) -> str:
         """What the server calls its version; asked once for a connection."""
         if not self._version:
-            ask = lambda: self.client.get_server_version(timeout=ASK_SECONDS)  # noqa: E731 - a call to be made again
+            ask = lambda: self.client.get_server_version(timeout=CALL_SECONDS)  # noqa: E731 - a call to be made again
             self._version = str(self.call(ask, "asking for the server's version"))
         return self._version
 

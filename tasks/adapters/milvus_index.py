@@ -12,14 +12,13 @@ from typing import Any
 from pymilvus import MilvusClient
 from pymilvus.exceptions import MilvusException
 
-from tasks.adapters.milvus_connection import Connection
+from tasks.adapters.milvus_connection import CALL_SECONDS, Connection
 from tasks.adapters.milvus_errors import Verdict, is_there_already, judge
 from tasks.domain.collection import CollectionSpec
 from tasks.domain.index import Server
 
 log = logging.getLogger("kitestring.load")
 
-CALL_SECONDS = 30.0
 FLUSHED_ROWS = 10_000  # fewer are searched exactly where they are, and the server seals them in its own time
 POLL_SECONDS = 1.0
 STUCK_SECONDS = 300.0  # without one more row indexed

@@ -55,7 +55,7 @@ def on_sqlite(folder: Path) -> Iterator[Served]:
 
 @contextmanager
 def on_postgres(folder: Path) -> Iterator[Served]:
-    """A PostgreSQL as the README tells to have it: compiling the query of a run's graph takes 30 times as long as answering it."""
+    """A PostgreSQL as the README tells to have it: compiling the query of a run's graph takes much longer than answering it."""
     with postgres_process(jit="off") as postgres, _serving(folder, postgres.url) as (server, pid):
 
         def size() -> int:

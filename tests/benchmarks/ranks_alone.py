@@ -2,8 +2,8 @@
 
     python -m torch.distributed.run --standalone --nproc-per-node N -m tests.benchmarks.ranks_alone ROWS MODEL OUT ROUNDS [ONLY ...]
 
-All contenders, or stock and those whose names hold one of the words that are given, take turns in every round; they wait for each other before and after each. Stock `encode` runs on rank 0 with
-all cores while the others wait. Rank 0 writes seconds by contender and, but for stock, cosines to stock's vectors.
+All contenders, or stock and those whose names hold one of the words that are given, take turns in every round; they wait for
+each other before and after each. Stock `encode` runs on rank 0 with all cores while the others wait. Rank 0 writes seconds by contender and, but for stock, cosines to stock's vectors.
 """
 
 from __future__ import annotations

@@ -17,6 +17,8 @@ from tests.chaos.house import open_house
 from tests.chaos.machine import run_trial
 from tests.chaos.table import Outcome, table
 
+STOPPED = 130  # as a shell says it
+
 
 def main() -> int:
     options = _options()
@@ -26,6 +28,7 @@ def main() -> int:
         return 2
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # the servers are ended on the way out, and the table is printed
     outcomes: list[Outcome] = []
+    stopped = False
     folder = Path(tempfile.mkdtemp(prefix="chaos-"))
     try:
         with open_house(folder) as house:
@@ -34,6 +37,7 @@ def main() -> int:
                     outcomes.append(run_trial(house, fault, options.seed + number))
                     _tell(outcomes[-1])
     except KeyboardInterrupt:
+        stopped = True
         sys.stderr.write("stopped\n")
     finally:
         if not any(o.failed for o in outcomes):
@@ -42,7 +46,7 @@ def main() -> int:
     failed = [o for o in outcomes if o.failed]
     for outcome in failed:
         print(f"failed: --only '{outcome.fault}' --seed {outcome.seed} --trials 1")
-    return 1 if failed else 0
+    return 1 if failed else STOPPED if stopped else 0
 
 
 def _options() -> argparse.Namespace:
