@@ -20,7 +20,7 @@ demo: $(INSTALLED)
 	@$(BIN)/kitestring demo
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest
+	$(BIN)/python -u -m pytest
 
 bench: $(INSTALLED)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'

@@ -1,7 +1,7 @@
 """The real Milvus 2.3.5 from the PyPI package `milvus`: one process, embedded etcd, local storage, free ports.
 
-`milvus_server` is shared by a session. A chaos test takes a `MilvusProcess` of its own: `start()`, `kill()` and
-`start()` again serve the same data on the same port.
+`milvus_server` is shared by a session, and started again, with a warning, where it ended by itself. A chaos test takes a
+`MilvusProcess` of its own: `start()`, `kill()` and `start()` again serve the same data on the same port.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -57,9 +58,13 @@ def configure_etcd(configs: Path, client: int, peer: int) -> None:
 
 
 class MilvusProcess:
-    """A Milvus server in a folder. `folder` is kept by whoever made it; `uri` stays the same for life."""
+    """A Milvus server in a folder. `folder` is kept by whoever made it; `uri` stays the same for life.
 
-    def __init__(self, folder: Path) -> None:
+    `lease`: seconds that a new process waits for the old one's leases after a crash. A server whose disk stands still for
+    longer loses its own and ends itself.
+    """
+
+    def __init__(self, folder: Path, *, lease: int = 5) -> None:
         from milvus import MilvusServerConfig, _initialize_data_files  # noqa: PLC0415 - other machines lack it
 
         self.folder = folder
@@ -67,7 +72,7 @@ class MilvusProcess:
         names = [name for name in config.configurable_items if name.endswith("_port")]
         *ports, self._health, peer = free_ports(len(names) + 2)
         config.update(**dict(zip(names, ports, strict=True)))
-        config.set("common.session.ttl", 5)  # after a crash the new process waits this long for the old one's leases; 30 by default
+        config.set("common.session.ttl", lease)
         config.resolve()
         _initialize_data_files(str(folder))
         configure_etcd(folder / "configs", config.get("etcd_port"), peer)
@@ -77,6 +82,14 @@ class MilvusProcess:
     @property
     def pid(self) -> int | None:
         return self._process.pid if self._process else None
+
+    def ensure(self) -> None:
+        """Start it again where it has ended by itself; a warning says how."""
+        if self._process is None or self._process.poll() is None:
+            return
+        warnings.warn(f"Milvus ended by itself with {self._process.returncode} and is started again:\n{self._log_tail()}", stacklevel=2)
+        self.kill()
+        self.start()
 
     def start(self, seconds: float = START_SECONDS) -> None:
         """Serve; returns when the health endpoint says OK. TimeoutError or RuntimeError with the log's end otherwise."""
@@ -147,13 +160,13 @@ class MilvusProcess:
 
 
 @contextlib.contextmanager
-def milvus_process() -> Iterator[MilvusProcess]:
+def milvus_process(*, lease: int = 5) -> Iterator[MilvusProcess]:
     """A started server of one's own in a temporary folder; skips the test where there is none for this machine."""
     if sys.platform != "linux" or platform.machine() != "x86_64":
         pytest.skip(UNAVAILABLE)
     pytest.importorskip("milvus", reason=UNAVAILABLE)
     with tempfile.TemporaryDirectory(prefix="milvus-", ignore_cleanup_errors=True) as folder:
-        server = MilvusProcess(Path(folder))
+        server = MilvusProcess(Path(folder), lease=lease)
         try:
             server.start()
             yield server
@@ -162,7 +175,13 @@ def milvus_process() -> Iterator[MilvusProcess]:
 
 
 @pytest.fixture(scope="session")
-def milvus_server() -> Iterator[MilvusProcess]:
-    """One server for all tests of a session: use collection names of your own. A test that kills takes `milvus_process`."""
-    with milvus_process() as server:
+def _server_of_the_session() -> Iterator[MilvusProcess]:
+    with milvus_process(lease=30) as server:
         yield server
+
+
+@pytest.fixture
+def milvus_server(_server_of_the_session: MilvusProcess) -> MilvusProcess:
+    """One server for all tests of a session: use collection names of your own. A test that kills takes `milvus_process`."""
+    _server_of_the_session.ensure()
+    return _server_of_the_session
