@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from typer.testing import CliRunner
 
 from tests.models import WORDS
 from tests.servers.prefect import PrefectServer
@@ -62,6 +63,13 @@ class Kitestring:
             finally:
                 process.kill()
         return Command(code=process.returncode, out=out, err=err)
+
+    def here(self, *arguments: object) -> Command:
+        """A command in this process, where all is imported already; not one that starts an encoder."""
+        from flows.cli import app  # noqa: PLC0415 - takes seconds
+
+        result = CliRunner(env=self.env).invoke(app, [*map(str, arguments)])
+        return Command(code=result.exit_code, out=result.stdout, err=result.stderr)
 
 
 @pytest.fixture

@@ -30,6 +30,7 @@ from tasks.domain.parse import parse_job
 from tasks.plan import Plan, check_target, plan_again, spool_spans
 from tasks.preflight import inspect_job
 from tasks.run import open_run
+from tests.flows.inprocess import RunFlow
 from tests.flows.kitestring import Command, Kitestring, make_job, write_rows
 from tests.servers.milvus import free_ports
 from tests.servers.s3 import S3Bucket
@@ -402,7 +403,9 @@ def stored_text(database: Path, key: str) -> str:
         release(database)
 
 
-def test_a_key_that_comes_twice_in_a_shard_is_refused_or_settled(kitestring: Kitestring, job: Job, tmp_path: Path) -> None:
+def test_a_key_that_comes_twice_in_a_shard_is_refused_or_settled(
+    kitestring: Kitestring, run_flow: RunFlow, job: Job, tmp_path: Path
+) -> None:
     (tmp_path / "rows" / "a.parquet").unlink()
     write_texts(tmp_path / "rows" / "twice.parquet", ["x", "same", "same", "y"], ["one", "the first", "the second", "four"])
     path = kitestring.job(job)
@@ -420,35 +423,36 @@ def test_a_key_that_comes_twice_in_a_shard_is_refused_or_settled(kitestring: Kit
     assert half.json["rows"]["loaded"] == 2
     assert "error: 1 of 2 shards failed" in half.err
     assert "'same'" in half.err
-    assert kitestring("status", path).code == 3
+    assert kitestring.here("status", path).code == 3
 
     for which, text in (("first", "the first"), ("last", "the second")):
-        done = kitestring("run", path, "--set", f"failures.on_duplicate={which}", "--json")
-        assert done.code == 0, done.err
-        assert (done.json["rows"]["source"], done.json["rows"]["duplicates"], done.json["rows"]["loaded"]) == (6, 1, 5)
+        rows = run_flow(job | {"failures": {"on_duplicate": which}})["rows"]
+        assert (rows["source"], rows["duplicates"], rows["loaded"]) == (6, 1, 5)
         assert stored_text(tmp_path / "rows.db", "same") == text
 
 
-def test_too_many_rows_set_aside_fail_the_run_after_the_good_ones_are_safe(kitestring: Kitestring, job: Job, tmp_path: Path) -> None:
+def test_too_many_rows_set_aside_fail_the_run_after_the_good_ones_are_safe(
+    kitestring: Kitestring, run_flow: RunFlow, job: Job, tmp_path: Path
+) -> None:
     write_texts(tmp_path / "rows" / "a.parquet", [f"k{i}" for i in range(10)], ["", None, *(f"text {i}" for i in range(8))])
     path = kitestring.job(job)
     run = kitestring("run", path, "--json")
     assert run.code == 1
     assert run.json["rows"] == {"source": 10, "embedded": 8, "reused": 0, "duplicates": 0, "quarantined": 2, "loaded": 8}
     assert "2 of 10 rows were set aside, more than failures.max_quarantined allows (0.01)" in run.err.splitlines()[-1]
-    aside = kitestring("quarantine", "list", path, "--json")
+    aside = kitestring.here("quarantine", "list", path, "--json")
     assert aside.code == 0
     assert [(row["row"], row["id"]) for row in aside.json] == [(0, "k0"), (1, "k1")]
-    assert kitestring("run", path, "--set", "failures.max_quarantined=0.5").code == 0
+    assert run_flow(job | {"failures": {"max_quarantined": 0.5}})["verified"] is True
 
-    plan = kitestring("plan", path, "--json")
+    plan = kitestring.here("plan", path, "--json")
     assert (plan.code, plan.json["rows"], plan.json["shards"]) == (0, {"source": 10, "to_encode": 0}, {"planned": 1, "sealed": 1})
-    status = kitestring("status", path, "--json")
+    status = kitestring.here("status", path, "--json")
     assert status.code == 0
     assert status.json["rows"]["embedded"] == 8
     assert status.json["verified"] is True
-    proof = kitestring("verify", path, "--json")
+    proof = kitestring.here("verify", path, "--json")
     assert (proof.code, proof.json["proved"]) == (0, True)
-    hits = kitestring("search", path, "text 3", "-k", "3", "--json")
+    hits = kitestring.here("search", path, "text 3", "-k", "3", "--json")
     assert hits.code == 0
     assert [set(hit) for hit in hits.json] == [{"id", "score", "text"}] * 3

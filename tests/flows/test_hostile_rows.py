@@ -12,6 +12,7 @@ import pytest
 from flows.show import hits_text, quarantine_text
 from tasks.domain.collection import Hit
 from tests.adapters.test_collection import NASTY
+from tests.flows.inprocess import RunFlow
 from tests.flows.kitestring import Kitestring, make_job
 from tests.flows.test_embed import keys_in
 
@@ -35,17 +36,20 @@ def test_rows_do_not_steer_the_terminal_that_shows_them() -> None:
     assert all(character == "\n" or character.isprintable() for character in shown)
 
 
-def test_a_corpus_of_hostile_rows_is_loaded_replaced_and_proved(kitestring: Kitestring, tmp_path: Path, tiny_model: Path) -> None:
+def test_a_corpus_of_hostile_rows_is_loaded_replaced_and_proved(
+    kitestring: Kitestring, run_flow: RunFlow, tmp_path: Path, tiny_model: Path
+) -> None:
     first, second = 'a"] or id != "\n{x}.parquet', "b's \\ ${HOME} %s.parquet"
     write(tmp_path / "rows", first, KEYS[::2])
     write(tmp_path / "rows", second, KEYS[1::2])
-    job = kitestring.job(make_job(tmp_path, tiny_model, source__metadata=['wo"rds', "tags"], compute__processes=1))
+    document = make_job(tmp_path, tiny_model, source__metadata=['wo"rds', "tags"], compute__processes=1)
+    job = kitestring.job(document)
     run = kitestring("run", job, "--json")
     assert run.code == 0, run.err
     assert run.json["rows"]["loaded"] == len(KEYS)
     assert sorted(keys_in(str(tmp_path / "rows.db"))) == sorted(KEYS)
 
-    found = kitestring("search", job, "text", "-k", "999", "--json")
+    found = kitestring.here("search", job, "text", "-k", "999", "--json")
     assert found.code == 0, found.err
     for hit in found.json:
         assert f"{hit['id']} again" in hit.values()
@@ -53,7 +57,5 @@ def test_a_corpus_of_hostile_rows_is_loaded_replaced_and_proved(kitestring: Kite
     assert len(found.json) == len(KEYS)
 
     write(tmp_path / "rows", first, KEYS[:4:2])  # its shard is replaced: the rows that are gone leave, and no others
-    again = kitestring("run", job, "--json")
-    assert again.code == 0, again.err
-    assert again.json["verified"] is True
+    assert run_flow(document)["verified"] is True
     assert sorted(keys_in(str(tmp_path / "rows.db"))) == sorted([*KEYS[:4:2], *KEYS[1::2]])

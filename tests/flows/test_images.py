@@ -12,11 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from click.testing import Result
 from PIL import Image
-from typer.testing import CliRunner
 
-from flows.cli import app
 from tests.flows.inprocess import RunFlow
 from tests.flows.kitestring import Kitestring, make_job
 from tests.models import Clip
@@ -52,7 +49,7 @@ def test_a_folder_of_every_format_is_embedded_and_searched_with_words(kitestring
     (report,) = (tmp_path / "checkpoint").rglob("report.html")
     assert report.read_text().count('<img src="data:image/jpeg;base64,') == 3 * 5  # of three pictures and four like each
 
-    asked = {words: kitestring("search", job, words, "-k", "60", "--json") for words in ("a red cat", "the sea at night")}
+    asked = {words: kitestring.here("search", job, words, "-k", "60", "--json") for words in ("a red cat", "the sea at night")}
     for words, answer in asked.items():
         assert answer.code == 0, answer.err
         assert {hit["id"] for hit in answer.json} == keys
@@ -60,20 +57,15 @@ def test_a_folder_of_every_format_is_embedded_and_searched_with_words(kitestring
         assert {hit["id"]: hit["score"] for hit in answer.json} == pytest.approx(expected, abs=1e-4)
         scores = [hit["score"] for hit in answer.json]
         assert scores == sorted(scores, reverse=True)
-    shown = kitestring("search", job, "a red cat", "-k", "3")
+    shown = kitestring.here("search", job, "a red cat", "-k", "3")
     assert len([line for line in shown.out.splitlines() if any(key in line for key in keys)]) == 3
 
-    assert kitestring("search", job, "a red <cat>", "-k", "60", "--html", "hits.html").code == 0
-    page = (kitestring.folder / "hits.html").read_text()
+    assert kitestring.here("search", job, "a red <cat>", "-k", "60", "--html", tmp_path / "hits.html").code == 0
+    page = (tmp_path / "hits.html").read_text()
     assert page.count('<img src="data:image/jpeg;base64,') == 60
     assert all(f'alt="{key}"' in page for key in keys)
     assert "a red &lt;cat&gt;" in page
     assert "http" not in page.replace("http-equiv", "")  # nothing is fetched
-
-
-def search(job: Path, *arguments: object) -> Result:
-    """As the command does it, in this process: the model is imported already."""
-    return CliRunner().invoke(app, ["search", str(job), *map(str, arguments)])
 
 
 def test_pictures_find_pictures_and_texts_and_what_is_no_picture_is_one_line(
@@ -96,21 +88,20 @@ def test_pictures_find_pictures_and_texts_and_what_is_no_picture_is_one_line(
     assert (run.json["rows"]["loaded"], run.json["verified"]) == (8, True)
 
     query = tmp_path / "pictures" / "3.jpg"
-    found = search(pictures, "--image", query, "-k", "6", "--json", "--html", tmp_path / "found.html")
-    assert found.exit_code == 0, found.stderr
-    nearest = json.loads(found.stdout)[0]
+    found = kitestring.here("search", pictures, "--image", query, "-k", "6", "--json", "--html", tmp_path / "found.html")
+    assert found.code == 0, found.err
+    nearest = found.json[0]
     assert (nearest["id"], nearest["score"]) == ("3.jpg", pytest.approx(1, abs=1e-4))
     page = (tmp_path / "found.html").read_text()
     assert page.count('<img src="data:image/jpeg;base64,') == 6
     assert '<img class="asked" src="data:image/jpeg;base64,' in page
 
-    answer = search(words, "--image", query, "-k", "8", "--json", "--html", tmp_path / "words.html")
-    assert answer.exit_code == 0, answer.stderr
+    answer = kitestring.here("search", words, "--image", query, "-k", "8", "--json", "--html", tmp_path / "words.html")
+    assert answer.code == 0, answer.err
     vectors = vectors_in(tmp_path / "checkpoint")
     expected = {f"c{n}": float(vectors[f"c{n}"] @ vectors["3.jpg"]) for n in range(8)}
-    hits = json.loads(answer.stdout)
-    assert {hit["id"]: hit["score"] for hit in hits} == pytest.approx(expected, abs=1e-4)
-    assert {hit["id"]: hit["text"] for hit in hits} == {f"c{n}": text for n, text in enumerate(captions)}
+    assert {hit["id"]: hit["score"] for hit in answer.json} == pytest.approx(expected, abs=1e-4)
+    assert {hit["id"]: hit["text"] for hit in answer.json} == {f"c{n}": text for n, text in enumerate(captions)}
 
     (tmp_path / "cut.jpg").write_bytes(query.read_bytes()[:700])
     (tmp_path / "bomb.png").write_bytes(saved(Image.new("1", (30_000, 30_000)), "PNG"))
@@ -121,18 +112,18 @@ def test_pictures_find_pictures_and_texts_and_what_is_no_picture_is_one_line(
         ("--image", query, "a red cat"): "give one of them",
         (): "give one of them",
     }.items():
-        refused = search(words, *arguments)
-        assert (refused.exit_code, refused.stdout) == (2, ""), arguments
-        assert told in refused.stderr
-        assert len(refused.stderr.splitlines()) == 1
+        refused = kitestring.here("search", words, *arguments)
+        assert (refused.code, refused.out) == (2, ""), arguments
+        assert told in refused.err
+        assert len(refused.err.splitlines()) == 1
 
 
-def test_a_job_whose_encoder_knows_words_alone_is_not_searched_with_a_picture(tmp_path: Path, tiny_model: Path) -> None:
-    path = tmp_path / "job.json"
-    path.write_text(json.dumps(make_job(tmp_path, tiny_model)))
-    refused = search(path, "--image", "cat.jpg")
-    assert refused.exit_code == 2
-    assert "'sentence-transformers' knows words alone" in refused.stderr
+def test_a_job_whose_encoder_knows_words_alone_is_not_searched_with_a_picture(
+    kitestring: Kitestring, tmp_path: Path, tiny_model: Path
+) -> None:
+    refused = kitestring.here("search", kitestring.job(make_job(tmp_path, tiny_model)), "--image", "cat.jpg")
+    assert refused.code == 2
+    assert "'sentence-transformers' knows words alone" in refused.err
 
 
 def _scores(clip: Clip, words: str, vectors: dict[str, np.ndarray]) -> dict[str, float]:
@@ -156,15 +147,15 @@ def write_tar(path: Path, count: int) -> None:
                 tar.addfile(member, io.BytesIO(data))
 
 
-def test_tars_and_bytes_in_parquet_give_what_the_files_would(kitestring: Kitestring, tmp_path: Path, tiny_clip: Clip) -> None:
+def test_tars_and_bytes_in_parquet_give_what_the_files_would(
+    kitestring: Kitestring, run_flow: RunFlow, tmp_path: Path, tiny_clip: Clip
+) -> None:
     (tmp_path / "tars").mkdir()
     write_tar(tmp_path / "tars" / "a.tar", 6)
     source = {"kind": "webdataset", "uri": str(tmp_path / "tars"), "metadata": ["txt", "width", "licence"]}
-    job = kitestring.job(image_job(tmp_path, tiny_clip, source, compute__processes=1))
-    run = kitestring("run", job, "--json")
-    assert run.code == 0, run.err
-    assert run.json["rows"]["loaded"] == 6
-    answer = kitestring("search", job, "a red cat", "-k", "9", "--filter", "width >= 103", "--json")
+    document = image_job(tmp_path, tiny_clip, source)
+    assert run_flow(document)["rows"]["loaded"] == 6
+    answer = kitestring.here("search", kitestring.job(document), "a red cat", "-k", "9", "--filter", "width >= 103", "--json")
     assert answer.code == 0, answer.err
     assert {hit["id"]: (hit["txt"], hit["width"], hit["licence"]) for hit in answer.json} == {
         f"{number:03}": (f"caption {number}", 100 + number, "cc0") for number in (3, 4, 5)
@@ -174,9 +165,7 @@ def test_tars_and_bytes_in_parquet_give_what_the_files_would(kitestring: Kitestr
     names, data = [f"{n:03}" for n in range(6)], [saved(scene(n), "JPEG") for n in range(6)]
     pq.write_table(pa.table({"name": names, "jpg": pa.array(data, pa.binary())}), tmp_path / "bytes.parquet")
     source = {"kind": "parquet", "uri": str(tmp_path / "bytes.parquet"), "id": "name", "image": "jpg"}
-    other = image_job(tmp_path, tiny_clip, source, compute__processes=1, target__collection="bytes", checkpoint=str(tmp_path / "other"))
-    run = kitestring("run", kitestring.job(other, "other.yaml"), "--json")
-    assert run.code == 0, run.err
+    run_flow(image_job(tmp_path, tiny_clip, source, target__collection="bytes", checkpoint=str(tmp_path / "other")))
     from_bytes = vectors_in(tmp_path / "other")
     assert set(from_bytes) == set(from_tar)
     for key, vector in from_bytes.items():

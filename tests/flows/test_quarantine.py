@@ -52,13 +52,13 @@ def test_each_bad_row_is_set_aside_with_its_reason_and_the_rest_goes_on(kitestri
     assert run.json["rows"] == {"source": 62, "embedded": 53, "reused": 0, "duplicates": 0, "quarantined": 9, "loaded": 53}
     assert run.json["verified"] is True
 
-    listed = kitestring("quarantine", "list", job, "--json")
+    listed = kitestring.here("quarantine", "list", job, "--json")
     assert listed.code == 0, listed.err
     assert {row["row"]: row["id"] for row in listed.json} == {number: ids[number] for number in bad}
     for row in listed.json:
         assert "bad.parquet" in row["shard"]
         assert bad[row["row"]] in row["reason"], row
-    shown = kitestring("quarantine", "list", job)
+    shown = kitestring.here("quarantine", "list", job)
     assert "the model gave NaN" in shown.out
     assert shown.out.splitlines()[0].replace("┃", " ").split() == ["shard", "row", "id", "why"]
 
@@ -80,7 +80,7 @@ def test_retry_recovers_what_works_now_and_leaves_the_rest(kitestring: Kitestrin
     run = kitestring("run", job, "--json")
     assert run.code == 0, run.err
     assert (run.json["rows"]["embedded"], run.json["rows"]["quarantined"]) == (5, 3)
-    reasons = {row["id"]: row["reason"] for row in kitestring("quarantine", "list", job, "--json").json}
+    reasons = {row["id"]: row["reason"] for row in kitestring.here("quarantine", "list", job, "--json").json}
     assert set(reasons) == {"half.jpg", "bomb.png", "late.png"}
     assert "undecodable image" in reasons["half.jpg"]
     assert "image bomb: 30000x30000 pixels" in reasons["bomb.png"]
@@ -91,5 +91,5 @@ def test_retry_recovers_what_works_now_and_leaves_the_rest(kitestring: Kitestrin
     assert retried.code == 0, retried.err
     assert retried.json["rows"] == {"source": 8, "embedded": 1, "reused": 5, "duplicates": 0, "quarantined": 2, "loaded": 6}
     assert retried.json["verified"] is True
-    assert {row["id"] for row in kitestring("quarantine", "list", job, "--json").json} == {"half.jpg", "bomb.png"}
-    assert kitestring("status", job).code == 0
+    assert {row["id"] for row in kitestring.here("quarantine", "list", job, "--json").json} == {"half.jpg", "bomb.png"}
+    assert kitestring.here("status", job).code == 0
