@@ -25,13 +25,14 @@ from collections.abc import Callable, Collection
 import psutil
 
 PR_SET_PDEATHSIG = 1
+PR_SET_NAME = 15
 PR_SET_CHILD_SUBREAPER = 36
 TOLD_TO_END = 143
 
 _told_to_end = threading.Event()
 
 
-def _prctl(option: int, value: int) -> None:
+def _prctl(option: int, value: int | bytes) -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0)
 
@@ -42,6 +43,11 @@ def die_with_parent() -> None:
     _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+def name_process(name: str) -> None:
+    """What `ps -o comm` and `top` call this process; the first 15 bytes count."""
+    _prctl(PR_SET_NAME, name.encode())
 
 
 def end_descendants() -> None:

@@ -18,7 +18,7 @@ class Torchrun:
     def __init__(self, launch: Launch, assignment: Path, log: Path, *, devices: Devices | None = None) -> None:
         self._log: IO[bytes] = log.open("ab")
         self._guard = start_guarded(
-            _command(launch, assignment),
+            command_of(launch, assignment),
             env=_environment(launch, assignment.parent),
             stdout=self._log.fileno(),
             stderr=self._log.fileno(),
@@ -38,10 +38,11 @@ class Torchrun:
         self._log.close()
 
 
-def _command(launch: Launch, assignment: Path) -> list[str]:
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1"]
-    counts = ["--nproc-per-node", str(launch.ranks), "--max-restarts", "0"]
-    return [*torchrun, *counts, "-m", "tasks.worker", "--assignment", str(assignment)]
+def command_of(launch: Launch, assignment: Path) -> list[str]:
+    """torchrun: on CPUs by way of an agent that imports for all ranks, on GPUs as it is."""
+    options = ["--standalone", "--local-addr", "127.0.0.1", "--nproc-per-node", str(launch.ranks), "--max-restarts", "0"]
+    agent, rank = ("torch.distributed.run", ["-m", "tasks.worker"]) if launch.device == "cuda" else ("tasks.worker.agent", [])
+    return [sys.executable, "-m", agent, *options, *rank, "--assignment", str(assignment)]
 
 
 def _environment(launch: Launch, scratch: Path) -> dict[str, str]:

@@ -2,6 +2,8 @@
 
     python -m torch.distributed.run --standalone --nproc-per-node N -m tasks.worker --assignment PATH
 
+or forked by `tasks.worker.agent`, which has imported what is imported here.
+
 Exits 0 when there was no more work or nobody to work for, 1 when the encoder cannot be loaded (told to the
 coordinator in one line), and with a traceback when something broke that no row is to blame for.
 """
@@ -14,11 +16,11 @@ from pathlib import Path
 
 from tasks.adapters.garbage import importing
 from tasks.domain.messages import Assignment
-from tasks.worker.lifeline import die_with_parent
+from tasks.worker.lifeline import be_a_rank
 
 
 def main() -> int:
-    die_with_parent()
+    be_a_rank()
     arguments = argparse.ArgumentParser(prog="tasks.worker", description="One rank of the encoder.")
     arguments.add_argument("--assignment", type=Path, required=True, help="JSON file of tasks.domain.messages.Assignment")
     assignment = Assignment.model_validate_json(arguments.parse_args().assignment.read_text())

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from tasks.adapters.guard import die_with_parent
 from tasks.domain.errors import Transient
 from tasks.worker.careful import Fatal
-from tasks.worker.lifeline import die_with_parent
 from tasks.worker.pictures import Decoded, Decoder, Picture
 
 PREFETCH = 2  # batches for each helper

@@ -67,7 +67,7 @@ class Inbox:
                 self._ready.put(None)
             else:  # Welcome
                 self._wire.send(Want())
-        os._exit(0)  # the coordinator is gone: nobody waits for what is being encoded
+        os._exit(1)  # the coordinator is gone: nobody waits for what is being encoded. 0 would have a forking agent wait for a result
 
     def _prepare(self, piece: Piece) -> Ready | Unready:
         try:

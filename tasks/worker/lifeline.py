@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from collections.abc import Callable
 
-from tasks.adapters.guard import die_with_parent
+from tasks.adapters.guard import die_with_parent, name_process
 
 GRACE_SECONDS = 20.0  # torch's elastic agent sends SIGKILL 30 s after SIGTERM
 
-__all__ = ["GRACE_SECONDS", "Notice", "die_with_parent"]
+
+def be_a_rank() -> None:
+    """End with the agent, be ended as it is not (a forked rank has its signal handlers), and be told from it in a list of processes."""
+    die_with_parent()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_DFL)
+    name_process(f"ks-rank-{os.environ.get('LOCAL_RANK', '0')}")
 
 
 class Notice:

@@ -28,7 +28,9 @@ from tasks.worker.wire import Wire, fault_of
 def serve(assignment: Assignment) -> int:
     """Be a rank. 0: there was no more work, or nobody to work for; 1: the encoder cannot be loaded."""
     watch = Stopwatch()
-    watch.seconds["torch"] = round(time.time() - psutil.Process().create_time(), 3)
+    watch.seconds["launch"] = round(
+        time.time() - psutil.Process(os.getppid()).create_time(), 3
+    )  # of the agent; a forked rank has its imports
     wire = Wire(assignment.socket)
     try:
         encoder, hello, measured = _build(assignment, watch)

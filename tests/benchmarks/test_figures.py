@@ -75,17 +75,19 @@ def test_the_peak_of_a_sum_is_no_sum_of_peaks() -> None:
 
 
 @pytest.mark.parametrize(
-    ("command", "kind"),
+    ("command", "name", "kind"),
     [
-        (["python", "-m", "tasks.adapters.guard", "--", "python", "-m", "torch.distributed.run", "-m", "tasks.worker"], "guard"),
-        (["python", "-m", "torch.distributed.run", "--standalone", "-m", "tasks.worker"], "agent"),
-        (["python", "-u", "-m", "tasks.worker", "--assignment", "a.json"], "rank 1"),
-        (["python", "-m", "uvicorn", "--factory"], "Prefect server"),
-        (["sleep", "1"], "other"),
+        (["python", "-m", "tasks.adapters.guard", "--", "python", "-m", "tasks.worker.agent"], "python", "guard"),
+        (["python", "-m", "tasks.worker.agent", "--standalone"], "python", "agent"),
+        (["python", "-m", "tasks.worker.agent", "--standalone"], "ks-rank-1", "rank 1"),
+        (["python", "-m", "torch.distributed.run", "-m", "tests.benchmarks.ranks_alone"], "python", "agent"),
+        (["python", "-u", "-m", "tests.benchmarks.ranks_alone"], "python", "rank 2"),
+        (["python", "-m", "uvicorn", "--factory"], "python", "Prefect server"),
+        (["sleep", "1"], "sleep", "other"),
     ],
 )
-def test_processes_are_known_by_their_commands(command: list[str], kind: str) -> None:
-    assert kind_of(command, {"RANK": "1"}, is_root=False) == kind
+def test_processes_are_known_by_their_commands(command: list[str], name: str, kind: str) -> None:
+    assert kind_of(command, name, {"RANK": "2"}, is_root=False) == kind
 
 
 def test_the_memory_of_a_command_is_seen(tmp_path: Path) -> None:

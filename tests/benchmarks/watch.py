@@ -88,22 +88,24 @@ def held_by(root: int) -> dict[str, float]:
         return held
     for process in processes:
         try:
-            kind = kind_of(process.cmdline(), process.environ(), is_root=process.pid == root)
+            kind = kind_of(process.cmdline(), process.name(), process.environ(), is_root=process.pid == root)
             held[kind] = held.get(kind, 0.0) + process.memory_full_info().pss / MEBI
         except (psutil.Error, OSError):  # it has just ended
             continue
     return held
 
 
-def kind_of(command: Sequence[str], environment: Mapping[str, str], *, is_root: bool) -> str:
+def kind_of(command: Sequence[str], name: str, environment: Mapping[str, str], *, is_root: bool) -> str:
     """What a process of a run is."""
     if is_root:
         return "flow"
+    if name.startswith("ks-rank-"):
+        return f"rank {name.rpartition('-')[2]}"
     if "tasks.adapters.guard" in command:
         return "guard"
-    if "torch.distributed.run" in command:
+    if "torch.distributed.run" in command or "tasks.worker.agent" in command:
         return "agent"
-    if any(part in ("tasks.worker", "tests.benchmarks.ranks_alone") or part.endswith("worker/__main__.py") for part in command):
+    if "tests.benchmarks.ranks_alone" in command:
         return f"rank {environment.get('RANK', '?')}"
     if "uvicorn" in command:
         return "Prefect server"

@@ -27,7 +27,7 @@ GONE_SECONDS = 30
 MARK = "CHAOS_TRIAL"
 STAGES = ("start", "encode", "seal", "load", "verify")
 Stage = Literal["start", "encode", "seal", "load", "verify"]
-ROLES = {"guard": "tasks.adapters.guard", "agent": "torch.distributed.run", "rank": "tasks.worker", "flow": "flows"}
+ROLES = {"guard": "tasks.adapters.guard", "agent": "tasks.worker.agent", "flow": "flows"}
 
 
 class Stuck(Exception):
@@ -282,9 +282,11 @@ def _status(process: psutil.Process) -> str:
 def role_of(process: psutil.Process) -> str:
     """flow, guard, agent or rank; empty for others."""
     try:
-        words = process.cmdline()
+        words, name = process.cmdline(), process.name()
     except psutil.NoSuchProcess:
         return ""
+    if name.startswith("ks-rank-"):
+        return "rank"
     module = words[words.index("-m") + 1] if "-m" in words[:-1] else ""
     if module == ROLES["guard"]:
         return "guard" if ROLES["agent"] in words else "server's guard"

@@ -129,7 +129,7 @@ def test_suspend_ends_every_process_and_resume_goes_on(house: House, job: dict[s
     job["compute"]["unsaved_rows"] = 200
     run = house.server.create_run("embed-corpus/backfill", {"job": job})
     until(lambda: len(list(Path(job["checkpoint"]).rglob("part-*"))) > 3)
-    ranks = [p for p in house.worker().children(recursive=True) if "tasks.worker" in p.cmdline()]
+    ranks = [p for p in house.worker().children(recursive=True) if p.name().startswith("ks-rank-")]
     assert ranks
     house.server.set_state(
         run, type="PAUSED", name="Suspended", state_details={"pause_reschedule": True, "pause_timeout": "2100-01-01T00:00:00Z"}

@@ -6,7 +6,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -17,6 +16,8 @@ from typing import Any, Self
 
 import pyarrow as pa
 
+from tasks.adapters.hardware import Launch as Hardware
+from tasks.adapters.launch import command_of
 from tasks.adapters.rows import rows_schema
 from tasks.domain.encoder import Encoder
 from tasks.domain.job import Compute
@@ -49,6 +50,7 @@ class Launch:
     precision: str = "float32"
     sample: tuple[str, ...] = ()
     compute: Compute = field(default_factory=lambda: Compute(device="cpu"))
+    forked: bool = True  # as ranks on CPUs are; else each is started by itself, as on GPUs
     on_message: Callable[[Heard], None] = lambda _: None
     heard: list[tuple[int, Heard]] = field(default_factory=list)  # with the number of the connection
 
@@ -73,20 +75,7 @@ class Launch:
         threading.Thread(target=self._accept, daemon=True).start()
         self._log = (self.scratch / "log").open("wb")
         self.process = subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "torch.distributed.run",
-                "--standalone",
-                "--local-addr",
-                "127.0.0.1",
-                "--nproc-per-node",
-                str(self.ranks),
-                "-m",
-                "tasks.worker",
-                "--assignment",
-                str(self.scratch / "assignment.json"),
-            ],
+            command_of(Hardware(ranks=self.ranks, threads=1, device="cpu" if self.forked else "cuda"), self.scratch / "assignment.json"),
             env={**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"},
             stderr=self._log,
             start_new_session=True,

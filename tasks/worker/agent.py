@@ -1,0 +1,46 @@
+"""torchrun's agent for ranks on CPUs: what every rank imports is imported once, and the ranks are forked from here.
+
+    python -m tasks.worker.agent OPTIONS_OF_TORCHRUN --assignment PATH
+
+Importing torch and sentence-transformers takes a core some five seconds, and ranks that each do it take the cores from each
+other. A process that has spoken to CUDA must not be forked: ranks on GPUs are started by plain torchrun (`tasks.adapters.launch`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+from tasks.adapters.garbage import importing, leaving
+from tasks.domain.messages import Assignment
+from tasks.worker import __main__ as rank
+
+
+def main() -> int:
+    """Import, then be torchrun; 1: a rank failed, and torchrun's own table of whose end was which is told."""
+    parser = argparse.ArgumentParser(prog="tasks.worker.agent", description="torchrun, with what its ranks import.")
+    parser.add_argument("--assignment", type=Path, required=True, help="JSON file of tasks.domain.messages.Assignment")
+    arguments, options = parser.parse_known_args()
+    with importing():
+        from torch.distributed.elastic.multiprocessing.errors import ChildFailedError  # noqa: PLC0415 - torch takes seconds
+        from torch.distributed.run import main as torchrun  # noqa: PLC0415 - takes seconds
+
+        from tasks.worker.start import import_library  # noqa: PLC0415 - takes seconds
+
+        with suppress(Exception):  # the ranks will meet it too, and can tell
+            import_library(Assignment.model_validate_json(arguments.assignment.read_text()))
+    gc.freeze()  # pages that no collection touches stay shared with the ranks
+    try:
+        torchrun([*options, "--start-method", "fork", "--run-path", rank.__file__, "--assignment", str(arguments.assignment)])
+    except ChildFailedError as failed:
+        sys.stderr.write(f"Error: a rank has failed\n{failed}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    with leaving():
+        sys.exit(main())
