@@ -5,6 +5,8 @@ import os
 
 import pytest
 
+from tests.servers.session import remove_folders
+
 pytest_plugins = [
     "tests.servers.s3",
     "tests.servers.faulty_s3",
@@ -25,13 +27,11 @@ def pytest_collection_finish() -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    """Told all, the process ends as the command does (`tasks.adapters.garbage.leaving`): nothing is taken apart.
-
-    In-process flows leave threads by the hundred, which Python's own end pulls libraries from under; one of them has crashed there.
-    """
+    """Told all, the process ends as the command does (`tasks.adapters.garbage.leaving`): nothing is taken apart (`tests.servers.session`)."""
 
     def leave() -> None:
         session.config.get_terminal_writer().flush()
+        remove_folders()
         os._exit(exitstatus)
 
     session.config.add_cleanup(leave)

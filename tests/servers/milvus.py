@@ -24,6 +24,9 @@ from pathlib import Path
 
 import pytest
 
+from tasks.adapters.guard import die_with_parent
+from tests.servers.session import remove_later, share
+
 START_SECONDS = 120.0
 UNAVAILABLE = "the PyPI package `milvus` holds a server for Linux on x86-64 only"
 
@@ -61,13 +64,13 @@ class MilvusProcess:
     """A Milvus server in a folder. `folder` is kept by whoever made it; `uri` stays the same for life.
 
     `lease`: seconds that a new process waits for the old one's leases after a crash. A server whose disk stands still for
-    longer loses its own and ends itself.
+    longer loses its own and ends itself. `ends_with_us`: it ends with the thread that starts it.
     """
 
-    def __init__(self, folder: Path, *, lease: int = 5) -> None:
+    def __init__(self, folder: Path, *, lease: int = 5, ends_with_us: bool = False) -> None:
         from milvus import MilvusServerConfig, _initialize_data_files  # noqa: PLC0415 - other machines lack it
 
-        self.folder = folder
+        self.folder, self._ends_with_us = folder, ends_with_us
         config = MilvusServerConfig(data_dir=str(folder))
         names = [name for name in config.configurable_items if name.endswith("_port")]
         *ports, self._health, peer = free_ports(len(names) + 2)
@@ -110,6 +113,7 @@ class MilvusProcess:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                preexec_fn=die_with_parent if self._ends_with_us else None,  # noqa: PLW1509 - it calls the kernel alone
             )
         try:
             self._wait_until_healthy(time.monotonic() + seconds)
@@ -160,13 +164,13 @@ class MilvusProcess:
 
 
 @contextlib.contextmanager
-def milvus_process(*, lease: int = 5) -> Iterator[MilvusProcess]:
+def milvus_process(*, lease: int = 5, ends_with_us: bool = False) -> Iterator[MilvusProcess]:
     """A started server of one's own in a temporary folder; skips the test where there is none for this machine."""
     if sys.platform != "linux" or platform.machine() != "x86_64":
         pytest.skip(UNAVAILABLE)
     pytest.importorskip("milvus", reason=UNAVAILABLE)
     with tempfile.TemporaryDirectory(prefix="milvus-", ignore_cleanup_errors=True) as folder:
-        server = MilvusProcess(Path(folder), lease=lease)
+        server = MilvusProcess(Path(folder), lease=lease, ends_with_us=ends_with_us)
         try:
             server.start()
             yield server
@@ -175,9 +179,10 @@ def milvus_process(*, lease: int = 5) -> Iterator[MilvusProcess]:
 
 
 @pytest.fixture(scope="session")
-def _server_of_the_session() -> Iterator[MilvusProcess]:
-    with milvus_process(lease=30) as server:
-        yield server
+def _server_of_the_session() -> MilvusProcess:
+    server = share(milvus_process(lease=30, ends_with_us=True))
+    remove_later(server.folder)
+    return server
 
 
 @pytest.fixture

@@ -25,6 +25,7 @@ import pytest
 
 from tasks.adapters.guard import start_guarded
 from tests.servers.milvus import free_ports
+from tests.servers.session import remove_later, share
 
 ROOT = Path(__file__).parents[2]
 START_SECONDS = 120.0
@@ -187,7 +188,8 @@ def stop_server(guard: subprocess.Popen[bytes]) -> None:
 
 
 @pytest.fixture(scope="session")
-def prefect_server() -> Iterator[PrefectServer]:
-    """One server for the session."""
-    with prefect_process() as server:
-        yield server
+def prefect_server() -> PrefectServer:
+    """One server for the session; its guard ends it."""
+    server = share(prefect_process())
+    remove_later(server.home)
+    return server

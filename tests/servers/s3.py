@@ -20,6 +20,9 @@ import boto3
 import pytest
 from botocore.config import Config
 
+from tasks.adapters.guard import die_with_parent
+from tests.servers.session import remove_later, share
+
 START_SECONDS = 60
 STOP_SECONDS = 10
 
@@ -92,13 +95,14 @@ def _wait(server: S3Server, process: subprocess.Popen[bytes]) -> None:
 
 
 @contextmanager
-def s3_process() -> Iterator[S3Server]:
+def s3_process(*, ends_with_us: bool = False) -> Iterator[S3Server]:
     """A moto server of one's own; sets nothing in the environment."""
     with tempfile.TemporaryDirectory() as folder:
         server = S3Server(url=f"http://127.0.0.1:{free_port()}", log=Path(folder) / "moto.log")
         command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", server.url.rsplit(":", 1)[1]]
         with server.log.open("wb") as log:
-            process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+            before = die_with_parent if ends_with_us else None
+            process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, preexec_fn=before)  # noqa: PLW1509 - it calls the kernel alone
         try:
             _wait(server, process)
             yield server
@@ -112,10 +116,11 @@ def s3_process() -> Iterator[S3Server]:
 
 
 @pytest.fixture(scope="session")
-def s3_server() -> Iterator[S3Server]:
+def s3_server() -> S3Server:
     """One moto server for the session."""
-    with s3_process() as server:
-        yield server
+    server = share(s3_process(ends_with_us=True))
+    remove_later(server.log.parent)
+    return server
 
 
 @pytest.fixture
