@@ -16,7 +16,7 @@ from tests.chaos.table import table
 from tests.chaos.trial import Trial
 
 pytestmark = [pytest.mark.server, pytest.mark.timeout(600)]
-SHORT = ("kill all ranks", "terminate flow", "upload torn", "part damaged", "source changes")  # tests/flows kill the flow
+SHORT = ("kill all ranks", "terminate flow", "upload torn", "part damaged", "source changes")  # other tests kill a flow, break S3
 
 
 @pytest.fixture(scope="module")

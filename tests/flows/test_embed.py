@@ -43,7 +43,7 @@ def keys_in(database: str, collection: str = "rows") -> list[str]:
         opened.close()
 
 
-@pytest.mark.parametrize("ranks", [1, 3])
+@pytest.mark.parametrize("ranks", [1, 2, 3])
 def test_every_row_comes_out_once_for_any_number_of_rows_and_ranks(
     kitestring: Kitestring, tmp_path: Path, tiny_model: Path, ranks: int
 ) -> None:

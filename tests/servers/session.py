@@ -28,5 +28,7 @@ def remove_later(folder: Path) -> None:
 
 def remove_folders() -> None:
     """Start what removes them; this process is about to end."""
+    if not _folders:
+        return
     command = ["sh", "-c", 'sleep 2; rm -rf "$@"', "sh", *map(str, _folders)]
     subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
