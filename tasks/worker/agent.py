@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import multiprocessing
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -17,6 +18,18 @@ from pathlib import Path
 from tasks.adapters.garbage import importing, leaving
 from tasks.domain.messages import Assignment
 from tasks.worker import __main__ as rank
+
+
+class Unawaited:
+    """In place of the event for which torchrun has a forked rank that is done wait until all are.
+
+    Its `set` never returns where a rank was killed while it waited. What a rank returns is in its pipe before it ends, so none need wait.
+    """
+
+    def wait(self) -> bool:
+        return True
+
+    def set(self) -> None: ...
 
 
 def main() -> int:
@@ -32,6 +45,7 @@ def main() -> int:
 
         with suppress(Exception):  # the ranks will meet it too, and can tell
             import_library(Assignment.model_validate_json(arguments.assignment.read_text()))
+    multiprocessing.get_context("fork").Event = Unawaited  # type: ignore[assignment]
     gc.freeze()  # pages that no collection touches stay shared with the ranks
     try:
         torchrun([*options, "--start-method", "fork", "--run-path", rank.__file__, "--assignment", str(arguments.assignment)])

@@ -74,12 +74,15 @@ class Watch:
             for path in self._scratch.iterdir():
                 with suppress(FileNotFoundError):
                     self.modes[path.name] = filemode(path.lstat().st_mode)
-            for place, paths in (("cmdline", Path("/proc").glob("[0-9]*/cmdline")), ("scratch", self._scratch.rglob("*"))):
-                for path in paths:
-                    try:
-                        self.found[place] |= found_in(path.read_bytes())
-                    except OSError:  # gone by now, or a socket
-                        continue
+            for path in Path("/proc").glob("[0-9]*/cmdline"):
+                self._search("cmdline", path)
+            for folder, _, names in os.walk(self._scratch):  # unlike rglob, it goes on where a folder is gone by now
+                for name in names:
+                    self._search("scratch", Path(folder, name))
+
+    def _search(self, place: str, path: Path) -> None:
+        with suppress(OSError):  # gone by now, or a socket
+            self.found[place] |= found_in(path.read_bytes())
 
     def __enter__(self) -> Self:
         self._thread.start()

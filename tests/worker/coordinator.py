@@ -9,6 +9,7 @@ import subprocess
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -87,7 +88,8 @@ class Launch:
         self._listener.close()
         for rank in self.said(Hello):
             if self.process.poll() is None:
-                os.kill(rank.pid, signal.SIGKILL)
+                with suppress(ProcessLookupError):  # it has left
+                    os.kill(rank.pid, signal.SIGKILL)
         self.process.kill()
         self.process.wait()
         self._log.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections import deque
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,18 @@ def test_ranks_that_are_not_forked_do_the_same(tmp_path: Path, tiny_model: Path)
     with launch_of(tmp_path, tiny_model, ranks=2, pieces=cut(tmp_path, words(60), 30), forked=False) as launch:
         assert launch.wait() == 0, launch.log
     assert len(stored(launch)) == 60
+
+
+def test_a_rank_that_is_done_leaves_while_the_other_works(tmp_path: Path, faulty_model: Path) -> None:
+    """It waits for nobody: torchrun would never end where a rank was killed while it waited for the others."""
+    with launch_of(tmp_path, faulty_model, ranks=2, pieces=cut(tmp_path, ["hang"], 1)) as launch:
+        until = time.monotonic() + 60
+        gone: list[int] = []
+        while not (gone and launch.said(At)) and time.monotonic() < until:
+            gone = [hello.pid for hello in launch.said(Hello) if not psutil.pid_exists(hello.pid)]
+            time.sleep(0.05)
+        assert len(gone) == 1
+        assert launch.process.poll() is None
 
 
 def test_a_rank_says_where_it_is_before_each_batch(served: Launch) -> None:
