@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
 import torch
 from sentence_transformers import SentenceTransformer
 from torch import nn
@@ -23,10 +22,10 @@ from tasks.domain.encoder import Precision
 from tasks.domain.errors import BadInput
 from tasks.worker.careful import first_line
 from tasks.worker.precision import LOWEST_COSINE
+from tasks.worker.probe import PROBES, lowest_cosine, probe
 
 HINTS: dict[Precision, str] = {"float32": "f32", "bfloat16": "bf16"}
 OUTPUT = "last_hidden_state"
-PROBES = ["a", "some words, of which there are more", "x " * 40]  # lengths differ: what was traced must not hold one of them
 
 
 def run_by_openvino(model: SentenceTransformer, *, precision: Precision, threads: int, name: str) -> None:
@@ -45,7 +44,7 @@ def run_by_openvino(model: SentenceTransformer, *, precision: Precision, threads
         openvino = _openvino()
     except ImportError as error:
         raise BadInput("compute.backend is 'openvino', which is not installed: pip install 'kitestring[openvino]'") from error
-    before = _vectors(model)
+    before = probe(model)
     try:
         with torch.inference_mode(), warnings.catch_warnings(action="ignore"):
             transformer: Any = model[0].model
@@ -59,7 +58,7 @@ def run_by_openvino(model: SentenceTransformer, *, precision: Precision, threads
     except Exception as error:
         raise BadInput(f"compute.backend: OpenVINO cannot run encoder.model '{name}': {first_line(error)}: use torch") from error
     model[0].model = Compiled(transformer.config, compiled, names)
-    lowest = float((before * _vectors(model)).sum(axis=1).min())
+    lowest = lowest_cosine(before, probe(model))
     if not lowest >= LOWEST_COSINE:
         raise BadInput(
             f"compute.backend: OpenVINO's vectors of encoder.model '{name}' are others (cosine {lowest:.5f} to torch's): use torch"
@@ -106,11 +105,6 @@ def _inputs(model: SentenceTransformer) -> dict[str, torch.Tensor]:
         model.encode(PROBES[:2], show_progress_bar=False)
     finally:
         del transformer.forward
-    return found
-
-
-def _vectors(model: SentenceTransformer) -> np.ndarray[Any, Any]:
-    found: np.ndarray[Any, Any] = model.encode(PROBES, normalize_embeddings=True, show_progress_bar=False)
     return found
 
 

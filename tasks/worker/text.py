@@ -30,6 +30,7 @@ from tasks.worker.careful import first_line
 from tasks.worker.encoders import Batch, Vectors, unit_length
 from tasks.worker.faults import told_apart
 from tasks.worker.lengths import measure_of
+from tasks.worker.packing import pack_weights
 from tasks.worker.place import Place
 
 # Measured with all-MiniLM-L6-v2: above 2,000 tokens a batch leaves the CPU's caches and gets slower.
@@ -85,6 +86,7 @@ class TextEncoder:
             _give_to_openvino(self._model, encoder, precision, place)
         elif precision == "bfloat16" and not place.on_gpu:
             take_plain_attention(self._model)
+            pack_weights(self._model)
         self._prompt = _prompt(encoder, self._model)
         self._limit = _limit(encoder, self._model)
         self._dim = _dimension(encoder, self._model)
