@@ -90,6 +90,8 @@ def _settle(plan: Plan, collection: Collection, table: KeyTable, before: Owners 
     if before and before.table:
         table.remember(plan.checkpoint.read_lost(before))
     lost = table.settle(last=policy == "last")
+    if lost or (before and before.table):
+        collection.settle()  # a server that is still at thousands of small upserts would not answer in a call's time
     for number, place, owned in table.owners():
         _put_right(plan, collection, seals[number], place, owned)
     owners = Owners(covers=covers.digest, policy=policy, settled=True)
