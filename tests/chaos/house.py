@@ -33,6 +33,7 @@ from tests.servers.s3 import S3Bucket, S3Server, s3_process
 
 BUCKET = "chaos"
 POOL = "kitestring"
+MILVUS_LEASE = 20  # seconds: two series side by side were seen to have a disk stand still for more than five
 BROKEN: dict[str, Fault] = {
     "500": answers(500, "InternalError"),
     "503": answers(503, "ServiceUnavailable"),
@@ -123,20 +124,30 @@ class House:
         self.prefect.deploy()
         return self.prefect
 
-    @cached_property
+    @property
     def milvus(self) -> MilvusProcess:
-        return self._stack.enter_context(milvus_process())
+        self._milvus.ensure()
+        return self._milvus
 
     @cached_property
+    def _milvus(self) -> MilvusProcess:
+        return self._stack.enter_context(milvus_process(lease=MILVUS_LEASE))
+
+    @property
     def before_milvus(self) -> MilvusProxy:
         """A way to the Milvus server that can refuse and delay."""
+        self._milvus.ensure()
+        return self._before_milvus
+
+    @cached_property
+    def _before_milvus(self) -> MilvusProxy:
         return self._stack.enter_context(milvus_proxy(self.milvus.uri))
 
     def calm(self) -> None:
         """Every server works as it should."""
         self.weather.calm()
-        if "before_milvus" in self.__dict__:
-            self.before_milvus.script = lambda _: None
+        if "_before_milvus" in self.__dict__:
+            self._before_milvus.script = lambda _: None
 
     @property
     def s3_environment(self) -> dict[str, str]:
