@@ -41,8 +41,9 @@ class Packed(nn.Module):
 
 def pack_weights(model: SentenceTransformer) -> bool:
     """Pack a bfloat16 model's layers for the CPU; False: they stay as they were."""
-    before, layers = probe(model), list(_layers(model))
+    layers = list(_layers(model))
     with suppress(Exception):  # torch's insides and models' own code raise what they like
+        before = probe(model)
         with torch.inference_mode():
             for parent, name, layer in layers:
                 setattr(parent, name, Packed(layer))

@@ -60,6 +60,13 @@ def test_a_model_that_gives_other_vectors_when_packed_keeps_its_layers(tiny_mode
     assert (model.encode(texts) == before).all()
 
 
+def test_a_model_that_fails_on_the_probes_is_loaded_all_the_same(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = narrow(tiny_model)
+    monkeypatch.setattr(model, "encode", lambda *_, **__: 1 / 0)
+    assert not pack_weights(model)
+    assert packed_layers(model) == 0
+
+
 def test_a_torch_without_the_operations_packs_nothing(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.ops, "mkldnn", object())
     model = narrow(tiny_model)
