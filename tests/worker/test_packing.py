@@ -15,6 +15,11 @@ from tasks.worker.encoders import open_encoder
 from tasks.worker.packing import Packed, pack_weights
 from tests.worker.test_text import lowest_cosine, passages
 
+needs_bfloat16 = pytest.mark.skipif(
+    not (torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()),
+    reason="oneDNN has no bfloat16 for this processor",
+)
+
 
 def packed_layers(model: nn.Module) -> int:
     return sum(isinstance(part, Packed) for part in model.modules())
@@ -24,6 +29,7 @@ def narrow(model: Path) -> SentenceTransformer:
     return SentenceTransformer(str(model), device="cpu", model_kwargs={"dtype": torch.bfloat16})
 
 
+@needs_bfloat16
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("shape", [(7, 16), (3, 5, 16), (1, 1, 16)], ids=str)
 def test_a_packed_product_is_the_layers(shape: tuple[int, ...], bias: bool) -> None:
@@ -33,6 +39,7 @@ def test_a_packed_product_is_the_layers(shape: tuple[int, ...], bias: bool) -> N
         torch.testing.assert_close(Packed(layer)(rows), layer(rows))
 
 
+@needs_bfloat16
 def test_a_text_encoder_in_bfloat16_on_a_cpu_is_packed_and_gives_the_same_vectors(tiny_model: Path) -> None:
     texts = [*passages(20), "one", "word " * 400]
     settings = SentenceTransformersEncoder(model=str(tiny_model))
