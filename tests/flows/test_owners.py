@@ -12,6 +12,7 @@ import pytest
 
 from tasks import owners
 from tasks.adapters.checkpoint import Checkpoint
+from tasks.adapters.milvus import MilvusCollection
 from tasks.domain.errors import RunFailed, Transient
 from tests.chaos.mirror import rows_in
 from tests.flows.inprocess import RunFlow
@@ -55,6 +56,23 @@ def test_the_owner_is_the_same_whichever_file_was_loaded_first(
         "loaded": 5,
     }
     assert result["verified"] is True
+
+
+def test_a_server_that_lags_is_waited_for_before_it_is_asked_who_holds_a_key(
+    run_flow: RunFlow, tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    called: list[str] = []
+
+    def noted(name: str) -> None:
+        original = getattr(MilvusCollection, name)
+        monkeypatch.setattr(MilvusCollection, name, lambda *given: (called.append(name), original(*given))[1])
+
+    noted("settle")
+    noted("shards_of")
+    for name, rows in (("a", A), ("b", B)):
+        write(tmp_path, name, rows)
+    run_flow(job_of(tmp_path, tiny_model, "first"))
+    assert called[:2] == ["settle", "shards_of"]
 
 
 def test_when_the_owner_goes_the_next_one_has_the_key(run_flow: RunFlow, tmp_path: Path, tiny_model: Path) -> None:
