@@ -14,12 +14,29 @@ ROW_GROUP = 250
 
 
 def write_passages(path: Path, count: int) -> Path:
-    """A Parquet file with so many passages, taken evenly from all of them: their lengths are as skewed as in the whole."""
+    """A Parquet file with so many passages, taken evenly from all of them: their lengths are as skewed as in the whole.
+
+    Where more are asked for than there are (6,634 with Python 3.11), each comes again with its words begun elsewhere.
+    """
     found = list(passages())
-    chosen = [found[at * len(found) // count] for at in range(min(count, len(found)))]
-    columns = {"id": [p.id for p in chosen], "text": [p.text for p in chosen], "module": [p.module for p in chosen]}
+    times = -(-count // len(found))
+    chosen = [(p, turn) for turn in range(times) for p in found]
+    chosen = [chosen[at * len(chosen) // count] for at in range(count)]
+    columns = {
+        "id": [f"{p.id}#{turn}" if turn else p.id for p, turn in chosen],
+        "text": [_turned(p.text, turn) for p, turn in chosen],
+        "module": [p.module for p, _ in chosen],
+    }
     pq.write_table(pa.table({name: pa.array(column, pa.string()) for name, column in columns.items()}), path, row_group_size=ROW_GROUP)
     return path
+
+
+def _turned(text: str, turn: int) -> str:
+    if not turn:
+        return text
+    words = text.split()
+    start = turn % max(1, len(words))
+    return " ".join([*words[start:], *words[:start]])
 
 
 def write_short_rows(path: Path, count: int, *, row_group: int = 5_000) -> Path:

@@ -84,6 +84,8 @@ def watch_stages() -> None:
 
     def noted(self: Journal, stage: str) -> Any:
         note(f"{stage} began")
+        if stage == "verify":
+            marks["CPU seconds until verify"] = cpu_seconds()
         return during(self, stage)
 
     Journal.during = noted  # type: ignore[method-assign]
@@ -109,9 +111,12 @@ def watch_report() -> None:
 
     def wait(self: Any, *arguments: Any) -> None:
         waited(self, *arguments)
+        import tasks.adapters.milvus  # noqa: PLC0415
         import tasks.preflight  # noqa: PLC0415
         import tasks.report  # noqa: PLC0415
         import tasks.run  # noqa: PLC0415
+
+        around(tasks.adapters.milvus.MilvusCollection, "settle", after="settled")
 
         around(tasks.run, "inspect_job", before="looked at the job", after="job looked at")
         around(tasks.report, "render_report", before="report began", after="report drawn")
