@@ -23,7 +23,7 @@ from tasks.adapters.milvus_alias import Alias
 from tasks.adapters.milvus_columns import as_request, as_rows, as_stored, batches, cut_texts, fit_fields, send, stub_of
 from tasks.adapters.milvus_connection import CALL_SECONDS, Connection
 from tasks.adapters.milvus_errors import Patience, is_there_already, is_too_fast
-from tasks.adapters.milvus_index import FLUSHED_ROWS, await_indexes, make_indexes, server_of
+from tasks.adapters.milvus_index import FLUSHED_ROWS, await_indexes, load, make_indexes, server_of
 from tasks.adapters.milvus_keys import among, equals, keys_in_pages
 from tasks.adapters.milvus_schema import MARKER, build_schema, check_same, columns_of, read_marker, write_marker
 from tasks.adapters.throttle import Throttle
@@ -144,20 +144,29 @@ class MilvusCollection:
         with self._lock:
             if not self._is_ready:
                 self._call(lambda: make_indexes(self._connection, self.name, spec), f"indexing collection '{self.name}'", writes=True)
-                load = partial(self._connection.client.load_collection, self.name, timeout=self._connection.patience.seconds)
-                self._call(load, f"loading collection '{self.name}'")
+                load(self._connection, self.name)
                 self._is_ready = True
         return spec
 
     def settle(self) -> None:
-        self._ready()
-        self._query("", ["count(*)"], seconds=CATCH_UP_SECONDS)
+        if self._connection.lite:  # what it answered is readable; loading indexes what is flushed by then, on every core
+            self._flush()
+            self._ready()
+        else:
+            self._ready()
+            self._query("", ["count(*)"], seconds=CATCH_UP_SECONDS)
+            if self._flush():
+                await_indexes(self._connection, self.name)
+        if self._written >= FLUSHED_ROWS:
+            self._written = 0
+
+    def _flush(self) -> bool:
+        """Whether there was enough to flush."""
         if self._written < FLUSHED_ROWS:
-            return
-        flush = partial(self._connection.client.flush, self.name, timeout=self._connection.patience.seconds)
+            return False
+        flush = partial(self._connection.client.flush, self.name, timeout=None if self._connection.lite else CATCH_UP_SECONDS)
         self._call(flush, f"flushing '{self.name}'", writes=True)
-        await_indexes(self._connection, self.name)
-        self._written = 0
+        return True
 
     # ---- rows ----
 
