@@ -43,7 +43,7 @@ Load = Callable[[str, CollectionSpec, list[Path]], None]
 def loading(sizes: Sizes) -> Outcome:
     """Rows per second of each way in, side by side on one server."""
     count = sizes.rows_or(ROWS)
-    with own_folder() as folder, milvus_process() as milvus:
+    with own_folder() as folder, milvus_process(ends_with_us=True) as milvus:
         parts = list(write_parts(folder, count))
         ways: dict[str, Load] = {
             "upsert": upsert,

@@ -25,7 +25,7 @@ def memory(sizes: Sizes) -> Outcome:
     """MiB of each kind of process, and of all of them at one moment."""
     many = sizes.rows_or(ROWS, quick=2_000)
     few = many // 10
-    with own_folder() as folder, milvus_process() as milvus:
+    with own_folder() as folder, milvus_process(ends_with_us=True) as milvus:
         model = make_tiny_model(folder / "tiny")
         contenders = {}
         for name, shard_rows in ((f"shards of {SHARD_ROWS:,}", SHARD_ROWS), ("one shard", many)):

@@ -48,7 +48,7 @@ def shards(sizes: Sizes) -> Outcome:
     except NoPostgres as error:
         del databases["PostgreSQL"]
         conclusions.append(str(error))
-    with own_folder() as folder, milvus_process() as milvus:
+    with own_folder() as folder, milvus_process(ends_with_us=True) as milvus:
         model = make_tiny_model(folder / "tiny")
         contenders = {
             f"{count:,} shards, {database}": partial(one, folder, model, count, database, uri=milvus.uri)

@@ -42,7 +42,7 @@ def one(folder: Path, model: Path, count: int) -> Mapping[str, float]:
     rows = folder / f"{count}.parquet"
     if not rows.exists():
         write_short_rows(rows, count)
-    with own_folder() as here, milvus_process() as milvus:
+    with own_folder() as here, milvus_process(ends_with_us=True) as milvus:
         settings = {"shards__rows": SHARD_ROWS, "encoder__precision": "float32", "compute__processes": 2}
         ran = run(here, job_of(here, rows, model, target__uri=milvus.uri, **settings), every=EVERY, home=folder)
     marks, ready, thousands = ran.marks, ran.ready, count / 1_000
