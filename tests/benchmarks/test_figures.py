@@ -18,7 +18,7 @@ from tests.benchmarks.figures import Series, compare, ratio, turns
 from tests.benchmarks.kitestring import Ran
 from tests.benchmarks.output import keep, table
 from tests.benchmarks.scaling import amdahl, gustafson
-from tests.benchmarks.sizes import flatness
+from tests.benchmarks.sizes import DONE, EACH, EACH_CPU, flatness
 from tests.benchmarks.startup import steps
 from tests.benchmarks.vectors import STOCK, cosines
 from tests.benchmarks.watch import CommandFailed, Peaks, Watched, kind_of, watch
@@ -124,12 +124,15 @@ def test_what_cannot_be_shared_is_found_from_speed_ups() -> None:
 
 
 def test_sizes_are_held_against_the_one_before() -> None:
-    def cost(value: float) -> dict[str, Series]:
-        return {name: Series((value,)) for name in ("s for 1,000 rows", "CPU s for 1,000 rows", "peak MiB")}
+    """Two seconds of each run, and a tenth for each 1,000 rows."""
 
-    assert flatness({"2,000 rows": cost(1.0), "20,000 rows": cost(1.1)}) == [
-        "20,000 rows against 2,000 rows: s for 1,000 rows +10.0%, CPU s for 1,000 rows +10.0%, peak MiB +10.0%"
-    ]
+    def cost(rows: int) -> dict[str, Series]:
+        seconds = 2 + rows / 10_000
+        return {DONE: Series((seconds,)), **{name: Series((seconds / rows,)) for name in (EACH, EACH_CPU)}, "peak MiB": Series((rows,))}
+
+    (said,) = flatness({"2,000 rows": cost(2_000), "4,000 rows": cost(4_000)}, [2_000, 4_000])
+    assert said.startswith(f"4,000 rows against 2,000: {EACH} -45.5%, {EACH_CPU} -45.5%, peak MiB +100.0%")
+    assert said.endswith("a further 1,000 rows took 0.100 s")
 
 
 def test_a_layers_products_are_counted() -> None:
