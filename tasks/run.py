@@ -139,6 +139,7 @@ def utc_now() -> str:
     return dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
 
 
-def new_run_id() -> str:
-    """Sorts by time; unique without asking anybody."""
-    return f"{dt.datetime.now(dt.UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
+def new_run_id(now: dt.datetime | None = None) -> str:
+    """Sorts by time, to the millisecond: small runs follow each other within a second; unique without asking anybody."""
+    now = now or dt.datetime.now(dt.UTC)
+    return f"{now:%Y%m%dT%H%M%S}{now.microsecond // 1000:03d}-{secrets.token_hex(3)}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 import tasks.report
 from tasks.examples import Shown, show_rows
 from tasks.plan import Plan
+from tasks.run import new_run_id
 from tests.flows.inprocess import RunFlow
 from tests.flows.kitestring import make_job, text_of
 from tests.pages import Page, Tables
@@ -109,3 +111,9 @@ def test_a_run_whose_rows_cannot_be_shown_ends_well_and_says_why(
     assert "a sealed part is gone" in figures["left_out"]["projection"]
     assert Tables(html).rows["Left out of this page"][0][0] == "projection"
     assert Tables(html).rows["What became of the rows"][1] == ["embedded by this run", f"{ROWS - 1}"]
+
+
+def test_runs_that_follow_each_other_within_a_second_are_in_order() -> None:
+    now = dt.datetime(2026, 1, 2, 3, 4, 5, 999_000, tzinfo=dt.UTC)
+    ids = [new_run_id(now - dt.timedelta(milliseconds=ago)) for ago in (1_100, 990, 101, 1, 0)]
+    assert ids == sorted(ids)
