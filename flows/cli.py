@@ -108,7 +108,7 @@ def run(
     with answers(as_json=as_json):
         parsed = read_job(job, settings)
         with progress_shown():
-            result = run_flow("flows.embed.embed_corpus", parsed, dry_run=dry_run)
+            result = run_flow("flows.embed.embed_corpus", parsed, encodes=True, dry_run=dry_run)
         say(result, as_json=as_json, text=dry_run_text if dry_run else run_text)
 
 

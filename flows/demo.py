@@ -28,7 +28,7 @@ def show_demo(folder: Path, *, size: Literal["quick", "default", "full"]) -> Non
     path.write_text(yaml.safe_dump(document, sort_keys=False))
     job = parse_job(document)
     with progress_shown():
-        result = run_flow("flows.embed.embed_corpus", job)
+        result = run_flow("flows.embed.embed_corpus", job, encodes=True)
     sys.stdout.write(run_text(result) + "\n")
     _ask(path)
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from importlib import import_module
 from typing import Any
 
+from tasks.adapters.early import early_launch
 from tasks.adapters.garbage import importing
 from tasks.adapters.prefect_server import private_server
 from tasks.adapters.prefect_settings import configured_api
@@ -28,15 +29,24 @@ def _look_at(job: Job) -> None:
     inspect_job(job)
 
 
-def run_flow(entrypoint: str, job: Job, **parameters: object) -> dict[str, Any]:
+def run_flow(entrypoint: str, job: Job, *, encodes: bool = False, **parameters: object) -> dict[str, Any]:
     """Call a flow (`module.function`) with a job and its other parameters. Prefect is imported here and no earlier: it has to find its server.
+
+    Args:
+        entrypoint: the flow.
+        job: its first parameter.
+        encodes: whether it begins with encoding: the encoder's processes may then be started while Prefect is.
+        parameters: its others.
 
     Raises:
         KitestringError: what the flow raised.
     """
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
-    with nullcontext() if configured_api() else private_server() as server:
+    with ExitStack() as stack:
+        server = None if configured_api() else stack.enter_context(private_server())
+        if encodes:
+            stack.enter_context(early_launch(job))
         module, function = entrypoint.rsplit(".", 1)
         with importing():
             flow = getattr(import_module(module), function)

@@ -13,18 +13,31 @@ from tasks.adapters.hardware import Launch
 
 
 class Torchrun:
-    """The processes of one launch. Ending it ends them all, within a second."""
+    """The processes of one launch. Ending it ends them all, within a second.
 
-    def __init__(self, launch: Launch, assignment: Path, log: Path, *, devices: Devices | None = None) -> None:
+    Args:
+        launch: how many ranks, and what each may use.
+        kind: of the encoder: what the ranks will import.
+        assignment: where they find what they are for. An agent of ranks on CPUs waits for the file to be there.
+        log: where they write what they say.
+        devices: whose locks the guard is to hold.
+    """
+
+    def __init__(self, launch: Launch, kind: str, assignment: Path, log: Path, *, devices: Devices | None = None) -> None:
         self._log: IO[bytes] = log.open("ab")
         self._guard = start_guarded(
-            command_of(launch, assignment),
+            command_of(launch, kind, assignment),
             env=_environment(launch, assignment.parent),
             stdout=self._log.fileno(),
             stderr=self._log.fileno(),
             held=devices.fds if devices else (),
         )
         self.pid = self._guard.pid
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether some process of it may be."""
+        return self._guard.poll() is None
 
     def wait(self) -> int:
         """Block until every process of the launch is gone; the exit status."""
@@ -38,10 +51,11 @@ class Torchrun:
         self._log.close()
 
 
-def command_of(launch: Launch, assignment: Path) -> list[str]:
+def command_of(launch: Launch, kind: str, assignment: Path) -> list[str]:
     """torchrun: on CPUs by way of an agent that imports for all ranks, on GPUs as it is."""
     options = ["--standalone", "--local-addr", "127.0.0.1", "--nproc-per-node", str(launch.ranks), "--max-restarts", "0"]
-    agent, rank = ("torch.distributed.run", ["-m", "tasks.worker"]) if launch.device == "cuda" else ("tasks.worker.agent", [])
+    on_gpus = launch.device == "cuda"
+    agent, rank = ("torch.distributed.run", ["-m", "tasks.worker"]) if on_gpus else ("tasks.worker.agent", ["--encoder", kind])
     return [sys.executable, "-m", agent, *options, *rank, "--assignment", str(assignment)]
 
 

@@ -23,8 +23,8 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from tasks.adapters.devices import Devices
+from tasks.adapters.early import start_torchrun
 from tasks.adapters.hardware import Launch
-from tasks.adapters.launch import Torchrun
 from tasks.adapters.launches import Launches, Processes, in_background
 from tasks.adapters.rank_link import Link, UnderWay, Work
 from tasks.domain.blame import DEATHS_WITHOUT_A_CLUE, after_death
@@ -49,7 +49,7 @@ class Ranks:
         scratch: Path,
         *,
         stall_seconds: float = 300,
-        start: Callable[[Launch, Path, Path], Processes] | None = None,
+        start: Callable[[Launch, str, Path, Path], Processes] | None = None,
         devices: Devices | None = None,
     ) -> None:
         self.pace = Pace(ranks=launch.ranks)
@@ -68,7 +68,8 @@ class Ranks:
         self._links: list[Link] = []
         self._facts: Future[EncoderFacts] = Future()
         self._closed = self._resting = self._started = False
-        starts = partial(start or partial(Torchrun, devices=devices), launch, written, self.log)
+        start = start or partial(start_torchrun, devices=devices)
+        starts = partial(start, launch, assignment.encoder.kind, written, self.log)
         self._launches = Launches(starts, devices, self, changed=self._changed, said=self.log)
 
     # What a run asks of it

@@ -78,9 +78,14 @@ class Layout:
         return f"{self.root}/runs/{run}/{name}"
 
 
+def encoder_pins(corpus: str) -> str:
+    """What the keys of all that is settled or measured of a corpus' encoders begin with."""
+    return f"{corpus}/encoders/"
+
+
 def encoder_pin(corpus: str, declared: str) -> str:
     """Key of the object that says what a declared encoder was resolved to."""
-    return f"{corpus}/encoders/{declared}.json"
+    return f"{encoder_pins(corpus)}{declared}.json"
 
 
 def promotion(corpus: str, alias: str, number: int) -> str:

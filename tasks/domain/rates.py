@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from tasks.domain.layout import encoder_pins
 from tasks.domain.ranges import Range, exactly, spread_of
 from tasks.domain.strict import Strict
 
@@ -64,7 +65,7 @@ class Rate(Strict):
 
 def rates_key(corpus: str, declared: str, machine: str) -> str:
     """Key of the rates in the checkpoint store; the arguments are those of `tasks.domain.tuning.tuning_key`."""
-    return f"{corpus}/encoders/{declared}-{machine}-rates.json"
+    return f"{encoder_pins(corpus)}{declared}-{machine}-rates.json"
 
 
 def rate_of(rates: Rates, unit: Unit) -> Rate | None:

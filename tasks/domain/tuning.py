@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from tasks.domain.layout import encoder_pins
 from tasks.domain.strict import Strict
 
 Backend = Literal["torch", "openvino"]
@@ -28,4 +29,4 @@ def tuning_key(corpus: str, declared: str, machine: str) -> str:
         declared: digest of the encoder as the job declares it.
         machine: digest of the hardware, of the launch and of the libraries.
     """
-    return f"{corpus}/encoders/{declared}-{machine}.json"
+    return f"{encoder_pins(corpus)}{declared}-{machine}.json"

@@ -1,8 +1,9 @@
 """torchrun's agent for ranks on CPUs: what every rank imports is imported once, and the ranks are forked from here.
 
-    python -m tasks.worker.agent OPTIONS_OF_TORCHRUN --assignment PATH
+    python -m tasks.worker.agent OPTIONS_OF_TORCHRUN --encoder KIND --assignment PATH
 
-Importing torch and sentence-transformers takes a core some five seconds, and ranks that each do it take the cores from each
+Where the assignment is not there yet it is waited for: an agent may be started before it is known what the ranks will do, and
+imports meanwhile (`tasks.adapters.early`). Importing torch and sentence-transformers takes a core some five seconds, and ranks that each do it take the cores from each
 other. A process that has spoken to CUDA must not be forked: ranks on GPUs are started by plain torchrun (`tasks.adapters.launch`).
 """
 
@@ -12,12 +13,14 @@ import argparse
 import gc
 import multiprocessing
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 
 from tasks.adapters.garbage import importing, leaving
-from tasks.domain.messages import Assignment
 from tasks.worker import __main__ as rank
+
+LOOK_SECONDS = 0.02
 
 
 class Unawaited:
@@ -35,6 +38,7 @@ class Unawaited:
 def main() -> int:
     """Import, then be torchrun; 1: a rank failed, and torchrun's own table of whose end was which is told."""
     parser = argparse.ArgumentParser(prog="tasks.worker.agent", description="torchrun, with what its ranks import.")
+    parser.add_argument("--encoder", required=True, help="kind of the encoder that the ranks will load")
     parser.add_argument("--assignment", type=Path, required=True, help="JSON file of tasks.domain.messages.Assignment")
     arguments, options = parser.parse_known_args()
     with importing():
@@ -44,9 +48,11 @@ def main() -> int:
         from tasks.worker.start import import_library  # noqa: PLC0415 - takes seconds
 
         with suppress(Exception):  # the ranks will meet it too, and can tell
-            import_library(Assignment.model_validate_json(arguments.assignment.read_text()))
+            import_library(arguments.encoder)
     multiprocessing.get_context("fork").Event = Unawaited  # type: ignore[assignment]
     gc.freeze()  # pages that no collection touches stay shared with the ranks
+    while not arguments.assignment.exists():  # whoever is to write it ends this process when it ends itself
+        time.sleep(LOOK_SECONDS)
     try:
         torchrun([*options, "--start-method", "fork", "--run-path", rank.__file__, "--assignment", str(arguments.assignment)])
     except ChildFailedError as failed:

@@ -179,7 +179,7 @@ class Start:
         if (precision, backend) not in self._open:
             a = self._assignment
             with self._watch.step("import"):
-                import_library(a)
+                import_library(a.encoder.kind)
             compute = a.compute if a.modality == "image" else a.compute.model_copy(update={"num_workers": 0})  # they decode pictures
             with self._watch.step("load"):
                 self._open[precision, backend] = open_encoder(
@@ -212,6 +212,6 @@ def sample_rows(assignment: Assignment) -> pa.Table:
     return pa.table({"image": pa.nulls(len(sample), pa.large_binary()), "image_uri": pa.array(sample, pa.string())})
 
 
-def import_library(assignment: Assignment) -> None:
-    """Import what the encoder needs, so that its time is known apart from the model's."""
-    import_quickly("tasks.worker.images" if assignment.encoder.kind == "open-clip" else "tasks.worker.text")
+def import_library(kind: str) -> None:
+    """Import what an encoder of a kind needs, so that its time is known apart from the model's."""
+    import_quickly("tasks.worker.images" if kind == "open-clip" else "tasks.worker.text")

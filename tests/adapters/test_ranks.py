@@ -74,7 +74,7 @@ class Plays:
         self.plays, self.ranks, self.started = list(plays), ranks, 0
         self.threads: list[threading.Thread] = []
 
-    def __call__(self, _launch: Launch, assignment: Path, _log: Path) -> Plays:
+    def __call__(self, _launch: Launch, _kind: str, assignment: Path, _log: Path) -> Plays:
         _log.touch()
         path = Assignment.model_validate_json(assignment.read_text()).socket
         self.threads = []

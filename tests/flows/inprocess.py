@@ -47,7 +47,7 @@ class _PatientWire(Wire):
 class ThreadRank:
     """What stands in for torchrun: one rank, a thread."""
 
-    def __init__(self, launch: Launch, assignment: Path, log: Path) -> None:
+    def __init__(self, launch: Launch, kind: str, assignment: Path, log: Path) -> None:
         log.touch()
         self._assignment = Assignment.model_validate_json(assignment.read_text())
         self._thread = threading.Thread(target=self._serve, daemon=True, name="thread-rank")

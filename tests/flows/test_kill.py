@@ -54,6 +54,18 @@ def test_kill_9_of_the_flow_costs_only_unfinished_parts(kitestring: Kitestring, 
     assert set(finished) <= set(parts_in(tmp_path / "checkpoint"))
 
 
+def test_kill_9_before_the_run_has_begun_leaves_no_process(kitestring: Kitestring, tmp_path: Path, tiny_model: Path) -> None:
+    """The encoder's agent is there before Prefect is imported."""
+    write_rows(tmp_path / "rows" / "a.parquet", 0, 10)
+    run = kitestring.start("run", kitestring.job(make_job(tmp_path, tiny_model)))
+    until(lambda: any("tasks.worker.agent" in p.cmdline() for p in workers_of(run.pid)), run)
+    processes = workers_of(run.pid)
+    run.kill()
+    run.communicate()
+    assert not psutil.wait_procs(processes, timeout=10)[1]
+    assert not (tmp_path / "checkpoint").exists()
+
+
 def test_kill_9_of_a_rank_ends_with_the_same_collection(kitestring: Kitestring, tmp_path: Path, tiny_model: Path) -> None:
     keys = write_rows(tmp_path / "rows" / "a.parquet", 0, ROWS)
     job = kitestring.job(make_job(tmp_path, tiny_model, compute__unsaved_rows=2 * PART))

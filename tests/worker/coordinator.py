@@ -68,7 +68,6 @@ class Launch:
             store_text=self.modality == "text",
             socket=str(self.scratch / "s"),
         )
-        (self.scratch / "assignment.json").write_text(assignment.model_dump_json())
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(assignment.socket)
         self._listener.listen()
@@ -76,11 +75,18 @@ class Launch:
         threading.Thread(target=self._accept, daemon=True).start()
         self._log = (self.scratch / "log").open("wb")
         self.process = subprocess.Popen(
-            command_of(Hardware(ranks=self.ranks, threads=1, device="cpu" if self.forked else "cuda"), self.scratch / "assignment.json"),
+            command_of(
+                Hardware(ranks=self.ranks, threads=1, device="cpu" if self.forked else "cuda"),
+                self.encoder.kind,
+                self.scratch / "assignment.json",
+            ),
             env={**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"},
             stderr=self._log,
             start_new_session=True,
         )
+        # An agent waits for it; plain torchrun's ranks read it, seconds later.
+        (self.scratch / "new").write_text(assignment.model_dump_json())
+        (self.scratch / "new").rename(self.scratch / "assignment.json")
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
