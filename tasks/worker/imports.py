@@ -1,7 +1,8 @@
 """Imports that a library asks for and a rank does not need, put off until somebody does.
 
 sentence-transformers imports scikit-learn for one function of its training code, and with it SciPy's statistics
-and pandas: measured, a quarter of a rank's start-up. Nothing on the way from a text to its vector calls it.
+and pandas: measured, a quarter of a rank's start-up. transformers imports SciPy's optimisation for the losses of models that
+find objects: a tenth of the rest. Nothing on the way from a text to its vector calls them.
 """
 
 from __future__ import annotations
@@ -52,9 +53,9 @@ def put_off(*modules: str) -> Iterator[None]:
 
 
 def import_quickly(module: str) -> ModuleType:
-    """Import one of this package's modules without scikit-learn; with it, should a library need more of it than functions."""
+    """Import one of this package's modules without what it puts off; with all of it, should a library need more of that than functions."""
     try:
-        with importing(), put_off("sklearn", "sklearn.metrics"):
+        with importing(), put_off("sklearn", "sklearn.metrics", "scipy.optimize"):
             return importlib.import_module(module)
     except Exception:  # noqa: BLE001 - if it was not for that, the plain import says so
         return importlib.import_module(module)

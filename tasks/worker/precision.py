@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -77,7 +77,14 @@ def decide(wanted: Literal["auto"] | Precision, device: str, cosines: Callable[[
     )
 
 
-def sample_cosines(exact: LoadedEncoder, fast: LoadedEncoder, sample: Callable[[LoadedEncoder], Work]) -> npt.NDArray[np.float64]:
+class Encodes(Protocol):
+    """What is held against an encoder."""
+
+    def encode(self, contents: Sequence[Any]) -> Vectors:
+        """As `LoadedEncoder.encode`."""
+
+
+def sample_cosines(exact: LoadedEncoder, fast: Encodes, sample: Callable[[LoadedEncoder], Work]) -> npt.NDArray[np.float64]:
     """Compare two encoders on as much of a sample as a second allows. Rows that cannot be embedded are left out."""
     work, found = sample(exact), []
     began = time.perf_counter()
@@ -90,7 +97,7 @@ def sample_cosines(exact: LoadedEncoder, fast: LoadedEncoder, sample: Callable[[
     return np.concatenate(found) if found else np.zeros(0)
 
 
-def _compared(exact: LoadedEncoder, fast: LoadedEncoder, batch: Batch) -> list[npt.NDArray[np.float64]]:
+def _compared(exact: LoadedEncoder, fast: Encodes, batch: Batch) -> list[npt.NDArray[np.float64]]:
     """The cosines of a batch; none where the model fails on it even in float32, as a bad row makes it do."""
     if not batch.contents:
         return []

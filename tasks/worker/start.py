@@ -24,7 +24,7 @@ from tasks.worker.group import Group
 from tasks.worker.imports import import_quickly
 from tasks.worker.place import Place, cores_available
 from tasks.worker.precision import LOWEST_COSINE, Decision, decide, expected, sample_cosines
-from tasks.worker.tuning import Measured, compare, measure, race, worth_measuring
+from tasks.worker.tuning import Measured, Metered, compare, measure, race, worth_measuring
 
 
 def take_place(compute: Compute) -> Place:
@@ -86,6 +86,7 @@ class Start:
     def __init__(self, assignment: Assignment, place: Place, group: Group, watch: Stopwatch) -> None:
         self._assignment, self._place, self._group, self._watch = assignment, place, group, watch
         self._open: dict[tuple[Precision, Backend], LoadedEncoder] = {}
+        self._row_seconds: dict[Precision, float | None] = {}  # at most, where two precisions were compared
         self._backend = _first_backend(assignment)
         self.measured: Tuning | None = None  # by this rank, and worth keeping
 
@@ -126,7 +127,8 @@ class Start:
         """Measure, if the work is worth it."""
         encoder, sample = self._opened(precision, self._backend), sample_rows(self._assignment)
         with self._watch.step("measure"):
-            if not worth_measuring(encoder, sample, self._assignment.rows, self._place.ranks):
+            known = self._row_seconds.get(precision)
+            if not worth_measuring(encoder, sample, self._assignment.rows, self._place.ranks, at_most=known):
                 return Tuning(backend=self._backend)
             found: dict[Backend, Measured] = {self._backend: measure(encoder, sample)}
         remark = ""
@@ -188,9 +190,11 @@ class Start:
         return self._open[precision, backend]
 
     def _compare(self) -> Any:
-        exact, fast = self._opened("float32", "torch"), self._opened("bfloat16", self._backend)
+        exact, fast = self._opened("float32", "torch"), Metered(self._opened("bfloat16", self._backend))
         with self._watch.step("check"):
-            return sample_cosines(exact, fast, self._sample)
+            cosines = sample_cosines(exact, fast, self._sample)
+        self._row_seconds["bfloat16"] = fast.row_seconds
+        return cosines
 
     def _sample(self, encoder: LoadedEncoder) -> Work:
         return encoder.prepare(sample_rows(self._assignment))

@@ -6,14 +6,15 @@ Too few tokens, and calling the model costs more than its arithmetic; too many, 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pyarrow as pa
 
 from tasks.domain.tuning import Backend, Tuning
 from tasks.worker.careful import Fatal, OutOfMemory
-from tasks.worker.encoders import LoadedEncoder
+from tasks.worker.encoders import LoadedEncoder, Vectors
 
 WORTH_SECONDS = 60.0  # of work: measuring takes some seconds and finds tenths of it, so that with less it costs more than it gives
 MEASURING_SECONDS = 1.0  # for each backend
@@ -32,9 +33,47 @@ class Measured:
     row_seconds: float
 
 
-def worth_measuring(encoder: LoadedEncoder, sample: pa.Table, rows: int | None, ranks: int, clock: Clock = time.perf_counter) -> bool:
-    """Whether the work ahead takes longer than a minute with what is at hand; `rows` None: nobody knows how much it is."""
+class Metered:
+    """An encoder's `encode`, timed: what was compared need not be run again to know about how long a row takes."""
+
+    def __init__(self, encoder: LoadedEncoder, clock: Clock = time.perf_counter) -> None:
+        self._encoder, self._clock = encoder, clock
+        self._rows, self._seconds = 0, 0.0
+
+    def encode(self, contents: Sequence[Any]) -> Vectors:
+        began = self._clock()
+        vectors = self._encoder.encode(contents)
+        self._rows, self._seconds = self._rows + len(contents), self._seconds + self._clock() - began
+        return vectors
+
+    @property
+    def row_seconds(self) -> float | None:
+        """What a row took; None where there was none. In work it takes less: the first batches of a process are slow."""
+        return self._seconds / self._rows if self._rows else None
+
+
+def worth_measuring(
+    encoder: LoadedEncoder,
+    sample: pa.Table,
+    rows: int | None,
+    ranks: int,
+    clock: Clock = time.perf_counter,
+    *,
+    at_most: float | None = None,
+) -> bool:
+    """Whether the work ahead takes longer than a minute with what is at hand.
+
+    Args:
+        encoder: what is at hand.
+        sample: rows of the work.
+        rows: how many there are; None: nobody knows.
+        ranks: that share them.
+        clock: seconds.
+        at_most: seconds that a row is known to take at most; where that makes no minute, nothing is tried.
+    """
     if not sample.num_rows or not encoder.budgets():
+        return False
+    if rows is not None and at_most is not None and at_most * rows / ranks < WORTH_SECONDS:
         return False
     _seconds(encoder, sample, clock)  # the first batches of a process are slow
     return rows is None or _seconds(encoder, sample, clock) / sample.num_rows * rows / ranks >= WORTH_SECONDS

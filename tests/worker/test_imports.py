@@ -47,14 +47,14 @@ def test_a_library_that_needs_more_than_functions_gets_the_real_module(tmp_path:
     assert import_quickly("needs_more").sklearn.__version__
 
 
-def test_loading_a_model_takes_no_scikit_learn(tiny_model: Path) -> None:
+def test_loading_a_model_takes_no_scikit_learn_and_no_optimisation(tiny_model: Path) -> None:
     code = f"""
 import sys
 from tasks.domain.encoder import SentenceTransformersEncoder as Settings
 from tasks.worker.encoders import open_encoder
 encoder = open_encoder(Settings(model={str(tiny_model)!r}), model_path={str(tiny_model)!r}, precision="float32")
 assert encoder.encode(["the one"]).shape == (1, 32)
-print(sorted({{name.partition('.')[0] for name in sys.modules}} & {{"sklearn", "pandas"}}))
+print(sorted({{*sys.modules}} & {{"sklearn", "pandas", "scipy.optimize"}}))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
     assert done.stdout.strip() == "[]"

@@ -80,7 +80,7 @@ def openvino(loaded: dict[Precision, FakeEncoder], monkeypatch: pytest.MonkeyPat
     """OpenVINO is installed, twice as fast as what is measured before it, and there is much to do."""
     rates = iter([0.02, 0.01])
     monkeypatch.setattr(start, "find_spec", lambda _name: object())
-    monkeypatch.setattr(start, "worth_measuring", lambda *_: True)
+    monkeypatch.setattr(start, "worth_measuring", lambda *_, **__: True)
     monkeypatch.setattr(start, "race", lambda _encoders, found, _sample: found)
     monkeypatch.setattr(start, "measure", lambda *_: Measured(tokens=512, row_seconds=next(rates)))
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 from tasks.domain.encoder import EncoderFacts
 from tasks.worker.batches import plan_batches
 from tasks.worker.careful import OutOfMemory, Vectors
-from tasks.worker.tuning import Measured, compare, measure, race, worth_measuring
+from tasks.worker.tuning import Measured, Metered, compare, measure, race, worth_measuring
 from tests.worker.fakes import FakeEncoder, FakeWork
 
 SAMPLE = pa.table({"text": ["x" * 100] * 32})
@@ -104,6 +104,19 @@ def test_little_work_is_begun_at_once() -> None:
     assert not worth_measuring(encoder, SAMPLE, 70_000, 2, encoder.clock)
     assert worth_measuring(encoder, SAMPLE, None, 2, encoder.clock)
     assert not worth_measuring(encoder, SAMPLE.slice(0, 0), None, 1, encoder.clock)
+
+
+def test_what_a_comparison_has_shown_to_be_little_is_not_tried_again() -> None:
+    encoder = Clocked(budget=1_000)
+    metered = Metered(encoder, encoder.clock)
+    assert metered.row_seconds is None
+    metered.encode(SAMPLE.column("text").to_pylist()[:8])
+    assert metered.row_seconds == (0.01 + 0.8) * 0.01 / 8
+    before = encoder.now
+    assert not worth_measuring(encoder, SAMPLE, 50_000, 1, encoder.clock, at_most=metered.row_seconds)
+    assert encoder.now == before
+    assert worth_measuring(encoder, SAMPLE, 100_000, 1, encoder.clock, at_most=metered.row_seconds)
+    assert worth_measuring(encoder, SAMPLE, None, 1, encoder.clock, at_most=metered.row_seconds)
 
 
 def test_backends_are_held_against_each_other_in_turn() -> None:
