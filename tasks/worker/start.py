@@ -24,7 +24,7 @@ from tasks.worker.group import Group
 from tasks.worker.imports import import_quickly
 from tasks.worker.place import Place, cores_available
 from tasks.worker.precision import LOWEST_COSINE, Decision, decide, expected, sample_cosines
-from tasks.worker.tuning import Measured, Metered, compare, measure, race, worth_measuring
+from tasks.worker.tuning import WORTH_BACKENDS, WORTH_TOKENS, Measured, Metered, compare, measure, race, worth_measuring
 
 
 def take_place(compute: Compute) -> Place:
@@ -126,13 +126,14 @@ class Start:
     def _tuned(self, precision: Precision) -> Tuning:
         """Measure, if the work is worth it."""
         encoder, sample = self._opened(precision, self._backend), sample_rows(self._assignment)
+        races = self._assignment.compute.backend == "auto" and self._may_use_openvino(precision)
+        worth, known = WORTH_BACKENDS if races else WORTH_TOKENS, self._row_seconds.get(precision)
         with self._watch.step("measure"):
-            known = self._row_seconds.get(precision)
-            if not worth_measuring(encoder, sample, self._assignment.rows, self._place.ranks, at_most=known):
+            if not worth_measuring(encoder, sample, self._assignment.rows, self._place.ranks, seconds=worth, at_most=known):
                 return Tuning(backend=self._backend)
             found: dict[Backend, Measured] = {self._backend: measure(encoder, sample)}
         remark = ""
-        if self._assignment.compute.backend == "auto" and self._may_use_openvino(precision):
+        if races:
             try:
                 found = self._against_openvino(precision, sample, found["torch"])
             except BadInput as error:  # what OpenVINO cannot run, torch can

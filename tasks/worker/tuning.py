@@ -16,7 +16,9 @@ from tasks.domain.tuning import Backend, Tuning
 from tasks.worker.careful import Fatal, OutOfMemory
 from tasks.worker.encoders import LoadedEncoder, Vectors
 
-WORTH_SECONDS = 60.0  # of work: measuring takes some seconds and finds tenths of it, so that with less it costs more than it gives
+# Seconds of work from which measuring gives more than it costs. It takes some three seconds for each backend; another backend may
+# save a fifth of the work, the best number of tokens saved at most a fiftieth over the usual one where it was measured.
+WORTH_BACKENDS, WORTH_TOKENS = 60.0, 180.0
 MEASURING_SECONDS = 1.0  # for each backend
 RACE_SECONDS = 0.4  # for each turn of each backend
 ROUNDS = 2
@@ -59,9 +61,10 @@ def worth_measuring(
     ranks: int,
     clock: Clock = time.perf_counter,
     *,
+    seconds: float = WORTH_BACKENDS,
     at_most: float | None = None,
 ) -> bool:
-    """Whether the work ahead takes longer than a minute with what is at hand.
+    """Whether the work ahead takes so long with what is at hand that measuring pays.
 
     Args:
         encoder: what is at hand.
@@ -69,14 +72,15 @@ def worth_measuring(
         rows: how many there are; None: nobody knows.
         ranks: that share them.
         clock: seconds.
-        at_most: seconds that a row is known to take at most; where that makes no minute, nothing is tried.
+        seconds: of work from which it does.
+        at_most: seconds that a row is known to take at most; where that is too little work, nothing is tried.
     """
     if not sample.num_rows or not encoder.budgets():
         return False
-    if rows is not None and at_most is not None and at_most * rows / ranks < WORTH_SECONDS:
+    if rows is not None and at_most is not None and at_most * rows / ranks < seconds:
         return False
     _seconds(encoder, sample, clock)  # the first batches of a process are slow
-    return rows is None or _seconds(encoder, sample, clock) / sample.num_rows * rows / ranks >= WORTH_SECONDS
+    return rows is None or _seconds(encoder, sample, clock) / sample.num_rows * rows / ranks >= seconds
 
 
 def measure(encoder: LoadedEncoder, sample: pa.Table, clock: Clock = time.perf_counter) -> Measured:

@@ -104,6 +104,7 @@ def test_little_work_is_begun_at_once() -> None:
     assert not worth_measuring(encoder, SAMPLE, 70_000, 2, encoder.clock)
     assert worth_measuring(encoder, SAMPLE, None, 2, encoder.clock)
     assert not worth_measuring(encoder, SAMPLE.slice(0, 0), None, 1, encoder.clock)
+    assert not worth_measuring(encoder, SAMPLE, 150_000, 1, encoder.clock, seconds=180)
 
 
 def test_what_a_comparison_has_shown_to_be_little_is_not_tried_again() -> None:
