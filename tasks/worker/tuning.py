@@ -40,18 +40,20 @@ class Metered:
 
     def __init__(self, encoder: LoadedEncoder, clock: Clock = time.perf_counter) -> None:
         self._encoder, self._clock = encoder, clock
-        self._rows, self._seconds = 0, 0.0
+        self._taken: list[tuple[int, float]] = []
 
     def encode(self, contents: Sequence[Any]) -> Vectors:
         began = self._clock()
         vectors = self._encoder.encode(contents)
-        self._rows, self._seconds = self._rows + len(contents), self._seconds + self._clock() - began
+        self._taken.append((len(contents), self._clock() - began))
         return vectors
 
     @property
     def row_seconds(self) -> float | None:
-        """What a row took; None where there was none. In work it takes less: the first batches of a process are slow."""
-        return self._seconds / self._rows if self._rows else None
+        """What a row took after the first call, which is slow; None where there were no two. In work, whose batches are planned, it takes less."""
+        later = self._taken[1:]
+        rows = sum(rows for rows, _ in later)
+        return sum(seconds for _, seconds in later) / rows if rows else None
 
 
 def worth_measuring(
