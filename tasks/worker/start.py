@@ -86,7 +86,7 @@ class Start:
     def __init__(self, assignment: Assignment, place: Place, group: Group, watch: Stopwatch) -> None:
         self._assignment, self._place, self._group, self._watch = assignment, place, group, watch
         self._open: dict[tuple[Precision, Backend], LoadedEncoder] = {}
-        self._row_seconds: dict[Precision, float | None] = {}  # at most, where two precisions were compared
+        self._row_seconds: dict[Precision, float | None] = {}  # as the comparison of precisions found them
         self._backend = _first_backend(assignment)
         self.measured: Tuning | None = None  # by this rank, and worth keeping
 

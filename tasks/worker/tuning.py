@@ -75,7 +75,7 @@ def worth_measuring(
         ranks: that share them.
         clock: seconds.
         seconds: of work from which it does.
-        at_most: seconds that a row is known to take at most; where that is too little work, nothing is tried.
+        at_most: seconds of a row in batches that were not planned, which take longer; where that is too little work, nothing is tried.
     """
     if not sample.num_rows or not encoder.budgets():
         return False
