@@ -2,7 +2,8 @@
 
 `SentenceTransformer.encode` does the encoding; what it is given differs. Left alone it sorts by characters and
 fills batches by count, so that a batch may be mostly padding; here batches are filled to a number of tokens.
-It also cuts long texts without a word; here the tokens that are lost are counted.
+It also cuts long texts without a word; here the tokens that are lost are counted. Contents of a batch may be plain texts, or bring
+their tokens along (`tasks.worker.tokens`).
 """
 
 from __future__ import annotations
@@ -29,9 +30,9 @@ from tasks.worker.batches import histogram, padded_size, plan_batches
 from tasks.worker.careful import first_line
 from tasks.worker.encoders import Batch, Vectors, unit_length
 from tasks.worker.faults import told_apart
-from tasks.worker.lengths import measure_of
 from tasks.worker.packing import pack_weights
 from tasks.worker.place import Place
+from tasks.worker.tokens import Text, Tokens
 
 # Measured with all-MiniLM-L6-v2: above 2,000 tokens a batch leaves the CPU's caches and gets slower.
 CPU_TOKENS, CPU_ROWS = (1024, 512, 2048, 4096), 256
@@ -44,7 +45,7 @@ UNLIMITED = 10**9  # transformers says "no limit" with a number of 30 digits
 class TextWork:
     """Texts and their lengths in tokens."""
 
-    texts: list[str]
+    texts: list[Text]
     sizes: list[int]
     stats: EncodeStats
     budget: int
@@ -90,7 +91,7 @@ class TextEncoder:
         self._prompt = _prompt(encoder, self._model)
         self._limit = _limit(encoder, self._model)
         self._dim = _dimension(encoder, self._model)
-        self._measure = measure_of(self._model)
+        self._tokens = Tokens(self._model, prompt=self._prompt, limit=self._limit)
         tokens, rows = (GPU_TOKENS, GPU_ROWS) if place.on_gpu else (CPU_TOKENS, CPU_ROWS)
         self._budgets = tokens if compute.batch_tokens == "auto" else ()
         self._budget = tokens[0] if compute.batch_tokens == "auto" else compute.batch_tokens
@@ -101,9 +102,7 @@ class TextEncoder:
 
     def prepare(self, rows: pa.Table) -> TextWork:
         began = time.perf_counter()
-        texts: list[str] = rows.column("text").to_pylist()
-        whole = self._measure([(self._prompt or "") + text for text in texts])
-        sizes = [min(size, self._limit or size) for size in whole]
+        texts, sizes, whole = self._tokens.read(rows.column("text").to_pylist())
         stats = EncodeStats(
             tokens=sum(sizes),
             truncated=sum(size < full for size, full in zip(sizes, whole, strict=True)),
@@ -130,7 +129,7 @@ class TextEncoder:
         return unit_length(vectors) if self._settings.normalize else np.asarray(vectors, dtype=np.float32)
 
     def embed_queries(self, texts: list[str]) -> Vectors:
-        return self.encode(texts)
+        return self.encode(self._tokens.read(texts)[0])
 
     def embed_pictures(self, places: list[str]) -> Vectors:
         raise BadInput(f"'{places[0]}' is a picture, and encoder.model '{self._settings.model}' knows words alone")

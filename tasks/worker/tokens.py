@@ -1,0 +1,122 @@
+"""Texts tokenised once: counted before batches are planned, and given to the model with the tokens that were counted.
+
+sentence-transformers tokenises what its `encode` is given, one batch after the other, while the model waits. Here a text brings its
+tokens along, and the library is handed the features that it would have made of them. Whether they are the same is tried when a
+model is loaded, on texts of several lengths: where they differ in anything (texts joined into one row, templates of a chat, a way of
+padding of the model's own), or where there is no tokenizer that can be asked apart, the library goes on as ever.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import tokenizers
+import torch
+from sentence_transformers import SentenceTransformer
+
+TEXTS_AT_ONCE = 256  # what the tokenizer returns is many times larger than the text
+TRIED = ["a", "", " some words, of which there are more \n", "x " * 40, "Ünïcode 漢字 \t 12.5%"]
+
+Ids = npt.NDArray[np.int32]
+Features = dict[str, Any]
+
+
+class Text(str):
+    """A text that may bring its tokens along: prompt and special ones included, cut to what the model reads."""
+
+    __slots__ = ("ids",)
+    ids: Ids | None
+
+
+class Tokens:
+    """A model's tokenizer, in objects of its own: cutting and padding are settings of the object, and the library's are changed while this counts."""
+
+    def __init__(self, model: SentenceTransformer, *, prompt: str | None, limit: int | None) -> None:
+        self._prompt, self._limit = prompt, limit
+        self._library: Callable[..., Features] = model.preprocess
+        self._tokenizer: Any = getattr(model, "tokenizer", None)
+        fast = getattr(self._tokenizer, "backend_tokenizer", self._tokenizer)
+        self._whole = self._cut = None
+        if isinstance(fast, tokenizers.Tokenizer):
+            self._whole, self._cut = (tokenizers.Tokenizer.from_str(fast.to_str()) for _ in range(2))
+            for own in (self._whole, self._cut):
+                own.no_truncation()
+                own.no_padding()
+            if limit:
+                self._cut.enable_truncation(limit, direction=getattr(self._tokenizer, "truncation_side", "right"))
+        self._form: Mapping[str, Any] | None = None  # the library's features, as an example
+        with suppress(Exception):  # models' own code raises what it likes
+            self._form = self._proven()
+        if self._form is not None:
+            this_model: Any = model  # and no other of its class
+            this_model.preprocess = self._preprocess
+
+    def read(self, texts: list[str]) -> tuple[list[Text], list[int], list[int]]:
+        """The texts with their tokens, how many the model reads of each, and how many each has. Safe beside `model.encode` in another thread."""
+        found: list[Text] = []
+        whole: list[int] = []
+        for at in range(0, len(texts), TEXTS_AT_ONCE):
+            some = texts[at : at + TEXTS_AT_ONCE]
+            ids, counted = self._ids([(self._prompt or "") + text for text in some])
+            whole += counted
+            for text, its_ids in zip(some, ids, strict=True):
+                found.append(Text(text))
+                found[-1].ids = its_ids if self._form is not None else None
+        return found, [min(size, self._limit or size) for size in whole], whole
+
+    def _ids(self, texts: list[str]) -> tuple[Sequence[Ids | None], list[int]]:
+        if self._whole is None or self._cut is None:
+            return [None] * len(texts), self._count(texts)
+        ids = [np.asarray(encoded.ids, dtype=np.int32) for encoded in self._whole.encode_batch_fast(texts)]
+        counted = [len(tokens) for tokens in ids]
+        if self._limit:
+            long = [at for at, size in enumerate(counted) if size > self._limit]
+            for at, encoded in zip(long, self._cut.encode_batch_fast([texts[at] for at in long]), strict=True):
+                ids[at] = np.asarray(encoded.ids, dtype=np.int32)
+        return ids, counted
+
+    def _count(self, texts: list[str]) -> list[int]:
+        """By tokenizers of other kinds; without one, by the usual length of a token."""
+        for name in ("encode", "tokenize"):
+            if hasattr(self._tokenizer, name):
+                return [len(getattr(self._tokenizer, name)(text)) for text in texts]
+        return [1 + len(text) // 4 for text in texts]
+
+    def _preprocess(self, inputs: list[Any], prompt: str | None = None, **more: Any) -> Features:
+        """In the place of the library's, which does what comes without tokens, or is not as it was tried."""
+        tokens = [getattr(text, "ids", None) for text in inputs]
+        if self._form is None or more or prompt != self._prompt or not tokens or any(ids is None for ids in tokens):
+            return self._library(inputs, prompt=prompt, **more)
+        return self._features([ids for ids in tokens if ids is not None], self._form)
+
+    def _features(self, tokens: Sequence[Ids], form: Mapping[str, Any]) -> Features:
+        longest, left = max(map(len, tokens)), getattr(self._tokenizer, "padding_side", "right") == "left"
+        ids = np.full((len(tokens), longest), getattr(self._tokenizer, "pad_token_id", None) or 0, dtype=np.int64)
+        mask = np.zeros_like(ids)
+        for row, its_ids in enumerate(tokens):
+            where = slice(longest - len(its_ids), None) if left else slice(len(its_ids))
+            ids[row, where], mask[row, where] = its_ids, 1
+        made = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
+        return {name: torch.from_numpy(made[name]) if name in made else value for name, value in form.items()}
+
+    def _proven(self) -> Mapping[str, Any] | None:
+        """The library's features of some texts, if those made of their tokens are the same."""
+        if self._whole is None:
+            return None
+        for texts in ([*TRIED, "word " * (self._limit or 0)], TRIED[:1]):
+            library = self._library(texts, prompt=self._prompt)
+            ids, _ = self._ids([(self._prompt or "") + text for text in texts])
+            own = self._features([found for found in ids if found is not None], library)
+            if list(own) != list(library) or not all(_same(own[name], value) for name, value in library.items()):
+                return None
+        return library
+
+
+def _same(one: Any, other: Any) -> bool:
+    if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
+        return one.dtype == other.dtype and torch.equal(one, other)
+    return type(one) is type(other) and bool(one == other)
