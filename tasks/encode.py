@@ -97,6 +97,7 @@ def _read_unsealed(run: Run, plan: Plan, shard: Shard) -> list[_Open]:
     sealed = plan.checkpoint.read_seal(shard.id)
     if sealed is None:
         return [_read(run, plan, shard)]
+    run.ranks.pace.given(sealed.source_rows)
     if shard.id not in run.journal.sealed:  # not one that this run sealed before
         run.journal.note_reuse(sealed)
     return []
@@ -115,6 +116,7 @@ def _read(run: Run, plan: Plan, shard: Shard) -> _Open:
     job = run.job
     opened = _Open(shard=shard, begun=time.monotonic(), adopted=plan.checkpoint.adoptable(shard.id))
     covered = [(part.first, part.stop) for part in opened.adopted]
+    run.ranks.pace.given(sum(stop - first for first, stop in covered))
     rows = prepare(run.inspected.source, shard, job=job, fields=run.inspected.fields)
     try:
         for piece in cut(rows, opened.tally, covered=covered, piece_rows=lambda: _piece_rows(run)):
@@ -134,6 +136,7 @@ def _piece_rows(run: Run) -> int:
 def _submit(run: Run, plan: Plan, shard: Shard, rows: PieceRows) -> Future[Part]:
     path = run.scratch / f"{shard.id}-{rows.first}.arrow"
     rows.write(path)
+    run.ranks.pace.given(rows.stop - rows.first)
     key = plan.checkpoint.layout.part(shard.id, run.id, rows.first, rows.stop)
     part = run.ranks.submit(Piece(shard=shard.id, name=shard.name, first=rows.first, stop=rows.stop, rows=str(path), key=key))
     part.add_done_callback(lambda _: path.unlink(missing_ok=True))

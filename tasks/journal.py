@@ -121,6 +121,7 @@ class Journal:
         """What this run has to see to; the other shards of the plan were complete when it began."""
         with self.lock:
             self.before, self.total = self.shards - shards, rows
+        self.pace.expect(rows)
 
     def note_seal(self, seal: Seal, *, by_this_run: int, adopted: int) -> None:
         """A shard is sealed; `by_this_run` of its rows were encoded by this run, the rest by earlier ones."""

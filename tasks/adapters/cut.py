@@ -32,6 +32,7 @@ class PieceRows:
 
     first: int
     stop: int
+    aim: int  # rows
     batches: list[pa.RecordBatch] = field(default_factory=list)
     rows: int = 0
     bytes: int = 0
@@ -58,7 +59,14 @@ class PieceRows:
 def cut(
     prepared: Iterable[Prepared], tally: Tally, *, covered: list[tuple[int, int]], piece_rows: Callable[[], int]
 ) -> Iterator[PieceRows]:
-    """Pieces for the source rows that no adopted part covers; `tally` counts every row, covered or not."""
+    """Pieces for the source rows that no adopted part covers.
+
+    Args:
+        prepared: a shard's rows, in order.
+        tally: counts every row, covered or not.
+        covered: source rows [first, stop) of adopted parts.
+        piece_rows: asked for each piece how many rows it should have.
+    """
     piece: PieceRows | None = None
     for chunk in prepared:
         begin = tally.seen
@@ -69,13 +77,16 @@ def cut(
             if piece and piece.stop != first:
                 yield from _whole(piece)
                 piece = None
-            for rows in _slices(_between(chunk.batch, first, stop), piece_rows()):
-                piece = piece or PieceRows(first=first, stop=first)
-                piece.add(rows)
-                piece.stop = rows.column("row")[-1].as_py() + 1
-                if piece.rows >= piece_rows() or piece.bytes >= LARGEST_PIECE:
+            rows = _between(chunk.batch, first, stop)
+            while rows.num_rows:
+                piece = piece or PieceRows(first=first, stop=first, aim=piece_rows())
+                taken = rows.slice(0, max(1, piece.aim - piece.rows))
+                rows = rows.slice(taken.num_rows)
+                piece.add(taken)
+                piece.stop = taken.column("row")[-1].as_py() + 1
+                if piece.rows >= piece.aim or piece.bytes >= LARGEST_PIECE:
                     yield piece
-                    piece = PieceRows(first=piece.stop, stop=piece.stop)
+                    piece = PieceRows(first=piece.stop, stop=piece.stop, aim=piece_rows())
             if piece:
                 piece.stop = stop
     if piece:
@@ -90,8 +101,3 @@ def _whole(piece: PieceRows) -> Iterator[PieceRows]:
 def _between(batch: pa.RecordBatch, first: int, stop: int) -> pa.RecordBatch:
     rows = batch.column("row")
     return batch.filter(pc.and_(pc.greater_equal(rows, first), pc.less(rows, stop)))
-
-
-def _slices(batch: pa.RecordBatch, most: int) -> Iterator[pa.RecordBatch]:
-    for start in range(0, batch.num_rows, most):
-        yield batch.slice(start, most)

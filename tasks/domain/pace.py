@@ -12,6 +12,10 @@ from tasks.domain.seal import Part
 FIRST_PIECE = 512  # rows, before anything is known
 SHORTEST, LONGEST = 128, 50_000
 SECONDS_A_PIECE = 5.0  # a killed rank loses up to two pieces; each piece costs the writing of a part
+# Towards the end pieces get smaller, so that all ranks end together: a share of what is left ("guided self-scheduling",
+# Polychronopoulos and Kuck 1987), down to about a second. Smaller ones pad more, which would cost what they gain.
+SHARES_OF_THE_REST = 2  # for each rank
+LAST_SECONDS, LAST_ROWS = 1.0, 16
 WEIGHT = 0.5  # of the newest piece in the running rate
 
 
@@ -26,8 +30,19 @@ class Pace:
         self._work: dict[int, RankWork] = {}
         self._memory: dict[str, int] = {}
         self._rate: float | None = None  # rows per second of one rank
+        self._left: int | None = None  # source rows that no piece holds yet
         self._began: float | None = None
         self._ended = 0.0
+
+    def expect(self, rows: int | None) -> None:
+        """So many source rows are to be encoded; None: nobody knows."""
+        with self._lock:
+            self._left = rows
+
+    def given(self, rows: int) -> None:
+        """So many of them were cut into a piece, or turned out to be encoded."""
+        with self._lock:
+            self._left = None if self._left is None else self._left - rows
 
     def at(self, rank: int, key: str, done: int, tokens: int = 0) -> None:
         """A rank has encoded `done` rows of a piece, and their tokens."""
@@ -97,10 +112,14 @@ class Pace:
 
     @property
     def piece_rows(self) -> int:
-        """Rows for the next piece: some seconds of one rank's work."""
+        """Rows for the next piece: some seconds of one rank's work; less where little is left."""
         with self._lock:
-            wanted = FIRST_PIECE if self._rate is None else int(self._rate * SECONDS_A_PIECE)
-        return max(SHORTEST, min(LONGEST, wanted))
+            rate, left = self._rate, self._left
+        wanted = FIRST_PIECE if rate is None else max(SHORTEST, min(LONGEST, int(rate * SECONDS_A_PIECE)))
+        if not left or left < 0:  # more than were expected, as where shards are tried again
+            return wanted
+        least = SHORTEST if rate is None else max(LAST_ROWS, min(SHORTEST, int(rate * LAST_SECONDS)))
+        return min(wanted, max(least, left // (SHARES_OF_THE_REST * self.ranks)))
 
 
 def _more(work: RankWork, part: Part, padded: int) -> RankWork:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tasks.domain.pace import FIRST_PIECE, LONGEST, SHORTEST, Pace
+from tasks.domain.pace import FIRST_PIECE, LAST_ROWS, LONGEST, SHORTEST, Pace
 from tasks.domain.seal import EncodeStats, Part
 
 
@@ -22,6 +22,44 @@ def test_a_piece_is_never_tiny_nor_huge() -> None:
     slow.done(0, part(1, 100))
     fast.done(0, part(10**6, 0.1))
     assert (slow.piece_rows, fast.piece_rows) == (SHORTEST, LONGEST)
+
+
+def test_pieces_get_smaller_towards_the_end() -> None:
+    pace, pieces = Pace(ranks=2), []
+    pace.expect(5_000)
+    pace.done(0, part(1_000, 10))
+    while sum(pieces) < 5_000:
+        pieces.append(min(pace.piece_rows, 5_000 - sum(pieces)))
+        pace.given(pieces[-1])
+    assert pieces == sorted(pieces, reverse=True)
+    assert (pieces[0], pieces[-2]) == (500, 100)  # five seconds, and one
+
+
+def test_slow_ranks_end_together_too() -> None:
+    pace = Pace(ranks=2)
+    pace.expect(200)
+    pace.done(0, part(20, 100))
+    assert pace.piece_rows == 50
+    pace.given(190)
+    assert pace.piece_rows == LAST_ROWS
+
+
+def test_a_few_rows_are_shared_before_anything_is_known_of_a_rank() -> None:
+    pace = Pace(ranks=2)
+    pace.expect(1_000)
+    assert pace.piece_rows == 250
+
+
+def test_more_rows_than_were_expected_are_cut_as_if_nobody_knew() -> None:
+    pace = Pace(ranks=2)
+    pace.expect(100)
+    pace.given(100)
+    assert pace.piece_rows == FIRST_PIECE
+    pace.given(1)
+    assert pace.piece_rows == FIRST_PIECE
+    pace.expect(None)
+    pace.given(1)
+    assert pace.piece_rows == FIRST_PIECE
 
 
 def test_rows_in_hand_count_until_their_rank_is_gone() -> None:
