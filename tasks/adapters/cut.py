@@ -32,7 +32,6 @@ class PieceRows:
 
     first: int
     stop: int
-    aim: int  # rows
     batches: list[pa.RecordBatch] = field(default_factory=list)
     rows: int = 0
     bytes: int = 0
@@ -68,6 +67,7 @@ def cut(
         piece_rows: asked for each piece how many rows it should have.
     """
     piece: PieceRows | None = None
+    aim = piece_rows()
     for chunk in prepared:
         begin = tally.seen
         tally.seen += chunk.seen
@@ -79,14 +79,14 @@ def cut(
                 piece = None
             rows = _between(chunk.batch, first, stop)
             while rows.num_rows:
-                piece = piece or PieceRows(first=first, stop=first, aim=piece_rows())
-                taken = rows.slice(0, max(1, piece.aim - piece.rows))
+                piece = piece or PieceRows(first=first, stop=first)
+                taken = rows.slice(0, max(1, aim - piece.rows))
                 rows = rows.slice(taken.num_rows)
                 piece.add(taken)
                 piece.stop = taken.column("row")[-1].as_py() + 1
-                if piece.rows >= piece.aim or piece.bytes >= LARGEST_PIECE:
+                if piece.rows >= aim or piece.bytes >= LARGEST_PIECE:
                     yield piece
-                    piece = PieceRows(first=piece.stop, stop=piece.stop, aim=piece_rows())
+                    piece, aim = PieceRows(first=piece.stop, stop=piece.stop), piece_rows()
             if piece:
                 piece.stop = stop
     if piece:
