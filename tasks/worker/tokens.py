@@ -19,6 +19,7 @@ import torch
 from sentence_transformers import SentenceTransformer
 
 TEXTS_AT_ONCE = 256  # what the tokenizer returns is many times larger than the text
+LONGEST_TRIED = 100_000  # tokens; "no limit" is a number of 30 digits
 TRIED = ["a", "", " some words, of which there are more \n", "x " * 40, "Ünïcode 漢字 \t 12.5%"]
 
 Ids = npt.NDArray[np.int32]
@@ -107,7 +108,8 @@ class Tokens:
         """The library's features of some texts, if those made of their tokens are the same."""
         if self._whole is None:
             return None
-        for texts in ([*TRIED, "word " * (self._limit or 0)], TRIED[:1]):
+        longest = self._limit or getattr(self._tokenizer, "model_max_length", 0)  # where the library may cut
+        for texts in ([*TRIED, "word " * (longest if longest <= LONGEST_TRIED else 0)], TRIED[:1]):
             library = self._library(texts, prompt=self._prompt)
             ids, _ = self._ids([(self._prompt or "") + text for text in texts])
             own = self._features([found for found in ids if found is not None], library)
