@@ -108,7 +108,7 @@ class Tokens:
         """The library's features of some texts, if those made of their tokens are the same."""
         if self._whole is None:
             return None
-        longest = self._limit or getattr(self._tokenizer, "model_max_length", 0)  # where the library may cut
+        longest: int = self._limit or getattr(self._tokenizer, "model_max_length", None) or 0  # where the library may cut
         for texts in ([*TRIED, "word " * (longest if longest <= LONGEST_TRIED else 0)], TRIED[:1]):
             library = self._library(texts, prompt=self._prompt)
             ids, _ = self._ids([(self._prompt or "") + text for text in texts])
