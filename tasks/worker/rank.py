@@ -9,6 +9,7 @@ from tasks.worker.careful import CarefulRunner
 from tasks.worker.encoders import LoadedEncoder
 from tasks.worker.inbox import Inbox, Ready, Unready
 from tasks.worker.lifeline import Notice
+from tasks.worker.memory import give_back
 from tasks.worker.outbox import Outbox
 from tasks.worker.piece import PieceEncoder
 from tasks.worker.wire import Wire, fault_of
@@ -48,3 +49,4 @@ class Rank:
             return
         if encoded is not None:
             self._outbox.put(encoded)
+        give_back()
