@@ -34,21 +34,18 @@ class Text(str):
 
 
 class Tokens:
-    """A model's tokenizer, in objects of its own: cutting and padding are settings of the object, and the library's are changed while this counts."""
+    """A model's tokenizer, in an object of its own: cutting and padding are settings of the object, and the library's are changed while this counts."""
 
     def __init__(self, model: SentenceTransformer, *, prompt: str | None, limit: int | None) -> None:
         self._prompt, self._limit = prompt, limit
         self._library: Callable[..., Features] = model.preprocess
         self._tokenizer: Any = getattr(model, "tokenizer", None)
         fast = getattr(self._tokenizer, "backend_tokenizer", self._tokenizer)
-        self._whole = self._cut = None
+        self._own: tokenizers.Tokenizer | None = None
         if isinstance(fast, tokenizers.Tokenizer):
-            self._whole, self._cut = (tokenizers.Tokenizer.from_str(fast.to_str()) for _ in range(2))
-            for own in (self._whole, self._cut):
-                own.no_truncation()
-                own.no_padding()
-            if limit:
-                self._cut.enable_truncation(limit, direction=getattr(self._tokenizer, "truncation_side", "right"))
+            self._own = tokenizers.Tokenizer.from_str(fast.to_str())  # once: of a large vocabulary it takes a while
+            self._own.no_truncation()
+            self._own.no_padding()
         self._form: Mapping[str, Any] | None = None  # the library's features, as an example
         with suppress(Exception):  # models' own code raises what it likes
             self._form = self._proven()
@@ -70,14 +67,17 @@ class Tokens:
         return found, [min(size, self._limit or size) for size in whole], whole
 
     def _ids(self, texts: list[str]) -> tuple[Sequence[Ids | None], list[int]]:
-        if self._whole is None or self._cut is None:
+        if self._own is None:
             return [None] * len(texts), self._count(texts)
-        ids = [np.asarray(encoded.ids, dtype=np.int32) for encoded in self._whole.encode_batch_fast(texts)]
+        ids = [np.asarray(encoded.ids, dtype=np.int32) for encoded in self._own.encode_batch_fast(texts)]
         counted = [len(tokens) for tokens in ids]
-        if self._limit:
-            long = [at for at, size in enumerate(counted) if size > self._limit]
-            for at, encoded in zip(long, self._cut.encode_batch_fast([texts[at] for at in long]), strict=True):
+        limit = self._limit or max(counted, default=0)
+        long = [at for at, size in enumerate(counted) if size > limit]
+        if long:
+            self._own.enable_truncation(limit, direction=getattr(self._tokenizer, "truncation_side", "right"))
+            for at, encoded in zip(long, self._own.encode_batch_fast([texts[at] for at in long]), strict=True):
                 ids[at] = np.asarray(encoded.ids, dtype=np.int32)
+            self._own.no_truncation()
         return ids, counted
 
     def _count(self, texts: list[str]) -> list[int]:
@@ -106,7 +106,7 @@ class Tokens:
 
     def _proven(self) -> Mapping[str, Any] | None:
         """The library's features of some texts, if those made of their tokens are the same."""
-        if self._whole is None:
+        if self._own is None:
             return None
         longest: int = self._limit or getattr(self._tokenizer, "model_max_length", None) or 0  # where the library may cut
         for texts in ([*TRIED, "word " * (longest if longest <= LONGEST_TRIED else 0)], TRIED[:1]):
