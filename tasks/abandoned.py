@@ -69,15 +69,15 @@ def _made_here(job: Job, store: Store, silent: Mapping[str, float]) -> Iterator[
     """Collections that are there, were made for this alias and were filled from here, and the encoder that made them."""
     for fingerprint in silent:
         name = collection_name(job.target.collection, fingerprint)
-        ledger = Layout(corpus=job.corpus, fingerprint=fingerprint).loads(target_fingerprint(job.target, name))
-        if next(store.list(ledger), None) is None:
-            continue
+        layout, address = Layout(corpus=job.corpus, fingerprint=fingerprint), target_fingerprint(job.target, name)
         collection = open_target(job, name)
         try:
             made = _made(collection)
+            ledger = layout.loads(collection.identity() or address) if made else ""
         finally:
             collection.close()
-        if made and (made.fingerprint, made.alias) == (fingerprint, job.target.collection):
+        filled_here = made and next(store.list(ledger), None) is not None
+        if made and filled_here and (made.fingerprint, made.alias) == (fingerprint, job.target.collection):
             yield name, fingerprint
 
 

@@ -30,11 +30,12 @@ from tasks.domain.errors import BadInput, KitestringError, Permanent, Transient
 from tasks.domain.job import Job
 from tasks.domain.owners import Owners, policy_of
 from tasks.domain.ports import Collection
-from tasks.domain.seal import Cover, Loaded, Part, Seal
+from tasks.domain.seal import Cover, Loaded, Part, Seal, intent_of
+from tasks.load import begin_loading
 from tasks.plan import Plan
 from tasks.preflight import open_target
 from tasks.run import Run, utc_now
-from tasks.seals import seals_of
+from tasks.seals import sealed_shards, seals_of
 
 log = logging.getLogger("kitestring.load")
 
@@ -52,7 +53,7 @@ def imports(plan: Plan, collection: Collection) -> bool:
     target = plan.job.target
     if target.load == "import":
         _refuse_impossible(plan)
-    if plan.checkpoint.read_attempt(plan.target):
+    if plan.checkpoint.read_attempt(plan.address):
         return True
     if target.load == "upsert" or not target.staging or target.vector_type != "float32" or collection.describe() is not None:
         return False
@@ -77,7 +78,7 @@ def import_shards(run: Run, plan: Plan, collection: Collection) -> None:
     with run.journal.during("load"):
         try:
             if not _go_on(run, plan, collection) and plan.job.target.load != "upsert" and collection.describe() is None:
-                _attempt(run, plan)
+                _attempt(run, plan, collection)
         except KitestringError as error:
             log.warning("the import into '%s' did not succeed: %s; its rows are upserted instead", plan.spec.name, error)
             discard(plan)
@@ -85,7 +86,7 @@ def import_shards(run: Run, plan: Plan, collection: Collection) -> None:
 
 def discard(plan: Plan) -> None:
     """Drop what an unfinished attempt has left, and forget it."""
-    discard_attempt(plan.job, plan.checkpoint, plan.target)
+    discard_attempt(plan.job, plan.checkpoint, plan.address)
 
 
 def discard_attempt(job: Job, checkpoint: Checkpoint, target: str) -> None:
@@ -105,7 +106,7 @@ def discard_attempt(job: Job, checkpoint: Checkpoint, target: str) -> None:
 
 def _go_on(run: Run, plan: Plan, collection: Collection) -> bool:
     """Finish what a killed run began, where it is known what it did."""
-    attempt = plan.checkpoint.read_attempt(plan.target)
+    attempt = plan.checkpoint.read_attempt(plan.address)
     if attempt is None:
         return False
     covers = Cover()
@@ -118,31 +119,31 @@ def _go_on(run: Run, plan: Plan, collection: Collection) -> bool:
     try:
         renamed = bulk.describe() is None and collection.describe() is not None
         if renamed and attempt.state == "imported":
-            _enter(run, plan, attempt)
+            _enter(run, plan, collection, attempt)
             return True
-        _finish(run, plan, bulk, attempt)
+        _finish(run, plan, collection, bulk, attempt)
     finally:
         bulk.close()
     return True
 
 
-def _attempt(run: Run, plan: Plan) -> None:
+def _attempt(run: Run, plan: Plan, collection: Collection) -> None:
     """From staged files to a collection with its name and its ledger.
 
     Raises:
         KitestringError: it did not succeed; what there is of it is noted.
     """
     attempt = ImportAttempt(run=run.id, collection=f"{plan.spec.name[:225]}_import_{run.id[-6:]}", rows=0, covers="")
-    plan.checkpoint.record_attempt(plan.target, attempt)
+    plan.checkpoint.record_attempt(plan.address, attempt)
     bulk = plan.inspected.open_bulk(attempt.collection)
     try:
         importer = bulk.importer()
         bulk.ensure(plan.spec)
         files, attempt = _stage(plan, bulk, attempt)
-        jobs = importer.start(attempt.collection, files, idempotency_key=f"{plan.target}-{run.id}")
+        jobs = importer.start(attempt.collection, files, idempotency_key=f"{plan.address}-{run.id}")
         attempt = attempt.model_copy(update={"jobs": tuple(jobs)})
-        plan.checkpoint.record_attempt(plan.target, attempt)
-        _finish(run, plan, bulk, attempt)
+        plan.checkpoint.record_attempt(plan.address, attempt)
+        _finish(run, plan, collection, bulk, attempt)
     finally:
         bulk.close()
 
@@ -151,7 +152,7 @@ def _stage(plan: Plan, bulk: BulkCollection, attempt: ImportAttempt) -> tuple[li
     columns, nullable = bulk.form()
     covers, rows, cuts = Cover(), 0, dict[str, int]()
     whole_urls = bulk.server.kind == "Zilliz Cloud"
-    prefix = _prefix(plan.target, attempt)
+    prefix = _prefix(plan.address, attempt)
     with KeyIndex() as keys, Staging(open_store(plan.job.target.staging), prefix, whole_urls=whole_urls) as staging:
 
         def stage(part: Part, seal: Seal) -> pa.Table:
@@ -176,16 +177,16 @@ def _refuse_doubled(keys: KeyIndex, ids: list[str], first: int, seal: Seal) -> N
         raise Permanent(f"key '{ids[next(iter(seen))]}' of shard {seal.name} is in another shard, too, and an import would keep both rows")
 
 
-def _finish(run: Run, plan: Plan, bulk: BulkCollection, attempt: ImportAttempt) -> None:
+def _finish(run: Run, plan: Plan, collection: Collection, bulk: BulkCollection, attempt: ImportAttempt) -> None:
     importer = bulk.importer()
     for job in attempt.jobs:
         _await(importer, job)
     bulk.settle()
     bulk.await_rows(attempt.rows)
     attempt = attempt.model_copy(update={"state": "imported"})
-    plan.checkpoint.record_attempt(plan.target, attempt)
+    plan.checkpoint.record_attempt(plan.address, attempt)
     bulk.rename(plan.spec.name)
-    _enter(run, plan, attempt)
+    _enter(run, plan, collection, attempt)
 
 
 def _await(importer: Importer, job: str) -> None:
@@ -210,29 +211,22 @@ def _await(importer: Importer, job: str) -> None:
         time.sleep(POLL_SECONDS)
 
 
-def _enter(run: Run, plan: Plan, attempt: ImportAttempt) -> None:
+def _enter(run: Run, plan: Plan, collection: Collection, attempt: ImportAttempt) -> None:
     """The collection has its name: the ledger, and away with the scaffolding. No key was in two shards."""
+    begin_loading(plan, collection)
     plan.checkpoint.record_owners(plan.target, Owners(covers=attempt.covers, policy=policy_of(plan.job), settled=True))
     with run.journal.telling(plan):
         for entry in plan.checkpoint.record_loads(plan.target, _entries(plan, attempt)):
             run.journal.note_load(entry)
     if plan.job.target.staging:
-        clear(open_store(plan.job.target.staging), _prefix(plan.target, attempt))
-    plan.checkpoint.forget_attempt(plan.target)
+        clear(open_store(plan.job.target.staging), _prefix(plan.address, attempt))
+    plan.checkpoint.forget_attempt(plan.address)
 
 
 def _entries(plan: Plan, attempt: ImportAttempt) -> Iterator[Loaded]:
-    for seal in seals_of(plan):
-        yield Loaded(
-            shard=seal.shard,
-            group=seal.group,
-            rows=seal.embedded,
-            seal=seal.digest,
-            cut=attempt.cut.get(seal.shard, 0),
-            run=attempt.run,
-            seconds=0.0,
-            loaded_at=utc_now(),
-        )
+    for shard, seal in sealed_shards(plan):
+        intent = intent_of(shard, seal, run=attempt.run, at=utc_now())
+        yield intent.model_copy(update={"state": "loaded", "cut": attempt.cut.get(seal.shard, 0)})
 
 
 def _prefix(target: str, attempt: ImportAttempt) -> str:

@@ -16,10 +16,11 @@ from tasks.domain.ports import Collection
 from tasks.domain.proof import Proof, unproved
 from tasks.estimate import Foresight
 from tasks.load import opened
-from tasks.plan import Plan, plan_again, spool_spans
+from tasks.plan import Plan, check_roots, plan_again, spool_spans
 from tasks.preflight import inspect_job
 from tasks.report import count_seals
 from tasks.seals import owned_keys, seals_of
+from tasks.stale import foresee_removals
 from tasks.verify import verify_plan
 
 
@@ -42,8 +43,11 @@ def look_at_plan(job: Job) -> dict[str, Any]:
     with scratch_folder() as scratch:
         inspected = inspect_job(job)
         plan = plan_again(inspected, scratch)
+        if plan:
+            check_roots(plan)
         foresight = Foresight(inspected, plan.spool if plan else spool_spans(inspected, scratch), plan)
-        return foresight.figures(foresight.estimate())
+        removals = {rule: removal.model_dump() for rule, removal in foresee_removals(plan).items()} if plan else {}
+        return foresight.figures(foresight.estimate()) | {"removals": removals}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

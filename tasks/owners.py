@@ -37,7 +37,7 @@ from tasks.domain.errors import BadInput
 from tasks.domain.owners import Lost, Owners, policy_of
 from tasks.domain.ports import Collection
 from tasks.domain.seal import Cover
-from tasks.plan import Plan
+from tasks.plan import NOWHERE, Plan
 from tasks.run import Run
 from tasks.seals import seals_of
 
@@ -61,7 +61,7 @@ def settle_owners(run: Run, plan: Plan, collection: Collection) -> None:
         for seal in seals_of(plan):
             covers.add(seal)
         owners = plan.checkpoint.read_owners(plan.target)
-        if owners is None and not covers.count:
+        if plan.target == NOWHERE or (owners is None and not covers.count):
             return  # a corpus that is refused leaves nothing behind
         settled = owners and owners.settled and (owners.covers, owners.policy) == (covers.digest, policy_of(plan.job))
         if not owners or not settled:

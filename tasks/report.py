@@ -169,6 +169,7 @@ def _report(run: Run, plan: Plan, proof: Proof, totals: Totals, shown: Shown) ->
     journal, pace = run.journal, run.journal.pace
     started, finished = dt.datetime.fromisoformat(run.started_at), dt.datetime.now(dt.UTC)
     figures = figures_of(plan, totals, failed=len(journal.failed))
+    figures["rows"] = totals.rows.model_copy(update={"removed": sum(journal.removed.values())})
     return RunReport(
         **figures,
         run=run.id,

@@ -17,6 +17,7 @@ from tasks.adapters.proof import ReadPart
 from tasks.adapters.shard_keys import ShardKeys
 from tasks.domain.owners import Owners, owned
 from tasks.domain.seal import Part, Seal
+from tasks.domain.shard import Shard
 from tasks.plan import Plan
 
 
@@ -34,6 +35,16 @@ def seals_of(plan: Plan) -> Iterator[Seal]:
         return (seal for seal in found if seal)
 
     return plan.seals.of(survey.mark, read)
+
+
+def sealed_shards(plan: Plan) -> Iterator[tuple[Shard, Seal]]:
+    """Every shard that is sealed, with its effective seal."""
+    seals = seals_of(plan)
+    seal = next(seals, None)
+    for shard in plan:
+        if seal and shard.id == seal.shard:
+            yield shard, seal
+            seal = next(seals, None)
 
 
 def owned_seals(plan: Plan) -> Iterator[Seal]:

@@ -25,7 +25,7 @@ def verify_collection(run: Run, plan: Plan, collection: Collection) -> Proof:
     """
     _refuse_bad_input(run, plan)
     with run.journal.during("verify"):
-        collection.ensure(plan.spec)  # where no shard could be sealed, nobody has made it yet
+        plan.bind(collection.ensure(plan.spec))  # where no shard could be sealed, nobody has made it yet
         collection.settle()
         try:
             return verify_plan(plan, collection)
@@ -58,5 +58,5 @@ def verify_plan(plan: Plan, collection: Collection, *, full: bool = False) -> Pr
     plan.checkpoint.record_proof(plan.target, proof)
     # The ledger is wrong about these: the next run loads them again.
     wrong = (count.shard for count in proof.counts if count.sealed != count.found or count.same_keys is False)
-    plan.checkpoint.forget_loads(plan.target, wrong)
+    plan.checkpoint.distrust_loads(plan.target, wrong, "doubted")
     return proof

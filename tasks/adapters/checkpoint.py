@@ -180,7 +180,7 @@ class Checkpoint(Ledger):
         if not damaged or effective is None or effective.digest != seal.digest:
             return False
         kept = {part.key for part in seal.parts if not part.amendment} - damaged
-        self.forget_load(target, seal.shard)
+        self.distrust_loads(target, [seal.shard], "doubted")
         for stored in list(self.parts_of(seal.shard)):
             if stored.key not in kept:
                 self.store.delete(stored.key)
@@ -206,7 +206,7 @@ class Checkpoint(Ledger):
 
     def _stale(self, target: str, shard: str) -> str | None:
         """The shard, if the collection does not have it as it is now."""
-        entry, seal = self._entry(target, shard), self.effective_seal(shard)
+        entry, seal = self.read_load(target, shard), self.effective_seal(shard)
         return None if entry and seal and entry.seal == seal.digest else shard
 
     # Reports

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TypeVar
+from typing import TypeVar, get_args
 
 from pydantic import ValidationError
 
@@ -12,7 +12,6 @@ from tasks.domain.ports import Store
 from tasks.domain.strict import Strict
 
 V = TypeVar("V", bound=Strict)
-READS = 1  # the format version of every document, so far
 
 
 def read_document(store: Store, key: str, kind: type[V]) -> V | None:
@@ -57,9 +56,11 @@ def _parse(data: bytes, where: str, kind: type[V]) -> V:
         document = json.loads(data)
     except ValueError as error:
         raise Permanent(f"{where}: damaged: not JSON") from error
-    version = _version(document)
-    if version != READS:
-        raise Permanent(f"{where}: written in format {version!r}, this version of Kitestring reads {READS}: use the version that wrote it")
+    version, reads = _version(document), _formats(kind)
+    if version not in reads:
+        raise Permanent(
+            f"{where}: written in format {version!r}, this version of Kitestring reads {max(reads)}: use the version that wrote it"
+        )
     try:
         return kind.model_validate_json(data)
     except ValidationError as error:
@@ -68,9 +69,15 @@ def _parse(data: bytes, where: str, kind: type[V]) -> V:
         raise Permanent(f"{where}: damaged: {field}: {first['msg']}") from error
 
 
+def _formats(kind: type[Strict]) -> tuple[int, ...]:
+    """The format versions that a kind of document is read in, as its own field says."""
+    field = kind.model_fields.get("format_version")
+    return (get_args(field.annotation) if field else ()) or (1,)
+
+
 def _version(document: object) -> object:
     """A document's own format version, or that of the identity inside it; a missing one is told by the fields."""
     if not isinstance(document, dict):
-        return READS
+        return 1
     inner = document.get("identity")
-    return document.get("format_version", inner.get("format_version", READS) if isinstance(inner, dict) else READS)
+    return document.get("format_version", inner.get("format_version", 1) if isinstance(inner, dict) else 1)

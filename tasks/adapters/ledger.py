@@ -7,6 +7,8 @@ with the key where an object is damaged or of another format.
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator
+from heapq import merge
+from itertools import groupby
 
 from tasks.adapters.ahead import ahead
 from tasks.adapters.digest_set import DigestSet
@@ -18,7 +20,7 @@ from tasks.domain.layout import Layout
 from tasks.domain.owners import Owners
 from tasks.domain.ports import Store
 from tasks.domain.proof import Proof
-from tasks.domain.seal import Loaded
+from tasks.domain.seal import Loaded, LoadState, Root, Standing
 
 
 class Ledger:
@@ -30,13 +32,22 @@ class Ledger:
 
     # Loads
 
+    def intend_load(self, target: str, intent: Loaded) -> None:
+        """Note that a shard's rows are about to be sent, or that what is noted of it must not be relied on; see `LoadState`.
+
+        The intent stands beside the entry until the shard is loaded, so that whoever is killed in between leaves it behind.
+        """
+        write_document(self.store, self.layout.intent(target, intent.shard), intent)
+
     def record_load(self, target: str, entry: Loaded) -> None:
         """Note that a shard's rows were all acknowledged by a collection."""
         write_document(self.store, self.layout.loaded(target, entry.shard), entry)
+        self.store.delete(self.layout.intent(target, entry.shard))
 
     def forget_load(self, target: str, shard: str) -> None:
-        """Take a shard out of the ledger."""
+        """Take a shard out of the ledger, when none of its rows is in the collection any more."""
         self.store.delete(self.layout.loaded(target, shard))
+        self.store.delete(self.layout.intent(target, shard))
 
     def record_loads(self, target: str, entries: Iterable[Loaded]) -> Iterator[Loaded]:
         """The same for many, several at a time; each comes back when it is written."""
@@ -47,26 +58,70 @@ class Ledger:
 
         return ahead(record, entries)
 
-    def forget_loads(self, target: str, shards: Iterable[str]) -> None:
-        """Take many shards out of the ledger."""
-        for _ in ahead(lambda shard: self.forget_load(target, shard), shards):
+    def distrust_loads(self, target: str, shards: Iterable[str], state: LoadState) -> None:
+        """Have shards loaded again before anybody relies on them, and keep what is known of their rows."""
+
+        def distrust(shard: str) -> None:
+            entry = self.read_load(target, shard)
+            if entry and entry.state != state:
+                self.intend_load(target, entry.model_copy(update={"state": state}))
+
+        for _ in ahead(distrust, shards):
             pass
 
     def loads(self, target: str, *, but: Container[str] = ()) -> Iterator[Loaded]:
-        """The entries of the ledger, less those of some shards, which are not even read; streams."""
-        shards = (shard for shard in self._listed_loads(target) if shard not in but)
-        return (entry for entry in ahead(lambda shard: self._entry(target, shard), shards) if entry)
+        """What the ledger knows of every shard that may have rows in the collection, less some, which are not even read; streams."""
+        listed = (shard for shard, _ in groupby(merge(*self._listed(target))))
+        shards = (shard for shard in listed if shard not in but)
+        return (entry for entry in ahead(lambda shard: self.read_load(target, shard), shards) if entry)
 
     def loaded_ids(self, target: str) -> DigestSet:
-        """The shards that the ledger names, from one listing."""
-        return DigestSet(self._listed_loads(target))
+        """The shards that are loaded and may be relied on, from one listing."""
+        trusted, intended = self._listed(target)
+        return DigestSet(shard for shard in trusted if shard not in intended)
 
-    def _listed_loads(self, target: str) -> Iterator[str]:
-        folder, others = self.layout.loads(target), (self.layout.verified(target), self.layout.attempt(target))
-        return (found.key.removeprefix(folder).removesuffix(".json") for found in self.store.list(folder) if found.key not in others)
+    def _listed(self, target: str) -> tuple[DigestSet, DigestSet]:
+        """Shards that have an entry, and shards that have an intent."""
+        folder, intended = self.layout.loads(target), list[str]()
 
-    def _entry(self, target: str, shard: str) -> Loaded | None:
-        return read_document(self.store, self.layout.loaded(target, shard), Loaded)
+        def entries() -> Iterator[str]:
+            for found in self.store.list(folder):
+                shard, _, kind = found.key.removeprefix(folder).partition(".")
+                if kind == "intent.json":
+                    intended.append(shard)
+                elif kind == "json":
+                    yield shard
+
+        return DigestSet(entries()), DigestSet(intended)
+
+    def read_load(self, target: str, shard: str) -> Loaded | None:
+        """What the ledger knows of a shard: its intent where there is one, since that is the younger, or its entry."""
+        intent = read_document(self.store, self.layout.intent(target, shard), Loaded)
+        return intent or read_document(self.store, self.layout.loaded(target, shard), Loaded)
+
+    # Which collection it is of, and where its rows were read from
+
+    def record_address(self, address: str, target: str) -> None:
+        """Note whose ledger belongs to the collection at an address, for who cannot ask the collection."""
+        write_document(self.store, self.layout.ledger_at(address), Standing(target=target))
+
+    def read_address(self, address: str) -> str | None:
+        """What was noted last for an address."""
+        found = read_document(self.store, self.layout.ledger_at(address), Standing)
+        return found.target if found else None
+
+    def record_root(self, target: str, root: str) -> None:
+        """Note a place that rows of the collection are read from."""
+        write_document(self.store, self.layout.root_of(target, root), Root(root=root))
+
+    def forget_root(self, target: str, root: str) -> None:
+        """No row of the collection is of that place any more."""
+        self.store.delete(self.layout.root_of(target, root))
+
+    def roots(self, target: str) -> set[str]:
+        """Every place that rows of the collection were read from."""
+        keys = [found.key for found in self.store.list(self.layout.roots(target))]
+        return {found.root for key in keys if (found := read_document(self.store, key, Root))}
 
     def read_attempt(self, target: str) -> ImportAttempt | None:
         """The import into a collection that has not come to its end, or None."""

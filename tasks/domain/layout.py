@@ -10,7 +10,10 @@
 {corpus}/{fingerprint}/shards/{shard}/keys-{seal}.parquet
 {corpus}/{fingerprint}/owners/{target}.json            which shard owns a key that comes in several
 {corpus}/{fingerprint}/owners/{target}/{n}.parquet     the rows that others lost by that
+{corpus}/{fingerprint}/targets/{address}.json          which collection stands at an address: the name of its ledger
 {corpus}/{fingerprint}/loads/{target}/{shard}.json
+{corpus}/{fingerprint}/loads/{target}/{shard}.intent.json   that it is about to be loaded, or must not be relied on
+{corpus}/{fingerprint}/loads/{target}/roots/{root}.json     a place that rows of the collection were read from
 {corpus}/{fingerprint}/loads/{target}/verified.json
 {corpus}/{fingerprint}/loads/{target}/import.json       an import that is under way
 {corpus}/{fingerprint}/runs/{run}/report.html, report.json
@@ -20,6 +23,8 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+
+from tasks.domain.digest import digest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +63,18 @@ class Layout:
 
     def loaded(self, target: str, shard: str) -> str:
         return f"{self.loads(target)}{shard}.json"
+
+    def intent(self, target: str, shard: str) -> str:
+        return f"{self.loads(target)}{shard}.intent.json"
+
+    def roots(self, target: str) -> str:
+        return f"{self.loads(target)}roots/"
+
+    def root_of(self, target: str, root: str) -> str:
+        return f"{self.roots(target)}{digest(root)}.json"
+
+    def ledger_at(self, address: str) -> str:
+        return f"{self.root}/targets/{address}.json"
 
     def verified(self, target: str) -> str:
         return f"{self.loads(target)}verified.json"

@@ -95,8 +95,11 @@ class Collection(Protocol):
                 the name of a collection.
         """
 
-    def ensure(self, spec: CollectionSpec) -> None:
-        """Make the collection where there is none.
+    def identity(self) -> str | None:
+        """The random id that it was made with; "" where it was made before there were any; None where there is none."""
+
+    def ensure(self, spec: CollectionSpec) -> str:
+        """Make the collection where there is none; its identity.
 
         Raises:
             BadInput: as `check`.

@@ -49,7 +49,7 @@ def test_each_bad_row_is_set_aside_with_its_reason_and_the_rest_goes_on(kitestri
     run = kitestring("run", job, "--json")
     assert run.code == 0, run.err
     bad = {number: reason for number, reason in enumerate(reasons) if reason}
-    assert run.json["rows"] == {"source": 62, "embedded": 53, "reused": 0, "duplicates": 0, "quarantined": 9, "loaded": 53}
+    assert run.json["rows"] == {"source": 62, "embedded": 53, "reused": 0, "duplicates": 0, "quarantined": 9, "loaded": 53, "removed": 0}
     assert run.json["verified"] is True
 
     listed = kitestring.here("quarantine", "list", job, "--json")
@@ -89,7 +89,7 @@ def test_retry_recovers_what_works_now_and_leaves_the_rest(kitestring: Kitestrin
     (rows / "late.png").write_bytes(saved(scene(9), "PNG"))
     retried = kitestring("quarantine", "retry", job, "--json")
     assert retried.code == 0, retried.err
-    assert retried.json["rows"] == {"source": 8, "embedded": 1, "reused": 5, "duplicates": 0, "quarantined": 2, "loaded": 6}
+    assert retried.json["rows"] == {"source": 8, "embedded": 1, "reused": 5, "duplicates": 0, "quarantined": 2, "loaded": 6, "removed": 0}
     assert retried.json["verified"] is True
     assert {row["id"] for row in kitestring.here("quarantine", "list", job, "--json").json} == {"half.jpg", "bomb.png"}
     assert kitestring.here("status", job).code == 0
