@@ -180,13 +180,20 @@ def diff(job: JobFile, settings: Settings = None, as_json: AsJson = False) -> No
 
 
 @app.command()
-def promote(job: JobFile, settings: Settings = None, as_json: AsJson = False) -> None:
-    """Lead searches to the collection of the job's encoder, if it is proved and the gate lets it through."""
+def promote(
+    job: JobFile,
+    anyway: Annotated[
+        bool, typer.Option("--anyway", help="Also if the collection holds fewer rows than the current one, or more rows are quarantined.")
+    ] = False,
+    settings: Settings = None,
+    as_json: AsJson = False,
+) -> None:
+    """Point the alias at the collection of the job's encoder, if it is verified and passes the gate."""
     from flows.show import promoted_text
     from tasks.promote import promote_by_hand
 
     with answers():
-        say(promote_by_hand(read_job(job, settings)), as_json=as_json, text=promoted_text)
+        say(promote_by_hand(read_job(job, settings), anyway=anyway), as_json=as_json, text=promoted_text)
 
 
 @app.command()

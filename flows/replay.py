@@ -17,7 +17,7 @@ from tasks.plan import plan_sealed
 from tasks.promote import promote_proved
 from tasks.report import report_run
 from tasks.run import open_run
-from tasks.stale import remove_stale
+from tasks.stale import load_retained, remove_stale
 from tasks.verify import verify_collection
 from tasks.window import Window, threads
 
@@ -47,6 +47,7 @@ def replay_seals(job: Job, overrides: Settings | None = None, token: Secret | No
                 import_shards(run, plan, collection)
             Window(load, width=LOADERS, finish=run.journal.settle).run(plan.groups(up_to_date(plan)))
             settle_owners(run, plan, collection)
+            load_retained(run, plan, collection)
             remove_stale(run, plan, collection)
             proof = verify_collection(run, plan, collection)
             asked = promote_proved(run, plan, collection, proof)

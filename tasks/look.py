@@ -18,9 +18,9 @@ from tasks.estimate import Foresight
 from tasks.load import opened
 from tasks.plan import Plan, check_roots, plan_again, spool_spans
 from tasks.preflight import inspect_job
-from tasks.report import count_seals
 from tasks.seals import owned_keys, seals_of
 from tasks.stale import foresee_removals
+from tasks.totals import count_seals
 from tasks.verify import verify_plan
 
 

@@ -14,12 +14,14 @@ from prefect.cache_policies import NO_CACHE
 from tasks.adapters.ahead import ahead
 from tasks.adapters.digest_set import DigestSet
 from tasks.adapters.loading import load_part
+from tasks.adapters.promotions import Promotions
 from tasks.adapters.reports import root_read_by
 from tasks.domain.errors import Damaged
 from tasks.domain.ports import Collection
 from tasks.domain.removal import RULES, Removal, Rule, below, rule_for
 from tasks.domain.seal import Loaded
 from tasks.domain.shrink import why_not_to_shrink
+from tasks.load import begin_loading
 from tasks.plan import Plan
 from tasks.run import Run
 
@@ -135,6 +137,42 @@ def _keep(run: Run, plan: Plan, collection: Collection, entry: Loaded, count: in
     elif (entry.rows, entry.state) != (count, "outdated") and entry.state != "loaded":
         plan.checkpoint.intend_load(plan.target, entry.model_copy(update={"rows": count, "state": "outdated"}))
     return max(0, entry.rows - count)
+
+
+@task(name="load", cache_policy=NO_CACHE)
+def load_retained(run: Run, plan: Plan, collection: Collection) -> None:
+    """An append keeps rows of files that have left the source: load those of the collection that was promoted, from its seals.
+
+    After the shards of the plan, so that a key which came again stays with the newer file.
+    """
+    source = _promoted_ledger(plan)
+    if plan.job.target.mode == "mirror" or source is None or run.journal.failed:
+        return
+    with run.journal.during("load"):
+        known = DigestSet([*(shard.id for shard in plan), *(entry.shard for entry in plan.checkpoint.loads(plan.target))])
+        for entry in plan.checkpoint.loads(source, but=known):
+            begin_loading(plan, collection)
+            intent = entry.model_copy(update={"state": "loading", "run": run.id})
+            plan.checkpoint.intend_load(plan.target, intent)
+            restore(run, plan, collection, entry)
+            rows = collection.count(entry.shard)
+            plan.checkpoint.intend_load(plan.target, intent.model_copy(update={"state": "outdated", "rows": rows}))
+
+
+def _promoted_ledger(plan: Plan) -> str | None:
+    """The ledger of the collection of this encoder that searches were last led to, where that is another one."""
+    moves = Promotions(plan.inspected.store, plan.job).of_encoder(plan.spec.fingerprint)
+    known = [move.ledger for move in reversed(moves) if move.ledger]
+    last = next(iter(known), None) or _proved_last(plan)
+    return last if last != plan.target else None
+
+
+def _proved_last(plan: Plan) -> str | None:
+    """The same for collections of before moves told the ledger: the one that was proved last."""
+    folder = plan.checkpoint.layout.all_loads
+    proofs = [found for found in plan.checkpoint.store.list(folder) if found.key.endswith("/verified.json")]
+    newest = max(proofs, key=lambda found: found.modified, default=None)
+    return newest.key.removeprefix(folder).partition("/")[0] if newest else None
 
 
 def restore(run: Run, plan: Plan, collection: Collection, entry: Loaded) -> None:

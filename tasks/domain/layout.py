@@ -58,8 +58,12 @@ class Layout:
     def amendment(self, shard: str, number: int) -> str:
         return f"{self.shard(shard)}amend-{number:04d}.json"
 
+    @property
+    def all_loads(self) -> str:
+        return f"{self.root}/loads/"
+
     def loads(self, target: str) -> str:
-        return f"{self.root}/loads/{target}/"
+        return f"{self.all_loads}{target}/"
 
     def loaded(self, target: str, shard: str) -> str:
         return f"{self.loads(target)}{shard}.json"
@@ -107,7 +111,12 @@ def encoder_pin(corpus: str, declared: str) -> str:
 
 def promotion(corpus: str, alias: str, number: int) -> str:
     """Key of the object that says what an alias was led to as its move of this number."""
-    return f"{corpus}/promotions/{alias}/{number:06d}.json"
+    return f"{promotions(corpus)}{alias}/{number:06d}.json"
+
+
+def promotions(corpus: str) -> str:
+    """What the keys of all moves of a corpus' aliases begin with."""
+    return f"{corpus}/promotions/"
 
 
 _PART = re.compile(r"/(?P<attempt>[^/]+)/part-(?P<first>\d+)-(?P<stop>\d+)\.parquet$")
