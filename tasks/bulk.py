@@ -152,7 +152,7 @@ def _stage(plan: Plan, bulk: BulkCollection, attempt: ImportAttempt) -> tuple[li
     covers, rows, cuts = Cover(), 0, dict[str, int]()
     whole_urls = bulk.server.kind == "Zilliz Cloud"
     prefix = _prefix(plan.target, attempt)
-    with KeyIndex() as keys, Staging(open_store(plan.job.target.staging), prefix, whole_urls=whole_urls) as staging:
+    with KeyIndex() as keys, Staging(open_store(plan.job.target.staging), prefix, plan.scratch, whole_urls=whole_urls) as staging:
 
         def stage(part: Part, seal: Seal) -> pa.Table:
             nonlocal rows
@@ -165,7 +165,7 @@ def _stage(plan: Plan, bulk: BulkCollection, attempt: ImportAttempt) -> tuple[li
             return table
 
         for seal in seals_of(plan):
-            ShardKeys(plan.checkpoint).keep(covers.add(seal), partial(stage, seal=seal))
+            ShardKeys(plan.checkpoint, plan.scratch).keep(covers.add(seal), partial(stage, seal=seal))
         files = staging.files()
     return files, attempt.model_copy(update={"rows": rows, "covers": covers.digest, "cut": cuts})
 

@@ -111,7 +111,7 @@ def load_seal(plan: Plan, collection: Collection, seal: Seal, *, run: str) -> Lo
         cut += load_part(collection, rows, seal.shard).cut
         return rows
 
-    ShardKeys(plan.checkpoint).keep(seal, load)
+    ShardKeys(plan.checkpoint, plan.scratch).keep(seal, load)
     entry = Loaded(
         shard=seal.shard,
         group=seal.group,

@@ -50,6 +50,12 @@ class Plan:
         self._settled = False
         self.target = target_fingerprint(job.target, self.spec.name)
 
+    @property
+    def scratch(self) -> Path:
+        """For temporary files; swept, whatever ends the run. A plan of nothing has none."""
+        assert self.spool.scratch is not None
+        return self.spool.scratch
+
     def __iter__(self) -> Iterator[Shard]:
         """Every shard, in source order; streams."""
         return self.spool.named(self.record.identity.fingerprint)

@@ -27,13 +27,14 @@ class Staging:
     Args:
         store: opened at `target.staging`.
         prefix: below it, this attempt's own.
+        scratch: private, of a run.
         whole_urls: the server wants s3://bucket/key rather than the key in its bucket.
     """
 
-    def __init__(self, store: Store, prefix: str, *, whole_urls: bool, file_bytes: int = FILE_BYTES) -> None:
+    def __init__(self, store: Store, prefix: str, scratch: Path, *, whole_urls: bool, file_bytes: int = FILE_BYTES) -> None:
         self._store, self._prefix, self._whole_urls = store, prefix.rstrip("/") + "/", whole_urls
         self._file_bytes = file_bytes
-        self._scratch = tempfile.TemporaryDirectory(prefix="kitestring-staging-")
+        self._scratch = tempfile.TemporaryDirectory(dir=scratch, prefix="staging-")
         self._path = Path(self._scratch.name) / "file.parquet"
         self._writer: pq.ParquetWriter | None = None
         self._bytes = 0

@@ -29,6 +29,7 @@ from tasks.run import Run, open_run
 from tasks.verify import verify_plan
 from tests.flows.inprocess import flows_in_process
 from tests.flows.kitestring import make_job, workers_of, write_rows
+from tests.flows.test_scratch import swept_files
 from tests.servers.milvus import MilvusProcess
 from tests.servers.prefect import PrefectServer
 
@@ -101,7 +102,9 @@ def left_behind(target: dict[str, Any]) -> list[str]:
 
 def test_a_fresh_collection_is_imported_proved_and_nothing_is_left_behind(sealed, target):
     with opening(sealed, target) as at:
-        assert at.load()
+        with swept_files() as kinds:
+            assert at.load()
+        assert {"staging", "keys"} <= kinds
         assert (at.collection.count(), at.ledger) == (ROWS, 3)
         assert verify_plan(at.plan, at.collection).proved
         assert sum(entry.cut for entry in at.plan.checkpoint.loads(at.plan.target)) == 3  # one long text in each shard
