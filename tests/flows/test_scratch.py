@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 import tempfile
@@ -29,7 +28,7 @@ def temporary(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def left_in(folder: Path) -> list[str]:
-    return sorted(os.listdir(folder))
+    return sorted(path.name for path in folder.iterdir())
 
 
 def test_a_killed_run_leaves_one_folder_and_the_next_run_none(
