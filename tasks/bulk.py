@@ -23,7 +23,7 @@ from tasks.adapters.keys import KeyIndex
 from tasks.adapters.milvus_bulk import BulkCollection
 from tasks.adapters.milvus_import import Importer
 from tasks.adapters.shard_keys import ShardKeys
-from tasks.adapters.staging import Staging, clear
+from tasks.adapters.staging import Staging, clear, staged_rows
 from tasks.adapters.stores import open_store
 from tasks.domain.bulk import IMPORT_ROWS, ImportAttempt
 from tasks.domain.errors import BadInput, KitestringError, Permanent, Transient
@@ -166,8 +166,10 @@ def _stage(plan: Plan, bulk: BulkCollection, attempt: ImportAttempt) -> tuple[li
 
         for seal in seals_of(plan):
             ShardKeys(plan.checkpoint, plan.scratch).keep(covers.add(seal), partial(stage, seal=seal))
-        files = staging.files()
-    return files, attempt.model_copy(update={"rows": rows, "covers": covers.digest, "cut": cuts})
+        files, (refused, upserts) = staging.files(), staging.upserts()
+    if refused:
+        log.info("%d of %d rows have a double that is null or no finite number, which imports refuse: they are upserted", refused, rows)
+    return files, attempt.model_copy(update={"rows": rows, "covers": covers.digest, "cut": cuts, "upserts": tuple(upserts)})
 
 
 def _refuse_doubled(keys: KeyIndex, ids: list[str], first: int, seal: Seal) -> None:
@@ -180,6 +182,8 @@ def _finish(run: Run, plan: Plan, bulk: BulkCollection, attempt: ImportAttempt) 
     importer = bulk.importer()
     for job in attempt.jobs:
         _await(importer, job)
+    for some in staged_rows(open_store(plan.job.target.staging), attempt.upserts) if attempt.upserts else ():
+        bulk.upsert(some)
     bulk.settle()
     bulk.await_rows(attempt.rows)
     attempt = attempt.model_copy(update={"state": "imported"})

@@ -25,6 +25,7 @@ class ImportAttempt(Strict):
     rows: int = Field(ge=0)
     cut: dict[str, int] = Field(default_factory=dict, description="Texts cut to fit, by shard, where there are any.")
     covers: str = Field(description="Digest of the seals whose parts are imported.")
+    upserts: tuple[str, ...] = Field((), description="Staged files of rows that importers refuse: they are upserted after the jobs.")
     state: Literal["begun", "imported"] = "begun"
     jobs: tuple[str, ...] = Field((), description="The server's ids, noted before any of them is asked for.")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import uuid
 from collections.abc import Iterator
@@ -34,6 +35,7 @@ from tests.servers.milvus import MilvusProcess
 from tests.servers.prefect import PrefectServer
 
 ROWS = 90
+ODD = {7: None, 10: math.nan}  # doubles that Milvus' importer refuses, by row of a shard; infinity is set aside before
 pytestmark = pytest.mark.server
 
 
@@ -68,9 +70,11 @@ def sealed(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, prefect_s
             "say": pa.array([None if row == 3 else 'quo"te\n日本\\' for row in range(30)], pa.string()),
             "text": pa.array(["a kite " * (10_000 if row == 4 else 1) + str(first + row) for row in range(30)], pa.string()),
             "tags": pa.array([["a", "b"], None, []] * 10, pa.list_(pa.string())),
+            "x": pa.array([ODD.get(row, row / 4) for row in range(30)], pa.float64()),
+            "xs": pa.array([None if row == 6 else [math.nan, 0.5] for row in range(30)], pa.list_(pa.float64())),
         }
         write_rows(folder / "rows" / f"{first}.parquet", first, first + 30, **odd)
-    document = make_job(folder, tiny_model, shards__rows=30, source__metadata=["n", "say", "tags"])
+    document = make_job(folder, tiny_model, shards__rows=30, source__metadata=["n", "say", "tags", "x", "xs"])
     with flows_in_process(prefect_server) as run:
         run(document)
     return document
@@ -111,6 +115,25 @@ def test_a_fresh_collection_is_imported_proved_and_nothing_is_left_behind(sealed
         hit = at.collection.search(at.collection.fetch(["row-3"])[1], 1, fields=["n", "say", "tags"])[0][0]
         assert (hit.id, hit.fields["n"], hit.fields["tags"]) == ("row-3", 3, ["a", "b"])
         assert not imports(at.plan, at.collection)  # it is not fresh any more
+    assert left_behind(target) == []
+
+
+def test_doubles_that_the_server_refuses_are_upserted_into_the_imported_collection(sealed, target):
+    """Null, for which NaN stands; the other rows are imported."""
+    with opening(sealed, target) as at:
+        assert at.load()
+        assert at.collection.count() == ROWS
+        assert verify_plan(at.plan, at.collection, full=True).proved
+        keys = [f"row-{first + row}" for first in (0, 30, 60) for row in (*ODD, 11)]
+        found = {hit.id: hit.fields["x"] for key in keys for hit in at.collection.search(at.collection.fetch([key])[1], 1, fields=["x"])[0]}
+    assert found == {f"row-{first + row}": x for first in (0, 30, 60) for row, x in ({**ODD, 10: None, 11: 11 / 4}).items()}
+    assert left_behind(target) == []
+
+
+def test_where_every_row_has_such_a_double_nothing_is_imported(target, tmp_path, tiny_model, run_flow):
+    write_rows(tmp_path / "rows" / "a.parquet", 0, 20, x=pa.nulls(20, pa.float64()))
+    done = run_flow(make_job(tmp_path, tiny_model, source__metadata=["x"], target=target))
+    assert (done["verified"], done["rows"]["loaded"]) == (True, 20)
     assert left_behind(target) == []
 
 
