@@ -49,6 +49,7 @@ class Plan:
         self.seals: Copies[Seal] = Copies(spool.scratch, Seal)
         self._settled = False
         self.target = target_fingerprint(job.target, self.spec.name)
+        self.address = self.target  # known before the collection is there
 
     @property
     def scratch(self) -> Path:
