@@ -12,7 +12,8 @@ from collections.abc import Iterator, Mapping
 
 from tasks.adapters.checkpoint import Checkpoint
 from tasks.adapters.promotions import Promotions
-from tasks.bulk import discard_attempt
+from tasks.attempts import discard
+from tasks.domain.bulk import ImportAttempt
 from tasks.domain.collection import CollectionSpec, collection_name, target_fingerprint
 from tasks.domain.errors import BadInput
 from tasks.domain.job import Job
@@ -22,7 +23,7 @@ from tasks.domain.promotion import abandoned
 from tasks.preflight import live_collection, locate_job, open_target
 
 HOUR = 3600.0
-IMPORT_HOURS = 72.0  # a server may work so long on an import, and its run writes nothing meanwhile
+IMPORT_HOURS = 72.0  # a server may work so long on an import, and a run of an older version writes nothing meanwhile
 
 
 def find_abandoned(job: Job, store: Store, silent: Mapping[str, float]) -> list[str]:
@@ -45,14 +46,13 @@ def find_abandoned(job: Job, store: Store, silent: Mapping[str, float]) -> list[
     return abandoned(history, hours, kept=kept, keep_previous=target.keep_previous, grace=target.grace, now=now)
 
 
-def find_imports(job: Job, store: Store, silent: Mapping[str, float]) -> Iterator[tuple[Checkpoint, str, str]]:
-    """Imports that no run came back to: where they are noted, the target's fingerprint, and the collection that they were filling."""
+def find_imports(job: Job, store: Store, silent: Mapping[str, float]) -> Iterator[tuple[Checkpoint, str, ImportAttempt]]:
+    """Imports that no run came back to: where they are noted, the target's fingerprint, and what is noted."""
     for fingerprint, seconds in silent.items():
         checkpoint = Checkpoint(store, job.corpus, fingerprint)
         target = target_fingerprint(job.target, collection_name(job.target.collection, fingerprint))
-        attempt = checkpoint.read_attempt(target) if seconds >= IMPORT_HOURS * HOUR else None
-        if attempt:
-            yield checkpoint, target, attempt.collection
+        for attempt, _ in checkpoint.attempts(target).values() if seconds >= IMPORT_HOURS * HOUR else ():
+            yield checkpoint, target, attempt
 
 
 def drop_all(job: Job, names: list[str]) -> list[str]:
@@ -60,9 +60,9 @@ def drop_all(job: Job, names: list[str]) -> list[str]:
     return [name for name in names if _drop(job, name)]
 
 
-def drop_import(job: Job, checkpoint: Checkpoint, target: str) -> None:
+def drop_import(job: Job, checkpoint: Checkpoint, target: str, attempt: ImportAttempt) -> None:
     """Drop what an import has left at the target and in its staging place."""
-    discard_attempt(job, checkpoint, target)
+    discard(job, checkpoint, target, attempt)
 
 
 def _made_here(job: Job, store: Store, silent: Mapping[str, float]) -> Iterator[tuple[str, str]]:

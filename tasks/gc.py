@@ -94,11 +94,11 @@ def _collections(job: Job, store: Store, seen: _Seen, *, delete: bool) -> tuple[
         names = find_abandoned(job, store, seen.silent)
         if delete:
             names = drop_all(job, names)
-        for checkpoint, target, _ in imports if delete else ():
-            drop_import(job, checkpoint, target)
+        for checkpoint, target, attempt in imports if delete else ():
+            drop_import(job, checkpoint, target, attempt)
     except KitestringError as error:
         return [], str(error)
-    return [*names, *(collection for _, _, collection in imports)], ""
+    return [*names, *(attempt.collection for _, _, attempt in imports)], ""
 
 
 def _unfinished(store: Store, corpus: str, now: float) -> Iterator[tuple[Path, int]]:

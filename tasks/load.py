@@ -120,7 +120,7 @@ def load_seal(plan: Plan, collection: Collection, shard: Shard, seal: Seal, *, r
         cut += load_part(collection, rows, seal.shard).cut
         return rows
 
-    ShardKeys(plan.checkpoint).keep(seal, load)
+    ShardKeys(plan.checkpoint, plan.scratch).keep(seal, load)
     took = round(time.monotonic() - begun, 3)
     entry = intent.model_copy(update={"state": "loaded", "cut": cut, "seconds": took, "loaded_at": utc_now()})
     plan.checkpoint.record_load(plan.target, entry)

@@ -82,7 +82,7 @@ class _Sealed:
 
 
 def _settle(plan: Plan, collection: Collection, table: KeyTable, before: Owners | None) -> Owners:
-    seals, covers, keys, policy = list[_Sealed](), Cover(), ShardKeys(plan.checkpoint), policy_of(plan.job)
+    seals, covers, keys, policy = list[_Sealed](), Cover(), ShardKeys(plan.checkpoint, plan.scratch), policy_of(plan.job)
     for seal, data in ahead(lambda seal: (seal, keys.read(seal)), seals_of(plan), at_once=READERS):
         table.add(len(seals), data)
         covers.add(seal)

@@ -53,11 +53,17 @@ class Plan:
             revision=record.identity.revision,
         )
         self.seals: Copies[Seal] = Copies(spool.scratch, Seal)
-        self.address = target_fingerprint(job.target, self.spec.name)
+        self.address = target_fingerprint(job.target, self.spec.name)  # known before the collection is there
         self.lock = threading.Lock()
         self.loading = False  # whether this run has begun to load into the collection
         self._settled = False
         self._target: str | None = None
+
+    @property
+    def scratch(self) -> Path:
+        """For temporary files; swept, whatever ends the run. A plan of nothing has none."""
+        assert self.spool.scratch is not None
+        return self.spool.scratch
 
     def __iter__(self) -> Iterator[Shard]:
         """Every shard, in source order; streams."""

@@ -57,7 +57,7 @@ def owned_seals(plan: Plan) -> Iterator[Seal]:
 def owned_parts(plan: Plan) -> Iterator[Iterator[tuple[Seal, ReadPart]]]:
     """Each seal as `owned_seals` has it, with what reads its parts without the rows that others own."""
     owners = plan.checkpoint.read_owners(plan.target)
-    with tempfile.TemporaryDirectory(prefix="kitestring-owners-") as folder:
+    with tempfile.TemporaryDirectory(dir=plan.scratch, prefix="owners-") as folder:
         table = _fetch_table(plan, owners, Path(folder)) if owners and owners.table else None
         yield (_owned_part(plan, owners, table, seal) for seal in seals_of(plan))
 
@@ -65,8 +65,8 @@ def owned_parts(plan: Plan) -> Iterator[Iterator[tuple[Seal, ReadPart]]]:
 @contextmanager
 def owned_keys(plan: Plan) -> Iterator[Iterator[tuple[Seal, set[str]]]]:
     """Each seal with the keys that the collection has to have of it, one shard's at a time; no vector is read."""
-    owners, keys = plan.checkpoint.read_owners(plan.target), ShardKeys(plan.checkpoint)
-    with tempfile.TemporaryDirectory(prefix="kitestring-owners-") as folder:
+    owners, keys = plan.checkpoint.read_owners(plan.target), ShardKeys(plan.checkpoint, plan.scratch)
+    with tempfile.TemporaryDirectory(dir=plan.scratch, prefix="owners-") as folder:
         table = _fetch_table(plan, owners, Path(folder)) if owners and owners.table else None
 
         def of(seal: Seal) -> set[str]:

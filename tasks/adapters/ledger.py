@@ -123,17 +123,25 @@ class Ledger:
         keys = [found.key for found in self.store.list(self.layout.roots(target))]
         return {found.root for key in keys if (found := read_document(self.store, key, Root))}
 
-    def read_attempt(self, target: str) -> ImportAttempt | None:
-        """The import into a collection that has not come to its end, or None."""
-        return read_document(self.store, self.layout.attempt(target), ImportAttempt)
+    # Imports
 
-    def record_attempt(self, target: str, attempt: ImportAttempt) -> None:
-        """Note how far an import is."""
-        write_document(self.store, self.layout.attempt(target), attempt)
+    def attempts(self, address: str) -> dict[str, tuple[ImportAttempt, float]]:
+        """Imports into a collection that have not come to their end, by run, each with when it was last written, by the store's clock."""
+        keys = (self.layout.attempt(address), self.layout.imports(address))  # an older version's first: what has replaced it counts
+        listed = [found for key in keys for found in self.store.list(key)]
+        read = [(read_document(self.store, found.key, ImportAttempt), found.modified) for found in listed]
+        return {attempt.run: (attempt, modified) for attempt, modified in read if attempt}
 
-    def forget_attempt(self, target: str) -> None:
-        """An import has ended, one way or the other."""
-        self.store.delete(self.layout.attempt(target))
+    def record_attempt(self, address: str, attempt: ImportAttempt) -> None:
+        """Note how far an import is; each run's is a document of its own."""
+        write_document(self.store, self.layout.importing(address, attempt.run), attempt)
+
+    def forget_attempt(self, address: str, run: str) -> None:
+        """A run's import has ended, one way or the other."""
+        old = read_document(self.store, self.layout.attempt(address), ImportAttempt)
+        if old and old.run == run:
+            self.store.delete(self.layout.attempt(address))
+        self.store.delete(self.layout.importing(address, run))
 
     # Owners of keys that come in several shards
 

@@ -15,7 +15,8 @@
 {corpus}/{fingerprint}/loads/{target}/{shard}.intent.json   that it is about to be loaded, or must not be relied on
 {corpus}/{fingerprint}/loads/{target}/roots/{root}.json     a place that rows of the collection were read from
 {corpus}/{fingerprint}/loads/{target}/verified.json
-{corpus}/{fingerprint}/loads/{target}/import.json       an import that is under way
+{corpus}/{fingerprint}/loads/{target}/import.json       an import that is under way, of an older version
+{corpus}/{fingerprint}/imports/{address}/{run}.json     an import that is under way; address: see Plan
 {corpus}/{fingerprint}/runs/{run}/report.html, report.json
 """
 
@@ -85,6 +86,12 @@ class Layout:
 
     def attempt(self, target: str) -> str:
         return f"{self.loads(target)}import.json"
+
+    def imports(self, address: str) -> str:
+        return f"{self.root}/imports/{address}/"
+
+    def importing(self, address: str, run: str) -> str:
+        return f"{self.imports(address)}{run}.json"
 
     def keys(self, shard: str, seal: str) -> str:
         return f"{self.shard(shard)}keys-{seal}.parquet"

@@ -122,7 +122,7 @@ def test_keys_of_seals_and_owners_that_are_no_more_go(checkpoint: Checkpoint, tm
     kept, _ = leave(checkpoint, tmp_path)
     seal = checkpoint.effective_seal(SHARD)
     assert seal
-    assert ShardKeys(checkpoint).read(seal)
+    assert ShardKeys(checkpoint, tmp_path).read(seal)
     checkpoint.replace_owners(TARGET, Owners(covers=OTHER, policy="first", settled=True), b"the table in force", None)
     withdrawn, replaced = checkpoint.layout.keys(SHARD, OTHER), checkpoint.layout.lost(TARGET, OTHER)
     for key in (withdrawn, replaced):
@@ -132,7 +132,7 @@ def test_keys_of_seals_and_owners_that_are_no_more_go(checkpoint: Checkpoint, tm
     before = keys(checkpoint)
     assert gc(tmp_path, "--delete")["keys"] == 2
     assert {withdrawn, replaced} <= before - keys(checkpoint)
-    assert ShardKeys(checkpoint).read(seal)
+    assert ShardKeys(checkpoint, tmp_path).read(seal)
     assert checkpoint.verified_part(kept).num_rows == 5
     assert gc(tmp_path) == NOTHING
 
