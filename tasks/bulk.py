@@ -165,6 +165,7 @@ def _stage(plan: Plan, bulk: BulkCollection, attempt: ImportAttempt) -> tuple[li
             return table
 
         for seal in seals_of(plan):
+            plan.checkpoint.refuse_condemned(seal)
             ShardKeys(plan.checkpoint).keep(covers.add(seal), partial(stage, seal=seal))
         files = staging.files()
     return files, attempt.model_copy(update={"rows": rows, "covers": covers.digest, "cut": cuts})

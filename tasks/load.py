@@ -101,9 +101,14 @@ def withdraw(run: Run, plan: Plan, seal: Seal, damage: Damaged) -> None:
 
 
 def load_seal(plan: Plan, collection: Collection, seal: Seal, *, run: str) -> Loaded:
-    """Every part into the collection, then the ledger."""
+    """Every part into the collection, then the ledger.
+
+    Raises:
+        Damaged: a part is not what was sealed, or `gc` is removing it.
+    """
     begun = time.monotonic()
     cut = 0
+    plan.checkpoint.refuse_condemned(seal)
 
     def load(part: Part) -> pa.Table:
         nonlocal cut

@@ -8,6 +8,7 @@
 {corpus}/{fingerprint}/shards/{shard}/seal.json
 {corpus}/{fingerprint}/shards/{shard}/amend-{n}.json
 {corpus}/{fingerprint}/shards/{shard}/keys-{seal}.parquet
+{corpus}/{fingerprint}/condemned/{sweep}.json          what a `gc --delete` is removing at this moment
 {corpus}/{fingerprint}/owners/{target}.json            which shard owns a key that comes in several
 {corpus}/{fingerprint}/owners/{target}/{n}.parquet     the rows that others lost by that
 {corpus}/{fingerprint}/loads/{target}/{shard}.json
@@ -52,6 +53,13 @@ class Layout:
 
     def amendment(self, shard: str, number: int) -> str:
         return f"{self.shard(shard)}amend-{number:04d}.json"
+
+    @property
+    def marks(self) -> str:
+        return f"{self.root}/condemned/"
+
+    def mark(self, sweep: str) -> str:
+        return f"{self.marks}{sweep}.json"
 
     def loads(self, target: str) -> str:
         return f"{self.root}/loads/{target}/"

@@ -24,7 +24,18 @@ from tasks.domain.seal import Part
 from tests.adapters.test_checkpoint import IDENTITY, SHARD, TARGET, loaded, put_part, seal_of
 
 OTHER = digest("another shard")
-NOTHING = {"parts": 0, "bytes": 0, "deleted": False, "busy": False, "keys": 0, "unfinished": 0, "collections": [], "unseen": ""}
+NOTHING = {
+    "parts": 0,
+    "bytes": 0,
+    "deleted": False,
+    "busy": False,
+    "keys": 0,
+    "unfinished": 0,
+    "collections": [],
+    "unseen": "",
+    "unread": [],
+    "failed": "",
+}
 
 
 @pytest.fixture
