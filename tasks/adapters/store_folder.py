@@ -86,7 +86,7 @@ class FolderStore:
                 return
 
     def delete_many(self, keys: Iterable[str]) -> None:
-        for key in keys:
+        for key in [checked(key) for key in keys]:
             self.delete(key)
 
     def unfinished(self, prefix: str) -> Iterator[tuple[Path, os.stat_result]]:

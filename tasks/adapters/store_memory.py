@@ -53,7 +53,7 @@ class MemoryStore:
         self._shelf.objects.pop(checked(key), None)
 
     def delete_many(self, keys: Iterable[str]) -> None:
-        for key in keys:
+        for key in [checked(key) for key in keys]:
             self.delete(key)
 
 

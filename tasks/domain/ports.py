@@ -45,7 +45,7 @@ class Store(Protocol):
         """Remove an object; nothing happens where there is none."""
 
     def delete_many(self, keys: Iterable[str]) -> None:
-        """The same for many, in as few calls as the store allows. After an error some may be gone, and it may be called again."""
+        """The same for many, in as few calls as the store allows. After an error some may be gone; it may be called again."""
 
 
 class Source(Protocol):
