@@ -26,6 +26,7 @@ READERS = 16  # of seals, at a time
 BATCH = 1_000  # objects under one mark: as many as S3 removes in one call
 BATCHES = 3  # at a time
 _PLACE = re.compile(r"[^/]+/(?P<fingerprint>[0-9a-f]{32})/(?P<folder>shards|owners)/(?P<name>[^/]+)/([^/]+/part-|keys-|)[^/]+\.parquet")
+_SEAL = re.compile(r"[^/]+/(?P<fingerprint>[0-9a-f]{32})/shards/(?P<name>[^/]+)/seal\.json")
 _ENCODER = re.compile(r"[^/]+/(?P<fingerprint>[0-9a-f]{32})/(?P<mark>condemned/)?")
 _Place = tuple[str, str, str]  # an encoder's fingerprint, the folder, and the shard or the target in it
 Files = dict[_Place, list[str]]
@@ -42,9 +43,14 @@ class Seen:
     activity: Activity
     files: Files = field(default_factory=dict)  # that something has to name
     sizes: dict[str, int] = field(default_factory=dict)  # of those
+    sealed: set[_Place] = field(default_factory=set)
     encoders: dict[str, float] = field(default_factory=dict)  # by fingerprint, when anything was last written under it
     marks: list[tuple[str, str]] = field(default_factory=list)  # fingerprint and key of those that an earlier sweep has left
     unread: set[str] = field(default_factory=set)  # why what a place names is not known
+
+    def is_unsealed(self, place: _Place) -> bool:
+        """A shard that had no seal when it was listed."""
+        return place[1] == "shards" and place not in self.sealed
 
     def checkpoint(self, fingerprint: str) -> Checkpoint:
         return Checkpoint(self.store, self.corpus, fingerprint)
@@ -71,48 +77,62 @@ def look_over(store: Store, corpus: str, tell: Tell) -> Seen:
         if place:
             seen.files.setdefault((place["fingerprint"], place["folder"], place["name"]), []).append(stored.key)
             seen.sizes[stored.key] = stored.size
+        seal = _SEAL.fullmatch(stored.key)
+        if seal:
+            seen.sealed.add((seal["fingerprint"], "shards", seal["name"]))
         if not number % BATCH:
             tell("listed", number, None)
     return seen
 
 
 def find_unreferenced(seen: Seen, tell: Tell) -> Files:
-    """The first look: reads the seal of each shard that has an old file, and the owners that have one; several at a time."""
+    """The first look: reads the seal of each shard that has one and an old file, and the owners that have one; several at a time."""
     old = {place: [key for key in keys if seen.activity.is_old(key)] for place, keys in seen.files.items()}
-    old = {place: keys for place, keys in old.items() if keys}
-    found: Files = {}
-    for number, (place, keys) in enumerate(_unnamed(seen, old), 1):
-        found |= {place: keys} if keys else {}
+    found, to_read = dict[_Place, list[str]](), dict[_Place, list[str]]()
+    for place, keys in old.items():
+        if keys and seen.is_unsealed(place):
+            found[place] = list(garbage(keys, seen.activity, named=None))
+        elif keys:
+            to_read[place] = keys
+    for number, (place, keys) in enumerate(_unnamed(seen, to_read), 1):
+        found[place] = keys
         if not number % BATCH:
-            tell("looked at", number, len(old))
-    return found
+            tell("looked at", number, len(to_read))
+    return {place: keys for place, keys in found.items() if keys}
 
 
 def _unnamed(seen: Seen, files: Files) -> Iterator[tuple[_Place, list[str]]]:
     """Those of each place's files that are garbage as things are now."""
 
     def of_place(place: _Place) -> tuple[_Place, list[str]]:
-        fingerprint, folder, name = place
         try:
-            checkpoint = seen.checkpoint(fingerprint)
-            named = _NAMED[folder](checkpoint, name, busy=seen.activity.busy)
-            activity = _news(checkpoint, name, seen.activity) if folder == "shards" and named is None else seen.activity
+            return place, list(_garbage_now(seen, place, files[place]))
         except BadInput:  # no seal, but the store itself
             raise
         except Permanent as error:  # one damaged seal is no reason to leave all other garbage
             seen.unread.add(str(error))
             return place, []
-        return place, list(garbage(files[place], activity, named=named))
 
     return ahead(of_place, files, at_once=READERS)
 
 
-def _news(checkpoint: Checkpoint, shard: str, seen: Activity) -> Activity:
-    """What was known, and what an unsealed shard's folder shows now: a run may be at work on it since."""
-    if seen.busy:
-        return seen
-    activity = Activity(now=seen.now, latest=seen.latest)
+def _garbage_now(seen: Seen, place: _Place, keys: list[str]) -> Iterator[str]:
+    fingerprint, folder, name = place
+    checkpoint = seen.checkpoint(fingerprint)
+    news = _news(seen, checkpoint, name) if seen.is_unsealed(place) else None
+    if news:
+        return garbage(keys, news, named=None)
+    named = _NAMED[folder](checkpoint, name, busy=seen.activity.busy)
+    withdrawn = named is None and folder == "shards"  # since the listing, by a run that is at work
+    return iter(()) if withdrawn else garbage(keys, seen.activity, named=named)
+
+
+def _news(seen: Seen, checkpoint: Checkpoint, shard: str) -> Activity | None:
+    """What is written in a shard's folder by now, where it is still not sealed: one call, and a run may be at work on it since."""
+    activity = Activity(now=seen.activity.now, latest=seen.activity.latest)
     for stored in checkpoint.store.list(checkpoint.layout.shard(shard)):
+        if stored.key == checkpoint.layout.seal(shard):
+            return None
         activity.note(stored.key, stored.modified)
     return activity
 
