@@ -85,5 +85,4 @@ class Staging:
 
 def clear(store: Store, prefix: str) -> None:
     """Remove what an attempt has staged."""
-    for found in list(store.list(prefix.rstrip("/") + "/")):
-        store.delete(found.key)
+    store.delete_many([found.key for found in store.list(prefix.rstrip("/") + "/")])
