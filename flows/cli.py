@@ -16,11 +16,11 @@ import typer
 
 from flows.engine import run_flow
 from flows.job_file import read_job
-from flows.terminal import errors, progress_shown
+from flows.terminal import count_shown, errors, progress_shown
 from tasks.adapters.garbage import leaving
 from tasks.domain.collection import Hit
 from tasks.domain.credentials import without_credentials
-from tasks.domain.errors import BadInput, KitestringError, RunFailed
+from tasks.domain.errors import BadInput, KitestringError, Permanent, RunFailed
 from tasks.domain.job import Job
 
 OK, FAILED, BAD_INPUT, NOT_YET, NOT_PROVED = 0, 1, 2, 3, 4
@@ -236,17 +236,21 @@ def search(
 @app.command()
 def gc(
     job: JobFile,
-    delete: Annotated[bool, typer.Option("--delete", help="Remove them. Left out, they are only counted.")] = False,
+    delete: Annotated[bool, typer.Option("--delete", help="Remove them; without it they are only counted.")] = False,
     settings: Settings = None,
     as_json: AsJson = False,
 ) -> None:
-    """What nothing names any more: parts and files of keys in the checkpoint, collections that nobody searches. A day old, and of no run."""
+    """List (with --delete: remove) unreferenced checkpoint objects and never-promoted collections older than 24 hours."""
     from flows.show import swept_text
     from tasks.gc import sweep
 
     with answers():
-        found = sweep(read_job(job, settings), delete=delete)
+        parsed = read_job(job, settings)
+        with count_shown() as tell:
+            found = sweep(parsed, delete=delete, tell=tell)
         say(found.summary, as_json=as_json, text=swept_text)
+        if found.failed:
+            raise Permanent(f"not everything was removed: {found.failed}; run it again")
 
 
 @quarantine.command("list")

@@ -103,7 +103,8 @@ def swept_text(swept: dict[str, Any]) -> str:
     kept = "; a run of the last day may be at work, so parts of shards that are not sealed stay" if swept["busy"] else ""
     lines = [f"{some}: {done}{kept}" if found else f"{some}{kept}"]
     lines += [f"collection '{name}' is searched by nobody: {done}" for name in swept["collections"]]
-    return "\n".join([*lines, *([f"collections are not looked at: {swept['unseen']}"] if swept["unseen"] else [])])
+    lines += [f"kept, because it cannot be read what is referenced: {reason}" for reason in swept["unread"]]
+    return "\n".join([*lines, *([f"collections not checked, or not all of them: {swept['unseen']}"] if swept["unseen"] else [])])
 
 
 def hits_text(hits: list[Hit]) -> str:

@@ -55,9 +55,13 @@ def find_imports(job: Job, store: Store, silent: Mapping[str, float]) -> Iterato
             yield checkpoint, target, attempt
 
 
-def drop_all(job: Job, names: list[str]) -> list[str]:
-    """Drop collections; those that are gone now. One that an alias leads to by now stays."""
-    return [name for name in names if _drop(job, name)]
+def drop(job: Job, name: str) -> bool:
+    """Drop a collection. False: it is gone already, or an alias leads to it by now."""
+    collection = open_target(job, name)
+    try:
+        return collection.drop()
+    finally:
+        collection.close()
 
 
 def drop_import(job: Job, checkpoint: Checkpoint, target: str, attempt: ImportAttempt) -> None:
@@ -87,14 +91,6 @@ def _made(collection: Collection) -> CollectionSpec | None:
         return collection.describe()
     except BadInput:
         return None
-
-
-def _drop(job: Job, name: str) -> bool:
-    collection = open_target(job, name)
-    try:
-        return collection.drop()
-    finally:
-        collection.close()
 
 
 def _own(job: Job) -> str | None:

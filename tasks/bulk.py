@@ -173,6 +173,7 @@ def _stage(plan: Plan, bulk: BulkCollection, attempt: ImportAttempt) -> tuple[li
             return table
 
         for seal in seals_of(plan):
+            plan.checkpoint.refuse_condemned(seal)
             ShardKeys(plan.checkpoint, plan.scratch).keep(covers.add(seal), partial(stage, seal=seal))
         files, (refused, upserts) = staging.files(), staging.upserts()
     if refused:

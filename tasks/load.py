@@ -108,11 +108,16 @@ def withdraw(run: Run, plan: Plan, seal: Seal, damage: Damaged) -> None:
 
 
 def load_seal(plan: Plan, collection: Collection, shard: Shard, seal: Seal, *, run: str) -> Loaded:
-    """An intent, every part into the collection, then the ledger."""
+    """An intent, every part into the collection, then the ledger.
+
+    Raises:
+        Damaged: a part is not what was sealed, or `gc` is removing it.
+    """
     begun = time.monotonic()
     intent = intent_of(shard, seal, run=run, at=utc_now())
     plan.checkpoint.intend_load(plan.target, intent)
     cut = 0
+    plan.checkpoint.refuse_condemned(seal)
 
     def load(part: Part) -> pa.Table:
         nonlocal cut

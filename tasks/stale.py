@@ -182,6 +182,7 @@ def restore(run: Run, plan: Plan, collection: Collection, entry: Loaded) -> None
         run.journal.note(f"the seal of {entry.group} ({entry.shard}) is gone, and its file has left the source: its rows stay as they are")
         return
     try:
+        plan.checkpoint.refuse_condemned(seal)
         for part in seal.parts:
             rows = plan.checkpoint.verified_part(part)
             load_part(collection, rows.filter(_free(collection, rows, entry.shard)), entry.shard)

@@ -6,6 +6,7 @@ with the key where an object is damaged or of another format.
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Container, Iterable, Iterator
 from heapq import merge
 from itertools import groupby
@@ -154,8 +155,13 @@ class Ledger:
         write_document(self.store, self.layout.owners(target), owners)
 
     def replace_owners(self, target: str, owners: Owners, lost: bytes | None, before: Owners | None) -> None:
-        """Write down what is settled and which rows are lost by it; the table comes first, and the old one goes last."""
-        table = self.layout.lost(target, digest({"covers": owners.covers, "policy": owners.policy})) if lost else None
+        """Write down what is settled and which rows are lost by it; the table comes first, and the old one goes last.
+
+        A table that nothing names is never named again, even if what is settled is the same: `gc` may be removing it.
+        """
+        settled = digest({"covers": owners.covers, "policy": owners.policy})
+        again = before and before.table and f"/{settled}-" in before.table
+        table = (before.table if before and again else self.layout.lost(target, f"{settled}-{uuid.uuid4().hex}")) if lost else None
         if lost and table:
             self.store.write(table, lost)
         self.record_owners(target, owners.model_copy(update={"table": table}))

@@ -150,5 +150,4 @@ def staged_rows(store: Store, keys: Iterable[str]) -> Iterator[pa.Table]:
 
 def clear(store: Store, prefix: str) -> None:
     """Remove what an attempt has staged."""
-    for found in list(store.list(prefix.rstrip("/") + "/")):
-        store.delete(found.key)
+    store.delete_many([found.key for found in store.list(prefix.rstrip("/") + "/")])

@@ -8,6 +8,7 @@
 {corpus}/{fingerprint}/shards/{shard}/seal.json
 {corpus}/{fingerprint}/shards/{shard}/amend-{n}.json
 {corpus}/{fingerprint}/shards/{shard}/keys-{seal}.parquet
+{corpus}/{fingerprint}/condemned/{sweep}.json          what a `gc --delete` is removing at this moment
 {corpus}/{fingerprint}/owners/{target}.json            which shard owns a key that comes in several
 {corpus}/{fingerprint}/owners/{target}/{n}.parquet     the rows that others lost by that
 {corpus}/{fingerprint}/targets/{address}.json          which collection stands at an address: the name of its ledger
@@ -62,6 +63,13 @@ class Layout:
     @property
     def all_loads(self) -> str:
         return f"{self.root}/loads/"
+
+    @property
+    def marks(self) -> str:
+        return f"{self.root}/condemned/"
+
+    def mark(self, sweep: str) -> str:
+        return f"{self.marks}{sweep}.json"
 
     def loads(self, target: str) -> str:
         return f"{self.all_loads}{target}/"

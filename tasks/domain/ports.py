@@ -25,7 +25,7 @@ class StoredObject(Strict):
 
 
 class Store(Protocol):
-    """The checkpoint store. All of it: five verbs over immutable objects."""
+    """The checkpoint store. All of it: six verbs over immutable objects."""
 
     url: str  # for people, and the same string opens it again
 
@@ -43,6 +43,9 @@ class Store(Protocol):
 
     def delete(self, key: str) -> None:
         """Remove an object; nothing happens where there is none."""
+
+    def delete_many(self, keys: Iterable[str]) -> None:
+        """The same for many, in as few calls as the store allows. After an error some may be gone; it may be called again."""
 
 
 class Source(Protocol):
