@@ -107,7 +107,7 @@ def load_seal(plan: Plan, collection: Collection, seal: Seal, *, run: str) -> Lo
 
     def load(part: Part) -> pa.Table:
         nonlocal cut
-        rows = plan.checkpoint.verified_part(part)
+        rows = plan.checkpoint.sealed_part(part)
         cut += load_part(collection, rows, seal.shard).cut
         return rows
 

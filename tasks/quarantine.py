@@ -14,6 +14,7 @@ from prefect.cache_policies import NO_CACHE
 from tasks.adapters.cut import PieceRows
 from tasks.adapters.prepare import prepare
 from tasks.domain.amend import Amendment
+from tasks.domain.layout import RETRY
 from tasks.domain.messages import Piece
 from tasks.domain.seal import Part, Quarantined, Seal
 from tasks.domain.shard import Shard
@@ -83,7 +84,7 @@ def _pieces(readable: pa.Table) -> Iterator[PieceRows]:
 def _submit(run: Run, plan: Plan, shard: Shard, rows: PieceRows) -> Future[Part]:
     path = run.scratch / f"{shard.id}-retry-{rows.first}.arrow"
     rows.write(path)
-    key = plan.checkpoint.layout.part(shard.id, f"retry-{run.id}", rows.first, rows.stop)
+    key = plan.checkpoint.layout.part(shard.id, f"{RETRY}{run.id}", rows.first, rows.stop)
     alone = tuple(rows.batches[0].column("row").to_pylist())
     part = run.ranks.submit(
         Piece(shard=shard.id, name=shard.name, first=rows.first, stop=rows.stop, rows=str(path), key=key, suspects=alone)

@@ -6,9 +6,11 @@ with the key where an object is damaged or of another format.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
+from typing import TypeVar
 
 from tasks.adapters.ahead import ahead
+from tasks.adapters.damages import Damages
 from tasks.adapters.digest_set import DigestSet
 from tasks.adapters.documents import read_document, write_document
 from tasks.domain.bulk import ImportAttempt
@@ -19,14 +21,28 @@ from tasks.domain.owners import Owners
 from tasks.domain.ports import Store
 from tasks.domain.proof import Proof
 from tasks.domain.seal import Loaded
+from tasks.domain.strict import Strict
+
+V = TypeVar("V", bound=Strict)
 
 
 class Ledger:
-    """Many threads may use one. A target is the fingerprint of a collection, see `tasks.domain.collection`."""
+    """Many threads may use one. A target is the fingerprint of a collection, see `tasks.domain.collection`.
 
-    def __init__(self, store: Store, corpus: str, fingerprint: str) -> None:
-        self.store = store
+    Args:
+        store: the checkpoint.
+        corpus: in it.
+        fingerprint: of the encoder.
+        damages: takes the documents that cannot be read, and they count as absent; without, they raise Unreadable.
+    """
+
+    def __init__(self, store: Store, corpus: str, fingerprint: str, damages: Damages | None = None) -> None:
+        self.store, self.damages = store, damages
         self.layout = Layout(corpus=corpus, fingerprint=fingerprint)
+
+    def read(self, key: str, kind: type[V], check: Callable[[V], object] | None = None) -> V | None:
+        """The document under a key, or None. `check`: raises Permanent where it is not right in this place."""
+        return read_document(self.store, key, kind, damages=self.damages, check=check)
 
     # Loads
 
@@ -55,7 +71,7 @@ class Ledger:
     def loads(self, target: str, *, but: Container[str] = ()) -> Iterator[Loaded]:
         """The entries of the ledger, less those of some shards, which are not even read; streams."""
         shards = (shard for shard in self._listed_loads(target) if shard not in but)
-        return (entry for entry in ahead(lambda shard: self._entry(target, shard), shards) if entry)
+        return (entry for entry in ahead(lambda shard: self.read_load(target, shard), shards) if entry)
 
     def loaded_ids(self, target: str) -> DigestSet:
         """The shards that the ledger names, from one listing."""
@@ -65,12 +81,13 @@ class Ledger:
         folder, others = self.layout.loads(target), (self.layout.verified(target), self.layout.attempt(target))
         return (found.key.removeprefix(folder).removesuffix(".json") for found in self.store.list(folder) if found.key not in others)
 
-    def _entry(self, target: str, shard: str) -> Loaded | None:
-        return read_document(self.store, self.layout.loaded(target, shard), Loaded)
+    def read_load(self, target: str, shard: str) -> Loaded | None:
+        """What the ledger knows of a shard. An entry of another shard's that stands under its name is damage."""
+        return self.read(self.layout.loaded(target, shard), Loaded, lambda entry: _is_of(entry, shard))
 
     def read_attempt(self, target: str) -> ImportAttempt | None:
         """The import into a collection that has not come to its end, or None."""
-        return read_document(self.store, self.layout.attempt(target), ImportAttempt)
+        return self.read(self.layout.attempt(target), ImportAttempt)
 
     def record_attempt(self, target: str, attempt: ImportAttempt) -> None:
         """Note how far an import is."""
@@ -84,7 +101,7 @@ class Ledger:
 
     def read_owners(self, target: str) -> Owners | None:
         """What was settled last; None where no run came so far."""
-        return read_document(self.store, self.layout.owners(target), Owners)
+        return self.read(self.layout.owners(target), Owners)
 
     def record_owners(self, target: str, owners: Owners) -> None:
         """Write down what is settled."""
@@ -116,4 +133,9 @@ class Ledger:
 
     def read_proof(self, target: str) -> Proof | None:
         """What `verify` found last."""
-        return read_document(self.store, self.layout.verified(target), Proof)
+        return self.read(self.layout.verified(target), Proof)
+
+
+def _is_of(entry: Loaded, shard: str) -> None:
+    if entry.shard != shard:
+        raise Permanent(f"an entry of shard {entry.shard[:200]!r} under the name of another")
