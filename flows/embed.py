@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -11,10 +12,12 @@ from prefect.blocks.system import Secret
 from flows.parameters import DryRun, Settings, settle
 from tasks.bulk import import_shards, imports
 from tasks.domain.job import Job
+from tasks.domain.shard import Shard
 from tasks.dry_run import try_out
 from tasks.encode import encode_shards
 from tasks.estimate import foresee
 from tasks.load import load_shards, opened, remove_superseded, up_to_date
+from tasks.mend import Rounds, check_documents
 from tasks.owners import settle_owners
 from tasks.plan import plan_shards
 from tasks.promote import promote_proved
@@ -64,10 +67,15 @@ def embed_corpus(
                 import_shards(run, plan, collection)
                 loaded = up_to_date(plan, collection)
             rest = run.ranks.rest  # while the last shards are loaded; after them again, for what was damaged and encoded anew
-            Window(encode, load, width=width, finish=run.journal.settle, first_over=rest).run(plan.groups(loaded))
-            rest()
-            settle_owners(run, plan, collection)
-            remove_superseded(run, plan, collection)
-            proof = verify_collection(run, plan, collection)
-            asked = promote_proved(run, plan, collection, proof)
-            return report_run(run, plan, collection, proof, asked)
+
+            def once(groups: Iterator[list[Shard]]) -> dict[str, Any]:
+                Window(encode, load, width=width, finish=run.journal.settle, first_over=rest).run(groups)
+                rest()
+                check_documents(run, plan, collection)
+                settle_owners(run, plan, collection)
+                remove_superseded(run, plan, collection)
+                proof = verify_collection(run, plan, collection)
+                asked = promote_proved(run, plan, collection, proof)
+                return report_run(run, plan, collection, proof, asked)
+
+            return Rounds(run, plan, collection, loaded).go(once)

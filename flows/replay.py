@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -11,7 +12,9 @@ from prefect.blocks.system import Secret
 from flows.parameters import Settings, settle
 from tasks.bulk import import_shards, imports
 from tasks.domain.job import Job
-from tasks.load import load_shards, opened, remove_superseded, up_to_date
+from tasks.domain.shard import Shard
+from tasks.load import load_shards, opened, remove_superseded
+from tasks.mend import Rounds, check_documents
 from tasks.owners import settle_owners
 from tasks.plan import plan_sealed
 from tasks.promote import promote_proved
@@ -44,9 +47,14 @@ def replay_seals(job: Job, overrides: Settings | None = None, token: Secret | No
             load = partial(load_shards.with_options(retries=retries).submit, run, plan, collection, mend=False)
             if imports(plan, collection):
                 import_shards(run, plan, collection)
-            Window(load, width=LOADERS, finish=run.journal.settle).run(plan.groups(up_to_date(plan, collection)))
-            settle_owners(run, plan, collection)
-            remove_superseded(run, plan, collection)
-            proof = verify_collection(run, plan, collection)
-            asked = promote_proved(run, plan, collection, proof)
-            return report_run(run, plan, collection, proof, asked)
+
+            def once(groups: Iterator[list[Shard]]) -> dict[str, Any]:
+                Window(load, width=LOADERS, finish=run.journal.settle).run(groups)
+                check_documents(run, plan, collection)
+                settle_owners(run, plan, collection)
+                remove_superseded(run, plan, collection)
+                proof = verify_collection(run, plan, collection)
+                asked = promote_proved(run, plan, collection, proof)
+                return report_run(run, plan, collection, proof, asked)
+
+            return Rounds(run, plan, collection, encodes=False).go(once)

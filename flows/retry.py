@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from prefect import flow
@@ -9,7 +11,9 @@ from prefect.blocks.system import Secret
 
 from flows.parameters import Settings, settle
 from tasks.domain.job import Job
+from tasks.domain.shard import Shard
 from tasks.load import load_shards, opened
+from tasks.mend import Rounds, check_documents
 from tasks.owners import settle_owners
 from tasks.plan import plan_sealed
 from tasks.promote import promote_proved
@@ -38,18 +42,17 @@ def retry_quarantined(job: Job, overrides: Settings | None = None, token: Secret
         plan = plan_sealed(run)
         with opened(plan) as collection:
             retries = job.failures.retries
-            window = Window(
-                lambda group: retry_shards.with_options(retries=retries).submit(run, plan, group),
-                lambda group: load_shards.with_options(retries=retries).submit(run, plan, collection, group),
-                width=run.launch.ranks + 1,
-                finish=run.journal.settle,
-                first_over=run.ranks.rest,
-            )
-            for group in plan.groups(()):
-                window.push(group)
-            window.drain()
-            run.ranks.rest()
-            settle_owners(run, plan, collection)
-            proof = verify_collection(run, plan, collection)
-            asked = promote_proved(run, plan, collection, proof)
-            return report_run(run, plan, collection, proof, asked)
+            retry = partial(retry_shards.with_options(retries=retries).submit, run, plan)
+            load = partial(load_shards.with_options(retries=retries).submit, run, plan, collection)
+            width, rest = run.launch.ranks + 1, run.ranks.rest
+
+            def once(groups: Iterator[list[Shard]]) -> dict[str, Any]:
+                Window(retry, load, width=width, finish=run.journal.settle, first_over=rest).run(groups)
+                rest()
+                check_documents(run, plan, collection)
+                settle_owners(run, plan, collection)
+                proof = verify_collection(run, plan, collection)
+                asked = promote_proved(run, plan, collection, proof)
+                return report_run(run, plan, collection, proof, asked)
+
+            return Rounds(run, plan, collection, loaded=(), seals=True).go(once)

@@ -60,7 +60,7 @@ def settle_owners(run: Run, plan: Plan, collection: Collection) -> None:
         covers = Cover()
         for seal in seals_of(plan):
             covers.add(seal)
-        owners = plan.checkpoint.read_owners(plan.target)
+        owners = plan.checkpoint.owners_to_rely_on(plan.target)
         if owners is None and not covers.count:
             return  # a corpus that is refused leaves nothing behind
         settled = owners and owners.settled and (owners.covers, owners.policy) == (covers.digest, policy_of(plan.job))

@@ -31,9 +31,14 @@ def retry_shards(run: Run, plan: Plan, group: list[Shard]) -> None:
     """Try the quarantined rows of each sealed shard once more; what comes of it is an amendment of the seal."""
     with run.journal.during("encode"):
         for shard in group:
-            seal = plan.checkpoint.effective_seal(shard.id)
-            if seal and seal.quarantined:
-                _amend(run, plan, shard, seal)
+            recover(run, plan, shard)
+
+
+def recover(run: Run, plan: Plan, shard: Shard) -> None:
+    """Try the quarantined rows of a shard, if it is sealed and has any."""
+    seal = plan.checkpoint.effective_seal(shard.id)
+    if seal and seal.quarantined:
+        _amend(run, plan, shard, seal)
 
 
 def _amend(run: Run, plan: Plan, shard: Shard, seal: Seal) -> None:

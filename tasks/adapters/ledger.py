@@ -13,9 +13,10 @@ from tasks.adapters.ahead import ahead
 from tasks.adapters.damages import Damages
 from tasks.adapters.digest_set import DigestSet
 from tasks.adapters.documents import read_document, write_document
+from tasks.adapters.key_table import rows_of_table
 from tasks.domain.bulk import ImportAttempt
 from tasks.domain.digest import digest
-from tasks.domain.errors import Permanent
+from tasks.domain.errors import Permanent, Unreadable
 from tasks.domain.layout import Layout
 from tasks.domain.owners import Owners
 from tasks.domain.ports import Store
@@ -103,6 +104,18 @@ class Ledger:
         """What was settled last; None where no run came so far."""
         return self.read(self.layout.owners(target), Owners)
 
+    def owners_to_rely_on(self, target: str) -> Owners | None:
+        """The same, where its table of lost rows is there and whole; otherwise it is damaged as well."""
+        return self.read(self.layout.owners(target), Owners, self._check_table)
+
+    def _check_table(self, owners: Owners) -> None:
+        if owners.table is None:
+            return
+        lost = sum(sum(each.parts.values()) for each in owners.lost.values())
+        data = self.store.read(owners.table)
+        if data is None or rows_of_table(data) != lost:
+            raise Permanent(f"its table of duplicates {owners.table} {'is gone' if data is None else 'is damaged'}")
+
     def record_owners(self, target: str, owners: Owners) -> None:
         """Write down what is settled."""
         write_document(self.store, self.layout.owners(target), owners)
@@ -120,9 +133,7 @@ class Ledger:
         """The table of rows that shards have lost: a Parquet file with id, shard, part."""
         data = self.store.read(owners.table) if owners.table else None
         if data is None:
-            raise Permanent(
-                f"{self.store.url}/{owners.table}: the table of duplicates is gone: remove {self.layout.root}/owners/ and run again"
-            )
+            raise Unreadable(f"{self.store.url}/{owners.table}: the table of duplicates is gone: `kitestring run` makes it again")
         return data
 
     # Proofs

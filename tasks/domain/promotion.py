@@ -21,7 +21,7 @@ DAY = 24.0  # hours
 class Promotion(Strict):
     """One move of an alias."""
 
-    format_version: Literal[1] = 1
+    format_version: Literal[1, 2] = 2
     collection: str = Field(description="What the alias leads to from here on.")
     instead_of: str | None = Field(description="What it led to before.")
     by: Literal["run", "promote", "rollback"]

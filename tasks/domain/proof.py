@@ -65,7 +65,7 @@ def compared(proof: Proof) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def unproved(reason: str) -> Proof:
+def unproved(*reasons: str) -> Proof:
     """Nothing could be compared, and why."""
     none: dict[str, int] = dict.fromkeys(("rows", "total", "sampled", "absent", "seed"), 0)
-    return Proof(proved=False, reasons=(reason,), counts=(), lowest_cosine=None, recall_at_10=None, seconds=0.0, **none)
+    return Proof(proved=False, reasons=reasons, counts=(), lowest_cosine=None, recall_at_10=None, seconds=0.0, **none)
