@@ -17,7 +17,7 @@ from tasks.dry_run import try_out
 from tasks.encode import encode_shards
 from tasks.estimate import foresee
 from tasks.load import load_shards, opened, remove_superseded, up_to_date
-from tasks.mend import Rounds, check_documents
+from tasks.mend import Rounds
 from tasks.owners import settle_owners
 from tasks.plan import plan_shards
 from tasks.promote import promote_proved
@@ -68,14 +68,16 @@ def embed_corpus(
                 loaded = up_to_date(plan, collection)
             rest = run.ranks.rest  # while the last shards are loaded; after them again, for what was damaged and encoded anew
 
+            rounds = Rounds(run, plan, collection, loaded)
+
             def once(groups: Iterator[list[Shard]]) -> dict[str, Any]:
                 Window(encode, load, width=width, finish=run.journal.settle, first_over=rest).run(groups)
                 rest()
-                check_documents(run, plan, collection)
+                rounds.check()
                 settle_owners(run, plan, collection)
                 remove_superseded(run, plan, collection)
                 proof = verify_collection(run, plan, collection)
                 asked = promote_proved(run, plan, collection, proof)
                 return report_run(run, plan, collection, proof, asked)
 
-            return Rounds(run, plan, collection, loaded).go(once)
+            return rounds.go(once)

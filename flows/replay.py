@@ -14,7 +14,7 @@ from tasks.bulk import import_shards, imports
 from tasks.domain.job import Job
 from tasks.domain.shard import Shard
 from tasks.load import load_shards, opened, remove_superseded
-from tasks.mend import Rounds, check_documents
+from tasks.mend import Rounds
 from tasks.owners import settle_owners
 from tasks.plan import plan_sealed
 from tasks.promote import promote_proved
@@ -48,13 +48,15 @@ def replay_seals(job: Job, overrides: Settings | None = None, token: Secret | No
             if imports(plan, collection):
                 import_shards(run, plan, collection)
 
+            rounds = Rounds(run, plan, collection, encodes=False)
+
             def once(groups: Iterator[list[Shard]]) -> dict[str, Any]:
                 Window(load, width=LOADERS, finish=run.journal.settle).run(groups)
-                check_documents(run, plan, collection)
+                rounds.check()
                 settle_owners(run, plan, collection)
                 remove_superseded(run, plan, collection)
                 proof = verify_collection(run, plan, collection)
                 asked = promote_proved(run, plan, collection, proof)
                 return report_run(run, plan, collection, proof, asked)
 
-            return Rounds(run, plan, collection, encodes=False).go(once)
+            return rounds.go(once)

@@ -13,7 +13,7 @@ from flows.parameters import Settings, settle
 from tasks.domain.job import Job
 from tasks.domain.shard import Shard
 from tasks.load import load_shards, opened
-from tasks.mend import Rounds, check_documents
+from tasks.mend import Rounds
 from tasks.owners import settle_owners
 from tasks.plan import plan_sealed
 from tasks.promote import promote_proved
@@ -46,13 +46,15 @@ def retry_quarantined(job: Job, overrides: Settings | None = None, token: Secret
             load = partial(load_shards.with_options(retries=retries).submit, run, plan, collection)
             width, rest = run.launch.ranks + 1, run.ranks.rest
 
+            rounds = Rounds(run, plan, collection, loaded=(), seals=True)
+
             def once(groups: Iterator[list[Shard]]) -> dict[str, Any]:
                 Window(retry, load, width=width, finish=run.journal.settle, first_over=rest).run(groups)
                 rest()
-                check_documents(run, plan, collection)
+                rounds.check()
                 settle_owners(run, plan, collection)
                 proof = verify_collection(run, plan, collection)
                 asked = promote_proved(run, plan, collection, proof)
                 return report_run(run, plan, collection, proof, asked)
 
-            return Rounds(run, plan, collection, loaded=(), seals=True).go(once)
+            return rounds.go(once)

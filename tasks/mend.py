@@ -58,12 +58,13 @@ class Rounds:
     encodes: bool = True
     seals: bool = False
     _amended: set[str] = field(default_factory=set)  # shards of which an amendment was taken back
+    _tried: set[str] = field(default_factory=set)  # those of them whose rows were tried again
 
     def go(self, once: Callable[[Iterator[list[Shard]]], R]) -> R:
         """Go round until nothing is found damaged; what the last round gives.
 
         Args:
-            once: one round: takes the groups that are to be encoded and loaded, calls `check_documents`, proves and reports.
+            once: one round: takes the groups that are to be encoded and loaded, calls `check`, proves and reports.
 
         Raises:
             Permanent: it comes to no end.
@@ -80,9 +81,22 @@ class Rounds:
         store = self.plan.checkpoint.store.url
         raise Permanent(f"the checkpoint {store} was found damaged {ROUNDS} times within this run: its storage needs a look")
 
+    def check(self) -> None:
+        """Read every document that the plan rests on, once what was missing is loaded.
+
+        Raises:
+            Again: some were damaged, so that there is something to do again.
+        """
+        journal, left = self.run.journal, check_documents(self.run, self.plan, self.collection)
+        for shard in left:
+            journal.reopen(shard)
+        if left or (self.encodes and self._to_recover):
+            raise Again
+
     def _groups(self) -> Iterator[list[Shard]]:
         """What is not loaded as it is sealed now, less what has failed."""
-        self._recover()
+        if self.encodes:
+            self._recover()
         done = up_to_date(self.plan, self.collection) if self.loaded is None else self.loaded
         return self.plan.groups(_Either(done, self.run.journal.failed))
 
@@ -98,18 +112,18 @@ class Rounds:
         sizes = {stored.key: stored.size for stored in self.plan.checkpoint.parts_of(seal.shard)}
         return any(sizes.get(part.key) != part.bytes for part in seal.parts)
 
+    @property
+    def _to_recover(self) -> set[str]:
+        """Shards that have lost an amendment, and whose rows nobody has tried again since."""
+        return (self._amended | _named(_AMENDMENT, self.plan)) - self._tried
+
     def _recover(self) -> None:
         """Rows that an amendment had recovered are tried again before their shard is loaded without them."""
-        if not self.encodes:
-            return
-        damages, wanted = self.plan.inspected.damages, self._amended
-        wanted |= {found[1] for key in damages.keys if (found := _AMENDMENT.search(key))}
-        lost = set(self.run.journal.damaged) if self.seals else set()
-        lost |= {found[1] for key in damages.keys if (found := _SEAL.search(key))} if self.seals else set()
-        for shard in self.plan if wanted or lost else ():
-            if shard.id in wanted | lost:
-                self._recover_shard(shard, rows=shard.id in wanted)
-        wanted.clear()
+        rows, lost = self._to_recover, {*self.run.journal.damaged, *_named(_SEAL, self.plan)} if self.seals else set()
+        for shard in self.plan if rows or lost else ():
+            if shard.id in rows | lost:
+                self._recover_shard(shard, rows=shard.id in rows)
+        self._tried |= rows
 
     def _recover_shard(self, shard: Shard, *, rows: bool) -> None:
         try:
@@ -130,23 +144,20 @@ class _Either(Container[str]):
         return shard in self.one or shard in self.other
 
 
-@task(name="check", cache_policy=NO_CACHE)
-def check_documents(run: Run, plan: Plan, collection: Collection) -> None:
-    """Read every document that the plan rests on.
+def _named(pattern: re.Pattern[str], plan: Plan) -> set[str]:
+    """Shards of which a document of a kind was found damaged."""
+    return {found[1] for key in plan.inspected.damages.keys if (found := pattern.search(key))}
 
-    Raises:
-        Again: some of them were damaged, and shards have to be seen to again.
-    """
+
+@task(name="check", cache_policy=NO_CACHE)
+def check_documents(run: Run, plan: Plan, collection: Collection) -> list[str]:
+    """Read every document that the plan rests on; the shards that have to be seen to again, since some were damaged."""
     with run.journal.during("plan"):
         outdated = list(look_for_damage(plan))
         if not outdated and not plan.inspected.damages.count and not run.journal.damaged:
-            return
+            return []
         plan.checkpoint.forget_loads(plan.target, outdated)
-        left = [shard.id for shard in missing(plan, up_to_date(plan, collection)) if shard.id not in run.journal.failed]
-    for shard in left:
-        run.journal.reopen(shard)
-    if left:
-        raise Again(f"{len(left)} shards are not as they were committed")
+        return [shard.id for shard in missing(plan, up_to_date(plan, collection)) if shard.id not in run.journal.failed]
 
 
 def look_for_damage(plan: Plan) -> Iterator[str]:

@@ -72,21 +72,18 @@ class Plan:
         self._settled = True
 
     def confirm_encoder(self) -> None:
-        """Hold `encoder.json` against what the corpus was settled on; a run writes it again where it is gone or damaged.
+        """Hold `encoder.json` against what the corpus was settled on; a run writes either again where it is gone or damaged.
 
         Raises:
             BadInput: it speaks of another encoder; nothing was written.
         """
-        if not self.inspected.pinned():
-            return
-        told = self.checkpoint.read_encoder_as_told()
-        if told is None and self.inspected.damages.mends:
-            self.checkpoint.put_encoder(self.record)
-        ours = self.record
+        pinned, told, ours = self.inspected.pinned(), self.checkpoint.read_encoder_as_told(), self.record
         wrong = (differences(told.identity, ours.identity) or differences(told.facts, ours.facts)) if told else ""
         if wrong:
             pin = encoder_pin(self.job.corpus, self.inspected.declared)
             raise BadInput(f"{self.inspected.store.url}/{self.checkpoint.layout.encoder} does not agree with {pin}: {wrong}: {EDITED}")
+        if self.inspected.damages.mends and (pinned is None) != (told is None):
+            self.settle_encoder()
 
     def beyond(self, loaded: Container[str]) -> tuple[int, int | None]:
         """How many shards are not yet loaded, and their source rows; None where no footer tells how many a shard has."""
