@@ -17,11 +17,11 @@ from tasks.dry_run import try_out
 from tasks.encode import encode_shards
 from tasks.estimate import foresee
 from tasks.load import load_shards, opened, remove_superseded, up_to_date
-from tasks.mend import Rounds
 from tasks.owners import settle_owners
 from tasks.plan import plan_shards
 from tasks.promote import promote_proved
 from tasks.report import report_run
+from tasks.rounds import Rounds
 from tasks.run import open_run
 from tasks.verify import verify_collection
 from tasks.window import Window, threads

@@ -14,11 +14,11 @@ from tasks.bulk import import_shards, imports
 from tasks.domain.job import Job
 from tasks.domain.shard import Shard
 from tasks.load import load_shards, opened, remove_superseded
-from tasks.mend import Rounds
 from tasks.owners import settle_owners
 from tasks.plan import plan_sealed
 from tasks.promote import promote_proved
 from tasks.report import report_run
+from tasks.rounds import Rounds
 from tasks.run import open_run
 from tasks.verify import verify_collection
 from tasks.window import Window, threads

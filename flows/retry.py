@@ -13,12 +13,12 @@ from flows.parameters import Settings, settle
 from tasks.domain.job import Job
 from tasks.domain.shard import Shard
 from tasks.load import load_shards, opened
-from tasks.mend import Rounds
 from tasks.owners import settle_owners
 from tasks.plan import plan_sealed
 from tasks.promote import promote_proved
 from tasks.quarantine import retry_shards
 from tasks.report import report_run
+from tasks.rounds import Rounds
 from tasks.run import open_run
 from tasks.verify import verify_collection
 from tasks.window import Window, threads

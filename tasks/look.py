@@ -16,10 +16,10 @@ from tasks.domain.ports import Collection
 from tasks.domain.proof import Proof, unproved
 from tasks.estimate import Foresight
 from tasks.load import opened
-from tasks.mend import look_for_damage
 from tasks.plan import Plan, plan_again, spool_spans
 from tasks.preflight import inspect_job
 from tasks.report import count_seals
+from tasks.rounds import look_for_damage
 from tasks.seals import owned_keys, seals_of
 from tasks.verify import verify_plan
 

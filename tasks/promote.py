@@ -154,7 +154,8 @@ def promote_by_hand(job: Job) -> dict[str, Any]:
         if collection.describe() is None:
             raise BadInput(f"collection '{plan.spec.name}' is not at {job.target.uri}: `kitestring run` makes it")
         if proof is None or not proof.proved:
-            raise BadInput(f"collection '{plan.spec.name}' is not proved: `kitestring run` or `kitestring verify` does that")
+            unproved = f"collection '{plan.spec.name}' is not proved: `kitestring run` or `kitestring verify` does that"
+            raise BadInput("; ".join([unproved, *inspected.damages.lines]))
         before = collection.promoted()
         if before == plan.spec.name:
             return _said(job, before, before, [])

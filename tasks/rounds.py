@@ -1,4 +1,4 @@
-"""Mend: what was committed and is damaged since is taken back, encoded or loaded again, and proved, all in one run.
+"""Rounds: what was committed and is damaged since is taken back, encoded or loaded again, and proved, all in one run.
 
 A run goes round: what is missing is encoded and loaded, every document that it rests on is read, the collection is proved.
 Where a document cannot be read it has been moved aside (`tasks.adapters.damages`), and where the reading of a part reveals
