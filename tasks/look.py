@@ -18,6 +18,7 @@ from tasks.estimate import Foresight
 from tasks.load import opened
 from tasks.plan import Plan, check_roots, plan_again, spool_spans
 from tasks.preflight import inspect_job
+from tasks.rounds import look_for_damage
 from tasks.seals import owned_keys, seals_of
 from tasks.stale import foresee_removals
 from tasks.totals import count_seals
@@ -60,15 +61,22 @@ class Status:
     report: str | None
     quarantine: dict[str, int]
     collection: str | None = None
+    damaged: tuple[str, ...] = ()
 
     @property
     def complete(self) -> bool:
-        return bool(self.shards.planned) and self.shards.loaded == self.shards.planned and self.verified
+        return not self.damaged and bool(self.shards.planned) and self.shards.loaded == self.shards.planned and self.verified
 
     @property
     def summary(self) -> dict[str, Any]:
         """What `status --json` prints."""
-        return {"rows": self.rows.model_dump(), "shards": self.shards.model_dump(), "verified": self.verified, "report": self.report}
+        return {
+            "rows": self.rows.model_dump(),
+            "shards": self.shards.model_dump(),
+            "verified": self.verified,
+            "report": self.report,
+            "damaged": list(self.damaged),
+        }
 
 
 def look_at_status(job: Job) -> Status:
@@ -80,6 +88,7 @@ def look_at_status(job: Job) -> Status:
             spool = spool_spans(inspected, scratch)
             nothing = RowFates(source=spool.rows)
             return Status(rows=nothing, shards=ShardFates(planned=spool.shards), verified=False, report=None, quarantine={})
+        damaged = _damaged(plan)
         totals = count_seals(plan, encoded_now={})
         proof = plan.checkpoint.read_proof(plan.target)
         return Status(
@@ -89,7 +98,16 @@ def look_at_status(job: Job) -> Status:
             report=plan.checkpoint.latest_report(),
             quarantine=dict(totals.quarantine),
             collection=plan.spec.name,
+            damaged=damaged,
         )
+
+
+def _damaged(plan: Plan) -> tuple[str, ...]:
+    """What of the documents that a plan rests on cannot be read, in lines."""
+    plan.confirm_encoder()
+    for _ in look_for_damage(plan):
+        pass
+    return tuple(plan.inspected.damages.lines)
 
 
 def look_at_proof(job: Job, *, full: bool = False) -> Proof:
@@ -97,26 +115,38 @@ def look_at_proof(job: Job, *, full: bool = False) -> Proof:
     with _planned_before(job) as plan, opened(plan) as collection:
         if collection.describe() is None:
             raise BadInput(f"collection '{plan.spec.name}' is not at {job.target.uri}: `kitestring run` or `replay` loads it")
+        if damaged := _damaged(plan):
+            return unproved(*damaged)
         try:
             return verify_plan(plan, collection, full=full)
         except Damaged as damage:
             return unproved(f"{damage}: `kitestring run` encodes its shard again")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Differences:
+    """What the seals and the collection do not have in common; how much of the plan is not sealed yet, or cannot be read."""
+
+    found: Iterator[Difference]
+    unsealed: int
+    damaged: tuple[str, ...]
+
+
 @contextmanager
-def look_at_diff(job: Job) -> Iterator[tuple[Iterator[Difference], int]]:
-    """What the seals and the collection do not have in common, shard by shard, and how many shards are not sealed yet.
+def look_at_diff(job: Job) -> Iterator[Differences]:
+    """What the seals and the collection do not have in common, shard by shard.
 
     Rows of shards that are no longer in the source are in the collection alone: an append keeps them.
 
     Raises:
         BadInput: there is nothing to compare.
+        Damaged: a part had to be read and is not what was sealed.
     """
     with _planned_before(job) as plan, opened(plan) as collection:
         if collection.describe() is None:
             raise BadInput(f"collection '{plan.spec.name}' is not at {job.target.uri}: `kitestring run` or `replay` loads it")
-        sealed = plan.checkpoint.sealed_ids()
-        yield _differences(plan, collection), sum(shard.id not in sealed for shard in plan)
+        damaged, sealed = _damaged(plan), plan.checkpoint.sealed_ids()
+        yield Differences(found=_differences(plan, collection), unsealed=sum(shard.id not in sealed for shard in plan), damaged=damaged)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

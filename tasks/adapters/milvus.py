@@ -274,16 +274,25 @@ class MilvusCollection:
 
     def delete_shard(self, shard: str) -> None:
         self._ready()
+        self._delete(equals("shard", shard), f"shard {shard}")
+
+    def delete_rows(self, shard: str, keys: list[str]) -> None:
+        self._ready()
+        for some in _chunks(keys, 1_000):
+            self._delete(f"{equals('shard', shard)} and {among('id', some)}", f"rows of shard {shard}")
+
+    def _delete(self, where: str, what: str) -> None:
+        """Until a strong read finds none of them."""
 
         def delete() -> Any:
-            return self._connection.client.delete(self.name, filter=equals("shard", shard), timeout=CALL_SECONDS)
+            return self._connection.client.delete(self.name, filter=where, timeout=CALL_SECONDS)
 
         for _ in range(SETTLE_TRIES):
-            self._call(delete, f"deleting a shard from '{self.name}'", writes=True)
-            if self.count(shard) == 0:
+            self._call(delete, f"deleting {what} from '{self.name}'", writes=True)
+            if not self._query(where, ["count(*)"])[0]["count(*)"]:
                 return
             self._connection.patience.sleep(self._connection.patience.first)
-        raise Transient(f"deleting shard {shard} from '{self.name}' at {self._at}: rows are still found")
+        raise Transient(f"deleting {what} from '{self.name}' at {self._at}: rows are still found")
 
     def _query(self, where: str, fields: list[str], *, seconds: float | None = None, **how: Any) -> list[dict[str, Any]]:
         timeout = seconds or CALL_SECONDS

@@ -135,6 +135,9 @@ class Collection(Protocol):
     def delete_shard(self, shard: str) -> None:
         """Remove every row that carries this shard."""
 
+    def delete_rows(self, shard: str, keys: list[str]) -> None:
+        """Remove those of these rows that carry this shard."""
+
     def promote(self) -> None:
         """Point the alias here.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from tasks.domain.strict import Strict
@@ -20,7 +22,7 @@ class ShardCount(Strict):
 class Proof(Strict):
     """What `verify` found. Proved means: every count equal, every sampled row there with its vector, recall as asked."""
 
-    format_version: int = 1
+    format_version: Literal[1] = 1
     proved: bool
     reasons: tuple[str, ...] = Field(description="One line for each thing that does not hold; empty when proved.")
     counts: tuple[ShardCount, ...] = Field(description="Every shard, in the order given.")
@@ -63,7 +65,7 @@ def compared(proof: Proof) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def unproved(reason: str) -> Proof:
+def unproved(*reasons: str) -> Proof:
     """Nothing could be compared, and why."""
     none: dict[str, int] = dict.fromkeys(("rows", "total", "sampled", "absent", "seed"), 0)
-    return Proof(proved=False, reasons=(reason,), counts=(), lowest_cosine=None, recall_at_10=None, seconds=0.0, **none)
+    return Proof(proved=False, reasons=reasons, counts=(), lowest_cosine=None, recall_at_10=None, seconds=0.0, **none)
