@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tasks.adapters.ahead import ahead
-from tasks.adapters.proof import ReadPart
+from tasks.adapters.proof_counts import ReadPart
 from tasks.adapters.shard_keys import ShardKeys
 from tasks.domain.owners import Owners, owned
 from tasks.domain.seal import Part, Seal

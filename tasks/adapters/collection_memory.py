@@ -117,6 +117,9 @@ class MemoryCollection:
         with self._server.lock:
             return {key: self._rows[key]["shard"] for key in keys if key in self._rows}
 
+    def count_beyond(self, known: Iterable[str]) -> int:
+        return len(list(self.strangers(known)))
+
     def strangers(self, known: Iterable[str]) -> Iterator[tuple[str, str]]:
         self._made()
         ours = set(known)

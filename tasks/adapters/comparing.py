@@ -49,16 +49,24 @@ def compare_rows(sent: pa.Table, held: Held, columns: Columns, vectors: VectorTy
     ids, shards = sent["id"].to_pylist(), sent["shard"].to_pylist()
     missing = np.flatnonzero(places.is_null().to_numpy(zero_copy_only=False))
     found = [Difference(key=ids[i], kind="absent", shard=shards[i]) for i in missing]
-    there = sent.filter(places.is_valid())
-    at = places.drop_null()
+    there, at = sent.filter(places.is_valid()), places.drop_null()
+    holders = held.fields["shard"].take(at)
+    ours = pc.equal(_whole(there["shard"]), holders)
+    found += _moved(there, holders, ours)
+    there, at = there.filter(ours), at.filter(ours)  # what another shard holds is another row
     lowest = None
     if len(at):
         wrong, lowest = _vectors(there, held.vectors[at.to_numpy()], vectors)
         found += wrong
         for name, kind in columns.items():
-            if kind is not None and name != "id":
+            if kind is not None and name not in ("id", "shard"):
                 found += _field(name, kind, there, held.fields[name].take(at), lite=lite)
     return Compared(rows=sent.num_rows, differences=tuple(found), lowest_cosine=lowest)
+
+
+def _moved(rows: pa.Table, holders: pa.Array, ours: pa.Array) -> Iterator[Difference]:
+    for i in np.flatnonzero(~ours.to_numpy(zero_copy_only=False)).tolist():
+        yield Difference(key=rows["id"][i].as_py(), kind="shard", shard=rows["shard"][i].as_py(), held_by=holders[i].as_py() or "")
 
 
 def _whole(column: pa.ChunkedArray) -> pa.Array:
@@ -107,9 +115,7 @@ def _field(name: str, kind: FieldType, rows: pa.Table, found: pa.Array, *, lite:
     wanted = _whole(rows[name])
     for i in _unequal(kind, wanted, found, lite=lite):
         key, shard = rows["id"][i].as_py(), rows["shard"][i].as_py()
-        if name == "shard":
-            yield Difference(key=key, kind="shard", shard=shard, held_by=found[i].as_py() or "")
-        elif name == "text":
+        if name == "text":
             yield Difference(key=key, kind="text", shard=shard)
         else:
             told = f"{_short(found[i].as_py())}, sealed {_short(wanted[i].as_py())}"

@@ -12,7 +12,7 @@ from tasks.domain.ports import Store
 from tasks.domain.strict import Strict
 
 V = TypeVar("V", bound=Strict)
-READS = 1  # the format version of every document, so far
+READS = (1,)  # the format versions of a document that names no others in its own READS
 
 
 def read_document(store: Store, key: str, kind: type[V]) -> V | None:
@@ -57,9 +57,10 @@ def _parse(data: bytes, where: str, kind: type[V]) -> V:
         document = json.loads(data)
     except ValueError as error:
         raise Permanent(f"{where}: damaged: not JSON") from error
-    version = _version(document)
-    if version != READS:
-        raise Permanent(f"{where}: written in format {version!r}, this version of Kitestring reads {READS}: use the version that wrote it")
+    version, reads = _version(document), getattr(kind, "READS", READS)
+    if version not in reads:
+        known = " and ".join(map(str, reads))
+        raise Permanent(f"{where}: written in format {version!r}, this version of Kitestring reads {known}: use the version that wrote it")
     try:
         return kind.model_validate_json(data)
     except ValidationError as error:
@@ -71,6 +72,6 @@ def _parse(data: bytes, where: str, kind: type[V]) -> V:
 def _version(document: object) -> object:
     """A document's own format version, or that of the identity inside it; a missing one is told by the fields."""
     if not isinstance(document, dict):
-        return READS
+        return 1
     inner = document.get("identity")
-    return document.get("format_version", inner.get("format_version", READS) if isinstance(inner, dict) else READS)
+    return document.get("format_version", inner.get("format_version", 1) if isinstance(inner, dict) else 1)

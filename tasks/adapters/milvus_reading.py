@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 import pyarrow as pa
 
+from tasks.adapters.ahead import ahead
 from tasks.adapters.comparing import Held, compare_rows
 from tasks.adapters.milvus_columns import batches, cut_texts, fit_fields, stub_of
 from tasks.adapters.milvus_connection import CALL_SECONDS, Connection
@@ -27,6 +28,7 @@ ANSWER_BYTES = 16 * 2**20  # what one answer with vectors may hold; gRPC's limit
 COMPARED_ROWS = 4_000  # in one query: each waits some 0.2 s for the server's clock
 ASKED_KEYS = 1_000
 SETTLE_TRIES = 20
+COUNTERS = 8
 
 
 class Reading:
@@ -82,6 +84,10 @@ class Reading:
         for some in chunks(list(dict.fromkeys(keys)), ASKED_KEYS):
             found |= all_of(some, ask)
         return found
+
+    def count_beyond(self, known: Iterable[str]) -> int:
+        self._ready()
+        return sum(ahead(self._count, beyond("shard", known), at_once=COUNTERS))
 
     def strangers(self, known: Iterable[str]) -> Iterator[tuple[str, str]]:
         self._ready()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 from pydantic import Field
@@ -28,6 +29,24 @@ class Difference(Strict):
     def named(self) -> str:
         """The kind as lists show it: a field by its name."""
         return self.field if self.kind == "field" else self.kind
+
+    def line(self, names: Mapping[str, str]) -> str:
+        """The fault in words. `names`: of shards, for people."""
+        of = f"key {self.key!r} of shard {names.get(self.shard, self.shard)}"
+        match self.kind:
+            case "absent":
+                return f"{of} is nowhere"
+            case "shard":
+                holder = names.get(self.held_by, "of another corpus")
+                return f"{of} is held by shard {holder} ({self.held_by}): a key in two shards"
+            case "extra":
+                return f"key {self.key!r} carries shard {names.get(self.shard, self.shard)} and is not in its seal"
+            case "doubled":
+                return f"{of} comes more than once: {self.told}"
+            case "unaccounted":
+                return f"key {self.key!r} carries shard {self.shard!r}, which no seal accounts for"
+            case _:
+                return f"key {self.key!r} has another {self.named} than its seal{': ' + self.told if self.told else ''}"
 
 
 class Compared(Strict):

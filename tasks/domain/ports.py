@@ -124,6 +124,9 @@ class Collection(Protocol):
     def shards_of(self, keys: list[str]) -> dict[str, str]:
         """The shard that each of the keys carries, for those that are there."""
 
+    def count_beyond(self, known: Iterable[str]) -> int:
+        """Rows with strong consistency whose shard is none of these."""
+
     def strangers(self, known: Iterable[str]) -> Iterator[tuple[str, str]]:
         """Key and shard of every row whose shard is none of these, in pages; a key that comes twice is told once."""
 

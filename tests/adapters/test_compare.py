@@ -177,7 +177,8 @@ def test_rows_of_unknown_shards_are_named_with_their_shards_whatever_these_are(o
     made.upsert(part_of(['a"', "b"], shard='"odd'))
     known = [f"s{number}" for number in range(8) if number != 4]
     assert set(made.strangers(known)) == {("k4", "s4"), ('a"', '"odd'), ("b", '"odd')}
-    assert len(list(made.strangers([]))) == 10
+    assert len(list(made.strangers([]))) == made.count_beyond([]) == 10
+    assert (made.count_beyond(known), made.count_beyond([*known, "s4"])) == (3, 2)
     assert list(made.strangers([*known, "s4", '"odd', "not there"])) == []
 
 
