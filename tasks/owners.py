@@ -20,9 +20,11 @@ and the proof expects each shard with what it owns.
 
 from __future__ import annotations
 
+import tempfile
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -65,7 +67,7 @@ def settle_owners(run: Run, plan: Plan, collection: Collection) -> None:
             return  # a corpus that is refused leaves nothing behind
         settled = owners and owners.settled and (owners.covers, owners.policy) == (covers.digest, policy_of(plan.job))
         if not owners or not settled:
-            with KeyTable(run.scratch / "owners") as table:
+            with KeyTable(Path(tempfile.mkdtemp(prefix="owners-", dir=run.scratch))) as table:
                 owners = _settle(plan, collection, table, owners)
     for shard in plan if owners.refused else ():
         if shard.id in owners.refused:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from tasks.adapters.proof import prove
+from tasks.adapters.proof_rows import Watch
+from tasks.beside import clock_of
 from tasks.domain.errors import BadInput, Damaged, Permanent
 from tasks.domain.ports import Collection
 from tasks.domain.proof import Proof
 from tasks.domain.seal import Cover
 from tasks.load import withdraw
+from tasks.mend import mend_shards, told
 from tasks.plan import Plan
 from tasks.run import Run
-from tasks.seals import owned_parts, seals_of
+from tasks.seals import owned_parts, retained_parts, seals_of
 
 
 @task(name="verify", cache_policy=NO_CACHE)
@@ -28,9 +33,20 @@ def verify_collection(run: Run, plan: Plan, collection: Collection) -> Proof:
         collection.ensure(plan.spec)  # where no shard could be sealed, nobody has made it yet
         collection.settle()
         try:
-            return verify_plan(plan, collection)
+            return _mended(run, plan, collection, verify_plan(plan, collection))
         except Damaged as damage:
             raise withdraw_damaged(run, plan, damage) from None
+
+
+def _mended(run: Run, plan: Plan, collection: Collection, proof: Proof) -> Proof:
+    """Shards in which the proof found a difference are loaded again, once, and the proof is made again."""
+    wrong = [shard for shard in proof.wrong_shards if shard not in run.journal.failed]
+    if not wrong:
+        return proof
+    names = {count.shard: count.name for count in proof.counts}
+    removed = mend_shards(run, plan, collection, wrong)
+    run.journal.note(told(proof, [names[shard] for shard in wrong], removed))
+    return verify_plan(plan, collection)
 
 
 def _refuse_bad_input(run: Run, plan: Plan) -> None:
@@ -49,14 +65,38 @@ def withdraw_damaged(run: Run, plan: Plan, damage: Damaged) -> Permanent:
     return Permanent(f"{damage}; its shard's seal is withdrawn: run again, and it is encoded again")
 
 
-def verify_plan(plan: Plan, collection: Collection, *, full: bool = False) -> Proof:
-    """Prove, and keep the result beside the ledger. `full`: with every key, which reads every part."""
+def verify_plan(
+    plan: Plan, collection: Collection, *, full: bool = False, seed: int | None = None, watch: Watch = lambda _rows: None
+) -> Proof:
+    """Prove, and keep the result beside the ledger.
+
+    Args:
+        plan: whose seals, and those that it retains.
+        collection: loaded from them.
+        full: every row, which reads every part.
+        seed: of the sample; None: another one each time.
+        watch: told of rows as they are compared, with `full`.
+    """
     cover = Cover()
     with owned_parts(plan) as seals:
-        proof = prove(collection, ((cover.add(seal), read) for seal, read in seals), full=full, search=plan.job.target.search)
+        proof = prove(
+            collection,
+            ((cover.add(seal), read) for seal, read in seals),
+            ((cover.add(seal), read) for seal, read in retained_parts(plan)),
+            full=full,
+            seed=seed,
+            search=plan.job.target.search,
+            shared=plan.job.target.shared,
+            elsewhere=lambda: plan.checkpoint.loads_of_others(plan.target),
+            clock=clock_of(plan.job.target.uri),
+            watch=watch,
+        )
     proof = proof.model_copy(update={"covers": cover.digest})
     plan.checkpoint.record_proof(plan.target, proof)
-    # The ledger is wrong about these: the next run loads them again.
-    wrong = (count.shard for count in proof.counts if count.sealed != count.found or count.same_keys is False)
-    plan.checkpoint.forget_loads(plan.target, wrong)
+    doubt(plan, proof.wrong_shards)
     return proof
+
+
+def doubt(plan: Plan, shards: Iterable[str]) -> None:
+    """The ledger is wrong about these: the next run loads them again. What it knows of them stays."""
+    plan.checkpoint.doubt_loads(plan.target, shards)

@@ -6,6 +6,7 @@ with the key where an object is damaged or of another format.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Container, Iterable, Iterator
 
 from tasks.adapters.ahead import ahead
@@ -18,7 +19,9 @@ from tasks.domain.layout import Layout
 from tasks.domain.owners import Owners
 from tasks.domain.ports import Store
 from tasks.domain.proof import Proof
-from tasks.domain.seal import Loaded
+from tasks.domain.seal import Loaded, Seal
+
+DOUBTED = ".doubted"
 
 
 class Ledger:
@@ -33,10 +36,29 @@ class Ledger:
     def record_load(self, target: str, entry: Loaded) -> None:
         """Note that a shard's rows were all acknowledged by a collection."""
         write_document(self.store, self.layout.loaded(target, entry.shard), entry)
+        self.store.delete(self.layout.doubted(target, entry.shard))
 
     def forget_load(self, target: str, shard: str) -> None:
         """Take a shard out of the ledger."""
         self.store.delete(self.layout.loaded(target, shard))
+        self.store.delete(self.layout.doubted(target, shard))
+
+    def doubt_loads(self, target: str, shards: Iterable[str]) -> None:
+        """Note that a collection does not show these shards as they were loaded: they are due to be loaded again, and remembered until then."""
+        for _ in ahead(lambda shard: self._doubt(target, shard), shards):
+            pass
+
+    def trust_load(self, target: str, seal: Seal) -> None:
+        """A doubted shard was loaded again."""
+        entry = self._entry(target, seal.shard)
+        if entry is not None and not entry.seal:
+            self.record_load(target, entry.model_copy(update={"seal": seal.digest}))
+
+    def _doubt(self, target: str, shard: str) -> None:
+        entry = read_document(self.store, self.layout.loaded(target, shard), Loaded)
+        if entry is not None:
+            write_document(self.store, self.layout.doubted(target, shard), entry.model_copy(update={"seal": ""}))
+            self.store.delete(self.layout.loaded(target, shard))
 
     def record_loads(self, target: str, entries: Iterable[Loaded]) -> Iterator[Loaded]:
         """The same for many, several at a time; each comes back when it is written."""
@@ -54,11 +76,12 @@ class Ledger:
 
     def loads(self, target: str, *, but: Container[str] = ()) -> Iterator[Loaded]:
         """The entries of the ledger, less those of some shards, which are not even read; streams."""
-        shards = (shard for shard in self._listed_loads(target) if shard not in but)
+        listed = (name.removesuffix(DOUBTED) for name in self._listed_loads(target))
+        shards = (shard for shard in listed if shard not in but)
         return (entry for entry in ahead(lambda shard: self._entry(target, shard), shards) if entry)
 
     def loaded_ids(self, target: str) -> DigestSet:
-        """The shards that the ledger names, from one listing."""
+        """The shards that the ledger names and does not doubt, from one listing."""
         return DigestSet(self._listed_loads(target))
 
     def _listed_loads(self, target: str) -> Iterator[str]:
@@ -66,7 +89,16 @@ class Ledger:
         return (found.key.removeprefix(folder).removesuffix(".json") for found in self.store.list(folder) if found.key not in others)
 
     def _entry(self, target: str, shard: str) -> Loaded | None:
-        return read_document(self.store, self.layout.loaded(target, shard), Loaded)
+        sure = read_document(self.store, self.layout.loaded(target, shard), Loaded)
+        return sure or read_document(self.store, self.layout.doubted(target, shard), Loaded)
+
+    def loads_of_others(self, target: str) -> Iterator[str]:
+        """Shards that other corpora of this store have in the same collection, by their own ledgers. Lists the whole store."""
+        entry = re.compile(rf"(?P<corpus>[^/]+)/[^/]+/loads/{re.escape(target)}/(?P<shard>[0-9a-f]{{32}})(\.doubted)?\.json")
+        for found in self.store.list(""):
+            match = entry.fullmatch(found.key)
+            if match and match["corpus"] != self.layout.corpus:
+                yield match["shard"]
 
     def read_attempt(self, target: str) -> ImportAttempt | None:
         """The import into a collection that has not come to its end, or None."""

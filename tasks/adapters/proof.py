@@ -30,7 +30,7 @@ import pyarrow.compute as pc
 
 from tasks.adapters.milvus_schema import columns_of
 from tasks.adapters.proof_counts import NAMED, Beside, Clock, Counted, ReadPart, Sealed, Waiting, count_beside, count_shards
-from tasks.adapters.proof_rows import Differences, Tally, away, compare_parts, leftovers
+from tasks.adapters.proof_rows import Differences, Tally, Watch, away, compare_parts, leftovers
 from tasks.adapters.proof_sample import Sample, recall
 from tasks.domain.collection import CollectionSpec
 from tasks.domain.difference import Compared
@@ -43,7 +43,6 @@ from tasks.domain.seal import Seal
 LEAST_RECALL = 0.9
 
 Shards = Iterable[tuple[Seal, ReadPart]]
-Watch = Callable[[int], None]  # rows that were compared since the last call
 
 
 def prove(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -17,6 +17,8 @@ AT_ONCE = 8  # parts: most of what one waits for is the server
 HELD_BYTES = 256 << 20  # of sealed parts that are held at a time; one is in any case
 ASKED = 10_000  # keys at a time
 MOST_SEEN = 100_000  # differences that are remembered by key
+
+Watch = Callable[[int], None]  # rows that were compared since the last call
 
 
 class _Room:
@@ -71,6 +73,21 @@ class Tally:
     def has_leftovers(self, counted: Counted) -> bool:
         """Whether rows carry the shard that are not those which were compared: what was found by key is not the count."""
         return counted.found != self.rows - self.away
+
+
+def every_difference(collection: Collection, shards: Iterable[Counted], known: Container[str], watch: Watch) -> Iterator[Difference]:
+    """All that differs in some shards; what known shards took from retained ones does not."""
+    tally = Tally()
+    for counted, compared in compare_parts(collection, shards):
+        if compared is not None:
+            tally.add(compared)
+            watch(compared.rows)
+            taken = counted.sealed.retained
+            yield from (each for each in compared.differences if not (taken and each.kind == "shard" and each.held_by in known))
+            continue
+        if tally.has_leftovers(counted) and not counted.sealed.is_unsealed:
+            yield from leftovers(collection, counted)
+        tally = Tally()
 
 
 def leftovers(collection: Collection, counted: Counted) -> Iterator[Difference]:

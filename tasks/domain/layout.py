@@ -11,6 +11,7 @@
 {corpus}/{fingerprint}/owners/{target}.json            which shard owns a key that comes in several
 {corpus}/{fingerprint}/owners/{target}/{n}.parquet     the rows that others lost by that
 {corpus}/{fingerprint}/loads/{target}/{shard}.json
+{corpus}/{fingerprint}/loads/{target}/{shard}.doubted.json   the same of a shard that the proof found to differ
 {corpus}/{fingerprint}/loads/{target}/verified.json
 {corpus}/{fingerprint}/loads/{target}/import.json       an import that is under way
 {corpus}/{fingerprint}/runs/{run}/report.html, report.json
@@ -58,6 +59,9 @@ class Layout:
 
     def loaded(self, target: str, shard: str) -> str:
         return f"{self.loads(target)}{shard}.json"
+
+    def doubted(self, target: str, shard: str) -> str:
+        return f"{self.loads(target)}{shard}.doubted.json"
 
     def verified(self, target: str) -> str:
         return f"{self.loads(target)}verified.json"

@@ -1,0 +1,44 @@
+"""Repair: what differs from the seals is made right from them, and every row is proved again."""
+
+from __future__ import annotations
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from tasks.domain.errors import BadInput, Damaged
+from tasks.domain.ports import Collection
+from tasks.domain.proof import Proof
+from tasks.mend import mend_shards, remove_strangers, told
+from tasks.plan import Plan
+from tasks.run import Run
+from tasks.verify import verify_plan, withdraw_damaged
+
+
+@task(name="repair", cache_policy=NO_CACHE)
+def repair_collection(run: Run, plan: Plan, collection: Collection) -> Proof:
+    """Compare every row; remove what no seal accounts for, load again the shards that differ; compare every row again.
+
+    Raises:
+        BadInput: there is no collection to repair.
+        Permanent: a sealed part that is needed is damaged; its seal is withdrawn.
+    """
+    if collection.describe() is None:
+        raise BadInput(f"collection '{plan.spec.name}' is not at {plan.job.target.uri}: `kitestring run` or `replay` loads it")
+    with run.journal.during("verify"):
+        collection.settle()
+        try:
+            proof = verify_plan(plan, collection, full=True)
+            return proof if proof.proved else _repaired(run, plan, collection, proof)
+        except Damaged as damage:
+            raise withdraw_damaged(run, plan, damage) from None
+
+
+def _repaired(run: Run, plan: Plan, collection: Collection, proof: Proof) -> Proof:
+    names = {count.shard: count.name for count in proof.counts}
+    strange = remove_strangers(plan, collection)
+    if strange:
+        run.journal.note(f"{strange:,} rows that no seal accounts for were removed")
+    removed = mend_shards(run, plan, collection, proof.wrong_shards, torn=strange > 0)
+    if proof.wrong_shards:
+        run.journal.note(told(proof, [names[shard] for shard in proof.wrong_shards], removed))
+    return verify_plan(plan, collection, full=True)
