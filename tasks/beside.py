@@ -8,6 +8,8 @@ from tasks.adapters.proof_counts import Clock
 from tasks.domain.ports import Collection
 from tasks.plan import Plan
 
+LOADED_SECONDS, LOOKING_SECONDS = 60.0, 15.0  # for which counts that are too high are asked again
+
 
 def strangers(plan: Plan, collection: Collection) -> Iterator[tuple[str, str]]:
     """Key and shard of every row that no seal accounts for: not the plan's, none that is retained, no other corpus' own.
@@ -23,6 +25,8 @@ def strangers(plan: Plan, collection: Collection) -> Iterator[tuple[str, str]]:
         yield from collection.strangers(known)
 
 
-def clock_of(uri: str) -> Clock:
-    """A server may over-count for a while; what lives in a file or in memory does not."""
-    return Clock() if "://" in uri and not uri.startswith("memory://") else Clock(settle=0)
+def clock_of(uri: str, *, looking: bool = False) -> Clock:
+    """A server may over-count for a while after a run has loaded; less so for who only looks; what lives in a file does not."""
+    if "://" not in uri or uri.startswith("memory://"):
+        return Clock(settle=0)
+    return Clock(settle=LOOKING_SECONDS if looking else LOADED_SECONDS)

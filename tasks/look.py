@@ -145,7 +145,7 @@ def look_at_proof(job: Job, *, full: bool = False, seed: int | None = None, watc
         rows = sum(seal.embedded for seal in chain(owned_seals(plan), retained_seals(plan))) if full else 0
         try:
             with watched(rows) as watch:
-                proof = verify_plan(plan, collection, full=full, seed=seed, watch=watch)
+                proof = verify_plan(plan, collection, full=full, seed=seed, looking=True, watch=watch)
         except Damaged as damage:
             return unproved(f"{damage}: `kitestring run` encodes its shard again")
         return _led_astray(plan, collection.promoted(), proof)
@@ -212,7 +212,7 @@ def _every_difference(plan: Plan, collection: Collection, watched: Watched) -> I
     names = {seal.shard: seal.name for seal in chain(owned_seals(plan), retained_seals(plan))}
     rows = sum(seal.embedded for seal in chain(owned_seals(plan), retained_seals(plan)))
     with sealed_shards(plan) as shards, watched(rows) as watch:
-        counted = count_shards(collection, shards, Waiting(clock_of(plan.job.target.uri)))
+        counted = count_shards(collection, shards, Waiting(clock_of(plan.job.target.uri, looking=True)))
         for found in every_difference(collection, counted, names, watch):
             yield _listed(found, names[found.shard])
 

@@ -27,7 +27,7 @@ def repair_collection(run: Run, plan: Plan, collection: Collection) -> Proof:
     with run.journal.during("verify"):
         collection.settle()
         try:
-            proof = verify_plan(plan, collection, full=True)
+            proof = verify_plan(plan, collection, full=True, looking=True)
             return proof if proof.proved else _repaired(run, plan, collection, proof)
         except Damaged as damage:
             raise withdraw_damaged(run, plan, damage) from None

@@ -66,7 +66,13 @@ def withdraw_damaged(run: Run, plan: Plan, damage: Damaged) -> Permanent:
 
 
 def verify_plan(
-    plan: Plan, collection: Collection, *, full: bool = False, seed: int | None = None, watch: Watch = lambda _rows: None
+    plan: Plan,
+    collection: Collection,
+    *,
+    full: bool = False,
+    seed: int | None = None,
+    looking: bool = False,
+    watch: Watch = lambda _rows: None,
 ) -> Proof:
     """Prove, and keep the result beside the ledger.
 
@@ -75,6 +81,7 @@ def verify_plan(
         collection: loaded from them.
         full: every row, which reads every part.
         seed: of the sample; None: another one each time.
+        looking: nothing was loaded just now.
         watch: told of rows as they are compared, with `full`.
     """
     cover = Cover()
@@ -88,7 +95,7 @@ def verify_plan(
             search=plan.job.target.search,
             shared=plan.job.target.shared,
             elsewhere=lambda: plan.checkpoint.loads_of_others(plan.target),
-            clock=clock_of(plan.job.target.uri),
+            clock=clock_of(plan.job.target.uri, looking=looking),
             watch=watch,
         )
     proof = proof.model_copy(update={"covers": cover.digest})

@@ -27,8 +27,10 @@ ROWS = 30
 
 
 @pytest.fixture(params=["lite", "server"])
-def document(request: pytest.FixtureRequest, tmp_path: Path, tiny_model: Path) -> dict[str, Any]:
+def document(request: pytest.FixtureRequest, tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Three files of ten rows."""
+    monkeypatch.setattr("tasks.beside.LOADED_SECONDS", 10.0)  # what is spoiled stays so, however long it is waited for
+    monkeypatch.setattr("tasks.beside.LOOKING_SECONDS", 1.0)
     for number in range(3):
         first = number * 10
         numbers = list(range(first, first + 10))
