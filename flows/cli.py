@@ -16,7 +16,7 @@ import typer
 
 from flows.engine import run_flow
 from flows.job_file import read_job
-from flows.terminal import count_shown, errors, progress_shown
+from flows.terminal import count_shown, errors, progress_shown, rows_watched
 from tasks.adapters.garbage import leaving
 from tasks.domain.collection import Hit
 from tasks.domain.credentials import without_credentials
@@ -136,7 +136,7 @@ def plan(job: JobFile, settings: Settings = None, as_json: AsJson = False) -> No
 
 @app.command()
 def status(job: JobFile, settings: Settings = None, as_json: AsJson = False) -> None:
-    """What is sealed and loaded of this corpus. Exit 0: complete; 3: not yet."""
+    """What is sealed, loaded and searched of this corpus. Exit 0: complete; 3: not yet."""
     from flows.show import status_text
     from tasks.look import look_at_status
 
@@ -150,28 +150,34 @@ def status(job: JobFile, settings: Settings = None, as_json: AsJson = False) -> 
 @app.command()
 def verify(
     job: JobFile,
-    full: Annotated[bool, typer.Option("--full", help="Every key of every shard as well; reads every part.")] = False,
+    full: Annotated[bool, typer.Option("--full", help="Compare every row: key, vector, fields, text. Reads every part.")] = False,
+    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Draw the sample of an earlier proof again.")] = None,
     settings: Settings = None,
     as_json: AsJson = False,
 ) -> None:
-    """Prove the collection against the seals. Exit 0: proved; 4: not."""
+    """Verify the collection against the sealed shards: counts, total, and a sample of rows. Exit 0: proved; 4: not."""
     from flows.show import proof_text
     from tasks.look import look_at_proof
 
     with answers():
-        proof = look_at_proof(read_job(job, settings), full=full)
+        proof = look_at_proof(read_job(job, settings), full=full, seed=seed, watched=rows_watched)
         say(proof.model_dump(mode="json"), as_json=as_json, text=lambda _: proof_text(proof))
         if not proof.proved:
             raise typer.Exit(NOT_PROVED)
 
 
 @app.command()
-def diff(job: JobFile, settings: Settings = None, as_json: AsJson = False) -> None:
-    """Keys that are sealed and not in the collection (-), and the other way round (+). Exit 0: none; 4: some."""
+def diff(
+    job: JobFile,
+    full: Annotated[bool, typer.Option("--full", help="Compare every row, and list what differs of it. Reads every part.")] = False,
+    settings: Settings = None,
+    as_json: AsJson = False,
+) -> None:
+    """List keys that are only sealed (-), only in the collection (+) and, with --full, rows that differ (~). Exit 0: none; 4: some."""
     from flows.show import difference_text
     from tasks.look import look_at_diff
 
-    with answers(), look_at_diff(read_job(job, settings)) as looked:
+    with answers(), look_at_diff(read_job(job, settings), full=full, watched=rows_watched) as looked:
         for line in looked.damaged:
             errors.print(line, markup=False)
         try:
@@ -182,6 +188,18 @@ def diff(job: JobFile, settings: Settings = None, as_json: AsJson = False) -> No
             errors.print(f"{looked.unsealed:,} shards are not sealed yet, and not compared: `kitestring run` encodes them")
         if found or looked.damaged:
             raise typer.Exit(NOT_PROVED)
+
+
+@app.command()
+def repair(job: JobFile, settings: Settings = None, as_json: AsJson = False) -> None:
+    """Compare every row with its seal, mend what differs without encoding, and verify again. Removes rows that no seal accounts for."""
+    from flows.show import run_text
+
+    with answers(as_json=as_json):
+        parsed = read_job(job, settings)
+        with progress_shown():
+            result = run_flow("flows.repair.repair_from_seals", parsed)
+        say(result, as_json=as_json, text=run_text)
 
 
 @app.command()

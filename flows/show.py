@@ -12,11 +12,11 @@ from rich.table import Table
 from tasks.domain.collection import Hit
 from tasks.domain.estimate import Estimate
 from tasks.domain.estimate_words import told
-from tasks.domain.proof import Proof, compared
+from tasks.domain.proof import Proof, compared, scope
 from tasks.domain.removal import RULES, Rule
 
 if TYPE_CHECKING:  # it brings Prefect along, which has to wait until its server is named
-    from tasks.look import Difference, Status
+    from tasks.look import Listed, Status
 
 _CONTROLS = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")  # what rows hold is shown, and does not steer the terminal
 SNIPPET = 160  # characters of a text that are shown with a hit
@@ -36,6 +36,7 @@ def run_text(result: dict[str, Any]) -> str:
         ),
     ]
     lines = [found, f"rows:   {', '.join(parts)}", f"shards: {shards['loaded']:,} of {shards['planned']:,} loaded"]
+    lines += [f"proof:  {result['proof']}"] if result.get("proof") else []
     return "\n".join([*lines, *(f"note:   {note}" for note in result["notes"]), f"report: {result['report']}"])
 
 
@@ -75,6 +76,7 @@ def status_text(status: Status) -> str:
         f"shards: {shards.planned:,} planned, {shards.sealed:,} sealed, {shards.loaded:,} loaded",
         f"rows:   {rows.source:,} read, {rows.embedded:,} embedded, {rows.duplicates:,} duplicates, {rows.quarantined:,} set aside, {rows.loaded:,} loaded",
         f"proof:  {'proved' if status.verified else 'not proved as it stands'}",
+        f"search: {_led_to(status)}",
     ]
     lines += [f"        {count:,} set aside: {reason}" for reason, count in sorted(status.quarantine.items(), key=lambda kind: -kind[1])]
     lines += [f"report: {status.report}"] if status.report else []
@@ -82,15 +84,28 @@ def status_text(status: Status) -> str:
     return "\n".join([("complete" if status.complete else "not complete yet"), *lines])
 
 
+def _led_to(status: Status) -> str:
+    if status.unasked:
+        return f"nobody knows where searches are led: {status.unasked}"
+    if status.led_to is None:
+        return "no search is led to it yet"
+    ours = "" if status.searched else f", not to '{status.collection}'"
+    return f"'{status.alias}' leads to '{status.led_to}'{ours}"
+
+
 def proof_text(proof: Proof) -> str:
     """What was compared, or what is wrong."""
     lines = [*proof.reasons, *(f"compared: {line}" for line in compared(proof) if proof.counts)]
-    return "\n".join([("proved" if proof.proved else "not proved"), *(f"  {line}" for line in lines)])
+    found = f"proved: {scope(proof)}" if proof.proved else "not proved"
+    exact = ["the collection holds exactly these rows"] if proof.exact else []
+    return "\n".join([found, *(f"  {line}" for line in [*lines, *exact])])
 
 
-def difference_text(difference: Difference) -> str:
-    """A key that one side lacks, as diff marks it: + is in the collection alone."""
-    return f"{'+' if difference.only_in == 'collection' else '-'} {difference.key}  ({difference.shard})"
+def difference_text(difference: Listed) -> str:
+    """A key that one side lacks, as diff marks it: + is in the collection alone; ~ is in both, and differs."""
+    mark = {"source": "-", "collection": "+"}.get(difference.only_in or "", "~")
+    what = "" if difference.kind in ("absent", "extra") else f"  {difference.kind}{': ' + difference.told if difference.told else ''}"
+    return _CONTROLS.sub("\N{REPLACEMENT CHARACTER}", f"{mark} {difference.key}  ({difference.shard}){what}")
 
 
 def swept_text(swept: dict[str, Any]) -> str:

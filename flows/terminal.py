@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -130,6 +130,49 @@ def progress_shown() -> Iterator[None]:
     columns = (TextColumn("{task.description:>7}"), BarColumn(), TextColumn("{task.fields[line]}"))
     with Progress(*columns, console=errors, transient=True) as progress, _listening(Bar(progress)), _warnings_shown():
         yield
+
+
+@contextmanager
+def rows_watched(total: int) -> Iterator[Callable[[int], None]]:
+    """Show how many of so many rows are compared, and how long the rest takes; nothing where there are none. Gives what counts them."""
+    if not total:
+        yield lambda _rows: None
+        return
+    counted = _Compared(total)
+    if not sys.stderr.isatty():
+        yield counted.told_now_and_then
+        return
+    columns = (TextColumn("{task.description:>7}"), BarColumn(), TextColumn("{task.fields[line]}"))
+    with Progress(*columns, console=errors, transient=True) as progress:
+        task = progress.add_task("verify", total=total, line="")
+
+        def watch(rows: int) -> None:
+            progress.update(task, completed=counted.add(rows), line=counted.line)
+
+        yield watch
+
+
+class _Compared:
+    """Rows that a proof has compared, with the rate and the time that is left."""
+
+    def __init__(self, total: int) -> None:
+        self._total, self._done, self._began, self._told = total, 0, time.monotonic(), -PLAIN_EVERY
+
+    def add(self, rows: int) -> int:
+        self._done += rows
+        return self._done
+
+    @property
+    def line(self) -> str:
+        rate = self._done / max(time.monotonic() - self._began, 1e-3)
+        left = f", {_clock((self._total - self._done) / rate)} left" if rate and self._done < self._total else ""
+        return f"{self._done:,} of {self._total:,} rows compared, {rate:,.0f} rows/s{left}"
+
+    def told_now_and_then(self, rows: int) -> None:
+        self.add(rows)
+        if time.monotonic() - self._told >= PLAIN_EVERY:
+            self._told = time.monotonic()
+            errors.print(f"verify: {self.line}", markup=False)
 
 
 class _Warnings(logging.Handler):

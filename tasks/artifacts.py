@@ -22,7 +22,7 @@ from tasks.adapters.report_page import escape, markdown_report
 from tasks.domain.advice import Advice, advise_on
 from tasks.domain.estimate import Estimate
 from tasks.domain.estimate_words import told
-from tasks.domain.proof import Proof
+from tasks.domain.proof import Proof, compared
 from tasks.domain.report import RunReport
 from tasks.journal import Snapshot
 
@@ -144,7 +144,7 @@ def show_proof(corpus: str, proof: Proof) -> None:
     """What an audit found."""
     lines = [f"# {'Proved' if proof.proved else 'Not proved'}: {proof.rows:,} rows in {len(proof.counts):,} shards", ""]
     lines += [f"- {escape(reason)}" for reason in proof.reasons[:20]]
-    lines += ["", f"{proof.sampled:,} rows sampled, {proof.absent:,} absent; recall at 10: {proof.recall_at_10}"]
+    lines += ["", *(f"- compared: {escape(line, LONGEST)}" for line in compared(proof))]
     _show_markdown(artifact_key("audit", corpus), "\n".join(lines), "The collection held against its seals")
 
 

@@ -35,7 +35,7 @@ from tasks.domain.seal import Cover, Loaded, Part, Seal, intent_of
 from tasks.load import begin_loading
 from tasks.plan import Plan
 from tasks.run import Run, utc_now
-from tasks.seals import sealed_shards, seals_of
+from tasks.seals import seals_of, shards_with_seals
 
 log = logging.getLogger("kitestring.load")
 
@@ -233,6 +233,6 @@ def _enter(run: Run, plan: Plan, collection: Collection, own: OwnAttempt) -> Non
 
 
 def _entries(plan: Plan, attempt: ImportAttempt) -> Iterator[Loaded]:
-    for shard, seal in sealed_shards(plan):
+    for shard, seal in shards_with_seals(plan):
         intent = intent_of(shard, seal, run=attempt.run, at=utc_now())
         yield intent.model_copy(update={"state": "loaded", "cut": attempt.cut.get(seal.shard, 0)})

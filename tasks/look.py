@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Literal
 
 from tasks.adapters.digest_set import DigestSet
+from tasks.adapters.proof_counts import Waiting, count_shards
+from tasks.adapters.proof_rows import Watch, every_difference
 from tasks.adapters.scratch import scratch_folder
+from tasks.beside import clock_of, strangers
 from tasks.domain.accounts import RowFates, ShardFates
-from tasks.domain.errors import BadInput, Damaged
+from tasks.domain.difference import Difference
+from tasks.domain.errors import BadInput, Damaged, KitestringError
 from tasks.domain.job import Job
 from tasks.domain.ports import Collection
 from tasks.domain.proof import Proof, unproved
@@ -19,10 +24,18 @@ from tasks.load import opened
 from tasks.plan import Plan, check_roots, plan_again, spool_spans
 from tasks.preflight import inspect_job
 from tasks.rounds import look_for_damage
-from tasks.seals import owned_keys, seals_of
+from tasks.seals import owned_keys, owned_seals, retained_seals, sealed_shards, seals_of
 from tasks.stale import foresee_removals
 from tasks.totals import count_seals
 from tasks.verify import verify_plan
+
+Watched = Callable[[int], AbstractContextManager[Watch]]
+
+
+@contextmanager
+def unwatched(_rows: int) -> Iterator[Watch]:
+    """Nobody looks on."""
+    yield lambda _rows: None
 
 
 @contextmanager
@@ -53,7 +66,7 @@ def look_at_plan(job: Job) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
-    """The ledger of a corpus."""
+    """The ledger of a corpus, and where its searches are led."""
 
     rows: RowFates
     shards: ShardFates
@@ -61,11 +74,21 @@ class Status:
     report: str | None
     quarantine: dict[str, int]
     collection: str | None = None
+    alias: str = ""
+    led_to: str | None = None
+    unasked: str = ""  # why nobody knows where searches are led
+
     damaged: tuple[str, ...] = ()
 
     @property
+    def searched(self) -> bool:
+        """Whether searches are led to this collection."""
+        return self.collection is not None and self.led_to == self.collection
+
+    @property
     def complete(self) -> bool:
-        return not self.damaged and bool(self.shards.planned) and self.shards.loaded == self.shards.planned and self.verified
+        loaded = bool(self.shards.planned) and self.shards.loaded == self.shards.planned
+        return not self.damaged and loaded and self.verified and self.searched
 
     @property
     def summary(self) -> dict[str, Any]:
@@ -74,13 +97,14 @@ class Status:
             "rows": self.rows.model_dump(),
             "shards": self.shards.model_dump(),
             "verified": self.verified,
+            "searched": self.searched,
             "report": self.report,
             "damaged": list(self.damaged),
         }
 
 
 def look_at_status(job: Job) -> Status:
-    """What is sealed and loaded, from the store alone. Rows count as embedded, whichever run did it."""
+    """What is sealed and loaded by the store, and where the target leads searches. Rows count as embedded, whichever run did it."""
     with scratch_folder() as scratch:
         inspected = inspect_job(job)
         plan = plan_again(inspected, scratch)
@@ -91,15 +115,28 @@ def look_at_status(job: Job) -> Status:
         damaged = _damaged(plan)
         totals = count_seals(plan, encoded_now={})
         proof = plan.checkpoint.read_proof(plan.target)
+        led_to, unasked = _led_to(plan)
         return Status(
             rows=totals.rows.model_copy(update={"embedded": totals.rows.reused, "reused": 0}),
             shards=ShardFates(planned=plan.spool.shards, sealed=totals.sealed, loaded=totals.loaded),
-            verified=bool(proof and proof.proved and proof.covers == totals.cover.digest),
+            verified=bool(proof and proof.holds_for(totals.cover.digest, plan.target)),
             report=plan.checkpoint.latest_report(),
             quarantine=dict(totals.quarantine),
             collection=plan.spec.name,
+            alias=plan.spec.alias,
+            led_to=led_to,
+            unasked=unasked,
             damaged=damaged,
         )
+
+
+def _led_to(plan: Plan) -> tuple[str | None, str]:
+    """The collection that searches are led to, or why that cannot be told."""
+    try:
+        with opened(plan) as collection:
+            return collection.promoted(), ""
+    except KitestringError as error:
+        return None, str(error)
 
 
 def _damaged(plan: Plan) -> tuple[str, ...]:
@@ -110,33 +147,52 @@ def _damaged(plan: Plan) -> tuple[str, ...]:
     return tuple(plan.inspected.damages.lines)
 
 
-def look_at_proof(job: Job, *, full: bool = False) -> Proof:
-    """Hold the collection against the seals now. `full`: every key."""
+def look_at_proof(job: Job, *, full: bool = False, seed: int | None = None, watched: Watched = unwatched) -> Proof:
+    """Hold the collection against the seals now; not proved either is one that searches are not led to.
+
+    Args:
+        job: whose collection.
+        full: every row.
+        seed: of the sample; None: drawn anew.
+        watched: gives what is told of rows as they are compared, for so many in all.
+    """
     with _planned_before(job) as plan, opened(plan) as collection:
         if collection.describe() is None:
             raise BadInput(f"collection '{plan.spec.name}' is not at {job.target.uri}: `kitestring run` or `replay` loads it")
         if damaged := _damaged(plan):
             return unproved(*damaged)
+        rows = sum(seal.embedded for seal in chain(owned_seals(plan), retained_seals(plan))) if full else 0
         try:
-            return verify_plan(plan, collection, full=full)
+            with watched(rows) as watch:
+                proof = verify_plan(plan, collection, full=full, seed=seed, looking=True, watch=watch)
         except Damaged as damage:
             return unproved(f"{damage}: `kitestring run` encodes its shard again")
+        return _led_astray(plan, collection.promoted(), proof)
+
+
+def _led_astray(plan: Plan, live: str | None, proof: Proof) -> Proof:
+    if live == plan.spec.name:
+        return proof
+    now = f"searches of '{plan.spec.alias}' are led to '{live}'" if live else f"no search is led anywhere by '{plan.spec.alias}'"
+    reason = f"{now}, and this is of '{plan.spec.name}': `kitestring promote` leads them there"
+    return proof.model_copy(update={"proved": False, "reasons": (*proof.reasons, reason)})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Differences:
     """What the seals and the collection do not have in common; how much of the plan is not sealed yet, or cannot be read."""
 
-    found: Iterator[Difference]
+    found: Iterator[Listed]
     unsealed: int
     damaged: tuple[str, ...]
 
 
 @contextmanager
-def look_at_diff(job: Job) -> Iterator[Differences]:
+def look_at_diff(job: Job, *, full: bool = False, watched: Watched = unwatched) -> Iterator[Differences]:
     """What the seals and the collection do not have in common, shard by shard.
 
-    Rows of shards that are no longer in the source are in the collection alone: an append keeps them.
+    Rows of shards that are no longer in the source are in the collection alone: an append keeps them. With `full` they are
+    compared with their seals as all others.
 
     Raises:
         BadInput: there is nothing to compare.
@@ -146,27 +202,54 @@ def look_at_diff(job: Job) -> Iterator[Differences]:
         if collection.describe() is None:
             raise BadInput(f"collection '{plan.spec.name}' is not at {job.target.uri}: `kitestring run` or `replay` loads it")
         damaged, sealed = _damaged(plan), plan.checkpoint.sealed_ids()
-        yield Differences(found=_differences(plan, collection), unsealed=sum(shard.id not in sealed for shard in plan), damaged=damaged)
+        found = _every_difference(plan, collection, watched) if full else _differences(plan, collection)
+        unsealed = sum(shard.id not in sealed for shard in plan)
+        yield Differences(found=chain(found, _unaccounted(plan, collection)), unsealed=unsealed, damaged=damaged)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Difference:
-    """A key that only one side has."""
+class Listed:
+    """A key that only one side has, or whose row differs (`only_in`: None). `kind`: see `tasks.domain.difference`, a field by its name."""
 
     key: str
     shard: str
-    only_in: Literal["source", "collection"]
+    only_in: Literal["source", "collection"] | None
+    kind: str
+    told: str = ""
 
 
-def _differences(plan: Plan, collection: Collection) -> Iterator[Difference]:
+_ONLY_IN: dict[str, Literal["source", "collection"]] = {"absent": "source", "extra": "collection", "unaccounted": "collection"}
+
+
+def _listed(found: Difference, name: str) -> Listed:
+    told = f"held by shard {found.held_by}" if found.kind == "shard" else found.told
+    return Listed(key=found.key, shard=name, only_in=_ONLY_IN.get(found.kind), kind=found.named, told=told)
+
+
+def _differences(plan: Plan, collection: Collection) -> Iterator[Listed]:
     with owned_keys(plan) as shards:
         for seal, sealed in shards:
             there = set(collection.keys(seal.shard))
-            yield from (Difference(key=key, shard=seal.name, only_in="source") for key in sorted(sealed - there))
-            yield from (Difference(key=key, shard=seal.name, only_in="collection") for key in sorted(there - sealed))
+            yield from (Listed(key=key, shard=seal.name, only_in="source", kind="absent") for key in sorted(sealed - there))
+            yield from (Listed(key=key, shard=seal.name, only_in="collection", kind="extra") for key in sorted(there - sealed))
     planned = DigestSet(shard.id for shard in plan)
     for entry in plan.checkpoint.loads(plan.target, but=planned):
-        yield from (Difference(key=key, shard=entry.group, only_in="collection") for key in collection.keys(entry.shard))
+        keys = collection.keys(entry.shard)
+        yield from (Listed(key=key, shard=entry.group, only_in="collection", kind="extra") for key in keys)
+
+
+def _every_difference(plan: Plan, collection: Collection, watched: Watched) -> Iterator[Listed]:
+    names = {seal.shard: seal.name for seal in chain(owned_seals(plan), retained_seals(plan))}
+    rows = sum(seal.embedded for seal in chain(owned_seals(plan), retained_seals(plan)))
+    with sealed_shards(plan) as shards, watched(rows) as watch:
+        counted = count_shards(collection, shards, Waiting(clock_of(plan.job.target.uri, looking=True)))
+        for found in every_difference(collection, counted, names, watch):
+            yield _listed(found, names[found.shard])
+
+
+def _unaccounted(plan: Plan, collection: Collection) -> Iterator[Listed]:
+    for key, shard in strangers(plan, collection):
+        yield Listed(key=key, shard=shard, only_in="collection", kind="unaccounted")
 
 
 def look_at_quarantine(job: Job) -> Iterator[dict[str, Any]]:

@@ -194,7 +194,7 @@ def _refuse_unproved(plan: Plan) -> None:
     if proof is None or not proof.proved:
         raise BadInput(f"collection '{plan.spec.name}' is not proved: {cure}")
     totals = count_seals(plan, encoded_now={})
-    if proof.covers != totals.cover.digest or totals.loaded < totals.sealed:
+    if not proof.holds_for(totals.cover.digest, plan.target) or totals.loaded < totals.sealed:
         raise BadInput(f"collection '{plan.spec.name}' is not proved as it stands: shards were sealed or changed since its proof: {cure}")
 
 

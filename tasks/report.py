@@ -20,7 +20,7 @@ from tasks.domain.advice import advise
 from tasks.domain.errors import RunFailed
 from tasks.domain.figures import cost_of
 from tasks.domain.ports import Collection
-from tasks.domain.proof import Proof, compared
+from tasks.domain.proof import Proof, compared, scope
 from tasks.domain.report import FailedShard, RunReport, ShardTime, TargetNamed, headline, rows_wrong, summary
 from tasks.estimate import foreseen
 from tasks.examples import Shown, show_rows
@@ -115,6 +115,8 @@ def _report(run: Run, plan: Plan, proof: Proof, totals: Totals, shown: Shown) ->
         run=run.id,
         verified=proof.proved,
         reasons=compared(proof) if proof.proved else proof.reasons,
+        proved=scope(proof) if proof.proved else "",
+        exact=proof.exact,
         started=started,
         finished=finished,
         seconds={**journal.stages, "start-up": sum(run.ranks.startup.values())},

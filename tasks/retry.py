@@ -69,7 +69,7 @@ def nothing_to_retry(plan: Plan) -> dict[str, object]:
     return {
         "rows": totals.rows.model_dump(),
         "shards": shards.model_dump(),
-        "verified": bool(proof and proof.proved and proof.covers == totals.cover.digest),
+        "verified": bool(proof and proof.holds_for(totals.cover.digest, plan.target)),
         "report": plan.checkpoint.latest_report(),
         "notes": ["no row is quarantined: there is nothing to retry"],
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,10 +13,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tasks.adapters.ahead import ahead
-from tasks.adapters.proof import ReadPart
+from tasks.adapters.digest_set import DigestSet
+from tasks.adapters.proof_counts import ReadPart, Sealed
 from tasks.adapters.shard_keys import ShardKeys, keys_in
 from tasks.domain.owners import Owners, owned
-from tasks.domain.seal import Part, Seal
+from tasks.domain.seal import Loaded, Part, Seal
 from tasks.domain.shard import Shard
 from tasks.plan import Plan
 
@@ -36,7 +38,7 @@ def seals_of(plan: Plan) -> Iterator[Seal]:
     return plan.seals.of(survey.mark, read)
 
 
-def sealed_shards(plan: Plan) -> Iterator[tuple[Shard, Seal]]:
+def shards_with_seals(plan: Plan) -> Iterator[tuple[Shard, Seal]]:
     """Every shard that is sealed, with its effective seal."""
     seals = seals_of(plan)
     seal = next(seals, None)
@@ -50,6 +52,44 @@ def owned_seals(plan: Plan) -> Iterator[Seal]:
     """The same, where a row whose key another shard owns counts as a duplicate."""
     owners = plan.checkpoint.read_owners(plan.target)
     return (owned(seal, owners.of(seal)) if owners else seal for seal in seals_of(plan))
+
+
+def retained_seals(plan: Plan) -> Iterator[Seal]:
+    """The seals of shards that are no longer planned and stay in the collection, by the ledger; one without parts where a seal is gone."""
+    planned = DigestSet(shard.id for shard in plan)
+    entries = plan.checkpoint.loads(plan.target, but=planned)
+    return ahead(lambda entry: plan.checkpoint.effective_seal(entry.shard) or _unsealed(entry), entries)
+
+
+def retained_parts(plan: Plan) -> Iterator[tuple[Seal, ReadPart]]:
+    """The same, with what reads their parts."""
+    return ((seal, plan.checkpoint.verified_part) for seal in retained_seals(plan))
+
+
+@contextmanager
+def sealed_shards(plan: Plan) -> Iterator[Iterator[Sealed]]:
+    """Every shard that the collection has to show: the planned ones less what others own of them, then those that are retained."""
+    with owned_parts(plan) as owned_ones:
+        planned = (Sealed(seal=seal, read=read) for seal, read in owned_ones)
+        yield chain(planned, (Sealed(seal=seal, read=read, retained=True) for seal, read in retained_parts(plan)))
+
+
+def _unsealed(entry: Loaded) -> Seal:
+    return Seal(
+        shard=entry.shard,
+        name=entry.group,
+        group=entry.group,
+        run=entry.run,
+        attempt="",
+        dim=1,
+        source_rows=entry.rows,
+        embedded=entry.rows,
+        duplicates=0,
+        quarantined=(),
+        parts=(),
+        seconds=entry.seconds,
+        sealed_at=entry.loaded_at,
+    )
 
 
 @contextmanager

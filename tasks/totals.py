@@ -11,7 +11,7 @@ from tasks.domain.accounts import RowFates, fates_of
 from tasks.domain.report import QUARANTINE_SAMPLES, SetAside
 from tasks.domain.seal import Cover, EncodeStats, Seal
 from tasks.plan import Plan
-from tasks.seals import owned_seals
+from tasks.seals import owned_seals, retained_seals
 
 SLOWEST = 10
 
@@ -55,5 +55,8 @@ def total(seals: Iterable[Seal], *, encoded_now: dict[str, int], loaded: Contain
 
 
 def count_seals(plan: Plan, *, encoded_now: dict[str, int]) -> Totals:
-    """Fold every seal of a plan."""
-    return total(owned_seals(plan), encoded_now=encoded_now, loaded=plan.checkpoint.loaded_ids(plan.target))
+    """Fold every seal of a plan; what covers them covers those that are retained as well."""
+    totals = total(owned_seals(plan), encoded_now=encoded_now, loaded=plan.checkpoint.loaded_ids(plan.target))
+    for seal in retained_seals(plan):
+        totals.cover.add(seal)
+    return totals

@@ -6,13 +6,16 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from tasks.adapters.proof import prove
+from tasks.adapters.proof_rows import Watch
+from tasks.beside import clock_of
 from tasks.domain.errors import BadInput
 from tasks.domain.ports import Collection
 from tasks.domain.proof import Proof
 from tasks.domain.seal import Cover
+from tasks.mend import mend_shards, told
 from tasks.plan import Plan
 from tasks.run import Run
-from tasks.seals import owned_parts, seals_of
+from tasks.seals import owned_parts, retained_parts, seals_of
 
 
 @task(name="verify", cache_policy=NO_CACHE)
@@ -27,7 +30,18 @@ def verify_collection(run: Run, plan: Plan, collection: Collection) -> Proof:
     with run.journal.during("verify"):
         plan.bind(collection.ensure(plan.spec))  # where no shard could be sealed, nobody has made it yet
         collection.settle()
-        return verify_plan(plan, collection)
+        return _mended(run, plan, collection, verify_plan(plan, collection))
+
+
+def _mended(run: Run, plan: Plan, collection: Collection, proof: Proof) -> Proof:
+    """Shards in which the proof found a difference are loaded again, once, and the proof is made again."""
+    wrong = [shard for shard in proof.wrong_shards if shard not in run.journal.failed]
+    if not wrong:
+        return proof
+    names = {count.shard: count.name for count in proof.counts}
+    removed = mend_shards(run, plan, collection, wrong)
+    run.journal.note(told(proof, [names[shard] for shard in wrong], removed))
+    return verify_plan(plan, collection)
 
 
 def _refuse_bad_input(run: Run, plan: Plan) -> None:
@@ -38,14 +52,41 @@ def _refuse_bad_input(run: Run, plan: Plan) -> None:
     raise BadInput(error)
 
 
-def verify_plan(plan: Plan, collection: Collection, *, full: bool = False) -> Proof:
-    """Prove, and keep the result beside the ledger. `full`: with every key, which reads every part."""
+def verify_plan(
+    plan: Plan,
+    collection: Collection,
+    *,
+    full: bool = False,
+    seed: int | None = None,
+    looking: bool = False,
+    watch: Watch = lambda _rows: None,
+) -> Proof:
+    """Prove, and keep the result beside the ledger.
+
+    Args:
+        plan: whose seals, and those that it retains.
+        collection: loaded from them.
+        full: every row, which reads every part.
+        seed: of the sample; None: another one each time.
+        looking: nothing was loaded just now.
+        watch: told of rows as they are compared, with `full`.
+    """
     cover = Cover()
     with owned_parts(plan) as seals:
-        proof = prove(collection, ((cover.add(seal), read) for seal, read in seals), full=full, search=plan.job.target.search)
-    proof = proof.model_copy(update={"covers": cover.digest})
+        proof = prove(
+            collection,
+            ((cover.add(seal), read) for seal, read in seals),
+            ((cover.add(seal), read) for seal, read in retained_parts(plan)),
+            full=full,
+            seed=seed,
+            search=plan.job.target.search,
+            shared=plan.job.target.shared,
+            elsewhere=lambda: plan.checkpoint.loads_of_others(plan.target),
+            clock=clock_of(plan.job.target.uri, looking=looking),
+            watch=watch,
+        )
+    proof = proof.model_copy(update={"covers": cover.digest, "collection": plan.target})
     plan.checkpoint.record_proof(plan.target, proof)
-    # The ledger is wrong about these: the next run loads them again.
-    wrong = (count.shard for count in proof.counts if count.sealed != count.found or count.same_keys is False)
-    plan.checkpoint.distrust_loads(plan.target, wrong, "doubted")
+    # The ledger is wrong about these: the next run loads them again. What it knows of them stays.
+    plan.checkpoint.distrust_loads(plan.target, proof.wrong_shards, "doubted")
     return proof

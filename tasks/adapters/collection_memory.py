@@ -11,10 +11,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from tasks.adapters.comparing import Held, compare_rows
 from tasks.adapters.milvus_columns import cut_texts, vectors_of
 from tasks.adapters.milvus_schema import check_same, columns_of
+from tasks.adapters.rows import ARROW_TYPES
 from tasks.adapters.vector_types import rounded
 from tasks.domain.collection import CollectionSpec, Hit, new_identity
+from tasks.domain.difference import Compared
 from tasks.domain.errors import BadInput, Permanent
 
 
@@ -78,20 +81,23 @@ class MemoryCollection:
 
     def upsert(self, rows: pa.Table) -> int:
         spec = self._made()
-        columns = columns_of(spec)
-        absent = [name for name in columns if name not in rows.column_names]
-        if absent:
-            raise Permanent(f"a part lacks the collection's field '{absent[0]}' (it has {', '.join(rows.column_names)})")
-        rows, cut = cut_texts(rows.select(list(columns)), columns)
+        rows, cut = self._as_sent(rows)
         ids = rows["id"].to_pylist()
         if len(set(ids)) < len(ids):
             raise Permanent("a key comes twice in one batch: duplicates have to be settled before loading")
         vectors = rounded(vectors_of(rows, spec.dim), spec.vector_type)
-        values = {name: vectors if kind is None else rows[name].to_pylist() for name, kind in columns.items()}
+        values = {name: vectors if kind is None else rows[name].to_pylist() for name, kind in columns_of(spec).items()}
         made = [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]
         with self._server.lock:
             self._rows.update(zip(ids, made, strict=True))
         return cut
+
+    def _as_sent(self, rows: pa.Table) -> tuple[pa.Table, int]:
+        columns = columns_of(self._made())
+        absent = [name for name in columns if name not in rows.column_names]
+        if absent:
+            raise Permanent(f"a part lacks the collection's field '{absent[0]}' (it has {', '.join(rows.column_names)})")
+        return cut_texts(rows.select(list(columns)), columns)
 
     def settle(self) -> None:
         self._made()
@@ -117,6 +123,28 @@ class MemoryCollection:
         with self._server.lock:
             return {key: self._rows[key]["shard"] for key in keys if key in self._rows}
 
+    def count_beyond(self, known: Iterable[str]) -> int:
+        return len(list(self.strangers(known)))
+
+    def strangers(self, known: Iterable[str]) -> Iterator[tuple[str, str]]:
+        self._made()
+        ours = set(known)
+        with self._server.lock:
+            found = [(key, row["shard"]) for key, row in self._rows.items() if row["shard"] not in ours]
+        return iter(found)
+
+    def compare(self, rows: pa.Table, *, doubled: bool = True) -> Compared:  # noqa: ARG002 - no key comes twice here
+        spec, (sent, _) = self._made(), self._as_sent(rows)
+        with self._server.lock:
+            there = [self._rows[key] for key in sent["id"].to_pylist() if key in self._rows]
+        fields = {name: kind for name, kind in columns_of(spec).items() if kind is not None}
+        held = Held(
+            keys=[row["id"] for row in there],
+            vectors=np.stack([row["vector"] for row in there]) if there else np.empty((0, spec.dim), np.float32),
+            fields={name: pa.array([row[name] for row in there], ARROW_TYPES[kind]) for name, kind in fields.items()},
+        )
+        return compare_rows(sent, held, columns_of(spec), spec.vector_type)
+
     def search(self, vectors: np.ndarray, k: int, *, expression: str = "", fields: Iterable[str] = ()) -> list[list[Hit]]:
         if expression:
             raise BadInput("a filter needs a Milvus server or a Milvus Lite file: memory:// has none")
@@ -138,8 +166,8 @@ class MemoryCollection:
         for key in self._of(shard):
             self._rows.pop(key, None)
 
-    def delete_rows(self, shard: str, keys: list[str]) -> None:
-        for key in set(keys).intersection(self._of(shard)):
+    def delete_keys(self, keys: list[str]) -> None:
+        for key in keys:
             self._rows.pop(key, None)
 
     def promote(self) -> None:

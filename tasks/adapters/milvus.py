@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, TypeVar
 
@@ -20,16 +20,16 @@ from pymilvus.exceptions import MilvusException
 
 from tasks.adapters import milvus_lite
 from tasks.adapters.milvus_alias import Alias
-from tasks.adapters.milvus_columns import as_request, as_rows, as_stored, batches, cut_texts, fit_fields, send, stub_of
+from tasks.adapters.milvus_columns import as_request, as_rows, as_stored, batches, send, stub_of
 from tasks.adapters.milvus_connection import CALL_SECONDS, Connection
 from tasks.adapters.milvus_errors import Patience, is_there_already, is_too_fast
 from tasks.adapters.milvus_index import FLUSHED_ROWS, await_indexes, load, make_indexes, server_of
-from tasks.adapters.milvus_keys import among, equals, keys_in_pages
+from tasks.adapters.milvus_reading import Reading, chunks
 from tasks.adapters.milvus_schema import MARKER, build_schema, check_same, columns_of, read_marker, write_marker
 from tasks.adapters.throttle import Throttle
-from tasks.adapters.vector_types import narrow, widen
+from tasks.adapters.vector_types import narrow
 from tasks.domain.collection import CollectionSpec, Hit, check_server, new_identity
-from tasks.domain.errors import BadInput, Permanent, Transient
+from tasks.domain.errors import BadInput, Permanent
 from tasks.domain.index import Parameters
 
 T = TypeVar("T")
@@ -44,7 +44,7 @@ SETTLE_TRIES = 20
 _MAKING = threading.Lock()  # one for all: a Milvus Lite file belongs to one process, a server guards itself
 
 
-class MilvusCollection:
+class MilvusCollection(Reading):
     """The collection `name`, and the alias before it, at a URI. See `tasks.domain.ports.Collection` for the promises."""
 
     def __init__(
@@ -103,7 +103,8 @@ class MilvusCollection:
             answer: dict[str, Any] = client.describe_collection(self.name, timeout=CALL_SECONDS)
             return answer
 
-        return self._call(look, f"looking for collection '{self.name}'")
+        described: dict[str, Any] | None = self._call(look, f"looking for collection '{self.name}'")
+        return described
 
     def check(self, spec: CollectionSpec) -> CollectionSpec | None:
         self.reach()
@@ -180,12 +181,8 @@ class MilvusCollection:
 
     def upsert(self, rows: pa.Table) -> int:
         spec = self._made()
-        columns = columns_of(spec)
-        absent = [name for name in columns if name not in rows.column_names]
-        if absent:
-            raise Permanent(f"a part lacks the collection's field '{absent[0]}' (it has {', '.join(rows.column_names)})")
-        rows, cut = cut_texts(rows.select(list(columns)), columns)
-        for batch in batches(fit_fields(rows, columns, self._nullable), columns, **self._batch):
+        rows, cut = self._as_sent(rows, spec)
+        for batch in batches(rows, columns_of(spec), **self._batch):
             _refuse_doubles(batch)
             send_batch = self._paced(self._sender(batch, spec), batch.num_rows)
             self._call(send_batch, f"upserting {batch.num_rows} rows into '{self.name}'", writes=True)
@@ -217,37 +214,6 @@ class MilvusCollection:
         dicts = as_rows(batch, columns, spec.dim, vectors=vectors)
         return lambda: self._connection.client.upsert(self.name, dicts, timeout=CALL_SECONDS, retry_on_rate_limit=False)
 
-    def count(self, shard: str | None = None) -> int:
-        self._ready()
-        where = "" if shard is None else equals("shard", shard)
-        return int(self._query(where, ["count(*)"])[0]["count(*)"])
-
-    def keys(self, shard: str) -> Iterator[str]:
-        self._ready()
-
-        def page(where: str, limit: int) -> list[str]:
-            return [row["id"] for row in self._query(where, ["id"], limit=limit)]
-
-        return keys_in_pages(page, equals("shard", shard))
-
-    def fetch(self, keys: list[str]) -> tuple[list[str], np.ndarray]:
-        spec = self._ready()
-        dim = spec.dim
-        found: dict[str, np.ndarray] = {}
-        for some in _chunks(list(dict.fromkeys(keys)), max(1, min(1_000, ANSWER_BYTES // (4 * dim)))):
-            for row in self._query(among("id", some), ["id", "vector"]):
-                found.setdefault(row["id"], widen(row["vector"], spec.vector_type))
-        order = [key for key in dict.fromkeys(keys) if key in found]
-        vectors = np.stack([found[key] for key in order]) if order else np.empty((0, dim), np.float32)
-        return order, vectors
-
-    def shards_of(self, keys: list[str]) -> dict[str, str]:
-        self._ready()
-        found: dict[str, str] = {}
-        for some in _chunks(keys, 1_000):
-            found |= {row["id"]: row["shard"] for row in self._query(among("id", some), ["id", "shard"])}
-        return found
-
     def search(self, vectors: np.ndarray, k: int, *, expression: str = "", fields: Iterable[str] = ()) -> list[list[Hit]]:
         spec = self._ready()
         wanted = list(fields)
@@ -265,43 +231,12 @@ class MilvusCollection:
                 timeout=CALL_SECONDS,
             )
 
-        answers = [self._call(partial(ask, some), f"searching '{self.name}'") for some in _chunks(vectors, QUERIES)]
+        answers = [self._call(partial(ask, some), f"searching '{self.name}'") for some in chunks(vectors, QUERIES)]
         return [[self._hit(hit) for hit in hits] for answer in answers for hits in answer]
 
     def _hit(self, hit: Any) -> Hit:
         entity = {name: as_stored(value) for name, value in hit["entity"].items()}
         return Hit(id=hit["id"], score=float(hit["distance"]), fields=entity)
-
-    def delete_shard(self, shard: str) -> None:
-        self._ready()
-        self._delete(equals("shard", shard), f"shard {shard}")
-
-    def delete_rows(self, shard: str, keys: list[str]) -> None:
-        self._ready()
-        for some in _chunks(keys, 1_000):
-            self._delete(f"{equals('shard', shard)} and {among('id', some)}", f"rows of shard {shard}")
-
-    def _delete(self, where: str, what: str) -> None:
-        """Until a strong read finds none of them."""
-
-        def delete() -> Any:
-            return self._connection.client.delete(self.name, filter=where, timeout=CALL_SECONDS)
-
-        for _ in range(SETTLE_TRIES):
-            self._call(delete, f"deleting {what} from '{self.name}'", writes=True)
-            if not self._query(where, ["count(*)"])[0]["count(*)"]:
-                return
-            self._connection.patience.sleep(self._connection.patience.first)
-        raise Transient(f"deleting {what} from '{self.name}' at {self._at}: rows are still found")
-
-    def _query(self, where: str, fields: list[str], *, seconds: float | None = None, **how: Any) -> list[dict[str, Any]]:
-        timeout = seconds or CALL_SECONDS
-
-        def ask() -> list[dict[str, Any]]:
-            client = self._connection.client
-            return list(client.query(self.name, filter=where, output_fields=fields, consistency_level="Strong", timeout=timeout, **how))
-
-        return self._call(ask, f"reading '{self.name}'")
 
     # ---- the alias ----
 
@@ -331,8 +266,3 @@ def _refuse_doubles(batch: pa.Table) -> None:
     if len(counts) < batch.num_rows:
         doubled = next(c["values"] for c in counts.to_pylist() if c["counts"] > 1)
         raise Permanent(f"key '{doubled}' comes twice in one batch: duplicates have to be settled before loading")
-
-
-def _chunks(values: Any, size: int) -> Iterator[Any]:
-    for first in range(0, len(values), size):
-        yield values[first : first + size]

@@ -32,14 +32,14 @@ WRAPPED = "kitestring_value"
 INSTEAD_OF_NULL: dict[FieldType, Any] = {"varchar": "", "double": float("nan"), "int64": -(2**63), "bool": False, "json": "null"}
 Columns = dict[str, FieldType | None]
 
-_ARRAYS: dict[FieldType, tuple[str, Any, int]] = {
+ARRAYS_OF: dict[FieldType, tuple[str, Any, int]] = {
     "varchar": ("string_data", schema_pb2.StringArray, schema_pb2.VarChar),
     "double": ("double_data", schema_pb2.DoubleArray, schema_pb2.Double),
     "int64": ("long_data", schema_pb2.LongArray, schema_pb2.Int64),
     "bool": ("bool_data", schema_pb2.BoolArray, schema_pb2.Bool),
     "json": ("json_data", schema_pb2.JSONArray, schema_pb2.JSON),
 }
-_VECTORS: dict[VectorType, tuple[str, int]] = {
+VECTORS_OF: dict[VectorType, tuple[str, int]] = {
     "float16": ("float16_vector", schema_pb2.Float16Vector),
     "bfloat16": ("bfloat16_vector", schema_pb2.BFloat16Vector),
     "int8": ("int8_vector", schema_pb2.Int8Vector),
@@ -178,7 +178,7 @@ def as_request(
 def _vector_field(name: str, vectors: np.ndarray, kind: VectorType) -> Any:
     raw, dim = vectors.tobytes(), vectors.shape[1]
     if kind != "float32":
-        slot, number = _VECTORS[kind]
+        slot, number = VECTORS_OF[kind]
         return schema_pb2.FieldData(type=number, field_name=name, vectors=schema_pb2.VectorField(dim=dim, **{slot: raw}))
     # A packed `repeated float data = 1` is its tag, its length and the little-endian floats.
     floats = schema_pb2.FloatArray.FromString(b"\x0a" + _varint(len(raw)) + raw)
@@ -189,13 +189,13 @@ def _scalar_field(name: str, kind: FieldType, column: pa.ChunkedArray, *, nullab
     present = [v for v in column.to_pylist() if v is not None]
     valid = column.is_valid().to_pylist() if nullable else []
     element = ELEMENTS.get(kind)
-    number = schema_pb2.Array if element else _ARRAYS[kind][2]
+    number = schema_pb2.Array if element else ARRAYS_OF[kind][2]
     scalars = _array_of(present, element) if element else _values(present, kind)
     return schema_pb2.FieldData(type=number, field_name=name, scalars=scalars, valid_data=valid)
 
 
 def _values(values: list[Any], kind: FieldType) -> Any:
-    slot, array, _ = _ARRAYS[kind]
+    slot, array, _ = ARRAYS_OF[kind]
     return schema_pb2.ScalarField(**{slot: array(data=[v.encode() for v in values] if kind == "json" else values)})
 
 

@@ -1,14 +1,17 @@
-"""Prove a collection against the seals: counts, sampled vectors, and searches that find what was sealed.
+"""Prove a collection against the seals: counts, rows, and searches that find what was sealed.
 
 What is compared:
-- counts: per shard, a strong `count(*)` on the shard's field with the sealed rows. A server may over-count for a while
-  after upserts (2.3 does), so a count that is too high is asked again for up to `settle` seconds; one that is too low
-  is not: rows do not appear by waiting.
-- keys: of the first `NAMED` shards whose count is wrong, the sealed keys that do not carry the shard, up to `NAMED` of
-  each, with the shard that holds the key now (a key in two shards: the last one loaded has it) or that it is nowhere;
-  and keys that carry the shard and are not sealed.
-- vectors: of sampled rows, found by key, cosine at least 0.9999 and lengths within 0.1% to what the collection's type of
-  vector makes of the sealed one; the lowest cosine that is told is to the sealed vector itself.
+- counts: per shard, a strong `count(*)` on the shard's field with the sealed rows, and of all rows with the sum over the
+  shards. A server may over-count for a while after upserts (2.3 does), so a count that is too high is asked again for up
+  to `settle` seconds; one that is too low is not: rows do not appear by waiting.
+- retained shards, of files that have left the source: newer shards may have taken rows of theirs. Each sealed key that
+  does not carry the shard has to be held by a known one.
+- keys: of the first `NAMED` shards whose count is wrong, the sealed keys that do not carry the shard, with the shard that
+  holds the key now (a key in two shards: the last one loaded has it) or that it is nowhere; keys that carry the shard and
+  are not sealed, and keys that come more than once.
+- rows: of a sample, or of all with `full`: found by key, cosine at least 0.9999 and lengths within 0.1% to what the
+  collection's type of vector makes of the sealed one, every scalar field, the text and the shard; the lowest cosine that is
+  told is to the sealed vector itself.
 - recall@10: each of at most `QUERIES` sampled rows is a query. Brute force over the sample orders the sampled rows by
   their exact score to it. With the collection's ten hits, the tenth's score is the bar: every sampled row whose exact
   score is better than the bar by more than 1e-4 (relative, above 1) had to be among the ten, so recall is the share of
@@ -18,123 +21,60 @@ What is compared:
 
 from __future__ import annotations
 
-import heapq
-import itertools
-import random
-import time
-from collections import deque
+import secrets
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
-import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from tasks.adapters.ahead import AT_ONCE, ahead
-from tasks.adapters.collection_memory import score
-from tasks.adapters.milvus_columns import vectors_of
-from tasks.adapters.vector_types import rounded
+from tasks.adapters.milvus_schema import columns_of
+from tasks.adapters.proof_counts import NAMED, Beside, Clock, Counted, ReadPart, Sealed, Waiting, count_beside, count_shards
+from tasks.adapters.proof_rows import Differences, Tally, Watch, away, compare_parts, leftovers
+from tasks.adapters.proof_sample import Sample, recall
 from tasks.domain.collection import CollectionSpec
+from tasks.domain.difference import Compared
 from tasks.domain.errors import BadInput
 from tasks.domain.index import Parameters
-from tasks.domain.key_digest import digest_keys
 from tasks.domain.ports import Collection
 from tasks.domain.proof import Proof, ShardCount
-from tasks.domain.seal import Part, Seal
+from tasks.domain.seal import Seal
 
-NAMED = 10
-COUNTERS = 32  # strong counts at a time: each waits some 0.3 s for the server's clock, so that many take as long as one
-READ_BYTES = 64 << 20  # of parts that are read at a time
-QUERIES = 200
-LEAST_COSINE = 0.9999
 LEAST_RECALL = 0.9
-SLACK = 1e-4
 
-ReadPart = Callable[[Part], pa.Table]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Clock:
-    """How the proof waits for a server that over-counts."""
-
-    settle: float = 60.0  # seconds, for all shards together
-    pause: float = 2.0
-    sleep: Callable[[float], None] = time.sleep
-    now: Callable[[], float] = time.monotonic
-
-
-@dataclass(slots=True)
-class _Drawn:
-    """Drawn rows of one part."""
-
-    part: Part
-    read: ReadPart
-    rows: list[int]
-
-    def take(self, dim: int) -> list[tuple[str, np.ndarray]]:
-        """Their keys and vectors."""
-        table = self.read(self.part).take(self.rows)
-        return list(zip(table["id"].to_pylist(), vectors_of(table, dim), strict=True))
-
-
-@dataclass
-class _Sample:
-    """Uniform over all rows: those with the smallest random draws, so that parts can stream by, and only those that are drawn are read."""
-
-    size: int
-    seed: int
-    drawn: list[tuple[float, str, int, Part, ReadPart]] = field(default_factory=list)
-
-    def draw(self, part: Part, read: ReadPart) -> None:
-        """Let a part's rows take part; the draw depends on the seed and the part's key alone."""
-        draws = np.random.default_rng(_seed_of(self.seed, part.key)).random(part.rows)
-        chosen = np.argpartition(draws, self.size)[: self.size] if part.rows > self.size else np.arange(part.rows)
-        bar = -self.drawn[0][0] if len(self.drawn) == self.size else 1.0
-        for i in chosen[draws[chosen] < bar]:
-            entry = (-float(draws[i]), part.key, int(i), part, read)
-            if len(self.drawn) < self.size:
-                heapq.heappush(self.drawn, entry)
-            elif entry > self.drawn[0]:
-                heapq.heapreplace(self.drawn, entry)
-
-    def rows(self, dim: int) -> dict[str, np.ndarray]:
-        """The drawn rows' vectors by their keys. Several parts are read at a time, as far as memory allows."""
-        parts: dict[str, _Drawn] = {}
-        for _, key, row, part, read in sorted(self.drawn, key=lambda entry: (-entry[0], entry[1], entry[2])):
-            parts.setdefault(key, _Drawn(part, read, [])).rows.append(row)
-        largest = max((drawn.part.bytes for drawn in parts.values()), default=1)
-        at_once = max(1, min(AT_ONCE, READ_BYTES // max(1, largest)))
-        found = ahead(lambda drawn: drawn.take(dim), parts.values(), at_once=at_once)
-        return dict(itertools.chain.from_iterable(found))
-
-
-def _seed_of(seed: int, key: str) -> int:
-    return random.Random(f"{seed}/{key}").getrandbits(64)  # noqa: S311 - a sample, not a secret
+Shards = Iterable[tuple[Seal, ReadPart]]
 
 
 def prove(
     collection: Collection,
-    seals: Iterable[tuple[Seal, ReadPart]],
+    seals: Shards,
+    retained: Shards = (),
     *,
     sample: int = 1_000,
-    seed: int = 0,
+    seed: int | None = None,
     least_recall: float = LEAST_RECALL,
     clock: Clock | None = None,
     full: bool = False,
     search: Parameters | None = None,
+    shared: bool = False,
+    elsewhere: Callable[[], Iterable[str]] = tuple,
+    watch: Watch = lambda _rows: None,
 ) -> Proof:
     """Compare a collection with what was sealed for it.
 
     Args:
         collection: loaded from these seals.
-        seals: each with what reads one of its parts as a table, in threads; only where the sample or a missing key
-            needs it.
-        sample: rows whose vectors are compared.
-        seed: the same seed and seals give the same sample.
+        seals: each with what reads one of its parts as a table, in threads; only where it is needed.
+        retained: the same for shards that are no longer planned and stay in the collection.
+        sample: rows that are compared.
+        seed: the same seed and seals give the same sample; None: drawn anew, and noted.
         least_recall: recall@10 below which the proof fails.
         clock: how to wait for counts.
-        full: compare a digest of all keys of each shard as well; reads every part.
+        full: compare every row; reads every part.
         search: the parameters that the collection searches with, to be told.
+        shared: rows that are not accounted for are somebody else's.
+        elsewhere: shards that others account for; asked only where there are such rows.
+        watch: told of rows as they are compared, with `full`.
 
     Raises:
         BadInput: there is no such collection.
@@ -145,33 +85,43 @@ def prove(
     spec = collection.describe()
     if spec is None:
         raise BadInput("there is no collection to prove: load it first with `kitestring run` or `kitestring replay`")
-    counts, wrong, drawn = list[ShardCount](), list[_Counted](), _Sample(sample, seed)
-    for counted in _counted(collection, seals, clock):
-        each = _with_keys(collection, counted) if full else counted
-        counts.append(each.count)
-        if each.count.found != each.count.sealed or each.count.same_keys is False:
-            wrong.append(each)
-        for part in each.seal.parts:
-            drawn.draw(part, each.read)
-    vectors = _compare(collection, drawn, spec)
-    reasons = [*_told(collection, wrong, {count.shard: count.name for count in counts}), *vectors.reasons]
-    recall = _recall(collection, vectors, spec, seed)
-    if recall is not None and recall < least_recall:
-        reasons.append(f"recall@10 of searches for sampled rows is {recall:.3f}, below {least_recall}")
+    seed = secrets.randbelow(2**31) if seed is None else seed
+    work = _Work(collection=collection, spec=spec, drawn=Sample(sample, seed), waiting=Waiting(clock), full=full, watch=watch)
+    work.count(_shards(seals, retained))
+    known = {count.shard for count in work.counts}
+    beside = count_beside(collection, known, sum(c.found for c in work.counts), work.waiting, shared=shared, elsewhere=elsewhere)
+    sampled = work.compare_sample(known)
+    found = recall(collection, sampled, spec, seed)
+    reasons = [*work.reasons(), *_strange(beside)]
+    if found is not None and found < least_recall:
+        reasons.append(f"recall@10 of searches for sampled rows is {found:.3f}, below {least_recall}")
+    kinds = work.found.kinds | ({"unaccounted": beside.unaccounted} if beside.unaccounted else {})
     return Proof(
         proved=not reasons,
         reasons=tuple(reasons),
-        counts=tuple(counts),
-        rows=sum(count.sealed for count in counts),
-        total=collection.count(),
-        sampled=len(drawn.drawn),
-        absent=len(drawn.drawn) - len(vectors.keys),
-        lowest_cosine=vectors.lowest,
-        recall_at_10=recall,
+        counts=tuple(count.model_copy(update={"differences": work.found.shards.get(count.shard, 0)}) for count in work.counts),
+        rows=sum(count.sealed for count in work.counts if not count.retained),
+        total=beside.total,
+        sampled=work.sampled,
+        absent=work.absent,
+        lowest_cosine=work.lowest,
+        recall_at_10=found,
         index=_searched(spec, search or {}),
+        full=full,
+        compared=work.rows if full else work.sampled,
+        fields=len(columns_of(spec)) - 1,
+        retained=sum(count.found for count in work.counts if count.retained),
+        foreign=beside.foreign,
+        unaccounted=beside.unaccounted,
+        kinds=kinds,
         seed=seed,
         seconds=clock.now() - began,
     )
+
+
+def _shards(seals: Shards, retained: Shards) -> Iterator[Sealed]:
+    yield from (Sealed(seal=seal, read=read) for seal, read in seals)
+    yield from (Sealed(seal=seal, read=read, retained=True) for seal, read in retained)
 
 
 def _searched(spec: CollectionSpec, search: Parameters) -> str:
@@ -179,121 +129,107 @@ def _searched(spec: CollectionSpec, search: Parameters) -> str:
     return " ".join([spec.index.type, *over, *(f"{name}={value}" for name, value in {**spec.index.params, **search}.items())])
 
 
-# ---- counts ----
+def _strange(beside: Beside) -> Iterator[str]:
+    yield from beside.reasons
+    yield from (each.line({}) for each in beside.strangers)
+    if beside.unaccounted:
+        yield "`kitestring repair` removes them; target.shared: true says that they are somebody else's"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Counted:
-    seal: Seal
-    read: ReadPart
-    count: ShardCount
+@dataclass(slots=True, kw_only=True)
+class _Work:
+    """One proof under way."""
+
+    collection: Collection
+    spec: CollectionSpec
+    drawn: Sample
+    waiting: Waiting
+    full: bool
+    watch: Watch
+    counts: list[ShardCount] = field(default_factory=list)
+    found: Differences = field(default_factory=lambda: Differences(NAMED))
+    rows: int = 0
+    sampled: int = 0
+    absent: int = 0
+    lowest: float | None = None
+    unsealed: int = 0  # retained shards whose seal is gone
+    _miscounted: int = 0
+
+    def count(self, shards: Iterable[Sealed]) -> None:
+        """Every shard: its count, with `full` its rows, and what is wrong with those whose count is."""
+        counted = count_shards(self.collection, map(self._meet, shards), self.waiting)
+        if self.full:
+            self._compare_all(counted)
+            return
+        for each in counted:
+            self._enter(each)
+            if each.found != each.sealed.seal.embedded and (not each.miscounted or self._miscounted <= NAMED):
+                self.found.add(away(self.collection, each.sealed))
+            if each.miscounted and self._miscounted <= NAMED:
+                self.found.add(leftovers(self.collection, each))
+
+    def _meet(self, sealed: Sealed) -> Sealed:
+        if sealed.retained:
+            self.found.retained.add(sealed.seal.shard)
+            self.unsealed += sealed.is_unsealed
+        return sealed
+
+    def _enter(self, each: Counted, *, same_keys: bool | None = None) -> None:
+        seal, retained = each.sealed.seal, each.sealed.retained
+        self.drawn.draw(each.sealed)
+        self._miscounted += each.miscounted
+        count = ShardCount(shard=seal.shard, name=seal.name, sealed=seal.embedded, found=each.found, same_keys=same_keys, retained=retained)
+        self.counts.append(count)
+
+    def _compare_all(self, counted: Iterable[Counted]) -> None:
+        tally = Tally()
+        for each, compared in compare_parts(self.collection, counted):
+            if compared is not None:
+                tally.add(compared)
+                self._take(compared)
+                self.watch(compared.rows)
+                continue
+            rest = tally.has_leftovers(each) and not each.sealed.is_unsealed
+            extra = self.found.add(leftovers(self.collection, each)) if rest else 0
+            self._enter(each, same_keys=not extra and (not tally.away or each.sealed.retained))
+            self.rows += tally.rows
+            tally = Tally()
+
+    def _take(self, compared: Compared) -> None:
+        self.found.add(compared.differences)
+        self.lowest = min((cosine for cosine in (self.lowest, compared.lowest_cosine) if cosine is not None), default=None)
+
+    def compare_sample(self, known: set[str]) -> pa.Table:
+        """Those of the drawn rows that are there and have to be."""
+        rows = self.drawn.rows()
+        compared = self.collection.compare(rows, doubled=False) if rows.num_rows else Compared(rows=0)
+        if not self.full:
+            self._take(compared)
+        self.found.settle(known)
+        gone = [each.key for each in compared.differences if each.kind == "absent"]
+        taken = [each.key for each in compared.differences if each.kind == "shard" and each.shard in self.found.retained]
+        self.absent, self.sampled = len(gone), rows.num_rows - len(taken)
+        return rows.filter(pc.invert(pc.is_in(rows["id"], value_set=pa.array([*gone, *taken], pa.string())))) if rows.num_rows else rows
+
+    def reasons(self) -> Iterator[str]:
+        names = {count.shard: count.name for count in self.counts}
+        wrong = [count for count in self.counts if count.wrong]
+        for count in wrong[:NAMED]:
+            keys = ", and other keys" if count.sealed == count.found else ""
+            yield f"shard {count.name} ({count.shard}): {count.sealed} rows sealed, {count.found} in the collection{keys}"
+        if len(wrong) > NAMED:
+            yield f"{len(wrong)} shards of {len(names)} have another count than their seal; the first {NAMED} are named"
+        for kind, kept in self.found.kept.items():
+            yield from (each.line(names) for each in kept)
+            if (rows := self.found.kinds[kind]) > len(kept):
+                yield f"{rows:,} keys in all: {_KINDS.get(kind, f'another {kind} than their seal')}"
+        if self.full and self.unsealed:
+            yield f"the seals of {self.unsealed:,} shards that left the source are gone, so that their rows cannot be compared"
 
 
-def _counted(collection: Collection, seals: Iterable[tuple[Seal, ReadPart]], clock: Clock) -> Iterator[_Counted]:
-    """Counts in the order given; some run at once, since a strong count mostly waits for the server's clock."""
-    deadline = clock.now() + clock.settle
-
-    def count(seal: Seal) -> ShardCount:
-        found = collection.count(seal.shard)
-        while found > seal.embedded and clock.now() < deadline:
-            clock.sleep(clock.pause)
-            found = collection.count(seal.shard)
-        return ShardCount(shard=seal.shard, name=seal.name, sealed=seal.embedded, found=found)
-
-    waiting: deque[tuple[Seal, ReadPart, Future[ShardCount]]] = deque()
-    with ThreadPoolExecutor(COUNTERS) as pool:
-        for seal, read in seals:
-            waiting.append((seal, read, pool.submit(count, seal)))
-            if len(waiting) > COUNTERS:
-                yield _first(waiting)
-        while waiting:
-            yield _first(waiting)
-
-
-def _first(waiting: deque[tuple[Seal, ReadPart, Future[ShardCount]]]) -> _Counted:
-    seal, read, count = waiting.popleft()
-    return _Counted(seal=seal, read=read, count=count.result())
-
-
-def _with_keys(collection: Collection, counted: _Counted) -> _Counted:
-    """Both sides in pages: a shard's keys are nowhere all at once."""
-    sealed = (key for part in counted.seal.parts for key in counted.read(part)["id"].to_pylist())
-    same = digest_keys(sealed) == digest_keys(collection.keys(counted.seal.shard))
-    return replace(counted, count=counted.count.model_copy(update={"same_keys": same}))
-
-
-def _told(collection: Collection, wrong: list[_Counted], names: dict[str, str]) -> Iterator[str]:
-    for each in wrong[:NAMED]:
-        seal = each.seal
-        keys = ", and other keys" if each.count.sealed == each.count.found else ""
-        yield f"shard {seal.name} ({seal.shard}): {each.count.sealed} rows sealed, {each.count.found} in the collection{keys}"
-        yield from _wrong_keys(collection, seal, each.read, names)
-    if len(wrong) > NAMED:
-        yield f"{len(wrong)} shards of {len(names)} have another count than their seal; the first {NAMED} are named"
-
-
-def _wrong_keys(collection: Collection, seal: Seal, read: ReadPart, names: dict[str, str]) -> Iterator[str]:
-    there = set(collection.keys(seal.shard))
-    sealed = [key for part in seal.parts for key in read(part)["id"].to_pylist()]
-    gone = [key for key in sealed if key not in there][:NAMED]
-    holders = collection.shards_of(gone)
-    for key in gone:
-        holder = holders.get(key)
-        where = f"is held by shard {names.get(holder, 'of another corpus')} ({holder}): a key in two shards" if holder else "is nowhere"
-        yield f"key {key!r} of shard {seal.name} {where}"
-    for key in sorted(there.difference(sealed))[:NAMED]:
-        yield f"key {key!r} carries shard {seal.name} and is not in its seal"
-
-
-# ---- vectors ----
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Compared:
-    keys: list[str]
-    vectors: np.ndarray  # as sealed, and as the collection's type holds them
-    lowest: float | None
-    reasons: list[str]
-
-
-def _compare(collection: Collection, drawn: _Sample, spec: CollectionSpec) -> _Compared:
-    sealed = drawn.rows(spec.dim)
-    keys, found = collection.fetch(list(sealed))
-    absent = [key for key in sealed if key not in set(keys)]
-    reasons = [f"sampled key {key!r} is not in the collection" for key in absent[:NAMED]]
-    wanted = np.stack([sealed[key] for key in keys]) if keys else np.empty((0, spec.dim), np.float32)
-    due = rounded(wanted, spec.vector_type)
-    cosines = _cosines(found, due)
-    lengths = np.linalg.norm(found, axis=1), np.linalg.norm(due, axis=1)
-    wrong = np.flatnonzero((cosines < LEAST_COSINE) | ~np.isclose(*lengths, rtol=1e-3))
-    reasons += [f"key {keys[i]!r} has another vector than its seal: cosine {cosines[i]:.6f}" for i in wrong[:NAMED]]
-    if len(wrong) > NAMED:
-        reasons.append(f"{len(wrong)} of {len(keys)} sampled rows have another vector than their seal")
-    return _Compared(keys=keys, vectors=due, lowest=float(_cosines(found, wanted).min()) if keys else None, reasons=reasons)
-
-
-def _cosines(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    if not len(left):
-        return np.empty(0)
-    products = (left.astype(np.float64) * right).sum(axis=1)
-    lengths = np.linalg.norm(left.astype(np.float64), axis=1) * np.linalg.norm(right.astype(np.float64), axis=1)
-    same = (left == right).all(axis=1)
-    cosines: np.ndarray = np.where(same, 1.0, products / np.where(lengths == 0, 1, lengths))
-    return cosines
-
-
-def _recall(collection: Collection, compared: _Compared, spec: CollectionSpec, seed: int) -> float | None:
-    if not compared.keys:
-        return None
-    chosen = np.random.default_rng(seed).permutation(len(compared.keys))[:QUERIES]
-    queries = compared.vectors[chosen]
-    exact = score(queries, compared.vectors, spec.metric) * (-1 if spec.metric == "L2" else 1)
-    answers = collection.search(queries, 10)
-    due = had = 0
-    for scores, hits in zip(exact, answers, strict=True):
-        found = {hit.id for hit in hits}
-        bar = min(hit.score * (-1 if spec.metric == "L2" else 1) for hit in hits) if len(hits) == 10 else -np.inf
-        better = np.flatnonzero(scores > bar + SLACK * max(1.0, abs(bar)))
-        due += len(better)
-        had += sum(compared.keys[i] in found for i in better)
-    return had / due if due else 1.0
+_KINDS = {
+    "absent": "nowhere",
+    "extra": "not in the seal of the shard that they carry",
+    "shard": "under another shard",
+    "doubled": "more than once",
+}

@@ -119,7 +119,8 @@ def _verdict(report: RunReport) -> dict[str, str]:
     if report.shards.failed:
         return {"tone": "bad", "text": "Not complete: shards failed"}
     if report.verified:
-        return {"tone": "good", "text": "Proved: the collection holds exactly these rows"}
+        exact = "; the collection holds exactly these rows" if report.exact else ""
+        return {"tone": "good", "text": f"Proved{': ' + report.proved if report.proved else ''}{exact}"}
     return {"tone": "warn", "text": "Not proved"}
 
 

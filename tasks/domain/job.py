@@ -82,6 +82,10 @@ class Target(Strict):
         json_schema_extra=PLACE,
     )
     store_text: bool = Field(True, description="Keep the embedded text in the collection, to show it with a hit.")
+    shared: bool = Field(
+        False,
+        description="Others keep rows of their own in the collection: those that no seal accounts for are told, and no fault.",
+    )
     id_length: int = Field(512, ge=1, le=65_535, description="Longest key in bytes; a row with a longer one is set aside.")
     partition_key: Annotated[str, Field(title="column")] | Nothing = Field(
         None,

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from tasks.domain.collection import CollectionSpec, Hit
+from tasks.domain.difference import Compared
 from tasks.domain.fields import FieldType
 from tasks.domain.shard import Shard, Span
 from tasks.domain.strict import Strict
@@ -129,14 +130,30 @@ class Collection(Protocol):
     def shards_of(self, keys: list[str]) -> dict[str, str]:
         """The shard that each of the keys carries, for those that are there."""
 
+    def count_beyond(self, known: Iterable[str]) -> int:
+        """Rows with strong consistency whose shard is none of these."""
+
+    def strangers(self, known: Iterable[str]) -> Iterator[tuple[str, str]]:
+        """Key and shard of every row whose shard is none of these, in pages; a key that comes twice is told once."""
+
+    def compare(self, rows: pa.Table, *, doubled: bool = True) -> Compared:
+        """How what is there of these rows differs from what upserting them would have made.
+
+        What the collection rounds or cuts, and what stands for a null where it knows none, is no difference.
+
+        Args:
+            rows: as for `upsert`.
+            doubled: also look for keys that come more than once. A right count of all rows tells that there are none.
+        """
+
     def search(self, vectors: np.ndarray, k: int, *, expression: str = "", fields: Iterable[str] = ()) -> list[list[Hit]]:
         """The k nearest of each query; vectors: float32 of shape (queries, dim)."""
 
     def delete_shard(self, shard: str) -> None:
-        """Remove every row that carries this shard."""
+        """Remove every row that carries this shard. A server may delete by key: then other rows of those keys go, too (2.3.5)."""
 
-    def delete_rows(self, shard: str, keys: list[str]) -> None:
-        """Remove those of these rows that carry this shard."""
+    def delete_keys(self, keys: list[str]) -> None:
+        """Remove every row of these keys."""
 
     def promote(self) -> None:
         """Point the alias here.

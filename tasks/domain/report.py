@@ -92,6 +92,8 @@ class RunReport(Strict):
     shards: ShardFates = ShardFates()
     verified: bool = False
     reasons: tuple[str, ...] = Field((), description="What the proof found: faults where not verified, else what was compared.")
+    proved: str = Field("", description="What the proof compared, as a sentence without its end; empty where not verified.")
+    exact: bool = Field(False, description="Whether the collection holds the sealed rows and no others.")
     started: datetime = Field(description="UTC.")
     finished: datetime = Field(description="UTC.")
     seconds: dict[str, float] = Field(default_factory=dict, description=f"By stage ({', '.join(STAGES)}); stages overlap.")
@@ -168,6 +170,7 @@ def summary(report: RunReport) -> dict[str, object]:
         "rows": report.rows.model_dump(),
         "shards": report.shards.model_dump(),
         "verified": report.verified,
+        "proof": report.proved,
         "report": report.page,
         "notes": list(report.notes),
     }

@@ -128,6 +128,7 @@ def test_the_summary_is_what_machines_were_promised():
         "rows": {"source": 20_000, "embedded": 20_000, "reused": 0, "duplicates": 0, "quarantined": 0, "loaded": 20_000, "removed": 0},
         "shards": {"planned": 20, "sealed": 20, "loaded": 20, "failed": 0},
         "verified": True,
+        "proof": "",
         "report": "/runs/r1/report.html",
         "notes": [],
     }
@@ -423,3 +424,13 @@ def test_labels_are_short_and_plain():
     assert (compact(1234), compact(950), compact(2_500_000)) == ("1.23k", "950", "2.5M")
     assert shorten("docs/2026/" + "x" * 80 + ".parquet", 30).endswith("x.parquet")
     assert len(shorten("a\nb\0" * 1000, 30)) == 30
+
+
+def test_a_page_says_what_was_proved_and_no_more():
+    sample = "counts of all rows, and a sample of 1,000 vectors and their fields"
+    page = render_report(make(verified=True, proved=sample, exact=False))
+    assert f"Proved: {sample}" in page
+    assert "exactly these rows" not in page
+    page = render_report(make(verified=True, proved="every row: its key once", exact=True))
+    assert "Proved: every row: its key once; the collection holds exactly these rows" in page
+    assert "exactly these rows" not in render_report(make(verified=True))

@@ -14,6 +14,7 @@ from tests.benchmarks.images import images
 from tests.benchmarks.loading import loading
 from tests.benchmarks.memory import memory
 from tests.benchmarks.output import keep, table
+from tests.benchmarks.proving import proving
 from tests.benchmarks.resume import resume
 from tests.benchmarks.scaling import scaling
 from tests.benchmarks.shards import shards
@@ -30,6 +31,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "sizes": cost,
     "memory": memory,
     "loading": loading,
+    "proving": proving,
     "shards": shards,
     "resume": resume,
 }

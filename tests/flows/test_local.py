@@ -152,7 +152,7 @@ def test_from_the_form_to_the_report_in_a_browser(house: House, job: dict[str, A
         page = browser.new_page(viewport={"width": 1280, "height": 800}, color_scheme="light")
         page.set_default_timeout(60_000)
         page.goto(f"{house.page}/deployments")
-        for name in ("backfill", "nightly", "replay", "audit", "retry-quarantine"):
+        for name in ("backfill", "nightly", "replay", "audit", "repair", "retry-quarantine"):
             page.get_by_text(name, exact=True).first.wait_for()
         shot(page, "deployments")
         backfill = house.server.deployment("embed-corpus/backfill")["id"]

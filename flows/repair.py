@@ -1,0 +1,38 @@
+"""The flow that makes a collection right again from its seals."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefect import flow
+from prefect.blocks.system import Secret
+
+from flows.parameters import Settings, settle
+from tasks.domain.job import Job
+from tasks.load import opened
+from tasks.plan import plan_sealed
+from tasks.repair import repair_collection
+from tasks.report import report_run
+from tasks.run import open_run
+from tasks.window import threads
+
+
+@flow(name="repair-collection", flow_run_name="{job.corpus}", task_runner=threads(4))
+def repair_from_seals(job: Job, overrides: Settings | None = None, token: Secret | None = None) -> dict[str, Any]:  # type: ignore[type-arg]
+    """Compare every row with its seal, mend what differs without encoding anything, compare every row again, report.
+
+    Args:
+        job: The corpus, the encoder and the collection.
+        overrides: Single settings by their dotted path, such as {"target.uri": "http://milvus:19530"}; neighbours keep their values.
+        token: The Secret block that holds the Milvus token, instead of MILVUS_TOKEN on the worker.
+
+    Raises:
+        BadInput: nothing is sealed, or the collection is not there.
+        RunFailed: something is missing that no seal has, or the collection is not proved.
+    """
+    job = settle(job, overrides, token)
+    with open_run(job) as run:
+        plan = plan_sealed(run)
+        with opened(plan) as collection:
+            proof = repair_collection(run, plan, collection)
+            return report_run(run, plan, collection, proof)

@@ -1,0 +1,54 @@
+"""Repair: what differs from the seals is made right from them, and every row is proved again."""
+
+from __future__ import annotations
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from tasks.domain.errors import BadInput, Damaged, Permanent
+from tasks.domain.ports import Collection
+from tasks.domain.proof import Proof
+from tasks.load import withdraw
+from tasks.mend import mend_shards, remove_strangers, told
+from tasks.plan import Plan
+from tasks.run import Run
+from tasks.seals import seals_of
+from tasks.verify import verify_plan
+
+
+@task(name="repair", cache_policy=NO_CACHE)
+def repair_collection(run: Run, plan: Plan, collection: Collection) -> Proof:
+    """Compare every row; remove what no seal accounts for, load again the shards that differ; compare every row again.
+
+    Raises:
+        BadInput: there is no collection to repair.
+        Permanent: a sealed part that is needed is damaged; its seal is withdrawn.
+    """
+    if collection.describe() is None:
+        raise BadInput(f"collection '{plan.spec.name}' is not at {plan.job.target.uri}: `kitestring run` or `replay` loads it")
+    with run.journal.during("verify"):
+        collection.settle()
+        try:
+            proof = verify_plan(plan, collection, full=True, looking=True)
+            return proof if proof.proved else _repaired(run, plan, collection, proof)
+        except Damaged as damage:
+            raise _withdraw_damaged(run, plan, damage) from None
+
+
+def _repaired(run: Run, plan: Plan, collection: Collection, proof: Proof) -> Proof:
+    names = {count.shard: count.name for count in proof.counts}
+    strange = remove_strangers(plan, collection)
+    if strange:
+        run.journal.note_removal(f"{strange:,} rows that no seal accounts for", strange)
+    removed = mend_shards(run, plan, collection, proof.wrong_shards, torn=strange > 0)
+    if proof.wrong_shards:
+        run.journal.note(told(proof, [names[shard] for shard in proof.wrong_shards], removed))
+    return verify_plan(plan, collection, full=True)
+
+
+def _withdraw_damaged(run: Run, plan: Plan, damage: Damaged) -> Permanent:
+    """Withdraw the seal that names a damaged part, so that the next run encodes it again; what to tell of it."""
+    for seal in seals_of(plan):
+        if any(part.key == damage.key for part in seal.parts):
+            withdraw(run, plan, seal, damage)
+    return Permanent(f"{damage}; its shard's seal is withdrawn: run again, and it is encoded again")
