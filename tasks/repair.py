@@ -5,14 +5,12 @@ from __future__ import annotations
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from tasks.domain.errors import BadInput, Damaged, Permanent
+from tasks.domain.errors import BadInput
 from tasks.domain.ports import Collection
 from tasks.domain.proof import Proof
-from tasks.load import withdraw
 from tasks.mend import mend_shards, remove_strangers, told
 from tasks.plan import Plan
 from tasks.run import Run
-from tasks.seals import seals_of
 from tasks.verify import verify_plan
 
 
@@ -22,17 +20,14 @@ def repair_collection(run: Run, plan: Plan, collection: Collection) -> Proof:
 
     Raises:
         BadInput: there is no collection to repair.
-        Permanent: a sealed part that is needed is damaged; its seal is withdrawn.
+        Damaged: a part is not what was sealed.
     """
     if collection.describe() is None:
         raise BadInput(f"collection '{plan.spec.name}' is not at {plan.job.target.uri}: `kitestring run` or `replay` loads it")
     with run.journal.during("verify"):
         collection.settle()
-        try:
-            proof = verify_plan(plan, collection, full=True, looking=True)
-            return proof if proof.proved else _repaired(run, plan, collection, proof)
-        except Damaged as damage:
-            raise _withdraw_damaged(run, plan, damage) from None
+        proof = verify_plan(plan, collection, full=True, looking=True)
+        return proof if proof.proved else _repaired(run, plan, collection, proof)
 
 
 def _repaired(run: Run, plan: Plan, collection: Collection, proof: Proof) -> Proof:
@@ -44,11 +39,3 @@ def _repaired(run: Run, plan: Plan, collection: Collection, proof: Proof) -> Pro
     if proof.wrong_shards:
         run.journal.note(told(proof, [names[shard] for shard in proof.wrong_shards], removed))
     return verify_plan(plan, collection, full=True)
-
-
-def _withdraw_damaged(run: Run, plan: Plan, damage: Damaged) -> Permanent:
-    """Withdraw the seal that names a damaged part, so that the next run encodes it again; what to tell of it."""
-    for seal in seals_of(plan):
-        if any(part.key == damage.key for part in seal.parts):
-            withdraw(run, plan, seal, damage)
-    return Permanent(f"{damage}; its shard's seal is withdrawn: run again, and it is encoded again")
