@@ -16,11 +16,11 @@ import typer
 
 from flows.engine import run_flow
 from flows.job_file import read_job
-from flows.terminal import errors, progress_shown, rows_watched
+from flows.terminal import count_shown, errors, progress_shown, rows_watched
 from tasks.adapters.garbage import leaving
 from tasks.domain.collection import Hit
 from tasks.domain.credentials import without_credentials
-from tasks.domain.errors import BadInput, KitestringError, RunFailed
+from tasks.domain.errors import BadInput, KitestringError, Permanent, RunFailed
 from tasks.domain.job import Job
 
 OK, FAILED, BAD_INPUT, NOT_YET, NOT_PROVED = 0, 1, 2, 3, 4
@@ -198,13 +198,20 @@ def repair(job: JobFile, settings: Settings = None, as_json: AsJson = False) -> 
 
 
 @app.command()
-def promote(job: JobFile, settings: Settings = None, as_json: AsJson = False) -> None:
-    """Lead searches to the collection of the job's encoder, if it is proved and the gate lets it through."""
+def promote(
+    job: JobFile,
+    anyway: Annotated[
+        bool, typer.Option("--anyway", help="Also if the collection holds fewer rows than the current one, or more rows are quarantined.")
+    ] = False,
+    settings: Settings = None,
+    as_json: AsJson = False,
+) -> None:
+    """Point the alias at the collection of the job's encoder, if it is verified and passes the gate."""
     from flows.show import promoted_text
     from tasks.promote import promote_by_hand
 
     with answers():
-        say(promote_by_hand(read_job(job, settings)), as_json=as_json, text=promoted_text)
+        say(promote_by_hand(read_job(job, settings), anyway=anyway), as_json=as_json, text=promoted_text)
 
 
 @app.command()
@@ -247,17 +254,21 @@ def search(
 @app.command()
 def gc(
     job: JobFile,
-    delete: Annotated[bool, typer.Option("--delete", help="Remove them. Left out, they are only counted.")] = False,
+    delete: Annotated[bool, typer.Option("--delete", help="Remove them; without it they are only counted.")] = False,
     settings: Settings = None,
     as_json: AsJson = False,
 ) -> None:
-    """What nothing names any more: parts and files of keys in the checkpoint, collections that nobody searches. A day old, and of no run."""
+    """List (with --delete: remove) unreferenced checkpoint objects and never-promoted collections older than 24 hours."""
     from flows.show import swept_text
     from tasks.gc import sweep
 
     with answers():
-        found = sweep(read_job(job, settings), delete=delete)
+        parsed = read_job(job, settings)
+        with count_shown() as tell:
+            found = sweep(parsed, delete=delete, tell=tell)
         say(found.summary, as_json=as_json, text=swept_text)
+        if found.failed:
+            raise Permanent(f"not everything was removed: {found.failed}; run it again")
 
 
 @quarantine.command("list")

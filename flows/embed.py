@@ -14,12 +14,13 @@ from tasks.domain.job import Job
 from tasks.dry_run import try_out
 from tasks.encode import encode_shards
 from tasks.estimate import foresee
-from tasks.load import load_shards, opened, remove_superseded, up_to_date
+from tasks.load import load_shards, opened, up_to_date
 from tasks.owners import settle_owners
 from tasks.plan import plan_shards
 from tasks.promote import promote_proved
 from tasks.report import report_run
 from tasks.run import open_run
+from tasks.stale import remove_stale
 from tasks.verify import verify_collection
 from tasks.window import Window, threads
 
@@ -55,19 +56,19 @@ def embed_corpus(
             encode = partial(encode_shards.with_options(retries=retries).submit, run, plan)
             load = partial(load_shards.with_options(retries=retries).submit, run, plan, collection)
             width = run.launch.ranks + 1
-            loaded = up_to_date(plan, collection)
+            loaded = up_to_date(plan)
             run.journal.expect(*plan.beyond(loaded))
             foresee(run, plan, loaded)
             if imports(plan, collection):
                 Window(encode, width=width).run(plan.groups(loaded))
                 run.ranks.dismiss()  # the server works long on an import, and needs no GPU for it
                 import_shards(run, plan, collection)
-                loaded = up_to_date(plan, collection)
+                loaded = up_to_date(plan)
             rest = run.ranks.rest  # while the last shards are loaded; after them again, for what was damaged and encoded anew
             Window(encode, load, width=width, finish=run.journal.settle, first_over=rest).run(plan.groups(loaded))
             rest()
             settle_owners(run, plan, collection)
-            remove_superseded(run, plan, collection)
+            remove_stale(run, plan, collection)
             proof = verify_collection(run, plan, collection)
             asked = promote_proved(run, plan, collection, proof)
             return report_run(run, plan, collection, proof, asked)

@@ -11,12 +11,13 @@ from prefect.blocks.system import Secret
 from flows.parameters import Settings, settle
 from tasks.bulk import import_shards, imports
 from tasks.domain.job import Job
-from tasks.load import load_shards, opened, remove_superseded, up_to_date
+from tasks.load import load_shards, opened, up_to_date
 from tasks.owners import settle_owners
 from tasks.plan import plan_sealed
 from tasks.promote import promote_proved
 from tasks.report import report_run
 from tasks.run import open_run
+from tasks.stale import load_retained, remove_stale
 from tasks.verify import verify_collection
 from tasks.window import Window, threads
 
@@ -44,9 +45,10 @@ def replay_seals(job: Job, overrides: Settings | None = None, token: Secret | No
             load = partial(load_shards.with_options(retries=retries).submit, run, plan, collection, mend=False)
             if imports(plan, collection):
                 import_shards(run, plan, collection)
-            Window(load, width=LOADERS, finish=run.journal.settle).run(plan.groups(up_to_date(plan, collection)))
+            Window(load, width=LOADERS, finish=run.journal.settle).run(plan.groups(up_to_date(plan)))
             settle_owners(run, plan, collection)
-            remove_superseded(run, plan, collection)
+            load_retained(run, plan, collection)
+            remove_stale(run, plan, collection)
             proof = verify_collection(run, plan, collection)
             asked = promote_proved(run, plan, collection, proof)
             return report_run(run, plan, collection, proof, asked)

@@ -13,7 +13,7 @@ from tasks.load import load_shards, opened
 from tasks.owners import settle_owners
 from tasks.plan import plan_sealed
 from tasks.promote import promote_proved
-from tasks.quarantine import retry_shards
+from tasks.quarantine import look_for_rows, nothing_to_retry, retry_shards
 from tasks.report import report_run
 from tasks.run import open_run
 from tasks.verify import verify_collection
@@ -36,6 +36,11 @@ def retry_quarantined(job: Job, overrides: Settings | None = None, token: Secret
     job = settle(job, overrides, token)
     with open_run(job) as run:
         plan = plan_sealed(run)
+        found = look_for_rows(plan)
+        found.refuse_if_idle(plan)
+        if not found.rows:
+            return nothing_to_retry(plan)
+        found.note_unsealed(run, plan)
         with opened(plan) as collection:
             retries = job.failures.retries
             window = Window(
@@ -45,7 +50,7 @@ def retry_quarantined(job: Job, overrides: Settings | None = None, token: Secret
                 finish=run.journal.settle,
                 first_over=run.ranks.rest,
             )
-            for group in plan.groups(()):
+            for group in plan.groups(found.unsealed):
                 window.push(group)
             window.drain()
             run.ranks.rest()

@@ -13,6 +13,7 @@ from tasks.domain.collection import Hit
 from tasks.domain.estimate import Estimate
 from tasks.domain.estimate_words import told
 from tasks.domain.proof import Proof, compared, scope
+from tasks.domain.removal import RULES, Rule
 
 if TYPE_CHECKING:  # it brings Prefect along, which has to wait until its server is named
     from tasks.look import Listed, Status
@@ -52,7 +53,15 @@ def plan_text(plan: dict[str, Any]) -> str:
     counted = "an unknown number of" if rows["source"] is None else f"{rows['source']:,}"
     left = "" if rows["to_encode"] is None else f"; {rows['to_encode']:,} rows to encode"
     found = f"{plan['corpus']}: {counted} rows in {shards['planned']:,} {'shard' if shards['planned'] == 1 else 'shards'}, {shards['sealed']:,} of them sealed{left}"
-    return "\n".join([found, *(f"{name + ':':<11} {value}" for name, value in told(Estimate.model_validate(plan["estimate"])))])
+    figures = [f"{name + ':':<11} {value}" for name, value in told(Estimate.model_validate(plan["estimate"]))]
+    return "\n".join([found, *figures, *map(removal_text, plan.get("removals", {}).items())])
+
+
+def removal_text(removal: tuple[Rule, dict[str, int]]) -> str:
+    """Rows that a run would remove from the collection, and by which rule."""
+    rule, counts = removal
+    files = f"{counts['files']:,} {'file' if counts['files'] == 1 else 'files'}"
+    return f"{'removes:':<11} {'up to ' if rule == 'replaced' else ''}{counts['rows']:,} rows {RULES[rule]} ({files})"
 
 
 def dry_run_text(plan: dict[str, Any]) -> str:
@@ -109,7 +118,8 @@ def swept_text(swept: dict[str, Any]) -> str:
     kept = "; a run of the last day may be at work, so parts of shards that are not sealed stay" if swept["busy"] else ""
     lines = [f"{some}: {done}{kept}" if found else f"{some}{kept}"]
     lines += [f"collection '{name}' is searched by nobody: {done}" for name in swept["collections"]]
-    return "\n".join([*lines, *([f"collections are not looked at: {swept['unseen']}"] if swept["unseen"] else [])])
+    lines += [f"kept, because it cannot be read what is referenced: {reason}" for reason in swept["unread"]]
+    return "\n".join([*lines, *([f"collections not checked, or not all of them: {swept['unseen']}"] if swept["unseen"] else [])])
 
 
 def hits_text(hits: list[Hit]) -> str:

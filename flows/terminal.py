@@ -86,6 +86,34 @@ class Lines:
             errors.print(f"{now.stage}: {line}", markup=False)
 
 
+class Counted:
+    """Objects that a command without a run is through with: a bar on a terminal, elsewhere a line now and then."""
+
+    def __init__(self, progress: Progress | None) -> None:
+        self._progress, self._task = progress, progress.add_task("", total=None, line="") if progress else TaskID(0)
+        self._told = time.monotonic()  # what ends soon is not told of in a log
+
+    def __call__(self, what: str, done: int, total: int | None) -> None:
+        line = f"{done:,} objects" if total is None else f"{done:,} of {total:,} objects"
+        if self._progress:
+            self._progress.update(self._task, description=what, total=total, completed=done, line=line)
+        elif time.monotonic() - self._told >= PLAIN_EVERY:
+            self._told = time.monotonic()
+            errors.print(f"{what}: {line}", markup=False)
+
+
+@contextmanager
+def count_shown() -> Iterator[Counted]:
+    """Show what is counted, for as long as it lasts."""
+    if not sys.stderr.isatty():
+        yield Counted(None)
+        return
+    with Progress(
+        TextColumn("{task.description:>9}"), BarColumn(), TextColumn("{task.fields[line]}"), console=errors, transient=True
+    ) as bar:
+        yield Counted(bar)
+
+
 def _waiting(now: Snapshot) -> str:
     if now.waits_for:
         return f"waiting for {now.waits_for}"

@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -19,6 +20,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -26,6 +28,7 @@ ROOT = Path(__file__).parents[1]
 STATE = Path(os.environ.get("KITESTRING_STATE", ROOT / ".kitestring"))
 PORT = int(os.environ.get("KITESTRING_PORT", "4200"))
 UP_SECONDS, DOWN_SECONDS = 180.0, 40.0  # a worker gives its runs 30 s to end
+SCHEDULE_SECONDS = 150.0  # the scheduler looks at changed deployments every 5 s, and at all of them every 60 s
 PREFECT = [sys.executable, "-m", "prefect"]
 SETTINGS = {
     "PREFECT_HOME": str(STATE / "prefect"),
@@ -38,12 +41,16 @@ PROCESSES = {
     "server": ["server", "start", "--host", "127.0.0.1", "--port", str(PORT)],
     "worker": ["worker", "start", "--pool", "kitestring", "--type", "process", "--name", "kitestring"],
 }
+LOGGED = re.compile(r"\d\d:\d\d:\d\d\.\d+ \| [A-Z]+ +\| |[A-Z]+: ")  # begins an entry; its traceback follows
+ERROR = re.compile(
+    r"(\S+ \| )?(ERROR|CRITICAL)( +\| (?!Flow run |Task run |kitestring)|: )"
+)  # of the process, not of a run that it carries out
 
 
 def up() -> None:
-    """Start what does not run yet, wait until it takes work, and say where."""
+    """Start what does not run yet, wait until it takes work and its schedules are planned, and say where; exits 1 on errors in the logs."""
     STATE.mkdir(mode=0o700, parents=True, exist_ok=True)
-    began = time.monotonic()
+    began, logged = time.monotonic(), {name: log_bytes(name) for name in PROCESSES}
     if not running("server"):
         refuse_a_taken_port()
         start("server")
@@ -53,6 +60,7 @@ def up() -> None:
     if not running("worker"):
         start("worker")
     wait(worker_is_online, "worker")
+    wait_for_schedules(logged)
     say(f"\nup in {time.monotonic() - began:.0f} s: http://127.0.0.1:{PORT}/deployments")
     say("Choose backfill, then Run: 24 sentences about kites, into ./kitestring.db. `make down` ends it all.")
 
@@ -70,7 +78,7 @@ def down() -> None:
 def start(name: str) -> None:
     """In a session of its own, so that closing the terminal does not end it."""
     signal.signal(signal.SIGINT, signal.default_int_handler)  # where it is ignored, as in a script's background, a worker would not end
-    with (STATE / f"{name}.log").open("ab") as log:
+    with log_file(name).open("ab") as log:
         process = subprocess.Popen(
             [*PREFECT, *PROCESSES[name]],
             cwd=ROOT,
@@ -135,8 +143,8 @@ def wait(ready: Callable[[], bool], name: str) -> None:
     deadline = time.monotonic() + UP_SECONDS
     while not ready():
         if running(name) is None or time.monotonic() > deadline:
-            last = "\n".join((STATE / f"{name}.log").read_text(errors="replace").splitlines()[-5:])
-            sys.exit(f"the {name} did not come up, see {STATE / f'{name}.log'}:\n{last}")
+            last = "\n".join(log_file(name).read_text(errors="replace").splitlines()[-5:])
+            sys.exit(f"the {name} did not come up, see {log_file(name)}:\n{last}")
         time.sleep(0.2)
 
 
@@ -145,14 +153,63 @@ def worker_is_online() -> bool:
     return any(worker["status"] == "ONLINE" for worker in get("/work_pools/kitestring/workers/filter", {}) or [])
 
 
-def get(path: str, body: dict[str, str] | None = None) -> list[dict[str, str]] | bool | None:
+def wait_for_schedules(logged: dict[str, int]) -> None:
+    """Until every schedule has an upcoming run: installing removed those of before, so the scheduler works. Errors in a log end it."""
+    deadline = time.monotonic() + SCHEDULE_SECONDS
+    while True:
+        waiting = unscheduled()
+        refuse_errors(logged)  # after the question: what the scheduler's first beat logged is seen
+        if waiting is not None and not waiting:
+            return
+        if time.monotonic() > deadline:
+            missing = ", ".join(waiting or ["any deployment"])
+            sys.exit(f"the server scheduled no run of {missing} within {SCHEDULE_SECONDS:.0f} s, see {log_file('server')}")
+        time.sleep(0.2)
+
+
+def unscheduled() -> list[str] | None:
+    """Our deployments with an active schedule and no upcoming run; None where the server does not answer."""
+    deployments = get("/deployments/filter", {"deployments": {"tags": {"all_": ["kitestring"]}}})
+    if deployments is None:
+        return None
+    active = [found for found in deployments if not found["paused"] and any(schedule["active"] for schedule in found["schedules"])]
+    return [found["name"] for found in active if not upcoming(found["id"])]
+
+
+def upcoming(deployment: str) -> int:
+    """How many runs of it the scheduler has planned."""
+    planned = {"state": {"type": {"any_": ["SCHEDULED"]}}}
+    return int(get("/flow_runs/count", {"deployments": {"id": {"any_": [deployment]}}, "flow_runs": planned}) or 0)
+
+
+def refuse_errors(logged: dict[str, int]) -> None:
+    """Exit with the first errors that the logs got since they had so many bytes."""
+    for name, before in logged.items():
+        with log_file(name).open("rb") as log:
+            log.seek(before)
+            found = errors_of(log.read().decode(errors="replace"))
+        if found:
+            shown = "\n".join(found[:3])
+            sys.exit(f"the {name} logs errors, see {log_file(name)}; it still runs, `make down` ends it:\n{shown}")
+
+
+def errors_of(log: str) -> list[str]:
+    """Each error of a log in one line: what was logged, and the last line of its traceback."""
+    entries = list[list[str]]()
+    for line in filter(str.strip, log.splitlines()):
+        if LOGGED.match(line) or not entries:
+            entries.append([])
+        entries[-1].append(line.strip())
+    return [": ".join([lines[0], *lines[1:][-1:]]) for lines in entries if ERROR.match(lines[0])]
+
+
+def get(path: str, body: dict[str, Any] | None = None) -> Any:
     """The server's answer; None where there is none."""
     data = None if body is None else json.dumps(body).encode()
     ask = urllib.request.Request(f"{SETTINGS['PREFECT_API_URL']}{path}", data=data, headers={"Content-Type": "application/json"})  # noqa: S310  the loopback
     try:
         with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(ask, timeout=5) as answer:
-            found: list[dict[str, str]] | bool = json.load(answer)
-            return found
+            return json.load(answer)
     except (urllib.error.URLError, OSError):
         return None
 
@@ -160,6 +217,16 @@ def get(path: str, body: dict[str, str] | None = None) -> list[dict[str, str]] |
 def environment() -> dict[str, str]:
     """The user's, less any Prefect settings of theirs: this server is on its own."""
     return {**{name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}, **SETTINGS}
+
+
+def log_file(name: str) -> Path:
+    """Where a process writes what it says."""
+    return STATE / f"{name}.log"
+
+
+def log_bytes(name: str) -> int:
+    """How much it has written."""
+    return log_file(name).stat().st_size if log_file(name).exists() else 0
 
 
 def pid_file(name: str) -> Path:

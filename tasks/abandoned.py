@@ -12,7 +12,8 @@ from collections.abc import Iterator, Mapping
 
 from tasks.adapters.checkpoint import Checkpoint
 from tasks.adapters.promotions import Promotions
-from tasks.bulk import discard_attempt
+from tasks.attempts import discard
+from tasks.domain.bulk import ImportAttempt
 from tasks.domain.collection import CollectionSpec, collection_name, target_fingerprint
 from tasks.domain.errors import BadInput
 from tasks.domain.job import Job
@@ -22,7 +23,7 @@ from tasks.domain.promotion import abandoned
 from tasks.preflight import live_collection, locate_job, open_target
 
 HOUR = 3600.0
-IMPORT_HOURS = 72.0  # a server may work so long on an import, and its run writes nothing meanwhile
+IMPORT_HOURS = 72.0  # a server may work so long on an import, and a run of an older version writes nothing meanwhile
 
 
 def find_abandoned(job: Job, store: Store, silent: Mapping[str, float]) -> list[str]:
@@ -45,39 +46,42 @@ def find_abandoned(job: Job, store: Store, silent: Mapping[str, float]) -> list[
     return abandoned(history, hours, kept=kept, keep_previous=target.keep_previous, grace=target.grace, now=now)
 
 
-def find_imports(job: Job, store: Store, silent: Mapping[str, float]) -> Iterator[tuple[Checkpoint, str, str]]:
-    """Imports that no run came back to: where they are noted, the target's fingerprint, and the collection that they were filling."""
+def find_imports(job: Job, store: Store, silent: Mapping[str, float]) -> Iterator[tuple[Checkpoint, str, ImportAttempt]]:
+    """Imports that no run came back to: where they are noted, the target's fingerprint, and what is noted."""
     for fingerprint, seconds in silent.items():
         checkpoint = Checkpoint(store, job.corpus, fingerprint)
         target = target_fingerprint(job.target, collection_name(job.target.collection, fingerprint))
-        attempt = checkpoint.read_attempt(target) if seconds >= IMPORT_HOURS * HOUR else None
-        if attempt:
-            yield checkpoint, target, attempt.collection
+        for attempt, _ in checkpoint.attempts(target).values() if seconds >= IMPORT_HOURS * HOUR else ():
+            yield checkpoint, target, attempt
 
 
-def drop_all(job: Job, names: list[str]) -> list[str]:
-    """Drop collections; those that are gone now. One that an alias leads to by now stays."""
-    return [name for name in names if _drop(job, name)]
+def drop(job: Job, name: str) -> bool:
+    """Drop a collection. False: it is gone already, or an alias leads to it by now."""
+    collection = open_target(job, name)
+    try:
+        return collection.drop()
+    finally:
+        collection.close()
 
 
-def drop_import(job: Job, checkpoint: Checkpoint, target: str) -> None:
+def drop_import(job: Job, checkpoint: Checkpoint, target: str, attempt: ImportAttempt) -> None:
     """Drop what an import has left at the target and in its staging place."""
-    discard_attempt(job, checkpoint, target)
+    discard(job, checkpoint, target, attempt)
 
 
 def _made_here(job: Job, store: Store, silent: Mapping[str, float]) -> Iterator[tuple[str, str]]:
     """Collections that are there, were made for this alias and were filled from here, and the encoder that made them."""
     for fingerprint in silent:
         name = collection_name(job.target.collection, fingerprint)
-        ledger = Layout(corpus=job.corpus, fingerprint=fingerprint).loads(target_fingerprint(job.target, name))
-        if next(store.list(ledger), None) is None:
-            continue
+        layout, address = Layout(corpus=job.corpus, fingerprint=fingerprint), target_fingerprint(job.target, name)
         collection = open_target(job, name)
         try:
             made = _made(collection)
+            ledger = layout.loads(collection.identity() or address) if made else ""
         finally:
             collection.close()
-        if made and (made.fingerprint, made.alias) == (fingerprint, job.target.collection):
+        filled_here = made and next(store.list(ledger), None) is not None
+        if made and filled_here and (made.fingerprint, made.alias) == (fingerprint, job.target.collection):
             yield name, fingerprint
 
 
@@ -87,14 +91,6 @@ def _made(collection: Collection) -> CollectionSpec | None:
         return collection.describe()
     except BadInput:
         return None
-
-
-def _drop(job: Job, name: str) -> bool:
-    collection = open_target(job, name)
-    try:
-        return collection.drop()
-    finally:
-        collection.close()
 
 
 def _own(job: Job) -> str | None:

@@ -3,8 +3,9 @@
 An import knows no keys: the same file twice, or one key in two files, doubles rows. So each attempt fills a collection of
 its own, whose name is noted before it is made; keys are counted before the first job starts; the rows are counted when
 the jobs have ended; and only then the collection takes the real name. Whatever else happens, that collection is dropped,
-and the rows are upserted instead. An attempt that a killed run left is gone on with where its jobs are known and its
-seals are still those; otherwise it is dropped.
+and the rows are upserted instead: those that the ledger lacks, where another run took the name first. An attempt that a
+killed run left is gone on with where its jobs are known and its seals are still those; otherwise it is dropped. One
+that a living run is at work on is left to it (`tasks.attempts`).
 """
 
 from __future__ import annotations
@@ -13,33 +14,34 @@ import logging
 import time
 from collections.abc import Iterator
 from functools import partial
+from typing import Any
 
 import pyarrow as pa
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from tasks.adapters.checkpoint import Checkpoint
 from tasks.adapters.keys import KeyIndex
 from tasks.adapters.milvus_bulk import BulkCollection
 from tasks.adapters.milvus_import import Importer
 from tasks.adapters.shard_keys import ShardKeys
-from tasks.adapters.staging import Staging, clear
+from tasks.adapters.staging import Staging, staged_rows
 from tasks.adapters.stores import open_store
+from tasks.attempts import OwnAttempt, attempts_of, discard, staged_at
 from tasks.domain.bulk import IMPORT_ROWS, ImportAttempt
 from tasks.domain.errors import BadInput, KitestringError, Permanent, Transient
-from tasks.domain.job import Job
 from tasks.domain.owners import Owners, policy_of
 from tasks.domain.ports import Collection
-from tasks.domain.seal import Cover, Loaded, Part, Seal
+from tasks.domain.seal import Cover, Loaded, Part, Seal, intent_of
+from tasks.load import begin_loading
 from tasks.plan import Plan
-from tasks.preflight import open_target
 from tasks.run import Run, utc_now
-from tasks.seals import seals_of
+from tasks.seals import sealed_shards, seals_of
 
 log = logging.getLogger("kitestring.load")
 
 POLL_SECONDS = 1.0
 STUCK_SECONDS = 1_800.0  # without a percent more
+LEDGER_SECONDS = 600.0
 STATES_ASKED_AGAIN = 30  # of a server that does not answer for a while
 
 
@@ -52,7 +54,7 @@ def imports(plan: Plan, collection: Collection) -> bool:
     target = plan.job.target
     if target.load == "import":
         _refuse_impossible(plan)
-    if plan.checkpoint.read_attempt(plan.target):
+    if plan.checkpoint.attempts(plan.address):
         return True
     if target.load == "upsert" or not target.staging or target.vector_type != "float32" or collection.describe() is not None:
         return False
@@ -77,82 +79,88 @@ def import_shards(run: Run, plan: Plan, collection: Collection) -> None:
     with run.journal.during("load"):
         try:
             if not _go_on(run, plan, collection) and plan.job.target.load != "upsert" and collection.describe() is None:
-                _attempt(run, plan)
+                _attempt(run, plan, collection)
         except KitestringError as error:
             log.warning("the import into '%s' did not succeed: %s; its rows are upserted instead", plan.spec.name, error)
-            discard(plan)
+            _await_ledger(plan)
 
 
-def discard(plan: Plan) -> None:
-    """Drop what an unfinished attempt has left, and forget it."""
-    discard_attempt(plan.job, plan.checkpoint, plan.target)
-
-
-def discard_attempt(job: Job, checkpoint: Checkpoint, target: str) -> None:
-    """The same for who has no plan. `target`: see `tasks.domain.collection.target_fingerprint`."""
-    attempt = checkpoint.read_attempt(target)
-    if attempt is None:
-        return
-    filled = open_target(job, attempt.collection)
-    try:
-        filled.drop()
-    finally:
-        filled.close()
-    if job.target.staging:
-        clear(open_store(job.target.staging), _prefix(target, attempt))
-    checkpoint.forget_attempt(target)
+def _await_ledger(plan: Plan) -> None:
+    """Where another run's import has just taken the name, wait until it has written its ledger: its rows need no upserts."""
+    deadline = time.monotonic() + LEDGER_SECONDS
+    while any(attempt.state == "imported" and not left for attempt, left in attempts_of(plan)) and time.monotonic() < deadline:
+        time.sleep(POLL_SECONDS)
 
 
 def _go_on(run: Run, plan: Plan, collection: Collection) -> bool:
-    """Finish what a killed run began, where it is known what it did."""
-    attempt = plan.checkpoint.read_attempt(plan.target)
-    if attempt is None:
-        return False
-    covers = Cover()
-    for seal in seals_of(plan):
+    """Finish what another run began, where it is known what it did, and discard what nobody is at work on; whether one was finished."""
+    found, covers, finished = attempts_of(plan), Cover(), False
+    for seal in seals_of(plan) if found else ():
         covers.add(seal)
-    if covers.digest != attempt.covers or not attempt.jobs or plan.job.target.load == "upsert":
-        discard(plan)
-        return False
+    for attempt, left in found:
+        known = attempt.covers == covers.digest and attempt.jobs and plan.job.target.load != "upsert"
+        # Two runs may wait for the same jobs, and one will rename; upserts of the same keys by two would leave rows of both.
+        if known and not finished and (left or not attempt.upserts):
+            finished = _take_over(run, plan, collection, attempt, left=left)
+        elif left:
+            discard(plan.job, plan.checkpoint, plan.address, attempt)
+    return finished
+
+
+def _take_over(run: Run, plan: Plan, collection: Collection, attempt: ImportAttempt, *, left: bool) -> bool:
     bulk = plan.inspected.open_bulk(attempt.collection)
     try:
-        renamed = bulk.describe() is None and collection.describe() is not None
-        if renamed and attempt.state == "imported":
-            _enter(run, plan, attempt)
-            return True
-        _finish(run, plan, bulk, attempt)
+        with OwnAttempt(plan, attempt) as own:
+            try:
+                if bulk.describe() is None and collection.describe() is not None and attempt.state == "imported":
+                    _enter(run, plan, collection, own)
+                else:
+                    _finish(run, plan, collection, bulk, own)
+            except KitestringError:
+                if left:
+                    own.discard()
+                raise
     finally:
         bulk.close()
     return True
 
 
-def _attempt(run: Run, plan: Plan) -> None:
+def _attempt(run: Run, plan: Plan, collection: Collection) -> None:
     """From staged files to a collection with its name and its ledger.
 
     Raises:
-        KitestringError: it did not succeed; what there is of it is noted.
+        KitestringError: it did not succeed; nothing is left of it.
     """
     attempt = ImportAttempt(run=run.id, collection=f"{plan.spec.name[:225]}_import_{run.id[-6:]}", rows=0, covers="")
-    plan.checkpoint.record_attempt(plan.target, attempt)
     bulk = plan.inspected.open_bulk(attempt.collection)
     try:
-        importer = bulk.importer()
-        bulk.ensure(plan.spec)
-        files, attempt = _stage(plan, bulk, attempt)
-        jobs = importer.start(attempt.collection, files, idempotency_key=f"{plan.target}-{run.id}")
-        attempt = attempt.model_copy(update={"jobs": tuple(jobs)})
-        plan.checkpoint.record_attempt(plan.target, attempt)
-        _finish(run, plan, bulk, attempt)
+        with OwnAttempt(plan, attempt) as own:
+            try:
+                _fill(plan, bulk, own)
+                _finish(run, plan, collection, bulk, own)
+            except KitestringError:
+                own.discard()
+                raise
     finally:
         bulk.close()
 
 
-def _stage(plan: Plan, bulk: BulkCollection, attempt: ImportAttempt) -> tuple[list[str], ImportAttempt]:
+def _fill(plan: Plan, bulk: BulkCollection, own: OwnAttempt) -> None:
+    importer = bulk.importer()
+    bulk.ensure(plan.spec)
+    files, staged = _stage(plan, bulk, own.now)
+    own.note(**staged)
+    jobs = importer.start(own.now.collection, files, idempotency_key=f"{plan.address}-{own.now.run}")
+    own.note(jobs=tuple(jobs))
+
+
+def _stage(plan: Plan, bulk: BulkCollection, attempt: ImportAttempt) -> tuple[list[str], dict[str, Any]]:
+    """Where the server finds the files, and what is to be noted of them."""
     columns, nullable = bulk.form()
     covers, rows, cuts = Cover(), 0, dict[str, int]()
     whole_urls = bulk.server.kind == "Zilliz Cloud"
-    prefix = _prefix(plan.target, attempt)
-    with KeyIndex() as keys, Staging(open_store(plan.job.target.staging), prefix, whole_urls=whole_urls) as staging:
+    prefix = staged_at(plan.address, attempt)
+    with KeyIndex() as keys, Staging(open_store(plan.job.target.staging), prefix, plan.scratch, whole_urls=whole_urls) as staging:
 
         def stage(part: Part, seal: Seal) -> pa.Table:
             nonlocal rows
@@ -165,9 +173,12 @@ def _stage(plan: Plan, bulk: BulkCollection, attempt: ImportAttempt) -> tuple[li
             return table
 
         for seal in seals_of(plan):
-            ShardKeys(plan.checkpoint).keep(covers.add(seal), partial(stage, seal=seal))
-        files = staging.files()
-    return files, attempt.model_copy(update={"rows": rows, "covers": covers.digest, "cut": cuts})
+            plan.checkpoint.refuse_condemned(seal)
+            ShardKeys(plan.checkpoint, plan.scratch).keep(covers.add(seal), partial(stage, seal=seal))
+        files, (refused, upserts) = staging.files(), staging.upserts()
+    if refused:
+        log.info("%d of %d rows have a double that is null or no finite number, which imports refuse: they are upserted", refused, rows)
+    return files, {"rows": rows, "covers": covers.digest, "cut": cuts, "upserts": tuple(upserts)}
 
 
 def _refuse_doubled(keys: KeyIndex, ids: list[str], first: int, seal: Seal) -> None:
@@ -176,16 +187,17 @@ def _refuse_doubled(keys: KeyIndex, ids: list[str], first: int, seal: Seal) -> N
         raise Permanent(f"key '{ids[next(iter(seen))]}' of shard {seal.name} is in another shard, too, and an import would keep both rows")
 
 
-def _finish(run: Run, plan: Plan, bulk: BulkCollection, attempt: ImportAttempt) -> None:
-    importer = bulk.importer()
+def _finish(run: Run, plan: Plan, collection: Collection, bulk: BulkCollection, own: OwnAttempt) -> None:
+    importer, attempt = bulk.importer(), own.now
     for job in attempt.jobs:
         _await(importer, job)
+    for some in staged_rows(open_store(plan.job.target.staging), attempt.upserts) if attempt.upserts else ():
+        bulk.upsert(some)
     bulk.settle()
     bulk.await_rows(attempt.rows)
-    attempt = attempt.model_copy(update={"state": "imported"})
-    plan.checkpoint.record_attempt(plan.target, attempt)
+    own.note(state="imported")
     bulk.rename(plan.spec.name)
-    _enter(run, plan, attempt)
+    _enter(run, plan, collection, own)
 
 
 def _await(importer: Importer, job: str) -> None:
@@ -210,30 +222,17 @@ def _await(importer: Importer, job: str) -> None:
         time.sleep(POLL_SECONDS)
 
 
-def _enter(run: Run, plan: Plan, attempt: ImportAttempt) -> None:
+def _enter(run: Run, plan: Plan, collection: Collection, own: OwnAttempt) -> None:
     """The collection has its name: the ledger, and away with the scaffolding. No key was in two shards."""
-    plan.checkpoint.record_owners(plan.target, Owners(covers=attempt.covers, policy=policy_of(plan.job), settled=True))
+    begin_loading(plan, collection)
+    plan.checkpoint.record_owners(plan.target, Owners(covers=own.now.covers, policy=policy_of(plan.job), settled=True))
     with run.journal.telling(plan):
-        for entry in plan.checkpoint.record_loads(plan.target, _entries(plan, attempt)):
+        for entry in plan.checkpoint.record_loads(plan.target, _entries(plan, own.now)):
             run.journal.note_load(entry)
-    if plan.job.target.staging:
-        clear(open_store(plan.job.target.staging), _prefix(plan.target, attempt))
-    plan.checkpoint.forget_attempt(plan.target)
+    own.end()
 
 
 def _entries(plan: Plan, attempt: ImportAttempt) -> Iterator[Loaded]:
-    for seal in seals_of(plan):
-        yield Loaded(
-            shard=seal.shard,
-            group=seal.group,
-            rows=seal.embedded,
-            seal=seal.digest,
-            cut=attempt.cut.get(seal.shard, 0),
-            run=attempt.run,
-            seconds=0.0,
-            loaded_at=utc_now(),
-        )
-
-
-def _prefix(target: str, attempt: ImportAttempt) -> str:
-    return f"{target}/{attempt.run}"
+    for shard, seal in sealed_shards(plan):
+        intent = intent_of(shard, seal, run=attempt.run, at=utc_now())
+        yield intent.model_copy(update={"state": "loaded", "cut": attempt.cut.get(seal.shard, 0)})

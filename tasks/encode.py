@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections import deque
 from concurrent.futures import Future
@@ -30,6 +31,7 @@ class _Open:
     """A shard whose rows are on their way."""
 
     shard: Shard
+    attempt: str
     begun: float
     adopted: list[Part]
     tally: Tally = field(default_factory=Tally)
@@ -66,21 +68,23 @@ def encode_shards(run: Run, plan: Plan, group: list[Shard]) -> None:
 def seal_again(run: Run, plan: Plan, shard: Shard) -> None:
     """Encode what is missing of a shard whose seal was withdrawn, and seal it.
 
+    Under an attempt of its own: a key that was sealed or condemned once is never used again (see `tasks.adapters.condemned`).
+
     Raises:
         Permanent: it cannot be sealed.
     """
-    for _, error in _seal_all(run, plan, [shard]):
+    for _, error in _seal_all(run, plan, [shard], attempt=f"{run.id}-{secrets.token_hex(4)}"):
         raise error
 
 
-def _seal_all(run: Run, plan: Plan, group: list[Shard]) -> list[tuple[Shard, Permanent]]:
+def _seal_all(run: Run, plan: Plan, group: list[Shard], *, attempt: str = "") -> list[tuple[Shard, Permanent]]:
     """Read ahead while earlier shards are still being encoded; seal each as soon as its parts are there."""
     failures: list[tuple[Shard, Permanent]] = []
     opened: deque[_Open] = deque()
     try:
         for shard in group:
             try:
-                opened += _read_unsealed(run, plan, shard)
+                opened += _read_unsealed(run, plan, shard, attempt or run.id)
             except Permanent as error:
                 failures += _failed(run, plan, shard, error)
             while opened and all(part.done() for part in opened[0].parts):
@@ -93,10 +97,10 @@ def _seal_all(run: Run, plan: Plan, group: list[Shard]) -> list[tuple[Shard, Per
     return failures
 
 
-def _read_unsealed(run: Run, plan: Plan, shard: Shard) -> list[_Open]:
+def _read_unsealed(run: Run, plan: Plan, shard: Shard, attempt: str) -> list[_Open]:
     sealed = plan.checkpoint.read_seal(shard.id)
     if sealed is None:
-        return [_read(run, plan, shard)]
+        return [_read(run, plan, shard, attempt)]
     run.ranks.pace.given(sealed.source_rows)
     if shard.id not in run.journal.sealed:  # not one that this run sealed before
         run.journal.note_reuse(sealed)
@@ -111,16 +115,16 @@ def _seal_or_discard(run: Run, plan: Plan, opened: _Open) -> list[tuple[Shard, P
     return []
 
 
-def _read(run: Run, plan: Plan, shard: Shard) -> _Open:
+def _read(run: Run, plan: Plan, shard: Shard, attempt: str) -> _Open:
     """Hand every row that no finished part holds to the ranks."""
     job = run.job
-    opened = _Open(shard=shard, begun=time.monotonic(), adopted=plan.checkpoint.adoptable(shard.id))
+    opened = _Open(shard=shard, attempt=attempt, begun=time.monotonic(), adopted=plan.checkpoint.adoptable(shard.id))
     covered = [(part.first, part.stop) for part in opened.adopted]
     run.ranks.pace.given(sum(stop - first for first, stop in covered))
     rows = prepare(run.inspected.source, shard, job=job, fields=run.inspected.fields)
     try:
         for piece in cut(rows, opened.tally, covered=covered, piece_rows=lambda: _piece_rows(run)):
-            opened.parts.append(_submit(run, plan, shard, piece))
+            opened.parts.append(_submit(run, plan, opened, piece))
     except KitestringError:
         _wait_for(opened.parts)
         raise
@@ -133,11 +137,12 @@ def _piece_rows(run: Run) -> int:
     return run.ranks.pace.piece_rows if unsaved == "auto" else unsaved // 2
 
 
-def _submit(run: Run, plan: Plan, shard: Shard, rows: PieceRows) -> Future[Part]:
+def _submit(run: Run, plan: Plan, opened: _Open, rows: PieceRows) -> Future[Part]:
+    shard = opened.shard
     path = run.scratch / f"{shard.id}-{rows.first}.arrow"
     rows.write(path)
     run.ranks.pace.given(rows.stop - rows.first)
-    key = plan.checkpoint.layout.part(shard.id, run.id, rows.first, rows.stop)
+    key = plan.checkpoint.layout.part(shard.id, opened.attempt, rows.first, rows.stop)
     part = run.ranks.submit(Piece(shard=shard.id, name=shard.name, first=rows.first, stop=rows.stop, rows=str(path), key=key))
     part.add_done_callback(lambda _: path.unlink(missing_ok=True))
     return part
@@ -158,7 +163,7 @@ def _seal(run: Run, plan: Plan, opened: _Open) -> None:
         name=opened.shard.name,
         group=opened.shard.group,
         run=run.id,
-        attempt=run.id,
+        attempt=opened.attempt,
         dim=plan.record.facts.dim,
         source_rows=opened.tally.seen,
         embedded=sum(part.rows for part in parts),
@@ -186,6 +191,6 @@ def _failed(run: Run, plan: Plan, shard: Shard, error: Permanent) -> list[tuple[
     """
     if isinstance(error, BadInput):
         for stored in plan.checkpoint.parts_of(shard.id):
-            if f"/{run.id}/" in stored.key:
+            if f"/{run.id}" in stored.key:
                 plan.checkpoint.store.delete(stored.key)
     return [(shard, error)]

@@ -1,33 +1,31 @@
-"""Garbage: what killed, beaten and abandoned runs have left in the checkpoint and at the target, and that nothing will ever name."""
+"""Garbage: what killed, beaten and abandoned runs have left in the checkpoint and at the target, and that nothing will ever name.
+
+Three kinds: unreferenced objects of the checkpoint (`tasks.unreferenced`), files that were never finished, and collections
+(`tasks.abandoned`). Each is decided on a listing and looked at again before it goes: a run may have begun in between.
+"""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tasks.abandoned import drop_all, drop_import, find_abandoned, find_imports
-from tasks.adapters.checkpoint import Checkpoint
+from tasks.abandoned import drop, drop_import, find_abandoned, find_imports
 from tasks.adapters.store_folder import FolderStore
-from tasks.adapters.stores import PROBES, open_store, store_clock
+from tasks.adapters.stores import PROBES, open_store
+from tasks.domain.collection import collection_name
 from tasks.domain.errors import KitestringError
-from tasks.domain.garbage import DAY, Activity, garbage
+from tasks.domain.garbage import DAY
 from tasks.domain.job import Job
 from tasks.domain.layout import part_rows
 from tasks.domain.ports import Store
-
-READERS = 16
-_PLACE = re.compile(r"[^/]+/(?P<fingerprint>[0-9a-f]{32})/(?P<folder>shards|owners)/(?P<name>[^/]+)/([^/]+/part-|keys-|)[^/]+\.parquet")
-_ENCODER = re.compile(r"[^/]+/(?P<fingerprint>[0-9a-f]{32})/")
-_Place = tuple[str, str, str]  # an encoder's fingerprint, the folder, and the shard or the target in it
+from tasks.unreferenced import Seen, Tell, find_unreferenced, keys_of, look_over, remove_unreferenced
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Swept:
-    """What was found, and whether it is gone now."""
+    """What was found, and whether it is gone now: then what is gone counts alone."""
 
     parts: int
     bytes: int
@@ -36,7 +34,9 @@ class Swept:
     keys: int = 0  # files of keys, of seals and owners that are no more; their bytes are counted
     unfinished: int = 0  # files that a killed process was writing into a folder; their bytes are counted
     collections: tuple[str, ...] = ()
-    unseen: str = ""  # why collections were not looked at
+    unseen: str = ""  # why collections were not looked at, or not all of them dropped
+    unread: tuple[str, ...] = ()  # seals and owners that cannot be read: what they may name stays
+    failed: str = ""  # why not all was removed
 
     @property
     def summary(self) -> dict[str, Any]:
@@ -44,61 +44,39 @@ class Swept:
         return asdict(self)
 
 
-@dataclass(slots=True, kw_only=True)
-class _Seen:
-    """What one listing of a corpus tells."""
-
-    activity: Activity
-    files: dict[_Place, list[tuple[str, int]]] = field(default_factory=dict)  # that something has to name, with their sizes
-    encoders: dict[str, float] = field(default_factory=dict)  # by fingerprint, when anything was last written under it
-
-    @property
-    def silent(self) -> dict[str, float]:
-        """Encoders under which nothing was written for a day, and for how many seconds."""
-        since = {fingerprint: self.activity.now - latest for fingerprint, latest in self.encoders.items()}
-        return {fingerprint: seconds for fingerprint, seconds in since.items() if seconds >= DAY}
+def _nobody(*_: object) -> None:
+    """Nobody watches."""
 
 
-def sweep(job: Job, *, delete: bool) -> Swept:
-    """Find the garbage of a corpus, under every encoder it was ever embedded with; remove it where `delete`."""
+def sweep(job: Job, *, delete: bool, tell: Tell = _nobody) -> Swept:
+    """Find the garbage of a corpus, under every encoder it was ever embedded with; remove it where `delete`.
+
+    What fails in the middle is told in the result, beside what is gone by then.
+
+    Raises:
+        KitestringError: the checkpoint cannot be looked at; nothing was removed.
+    """
     store = open_store(job.checkpoint)
-    seen = _listed(store, job.corpus)
-    sizes = {key: size for files in seen.files.values() for key, size in files}
-    parts = keys = bytes_ = 0
-    for key in _garbage(store, job.corpus, seen):
-        parts, keys = (parts + 1, keys) if part_rows(key) else (parts, keys + 1)
-        bytes_ += sizes[key]
-        if delete:
-            store.delete(key)
+    seen = look_over(store, job.corpus, tell)
+    found = find_unreferenced(seen, tell)
+    gone, failed = remove_unreferenced(seen, found, tell) if delete else (keys_of(found), "")
     torn = list(_unfinished(store, job.corpus, seen.activity.now))
     for path, _ in torn if delete else ():
         path.unlink(missing_ok=True)
-    bytes_ += sum(size for _, size in torn)
-    collections, unseen = _collections(job, store, seen, delete=delete)
+    collections, unseen = _collections(job, seen, delete=delete)
+    parts = sum(1 for key in gone if part_rows(key))
     return Swept(
         parts=parts,
-        keys=keys,
-        bytes=bytes_,
+        keys=len(gone) - parts,
+        bytes=sum(seen.sizes.get(key, 0) for key in gone) + sum(size for _, size in torn),
         unfinished=len(torn),
         collections=tuple(collections),
         deleted=delete,
         busy=seen.activity.busy,
         unseen=unseen,
+        unread=tuple(sorted(seen.unread)),
+        failed=failed,
     )
-
-
-def _collections(job: Job, store: Store, seen: _Seen, *, delete: bool) -> tuple[list[str], str]:
-    """Names of collections that nobody goes back to; dropped where `delete`. A target that is away hinders nothing else."""
-    try:
-        imports = list(find_imports(job, store, seen.silent))
-        names = find_abandoned(job, store, seen.silent)
-        if delete:
-            names = drop_all(job, names)
-        for checkpoint, target, _ in imports if delete else ():
-            drop_import(job, checkpoint, target)
-    except KitestringError as error:
-        return [], str(error)
-    return [*names, *(collection for _, _, collection in imports)], ""
 
 
 def _unfinished(store: Store, corpus: str, now: float) -> Iterator[tuple[Path, int]]:
@@ -110,42 +88,27 @@ def _unfinished(store: Store, corpus: str, now: float) -> Iterator[tuple[Path, i
                     yield path, status.st_size
 
 
-def _listed(store: Store, corpus: str) -> _Seen:
-    """Every part and file of keys by encoder and shard or target; and who wrote when."""
-    seen = _Seen(activity=Activity(now=store_clock(store)))
-    for stored in store.list(f"{corpus}/"):
-        seen.activity.note(stored.key, stored.modified)
-        encoder, place = _ENCODER.match(stored.key), _PLACE.fullmatch(stored.key)
-        if encoder:
-            seen.encoders[encoder["fingerprint"]] = max(seen.encoders.get(encoder["fingerprint"], 0.0), stored.modified)
-        if place:
-            where = (place["fingerprint"], place["folder"], place["name"])
-            seen.files.setdefault(where, []).append((stored.key, stored.size))
-    return seen
+def _collections(job: Job, seen: Seen, *, delete: bool) -> tuple[list[str], str]:
+    """Names of collections that nobody goes back to; those that are dropped where `delete`. A target that is away hinders nothing else."""
+    found: list[str] = []
+    try:
+        imports = list(find_imports(job, seen.store, seen.silent))
+        names = find_abandoned(job, seen.store, seen.silent)
+        if not delete:
+            return [*names, *(attempt.collection for _, _, attempt in imports)], ""
+        for name in names:
+            if _still_silent(job, seen, name) and drop(job, name):
+                found.append(name)  # noqa: PERF401 - it is told even where the next one fails
+        for checkpoint, target, attempt in imports:
+            drop_import(job, checkpoint, target, attempt)
+            found.append(attempt.collection)
+    except KitestringError as error:
+        return found, str(error)
+    return found, ""
 
 
-def _garbage(store: Store, corpus: str, seen: _Seen) -> Iterator[str]:
-    """Reads the seal of each shard that has an old file, and the owners that have one; several at a time."""
-    old = {place: [key for key, _ in files if seen.activity.is_old(key)] for place, files in seen.files.items()}
-    places = [place for place, keys in old.items() if keys]
-
-    def of_place(place: _Place) -> list[str]:
-        fingerprint, folder, name = place
-        checkpoint = Checkpoint(store, corpus, fingerprint)
-        named = _named_by_seal(checkpoint, name) if folder == "shards" else _named_by_owners(checkpoint, name, busy=seen.activity.busy)
-        return list(garbage(old[place], seen.activity, named=named))
-
-    with ThreadPoolExecutor(READERS, thread_name_prefix="gc") as readers:
-        for keys in readers.map(of_place, places):
-            yield from keys
-
-
-def _named_by_seal(checkpoint: Checkpoint, shard: str) -> set[str] | None:
-    seal = checkpoint.effective_seal(shard)
-    return {checkpoint.layout.keys(shard, seal.digest), *(part.key for part in seal.parts)} if seal else None
-
-
-def _named_by_owners(checkpoint: Checkpoint, target: str, *, busy: bool) -> set[str] | None:
-    """None while a run may be at work: one that settles what was settled before writes the same table, and names it later."""
-    owners = None if busy else checkpoint.read_owners(target)
-    return {owners.table} if owners and owners.table else None
+def _still_silent(job: Job, seen: Seen, name: str) -> bool:
+    """A run that came back to an encoder since the listing has written something under it."""
+    (fingerprint,) = (one for one in seen.silent if collection_name(job.target.collection, one) == name)
+    written = seen.store.list(f"{seen.checkpoint(fingerprint).layout.root}/")
+    return all(seen.activity.now - stored.modified >= DAY for stored in written)

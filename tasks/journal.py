@@ -87,6 +87,7 @@ class Journal:
     damaged: dict[str, tuple[str, str]] = field(default_factory=dict)  # shards whose seal was withdrawn: name, what was found
     adopted: int = 0
     notes: list[str] = field(default_factory=list)  # what was decided on the way
+    removed: dict[str, int] = field(default_factory=dict)  # rows that left the collection, by why
     refusals: list[str] = field(default_factory=list)  # what the run would not do, and how to make it
     samples: list[Progress] = field(default_factory=list)  # fewer and fewer of a long run
     pace: Pace = field(default_factory=lambda: Pace(ranks=1))
@@ -161,6 +162,12 @@ class Journal:
         """Something to tell of in the end."""
         with self.lock:
             self.notes.append(line)
+
+    def note_removal(self, why: str, rows: int) -> None:
+        """Rows have left the collection."""
+        with self.lock:
+            self.removed[why] = self.removed.get(why, 0) + rows
+            self.notes.append(f"removed: {why}")
 
     def note_refusal(self, reason: str) -> None:
         """The run leaves something undone on purpose, and fails in the end."""

@@ -16,10 +16,8 @@ from tasks.adapters.loading import load_part
 from tasks.adapters.shard_keys import ShardKeys
 from tasks.domain.errors import Damaged, Permanent
 from tasks.domain.ports import Collection
-from tasks.domain.resume import superseded
-from tasks.domain.seal import Loaded, Part, Seal
+from tasks.domain.seal import Loaded, Part, Seal, intent_of
 from tasks.domain.shard import Shard
-from tasks.domain.shrink import why_not_to_shrink
 from tasks.encode import seal_again, worth_another_try
 from tasks.owners import unsettle
 from tasks.plan import Plan
@@ -39,17 +37,27 @@ def opened(plan: Plan) -> Iterator[Collection]:
         collection.close()
 
 
-def up_to_date(plan: Plan, collection: Collection) -> Container[str]:
-    """Shards whose newest seal is in the collection, by the ledger.
-
-    A collection that is gone (somebody removed the Lite file, or dropped it) takes its ledger with it. An entry of a
-    run beside this one is not among those: it comes after that run has made the collection. Clocks are not asked.
-    """
-    if collection.describe() is None:
-        entries = plan.checkpoint.loaded_ids(plan.target)
-        if collection.describe() is None:
-            plan.checkpoint.forget_loads(plan.target, entries)
+def up_to_date(plan: Plan) -> Container[str]:
+    """Shards whose newest seal is in the collection, by its ledger; a collection that is not there has none."""
     return plan.checkpoint.up_to_date(plan.target)
+
+
+def begin_loading(plan: Plan, collection: Collection) -> None:
+    """Make the collection where there is none, and note what follows from loading into it; the first load of a run does.
+
+    Shards that are no longer planned may lose keys to those that are: from here on nobody relies on them, until they are
+    planned and loaded again.
+    """
+    with plan.lock:
+        if plan.loading:
+            return
+        plan.bind(collection.ensure(plan.spec))
+        unsettle(plan)
+        planned = DigestSet(shard.id for shard in plan)
+        trusted = plan.checkpoint.loaded_ids(plan.target)
+        plan.checkpoint.distrust_loads(plan.target, (shard for shard in trusted if shard not in planned), "outdated")
+        plan.checkpoint.record_root(plan.target, plan.roots.now)
+        plan.loading = True
 
 
 @task(name="load", task_run_name=name_runs("load"), cache_policy=NO_CACHE, retry_delay_seconds=5, retry_condition_fn=worth_another_try)
@@ -66,8 +74,7 @@ def load_shards(run: Run, plan: Plan, collection: Collection, group: list[Shard]
     first: Permanent | None = None
     with run.journal.during("load"), run.journal.telling(group):
         if any(plan.checkpoint.read_seal(shard.id) for shard in group):  # a corpus that is refused makes no collection
-            unsettle(plan)
-            collection.ensure(plan.spec)
+            begin_loading(plan, collection)
         for shard in group:
             try:
                 _load_shard(run, plan, collection, shard, mend=mend)
@@ -83,13 +90,13 @@ def _load_shard(run: Run, plan: Plan, collection: Collection, shard: Shard, *, m
     if seal is None:
         return
     try:
-        entry = load_seal(plan, collection, seal, run=run.id)
+        entry = load_seal(plan, collection, shard, seal, run=run.id)
     except Damaged as damage:
         withdraw(run, plan, seal, damage)
         if not mend:
             raise
         seal_again(run, plan, shard)
-        entry = load_seal(plan, collection, plan.checkpoint.effective_seal(shard.id) or seal, run=run.id)
+        entry = load_seal(plan, collection, shard, plan.checkpoint.effective_seal(shard.id) or seal, run=run.id)
     run.journal.note_load(entry)
 
 
@@ -100,10 +107,17 @@ def withdraw(run: Run, plan: Plan, seal: Seal, damage: Damaged) -> None:
     log.warning("shard %s: %s; its seal is withdrawn, and it is encoded again", seal.name, damage)
 
 
-def load_seal(plan: Plan, collection: Collection, seal: Seal, *, run: str) -> Loaded:
-    """Every part into the collection, then the ledger."""
+def load_seal(plan: Plan, collection: Collection, shard: Shard, seal: Seal, *, run: str) -> Loaded:
+    """An intent, every part into the collection, then the ledger.
+
+    Raises:
+        Damaged: a part is not what was sealed, or `gc` is removing it.
+    """
     begun = time.monotonic()
+    intent = intent_of(shard, seal, run=run, at=utc_now())
+    plan.checkpoint.intend_load(plan.target, intent)
     cut = 0
+    plan.checkpoint.refuse_condemned(seal)
 
     def load(part: Part) -> pa.Table:
         nonlocal cut
@@ -111,50 +125,8 @@ def load_seal(plan: Plan, collection: Collection, seal: Seal, *, run: str) -> Lo
         cut += load_part(collection, rows, seal.shard).cut
         return rows
 
-    ShardKeys(plan.checkpoint).keep(seal, load)
-    entry = Loaded(
-        shard=seal.shard,
-        group=seal.group,
-        rows=seal.embedded,
-        seal=seal.digest,
-        cut=cut,
-        run=run,
-        seconds=round(time.monotonic() - begun, 3),
-        loaded_at=utc_now(),
-    )
+    ShardKeys(plan.checkpoint, plan.scratch).keep(seal, load)
+    took = round(time.monotonic() - begun, 3)
+    entry = intent.model_copy(update={"state": "loaded", "cut": cut, "seconds": took, "loaded_at": utc_now()})
     plan.checkpoint.record_load(plan.target, entry)
     return entry
-
-
-@task(name="tidy", cache_policy=NO_CACHE)
-def remove_superseded(run: Run, plan: Plan, collection: Collection) -> int:
-    """Rows of shards that newer ones have replaced leave the collection; the number of shards.
-
-    After every new shard is loaded, so that a row that both hold has its new shard by then and stays; so not
-    in a run in which a shard failed: what it should have replaced is still the best there is. Nor where a mirror
-    would lose more rows than it may.
-    """
-    if run.journal.failed:
-        return 0
-    planned = DigestSet(shard.id for shard in plan)
-    mirror = run.job.target.mode == "mirror"
-    beyond = plan.checkpoint.loads(plan.target, but=planned)
-    gone = list(superseded(beyond, planned=planned, groups=plan.spool.groups, mirror=mirror))
-    if gone:
-        collection.settle()
-    refused = _why_not(plan, collection, gone) if mirror and gone else None
-    if refused:
-        run.journal.note_refusal(refused)
-        return 0
-    for entry in gone:
-        collection.delete_shard(entry.shard)
-        plan.checkpoint.forget_load(plan.target, entry.shard)
-    return len(gone)
-
-
-def _why_not(plan: Plan, collection: Collection, gone: list[Loaded]) -> str | None:
-    """Counted as rows carry their shards now: a row that moved to a newer shard does not leave with the old one."""
-    ours = {entry.shard for entry in gone}
-    staying = sum(entry.rows for entry in plan.checkpoint.loads(plan.target) if entry.shard not in ours)
-    leaving = sum(collection.count(shard) for shard in ours)
-    return why_not_to_shrink(plan.job.target, leaving=leaving, staying=staying)

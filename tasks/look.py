@@ -21,10 +21,11 @@ from tasks.domain.ports import Collection
 from tasks.domain.proof import Proof, unproved
 from tasks.estimate import Foresight
 from tasks.load import opened
-from tasks.plan import Plan, plan_again, spool_spans
+from tasks.plan import Plan, check_roots, plan_again, spool_spans
 from tasks.preflight import inspect_job
-from tasks.report import count_seals
-from tasks.seals import owned_keys, owned_seals, retained_seals, sealed_shards, seals_of
+from tasks.seals import owned_keys, owned_seals, retained_seals, seals_of, shown_shards
+from tasks.stale import foresee_removals
+from tasks.totals import count_seals
 from tasks.verify import verify_plan
 
 Watched = Callable[[int], AbstractContextManager[Watch]]
@@ -55,8 +56,11 @@ def look_at_plan(job: Job) -> dict[str, Any]:
     with scratch_folder() as scratch:
         inspected = inspect_job(job)
         plan = plan_again(inspected, scratch)
+        if plan:
+            check_roots(plan)
         foresight = Foresight(inspected, plan.spool if plan else spool_spans(inspected, scratch), plan)
-        return foresight.figures(foresight.estimate())
+        removals = {rule: removal.model_dump() for rule, removal in foresee_removals(plan).items()} if plan else {}
+        return foresight.figures(foresight.estimate()) | {"removals": removals}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,14 +108,12 @@ def look_at_status(job: Job) -> Status:
             nothing = RowFates(source=spool.rows)
             return Status(rows=nothing, shards=ShardFates(planned=spool.shards), verified=False, report=None, quarantine={})
         totals = count_seals(plan, encoded_now={})
-        for seal in retained_seals(plan):
-            totals.cover.add(seal)
         proof = plan.checkpoint.read_proof(plan.target)
         led_to, unasked = _led_to(plan)
         return Status(
             rows=totals.rows.model_copy(update={"embedded": totals.rows.reused, "reused": 0}),
             shards=ShardFates(planned=plan.spool.shards, sealed=totals.sealed, loaded=totals.loaded),
-            verified=bool(proof and proof.holds_for(totals.cover.digest, proof.collection)),
+            verified=bool(proof and proof.holds_for(totals.cover.digest, plan.target)),
             report=plan.checkpoint.latest_report(),
             quarantine=dict(totals.quarantine),
             collection=plan.spec.name,
@@ -211,7 +213,7 @@ def _differences(plan: Plan, collection: Collection) -> Iterator[Listed]:
 def _every_difference(plan: Plan, collection: Collection, watched: Watched) -> Iterator[Listed]:
     names = {seal.shard: seal.name for seal in chain(owned_seals(plan), retained_seals(plan))}
     rows = sum(seal.embedded for seal in chain(owned_seals(plan), retained_seals(plan)))
-    with sealed_shards(plan) as shards, watched(rows) as watch:
+    with shown_shards(plan) as shards, watched(rows) as watch:
         counted = count_shards(collection, shards, Waiting(clock_of(plan.job.target.uri, looking=True)))
         for found in every_difference(collection, counted, names, watch):
             yield _listed(found, names[found.shard])

@@ -22,7 +22,7 @@ from tasks.load import load_seal
 from tasks.owners import settle_owners, unsettle
 from tasks.plan import Plan
 from tasks.run import Run
-from tasks.seals import sealed_shards
+from tasks.seals import shown_shards
 
 DELETED = 10_000  # keys at a time
 NAMED = 5  # shards in a note
@@ -43,7 +43,7 @@ def mend_shards(run: Run, plan: Plan, collection: Collection, wrong: Iterable[st
         Transient: the server did not take it in time.
     """
     shards = set(wrong)
-    with sealed_shards(plan) as sealed:
+    with shown_shards(plan) as sealed:
         removed = sum(_remove_extras(collection, each) for each in sealed if each.seal.shard in shards)
     if removed or torn:
         shards |= set(_torn(plan, collection))
@@ -62,7 +62,7 @@ def remove_strangers(plan: Plan, collection: Collection) -> int:
 
 def _torn(plan: Plan, collection: Collection) -> Iterator[str]:
     """Shards with fewer rows than are sealed."""
-    with sealed_shards(plan) as sealed:
+    with shown_shards(plan) as sealed:
         for counted in count_shards(collection, sealed, Waiting(clock_of(plan.job.target.uri))):
             if counted.found < counted.sealed.seal.embedded:
                 yield counted.sealed.seal.shard
@@ -84,15 +84,17 @@ def _load_again(run: Run, plan: Plan, collection: Collection, shards: set[str]) 
         return
     unsettle(plan)
     known = {shard.id for shard in plan} | {entry.shard for entry in plan.checkpoint.loads(plan.target)}
-    with sealed_shards(plan) as sealed:
+    with shown_shards(plan) as sealed:
         for each in sealed:
             if each.seal.shard in shards and each.retained:
                 _load_retained(collection, each, known)
-                plan.checkpoint.trust_load(plan.target, each.seal)
+                entry = plan.checkpoint.read_load(plan.target, each.seal.shard)
+                if entry:
+                    plan.checkpoint.record_load(plan.target, entry.model_copy(update={"state": "loaded"}))
     for shard in plan:
         seal = plan.checkpoint.effective_seal(shard.id) if shard.id in shards else None
         if seal is not None:
-            run.journal.note_load(load_seal(plan, collection, seal, run=run.id))
+            run.journal.note_load(load_seal(plan, collection, shard, seal, run=run.id))
     settle_owners.fn(run, plan, collection)
     collection.settle()
 

@@ -20,11 +20,9 @@ and the proof expects each shard with what it owns.
 
 from __future__ import annotations
 
-import tempfile
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -39,7 +37,7 @@ from tasks.domain.errors import BadInput
 from tasks.domain.owners import Lost, Owners, policy_of
 from tasks.domain.ports import Collection
 from tasks.domain.seal import Cover
-from tasks.plan import Plan
+from tasks.plan import NOWHERE, Plan
 from tasks.run import Run
 from tasks.seals import seals_of
 
@@ -63,11 +61,11 @@ def settle_owners(run: Run, plan: Plan, collection: Collection) -> None:
         for seal in seals_of(plan):
             covers.add(seal)
         owners = plan.checkpoint.read_owners(plan.target)
-        if owners is None and not covers.count:
+        if plan.target == NOWHERE or (owners is None and not covers.count):
             return  # a corpus that is refused leaves nothing behind
         settled = owners and owners.settled and (owners.covers, owners.policy) == (covers.digest, policy_of(plan.job))
         if not owners or not settled:
-            with KeyTable(Path(tempfile.mkdtemp(prefix="owners-", dir=run.scratch))) as table:
+            with KeyTable(run.scratch / "owners") as table:
                 owners = _settle(plan, collection, table, owners)
     for shard in plan if owners.refused else ():
         if shard.id in owners.refused:
@@ -84,7 +82,7 @@ class _Sealed:
 
 
 def _settle(plan: Plan, collection: Collection, table: KeyTable, before: Owners | None) -> Owners:
-    seals, covers, keys, policy = list[_Sealed](), Cover(), ShardKeys(plan.checkpoint), policy_of(plan.job)
+    seals, covers, keys, policy = list[_Sealed](), Cover(), ShardKeys(plan.checkpoint, plan.scratch), policy_of(plan.job)
     for seal, data in ahead(lambda seal: (seal, keys.read(seal)), seals_of(plan), at_once=READERS):
         table.add(len(seals), data)
         covers.add(seal)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Container, Iterator
 from pathlib import Path
 
@@ -10,17 +11,22 @@ from prefect.cache_policies import NO_CACHE
 
 from tasks.adapters.checkpoint import Checkpoint, put_pin
 from tasks.adapters.copies import Copies
+from tasks.adapters.files import root_of
+from tasks.adapters.reports import known_roots
 from tasks.adapters.spool import Spool
 from tasks.domain.collection import CollectionSpec, collection_name, target_fingerprint
 from tasks.domain.encoder import EncoderRecord
-from tasks.domain.errors import BadInput, Permanent
+from tasks.domain.errors import BadInput, KitestringError, Permanent
 from tasks.domain.fields import name_field
 from tasks.domain.groups import grouped, rows_of
+from tasks.domain.removal import Roots
 from tasks.domain.resume import missing
 from tasks.domain.seal import Seal
 from tasks.domain.shard import Shard
 from tasks.preflight import Inspected, model_name
 from tasks.run import Run
+
+NOWHERE = "nowhere"  # the ledger of a collection that is not there: nothing is ever written to it
 
 
 class Plan:
@@ -47,12 +53,55 @@ class Plan:
             revision=record.identity.revision,
         )
         self.seals: Copies[Seal] = Copies(spool.scratch, Seal)
+        self.address = target_fingerprint(job.target, self.spec.name)  # known before the collection is there
+        self.lock = threading.Lock()
+        self.loading = False  # whether this run has begun to load into the collection
         self._settled = False
-        self.target = target_fingerprint(job.target, self.spec.name)
+        self._target: str | None = None
+
+    @property
+    def scratch(self) -> Path:
+        """For temporary files; swept, whatever ends the run. A plan of nothing has none."""
+        assert self.spool.scratch is not None
+        return self.spool.scratch
 
     def __iter__(self) -> Iterator[Shard]:
         """Every shard, in source order; streams."""
         return self.spool.named(self.record.identity.fingerprint)
+
+    @property
+    def roots(self) -> Roots:
+        """Where the source is read from, and where its files stood before."""
+        source = self.job.source
+        return Roots(
+            now=next(iter(self.spool.roots), root_of(source.uri)), moved_from=root_of(source.moved_from) if source.moved_from else None
+        )
+
+    @property
+    def target(self) -> str:
+        """The name of the collection's ledger: its identity, or its address where it was made without one.
+
+        One that is not there has an empty ledger; one that cannot be asked has the ledger that was last seen at its address.
+        """
+        if self._target is None:
+            collection = self.inspected.open_target(self.spec.name)
+            try:
+                identity = collection.identity()
+            except KitestringError:
+                return self.checkpoint.read_address(self.address) or self.address
+            finally:
+                collection.close()
+            if identity is None:
+                return NOWHERE
+            self._target = identity or self.address
+        return self._target
+
+    def bind(self, identity: str) -> None:
+        """Keep the ledger of this collection from here on, which is there now."""
+        target = identity or self.address
+        if target != self._target or self.checkpoint.read_address(self.address) != target:
+            self.checkpoint.record_address(self.address, target)
+        self._target = target
 
     def settle_encoder(self) -> None:
         """Write down what the vectors are made with, before the first seal says that there are any.
@@ -144,10 +193,29 @@ def check_target(plan: Plan) -> None:
     """Find a collection that does not fit before the first write.
 
     Raises:
-        BadInput: the server does not answer, or a collection of that name was made otherwise.
+        BadInput: the server does not answer, a collection of that name was made otherwise, or a mirror of another place would
+            replace it.
     """
     collection = plan.inspected.open_target(plan.spec.name)
     try:
         collection.check(plan.spec)
     finally:
         collection.close()
+    check_roots(plan)
+
+
+def check_roots(plan: Plan) -> None:
+    """Refuse to have one place mirrored over the rows of another.
+
+    Raises:
+        BadInput: the collection holds rows of files that stood below another root; names both.
+    """
+    if plan.job.target.mode != "mirror":
+        return
+    strangers = plan.roots.strangers(known_roots(plan.checkpoint, plan.target))
+    if strangers:
+        raise BadInput(
+            f"source.uri: this mirror reads '{plan.roots.now}', and collection '{plan.spec.name}' holds rows read from '{strangers[0]}', "
+            f"which it would remove: nothing was written. If the same files were moved or are mounted elsewhere, set source.moved_from: "
+            f"{strangers[0]}; if they are others, use another corpus and target.collection, or target.mode: append"
+        )

@@ -44,7 +44,7 @@ class Inspected:
     @property
     def rows_as(self) -> dict[str, object]:
         """How a row is made from the source, as far as it changes a part."""
-        source = self.job.source.model_dump(mode="json", exclude={"uri"})
+        source = self.job.source.model_dump(mode="json", exclude={"uri", "moved_from"})
         last = {"last_wins": True} if self.job.failures.on_duplicate == "last" else {}
         # Lists were JSON texts once: parts that hold them so are not those that hold arrays.
         arrays = {field.column: field.type for field in self.fields if field.type in ELEMENTS}

@@ -10,19 +10,21 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from tasks.adapters.promotions import Promotions
-from tasks.adapters.spool import Spool
+from tasks.adapters.scratch import scratch_folder
 from tasks.adapters.stores import open_store
 from tasks.domain.errors import BadInput
 from tasks.domain.job import Job
 from tasks.domain.ports import Collection
 from tasks.domain.promotion import Promotion, is_rejected, outdated, previous, unfinished
 from tasks.domain.proof import Proof
-from tasks.domain.shrink import why_not_to_shrink
+from tasks.domain.report import rows_wrong
 from tasks.gate import Asked, ask_gate
 from tasks.load import opened
-from tasks.plan import Plan
-from tasks.preflight import live_collection, locate_job, open_target
+from tasks.plan import Plan, plan_again
+from tasks.preflight import inspect_job, live_collection, open_target
 from tasks.run import Run, utc_now
+from tasks.smaller import why_smaller
+from tasks.totals import count_seals
 
 By = Literal["run", "promote", "rollback"]
 
@@ -33,7 +35,7 @@ def promote_proved(run: Run, plan: Plan, collection: Collection, proof: Proof) -
 
     Returns some of the questions that the gate asked, if it did.
     """
-    if not proof.proved or run.journal.failed:
+    if _fails(run, plan, proof):
         return ()
     with run.journal.during("promote"):
         moves = Promotions(plan.inspected.store, plan.job)
@@ -49,6 +51,15 @@ def promote_proved(run: Run, plan: Plan, collection: Collection, proof: Proof) -
         return outcome.asked
 
 
+def _fails(run: Run, plan: Plan, proof: Proof) -> bool:
+    """Whether the run ends as failed whatever becomes of the alias, so that it has to stay where it is."""
+    if not proof.proved or run.journal.failed or run.journal.refusals:
+        return True
+    totals = count_seals(plan, encoded_now={})
+    most = run.job.failures.max_quarantined
+    return totals.loaded < plan.spool.shards or rows_wrong(totals.rows, totals.quarantine, most) is not None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
     """Where searches were led before a promotion was tried and are after it, what there is to tell, and why not to the new one."""
@@ -61,7 +72,8 @@ class Outcome:
 
 
 def _lead(plan: Plan, collection: Collection, moves: Promotions) -> Outcome:
-    before, name, history = collection.promoted(), plan.spec.name, moves.read()
+    before, name = collection.promoted(), plan.spec.name
+    history = moves.read(standing=_standing(plan, before))
     live = before
     if half_way := unfinished(history, live):  # a rollback that was killed in the middle
         _point(plan.job, half_way)
@@ -76,10 +88,10 @@ def _lead(plan: Plan, collection: Collection, moves: Promotions) -> Outcome:
     return _pass_gate(plan, collection, moves, by="run")
 
 
-def _pass_gate(plan: Plan, collection: Collection, moves: Promotions, *, by: By) -> Outcome:
+def _pass_gate(plan: Plan, collection: Collection, moves: Promotions, *, by: By, anyway: bool = False) -> Outcome:
     live, name = collection.promoted(), plan.spec.name
     verdict = ask_gate(plan, collection, live)
-    refused = verdict.refused or (_why_smaller(plan, collection, live) if live else None)
+    refused = verdict.refused or (why_smaller(plan, collection, live) if live and not anyway else None)
     if refused:
         return Outcome(before=live, live=live, told=verdict.told, refused=refused, asked=verdict.asked)
     moves.note(_move(plan, live, by))
@@ -88,21 +100,25 @@ def _pass_gate(plan: Plan, collection: Collection, moves: Promotions, *, by: By)
     return Outcome(before=live, live=name, told=told, asked=verdict.asked)
 
 
-def _why_smaller(plan: Plan, collection: Collection, live: str) -> str | None:
-    """A mirror that lost its source must not lose it with a new encoder either."""
-    if plan.job.target.mode != "mirror":
-        return None
-    serving = open_target(plan.job, live)
+def _standing(plan: Plan, live: str | None) -> set[str]:
+    """The identities of the plan's collection and of the one that is live."""
+    return {plan.target, *([identity_of(plan.job, live)] if live else [])}
+
+
+def identity_of(job: Job, name: str) -> str:
+    """The identity of a collection at a job's target; "" where it has none."""
+    collection = open_target(job, name)
     try:
-        before, now = serving.count() if serving.describe() else 0, collection.count()
+        return collection.identity() or ""
     finally:
-        serving.close()
-    return why_not_to_shrink(plan.job.target, leaving=max(0, before - now), staying=now)
+        collection.close()
 
 
 def _move(plan: Plan, live: str | None, by: By) -> Promotion:
     spec = plan.spec
-    return Promotion(collection=spec.name, instead_of=live, by=by, fingerprint=spec.fingerprint, model=spec.model, at=utc_now())
+    return Promotion(
+        collection=spec.name, ledger=plan.target, instead_of=live, by=by, fingerprint=spec.fingerprint, model=spec.model, at=utc_now()
+    )
 
 
 def _point(job: Job, name: str) -> None:
@@ -115,7 +131,8 @@ def _point(job: Job, name: str) -> None:
 
 def _drop_outdated(plan: Plan, moves: Promotions, *, live: str | None) -> list[str]:
     target, now = plan.job.target, dt.datetime.now(dt.UTC)
-    names = outdated(moves.read(), kept={live, plan.spec.name}, keep_previous=target.keep_previous, grace=target.grace, now=now)
+    history = moves.read(standing=_standing(plan, live))
+    names = outdated(history, kept={live, plan.spec.name}, keep_previous=target.keep_previous, grace=target.grace, now=now)
     dropped: list[str] = []
     for name in names:
         collection = plan.inspected.open_target(name)
@@ -129,30 +146,46 @@ def _drop_outdated(plan: Plan, moves: Promotions, *, live: str | None) -> list[s
 # By hand
 
 
-def promote_by_hand(job: Job) -> dict[str, Any]:
+def promote_by_hand(job: Job, *, anyway: bool = False) -> dict[str, Any]:
     """Lead searches to the collection of the job's encoder; the gate decides here as well.
 
+    Args:
+        job: names the alias and the encoder.
+        anyway: also where the collection holds fewer rows than the one that it takes over from, or more were set aside.
+
     Raises:
-        BadInput: there is no such collection, it is not proved, or the gate refuses it.
+        BadInput: there is no such collection, it is not proved as it stands, or the gate refuses it.
     """
-    inspected = locate_job(job)
-    record = inspected.pinned()
-    if record is None:
-        raise BadInput(f"corpus '{job.corpus}' holds nothing made with this encoder: run the job first")
-    plan = Plan(inspected, Spool.empty(), record)
-    proof = plan.checkpoint.read_proof(plan.target)
-    with opened(plan) as collection:
-        if collection.describe() is None:
-            raise BadInput(f"collection '{plan.spec.name}' is not at {job.target.uri}: `kitestring run` makes it")
-        if proof is None or not proof.proved:
-            raise BadInput(f"collection '{plan.spec.name}' is not proved: `kitestring run` or `kitestring verify` does that")
-        before = collection.promoted()
-        if before == plan.spec.name:
-            return _said(job, before, before, [])
-        outcome = _pass_gate(plan, collection, Promotions(inspected.store, job), by="promote")
+    with scratch_folder() as scratch:
+        plan = plan_again(inspect_job(job), scratch)
+        if plan is None:
+            raise BadInput(f"corpus '{job.corpus}' holds nothing made with this encoder: run the job first")
+        with opened(plan) as collection:
+            if collection.describe() is None:
+                raise BadInput(f"collection '{plan.spec.name}' is not at {job.target.uri}: `kitestring run` makes it")
+            _refuse_unproved(plan)
+            before = collection.promoted()
+            if before == plan.spec.name:
+                return _said(job, before, before, [])
+            outcome = _pass_gate(plan, collection, Promotions(plan.inspected.store, job), by="promote", anyway=anyway)
     if outcome.refused:
         raise BadInput("; ".join([f"searches are not led to '{plan.spec.name}': {outcome.refused}", *outcome.told]))
     return _said(job, outcome.live, before, outcome.told)
+
+
+def _refuse_unproved(plan: Plan) -> None:
+    """A proof counts for the seals and the collection that it names, and for no others.
+
+    Raises:
+        BadInput: there is none, it found faults, or it is of other seals.
+    """
+    proof = plan.checkpoint.read_proof(plan.target)
+    cure = "`kitestring run` or `kitestring verify` does that"
+    if proof is None or not proof.proved:
+        raise BadInput(f"collection '{plan.spec.name}' is not proved: {cure}")
+    totals = count_seals(plan, encoded_now={})
+    if not proof.holds_for(totals.cover.digest, plan.target) or totals.loaded < totals.sealed:
+        raise BadInput(f"collection '{plan.spec.name}' is not proved as it stands: shards were sealed or changed since its proof: {cure}")
 
 
 def roll_back(job: Job) -> dict[str, Any]:
@@ -163,13 +196,14 @@ def roll_back(job: Job) -> dict[str, Any]:
     """
     moves = Promotions(open_store(job.checkpoint), job)
     live = live_collection(job)
-    for name in previous(moves.read(), live):
+    for name in previous(moves.read(standing=[identity_of(job, live)] if live else ()), live):
         collection = open_target(job, name)
         try:
             made = collection.describe()
             if made is not None:
                 by: By = "rollback"
-                moves.note(Promotion(collection=name, instead_of=live, by=by, fingerprint=made.fingerprint, model=made.model, at=utc_now()))
+                told = {"ledger": collection.identity() or "", "fingerprint": made.fingerprint, "model": made.model, "at": utc_now()}
+                moves.note(Promotion.model_validate({"collection": name, "instead_of": live, "by": by, **told}))
                 collection.promote()
                 return _said(job, name, live, [])
         finally:

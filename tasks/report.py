@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-import heapq
-from collections import Counter
-from collections.abc import Container, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any
 
@@ -18,23 +15,13 @@ from tasks.adapters.report_page import render_report
 from tasks.adapters.reports import report_before
 from tasks.adapters.vector_sample import PartDraw
 from tasks.artifacts import show_report
-from tasks.domain.accounts import RowFates, ShardFates, fates_of
+from tasks.domain.accounts import ShardFates
 from tasks.domain.advice import advise
 from tasks.domain.errors import RunFailed
 from tasks.domain.figures import cost_of
 from tasks.domain.ports import Collection
 from tasks.domain.proof import Proof, compared, scope
-from tasks.domain.report import (
-    QUARANTINE_SAMPLES,
-    FailedShard,
-    RunReport,
-    SetAside,
-    ShardTime,
-    TargetNamed,
-    headline,
-    summary,
-)
-from tasks.domain.seal import Cover, EncodeStats, Seal
+from tasks.domain.report import FailedShard, RunReport, ShardTime, TargetNamed, headline, rows_wrong, summary
 from tasks.estimate import foreseen
 from tasks.examples import Shown, show_rows
 from tasks.gate import Asked
@@ -42,52 +29,9 @@ from tasks.plan import Plan
 from tasks.rates import keep_rates
 from tasks.run import Run
 from tasks.seals import owned_seals
+from tasks.totals import Totals, total
 
-SLOWEST = 10
 LIBRARIES = ("kitestring", "torch", "sentence-transformers", "open_clip_torch", "pymilvus", "pyarrow", "prefect")
-
-
-@dataclass(slots=True)
-class Totals:
-    """A fold over seals; memory does not grow with their number."""
-
-    rows: RowFates = field(default_factory=RowFates)
-    sealed: int = 0
-    loaded: int = 0
-    stats: EncodeStats = field(default_factory=EncodeStats)
-    quarantine: Counter[str] = field(default_factory=Counter)
-    samples: list[SetAside] = field(default_factory=list)
-    cover: Cover = field(default_factory=Cover)
-    slowest: list[tuple[float, str, int]] = field(default_factory=list)
-
-    def add(self, seal: Seal, *, encoded_now: int, loaded: bool) -> None:
-        """Take in one seal, of which this run encoded so many rows."""
-        self.rows += fates_of(seal, encoded_now=encoded_now, loaded=loaded)
-        self.sealed += 1
-        self.cover.add(seal)
-        self.loaded += loaded
-        self.stats += seal.stats
-        for row in seal.quarantined:
-            self.quarantine[row.reason.partition(":")[0]] += 1
-            if len(self.samples) < QUARANTINE_SAMPLES:
-                self.samples.append(SetAside(shard=seal.name, row=row.row, id=row.id, reason=row.reason))
-        if encoded_now:
-            heapq.heappush(self.slowest, (seal.stats.encode_seconds, seal.name, seal.embedded))
-            if len(self.slowest) > SLOWEST:
-                heapq.heappop(self.slowest)
-
-
-def total(seals: Iterable[Seal], *, encoded_now: dict[str, int], loaded: Container[str]) -> Totals:
-    """Fold the seals of a plan."""
-    totals = Totals()
-    for seal in seals:
-        totals.add(seal, encoded_now=encoded_now.get(seal.shard, 0), loaded=seal.shard in loaded)
-    return totals
-
-
-def count_seals(plan: Plan, *, encoded_now: dict[str, int]) -> Totals:
-    """Fold every seal of a plan."""
-    return total(owned_seals(plan), encoded_now=encoded_now, loaded=plan.checkpoint.loaded_ids(plan.target))
 
 
 def figures_of(plan: Plan, totals: Totals, *, failed: int) -> dict[str, Any]:
@@ -154,12 +98,8 @@ def what_is_wrong(report: RunReport, max_quarantined: float) -> str | None:
     rows = report.rows
     if report.failures:
         return f"{len(report.failures)} of {report.shards.planned} shards failed; the first: {report.failures[0].name}: {report.failures[0].error}"
-    accounted = rows.embedded + rows.reused + rows.duplicates + rows.quarantined
-    if accounted != rows.source:
-        return f"{rows.source} source rows, but {accounted} accounted for"
-    if rows.quarantined > max_quarantined * rows.source:
-        kinds = ", ".join(f"{reason} ({count})" for reason, count in sorted(report.quarantine.items(), key=lambda kind: -kind[1]))
-        return f"{rows.quarantined} of {rows.source} rows were set aside, more than failures.max_quarantined allows ({max_quarantined:g}): {kinds}"
+    if wrong := rows_wrong(rows, report.quarantine, max_quarantined):
+        return wrong
     if not report.verified:
         return f"the collection is not proved: {'; '.join(report.reasons[:3])}"
     return "; ".join(report.refusals) or (None if report.complete else headline(report))
@@ -169,6 +109,7 @@ def _report(run: Run, plan: Plan, proof: Proof, totals: Totals, shown: Shown) ->
     journal, pace = run.journal, run.journal.pace
     started, finished = dt.datetime.fromisoformat(run.started_at), dt.datetime.now(dt.UTC)
     figures = figures_of(plan, totals, failed=len(journal.failed))
+    figures["rows"] = totals.rows.model_copy(update={"removed": sum(journal.removed.values())})
     return RunReport(
         **figures,
         run=run.id,

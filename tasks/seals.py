@@ -19,6 +19,7 @@ from tasks.adapters.proof_counts import ReadPart, Sealed
 from tasks.adapters.shard_keys import ShardKeys
 from tasks.domain.owners import Owners, owned
 from tasks.domain.seal import Loaded, Part, Seal
+from tasks.domain.shard import Shard
 from tasks.plan import Plan
 
 
@@ -36,6 +37,16 @@ def seals_of(plan: Plan) -> Iterator[Seal]:
         return (seal for seal in found if seal)
 
     return plan.seals.of(survey.mark, read)
+
+
+def sealed_shards(plan: Plan) -> Iterator[tuple[Shard, Seal]]:
+    """Every shard that is sealed, with its effective seal."""
+    seals = seals_of(plan)
+    seal = next(seals, None)
+    for shard in plan:
+        if seal and shard.id == seal.shard:
+            yield shard, seal
+            seal = next(seals, None)
 
 
 def owned_seals(plan: Plan) -> Iterator[Seal]:
@@ -57,7 +68,7 @@ def retained_parts(plan: Plan) -> Iterator[tuple[Seal, ReadPart]]:
 
 
 @contextmanager
-def sealed_shards(plan: Plan) -> Iterator[Iterator[Sealed]]:
+def shown_shards(plan: Plan) -> Iterator[Iterator[Sealed]]:
     """Every shard that the collection has to show: the planned ones less what others own of them, then those that are retained."""
     with owned_parts(plan) as owned_ones:
         planned = (Sealed(seal=seal, read=read) for seal, read in owned_ones)
@@ -86,7 +97,7 @@ def _unsealed(entry: Loaded) -> Seal:
 def owned_parts(plan: Plan) -> Iterator[Iterator[tuple[Seal, ReadPart]]]:
     """Each seal as `owned_seals` has it, with what reads its parts without the rows that others own."""
     owners = plan.checkpoint.read_owners(plan.target)
-    with tempfile.TemporaryDirectory(prefix="kitestring-owners-") as folder:
+    with tempfile.TemporaryDirectory(dir=plan.scratch, prefix="owners-") as folder:
         table = _fetch_table(plan, owners, Path(folder)) if owners and owners.table else None
         yield (_owned_part(plan, owners, table, seal) for seal in seals_of(plan))
 
@@ -94,8 +105,8 @@ def owned_parts(plan: Plan) -> Iterator[Iterator[tuple[Seal, ReadPart]]]:
 @contextmanager
 def owned_keys(plan: Plan) -> Iterator[Iterator[tuple[Seal, set[str]]]]:
     """Each seal with the keys that the collection has to have of it, one shard's at a time; no vector is read."""
-    owners, keys = plan.checkpoint.read_owners(plan.target), ShardKeys(plan.checkpoint)
-    with tempfile.TemporaryDirectory(prefix="kitestring-owners-") as folder:
+    owners, keys = plan.checkpoint.read_owners(plan.target), ShardKeys(plan.checkpoint, plan.scratch)
+    with tempfile.TemporaryDirectory(dir=plan.scratch, prefix="owners-") as folder:
         table = _fetch_table(plan, owners, Path(folder)) if owners and owners.table else None
 
         def of(seal: Seal) -> set[str]:

@@ -30,7 +30,7 @@ def verify_collection(run: Run, plan: Plan, collection: Collection) -> Proof:
     """
     _refuse_bad_input(run, plan)
     with run.journal.during("verify"):
-        collection.ensure(plan.spec)  # where no shard could be sealed, nobody has made it yet
+        plan.bind(collection.ensure(plan.spec))  # where no shard could be sealed, nobody has made it yet
         collection.settle()
         try:
             return _mended(run, plan, collection, verify_plan(plan, collection))
@@ -98,7 +98,7 @@ def verify_plan(
             clock=clock_of(plan.job.target.uri, looking=looking),
             watch=watch,
         )
-    proof = proof.model_copy(update={"covers": cover.digest})
+    proof = proof.model_copy(update={"covers": cover.digest, "collection": plan.target})
     plan.checkpoint.record_proof(plan.target, proof)
     doubt(plan, proof.wrong_shards)
     return proof
@@ -106,4 +106,4 @@ def verify_plan(
 
 def doubt(plan: Plan, shards: Iterable[str]) -> None:
     """The ledger is wrong about these: the next run loads them again. What it knows of them stays."""
-    plan.checkpoint.doubt_loads(plan.target, shards)
+    plan.checkpoint.distrust_loads(plan.target, shards, "doubted")

@@ -14,6 +14,7 @@ from typing import TypeVar
 import pyarrow as pa
 
 from tasks.adapters.ahead import ahead
+from tasks.adapters.condemned import condemned
 from tasks.adapters.digest_set import DigestSet
 from tasks.adapters.documents import commit_document, read_document
 from tasks.adapters.ledger import Ledger
@@ -131,10 +132,15 @@ class Checkpoint(Ledger):
         return (found for found in self.store.list(self.layout.shard(shard)) if part_rows(found.key))
 
     def adoptable(self, shard: str) -> list[Part]:
-        """Finished parts that earlier attempts left of an unsealed shard: sorted, without overlap, each read and checked."""
+        """Finished parts that earlier attempts left of an unsealed shard: sorted, without overlap, each read and checked.
+
+        None that a sweep is about to remove: nobody may name it any more.
+        """
         found: dict[tuple[int, int], Part] = {}
-        for key in sorted(stored.key for stored in self.parts_of(shard)):
-            part = self._finished(shard, key)
+        keys = sorted(stored.key for stored in self.parts_of(shard))
+        doomed = condemned(self.store, self.layout) if keys else frozenset[str]()
+        for key in keys:
+            part = self._finished(shard, key) if key not in doomed else None
             if part:
                 found.setdefault((part.first, part.stop), part)
         return [found[span] for span in without_overlap(found)]
@@ -152,6 +158,17 @@ class Checkpoint(Ledger):
         fits = part.rows + len(part.quarantined) <= part.stop - part.first
         return part if fits and meta.shard == shard and (part.first, part.stop) == part_rows(key) else None
 
+    def refuse_condemned(self, seal: Seal) -> None:
+        """To be called before the parts of a seal are read in order to load them: from then on no sweep removes any of them.
+
+        Raises:
+            Damaged: a sweep may be removing a part that the seal names; the seal has to be withdrawn.
+        """
+        doomed = condemned(self.store, self.layout)
+        lost = next((part.key for part in seal.parts if part.key in doomed), None)
+        if lost:
+            raise Damaged(f"{self.store.url}/{lost}: was being removed by `kitestring gc` when a seal named it")
+
     def verified_part(self, part: Part) -> pa.Table:
         """A sealed part's rows, after its checksum was compared.
 
@@ -168,19 +185,20 @@ class Checkpoint(Ledger):
         return read_part(data, where)[0]
 
     def withdraw(self, seal: Seal, target: str) -> bool:
-        """Take back the seal of a shard of which a part is damaged, and the ledger's word of it; the parts that are whole stay.
+        """Take back the seal of a shard of which a part is damaged or condemned, and the ledger's word of it; the parts that are whole stay.
 
         What retries have added goes as well: their parts hold single rows, which no later run may take for whole
         ranges. The seal goes last, so that a withdrawal that was cut short is found and made again.
 
         Returns False, having changed nothing, where the parts are whole after all or another run has sealed the shard anew.
         """
-        damaged = {part.key for part in seal.parts if self._is_damaged(part)}
+        doomed = condemned(self.store, self.layout)
+        damaged = {part.key for part in seal.parts if part.key in doomed or self._is_damaged(part)}
         effective = self.effective_seal(seal.shard)
         if not damaged or effective is None or effective.digest != seal.digest:
             return False
         kept = {part.key for part in seal.parts if not part.amendment} - damaged
-        self.forget_load(target, seal.shard)
+        self.distrust_loads(target, [seal.shard], "doubted")
         for stored in list(self.parts_of(seal.shard)):
             if stored.key not in kept:
                 self.store.delete(stored.key)
@@ -206,7 +224,7 @@ class Checkpoint(Ledger):
 
     def _stale(self, target: str, shard: str) -> str | None:
         """The shard, if the collection does not have it as it is now."""
-        entry, seal = self._entry(target, shard), self.effective_seal(shard)
+        entry, seal = self.read_load(target, shard), self.effective_seal(shard)
         return None if entry and seal and entry.seal == seal.digest else shard
 
     # Reports

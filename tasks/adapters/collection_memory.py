@@ -16,7 +16,7 @@ from tasks.adapters.milvus_columns import cut_texts, vectors_of
 from tasks.adapters.milvus_schema import check_same, columns_of
 from tasks.adapters.rows import ARROW_TYPES
 from tasks.adapters.vector_types import rounded
-from tasks.domain.collection import CollectionSpec, Hit
+from tasks.domain.collection import CollectionSpec, Hit, new_identity
 from tasks.domain.difference import Compared
 from tasks.domain.errors import BadInput, Permanent
 
@@ -26,6 +26,7 @@ class _Server:
     """What one memory://name holds for as long as the process lives."""
 
     specs: dict[str, CollectionSpec] = field(default_factory=dict)
+    identities: dict[str, str] = field(default_factory=dict)
     rows: dict[str, dict[str, dict[str, Any]]] = field(default_factory=lambda: defaultdict(dict))
     aliases: dict[str, str] = field(default_factory=dict)
     lock: threading.RLock = field(default_factory=threading.RLock)
@@ -54,10 +55,15 @@ class MemoryCollection:
             check_same(there, spec, self._at)
         return there
 
-    def ensure(self, spec: CollectionSpec) -> None:
+    def identity(self) -> str | None:
+        return self._server.identities.get(self.name)
+
+    def ensure(self, spec: CollectionSpec) -> str:
         with self._server.lock:
             if self.check(spec) is None:
                 self._server.specs[self.name] = spec
+                self._server.identities[self.name] = new_identity()
+            return self._server.identities[self.name]
 
     def _refuse_real_alias(self) -> None:
         if self.alias in self._server.specs:
@@ -177,7 +183,7 @@ class MemoryCollection:
         with self._server.lock:
             if self.name in self._server.aliases.values() or self.name not in self._server.specs:
                 return False
-            del self._server.specs[self.name]
+            del self._server.specs[self.name], self._server.identities[self.name]
             self._server.rows.pop(self.name, None)
             return True
 

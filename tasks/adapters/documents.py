@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TypeVar
+from typing import TypeVar, get_args
 
 from pydantic import ValidationError
 
@@ -12,7 +12,6 @@ from tasks.domain.ports import Store
 from tasks.domain.strict import Strict
 
 V = TypeVar("V", bound=Strict)
-READS = (1,)  # the format versions of a document that names no others in its own READS
 
 
 def read_document(store: Store, key: str, kind: type[V]) -> V | None:
@@ -57,16 +56,23 @@ def _parse(data: bytes, where: str, kind: type[V]) -> V:
         document = json.loads(data)
     except ValueError as error:
         raise Permanent(f"{where}: damaged: not JSON") from error
-    version, reads = _version(document), getattr(kind, "READS", READS)
+    version, reads = _version(document), _formats(kind)
     if version not in reads:
-        known = " and ".join(map(str, reads))
-        raise Permanent(f"{where}: written in format {version!r}, this version of Kitestring reads {known}: use the version that wrote it")
+        raise Permanent(
+            f"{where}: written in format {version!r}, this version of Kitestring reads {max(reads)}: use the version that wrote it"
+        )
     try:
         return kind.model_validate_json(data)
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(map(str, first["loc"])) or "the whole"
         raise Permanent(f"{where}: damaged: {field}: {first['msg']}") from error
+
+
+def _formats(kind: type[Strict]) -> tuple[int, ...]:
+    """The format versions that a kind of document is read in, as its own field says."""
+    field = kind.model_fields.get("format_version")
+    return (get_args(field.annotation) if field else ()) or (1,)
 
 
 def _version(document: object) -> object:

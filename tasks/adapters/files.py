@@ -6,6 +6,7 @@ order of names as S3 sorts them; names that start with '.' or '_' are left out. 
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -15,8 +16,9 @@ from typing import Protocol, TypeVar
 import pyarrow as pa
 
 from tasks.adapters.files_fsspec import FsspecDrive
-from tasks.adapters.files_local import LocalDrive
-from tasks.adapters.files_s3 import S3Drive
+from tasks.adapters.files_local import LocalDrive, local_path
+from tasks.adapters.files_s3 import S3Drive, split_uri
+from tasks.adapters.patterns import split_pattern
 from tasks.domain.errors import BadInput, KitestringError, Permanent, Transient
 from tasks.domain.shard import FileVersion
 
@@ -61,6 +63,18 @@ def list_files(uri: str, suffixes: tuple[str, ...]) -> Iterator[FileVersion]:
     if first is None:
         raise BadInput(f"nothing to read in '{uri}': no file matches (wanted: {', '.join(suffixes)}; hidden names are left out)")
     return chain([first], files)
+
+
+def root_of(uri: str) -> str:
+    """What the names of the files below a path or URI begin after, as `FileVersion.root` has it; nothing has to be there."""
+    drive = drive_of(uri)
+    if isinstance(drive, LocalDrive):
+        path = local_path(uri)
+        root = path if os.path.lexists(path) else split_pattern(path)[0]
+        return os.path.dirname(root) if os.path.isfile(root) else root or "/"  # noqa: PTH120, PTH113
+    if isinstance(drive, S3Drive):
+        uri = "s3://" + "/".join(split_uri(uri))
+    return split_pattern(uri)[0].rstrip("/")
 
 
 def open_file(path: str) -> pa.NativeFile:

@@ -61,7 +61,9 @@ def command_of(launch: Launch, kind: str, assignment: Path) -> list[str]:
 
 def _environment(launch: Launch, scratch: Path) -> dict[str, str]:
     """The caller's, with what has to be set before torch is imported."""
-    private = {"TORCHINDUCTOR_CACHE_DIR": str(scratch / "inductor")}  # otherwise at a known place that others may read
+    # Swept with the run's scratch, whatever ends the launch: torch's elastic agent leaves a folder of logs behind each time. And
+    # inductor's cache would be at a known place that others may read.
+    private = {"TMPDIR": str(scratch), "TORCHINDUCTOR_CACHE_DIR": str(scratch / "inductor")}
     # A GPU's texts are tokenised with all of the rank's cores, or it would wait for them; on a CPU the model has those already.
     tokenizing = {"TOKENIZERS_PARALLELISM": "true" if launch.device == "cuda" else "false", "RAYON_NUM_THREADS": str(launch.threads)}
     quiet = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "TORCHELASTIC_ERROR_FILE": os.devnull}

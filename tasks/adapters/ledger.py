@@ -7,7 +7,10 @@ with the key where an object is damaged or of another format.
 from __future__ import annotations
 
 import re
+import uuid
 from collections.abc import Container, Iterable, Iterator
+from heapq import merge
+from itertools import groupby
 
 from tasks.adapters.ahead import ahead
 from tasks.adapters.digest_set import DigestSet
@@ -19,9 +22,7 @@ from tasks.domain.layout import Layout
 from tasks.domain.owners import Owners
 from tasks.domain.ports import Store
 from tasks.domain.proof import Proof
-from tasks.domain.seal import Loaded, Seal
-
-DOUBTED = ".doubted"
+from tasks.domain.seal import Loaded, LoadState, Root, Standing
 
 
 class Ledger:
@@ -33,32 +34,22 @@ class Ledger:
 
     # Loads
 
+    def intend_load(self, target: str, intent: Loaded) -> None:
+        """Note that a shard's rows are about to be sent, or that what is noted of it must not be relied on; see `LoadState`.
+
+        The intent stands beside the entry until the shard is loaded, so that whoever is killed in between leaves it behind.
+        """
+        write_document(self.store, self.layout.intent(target, intent.shard), intent)
+
     def record_load(self, target: str, entry: Loaded) -> None:
         """Note that a shard's rows were all acknowledged by a collection."""
         write_document(self.store, self.layout.loaded(target, entry.shard), entry)
-        self.store.delete(self.layout.doubted(target, entry.shard))
+        self.store.delete(self.layout.intent(target, entry.shard))
 
     def forget_load(self, target: str, shard: str) -> None:
-        """Take a shard out of the ledger."""
+        """Take a shard out of the ledger, when none of its rows is in the collection any more."""
         self.store.delete(self.layout.loaded(target, shard))
-        self.store.delete(self.layout.doubted(target, shard))
-
-    def doubt_loads(self, target: str, shards: Iterable[str]) -> None:
-        """Note that a collection does not show these shards as they were loaded: they are due to be loaded again, and remembered until then."""
-        for _ in ahead(lambda shard: self._doubt(target, shard), shards):
-            pass
-
-    def trust_load(self, target: str, seal: Seal) -> None:
-        """A doubted shard was loaded again."""
-        entry = self._entry(target, seal.shard)
-        if entry is not None and not entry.seal:
-            self.record_load(target, entry.model_copy(update={"seal": seal.digest}))
-
-    def _doubt(self, target: str, shard: str) -> None:
-        entry = read_document(self.store, self.layout.loaded(target, shard), Loaded)
-        if entry is not None:
-            write_document(self.store, self.layout.doubted(target, shard), entry.model_copy(update={"seal": ""}))
-            self.store.delete(self.layout.loaded(target, shard))
+        self.store.delete(self.layout.intent(target, shard))
 
     def record_loads(self, target: str, entries: Iterable[Loaded]) -> Iterator[Loaded]:
         """The same for many, several at a time; each comes back when it is written."""
@@ -69,48 +60,98 @@ class Ledger:
 
         return ahead(record, entries)
 
-    def forget_loads(self, target: str, shards: Iterable[str]) -> None:
-        """Take many shards out of the ledger."""
-        for _ in ahead(lambda shard: self.forget_load(target, shard), shards):
+    def distrust_loads(self, target: str, shards: Iterable[str], state: LoadState) -> None:
+        """Have shards loaded again before anybody relies on them, and keep what is known of their rows."""
+
+        def distrust(shard: str) -> None:
+            entry = self.read_load(target, shard)
+            if entry and entry.state != state:
+                self.intend_load(target, entry.model_copy(update={"state": state}))
+
+        for _ in ahead(distrust, shards):
             pass
 
     def loads(self, target: str, *, but: Container[str] = ()) -> Iterator[Loaded]:
-        """The entries of the ledger, less those of some shards, which are not even read; streams."""
-        listed = (name.removesuffix(DOUBTED) for name in self._listed_loads(target))
+        """What the ledger knows of every shard that may have rows in the collection, less some, which are not even read; streams."""
+        listed = (shard for shard, _ in groupby(merge(*self._listed(target))))
         shards = (shard for shard in listed if shard not in but)
-        return (entry for entry in ahead(lambda shard: self._entry(target, shard), shards) if entry)
+        return (entry for entry in ahead(lambda shard: self.read_load(target, shard), shards) if entry)
 
     def loaded_ids(self, target: str) -> DigestSet:
-        """The shards that the ledger names and does not doubt, from one listing."""
-        return DigestSet(self._listed_loads(target))
+        """The shards that are loaded and may be relied on, from one listing."""
+        trusted, intended = self._listed(target)
+        return DigestSet(shard for shard in trusted if shard not in intended)
 
-    def _listed_loads(self, target: str) -> Iterator[str]:
-        folder, others = self.layout.loads(target), (self.layout.verified(target), self.layout.attempt(target))
-        return (found.key.removeprefix(folder).removesuffix(".json") for found in self.store.list(folder) if found.key not in others)
+    def _listed(self, target: str) -> tuple[DigestSet, DigestSet]:
+        """Shards that have an entry, and shards that have an intent."""
+        folder, intended = self.layout.loads(target), list[str]()
 
-    def _entry(self, target: str, shard: str) -> Loaded | None:
-        sure = read_document(self.store, self.layout.loaded(target, shard), Loaded)
-        return sure or read_document(self.store, self.layout.doubted(target, shard), Loaded)
+        def entries() -> Iterator[str]:
+            for found in self.store.list(folder):
+                shard, _, kind = found.key.removeprefix(folder).partition(".")
+                if kind == "intent.json":
+                    intended.append(shard)
+                elif kind == "json":
+                    yield shard
+
+        return DigestSet(entries()), DigestSet(intended)
 
     def loads_of_others(self, target: str) -> Iterator[str]:
         """Shards that other corpora of this store have in the same collection, by their own ledgers. Lists the whole store."""
-        entry = re.compile(rf"(?P<corpus>[^/]+)/[^/]+/loads/{re.escape(target)}/(?P<shard>[0-9a-f]{{32}})(\.doubted)?\.json")
+        entry = re.compile(rf"(?P<corpus>[^/]+)/[^/]+/loads/{re.escape(target)}/(?P<shard>[0-9a-f]{{32}})(\.intent)?\.json")
         for found in self.store.list(""):
             match = entry.fullmatch(found.key)
             if match and match["corpus"] != self.layout.corpus:
                 yield match["shard"]
 
-    def read_attempt(self, target: str) -> ImportAttempt | None:
-        """The import into a collection that has not come to its end, or None."""
-        return read_document(self.store, self.layout.attempt(target), ImportAttempt)
+    def read_load(self, target: str, shard: str) -> Loaded | None:
+        """What the ledger knows of a shard: its intent where there is one, since that is the younger, or its entry."""
+        intent = read_document(self.store, self.layout.intent(target, shard), Loaded)
+        return intent or read_document(self.store, self.layout.loaded(target, shard), Loaded)
 
-    def record_attempt(self, target: str, attempt: ImportAttempt) -> None:
-        """Note how far an import is."""
-        write_document(self.store, self.layout.attempt(target), attempt)
+    # Which collection it is of, and where its rows were read from
 
-    def forget_attempt(self, target: str) -> None:
-        """An import has ended, one way or the other."""
-        self.store.delete(self.layout.attempt(target))
+    def record_address(self, address: str, target: str) -> None:
+        """Note whose ledger belongs to the collection at an address, for who cannot ask the collection."""
+        write_document(self.store, self.layout.ledger_at(address), Standing(target=target))
+
+    def read_address(self, address: str) -> str | None:
+        """What was noted last for an address."""
+        found = read_document(self.store, self.layout.ledger_at(address), Standing)
+        return found.target if found else None
+
+    def record_root(self, target: str, root: str) -> None:
+        """Note a place that rows of the collection are read from."""
+        write_document(self.store, self.layout.root_of(target, root), Root(root=root))
+
+    def forget_root(self, target: str, root: str) -> None:
+        """No row of the collection is of that place any more."""
+        self.store.delete(self.layout.root_of(target, root))
+
+    def roots(self, target: str) -> set[str]:
+        """Every place that rows of the collection were read from."""
+        keys = [found.key for found in self.store.list(self.layout.roots(target))]
+        return {found.root for key in keys if (found := read_document(self.store, key, Root))}
+
+    # Imports
+
+    def attempts(self, address: str) -> dict[str, tuple[ImportAttempt, float]]:
+        """Imports into a collection that have not come to their end, by run, each with when it was last written, by the store's clock."""
+        keys = (self.layout.attempt(address), self.layout.imports(address))  # an older version's first: what has replaced it counts
+        listed = [found for key in keys for found in self.store.list(key)]
+        read = [(read_document(self.store, found.key, ImportAttempt), found.modified) for found in listed]
+        return {attempt.run: (attempt, modified) for attempt, modified in read if attempt}
+
+    def record_attempt(self, address: str, attempt: ImportAttempt) -> None:
+        """Note how far an import is; each run's is a document of its own."""
+        write_document(self.store, self.layout.importing(address, attempt.run), attempt)
+
+    def forget_attempt(self, address: str, run: str) -> None:
+        """A run's import has ended, one way or the other."""
+        old = read_document(self.store, self.layout.attempt(address), ImportAttempt)
+        if old and old.run == run:
+            self.store.delete(self.layout.attempt(address))
+        self.store.delete(self.layout.importing(address, run))
 
     # Owners of keys that come in several shards
 
@@ -123,8 +164,13 @@ class Ledger:
         write_document(self.store, self.layout.owners(target), owners)
 
     def replace_owners(self, target: str, owners: Owners, lost: bytes | None, before: Owners | None) -> None:
-        """Write down what is settled and which rows are lost by it; the table comes first, and the old one goes last."""
-        table = self.layout.lost(target, digest({"covers": owners.covers, "policy": owners.policy})) if lost else None
+        """Write down what is settled and which rows are lost by it; the table comes first, and the old one goes last.
+
+        A table that nothing names is never named again, even if what is settled is the same: `gc` may be removing it.
+        """
+        settled = digest({"covers": owners.covers, "policy": owners.policy})
+        again = before and before.table and f"/{settled}-" in before.table
+        table = (before.table if before and again else self.layout.lost(target, f"{settled}-{uuid.uuid4().hex}")) if lost else None
         if lost and table:
             self.store.write(table, lost)
         self.record_owners(target, owners.model_copy(update={"table": table}))

@@ -28,7 +28,7 @@ from tasks.adapters.milvus_reading import Reading, chunks
 from tasks.adapters.milvus_schema import MARKER, build_schema, check_same, columns_of, read_marker, write_marker
 from tasks.adapters.throttle import Throttle
 from tasks.adapters.vector_types import narrow
-from tasks.domain.collection import CollectionSpec, Hit, check_server
+from tasks.domain.collection import CollectionSpec, Hit, check_server, new_identity
 from tasks.domain.errors import BadInput, Permanent
 from tasks.domain.index import Parameters
 
@@ -72,6 +72,7 @@ class MilvusCollection(Reading):
         self._throttle = Throttle(clock=self._connection.patience.clock, sleep=self._connection.patience.sleep)
         self._written = 0
         self._spec: CollectionSpec | None = None
+        self._identity = ""
         self._is_ready = False
         self._nullable: frozenset[str] = frozenset()
         self._lock = threading.RLock()  # held while a call waits for its turn at a Milvus Lite file: nothing within a call takes it
@@ -86,7 +87,11 @@ class MilvusCollection(Reading):
 
     def describe(self) -> CollectionSpec | None:
         described = self._described()
-        return None if described is None else read_marker(described, self._at)
+        return None if described is None else read_marker(described, self._at).spec
+
+    def identity(self) -> str | None:
+        described = self._described()
+        return None if described is None else read_marker(described, self._at).identity
 
     def _described(self) -> dict[str, Any] | None:
         def look() -> dict[str, Any] | None:
@@ -109,18 +114,21 @@ class MilvusCollection(Reading):
             check_same(there, spec, self._at)
         return there
 
-    def ensure(self, spec: CollectionSpec) -> None:
+    def ensure(self, spec: CollectionSpec) -> str:
         with _MAKING:  # tasks that load side by side come here at once, and Milvus Lite makes a collection in steps
             if self.check(spec) is None:
                 self._call(lambda: self._create(spec), f"making collection '{self.name}'", writes=True)
+                self._spec = None
                 self.check(spec)  # of two that make it at once, one finds the other's
             self._made()
+            return self._identity
 
     def _create(self, spec: CollectionSpec) -> None:
-        properties = {"properties": {MARKER: write_marker(spec)}} if self._connection.lite else {}
+        marker = write_marker(spec, new_identity())
+        properties = {"properties": {MARKER: marker}} if self._connection.lite else {}
         try:
             self._connection.client.create_collection(
-                self.name, schema=build_schema(spec), consistency_level="Bounded", timeout=CALL_SECONDS, **properties
+                self.name, schema=build_schema(spec, marker), consistency_level="Bounded", timeout=CALL_SECONDS, **properties
             )
         except MilvusException as error:
             if not is_there_already(error):
@@ -136,7 +144,7 @@ class MilvusCollection(Reading):
                         f"collection '{self.name}' is not at {self._at}: load it first with `kitestring run` or `kitestring replay`"
                     )
                 self._nullable = frozenset(f["name"] for f in described["fields"] if f.get("nullable"))
-                self._spec = read_marker(described, self._at)
+                self._spec, self._identity = read_marker(described, self._at)
             return self._spec
 
     def _ready(self) -> CollectionSpec:

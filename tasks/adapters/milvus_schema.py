@@ -7,7 +7,7 @@ descriptions (3.2.2) but keeps properties, so there it is a property. Both are w
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 from pymilvus import DataType, MilvusClient
@@ -36,13 +36,20 @@ _VECTORS: dict[VectorType, Any] = {
 }
 
 
-def write_marker(spec: CollectionSpec) -> str:
-    """The spec as the collection carries it."""
-    return json.dumps({MARKER: MARKER_FORMAT, "spec": spec.model_dump(mode="json")}, ensure_ascii=True)
+class Marker(NamedTuple):
+    """What a collection carries: the spec that made it, and an identity of its own; "" in one that was made before there were any."""
+
+    spec: CollectionSpec
+    identity: str
 
 
-def read_marker(described: dict[str, Any], at: str) -> CollectionSpec:
-    """The spec that made a collection, from what the server says of it.
+def write_marker(spec: CollectionSpec, identity: str) -> str:
+    """The spec and the identity as the collection carries them."""
+    return json.dumps({MARKER: MARKER_FORMAT, "spec": spec.model_dump(mode="json"), "identity": identity}, ensure_ascii=True)
+
+
+def read_marker(described: dict[str, Any], at: str) -> Marker:
+    """What made a collection, from what the server says of it.
 
     Raises:
         BadInput: something else made it, or a newer Kitestring.
@@ -53,18 +60,18 @@ def read_marker(described: dict[str, Any], at: str) -> CollectionSpec:
         try:
             marker = json.loads(text or "")
             if marker[MARKER] == MARKER_FORMAT:
-                return CollectionSpec.model_validate(marker["spec"])
+                return Marker(CollectionSpec.model_validate(marker["spec"]), str(marker.get("identity", "")))
         except (ValueError, KeyError, TypeError, ValidationError):
             continue
     raise BadInput(f"collection '{name}' at {at} was not made by this version of Kitestring: choose another target.collection, or drop it")
 
 
-def build_schema(spec: CollectionSpec) -> Any:
-    """The server-side schema. Scalar fields and the text may be null where the server knows null (2.5 and later, Lite).
+def build_schema(spec: CollectionSpec, marker: str = "") -> Any:
+    """The server-side schema, with the marker as its description. Scalar fields and the text may be null where the server knows null (2.5 and later, Lite).
 
     A partition key never is: servers refuse that.
     """
-    schema = MilvusClient.create_schema(auto_id=False, enable_dynamic_field=False, description=write_marker(spec))
+    schema = MilvusClient.create_schema(auto_id=False, enable_dynamic_field=False, description=marker)
     schema.add_field("id", DataType.VARCHAR, is_primary=True, max_length=spec.id_length)
     schema.add_field("vector", _VECTORS[spec.vector_type], dim=spec.dim)
     if spec.store_text:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import heapq
 import json
+from itertools import islice
 
 from tasks.adapters.checkpoint import Checkpoint
+from tasks.adapters.files import root_of
 from tasks.domain.figures import EarlierRun, earlier_run
 
+SAMPLED = 100  # entries of a ledger whose runs are asked where they read
 TRIED = 3  # reports that may be damaged, or of a version that told otherwise, before the search is given up
 
 
@@ -21,3 +24,21 @@ def report_before(checkpoint: Checkpoint, run: str) -> EarlierRun | None:
         except ValueError:
             continue
     return None
+
+
+def known_roots(checkpoint: Checkpoint, target: str) -> set[str]:
+    """Places that rows of a collection were read from; of one that was filled before places were kept, what its runs' reports tell."""
+    roots = checkpoint.roots(target)
+    if roots:
+        return roots
+    runs = {entry.run for entry in islice(checkpoint.loads(target), SAMPLED)}
+    return {root for run in runs if (root := root_read_by(checkpoint, run))}
+
+
+def root_read_by(checkpoint: Checkpoint, run: str) -> str | None:
+    """Where a run read its source from, as its report tells; None where it cannot be read."""
+    try:
+        report = json.loads(checkpoint.store.read(checkpoint.layout.run(run, "report.json")) or b"")
+        return root_of(report["settings"]["source"]["uri"])
+    except (ValueError, KeyError, TypeError):
+        return None

@@ -6,6 +6,7 @@ endpoint with a password in it. For the same reason the SDK's exception is not c
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
@@ -45,6 +46,7 @@ _BY_CODE: dict[str, Verdict] = {
     "RequestLimitExceeded": "busy",
     "TooManyRequests": "busy",
 }
+_PASSING_FOR_A_KEY = {"InternalError", "ServiceUnavailable", *_BY_CODE} - {"PreconditionFailed"}
 _BY_STATUS: dict[int, Verdict] = {412: "taken", 409: "conflict", 429: "busy", 501: "refused"}
 
 _CURES = {
@@ -108,6 +110,13 @@ def verdict(error: Exception) -> Verdict:
 def answered(error: Exception) -> bool:
     """Whether it was the server itself that failed the call."""
     return isinstance(error, boto.ClientError)
+
+
+def some_refused(codes: Iterable[str]) -> boto.ClientError:
+    """The failure of a call that was answered well as a whole, and not for each of its keys: a passing one only if all are."""
+    told = sorted(set(codes), key=lambda code: code in _PASSING_FOR_A_KEY)
+    status = 500 if told[0] in _PASSING_FOR_A_KEY else 403
+    return boto.ClientError({"Error": {"Code": told[0]}, "ResponseMetadata": {"HTTPStatusCode": status}}, "DeleteObjects")  # type: ignore[typeddict-item]
 
 
 def _by_answer(error: boto.ClientError) -> Verdict:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -16,12 +17,13 @@ LONGEST_SOCKET = 100  # bytes; the kernel takes 107 for a Unix socket's path
 
 @contextmanager
 def scratch_folder() -> Iterator[Path]:
-    """A folder readable by this user alone, removed on leaving; those of dead runs are removed on entering."""
-    _sweep(Path(tempfile.gettempdir()))
-    folder = Path(tempfile.mkdtemp(prefix=PREFIX))
-    if len(str(folder / "ranks.sock")) > LONGEST_SOCKET:
-        shutil.rmtree(folder)
-        folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir="/tmp"))
+    """A folder readable by this user alone, removed on leaving; those of dead runs are removed on entering.
+
+    Temporary files belong below one: what is put beside it is never removed after a kill.
+    """
+    parent = _parent()
+    _sweep(parent)
+    folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
     with (folder / "new").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         (folder / "new").rename(folder / LOCK)  # a sweep never sees the lock file unlocked
@@ -29,6 +31,13 @@ def scratch_folder() -> Iterator[Path]:
             yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _parent() -> Path:
+    """The user's temporary folder, or where a socket's path would be too long in it, /tmp."""
+    usual = Path(tempfile.gettempdir())
+    socket = usual / f"{PREFIX}12345678" / "ranks.sock"
+    return usual if len(os.fsencode(socket)) <= LONGEST_SOCKET else Path("/tmp")  # noqa: S108 - the folder is private
 
 
 def _sweep(parent: Path) -> None:

@@ -21,14 +21,15 @@ from tasks.domain.seal import Part, Seal
 
 
 class ShardKeys:
-    """Reads and writes them for one checkpoint."""
+    """Reads and writes them for one checkpoint; `scratch` (private, of a run) holds what is being written."""
 
-    def __init__(self, checkpoint: Checkpoint) -> None:
+    def __init__(self, checkpoint: Checkpoint, scratch: Path) -> None:
+        self._scratch = scratch
         self._store, self._layout, self._read_part = checkpoint.store, checkpoint.layout, checkpoint.verified_part
 
     def keep(self, seal: Seal, read: Callable[[Part], pa.Table]) -> None:
         """Read every part of a seal, and keep its keys. `read` may do more with the part; memory is bounded by one."""
-        with writing(tempfile.gettempdir()), tempfile.NamedTemporaryFile(prefix="keys-", suffix=".parquet") as file:
+        with writing(self._scratch), tempfile.NamedTemporaryFile(dir=self._scratch, prefix="keys-", suffix=".parquet") as file:
             with pq.ParquetWriter(file.name, KEYS, compression="zstd") as writer:
                 for place, part in enumerate(seal.parts):
                     ids = read(part).column("id")

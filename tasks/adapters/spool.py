@@ -6,6 +6,8 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from tasks.adapters.digest_set import DigestSet
+from tasks.domain.digest import digest
 from tasks.domain.shard import Shard, Span, name_shard
 
 
@@ -19,14 +21,20 @@ class Spool:
         self._path, self._rows_as = path, rows_as
         self.scratch = scratch  # for what else is kept of the plan; None: nothing is
         self.shards, self.rows, self.rows_known = 0, 0, True
-        self.groups: set[str] = set()  # names of the files that are still there
+        self.roots: set[str] = set()  # what the files' names are below
         with path.open("w") as spool:
             for span in spans:
                 spool.write(span.model_dump_json() + "\n")
                 self.shards += 1
                 self.rows += span.rows or 0
                 self.rows_known &= span.rows is not None
-                self.groups.add(span.files[0].name)
+                self.roots.add(span.files[0].root)
+
+    def places(self) -> DigestSet:
+        """The files that stand in the source and have shards of their own, as digests of where they stand."""
+        with self._path.open() as spool:
+            spans = (Span.model_validate_json(line) for line in spool)
+            return DigestSet(digest(span.files[0].path) for span in spans if len(span.files) == 1)
 
     @classmethod
     def empty(cls) -> Spool:

@@ -11,7 +11,7 @@ import errno
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -84,6 +84,10 @@ class FolderStore:
                 (self._root / folder).rmdir()
             except OSError:  # holds other objects
                 return
+
+    def delete_many(self, keys: Iterable[str]) -> None:
+        for key in [checked(key) for key in keys]:
+            self.delete(key)
 
     def unfinished(self, prefix: str) -> Iterator[tuple[Path, os.stat_result]]:
         """The private files below a folder that a process has begun and not finished: it is at work, or was killed."""

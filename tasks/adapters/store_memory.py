@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -51,6 +51,10 @@ class MemoryStore:
 
     def delete(self, key: str) -> None:
         self._shelf.objects.pop(checked(key), None)
+
+    def delete_many(self, keys: Iterable[str]) -> None:
+        for key in [checked(key) for key in keys]:
+            self.delete(key)
 
 
 def _bytes_of(data: bytes | Path) -> bytes:

@@ -7,22 +7,26 @@ answer was lost may have been carried out, so the object is read and compared be
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tasks.adapters.ahead import ahead
 from tasks.adapters.disk import disk_error
 from tasks.adapters.s3_calls import Calls, Patience
-from tasks.adapters.s3_client import FAILURES, connect
+from tasks.adapters.s3_client import FAILURES, connect, some_refused
 from tasks.adapters.s3_multipart import write_in_pieces
 from tasks.adapters.store_key import checked
-from tasks.domain.errors import OutcomeUnknown, Transient
+from tasks.domain.errors import BadInput, OutcomeUnknown, Transient
 from tasks.domain.ports import StoredObject
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import ListObjectsV2OutputTypeDef
 
+MOST_KEYS = 1_000  # that one DeleteObjects takes
+KEYS_AT_ONCE = 16  # where it takes none
 LARGE = 64 << 20  # bytes; what is larger goes up in pieces, each tried again by itself, and a file is never whole in memory
 
 
@@ -50,6 +54,7 @@ class S3Store:
         self.url = f"s3://{bucket}/{prefix}".rstrip("/")
         self._client = client or connect()
         self._calls = Calls(self._client, bucket, patience or Patience(), proven=proven)
+        self._batches = True  # until the server refuses one
 
     def read(self, key: str) -> bytes | None:
         name = self._name(key)
@@ -111,6 +116,34 @@ class S3Store:
                 return
 
         self._calls.run(remove)
+
+    def delete_many(self, keys: Iterable[str]) -> None:
+        """A server without DeleteObjects, or that wants another checksum of it, is asked for each key, several at a time."""
+        checked_keys = iter([checked(key) for key in keys])
+        while some := list(islice(checked_keys, MOST_KEYS)):
+            left = self._delete_batch(some) if self._batches else some
+            for _ in ahead(self.delete, left, at_once=KEYS_AT_ONCE):
+                pass
+
+    def _delete_batch(self, keys: Sequence[str]) -> Sequence[str]:
+        """Those that are left, because the server refused: to be tried one by one, which says why where it is refused again."""
+        left = {self._name(key): key for key in keys}
+
+        def remove() -> None:
+            objects = [{"Key": name} for name in left]
+            answer = self._client.delete_objects(Bucket=self._bucket, Delete={"Objects": objects, "Quiet": True})  # type: ignore[typeddict-item]
+            errors = ((error.get("Key", ""), error.get("Code", "")) for error in answer.get("Errors", []))
+            failed = {name: code for name, code in errors if code != "NoSuchKey"}
+            for name in left.keys() - failed if failed.keys() <= left.keys() else ():
+                del left[name]
+            if failed:
+                raise some_refused(failed.values())
+
+        try:
+            self._calls.run(remove)
+        except BadInput:
+            self._batches = False
+        return tuple(left.values())
 
     def _name(self, key: str) -> str:
         return checked(self._prefix + checked(key))

@@ -20,6 +20,7 @@ class RowFates(Strict):
     duplicates: int = 0
     quarantined: int = 0
     loaded: int = Field(0, description="In the collection, by the ledger.")
+    removed: int = Field(0, description="Rows that this run removed from the collection; they are none of the source's.")
 
     def __add__(self, other: RowFates) -> RowFates:
         return RowFates(**{name: getattr(self, name) + getattr(other, name) for name in RowFates.model_fields})

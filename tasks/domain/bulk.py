@@ -12,6 +12,14 @@ Way = Literal["auto", "upsert", "import"]
 IMPORT_ROWS = 200_000  # from here on `auto` imports: a choice, not yet a measured one; see tests/benchmarks/README.md
 
 
+class ProcessMark(Strict):
+    """A process, as another one on its machine finds it again."""
+
+    host: str = Field(description="Digest of the machine, its boot and its process table.")
+    pid: int
+    started: float = Field(description="Seconds since 1970, by the machine's clock.")
+
+
 class ImportAttempt(Strict):
     """One attempt to fill a collection by import. It fills a collection of its own, which then takes the real name.
 
@@ -25,6 +33,8 @@ class ImportAttempt(Strict):
     rows: int = Field(ge=0)
     cut: dict[str, int] = Field(default_factory=dict, description="Texts cut to fit, by shard, where there are any.")
     covers: str = Field(description="Digest of the seals whose parts are imported.")
+    upserts: tuple[str, ...] = Field((), description="Staged files of rows that importers refuse: they are upserted after the jobs.")
+    process: ProcessMark | None = Field(None, description="Who is at work on it, and rewrites this every so often.")
     state: Literal["begun", "imported"] = "begun"
     jobs: tuple[str, ...] = Field((), description="The server's ids, noted before any of them is asked for.")
 

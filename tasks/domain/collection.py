@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import secrets
+
 from pydantic import Field
 
 from tasks.domain.digest import digest
@@ -69,6 +71,15 @@ def collection_name(alias: str, fingerprint: str) -> str:
     return f"{alias}_{fingerprint[:8]}"
 
 
+def new_identity() -> str:
+    """16 hexadecimal digits at random, made with a collection and kept in it: the name of its ledger.
+
+    An address says nothing of what stands there: one collection is reached by many, and one address leads to another collection
+    when the first was dropped.
+    """
+    return secrets.token_hex(8)
+
+
 def target_fingerprint(target: Target, collection: str) -> str:
-    """16 hexadecimal digits that name a collection on a server: the ledger's folder."""
+    """16 hexadecimal digits that name an address: what is known before the collection is there, and the ledger of one without identity."""
     return digest({"uri": target.uri, "database": target.database, "collection": collection})[:16]

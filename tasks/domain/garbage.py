@@ -9,10 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import Literal
 
 from tasks.domain.layout import writer_of
+from tasks.domain.strict import Strict
 
 DAY = 24 * 3600.0
+
+
+class Condemned(Strict):
+    """A mark that a sweep sets before it removes something; see `tasks.adapters.condemned`."""
+
+    format_version: Literal[1] = 1
+    keys: tuple[str, ...]
 
 
 @dataclass(slots=True, kw_only=True)

@@ -8,12 +8,16 @@
 {corpus}/{fingerprint}/shards/{shard}/seal.json
 {corpus}/{fingerprint}/shards/{shard}/amend-{n}.json
 {corpus}/{fingerprint}/shards/{shard}/keys-{seal}.parquet
+{corpus}/{fingerprint}/condemned/{sweep}.json          what a `gc --delete` is removing at this moment
 {corpus}/{fingerprint}/owners/{target}.json            which shard owns a key that comes in several
 {corpus}/{fingerprint}/owners/{target}/{n}.parquet     the rows that others lost by that
+{corpus}/{fingerprint}/targets/{address}.json          which collection stands at an address: the name of its ledger
 {corpus}/{fingerprint}/loads/{target}/{shard}.json
-{corpus}/{fingerprint}/loads/{target}/{shard}.doubted.json   the same of a shard that the proof found to differ
+{corpus}/{fingerprint}/loads/{target}/{shard}.intent.json   that it is about to be loaded, or must not be relied on
+{corpus}/{fingerprint}/loads/{target}/roots/{root}.json     a place that rows of the collection were read from
 {corpus}/{fingerprint}/loads/{target}/verified.json
-{corpus}/{fingerprint}/loads/{target}/import.json       an import that is under way
+{corpus}/{fingerprint}/loads/{target}/import.json       an import that is under way, of an older version
+{corpus}/{fingerprint}/imports/{address}/{run}.json     an import that is under way; address: see Plan
 {corpus}/{fingerprint}/runs/{run}/report.html, report.json
 """
 
@@ -21,6 +25,8 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+
+from tasks.domain.digest import digest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,20 +60,46 @@ class Layout:
     def amendment(self, shard: str, number: int) -> str:
         return f"{self.shard(shard)}amend-{number:04d}.json"
 
+    @property
+    def all_loads(self) -> str:
+        return f"{self.root}/loads/"
+
+    @property
+    def marks(self) -> str:
+        return f"{self.root}/condemned/"
+
+    def mark(self, sweep: str) -> str:
+        return f"{self.marks}{sweep}.json"
+
     def loads(self, target: str) -> str:
-        return f"{self.root}/loads/{target}/"
+        return f"{self.all_loads}{target}/"
 
     def loaded(self, target: str, shard: str) -> str:
         return f"{self.loads(target)}{shard}.json"
 
-    def doubted(self, target: str, shard: str) -> str:
-        return f"{self.loads(target)}{shard}.doubted.json"
+    def intent(self, target: str, shard: str) -> str:
+        return f"{self.loads(target)}{shard}.intent.json"
+
+    def roots(self, target: str) -> str:
+        return f"{self.loads(target)}roots/"
+
+    def root_of(self, target: str, root: str) -> str:
+        return f"{self.roots(target)}{digest(root)}.json"
+
+    def ledger_at(self, address: str) -> str:
+        return f"{self.root}/targets/{address}.json"
 
     def verified(self, target: str) -> str:
         return f"{self.loads(target)}verified.json"
 
     def attempt(self, target: str) -> str:
         return f"{self.loads(target)}import.json"
+
+    def imports(self, address: str) -> str:
+        return f"{self.root}/imports/{address}/"
+
+    def importing(self, address: str, run: str) -> str:
+        return f"{self.imports(address)}{run}.json"
 
     def keys(self, shard: str, seal: str) -> str:
         return f"{self.shard(shard)}keys-{seal}.parquet"
@@ -94,7 +126,12 @@ def encoder_pin(corpus: str, declared: str) -> str:
 
 def promotion(corpus: str, alias: str, number: int) -> str:
     """Key of the object that says what an alias was led to as its move of this number."""
-    return f"{corpus}/promotions/{alias}/{number:06d}.json"
+    return f"{promotions(corpus)}{alias}/{number:06d}.json"
+
+
+def promotions(corpus: str) -> str:
+    """What the keys of all moves of a corpus' aliases begin with."""
+    return f"{corpus}/promotions/"
 
 
 _PART = re.compile(r"/(?P<attempt>[^/]+)/part-(?P<first>\d+)-(?P<stop>\d+)\.parquet$")

@@ -26,7 +26,7 @@ class StoredObject(Strict):
 
 
 class Store(Protocol):
-    """The checkpoint store. All of it: five verbs over immutable objects."""
+    """The checkpoint store. All of it: six verbs over immutable objects."""
 
     url: str  # for people, and the same string opens it again
 
@@ -44,6 +44,9 @@ class Store(Protocol):
 
     def delete(self, key: str) -> None:
         """Remove an object; nothing happens where there is none."""
+
+    def delete_many(self, keys: Iterable[str]) -> None:
+        """The same for many, in as few calls as the store allows. After an error some may be gone; it may be called again."""
 
 
 class Source(Protocol):
@@ -96,8 +99,11 @@ class Collection(Protocol):
                 the name of a collection.
         """
 
-    def ensure(self, spec: CollectionSpec) -> None:
-        """Make the collection where there is none.
+    def identity(self) -> str | None:
+        """The random id that it was made with; "" where it was made before there were any; None where there is none."""
+
+    def ensure(self, spec: CollectionSpec) -> str:
+        """Make the collection where there is none; its identity.
 
         Raises:
             BadInput: as `check`.

@@ -21,10 +21,13 @@ DAY = 24.0  # hours
 class Promotion(Strict):
     """One move of an alias."""
 
-    format_version: Literal[1] = 1
+    format_version: Literal[1, 2] = 2
     collection: str = Field(description="What the alias leads to from here on.")
     instead_of: str | None = Field(description="What it led to before.")
     by: Literal["run", "promote", "rollback"]
+    ledger: str = Field(
+        "", description="Of the collection that the alias leads to: its identity. Empty in a move of before there were any."
+    )
     fingerprint: str = Field("", description="Of the encoder that made the collection.")
     model: str = ""
     at: str = Field(description="UTC, ISO 8601.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Literal
 
 from pydantic import Field
 
@@ -29,8 +29,6 @@ class ShardCount(Strict):
 
 class Proof(Strict):
     """What `verify` found. Proved means: every count and the total as sealed, every row that was compared as sealed, recall as asked."""
-
-    READS: ClassVar[tuple[int, ...]] = (1, 2)  # formats that are read
 
     format_version: Literal[1, 2] = 2
     proved: bool

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Literal
 
@@ -206,3 +207,14 @@ def _verdict(report: RunReport) -> str:
 
 def _counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def rows_wrong(rows: RowFates, quarantine: Mapping[str, int], max_quarantined: float) -> str | None:
+    """What is wrong with the fates of the source's rows, in one line; None: every row is accounted for, and few enough are set aside."""
+    accounted = rows.embedded + rows.reused + rows.duplicates + rows.quarantined
+    if accounted != rows.source:
+        return f"{rows.source} source rows, but {accounted} accounted for"
+    if rows.quarantined > max_quarantined * rows.source:
+        kinds = ", ".join(f"{reason} ({count})" for reason, count in sorted(quarantine.items(), key=lambda kind: -kind[1]))
+        return f"{rows.quarantined} of {rows.source} rows were set aside, more than failures.max_quarantined allows ({max_quarantined:g}): {kinds}"
+    return None

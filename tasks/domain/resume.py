@@ -4,22 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator
 
-from tasks.domain.seal import Loaded
 from tasks.domain.shard import Shard
 
 
 def missing(plan: Iterable[Shard], done: Container[str]) -> Iterator[Shard]:
     """The plan's shards that are not done, in plan order; streams."""
     return (shard for shard in plan if shard.id not in done)
-
-
-def superseded(loaded: Iterable[Loaded], *, planned: Container[str], groups: Container[str], mirror: bool) -> Iterator[Loaded]:
-    """Ledger entries whose rows have to leave the collection.
-
-    A shard that is no longer planned leaves when its file is still there (a newer shard of that file took
-    its place), and in a mirror also when its file is gone.
-    """
-    return (entry for entry in loaded if entry.shard not in planned and (mirror or entry.group in groups))
 
 
 def uncovered(first: int, stop: int, covered: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:

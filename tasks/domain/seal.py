@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Field
 
 from tasks.domain.credentials import without_credentials
 from tasks.domain.digest import digest
+from tasks.domain.shard import Shard
 from tasks.domain.strict import Strict
 
 
@@ -91,18 +92,62 @@ class Seal(Strict):
         return sum((part.stats for part in self.parts), EncodeStats())
 
 
-class Loaded(Strict):
-    """The ledger's entry: every row of this seal was acknowledged by that collection."""
+LoadState = Literal["loading", "loaded", "doubted", "outdated"]
 
-    format_version: Literal[1] = 1
+
+class Loaded(Strict):
+    """The ledger's memory of one shard in one collection: what was put there, and whether it still counts.
+
+    Every state but `loaded` means that the shard has to be loaded again before anybody relies on it; none of them says that
+    the collection is free of its rows.
+    """
+
+    format_version: Literal[1, 2] = 2
     shard: str
-    group: str
+    state: LoadState = Field(
+        "loaded",
+        description="loading: the first row was about to be sent. loaded: every row was acknowledged. doubted: a proof found it wrong."
+        " outdated: it was not in the plan of a later run, whose rows may have taken keys of it over.",
+    )
+    group: str = Field(description="The name of its first file below the root.")
+    place: str | None = Field(None, description="Where its first file stood: a path or a URI. None: written before places were kept.")
+    files: int = Field(0, ge=0, description="How many files it spans; 0: written before they were counted.")
     rows: int
     seal: str = Field(description="Digest of the seal that was loaded: a later amendment is a different one.")
     cut: int = Field(0, description="Texts of which the collection holds the beginning only; their vectors are of the whole.")
     run: str
     seconds: float
     loaded_at: str
+
+
+def intent_of(shard: Shard, seal: Seal, *, run: str, at: str) -> Loaded:
+    """What is noted before the first row of a shard is sent to a collection."""
+    return Loaded(
+        shard=seal.shard,
+        state="loading",
+        group=seal.group,
+        place=shard.place,
+        files=len(shard.span.files),
+        rows=seal.embedded,
+        seal=seal.digest,
+        run=run,
+        seconds=0.0,
+        loaded_at=at,
+    )
+
+
+class Standing(Strict):
+    """Which collection stands at an address, by the name of its ledger."""
+
+    format_version: Literal[1] = 1
+    target: str
+
+
+class Root(Strict):
+    """A place below which rows of a collection were read."""
+
+    format_version: Literal[1] = 1
+    root: str
 
 
 class Cover:

@@ -18,6 +18,11 @@ class FileVersion(Strict):
     size: int = Field(ge=0, description="Bytes.")
     version: str = Field(description="ETag, or modification time in nanoseconds.")
 
+    @property
+    def root(self) -> str:
+        """The place that its name is below."""
+        return self.path.removesuffix(self.name).rstrip("/") or "/"
+
 
 class RowGroups(Strict):
     """Row groups [start, stop) of a Parquet file."""
@@ -78,8 +83,13 @@ class Shard(Strict):
 
     @property
     def group(self) -> str:
-        """The first file's name: a newer shard of the same file takes this one's place."""
+        """The first file's name."""
         return self.span.files[0].name
+
+    @property
+    def place(self) -> str:
+        """Where the first file stands: a newer shard of a file at the same place replaces this one, whatever both are called."""
+        return self.span.files[0].path
 
 
 def name_shard(span: Span, *, rows_as: dict[str, object], fingerprint: str) -> Shard:

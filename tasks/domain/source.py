@@ -19,9 +19,17 @@ def _as_list(value: object) -> object:
 
 Columns = Annotated[list[str], BeforeValidator(_as_list)]
 Column = Annotated[str, Field(title="column")]
+Place = Annotated[str, Field(title="place", json_schema_extra=PLACE)]
 
 
 DELIMITER: str = Field(",", min_length=1, max_length=1, description="The character between two values; CSV alone has it.")
+
+
+MOVED_FROM: str | None = Field(
+    None,
+    title="Moved from",
+    description="Where these same files stood before (a folder, bucket or glob): their rows are taken over instead of added beside.",
+)
 
 
 class TabularSource(Strict):
@@ -34,6 +42,7 @@ class TabularSource(Strict):
         description="A file, a folder, a glob, or a URI such as s3://lake/docs/*.parquet. Folders are searched to the bottom.",
         json_schema_extra=PLACE,
     )
+    moved_from: Place | Nothing = MOVED_FROM
     id: Column | Nothing = Field(
         None,
         title="Key column",
@@ -132,6 +141,7 @@ class ImagesSource(Strict):
         description="A folder or a glob of jpg, png, webp, gif, tiff or bmp files; a local path or a URI.",
         json_schema_extra=PLACE,
     )
+    moved_from: Place | Nothing = MOVED_FROM
 
     @property
     def modality(self) -> Modality:
@@ -145,6 +155,7 @@ class WebDatasetSource(Strict):
 
     kind: Literal["webdataset"] = Field("webdataset", description="Samples in tar files.")
     uri: str = Field("tars", title="Where", description="A tar file, a folder, a glob, or a URI.", json_schema_extra=PLACE)
+    moved_from: Place | Nothing = MOVED_FROM
     embed: Modality = Field("image", description="What is embedded: the sample's image, or its .txt.")
     metadata: Columns = Field(
         default_factory=list,

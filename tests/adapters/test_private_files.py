@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tasks.adapters import store_folder
-from tasks.adapters.scratch import LONGEST_SOCKET, scratch_folder
+from tasks.adapters.scratch import LOCK, LONGEST_SOCKET, scratch_folder
 from tasks.adapters.store_folder import FolderStore
 
 
@@ -41,6 +41,19 @@ def test_so_is_the_one_that_stands_in_where_the_usual_place_is_too_deep(tmp_path
     with scratch_folder() as folder:
         assert deep not in folder.parents
         assert mode(folder) == 0o700
+
+
+def test_what_a_dead_run_left_there_is_swept_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    deep = tmp_path / ("x" * LONGEST_SOCKET)
+    deep.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(deep))
+    with scratch_folder() as live:
+        dead = live.with_name(f"{live.name}-dead")
+        dead.mkdir()
+        (dead / LOCK).touch()
+        (dead / "keys-1.parquet").touch()
+        with scratch_folder():
+            assert (dead.exists(), live.exists()) == (False, True)
 
 
 def test_an_unfinished_object_is_closed_and_a_finished_one_as_open_as_the_checkpoint(

@@ -125,7 +125,7 @@ def test_the_headline_tells_the_truth_in_one_sentence(report, sentence):
 
 def test_the_summary_is_what_machines_were_promised():
     assert summary(make()) == {
-        "rows": {"source": 20_000, "embedded": 20_000, "reused": 0, "duplicates": 0, "quarantined": 0, "loaded": 20_000},
+        "rows": {"source": 20_000, "embedded": 20_000, "reused": 0, "duplicates": 0, "quarantined": 0, "loaded": 20_000, "removed": 0},
         "shards": {"planned": 20, "sealed": 20, "loaded": 20, "failed": 0},
         "verified": True,
         "proof": "",

@@ -166,6 +166,24 @@ def test_deleting_what_is_not_there_does_nothing(store: Store) -> None:
     assert keys(store) == []
 
 
+def test_many_are_deleted_at_once_and_nothing_else(store: Store) -> None:
+    names = [f"many/{n:04d}" for n in range(1_030)] + ODD
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda name: store.write(name, b""), [*names, "many/kept", "kept"]))
+    store.delete_many(iter([*names, "never/there", names[0]]))
+    assert keys(store) == ["kept", "many/kept"]
+    store.delete_many([])
+    store.delete_many(names)
+    assert keys(store) == ["kept", "many/kept"]
+
+
+def test_of_many_keys_one_that_is_no_key_is_refused_before_anything_is_gone(store: Store) -> None:
+    store.write("a", b"x")
+    with pytest.raises(Permanent, match="cannot be a key"):
+        store.delete_many(["a", "../out"])
+    assert keys(store) == ["a"]
+
+
 @pytest.mark.parametrize("key", ODD)
 def test_odd_characters_are_only_characters(store: Store, key: str) -> None:
     assert store.commit(key, b"odd")

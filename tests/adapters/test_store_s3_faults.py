@@ -15,7 +15,17 @@ from tasks.adapters.s3_client import connect
 from tasks.adapters.store_s3 import S3Store
 from tasks.adapters.stores import open_store, probe
 from tasks.domain.errors import BadInput, OutcomeUnknown, Transient
-from tests.servers.faulty_s3 import CUT_SHORT, DROPPED_AFTER, DROPPED_BEFORE, HANGS, FaultyS3, answers, answers_after, overtaken_by
+from tests.servers.faulty_s3 import (
+    CUT_SHORT,
+    DROPPED_AFTER,
+    DROPPED_BEFORE,
+    HANGS,
+    FaultyS3,
+    answers,
+    answers_after,
+    overtaken_by,
+    refuses_keys,
+)
 from tests.servers.s3 import S3Bucket, free_port
 
 SECRET = "canary/SECRET+key"
@@ -37,6 +47,7 @@ VERBS: dict[str, tuple[str, Callable[[S3Store], object]]] = {
     "commit": ("PUT", lambda s: s.commit("new", b"x")),
     "list": ("GET", lambda s: [f.key for f in s.list("")]),
     "delete": ("DELETE", lambda s: s.delete("a")),
+    "delete many": ("POST", lambda s: s.delete_many(["a", "b"])),
 }
 PASSING = [
     answers(500, "InternalError"),
@@ -91,6 +102,45 @@ def test_a_silent_server_is_left_after_the_timeout(faulty_s3: FaultyS3) -> None:
     faulty_s3.bucket.put("a", b"x")
     faulty_s3.then("GET", HANGS)
     assert store.read("a") == b"x"
+
+
+class TestDeleteMany:
+    """One call for a thousand keys, of which each has an answer of its own."""
+
+    def test_a_thousand_go_in_one_call(self, store: S3Store, faulty_s3: FaultyS3) -> None:
+        for n in range(3):
+            faulty_s3.bucket.put(f"k{n}", b"x")
+        store.delete_many(f"k{n}" for n in range(1_001))
+        assert (faulty_s3.count("POST"), faulty_s3.count("DELETE"), faulty_s3.bucket.keys()) == (2, 0, [])
+
+    def test_keys_that_the_server_could_not_remove_are_tried_again(self, store: S3Store, faulty_s3: FaultyS3) -> None:
+        for key in ("a", "b"):
+            faulty_s3.bucket.put(key, b"x")
+        faulty_s3.then("POST", refuses_keys(a="InternalError", b="SlowDown"), refuses_keys(a="NoSuchKey", b="ServiceUnavailable"))
+        store.delete_many(["a", "b"])
+        assert faulty_s3.count("POST") == 3
+        assert faulty_s3.bucket.keys() == ["a"]  # of which the server said that it is not there
+
+    def test_a_key_that_is_never_removed_is_a_passing_fault(self, store: S3Store, faulty_s3: FaultyS3) -> None:
+        faulty_s3.then("POST", *[refuses_keys(a="InternalError")] * 99)
+        with pytest.raises(Transient, match="InternalError"):
+            store.delete_many(["a", "b"])
+
+    def test_a_key_that_is_refused_is_named_by_its_cure(self, store: S3Store, faulty_s3: FaultyS3) -> None:
+        faulty_s3.then("POST", refuses_keys(a="InternalError", b="AccessDenied"))
+        faulty_s3.then("DELETE", *[answers(403, "AccessDenied")] * 2)
+        with pytest.raises(BadInput, match="access is denied: allow"):
+            store.delete_many(["a", "b"])
+
+    @pytest.mark.parametrize(("status", "code"), [(501, "NotImplemented"), (400, "MissingContentMD5"), (405, "MethodNotAllowed")])
+    def test_a_server_without_batches_is_asked_for_each_key(self, store: S3Store, faulty_s3: FaultyS3, status: int, code: str) -> None:
+        keys = [f"k{n}" for n in range(20)]
+        for key in keys:
+            faulty_s3.bucket.put(key, b"x")
+        faulty_s3.then("POST", answers(status, code))
+        store.delete_many(keys[:10])
+        store.delete_many(keys[10:])
+        assert (faulty_s3.count("POST"), faulty_s3.count("DELETE"), faulty_s3.bucket.keys()) == (1, 20, [])
 
 
 class TestCommit:

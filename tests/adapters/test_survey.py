@@ -47,5 +47,21 @@ def test_many_entries_of_the_ledger_are_written_and_taken_back(checkpoint: Check
     assert list(checkpoint.record_loads(TARGET, entries)) == entries
     known = {entry.shard for entry in entries[:15]}
     assert sorted(entry.shard for entry in checkpoint.loads(TARGET, but=known)) == sorted(entry.shard for entry in entries[15:])
-    checkpoint.forget_loads(TARGET, known)
+    for shard in known:
+        checkpoint.forget_load(TARGET, shard)
     assert sorted(checkpoint.loaded_ids(TARGET)) == sorted(entry.shard for entry in entries[15:])
+
+
+def test_a_shard_that_is_distrusted_is_no_longer_loaded_and_is_not_forgotten(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    part = put_part(checkpoint, tmp_path, 0, 2)
+    entries = [loaded(seal_of(part, shard=digest(n))) for n in range(3)]
+    for entry in entries[:2]:
+        checkpoint.record_load(TARGET, entry)
+    checkpoint.intend_load(TARGET, entries[2].model_copy(update={"state": "loading"}))
+    checkpoint.distrust_loads(TARGET, [entries[1].shard, digest("nobody knows it")], "doubted")
+    assert list(checkpoint.loaded_ids(TARGET)) == [entries[0].shard]
+    states = {entry.shard: (entry.state, entry.rows) for entry in checkpoint.loads(TARGET)}
+    assert states == {e.shard: (state, e.rows) for e, state in zip(entries, ("loaded", "doubted", "loading"), strict=True)}
+    checkpoint.record_load(TARGET, entries[1])
+    checkpoint.forget_load(TARGET, entries[2].shard)
+    assert sorted(checkpoint.loaded_ids(TARGET)) == sorted(entry.shard for entry in entries[:2])

@@ -117,7 +117,7 @@ def imported(uri: str, spec: CollectionSpec, parts: list[Path], *, staging: Path
     collection.ensure(spec)
     columns, nullable = collection.form()
     store = FolderStore(staging)
-    with Staging(store, spec.name, whole_urls=False) as place:
+    with Staging(store, spec.name, staging.parent, whole_urls=False) as place:
         for path in parts:
             place.add(read_part(path.read_bytes())[0], columns, nullable)
         files = place.files()

@@ -80,7 +80,7 @@ def audit(trial: Trial) -> Findings:
     allowed = trial.kills * (RANKS * UNSAVED_ROWS + trial.files) + trial.extra_allowed  # each file's NaN is looked at twice, again
     if findings.extra > allowed:
         findings.wrong.append(f"{findings.extra} rows encoded again, {allowed} allowed")
-    folders = [path.name for path in trial.tmp.glob("kitestring-*")]
+    folders = sorted(path.name for path in trial.tmp.iterdir())
     if folders and trial.runs and trial.runs[-1].code == 0:
         findings.wrong.append(f"scratch left behind: {folders}")
     return findings

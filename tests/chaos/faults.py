@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tests.chaos import kills, places, servers, troubles, worker
+from tests.chaos import kills, places, servers, sweeps, troubles, worker
 from tests.chaos.trial import Trial
 
 FAULTS: dict[str, Callable[[Trial], bool]] = {
@@ -36,5 +36,6 @@ FAULTS: dict[str, Callable[[Trial], bool]] = {
     "cancelled": worker.cancelled,
     "machine replaced": places.machine_replaced,
     "clock jumps": places.clock_jumps,
+    "gc beside a run": sweeps.gc_beside_a_run,
     "overlapping corpora": places.overlapping_corpora,
 }

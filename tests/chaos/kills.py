@@ -24,11 +24,16 @@ def kill_flow(trial: Trial) -> bool:
     if not trial.reach(run):
         trial.end(run)
         return False
+    kill_run(trial, run)
+    return True
+
+
+def kill_run(trial: Trial, run: Launched) -> None:
+    """kill -9 of a run's flow; everything else of it has to go by itself."""
     everything = trial.processes()
     trial.kill([p for p in everything if p.pid == run.pid])
     trial.end(run)
     trial.watch_them_go(everything)
-    return True
 
 
 def terminate_flow(trial: Trial) -> bool:

@@ -117,16 +117,18 @@ def watched(staying: set[str], gap: float) -> Iterator[list[str]]:
         yield writes
 
 
-def rows_in(uri: str, alias: str) -> dict[str, str]:
-    """What a search through the alias could find: keys and texts."""
+def rows_in(uri: str, alias: str, *, texts: bool = True) -> dict[str, str]:
+    """What a search through the alias could find: keys, and texts where the collection keeps them."""
     client = MilvusClient(uri)
     try:
         client.load_collection(alias)  # a Milvus Lite file that is opened again
-        found = client.query(alias, filter='id != ""', output_fields=["id", "text"], limit=16_384, consistency_level="Strong")
+        found = client.query(
+            alias, filter='id != ""', output_fields=["id", "text"] if texts else ["id"], limit=16_384, consistency_level="Strong"
+        )
     finally:
         client.close()
     assert len({row["id"] for row in found}) == len(found)
-    return {row["id"]: row["text"] for row in found}
+    return {row["id"]: row.get("text", "") for row in found}
 
 
 def play(run_flow: RunFlow, folder: Path, model: Path, *, rounds: int, seed: int, uri: str | None = None) -> Iterator[str]:

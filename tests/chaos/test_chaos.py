@@ -16,7 +16,14 @@ from tests.chaos.table import table
 from tests.chaos.trial import Trial
 
 pytestmark = [pytest.mark.server, pytest.mark.timeout(600)]
-SHORT = ("kill all ranks", "terminate flow", "upload torn", "part damaged", "source changes")  # other tests kill a flow, break S3
+SHORT = (
+    "kill all ranks",
+    "terminate flow",
+    "upload torn",
+    "part damaged",
+    "source changes",
+    "gc beside a run",
+)  # other tests kill a flow, break S3
 
 
 @pytest.fixture(scope="module")

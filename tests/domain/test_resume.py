@@ -5,8 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.domain.resume import missing, superseded, uncovered, without_overlap
-from tasks.domain.seal import Loaded
+from tasks.domain.resume import missing, uncovered, without_overlap
 from tasks.domain.shard import FileVersion, RowGroups, Shard, Span, name_shard
 
 RANGES = st.lists(st.tuples(st.integers(0, 60), st.integers(0, 60)), max_size=12)
@@ -15,10 +14,6 @@ RANGES = st.lists(st.tuples(st.integers(0, 60), st.integers(0, 60)), max_size=12
 def shard(name: str, version: str = "1") -> Shard:
     span = Span(files=(FileVersion(path=f"/{name}", name=name, size=1, version=version),), extent=RowGroups(start=0, stop=1), rows=5)
     return name_shard(span, rows_as={}, fingerprint="f")
-
-
-def entry(of: Shard) -> Loaded:
-    return Loaded(shard=of.id, group=of.group, rows=5, seal="", run="r", seconds=0, loaded_at="")
 
 
 def test_the_same_input_is_the_same_shard_wherever_it_is_mounted() -> None:
@@ -36,14 +31,6 @@ def test_a_changed_file_columns_or_encoder_is_another_shard() -> None:
 def test_missing_keeps_plan_order() -> None:
     plan = [shard(name) for name in "abcd"]
     assert [s.group for s in missing(plan, {plan[1].id})] == ["a", "c", "d"]
-
-
-def test_a_newer_shard_of_a_file_supersedes_the_older() -> None:
-    old, new, other = shard("a", "1"), shard("a", "2"), shard("gone")
-    loaded = [entry(old), entry(new), entry(other)]
-    gone = {"planned": {new.id}, "groups": {"a"}}
-    assert [e.shard for e in superseded(loaded, mirror=False, **gone)] == [old.id]
-    assert [e.shard for e in superseded(loaded, mirror=True, **gone)] == [old.id, other.id]
 
 
 @given(RANGES)

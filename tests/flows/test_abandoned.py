@@ -132,5 +132,5 @@ def test_an_import_that_no_run_came_back_to_is_dropped_with_what_it_staged(jobs:
     assert gc(job) == [filled]
     assert gc(job, "--delete") == [filled]
     assert collections(job) == []
-    assert checkpoint.read_attempt(noted) is None
+    assert checkpoint.attempts(noted) == {}
     assert not list((tmp_path / "staging").rglob("*.parquet"))

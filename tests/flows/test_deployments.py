@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import re
 import subprocess
@@ -29,6 +30,8 @@ from tests.servers.prefect import ROOT, PrefectServer
 pytestmark = [pytest.mark.server, pytest.mark.timeout(600)]
 POOL = "kitestring"
 ROWS = 50
+SCHEDULED_SECONDS = 150.0  # the scheduler looks at changed deployments every 5 s, and at all of them every 60 s
+DUE_SECONDS = 15.0
 NOT_IN_NEWER_WORKERS = {"container_wait_timeout", "stream_output", "task_start_timeout_seconds", "task_watch_poll_interval"}
 
 
@@ -273,6 +276,56 @@ def test_a_night_that_is_still_running_is_not_overtaken(deployed: PrefectServer)
     assert nightly["global_concurrency_limit"]["limit"] == 1
     assert nightly["concurrency_options"]["collision_strategy"] == "CANCEL_NEW"
     assert [s["schedule"]["cron"] for s in nightly["schedules"]] == ["0 2 * * *"]
+
+
+def test_the_nights_and_the_audits_are_scheduled(deployed: PrefectServer) -> None:
+    """Not the cron text alone: the server's scheduler may fail on every beat, and say so nowhere but in its log."""
+    for name, weekday in (("embed-corpus/nightly", None), ("audit-collection/audit", 6)):
+        first = upcoming(deployed, name)[0]
+        due = dt.datetime.fromisoformat(first["expected_start_time"])
+        assert first["created_by"]["type"] == "SCHEDULE"
+        assert (due.hour, due.minute) == ((2, 0) if weekday is None else (6, 0))
+        assert weekday in (None, due.weekday())
+        assert due > dt.datetime.now(dt.UTC)
+
+
+def upcoming(server: PrefectServer, name: str, seconds: float = SCHEDULED_SECONDS) -> list[dict[str, Any]]:
+    """The runs of a deployment that the scheduler has planned, the next first, once there are any."""
+    asked = {
+        "deployments": {"id": {"any_": [server.deployment(name)["id"]]}},
+        "flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}},
+        "sort": "EXPECTED_START_TIME_ASC",
+    }
+    deadline = time.monotonic() + seconds
+    while not (runs := server.request("/flow_runs/filter", asked)):
+        assert time.monotonic() < deadline, f"no run of {name} was scheduled within {seconds} s"
+        time.sleep(0.2)
+    return list(runs)
+
+
+def test_a_scheduled_run_starts_by_itself_and_is_proved(deployed: PrefectServer, job: dict[str, Any], tmp_path: Path) -> None:
+    """`backfill` with a schedule that is due in a moment; nobody asks for the run."""
+    document = yaml.safe_load((ROOT / "deployments" / "prefect.yaml").read_text())
+    backfill = next(deployment for deployment in document["deployments"] if deployment["name"] == "backfill")
+    soon = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=DUE_SECONDS)
+    backfill |= {"name": "by-itself", "schedules": [{"interval": 3600, "anchor_date": soon.isoformat(), "timezone": "UTC", "active": True}]}
+    backfill |= {"work_pool": backfill["work_pool"] | {"name": "by-itself"}, "parameters": {"job": job, "overrides": {}}}
+    file = tmp_path / "prefect.yaml"
+    file.write_text(yaml.safe_dump(document | {"deployments": [backfill]}))
+    deployed.create_process_pool("by-itself")
+    deployed.deploy(file)
+    try:
+        run = upcoming(deployed, "embed-corpus/by-itself")[0]["id"]
+        deadline = time.monotonic() + 120
+        while deployed.state(run) == "SCHEDULED":
+            assert time.monotonic() < deadline
+            deployed.work_once("by-itself")
+        assert deployed.wait(run) == "COMPLETED", deployed.logs(run)
+    finally:
+        deployed.prefect("deployment", "delete", "embed-corpus/by-itself")
+    shown = deployed.request(f"/flow_runs/{run}")
+    assert (shown["auto_scheduled"], shown["run_count"]) == (True, 1)
+    assert rows_found(tmp_path / "rows.db", "deployed") == ROWS
 
 
 def test_a_worker_runs_the_flow_where_it_was_started(deployed: PrefectServer) -> None:

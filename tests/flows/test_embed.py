@@ -53,7 +53,15 @@ def test_every_row_comes_out_once_for_any_number_of_rows_and_ranks(
     job = kitestring.job(make_job(tmp_path, tiny_model, compute__processes=ranks, compute__unsaved_rows=200))
     done = kitestring("run", job, "--json")
     assert done.code == 0, done.err
-    assert done.json["rows"] == {"source": 1075, "embedded": 1075, "reused": 0, "duplicates": 0, "quarantined": 0, "loaded": 1075}
+    assert done.json["rows"] == {
+        "source": 1075,
+        "embedded": 1075,
+        "reused": 0,
+        "duplicates": 0,
+        "quarantined": 0,
+        "loaded": 1075,
+        "removed": 0,
+    }
     assert done.json["verified"] is True
     assert sorted(keys_in(str(tmp_path / "rows.db"))) == sorted(keys)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import runpy
 import subprocess
 import sys
 import time
@@ -201,3 +202,45 @@ def test_up_again_changes_nothing(house: House) -> None:
     assert len(before) == 2
     assert f"{house.page}/deployments" in house.local("up")
     assert house.processes() == before
+
+
+SCHEDULER_FAILS = """04:07:59.080 | ERROR   | docket.dependencies - \u21a9 [    43ms] schedule_recent_deployments(){schedule_recent_deployments}
+Traceback (most recent call last):
+  File "docket/worker.py", line 1134, in _execute
+    result = await execution.function(
+sqlalchemy.exc.InvalidRequestError: Can't evaluate bulk DML statement; please supply a bulk_dml decorated function
+"""
+
+
+def test_up_refuses_a_server_that_logs_errors(house: House) -> None:
+    """As its scheduler did on every beat, while everything that `up` asked it was answered well."""
+    up = subprocess.Popen([*LOCAL, "up"], cwd=ROOT, env=house.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    log = house.folder / "server.log"
+    while up.poll() is None:
+        with log.open("a") as file:
+            file.write(SCHEDULER_FAILS)
+        time.sleep(0.5)
+    said, refused = up.communicate(timeout=10)
+    assert (up.returncode, "up in" in said) == (1, False)
+    assert str(log) in refused
+    assert "ERROR   | docket.dependencies" in refused
+    assert "Can't evaluate bulk DML statement" in refused
+
+
+@pytest.mark.parametrize(
+    ("log", "errors"),
+    [
+        (SCHEDULER_FAILS, ["Can't evaluate bulk DML statement; please supply a bulk_dml decorated function"]),
+        (SCHEDULER_FAILS * 2 + "\n", ["decorated function"] * 2),
+        ("ERROR:    [Errno 98] error while attempting to bind on address\n", ["address"]),
+        ("04:07:59.080 | CRITICAL | prefect.worker.process - out of memory\n", ["out of memory"]),
+        ("Worker 'kitestring' started!\n04:07:59.080 | WARNING | prefect - Traceback\n", []),
+        ("04:07:59.080 | ERROR   | Flow run 'red-kite' - Finished in state Failed('no such file')\nTraceback: no such file\n", []),
+        ("04:07:59.080 | ERROR   | Task run 'load-1' - Task run failed\n04:07:59.081 | INFO    | prefect - ERROR: of a run\n", []),
+        ("", []),
+    ],
+)
+def test_an_error_of_a_run_is_none_of_the_server_or_the_worker(log: str, errors: list[str]) -> None:
+    found = runpy.run_path(str(ROOT / "infra" / "local.py"))["errors_of"](log)
+    assert len(found) == len(errors)
+    assert all(line.endswith(error) for line, error in zip(found, errors, strict=True))

@@ -13,6 +13,8 @@ from typing import Any
 from unittest.mock import patch
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from pymilvus import MilvusClient
 from typer.testing import CliRunner
@@ -23,6 +25,7 @@ from tasks.domain.errors import BadInput, OutcomeUnknown, RunFailed, Transient
 from tasks.domain.parse import parse_job
 from tasks.promote import promote_by_hand, roll_back
 from tasks.search import Searcher
+from tests.chaos.mirror import rows_in
 from tests.flows.inprocess import RunFlow
 from tests.flows.kitestring import make_job, text_of, write_rows
 from tests.models import HIDDEN, make_tiny_model
@@ -261,3 +264,89 @@ def test_no_search_fails_or_mixes_models_while_one_takes_over_and_gives_back(
     assert len(client.answers) >= 2_000
     assert [answer for answer in client.answers if answer[1] not in (one[answer[0]], two[answer[0]])] == []
     assert {answer[1] == one[answer[0]] for answer in client.answers} == {True, False}  # both were live
+
+
+def test_a_run_that_fails_leaves_the_alias_where_it_is(run_flow: RunFlow, tmp_path: Path, tiny_model: Path, faulty_model: Path) -> None:
+    """Nine of ten rows are such that the second model gives NaN."""
+    rows = {"id": [f"row-{row}" for row in range(10)], "text": ["the one that was", *(["poison"] * 9)]}
+    (tmp_path / "rows").mkdir()
+    pq.write_table(pa.table(rows), tmp_path / "rows" / "a.parquet")
+    old = make_job(tmp_path, tiny_model)
+    run_flow(old)
+    before = live(old)
+    new = make_job(tmp_path, faulty_model, encoder__trust_remote_code=True, failures__max_quarantined=0.01)
+    with pytest.raises(RunFailed, match=r"9 of 10 rows were set aside, more than failures\.max_quarantined"):
+        run_flow(new)
+    assert live(old) == before
+
+    lenient = new | {"failures": {"max_quarantined": 1.0}}
+    with pytest.raises(RunFailed, match=r"not led to .* it holds 1 rows, and 'rows_\w{8}' 10: .*--anyway"):
+        run_flow(lenient)
+    assert live(old) == before
+    with pytest.raises(BadInput, match="--anyway"):
+        promote_by_hand(parse_job(lenient))
+    promote_by_hand(parse_job(lenient), anyway=True)
+    assert live(old) == faulty_model.name
+
+
+def test_a_new_model_that_lacks_files_which_have_left_the_source_is_not_promoted_by_itself(
+    run_flow: RunFlow, jobs: list[Job], tmp_path: Path
+) -> None:
+    write_rows(tmp_path / "rows" / "b.parquet", 100, 180)
+    old, new, _ = jobs
+    run_flow(old)
+    (tmp_path / "rows" / "b.parquet").rename(tmp_path / "b.parquet")
+    with pytest.raises(
+        RunFailed, match=rf"it holds 40 rows, and 'rows_\w{{8}}' 120 \(rows of files.*: {tmp_path}/rows/b\.parquet\).*--anyway"
+    ):
+        run_flow(new)
+    assert live(old) == "model-21"
+    (tmp_path / "b.parquet").rename(tmp_path / "rows" / "b.parquet")
+    run_flow(new)
+    assert live(old) == "model-22"
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_a_replay_holds_what_an_append_has_kept(run_flow: RunFlow, jobs: list[Job], tmp_path: Path, told: bool) -> None:
+    """Wherever it goes: rows of files that have left the source, and of a key that came again the newer."""
+    old = jobs[0]
+    write_rows(tmp_path / "rows" / "b.parquet", 100, 180)
+    run_flow(old)
+    (tmp_path / "rows" / "b.parquet").unlink()
+    write_rows(tmp_path / "rows" / "c.parquet", 170, 200)
+    run_flow(old)
+    if not told:  # as before moves told the ledger
+        for path in (tmp_path / "checkpoint").rglob("promotions/*/*.json"):
+            path.write_text(json.dumps({k: v for k, v in json.loads(path.read_text()).items() if k != "ledger"} | {"format_version": 1}))
+    there = changed(old, uri=str(tmp_path / "other.db"))
+    for _ in range(2):
+        result = run_flow(there, "flows.replay.replay_seals")
+        assert (result["verified"], result["rows"]["embedded"]) == (True, 0)
+        assert rows_in(there["target"]["uri"], "rows") == rows_in(old["target"]["uri"], "rows")
+    assert len(rows_in(there["target"]["uri"], "rows")) == 40 + 100
+
+
+def test_a_proof_counts_for_the_seals_that_it_names_and_for_no_others(run_flow: RunFlow, jobs: list[Job], tmp_path: Path) -> None:
+    old, new, _ = jobs
+    run_flow(old)
+    run_flow(changed(new, promote="manual"))
+    write_rows(tmp_path / "rows" / "b.parquet", 100, 160)
+    with patch("flows.embed.verify_collection", side_effect=Transient("killed")), pytest.raises(Transient):
+        run_flow(changed(new, promote="manual"))
+    with pytest.raises(BadInput, match="not proved as it stands"):
+        promote_by_hand(parse_job(new))
+    assert live(old) == "model-21"
+    run_flow(changed(new, promote="manual"))
+    assert promote_by_hand(parse_job(new))["collection"] in collections(new)
+
+
+def test_a_rollback_stands_however_the_address_is_spelled(run_flow: RunFlow, jobs: list[Job], tmp_path: Path) -> None:
+    old, new, _ = jobs
+    run_flow(old)
+    run_flow(new)
+    roll_back(parse_job(new))
+    (tmp_path / "link").symlink_to(tmp_path, target_is_directory=True)
+    elsewhere = changed(new, uri=f"{tmp_path}/../{tmp_path.name}/rows.db")
+    again = run_flow(elsewhere)
+    assert any("was rolled back, and stays so" in note for note in again["notes"])
+    assert live(old) == "model-21"

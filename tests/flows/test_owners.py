@@ -54,6 +54,7 @@ def test_the_owner_is_the_same_whichever_file_was_loaded_first(
         "duplicates": 1,
         "quarantined": 0,
         "loaded": 5,
+        "removed": 0,
     }
     assert result["verified"] is True
 

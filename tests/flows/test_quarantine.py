@@ -9,12 +9,15 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from tasks.domain.errors import BadInput, RunFailed
+from tests.flows.inprocess import RunFlow
 from tests.flows.kitestring import Kitestring, make_job, write_rows
 from tests.models import Clip
 from tests.worker.pictures import saved, scene
 
 pytestmark = [pytest.mark.server, pytest.mark.timeout(600), pytest.mark.usefixtures("no_process_left")]
 
+RETRY = "flows.retry.retry_quarantined"
 LONG = "k" * 600
 TEXTS: list[tuple[str | None, bytes | None, str | None]] = [
     ("good-1", b"the one that was", None),
@@ -49,7 +52,7 @@ def test_each_bad_row_is_set_aside_with_its_reason_and_the_rest_goes_on(kitestri
     run = kitestring("run", job, "--json")
     assert run.code == 0, run.err
     bad = {number: reason for number, reason in enumerate(reasons) if reason}
-    assert run.json["rows"] == {"source": 62, "embedded": 53, "reused": 0, "duplicates": 0, "quarantined": 9, "loaded": 53}
+    assert run.json["rows"] == {"source": 62, "embedded": 53, "reused": 0, "duplicates": 0, "quarantined": 9, "loaded": 53, "removed": 0}
     assert run.json["verified"] is True
 
     listed = kitestring.here("quarantine", "list", job, "--json")
@@ -89,7 +92,36 @@ def test_retry_recovers_what_works_now_and_leaves_the_rest(kitestring: Kitestrin
     (rows / "late.png").write_bytes(saved(scene(9), "PNG"))
     retried = kitestring("quarantine", "retry", job, "--json")
     assert retried.code == 0, retried.err
-    assert retried.json["rows"] == {"source": 8, "embedded": 1, "reused": 5, "duplicates": 0, "quarantined": 2, "loaded": 6}
+    assert retried.json["rows"] == {"source": 8, "embedded": 1, "reused": 5, "duplicates": 0, "quarantined": 2, "loaded": 6, "removed": 0}
     assert retried.json["verified"] is True
     assert {row["id"] for row in kitestring.here("quarantine", "list", job, "--json").json} == {"half.jpg", "bomb.png"}
     assert kitestring.here("status", job).code == 0
+
+
+def test_a_retry_says_at_once_what_only_a_run_can_mend(
+    run_flow: RunFlow, kitestring: Kitestring, tmp_path: Path, faulty_model: Path
+) -> None:
+    rows = tmp_path / "rows"
+    rows.mkdir()
+    good, bad = (pa.table({"id": ["a", "b"], "text": ["the one", text]}) for text in ("that was", ""))
+    pq.write_table(bad, rows / "first.parquet")
+    settings = {"encoder__trust_remote_code": True, "failures__max_quarantined": 1.0}
+    document = make_job(tmp_path, faulty_model, **settings)
+    run_flow(document)
+    pq.write_table(good, rows / "first.parquet")
+    for _ in range(2):
+        with pytest.raises(BadInput, match=r"no row to retry: first\.parquet.*has changed since it was encoded: `kitestring run`"):
+            run_flow(document, RETRY)
+
+    assert run_flow(document)["rows"]["quarantined"] == 0
+    began = len(list((tmp_path / "checkpoint").rglob("report.json")))
+    idle = run_flow(document, RETRY)
+    assert idle["notes"] == ["no row is quarantined: there is nothing to retry"]
+    assert (idle["rows"]["loaded"], idle["verified"]) == (2, True)
+    assert len(list((tmp_path / "checkpoint").rglob("report.json"))) == began
+
+    pq.write_table(bad.set_column(0, "id", pa.array(["c", "d"])), rows / "second.parquet")
+    run_flow(document)
+    pq.write_table(bad, rows / "first.parquet")  # one has changed, the other may be tried
+    with pytest.raises(RunFailed, match=r"1 of 2 shards failed; the first: first\.parquet.*has changed since it was encoded"):
+        run_flow(document, RETRY)

@@ -146,15 +146,15 @@ def test_who_looks_removes_nothing_and_the_ledger_remembers(run_flow: RunFlow, t
         client.delete(name, ids=["row-11"])
     for _ in range(2):
         assert command(document, tmp_path, "verify").exit_code == 4
-    entries = [key for key in ledger(document) if "verified" not in key]
-    assert len(entries) == 3
-    assert sum(key.endswith(".doubted.json") for key in entries) == 1
+    entries = [key for key in ledger(document) if "verified" not in key and "/roots/" not in key]
+    assert sum(key.endswith(".intent.json") for key in entries) == 1
+    assert len(entries) == 4
     assert command(document, tmp_path, "status").exit_code == 3
     write_rows(tmp_path / "rows" / "1.parquet", 10, 15, n=[0] * 5, lang=["en"] * 5)  # the file loses rows meanwhile
     assert run_flow(document)["verified"] is True
     with raw(document) as (client, name):
         assert len(rows_of(client, name)) == 25
-    assert not any(key.endswith(".doubted.json") for key in ledger(document))
+    assert not any(key.endswith(".intent.json") for key in ledger(document))
 
 
 def test_a_collection_that_searches_are_not_led_to_is_said_to_be_so(run_flow: RunFlow, tmp_path: Path, document: dict[str, Any]) -> None:
@@ -232,5 +232,5 @@ def test_others_in_one_store_are_found_by_their_ledgers(tmp_path: Path) -> None:
         store.write(each.layout.loaded("t", shard), b"{}")
         store.write(each.layout.loaded("another", "c" * 32), b"{}")
         store.write(each.layout.verified("t"), b"{}")
-    store.write(ledgers[1].layout.doubted("t", "d" * 32), b"{}")
+    store.write(ledgers[1].layout.intent("t", "d" * 32), b"{}")
     assert sorted(ledgers[0].loads_of_others("t")) == ["b" * 32, "d" * 32]

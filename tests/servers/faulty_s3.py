@@ -30,7 +30,7 @@ class Fault:
     does: Literal["answer", "drop before", "drop after", "answer after", "cut", "hang", "overtake", "forget"]
     status: int = 0
     code: str = ""
-    body: bytes = b""  # of the one who overtakes
+    body: bytes = b""  # of the one who overtakes; of an answer, in place of an error's
 
 
 def answers(status: int, code: str = "") -> Fault:
@@ -41,6 +41,12 @@ def answers(status: int, code: str = "") -> Fault:
 def answers_after(status: int, code: str = "") -> Fault:
     """The server does as it was asked, and then says that it failed."""
     return Fault(does="answer after", status=status, code=code)
+
+
+def refuses_keys(**codes: str) -> Fault:
+    """A DeleteObjects that is answered well, and removes none of these keys for the reasons given, nor any other."""
+    errors = "".join(f"<Error><Key>{key}</Key><Code>{code}</Code><Message>no</Message></Error>" for key, code in codes.items())
+    return Fault(does="answer", status=200, body=f"<DeleteResult>{errors}</DeleteResult>".encode())
 
 
 def overtaken_by(body: bytes) -> Fault:
@@ -114,7 +120,9 @@ class _Handler(BaseHTTPRequestHandler):
             del self.headers["If-None-Match"]
             self._reply(*self._forward(body))
         elif fault.does.startswith("answer"):
-            self._reply(fault.status, [], f"<Error><Code>{fault.code}</Code><Message>no</Message></Error>".encode() if fault.code else b"")
+            self._reply(
+                fault.status, [], f"<Error><Code>{fault.code}</Code><Message>no</Message></Error>".encode() if fault.code else fault.body
+            )
         else:
             self.close_connection = True
 

@@ -1,0 +1,80 @@
+"""What older versions wrote is read for ever: a checkpoint and a collection of each format, as they were written.
+
+A tar holds a job (paths relative to its folder), its source, its checkpoint and its Milvus Lite file. It was written by the
+commit that it is named after, with `tests.models.make_tiny_model` in the folder `model`.
+
+12c0cc5   documents of format 1: a ledger by address, entries without places, collections without identity. Three files of ten rows,
+          one row quarantined; then 1.parquet left the source, and an append kept its rows.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.chaos.mirror import rows_in
+from tests.flows.inprocess import RunFlow
+from tests.flows.kitestring import Kitestring, write_rows
+from tests.models import make_tiny_model
+
+pytestmark = [pytest.mark.server, pytest.mark.timeout(300)]
+HERE = Path(__file__).parent
+FORMATS = sorted(path.name.removesuffix(".tar.gz") for path in HERE.glob("*.tar.gz"))
+
+
+@pytest.fixture(params=FORMATS)
+def job(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    with tarfile.open(HERE / f"{request.param}.tar.gz") as tar:
+        tar.extractall(tmp_path, filter="data")
+    for path in tmp_path.glob("rows/*.parquet"):  # a file's time is its version
+        os.utime(path, ns=(1_700_000_000_000_000_000 + int(path.stem),) * 2)
+    make_tiny_model(tmp_path / "model")
+    monkeypatch.chdir(tmp_path)
+    document: dict[str, Any] = json.loads((tmp_path / "job.json").read_text())
+    return document
+
+
+def test_a_run_encodes_nothing_and_loads_nothing(run_flow: RunFlow, job: dict[str, Any], tmp_path: Path) -> None:
+    def listed() -> dict[str, tuple[int, int]]:
+        """Seals, parts and entries of the ledger, and when they were written."""
+        found = [*tmp_path.rglob("shards/**/*.*"), *tmp_path.rglob("loads/*/[0-9a-f]*.json")]
+        return {str(path): (path.stat().st_size, path.stat().st_mtime_ns) for path in found}
+
+    before, rows = listed(), rows_in("./rows.db", "rows")
+    result = run_flow(job)
+    assert (result["rows"]["embedded"], result["rows"]["reused"], result["rows"]["loaded"]) == (0, 19, 19)
+    assert (result["verified"], result["rows"]["removed"]) == (True, 0)
+    assert (listed(), rows_in("./rows.db", "rows")) == (before, rows)
+    assert len(rows) == 29
+
+
+def test_status_verify_and_diff_read_it(job: dict[str, Any], kitestring: Kitestring) -> None:
+    path = kitestring.job(job)
+    assert kitestring.here("status", path).code == 0
+    assert kitestring.here("verify", path, "--full").code == 0
+    assert kitestring.here("quarantine", "list", path, "--json").json[0]["reason"].startswith("empty text")
+    assert kitestring.here("search", path, "the one that was", "-k", "3").code == 0
+
+
+def test_what_changes_in_the_source_is_replaced_and_what_left_it_stays(run_flow: RunFlow, job: dict[str, Any], tmp_path: Path) -> None:
+    numbers = {"n": list(range(6)), "lang": ["de"] * 6, "tags": [["a"]] * 6}
+    write_rows(tmp_path / "rows" / "0.parquet", 0, 6, **numbers)
+    result = run_flow(job)
+    assert (result["rows"]["embedded"], result["rows"]["removed"], result["verified"]) == (6, 4, True)
+    assert len(rows_in("./rows.db", "rows")) == 25
+
+
+def test_another_root_does_not_replace_what_was_read_before_places_were_kept(
+    run_flow: RunFlow, job: dict[str, Any], tmp_path: Path
+) -> None:
+    numbers = {"n": list(range(6)), "lang": ["de"] * 6, "tags": [["a"]] * 6}
+    write_rows(tmp_path / "tomorrow" / "0.parquet", 100, 106, **numbers)
+    job["source"]["uri"] = "tomorrow"
+    result = run_flow(job)
+    assert (result["rows"]["removed"], result["verified"]) == (0, True)
+    assert len(rows_in("./rows.db", "rows")) == 35
