@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -20,7 +20,7 @@ from flows.terminal import count_shown, errors, progress_shown, rows_watched
 from tasks.adapters.garbage import leaving
 from tasks.domain.collection import Hit
 from tasks.domain.credentials import without_credentials
-from tasks.domain.errors import BadInput, KitestringError, Permanent, RunFailed
+from tasks.domain.errors import BadInput, Damaged, KitestringError, Permanent, RunFailed
 from tasks.domain.job import Job
 
 OK, FAILED, BAD_INPUT, NOT_YET, NOT_PROVED = 0, 1, 2, 3, 4
@@ -55,7 +55,7 @@ def answers(*, as_json: bool = False) -> Iterator[None]:
         raise typer.Exit(130) from None
 
 
-def _leave(error: Exception, code: int) -> None:
+def _leave(error: Exception, code: int) -> NoReturn:
     errors.print("[bold red]error:[/] ", end="")
     errors.print(without_credentials(str(error)), markup=False)
     raise typer.Exit(code) from None
@@ -177,11 +177,16 @@ def diff(
     from flows.show import difference_text
     from tasks.look import look_at_diff
 
-    with answers(), look_at_diff(read_job(job, settings), full=full, watched=rows_watched) as (differences, unsealed):
-        found = say_each(differences, as_json=as_json, text=difference_text)
-        if unsealed:
-            errors.print(f"{unsealed:,} shards are not sealed yet, and not compared: `kitestring run` encodes them")
-        if found:
+    with answers(), look_at_diff(read_job(job, settings), full=full, watched=rows_watched) as looked:
+        for line in looked.damaged:
+            errors.print(line, markup=False)
+        try:
+            found = say_each(looked.found, as_json=as_json, text=difference_text)
+        except Damaged as damage:
+            _leave(Damaged(f"{damage}: `kitestring run` encodes its shard again"), NOT_PROVED)
+        if looked.unsealed:
+            errors.print(f"{looked.unsealed:,} shards are not sealed yet, and not compared: `kitestring run` encodes them")
+        if found or looked.damaged:
             raise typer.Exit(NOT_PROVED)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -11,6 +12,7 @@ from prefect.blocks.system import Secret
 from flows.parameters import DryRun, Settings, settle
 from tasks.bulk import import_shards, imports
 from tasks.domain.job import Job
+from tasks.domain.shard import Shard
 from tasks.dry_run import try_out
 from tasks.encode import encode_shards
 from tasks.estimate import foresee
@@ -19,6 +21,7 @@ from tasks.owners import settle_owners
 from tasks.plan import plan_shards
 from tasks.promote import promote_proved
 from tasks.report import report_run
+from tasks.rounds import Rounds
 from tasks.run import open_run
 from tasks.stale import remove_stale
 from tasks.verify import verify_collection
@@ -65,10 +68,17 @@ def embed_corpus(
                 import_shards(run, plan, collection)
                 loaded = up_to_date(plan)
             rest = run.ranks.rest  # while the last shards are loaded; after them again, for what was damaged and encoded anew
-            Window(encode, load, width=width, finish=run.journal.settle, first_over=rest).run(plan.groups(loaded))
-            rest()
-            settle_owners(run, plan, collection)
-            remove_stale(run, plan, collection)
-            proof = verify_collection(run, plan, collection)
-            asked = promote_proved(run, plan, collection, proof)
-            return report_run(run, plan, collection, proof, asked)
+
+            rounds = Rounds(run, plan, collection, loaded)
+
+            def once(groups: Iterator[list[Shard]]) -> dict[str, Any]:
+                Window(encode, load, width=width, finish=run.journal.settle, first_over=rest).run(groups)
+                rest()
+                rounds.check()
+                settle_owners(run, plan, collection)
+                remove_stale(run, plan, collection)
+                proof = verify_collection(run, plan, collection)
+                asked = promote_proved(run, plan, collection, proof)
+                return report_run(run, plan, collection, proof, asked)
+
+            return rounds.go(once)

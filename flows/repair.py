@@ -13,6 +13,7 @@ from tasks.load import opened
 from tasks.plan import plan_sealed
 from tasks.repair import repair_collection
 from tasks.report import report_run
+from tasks.rounds import Rounds
 from tasks.run import open_run
 from tasks.window import threads
 
@@ -34,5 +35,11 @@ def repair_from_seals(job: Job, overrides: Settings | None = None, token: Secret
     with open_run(job) as run:
         plan = plan_sealed(run)
         with opened(plan) as collection:
-            proof = repair_collection(run, plan, collection)
-            return report_run(run, plan, collection, proof)
+            rounds = Rounds(run, plan, collection, encodes=False)
+
+            def once(_groups: object) -> dict[str, Any]:
+                rounds.check()
+                proof = repair_collection(run, plan, collection)
+                return report_run(run, plan, collection, proof)
+
+            return rounds.go(once)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -11,11 +12,13 @@ from prefect.blocks.system import Secret
 from flows.parameters import Settings, settle
 from tasks.bulk import import_shards, imports
 from tasks.domain.job import Job
-from tasks.load import load_shards, opened, up_to_date
+from tasks.domain.shard import Shard
+from tasks.load import load_shards, opened
 from tasks.owners import settle_owners
 from tasks.plan import plan_sealed
 from tasks.promote import promote_proved
 from tasks.report import report_run
+from tasks.rounds import Rounds
 from tasks.run import open_run
 from tasks.stale import load_retained, remove_stale
 from tasks.verify import verify_collection
@@ -45,10 +48,17 @@ def replay_seals(job: Job, overrides: Settings | None = None, token: Secret | No
             load = partial(load_shards.with_options(retries=retries).submit, run, plan, collection, mend=False)
             if imports(plan, collection):
                 import_shards(run, plan, collection)
-            Window(load, width=LOADERS, finish=run.journal.settle).run(plan.groups(up_to_date(plan)))
-            settle_owners(run, plan, collection)
-            load_retained(run, plan, collection)
-            remove_stale(run, plan, collection)
-            proof = verify_collection(run, plan, collection)
-            asked = promote_proved(run, plan, collection, proof)
-            return report_run(run, plan, collection, proof, asked)
+
+            rounds = Rounds(run, plan, collection, encodes=False)
+
+            def once(groups: Iterator[list[Shard]]) -> dict[str, Any]:
+                Window(load, width=LOADERS, finish=run.journal.settle).run(groups)
+                rounds.check()
+                settle_owners(run, plan, collection)
+                load_retained(run, plan, collection)
+                remove_stale(run, plan, collection)
+                proof = verify_collection(run, plan, collection)
+                asked = promote_proved(run, plan, collection, proof)
+                return report_run(run, plan, collection, proof, asked)
+
+            return rounds.go(once)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from prefect import flow
@@ -9,12 +11,15 @@ from prefect.blocks.system import Secret
 
 from flows.parameters import Settings, settle
 from tasks.domain.job import Job
+from tasks.domain.shard import Shard
 from tasks.load import load_shards, opened
 from tasks.owners import settle_owners
 from tasks.plan import plan_sealed
 from tasks.promote import promote_proved
-from tasks.quarantine import look_for_rows, nothing_to_retry, retry_shards
+from tasks.quarantine import retry_shards
 from tasks.report import report_run
+from tasks.retry import look_for_rows, nothing_to_retry
+from tasks.rounds import Rounds
 from tasks.run import open_run
 from tasks.verify import verify_collection
 from tasks.window import Window, threads
@@ -38,23 +43,24 @@ def retry_quarantined(job: Job, overrides: Settings | None = None, token: Secret
         plan = plan_sealed(run)
         found = look_for_rows(plan)
         found.refuse_if_idle(plan)
-        if not found.rows:
+        if found.idle:
             return nothing_to_retry(plan)
         found.note_unsealed(run, plan)
         with opened(plan) as collection:
             retries = job.failures.retries
-            window = Window(
-                lambda group: retry_shards.with_options(retries=retries).submit(run, plan, group),
-                lambda group: load_shards.with_options(retries=retries).submit(run, plan, collection, group),
-                width=run.launch.ranks + 1,
-                finish=run.journal.settle,
-                first_over=run.ranks.rest,
-            )
-            for group in plan.groups(found.unsealed):
-                window.push(group)
-            window.drain()
-            run.ranks.rest()
-            settle_owners(run, plan, collection)
-            proof = verify_collection(run, plan, collection)
-            asked = promote_proved(run, plan, collection, proof)
-            return report_run(run, plan, collection, proof, asked)
+            retry = partial(retry_shards.with_options(retries=retries).submit, run, plan)
+            load = partial(load_shards.with_options(retries=retries).submit, run, plan, collection)
+            width, rest = run.launch.ranks + 1, run.ranks.rest
+
+            rounds = Rounds(run, plan, collection, loaded=(), seals=True)
+
+            def once(groups: Iterator[list[Shard]]) -> dict[str, Any]:
+                Window(retry, load, width=width, finish=run.journal.settle, first_over=rest).run(groups)
+                rest()
+                rounds.check()
+                settle_owners(run, plan, collection)
+                proof = verify_collection(run, plan, collection)
+                asked = promote_proved(run, plan, collection, proof)
+                return report_run(run, plan, collection, proof, asked)
+
+            return rounds.go(once)

@@ -80,6 +80,7 @@ def status_text(status: Status) -> str:
     ]
     lines += [f"        {count:,} set aside: {reason}" for reason, count in sorted(status.quarantine.items(), key=lambda kind: -kind[1])]
     lines += [f"report: {status.report}"] if status.report else []
+    lines += [f"damage: {line}" for line in status.damaged]
     return "\n".join([("complete" if status.complete else "not complete yet"), *lines])
 
 

@@ -1,6 +1,6 @@
 """Some of the rows themselves, for the report: a picture of their vectors, and searches with their hits.
 
-Nothing here may fail a run: what cannot be made is left out of the report, which says why.
+Nothing here may fail a run: what cannot be made is left out of the report, which says why. Only a damaged part is raised: the run mends it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import pyarrow as pa
 from tasks.adapters.milvus_columns import vectors_of
 from tasks.adapters.vector_sample import PartDraw, project, read_sample
 from tasks.domain.collection import Hit
-from tasks.domain.errors import KitestringError
+from tasks.domain.errors import Damaged, KitestringError
 from tasks.domain.figures import Example, ExampleHit, Projection
 from tasks.domain.ports import Collection
 from tasks.gate import Asked
@@ -44,9 +44,15 @@ class Shown:
     left_out: dict[str, str] = field(default_factory=dict)
 
     def attempt(self, section: str, make: Callable[[], T]) -> T | None:
-        """What `make` gives; None where it cannot."""
+        """What `make` gives; None where it cannot.
+
+        Raises:
+            Damaged: a sealed part is not what was sealed, which has to be seen to.
+        """
         try:
             return make()
+        except Damaged:
+            raise
         except Exception as error:  # noqa: BLE001 - the run is done and safe, whatever goes wrong with its picture
             self.left_out[section] = str(error) if isinstance(error, KitestringError) else f"{type(error).__name__}: please report this"
             log.warning("the report is without its %s: %s: %s", section, type(error).__name__, error)

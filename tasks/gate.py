@@ -10,8 +10,8 @@ import numpy as np
 from tasks.adapters.checkpoint import Checkpoint
 from tasks.adapters.model_files import locate_model
 from tasks.adapters.questions import read_questions
-from tasks.domain.encoder import Encoder, EncoderIdentity, OpenClipEncoder, SentenceTransformersEncoder
-from tasks.domain.errors import BadInput
+from tasks.domain.encoder import Encoder, EncoderIdentity, EncoderRecord, OpenClipEncoder, SentenceTransformersEncoder
+from tasks.domain.errors import BadInput, Permanent
 from tasks.domain.gate import Gate, Measured, Question, measure, why_not
 from tasks.domain.ports import Collection
 from tasks.plan import Plan
@@ -70,7 +70,7 @@ def _measure_live(plan: Plan, live: str, questions: list[Question], gate: Gate) 
     collection = plan.inspected.open_target(live)
     try:
         made = collection.describe()
-        record = Checkpoint(plan.inspected.store, plan.job.corpus, made.fingerprint).read_encoder() if made else None
+        record = _made_with(plan, made.fingerprint) if made else None
         if made is None or record is None:
             raise BadInput("it is not known what made it")
         encoder = encoder_of(record.identity, like=plan.job.encoder)
@@ -81,6 +81,14 @@ def _measure_live(plan: Plan, live: str, questions: list[Question], gate: Gate) 
         return _measure(collection, live, _embed(loaded, questions), questions, gate.at_k)
     finally:
         collection.close()
+
+
+def _made_with(plan: Plan, fingerprint: str) -> EncoderRecord | None:
+    """What another encoder's checkpoint tells of it; None where that cannot be read, which is for a run of that encoder to mend."""
+    try:
+        return Checkpoint(plan.inspected.store, plan.job.corpus, fingerprint).read_encoder()
+    except Permanent:
+        return None
 
 
 def _embed(loaded: LoadedEncoder, questions: list[Question]) -> np.ndarray:

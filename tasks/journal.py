@@ -86,6 +86,7 @@ class Journal:
     bad_input: int = 0
     damaged: dict[str, tuple[str, str]] = field(default_factory=dict)  # shards whose seal was withdrawn: name, what was found
     adopted: int = 0
+    repairs: int = 0  # documents that could not be read
     notes: list[str] = field(default_factory=list)  # what was decided on the way
     removed: dict[str, int] = field(default_factory=dict)  # rows that left the collection, by why
     refusals: list[str] = field(default_factory=list)  # what the run would not do, and how to make it
@@ -157,6 +158,21 @@ class Journal:
         """A part of a sealed shard is not what was sealed, and the seal was withdrawn."""
         with self.lock:
             self.damaged[seal.shard] = (seal.name, str(damage))
+            self._loaded_shards.discard(seal.shard)
+
+    def reopen(self, shard: str) -> None:
+        """A shard is not as this run left it, and is seen to once more."""
+        with self.lock:
+            self._loaded_shards.discard(shard)
+
+    def note_repair(self, line: str) -> None:
+        """A document of the checkpoint could not be read, and is made anew; the first of them are told."""
+        with self.lock:
+            self.repairs += 1
+            if self.repairs <= NAMED:
+                self.notes.append(line)
+            elif self.repairs == NAMED + 1:
+                self.notes.append("more documents of the checkpoint could not be read: the log names them")
 
     def note(self, line: str) -> None:
         """Something to tell of in the end."""

@@ -13,7 +13,7 @@ from prefect.cache_policies import NO_CACHE
 
 from tasks.adapters.digest_set import DigestSet
 from tasks.adapters.loading import load_part
-from tasks.adapters.shard_keys import ShardKeys
+from tasks.adapters.shard_keys import ShardKeys, keys_in
 from tasks.domain.errors import Damaged, Permanent
 from tasks.domain.ports import Collection
 from tasks.domain.seal import Loaded, Part, Seal, intent_of
@@ -21,6 +21,7 @@ from tasks.domain.shard import Shard
 from tasks.encode import seal_again, worth_another_try
 from tasks.owners import unsettle
 from tasks.plan import Plan
+from tasks.quarantine import recover
 from tasks.run import Run, utc_now
 from tasks.window import name_runs
 
@@ -89,22 +90,45 @@ def _load_shard(run: Run, plan: Plan, collection: Collection, shard: Shard, *, m
     seal = None if run.journal.has_loaded(shard) else plan.checkpoint.effective_seal(shard.id)
     if seal is None:
         return
+    before = plan.checkpoint.read_load(plan.target, shard.id)
     try:
         entry = load_seal(plan, collection, shard, seal, run=run.id)
     except Damaged as damage:
         withdraw(run, plan, seal, damage)
         if not mend:
             raise
-        seal_again(run, plan, shard)
-        entry = load_seal(plan, collection, shard, plan.checkpoint.effective_seal(shard.id) or seal, run=run.id)
+        seal = _seal_again(run, plan, shard, seal)
+        entry = load_seal(plan, collection, shard, seal, run=run.id)
+    if shard.id in run.journal.damaged or (before and before.seal != seal.digest):
+        remove_strays(plan, collection, seal)
     run.journal.note_load(entry)
 
 
-def withdraw(run: Run, plan: Plan, seal: Seal, damage: Damaged) -> None:
-    """Take back a damaged shard's seal, and say so."""
-    plan.checkpoint.withdraw(seal, plan.target)
-    run.journal.note_damage(seal, damage)
-    log.warning("shard %s: %s; its seal is withdrawn, and it is encoded again", seal.name, damage)
+def _seal_again(run: Run, plan: Plan, shard: Shard, before: Seal) -> Seal:
+    """The seal in place of one that was withdrawn. Rows that retries had recovered are tried again."""
+    seal_again(run, plan, shard)
+    if any(part.amendment for part in before.parts):
+        recover(run, plan, shard)
+    return plan.checkpoint.effective_seal(shard.id) or before
+
+
+def remove_strays(plan: Plan, collection: Collection, seal: Seal) -> None:
+    """Rows that an earlier seal of the shard had and this one has not leave the collection; after this one is loaded."""
+    if collection.count(seal.shard) == seal.embedded:
+        return
+    sealed = set(keys_in(ShardKeys(plan.checkpoint, plan.scratch).read(seal)))
+    strays = [key for key in collection.keys(seal.shard) if key not in sealed]
+    collection.delete_rows(seal.shard, strays)
+    log.warning("shard %s: %d rows of an earlier seal are removed", seal.name, len(strays))
+
+
+def withdraw(run: Run, plan: Plan, seal: Seal, damage: Damaged) -> bool:
+    """Take back what names a damaged part of a shard, and say so. False: its parts are whole."""
+    withdrawn = plan.checkpoint.withdraw(seal, plan.target)
+    if withdrawn:
+        run.journal.note_damage(seal, damage)
+        log.warning("shard %s: %s; its seal is withdrawn, and it is encoded again", seal.name, damage)
+    return withdrawn
 
 
 def load_seal(plan: Plan, collection: Collection, shard: Shard, seal: Seal, *, run: str) -> Loaded:
@@ -121,7 +145,7 @@ def load_seal(plan: Plan, collection: Collection, shard: Shard, seal: Seal, *, r
 
     def load(part: Part) -> pa.Table:
         nonlocal cut
-        rows = plan.checkpoint.verified_part(part)
+        rows = plan.checkpoint.sealed_part(part)
         cut += load_part(collection, rows, seal.shard).cut
         return rows
 

@@ -23,6 +23,7 @@ from tasks.estimate import Foresight
 from tasks.load import opened
 from tasks.plan import Plan, check_roots, plan_again, spool_spans
 from tasks.preflight import inspect_job
+from tasks.rounds import look_for_damage
 from tasks.seals import owned_keys, owned_seals, retained_seals, seals_of, shown_shards
 from tasks.stale import foresee_removals
 from tasks.totals import count_seals
@@ -75,6 +76,7 @@ class Status:
     collection: str | None = None
     alias: str = ""
     led_to: str | None = None
+    damaged: tuple[str, ...] = ()
     unasked: str = ""  # why nobody knows where searches are led
 
     @property
@@ -84,7 +86,9 @@ class Status:
 
     @property
     def complete(self) -> bool:
-        return bool(self.shards.planned) and self.shards.loaded == self.shards.planned and self.verified and self.searched
+        return (
+            not self.damaged and bool(self.shards.planned) and self.shards.loaded == self.shards.planned and self.verified and self.searched
+        )
 
     @property
     def summary(self) -> dict[str, Any]:
@@ -95,6 +99,7 @@ class Status:
             "verified": self.verified,
             "searched": self.searched,
             "report": self.report,
+            "damaged": list(self.damaged),
         }
 
 
@@ -107,6 +112,7 @@ def look_at_status(job: Job) -> Status:
             spool = spool_spans(inspected, scratch)
             nothing = RowFates(source=spool.rows)
             return Status(rows=nothing, shards=ShardFates(planned=spool.shards), verified=False, report=None, quarantine={})
+        damaged = _damaged(plan)
         totals = count_seals(plan, encoded_now={})
         proof = plan.checkpoint.read_proof(plan.target)
         led_to, unasked = _led_to(plan)
@@ -120,6 +126,7 @@ def look_at_status(job: Job) -> Status:
             alias=plan.spec.alias,
             led_to=led_to,
             unasked=unasked,
+            damaged=damaged,
         )
 
 
@@ -130,6 +137,14 @@ def _led_to(plan: Plan) -> tuple[str | None, str]:
             return collection.promoted(), ""
     except KitestringError as error:
         return None, str(error)
+
+
+def _damaged(plan: Plan) -> tuple[str, ...]:
+    """What of the documents that a plan rests on cannot be read, in lines."""
+    plan.confirm_encoder()
+    for _ in look_for_damage(plan):
+        pass
+    return tuple(plan.inspected.damages.lines)
 
 
 def look_at_proof(job: Job, *, full: bool = False, seed: int | None = None, watched: Watched = unwatched) -> Proof:
@@ -144,6 +159,8 @@ def look_at_proof(job: Job, *, full: bool = False, seed: int | None = None, watc
     with _planned_before(job) as plan, opened(plan) as collection:
         if collection.describe() is None:
             raise BadInput(f"collection '{plan.spec.name}' is not at {job.target.uri}: `kitestring run` or `replay` loads it")
+        if damaged := _damaged(plan):
+            return unproved(*damaged)
         rows = sum(seal.embedded for seal in chain(owned_seals(plan), retained_seals(plan))) if full else 0
         try:
             with watched(rows) as watch:
@@ -161,22 +178,34 @@ def _led_astray(plan: Plan, live: str | None, proof: Proof) -> Proof:
     return proof.model_copy(update={"proved": False, "reasons": (*proof.reasons, reason)})
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Differences:
+    """What the seals and the collection do not have in common; how much of the plan is not sealed yet, or cannot be read."""
+
+    found: Iterator[Listed]
+    unsealed: int
+    damaged: tuple[str, ...]
+
+
 @contextmanager
-def look_at_diff(job: Job, *, full: bool = False, watched: Watched = unwatched) -> Iterator[tuple[Iterator[Listed], int]]:
-    """What the seals and the collection do not have in common, shard by shard, and how many shards are not sealed yet.
+def look_at_diff(job: Job, *, full: bool = False, watched: Watched = unwatched) -> Iterator[Differences]:
+    """What the seals and the collection do not have in common, shard by shard.
 
     Rows of shards that are no longer in the source are in the collection alone: an append keeps them. With `full` they are
     compared with their seals as all others.
 
     Raises:
         BadInput: there is nothing to compare.
+        Damaged: a part had to be read and is not what was sealed.
     """
     with _planned_before(job) as plan, opened(plan) as collection:
         if collection.describe() is None:
             raise BadInput(f"collection '{plan.spec.name}' is not at {job.target.uri}: `kitestring run` or `replay` loads it")
-        sealed = plan.checkpoint.sealed_ids()
-        found = _every_difference(plan, collection, watched) if full else _differences(plan, collection)
-        yield chain(found, _unaccounted(plan, collection)), sum(shard.id not in sealed for shard in plan)
+        damaged, sealed = _damaged(plan), plan.checkpoint.sealed_ids()
+        found = chain(
+            _every_difference(plan, collection, watched) if full else _differences(plan, collection), _unaccounted(plan, collection)
+        )
+        yield Differences(found=found, unsealed=sum(shard.id not in sealed for shard in plan), damaged=damaged)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

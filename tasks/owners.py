@@ -20,9 +20,11 @@ and the proof expects each shard with what it owns.
 
 from __future__ import annotations
 
+import tempfile
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -60,12 +62,12 @@ def settle_owners(run: Run, plan: Plan, collection: Collection) -> None:
         covers = Cover()
         for seal in seals_of(plan):
             covers.add(seal)
-        owners = plan.checkpoint.read_owners(plan.target)
+        owners = plan.checkpoint.owners_to_rely_on(plan.target)
         if plan.target == NOWHERE or (owners is None and not covers.count):
             return  # a corpus that is refused leaves nothing behind
         settled = owners and owners.settled and (owners.covers, owners.policy) == (covers.digest, policy_of(plan.job))
         if not owners or not settled:
-            with KeyTable(run.scratch / "owners") as table:
+            with tempfile.TemporaryDirectory(dir=run.scratch) as folder, KeyTable(Path(folder) / "owners") as table:
                 owners = _settle(plan, collection, table, owners)
     for shard in plan if owners.refused else ():
         if shard.id in owners.refused:

@@ -15,15 +15,16 @@ from tasks.adapters.files import root_of
 from tasks.adapters.reports import known_roots
 from tasks.adapters.spool import Spool
 from tasks.domain.collection import CollectionSpec, collection_name, target_fingerprint
-from tasks.domain.encoder import EncoderRecord
+from tasks.domain.encoder import EncoderRecord, differences
 from tasks.domain.errors import BadInput, KitestringError, Permanent
 from tasks.domain.fields import name_field
 from tasks.domain.groups import grouped, rows_of
+from tasks.domain.layout import encoder_pin
 from tasks.domain.removal import Roots
 from tasks.domain.resume import missing
 from tasks.domain.seal import Seal
 from tasks.domain.shard import Shard
-from tasks.preflight import Inspected, model_name
+from tasks.preflight import EDITED, Inspected, model_name
 from tasks.run import Run
 
 NOWHERE = "nowhere"  # the ledger of a collection that is not there: nothing is ever written to it
@@ -36,7 +37,7 @@ class Plan:
         self.inspected, self.spool, self.record = inspected, spool, record
         job, fingerprint = inspected.job, record.identity.fingerprint
         self.job = job
-        self.checkpoint = Checkpoint(inspected.store, job.corpus, fingerprint)
+        self.checkpoint = Checkpoint(inspected.store, job.corpus, fingerprint, inspected.damages)
         self.spec = CollectionSpec(
             name=collection_name(job.target.collection, fingerprint),
             alias=job.target.collection,
@@ -111,13 +112,27 @@ class Plan:
         """
         if self._settled:
             return
-        settled = put_pin(self.inspected.store, self.job.corpus, self.inspected.declared, self.record)
+        settled = put_pin(self.inspected.store, self.job.corpus, self.inspected.declared, self.record, self.inspected.damages)
         if settled.identity != self.record.identity:
             raise Permanent(
                 f"another run has just settled on precision {settled.identity.precision} for corpus '{self.job.corpus}': run again"
             )
         self.checkpoint.put_encoder(self.record)
         self._settled = True
+
+    def confirm_encoder(self) -> None:
+        """Hold `encoder.json` against what the corpus was settled on; a run writes either again where it is gone or damaged.
+
+        Raises:
+            BadInput: it speaks of another encoder; nothing was written.
+        """
+        pinned, told, ours = self.inspected.pinned(), self.checkpoint.read_encoder_as_told(), self.record
+        wrong = (differences(told.identity, ours.identity) or differences(told.facts, ours.facts)) if told else ""
+        if wrong:
+            pin = encoder_pin(self.job.corpus, self.inspected.declared)
+            raise BadInput(f"{self.inspected.store.url}/{self.checkpoint.layout.encoder} does not agree with {pin}: {wrong}: {EDITED}")
+        if self.inspected.damages.mends and (pinned is None) != (told is None):
+            self.settle_encoder()
 
     def beyond(self, loaded: Container[str]) -> tuple[int, int | None]:
         """How many shards are not yet loaded, and their source rows; None where no footer tells how many a shard has."""
@@ -162,6 +177,7 @@ def plan_shards(run: Run) -> Plan:
             run.ranks.start()
         spool = spool_spans(inspected, run.scratch)
         plan = Plan(inspected, spool, pinned or _introduce(run))
+        plan.confirm_encoder()
         check_target(plan)
     run.journal.shards = spool.shards
     return plan
@@ -178,6 +194,7 @@ def plan_sealed(run: Run) -> Plan:
         plan = plan_again(run.inspected, run.scratch)
         if plan is None:
             raise BadInput(f"corpus '{run.job.corpus}' holds nothing made with this encoder: `kitestring run` makes it")
+        plan.confirm_encoder()
         check_target(plan)
     run.journal.shards = plan.spool.shards
     return plan

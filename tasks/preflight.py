@@ -5,24 +5,28 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 from prefect.blocks.system import Secret
 
-from tasks.adapters.checkpoint import read_pin
+from tasks.adapters.checkpoint import Checkpoint, put_pin, read_pin
 from tasks.adapters.collections import open_bulk, open_collection
+from tasks.adapters.damages import Damages
 from tasks.adapters.milvus_bulk import BulkCollection
 from tasks.adapters.model_files import LocatedModel, locate_model
 from tasks.adapters.questions import read_questions
 from tasks.adapters.sources import Opened, open_source, sample_texts
 from tasks.adapters.stores import open_store
 from tasks.domain.digest import digest
-from tasks.domain.encoder import EncoderIdentity, EncoderRecord, Precision
+from tasks.domain.encoder import EncoderIdentity, EncoderRecord, Precision, differences
 from tasks.domain.errors import BadInput
 from tasks.domain.fields import ELEMENTS, ScalarField, check_partition_key, name_fields
 from tasks.domain.job import Job
+from tasks.domain.layout import encoder_pin
 from tasks.domain.ports import Collection, Store
 
 SAMPLE_ROWS = 32  # on which `precision: auto` is tried
+EDITED = "one was edited, so nothing was written: put it back as it was, or remove it and run again, which writes it anew"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +38,7 @@ class Inspected:
     fields: tuple[ScalarField, ...]
     model: LocatedModel
     store: Store
+    damages: Damages
 
     @property
     def declared(self) -> str:
@@ -57,8 +62,28 @@ class Inspected:
         }
 
     def pinned(self) -> EncoderRecord | None:
-        """What the first run of this corpus settled; None before it."""
-        return read_pin(self.store, self.job.corpus, self.declared)
+        """What the first run of this corpus settled; None before it. One that is damaged is found again in `encoder.json`.
+
+        Raises:
+            BadInput: it speaks of another encoder than the job's.
+        """
+        key, corpus = encoder_pin(self.job.corpus, self.declared), self.job.corpus
+        record = read_pin(self.store, corpus, self.declared, self.damages)
+        if record is None and key in self.damages.keys:
+            record = self._pinned_again()
+            return put_pin(self.store, corpus, self.declared, record, self.damages) if record and self.damages.mends else record
+        if record and (wrong := differences(record.identity, self.identify(record.identity.precision))):
+            raise BadInput(f"{self.store.url}/{key} speaks of another encoder than this job's: {wrong}: {EDITED}")
+        return record
+
+    def _pinned_again(self) -> EncoderRecord | None:
+        """The record of the one precision in which this encoder has a folder in the checkpoint."""
+        declared = self.job.encoder.precision
+        precisions: tuple[Precision, ...] = get_args(Precision) if declared == "auto" else (declared,)
+        identities = [self.identify(precision) for precision in precisions]
+        records = [Checkpoint(self.store, self.job.corpus, identity.fingerprint, self.damages).read_encoder() for identity in identities]
+        found = [record for record in records if record]
+        return found[0] if len(found) == 1 else None
 
     def identify(self, precision: Precision) -> EncoderIdentity:
         """The identity of the encoder at a precision."""
@@ -120,7 +145,7 @@ def inspect_job(job: Job) -> Inspected:
         check_partition_key(job.target.partition_key, fields)
     if job.target.gate:
         read_questions(job.target.gate.queries)
-    return Inspected(job=job, source=source, fields=fields, model=locate_model(job.encoder), store=open_store(job.checkpoint))
+    return _inspected(job, source, fields)
 
 
 def reach_target(inspected: Inspected) -> None:
@@ -139,7 +164,12 @@ def reach_target(inspected: Inspected) -> None:
 def locate_job(job: Job) -> Inspected:
     """Open a job for what needs the model and the store alone: its source may be gone."""
     source = open_source(job.source, rows=job.shards.rows)
-    return Inspected(job=job, source=source, fields=(), model=locate_model(job.encoder), store=open_store(job.checkpoint))
+    return _inspected(job, source, ())
+
+
+def _inspected(job: Job, source: Opened, fields: tuple[ScalarField, ...]) -> Inspected:
+    model, store = locate_model(job.encoder), open_store(job.checkpoint)
+    return Inspected(job=job, source=source, fields=fields, model=model, store=store, damages=Damages(store, job.corpus))
 
 
 def _token(job: Job) -> str | None:

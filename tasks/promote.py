@@ -38,7 +38,7 @@ def promote_proved(run: Run, plan: Plan, collection: Collection, proof: Proof) -
     if _fails(run, plan, proof):
         return ()
     with run.journal.during("promote"):
-        moves = Promotions(plan.inspected.store, plan.job)
+        moves = Promotions(plan.inspected.store, plan.job, plan.inspected.damages)
         outcome = _lead(plan, collection, moves)
         for line in outcome.told:
             run.journal.note(line)
@@ -81,6 +81,10 @@ def _lead(plan: Plan, collection: Collection, moves: Promotions) -> Outcome:
     if live == name:
         return Outcome(before=before, live=live, told=[])
     by_hand = f"`kitestring promote` leads searches from '{live}' to it" if live else "`kitestring promote` leads searches to it"
+    if live and moves.damaged and not is_rejected(history, name):
+        moves.note(_move_back(plan, live))
+        told = f"'{name}' is proved, and searches stay with '{live}': a move of the alias that cannot be read may have been a rollback"
+        return Outcome(before=before, live=live, told=[f"{told}: {by_hand}"])
     if is_rejected(history, name):
         return Outcome(before=before, live=live, told=[f"'{name}' was rolled back, and stays so: {by_hand}"])
     if plan.job.target.promote == "manual":
@@ -119,6 +123,11 @@ def _move(plan: Plan, live: str | None, by: By) -> Promotion:
     return Promotion(
         collection=spec.name, ledger=plan.target, instead_of=live, by=by, fingerprint=spec.fingerprint, model=spec.model, at=utc_now()
     )
+
+
+def _move_back(plan: Plan, live: str) -> Promotion:
+    """What a move that cannot be read may have been: a rollback, which no run may undo. `promote` does."""
+    return _move(plan, plan.spec.name, "rollback").model_copy(update={"collection": live, "fingerprint": "", "model": ""})
 
 
 def _point(job: Job, name: str) -> None:
@@ -167,7 +176,8 @@ def promote_by_hand(job: Job, *, anyway: bool = False) -> dict[str, Any]:
             before = collection.promoted()
             if before == plan.spec.name:
                 return _said(job, before, before, [])
-            outcome = _pass_gate(plan, collection, Promotions(plan.inspected.store, job), by="promote", anyway=anyway)
+            moves = Promotions(plan.inspected.store, job, plan.inspected.damages)
+            outcome = _pass_gate(plan, collection, moves, by="promote", anyway=anyway)
     if outcome.refused:
         raise BadInput("; ".join([f"searches are not led to '{plan.spec.name}': {outcome.refused}", *outcome.told]))
     return _said(job, outcome.live, before, outcome.told)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future
-from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -14,73 +13,17 @@ from prefect.cache_policies import NO_CACHE
 
 from tasks.adapters.cut import PieceRows
 from tasks.adapters.prepare import prepare
-from tasks.domain.accounts import ShardFates
 from tasks.domain.amend import Amendment
-from tasks.domain.errors import BadInput
+from tasks.domain.layout import RETRY
 from tasks.domain.messages import Piece
 from tasks.domain.seal import Part, Quarantined, Seal
 from tasks.domain.shard import Shard
 from tasks.encode import worth_another_try
 from tasks.plan import Plan
 from tasks.run import Run, utc_now
-from tasks.seals import seals_of
-from tasks.stale import unplanned
-from tasks.totals import count_seals
 from tasks.window import name_runs
 
 ROWS_AT_ONCE = 1_000  # in one piece; each row is taken alone
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ToRetry:
-    """What a retry finds: rows that were set aside, and shards that have no seal as their files are now."""
-
-    rows: int
-    unsealed: dict[str, Shard]
-
-    def note_unsealed(self, run: Run, plan: Plan) -> None:
-        """Nothing of these is tried: each fails, with what to do."""
-        for shard, reason in self._reasons(plan):
-            run.journal.note_failure(shard, BadInput(reason))
-
-    def _reasons(self, plan: Plan) -> Iterator[tuple[Shard, str]]:
-        known = {each.entry.place for each in unplanned(plan)}
-        for shard in self.unsealed.values():
-            why = "has changed since it was encoded" if shard.place in known else "was not encoded yet, or has changed since"
-            yield shard, f"the file {why}: `kitestring run` encodes it again, its quarantined rows as well"
-
-    def refuse_if_idle(self, plan: Plan) -> None:
-        """Say at once that there is nothing to try.
-
-        Raises:
-            BadInput: no row is set aside, and there are files that only a run can see to.
-        """
-        if not self.rows and self.unsealed:
-            shard, reason = next(self._reasons(plan))
-            more = f" ({len(self.unsealed):,} such shards in all)" if len(self.unsealed) > 1 else ""
-            raise BadInput(f"no row to retry: {shard.name}: {reason}{more}")
-
-
-def look_for_rows(plan: Plan) -> ToRetry:
-    """From the seals alone."""
-    rows, sealed = 0, set[str]()
-    for seal in seals_of(plan):
-        rows += len(seal.quarantined)
-        sealed.add(seal.shard)
-    return ToRetry(rows=rows, unsealed={shard.id: shard for shard in plan if shard.id not in sealed})
-
-
-def nothing_to_retry(plan: Plan) -> dict[str, object]:
-    """What `quarantine retry` answers where every row has its vector; the figures of a run."""
-    totals, proof = count_seals(plan, encoded_now={}), plan.checkpoint.read_proof(plan.target)
-    shards = ShardFates(planned=plan.spool.shards, sealed=totals.sealed, loaded=totals.loaded)
-    return {
-        "rows": totals.rows.model_dump(),
-        "shards": shards.model_dump(),
-        "verified": bool(proof and proof.holds_for(totals.cover.digest, plan.target)),
-        "report": plan.checkpoint.latest_report(),
-        "notes": ["no row is quarantined: there is nothing to retry"],
-    }
 
 
 @task(name="retry", task_run_name=name_runs("retry"), cache_policy=NO_CACHE, retry_delay_seconds=5, retry_condition_fn=worth_another_try)
@@ -88,9 +31,14 @@ def retry_shards(run: Run, plan: Plan, group: list[Shard]) -> None:
     """Try the quarantined rows of each sealed shard once more; what comes of it is an amendment of the seal."""
     with run.journal.during("encode"):
         for shard in group:
-            seal = plan.checkpoint.effective_seal(shard.id)
-            if seal and seal.quarantined:
-                _amend(run, plan, shard, seal)
+            recover(run, plan, shard)
+
+
+def recover(run: Run, plan: Plan, shard: Shard) -> None:
+    """Try the quarantined rows of a shard, if it is sealed and has any."""
+    seal = plan.checkpoint.effective_seal(shard.id)
+    if seal and seal.quarantined:
+        _amend(run, plan, shard, seal)
 
 
 def _amend(run: Run, plan: Plan, shard: Shard, seal: Seal) -> None:
@@ -141,7 +89,7 @@ def _pieces(readable: pa.Table) -> Iterator[PieceRows]:
 def _submit(run: Run, plan: Plan, shard: Shard, rows: PieceRows) -> Future[Part]:
     path = run.scratch / f"{shard.id}-retry-{rows.first}.arrow"
     rows.write(path)
-    key = plan.checkpoint.layout.part(shard.id, f"retry-{run.id}", rows.first, rows.stop)
+    key = plan.checkpoint.layout.part(shard.id, f"{RETRY}{run.id}", rows.first, rows.stop)
     alone = tuple(rows.batches[0].column("row").to_pylist())
     part = run.ranks.submit(
         Piece(shard=shard.id, name=shard.name, first=rows.first, stop=rows.stop, rows=str(path), key=key, suspects=alone)

@@ -6,7 +6,7 @@ import logging
 
 from tasks.adapters.documents import read_document, write_document
 from tasks.adapters.hardware import plan_launch
-from tasks.domain.errors import KitestringError, Permanent
+from tasks.domain.errors import KitestringError, Newer
 from tasks.domain.rates import Observation, Rates, rates_key
 from tasks.preflight import Inspected
 from tasks.run import Run, machine_digest, utc_now
@@ -17,9 +17,13 @@ log = logging.getLogger("kitestring.run")
 def read_rates(inspected: Inspected) -> Rates:
     """What was seen of the job's encoder on such a machine; what cannot be read was not seen."""
     try:
-        return read_document(inspected.store, key_of_rates(inspected), Rates) or Rates()
-    except Permanent:
+        return _read(inspected)
+    except Newer:
         return Rates()
+
+
+def _read(inspected: Inspected) -> Rates:
+    return read_document(inspected.store, key_of_rates(inspected), Rates, damages=inspected.damages) or Rates()
 
 
 def key_of_rates(inspected: Inspected) -> str:
@@ -55,6 +59,6 @@ def keep_rates(run: Run, *, seconds: float) -> None:
 def note_rate(inspected: Inspected, observed: Observation) -> None:
     """Keep an observation with the checkpoint. Of two runs that end at once, one may be forgotten."""
     try:
-        write_document(inspected.store, key_of_rates(inspected), read_rates(inspected).noting(observed))
+        write_document(inspected.store, key_of_rates(inspected), _read(inspected).noting(observed))
     except KitestringError as error:
         log.warning("how fast this was is not kept: %s", error)

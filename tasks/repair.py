@@ -5,13 +5,13 @@ from __future__ import annotations
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from tasks.domain.errors import BadInput, Damaged
+from tasks.domain.errors import BadInput
 from tasks.domain.ports import Collection
 from tasks.domain.proof import Proof
 from tasks.mend import mend_shards, remove_strangers, told
 from tasks.plan import Plan
 from tasks.run import Run
-from tasks.verify import verify_plan, withdraw_damaged
+from tasks.verify import verify_plan
 
 
 @task(name="repair", cache_policy=NO_CACHE)
@@ -20,17 +20,14 @@ def repair_collection(run: Run, plan: Plan, collection: Collection) -> Proof:
 
     Raises:
         BadInput: there is no collection to repair.
-        Permanent: a sealed part that is needed is damaged; its seal is withdrawn.
+        Damaged: a part is not what was sealed.
     """
     if collection.describe() is None:
         raise BadInput(f"collection '{plan.spec.name}' is not at {plan.job.target.uri}: `kitestring run` or `replay` loads it")
     with run.journal.during("verify"):
         collection.settle()
-        try:
-            proof = verify_plan(plan, collection, full=True, looking=True)
-            return proof if proof.proved else _repaired(run, plan, collection, proof)
-        except Damaged as damage:
-            raise withdraw_damaged(run, plan, damage) from None
+        proof = verify_plan(plan, collection, full=True, looking=True)
+        return proof if proof.proved else _repaired(run, plan, collection, proof)
 
 
 def _repaired(run: Run, plan: Plan, collection: Collection, proof: Proof) -> Proof:

@@ -20,11 +20,10 @@ from tasks.adapters.sources import rows_at_least
 from tasks.adapters.stores import probe
 from tasks.artifacts import Artifacts, RankLines
 from tasks.domain.digest import digest
-from tasks.domain.errors import Permanent
+from tasks.domain.errors import Newer
 from tasks.domain.estimate import Estimate
 from tasks.domain.job import Job
 from tasks.domain.messages import Assignment
-from tasks.domain.ports import Store
 from tasks.domain.tuning import Tuning, tuning_key
 from tasks.events import Events
 from tasks.journal import Journal, Snapshot
@@ -37,8 +36,8 @@ FEW_ROWS = 1_000  # with fewer nothing is measured, whatever a row takes
 class Run:
     """The opened parts of a run. A plain class, so that Prefect hands it to tasks as it is. `parts`: the store that ranks write to."""
 
-    def __init__(self, inspected: Inspected, scratch: Path, journal: Journal, *, parts: str) -> None:
-        self.id = new_run_id()
+    def __init__(self, run: str, inspected: Inspected, scratch: Path, journal: Journal, *, parts: str) -> None:
+        self.id = run
         self.started_at = utc_now()
         self.inspected = inspected
         self.job: Job = inspected.job
@@ -82,9 +81,11 @@ def open_run(job: Job, *, dry: bool = False) -> Iterator[Run]:
         journal = Journal(listeners=[Artifacts(job.corpus)])
         with journal.ticking(), turn(job.compute.limit, journal):
             reach_target(inspected)
+            name = new_run_id()
             if not dry:
                 probe(inspected.store)
-            run = Run(inspected, scratch, journal, parts=str(scratch / "parts") if dry else job.checkpoint)
+                inspected.damages.mend(name, journal.note_repair)
+            run = Run(name, inspected, scratch, journal, parts=str(scratch / "parts") if dry else job.checkpoint)
             try:
                 if not dry:
                     journal.tell("run.started", {"encoder": inspected.model.weights, "target": job.target.collection})
@@ -101,7 +102,7 @@ def _devices(job: Job, launch: Launch) -> Devices:
 def _assign(inspected: Inspected, launch: Launch, scratch: Path, parts: str) -> Assignment:
     job, pinned = inspected.job, inspected.pinned()
     key = tuning_key(job.corpus, inspected.declared, machine_digest(job, launch))
-    tuning, rows = _kept(inspected.store, key), rows_at_least(inspected.source)
+    tuning, key, rows = *_kept(inspected, key), rows_at_least(inspected.source)
     settled = pinned is not None or job.encoder.precision != "auto"
     return Assignment(
         encoder=job.encoder,
@@ -126,12 +127,12 @@ def machine_digest(job: Job, launch: Launch) -> str:
     return digest({"machine": machine(launch), "settings": settings})
 
 
-def _kept(store: Store, key: str) -> Tuning | None:
-    """What an earlier run measured; what cannot be read is measured again."""
+def _kept(inspected: Inspected, key: str) -> tuple[Tuning | None, str]:
+    """What an earlier run measured, and where what this one measures may be kept: not over what a newer version has kept there."""
     try:
-        return read_document(store, key, Tuning)
-    except Permanent:
-        return None
+        return read_document(inspected.store, key, Tuning, damages=inspected.damages), key
+    except Newer:
+        return None, ""
 
 
 def utc_now() -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +15,7 @@ import pyarrow.parquet as pq
 from tasks.adapters.ahead import ahead
 from tasks.adapters.digest_set import DigestSet
 from tasks.adapters.proof_counts import ReadPart, Sealed
-from tasks.adapters.shard_keys import ShardKeys
+from tasks.adapters.shard_keys import ShardKeys, keys_in
 from tasks.domain.owners import Owners, owned
 from tasks.domain.seal import Loaded, Part, Seal
 from tasks.domain.shard import Shard
@@ -96,7 +95,7 @@ def _unsealed(entry: Loaded) -> Seal:
 @contextmanager
 def owned_parts(plan: Plan) -> Iterator[Iterator[tuple[Seal, ReadPart]]]:
     """Each seal as `owned_seals` has it, with what reads its parts without the rows that others own."""
-    owners = plan.checkpoint.read_owners(plan.target)
+    owners = plan.checkpoint.owners_to_rely_on(plan.target)
     with tempfile.TemporaryDirectory(dir=plan.scratch, prefix="owners-") as folder:
         table = _fetch_table(plan, owners, Path(folder)) if owners and owners.table else None
         yield (_owned_part(plan, owners, table, seal) for seal in seals_of(plan))
@@ -105,12 +104,12 @@ def owned_parts(plan: Plan) -> Iterator[Iterator[tuple[Seal, ReadPart]]]:
 @contextmanager
 def owned_keys(plan: Plan) -> Iterator[Iterator[tuple[Seal, set[str]]]]:
     """Each seal with the keys that the collection has to have of it, one shard's at a time; no vector is read."""
-    owners, keys = plan.checkpoint.read_owners(plan.target), ShardKeys(plan.checkpoint, plan.scratch)
+    owners, keys = plan.checkpoint.owners_to_rely_on(plan.target), ShardKeys(plan.checkpoint, plan.scratch)
     with tempfile.TemporaryDirectory(dir=plan.scratch, prefix="owners-") as folder:
         table = _fetch_table(plan, owners, Path(folder)) if owners and owners.table else None
 
         def of(seal: Seal) -> set[str]:
-            sealed = set(pq.read_table(io.BytesIO(keys.read(seal)), columns=["id"]).column("id").to_pylist())
+            sealed = set(keys_in(keys.read(seal)))
             lost = _lost(table, seal).to_pylist() if table and owners and owners.of(seal) else []
             return sealed.difference(lost)
 

@@ -58,7 +58,11 @@ def _look(plan: Plan, live: str) -> _Live | None:
         if made is None:
             return None
         target = serving.identity() or target_fingerprint(plan.job.target, live)
-        return _Live(rows=serving.count(), checkpoint=Checkpoint(plan.inspected.store, plan.job.corpus, made.fingerprint), target=target)
+        return _Live(
+            rows=serving.count(),
+            checkpoint=Checkpoint(plan.inspected.store, plan.job.corpus, made.fingerprint, plan.inspected.damages),
+            target=target,
+        )
     finally:
         serving.close()
 

@@ -10,11 +10,10 @@ from prefect.cache_policies import NO_CACHE
 from tasks.adapters.proof import prove
 from tasks.adapters.proof_rows import Watch
 from tasks.beside import clock_of
-from tasks.domain.errors import BadInput, Damaged, Permanent
+from tasks.domain.errors import BadInput
 from tasks.domain.ports import Collection
 from tasks.domain.proof import Proof
 from tasks.domain.seal import Cover
-from tasks.load import withdraw
 from tasks.mend import mend_shards, told
 from tasks.plan import Plan
 from tasks.run import Run
@@ -27,15 +26,13 @@ def verify_collection(run: Run, plan: Plan, collection: Collection) -> Proof:
 
     Raises:
         BadInput: every shard was refused for what is in it, and nothing is sealed: nothing is left behind.
+        Damaged: a part that the proof read is not what was sealed.
     """
     _refuse_bad_input(run, plan)
     with run.journal.during("verify"):
         plan.bind(collection.ensure(plan.spec))  # where no shard could be sealed, nobody has made it yet
         collection.settle()
-        try:
-            return _mended(run, plan, collection, verify_plan(plan, collection))
-        except Damaged as damage:
-            raise withdraw_damaged(run, plan, damage) from None
+        return _mended(run, plan, collection, verify_plan(plan, collection))
 
 
 def _mended(run: Run, plan: Plan, collection: Collection, proof: Proof) -> Proof:
@@ -55,14 +52,6 @@ def _refuse_bad_input(run: Run, plan: Plan) -> None:
         return
     _, error = next(iter(failed.values()))
     raise BadInput(error)
-
-
-def withdraw_damaged(run: Run, plan: Plan, damage: Damaged) -> Permanent:
-    """Withdraw the seal that names a damaged part, so that the next run encodes it again; what to tell of it."""
-    for seal in seals_of(plan):
-        if any(part.key in str(damage) for part in seal.parts):
-            withdraw(run, plan, seal, damage)
-    return Permanent(f"{damage}; its shard's seal is withdrawn: run again, and it is encoded again")
 
 
 def verify_plan(

@@ -1,7 +1,7 @@
 """The checkpoint of one corpus under one encoder: what is kept there, read and written as values.
 
-What is committed never changes; what may be replaced is in `tasks.adapters.ledger`. Every method raises the store's
-errors, and Permanent with the key where an object is damaged or of another format.
+What is committed never changes; what may be replaced is in `tasks.adapters.ledger`. Every method raises the store's errors, and
+Newer where a document is of a newer version; one that is damaged goes to `damages`, or is raised as Unreadable.
 """
 
 from __future__ import annotations
@@ -9,27 +9,26 @@ from __future__ import annotations
 import re
 from collections.abc import Container, Iterator
 from itertools import count
-from typing import TypeVar
 
 import pyarrow as pa
 
 from tasks.adapters.ahead import ahead
 from tasks.adapters.condemned import condemned
+from tasks.adapters.damages import Damages
 from tasks.adapters.digest_set import DigestSet
 from tasks.adapters.documents import commit_document, read_document
 from tasks.adapters.ledger import Ledger
 from tasks.adapters.parts import part_of, read_part, sha256_of
 from tasks.adapters.survey import Survey, UpToDate, look_over
 from tasks.domain.accounts import check_accounts
-from tasks.domain.amend import Amendment, amended
+from tasks.domain.amend import Amendment, amended, amended_once
 from tasks.domain.encoder import EncoderRecord
 from tasks.domain.errors import Damaged, Permanent
-from tasks.domain.layout import encoder_pin, part_rows
+from tasks.domain.layout import RETRY, encoder_pin, part_rows, writer_of
 from tasks.domain.ports import Store, StoredObject
 from tasks.domain.resume import without_overlap
 from tasks.domain.seal import Part, Seal
 
-D = TypeVar("D", Seal, Amendment)
 _ATTEMPT = re.compile(r"(?!\.\.?/)[^/]+/part-\d+-\d+\.parquet")  # below a shard's folder
 
 
@@ -40,12 +39,16 @@ class Checkpoint(Ledger):
 
     def read_encoder(self) -> EncoderRecord | None:
         """What the fingerprint stands for; None before the first seal."""
-        return self._own(read_document(self.store, self.layout.encoder, EncoderRecord))
+        return self._own(self.read_encoder_as_told())
+
+    def read_encoder_as_told(self) -> EncoderRecord | None:
+        """The same, be it of another encoder."""
+        return self.read(self.layout.encoder, EncoderRecord)
 
     def put_encoder(self, record: EncoderRecord) -> EncoderRecord:
         """Write down what the fingerprint stands for, once; the record that stands there."""
         self._own(record)
-        return self._own(commit_document(self.store, self.layout.encoder, record)) or record
+        return self._own(commit_document(self.store, self.layout.encoder, record, damages=self.damages)) or record
 
     def _own(self, record: EncoderRecord | None) -> EncoderRecord | None:
         if record and record.identity.fingerprint != self.layout.fingerprint:
@@ -71,45 +74,57 @@ class Checkpoint(Ledger):
             Permanent: the seal breaks law 1; nothing was written.
         """
         check_accounts(seal)
-        return commit_document(self.store, self.layout.seal(seal.shard), seal)
+        key = self.layout.seal(seal.shard)
+        return commit_document(self.store, key, seal, damages=self.damages, check=lambda found: self._check(found, seal.shard))
 
     def read_seal(self, shard: str) -> Seal | None:
         """The shard's seal as it was committed."""
-        return self._inside(read_document(self.store, self.layout.seal(shard), Seal), shard)
+        return self.read(self.layout.seal(shard), Seal, lambda seal: self._check(seal, shard))
 
-    def _inside(self, found: D | None, shard: str) -> D | None:
+    def _check(self, seal: Seal, shard: str) -> None:
+        self._check_inside(seal, shard)
+        check_accounts(seal)
+
+    def _check_inside(self, found: Seal | Amendment, shard: str) -> None:
         """What stands in a shard's folder speaks of that folder alone, whoever wrote it.
 
         Raises:
             Permanent: it is another shard's, or names a part that is elsewhere.
         """
-        if found is None:
-            return None
         folder = self.layout.shard(shard)
         strays = [
             part.key for part in found.parts if not (part.key.startswith(folder) and _ATTEMPT.fullmatch(part.key.removeprefix(folder)))
         ]
         if found.shard != shard or strays:
             what = f"a part outside of it: {strays[0][:200]!r}" if strays else f"shard {found.shard[:200]!r}"
-            raise Permanent(
-                f"{self.store.url}/{folder} holds a seal or an amendment that names {what}: nothing of it is read; remove that folder"
-            )
-        return found
+            raise Permanent(f"it stands in {folder} and names {what}")
 
     def effective_seal(self, shard: str, *, look_further: bool = True) -> Seal | None:
         """The shard's seal with everything that retries have added to it. `look_further`: False where a survey shows no amendment."""
         seal = self.read_seal(shard)
-        return amended(seal, self.amendments(shard)) if seal and look_further else seal
+        for effective, _ in self._amended(seal) if seal and look_further else ():
+            seal = effective
+        return seal
 
     def amendments(self, shard: str) -> list[Amendment]:
-        """The shard's amendments, in order."""
-        found: list[Amendment] = []
+        """The amendments of a sealed shard, in order."""
+        seal = self.read_seal(shard)
+        return [amendment for _, amendment in self._amended(seal)] if seal else []
+
+    def _amended(self, seal: Seal) -> Iterator[tuple[Seal, Amendment]]:
+        """Each amendment with the effective seal after it. One that does not fit is damaged, and so is what follows it."""
         for number in count(1):
-            amendment = self._inside(read_document(self.store, self.layout.amendment(shard, number), Amendment), shard)
+            before, made = seal, list[Seal]()
+
+            def fit(found: Amendment, before: Seal = before, number: int = number, made: list[Seal] = made) -> None:
+                self._check_inside(found, before.shard)
+                made.append(amended_once(before, found, number))
+
+            amendment = self.read(self.layout.amendment(seal.shard, number), Amendment, fit)
             if amendment is None:
-                break
-            found.append(amendment)
-        return found
+                return
+            seal = made[-1]
+            yield seal, amendment
 
     def amend(self, amendment: Amendment) -> Amendment:
         """Commit the outcome of a retry; what stands under its number: another one where a racing retry was first.
@@ -123,7 +138,7 @@ class Checkpoint(Ledger):
         if amendment.number <= len(earlier):
             return earlier[amendment.number - 1]
         amended(seal, [*earlier, amendment])
-        return commit_document(self.store, self.layout.amendment(amendment.shard, amendment.number), amendment)
+        return commit_document(self.store, self.layout.amendment(amendment.shard, amendment.number), amendment, damages=self.damages)
 
     # Parts
 
@@ -140,7 +155,9 @@ class Checkpoint(Ledger):
         keys = sorted(stored.key for stored in self.parts_of(shard))
         doomed = condemned(self.store, self.layout) if keys else frozenset[str]()
         for key in keys:
-            part = self._finished(shard, key) if key not in doomed else None
+            # Parts of a retry hold single rows of their range.
+            taken = key not in doomed and not (writer_of(key) or "").startswith(RETRY)
+            part = self._finished(shard, key) if taken else None
             if part:
                 found.setdefault((part.first, part.stop), part)
         return [found[span] for span in without_overlap(found)]
@@ -179,37 +196,50 @@ class Checkpoint(Ledger):
             raise Permanent(f"{part.key}: a seal names a part outside of its own checkpoint")
         where, data = f"{self.store.url}/{part.key}", self.store.read(part.key)
         if data is None:
-            raise Damaged(f"{where}: a sealed part is gone")
+            raise Damaged(f"{where}: a sealed part is gone", part.key)
         if sha256_of(data) != part.sha256:
-            raise Damaged(f"{where}: not the bytes that were sealed ({len(data)} of {part.bytes}, another checksum)")
+            raise Damaged(f"{where}: not the bytes that were sealed ({len(data)} of {part.bytes}, another checksum)", part.key)
         return read_part(data, where)[0]
 
-    def withdraw(self, seal: Seal, target: str) -> bool:
-        """Take back the seal of a shard of which a part is damaged or condemned, and the ledger's word of it; the parts that are whole stay.
+    def sealed_part(self, part: Part) -> pa.Table:
+        """The same, where the part is as its seal names it, and not as the owners of its keys have it.
 
-        What retries have added goes as well: their parts hold single rows, which no later run may take for whole
-        ranges. The seal goes last, so that a withdrawal that was cut short is found and made again.
+        Raises:
+            Damaged: also where the seal tells of another number of rows.
+        """
+        table = self.verified_part(part)
+        if table.num_rows != part.rows:
+            raise Damaged(f"{self.store.url}/{part.key}: {table.num_rows} rows, where its seal says {part.rows}", part.key)
+        return table
+
+    def withdraw(self, seal: Seal, target: str) -> bool:
+        """Take back what names a damaged or condemned part of a shard, and the ledger's word of it; the parts that are whole stay.
+
+        That is the seal, or where only a retry's part is damaged, its amendment and what followed it. Amendments of a seal that is
+        withdrawn stay: they count again if the seal that takes its place has set aside the same rows. The seal goes last, so that a
+        withdrawal that was cut short is found and made again.
 
         Returns False, having changed nothing, where the parts are whole after all or another run has sealed the shard anew.
         """
         doomed = condemned(self.store, self.layout)
-        damaged = {part.key for part in seal.parts if part.key in doomed or self._is_damaged(part)}
+        damaged = [part for part in seal.parts if part.key in doomed or self._is_damaged(part)]
         effective = self.effective_seal(seal.shard)
         if not damaged or effective is None or effective.digest != seal.digest:
             return False
-        kept = {part.key for part in seal.parts if not part.amendment} - damaged
         self.distrust_loads(target, [seal.shard], "doubted")
-        for stored in list(self.parts_of(seal.shard)):
-            if stored.key not in kept:
-                self.store.delete(stored.key)
-        for amendment in reversed(self.amendments(seal.shard)):
-            self.store.delete(self.layout.amendment(seal.shard, amendment.number))
-        self.store.delete(self.layout.seal(seal.shard))
+        retried = [part.amendment for part in damaged if part.amendment]
+        if retried:
+            for amendment in reversed(self.amendments(seal.shard)[min(retried) - 1 :]):
+                self.store.delete(self.layout.amendment(seal.shard, amendment.number))
+        for part in damaged:
+            self.store.delete(part.key)
+        if any(not part.amendment for part in damaged):
+            self.store.delete(self.layout.seal(seal.shard))
         return True
 
     def _is_damaged(self, part: Part) -> bool:
         try:
-            self.verified_part(part)
+            self.sealed_part(part)
         except Damaged:
             return True
         return False
@@ -245,11 +275,11 @@ class Checkpoint(Ledger):
         return f"{self.store.url}/{newest}" if newest else None
 
 
-def read_pin(store: Store, corpus: str, declared: str) -> EncoderRecord | None:
+def read_pin(store: Store, corpus: str, declared: str, damages: Damages | None = None) -> EncoderRecord | None:
     """What an encoder, as a job declares it, was settled to be by the corpus' first run."""
-    return read_document(store, encoder_pin(corpus, declared), EncoderRecord)
+    return read_document(store, encoder_pin(corpus, declared), EncoderRecord, damages=damages)
 
 
-def put_pin(store: Store, corpus: str, declared: str, record: EncoderRecord) -> EncoderRecord:
+def put_pin(store: Store, corpus: str, declared: str, record: EncoderRecord, damages: Damages | None = None) -> EncoderRecord:
     """Settle what a declared encoder is, once for the corpus; the record that stands, another run's where that was first."""
-    return commit_document(store, encoder_pin(corpus, declared), record)
+    return commit_document(store, encoder_pin(corpus, declared), record, damages=damages)

@@ -104,7 +104,7 @@ class KeyTable:
         """A Parquet file of every lost row: id, shard (by the name at its number), part; in the order of shards."""
         path = self._files.parent / "lost.parquet"
         schema = pa.schema([("id", pa.string()), ("shard", pa.string()), ("part", pa.int32())])
-        with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+        with pq.ParquetWriter(path, schema, compression="zstd", write_page_checksum=True) as writer:
             for shard, part, keys in self.lost():
                 writer.write_table(
                     pa.table([keys, [names[shard]] * len(keys), pa.repeat(pa.scalar(part, pa.int32()), len(keys))], schema=schema)
@@ -141,3 +141,12 @@ def _leaf(error: Exception, folder: Path) -> KitestringError:
     if "no space left" in str(error).lower():
         return disk_error(OSError(errno.ENOSPC, ""), folder)
     return Permanent(f"{folder}: keys cannot be compared: {str(error).splitlines()[0][:200]}")
+
+
+def rows_of_table(data: bytes) -> int | None:
+    """How many rows a Parquet file of keys holds; None where it is not one, or not whole by the checksums of its pages."""
+    try:
+        file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
+        return sum(batch.num_rows for batch in file.iter_batches(ROWS)) if "id" in file.schema_arrow.names else None
+    except (pa.ArrowException, OSError):
+        return None

@@ -8,29 +8,46 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from heapq import merge
 from itertools import groupby
+from typing import TypeVar
 
 from tasks.adapters.ahead import ahead
+from tasks.adapters.damages import Damages
 from tasks.adapters.digest_set import DigestSet
 from tasks.adapters.documents import read_document, write_document
+from tasks.adapters.key_table import rows_of_table
 from tasks.domain.bulk import ImportAttempt
 from tasks.domain.digest import digest
-from tasks.domain.errors import Permanent
+from tasks.domain.errors import Permanent, Unreadable
 from tasks.domain.layout import Layout
 from tasks.domain.owners import Owners
 from tasks.domain.ports import Store
 from tasks.domain.proof import Proof
 from tasks.domain.seal import Loaded, LoadState, Root, Standing
+from tasks.domain.strict import Strict
+
+V = TypeVar("V", bound=Strict)
 
 
 class Ledger:
-    """Many threads may use one. A target is the fingerprint of a collection, see `tasks.domain.collection`."""
+    """Many threads may use one. A target is the fingerprint of a collection, see `tasks.domain.collection`.
 
-    def __init__(self, store: Store, corpus: str, fingerprint: str) -> None:
-        self.store = store
+    Args:
+        store: the checkpoint.
+        corpus: in it.
+        fingerprint: of the encoder.
+        damages: takes the documents that cannot be read, and they count as absent; without, they raise Unreadable.
+    """
+
+    def __init__(self, store: Store, corpus: str, fingerprint: str, damages: Damages | None = None) -> None:
+        self.store, self.damages = store, damages
         self.layout = Layout(corpus=corpus, fingerprint=fingerprint)
+
+    def read(self, key: str, kind: type[V], check: Callable[[V], object] | None = None) -> V | None:
+        """The document under a key, or None. `check`: raises Permanent where it is not right in this place."""
+        return read_document(self.store, key, kind, damages=self.damages, check=check)
 
     # Loads
 
@@ -73,9 +90,9 @@ class Ledger:
 
     def loads(self, target: str, *, but: Container[str] = ()) -> Iterator[Loaded]:
         """What the ledger knows of every shard that may have rows in the collection, less some, which are not even read; streams."""
-        listed = (shard for shard, _ in groupby(merge(*self._listed(target))))
-        shards = (shard for shard in listed if shard not in but)
-        return (entry for entry in ahead(lambda shard: self.read_load(target, shard), shards) if entry)
+        trusted, intended = self._listed(target)
+        shards = (shard for shard, _ in groupby(merge(trusted, intended)) if shard not in but)
+        return (entry for entry in ahead(lambda shard: self.read_load(target, shard, intended=shard in intended), shards) if entry)
 
     def loaded_ids(self, target: str) -> DigestSet:
         """The shards that are loaded and may be relied on, from one listing."""
@@ -104,10 +121,26 @@ class Ledger:
             if match and match["corpus"] != self.layout.corpus:
                 yield match["shard"]
 
-    def read_load(self, target: str, shard: str) -> Loaded | None:
-        """What the ledger knows of a shard: its intent where there is one, since that is the younger, or its entry."""
-        intent = read_document(self.store, self.layout.intent(target, shard), Loaded)
-        return intent or read_document(self.store, self.layout.loaded(target, shard), Loaded)
+    def noted_ids(self, target: str) -> Iterator[str]:
+        """Every shard that the ledger knows something of, in order."""
+        return (shard for shard, _ in groupby(merge(*self._listed(target))))
+
+    def read_load(self, target: str, shard: str, *, intended: bool = True) -> Loaded | None:
+        """What the ledger knows of a shard: its intent where there is one, since that is the younger, or its entry.
+
+        One of another shard's that stands under its name is damage; and where an intent is damaged, nobody relies on the entry.
+        `intended`: False where a listing shows no intent.
+        """
+        place = self.layout.intent(target, shard)
+        intent = self.read(place, Loaded, lambda entry: _is_of(entry, shard)) if intended else None
+        if intent:
+            return intent
+        entry = self.read(self.layout.loaded(target, shard), Loaded, lambda entry: _is_of(entry, shard))
+        if entry and self.damages and place in self.damages.keys:
+            entry = entry.model_copy(update={"state": "doubted"})
+            if self.damages.mends:
+                self.intend_load(target, entry)
+        return entry
 
     # Which collection it is of, and where its rows were read from
 
@@ -117,7 +150,7 @@ class Ledger:
 
     def read_address(self, address: str) -> str | None:
         """What was noted last for an address."""
-        found = read_document(self.store, self.layout.ledger_at(address), Standing)
+        found = self.read(self.layout.ledger_at(address), Standing)
         return found.target if found else None
 
     def record_root(self, target: str, root: str) -> None:
@@ -131,7 +164,7 @@ class Ledger:
     def roots(self, target: str) -> set[str]:
         """Every place that rows of the collection were read from."""
         keys = [found.key for found in self.store.list(self.layout.roots(target))]
-        return {found.root for key in keys if (found := read_document(self.store, key, Root))}
+        return {found.root for key in keys if (found := self.read(key, Root))}
 
     # Imports
 
@@ -139,7 +172,7 @@ class Ledger:
         """Imports into a collection that have not come to their end, by run, each with when it was last written, by the store's clock."""
         keys = (self.layout.attempt(address), self.layout.imports(address))  # an older version's first: what has replaced it counts
         listed = [found for key in keys for found in self.store.list(key)]
-        read = [(read_document(self.store, found.key, ImportAttempt), found.modified) for found in listed]
+        read = [(self.read(found.key, ImportAttempt), found.modified) for found in listed]
         return {attempt.run: (attempt, modified) for attempt, modified in read if attempt}
 
     def record_attempt(self, address: str, attempt: ImportAttempt) -> None:
@@ -148,7 +181,7 @@ class Ledger:
 
     def forget_attempt(self, address: str, run: str) -> None:
         """A run's import has ended, one way or the other."""
-        old = read_document(self.store, self.layout.attempt(address), ImportAttempt)
+        old = self.read(self.layout.attempt(address), ImportAttempt)
         if old and old.run == run:
             self.store.delete(self.layout.attempt(address))
         self.store.delete(self.layout.importing(address, run))
@@ -157,7 +190,19 @@ class Ledger:
 
     def read_owners(self, target: str) -> Owners | None:
         """What was settled last; None where no run came so far."""
-        return read_document(self.store, self.layout.owners(target), Owners)
+        return self.read(self.layout.owners(target), Owners)
+
+    def owners_to_rely_on(self, target: str) -> Owners | None:
+        """The same, where its table of lost rows is there and whole; otherwise it is damaged as well."""
+        return self.read(self.layout.owners(target), Owners, self._check_table)
+
+    def _check_table(self, owners: Owners) -> None:
+        if owners.table is None:
+            return
+        lost = sum(sum(each.parts.values()) for each in owners.lost.values())
+        data = self.store.read(owners.table)
+        if data is None or rows_of_table(data) != lost:
+            raise Permanent(f"its table of duplicates {owners.table} {'is gone' if data is None else 'is damaged'}")
 
     def record_owners(self, target: str, owners: Owners) -> None:
         """Write down what is settled."""
@@ -181,9 +226,7 @@ class Ledger:
         """The table of rows that shards have lost: a Parquet file with id, shard, part."""
         data = self.store.read(owners.table) if owners.table else None
         if data is None:
-            raise Permanent(
-                f"{self.store.url}/{owners.table}: the table of duplicates is gone: remove {self.layout.root}/owners/ and run again"
-            )
+            raise Unreadable(f"{self.store.url}/{owners.table}: the table of duplicates is gone: `kitestring run` makes it again")
         return data
 
     # Proofs
@@ -194,4 +237,9 @@ class Ledger:
 
     def read_proof(self, target: str) -> Proof | None:
         """What `verify` found last."""
-        return read_document(self.store, self.layout.verified(target), Proof)
+        return self.read(self.layout.verified(target), Proof)
+
+
+def _is_of(entry: Loaded, shard: str) -> None:
+    if entry.shard != shard:
+        raise Permanent(f"an entry of shard {entry.shard[:200]!r} under the name of another")

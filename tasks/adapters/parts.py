@@ -9,6 +9,7 @@ finished part of an earlier, unsealed attempt can take it over. Pages carry chec
 from __future__ import annotations
 
 import hashlib
+import re
 from pathlib import Path
 from typing import Literal
 
@@ -18,11 +19,13 @@ import pyarrow.parquet as pq
 from pydantic import Field, ValidationError
 
 from tasks.adapters.disk import disk_error
-from tasks.domain.errors import Permanent
+from tasks.domain.errors import Newer, Permanent
 from tasks.domain.seal import EncodeStats, Part, Quarantined
 from tasks.domain.strict import Strict
 
 META = b"kitestring"
+READS = 1  # the newest format of a part
+_FORMAT = re.compile(rb'\{"format_version": ?(\d{1,9})[,}]')
 MOST_VALUES = 2**31 - 1  # of one list<float32> array: its offsets are 32 bits
 
 
@@ -64,6 +67,7 @@ def read_part(data: bytes, key: str = "part") -> tuple[pa.Table, PartMeta]:
 
     Raises:
         Permanent: it is not a part, or not whole; names the key.
+        Newer: a newer version wrote it; names the key.
     """
     try:
         file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
@@ -72,7 +76,10 @@ def read_part(data: bytes, key: str = "part") -> tuple[pa.Table, PartMeta]:
     except (pa.ArrowException, OSError) as error:
         raise Permanent(f"{key}: not a Parquet file, or damaged: {_line(error)}") from error
     except ValidationError as error:
-        raise Permanent(f"{key}: a Parquet file, but not a part of Kitestring's that this version reads") from error
+        newer = _FORMAT.match((file.schema_arrow.metadata or {}).get(META, b""))
+        if newer and int(newer[1]) > READS:
+            raise Newer(f"{key}: written by a newer Kitestring (format {int(newer[1])}, and this one reads {READS}): upgrade") from error
+        raise Permanent(f"{key}: a Parquet file, but not a part of Kitestring's") from error
     if "vector" not in table.column_names or "id" not in table.column_names:
         raise Permanent(f"{key}: a part without the columns id and vector")
     return table, meta

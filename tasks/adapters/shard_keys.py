@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from tasks.adapters.checkpoint import Checkpoint
 from tasks.adapters.disk import writing
-from tasks.adapters.key_table import KEYS
+from tasks.adapters.key_table import KEYS, rows_of_table
 from tasks.domain.seal import Part, Seal
 
 
@@ -30,7 +30,7 @@ class ShardKeys:
     def keep(self, seal: Seal, read: Callable[[Part], pa.Table]) -> None:
         """Read every part of a seal, and keep its keys. `read` may do more with the part; memory is bounded by one."""
         with writing(self._scratch), tempfile.NamedTemporaryFile(dir=self._scratch, prefix="keys-", suffix=".parquet") as file:
-            with pq.ParquetWriter(file.name, KEYS, compression="zstd") as writer:
+            with pq.ParquetWriter(file.name, KEYS, compression="zstd", write_page_checksum=True) as writer:
                 for place, part in enumerate(seal.parts):
                     ids = read(part).column("id")
                     writer.write_table(pa.table([ids, pa.repeat(pa.scalar(place, pa.int32()), len(ids))], schema=KEYS))
@@ -52,9 +52,15 @@ class ShardKeys:
         return self._layout.keys(seal.shard, seal.digest)
 
 
+def keys_in(data: bytes) -> list[str]:
+    """The keys in what `ShardKeys.read` gives."""
+    keys: list[str] = pq.read_table(io.BytesIO(data), columns=["id"]).column("id").to_pylist()
+    return keys
+
+
 def _is_whole(data: bytes, seal: Seal) -> bool:
     try:
         file = pq.ParquetFile(io.BytesIO(data))
     except (pa.ArrowException, OSError):
         return False
-    return bool(file.metadata.num_rows == seal.embedded and file.schema_arrow.equals(KEYS))
+    return bool(file.schema_arrow.equals(KEYS)) and rows_of_table(data) == seal.embedded

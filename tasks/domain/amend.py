@@ -18,9 +18,9 @@ from tasks.domain.strict import Strict
 
 
 class Amendment(Strict):
-    """The outcome of one more try: each row that was in quarantine stands in one of the three lists."""
+    """The outcome of one more try: each row that was in quarantine stands in one of the three lists. Stored as a seal is."""
 
-    format_version: Literal[1] = 1
+    format_version: Literal[1, 2] = 2
     shard: str
     number: int = Field(ge=1)
     run: str
@@ -40,18 +40,28 @@ def amended(seal: Seal, amendments: Iterable[Amendment]) -> Seal:
             forgets one, or its parts do not hold exactly the recovered rows.
     """
     for number, amendment in enumerate(amendments, 1):
-        _check(seal, amendment, number)
-        parts = tuple(part.model_copy(update={"amendment": number}) for part in amendment.parts)
-        seal = seal.model_copy(
-            update={
-                "parts": (*seal.parts, *parts),
-                "embedded": seal.embedded + len(amendment.recovered),
-                "duplicates": seal.duplicates + len(amendment.duplicates),
-                "quarantined": amendment.quarantined,
-            }
-        )
-        check_accounts(seal)
+        seal = amended_once(seal, amendment, number)
     return seal
+
+
+def amended_once(seal: Seal, amendment: Amendment, number: int) -> Seal:
+    """The effective seal after one more amendment, which has to be that of this number.
+
+    Raises:
+        Permanent: as `amended`.
+    """
+    _check(seal, amendment, number)
+    parts = tuple(part.model_copy(update={"amendment": number}) for part in amendment.parts)
+    effective = seal.model_copy(
+        update={
+            "parts": (*seal.parts, *parts),
+            "embedded": seal.embedded + len(amendment.recovered),
+            "duplicates": seal.duplicates + len(amendment.duplicates),
+            "quarantined": amendment.quarantined,
+        }
+    )
+    check_accounts(effective)
+    return effective
 
 
 def _check(seal: Seal, amendment: Amendment, number: int) -> None:

@@ -117,3 +117,10 @@ class EncoderRecord(Strict):
 
     identity: EncoderIdentity
     facts: EncoderFacts
+
+
+def differences(told: EncoderIdentity | EncoderFacts, known: EncoderIdentity | EncoderFacts) -> str:
+    """What of one record that a vector depends on is not as in another, in words; "": all is."""
+    free = {"model", "revision", "fingerprint", "device", "lowest_cosine", "mean_cosine", "note"}
+    left, right = told.model_dump(mode="json", exclude=free), known.model_dump(mode="json", exclude=free)
+    return ", ".join(f"{name} is {left[name]!r} there and {right[name]!r} here" for name in left if left[name] != right.get(name))

@@ -5,7 +5,9 @@ KitestringError
 ├── OutcomeUnknown    it may or may not have happened; look before trying again
 └── Permanent         trying again gives the same answer
     ├── BadInput      ... because of what the user gave; the message says what to change (exit 2)
-    └── Damaged       ... because what was committed is no longer what was committed
+    │   └── Newer     ... because a newer version of Kitestring wrote what is there
+    ├── Damaged       ... because a part that was committed is no longer what was committed
+    └── Unreadable    ... because a document in the checkpoint is not what Kitestring wrote
 """
 
 from __future__ import annotations
@@ -31,8 +33,23 @@ class BadInput(Permanent):
     """The user's file, setting or service is wrong. Names the thing and the cure."""
 
 
+class Newer(BadInput):
+    """A document in the checkpoint was written by a newer version of Kitestring. Upgrading helps; nothing of it may be changed."""
+
+
 class Damaged(Permanent):
-    """Something that was committed is gone, or is not the bytes that were committed. Names the key."""
+    """A part that was committed is gone, or is not the bytes that were committed. `key`: the part's."""
+
+    def __init__(self, message: str, key: str = "") -> None:
+        super().__init__(message)
+        self.key = key
+
+    def __reduce__(self) -> tuple[type[Damaged], tuple[str, str]]:
+        return type(self), (str(self), self.key)
+
+
+class Unreadable(Permanent):
+    """A document in the checkpoint is truncated, edited or misplaced. Names the key."""
 
 
 class RunFailed(Permanent):

@@ -3,6 +3,7 @@
 {corpus}/encoders/{declared}.json            what `precision: auto` was resolved to, once and for all
 {corpus}/encoders/{declared}-{machine}-rates.json      how fast runs and dry runs were on such a machine
 {corpus}/promotions/{alias}/{n}.json         what searches were led to, move by move
+{corpus}/damaged/{run}/{key}                 a document that could not be read, as a run found it under that key
 {corpus}/{fingerprint}/encoder.json
 {corpus}/{fingerprint}/shards/{shard}/{attempt}/part-{first}-{stop}.parquet
 {corpus}/{fingerprint}/shards/{shard}/seal.json
@@ -134,6 +135,12 @@ def promotions(corpus: str) -> str:
     return f"{corpus}/promotions/"
 
 
+def damaged(corpus: str, run: str, key: str) -> str:
+    """Where a run keeps an object that it found damaged under a key."""
+    return f"{corpus}/damaged/{run}/{key.removeprefix(f'{corpus}/')}"
+
+
+RETRY = "retry-"  # what the attempts of `quarantine retry` begin with: their parts hold single rows, not whole ranges
 _PART = re.compile(r"/(?P<attempt>[^/]+)/part-(?P<first>\d+)-(?P<stop>\d+)\.parquet$")
 
 

@@ -24,7 +24,7 @@ class Lost(Strict):
 class Owners(Strict):
     """The outcome of settling: for one collection, kept beside its ledger."""
 
-    format_version: Literal[1] = 1
+    format_version: Literal[1, 2] = 2
     covers: str = Field(description="Digest of the seals that were looked at.")
     policy: Policy
     settled: bool = Field(description="False: something was loaded since.")

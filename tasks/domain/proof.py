@@ -121,7 +121,7 @@ def _searches(proof: Proof) -> list[str]:
     return [] if recall is None else [f"recall@10 against exact search over the sample: {recall:.4f} (index {proof.index})"]
 
 
-def unproved(reason: str) -> Proof:
+def unproved(*reasons: str) -> Proof:
     """Nothing could be compared, and why."""
     none: dict[str, int] = dict.fromkeys(("rows", "total", "sampled", "absent", "seed"), 0)
-    return Proof(proved=False, reasons=(reason,), counts=(), lowest_cosine=None, recall_at_10=None, seconds=0.0, **none)
+    return Proof(proved=False, reasons=reasons, counts=(), lowest_cosine=None, recall_at_10=None, seconds=0.0, **none)

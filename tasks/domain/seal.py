@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, JsonValue
+from pydantic_core import to_jsonable_python
 
 from tasks.domain.credentials import without_credentials
 from tasks.domain.digest import digest
@@ -65,9 +66,9 @@ class Part(Strict):
 
 
 class Seal(Strict):
-    """The commit of a shard. What stands here happened; a part that no seal names is garbage."""
+    """The commit of a shard. What stands here happened; a part that no seal names is garbage. Stored with a checksum from format 2 on."""
 
-    format_version: Literal[1] = 1
+    format_version: Literal[1, 2] = 2
     shard: str
     name: str = Field(description="The shard's name for people.")
     group: str = Field(description="The file whose newer shards replace this one.")
@@ -84,8 +85,12 @@ class Seal(Strict):
 
     @property
     def digest(self) -> str:
-        """What the ledger holds a load against: a seal that was amended since is another one."""
-        return digest(self.model_dump(mode="json"))
+        """What the ledger holds a load against: a seal that was amended since is another one.
+
+        Ledgers, owners, proofs and files of keys name it, so it never changes: a field that a later version adds counts only where
+        it is not at its default.
+        """
+        return digest(_as_first_written(self))
 
     @property
     def stats(self) -> EncodeStats:
@@ -148,6 +153,52 @@ class Root(Strict):
 
     format_version: Literal[1] = 1
     root: str
+
+
+# The fields that a seal and what is in it had at first. What is added later needs a default, and no entry here.
+_AT_FIRST = {
+    Seal: frozenset(
+        [
+            "format_version",
+            "shard",
+            "name",
+            "group",
+            "run",
+            "attempt",
+            "dim",
+            "source_rows",
+            "embedded",
+            "duplicates",
+            "quarantined",
+            "parts",
+            "seconds",
+            "sealed_at",
+        ]
+    ),
+    Part: frozenset(["key", "first", "stop", "rows", "bytes", "sha256", "quarantined", "stats", "amendment"]),
+    Quarantined: frozenset(("row", "id", "reason")),
+    EncodeStats: frozenset(
+        ["tokens", "truncated", "tokens_cut", "tokenize_seconds", "encode_seconds", "write_seconds", "lengths", "backend"]
+    ),
+}
+
+
+def _as_first_written(seal: Seal) -> dict[str, JsonValue]:
+    """The seal as JSON, without the fields of later versions that are at their defaults."""
+    dumped: dict[str, Any] = seal.model_dump(mode="json")
+    _leave_out(dumped, type(seal), _AT_FIRST[Seal])
+    for part in dumped["parts"]:
+        _leave_out(part, Part, _AT_FIRST[Part])
+        _leave_out(part["stats"], EncodeStats, _AT_FIRST[EncodeStats])
+    for row in (*dumped["quarantined"], *(row for part in dumped["parts"] for row in part["quarantined"])):
+        _leave_out(row, Quarantined, _AT_FIRST[Quarantined])
+    return dumped
+
+
+def _leave_out(dumped: dict[str, Any], kind: type[Strict], first: frozenset[str]) -> None:
+    for name in dumped.keys() - first:
+        if dumped[name] == to_jsonable_python(kind.model_fields[name].get_default(call_default_factory=True)):
+            del dumped[name]
 
 
 class Cover:

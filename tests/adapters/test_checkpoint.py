@@ -137,7 +137,9 @@ class TestSeals:
             (b"", "not JSON"),
             (b'{"format_version": 1, "shard"', "not JSON"),
             (b"\x80\x04K\x01.", "not JSON"),
-            (b'{"format_version": 2}', "written in format 2, this version of Kitestring reads 1"),
+            (b'{"format_version": 3}', r"written by a newer Kitestring \(format 3, and this one reads 2\): upgrade"),
+            (b'{"format_version": 2}', "its checksum"),
+            (b'{"format_version": "1"}', "damaged: format_version"),
             (b"[]", "damaged"),
             (b'{"format_version": 1, "shard": 3}', "damaged"),
         ],
@@ -359,7 +361,7 @@ class TestEncoder:
 
     def test_a_pin_of_a_newer_format_is_named(self, quick: Checkpoint) -> None:
         quick.store.write("pydocs/encoders/d.json", b'{"identity": {"format_version": 9}}')
-        with pytest.raises(Permanent, match=r"encoders/d\.json: written in format 9"):
+        with pytest.raises(Permanent, match=r"encoders/d\.json: written by a newer Kitestring \(format 9"):
             read_pin(quick.store, "pydocs", "d")
 
 

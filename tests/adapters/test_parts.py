@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tasks.adapters.parts import PartMeta, part_of, read_part, sha256_of, vector_column, vectors_of, write_part
 from tasks.adapters.rows import part_schema
-from tasks.domain.errors import Permanent
+from tasks.domain.errors import Newer, Permanent
 from tasks.domain.fields import ScalarField
 from tasks.domain.seal import EncodeStats, Quarantined
 
@@ -70,6 +70,13 @@ def test_a_part_tells_what_a_seal_says_of_it(tmp_path: Path) -> None:
     assert (part.key, part.first, part.stop, part.rows, part.bytes) == ("some/key", 100, 1_101, 7, len(data))
     assert part.sha256 == sha256_of(data)
     assert (part.quarantined, part.stats) == (META.quarantined, META.stats)
+
+
+def test_a_part_of_a_newer_version_is_refused_as_newer(tmp_path: Path) -> None:
+    newer = META.model_dump_json().replace('"format_version":1', '"format_version":7').encode()
+    pq.write_table(make_table(3).replace_schema_metadata({b"kitestring": newer}), tmp_path / "newer.parquet")
+    with pytest.raises(Newer, match=r"some/key: written by a newer Kitestring \(format 7"):
+        read_part((tmp_path / "newer.parquet").read_bytes(), "some/key")
 
 
 def test_ten_thousand_quarantined_rows_fit(tmp_path: Path) -> None:
@@ -161,7 +168,7 @@ import resource, signal, sys
 from pathlib import Path
 from tests.adapters.test_parts import META, make_table
 from tasks.adapters.parts import write_part
-from tasks.domain.errors import Permanent
+from tasks.domain.errors import Newer, Permanent
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 try:
