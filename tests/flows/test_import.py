@@ -331,6 +331,22 @@ def test_a_start_with_an_unknown_outcome_is_dropped_for_upserts(sealed, target, 
     assert left_behind(target) == []
 
 
+def test_an_import_that_is_given_up_does_not_hold_up_the_next(sealed, target, monkeypatch):
+    """Its job still runs then, and 2.3.5 takes no other while it keeps one of a collection that is gone."""
+
+    def gives_up(*_: object) -> None:
+        raise Permanent("enough")
+
+    with opening(sealed, target) as at:
+        with monkeypatch.context() as patch:
+            patch.setattr(bulk, "_await", gives_up)
+            assert not at.load()
+        begun = time.monotonic()
+        assert at.load()
+        assert time.monotonic() - begun < 300
+    assert left_behind(target) == []
+
+
 def test_a_file_that_the_server_cannot_read_is_dropped_for_upserts(sealed, target, monkeypatch, caplog):
     monkeypatch.setattr("tasks.adapters.staging.Staging._as_the_server_has_it", lambda _, key: f"/nowhere/{key}")
     with opening(sealed, target) as at:
