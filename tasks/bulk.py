@@ -26,7 +26,7 @@ from tasks.adapters.milvus_import import Importer
 from tasks.adapters.shard_keys import ShardKeys
 from tasks.adapters.staging import Staging, staged_rows
 from tasks.adapters.stores import open_store
-from tasks.attempts import OwnAttempt, attempts_of, discard, staged_at
+from tasks.attempts import OwnAttempt, attempts_of, discard_left, staged_at
 from tasks.domain.bulk import IMPORT_ROWS, ImportAttempt
 from tasks.domain.errors import BadInput, KitestringError, Permanent, Transient
 from tasks.domain.owners import Owners, policy_of
@@ -103,7 +103,7 @@ def _go_on(run: Run, plan: Plan, collection: Collection) -> bool:
         if known and not finished and (left or not attempt.upserts):
             finished = _take_over(run, plan, collection, attempt, left=left)
         elif left:
-            discard(plan.job, plan.checkpoint, plan.address, attempt)
+            discard_left(plan, attempt)
     return finished
 
 
