@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Literal
 
-from tasks.adapters.digest_set import DigestSet
 from tasks.adapters.proof_counts import Waiting, count_shards
 from tasks.adapters.proof_rows import Watch, every_difference
 from tasks.adapters.scratch import scratch_folder
@@ -24,7 +23,7 @@ from tasks.load import opened
 from tasks.plan import Plan, check_roots, plan_again, spool_spans
 from tasks.preflight import inspect_job
 from tasks.rounds import look_for_damage
-from tasks.seals import owned_keys, owned_seals, retained_seals, sealed_shards, seals_of
+from tasks.seals import owned_keys, owned_seals, retained_seals, sealed_keys, sealed_shards, seals_of
 from tasks.stale import foresee_removals
 from tasks.totals import count_seals
 from tasks.verify import verify_plan
@@ -191,8 +190,7 @@ class Differences:
 def look_at_diff(job: Job, *, full: bool = False, watched: Watched = unwatched) -> Iterator[Differences]:
     """What the seals and the collection do not have in common, shard by shard.
 
-    Rows of shards that are no longer in the source are in the collection alone: an append keeps them. With `full` they are
-    compared with their seals as all others.
+    Rows of files that have left the source, which an append keeps, are held against their seals as all others.
 
     Raises:
         BadInput: there is nothing to compare.
@@ -232,10 +230,20 @@ def _differences(plan: Plan, collection: Collection) -> Iterator[Listed]:
             there = set(collection.keys(seal.shard))
             yield from (Listed(key=key, shard=seal.name, only_in="source", kind="absent") for key in sorted(sealed - there))
             yield from (Listed(key=key, shard=seal.name, only_in="collection", kind="extra") for key in sorted(there - sealed))
-    planned = DigestSet(shard.id for shard in plan)
-    for entry in plan.checkpoint.loads(plan.target, but=planned):
-        keys = collection.keys(entry.shard)
-        yield from (Listed(key=key, shard=entry.group, only_in="collection", kind="extra") for key in keys)
+    yield from _retained_differences(plan, collection)
+
+
+def _retained_differences(plan: Plan, collection: Collection) -> Iterator[Listed]:
+    """Rows of files that have left the source: each stands in its seal, or a newer shard has taken its key over."""
+    known = {*(shard.id for shard in plan), *(seal.shard for seal in retained_seals(plan))}
+    for seal in retained_seals(plan):
+        if not seal.parts:  # the ledger alone tells of it
+            continue
+        sealed, there = sealed_keys(plan, seal), set(collection.keys(seal.shard))
+        holders = collection.shards_of(sorted(sealed - there))
+        lost = sorted(key for key in sealed - there if holders.get(key) not in known)
+        yield from (Listed(key=key, shard=seal.name, only_in="source", kind="absent") for key in lost)
+        yield from (Listed(key=key, shard=seal.name, only_in="collection", kind="extra") for key in sorted(there - sealed))
 
 
 def _every_difference(plan: Plan, collection: Collection, watched: Watched) -> Iterator[Listed]:

@@ -116,6 +116,11 @@ def owned_keys(plan: Plan) -> Iterator[Iterator[tuple[Seal, set[str]]]]:
         yield ((seal, of(seal)) for seal in seals_of(plan))
 
 
+def sealed_keys(plan: Plan, seal: Seal) -> set[str]:
+    """Every key of a seal, whoever owns it."""
+    return set(keys_in(ShardKeys(plan.checkpoint, plan.scratch).read(seal)))
+
+
 def _lost(table: Path, seal: Seal) -> pa.Array:
     return pq.read_table(table, filters=[("shard", "=", seal.shard)], columns=["id"]).column("id").combine_chunks()
 

@@ -48,7 +48,7 @@ def test_what_one_side_lacks_is_listed_by_key(run_flow: RunFlow, tmp_path: Path,
     assert found[0][0] == "- row-3"
     assert found[1][0] == "+ strange"
     assert found[0][1].startswith("(0.parquet")
-    assert {key for key, where in found[2:]} == {f"+ row-{row}" for row in range(5, 10)}
+    assert len(found) == 2
     proof = commands.invoke(app, ["verify", str(job), "--full"])
     assert proof.exit_code == 4
     assert "and other keys" in proof.stdout
