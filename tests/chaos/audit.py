@@ -6,8 +6,6 @@ import hashlib
 import io
 import json
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +14,7 @@ import pyarrow.parquet as pq
 from pymilvus import MilvusClient
 
 from tests.chaos.corpus import ROWS, UNSAVED_ROWS
+from tests.chaos.raw import client_of
 from tests.chaos.trial import Trial
 
 COSINE = 0.99999
@@ -174,17 +173,3 @@ def all_rows(client: MilvusClient, name: str) -> list[dict[str, Any]]:
     client.load_collection(name)
     fields = ["id", "vector", "text", "n", "shard"]
     return list(client.query(name, filter="id != ''", output_fields=fields, limit=16_000, consistency_level="Strong"))
-
-
-@contextmanager
-def client_of(uri: str) -> Iterator[MilvusClient]:
-    """A connection of the audit's own; a Lite file is let go of."""
-    client = MilvusClient(uri)
-    try:
-        yield client
-    finally:
-        client.close()
-        if uri.endswith(".db"):
-            from milvus_lite.server_manager import server_manager_instance  # noqa: PLC0415
-
-            server_manager_instance.release_server(uri)
