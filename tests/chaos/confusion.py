@@ -29,8 +29,9 @@ from unittest.mock import patch
 from tasks.adapters import proof
 from tests.chaos.corpus import make_slow_model
 from tests.chaos.corruptions import BOTH, CUT, LARGE, NULLS, RETAINED, SHOWN, Corruption, Where
-from tests.chaos.histories import ANYWHERE, ON_A_NEWER_SERVER, ON_A_SERVER, History, Job, Stage, cut_texts, fresh, large, nulls, retained
+from tests.chaos.histories import ANYWHERE, ON_A_NEWER_SERVER, ON_A_SERVER, History, cut_texts, fresh, large, nulls, retained
 from tests.chaos.raw import Row, copy_folder, opened
+from tests.chaos.stage import Job, Stage
 from tests.flows.inprocess import RunFlow, flows_in_process
 from tests.flows.kitestring import Kitestring
 

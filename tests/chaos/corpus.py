@@ -17,6 +17,7 @@ PART_ROWS = 20
 UNSAVED_ROWS = 2 * PART_ROWS  # one part is encoded, and one is on its way to the store
 NO_TEXT, NO_KEY, POISON = 17, 41, 73  # bad rows of every file
 BATCH_SECONDS = 0.1
+COMMON_WORD = "they"  # in most texts
 MENDED = "CHAOS_MENDED"  # where a process has this in its environment, the model stands every word
 
 SLOW = '''
@@ -49,14 +50,14 @@ class Slow(nn.Module):
 '''
 
 
-def make_slow_model(folder: Path, seconds: float = BATCH_SECONDS) -> Path:
-    """The tiny model, slow enough for something to happen while it works."""
+def make_slow_model(folder: Path, seconds: float = BATCH_SECONDS, poison: str = "poison") -> Path:
+    """The tiny model, slow enough for something to happen while it works. `poison`: the word that it answers with NaN."""
     make_tiny_model(folder)
     modules = json.loads((folder / "modules.json").read_text())
     slow = {"idx": 2, "name": "2", "path": "", "type": "slow.Slow"}
     (folder / "modules.json").write_text(json.dumps([*modules, slow]))
-    poison = json.loads((folder / "tokenizer.json").read_text())["model"]["vocab"]["poison"]
-    (folder / "slow.json").write_text(json.dumps({"seconds": seconds, "poison": poison}))
+    token = json.loads((folder / "tokenizer.json").read_text())["model"]["vocab"][poison]
+    (folder / "slow.json").write_text(json.dumps({"seconds": seconds, "poison": token}))
     (folder / "slow.py").write_text(SLOW)
     return folder
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -12,8 +13,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from tests.chaos.corpus import Reference, make_slow_model
-from tests.models import make_tiny_model
+from tests.chaos.corpus import COMMON_WORD, Reference, make_slow_model
+from tests.models import Clip, make_tiny_clip, make_tiny_model
 from tests.servers.faulty_s3 import (
     CUT_SHORT,
     DROPPED_AFTER,
@@ -57,17 +58,18 @@ class Weather(FaultyS3):
     odds: dict[str, float] = field(default_factory=dict)
     where: str = ""  # the odds are for requests whose path holds this
     hold: str = ""  # a put whose path holds this is dropped, and `held` says so
+    hold_but: bytes = b""  # a pattern: a put of what it is found in goes through
     held: threading.Event = field(default_factory=threading.Event)
     refusing: threading.Event = field(default_factory=threading.Event)
     unconditional: threading.Event = field(default_factory=threading.Event)
     done: dict[str, int] = field(default_factory=dict)
 
-    def take(self, method: str, path: str) -> Fault | None:
+    def take(self, method: str, path: str, body: bytes = b"") -> Fault | None:
         with self._lock:
             self.seen = self.seen[-100:]
             if self.refusing.is_set():
                 return DROPPED_BEFORE
-            if self.hold and method == "PUT" and self.hold in path:
+            if self.hold and method == "PUT" and self.hold in path and not (self.hold_but and re.search(self.hold_but, body)):
                 self.held.set()
                 return DROPPED_BEFORE
             if self.unconditional.is_set() and method == "PUT":
@@ -80,11 +82,11 @@ class Weather(FaultyS3):
                     if name == "hang":  # once is enough: it takes the client's whole patience
                         self.odds = {other: s for other, s in self.odds.items() if other != "hang"}
                     return BROKEN[name]
-        return super(Weather, self).take(method, path)
+        return super(Weather, self).take(method, path, body)
 
     def calm(self) -> None:
         """Everything works."""
-        self.odds, self.where, self.hold = {}, "", ""
+        self.odds, self.where, self.hold, self.hold_but = {}, "", "", b""
         self.held.clear()
         self.refusing.clear()
         self.unconditional.clear()
@@ -96,7 +98,19 @@ class House:
     def __init__(self, folder: Path, stack: ExitStack) -> None:
         self.folder, self._stack = folder, stack
         self.model = make_slow_model(folder / "model")
-        self.reference = Reference(make_tiny_model(folder / "reference"))
+        self.tiny = make_tiny_model(folder / "reference")
+        self.reference = Reference(self.tiny)
+
+    @cached_property
+    def poor_model(self) -> Path:
+        """Another encoder, which answers nearly every text with NaN."""
+        return make_slow_model(self.folder / "poor", seconds=0.01, poison=COMMON_WORD)
+
+    @cached_property
+    def clip(self) -> Clip:
+        """A small model of pictures."""
+        (self.folder / "clip").mkdir()
+        return make_tiny_clip(self.folder / "clip")
 
     @cached_property
     def s3(self) -> S3Server:

@@ -53,7 +53,7 @@ def test_the_audit_finds_what_is_lost_doubled_and_wrong(house: House, tmp_path: 
     found = audit.audit(trial)
     assert "row-0 is not in the collection" in found.lost
     assert any("row-1: cosine" in line for line in found.wrong)
-    assert "row-2x does not belong in the collection" in found.wrong
+    assert "row-2x does not belong in the collection" in found.ghosts
     assert any(f"of {FILES - 1} seals" in line for line in found.wrong)
 
 

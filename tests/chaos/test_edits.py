@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.edits import Corpus, Model, Pictures, Tables, check, play
+from tests.chaos.edited import Corpus, Pictures, Tables
+from tests.chaos.edits import Model, check, play
 from tests.chaos.raw import opened
 from tests.flows.inprocess import RunFlow
 from tests.models import Clip
