@@ -7,6 +7,7 @@ import io
 import json
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,13 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from tests.chaos.corpus import ROWS, UNSAVED_ROWS
+from tests.chaos.house import BUCKET
 from tests.chaos.raw import client_of, opened
 from tests.chaos.trial import Trial
 
 COSINE = 0.99999
 RANKS = 2
+SETTLED = {"loaded", "outdated"}  # outdated: not of the source, and kept by an append
 SEEN_BY_MODEL = ROWS - 2 + 1  # rows of a file: not those without key or text; the one that gives NaN is tried again alone
 
 
@@ -136,8 +139,12 @@ class Stored:
 
     def __init__(self, trial: Trial) -> None:
         self.trial = trial
-        self.keys = {key: size for key, size in trial.house.keys(trial.prefix).items() if not trial.other_encoders & set(key.split("/"))}
+        self.keys = {key: size for key, size in trial.house.keys(trial.prefix).items() if self._is_looked_at(key)}
         self.seals: dict[str, Any] = {key: self._amended(key) for key in self.keys if key.endswith("/seal.json") and "/shards/" in key}
+
+    def _is_looked_at(self, key: str) -> bool:
+        """Not what was moved aside because it could not be read, nor another encoder's."""
+        return not ({"damaged"} | self.trial.other_encoders) & set(key.split("/"))
 
     def check(self, findings: Findings, truth: Truth) -> None:
         """Seals = shards; every part that a seal names is there and whole; quarantine as the source says."""
@@ -163,18 +170,24 @@ class Stored:
             return None
 
     def _loaded(self, findings: Findings) -> set[str]:
-        """Shards of which a ledger says that they are in the collection."""
-        found: set[str] = set()
-        for key in self.keys:
-            if "/loads/" in key and self.trial.is_entry(key):
+        """Shards of which the ledger of the collection that was proved last says that they are in it; an intent is younger than its entry."""
+        found: dict[str, str] = {}
+        for key in sorted(self.keys, key=lambda key: (key.endswith(".intent.json"), key)):
+            if key.startswith(self._ledger()) and self.trial.is_entry(key):
                 entry = self._document(key)
                 if entry is None:
                     findings.wrong.append(f"{key} cannot be read")
-                elif entry.get("state", "loaded") in ("loaded", "outdated"):  # outdated: not of the source, and kept by an append
-                    found.add(key.rsplit("/", 1)[1].removesuffix(".json"))
                 else:
-                    findings.wrong.append(f"{key} is {entry['state']}, which nobody has settled")
-        return found
+                    found[entry["shard"]] = entry.get("state", "loaded")
+        findings.wrong += [f"shard {shard} is {state}, which nobody has settled" for shard, state in found.items() if state not in SETTLED]
+        return {shard for shard, state in found.items() if state in SETTLED}
+
+    @cache  # noqa: B019 - one audit
+    def _ledger(self) -> str:
+        """Its folder."""
+        proofs = [key for key in self.keys if "/loads/" in key and key.endswith("/verified.json")]
+        newest = max(proofs, key=lambda key: self.trial.house.client.head_object(Bucket=BUCKET, Key=key)["LastModified"], default="/")
+        return newest.removesuffix("verified.json")
 
     def _amended(self, key: str) -> Any:
         """A seal with its amendments folded in."""

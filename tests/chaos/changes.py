@@ -133,7 +133,7 @@ def seal_damaged(trial: Trial) -> bool:
 def ledger_damaged(trial: Trial) -> bool:
     """A ledger entry is empty, cut or no JSON."""
     trial.complete()
-    return _document(trial, lambda key: "/loads/" in key and trial.is_entry(key))
+    return _document(trial, trial.is_entry)
 
 
 def amendment_damaged(trial: Trial) -> bool:

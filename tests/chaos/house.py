@@ -57,19 +57,18 @@ class Weather(FaultyS3):
     rng: random.Random = field(default_factory=random.Random)
     odds: dict[str, float] = field(default_factory=dict)
     where: str = ""  # the odds are for requests whose path holds this
-    hold: str = ""  # a put whose path holds this is dropped, and `held` says so
-    hold_but: bytes = b""  # a pattern: a put of what it is found in goes through
+    hold: str = ""  # a pattern: a put in whose path it is found is dropped, and `held` says so
     held: threading.Event = field(default_factory=threading.Event)
     refusing: threading.Event = field(default_factory=threading.Event)
     unconditional: threading.Event = field(default_factory=threading.Event)
     done: dict[str, int] = field(default_factory=dict)
 
-    def take(self, method: str, path: str, body: bytes = b"") -> Fault | None:
+    def take(self, method: str, path: str) -> Fault | None:
         with self._lock:
             self.seen = self.seen[-100:]
             if self.refusing.is_set():
                 return DROPPED_BEFORE
-            if self.hold and method == "PUT" and self.hold in path and not (self.hold_but and re.search(self.hold_but, body)):
+            if self.hold and method == "PUT" and re.search(self.hold, path):
                 self.held.set()
                 return DROPPED_BEFORE
             if self.unconditional.is_set() and method == "PUT":
@@ -82,11 +81,11 @@ class Weather(FaultyS3):
                     if name == "hang":  # once is enough: it takes the client's whole patience
                         self.odds = {other: s for other, s in self.odds.items() if other != "hang"}
                     return BROKEN[name]
-        return super(Weather, self).take(method, path, body)
+        return super(Weather, self).take(method, path)
 
     def calm(self) -> None:
         """Everything works."""
-        self.odds, self.where, self.hold, self.hold_but = {}, "", "", b""
+        self.odds, self.where, self.hold = {}, "", ""
         self.held.clear()
         self.refusing.clear()
         self.unconditional.clear()

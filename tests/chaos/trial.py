@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import re
@@ -31,7 +30,7 @@ GONE_SECONDS = 30
 MARK = "CHAOS_TRIAL"
 STAGES = ("start", "encode", "seal", "load", "verify")
 Stage = Literal["start", "encode", "seal", "load", "verify"]
-ENTRY = re.compile(r"[0-9a-f]{32}\.json")
+ENTRY = re.compile(r"/loads/[^/]+/[0-9a-f]{32}(\.intent)?\.json$")
 
 
 @dataclass(kw_only=True)
@@ -230,13 +229,12 @@ class Trial:
     # What is going on
 
     def is_entry(self, key: str) -> bool:
-        """A ledger entry, and not a proof or an import."""
-        return bool(ENTRY.fullmatch(key.rsplit("/", 1)[1]))
+        """A ledger entry or an intent, and not a proof, a root or an import."""
+        return bool(ENTRY.search(key)) and "/damaged/" not in key
 
     def loaded(self) -> int:
         """Shards of which the ledger says that all rows were acknowledged."""
-        documents = [json.loads(self.house.get(key)) for key in self.house.keys(self.prefix) if "/loads/" in key and self.is_entry(key)]
-        return sum(document.get("state", "loaded") == "loaded" for document in documents)
+        return sum(self.is_entry(key) and not key.endswith(".intent.json") for key in self.house.keys(self.prefix))
 
     def state(self) -> dict[str, int]:
         """Parts, seals and loads in the store."""
@@ -244,7 +242,7 @@ class Trial:
         return {
             "part": sum("/part-" in key for key in keys),
             "seal": sum(key.endswith("/seal.json") for key in keys),
-            "load": sum("/loads/" in key and self.is_entry(key) for key in keys),
+            "load": self.loaded(),
         }
 
     def reach(self, launched: Launched, stage: Stage | None = None) -> bool:

@@ -80,7 +80,7 @@ class FaultyS3:
     def count(self, method: str) -> int:
         return sum(1 for m, _ in self.seen if m == method)
 
-    def take(self, method: str, path: str, body: bytes = b"") -> Fault | None:
+    def take(self, method: str, path: str) -> Fault | None:
         """Note a request, and what is to happen to it."""
         with self._lock:
             self.seen.append((method, path))
@@ -99,7 +99,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _serve(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        fault = self.faulty.take(self.command, self.path, body)
+        fault = self.faulty.take(self.command, self.path)
         if fault is None:
             self._reply(*self._forward(body))
         else:
