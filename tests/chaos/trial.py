@@ -15,6 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
+from unittest.mock import patch
 
 import psutil
 import yaml
@@ -23,6 +24,7 @@ from tests.chaos.corpus import FILES, PART_ROWS, UNSAVED_ROWS, write_corpus
 from tests.chaos.house import BUCKET, House, environment
 from tests.chaos.launched import RUN_SECONDS, Ended, Launched, Stuck, role_of, still_there
 from tests.chaos.raw import client_of
+from tests.flows.inprocess import flows_in_process
 from tests.flows.kitestring import Kitestring, make_job
 from tests.servers.prefect import ROOT
 
@@ -214,11 +216,15 @@ class Trial:
             self.second = second
 
     def complete(self) -> None:
-        """A run that has ended well, before anything is changed; once in a trial."""
-        if not self.completed:
-            ended = self.aside_run()
-            if ended.code:
-                raise Stuck(f"an unbroken run failed: {ended.code} {ended.err[-1500:]}")
+        """A run that ends well, before anything is changed; once in a trial, and in this process: nothing is to hit it, and it starts nothing."""
+        if self.completed:
+            return
+        with patch.dict(os.environ, self.environment), flows_in_process(self.house.prefect) as run_flow:
+            try:
+                run_flow(yaml.safe_load(self.job().read_text()))
+            except Exception as error:
+                raise Stuck(f"an unbroken run failed: {type(error).__name__}: {error}") from error
+        self.runs.append(Ended(code=0, out="", err=""))
         self.completed = True
 
     def ask(self, command: str, *how: str) -> Ended:
