@@ -6,6 +6,7 @@ Runs the real job again and again, breaks something each time, lets the next run
 from __future__ import annotations
 
 import argparse
+import logging
 import shutil
 import signal
 import sys
@@ -27,6 +28,7 @@ def main() -> int:
     if not chosen:
         sys.stderr.write(f"no such fault; there are: {', '.join(FAULTS)}\n")
         return 2
+    logging.disable(logging.WARNING)  # of flows that are played in this process
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # the servers are ended on the way out, and the table is printed
     outcomes: list[Outcome] = []
     stopped = False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import random
 import time
 
@@ -103,14 +102,12 @@ def files_come_and_go(trial: Trial) -> bool:
 def _edited(trial: Trial, corpus: Corpus) -> bool:
     trial.judged = True  # each round is
     uri = trial.house.milvus.uri if trial.rng.random() < 0.5 else None
-    logging.disable(logging.WARNING)
     try:
         with flows_in_process(trial.house.prefect) as run_flow:
             said = list(play(run_flow, corpus, rounds=6, seed=trial.seed, uri=uri, collection=trial.collection))
     except Exception as error:
         raise Stuck(f"{type(error).__name__}: {error}") from error
     finally:
-        logging.disable(logging.NOTSET)
         if uri:
             _forget(uri, trial.collection)
     trial.notes.append(f"{len(said)} rounds")
