@@ -127,6 +127,11 @@ def tiny_clip(tmp_path_factory: pytest.TempPathFactory) -> Clip:
     """A small open_clip model in a folder of its own, 32 dimensions, pictures of 64 x 64."""
     folder = tmp_path_factory.mktemp("models") / "clip"
     folder.mkdir()
+    return make_tiny_clip(folder)
+
+
+def make_tiny_clip(folder: Path) -> Clip:
+    """The same in a folder that is there."""
     config = {
         "model_cfg": {
             "embed_dim": HIDDEN,

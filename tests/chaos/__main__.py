@@ -6,15 +6,17 @@ Runs the real job again and again, breaks something each time, lets the next run
 from __future__ import annotations
 
 import argparse
+import logging
 import shutil
 import signal
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 
 from tests.chaos.faults import FAULTS
 from tests.chaos.house import open_house
-from tests.chaos.machine import run_trial
+from tests.chaos.machine import run_pair, run_trial
 from tests.chaos.table import Outcome, table
 
 STOPPED = 130  # as a shell says it
@@ -26,6 +28,7 @@ def main() -> int:
     if not chosen:
         sys.stderr.write(f"no such fault; there are: {', '.join(FAULTS)}\n")
         return 2
+    logging.disable(logging.WARNING)  # of flows that are played in this process
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # the servers are ended on the way out, and the table is printed
     outcomes: list[Outcome] = []
     stopped = False
@@ -33,8 +36,10 @@ def main() -> int:
     try:
         with open_house(folder) as house:
             for number in range(options.trials):
-                for fault in chosen:
-                    outcomes.append(run_trial(house, fault, options.seed + number))
+                seed = options.seed + number
+                trials = [partial(run_pair, house)] if options.pairs else [partial(run_trial, house, fault) for fault in chosen]
+                for trial in trials:
+                    outcomes.append(trial(seed))
                     _tell(outcomes[-1])
     except KeyboardInterrupt:
         stopped = True
@@ -45,14 +50,16 @@ def main() -> int:
     print("\n" + table(outcomes))
     failed = [o for o in outcomes if o.failed]
     for outcome in failed:
-        print(f"failed: --only '{outcome.fault}' --seed {outcome.seed} --trials 1")
+        which = "--pairs" if options.pairs else f"--only '{outcome.fault}'"
+        print(f"failed: {which} --seed {outcome.seed} --trials 1")
     return 1 if failed else STOPPED if stopped else 0
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--seed", type=int, default=1, help="of the first trial of each fault; the next ones count up")
-    parser.add_argument("--trials", type=int, default=1, help="for each fault")
+    parser.add_argument("--trials", type=int, default=1, help="for each fault, or pairs")
+    parser.add_argument("--pairs", action="store_true", help="two faults in each trial, drawn by its seed")
     parser.add_argument("--only", action="append", help="faults whose names hold this; may be given again")
     return parser.parse_args()
 
@@ -65,7 +72,7 @@ def _tell(o: Outcome) -> None:
     print(line, flush=True)
     if o.failed:
         f = o.findings
-        for what in [o.error, *f.lost[:5], *f.doubled[:5], *f.wrong[:5], *f.processes]:
+        for what in [o.error, *f.lost[:5], *f.doubled[:5], *f.ghosts[:5], *f.wrong[:5], *f.lies, *f.processes]:
             if what:
                 print(f"    {what}", flush=True)
 

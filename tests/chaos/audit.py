@@ -6,20 +6,22 @@ import hashlib
 import io
 import json
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
-from pymilvus import MilvusClient
 
 from tests.chaos.corpus import ROWS, UNSAVED_ROWS
+from tests.chaos.house import BUCKET
+from tests.chaos.raw import client_of, opened
 from tests.chaos.trial import Trial
 
 COSINE = 0.99999
 RANKS = 2
+SETTLED = {"loaded", "outdated"}  # outdated: not of the source, and kept by an append
 SEEN_BY_MODEL = ROWS - 2 + 1  # rows of a file: not those without key or text; the one that gives NaN is tried again alone
 
 
@@ -29,13 +31,20 @@ class Findings:
 
     lost: list[str] = field(default_factory=list)
     doubled: list[str] = field(default_factory=list)
+    ghosts: list[str] = field(default_factory=list)  # rows that nothing accounts for
     wrong: list[str] = field(default_factory=list)
+    lies: list[str] = field(default_factory=list)  # what `verify --full` says, and is not so
     processes: list[str] = field(default_factory=list)
     extra: int = 0  # rows encoded beyond those of an unbroken run
 
     @property
     def clean(self) -> bool:
-        return not (self.lost or self.doubled or self.wrong or self.processes)
+        return not (self.lost or self.doubled or self.ghosts or self.wrong or self.lies or self.processes)
+
+    def add(self, other: Findings) -> None:
+        """What was found elsewhere."""
+        for name in ("lost", "doubled", "ghosts", "wrong", "lies", "processes"):
+            getattr(self, name).extend(getattr(other, name))
 
 
 @dataclass(slots=True)
@@ -46,12 +55,18 @@ class Truth:
     numbers: dict[str, int] = field(default_factory=dict)
     aside: Counter[str] = field(default_factory=Counter)  # by reason
     rows: int = 0
+    files: int = 0
 
 
-def read_truth(trial: Trial) -> Truth:
-    """The corpus by pyarrow alone."""
+def read_truth(trial: Trial, found: set[str]) -> Truth:
+    """The files by pyarrow alone: those of the source, and those of which an append keeps the rows.
+
+    Of a file that may be there or not, any of its keys among those that were `found` says that all have to be.
+    """
     truth = Truth()
-    for path in sorted(trial.source.glob("*.parquet")):
+    there = [path for path in trial.either if found.intersection(_keys(path))]
+    for path in [*trial.files_now, *trial.retained, *there]:
+        truth.files += 1
         for row in pq.ParquetFile(path).read().to_pylist():
             truth.rows += 1
             key, text = row["id"], row["text"]
@@ -59,22 +74,36 @@ def read_truth(trial: Trial) -> Truth:
                 truth.aside["null id"] += 1
             elif text is None:
                 truth.aside["empty text"] += 1
-            elif "poison" in text:
+            elif "poison" in text and not (trial.mended and key in found):
                 truth.aside["not finite"] += 1
             else:
                 truth.texts[key], truth.numbers[key] = text, row["n"]
     return truth
 
 
+def _keys(path: Path) -> set[str]:
+    return {key for key in pq.ParquetFile(path).read(columns=["id"])["id"].to_pylist() if key is not None}
+
+
 def audit(trial: Trial) -> Findings:
     """Everything, after the last run has ended."""
     findings = Findings()
-    truth = read_truth(trial)
     left = trial.processes()
     findings.processes = [f"{p.pid} {' '.join(p.cmdline())[:120]}" for p in left if p.is_running()]
-    store = Stored(trial)
-    store.check(findings, truth)
-    check_collection(trial, truth, findings)
+    rows, total = read_collection(trial)
+    truth = read_truth(trial, {row["id"] for row in rows})
+    Stored(trial).check(findings, truth)
+    in_collection = Findings()
+    check_collection(trial, truth, in_collection, rows, total)
+    findings.add(in_collection)
+    check_scaffolding(trial, findings)
+    check_costs(trial, findings)
+    findings.lies = lies(trial, in_collection)
+    return findings
+
+
+def check_costs(trial: Trial, findings: Findings) -> None:
+    """What was encoded again, and scratch."""
     unbroken = SEEN_BY_MODEL * (trial.files + trial.replaced)
     findings.extra = max(0, trial.encoded - unbroken)
     allowed = trial.kills * (RANKS * UNSAVED_ROWS + trial.files) + trial.extra_allowed  # each file's NaN is looked at twice, again
@@ -83,7 +112,26 @@ def audit(trial: Trial) -> Findings:
     folders = sorted(path.name for path in trial.tmp.iterdir())
     if folders and trial.runs and trial.runs[-1].code == 0:
         findings.wrong.append(f"scratch left behind: {folders}")
-    return findings
+
+
+def check_scaffolding(trial: Trial, findings: Findings) -> None:
+    """Of imports."""
+    if trial.staging is None:
+        return
+    with client_of(trial.target) as client:
+        findings.wrong += [
+            f"{name} is left" for name in client.list_collections() if name.startswith(trial.collection) and "_import_" in name
+        ]
+    findings.wrong += [f"staged: {path.name}" for path in trial.staging.rglob("*") if path.is_file()]
+
+
+def lies(trial: Trial, found: Findings) -> list[str]:
+    """`verify --full` has to say what the audit has found, the one way and the other."""
+    ended = trial.ask("verify", "--full")
+    right = found.clean
+    if ended.code == (0 if right else 4):
+        return []
+    return [f"verify --full ends with {ended.code}, and the collection is {'right' if right else 'not'}: {(ended.out + ended.err)[-300:]}"]
 
 
 class Stored:
@@ -91,19 +139,23 @@ class Stored:
 
     def __init__(self, trial: Trial) -> None:
         self.trial = trial
-        self.keys = trial.house.keys(trial.prefix)
-        self.seals: dict[str, Any] = {
-            key: json.loads(trial.house.get(key)) for key in self.keys if key.endswith("/seal.json") and "/shards/" in key
-        }
+        self.keys = {key: size for key, size in trial.house.keys(trial.prefix).items() if self._is_looked_at(key)}
+        self.seals: dict[str, Any] = {key: self._amended(key) for key in self.keys if key.endswith("/seal.json") and "/shards/" in key}
+
+    def _is_looked_at(self, key: str) -> bool:
+        """Not what was moved aside because it could not be read, nor another encoder's."""
+        return not ({"damaged"} | self.trial.other_encoders) & set(key.split("/"))
 
     def check(self, findings: Findings, truth: Truth) -> None:
         """Seals = shards; every part that a seal names is there and whole; quarantine as the source says."""
-        loads = [key for key in self.keys if "/loads/" in key and not key.endswith("verified.json")]
-        current = self._current()
-        if len(self.seals) - self.trial.replaced > self.trial.files or len(current) != self.trial.files:
-            findings.wrong.append(f"{len(current)} of {len(self.seals)} seals are of the {self.trial.files} files as they are")
-        if len(loads) != self.trial.files:
-            findings.wrong.append(f"{len(loads)} ledger entries for {self.trial.files} shards")
+        findings.wrong += [f"{key} cannot be read" for key, seal in self.seals.items() if seal is None]
+        loaded = self._loaded(findings)
+        current = [seal for seal in self.seals.values() if seal and seal["shard"] in loaded]
+        versions = self.trial.files + self.trial.replaced
+        if len(self.seals) > versions or len(current) != truth.files:
+            findings.wrong.append(f"{len(current)} of {len(self.seals)} seals are of the {truth.files} files as they are")
+        if len(loaded) != truth.files:
+            findings.wrong.append(f"{len(loaded)} ledger entries for {truth.files} shards")
         keys: Counter[str] = Counter()
         for seal in current:
             keys += self._keys_of(seal, findings)
@@ -111,10 +163,43 @@ class Stored:
         findings.lost += [f"{key} is in no sealed part" for key in truth.texts.keys() - keys.keys()]
         self._check_quarantine(current, findings, truth)
 
-    def _current(self) -> list[Any]:
-        """The seals whose shards the ledger names: those of the corpus as it is."""
-        loaded = {key.rsplit("/", 1)[1].removesuffix(".json") for key in self.keys if "/loads/" in key}
-        return [seal for seal in self.seals.values() if seal["shard"] in loaded]
+    def _document(self, key: str) -> Any:
+        try:
+            return json.loads(self.trial.house.get(key))
+        except ValueError:
+            return None
+
+    def _loaded(self, findings: Findings) -> set[str]:
+        """Shards of which the ledger of the collection that was proved last says that they are in it; an intent is younger than its entry."""
+        found: dict[str, str] = {}
+        for key in sorted(self.keys, key=lambda key: (key.endswith(".intent.json"), key)):
+            if key.startswith(self._ledger()) and self.trial.is_entry(key):
+                entry = self._document(key)
+                if entry is None:
+                    findings.wrong.append(f"{key} cannot be read")
+                else:
+                    found[entry["shard"]] = entry.get("state", "loaded")
+        findings.wrong += [f"shard {shard} is {state}, which nobody has settled" for shard, state in found.items() if state not in SETTLED]
+        return {shard for shard, state in found.items() if state in SETTLED}
+
+    @cache  # noqa: B019 - one audit
+    def _ledger(self) -> str:
+        """Its folder."""
+        proofs = [key for key in self.keys if "/loads/" in key and key.endswith("/verified.json")]
+        newest = max(proofs, key=lambda key: self.trial.house.client.head_object(Bucket=BUCKET, Key=key)["LastModified"], default="/")
+        return newest.removesuffix("verified.json")
+
+    def _amended(self, key: str) -> Any:
+        """A seal with its amendments folded in."""
+        seal = self._document(key)
+        folder = key.removesuffix("seal.json")
+        for name in sorted(other for other in self.keys if other.startswith(f"{folder}amend-") and other.endswith(".json")):
+            amendment = self._document(name)
+            if seal and amendment:
+                seal["parts"] += amendment["parts"]
+                seal["embedded"] += len(amendment["recovered"])
+                seal["quarantined"] = amendment["quarantined"]
+        return seal
 
     def _keys_of(self, seal: Any, findings: Findings) -> Counter[str]:
         found: Counter[str] = Counter()
@@ -145,14 +230,14 @@ def _kind(reason: str) -> str:
     return "not finite" if "finite" in reason or "NaN" in reason else reason.partition(":")[0]
 
 
-def check_collection(trial: Trial, truth: Truth, findings: Findings) -> None:
-    """Every row once, with the right vector and fields."""
-    with client_of(trial.target) as client:
-        rows = all_rows(client, trial.collection)
+def check_collection(trial: Trial, truth: Truth, findings: Findings, rows: list[dict[str, Any]], total: int) -> None:
+    """Every row once, with the right vector and fields, and no others."""
     times = Counter(row["id"] for row in rows)
     findings.doubled += [f"{key} is {count} times in the collection" for key, count in times.items() if count > 1]
     findings.lost += [f"{key} is not in the collection" for key in truth.texts.keys() - times.keys()]
-    findings.wrong += [f"{key} does not belong in the collection" for key in times.keys() - truth.texts.keys()]
+    findings.ghosts += [f"{key} does not belong in the collection" for key in times.keys() - truth.texts.keys()]
+    if total != len(rows):
+        findings.ghosts.append(f"{total} rows are counted, {len(rows)} are found")
     known = [row for row in rows if row["id"] in truth.texts]
     if not known:
         return
@@ -166,25 +251,7 @@ def check_collection(trial: Trial, truth: Truth, findings: Findings) -> None:
             findings.wrong.append(f"{row['id']}: another row's fields")
 
 
-def all_rows(client: MilvusClient, name: str) -> list[dict[str, Any]]:
-    (real,) = [found for found in client.list_collections() if found.startswith(f"{name}_")]
-    if client.describe_alias(name)["collection_name"] != real:
-        return []  # searches are led elsewhere
-    name = real
-    client.load_collection(name)
-    fields = ["id", "vector", "text", "n", "shard"]
-    return list(client.query(name, filter="id != ''", output_fields=fields, limit=16_000, consistency_level="Strong"))
-
-
-@contextmanager
-def client_of(uri: str) -> Iterator[MilvusClient]:
-    """A connection of the audit's own; a Lite file is let go of."""
-    client = MilvusClient(uri)
-    try:
-        yield client
-    finally:
-        client.close()
-        if uri.endswith(".db"):
-            from milvus_lite.server_manager import server_manager_instance  # noqa: PLC0415
-
-            server_manager_instance.release_server(uri)
+def read_collection(trial: Trial) -> tuple[list[dict[str, Any]], int]:
+    """Every row that searches could find, and how many the server counts."""
+    with opened({"target": {"uri": trial.target, "collection": trial.collection}}) as raw:
+        return raw.rows(), raw.count()

@@ -17,6 +17,8 @@ PART_ROWS = 20
 UNSAVED_ROWS = 2 * PART_ROWS  # one part is encoded, and one is on its way to the store
 NO_TEXT, NO_KEY, POISON = 17, 41, 73  # bad rows of every file
 BATCH_SECONDS = 0.1
+COMMON_WORD = "they"  # in most texts
+MENDED = "CHAOS_MENDED"  # where a process has this in its environment, the model stands every word
 
 SLOW = '''
 """The last module of a model that takes its time, writes down what it is given, and answers one word with NaN."""
@@ -35,7 +37,8 @@ class Slow(nn.Module):
                 file.write(b"%d\\n" % ids.shape[0])
         time.sleep(self.seconds)
         bad = (ids == self.poison).any(dim=1)
-        features["sentence_embedding"][bad] = float("nan")
+        if "CHAOS_MENDED" not in os.environ:
+            features["sentence_embedding"][bad] = float("nan")
         return features
 
     def save(self, path, *args, **kwargs):
@@ -47,14 +50,14 @@ class Slow(nn.Module):
 '''
 
 
-def make_slow_model(folder: Path) -> Path:
-    """The tiny model, slow enough for something to happen while it works."""
+def make_slow_model(folder: Path, seconds: float = BATCH_SECONDS, poison: str = "poison") -> Path:
+    """The tiny model, slow enough for something to happen while it works. `poison`: the word that it answers with NaN."""
     make_tiny_model(folder)
     modules = json.loads((folder / "modules.json").read_text())
     slow = {"idx": 2, "name": "2", "path": "", "type": "slow.Slow"}
     (folder / "modules.json").write_text(json.dumps([*modules, slow]))
-    poison = json.loads((folder / "tokenizer.json").read_text())["model"]["vocab"]["poison"]
-    (folder / "slow.json").write_text(json.dumps({"seconds": BATCH_SECONDS, "poison": poison}))
+    token = json.loads((folder / "tokenizer.json").read_text())["model"]["vocab"][poison]
+    (folder / "slow.json").write_text(json.dumps({"seconds": seconds, "poison": token}))
     (folder / "slow.py").write_text(SLOW)
     return folder
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -12,8 +13,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from tests.chaos.corpus import Reference, make_slow_model
-from tests.models import make_tiny_model
+from tests.chaos.corpus import COMMON_WORD, Reference, make_slow_model
+from tests.models import Clip, make_tiny_clip, make_tiny_model
 from tests.servers.faulty_s3 import (
     CUT_SHORT,
     DROPPED_AFTER,
@@ -56,7 +57,7 @@ class Weather(FaultyS3):
     rng: random.Random = field(default_factory=random.Random)
     odds: dict[str, float] = field(default_factory=dict)
     where: str = ""  # the odds are for requests whose path holds this
-    hold: str = ""  # a put whose path holds this is dropped, and `held` says so
+    hold: str = ""  # a pattern: a put in whose path it is found is dropped, and `held` says so
     held: threading.Event = field(default_factory=threading.Event)
     refusing: threading.Event = field(default_factory=threading.Event)
     unconditional: threading.Event = field(default_factory=threading.Event)
@@ -67,7 +68,7 @@ class Weather(FaultyS3):
             self.seen = self.seen[-100:]
             if self.refusing.is_set():
                 return DROPPED_BEFORE
-            if self.hold and method == "PUT" and self.hold in path:
+            if self.hold and method == "PUT" and re.search(self.hold, path):
                 self.held.set()
                 return DROPPED_BEFORE
             if self.unconditional.is_set() and method == "PUT":
@@ -96,7 +97,19 @@ class House:
     def __init__(self, folder: Path, stack: ExitStack) -> None:
         self.folder, self._stack = folder, stack
         self.model = make_slow_model(folder / "model")
-        self.reference = Reference(make_tiny_model(folder / "reference"))
+        self.tiny = make_tiny_model(folder / "reference")
+        self.reference = Reference(self.tiny)
+
+    @cached_property
+    def poor_model(self) -> Path:
+        """Another encoder, which answers nearly every text with NaN."""
+        return make_slow_model(self.folder / "poor", seconds=0.01, poison=COMMON_WORD)
+
+    @cached_property
+    def clip(self) -> Clip:
+        """A small model of pictures."""
+        (self.folder / "clip").mkdir()
+        return make_tiny_clip(self.folder / "clip")
 
     @cached_property
     def s3(self) -> S3Server:

@@ -6,7 +6,8 @@ import os
 import signal
 import time
 
-from tests.chaos.trial import RUN_SECONDS, Launched, Stuck, Trial
+from tests.chaos.launched import RUN_SECONDS, Launched, Stuck
+from tests.chaos.trial import Trial
 
 TERM_SECONDS = 30
 
@@ -19,7 +20,7 @@ def nothing(trial: Trial) -> bool:
 
 def kill_flow(trial: Trial) -> bool:
     """kill -9 of the flow's process; every process of the run has to be gone by itself."""
-    trial.server = trial.rng.random() < 0.75  # a quarter with a Prefect server of the run's own, which has to go as well
+    trial.server = trial.rng.random() < 0.75 or trial.paired  # a quarter with a server of the run's own, which has to go as well
     run = trial.start()
     if not trial.reach(run):
         trial.end(run)
@@ -38,8 +39,9 @@ def kill_run(trial: Trial, run: Launched) -> None:
 
 def terminate_flow(trial: Trial) -> bool:
     """SIGTERM, as Kubernetes sends it: gone within 30 s, and what was sealed is kept."""
-    contained = os.geteuid() == 0 and trial.rng.random() < 0.5
-    trial.wrap = ("unshare", "--pid", "--fork", "--mount-proc") if contained else ()  # a container's first process
+    contained = os.geteuid() == 0 and trial.rng.random() < 0.5 and not trial.paired
+    if contained:
+        trial.wrap = ("unshare", "--pid", "--fork", "--mount-proc")  # a container's first process
     trial.notes.append("as process 1" if contained else "")
     run = trial.start()
     if not trial.reach(run):
@@ -48,7 +50,7 @@ def terminate_flow(trial: Trial) -> bool:
     everything, sealed, began = trial.processes(), trial.state()["seal"], time.monotonic()
     trial.kill([p for p in everything if (p.ppid() if contained else p.pid) == run.pid], signal.SIGTERM)
     trial.end(run, TERM_SECONDS)
-    trial.wrap = ()
+    trial.wrap = () if contained else trial.wrap
     trial.watch_them_go(everything, since=began)
     if trial.state()["seal"] < sealed:
         raise Stuck("a seal was lost")

@@ -9,7 +9,8 @@ import psutil
 from pymilvus import MilvusClient
 
 from tests.chaos.corpus import ROWS
-from tests.chaos.trial import Stuck, Trial
+from tests.chaos.launched import Stuck
+from tests.chaos.trial import Trial
 from tests.servers.prefect import PrefectServer, start_server, stop_server
 
 Break = Callable[[Trial], bool]
@@ -23,7 +24,7 @@ def s3(**odds: float) -> Break:
     def weather(trial: Trial) -> bool:
         trial.house.weather.rng, trial.house.weather.done = trial.rng, {}
         trial.house.weather.odds = {name.replace("_", " "): share for name, share in odds.items()}
-        trial.extra_allowed = ROWS * trial.files
+        trial.extra_allowed += ROWS * trial.files
         trial.run()
         trial.notes.append(f"met {trial.house.weather.done}")
         return bool(trial.house.weather.done)
@@ -39,7 +40,7 @@ def s3_refuses(trial: Trial) -> bool:
         return False
     trial.house.weather.refusing.set()
     trial.ends_within(run, REFUSAL_SECONDS)
-    trial.house.weather.calm()
+    trial.house.weather.refusing.clear()
     trial.end(run)
     return True
 
@@ -57,7 +58,7 @@ def s3_without_conditions(trial: Trial) -> bool:
 
 def milvus_dies(trial: Trial) -> bool:
     """kill -9 of the Milvus server while rows are loaded; it comes back by itself."""
-    trial.target = trial.house.milvus.uri
+    trial.use_server()
     run = trial.start()
     if not trial.reach(run, trial.rng.choice(("seal", "load", "verify"))):
         trial.end(run)
@@ -69,31 +70,16 @@ def milvus_dies(trial: Trial) -> bool:
     return True
 
 
-def dies_before_the_ledger(trial: Trial) -> bool:
-    """The collection has acknowledged a shard, and the flow is killed before it can say so."""
-    trial.target = trial.house.milvus.uri if trial.rng.random() < 0.5 else trial.target
-    trial.house.weather.hold = "/loads/"
-    run = trial.start()
-    if not trial.until(trial.house.weather.held.is_set, run):
-        trial.end(run)
-        return False
-    everything = trial.processes()
-    trial.kill([p for p in everything if p.pid == run.pid])
-    trial.end(run)
-    trial.watch_them_go(everything)
-    return trial.state()["load"] == 0
-
-
 def two_runs(trial: Trial) -> bool:
     """Two runs of one job at the same time; both end well, and one wins each seal."""
-    trial.target = trial.house.milvus.uri
-    trial.extra_allowed = ROWS * trial.files
+    trial.use_server()
+    trial.extra_allowed += ROWS * trial.files
     one = trial.start()
     time.sleep(trial.rng.uniform(0, 1.5))
     other = trial.start()
     ended = [trial.end(one), trial.end(other)]
-    if any(run.code for run in ended):
-        raise Stuck(f"of two runs at once one failed: {[(run.code, run.err[-400:]) for run in ended]}")
+    failed = [(run.code, run.err[-400:]) for run in ended if run.code]
+    trial.insist(not failed, f"of two runs at once one failed: {failed}")
     return True
 
 
@@ -104,7 +90,7 @@ def prefect_server_dies(trial: Trial) -> bool:
     server = PrefectServer(api=trial.house.prefect.api.replace(_port(trial.house.prefect), str(_free())), home=home)
     guard = start_server(server)
     try:
-        trial.more_environment = {"PREFECT_API_URL": server.api, "PREFECT_HOME": str(home)}
+        trial.more_environment |= {"PREFECT_API_URL": server.api, "PREFECT_HOME": str(home)}
         run = trial.start()
         struck = trial.reach(run)
         if struck:
@@ -117,7 +103,8 @@ def prefect_server_dies(trial: Trial) -> bool:
         trial.end(run, PREFECT_SECONDS)
     finally:
         stop_server(guard)
-    trial.more_environment = {}
+    for name in ("PREFECT_API_URL", "PREFECT_HOME"):
+        trial.more_environment.pop(name)
     return struck
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from tests.chaos.corpus import ROWS
 from tests.chaos.kills import kill_run
-from tests.chaos.trial import ROOT, RUN_SECONDS, Launched, Stuck, Trial
+from tests.chaos.launched import RUN_SECONDS, Launched, Stuck
+from tests.chaos.trial import ROOT, Trial
 
 HELD_SECONDS = 60  # for as long as a sweep is waited for to come to where it is held
 PLACES = ("listed", "marked", "looked", "removed")

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from tests.chaos.audit import Findings
 
-COLUMNS = ("fault", "trials", "missed", "lost", "doubled", "wrong", "left over", "extra rows", "slowest end s", "seconds")
+COLUMNS = ("fault", "trials", "missed", "lost", "doubled", "ghosts", "wrong", "lies", "left over", "extra rows", "slowest end s", "seconds")
 
 
 @dataclass(slots=True)
@@ -45,7 +45,9 @@ def _line(fault: str, some: list[Outcome]) -> str:
         str(sum(not o.struck for o in ran)),
         str(sum(len(f.lost) for f in found)),
         str(sum(len(f.doubled) for f in found)),
+        str(sum(len(f.ghosts) for f in found)),
         str(sum(len(f.wrong) for f in found) + sum(bool(o.error) for o in ran)),
+        str(sum(len(f.lies) for f in found)),
         str(sum(len(f.processes) for f in found)),
         f"{sum(f.extra for f in found)} (most {max((f.extra for f in found), default=0)})",
         f"{max((o.slowest for o in ran), default=0):.1f}",

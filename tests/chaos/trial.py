@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import random
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,63 +15,24 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
+from unittest.mock import patch
 
 import psutil
 import yaml
 
 from tests.chaos.corpus import FILES, PART_ROWS, UNSAVED_ROWS, write_corpus
 from tests.chaos.house import BUCKET, House, environment
-from tests.flows.kitestring import make_job
+from tests.chaos.launched import RUN_SECONDS, Ended, Launched, Stuck, role_of, still_there
+from tests.chaos.raw import client_of
+from tests.flows.inprocess import flows_in_process
+from tests.flows.kitestring import Kitestring, make_job
 from tests.servers.prefect import ROOT
 
-RUN_SECONDS = 240
 GONE_SECONDS = 30
 MARK = "CHAOS_TRIAL"
 STAGES = ("start", "encode", "seal", "load", "verify")
 Stage = Literal["start", "encode", "seal", "load", "verify"]
-ROLES = {"guard": "tasks.adapters.guard", "agent": "tasks.worker.agent", "flow": "flows"}
-
-
-class Stuck(Exception):
-    """A run did not end in time, or did not come to where it should."""
-
-
-class Skipped(Exception):
-    """This machine cannot do that; says why."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Ended:
-    """How a run ended."""
-
-    code: int
-    out: str
-    err: str
-
-
-@dataclass(kw_only=True)
-class Launched:
-    """A run under way."""
-
-    process: subprocess.Popen[bytes]
-    out: Path
-    err: Path
-
-    @property
-    def pid(self) -> int:
-        return self.process.pid
-
-    @property
-    def over(self) -> bool:
-        return self.process.poll() is not None
-
-    def finish(self, seconds: float = RUN_SECONDS) -> Ended:
-        """Wait for it."""
-        try:
-            code = self.process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            raise Stuck(f"a run has not ended in {seconds} s:\n{self.err.read_text()[-1500:]}") from None
-        return Ended(code=code, out=self.out.read_text(), err=self.err.read_text())
+ENTRY = re.compile(r"/loads/[^/]+/[0-9a-f]{32}(\.intent)?\.json$")
 
 
 @dataclass(kw_only=True)
@@ -88,6 +51,22 @@ class Trial:
     runs: list[Ended] = field(default_factory=list)
     ends: list[float] = field(default_factory=list)  # seconds from each break to the end of the last process it had to end
     kills: int = 0
+    mode: str = "append"
+    source: Path = Path()
+    command: str = "run"
+    retained: list[Path] = field(default_factory=list)  # files that left an append: their rows stay
+    either: list[Path] = field(default_factory=list)  # files of which all rows may be there, or none
+    mended: bool = False  # what the model could not stand was tried again and has vectors, where its shard still says so
+    damaged_documents: int = 0
+    other_encoders: set[str] = field(default_factory=set)  # fingerprints that the audit does not look at
+    staging: Path | None = None
+    told: str = ""  # what the next run has to say
+    judged: bool = False  # no audit is needed
+    paired: bool = False  # with another fault: what each promises of the run that it hits alone is not asked for
+    second: Callable[[Trial], bool] | None = None  # hits the run that the first one has hit, before its end is waited for
+    second_struck: bool = True
+    keeps_target: bool = False  # a pair has chosen it
+    completed: bool = False
     again: bool = False  # a run is owed, also where the one before ended well
     wrap: tuple[str, ...] = ()  # put before the command
     more_environment: dict[str, str] = field(default_factory=dict)
@@ -103,11 +82,54 @@ class Trial:
         self.count = self.folder / "encoded.txt"
         self.home = self.folder / "home"
         self.tmp.mkdir(parents=True, exist_ok=True)
+        self.source = self.folder / "rows"
+        self._shared: Launched | None = None
         write_corpus(self.source, files=self.files)
 
     @property
-    def source(self) -> Path:
-        return self.folder / "rows"
+    def files_now(self) -> list[Path]:
+        """The files of the source."""
+        return sorted(self.source.glob("*.parquet"))
+
+    @property
+    def on_server(self) -> bool:
+        return self.target.startswith("http")
+
+    def use_server(self) -> None:
+        """A Milvus server, where no run has chosen otherwise."""
+        if not self.on_server and not self.runs and not self.keeps_target:
+            self.target = self.house.milvus.uri
+
+    def use_proxy(self) -> None:
+        """The server behind the proxy; the same where a pair has chosen it."""
+        self.target = self.house.before_milvus.uri
+
+    def draw_mode(self) -> None:
+        """Append or mirror."""
+        if self.mode == "append" and not self.runs and self.rng.random() < 0.5:
+            self.mode = "mirror"
+            self.settings |= {"target__mode": "mirror", "target__allow_shrink": True}
+        self.notes.append(self.mode)
+
+    def insist(self, holds: object, otherwise: str) -> None:
+        """What a fault promises of a run that nothing else has hit."""
+        if not holds and not self.paired:
+            raise Stuck(otherwise)
+
+    def change(self) -> bool:
+        """Something was changed: a run is owed."""
+        self.again = True
+        return True
+
+    def forget_collection(self) -> None:
+        """Somebody drops it."""
+        if not self.on_server:
+            shutil.rmtree(self.target)
+            return
+        with client_of(self.target) as client:
+            real = client.describe_alias(self.collection)["collection_name"]
+            client.drop_alias(self.collection)
+            client.drop_collection(real)
 
     def move(self) -> None:
         """Another machine: nothing of the old one's home and scratch."""
@@ -153,10 +175,13 @@ class Trial:
     # Runs
 
     def start(self, *arguments: object, job: Path | None = None, env: Mapping[str, str] | None = None) -> Launched:
-        """`kitestring run JOB`, or another command, under way."""
+        """`kitestring run JOB`, or another command, under way; within a pair, the run that the other fault has hit, if it goes on."""
+        shared, self._shared = self._shared, None
+        if shared and not (arguments or job or env) and not self.ends_within(shared, 1.0):
+            return shared
         number = len(list(self.folder.glob("run-*.err")))
         out, err = self.folder / f"run-{number}.out", self.folder / f"run-{number}.err"
-        words = [str(a) for a in arguments] or ["run", str(job or self.job()), "--json"]
+        words = [str(a) for a in arguments] or [self.command, str(job or self.job()), "--json"]
         with out.open("wb") as told, err.open("wb") as said:
             process = subprocess.Popen(
                 [*self.wrap, sys.executable, "-m", "flows", *words],
@@ -168,8 +193,13 @@ class Trial:
         return Launched(process=process, out=out, err=err)
 
     def end(self, launched: Launched, seconds: float = RUN_SECONDS) -> Ended:
-        """Wait for a run, and keep how it ended."""
-        ended = launched.finish(seconds)
+        """Wait for a run, and keep how it ended; in a pair, the second fault hits it before."""
+        second, self.second = self.second, None
+        if second:
+            self._shared = launched
+            self.second_struck = second(self)
+            self._shared = None
+        ended = launched.finish(max(seconds, RUN_SECONDS) if second else seconds)
         self.runs.append(ended)
         return ended
 
@@ -177,7 +207,40 @@ class Trial:
         """A run from its start to its end."""
         return self.end(self.start(*arguments, **how))
 
+    def aside_run(self, *arguments: object, **how: Any) -> Ended:
+        """A command to its end that no fault is to hit."""
+        second, self.second = self.second, None
+        try:
+            return self.run(*arguments, **how)
+        finally:
+            self.second = second
+
+    def complete(self) -> None:
+        """A run that ends well, before anything is changed; once in a trial, and in this process: nothing is to hit it, and it starts nothing."""
+        if self.completed:
+            return
+        with patch.dict(os.environ, self.environment), flows_in_process(self.house.prefect) as run_flow:
+            try:
+                run_flow(yaml.safe_load(self.job().read_text()))
+            except Exception as error:
+                raise Stuck(f"an unbroken run failed: {type(error).__name__}: {error}") from error
+        self.runs.append(Ended(code=0, out="", err=""))
+        self.completed = True
+
+    def ask(self, command: str, *how: str) -> Ended:
+        """A command of the trial's job that encodes nothing, in this process: it takes no seconds to start."""
+        ended = Kitestring(folder=self.folder, env=self.environment).here(command, self.job(), *how)
+        return Ended(code=ended.code, out=ended.out, err=ended.err)
+
     # What is going on
+
+    def is_entry(self, key: str) -> bool:
+        """A ledger entry or an intent, and not a proof, a root or an import."""
+        return bool(ENTRY.search(key)) and "/damaged/" not in key
+
+    def loaded(self) -> int:
+        """Shards of which the ledger says that all rows were acknowledged."""
+        return sum(self.is_entry(key) and not key.endswith(".intent.json") for key in self.house.keys(self.prefix))
 
     def state(self) -> dict[str, int]:
         """Parts, seals and loads in the store."""
@@ -185,7 +248,7 @@ class Trial:
         return {
             "part": sum("/part-" in key for key in keys),
             "seal": sum(key.endswith("/seal.json") for key in keys),
-            "load": sum("/loads/" in key and not key.endswith("verified.json") for key in keys),
+            "load": self.loaded(),
         }
 
     def reach(self, launched: Launched, stage: Stage | None = None) -> bool:
@@ -248,10 +311,10 @@ class Trial:
     def watch_them_go(self, processes: list[psutil.Process], since: float | None = None) -> list[psutil.Process]:
         """Wait until they are gone, and note how long that took; those that stay."""
         began = time.monotonic() if since is None else since
-        left = _still_there(processes)
+        left = still_there(processes)
         while left and time.monotonic() < began + GONE_SECONDS:
             time.sleep(0.02)
-            left = _still_there(left)
+            left = still_there(left)
         self.ends.append(time.monotonic() - began)
         return left
 
@@ -266,28 +329,3 @@ class Trial:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
         self.house.calm()
-
-
-def _still_there(processes: list[psutil.Process]) -> list[psutil.Process]:
-    return [p for p in processes if p.is_running() and _status(p) != psutil.STATUS_ZOMBIE]
-
-
-def _status(process: psutil.Process) -> str:
-    try:
-        return str(process.status())
-    except psutil.NoSuchProcess:
-        return psutil.STATUS_ZOMBIE
-
-
-def role_of(process: psutil.Process) -> str:
-    """flow, guard, agent or rank; empty for others."""
-    try:
-        words, name = process.cmdline(), process.name()
-    except psutil.NoSuchProcess:
-        return ""
-    if name.startswith("ks-rank-"):
-        return "rank"
-    module = words[words.index("-m") + 1] if "-m" in words[:-1] else ""
-    if module == ROLES["guard"]:
-        return "guard" if ROLES["agent"] in words else "server's guard"
-    return next((role for role, name in ROLES.items() if name == module), "")

@@ -9,7 +9,8 @@ import psutil
 
 from tests.chaos.corpus import ROWS
 from tests.chaos.house import BUCKET
-from tests.chaos.trial import ROOT, Launched, Stuck, Trial
+from tests.chaos.launched import Launched
+from tests.chaos.trial import ROOT, Trial
 from tests.servers.milvus_proxy import QUOTA, RATE_LIMIT, Script, Trouble
 
 TOO_LATE = 31.0  # seconds: longer than a call waits for its answer
@@ -63,19 +64,19 @@ def milvus_slow(trial: Trial) -> bool:
 def _through_the_proxy(trial: Trial, script: Script) -> bool:
     """A run ends well all the same, with nothing encoded again."""
     proxy = trial.house.before_milvus
-    trial.target, proxy.met, proxy.script = proxy.uri, {}, script
+    trial.use_proxy()
+    proxy.met, proxy.script = {}, script
     ended = trial.run()
     trial.notes.append(f"met {proxy.met}")
-    if ended.code:
-        raise Stuck(f"a Milvus that is slow or full for a while failed a run: {ended.err[-800:]}")
+    trial.insist(not ended.code, f"a Milvus that is slow or full for a while failed a run: {ended.err[-800:]}")
     return bool(proxy.met)
 
 
 def upload_torn(trial: Trial) -> bool:
     """Uploads in pieces break off at any call, or the flow is killed in the middle of one."""
     (trial.folder / "sitecustomize.py").write_text(SMALL_PIECES)
-    trial.more_environment = {"PYTHONPATH": f"{trial.folder}:{ROOT}"}
-    trial.extra_allowed = ROWS * trial.files
+    trial.more_environment |= {"PYTHONPATH": f"{trial.folder}:{ROOT}"}
+    trial.extra_allowed += ROWS * trial.files
     struck = (_killed_in_an_upload if trial.rng.random() < 0.4 else _torn_at_random)(trial)
     trial.notes.append(f"{len(_unfinished_uploads(trial))} uploads left open")
     return struck
@@ -119,11 +120,11 @@ def source_on_s3(trial: Trial) -> bool:
     folder = f"rows-{trial.mark}"
     for path in sorted(trial.source.glob("*.parquet")):
         trial.house.put(f"{folder}/{path.name}", path.read_bytes())
-    trial.settings = {"source__uri": f"s3://{BUCKET}/{folder}/*.parquet"}
+    trial.settings |= {"source__uri": f"s3://{BUCKET}/{folder}/*.parquet"}
     weather = trial.house.weather
     weather.rng, weather.done, weather.where = trial.rng, {}, "rows-"
     weather.odds = {"500": 0.05, "503": 0.05, "slow down": 0.05, "drop before": 0.05, "cut": 0.05}
-    trial.extra_allowed = ROWS * trial.files
+    trial.extra_allowed += ROWS * trial.files
     trial.run()
     trial.notes.append(f"met {weather.done}")
     return bool(weather.done)
@@ -134,5 +135,5 @@ def widened(trial: Trial, stage: str) -> None:
     slow: dict[str, Callable[[str], bool]] = {"load": lambda name: name == "Upsert", "verify": lambda name: name in ("Query", "Search")}
     if stage in slow:
         proxy = trial.house.before_milvus
-        trial.target = proxy.uri
+        trial.use_proxy()
         proxy.script = lambda name: Trouble(before=0.7) if slow[stage](name) else None

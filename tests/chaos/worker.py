@@ -13,7 +13,8 @@ import psutil
 import yaml
 
 from tests.chaos.house import POOL
-from tests.chaos.trial import RUN_SECONDS, STAGES, Launched, Stage, Stuck, Trial
+from tests.chaos.launched import RUN_SECONDS, Launched, Stuck
+from tests.chaos.trial import STAGES, Stage, Trial
 from tests.chaos.troubles import widened
 from tests.servers.prefect import ROOT
 

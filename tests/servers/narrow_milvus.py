@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent import futures
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -93,10 +94,10 @@ class NarrowServicer(MilvusServicer):
         return self._made[self._get_collection(request, None).name][0]
 
 
-@pytest.fixture
-def narrow_milvus(tmp_path: Path) -> Iterator[str]:
+@contextmanager
+def narrow_process(folder: Path) -> Iterator[str]:
     """Its URI."""
-    database = MilvusLite(str(tmp_path / "narrow"))
+    database = MilvusLite(str(folder))
     server = grpc.server(futures.ThreadPoolExecutor(10))
     milvus_pb2_grpc.add_MilvusServiceServicer_to_server(NarrowServicer(database), server)
     port = server.add_insecure_port("127.0.0.1:0")
@@ -104,3 +105,10 @@ def narrow_milvus(tmp_path: Path) -> Iterator[str]:
     yield f"http://127.0.0.1:{port}"
     server.stop(0).wait(10)
     database.close()
+
+
+@pytest.fixture
+def narrow_milvus(tmp_path: Path) -> Iterator[str]:
+    """Its URI."""
+    with narrow_process(tmp_path / "narrow") as uri:
+        yield uri
