@@ -27,7 +27,7 @@ from tasks.encode import seal_again
 from tasks.load import up_to_date, withdraw
 from tasks.plan import Plan
 from tasks.quarantine import recover
-from tasks.run import Run, utc_now
+from tasks.run import Run
 from tasks.seals import retained_seals, seals_of
 
 ROUNDS = 5  # one to find what is damaged, one to see to it; what else comes is damaged while the run is at work
@@ -176,16 +176,7 @@ def look_for_damage(plan: Plan) -> Iterator[str]:
         if entry and entry.seal != seal.digest:
             yield seal.shard
     others = (shard for shard in checkpoint.noted_ids(target) if shard not in planned or shard not in loaded)
-    for shard, entry in ahead(lambda shard: (shard, checkpoint.read_load(target, shard)), others):
-        if entry is None and shard not in planned and plan.inspected.damages.mends:
-            _note_again(plan, shard)
+    for _ in ahead(lambda shard: checkpoint.read_load(target, shard), others):
+        pass
     checkpoint.owners_to_rely_on(target)
     checkpoint.read_proof(target)
-
-
-def _note_again(plan: Plan, shard: str) -> None:
-    """An entry whose shard is not in the source any more is made again from its seal: its rows are still to be accounted for."""
-    seal = plan.checkpoint.effective_seal(shard)
-    if seal:
-        told = {"group": seal.group, "rows": seal.embedded, "seal": seal.digest, "run": seal.run}
-        plan.checkpoint.intend_load(plan.target, Loaded(shard=shard, state="doubted", seconds=0.0, loaded_at=utc_now(), **told))

@@ -27,7 +27,7 @@ from tasks.domain.errors import Damaged, Permanent
 from tasks.domain.layout import RETRY, encoder_pin, part_rows, writer_of
 from tasks.domain.ports import Store, StoredObject
 from tasks.domain.resume import without_overlap
-from tasks.domain.seal import Part, Seal
+from tasks.domain.seal import Loaded, Part, Seal
 
 _ATTEMPT = re.compile(r"(?!\.\.?/)[^/]+/part-\d+-\d+\.parquet")  # below a shard's folder
 
@@ -245,6 +245,21 @@ class Checkpoint(Ledger):
         return False
 
     # Held against the ledger
+
+    def read_load(self, target: str, shard: str, *, intended: bool = True) -> Loaded | None:
+        """As in `Ledger`; one that is damaged is made again from the shard's seal by a run: its rows are still to be accounted for."""
+        entry = super().read_load(target, shard, intended=intended)
+        if entry or self.damages is None or not self.damages.mends:
+            return entry
+        if {self.layout.loaded(target, shard), self.layout.intent(target, shard)}.isdisjoint(self.damages.keys):
+            return None
+        seal = self.effective_seal(shard)
+        if seal is None:
+            return None
+        told = {"group": seal.group, "rows": seal.embedded, "seal": seal.digest, "run": seal.run, "loaded_at": seal.sealed_at}
+        entry = Loaded(shard=shard, state="doubted", seconds=0.0, **told)
+        self.intend_load(target, entry)
+        return entry
 
     def up_to_date(self, target: str) -> Container[str]:
         """Shards that are sealed and loaded as they are sealed now; from two listings, and a look at what was amended."""
