@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
 
@@ -27,6 +29,7 @@ log = logging.getLogger("kitestring.load")
 
 BEAT_SECONDS = 20.0
 SILENT_SECONDS = 300.0
+ENDING_SECONDS = 60.0
 _at_work: list[str] = []  # runs whose attempts this process is at work on; two threads of it may be at one
 
 
@@ -63,7 +66,7 @@ class OwnAttempt:
     def discard(self) -> None:
         """Drop its collection as well, where that has not taken the real name."""
         self.__exit__(None, None, None)
-        discard(self._plan.job, self._plan.checkpoint, self._plan.address, self.now)
+        discard_left(self._plan, self.now)
 
     def _beat(self) -> None:
         while not self._over.wait(BEAT_SECONDS):
@@ -86,6 +89,22 @@ def _is_left(attempt: ImportAttempt, silent: float) -> bool:
     if attempt.process == this_process():
         return attempt.run not in _at_work
     return silent >= SILENT_SECONDS or (attempt.process is not None and has_ended(attempt.process))
+
+
+def discard_left(plan: Plan, attempt: ImportAttempt) -> None:
+    """Drop what an unfinished attempt of the plan's collection has left, and forget it.
+
+    Its jobs are given a while to end: Milvus 2.3.5 keeps one whose collection is gone for 15 minutes, and starts no other meanwhile.
+    """
+    bulk = plan.inspected.open_bulk(attempt.collection)
+    try:
+        with suppress(KitestringError):
+            importer, deadline = bulk.importer(), time.monotonic() + ENDING_SECONDS
+            while any(importer.look(job).state == "running" for job in attempt.jobs) and time.monotonic() < deadline:
+                time.sleep(1)
+    finally:
+        bulk.close()
+    discard(plan.job, plan.checkpoint, plan.address, attempt)
 
 
 def discard(job: Job, checkpoint: Checkpoint, address: str, attempt: ImportAttempt) -> None:

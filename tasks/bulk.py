@@ -26,7 +26,7 @@ from tasks.adapters.milvus_import import Importer
 from tasks.adapters.shard_keys import ShardKeys
 from tasks.adapters.staging import Staging, staged_rows
 from tasks.adapters.stores import open_store
-from tasks.attempts import OwnAttempt, attempts_of, discard, staged_at
+from tasks.attempts import OwnAttempt, attempts_of, discard_left, staged_at
 from tasks.domain.bulk import IMPORT_ROWS, ImportAttempt
 from tasks.domain.errors import BadInput, KitestringError, Permanent, Transient
 from tasks.domain.owners import Owners, policy_of
@@ -35,7 +35,7 @@ from tasks.domain.seal import Cover, Loaded, Part, Seal, intent_of
 from tasks.load import begin_loading
 from tasks.plan import Plan
 from tasks.run import Run, utc_now
-from tasks.seals import sealed_shards, seals_of
+from tasks.seals import seals_of, shards_with_seals
 
 log = logging.getLogger("kitestring.load")
 
@@ -103,7 +103,7 @@ def _go_on(run: Run, plan: Plan, collection: Collection) -> bool:
         if known and not finished and (left or not attempt.upserts):
             finished = _take_over(run, plan, collection, attempt, left=left)
         elif left:
-            discard(plan.job, plan.checkpoint, plan.address, attempt)
+            discard_left(plan, attempt)
     return finished
 
 
@@ -233,6 +233,6 @@ def _enter(run: Run, plan: Plan, collection: Collection, own: OwnAttempt) -> Non
 
 
 def _entries(plan: Plan, attempt: ImportAttempt) -> Iterator[Loaded]:
-    for shard, seal in sealed_shards(plan):
+    for shard, seal in shards_with_seals(plan):
         intent = intent_of(shard, seal, run=attempt.run, at=utc_now())
         yield intent.model_copy(update={"state": "loaded", "cut": attempt.cut.get(seal.shard, 0)})

@@ -1,6 +1,6 @@
 """Some of the rows themselves, for the report: a picture of their vectors, and searches with their hits.
 
-Nothing here may fail a run: what cannot be made is left out of the report, which says why. Only a damaged part is raised: the run mends it.
+Nothing here may fail a run: what cannot be made is left out of the report, which says why. Only a damaged part is raised, for the run to mend.
 """
 
 from __future__ import annotations
@@ -42,26 +42,27 @@ class Shown:
     examples: tuple[Example, ...] = ()
     pictures: dict[str, bytes] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
+    mends: Callable[[Damaged], bool] = lambda _damage: False
 
     def attempt(self, section: str, make: Callable[[], T]) -> T | None:
         """What `make` gives; None where it cannot.
 
         Raises:
-            Damaged: a sealed part is not what was sealed, which has to be seen to.
+            Damaged: a sealed part is not what was sealed, and the run mends it.
         """
         try:
             return make()
-        except Damaged:
-            raise
-        except Exception as error:  # noqa: BLE001 - the run is done and safe, whatever goes wrong with its picture
+        except Exception as error:
+            if isinstance(error, Damaged) and self.mends(error):
+                raise
             self.left_out[section] = str(error) if isinstance(error, KitestringError) else f"{type(error).__name__}: please report this"
             log.warning("the report is without its %s: %s: %s", section, type(error).__name__, error)
             return None
 
 
-def show_rows(plan: Plan, collection: Collection, drawn: PartDraw, asked: Sequence[Asked]) -> Shown:
-    """Read the parts that were drawn, and ask the collection some questions."""
-    shown, settings = Shown(), plan.job.report
+def show_rows(plan: Plan, collection: Collection, drawn: PartDraw, asked: Sequence[Asked], mends: Callable[[Damaged], bool]) -> Shown:
+    """Read the parts that were drawn, and ask the collection some questions. `mends`: whether a damaged part is raised."""
+    shown, settings = Shown(mends=mends), plan.job.report
     if not settings.examples:
         return shown
     sample = shown.attempt("projection", lambda: read_sample(drawn.parts(), plan.checkpoint.verified_part))

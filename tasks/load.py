@@ -100,7 +100,7 @@ def _load_shard(run: Run, plan: Plan, collection: Collection, shard: Shard, *, m
         seal = _seal_again(run, plan, shard, seal)
         entry = load_seal(plan, collection, shard, seal, run=run.id)
     if shard.id in run.journal.damaged or (before and before.seal != seal.digest):
-        remove_strays(plan, collection, seal)
+        remove_strays(run, plan, collection, seal)
     run.journal.note_load(entry)
 
 
@@ -112,14 +112,15 @@ def _seal_again(run: Run, plan: Plan, shard: Shard, before: Seal) -> Seal:
     return plan.checkpoint.effective_seal(shard.id) or before
 
 
-def remove_strays(plan: Plan, collection: Collection, seal: Seal) -> None:
+def remove_strays(run: Run, plan: Plan, collection: Collection, seal: Seal) -> None:
     """Rows that an earlier seal of the shard had and this one has not leave the collection; after this one is loaded."""
     if collection.count(seal.shard) == seal.embedded:
         return
     sealed = set(keys_in(ShardKeys(plan.checkpoint, plan.scratch).read(seal)))
     strays = [key for key in collection.keys(seal.shard) if key not in sealed]
-    collection.delete_rows(seal.shard, strays)
-    log.warning("shard %s: %d rows of an earlier seal are removed", seal.name, len(strays))
+    collection.delete_keys(strays)
+    if strays:
+        run.journal.note_removal(f"{len(strays):,} rows that an earlier seal of {seal.name} had", len(strays))
 
 
 def withdraw(run: Run, plan: Plan, seal: Seal, damage: Damaged) -> bool:

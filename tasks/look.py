@@ -24,7 +24,7 @@ from tasks.load import opened
 from tasks.plan import Plan, check_roots, plan_again, spool_spans
 from tasks.preflight import inspect_job
 from tasks.rounds import look_for_damage
-from tasks.seals import owned_keys, owned_seals, retained_seals, seals_of, shown_shards
+from tasks.seals import owned_keys, owned_seals, retained_seals, sealed_shards, seals_of
 from tasks.stale import foresee_removals
 from tasks.totals import count_seals
 from tasks.verify import verify_plan
@@ -76,8 +76,9 @@ class Status:
     collection: str | None = None
     alias: str = ""
     led_to: str | None = None
-    damaged: tuple[str, ...] = ()
     unasked: str = ""  # why nobody knows where searches are led
+
+    damaged: tuple[str, ...] = ()
 
     @property
     def searched(self) -> bool:
@@ -86,9 +87,8 @@ class Status:
 
     @property
     def complete(self) -> bool:
-        return (
-            not self.damaged and bool(self.shards.planned) and self.shards.loaded == self.shards.planned and self.verified and self.searched
-        )
+        loaded = bool(self.shards.planned) and self.shards.loaded == self.shards.planned
+        return not self.damaged and loaded and self.verified and self.searched
 
     @property
     def summary(self) -> dict[str, Any]:
@@ -202,10 +202,9 @@ def look_at_diff(job: Job, *, full: bool = False, watched: Watched = unwatched) 
         if collection.describe() is None:
             raise BadInput(f"collection '{plan.spec.name}' is not at {job.target.uri}: `kitestring run` or `replay` loads it")
         damaged, sealed = _damaged(plan), plan.checkpoint.sealed_ids()
-        found = chain(
-            _every_difference(plan, collection, watched) if full else _differences(plan, collection), _unaccounted(plan, collection)
-        )
-        yield Differences(found=found, unsealed=sum(shard.id not in sealed for shard in plan), damaged=damaged)
+        found = _every_difference(plan, collection, watched) if full else _differences(plan, collection)
+        unsealed = sum(shard.id not in sealed for shard in plan)
+        yield Differences(found=chain(found, _unaccounted(plan, collection)), unsealed=unsealed, damaged=damaged)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -242,7 +241,7 @@ def _differences(plan: Plan, collection: Collection) -> Iterator[Listed]:
 def _every_difference(plan: Plan, collection: Collection, watched: Watched) -> Iterator[Listed]:
     names = {seal.shard: seal.name for seal in chain(owned_seals(plan), retained_seals(plan))}
     rows = sum(seal.embedded for seal in chain(owned_seals(plan), retained_seals(plan)))
-    with shown_shards(plan) as shards, watched(rows) as watch:
+    with sealed_shards(plan) as shards, watched(rows) as watch:
         counted = count_shards(collection, shards, Waiting(clock_of(plan.job.target.uri, looking=True)))
         for found in every_difference(collection, counted, names, watch):
             yield _listed(found, names[found.shard])

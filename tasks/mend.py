@@ -10,10 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from itertools import islice
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
-from tasks.adapters.loading import load_part
+from tasks.adapters.loading import load_free_rows
 from tasks.adapters.proof_counts import Sealed, Waiting, count_shards
 from tasks.beside import clock_of, strangers
 from tasks.domain.ports import Collection
@@ -22,7 +19,7 @@ from tasks.load import load_seal
 from tasks.owners import settle_owners, unsettle
 from tasks.plan import Plan
 from tasks.run import Run
-from tasks.seals import shown_shards
+from tasks.seals import sealed_shards
 
 DELETED = 10_000  # keys at a time
 NAMED = 5  # shards in a note
@@ -43,8 +40,10 @@ def mend_shards(run: Run, plan: Plan, collection: Collection, wrong: Iterable[st
         Transient: the server did not take it in time.
     """
     shards = set(wrong)
-    with shown_shards(plan) as sealed:
+    with sealed_shards(plan) as sealed:
         removed = sum(_remove_extras(collection, each) for each in sealed if each.seal.shard in shards)
+    if removed:
+        run.journal.note_removal(f"{removed:,} rows that are not in the seal of their shard", removed)
     if removed or torn:
         shards |= set(_torn(plan, collection))
     _load_again(run, plan, collection, shards)
@@ -62,7 +61,7 @@ def remove_strangers(plan: Plan, collection: Collection) -> int:
 
 def _torn(plan: Plan, collection: Collection) -> Iterator[str]:
     """Shards with fewer rows than are sealed."""
-    with shown_shards(plan) as sealed:
+    with sealed_shards(plan) as sealed:
         for counted in count_shards(collection, sealed, Waiting(clock_of(plan.job.target.uri))):
             if counted.found < counted.sealed.seal.embedded:
                 yield counted.sealed.seal.shard
@@ -84,13 +83,10 @@ def _load_again(run: Run, plan: Plan, collection: Collection, shards: set[str]) 
         return
     unsettle(plan)
     known = {shard.id for shard in plan} | {entry.shard for entry in plan.checkpoint.loads(plan.target)}
-    with shown_shards(plan) as sealed:
+    with sealed_shards(plan) as sealed:
         for each in sealed:
             if each.seal.shard in shards and each.retained:
-                _load_retained(collection, each, known)
-                entry = plan.checkpoint.read_load(plan.target, each.seal.shard)
-                if entry:
-                    plan.checkpoint.record_load(plan.target, entry.model_copy(update={"state": "loaded"}))
+                _load_retained(plan, collection, each, known)
     for shard in plan:
         seal = plan.checkpoint.effective_seal(shard.id) if shard.id in shards else None
         if seal is not None:
@@ -99,13 +95,16 @@ def _load_again(run: Run, plan: Plan, collection: Collection, shards: set[str]) 
     collection.settle()
 
 
-def _load_retained(collection: Collection, sealed: Sealed, known: set[str]) -> None:
+def _load_retained(plan: Plan, collection: Collection, sealed: Sealed, known: set[str]) -> None:
     """Without the rows that a known shard has taken over."""
-    for part in sealed.seal.parts:
-        rows = sealed.read(part)
-        holders = collection.shards_of(rows["id"].to_pylist())
-        taken = [key for key, shard in holders.items() if shard != sealed.seal.shard and shard in known]
-        load_part(collection, rows.filter(pc.invert(pc.is_in(rows["id"], value_set=pa.array(taken, pa.string())))), sealed.seal.shard)
+    seal = sealed.seal
+    plan.checkpoint.refuse_condemned(seal)
+    for part in seal.parts:
+        load_free_rows(collection, sealed.read(part), seal.shard, others=known)
+    entry = plan.checkpoint.read_load(plan.target, seal.shard)
+    if entry:
+        held = {"state": "outdated", "rows": collection.count(seal.shard)}
+        plan.checkpoint.intend_load(plan.target, entry.model_copy(update=held))
 
 
 def told(proof: Proof, names: list[str], removed: int) -> str:

@@ -34,7 +34,7 @@ def _repaired(run: Run, plan: Plan, collection: Collection, proof: Proof) -> Pro
     names = {count.shard: count.name for count in proof.counts}
     strange = remove_strangers(plan, collection)
     if strange:
-        run.journal.note(f"{strange:,} rows that no seal accounts for were removed")
+        run.journal.note_removal(f"{strange:,} rows that no seal accounts for", strange)
     removed = mend_shards(run, plan, collection, proof.wrong_shards, torn=strange > 0)
     if proof.wrong_shards:
         run.journal.note(told(proof, [names[shard] for shard in proof.wrong_shards], removed))

@@ -65,10 +65,12 @@ def report_run(run: Run, plan: Plan, collection: Collection, proof: Proof, asked
 
     Raises:
         RunFailed: something is missing, too much was set aside, or the collection is not proved.
+        Damaged: a part of which rows are to be shown is not what was sealed.
     """
     drawn = PartDraw()
     totals = total(map(drawn.take, owned_seals(plan)), encoded_now=run.journal.sealed, loaded=plan.checkpoint.loaded_ids(plan.target))
-    shown = show_rows(plan, collection, drawn, asked)
+    mended = tuple(f"/shards/{shard}/" for shard in run.journal.damaged)  # once is enough for what is only shown
+    shown = show_rows(plan, collection, drawn, asked, lambda damage: not any(folder in damage.key for folder in mended))
     report = _report(run, plan, proof, totals, shown)
     plan.checkpoint.write_report(run.id, "report.json", report.model_dump_json(indent=1).encode())
     page = shown.attempt("rows", lambda: render_report(report, shown.pictures)) or render_report(_without_rows(report))

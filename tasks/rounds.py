@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import TypeVar
 
 from prefect import task
@@ -27,7 +28,7 @@ from tasks.load import up_to_date, withdraw
 from tasks.plan import Plan
 from tasks.quarantine import recover
 from tasks.run import Run, utc_now
-from tasks.seals import seals_of
+from tasks.seals import retained_seals, seals_of
 
 ROUNDS = 5  # one to find what is damaged, one to see to it; what else comes is damaged while the run is at work
 R = TypeVar("R")
@@ -103,7 +104,7 @@ class Rounds:
     def _withdraw(self, damage: Damaged, *, thorough: bool) -> None:
         """Where one part is damaged, others may be: those that are gone or of another size are looked for, and then every one is read."""
         self.loaded = None
-        for seal in seals_of(self.plan):
+        for seal in chain(seals_of(self.plan), retained_seals(self.plan)):
             suspect = thorough or f"/shards/{seal.shard}/" in damage.key or self._lacks(seal)
             if suspect and withdraw(self.run, self.plan, seal, damage) and any(part.amendment for part in seal.parts):
                 self._amended.add(seal.shard)

@@ -38,7 +38,7 @@ def seals_of(plan: Plan) -> Iterator[Seal]:
     return plan.seals.of(survey.mark, read)
 
 
-def sealed_shards(plan: Plan) -> Iterator[tuple[Shard, Seal]]:
+def shards_with_seals(plan: Plan) -> Iterator[tuple[Shard, Seal]]:
     """Every shard that is sealed, with its effective seal."""
     seals = seals_of(plan)
     seal = next(seals, None)
@@ -67,7 +67,7 @@ def retained_parts(plan: Plan) -> Iterator[tuple[Seal, ReadPart]]:
 
 
 @contextmanager
-def shown_shards(plan: Plan) -> Iterator[Iterator[Sealed]]:
+def sealed_shards(plan: Plan) -> Iterator[Iterator[Sealed]]:
     """Every shard that the collection has to show: the planned ones less what others own of them, then those that are retained."""
     with owned_parts(plan) as owned_ones:
         planned = (Sealed(seal=seal, read=read) for seal, read in owned_ones)

@@ -6,14 +6,12 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import pyarrow as pa
-import pyarrow.compute as pc
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from tasks.adapters.ahead import ahead
 from tasks.adapters.digest_set import DigestSet
-from tasks.adapters.loading import load_part
+from tasks.adapters.loading import load_free_rows
 from tasks.adapters.promotions import Promotions
 from tasks.adapters.reports import root_read_by
 from tasks.domain.errors import Damaged
@@ -25,7 +23,6 @@ from tasks.load import begin_loading
 from tasks.plan import Plan
 from tasks.run import Run
 
-ASKED = 10_000  # keys at a time
 OVERWRITTEN = "whose keys came again in other files"
 
 
@@ -184,19 +181,9 @@ def restore(run: Run, plan: Plan, collection: Collection, entry: Loaded) -> None
     try:
         plan.checkpoint.refuse_condemned(seal)
         for part in seal.parts:
-            rows = plan.checkpoint.verified_part(part)
-            load_part(collection, rows.filter(_free(collection, rows, entry.shard)), entry.shard)
+            load_free_rows(collection, plan.checkpoint.verified_part(part), entry.shard)
     except Damaged as damage:
         run.journal.note(f"{damage}, and its file has left the source: rows of {entry.group} that are not in the collection are lost")
-
-
-def _free(collection: Collection, rows: pa.Table, shard: str) -> pa.Array:
-    """Which rows nobody else holds."""
-    keys = rows.column("id").to_pylist()
-    held: dict[str, str] = {}
-    for first in range(0, len(keys), ASKED):
-        held |= collection.shards_of(keys[first : first + ASKED])
-    return pc.invert(pc.is_in(rows.column("id"), value_set=pa.array([key for key, of in held.items() if of != shard], pa.string())))
 
 
 def _note_moved(plan: Plan) -> None:

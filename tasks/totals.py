@@ -55,7 +55,7 @@ def total(seals: Iterable[Seal], *, encoded_now: dict[str, int], loaded: Contain
 
 
 def count_seals(plan: Plan, *, encoded_now: dict[str, int]) -> Totals:
-    """Fold every seal of a plan; the cover is that of a proof, which is held against the retained ones as well."""
+    """Fold every seal of a plan; what covers them covers those that are retained as well."""
     totals = total(owned_seals(plan), encoded_now=encoded_now, loaded=plan.checkpoint.loaded_ids(plan.target))
     for seal in retained_seals(plan):
         totals.cover.add(seal)

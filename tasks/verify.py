@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
@@ -89,10 +87,6 @@ def verify_plan(
         )
     proof = proof.model_copy(update={"covers": cover.digest, "collection": plan.target})
     plan.checkpoint.record_proof(plan.target, proof)
-    doubt(plan, proof.wrong_shards)
+    # The ledger is wrong about these: the next run loads them again. What it knows of them stays.
+    plan.checkpoint.distrust_loads(plan.target, proof.wrong_shards, "doubted")
     return proof
-
-
-def doubt(plan: Plan, shards: Iterable[str]) -> None:
-    """The ledger is wrong about these: the next run loads them again. What it knows of them stays."""
-    plan.checkpoint.distrust_loads(plan.target, shards, "doubted")

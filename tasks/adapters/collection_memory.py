@@ -170,10 +170,6 @@ class MemoryCollection:
         for key in keys:
             self._rows.pop(key, None)
 
-    def delete_rows(self, shard: str, keys: list[str]) -> None:
-        for key in set(keys).intersection(self._of(shard)):
-            self._rows.pop(key, None)
-
     def promote(self) -> None:
         with self._server.lock:
             self._refuse_real_alias()

@@ -113,14 +113,6 @@ class Ledger:
 
         return DigestSet(entries()), DigestSet(intended)
 
-    def loads_of_others(self, target: str) -> Iterator[str]:
-        """Shards that other corpora of this store have in the same collection, by their own ledgers. Lists the whole store."""
-        entry = re.compile(rf"(?P<corpus>[^/]+)/[^/]+/loads/{re.escape(target)}/(?P<shard>[0-9a-f]{{32}})(\.intent)?\.json")
-        for found in self.store.list(""):
-            match = entry.fullmatch(found.key)
-            if match and match["corpus"] != self.layout.corpus:
-                yield match["shard"]
-
     def noted_ids(self, target: str) -> Iterator[str]:
         """Every shard that the ledger knows something of, in order."""
         return (shard for shard, _ in groupby(merge(*self._listed(target))))
@@ -141,6 +133,14 @@ class Ledger:
             if self.damages.mends:
                 self.intend_load(target, entry)
         return entry
+
+    def loads_of_others(self, target: str) -> Iterator[str]:
+        """Shards that other corpora of this store have in the same collection, by their own ledgers. Lists the whole store."""
+        entry = re.compile(rf"(?P<corpus>[^/]+)/[^/]+/loads/{re.escape(target)}/(?P<shard>[0-9a-f]{{32}})(\.intent)?\.json")
+        for found in self.store.list(""):
+            match = entry.fullmatch(found.key)
+            if match and match["corpus"] != self.layout.corpus:
+                yield match["shard"]
 
     # Which collection it is of, and where its rows were read from
 

@@ -180,11 +180,6 @@ class Reading:
         self._ready()
         self._delete(equals("shard", shard), f"shard {shard}")
 
-    def delete_rows(self, shard: str, keys: list[str]) -> None:
-        self._ready()
-        for some in chunks(keys, ASKED_KEYS):
-            self._delete(f"{equals('shard', shard)} and {among('id', some)}", f"rows of shard {shard}")
-
     def delete_keys(self, keys: list[str]) -> None:
         self._ready()
         for some in chunks(keys, ASKED_KEYS):

@@ -155,9 +155,6 @@ class Collection(Protocol):
     def delete_keys(self, keys: list[str]) -> None:
         """Remove every row of these keys."""
 
-    def delete_rows(self, shard: str, keys: list[str]) -> None:
-        """Remove those of these rows that carry this shard."""
-
     def promote(self) -> None:
         """Point the alias here.
 

@@ -471,12 +471,12 @@ def test_a_shard_is_deleted_and_only_that(collection):
     assert (collection.count("s1"), collection.count("s2"), collection.count()) == (0, 1, 1)
 
 
-def test_rows_of_a_shard_are_deleted_and_only_those(collection):
+def test_rows_are_deleted_by_their_keys_and_only_those(collection):
     keys = ["a", 'q"uote', "b", *(f"k{n}" for n in range(1_500))]
     collection.upsert(part_of(keys, shard="s1"))
     collection.upsert(part_of(["c"], shard="s2"))
-    collection.delete_rows("s1", [*keys[1:], "c", "never there"])
-    collection.delete_rows("s1", [])
+    collection.delete_keys([*keys[1:], "never there"])
+    collection.delete_keys([])
     assert (list(collection.keys("s1")), list(collection.keys("s2"))) == (["a"], ["c"])
 
 

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from flows.cli import app
 from tasks.adapters.checkpoint import Checkpoint
+from tasks.adapters.documents import write_document
 from tasks.adapters.milvus import MilvusCollection
 from tasks.adapters.stores import open_store
 from tasks.domain.bulk import ImportAttempt
@@ -115,13 +116,16 @@ def test_what_somebody_else_made_or_filled_and_what_an_alias_leads_to_stays(jobs
     assert collections(job) == before
 
 
-def test_an_import_that_no_run_came_back_to_is_dropped_with_what_it_staged(jobs: list[Job], tmp_path: Path) -> None:
+@pytest.mark.parametrize("older", [False, True])
+def test_an_import_that_no_run_came_back_to_is_dropped_with_what_it_staged(jobs: list[Job], tmp_path: Path, older: bool) -> None:
+    """An older version noted it in the ledger's folder."""
     job = jobs[0] | {"target": jobs[0]["target"] | {"staging": str(tmp_path / "staging")}}
     target, fingerprint = parse_job(job).target, digest("never came back")
     name = collection_name(target.collection, fingerprint)
     filled, noted = f"{name}_import_abc123", target_fingerprint(target, name)
     checkpoint = Checkpoint(open_store(job["checkpoint"]), "rows", fingerprint)
-    checkpoint.record_attempt(noted, ImportAttempt(run="r1", collection=filled, rows=0, covers=""))
+    key = checkpoint.layout.attempt(noted) if older else checkpoint.layout.importing(noted, "r1")
+    write_document(checkpoint.store, key, ImportAttempt(run="r1", collection=filled, rows=0, covers=""))
     open_store(target.staging).write(f"{noted}/r1/000000.parquet", b"rows")
     made = MilvusCollection(target.uri, filled, alias=target.collection)
     made.ensure(spec_of(name, alias=target.collection, fingerprint=fingerprint))

@@ -13,12 +13,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+import tasks.report
 from tasks.adapters.collection_memory import MemoryCollection
 from tasks.adapters.collections import open_collection
 from tasks.adapters.stores import open_store
 from tasks.domain.errors import BadInput, Newer, Permanent
 from tasks.domain.job import Target
 from tasks.domain.parse import parse_job
+from tasks.examples import Shown, show_rows
 from tasks.preflight import live_collection
 from tasks.promote import roll_back
 from tests.flows.inprocess import RunFlow
@@ -297,3 +299,20 @@ def test_a_checkpoint_that_was_copied_is_the_same_corpus(
 
 
 _DOCUMENT = r"(seal|encoder|verified)\.json$|/(owners|loads|promotions|encoders)/[^.]*\.json$"
+
+
+def test_a_part_that_only_the_report_reads_is_encoded_again_as_well(
+    run_flow: RunFlow, job: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = parts(job)
+
+    def show_without_parts(*given: Any) -> Shown:
+        while gone:
+            gone.pop().unlink()
+        return show_rows(*given)
+
+    monkeypatch.setattr(tasks.report, "show_rows", show_without_parts)
+    done = run_flow(job)
+    assert (done["verified"], done["rows"]["loaded"]) == (True, FILES * ROWS + 1)
+    assert len(report_of(job)["damaged"]) == FILES
+    assert len(parts(job)) == FILES

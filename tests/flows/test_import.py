@@ -278,19 +278,19 @@ def test_a_run_says_that_it_lives_for_as_long_as_it_waits(sealed, target, monkey
     monkeypatch.setattr(attempts, "BEAT_SECONDS", 0.05)
     with opening(sealed, target) as at:
         key = at.plan.checkpoint.layout.importing(at.plan.address, at.run.id)
-        seen: list[float] = []
+        seen, wait = list[float](), bulk._await
 
-        def waits(*_: object) -> None:
+        def waits(*given: Any) -> None:
             path = Path(at.plan.checkpoint.store.url) / key
             deadline = time.monotonic() + 60
             while len(set(seen)) < 3:
                 assert time.monotonic() < deadline
                 seen.append(path.stat().st_mtime)
                 time.sleep(0.01)
-            raise Permanent("seen enough")
+            wait(*given)
 
         monkeypatch.setattr(bulk, "_await", waits)
-        assert not at.load()
+        assert at.load()
         assert at.plan.checkpoint.attempts(at.plan.address) == {}
     assert left_behind(target) == []
 
@@ -328,6 +328,22 @@ def test_a_start_with_an_unknown_outcome_is_dropped_for_upserts(sealed, target, 
         assert not at.load()  # upserting begins
         assert at.plan.checkpoint.attempts(at.plan.address) == {}
     assert "no answer; its rows are upserted instead" in caplog.text
+    assert left_behind(target) == []
+
+
+def test_an_import_that_is_given_up_does_not_hold_up_the_next(sealed, target, monkeypatch):
+    """Its job still runs then, and 2.3.5 takes no other while it keeps one of a collection that is gone."""
+
+    def gives_up(*_: object) -> None:
+        raise Permanent("enough")
+
+    with opening(sealed, target) as at:
+        with monkeypatch.context() as patch:
+            patch.setattr(bulk, "_await", gives_up)
+            assert not at.load()
+        begun = time.monotonic()
+        assert at.load()
+        assert time.monotonic() - begun < 300
     assert left_behind(target) == []
 
 

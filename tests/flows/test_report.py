@@ -98,7 +98,7 @@ def test_the_next_run_is_compared_with_the_one_before(run_flow: RunFlow, job: di
 def test_a_run_whose_rows_cannot_be_shown_ends_well_and_says_why(
     run_flow: RunFlow, job: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Somebody removes the parts between the proof and the report."""
+    """Somebody removes the parts between the proof and the report, and again when they were mended."""
 
     def show_without_parts(plan: Plan, *others: Any) -> Shown:
         for part in Path(job["checkpoint"]).rglob("part-*"):
