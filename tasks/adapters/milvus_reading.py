@@ -29,6 +29,7 @@ COMPARED_ROWS = 4_000  # in one query: each waits some 0.2 s for the server's cl
 ASKED_KEYS = 1_000
 SETTLE_TRIES = 20
 COUNTERS = 8
+COMPARERS = 3  # queries at a time for one part
 
 
 class Reading:
@@ -117,10 +118,8 @@ class Reading:
     def compare(self, rows: pa.Table, *, doubled: bool = True) -> Compared:
         spec = self._ready()
         sent, _ = self._as_sent(rows, spec)
-        found = Compared(rows=0)
-        for batch in batches(sent, columns_of(spec), most_rows=COMPARED_ROWS, most_bytes=ANSWER_BYTES):
-            found += self._compare(batch, spec, doubled=doubled)
-        return found
+        some = batches(sent, columns_of(spec), most_rows=COMPARED_ROWS, most_bytes=ANSWER_BYTES)
+        return sum(ahead(lambda batch: self._compare(batch, spec, doubled=doubled), some, at_once=COMPARERS), Compared(rows=0))
 
     def _compare(self, sent: pa.Table, spec: CollectionSpec, *, doubled: bool) -> Compared:
         keys = sent["id"].to_pylist()

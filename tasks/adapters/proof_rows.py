@@ -13,7 +13,7 @@ from tasks.domain.difference import Compared, Difference
 from tasks.domain.ports import Collection
 from tasks.domain.seal import Part
 
-AT_ONCE = 8  # parts: most of what one waits for is the server
+AT_ONCE = 4  # parts: most of what one waits for is the server
 HELD_BYTES = 256 << 20  # of sealed parts that are held at a time; one is in any case
 ASKED = 10_000  # keys at a time
 MOST_SEEN = 100_000  # differences that are remembered by key
