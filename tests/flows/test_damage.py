@@ -29,6 +29,7 @@ from tests.servers.s3 import S3Bucket
 
 pytestmark = [pytest.mark.server, pytest.mark.timeout(300)]
 FILES, ROWS = 3, 20
+EMBED = "flows.embed.embed_corpus"
 LOOKS = {"status": 3, "verify": 4, "diff": 4}
 
 # What each kind of object is called, whether who only looks has to name it, and what an edit of it may be.
@@ -46,11 +47,11 @@ KINDS: dict[str, tuple[str, bool, dict[str, Any]]] = {
     "pin": ("encoders/" + 32 * "?" + ".json", True, {}),
 }
 NOT_MOVED = {"duplicates", "keys", "rates", "report"}  # made again where they are, or passed over
+NOT_REPLACED = {"promotion", "rates"}  # by a run that has nothing to promote or to encode
 HOW: dict[str, Callable[[bytes], bytes]] = {
     "truncated": lambda data: data[: len(data) // 2],
     "empty": lambda _: b"",
     "not JSON": lambda _: b"\x80 what?",
-    "not an object": lambda _: b"[1]",
 }
 
 
@@ -116,9 +117,9 @@ def test_any_object_may_be_damaged_in_any_way(run_flow: RunFlow, kitestring: Kit
             assert kept.read_bytes() == before[path], how
             assert [note for note in ran["notes"] if path.name in note], how
         assert {command: done.code for command, done in look(kitestring, job).items()} == dict.fromkeys(LOOKS, 0), how
-        if not path.exists():
-            path.parent.mkdir(parents=True)
-            path.write_bytes(good)  # the only move of the alias: nothing is missing without it
+        if kind in NOT_REPLACED:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(good)
 
 
 def edit(path: Path, *names: str, value: object) -> None:
@@ -133,26 +134,21 @@ def edit(path: Path, *names: str, value: object) -> None:
 
 
 @pytest.mark.parametrize("which", ["encoder", "pin"])
-@pytest.mark.parametrize(
-    ("names", "value", "told"),
-    [
-        (("identity", "weights"), "others", "weights is 'others'"),
-        (("identity", "preprocessing", "normalize"), False, "preprocessing is "),
-        (("facts", "dim"), 16, "dim is "),
-    ],
-)
 def test_a_record_of_the_encoder_that_was_edited_stops_every_run_before_it_writes(
-    run_flow: RunFlow, kitestring: Kitestring, job: dict[str, Any], which: str, names: tuple[str, ...], value: object, told: str
+    run_flow: RunFlow, kitestring: Kitestring, job: dict[str, Any], which: str
 ) -> None:
     path = files(job, KINDS[which][0])[0]
-    edit(path, *names, value=value)
-    before = contents(job)
-    with pytest.raises(BadInput, match=f"{path.name}.* {told}"):
-        run_flow(job)
-    with pytest.raises(BadInput, match=f"{path.name}.* {told}"):
-        run_flow(job, "flows.replay.replay_seals")
-    assert {command: done.code for command, done in look(kitestring, job).items()} == dict.fromkeys(LOOKS, 2)
-    assert contents(job) == before
+    good = path.read_bytes()
+    edits = (("identity", "weights"), "others"), (("identity", "preprocessing", "normalize"), False), (("facts", "dim"), 16)
+    for names, value in edits:
+        path.write_bytes(good)
+        edit(path, *names, value=value)
+        before = contents(job)
+        for flow in (EMBED, "flows.replay.replay_seals"):
+            with pytest.raises(BadInput, match=f"{path.name}.* {names[1]} is "):
+                run_flow(job, flow)
+        assert {command: done.code for command, done in look(kitestring, job).items()} == dict.fromkeys(LOOKS, 2)
+        assert contents(job) == before
 
     path.unlink()  # as it says
     assert run_flow(job)["verified"] is True
@@ -273,7 +269,7 @@ def test_a_rollback_that_cannot_be_read_is_not_undone(run_flow: RunFlow, job: di
     assert live_collection(parse_job(newer)) == before
 
 
-@pytest.mark.parametrize(("at_first", "then"), [("folder", "folder"), ("folder", "s3"), ("s3", "s3"), ("s3", "folder")])
+@pytest.mark.parametrize(("at_first", "then"), [("folder", "folder"), ("folder", "s3"), ("s3", "s3")])
 def test_a_checkpoint_that_was_copied_is_the_same_corpus(
     run_flow: RunFlow, tmp_path: Path, tiny_model: Path, s3_bucket: S3Bucket, at_first: str, then: str
 ) -> None:
