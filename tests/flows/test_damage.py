@@ -239,6 +239,23 @@ def test_a_part_that_the_proof_finds_damaged_is_encoded_again_in_the_same_run(
     assert {command: done.code for command, done in look(kitestring, job).items()} == dict.fromkeys(LOOKS, 0)
 
 
+def test_a_part_of_a_file_that_has_left_the_source_is_told_and_its_rows_stay(
+    run_flow: RunFlow, kitestring: Kitestring, job: dict[str, Any], tmp_path: Path
+) -> None:
+    """Nothing can be encoded again: the ledger alone accounts for the rows from then on, and --full says so."""
+    (tmp_path / "rows" / "0.parquet").unlink()
+    assert run_flow(job)["verified"] is True
+    seals = {path: json.loads(path.read_text()) for path in files(job, KINDS["seal"][0])}
+    (seal,) = [seal for seal in seals.values() if seal["group"] == "0.parquet"]
+    (Path(job["checkpoint"]) / seal["parts"][0]["key"]).unlink()
+    for number in range(2):
+        done = run_flow(job)
+        assert done["verified"] is True
+        assert any("its file has left the source" in note for note in done["notes"]) == (number == 0)
+        assert kitestring.here("status", kitestring.job(job)).code == 0
+    assert kitestring.here("verify", kitestring.job(job), "--full").code == 4
+
+
 def test_a_replay_says_that_it_cannot_encode_again(run_flow: RunFlow, job: dict[str, Any]) -> None:
     parts(job)[0].unlink()
     with pytest.raises(Permanent, match="a sealed part is gone; its shard's seal is withdrawn: `kitestring run` encodes it again"):
