@@ -23,9 +23,9 @@ def run_trial(house: House, fault: str, seed: int) -> Outcome:
     return _play(house, fault, seed, FAULTS[fault].strike)
 
 
-def run_pair(house: House, seed: int) -> Outcome:
+def run_pair(house: House, seed: int, pair: Pair | None = None) -> Outcome:
     """The same with two faults, which the seed draws."""
-    pair = draw_pair(seed)
+    pair = pair or draw_pair(seed)
     return _play(house, pair.name, seed, lambda trial: strike_both(trial, pair))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,8 +11,9 @@ from pymilvus import MilvusClient
 
 from tests.chaos import audit
 from tests.chaos.corpus import FILES
+from tests.chaos.faults import FAULTS, Pair, draw_pair, why_not
 from tests.chaos.house import House, open_house
-from tests.chaos.machine import run_trial
+from tests.chaos.machine import run_pair, run_trial
 from tests.chaos.raw import client_of
 from tests.chaos.table import table
 from tests.chaos.trial import Trial
@@ -24,6 +26,7 @@ SHORT = (
     "part damaged",
     "source changes",
     "gc beside a run",
+    "acknowledged, then rows left",
 )  # other tests kill a flow, break S3
 
 
@@ -38,6 +41,23 @@ def test_whatever_breaks_the_next_run_ends_with_exactly_the_right_collection(hou
     outcome = run_trial(house, fault, seed=7)
     assert not outcome.failed, f"{table([outcome])}\n{outcome.error}\n{outcome.findings}"
     assert outcome.struck or outcome.skipped
+
+
+def test_two_faults_of_one_trial_leave_nothing_either(house: House) -> None:
+    outcome = run_pair(house, seed=7, pair=Pair(first="row altered", second="kill all ranks"))
+    assert not outcome.failed, f"{table([outcome])}\n{outcome.error}\n{outcome.findings}"
+
+
+def test_every_pair_goes_together_or_says_why_not() -> None:
+    names = list(FAULTS)
+    for one, other in itertools.combinations(names, 2):
+        assert bool(why_not(one, other)) == bool(why_not(other, one)), f"{one} + {other}"
+    together = {frozenset(pair) for pair in itertools.combinations(names, 2) if not why_not(*pair)}
+    assert {name for pair in together for name in pair} == {name for name, fault in FAULTS.items() if fault.how != "alone"}
+    drawn = [draw_pair(seed) for seed in range(200)]
+    assert drawn == [draw_pair(seed) for seed in range(200)]
+    assert {frozenset((pair.first, pair.second)) for pair in drawn} <= together
+    assert len({pair.name for pair in drawn}) > 100
 
 
 def test_the_audit_finds_what_is_lost_doubled_and_wrong(house: House, tmp_path: Path) -> None:
@@ -55,6 +75,7 @@ def test_the_audit_finds_what_is_lost_doubled_and_wrong(house: House, tmp_path: 
     assert any("row-1: cosine" in line for line in found.wrong)
     assert "row-2x does not belong in the collection" in found.ghosts
     assert any(f"of {FILES - 1} seals" in line for line in found.wrong)
+    assert found.lies == []  # `verify --full` finds it, too
 
 
 def _spoil(client: MilvusClient, name: str, lost: str, wrong: str, strange: str) -> None:
