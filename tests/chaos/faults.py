@@ -138,6 +138,12 @@ def why_not(one: str, other: str) -> str:
         return "a replay neither encodes nor reads what the other one changes"
     if names & LAST_RUN_IS_A_REPLAY and b.how != a.how:
         return "a replay has no encoder to hit" if names - LAST_RUN_IS_A_REPLAY <= ENCODES else ""
+    return _why_not_of_what_changes(names)
+
+
+def _why_not_of_what_changes(names: set[str]) -> str:
+    if names & NOTHING_TO_ENCODE and names & HITS_ENCODING:
+        return "the run after the change has nothing to encode"
     if names in SAME_PLACE:
         return "the proxy is the one address of its collection"
     if names & DAMAGED and names & STAYS_WITHOUT_A_FILE:
@@ -147,6 +153,8 @@ def why_not(one: str, other: str) -> str:
     return ""
 
 
+HITS_ENCODING = {"kill guard", "kill agent", "kill rank", "kill all ranks", "disk full", "upload torn"}
+NOTHING_TO_ENCODE = {"row altered", "ledger damaged", "amendment damaged", "second encoder"}
 ENCODES = {"kill guard", "kill agent", "kill rank", "kill all ranks", "source changes", "disk full", "upload torn", *BY_A_WORKER}
 
 

@@ -28,7 +28,7 @@ def dies_before_the_ledger(trial: Trial) -> bool:
         trial.end(run)
         return False
     time.sleep(trial.rng.uniform(0, 1.5))  # others are acknowledged meanwhile
-    everything = trial.processes()
+    everything = trial.processes_of(run)
     trial.kill([p for p in everything if p.pid == run.pid])
     trial.end(run)
     trial.watch_them_go(everything)

@@ -31,7 +31,7 @@ def kill_flow(trial: Trial) -> bool:
 
 def kill_run(trial: Trial, run: Launched) -> None:
     """kill -9 of a run's flow; everything else of it has to go by itself."""
-    everything = trial.processes()
+    everything = trial.processes_of(run)
     trial.kill([p for p in everything if p.pid == run.pid])
     trial.end(run)
     trial.watch_them_go(everything)
@@ -47,7 +47,7 @@ def terminate_flow(trial: Trial) -> bool:
     if not trial.reach(run):
         trial.end(run)
         return False
-    everything, sealed, began = trial.processes(), trial.state()["seal"], time.monotonic()
+    everything, sealed, began = trial.processes_of(run), trial.state()["seal"], time.monotonic()
     trial.kill([p for p in everything if (p.ppid() if contained else p.pid) == run.pid], signal.SIGTERM)
     trial.end(run, TERM_SECONDS)
     trial.wrap = () if contained else trial.wrap

@@ -44,7 +44,7 @@ def test_whatever_breaks_the_next_run_ends_with_exactly_the_right_collection(hou
 
 
 def test_two_faults_of_one_trial_leave_nothing_either(house: House) -> None:
-    outcome = run_pair(house, seed=7, pair=Pair(first="row altered", second="kill all ranks"))
+    outcome = run_pair(house, seed=7, pair=Pair(first="row altered", second="kill flow"))
     assert not outcome.failed, f"{table([outcome])}\n{outcome.error}\n{outcome.findings}"
 
 

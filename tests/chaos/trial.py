@@ -298,6 +298,15 @@ class Trial:
                         found.append(process)
         return found
 
+    def processes_of(self, run: Launched) -> list[psutil.Process]:
+        """Those that have to go with a run: all, or in a pair, where another may be under way, its descendants."""
+        if not self.paired:
+            return self.processes()
+        with suppress(psutil.NoSuchProcess):
+            flow = psutil.Process(run.pid)
+            return [flow, *flow.children(recursive=True)]
+        return []
+
     def find(self, role: str) -> list[psutil.Process]:
         """The encoder's processes of a role."""
         return [process for process in self.processes() if role_of(process) == role]
