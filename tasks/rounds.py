@@ -170,7 +170,7 @@ def look_for_damage(plan: Plan) -> Iterator[str]:
     loaded, planned = checkpoint.loaded_ids(target), DigestSet(shard.id for shard in plan)
 
     def entry_of(seal: Seal) -> tuple[Seal, Loaded | None]:
-        return seal, checkpoint.read_load(target, seal.shard) if seal.shard in loaded else None
+        return seal, checkpoint.read_load(target, seal.shard, intended=False) if seal.shard in loaded else None
 
     for seal, entry in ahead(entry_of, seals_of(plan)):
         if entry and entry.seal != seal.digest:
