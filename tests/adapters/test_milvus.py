@@ -237,7 +237,7 @@ def test_a_server_that_has_to_work_through_many_batches_is_waited_for(milvus_ser
     made.upsert(part_of([str(row) for row in range(600)]))
     made._ready()
     with monkeypatch.context() as hurry:
-        hurry.setattr("tasks.adapters.milvus.CALL_SECONDS", 0.5)
+        hurry.setattr("tasks.adapters.milvus_reading.CALL_SECONDS", 0.5)
         hurry.setattr(made._connection, "patience", Patience(seconds=0.5))
         with pytest.raises(Transient, match="reading"):
             made.count()

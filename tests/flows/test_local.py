@@ -47,7 +47,8 @@ class House:
         self.said = list(iter(lambda: self._guard.stdout.readline().decode().rstrip(), "0"))  # type: ignore[union-attr]
 
     def local(self, command: str) -> str:
-        done = subprocess.run([*LOCAL, command], cwd=ROOT, env=self.env, capture_output=True, text=True, timeout=120, check=True)
+        done = subprocess.run([*LOCAL, command], cwd=ROOT, env=self.env, capture_output=True, text=True, timeout=120, check=False)
+        assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
         return done.stdout
 
     def processes(self) -> list[psutil.Process]:
