@@ -15,7 +15,7 @@ from tasks.adapters.proof_counts import Sealed, Waiting, count_shards
 from tasks.beside import clock_of, strangers
 from tasks.domain.ports import Collection
 from tasks.domain.proof import Proof
-from tasks.load import load_seal
+from tasks.load import begin_loading, load_seal
 from tasks.owners import settle_owners, unsettle
 from tasks.plan import Plan
 from tasks.run import Run
@@ -81,7 +81,8 @@ def _remove_extras(collection: Collection, sealed: Sealed) -> int:
 def _load_again(run: Run, plan: Plan, collection: Collection, shards: set[str]) -> None:
     if not shards:
         return
-    unsettle(plan)
+    begin_loading(plan, collection)
+    unsettle(plan)  # also where this run has loaded before
     known = {shard.id for shard in plan} | {entry.shard for entry in plan.checkpoint.loads(plan.target)}
     with sealed_shards(plan) as sealed:
         for each in sealed:

@@ -83,7 +83,8 @@ def remove_stale(run: Run, plan: Plan, collection: Collection) -> None:
     """
     if run.journal.failed:
         return
-    stale = list(unplanned(plan))
+    # What stays and was in order before changes only where something was loaded.
+    stale = [each for each in unplanned(plan) if each.rule or plan.loading or each.entry.state in ("loading", "doubted")]
     if stale:
         collection.settle()
     counts = dict(ahead(lambda each: (each.entry.shard, collection.count(each.entry.shard)), stale))
