@@ -54,6 +54,7 @@ _PASSING = (
     "channel",
     "eof",
     "recovering",
+    "unrecoverable error",  # all that 2.3.5 says of a load while its nodes find each other again after a crash
 )
 _QUOTA = ("quota", "rate limit", "ratelimit", "memory", "force deny")
 _REFUSED_TOKEN = ("auth check failure", "unauthenticated", "permission", "privilege")

@@ -95,6 +95,7 @@ def test_a_rate_limit_changed_nothing():
         ("collection not loaded", Verdict.AGAIN),
         ("node offline", Verdict.AGAIN),
         ("context deadline exceeded", Verdict.AGAIN),
+        ("unrecoverable error", Verdict.AGAIN),  # of a load after a crash, with no word more
         ("quota exceeded[reason=memory quota]", Verdict.SLOWLY),
         ("auth check failure, please check username and password", Verdict.DENIED),
         ("something nobody has seen", Verdict.NEVER),

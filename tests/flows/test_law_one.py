@@ -31,7 +31,7 @@ def seal(folder: Path, *, read: int) -> tuple[Any, Checkpoint]:
     done.set_result(put_part(checkpoint, folder, 0, 10))
     run = SimpleNamespace(id="run", journal=Journal())
     plan = SimpleNamespace(checkpoint=checkpoint, record=SimpleNamespace(facts=FACTS), settle_encoder=lambda: None)
-    waiting = encode._Open(shard=OURS, begun=time.monotonic(), adopted=[], tally=Tally(seen=read), parts=[done])
+    waiting = encode._Open(shard=OURS, attempt="run", begun=time.monotonic(), adopted=[], tally=Tally(seen=read), parts=[done])
     return encode._seal_or_discard(run, plan, waiting), checkpoint  # type: ignore[arg-type]
 
 
