@@ -19,7 +19,7 @@ from tests.chaos.house import BUCKET
 from tests.chaos.raw import client_of, opened
 from tests.chaos.trial import Trial
 
-RUNNERS = "runner_storage"  # of Prefect's worker, which leaves it where it ran a deployment
+PREFECTS = ("runner_storage", "prefect-workspace-")  # what Prefect's worker leaves where it ran a deployment
 COSINE = 0.99999
 RANKS = 2
 SETTLED = {"loaded", "outdated"}  # outdated: not of the source, and kept by an append
@@ -110,7 +110,7 @@ def check_costs(trial: Trial, findings: Findings) -> None:
     allowed = trial.kills * (RANKS * UNSAVED_ROWS + trial.files) + trial.extra_allowed  # each file's NaN is looked at twice, again
     if findings.extra > allowed:
         findings.wrong.append(f"{findings.extra} rows encoded again, {allowed} allowed")
-    folders = sorted(path.name for path in trial.tmp.iterdir() if path.name != RUNNERS)
+    folders = sorted(path.name for path in trial.tmp.iterdir() if not path.name.startswith(PREFECTS))
     if folders and trial.runs and trial.runs[-1].code == 0:
         findings.wrong.append(f"scratch left behind: {folders}")
 
