@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from functools import partial
 from typing import Any, TypeVar
 
@@ -77,6 +78,10 @@ class MilvusCollection(Reading):
         self._nullable: frozenset[str] = frozenset()
         self._lock = threading.RLock()  # held while a call waits for its turn at a Milvus Lite file: nothing within a call takes it
 
+    @property
+    def _place(self) -> tuple[str, str, str]:
+        return self._connection.uri, self._connection.database, self.name
+
     # ---- the collection ----
 
     def reach(self) -> None:
@@ -124,10 +129,16 @@ class MilvusCollection(Reading):
             return self._identity
 
     def _create(self, spec: CollectionSpec) -> None:
+        client = self._connection.client
+        if self._connection.lite and not milvus_lite.make_room(*self._place):
+            raise BadInput(
+                f"{self._at}: what is there of collection '{self.name}' has no schema.json, and no run of Kitestring left it so: "
+                "restore it, or move its folder elsewhere"
+            )
         marker = write_marker(spec, new_identity())
         properties = {"properties": {MARKER: marker}} if self._connection.lite else {}
         try:
-            self._connection.client.create_collection(
+            client.create_collection(
                 self.name, schema=build_schema(spec, marker), consistency_level="Bounded", timeout=CALL_SECONDS, **properties
             )
         except MilvusException as error:
@@ -249,10 +260,18 @@ class MilvusCollection(Reading):
 
     def drop(self) -> bool:
         """2.3.5 drops a collection that an alias leads to without a word, and every search through it fails: so it is asked first."""
-        if self._described() is None or self._alias.leading_to(self.name):
+        if self._described() is None:
+            if self._connection.lite:  # of a dropping that was killed the rest still takes room
+                self._call(partial(milvus_lite.make_room, *self._place), f"clearing away '{self.name}'")
             return False
-        self._call(lambda: self._connection.client.drop_collection(self.name, timeout=CALL_SECONDS), f"dropping '{self.name}'", writes=True)
+        if self._alias.leading_to(self.name):
+            return False
+        self._call(self._drop, f"dropping '{self.name}'", writes=True)
         return True
+
+    def _drop(self) -> None:
+        with milvus_lite.dropping(*self._place) if self._connection.lite else nullcontext():
+            self._connection.client.drop_collection(self.name, timeout=CALL_SECONDS)
 
     def close(self) -> None:
         with self._lock:

@@ -9,9 +9,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import urlsplit
 
 from pymilvus import MilvusClient
 from pymilvus.client.types import LoadState
+from pymilvus.client.utils import ZILLIZ, get_server_type
 from pymilvus.exceptions import MilvusException
 
 from tasks.adapters.milvus_connection import CALL_SECONDS, Connection
@@ -31,7 +33,12 @@ def server_of(connection: Connection) -> Server:
     """What answers there."""
     if connection.lite:
         return Server("Milvus Lite")
-    return Server("Zilliz Cloud" if "zillizcloud" in connection.uri else "Milvus", connection.version)
+    return Server("Zilliz Cloud" if _is_zilliz(connection.uri) else "Milvus", connection.version)
+
+
+def _is_zilliz(uri: str) -> bool:
+    """By pymilvus' rule, which looks at the host alone."""
+    return bool(get_server_type(urlsplit(uri).hostname or "") == ZILLIZ)
 
 
 def make_indexes(connection: Connection, name: str, spec: CollectionSpec) -> None:

@@ -11,7 +11,8 @@ import os
 import shutil
 import threading
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -56,26 +57,47 @@ def take(absolute: str, uri: str) -> None:
             check_folder(absolute, uri)
         if path.exists() and not path.is_dir():
             raise BadInput(f"{uri} is not a Milvus Lite 3 database (it is a file, not a folder): give target.uri another path")
-        if str(path) not in _users:
-            _remove_unmade(path)
         if server_manager_instance.start_and_get_uri(str(path)) is None:
             raise BadInput(_why_not(uri, path))
         _users[str(path)] += 1
 
 
-def _remove_unmade(path: Path) -> None:
-    """Clear away collections whose making or dropping was killed: Milvus Lite does not list them, and refuses to make them anew.
+def make_room(absolute: str, database: str, name: str) -> bool:
+    """Clear away what is left of a collection, before it is made: Milvus Lite does not list it, and refuses to make it anew.
 
-    Without its schema a collection is none: it is written first and, as a rename, whole. Nothing is touched while another process is in.
+    Without its schema a collection is none. Known to be left by a kill are a schema that is not whole, alone in its folder, and
+    what a dropping that was noted has not come to. False: something else is there, and is left as it is.
+    For who has the file open, in a turn (`alone`), so that nobody makes or drops it meanwhile.
     """
-    try:
-        with (path / "LOCK").open("r+b") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            for folder in [*path.glob("collections/*"), *path.glob("databases/*/collections/*")]:
-                if folder.is_dir() and not (folder / "schema.json").exists():
-                    shutil.rmtree(folder, ignore_errors=True)
-    except OSError:  # a new file, or somebody else's: starting the server tells
-        return
+    folder = _folder(absolute, database, name)
+    if (folder / "schema.json").exists():
+        return True
+    if folder.is_dir():
+        if not _note(folder).exists() and any(found.name != "schema.json.tmp" for found in folder.iterdir()):
+            return False
+        shutil.rmtree(folder, ignore_errors=True)
+    _note(folder).unlink(missing_ok=True)
+    return True
+
+
+@contextmanager
+def dropping(absolute: str, database: str, name: str) -> Iterator[None]:
+    """Note that a collection is being dropped, so that what a kill leaves of it is known for that."""
+    note = _note(_folder(absolute, database, name))
+    with suppress(OSError):  # a full disk is no reason not to drop
+        note.touch()
+    yield
+    note.unlink(missing_ok=True)
+
+
+def _folder(absolute: str, database: str, name: str) -> Path:
+    root = Path(absolute, "databases", database) if database not in {"", "default"} else Path(absolute)
+    return root / "collections" / name
+
+
+def _note(folder: Path) -> Path:
+    """Beside the folder, where Milvus Lite looks at folders with a schema only."""
+    return folder.with_name(f"{folder.name}.dropping")
 
 
 def _why_not(uri: str, path: Path) -> str:

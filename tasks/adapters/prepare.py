@@ -13,8 +13,8 @@ from tasks.adapters.arrays import arrays
 from tasks.adapters.contents import blank, join_texts, key_of, key_of_file, pictures
 from tasks.adapters.keys import KeyIndex
 from tasks.adapters.rows import IMAGE, IMAGE_URI, KEY, REASON, TEXT, rows_schema
-from tasks.adapters.scalars import Column, Problems, plain, scalars, texts
-from tasks.domain.errors import BadInput, KitestringError
+from tasks.adapters.scalars import NOT_UTF8, Column, Problems, plain, scalars, texts
+from tasks.domain.errors import BadInput, KitestringError, Transient
 from tasks.domain.fields import ELEMENTS, ScalarField
 from tasks.domain.job import Job, Target
 from tasks.domain.ports import Source
@@ -40,6 +40,7 @@ def prepare(source: Source, shard: Shard, *, job: Job, fields: tuple[ScalarField
     Raises:
         BadInput: a key comes twice and the job refuses that (names key, rows and file), or the source says so.
         Permanent: a file was changed while it was being read.
+        Transient: what is read does not answer.
     """
     maker = RowMaker(job.source, shard, fields, target=job.target)
     policy = "first" if maker.hashes else job.failures.on_duplicate
@@ -62,7 +63,8 @@ def _settle(chunk: Prepared, index: KeyIndex, policy: str, shard: Shard) -> Prep
         for at, first in seen.items() if policy == "refuse" else ():
             raise BadInput(
                 f"key '{keys[at]}' comes twice in {shard.span.files[0].path}: rows {first} and {rows[at]} of shard {shard.name}, "
-                "counted from 0: make the keys unique, or set failures.on_duplicate to first or last"
+                "counted from 0: make the keys unique, or set failures.on_duplicate to first or last",
+                row=first,
             )
         surplus = list(seen)
     return replace(chunk, batch=_without(chunk.batch, surplus), duplicates=len(surplus)) if surplus else chunk
@@ -123,7 +125,7 @@ class RowMaker:
         if self.key is None:
             return None
         keys, problems = texts(columns[self.key], nested=False)
-        _note(reasons, {at: "not UTF-8" if "UTF-8" in why else f"id: {why}" for at, why in problems.items()})
+        _note(reasons, {at: "not UTF-8" if why == NOT_UTF8 else f"id: {why}" for at, why in problems.items()})
         _mark(reasons, blank(keys), "null id")
         sizes = pc.binary_length(keys)
         if (pc.max(sizes).as_py() or 0) > self.id_length:
@@ -181,6 +183,8 @@ def _content_keys(content: list[pa.Array], reasons: Problems) -> pa.Array:
         place = content[1][at].as_py() if value is None and len(content) > 1 and at not in reasons else None
         try:
             keys.append(key_of(value) if value is not None else key_of_file(place) if place else None)
+        except Transient:  # a store that does not answer says nothing of the row
+            raise
         except (KitestringError, OSError, ValueError) as error:
             reasons.setdefault(at, f"image cannot be read: {place}: {' '.join(str(error).split())[:200]}")
             keys.append(None)

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from pymilvus.client.types import LoadState
 
 from tasks.adapters.milvus import MilvusCollection
+from tasks.adapters.milvus_connection import Connection
 from tasks.adapters.milvus_errors import Patience
-from tasks.adapters.milvus_index import FLUSHED_ROWS, STUCK_SECONDS, await_indexes, load
+from tasks.adapters.milvus_index import FLUSHED_ROWS, STUCK_SECONDS, await_indexes, load, server_of
 from tasks.domain.errors import Transient
 from tests.adapters.test_collection import part_of, spec_of, vectors_in
 
@@ -45,6 +46,21 @@ class Server:
         return SimpleNamespace(
             client=self, lite=False, patience=patience, call=lambda action, _: action(), at=SimpleNamespace(name="there")
         )
+
+
+@pytest.mark.parametrize(
+    ("uri", "kind"),
+    [
+        ("https://in03-abc.api.gcp-us-west1.zillizcloud.com:443", "Zilliz Cloud"),
+        ("https://in03-abc.serverless.gcp-us-west1.cloud.zilliz.com", "Zilliz Cloud"),
+        ("https://in01-abc.ali-cn-hangzhou.vectordb.ZILLIZ.com.cn:19530", "Zilliz Cloud"),
+        ("http://milvus:19530/zillizcloud", "Milvus"),
+        ("http://zilliz:pass@milvus:19530", "Milvus"),
+    ],
+)
+def test_zilliz_cloud_is_known_by_its_host(uri: str, kind: str) -> None:
+    found = server_of(cast("Connection", SimpleNamespace(lite=False, uri=uri, version="2.5.4")))
+    assert found.kind == kind
 
 
 def loading(percent: int) -> dict[str, Any]:

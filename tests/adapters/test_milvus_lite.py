@@ -5,38 +5,101 @@ from __future__ import annotations
 import shutil
 import sys
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from tasks.adapters.milvus import MilvusCollection
+from tasks.domain.errors import BadInput
 from tests.adapters.test_collection import part_of, spec_of
 
 
-@pytest.mark.parametrize("left", ["schema.json.tmp", "partitions/data"], ids=["making", "dropping"])
-def test_a_collection_that_was_left_half_made_or_half_dropped_is_made_anew(tmp_path: Path, left: str):
-    """A folder without its schema: Milvus Lite would neither list it nor let its name be used."""
-    for name in ("half", "whole"):
+class Killed(BaseException):
+    """As a kill: nothing after it is done."""
+
+
+def folder_of(tmp_path: Path, name: str) -> Path:
+    return tmp_path / "t.db" / "collections" / name
+
+
+def fill(tmp_path: Path, *names: str) -> None:
+    for name in names:
         made = MilvusCollection(str(tmp_path / "t.db"), name, alias=f"{name}_alias")
         made.ensure(spec_of(name))
         made.upsert(part_of(["a"]))
         made.close()
-    (folder,) = tmp_path.glob("t.db/**/collections/half")
-    (folder / "schema.json").unlink()
-    (folder / left).parent.mkdir(exist_ok=True)
-    (folder / left).touch()
 
+
+def kill_while_made(tmp_path: Path) -> None:
+    shutil.rmtree(folder_of(tmp_path, "half"))
+    folder_of(tmp_path, "half").mkdir()
+    (folder_of(tmp_path, "half") / "schema.json.tmp").touch()
+
+
+def kill_while_dropped(tmp_path: Path) -> None:
+    collection = MilvusCollection(str(tmp_path / "t.db"), "half", alias="half_alias")
+
+    def drop(name: str, **_: object) -> None:
+        (folder_of(tmp_path, name) / "schema.json").unlink()
+        raise Killed
+
+    collection._connection.client.drop_collection = drop
+    with pytest.raises(Killed):
+        collection.drop()
+    collection.close()
+
+
+@pytest.mark.parametrize("kill", [kill_while_made, kill_while_dropped])
+def test_a_collection_that_was_left_half_made_or_half_dropped_is_made_anew(tmp_path: Path, kill: Callable[[Path], None]):
+    """A folder without its schema: Milvus Lite would neither list it nor let its name be used."""
+    fill(tmp_path, "half", "whole")
+    kill(tmp_path)
     half = MilvusCollection(str(tmp_path / "t.db"), "half", alias="half_alias")
     assert half.describe() is None
     half.ensure(spec_of("half"))
     half.upsert(part_of(["b", "c"]))
     assert half.count() == 2
+    assert half.drop()
     half.close()
+    assert [path.name for path in (tmp_path / "t.db" / "collections").iterdir()] == ["whole"]
 
     whole = MilvusCollection(str(tmp_path / "t.db"), "whole", alias="whole_alias")
     assert whole.count() == 1
     whole.close()
+
+
+def test_dropping_again_clears_away_what_a_kill_left(tmp_path: Path):
+    fill(tmp_path, "half")
+    kill_while_dropped(tmp_path)
+    half = MilvusCollection(str(tmp_path / "t.db"), "half", alias="half_alias")
+    assert half.drop() is False
+    half.close()
+    assert list((tmp_path / "t.db" / "collections").iterdir()) == []
+
+
+@pytest.mark.parametrize("database", ["", "databases/theirs"])
+def test_of_others_not_even_what_looks_half_made_is_touched(tmp_path: Path, database: str):
+    fill(tmp_path, "whole")
+    theirs = tmp_path / "t.db" / database / "collections" / "theirs" / "data"
+    theirs.parent.mkdir(parents=True)
+    theirs.write_text("rows")
+    fill(tmp_path, "another")
+    assert theirs.read_text() == "rows"
+
+
+def test_what_nobody_is_known_to_have_left_half_made_stays_and_is_named(tmp_path: Path):
+    """A schema that was lost otherwise, beside rows that are all there."""
+    fill(tmp_path, "half")
+    (folder_of(tmp_path, "half") / "schema.json").unlink()
+    there = sorted(folder_of(tmp_path, "half").rglob("*"))
+    half = MilvusCollection(str(tmp_path / "t.db"), "half", alias="half_alias")
+    with pytest.raises(BadInput, match=r"collection 'half' has no schema\.json.*move its folder elsewhere"):
+        half.ensure(spec_of("half"))
+    assert half.drop() is False
+    half.close()
+    assert sorted(folder_of(tmp_path, "half").rglob("*")) == there
 
 
 def test_of_upserts_that_come_together_a_kill_loses_none(tmp_path: Path):

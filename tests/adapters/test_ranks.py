@@ -200,8 +200,9 @@ def test_a_piece_that_kills_without_a_clue_fails_for_good_and_the_next_goes_on(s
 
     ranks = start(Plays(dies_on_the_first))
     bad, good = ranks.submit(piece(0, 10)), ranks.submit(piece(10, 20))
-    with pytest.raises(Permanent, match="died 3 times on source rows 0-9"):
+    with pytest.raises(Permanent, match="died 3 times on source rows 0-9") as died:
         bad.result(20)
+    assert died.value.row == 0
     assert good.result(20).rows == 10
 
 
@@ -322,3 +323,13 @@ def test_closing_fails_what_is_not_done(start: Callable[..., Ranks]) -> None:
         waiting.result(20)
     with pytest.raises(Transient, match="closed"):
         ranks.submit(piece())
+
+
+def test_what_takes_connections_ends_with_the_ranks(start: Callable[..., Ranks]) -> None:
+    before = set(threading.enumerate())
+    ranks = start(Plays(honest))
+    ranks.submit(piece()).result(20)
+    (accepts,) = (thread for thread in set(threading.enumerate()) - before if thread.name == "ranks-accept")
+    ranks.close()
+    accepts.join(10)
+    assert not accepts.is_alive()
