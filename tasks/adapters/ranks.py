@@ -30,7 +30,7 @@ from tasks.adapters.rank_link import Link, UnderWay, Work
 from tasks.domain.blame import DEATHS_WITHOUT_A_CLUE, after_death
 from tasks.domain.encoder import EncoderFacts
 from tasks.domain.errors import BadInput, KitestringError, Permanent, Transient
-from tasks.domain.messages import Assignment, At, Done, Fault, FromRank, Hello, Piece, Rest, Want, Welcome
+from tasks.domain.messages import Assignment, At, Done, Fault, FromRank, Hello, Piece, Rest, Storing, Want, Welcome
 from tasks.domain.pace import Pace
 from tasks.domain.seal import Part
 
@@ -166,7 +166,7 @@ class Ranks:
                 link.send(Rest())
         self._changed.notify_all()
 
-    def _take(self, link: Link, message: Hello | Want | At | Done | Fault) -> None:
+    def _take(self, link: Link, message: Hello | Want | At | Storing | Done | Fault) -> None:
         link.heard = time.monotonic()
         match message:
             case Hello():
@@ -177,6 +177,9 @@ class Ranks:
             case At():
                 self.pace.at(link.rank, message.key, message.done, message.tokens)
                 link.at = message
+            case Storing():
+                if link.at and link.at.key == message.key:  # it has no row in hand that could be to blame for what comes now
+                    link.at = link.at.model_copy(update={"rows": ()})
             case Done():
                 self._finish(link, message)
             case Fault(key=""):

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from tasks.domain.credentials import without_credentials
 from tasks.domain.errors import BadInput, KitestringError, Permanent, Transient
-from tasks.domain.messages import At, Done, Fault, Hello, Piece, Rest, ToRank, Want, Welcome
+from tasks.domain.messages import At, Done, Fault, Hello, Piece, Rest, Storing, ToRank, Want, Welcome
 from tasks.worker.careful import first_line
 
 
@@ -20,7 +20,7 @@ class Wire:
         self._socket.connect(path)
         self._sending = threading.Lock()
 
-    def send(self, message: Hello | Want | At | Done | Fault) -> None:
+    def send(self, message: Hello | Want | At | Storing | Done | Fault) -> None:
         """Say one thing.
 
         Raises:

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from tasks.adapters.ranks import Ranks
 from tasks.domain.encoder import EncoderFacts, SentenceTransformersEncoder
 from tasks.domain.errors import BadInput, Permanent, Transient
 from tasks.domain.job import Compute
-from tasks.domain.messages import Assignment, At, Done, Fault, Hello, Piece, Rest, ToRank, Want, Welcome
+from tasks.domain.messages import Assignment, At, Done, Fault, Hello, Piece, Rest, Storing, ToRank, Want, Welcome
 from tasks.domain.seal import EncodeStats, Part
 
 FACTS = EncoderFacts(dim=8, max_seq_length=64, precision="float32", device="cpu")
@@ -33,7 +34,7 @@ class PlayedRank:
         self.socket.connect(path)
         self.lines = self.socket.makefile("rb")
 
-    def say(self, message: Hello | Want | At | Done | Fault) -> None:
+    def say(self, message: Hello | Want | At | Storing | Done | Fault) -> None:
         self.socket.sendall(message.model_dump_json().encode() + b"\n")
 
     def hear(self) -> Piece | Rest | Welcome | None:
@@ -238,6 +239,45 @@ def test_a_rank_that_says_nothing_is_ended_and_its_piece_given_out_again(start: 
 
     ranks = start(Plays(hangs, honest), stall_seconds=0.5)
     assert ranks.submit(piece()).result(20).rows == 10
+
+
+def test_a_rank_whose_part_is_long_on_its_way_to_the_store_lives_on(start: Callable[..., Ranks]) -> None:
+    def uploads_slowly(rank: PlayedRank) -> None:
+        process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+        rank.say(Hello(rank=0, pid=process.pid, facts=FACTS))
+        rank.hear()
+        taken = rank.take()
+        assert isinstance(taken, Piece)
+        for _ in range(15):
+            rank.say(Storing(key=taken.key))
+            time.sleep(0.1)
+        ends.append(process.poll())
+        process.kill()
+        rank.finish(taken)
+
+    ends: list[int | None] = []
+    assert start(Plays(uploads_slowly), stall_seconds=0.5).submit(piece()).result(20).rows == 10
+    assert ends[0] is None
+
+
+def test_a_death_while_a_part_is_on_its_way_to_the_store_is_no_rows_fault(start: Callable[..., Ranks]) -> None:
+    heard: list[Piece] = []
+
+    def dies_uploading(rank: PlayedRank) -> None:
+        rank.greet()
+        taken = rank.take()
+        assert isinstance(taken, Piece)
+        rank.say(At(key=taken.key, rows=(3, 4), done=8))
+        rank.say(Storing(key=taken.key))
+
+    def careful(rank: PlayedRank) -> None:
+        rank.greet()
+        while isinstance(taken := rank.take(), Piece):
+            heard.append(taken)
+            rank.finish(taken)
+
+    assert start(Plays(dies_uploading, careful)).submit(piece()).result(20).rows == 10
+    assert heard[0].suspects == ()
 
 
 def obedient(rank: PlayedRank) -> None:

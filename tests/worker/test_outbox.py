@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,7 @@ import pytest
 from tasks.adapters.store_memory import MemoryStore
 from tasks.domain.encoder import SentenceTransformersEncoder
 from tasks.domain.job import Compute
-from tasks.domain.messages import Assignment, Done, Fault, Piece
+from tasks.domain.messages import Assignment, Done, Fault, Piece, Storing
 from tasks.worker.careful import Fatal
 from tasks.worker.inbox import Ready, Unready, read_rows
 from tasks.worker.lifeline import Notice
@@ -79,6 +81,28 @@ def test_a_part_that_cannot_be_made_is_told_of_its_own_piece_and_not_tried_again
     assert isinstance(fault, Fault)
     assert (fault.leaf, fault.text.partition(":")[0]) == ("permanent", "the part could not be written")
     assert isinstance(wire.told("second"), Done)
+
+
+def test_a_rank_is_heard_of_as_long_as_its_part_is_on_its_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tasks.worker.outbox.BEAT_SECONDS", 0.01)
+    wire, answers = Spoken(), threading.Event()
+
+    class SlowStore(MemoryStore):
+        def write(self, key: str, data: bytes | Path) -> None:
+            assert answers.wait(20)
+
+    outbox = Outbox(wire, SlowStore("slow"), (), store_text=True)
+    outbox.put(encoded(tmp_path, "first"))
+    until = time.monotonic() + 20
+    while len(wire.said) < 5 and time.monotonic() < until:
+        time.sleep(0.01)
+    assert wire.said[:5] == [Storing(key="first")] * 5
+    answers.set()
+    outbox.settle()
+    assert isinstance(wire.said[-1], Done)
+    told = len(wire.said)
+    time.sleep(0.05)
+    assert len(wire.said) == told
 
 
 @pytest.fixture
