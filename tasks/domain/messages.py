@@ -35,6 +35,7 @@ class Assignment(Strict):
     fields: tuple[ScalarField, ...]
     store_text: bool
     socket: str
+    startup_seconds: float = Field(1800, description="For which a rank that starts waits for the others.")
 
 
 class Piece(Strict):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from tasks.domain.encoder import SentenceTransformersEncoder
 from tasks.domain.job import Compute
 from tasks.domain.messages import Assignment, Done, Fault, Piece, Storing
 from tasks.worker.careful import Fatal
-from tasks.worker.inbox import Ready, Unready, read_rows
+from tasks.worker.inbox import Inbox, Ready, Unready, read_rows
 from tasks.worker.lifeline import Notice
 from tasks.worker.outbox import Outbox
 from tasks.worker.piece import Encoded
@@ -140,3 +141,16 @@ def test_rows_that_cannot_be_made_ready_are_told_of_their_own_piece(
 def test_a_broken_device_ends_the_rank_whoever_meets_it(rank: tuple[Rank, Spoken]) -> None:
     with pytest.raises(Fatal):
         rank[0]._do(Unready(piece=Piece(shard="s", first=0, stop=1, rows="", key="k"), error=Fatal("broken")))
+
+
+def test_a_rank_that_cannot_hear_the_coordinator_leaves(rank: tuple[Rank, Spoken], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its main thread would wait for work for ever."""
+    left: list[int] = []
+    monkeypatch.setattr("tasks.worker.inbox.os._exit", left.append)
+
+    class Garbled(Spoken):
+        def listen(self) -> Iterator[Piece]:
+            raise ValueError("not a message")
+
+    Inbox(Garbled(), FakeEncoder())._listen()
+    assert left == [1]
