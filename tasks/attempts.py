@@ -43,7 +43,7 @@ class OwnAttempt:
     def __enter__(self) -> Self:
         _at_work.append(self.now.run)
         self.note()
-        in_background(self._beat, name="import-attempt")
+        in_background(self._beat, name="import-attempt", failed=lambda error: log.error("%s", error))
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -74,7 +74,7 @@ class OwnAttempt:
                 with self._lock:
                     if not self._over.is_set():
                         self._plan.checkpoint.record_attempt(self._plan.address, self.now)
-            except KitestringError as error:
+            except Exception as error:  # noqa: BLE001 - where it is not noted for long, others take the import for abandoned
                 log.warning("the import of run %s could not be noted as under way: %s", self.now.run, error)
 
 

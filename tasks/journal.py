@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import heapq
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import copy_context
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 
 from pydantic import JsonValue
@@ -22,6 +24,7 @@ from tasks.domain.shard import Shard
 
 TICK_SECONDS = 1.0
 MOST_SAMPLES = 600  # of which a chart shows fewer
+log = logging.getLogger("kitestring.run")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +104,7 @@ class Journal:
     _loaded_shards: set[str] = field(default_factory=set)
     _working: dict[str, int] = field(default_factory=dict)
     _since: dict[str, float] = field(default_factory=dict)
+    _unwatched: bool = False  # whether something that watches the run has failed
     _over: threading.Event = field(default_factory=threading.Event)
     _news: dict[str, dict[str, _News]] = field(default_factory=lambda: {"shard.sealed": {}, "shard.loaded": {}})
 
@@ -270,9 +274,12 @@ class Journal:
 
     def _tick(self) -> None:
         while not self._over.wait(TICK_SECONDS):
-            now = self.snapshot()
-            self._sample(now)
-            self._tell(now)
+            self._carefully(self._look)
+
+    def _look(self) -> None:
+        now = self.snapshot()
+        self._sample(now)
+        self._tell(now)
 
     def _sample(self, now: Snapshot) -> None:
         """Remember where the run is; when that has become much, every other moment is forgotten, and from then on more wait."""
@@ -287,4 +294,12 @@ class Journal:
 
     def _tell(self, now: Snapshot) -> None:
         for listener in (*LISTENERS, *self.listeners):
-            listener(now)
+            self._carefully(partial(listener, now))
+
+    def _carefully(self, watch: Callable[[], None]) -> None:
+        """A run does without what only watches it, and its other watchers go on; the first failure is logged."""
+        try:
+            watch()
+        except Exception:
+            level, self._unwatched = logging.DEBUG if self._unwatched else logging.WARNING, True
+            log.log(level, "what watches this run has failed, and is tried again", exc_info=True)

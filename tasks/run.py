@@ -49,6 +49,7 @@ class Run:
             self.launch,
             scratch,
             stall_seconds=self.job.failures.stall_seconds,
+            startup_seconds=self.job.failures.startup_seconds,
             devices=_devices(self.job, self.launch),
         )
         self.foreseen: Future[Estimate | None] | None = None  # what it was thought to take
@@ -118,6 +119,7 @@ def _assign(inspected: Inspected, launch: Launch, scratch: Path, parts: str) -> 
         fields=inspected.fields,
         store_text=job.target.store_text and job.source.modality == "text",
         socket=str(scratch / "ranks.sock"),
+        startup_seconds=job.failures.startup_seconds,
     )
 
 

@@ -13,10 +13,14 @@ import json
 import os
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
+
+from tasks.domain.errors import BadInput
 
 FOLDERS = (Path("/run/lock"), Path("/tmp"))  # noqa: S108  the same for every user and every TMPDIR, or it locks nothing
 LOOK_SECONDS = 0.5
+WITHOUT = "set compute.exclusive to false"
 
 
 class Devices:
@@ -39,6 +43,9 @@ class Devices:
 
         Returns:
             False where that was so.
+
+        Raises:
+            BadInput: a lock file cannot be opened or locked; names it and the cure.
         """
         for name in self._names[len(self.fds) :]:
             file = self._open(name)
@@ -49,8 +56,7 @@ class Devices:
                 waiting(f"the encoder on {name}: {_holder(file)}")
                 time.sleep(LOOK_SECONDS)
             self.fds = (*self.fds, file)
-            os.ftruncate(file, 0)
-            os.pwrite(file, json.dumps({"pid": os.getpid(), "corpus": self._corpus}).encode(), 0)
+            _note(file, json.dumps({"pid": os.getpid(), "corpus": self._corpus}))
         waiting("")
         return True
 
@@ -58,18 +64,31 @@ class Devices:
         """Let go of them; a guard that still has ranks keeps them until those are gone."""
         files, self.fds = self.fds, ()
         for file in files:
+            _note(file, "")  # who takes it next may not be able to write its own name over this one's
             os.close(file)
 
     def _open(self, name: str) -> int:
-        folder = next(folder for folder in self._folders if os.access(folder, os.W_OK))
+        folder = next((folder for folder in self._folders if os.access(folder, os.W_OK)), None)
+        if folder is None:
+            raise BadInput(f"no lock file can be made in {' or '.join(map(str, self._folders))}: let this user write there, or {WITHOUT}")
         path = folder / f"kitestring-{name}.lock"
         try:
-            file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
-        except PermissionError:  # another user's: sticky folders do not let it be created anew, but it can be locked
-            return os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+            return _opened(path)
+        except OSError as error:  # a link, a folder, a file that is another user's alone
+            reason = (error.strerror or str(error)).lower()
+            raise BadInput(f"the device lock {path} cannot be opened ({reason}): remove it, or {WITHOUT}") from error
+
+
+def _opened(path: Path) -> int:
+    """The lock file, for writing where that is allowed: an open file that can only be read can be locked as well."""
+    with suppress(PermissionError):
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
         if os.fstat(file).st_uid == os.getuid():
             os.fchmod(file, 0o666)  # whatever the umask: other users have to be able to lock it
         return file
+    with suppress(PermissionError):  # another user's: sticky folders do not let it be created anew, but it may be written
+        return os.open(path, os.O_RDWR | os.O_NOFOLLOW)
+    return os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
 
 
 def _locked(file: int) -> bool:
@@ -77,7 +96,16 @@ def _locked(file: int) -> bool:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
+    except OSError as error:  # a file system without locks
+        raise BadInput(f"a device lock cannot be taken ({(error.strerror or str(error)).lower()}): {WITHOUT}") from error
     return True
+
+
+def _note(file: int, holder: str) -> None:
+    """Say who has the lock. It holds as well where the file is another user's and cannot be written, or its disk is full."""
+    with suppress(OSError):
+        os.ftruncate(file, 0)
+        os.pwrite(file, holder.encode(), 0)
 
 
 def _holder(file: int) -> str:

@@ -63,14 +63,18 @@ def end_descendants() -> None:
 
 def _leave(_signal: int = 0, _frame: object = None) -> None:
     _told_to_end.set()
-    end_descendants()
-    os._exit(TOLD_TO_END)
+    try:
+        end_descendants()
+    finally:
+        os._exit(TOLD_TO_END)  # its command dies with it
 
 
 def _leave_when_closed(stdin: int, leave: Callable[[], None]) -> None:
-    while os.read(stdin, 4096):
-        pass
-    leave()
+    try:
+        while os.read(stdin, 4096):
+            pass
+    finally:
+        leave()
 
 
 def start_guarded(

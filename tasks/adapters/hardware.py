@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import re
 import shutil
 import subprocess
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -16,6 +18,8 @@ from pydantic import JsonValue
 from tasks.domain.job import Compute
 
 CPU_INFO, OWN_STATUS = Path("/proc/cpuinfo"), Path("/proc/self/status")
+CGROUPS, OWN_CGROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
+QUOTAS = (("cpu.max",), ("cpu.cfs_quota_us", "cpu.cfs_period_us"))  # a quota and its period, in cgroups of version 2 and 1
 LIBRARIES = ("torch", "transformers", "sentence-transformers", "openvino")
 MOST_CPU_RANKS = 8  # past that, ranks wait for memory rather than for cores
 
@@ -30,8 +34,34 @@ class Launch:
 
 
 def cores() -> int:
-    """CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+    """CPU cores that this process may use: its affinity, or less where the quota of a container or a service says so."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+    return max(1, min([allowed, *(math.ceil(quota) for quota in _quotas())]))
+
+
+def _quotas() -> Iterator[float]:
+    """Cores that each cgroup allows, from this process's own to the root: the least counts."""
+    try:
+        entries = OWN_CGROUPS.read_text().splitlines()
+    except OSError:
+        entries = []
+    for entry in [*entries, "0::/", "1:cpu:/"]:  # in a container its own may be mounted as the root, under whatever path
+        _, controllers, place = entry.split(":", 2)
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        root = CGROUPS / "cpu" if controllers else CGROUPS
+        own = root / place.lstrip("/")
+        yield from (quota for folder in (own, *own.parents) if folder.is_relative_to(root) and (quota := _quota(folder)))
+
+
+def _quota(folder: Path) -> float | None:
+    for names in QUOTAS:
+        try:
+            limit, period = (int(number) for name in names for number in (folder / name).read_text().split())
+        except (OSError, ValueError):  # there is none, or it is "max"
+            continue
+        return limit / period if limit > 0 else None
+    return None
 
 
 def gpus() -> int:

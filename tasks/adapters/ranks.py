@@ -30,7 +30,7 @@ from tasks.adapters.rank_link import Link, UnderWay, Work
 from tasks.domain.blame import DEATHS_WITHOUT_A_CLUE, after_death
 from tasks.domain.encoder import EncoderFacts
 from tasks.domain.errors import BadInput, KitestringError, Permanent, Transient
-from tasks.domain.messages import Assignment, At, Done, Fault, FromRank, Hello, Piece, Rest, Want, Welcome
+from tasks.domain.messages import Assignment, At, Done, Fault, FromRank, Hello, Piece, Rest, Storing, Want, Welcome
 from tasks.domain.pace import Pace
 from tasks.domain.seal import Part
 
@@ -49,6 +49,7 @@ class Ranks:
         scratch: Path,
         *,
         stall_seconds: float = 300,
+        startup_seconds: float = 1800,
         start: Callable[[Launch, str, Path, Path], Processes] | None = None,
         devices: Devices | None = None,
     ) -> None:
@@ -57,7 +58,7 @@ class Ranks:
         self.log = scratch / "ranks.log"
         self.startup: dict[str, float] = {}
         self.delivered: dict[int, tuple[int, int, str]] = {}  # by rank: parts, their rows, the shard of the last one
-        self._most_queued, self._stall_seconds = 2 * launch.ranks, stall_seconds
+        self._most_queued, self._stall_seconds, self._startup_seconds = 2 * launch.ranks, stall_seconds, startup_seconds
         devices, written = devices or Devices(), scratch / "assignment.json"
         written.write_text(assignment.model_dump_json())
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -68,6 +69,7 @@ class Ranks:
         self._links: list[Link] = []
         self._facts: Future[EncoderFacts] = Future()
         self._closed = self._resting = self._started = False
+        self._broken: KitestringError | None = None  # why no more work is taken
         start = start or partial(start_torchrun, devices=devices)
         starts = partial(start, launch, assignment.encoder.kind, written, self.log)
         self._launches = Launches(starts, devices, self, changed=self._changed, said=self.log)
@@ -80,9 +82,9 @@ class Ranks:
             if self._closed:
                 return
             if not self._started:
+                in_background(self._accept, name="ranks-accept", failed=self.fail)
+                in_background(self._watch, name="ranks-stalls", failed=self.fail)
                 self._started = True
-                in_background(self._accept, name="ranks-accept")
-                in_background(self._watch_for_stalls, name="ranks-stalls")
             self._resting = False
             self._launches.begin()
 
@@ -92,6 +94,7 @@ class Ranks:
         Raises:
             BadInput: the encoder cannot be loaded, in the worker's words.
             Transient: the ranks died before they could say anything.
+            Permanent: they did not get ready in time.
         """
         self.start()
         return self._facts.result()
@@ -108,6 +111,8 @@ class Ranks:
             self._changed.wait_for(lambda: self._closed or self._is_hopeless or len(self._queue) < self._most_queued)
             if self._closed:
                 raise Transient("the encoder is closed: the run is ending")
+            if self._broken:
+                raise self._broken
             if self._is_hopeless:
                 self._facts.result()
             self.start()
@@ -168,7 +173,7 @@ class Ranks:
                 link.send(Rest())
         self._changed.notify_all()
 
-    def _take(self, link: Link, message: Hello | Want | At | Done | Fault) -> None:
+    def _take(self, link: Link, message: Hello | Want | At | Storing | Done | Fault) -> None:
         link.heard = time.monotonic()
         match message:
             case Hello():
@@ -179,6 +184,9 @@ class Ranks:
             case At():
                 self.pace.at(link.rank, message.key, message.done, message.tokens)
                 link.at = message
+            case Storing():
+                if link.at and link.at.key == message.key:  # it has no row in hand that could be to blame for what comes now
+                    link.at = link.at.model_copy(update={"rows": ()})
             case Done():
                 self._finish(link, message)
             case Fault(key=""):
@@ -190,6 +198,7 @@ class Ranks:
 
     def _greet(self, link: Link, hello: Hello) -> None:
         link.rank, link.pid = hello.rank, hello.pid
+        self._launches.ready()
         self.startup = self.startup or hello.seconds
         self._settle_facts(hello.facts)
         link.send(Welcome())
@@ -223,7 +232,7 @@ class Ranks:
 
     @property
     def _is_hopeless(self) -> bool:
-        return self._facts.done() and self._facts.exception() is not None
+        return self._broken is not None or (self._facts.done() and self._facts.exception() is not None)
 
     def give_up(self, error: KitestringError) -> None:
         """Fail all that waits for a rank, and what comes after it if no rank was ever ready."""
@@ -237,19 +246,35 @@ class Ranks:
             self._facts.set_exception(error)
         self._changed.notify_all()
 
+    def fail(self, error: KitestringError) -> None:
+        """Fail all that waits for a rank and all that comes, and end every rank."""
+        with self._changed:
+            self._broken = self._broken or error
+            self.give_up(error)
+        self._launches.end()
+
     # Connections
 
     def _accept(self) -> None:
-        while not self._closed:
+        while True:
             try:
                 connection, _ = self._listener.accept()
-            except OSError:
-                return
-            in_background(self._serve, Link(connection=connection), name="rank")
+            except OSError as error:
+                if self._closed:
+                    return
+                raise Transient(f"no rank can connect any more: {error}") from error
+            in_background(self._serve, Link(connection=connection), name="rank", failed=self.fail)
 
     def _serve(self, link: Link) -> None:
         with self._changed:
             self._links.append(link)
+        try:
+            self._listen(link)
+        finally:
+            with self._changed:
+                self._lose(link)
+
+    def _listen(self, link: Link) -> None:
         with link.connection, link.connection.makefile("rb") as lines, contextlib.suppress(OSError):
             for line in lines:
                 try:
@@ -258,8 +283,6 @@ class Ranks:
                     break
                 with self._changed:
                     self._take(link, message)
-        with self._changed:
-            self._lose(link)
 
     def _lose(self, link: Link) -> None:
         """A rank has gone: what it held goes to the head of the queue. Only the first of a launch is to blame."""
@@ -291,14 +314,23 @@ class Ranks:
         self._queue.extendleft(reversed(lost))
         self._feed()
 
-    def _watch_for_stalls(self) -> None:
-        """A rank with work that says nothing for too long is ended; its death is then handled as any other."""
+    def _watch(self) -> None:
         while not self._closed:
             time.sleep(min(1.0, self._stall_seconds / 4))
-            with self._changed:
-                for link in self._links:
-                    if link.held and link.pid and time.monotonic() - link.heard > self._stall_seconds:
-                        log.warning("rank %d has said nothing for %.0f s and is ended", link.rank, self._stall_seconds)
-                        link.heard = time.monotonic()
-                        with contextlib.suppress(ProcessLookupError):
-                            os.kill(link.pid, signal.SIGKILL)
+            self._end_stalled()
+            if self._launches.starting_for > self._startup_seconds:
+                raise Permanent(
+                    f"the encoder was not ready {self._startup_seconds:,.0f} s after its processes were started"
+                    f" (failures.startup_seconds: set it higher where the model takes longer to load); they said last:"
+                    f" {self._launches.last_words()}"
+                )
+
+    def _end_stalled(self) -> None:
+        """A rank with work that says nothing for too long is ended; its death is then handled as any other."""
+        with self._changed:
+            for link in self._links:
+                if link.held and link.pid and time.monotonic() - link.heard > self._stall_seconds:
+                    log.warning("rank %d has said nothing for %.0f s and is ended", link.rank, self._stall_seconds)
+                    link.heard = time.monotonic()
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(link.pid, signal.SIGKILL)

@@ -148,6 +148,9 @@ class Failures(Strict):
     stall_seconds: float = Field(
         300, gt=0, description="A process that says nothing about its batch for so long is ended and its rows given to others."
     )
+    startup_seconds: float = Field(
+        1800, gt=0, description="The run fails where no process has loaded the encoder so long after they were started."
+    )
     retries: int = Field(2, ge=0, le=10, description="How often a shard is tried again after a passing fault.")
 
 

@@ -1,6 +1,6 @@
 """What the coordinator and the ranks say to each other: one JSON document a line, over a private Unix socket.
 
-rank → coordinator    Hello, then Want, At and Done in any order, Fault instead of Hello or Done
+rank → coordinator    Hello, then Want, At, Storing and Done in any order, Fault instead of Hello or Done
 coordinator → rank    Welcome after Hello, then one Piece or Rest for each Want
 """
 
@@ -35,6 +35,7 @@ class Assignment(Strict):
     fields: tuple[ScalarField, ...]
     store_text: bool
     socket: str
+    startup_seconds: float = Field(1800, description="For which a rank that starts waits for the others.")
 
 
 class Piece(Strict):
@@ -80,13 +81,20 @@ class Want(Strict):
 
 
 class At(Strict):
-    """Where a rank is; also its heartbeat, sent before each batch."""
+    """Where a rank is; also its heartbeat while it encodes, sent before each batch."""
 
     kind: Literal["at"] = "at"
     key: str
     rows: tuple[int, ...] = Field(description="Source rows in hand.")
     done: int = Field(description="Rows of the piece that are encoded.")
     tokens: int = Field(0, description="Tokens of those rows, padding not counted.")
+
+
+class Storing(Strict):
+    """A piece is encoded, and its part on its way to the store; a rank's heartbeat while that lasts, however slow the store."""
+
+    kind: Literal["storing"] = "storing"
+    key: str
 
 
 class Done(Strict):
@@ -108,4 +116,4 @@ class Fault(Strict):
 
 
 ToRank = TypeAdapter(Annotated[Piece | Rest | Welcome, Field(discriminator="kind")])
-FromRank = TypeAdapter(Annotated[Hello | Want | At | Done | Fault, Field(discriminator="kind")])
+FromRank = TypeAdapter(Annotated[Hello | Want | At | Storing | Done | Fault, Field(discriminator="kind")])

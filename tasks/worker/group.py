@@ -15,8 +15,6 @@ from contextlib import contextmanager
 import torch
 from torch import distributed
 
-PATIENCE = dt.timedelta(minutes=30)  # a large model on a cold disk
-
 
 class Group:
     """The ranks of one launch."""
@@ -46,12 +44,17 @@ class Group:
 
 
 @contextmanager
-def gathered(ranks: int) -> Iterator[Group]:
-    """Be in the process group for a while; a process that torchrun did not start is a group of its own."""
+def gathered(ranks: int, seconds: float) -> Iterator[Group]:
+    """Be in the process group for a while; a process that torchrun did not start is a group of its own.
+
+    Args:
+        ranks: how many there are.
+        seconds: for which one waits for the others: a large model on a cold disk takes long.
+    """
     if ranks == 1 or "MASTER_ADDR" not in os.environ:
         yield Group(1)
         return
-    distributed.init_process_group("gloo", timeout=PATIENCE)
+    distributed.init_process_group("gloo", timeout=dt.timedelta(seconds=seconds))
     try:
         yield Group(ranks)
     finally:

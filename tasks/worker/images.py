@@ -15,6 +15,7 @@ import pyarrow as pa
 import torch
 from torchvision.transforms import Compose, Normalize, PILToTensor, ToTensor
 
+from tasks.adapters.hardware import cores
 from tasks.domain.encoder import EncoderFacts, OpenClipEncoder, Precision
 from tasks.domain.errors import BadInput, Transient
 from tasks.domain.job import Compute
@@ -25,7 +26,7 @@ from tasks.worker.decoding import Decoding, Load
 from tasks.worker.encoders import Batch, Vectors, unit_length
 from tasks.worker.faults import told_apart
 from tasks.worker.pictures import Decoder, Picture
-from tasks.worker.place import Place, cores_available
+from tasks.worker.place import Place
 
 CPU_ROWS, GPU_ROWS = 16, 256
 TOKENS = 2  # dimensions of a batch of texts; one of pictures has 4
@@ -164,8 +165,8 @@ def _split(transform: Any) -> tuple[Any, Any]:
 
 def _workers(place: Place) -> int:
     """With two cores a rank, or fewer, helpers would only take turns with the model."""
-    cores = cores_available() // place.ranks
-    return 0 if cores <= 2 and not place.on_gpu else max(1, min(MOST_WORKERS, cores - 1))
+    own = cores() // place.ranks
+    return 0 if own <= 2 and not place.on_gpu else max(1, min(MOST_WORKERS, own - 1))
 
 
 def _load(encoder: OpenClipEncoder, model_path: str, precision: Precision, device: str) -> tuple[Any, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from dataclasses import dataclass
 from queue import SimpleQueue
@@ -13,6 +14,7 @@ import pyarrow.compute as pc
 from tasks.domain.errors import Permanent
 from tasks.domain.messages import Piece, Rest, Want
 from tasks.domain.seal import Quarantined
+from tasks.worker.careful import first_line
 from tasks.worker.encoders import LoadedEncoder, Work
 from tasks.worker.wire import Wire
 
@@ -60,14 +62,18 @@ class Inbox:
         self._ready.put(None)
 
     def _listen(self) -> None:
-        for message in self._wire.listen():
-            if isinstance(message, Piece):
-                self._ready.put(self._prepare(message))
-            elif isinstance(message, Rest):
-                self._ready.put(None)
-            else:  # Welcome
-                self._wire.send(Want())
-        os._exit(1)  # the coordinator is gone: nobody waits for what is being encoded. 0 would have a forking agent wait for a result
+        try:
+            for message in self._wire.listen():
+                if isinstance(message, Piece):
+                    self._ready.put(self._prepare(message))
+                elif isinstance(message, Rest):
+                    self._ready.put(None)
+                else:  # Welcome
+                    self._wire.send(Want())
+        except Exception as error:  # noqa: BLE001 - the main thread would wait for ever
+            sys.stderr.write(f"Error: a rank cannot hear the coordinator any more: {type(error).__name__}: {first_line(error)}\n")
+        finally:  # the coordinator is gone: nobody waits for what is being encoded. 0 would have a forking agent wait for a result
+            os._exit(1)
 
     def _prepare(self, piece: Piece) -> Ready | Unready:
         try:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import tempfile
+import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,14 +15,39 @@ import pyarrow as pa
 from tasks.adapters.disk import disk_error
 from tasks.adapters.parts import PartMeta, part_of, vector_column, write_part
 from tasks.adapters.rows import part_schema
-from tasks.domain.errors import KitestringError
+from tasks.domain.errors import KitestringError, Transient
 from tasks.domain.fields import ScalarField
-from tasks.domain.messages import Done
+from tasks.domain.messages import Done, Storing
 from tasks.domain.ports import Store
 from tasks.domain.seal import Part
 from tasks.worker.memory import peak_memory
 from tasks.worker.piece import Encoded
-from tasks.worker.wire import Wire, fault_of
+from tasks.worker.wire import Wire, fault_of, unforeseen
+
+BEAT_SECONDS = 1.0
+
+
+@contextmanager
+def beating(wire: Wire, beat: Storing) -> Iterator[None]:
+    """Say the same at once and every second: a store may take minutes for a part, and a rank that says nothing is taken to hang.
+
+    What is within has an end by itself: every call to a store has a time limit, and a number of tries.
+    """
+    over = threading.Event()
+
+    def say() -> None:
+        with suppress(OSError):  # the coordinator is gone: the inbox notices
+            wire.send(beat)
+            while not over.wait(BEAT_SECONDS):
+                wire.send(beat)
+
+    beats = threading.Thread(target=say, daemon=True, name="beats")
+    beats.start()
+    try:
+        yield
+    finally:
+        over.set()
+        beats.join()
 
 
 class Outbox:
@@ -44,11 +72,14 @@ class Outbox:
     def _deliver(self, encoded: Encoded) -> None:
         key = encoded.ready.piece.key
         try:
-            part = self._store_part(encoded)
+            with beating(self._wire, Storing(key=key)):
+                part = self._store_part(encoded)
         except KitestringError as error:
             self._wire.send(fault_of(error, key))
         except OSError as error:
             self._wire.send(fault_of(disk_error(error, Path(encoded.ready.piece.rows).parent), key))
+        except Exception as error:  # noqa: BLE001 - raised at the next piece, it would be taken for the fault of that one's rows
+            self._wire.send(fault_of(unforeseen(error, "the part could not be written"), key))
         else:
             self._wire.send(Done(part=part, padded=encoded.padded, memory=peak_memory()))
 
@@ -62,9 +93,17 @@ class Outbox:
             write_part(path, table, meta)
             data = path.read_bytes()
         part = part_of(piece.key, data, table, meta)
-        self._store.write(piece.key, data)
+        self._put(piece.key, data)
         took = part.stats.model_copy(update={"write_seconds": time.perf_counter() - began})
         return part.model_copy(update={"stats": took})
+
+    def _put(self, key: str, data: bytes) -> None:
+        try:
+            self._store.write(key, data)
+        except (KitestringError, OSError):
+            raise
+        except Exception as error:  # whatever a store's client raises: a store is no part's fault
+            raise Transient(str(unforeseen(error, "the part could not be put in the checkpoint"))) from error
 
 
 def part_table(encoded: Encoded, schema: pa.Schema) -> pa.Table:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from tasks.domain.errors import KitestringError
 from tasks.domain.messages import Assignment
 from tasks.domain.ports import Store
-from tasks.worker.careful import CarefulRunner
+from tasks.worker.careful import CarefulRunner, Fatal
 from tasks.worker.encoders import LoadedEncoder
 from tasks.worker.inbox import Inbox, Ready, Unready
 from tasks.worker.lifeline import Notice
 from tasks.worker.memory import give_back
 from tasks.worker.outbox import Outbox
 from tasks.worker.piece import PieceEncoder
-from tasks.worker.wire import Wire, fault_of
+from tasks.worker.wire import Wire, fault_of, unforeseen
 
 
 class Rank:
@@ -40,9 +40,10 @@ class Rank:
         self._outbox.settle()
 
     def _do(self, taken: Ready | Unready) -> None:
+        if isinstance(taken, Unready):
+            self._refuse(taken)
+            return
         try:
-            if isinstance(taken, Unready):
-                raise taken.error
             encoded = self._pieces.encode(taken)
         except KitestringError as error:
             self._wire.send(fault_of(error, taken.piece.key))
@@ -50,3 +51,11 @@ class Rank:
         if encoded is not None:
             self._outbox.put(encoded)
         give_back()
+
+    def _refuse(self, unready: Unready) -> None:
+        """A death over it would be put down to the rows that were in hand before."""
+        if isinstance(unready.error, Fatal | KeyboardInterrupt | SystemExit):
+            raise unready.error
+        error = unready.error
+        known = error if isinstance(error, KitestringError) else unforeseen(error, "the rows could not be made ready")
+        self._wire.send(fault_of(known, unready.piece.key))

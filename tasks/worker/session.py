@@ -46,7 +46,7 @@ def _build(assignment: Assignment, watch: Stopwatch) -> tuple[LoadedEncoder, Hel
     with ExitStack() as stack:
         place = take_place(assignment.compute)
         with watch.step("join"):
-            group = stack.enter_context(gathered(place.ranks))
+            group = stack.enter_context(gathered(place.ranks, assignment.startup_seconds))
         start = Start(assignment, place, group, watch)
         encoder, facts = start.encoder()
     encoder.start()

@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 import torch
 
+from tasks.adapters.hardware import cores
 from tasks.domain.encoder import EncoderFacts, Precision
 from tasks.domain.errors import BadInput, KitestringError, Permanent
 from tasks.domain.job import Compute
@@ -22,7 +23,7 @@ from tasks.domain.tuning import Backend, Tuning
 from tasks.worker.encoders import LoadedEncoder, Work, open_encoder
 from tasks.worker.group import Group
 from tasks.worker.imports import import_quickly
-from tasks.worker.place import Place, cores_available
+from tasks.worker.place import Place
 from tasks.worker.precision import LOWEST_COSINE, Decision, decide, expected, sample_cosines
 from tasks.worker.tuning import WORTH_BACKENDS, WORTH_TOKENS, Measured, Metered, compare, measure, race, worth_measuring
 
@@ -36,7 +37,7 @@ def take_place(compute: Compute) -> Place:
         BadInput: a GPU is asked for and there is none.
     """
     rank, ranks = int(os.environ.get("LOCAL_RANK", "0")), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    threads = max(1, cores_available() // ranks) if compute.threads == "auto" else compute.threads
+    threads = max(1, cores() // ranks) if compute.threads == "auto" else compute.threads
     torch.set_num_threads(threads)
     place = Place(rank=rank, ranks=ranks, threads=threads, device=_device(compute, rank))
     if place.on_gpu:

@@ -6,8 +6,10 @@ import socket
 import threading
 from collections.abc import Iterator
 
-from tasks.domain.errors import BadInput, KitestringError, Permanent
-from tasks.domain.messages import At, Done, Fault, Hello, Piece, Rest, ToRank, Want, Welcome
+from tasks.domain.credentials import without_credentials
+from tasks.domain.errors import BadInput, KitestringError, Permanent, Transient
+from tasks.domain.messages import At, Done, Fault, Hello, Piece, Rest, Storing, ToRank, Want, Welcome
+from tasks.worker.careful import first_line
 
 
 class Wire:
@@ -18,7 +20,7 @@ class Wire:
         self._socket.connect(path)
         self._sending = threading.Lock()
 
-    def send(self, message: Hello | Want | At | Done | Fault) -> None:
+    def send(self, message: Hello | Want | At | Storing | Done | Fault) -> None:
         """Say one thing.
 
         Raises:
@@ -41,6 +43,17 @@ class Wire:
     def close(self) -> None:
         """Hang up."""
         self._socket.close()
+
+
+def unforeseen(error: BaseException, what: str) -> KitestringError:
+    """What nobody has thought of, as the leaf of the error tree that it is taken for: it has happened to what it is told of, and to no row.
+
+    Args:
+        error: anything but a KitestringError.
+        what: was being done.
+    """
+    words = without_credentials(f"{what}: {type(error).__name__}: {first_line(error)}")
+    return Transient(words) if isinstance(error, MemoryError) else Permanent(words)
 
 
 def fault_of(error: KitestringError, key: str = "") -> Fault:

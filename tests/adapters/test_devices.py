@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import json
 import os
 import subprocess
 import sys
@@ -13,6 +15,7 @@ import pytest
 from tasks.adapters.devices import Devices
 from tasks.adapters.guard import start_guarded
 from tasks.adapters.hardware import Launch, device_names
+from tasks.domain.errors import BadInput
 
 
 def nobody_is_told(_what: str) -> None:
@@ -95,6 +98,56 @@ def test_kill_9_of_a_run_frees_its_device(tmp_path: Path) -> None:
     threading.Thread(target=lambda: waiter.take(nobody_is_told, lambda: False) and waited.set(), daemon=True).start()
     assert waited.wait(10)
     waiter.release()
+
+
+def test_a_lock_of_another_user_is_taken_though_it_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.open
+
+    def refuse_to_write(path: str, flags: int, *mode: int) -> int:
+        if flags & os.O_ACCMODE != os.O_RDONLY:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return real(path, flags, *mode)
+
+    (tmp_path / "kitestring-cpu.lock").write_text("")
+    holder = Devices(["cpu"], corpus="first", folders=[tmp_path])
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "open", refuse_to_write)
+        assert holder.take(nobody_is_told, lambda: False)
+    assert not is_free(tmp_path)
+    holder.release()
+    assert is_free(tmp_path)
+
+
+def test_a_lock_that_another_user_made_names_who_has_it_now(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a sticky folder the kernel refuses to create it anew (fs.protected_regular), and lets it be written."""
+    real = os.open
+
+    def refuse_to_create(path: str, flags: int, *mode: int) -> int:
+        if flags & os.O_CREAT:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return real(path, flags, *mode)
+
+    lock = tmp_path / "kitestring-cpu.lock"
+    lock.write_text("")
+    monkeypatch.setattr(os, "open", refuse_to_create)
+    holder = Devices(["cpu"], corpus="first", folders=[tmp_path])
+    assert holder.take(nobody_is_told, lambda: False)
+    assert json.loads(lock.read_text())["corpus"] == "first"
+    holder.release()
+    assert not lock.read_text()  # else it would name this run while one has it that cannot write
+
+
+def test_a_lock_that_cannot_be_opened_is_named_with_the_cure(tmp_path: Path) -> None:
+    lock = tmp_path / "kitestring-cpu.lock"
+    lock.symlink_to(tmp_path / "nowhere")
+    with pytest.raises(BadInput, match=rf"{lock} cannot be opened .*remove it, or set compute\.exclusive to false"):
+        Devices(["cpu"], folders=[tmp_path]).take(nobody_is_told, lambda: False)
+    lock.unlink()
+    lock.mkdir()
+    with pytest.raises(BadInput, match=str(lock)):
+        Devices(["cpu"], folders=[tmp_path]).take(nobody_is_told, lambda: False)
+    with pytest.raises(BadInput, match="no lock file can be made in /nowhere"):
+        Devices(["cpu"], folders=[Path("/nowhere")]).take(nobody_is_told, lambda: False)
 
 
 def test_gpus_are_told_apart_by_their_uuid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

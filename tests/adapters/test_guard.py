@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tasks.adapters.guard import TOLD_TO_END, start_guarded
+from tasks.adapters.guard import TOLD_TO_END, _leave_when_closed, start_guarded
 
 # A grandchild in a session of its own, as torch's elastic agent starts its ranks.
 FAMILY = """
@@ -41,6 +41,15 @@ def test_closing_its_stdin_ends_every_descendant() -> None:
     guard.stdin.close()  # type: ignore[union-attr]
     assert guard.wait(5) == TOLD_TO_END
     assert all_gone(family)
+
+
+def test_a_lifeline_that_cannot_be_read_counts_as_closed(tmp_path: Path) -> None:
+    left: list[bool] = []
+    folder = os.open(tmp_path, os.O_RDONLY)
+    with pytest.raises(IsADirectoryError):
+        _leave_when_closed(folder, lambda: left.append(True))
+    os.close(folder)
+    assert left
 
 
 def test_sigterm_ends_every_descendant() -> None:

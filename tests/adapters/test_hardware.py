@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from tasks.adapters import hardware
-from tasks.adapters.hardware import Launch, machine
+from tasks.adapters.hardware import Launch, cores, machine, plan_launch
 from tasks.adapters.launch import _environment
 from tasks.adapters.sources import open_source, rows_at_least
+from tasks.domain.job import Compute
 from tasks.domain.source import JsonLinesSource, ParquetSource
 from tests.flows.kitestring import write_rows
 
@@ -26,6 +27,51 @@ def test_another_processor_launch_or_library_is_another_machine(monkeypatch: pyt
     assert found != machine(Launch(ranks=1, threads=2, device="cpu"))
     monkeypatch.setattr(hardware, "version", lambda name: f"{name} of tomorrow")
     assert found != machine(LAUNCH)
+
+
+@pytest.fixture
+def cgroups(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A host of 64 cores without a quota."""
+    monkeypatch.setattr(hardware.os, "sched_getaffinity", lambda _: set(range(64)))
+    monkeypatch.setattr(hardware, "CGROUPS", tmp_path / "sys")
+    monkeypatch.setattr(hardware, "OWN_CGROUPS", tmp_path / "own")
+    return tmp_path / "sys"
+
+
+def note(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+def test_a_containers_quota_counts_as_its_cores(cgroups: Path) -> None:
+    assert cores() == 64
+    note(cgroups / "cpu.max", "max 100000\n")
+    assert cores() == 64
+    note(cgroups / "cpu.max", "350000 100000\n")
+    assert cores() == 4
+    assert plan_launch(Compute(device="cpu")) == Launch(ranks=4, threads=1, device="cpu")
+    note(cgroups / "cpu.max", "5000 100000\n")
+    assert cores() == 1
+
+
+def test_the_least_quota_on_the_way_to_the_root_counts(cgroups: Path) -> None:
+    """A service's own, which has no mount of its own, and those of the slices that it is in."""
+    note(cgroups.parent / "own", "1:memory:/elsewhere\n0::/batch.slice/job.service\n")
+    note(cgroups / "batch.slice" / "cpu.max", "300000 100000\n")
+    note(cgroups / "batch.slice" / "job.service" / "cpu.max", "800000 100000\n")
+    note(cgroups / "elsewhere" / "cpu.max", "100000 100000\n")
+    assert cores() == 3
+
+
+@pytest.mark.parametrize("own", ["", "4:cpu,cpuacct:/\n", "4:cpu,cpuacct:/docker/abc\n"])
+def test_quotas_of_the_first_version_count_too(cgroups: Path, own: str) -> None:
+    """`/docker/abc`: the host's path, while the container's own is mounted as the root."""
+    note(cgroups.parent / "own", own)
+    note(cgroups / "cpu" / "cpu.cfs_period_us", "100000\n")
+    note(cgroups / "cpu" / "cpu.cfs_quota_us", "-1\n")
+    assert cores() == 64
+    note(cgroups / "cpu" / "cpu.cfs_quota_us", "200000\n")
+    assert cores() == 2
 
 
 def test_two_cards_of_a_kind_are_two_machines_of_a_kind(monkeypatch: pytest.MonkeyPatch) -> None:

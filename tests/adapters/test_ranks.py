@@ -7,18 +7,21 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tasks.adapters.devices import Devices
 from tasks.adapters.hardware import Launch
 from tasks.adapters.launches import MOST_FRUITLESS
 from tasks.adapters.ranks import Ranks
 from tasks.domain.encoder import EncoderFacts, SentenceTransformersEncoder
 from tasks.domain.errors import BadInput, Permanent, Transient
 from tasks.domain.job import Compute
-from tasks.domain.messages import Assignment, At, Done, Fault, Hello, Piece, Rest, ToRank, Want, Welcome
+from tasks.domain.messages import Assignment, At, Done, Fault, Hello, Piece, Rest, Storing, ToRank, Want, Welcome
 from tasks.domain.seal import EncodeStats, Part
 
 FACTS = EncoderFacts(dim=8, max_seq_length=64, precision="float32", device="cpu")
@@ -33,7 +36,7 @@ class PlayedRank:
         self.socket.connect(path)
         self.lines = self.socket.makefile("rb")
 
-    def say(self, message: Hello | Want | At | Done | Fault) -> None:
+    def say(self, message: Hello | Want | At | Storing | Done | Fault) -> None:
         self.socket.sendall(message.model_dump_json().encode() + b"\n")
 
     def hear(self) -> Piece | Rest | Welcome | None:
@@ -109,7 +112,7 @@ class Plays:
 def start(tmp_path: Path) -> Iterator[Callable[..., Ranks]]:
     opened: list[Ranks] = []
 
-    def make(plays: Plays, *, stall_seconds: float = 60) -> Ranks:
+    def make(plays: Plays, *, stall_seconds: float = 60, **settings: Any) -> Ranks:
         assignment = Assignment(
             encoder=SentenceTransformersEncoder(),
             model_path="",
@@ -122,7 +125,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Ranks]]:
             socket=str(tmp_path / "s"),
         )
         launch = Launch(ranks=plays.ranks, threads=1, device="cpu")
-        opened.append(Ranks(assignment, launch, tmp_path, stall_seconds=stall_seconds, start=plays))
+        opened.append(Ranks(assignment, launch, tmp_path, stall_seconds=stall_seconds, start=plays, **settings))
         return opened[-1]
 
     yield make
@@ -241,6 +244,45 @@ def test_a_rank_that_says_nothing_is_ended_and_its_piece_given_out_again(start: 
     assert ranks.submit(piece()).result(20).rows == 10
 
 
+def test_a_rank_whose_part_is_long_on_its_way_to_the_store_lives_on(start: Callable[..., Ranks]) -> None:
+    def uploads_slowly(rank: PlayedRank) -> None:
+        process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+        rank.say(Hello(rank=0, pid=process.pid, facts=FACTS))
+        rank.hear()
+        taken = rank.take()
+        assert isinstance(taken, Piece)
+        for _ in range(15):
+            rank.say(Storing(key=taken.key))
+            time.sleep(0.1)
+        ends.append(process.poll())
+        process.kill()
+        rank.finish(taken)
+
+    ends: list[int | None] = []
+    assert start(Plays(uploads_slowly), stall_seconds=0.5).submit(piece()).result(20).rows == 10
+    assert ends[0] is None
+
+
+def test_a_death_while_a_part_is_on_its_way_to_the_store_is_no_rows_fault(start: Callable[..., Ranks]) -> None:
+    heard: list[Piece] = []
+
+    def dies_uploading(rank: PlayedRank) -> None:
+        rank.greet()
+        taken = rank.take()
+        assert isinstance(taken, Piece)
+        rank.say(At(key=taken.key, rows=(3, 4), done=8))
+        rank.say(Storing(key=taken.key))
+
+    def careful(rank: PlayedRank) -> None:
+        rank.greet()
+        while isinstance(taken := rank.take(), Piece):
+            heard.append(taken)
+            rank.finish(taken)
+
+    assert start(Plays(dies_uploading, careful)).submit(piece()).result(20).rows == 10
+    assert heard[0].suspects == ()
+
+
 def obedient(rank: PlayedRank) -> None:
     """Leaves when it is told to."""
     rank.greet()
@@ -333,3 +375,91 @@ def test_what_takes_connections_ends_with_the_ranks(start: Callable[..., Ranks])
     ranks.close()
     accepts.join(10)
     assert not accepts.is_alive()
+
+
+def told_in_time(call: Callable[[], object]) -> object:
+    """What a call raises; None where it still waits after some seconds."""
+    raised: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            call()
+        except BaseException as error:  # noqa: BLE001 - it is looked at
+            raised.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(10)
+    return raised[0] if raised else None
+
+
+def assert_fails(ranks: Ranks, waiting: Callable[[], object], leaf: type[Exception], words: str) -> None:
+    error = told_in_time(waiting)
+    assert isinstance(error, leaf)
+    assert words in str(error)
+    assert told_in_time(lambda: ranks.submit(piece(90, 100)).result(9)) is error, "whatever comes later has to fail as well"
+
+
+def test_a_device_lock_that_cannot_be_opened_fails_the_run(start: Callable[..., Ranks], tmp_path: Path) -> None:
+    (tmp_path / "kitestring-cpu.lock").symlink_to(tmp_path / "nowhere")
+    ranks = start(Plays(honest), devices=Devices(["cpu"], folders=[tmp_path]))
+    assert_fails(ranks, ranks.facts, BadInput, "remove it, or set compute.exclusive to false")
+
+
+def test_processes_that_cannot_be_started_fail_the_run(start: Callable[..., Ranks], monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> Plays:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(Plays, "__call__", refuse)
+    ranks = start(Plays(honest))
+    assert_fails(ranks, ranks.facts, Permanent, "(ranks-watch) has ended: BlockingIOError")
+
+
+def test_an_encoder_that_does_not_get_ready_in_time_is_ended(start: Callable[..., Ranks], monkeypatch: pytest.MonkeyPatch) -> None:
+    ended = threading.Event()
+    plays = Plays(lambda rank: ended.wait(20) and None)
+    monkeypatch.setattr(plays, "end", ended.set)
+    ranks = start(plays, stall_seconds=0.4, startup_seconds=0.3)
+    assert_fails(ranks, ranks.facts, Permanent, "failures.startup_seconds")
+    assert ended.is_set()
+    assert plays.started == 1
+
+
+def test_an_encoder_that_is_ready_has_all_the_time(start: Callable[..., Ranks]) -> None:
+    def slow(rank: PlayedRank) -> None:
+        rank.greet()
+        while taken := rank.take():
+            time.sleep(1)
+            rank.finish(taken)
+
+    assert start(Plays(slow), stall_seconds=4, startup_seconds=0.5).submit(piece()).result(20).rows == 10
+
+
+@pytest.mark.parametrize(("part", "name"), [("_take", "rank"), ("_end_stalled", "ranks-stalls")])
+def test_a_thread_that_dies_fails_what_waits_for_it(
+    start: Callable[..., Ranks], monkeypatch: pytest.MonkeyPatch, part: str, name: str
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("a mistake")
+
+    def only_greets(rank: PlayedRank) -> None:
+        rank.say(Hello(rank=0, pid=0, facts=FACTS))
+        while rank.hear():
+            pass
+
+    monkeypatch.setattr(Ranks, part, broken)
+    ranks = start(Plays(only_greets), stall_seconds=1)
+    assert_fails(ranks, lambda: ranks.submit(piece()).result(20), Permanent, f"({name}) has ended: RuntimeError: a mistake")
+
+
+def test_a_socket_that_takes_no_connection_fails_the_run(start: Callable[..., Ranks], monkeypatch: pytest.MonkeyPatch) -> None:
+    ranks = start(Plays(honest))
+
+    class Full:
+        def accept(self) -> None:
+            raise OSError(24, "Too many open files")
+
+        def close(self) -> None: ...
+
+    monkeypatch.setattr(ranks, "_listener", Full())
+    assert_fails(ranks, ranks.facts, Transient, "Too many open files")

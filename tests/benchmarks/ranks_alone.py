@@ -23,10 +23,11 @@ import pyarrow.parquet as pq
 import torch
 from torch import distributed
 
+from tasks.adapters.hardware import cores
 from tasks.domain.encoder import Precision, SentenceTransformersEncoder
 from tasks.domain.job import Compute
 from tasks.worker.encoders import LoadedEncoder, open_encoder
-from tasks.worker.place import Place, cores_available
+from tasks.worker.place import Place
 from tasks.worker.precision import native_bfloat16
 from tests.benchmarks.bench import Sizes
 from tests.benchmarks.figures import turns
@@ -65,7 +66,7 @@ def main() -> None:
 
 def build(model: str, texts: list[str], sizes: Sizes, *, rank: int, ranks: int) -> dict[str, Any]:
     """Every contender, by name: its share of the rows to vectors."""
-    threads = max(1, cores_available() // ranks)
+    threads = max(1, cores() // ranks)
     place = Place(rank=rank, ranks=ranks, threads=threads)
     made: dict[str, Any] = {STOCK: Stock(model, texts, rank=rank, threads=threads)}
     precisions: tuple[Precision, ...] = ("float32", "bfloat16") if native_bfloat16("cpu") else ("float32",)
@@ -100,7 +101,7 @@ class Stock:
     def __call__(self) -> np.ndarray:
         if not self._is_mine:
             return np.zeros((0, 0), np.float32)
-        torch.set_num_threads(cores_available())
+        torch.set_num_threads(cores())
         try:
             return np.asarray(self._model.encode(self._texts, batch_size=self._batch, show_progress_bar=False))
         finally:

@@ -22,10 +22,10 @@ from tasks.adapters.launch import command_of
 from tasks.adapters.rows import rows_schema
 from tasks.domain.encoder import Encoder
 from tasks.domain.job import Compute
-from tasks.domain.messages import Assignment, At, Done, Fault, FromRank, Hello, Piece, Rest, Want, Welcome
+from tasks.domain.messages import Assignment, At, Done, Fault, FromRank, Hello, Piece, Rest, Storing, Want, Welcome
 from tasks.domain.source import Modality
 
-Heard = Hello | Want | At | Done | Fault
+Heard = Hello | Want | At | Storing | Done | Fault
 
 
 def write_rows(path: Path, first: int, columns: dict[str, list[Any]], modality: Modality = "text") -> Path:

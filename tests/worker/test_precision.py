@@ -8,7 +8,6 @@ import pyarrow as pa
 import pytest
 
 from tasks.worker import precision
-from tasks.worker.place import cores_available
 from tasks.worker.precision import Decision, decide, expected, native_bfloat16, sample_cosines
 from tests.worker.fakes import FakeEncoder, FakeWork
 
@@ -93,11 +92,3 @@ def test_a_vector_that_is_lost_in_bfloat16_counts_as_far_away() -> None:
 def test_rows_that_no_precision_can_embed_are_no_evidence() -> None:
     assert len(compare([*TEXTS, "unreadable"], 0.0)) == 40
     assert len(compare([*TEXTS[:8], "boom"], 0.0)) == 8
-
-
-def test_a_containers_quota_counts_as_its_cores(tmp_path: Path) -> None:
-    quota = tmp_path / "cpu.max"
-    quota.write_text("50000 100000\n")
-    assert cores_available(quota) == 1
-    quota.write_text("max 100000\n")
-    assert cores_available(quota) == cores_available(tmp_path / "absent")

@@ -145,7 +145,7 @@ def test_a_rank_leaves_quietly_when_another_has_failed(loaded: dict[Precision, F
 
 
 def test_cores_are_shared_out_among_the_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(start, "cores_available", lambda: 9)
+    monkeypatch.setattr(start, "cores", lambda: 9)
     told: list[int] = []
     monkeypatch.setattr(start.torch, "set_num_threads", told.append)
     monkeypatch.setenv("LOCAL_RANK", "1")
