@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import Callable, Container, Iterable, Iterator
+from functools import partial
 from heapq import merge
 from itertools import groupby
 from typing import TypeVar
@@ -162,9 +163,19 @@ class Ledger:
         self.store.delete(self.layout.root_of(target, root))
 
     def roots(self, target: str) -> set[str]:
-        """Every place that rows of the collection were read from."""
+        """Every place that rows of the collection were read from; where the note of one is damaged, by the entries, and a run makes it anew."""
         keys = [found.key for found in self.store.list(self.layout.roots(target))]
-        return {found.root for key in keys if (found := self.read(key, Root))}
+        noted = {found.root for key in keys if (found := self.read(key, Root, partial(self._check_root, target, key)))}
+        if self.damages is None or set(keys).isdisjoint(self.damages.keys):
+            return noted
+        told = {root for entry in self.loads(target) if (root := entry.root)}
+        for root in told - noted if self.damages.mends else ():
+            self.record_root(target, root)
+        return noted | told
+
+    def _check_root(self, target: str, key: str, found: Root) -> None:
+        if self.layout.root_of(target, found.root) != key:
+            raise Permanent(f"root {found.root[:200]!r} under the name of another")
 
     # Imports
 
