@@ -124,14 +124,15 @@ class Ledger:
         One of another shard's that stands under its name is damage; and where an intent is damaged, nobody relies on the entry.
         `intended`: False where a listing shows no intent.
         """
-        place = self.layout.intent(target, shard)
+        place, damages = self.layout.intent(target, shard), self.damages
+        known = damages is not None and damages.mends and place in damages.keys  # this run has seen to it, and may have loaded since
         intent = self.read(place, Loaded, lambda entry: _is_of(entry, shard)) if intended else None
         if intent:
             return intent
         entry = self.read(self.layout.loaded(target, shard), Loaded, lambda entry: _is_of(entry, shard))
-        if entry and self.damages and place in self.damages.keys:
+        if entry and damages and not known and place in damages.keys:
             entry = entry.model_copy(update={"state": "doubted"})
-            if self.damages.mends:
+            if damages.mends:
                 self.intend_load(target, entry)
         return entry
 
