@@ -83,11 +83,13 @@ def _load_again(run: Run, plan: Plan, collection: Collection, shards: set[str]) 
         return
     begin_loading(plan, collection)
     unsettle(plan)  # also where this run has loaded before
-    known = {shard.id for shard in plan} | {entry.shard for entry in plan.checkpoint.loads(plan.target)}
+    since = {entry.shard: (entry.loaded_at, entry.run) for entry in plan.checkpoint.loads(plan.target)}
+    known = {shard.id for shard in plan} | since.keys()
     with sealed_shards(plan) as sealed:
-        for each in sealed:
-            if each.seal.shard in shards and each.retained:
-                _load_retained(plan, collection, each, known)
+        # The newest first: a key that came again is its.
+        retained = [each for each in sealed if each.seal.shard in shards and each.retained]
+        for each in sorted(retained, key=lambda each: since.get(each.seal.shard, ("", "")), reverse=True):
+            _load_retained(plan, collection, each, known)
     for shard in plan:
         seal = plan.checkpoint.effective_seal(shard.id) if shard.id in shards else None
         if seal is not None:

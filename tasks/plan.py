@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Container, Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
@@ -74,9 +74,11 @@ class Plan:
     def roots(self) -> Roots:
         """Where the source is read from, and where its files stood before."""
         source = self.job.source
-        return Roots(
-            now=next(iter(self.spool.roots), root_of(source.uri)), moved_from=root_of(source.moved_from) if source.moved_from else None
-        )
+        now = next(iter(self.spool.roots), root_of(source.uri))
+        old, file = root_of(source.moved_from) if source.moved_from else None, PurePosixPath(source.uri)
+        if old and file.suffix and file.suffix == PurePosixPath(old).suffix and file.name != PurePosixPath(now).name:
+            old = old.rpartition("/")[0] or "/"  # one file, and so it was before
+        return Roots(now=now, moved_from=old)
 
     @property
     def target(self) -> str:

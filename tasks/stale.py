@@ -39,9 +39,11 @@ def unplanned(plan: Plan) -> Iterator[_Unplanned]:
     roots, mirror, standing = plan.roots, plan.job.target.mode == "mirror", plan.spool.places()
     planned = DigestSet(shard.id for shard in plan)
     placed = _Placed(plan)
+    one_root = all(roots.moved(root) == roots.now for root in plan.checkpoint.roots(plan.target))
     for entry in plan.checkpoint.loads(plan.target, but=planned):
         entry = placed.of(entry)  # noqa: PLW2901
-        yield _Unplanned(entry=entry, rule=rule_for(entry, roots, standing=standing, mirror=mirror))
+        known = one_root or entry.place is not None  # or nobody can say which root's file of this name it was
+        yield _Unplanned(entry=entry, rule=rule_for(entry, roots, standing=standing if known else (), mirror=mirror))
 
 
 class _Placed:
@@ -57,7 +59,10 @@ class _Placed:
         if entry.run not in self._roots:
             self._roots[entry.run] = root_read_by(self._checkpoint, entry.run)
         root = self._roots[entry.run]
-        return entry.model_copy(update={"place": below(root, entry.group)}) if root else entry
+        if not root:
+            return entry
+        alone = root.endswith(f"/{entry.group}")  # the source was this one file
+        return entry.model_copy(update={"place": root if alone else below(root, entry.group)})
 
 
 def foresee_removals(plan: Plan) -> dict[Rule, Removal]:
@@ -97,10 +102,15 @@ def remove_stale(run: Run, plan: Plan, collection: Collection) -> None:
         collection.delete_shard(each.entry.shard)
         plan.checkpoint.forget_load(plan.target, each.entry.shard)
     _tell(run, leaving, counts)
-    overwritten = sum(_keep(run, plan, collection, each.entry, counts[each.entry.shard]) for each in stale if not each.rule)
+    staying = sorted((each.entry for each in stale if not each.rule), key=_loaded_at, reverse=True)
+    overwritten = sum(_keep(run, plan, collection, entry, counts[entry.shard]) for entry in staying)
     if overwritten:
         run.journal.note_removal(f"{overwritten:,} rows {OVERWRITTEN}", overwritten)
     _note_moved(plan)
+
+
+def _loaded_at(entry: Loaded) -> tuple[str, str]:
+    return entry.loaded_at, entry.run  # the first to the second; run ids sort by time
 
 
 def _why_not(plan: Plan, leaving: list[_Unplanned], counts: dict[str, int]) -> str | None:
@@ -141,14 +151,14 @@ def _keep(run: Run, plan: Plan, collection: Collection, entry: Loaded, count: in
 def load_retained(run: Run, plan: Plan, collection: Collection) -> None:
     """An append keeps rows of files that have left the source: load those of the collection that was promoted, from its seals.
 
-    After the shards of the plan, so that a key which came again stays with the newer file.
+    After the shards of the plan, and the newest first, so that a key which came again stays with the newer file.
     """
     source = _promoted_ledger(plan)
     if plan.job.target.mode == "mirror" or source is None or run.journal.failed:
         return
     with run.journal.during("load"):
         known = DigestSet([*(shard.id for shard in plan), *(entry.shard for entry in plan.checkpoint.loads(plan.target))])
-        for entry in plan.checkpoint.loads(source, but=known):
+        for entry in sorted(plan.checkpoint.loads(source, but=known), key=_loaded_at, reverse=True):
             begin_loading(plan, collection)
             intent = entry.model_copy(update={"state": "loading", "run": run.id})
             plan.checkpoint.intend_load(plan.target, intent)

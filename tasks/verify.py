@@ -71,7 +71,8 @@ def verify_plan(
         looking: nothing was loaded just now.
         watch: told of rows as they are compared, with `full`.
     """
-    cover = Cover()
+    cover, checkpoint, target = Cover(), plan.checkpoint, plan.target
+    trusted, last = (checkpoint.loaded_ids(target), checkpoint.read_proof(target)) if looking else (None, None)
     with owned_parts(plan) as seals:
         proof = prove(
             collection,
@@ -85,8 +86,11 @@ def verify_plan(
             clock=clock_of(plan.job.target.uri, looking=looking),
             watch=watch,
         )
-    proof = proof.model_copy(update={"covers": cover.digest, "collection": plan.target})
-    plan.checkpoint.record_proof(plan.target, proof)
-    # The ledger is wrong about these: the next run loads them again. What it knows of them stays.
-    plan.checkpoint.distrust_loads(plan.target, proof.wrong_shards, "doubted")
+    proof = proof.model_copy(update={"covers": cover.digest, "collection": target})
+    if proof.proved or not looking or checkpoint.read_proof(target) == last:  # a run that was at work meanwhile knows better
+        checkpoint.record_proof(target, proof)
+    # The ledger is wrong about these: the next run loads them again. What it knows of them stays. Who only looks says nothing of
+    # those that nobody relied on when it began: a run may have loaded them meanwhile.
+    wrong = (shard for shard in proof.wrong_shards if trusted is None or shard in trusted)
+    checkpoint.distrust_loads(target, wrong, "doubted")
     return proof

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import Callable, Container, Iterable, Iterator
+from functools import partial
 from heapq import merge
 from itertools import groupby
 from typing import TypeVar
@@ -123,14 +124,15 @@ class Ledger:
         One of another shard's that stands under its name is damage; and where an intent is damaged, nobody relies on the entry.
         `intended`: False where a listing shows no intent.
         """
-        place = self.layout.intent(target, shard)
+        place, damages = self.layout.intent(target, shard), self.damages
+        known = damages is not None and damages.mends and place in damages.keys  # this run has seen to it, and may have loaded since
         intent = self.read(place, Loaded, lambda entry: _is_of(entry, shard)) if intended else None
         if intent:
             return intent
         entry = self.read(self.layout.loaded(target, shard), Loaded, lambda entry: _is_of(entry, shard))
-        if entry and self.damages and place in self.damages.keys:
+        if entry and damages and not known and place in damages.keys:
             entry = entry.model_copy(update={"state": "doubted"})
-            if self.damages.mends:
+            if damages.mends:
                 self.intend_load(target, entry)
         return entry
 
@@ -162,9 +164,19 @@ class Ledger:
         self.store.delete(self.layout.root_of(target, root))
 
     def roots(self, target: str) -> set[str]:
-        """Every place that rows of the collection were read from."""
+        """Every place that rows of the collection were read from; where the note of one is damaged, by the entries, and a run makes it anew."""
         keys = [found.key for found in self.store.list(self.layout.roots(target))]
-        return {found.root for key in keys if (found := self.read(key, Root))}
+        noted = {found.root for key in keys if (found := self.read(key, Root, partial(self._check_root, target, key)))}
+        if self.damages is None or set(keys).isdisjoint(self.damages.keys):
+            return noted
+        told = {root for entry in self.loads(target) if (root := entry.root)}
+        for root in told - noted if self.damages.mends else ():
+            self.record_root(target, root)
+        return noted | told
+
+    def _check_root(self, target: str, key: str, found: Root) -> None:
+        if self.layout.root_of(target, found.root) != key:
+            raise Permanent(f"root {found.root[:200]!r} under the name of another")
 
     # Imports
 

@@ -38,10 +38,13 @@ class Roots:
         return self.moved(entry.place)
 
     def moved(self, place: str) -> str:
-        """A place as it is called now."""
-        if self.moved_from is not None and is_below(place, self.moved_from):
+        """A place as it is called now; one below a root that is itself below the old one stands there already."""
+        if self.moved_from is not None and is_below(place, self.moved_from) and not self._is_there(place):
             return below(self.now, place[len(self.moved_from.rstrip("/")) :].lstrip("/"))
         return place
+
+    def _is_there(self, place: str) -> bool:
+        return self.moved_from is not None and is_below(self.now, self.moved_from) and is_below(place, self.now)
 
     def strangers(self, known: Iterable[str]) -> list[str]:
         """Roots that files of the collection were read from and that this source does not cover."""

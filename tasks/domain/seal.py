@@ -124,6 +124,11 @@ class Loaded(Strict):
     seconds: float
     loaded_at: str
 
+    @property
+    def root(self) -> str | None:
+        """What the name of its first file is below; None where that was not kept."""
+        return (self.place.removesuffix(self.group).rstrip("/") or "/") if self.place is not None else None
+
 
 def intent_of(shard: Shard, seal: Seal, *, run: str, at: str) -> Loaded:
     """What is noted before the first row of a shard is sent to a collection."""

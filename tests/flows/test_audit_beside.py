@@ -1,0 +1,66 @@
+"""Who looks beside a run, and what it may say."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import tasks.verify
+from tasks.adapters.collection_memory import MemoryCollection
+from tasks.adapters.ledger import Ledger
+from tasks.domain.parse import parse_job
+from tasks.look import look_at_proof, look_at_status
+from tests.flows.inprocess import RunFlow
+from tests.flows.kitestring import write_rows
+from tests.flows.test_audit_places import a_job, ids, keys_in
+
+pytestmark = [pytest.mark.server, pytest.mark.timeout(300)]
+
+
+def test_who_verifies_beside_a_run_doubts_nothing_that_was_loaded_meanwhile(
+    run_flow: RunFlow, tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_rows(tmp_path / "rows" / "a.parquet", 0, 10)
+    job = a_job(tmp_path, tiny_model)
+    run_flow(job)
+    write_rows(tmp_path / "rows" / "b.parquet", 10, 20)
+    sending, counted, loaded, looked = (threading.Event() for _ in range(4))
+    upsert, record, prove = MemoryCollection.upsert, Ledger.record_load, tasks.verify.prove
+
+    def upsert_late(self: MemoryCollection, rows: Any) -> int:
+        sending.set()
+        assert counted.wait(60)
+        return upsert(self, rows)
+
+    def record_early(self: Ledger, *given: Any) -> None:
+        record(self, *given)
+        loaded.set()
+        assert looked.wait(60)
+
+    def prove_late(*given: Any, **named: Any) -> Any:
+        proof = prove(*given, **named)
+        if threading.current_thread() is reader:
+            counted.set()
+            assert loaded.wait(60)
+        return proof
+
+    said: list[bool] = []
+
+    def look() -> None:
+        assert sending.wait(60)
+        said.append(look_at_proof(parse_job(job)).proved)
+        looked.set()
+
+    monkeypatch.setattr(MemoryCollection, "upsert", upsert_late)
+    monkeypatch.setattr(Ledger, "record_load", record_early)
+    monkeypatch.setattr(tasks.verify, "prove", prove_late)
+    reader = threading.Thread(target=look, daemon=True)
+    reader.start()
+    result = run_flow(job)
+    reader.join(60)
+    assert said == [False]
+    assert (result["verified"], keys_in(job)) == (True, sorted(ids(0, 20)))
+    assert look_at_status(parse_job(job)).complete
