@@ -11,9 +11,11 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tasks.adapters.files import SCHEME, open_file
+from tasks.adapters.files import SCHEME, may_pass, open_file
+from tasks.adapters.files_fsspec import first_words
 from tasks.adapters.files_local import local_path
 from tasks.adapters.scalars import Column, Problems, texts
+from tasks.domain.errors import Transient
 
 KEY_DIGITS = 32  # hexadecimal: 128 bits of SHA-256
 CHUNK = 1 << 20
@@ -119,10 +121,16 @@ def key_of_file(place: str) -> str:
     """The key of the picture at a place; streams.
 
     Raises:
+        Transient: its store does not answer.
         KitestringError, OSError: it cannot be read.
     """
     found = hashlib.sha256()
-    with open_file(place) as file:
-        while chunk := file.read(CHUNK):
-            found.update(chunk)
+    try:
+        with open_file(place) as file:
+            while chunk := file.read(CHUNK):
+                found.update(chunk)
+    except OSError as error:
+        if may_pass(error):
+            raise Transient(f"{place} could not be read: {first_words(error)}") from error
+        raise
     return found.hexdigest()[:KEY_DIGITS]

@@ -15,7 +15,7 @@ from typing import Protocol, TypeVar
 
 import pyarrow as pa
 
-from tasks.adapters.files_fsspec import FsspecDrive
+from tasks.adapters.files_fsspec import FsspecDrive, first_words
 from tasks.adapters.files_local import LocalDrive, local_path
 from tasks.adapters.files_s3 import S3Drive, split_uri
 from tasks.adapters.patterns import split_pattern
@@ -24,6 +24,7 @@ from tasks.domain.shard import FileVersion
 
 SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+)://")
 T = TypeVar("T")
+DENIED = {"ACCESS_DENIED", "INVALID_ACCESS_KEY_ID", "SIGNATURE_DOES_NOT_MATCH"}
 CODECS = {".gz": "gzip", ".tgz": "gzip", ".zst": "zstd"}
 
 
@@ -139,14 +140,30 @@ def reading(path: str, kind: str) -> Iterator[None]:
         raise _unreadable(path, kind, error) from error
 
 
+def may_pass(error: BaseException) -> bool:
+    """Whether an error of reading is one of reaching the file, and not of what it holds, nor of what this user may."""
+    if isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError | NotADirectoryError):
+        return False
+    service = _service(error)
+    return (
+        service not in DENIED if service else isinstance(error, TimeoutError | ConnectionError) or getattr(error, "errno", None) is not None
+    )
+
+
+def _service(error: BaseException) -> str:
+    """AWS' own word for it; Arrow has it in its text alone."""
+    found = re.search(r"AWS Error ([A-Z_]+)", str(error))
+    return found[1] if found else ""
+
+
 def _unreadable(path: str, kind: str, error: BaseException) -> KitestringError:
-    reason = " ".join(str(error).split())[:300].rstrip(".") or type(error).__name__
-    service = re.search(r"AWS Error ([A-Z_]+)", reason)
-    if service is None and getattr(error, "errno", None) is None:
-        return BadInput(f"{path} is not a readable {kind}: {reason}: replace the file or leave it out")
-    if service and service[1] in {"ACCESS_DENIED", "INVALID_ACCESS_KEY_ID", "SIGNATURE_DOES_NOT_MATCH"}:
-        return BadInput(f"{path} may not be read ({service[1]}): check the AWS credentials and the bucket's policy")
-    return Transient(f"{path} could not be read: {service[1] if service else reason}")
+    reason = first_words(error)
+    service = _service(error)
+    if may_pass(error):
+        return Transient(f"{path} could not be read: {service or reason}")
+    if service:
+        return BadInput(f"{path} may not be read ({service}): check the AWS credentials and the bucket's policy")
+    return BadInput(f"{path} is not a readable {kind}: {reason}: replace the file or leave it out")
 
 
 def some(values: Iterable[T], uri: str) -> Iterator[T]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import sys
+from collections.abc import Container, Iterable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
+from http.client import HTTPException
 from typing import Any
 
 import fsspec
@@ -24,30 +27,90 @@ class FsspecDrive:
         system, path = _system(uri)
         try:
             yield from _files(system, uri, path, suffixes)
-        except (OSError, ValueError) as error:
-            raise _told(uri, error) from error
+        except Exception as error:
+            if isinstance(error, OSError | ValueError) or _is_passing(error):
+                raise _told(uri, error) from error
+            raise
 
     def versions(self, files: Iterable[FileVersion]) -> Iterator[tuple[FileVersion, FileVersion | None]]:
         for file in files:
             system, path = _system(file.path)
             try:
-                yield file, _version(system, system.info(path), file.name)
-            except FileNotFoundError:
-                yield file, None
-            except OSError as error:
-                raise _told(file.path, error) from error
+                found = _info(system, path)
+            except Exception as error:
+                if isinstance(error, OSError) or _is_passing(error):
+                    raise _told(file.path, error) from error
+                raise
+            yield file, _version(system, found, file.name) if found else None
 
     def open(self, path: str) -> pa.NativeFile:
         system, inner = _system(path)
-        return pa.PythonFile(system.open(inner, "rb"), mode="r")
+        with _reaching(path):
+            return pa.PythonFile(_Reached(system.open(inner, "rb"), path), mode="r")
+
+
+class _Reached:
+    """An opened file that tells where it cannot be reached: an OSError of Arrow's own, in the same stack, means damage."""
+
+    def __init__(self, file: Any, path: str) -> None:
+        self._file, self._path = file, path
+
+    @property
+    def closed(self) -> bool:
+        return bool(self._file.closed)
+
+    def read(self, size: int = -1) -> bytes:
+        with _reaching(self._path):
+            return bytes(self._file.read(size))
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        with _reaching(self._path):
+            return int(self._file.seek(offset, whence))
+
+    def tell(self) -> int:
+        return int(self._file.tell())
+
+    def close(self) -> None:
+        self._file.close()
+
+
+@contextmanager
+def _reaching(path: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        if _is_passing(error):
+            raise Transient(f"{path} could not be read: {first_words(error)}") from error
+        raise
+
+
+def _is_passing(error: Exception) -> bool:
+    """Whether it is a fault on the way. Stores' packages have errors of their own kinds: aiohttp's and gcsfs' are no OSErrors."""
+    if isinstance(error, FileNotFoundError):  # fsspec says it of whatever a web server did not answer
+        cause = error.__cause__
+        return isinstance(cause, Exception) and _is_passing(cause) and (isinstance(cause, OSError) or _is_of(cause, {"aiohttp"}))
+    if isinstance(error, OSError | HTTPException):
+        return not isinstance(error, PermissionError | IsADirectoryError | NotADirectoryError)
+    return not _is_of(error, sys.stdlib_module_names) and not isinstance(error, KitestringError | ValueError)
+
+
+def _is_of(error: Exception, packages: Container[str]) -> bool:
+    return type(error).__module__.partition(".")[0] in packages
+
+
+def first_words(error: BaseException) -> str:
+    """What an error says, in one line; its kind where it says nothing."""
+    return " ".join(str(error).split())[:300].rstrip(".") or type(error).__name__
 
 
 def _files(system: Any, uri: str, path: str, suffixes: tuple[str, ...]) -> Iterator[FileVersion]:
-    root, parts = (path, []) if "http" in uri[:4] or system.exists(path) else split_pattern(path)
-    if not parts and system.isfile(root):
-        yield _version(system, system.info(root), root.rstrip("/").rsplit("/", 1)[-1])
+    found = _info(system, path)
+    root, parts = (path, []) if "http" in uri[:4] or found else split_pattern(path)
+    if not parts and found and found["type"] == "file":
+        yield _version(system, found, root.rstrip("/").rsplit("/", 1)[-1])
         return
-    if not system.isdir(root):
+    found = _info(system, root) if parts else found
+    if found is None or found["type"] != "directory":
         raise BadInput(f"no such file or folder: '{uri}': set source.uri to what is there")
     infos: dict[str, dict[str, Any]] = {}
 
@@ -58,6 +121,17 @@ def _files(system: Any, uri: str, path: str, suffixes: tuple[str, ...]) -> Itera
 
     for name, entry in walk(root, make_pattern(parts, suffixes), entries):
         yield _version(system, infos.pop(entry.path), name)
+
+
+def _info(system: Any, path: str) -> dict[str, Any] | None:
+    """What is there; None: nothing. fsspec's own exists() and isdir() say "no" of a store that does not answer, too."""
+    try:
+        found: dict[str, Any] = system.info(path)
+    except FileNotFoundError as error:
+        if _is_passing(error):
+            raise
+        return None
+    return found
 
 
 def _version(system: Any, info: dict[str, Any], name: str) -> FileVersion:
@@ -77,8 +151,8 @@ def _system(uri: str) -> tuple[Any, str]:
 
 
 def _told(uri: str, error: Exception) -> KitestringError:
-    if isinstance(error, FileNotFoundError):
+    if isinstance(error, FileNotFoundError) and not _is_passing(error):
         return BadInput(f"no such file or folder: '{uri}': set source.uri to what is there")
     if isinstance(error, PermissionError):
         return BadInput(f"'{uri}' may not be read: check the credentials for it")
-    return Transient(f"'{uri}' could not be listed: {' '.join(str(error).split())[:300]}")
+    return Transient(f"'{uri}' could not be listed: {first_words(error)}")

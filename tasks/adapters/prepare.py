@@ -14,7 +14,7 @@ from tasks.adapters.contents import blank, join_texts, key_of, key_of_file, pict
 from tasks.adapters.keys import KeyIndex
 from tasks.adapters.rows import IMAGE, IMAGE_URI, KEY, REASON, TEXT, rows_schema
 from tasks.adapters.scalars import Column, Problems, plain, scalars, texts
-from tasks.domain.errors import BadInput, KitestringError
+from tasks.domain.errors import BadInput, KitestringError, Transient
 from tasks.domain.fields import ELEMENTS, ScalarField
 from tasks.domain.job import Job, Target
 from tasks.domain.ports import Source
@@ -40,6 +40,7 @@ def prepare(source: Source, shard: Shard, *, job: Job, fields: tuple[ScalarField
     Raises:
         BadInput: a key comes twice and the job refuses that (names key, rows and file), or the source says so.
         Permanent: a file was changed while it was being read.
+        Transient: what is read does not answer.
     """
     maker = RowMaker(job.source, shard, fields, target=job.target)
     policy = "first" if maker.hashes else job.failures.on_duplicate
@@ -181,6 +182,8 @@ def _content_keys(content: list[pa.Array], reasons: Problems) -> pa.Array:
         place = content[1][at].as_py() if value is None and len(content) > 1 and at not in reasons else None
         try:
             keys.append(key_of(value) if value is not None else key_of_file(place) if place else None)
+        except Transient:  # a store that does not answer says nothing of the row
+            raise
         except (KitestringError, OSError, ValueError) as error:
             reasons.setdefault(at, f"image cannot be read: {place}: {' '.join(str(error).split())[:200]}")
             keys.append(None)

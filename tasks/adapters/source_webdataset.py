@@ -53,9 +53,9 @@ class WebDatasetFiles:
 
     def inspect(self) -> dict[str, FieldType]:
         file = first_file(self.config.uri, SUFFIXES)
-        if file.size and not is_compressed(file.path):
-            check_whole(file)
         with reading(file.path, "tar file"):
+            if file.size and not is_compressed(file.path):
+                check_whole(file)
             head = list(islice(self._samples(file.path, everything=True), HEAD_SAMPLES))
         if not head:
             raise BadInput(f"{file.path} has no samples from which the columns could be read: give another tar first")
