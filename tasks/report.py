@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Sequence
-from importlib.metadata import version
 from typing import Any
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from tasks.adapters.hardware import peak_resident
+from tasks.adapters.hardware import peak_resident, version_of
 from tasks.adapters.report_page import render_report
 from tasks.adapters.reports import report_before
 from tasks.adapters.vector_sample import PartDraw
@@ -52,7 +51,7 @@ def figures_of(plan: Plan, totals: Totals, *, failed: int) -> dict[str, Any]:
         "lengths": totals.stats.lengths,
         "backend": totals.stats.backend,
         "settings": job.model_dump(mode="json"),
-        "versions": {name: version(name) for name in LIBRARIES},
+        "versions": {name: version_of(name) or "not installed" for name in LIBRARIES},
     }
 
 

@@ -63,7 +63,7 @@ def device_names(launch: Launch) -> list[str]:
 def machine(launch: Launch) -> dict[str, JsonValue]:
     """All that the speed of an encoder depends on, as far as it can be known without loading one."""
     processors = sorted(re.sub(r" \(UUID.*", "", line) for line in _nvidia()) if launch.device == "cuda" else [_cpu()]
-    return {"processors": [*processors], "launch": asdict(launch), "libraries": {name: _version(name) for name in LIBRARIES}}
+    return {"processors": [*processors], "launch": asdict(launch), "libraries": {name: version_of(name) for name in LIBRARIES}}
 
 
 def peak_resident() -> int:
@@ -84,7 +84,8 @@ def _cpu() -> str:
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
-def _version(library: str) -> str | None:
+def version_of(library: str) -> str | None:
+    """The version that is installed; None where it is not, as Kitestring itself in a checkout need not be."""
     try:
         return version(library)
     except PackageNotFoundError:
