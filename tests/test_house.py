@@ -128,3 +128,12 @@ def test_the_containers_run_commands_that_exist() -> None:
     assert compose["services"]["worker"]["command"].split() == worker
     assert pod["spec"]["template"]["spec"]["containers"][0]["args"] == worker
     assert set(compose["services"]["worker"]["depends_on"]) <= set(compose["services"])
+
+
+def test_nobody_is_told_to_install_a_name_that_is_not_ours_on_the_public_index() -> None:
+    """Whoever registered it would run code on our users' machines: what is installed is this folder."""
+    files = list(files_of_ours())
+    if not files:
+        pytest.skip("not a git checkout")
+    wanted = re.compile(r"(pip|uv|pipx)[^\n]* (install|run|--from)[^\n]*['\"\s]kite" + r"string\b")
+    assert not [f"{path.relative_to(ROOT)}" for path in files if wanted.search(path.read_text(errors="replace"))]

@@ -43,7 +43,9 @@ def run_by_openvino(model: SentenceTransformer, *, precision: Precision, threads
     try:
         openvino = _openvino()
     except ImportError as error:
-        raise BadInput("compute.backend is 'openvino', which is not installed: pip install 'kitestring[openvino]'") from error
+        raise BadInput(
+            "compute.backend is 'openvino', which is not installed: pip install -e '.[openvino]' in Kitestring's folder"
+        ) from error
     before = probe(model)
     try:
         with torch.inference_mode(), warnings.catch_warnings(action="ignore"):

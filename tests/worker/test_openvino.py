@@ -74,5 +74,5 @@ def test_what_openvino_does_not_do_is_said(tiny_model: Path) -> None:
 def test_openvino_that_is_not_installed_is_named(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "openvino", None)
     monkeypatch.setitem(sys.modules, "openvino.tools.ovc", None)
-    with pytest.raises(BadInput, match=r"pip install 'kitestring\[openvino\]'"):
+    with pytest.raises(BadInput, match=r"pip install -e '\.\[openvino\]'"):
         opened(tiny_model)
