@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import random
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -57,6 +58,9 @@ _PASSING = (
 )
 _QUOTA = ("quota", "rate limit", "ratelimit", "memory", "force deny")
 _REFUSED_TOKEN = ("auth check failure", "unauthenticated", "permission", "privilege")
+_THERE_ALREADY = re.compile(
+    r"\balready exists?\b|\bduplicate collection\b|\bindex duplicates\b|\bat most one distinct index\b", re.IGNORECASE
+)
 _GRPC_DENIED = {grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED}
 _GRPC_NEVER = {grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.OUT_OF_RANGE}
 _OURS = (refused.ParamError, refused.DataNotMatchException, refused.DataTypeNotMatchException, refused.SchemaNotReadyException)
@@ -86,8 +90,7 @@ def text_of(error: Exception) -> str:
 
 def is_there_already(error: Exception) -> bool:
     """True where somebody else has just made the same thing."""
-    said = text_of(error).lower()
-    return "exist" in said or "duplicate" in said or "at most one distinct index" in said
+    return bool(_THERE_ALREADY.search(text_of(error)))
 
 
 def is_too_fast(error: Exception) -> bool:

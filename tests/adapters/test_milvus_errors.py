@@ -6,7 +6,7 @@ import grpc
 import pytest
 from pymilvus.exceptions import MilvusException, ParamError
 
-from tasks.adapters.milvus_errors import Patience, Place, Verdict, judge
+from tasks.adapters.milvus_errors import Patience, Place, Verdict, is_there_already, judge
 from tasks.domain.errors import BadInput, OutcomeUnknown, Permanent, Transient
 
 
@@ -134,6 +134,25 @@ def test_a_refused_token_says_where_the_token_comes_from_and_not_what_it_is():
         FakeTime().patience().call(Script(MilvusException(65535, "auth check failure for s3cret\nand more")), "reading", AT)
     assert "s3cret" not in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("said", "there"),
+    [
+        ("collection 'c' already exists", True),  # Milvus Lite
+        ("index already exists for field 'vector'; drop it first", True),
+        ("create duplicate collection with different parameters, collection: c", True),
+        ("CreateIndex failed: at most one distinct index is allowed per field", True),
+        ("index duplicates[indexName=vector]", True),
+        ("database not exist[database=x]", False),
+        ("database default doesn't exist", False),
+        ("field vector not existed in the schema", False),
+        ("collection name [c] conflicts with an existing alias, please choose a unique name", False),
+        ("duplicated field name: vector", False),
+    ],
+)
+def test_only_what_is_there_counts_as_made_by_somebody_else(said, there):
+    assert is_there_already(MilvusException(65535, said)) is there
 
 
 def test_a_database_that_is_not_there_is_the_users_to_correct():
