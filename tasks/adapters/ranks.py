@@ -149,6 +149,8 @@ class Ranks:
             self._closed = True
             self.give_up(Transient("the encoder is closed: the run is ending"))
         self._launches.end()
+        with contextlib.suppress(OSError):  # where it cannot be, closing alone ends who accepts
+            self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
 
     # Work

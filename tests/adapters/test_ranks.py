@@ -322,3 +322,13 @@ def test_closing_fails_what_is_not_done(start: Callable[..., Ranks]) -> None:
         waiting.result(20)
     with pytest.raises(Transient, match="closed"):
         ranks.submit(piece())
+
+
+def test_what_takes_connections_ends_with_the_ranks(start: Callable[..., Ranks]) -> None:
+    before = set(threading.enumerate())
+    ranks = start(Plays(honest))
+    ranks.submit(piece()).result(20)
+    (accepts,) = (thread for thread in set(threading.enumerate()) - before if thread.name == "ranks-accept")
+    ranks.close()
+    accepts.join(10)
+    assert not accepts.is_alive()
