@@ -7,7 +7,6 @@ that never loads the model; so weights are known by the digest of the files that
 from __future__ import annotations
 
 import difflib
-import hashlib
 import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
+from tasks.adapters.file_digests import sha256_of
 from tasks.domain.digest import digest
 from tasks.domain.encoder import Encoder, OpenClipEncoder, SentenceTransformersEncoder
 from tasks.domain.errors import BadInput
@@ -78,7 +78,7 @@ def _snapshot(model: str, revision: str | None) -> Path:
 
 def _digest_folder(folder: Path) -> str:
     files = [f for f in sorted(folder.rglob("*")) if f.is_file() and _counts(f, folder)]
-    return digest({f.relative_to(folder).as_posix(): _sha256(f) for f in files})
+    return digest({f.relative_to(folder).as_posix(): sha256_of(f) for f in files})
 
 
 def _counts(file: Path, folder: Path) -> bool:
@@ -91,11 +91,6 @@ def _counts(file: Path, folder: Path) -> bool:
     return not (file.name == "pytorch_model.bin" and (file.parent / "model.safetensors").exists())
 
 
-def _sha256(file: Path) -> str:
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
-
-
 def _locate_clip(encoder: OpenClipEncoder) -> LocatedModel:
     architecture, pretrained = encoder.architecture, encoder.pretrained
     folder = Path(architecture.removeprefix("local-dir:")).expanduser()
@@ -105,7 +100,7 @@ def _locate_clip(encoder: OpenClipEncoder) -> LocatedModel:
         _refuse_unknown(architecture)
     checkpoint = Path(pretrained).expanduser()
     if checkpoint.is_file():
-        return LocatedModel(path=str(checkpoint.resolve()), weights=digest([architecture, _sha256(checkpoint)]), revision=None)
+        return LocatedModel(path=str(checkpoint.resolve()), weights=digest([architecture, sha256_of(checkpoint)]), revision=None)
     if "/" in pretrained or checkpoint.suffix in {".pt", ".bin", ".safetensors"}:
         raise BadInput(f"encoder.pretrained: there is no checkpoint '{pretrained}'")
     return LocatedModel(path=pretrained, weights=digest([architecture, "tag", pretrained]), revision=None)
