@@ -36,9 +36,9 @@ def show_demo(folder: Path, *, size: Literal["quick", "default", "full"]) -> Non
 def _ask(path: Path) -> None:
     from tasks.search import Searcher  # noqa: PLC0415  loads the model
 
-    searcher = Searcher(read_job(path, None))
-    for question in QUESTIONS:
-        sys.stdout.write(f"\n? {question}\n{hits_text(searcher.search(question, 5))}\n")
+    with Searcher(read_job(path, None)) as searcher:
+        for question in QUESTIONS:
+            sys.stdout.write(f"\n? {question}\n{hits_text(searcher.search(question, 5))}\n")
     sys.stdout.write(
         f"\nThe job is in {path}. Try next:\n"
         f"  {_command()} search {path} 'read a zip archive'\n"

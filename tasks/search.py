@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
 
 from tasks.adapters.spool import Spool
 from tasks.domain.collection import Hit
 from tasks.domain.encoder import EncoderRecord, OpenClipEncoder
 from tasks.domain.errors import BadInput
 from tasks.domain.job import Job
-from tasks.load import opened
 from tasks.plan import Plan
 from tasks.preflight import Inspected, locate_job, model_name, open_target
 from tasks.queries import load_encoder
@@ -27,20 +27,29 @@ def ask(job: Job, k: int, *, text: str | None = None, picture: str | None = None
     if (text is None) == (picture is None):
         raise BadInput("a search is for some words or for a picture (--image FILE): give one of them")
     if text is not None:
-        return Searcher(job).search(text, k, expression=expression)
+        with Searcher(job) as searcher:
+            return searcher.search(text, k, expression=expression)
     if not isinstance(job.encoder, OpenClipEncoder):
         raise BadInput(f"--image: an encoder of kind '{job.encoder.kind}' knows words alone: pictures search what an open-clip job embeds")
-    return Searcher(job).search_picture(str(picture), k, expression=expression)
+    with Searcher(job) as searcher:
+        return searcher.search_picture(str(picture), k, expression=expression)
 
 
 class Searcher:
-    """A loaded encoder before an open collection; for one question or for many."""
+    """A loaded encoder before an open collection; for one question or for many. It connects at the first, and leaving lets go."""
 
     def __init__(self, job: Job) -> None:
         inspected = locate_job(job)
         self._record = _settled(inspected)
         self._plan = Plan(inspected, Spool.empty(), self._record)
         self._encoder = load_encoder(job.encoder, model_path=inspected.model.path, precision=self._record.identity.precision)
+        self._collection = self._plan.inspected.open_target(self._plan.spec.name)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._collection.close()
 
     def search(self, text: str, k: int, *, expression: str = "") -> list[Hit]:
         """The k nearest rows to some words.
@@ -65,14 +74,13 @@ class Searcher:
         return self._nearest(vectors, k, expression)
 
     def _nearest(self, vectors: Vectors, k: int, expression: str) -> list[Hit]:
-        with opened(self._plan) as collection:
-            made_by = collection.describe()
-            if made_by is None:
-                ours = self._plan.spec
-                nothing = f"collection '{ours.name}' does not exist: `kitestring run` makes it"
-                raise BadInput(_refused(self._plan.job, f"{ours.model} ({ours.fingerprint[:8]})") or nothing)
-            shown = [*(["text"] if made_by.store_text else []), *(field.name for field in made_by.fields)]
-            return collection.search(vectors, k, expression=expression, fields=shown)[0]
+        made_by = self._collection.describe()
+        if made_by is None:
+            ours = self._plan.spec
+            nothing = f"collection '{ours.name}' does not exist: `kitestring run` makes it"
+            raise BadInput(_refused(self._plan.job, f"{ours.model} ({ours.fingerprint[:8]})") or nothing)
+        shown = [*(["text"] if made_by.store_text else []), *(field.name for field in made_by.fields)]
+        return self._collection.search(vectors, k, expression=expression, fields=shown)[0]
 
 
 def _settled(inspected: Inspected) -> EncoderRecord:

@@ -90,7 +90,8 @@ def test_a_new_model_is_promoted_rolled_back_for_good_and_promoted_by_hand(run_f
     assert any("target.promote is manual" in note for note in held["notes"])
     assert promote_by_hand(parse_job(new))["collection"] in collections(new)
     assert live(old) == "model-22"
-    assert len(Searcher(parse_job(old)).search(text_of(3), 5)) == 5  # the old one is still there to be asked
+    with Searcher(parse_job(old)) as searcher:
+        assert len(searcher.search(text_of(3), 5)) == 5  # the old one is still there to be asked
 
     roll_back(parse_job(new))
     assert live(old) == "model-21"
