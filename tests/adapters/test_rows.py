@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tasks.adapters import contents, prepare
 from tasks.adapters.keys import KeyIndex
 from tasks.adapters.rows import rows_schema
 from tasks.domain.errors import BadInput
@@ -96,6 +97,15 @@ def test_text_columns_are_joined_by_a_blank_line_without_the_empty_ones(parquet)
     job = make_job("parquet", path, text=["title", "text", "year"])
     assert [row["text"] for row in good(job)] == ["T\n\nB\n\n1", "B\n\n2", "B\n\n3", "T\n\n4"]
     assert [reason for _, _, reason in aside(job)] == ["empty text"]
+
+
+def test_a_reason_that_only_speaks_of_utf8_is_told_as_it_is(parquet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is known by what it is, not by a word in it: a value that an error repeats may be any."""
+    for module in (prepare, contents):
+        monkeypatch.setattr(module, "texts", lambda column, **_: (column.values, {0: "'UTF-8' is no text"}))
+    path = parquet({"id": ["a", "b"], "text": ["one", "two"]})
+    assert [why for _, _, why in aside(make_job("parquet", path, id="id"))] == ["id: 'UTF-8' is no text"]
+    assert [why for _, _, why in aside(make_job("parquet", path))] == ["text: column 'text' 'UTF-8' is no text"]
 
 
 def test_bytes_that_are_not_utf8_set_aside_only_their_row(parquet) -> None:
