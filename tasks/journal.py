@@ -14,7 +14,7 @@ from itertools import islice
 from pydantic import JsonValue
 
 from tasks.adapters.rank_link import UnderWay
-from tasks.domain.errors import BadInput, Permanent
+from tasks.domain.errors import BadInput, KitestringError, Permanent
 from tasks.domain.pace import Pace
 from tasks.domain.report import Progress
 from tasks.domain.seal import Loaded, Seal
@@ -83,6 +83,7 @@ class Journal:
     slowest: list[tuple[float, str, int]] = field(default_factory=list)
     sealed: dict[str, int] = field(default_factory=dict)  # shards that this run sealed: rows that it encoded for them
     failed: dict[str, tuple[str, str]] = field(default_factory=dict)  # shard: its name, the error
+    failed_rows: dict[str, int | None] = field(default_factory=dict)  # shard: the row that the error is about
     bad_input: int = 0
     damaged: dict[str, tuple[str, str]] = field(default_factory=dict)  # shards whose seal was withdrawn: name, what was found
     adopted: int = 0
@@ -152,6 +153,7 @@ class Journal:
         """A shard failed for good."""
         with self.lock:
             self.failed[shard.id] = (shard.name, str(error))
+            self.failed_rows[shard.id] = error.row if isinstance(error, KitestringError) else None
             self.bad_input += isinstance(error, BadInput)
 
     def note_damage(self, seal: Seal, damage: Exception) -> None:

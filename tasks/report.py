@@ -123,7 +123,9 @@ def _report(run: Run, plan: Plan, proof: Proof, totals: Totals, shown: Shown) ->
         seconds={**journal.stages, "start-up": sum(run.ranks.startup.values())},
         startup=run.ranks.startup,
         progress=tuple(journal.samples),
-        failures=tuple(FailedShard(name=name, error=error) for name, error in journal.failed.values()),
+        failures=tuple(
+            FailedShard(name=name, error=error, row=journal.failed_rows.get(shard)) for shard, (name, error) in journal.failed.items()
+        ),
         damaged=tuple(FailedShard(name=name, error=error) for name, error in journal.damaged.values()),
         notes=tuple(journal.notes),
         refusals=tuple(journal.refusals),

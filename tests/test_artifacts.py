@@ -33,7 +33,8 @@ def test_of_thousands_of_shards_the_table_names_only_those_that_one_would_look_f
     for number in range(2_000):
         journal.note_seal(seal(f"sealed-{number}", seconds=number % 1_000), by_this_run=9, adopted=0)
     for number in range(1_500):
-        journal.note_failure(shard(f"failed-{number}"), Permanent("line one\nline two " + "x" * 10_000))
+        journal.note_failure(shard(f"failed-{number}"), Permanent("line one\nline two " + "x" * 10_000, row=number))
+    assert list(journal.failed_rows.values()) == list(range(1_500))
     journal.under_way = lambda: [UnderWay(rank=1, shard="busy", first=0, stop=1_000, done=512)]
 
     table = shard_table(journal.snapshot())

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import importlib.metadata
+import pickle
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
+from tasks.domain.advice import advise
+from tasks.domain.errors import BadInput, Permanent
 from tasks.domain.job import Job
+from tasks.domain.report import FailedShard, RunReport
 from tasks.plan import Plan
 from tasks.report import figures_of
 from tasks.totals import Totals
@@ -34,3 +38,15 @@ def test_a_report_can_be_written_from_a_checkout_that_is_not_installed(monkeypat
     versions = figures_of(cast("Plan", plan), Totals(), failed=0)["versions"]
     assert versions["kitestring"] == "not installed"
     assert versions["pymilvus"] == found("pymilvus").version
+
+
+@pytest.mark.parametrize("row", [None, 3])
+def test_a_failed_shards_row_is_the_errors_and_not_a_number_in_its_words(row: int | None) -> None:
+    failed = FailedShard(name="a", error="key 'row 7' comes twice in rows 8.parquet", row=row)
+    report = RunReport.model_construct(failures=(failed,))
+    assert advise(report, over_quarantine=False).row == ("" if row is None else "3")
+
+
+def test_an_errors_row_outlives_its_way_between_processes() -> None:
+    assert pickle.loads(pickle.dumps(Permanent("no", row=3))).row == 3
+    assert pickle.loads(pickle.dumps(BadInput("no"))).row is None

@@ -63,7 +63,8 @@ def _settle(chunk: Prepared, index: KeyIndex, policy: str, shard: Shard) -> Prep
         for at, first in seen.items() if policy == "refuse" else ():
             raise BadInput(
                 f"key '{keys[at]}' comes twice in {shard.span.files[0].path}: rows {first} and {rows[at]} of shard {shard.name}, "
-                "counted from 0: make the keys unique, or set failures.on_duplicate to first or last"
+                "counted from 0: make the keys unique, or set failures.on_duplicate to first or last",
+                row=first,
             )
         surplus = list(seen)
     return replace(chunk, batch=_without(chunk.batch, surplus), duplicates=len(surplus)) if surplus else chunk

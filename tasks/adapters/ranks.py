@@ -286,7 +286,8 @@ class Ranks:
             if clueless and held.deaths >= DEATHS_WITHOUT_A_CLUE:
                 lost.remove(held)
                 self._launches.learnt()
-                held.fail(Permanent(f"the encoder died {held.deaths} times on source rows {held.piece.first}-{held.piece.stop - 1}"))
+                died = f"the encoder died {held.deaths} times on source rows {held.piece.first}-{held.piece.stop - 1}"
+                held.fail(Permanent(died, row=held.piece.first))
         self._queue.extendleft(reversed(lost))
         self._feed()
 

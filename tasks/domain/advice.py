@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 from tasks.domain.errors import BadInput, Damaged, KitestringError, OutcomeUnknown, Transient
 from tasks.domain.report import RunReport
 
-_ROW = re.compile(r"\brows? (\d+)")
 AGAIN = "Run it again: it goes on from what is sealed."
 
 
@@ -26,9 +24,8 @@ def advise(report: RunReport, *, over_quarantine: bool) -> Advice:
     """What a run that went to its end failed for."""
     if report.failures:
         first = report.failures[0]
-        found = _ROW.search(first.error)
         cure = f"Correct what the message names, in the file or in the job. {AGAIN} All other shards are safe."
-        return Advice(cause=first.error, shard=first.name, row=found[1] if found else "", cure=cure)
+        return Advice(cause=first.error, shard=first.name, row="" if first.row is None else str(first.row), cure=cure)
     if over_quarantine and report.set_aside:
         row = report.set_aside[0]
         cure = (

@@ -14,7 +14,11 @@ from __future__ import annotations
 
 
 class KitestringError(Exception):
-    """Anything that Kitestring raises on purpose. The message is one line, for a person."""
+    """Anything that Kitestring raises on purpose. The message is one line, for a person. `row`: the shard's row that it is about."""
+
+    def __init__(self, message: object = "", *, row: int | None = None) -> None:
+        super().__init__(message)
+        self.row = row
 
 
 class Transient(KitestringError):

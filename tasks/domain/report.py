@@ -77,6 +77,7 @@ class FailedShard(Strict):
 
     name: str
     error: str
+    row: int | None = None
 
 
 class RunReport(Strict):

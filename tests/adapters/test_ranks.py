@@ -200,8 +200,9 @@ def test_a_piece_that_kills_without_a_clue_fails_for_good_and_the_next_goes_on(s
 
     ranks = start(Plays(dies_on_the_first))
     bad, good = ranks.submit(piece(0, 10)), ranks.submit(piece(10, 20))
-    with pytest.raises(Permanent, match="died 3 times on source rows 0-9"):
+    with pytest.raises(Permanent, match="died 3 times on source rows 0-9") as died:
         bad.result(20)
+    assert died.value.row == 0
     assert good.result(20).rows == 10
 
 

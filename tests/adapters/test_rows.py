@@ -254,8 +254,9 @@ KEYS = ["a", "b", "a", "c", "b", "a"]
 
 def test_a_key_that_comes_twice_is_refused_by_name(parquet) -> None:
     path = parquet({"id": KEYS})
-    with pytest.raises(BadInput, match=r"key 'a' comes twice in .*rows\.parquet: rows 0 and 2 of shard .*: make the keys unique"):
+    with pytest.raises(BadInput, match=r"key 'a' comes twice in .*rows\.parquet: rows 0 and 2 of shard .*: make the keys unique") as told:
         list(prepared(make_job("parquet", path, id="id")))
+    assert told.value.row == 0
 
 
 @pytest.mark.parametrize(("policy", "rows"), [("first", [0, 1, 3]), ("last", [3, 4, 5])])
