@@ -84,7 +84,7 @@ class Journal:
     sealed: dict[str, int] = field(default_factory=dict)  # shards that this run sealed: rows that it encoded for them
     failed: dict[str, tuple[str, str]] = field(default_factory=dict)  # shard: its name, the error
     failed_rows: dict[str, int | None] = field(default_factory=dict)  # shard: the row that the error is about
-    bad_input: int = 0
+    bad_input: set[str] = field(default_factory=set)  # shards that failed for what is in them
     damaged: dict[str, tuple[str, str]] = field(default_factory=dict)  # shards whose seal was withdrawn: name, what was found
     adopted: int = 0
     repairs: int = 0  # documents that could not be read
@@ -154,7 +154,7 @@ class Journal:
         with self.lock:
             self.failed[shard.id] = (shard.name, str(error))
             self.failed_rows[shard.id] = error.row if isinstance(error, KitestringError) else None
-            self.bad_input += isinstance(error, BadInput)
+            (self.bad_input.add if isinstance(error, BadInput) else self.bad_input.discard)(shard.id)
 
     def note_damage(self, seal: Seal, damage: Exception) -> None:
         """A part of a sealed shard is not what was sealed, and the seal was withdrawn."""

@@ -46,7 +46,7 @@ def _mended(run: Run, plan: Plan, collection: Collection, proof: Proof) -> Proof
 
 def _refuse_bad_input(run: Run, plan: Plan) -> None:
     failed = run.journal.failed
-    if not failed or run.journal.bad_input < len(failed) or next(seals_of(plan), None):
+    if not failed or failed.keys() - run.journal.bad_input or next(seals_of(plan), None):
         return
     _, error = next(iter(failed.values()))
     raise BadInput(error)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
+from tasks import verify
 from tasks.adapters.rank_link import UnderWay
 from tasks.artifacts import shard_table
-from tasks.domain.errors import Permanent
+from tasks.domain.errors import BadInput, Permanent
 from tasks.domain.seal import EncodeStats, Loaded, Part, Seal
 from tasks.domain.shard import FileVersion, Shard, Span, Whole, name_shard
 from tasks.journal import NAMED, Journal
+from tasks.plan import Plan
+from tasks.run import Run
 from tasks.window import name_runs
 
 
@@ -91,3 +95,16 @@ def test_what_became_of_a_group_is_told_once_in_two_events() -> None:
     with journal.telling(group):
         pass
     assert len(told) == 2
+
+
+def test_shards_that_failed_for_other_reasons_than_their_rows_are_not_told_as_bad_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However often one of them was refused."""
+    monkeypatch.setattr(verify, "seals_of", lambda _: iter(()))
+    journal = Journal(shards=2)
+    run, plan = cast("Run", SimpleNamespace(journal=journal)), cast("Plan", None)
+    for error in (BadInput("no key"), BadInput("no key")):
+        journal.note_failure(shard("a"), error)
+    with pytest.raises(BadInput, match="no key"):
+        verify._refuse_bad_input(run, plan)
+    journal.note_failure(shard("b"), Permanent("the store is full"))
+    verify._refuse_bad_input(run, plan)
