@@ -30,6 +30,7 @@ class CaptionWork:
     stats: EncodeStats
     most_rows: int
     ahead: int = 0
+    loaded: int | None = None
 
     def plan(self, rows: Iterable[int]) -> list[list[int]]:
         chosen = list(rows)

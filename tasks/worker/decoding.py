@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -23,9 +24,13 @@ class _Pictures(Dataset[Decoded]):
 
     def __init__(self, decoder: Decoder) -> None:
         self._decoder = decoder
+        self.count = multiprocessing.RawValue("Q")  # shared with helpers; two that count at once may count one, and it has grown
 
     def __getitem__(self, index: Any) -> Decoded:
-        return self._decoder(index)
+        try:
+            return self._decoder(index)
+        finally:
+            self.count.value += 1
 
 
 class _Feed:
@@ -53,12 +58,12 @@ class Decoding:
     """Decodes batches in order, `ahead` of them at a time beside the one that is taken."""
 
     def __init__(self, decoder: Decoder, *, workers: int, pin_memory: bool) -> None:
-        self._decoder, self._workers = decoder, workers
+        self._pictures, self._workers = _Pictures(decoder), workers
         self._feed = _Feed()
         self._loader: DataLoader[Decoded] | None = None
         if workers:
             self._loader = DataLoader(
-                _Pictures(decoder),
+                self._pictures,
                 batch_sampler=self._feed,
                 collate_fn=_together,
                 num_workers=workers,
@@ -72,6 +77,11 @@ class Decoding:
     def ahead(self) -> int:
         return self._workers * PREFETCH
 
+    @property
+    def decoded(self) -> int:
+        """Pictures so far, here and in the helpers."""
+        return int(self._pictures.count.value)
+
     def start(self) -> None:
         """Fork the helpers."""
         if self._loader is not None:
@@ -84,7 +94,7 @@ class Decoding:
             Fatal: a helper died, and it is not known over which picture.
         """
         if self._loader is None or alone:
-            yield from (_together([self._decoder(picture) for picture in batch]) for batch in batches)
+            yield from (_together([self._pictures[picture] for picture in batch]) for batch in batches)
             return
         self._feed.batches = batches
         try:

@@ -48,6 +48,10 @@ class Work(Protocol):
     def ahead(self) -> int:
         """Batches that other processes work on beside the one that is yielded."""
 
+    @property
+    def loaded(self) -> int | None:
+        """Rows that `load` is through with, of whichever batch: it goes on while they grow. None: it waits for nothing."""
+
     def plan(self, rows: Iterable[int]) -> list[list[int]]:
         """Cut positions into batches, each position once."""
 

@@ -48,6 +48,10 @@ class ImageWork:
     def ahead(self) -> int:
         return self.decoding.ahead
 
+    @property
+    def loaded(self) -> int | None:
+        return self.decoding.decoded
+
     def plan(self, rows: Iterable[int]) -> list[list[int]]:
         chosen = list(rows)
         return [chosen[at : at + self.most_rows] for at in range(0, len(chosen), self.most_rows)]

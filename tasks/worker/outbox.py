@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import tempfile
-import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -22,32 +20,7 @@ from tasks.domain.ports import Store
 from tasks.domain.seal import Part
 from tasks.worker.memory import peak_memory
 from tasks.worker.piece import Encoded
-from tasks.worker.wire import Wire, fault_of, unforeseen
-
-BEAT_SECONDS = 1.0
-
-
-@contextmanager
-def beating(wire: Wire, beat: Storing) -> Iterator[None]:
-    """Say the same at once and every second: a store may take minutes for a part, and a rank that says nothing is taken to hang.
-
-    What is within has an end by itself: every call to a store has a time limit, and a number of tries.
-    """
-    over = threading.Event()
-
-    def say() -> None:
-        with suppress(OSError):  # the coordinator is gone: the inbox notices
-            wire.send(beat)
-            while not over.wait(BEAT_SECONDS):
-                wire.send(beat)
-
-    beats = threading.Thread(target=say, daemon=True, name="beats")
-    beats.start()
-    try:
-        yield
-    finally:
-        over.set()
-        beats.join()
+from tasks.worker.wire import Wire, beating, fault_of, unforeseen
 
 
 class Outbox:
@@ -72,7 +45,7 @@ class Outbox:
     def _deliver(self, encoded: Encoded) -> None:
         key = encoded.ready.piece.key
         try:
-            with beating(self._wire, Storing(key=key)):
+            with beating(partial(self._wire.send, Storing(key=key))):
                 part = self._store_part(encoded)
         except KitestringError as error:
             self._wire.send(fault_of(error, key))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,8 +15,9 @@ from tasks.domain.messages import At
 from tasks.domain.seal import Quarantined
 from tasks.worker.batches import padded_size
 from tasks.worker.careful import CarefulRunner, Vectors
-from tasks.worker.encoders import Batch
+from tasks.worker.encoders import Batch, Work
 from tasks.worker.inbox import Ready
+from tasks.worker.wire import beating
 
 Announce = Callable[[At], None]
 Allows = Callable[[float], bool]  # whether so many more seconds may be spent
@@ -89,13 +91,28 @@ class PieceEncoder:
             loading = ready.work.load(plan, alone=alone)
             for number, batch_rows in enumerate(plan):
                 in_hand = [row for batch in plan[number : number + 1 + ahead] for row in batch]
-                self._announce(self._at(ready, in_hand, sheet))
-                batch = next(loading)
+                self._announce(at := self._at(ready, in_hand, sheet))
+                with self._told_while_loading(at, ready.work):
+                    batch = next(loading)
                 yield batch, (total - done) / done if done > total * TELLING else 0.0
                 done += padded_size(batch_rows, ready.work.sizes)
                 sheet.padded += ready.work.given(batch_rows)
                 sheet.done += len(batch_rows)
                 sheet.tokens += sum(ready.work.sizes[row] for row in batch_rows) if ready.work.stats.tokens else 0
+
+    def _told_while_loading(self, at: At, work: Work) -> AbstractContextManager[None]:
+        """Say the same again for as long as rows come in, however slowly: pictures may be far away, and many in a batch."""
+        seen = work.loaded
+        if seen is None:
+            return nullcontext()
+
+        def beat() -> None:
+            nonlocal seen
+            before, seen = seen, work.loaded
+            if seen != before:
+                self._announce(at)
+
+        return beating(beat)
 
     def _at(self, ready: Ready, positions: list[int], sheet: _Sheet) -> At:
         rows = ready.rows.column("row").take(positions).to_pylist()

@@ -52,6 +52,7 @@ class TextWork:
     most_rows: int
     flat: bool = False  # nothing is padded
     ahead: int = 0
+    loaded: int | None = None
 
     def plan(self, rows: Iterable[int]) -> list[list[int]]:
         chosen = list(rows)

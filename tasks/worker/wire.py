@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 
 from tasks.domain.credentials import without_credentials
 from tasks.domain.errors import BadInput, KitestringError, Permanent, Transient
@@ -43,6 +44,32 @@ class Wire:
     def close(self) -> None:
         """Hang up."""
         self._socket.close()
+
+
+BEAT_SECONDS = 1.0
+
+
+@contextmanager
+def beating(beat: Callable[[], object]) -> Iterator[None]:
+    """Send a heartbeat at once and every second: a store may take minutes, and a rank that says nothing is taken to hang.
+
+    What is within has to have an end by itself: every call to a store has a time limit, and a number of tries.
+    """
+    over = threading.Event()
+
+    def send() -> None:
+        with suppress(OSError):  # the coordinator is gone: the inbox notices
+            beat()
+            while not over.wait(BEAT_SECONDS):
+                beat()
+
+    beats = threading.Thread(target=send, daemon=True, name="beats")
+    beats.start()
+    try:
+        yield
+    finally:
+        over.set()
+        beats.join()
 
 
 def unforeseen(error: BaseException, what: str) -> KitestringError:

@@ -21,6 +21,7 @@ class FakeWork:
     sizes: list[int]
     stats: EncodeStats = field(default_factory=EncodeStats)
     ahead: int = 0
+    loaded: int | None = None
 
     def plan(self, rows: Iterable[int]) -> list[list[int]]:
         chosen = list(rows)

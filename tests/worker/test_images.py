@@ -147,6 +147,22 @@ def test_helper_processes_change_no_vector_and_serve_piece_after_piece(tiny_clip
     assert set(psutil.Process().children()) <= before
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_it_is_told_how_many_pictures_are_through(tiny_clip: Clip, workers: int) -> None:
+    """By which a rank with slow pictures is told from one that hangs."""
+    helped = opened(tiny_clip, Compute(num_workers=workers, batch_rows=7))
+    helped.start()
+    try:
+        work = helped.prepare(rows_of([*list(every_kind().values())[:20], b"broken"]))
+        assert work.loaded == 0
+        assert len(list(work.load(work.plan(range(21)), alone=False))) == 3
+        assert work.loaded == 21
+        list(work.load([[0]], alone=True))
+        assert work.loaded == 22
+    finally:
+        helped.close()
+
+
 def large_jpegs() -> list[bytes]:
     """Two, three and many times the 64 x 64 of the tiny model; grey, of four inks, turned, progressive, and too narrow to be made smaller."""
     image, turned = photograph(1), Image.Exif()

@@ -85,7 +85,7 @@ def test_a_part_that_cannot_be_made_is_told_of_its_own_piece_and_not_tried_again
 
 
 def test_a_rank_is_heard_of_as_long_as_its_part_is_on_its_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasks.worker.outbox.BEAT_SECONDS", 0.01)
+    monkeypatch.setattr("tasks.worker.wire.BEAT_SECONDS", 0.01)
     wire, answers = Spoken(), threading.Event()
 
     class SlowStore(MemoryStore):

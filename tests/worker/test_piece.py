@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +12,12 @@ import pytest
 from tasks.domain.errors import Permanent
 from tasks.domain.messages import At, Piece
 from tasks.worker.careful import CarefulRunner
+from tasks.worker.encoders import Batch
 from tasks.worker.inbox import Ready, read_rows
 from tasks.worker.lifeline import Notice
 from tasks.worker.piece import Encoded, PieceEncoder
 from tests.worker.coordinator import write_rows
-from tests.worker.fakes import FakeEncoder
+from tests.worker.fakes import FakeEncoder, FakeWork
 
 
 def ready(scratch: Path, texts: list[str], *, first: int = 100, ahead: int = 0, **settings: object) -> Ready:
@@ -103,3 +106,23 @@ def test_what_the_model_was_given_counts_the_padding(tmp_path: Path) -> None:
     encoded, _ = encode(ready(tmp_path, ["x" * length for length in (1, 2, 3, 4, 5, 5, 5, 5, 7)]))
     assert encoded is not None
     assert encoded.padded == 4 * 4 + 4 * 5 + 7
+
+
+def test_a_rank_is_heard_of_while_rows_come_in_slowly_and_not_while_none_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many pictures of a slow store; and one that hangs its decoder."""
+    monkeypatch.setattr("tasks.worker.wire.BEAT_SECONDS", 0.02)
+    work = ready(tmp_path, ["a"])
+
+    class Slow(FakeWork):
+        def load(self, batches: Sequence[list[int]], *, alone: bool) -> Iterator[Batch]:
+            for number in range(1, 6):
+                self.loaded = number
+                time.sleep(0.1)
+            time.sleep(0.5)
+            yield from super().load(batches, alone=alone)
+
+    slow = Slow(["a"], [1], loaded=0)
+    encoded, said = encode(Ready(piece=work.piece, rows=work.rows, work=slow, barred=()))
+    assert encoded is not None
+    assert {at.rows for at in said} == {(100,)}
+    assert 4 <= len(said) <= 6
