@@ -85,6 +85,20 @@ def attempts_of(plan: Plan) -> list[tuple[ImportAttempt, bool]]:
     return [(attempt, _is_left(attempt, now - modified)) for attempt, modified in found.values()]
 
 
+def collection_of(plan: Plan, run: str) -> str:
+    """What a run's attempt fills."""
+    return f"{plan.spec.name[:225]}_import_{run[-6:]}"
+
+
+def note_again(plan: Plan) -> bool:
+    """Note the attempts whose documents were found damaged by a run: whoever finds them silent discards what they have left."""
+    folder, damages = plan.checkpoint.layout.imports(plan.address), plan.inspected.damages
+    runs = [key.removeprefix(folder).removesuffix(".json") for key in damages.keys if damages.mends and key.startswith(folder)]
+    for run in runs:
+        plan.checkpoint.record_attempt(plan.address, ImportAttempt(run=run, collection=collection_of(plan, run), rows=0, covers=""))
+    return bool(runs)
+
+
 def _is_left(attempt: ImportAttempt, silent: float) -> bool:
     if attempt.process == this_process():
         return attempt.run not in _at_work

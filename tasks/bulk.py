@@ -20,13 +20,14 @@ import pyarrow as pa
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from tasks.adapters.ahead import ahead
 from tasks.adapters.keys import KeyIndex
 from tasks.adapters.milvus_bulk import BulkCollection
 from tasks.adapters.milvus_import import Importer
 from tasks.adapters.shard_keys import ShardKeys
 from tasks.adapters.staging import Staging, staged_rows
 from tasks.adapters.stores import open_store
-from tasks.attempts import OwnAttempt, attempts_of, discard_left, staged_at
+from tasks.attempts import OwnAttempt, attempts_of, collection_of, discard_left, note_again, staged_at
 from tasks.domain.bulk import IMPORT_ROWS, ImportAttempt
 from tasks.domain.errors import BadInput, KitestringError, Permanent, Transient
 from tasks.domain.owners import Owners, policy_of
@@ -54,7 +55,7 @@ def imports(plan: Plan, collection: Collection) -> bool:
     target = plan.job.target
     if target.load == "import":
         _refuse_impossible(plan)
-    if plan.checkpoint.attempts(plan.address):
+    if plan.checkpoint.attempts(plan.address) or note_again(plan):
         return True
     if target.load == "upsert" or not target.staging or target.vector_type != "float32" or collection.describe() is not None:
         return False
@@ -131,7 +132,7 @@ def _attempt(run: Run, plan: Plan, collection: Collection) -> None:
     Raises:
         KitestringError: it did not succeed; nothing is left of it.
     """
-    attempt = ImportAttempt(run=run.id, collection=f"{plan.spec.name[:225]}_import_{run.id[-6:]}", rows=0, covers="")
+    attempt = ImportAttempt(run=run.id, collection=collection_of(plan, run.id), rows=0, covers="")
     bulk = plan.inspected.open_bulk(attempt.collection)
     try:
         with OwnAttempt(plan, attempt) as own:
@@ -196,8 +197,22 @@ def _finish(run: Run, plan: Plan, collection: Collection, bulk: BulkCollection, 
     bulk.settle()
     bulk.await_rows(attempt.rows)
     own.note(state="imported")
-    bulk.rename(plan.spec.name)
+    target = bulk.identity() or plan.address
+    _intend(plan, target, attempt)
+    try:
+        bulk.rename(plan.spec.name)
+    except Permanent:  # somebody has the name
+        for shard in plan:
+            plan.checkpoint.forget_load(target, shard.id)
+        raise
     _enter(run, plan, collection, own)
+
+
+def _intend(plan: Plan, target: str, attempt: ImportAttempt) -> None:
+    """Say whose rows are in it before it has its name: whoever comes after a kill has to account for them, be the source another."""
+    intents = (intent_of(shard, seal, run=attempt.run, at=utc_now()) for shard, seal in shards_with_seals(plan))
+    for _ in ahead(partial(plan.checkpoint.intend_load, target), intents):
+        pass
 
 
 def _await(importer: Importer, job: str) -> None:
