@@ -15,7 +15,7 @@ from tasks.domain.parse import parse_job
 from tasks.look import look_at_proof, look_at_status
 from tests.flows.inprocess import RunFlow
 from tests.flows.kitestring import write_rows
-from tests.flows.test_audit_places import a_job, ids, keys_in
+from tests.flows.test_moved_places import a_job, ids, keys_in
 
 pytestmark = [pytest.mark.server, pytest.mark.timeout(300)]
 

@@ -18,10 +18,10 @@ from tasks.adapters.collection_memory import MemoryCollection, _servers
 from tasks.adapters.store_folder import FolderStore
 from tests.flows.inprocess import RunFlow
 from tests.flows.kitestring import write_rows
-from tests.flows.test_audit_places import REPLAY, a_job, ids, texts_in
+from tests.flows.test_moved_places import REPLAY, a_job, ids, texts_in
 
 pytestmark = [pytest.mark.server, pytest.mark.timeout(900)]
-STRIDE = int(os.environ.get("AUDIT_STRIDE", "17"))
+STRIDE = int(os.environ.get("KILL_STRIDE", "17"))
 WRITES = [(FolderStore, name) for name in ("write", "commit", "delete")]
 WRITES += [(MemoryCollection, name) for name in ("upsert", "delete_shard", "delete_keys", "promote", "ensure")]
 
