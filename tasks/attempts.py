@@ -108,7 +108,7 @@ def _is_left(attempt: ImportAttempt, silent: float) -> bool:
 def discard_left(plan: Plan, attempt: ImportAttempt) -> None:
     """Drop what an unfinished attempt of the plan's collection has left, and forget it.
 
-    Its jobs are given a while to end: Milvus 2.3.5 keeps one whose collection is gone for 15 minutes, and starts no other meanwhile.
+    Its jobs are given a while to end: Milvus 2.3.5 keeps one whose collection is gone for minutes, and starts no other meanwhile.
     """
     bulk = plan.inspected.open_bulk(attempt.collection)
     try:
