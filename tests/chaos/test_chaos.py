@@ -38,9 +38,12 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
 
 @pytest.mark.parametrize("fault", SHORT)
 def test_whatever_breaks_the_next_run_ends_with_exactly_the_right_collection(house: House, fault: str) -> None:
-    outcome = run_trial(house, fault, seed=7)
-    assert not outcome.failed, f"{table([outcome])}\n{outcome.error}\n{outcome.findings}"
-    assert outcome.struck or outcome.skipped
+    for seed in (7, 8, 9, 10):  # where a shard was just sealed when its run was killed, a sweep finds nothing to remove
+        outcome = run_trial(house, fault, seed=seed)
+        assert not outcome.failed, f"{table([outcome])}\n{outcome.error}\n{outcome.findings}"
+        if outcome.struck or outcome.skipped:
+            return
+    pytest.fail(f"{fault} met nothing")
 
 
 def test_two_faults_of_one_trial_leave_nothing_either(house: House) -> None:
