@@ -13,7 +13,7 @@ from prefect.cache_policies import NO_CACHE
 
 from tasks.adapters.digest_set import DigestSet
 from tasks.adapters.loading import load_part
-from tasks.adapters.shard_keys import ShardKeys, keys_in
+from tasks.adapters.shard_keys import ShardKeys
 from tasks.domain.errors import Damaged, Permanent
 from tasks.domain.ports import Collection
 from tasks.domain.seal import Loaded, Part, Seal, intent_of
@@ -23,6 +23,7 @@ from tasks.owners import unsettle
 from tasks.plan import Plan
 from tasks.quarantine import recover
 from tasks.run import Run, utc_now
+from tasks.seals import sealed_keys
 from tasks.window import name_runs
 
 log = logging.getLogger("kitestring.load")
@@ -116,7 +117,7 @@ def remove_strays(run: Run, plan: Plan, collection: Collection, seal: Seal) -> N
     """Rows that an earlier seal of the shard had and this one has not leave the collection; after this one is loaded."""
     if collection.count(seal.shard) == seal.embedded:
         return
-    sealed = set(keys_in(ShardKeys(plan.checkpoint, plan.scratch).read(seal)))
+    sealed = sealed_keys(plan, seal)
     strays = [key for key in collection.keys(seal.shard) if key not in sealed]
     collection.delete_keys(strays)
     if strays:

@@ -38,7 +38,8 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
 
 @pytest.mark.parametrize("fault", SHORT)
 def test_whatever_breaks_the_next_run_ends_with_exactly_the_right_collection(house: House, fault: str) -> None:
-    for seed in (7, 8, 9, 10):  # where a shard was just sealed when its run was killed, a sweep finds nothing to remove
+    # Where a shard was just sealed when its run was killed, a sweep finds nothing to remove.
+    for seed in (7, 8, 9, 10) if fault == "gc beside a run" else (7,):
         outcome = run_trial(house, fault, seed=seed)
         assert not outcome.failed, f"{table([outcome])}\n{outcome.error}\n{outcome.findings}"
         if outcome.struck or outcome.skipped:
