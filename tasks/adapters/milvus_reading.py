@@ -29,7 +29,6 @@ COMPARED_ROWS = 4_000  # in one query: each waits some 0.2 s for the server's cl
 ASKED_KEYS = 1_000
 SETTLE_TRIES = 20
 COUNTERS = 8
-COMPARERS = 3  # queries at a time for one part
 
 
 class Reading:
@@ -119,7 +118,7 @@ class Reading:
         spec = self._ready()
         sent, _ = self._as_sent(rows, spec)
         some = batches(sent, columns_of(spec), most_rows=COMPARED_ROWS, most_bytes=ANSWER_BYTES)
-        return sum(ahead(lambda batch: self._compare(batch, spec, doubled=doubled), some, at_once=COMPARERS), Compared(rows=0))
+        return sum((self._compare(batch, spec, doubled=doubled) for batch in some), Compared(rows=0))
 
     def _compare(self, sent: pa.Table, spec: CollectionSpec, *, doubled: bool) -> Compared:
         keys = sent["id"].to_pylist()
