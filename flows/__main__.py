@@ -1,5 +1,5 @@
 """`python -m flows` is `kitestring`, for where the command is not on the path."""
 
-from flows.cli import main
+from flows.command_line.cli import main
 
 main()

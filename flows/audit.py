@@ -8,8 +8,8 @@ from prefect import flow
 from prefect.blocks.system import Secret
 
 from flows.parameters import Settings, settle
-from tasks.audit import prove_collection
-from tasks.domain.job import Job
+from tasks.domain.job.job import Job
+from tasks.stages.prove_collection import prove_collection
 
 
 @flow(name="audit-collection", flow_run_name="{job.corpus}")

@@ -10,22 +10,22 @@ from prefect import flow
 from prefect.blocks.system import Secret
 
 from flows.parameters import DryRun, Settings, settle
-from tasks.bulk import import_shards, imports
-from tasks.domain.job import Job
-from tasks.domain.shard import Shard
-from tasks.dry_run import try_out
-from tasks.encode import encode_shards
-from tasks.estimate import foresee
-from tasks.load import load_shards, opened, up_to_date
-from tasks.owners import settle_owners
-from tasks.plan import plan_shards
-from tasks.promote import promote_proved
-from tasks.report import report_run
-from tasks.rounds import Rounds
-from tasks.run import open_run
-from tasks.stale import remove_stale
-from tasks.verify import verify_collection
-from tasks.window import Window, threads
+from tasks.domain.job.job import Job
+from tasks.domain.shards.shard import Shard
+from tasks.run.context import open_run
+from tasks.run.estimate.estimator import foresee
+from tasks.run.group_window import Window, threads
+from tasks.run.plan import plan_shards
+from tasks.stages.bulk_import import import_shards, imports
+from tasks.stages.deduplicate import settle_owners
+from tasks.stages.dry_run import try_out
+from tasks.stages.encode import encode_shards
+from tasks.stages.load import load_shards, opened, up_to_date
+from tasks.stages.promote import promote_proved
+from tasks.stages.remove_stale import remove_stale
+from tasks.stages.report import report_run
+from tasks.stages.rounds import Rounds
+from tasks.stages.verify import verify_collection
 
 MOST_THREADS = 64  # the window decides how many of them work
 

@@ -9,8 +9,8 @@ from prefect.blocks.system import Secret
 from pydantic import Field, JsonValue
 
 from tasks.domain.errors import BadInput
-from tasks.domain.job import Job
-from tasks.domain.parse import override
+from tasks.domain.job.job import Job
+from tasks.domain.job.parse import override
 
 Settings = dict[str, JsonValue]
 DryRun = Annotated[bool, Field(json_schema_extra={"title": "Dry run"})]  # as the run form shows it

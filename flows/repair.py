@@ -8,14 +8,14 @@ from prefect import flow
 from prefect.blocks.system import Secret
 
 from flows.parameters import Settings, settle
-from tasks.domain.job import Job
-from tasks.load import opened
-from tasks.plan import plan_sealed
-from tasks.repair import repair_collection
-from tasks.report import report_run
-from tasks.rounds import Rounds
-from tasks.run import open_run
-from tasks.window import threads
+from tasks.domain.job.job import Job
+from tasks.run.context import open_run
+from tasks.run.group_window import threads
+from tasks.run.plan import plan_sealed
+from tasks.stages.load import opened
+from tasks.stages.repair_collection import repair_collection
+from tasks.stages.report import report_run
+from tasks.stages.rounds import Rounds
 
 
 @flow(name="repair-collection", flow_run_name="{job.corpus}", task_runner=threads(4))

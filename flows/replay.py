@@ -10,19 +10,19 @@ from prefect import flow
 from prefect.blocks.system import Secret
 
 from flows.parameters import Settings, settle
-from tasks.bulk import import_shards, imports
-from tasks.domain.job import Job
-from tasks.domain.shard import Shard
-from tasks.load import load_shards, opened
-from tasks.owners import settle_owners
-from tasks.plan import plan_sealed
-from tasks.promote import promote_proved
-from tasks.report import report_run
-from tasks.rounds import Rounds
-from tasks.run import open_run
-from tasks.stale import load_retained, remove_stale
-from tasks.verify import verify_collection
-from tasks.window import Window, threads
+from tasks.domain.job.job import Job
+from tasks.domain.shards.shard import Shard
+from tasks.run.context import open_run
+from tasks.run.group_window import Window, threads
+from tasks.run.plan import plan_sealed
+from tasks.stages.bulk_import import import_shards, imports
+from tasks.stages.deduplicate import settle_owners
+from tasks.stages.load import load_shards, opened
+from tasks.stages.promote import promote_proved
+from tasks.stages.remove_stale import load_retained, remove_stale
+from tasks.stages.report import report_run
+from tasks.stages.rounds import Rounds
+from tasks.stages.verify import verify_collection
 
 LOADERS = 4
 

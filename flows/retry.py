@@ -10,19 +10,19 @@ from prefect import flow
 from prefect.blocks.system import Secret
 
 from flows.parameters import Settings, settle
-from tasks.domain.job import Job
-from tasks.domain.shard import Shard
-from tasks.load import load_shards, opened
-from tasks.owners import settle_owners
-from tasks.plan import plan_sealed
-from tasks.promote import promote_proved
-from tasks.quarantine import retry_shards
-from tasks.report import report_run
-from tasks.retry import look_for_rows, nothing_to_retry
-from tasks.rounds import Rounds
-from tasks.run import open_run
-from tasks.verify import verify_collection
-from tasks.window import Window, threads
+from tasks.domain.job.job import Job
+from tasks.domain.shards.shard import Shard
+from tasks.run.context import open_run
+from tasks.run.group_window import Window, threads
+from tasks.run.plan import plan_sealed
+from tasks.run.seals.rows_to_retry import look_for_rows, nothing_to_retry
+from tasks.stages.deduplicate import settle_owners
+from tasks.stages.load import load_shards, opened
+from tasks.stages.promote import promote_proved
+from tasks.stages.report import report_run
+from tasks.stages.retry_quarantined import retry_shards
+from tasks.stages.rounds import Rounds
+from tasks.stages.verify import verify_collection
 
 
 @flow(name="retry-quarantined", flow_run_name="{job.corpus}", task_runner=threads(16))

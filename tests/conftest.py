@@ -43,7 +43,7 @@ def pytest_collection_finish() -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    """Told all, the process ends as the command does (`tasks.adapters.garbage.leaving`): nothing is taken apart (`tests.servers.session`)."""
+    """Told all, the process ends as the command does (`tasks.adapters.processes.gc_control.leaving`): nothing is taken apart (`tests.servers.session`)."""
 
     def leave() -> None:
         session.config.get_terminal_writer().flush()

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from tasks.domain.collection import CollectionSpec, Hit
-from tasks.domain.difference import Compared
-from tasks.domain.fields import FieldType
-from tasks.domain.shard import Shard, Span
+from tasks.domain.shards.shard import Shard, Span
 from tasks.domain.strict import Strict
+from tasks.domain.target.collection import CollectionSpec, Hit
+from tasks.domain.target.difference import Compared
+from tasks.domain.target.fields import FieldType
 
 if TYPE_CHECKING:  # arrays are the language between the adapters; the rules never look inside them
     import numpy as np
@@ -70,7 +70,7 @@ class Source(Protocol):
         """The shard's rows, in order, in batches bounded by rows and bytes, only the wanted columns.
 
         A row that cannot be read as such (a line that is not UTF-8) comes with the reason in the column
-        `tasks.adapters.rows.REASON`, which is null for all others.
+        `tasks.adapters.rows.row_schema.REASON`, which is null for all others.
 
         Raises:
             BadInput: the file is unreadable from some place on (names file and place).

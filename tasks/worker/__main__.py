@@ -14,18 +14,18 @@ import argparse
 import sys
 from pathlib import Path
 
-from tasks.adapters.garbage import importing
-from tasks.domain.messages import Assignment
-from tasks.worker.lifeline import be_a_rank
+from tasks.adapters.processes.gc_control import importing
+from tasks.domain.encoding.protocol import Assignment
+from tasks.worker.system.signals import be_a_rank
 
 
 def main() -> int:
     be_a_rank()
     arguments = argparse.ArgumentParser(prog="tasks.worker", description="One rank of the encoder.")
-    arguments.add_argument("--assignment", type=Path, required=True, help="JSON file of tasks.domain.messages.Assignment")
+    arguments.add_argument("--assignment", type=Path, required=True, help="JSON file of tasks.domain.encoding.protocol.Assignment")
     assignment = Assignment.model_validate_json(arguments.parse_args().assignment.read_text())
     with importing():
-        from tasks.worker.session import serve  # noqa: PLC0415 - torch comes with it: seconds in which the lifeline must hold already
+        from tasks.worker.startup.session import serve  # noqa: PLC0415 - torch comes with it: seconds in which the lifeline must hold already
 
     return serve(assignment)
 

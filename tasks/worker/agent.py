@@ -3,8 +3,8 @@
     python -m tasks.worker.agent OPTIONS_OF_TORCHRUN --encoder KIND --assignment PATH
 
 Where the assignment is not there yet it is waited for: an agent may be started before it is known what the ranks will do, and
-imports meanwhile (`tasks.adapters.early`). Importing torch and sentence-transformers takes a core some five seconds, and ranks that each do it take the cores from each
-other. A process that has spoken to CUDA must not be forked: ranks on GPUs are started by plain torchrun (`tasks.adapters.launch`).
+imports meanwhile (`tasks.adapters.processes.prestart`). Importing torch and sentence-transformers takes a core some five seconds, and ranks that each do it take the cores from each
+other. A process that has spoken to CUDA must not be forked: ranks on GPUs are started by plain torchrun (`tasks.adapters.processes.torchrun`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from tasks.adapters.garbage import importing, leaving
+from tasks.adapters.processes.gc_control import importing, leaving
 from tasks.worker import __main__ as rank
 
 LOOK_SECONDS = 0.02
@@ -39,13 +39,13 @@ def main() -> int:
     """Import, then be torchrun; 1: a rank failed, and torchrun's own table of whose end was which is told."""
     parser = argparse.ArgumentParser(prog="tasks.worker.agent", description="torchrun, with what its ranks import.")
     parser.add_argument("--encoder", required=True, help="kind of the encoder that the ranks will load")
-    parser.add_argument("--assignment", type=Path, required=True, help="JSON file of tasks.domain.messages.Assignment")
+    parser.add_argument("--assignment", type=Path, required=True, help="JSON file of tasks.domain.encoding.protocol.Assignment")
     arguments, options = parser.parse_known_args()
     with importing():
         from torch.distributed.elastic.multiprocessing.errors import ChildFailedError  # noqa: PLC0415 - torch takes seconds
         from torch.distributed.run import main as torchrun  # noqa: PLC0415 - takes seconds
 
-        from tasks.worker.start import import_library  # noqa: PLC0415 - takes seconds
+        from tasks.worker.startup.agreement import import_library  # noqa: PLC0415 - takes seconds
 
         with suppress(Exception):  # the ranks will meet it too, and can tell
             import_library(arguments.encoder)

@@ -53,7 +53,7 @@ def ceiling(sizes: Sizes) -> Outcome:
 
     import torch  # noqa: PLC0415 - other benchmarks need none
 
-    from tasks.worker.precision import native_bfloat16  # noqa: PLC0415
+    from tasks.worker.optimize.precision import native_bfloat16  # noqa: PLC0415
 
     torch.set_num_threads(1)
     precision: Any = "bfloat16" if native_bfloat16("cpu") else "float32"
@@ -113,7 +113,7 @@ def products(shape: Shape, batches: list[tuple[int, int]], precision: str) -> Ca
     """Does every matrix product of a transformer for batches of (rows, tokens); what is multiplied is there already."""
     import torch  # noqa: PLC0415
 
-    from tasks.worker.packing import Packed  # noqa: PLC0415 - torch comes with it
+    from tasks.worker.optimize.onednn_weights import Packed  # noqa: PLC0415 - torch comes with it
 
     dtype = getattr(torch, precision)
     sizes = ((shape.hidden, shape.hidden), (shape.hidden, shape.between), (shape.between, shape.hidden))
@@ -222,8 +222,8 @@ def _library(texts: list[str], precision: str, batch: int) -> Callable[[], objec
 
 
 def _encoder(precision: Any, backend: Any) -> Any:
-    from tasks.domain.encoder import SentenceTransformersEncoder  # noqa: PLC0415
-    from tasks.worker.encoders import open_encoder  # noqa: PLC0415
+    from tasks.domain.job.encoder import SentenceTransformersEncoder  # noqa: PLC0415
+    from tasks.worker.base import open_encoder  # noqa: PLC0415
 
     settings = SentenceTransformersEncoder(model=str(minilm()))
     return open_encoder(settings, model_path=str(minilm()), precision=precision, backend=backend)

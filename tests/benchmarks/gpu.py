@@ -21,11 +21,11 @@ import pyarrow as pa
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from tasks.domain.encoder import OpenClipEncoder, Precision, SentenceTransformersEncoder
-from tasks.domain.job import Compute
-from tasks.worker.attention import unpadded_attention
-from tasks.worker.encoders import LoadedEncoder, open_encoder
-from tasks.worker.place import Place
+from tasks.domain.job.encoder import OpenClipEncoder, Precision, SentenceTransformersEncoder
+from tasks.domain.job.job import Compute
+from tasks.worker.base import LoadedEncoder, open_encoder
+from tasks.worker.optimize.attention import unpadded_attention
+from tasks.worker.system.placement import Place
 from tests.benchmarks.gpu_models import CLIPS, TEXTS, write_clip, write_text_model
 from tests.benchmarks.output import markdown
 
@@ -103,7 +103,7 @@ def _wait(setting: Setting) -> None:
 
 def text_lines(setting: Setting, folder: Path, name: str, rate: float) -> list[list[str]]:
     """The worker's own way with passages: tokenising, planned batches, vectors back on the CPU."""
-    from tasks.adapters.stdlib_docs import passages  # noqa: PLC0415
+    from tasks.adapters.sources.stdlib_docs import passages  # noqa: PLC0415
 
     path = write_text_model(folder, name, quick=setting.quick)
     texts = [passage.text for passage in passages()][: 24 if setting.quick else 20_000]

@@ -18,17 +18,17 @@ import numpy as np
 import pyarrow as pa
 from pymilvus import MilvusClient
 
-from tasks.adapters.loading import load_part
-from tasks.adapters.milvus import MilvusCollection
-from tasks.adapters.milvus_bulk import BulkCollection
-from tasks.adapters.milvus_columns import as_rows
-from tasks.adapters.milvus_schema import build_schema, columns_of
-from tasks.adapters.parts import PartMeta, read_part, vector_column, write_part
-from tasks.adapters.rows import part_schema
-from tasks.adapters.staging import Staging, clear
-from tasks.adapters.store_folder import FolderStore
-from tasks.domain.collection import CollectionSpec
-from tasks.domain.fields import ScalarField
+from tasks.adapters.checkpoint.part_files import PartMeta, read_part, vector_column, write_part
+from tasks.adapters.milvus.collection_schema import build_schema, columns_of
+from tasks.adapters.milvus.import_collection import BulkCollection
+from tasks.adapters.milvus.milvus_collection import MilvusCollection
+from tasks.adapters.milvus.staging import Staging, clear
+from tasks.adapters.milvus.upsert_batches import as_rows
+from tasks.adapters.object_store.folder_store import FolderStore
+from tasks.adapters.rows.row_schema import part_schema
+from tasks.adapters.targets.part_loading import load_part
+from tasks.domain.target.collection import CollectionSpec
+from tasks.domain.target.fields import ScalarField
 from tests.benchmarks.bench import Outcome, Sizes
 from tests.benchmarks.figures import compare
 from tests.benchmarks.kitestring import own_folder
@@ -112,7 +112,7 @@ def upsert(uri: str, spec: CollectionSpec, parts: list[Path]) -> None:
 
 
 def imported(uri: str, spec: CollectionSpec, parts: list[Path], *, staging: Path) -> None:
-    """As tasks.bulk does it, less what it notes down; until the server says that all jobs are done."""
+    """As tasks.stages.bulk_import does it, less what it notes down; until the server says that all jobs are done."""
     collection = BulkCollection(uri, spec.name, alias=spec.alias, token=None, database="")
     collection.ensure(spec)
     columns, nullable = collection.form()

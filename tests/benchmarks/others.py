@@ -79,7 +79,7 @@ def tuned(rows: Path, model: Path, batch: int) -> Encode:
     import torch  # noqa: PLC0415
     from sentence_transformers import SentenceTransformer  # noqa: PLC0415
 
-    from tasks.worker.precision import native_bfloat16  # noqa: PLC0415
+    from tasks.worker.optimize.precision import native_bfloat16  # noqa: PLC0415
 
     dtype = torch.bfloat16 if native_bfloat16("cpu") else torch.float32
     loaded = SentenceTransformer(str(model), device="cpu", model_kwargs={"dtype": dtype})

@@ -15,15 +15,15 @@ from pathlib import Path
 
 from pymilvus import MilvusClient
 
-from tasks.adapters.loading import load_part
-from tasks.adapters.milvus import MilvusCollection
-from tasks.adapters.milvus_keys import among
-from tasks.adapters.milvus_schema import columns_of
-from tasks.adapters.parts import read_part
-from tasks.adapters.proof import prove
-from tasks.adapters.proof_counts import ReadPart
-from tasks.domain.collection import CollectionSpec
-from tasks.domain.seal import Part, Seal
+from tasks.adapters.checkpoint.part_files import read_part
+from tasks.adapters.milvus.collection_schema import columns_of
+from tasks.adapters.milvus.filters import among
+from tasks.adapters.milvus.milvus_collection import MilvusCollection
+from tasks.adapters.targets.part_loading import load_part
+from tasks.adapters.targets.shard_counts import ReadPart
+from tasks.adapters.targets.verification import prove
+from tasks.domain.shards.seal import Part, Seal
+from tasks.domain.target.collection import CollectionSpec
 from tests.benchmarks.bench import Outcome, Sizes
 from tests.benchmarks.figures import compare
 from tests.benchmarks.kitestring import own_folder

@@ -23,12 +23,12 @@ import pyarrow.parquet as pq
 import torch
 from torch import distributed
 
-from tasks.adapters.hardware import cores
-from tasks.domain.encoder import Precision, SentenceTransformersEncoder
-from tasks.domain.job import Compute
-from tasks.worker.encoders import LoadedEncoder, open_encoder
-from tasks.worker.place import Place
-from tasks.worker.precision import native_bfloat16
+from tasks.adapters.processes.hardware import cores
+from tasks.domain.job.encoder import Precision, SentenceTransformersEncoder
+from tasks.domain.job.job import Compute
+from tasks.worker.base import LoadedEncoder, open_encoder
+from tasks.worker.optimize.precision import native_bfloat16
+from tasks.worker.system.placement import Place
 from tests.benchmarks.bench import Sizes
 from tests.benchmarks.figures import turns
 from tests.benchmarks.vectors import STOCK, cosines

@@ -15,18 +15,18 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from tasks.adapters.ahead import ahead
-from tasks.adapters.checkpoint import Checkpoint
-from tasks.adapters.copies import Copies
-from tasks.adapters.digest_set import DigestSet
-from tasks.adapters.s3_client import connect
-from tasks.adapters.store_folder import FolderStore
-from tasks.adapters.store_s3 import S3Store
+from tasks.adapters.checkpoint.checkpoint import Checkpoint
+from tasks.adapters.checkpoint.seal_cache import Copies
+from tasks.adapters.checkpoint.shard_id_set import DigestSet
+from tasks.adapters.concurrent_map import ahead
+from tasks.adapters.object_store.folder_store import FolderStore
+from tasks.adapters.object_store.s3_client import connect
+from tasks.adapters.object_store.s3_store import S3Store
 from tasks.domain.digest import digest
 from tasks.domain.ports import Store
-from tasks.domain.seal import EncodeStats, Loaded, Part, Seal
-from tasks.domain.shard import FileVersion, Shard, Span, Whole
-from tasks.seals import seals_of
+from tasks.domain.shards.seal import EncodeStats, Loaded, Part, Seal
+from tasks.domain.shards.shard import FileVersion, Shard, Span, Whole
+from tasks.run.seals.effective_seals import seals_of
 from tests.benchmarks.bench import Outcome, Sizes
 from tests.benchmarks.figures import compare
 from tests.benchmarks.kitestring import own_folder

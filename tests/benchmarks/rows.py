@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tasks.adapters.stdlib_docs import passages
+from tasks.adapters.sources.stdlib_docs import passages
 from tests.flows.kitestring import text_of
 
 ROW_GROUP = 250

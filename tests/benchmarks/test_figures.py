@@ -77,7 +77,7 @@ def test_the_peak_of_a_sum_is_no_sum_of_peaks() -> None:
 @pytest.mark.parametrize(
     ("command", "name", "kind"),
     [
-        (["python", "-m", "tasks.adapters.guard", "--", "python", "-m", "tasks.worker.agent"], "python", "guard"),
+        (["python", "-m", "tasks.adapters.processes.process_guard", "--", "python", "-m", "tasks.worker.agent"], "python", "guard"),
         (["python", "-m", "tasks.worker.agent", "--standalone"], "python", "agent"),
         (["python", "-m", "tasks.worker.agent", "--standalone"], "ks-rank-1", "rank 1"),
         (["python", "-m", "torch.distributed.run", "-m", "tests.benchmarks.ranks_alone"], "python", "agent"),

@@ -56,8 +56,8 @@ def around(owner: Any, method: str, before: str | None = None, after: str | None
 
 
 def watch_ranks() -> None:
-    from tasks.adapters.launches import Launches  # noqa: PLC0415 - after BEGAN
-    from tasks.adapters.ranks import Ranks  # noqa: PLC0415
+    from tasks.adapters.processes.coordinator import Ranks  # noqa: PLC0415
+    from tasks.adapters.processes.supervisor import Launches  # noqa: PLC0415 - after BEGAN
 
     take: Callable[..., None] = Ranks._take
 
@@ -78,7 +78,7 @@ def watch_ranks() -> None:
 
 
 def watch_stages() -> None:
-    from tasks.journal import Journal  # noqa: PLC0415
+    from tasks.run.progress import Journal  # noqa: PLC0415
 
     during = Journal.during
 
@@ -93,35 +93,35 @@ def watch_stages() -> None:
 
 
 def watch_command() -> None:
-    import flows.cli  # noqa: PLC0415
-    from tasks.adapters.prefect_server import PrivateServer  # noqa: PLC0415
+    import flows.command_line.cli  # noqa: PLC0415
+    from tasks.adapters.prefect.private_server import PrivateServer  # noqa: PLC0415
 
     marks["command line read"] = time.time() - BEGAN
     around(PrivateServer, "__init__", before="server started")
     around(PrivateServer, "wait", before="Prefect imported", after="server up")
     around(PrivateServer, "stop", before="flow returned", after="server stopped")
-    around(flows.cli, "run_flow", after="run over")
+    around(flows.command_line.cli, "run_flow", after="run over")
 
 
 def watch_report() -> None:
     """Called late: what a flow imports is not to be imported earlier than a run does."""
-    from tasks.adapters import prefect_server  # noqa: PLC0415
+    from tasks.adapters.prefect import private_server  # noqa: PLC0415
 
-    waited = prefect_server.PrivateServer.wait
+    waited = private_server.PrivateServer.wait
 
     def wait(self: Any, *arguments: Any) -> None:
         waited(self, *arguments)
-        import tasks.adapters.milvus  # noqa: PLC0415
-        import tasks.preflight  # noqa: PLC0415
-        import tasks.report  # noqa: PLC0415
-        import tasks.run  # noqa: PLC0415
+        import tasks.adapters.milvus.milvus_collection  # noqa: PLC0415
+        import tasks.run.context  # noqa: PLC0415
+        import tasks.run.preflight  # noqa: PLC0415
+        import tasks.stages.report  # noqa: PLC0415
 
-        around(tasks.adapters.milvus.MilvusCollection, "settle", after="settled")
+        around(tasks.adapters.milvus.milvus_collection.MilvusCollection, "settle", after="settled")
 
-        around(tasks.run, "inspect_job", before="looked at the job", after="job looked at")
-        around(tasks.report, "render_report", before="report began", after="report drawn")
+        around(tasks.run.context, "inspect_job", before="looked at the job", after="job looked at")
+        around(tasks.stages.report, "render_report", before="report began", after="report drawn")
 
-    prefect_server.PrivateServer.wait = wait  # type: ignore[method-assign]
+    private_server.PrivateServer.wait = wait  # type: ignore[method-assign]
 
 
 def main() -> None:
@@ -135,17 +135,17 @@ def main() -> None:
     watch_report()
     watch_ranks()
     watch_stages()
-    import flows.cli  # noqa: PLC0415
+    import flows.command_line.cli  # noqa: PLC0415
 
-    app = flows.cli.app
+    app = flows.command_line.cli.app
 
     def noted() -> None:
         atexit.register(write)  # not before: what the command registers first ends the process
         app()
 
-    flows.cli.app = noted  # type: ignore[assignment]
+    flows.command_line.cli.app = noted  # type: ignore[assignment]
     sys.argv[1:] = command
-    flows.cli.main()
+    flows.command_line.cli.main()
 
 
 if __name__ == "__main__":

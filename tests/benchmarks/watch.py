@@ -101,7 +101,7 @@ def kind_of(command: Sequence[str], name: str, environment: Mapping[str, str], *
         return "flow"
     if name.startswith("ks-rank-"):
         return f"rank {name.rpartition('-')[2]}"
-    if "tasks.adapters.guard" in command:
+    if "tasks.adapters.processes.process_guard" in command:
         return "guard"
     if "torch.distributed.run" in command or "tasks.worker.agent" in command:
         return "agent"

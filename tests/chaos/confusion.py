@@ -26,7 +26,7 @@ from functools import partial
 from pathlib import Path
 from unittest.mock import patch
 
-from tasks.adapters import proof
+from tasks.adapters.targets import verification
 from tests.chaos.corpus import make_slow_model
 from tests.chaos.corruptions import BOTH, CUT, LARGE, NULLS, RETAINED, SHOWN, Corruption, Where
 from tests.chaos.histories import ANYWHERE, ON_A_NEWER_SERVER, ON_A_SERVER, History, cut_texts, fresh, large, nulls, retained
@@ -153,7 +153,9 @@ class Laboratory:
 
     def _verify(self, job: Job, *how: str) -> int:
         path = self.kitestring.job(job)
-        with patch.object(proof, "Clock", partial(proof.Clock, settle=SETTLE_SECONDS)):  # what counts too many is given less time here
+        with patch.object(
+            verification, "Clock", partial(verification.Clock, settle=SETTLE_SECONDS)
+        ):  # what counts too many is given less time here
             ended = self.kitestring.here("verify", path, *how)
         if ended.code not in (PROVED, NOT_PROVED):
             raise RuntimeError(f"verify ended with {ended.code}: {ended.err}")

@@ -10,7 +10,7 @@ from unittest.mock import patch
 
 import pyarrow as pa
 
-from tasks.adapters.milvus import MilvusCollection
+from tasks.adapters.milvus.milvus_collection import MilvusCollection
 from tasks.domain.errors import Permanent
 from tests.chaos.corpus import MENDED
 from tests.chaos.raw import opened

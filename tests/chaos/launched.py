@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 
 RUN_SECONDS = 240
-ROLES = {"guard": "tasks.adapters.guard", "agent": "tasks.worker.agent", "flow": "flows"}
+ROLES = {"guard": "tasks.adapters.processes.process_guard", "agent": "tasks.worker.agent", "flow": "flows"}
 
 
 class Stuck(Exception):

@@ -24,7 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pymilvus import MilvusClient
 
-from tasks.adapters.milvus import MilvusCollection
+from tasks.adapters.milvus.milvus_collection import MilvusCollection
 from tests.flows.inprocess import RunFlow, flows_in_process
 from tests.flows.kitestring import make_job, text_of
 from tests.models import make_tiny_model

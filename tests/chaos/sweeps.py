@@ -17,10 +17,12 @@ PLACES = ("listed", "marked", "looked", "removed")
 HOOKS = """
 import os, time
 from pathlib import Path
-from tasks.adapters import condemned, store_s3, stores
+from tasks.adapters.checkpoint.checkpoint import condemned
+from tasks.adapters.object_store import s3_store
+from tasks.adapters.object_store import registry
 
 folder = Path(os.environ["CHAOS_SWEEP"])
-stores.store_clock = lambda store: float(os.environ["CHAOS_AGED"]) + 86_400
+registry.store_clock = lambda store: float(os.environ["CHAOS_AGED"]) + 86_400
 
 def hold(place):
     if place == os.environ.get("CHAOS_HOLD"):
@@ -37,7 +39,7 @@ def around(original, before, after):
     return wrapped
 
 condemned.condemn = around(condemned.condemn, "listed", "marked")
-store_s3.S3Store.delete_many = around(store_s3.S3Store.delete_many, "looked", "removed")
+s3_store.S3Store.delete_many = around(s3_store.S3Store.delete_many, "looked", "removed")
 """
 
 

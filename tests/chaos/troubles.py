@@ -17,8 +17,8 @@ TOO_LATE = 31.0  # seconds: longer than a call waits for its answer
 
 # Files of a trial are small: what makes every put of one an upload in pieces. Python imports this first in each process.
 SMALL_PIECES = """
-from tasks.adapters import store_s3
-store_s3.LARGE = 1_000
+from tasks.adapters.object_store import s3_store
+s3_store.LARGE = 1_000
 """
 
 

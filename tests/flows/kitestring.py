@@ -66,7 +66,7 @@ class Kitestring:
 
     def here(self, *arguments: object) -> Command:
         """A command in this process, where all is imported already; not one that starts an encoder."""
-        from flows.cli import app  # noqa: PLC0415 - takes seconds
+        from flows.command_line.cli import app  # noqa: PLC0415 - takes seconds
 
         result = CliRunner(env=self.env).invoke(app, [*map(str, arguments)])
         return Command(code=result.exit_code, out=result.stdout, err=result.stderr)

@@ -13,17 +13,17 @@ import pytest
 from pymilvus import MilvusClient
 from typer.testing import CliRunner
 
-from flows.cli import app
-from tasks.adapters.checkpoint import Checkpoint
-from tasks.adapters.documents import write_document
-from tasks.adapters.milvus import MilvusCollection
-from tasks.adapters.stores import open_store
-from tasks.domain.bulk import ImportAttempt
-from tasks.domain.collection import collection_name, target_fingerprint
+from flows.command_line.cli import app
+from tasks.adapters.checkpoint.checkpoint import Checkpoint
+from tasks.adapters.checkpoint.json_documents import write_document
+from tasks.adapters.milvus.milvus_collection import MilvusCollection
+from tasks.adapters.object_store.registry import open_store
 from tasks.domain.digest import digest
-from tasks.domain.parse import parse_job
-from tests.adapters.test_collection import spec_of
-from tests.adapters.test_milvus import stranger
+from tasks.domain.job.parse import parse_job
+from tasks.domain.shards.import_attempt import ImportAttempt
+from tasks.domain.target.collection import collection_name, target_fingerprint
+from tests.adapters.milvus.test_milvus_collection import stranger
+from tests.adapters.targets.test_collections import spec_of
 from tests.flows.inprocess import RunFlow
 from tests.flows.kitestring import make_job, write_rows
 from tests.models import make_tiny_model

@@ -23,13 +23,13 @@ import pyarrow.parquet as pq
 import pytest
 from pymilvus import DataType, MilvusClient
 
-from tasks.adapters.milvus import MilvusCollection
-from tasks.adapters.scratch import scratch_folder
+from tasks.adapters.milvus.milvus_collection import MilvusCollection
+from tasks.adapters.processes.scratch import scratch_folder
 from tasks.domain.errors import BadInput
-from tasks.domain.parse import parse_job
-from tasks.plan import Plan, check_target, plan_again, spool_spans
-from tasks.preflight import inspect_job
-from tasks.run import open_run
+from tasks.domain.job.parse import parse_job
+from tasks.run.context import open_run
+from tasks.run.plan import Plan, check_target, plan_again, spool_spans
+from tasks.run.preflight import inspect_job
 from tests.flows.inprocess import RunFlow
 from tests.flows.kitestring import Command, Kitestring, make_job, write_rows
 from tests.servers.milvus import free_ports

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from flows.cli import app
+from flows.command_line.cli import app
 from tasks.domain.errors import BadInput
-from tasks.domain.parse import parse_job
-from tasks.preflight import inspect_job
+from tasks.domain.job.parse import parse_job
+from tasks.run.preflight import inspect_job
 from tests.flows.inprocess import RunFlow
 from tests.flows.kitestring import make_job, text_of, write_rows
 from tests.servers.milvus import MilvusProcess
@@ -107,7 +107,7 @@ def test_lists_that_were_sealed_as_json_are_encoded_again(run_flow: RunFlow, tmp
         write(tmp_path, number, langs=["de"] * 4)
     document = make_job(tmp_path, tiny_model, source__metadata=["tags"])
     with monkeypatch.context() as before:
-        before.setattr("tasks.adapters.columns.is_list", lambda _: False)
+        before.setattr("tasks.adapters.rows.column_types.is_list", lambda _: False)
         run_flow(document)
     elsewhere = {**document["target"], "collection": "others"}
     again = run_flow({**document, "target": elsewhere})

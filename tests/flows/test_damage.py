@@ -13,16 +13,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-import tasks.report
-from tasks.adapters.collection_memory import MemoryCollection
-from tasks.adapters.collections import open_collection
-from tasks.adapters.stores import open_store
+import tasks.stages.report
+from tasks.adapters.object_store.registry import open_store
+from tasks.adapters.targets.memory_collection import MemoryCollection
+from tasks.adapters.targets.registry import open_collection
 from tasks.domain.errors import BadInput, Newer, Permanent
-from tasks.domain.job import Target
-from tasks.domain.parse import parse_job
-from tasks.examples import Shown, show_rows
-from tasks.preflight import live_collection
-from tasks.promote import roll_back
+from tasks.domain.job.job import Target
+from tasks.domain.job.parse import parse_job
+from tasks.run.preflight import live_collection
+from tasks.run.promotion.report_samples import Shown, show_rows
+from tasks.stages.promote import roll_back
 from tests.flows.inprocess import RunFlow
 from tests.flows.kitestring import Command, Kitestring, make_job, text_of
 from tests.servers.s3 import S3Bucket
@@ -324,7 +324,7 @@ def test_a_part_that_only_the_report_reads_is_encoded_again_as_well(
             gone.pop().unlink()
         return show_rows(*given)
 
-    monkeypatch.setattr(tasks.report, "show_rows", show_without_parts)
+    monkeypatch.setattr(tasks.stages.report, "show_rows", show_without_parts)
     done = run_flow(job)
     assert (done["verified"], done["rows"]["loaded"]) == (True, FILES * ROWS + 1)
     assert len(report_of(job)["damaged"]) == FILES

@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tasks.adapters.collections import open_collection
-from tasks.domain.job import Target
+from tasks.adapters.targets.registry import open_collection
+from tasks.domain.job.job import Target
 from tests.flows.inprocess import RunFlow
 from tests.flows.kitestring import make_job
 from tests.models import Clip

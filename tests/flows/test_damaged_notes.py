@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tasks.domain.parse import parse_job
-from tasks.look import look_at_status
+from tasks.commands.inspect import look_at_status
+from tasks.domain.job.parse import parse_job
 from tests.flows.inprocess import RunFlow
 from tests.flows.kitestring import write_rows
 from tests.flows.test_moved_places import a_job, ids, keys_in, ledger

@@ -24,7 +24,7 @@ import yaml
 from docker.types import HostConfig
 from pymilvus import MilvusClient
 
-from tasks.domain.job import Job
+from tasks.domain.job.job import Job
 from tests.servers.prefect import ROOT, PrefectServer
 
 pytestmark = [pytest.mark.server, pytest.mark.timeout(600)]

@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 from pymilvus import MilvusClient
 
-from tasks.adapters.collections import open_collection
-from tasks.domain.job import Target
+from tasks.adapters.targets.registry import open_collection
+from tasks.domain.job.job import Target
 from tests.flows.inprocess import RunFlow
 from tests.flows.kitestring import Kitestring, make_job, write_rows
 from tests.servers.milvus import MilvusProcess

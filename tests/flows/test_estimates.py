@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-import tasks.estimate
-import tasks.run
-from tasks.adapters.documents import read_document
-from tasks.adapters.stores import open_store
+import tasks.run.context
+import tasks.run.estimate.estimator
+from tasks.adapters.checkpoint.json_documents import read_document
+from tasks.adapters.object_store.registry import open_store
+from tasks.commands.inspect import look_at_plan
 from tasks.domain.errors import BadInput
-from tasks.domain.parse import parse_job
-from tasks.domain.rates import Rates
-from tasks.look import look_at_plan
+from tasks.domain.estimate.rates import Rates
+from tasks.domain.job.parse import parse_job
 from tests.flows.inprocess import RunFlow
 from tests.flows.kitestring import Kitestring, make_job, write_rows
 from tests.models import TOKENS
@@ -60,7 +60,7 @@ def test_plan_starts_no_process_and_writes_nothing(job: Job, tmp_path: Path, mon
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("plan has started the encoder")
 
-    monkeypatch.setattr(tasks.run, "Ranks", refuse)
+    monkeypatch.setattr(tasks.run.context, "Ranks", refuse)
     before = files_below(tmp_path)
     found = estimate_of(job)
     assert files_below(tmp_path) == before
@@ -132,7 +132,7 @@ def test_a_run_does_without_an_estimate_that_cannot_be_made(run_flow: RunFlow, j
     def fail(*_: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(tasks.estimate.Foresight, "estimate", fail)
+    monkeypatch.setattr(tasks.run.estimate.estimator.Foresight, "estimate", fail)
     assert run_flow(job)["verified"] is True
     assert last_report(job)["estimate"] is None
     assert "Estimate and outcome" not in Path(last_report(job)["page"]).read_text()

@@ -12,24 +12,24 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-import tasks.gc
-from flows import terminal
-from flows.cli import app
-from flows.terminal import count_shown
-from tasks import unreferenced
-from tasks.adapters.checkpoint import Checkpoint
-from tasks.adapters.condemned import condemn
-from tasks.adapters.shard_keys import ShardKeys
-from tasks.adapters.store_folder import FolderStore
-from tasks.adapters.store_key import TEMPORARY
-from tasks.adapters.stores import open_store
-from tasks.domain.collection import collection_name, target_fingerprint
+import tasks.commands.garbage_collect
+from flows.command_line import terminal
+from flows.command_line.cli import app
+from flows.command_line.terminal import count_shown
+from tasks.adapters.checkpoint.checkpoint import Checkpoint
+from tasks.adapters.checkpoint.condemned import condemn
+from tasks.adapters.checkpoint.shard_keys import ShardKeys
+from tasks.adapters.object_store.folder_store import FolderStore
+from tasks.adapters.object_store.key_rules import TEMPORARY
+from tasks.adapters.object_store.registry import open_store
+from tasks.commands import unreferenced_objects
 from tasks.domain.digest import digest
 from tasks.domain.errors import Transient
-from tasks.domain.job import Target
-from tasks.domain.owners import Owners
-from tasks.domain.seal import Part
-from tests.adapters.test_checkpoint import IDENTITY, SHARD, TARGET, loaded, put_part, seal_of
+from tasks.domain.job.job import Target
+from tasks.domain.shards.duplicates import Owners
+from tasks.domain.shards.seal import Part
+from tasks.domain.target.collection import collection_name, target_fingerprint
+from tests.adapters.checkpoint.test_checkpoint import IDENTITY, SHARD, TARGET, loaded, put_part, seal_of
 
 OTHER = digest("another shard")
 NOTHING = {
@@ -191,7 +191,7 @@ def test_a_run_that_came_since_the_listing_keeps_what_it_may_adopt(
         put_part(checkpoint, meanwhile, 5, 9, attempt="at work", shard=OTHER)
         return condemn(*arguments)
 
-    monkeypatch.setattr(unreferenced, "condemn", condemn_late)
+    monkeypatch.setattr(unreferenced_objects, "condemn", condemn_late)
     assert gc(tmp_path, "--delete")["parts"] == 0
     assert len(keys(checkpoint)) == 2
 
@@ -202,8 +202,8 @@ def test_what_is_gone_is_told_though_the_store_fails_in_the_middle(
     for shard in map(digest, "abc"):
         put_part(checkpoint, tmp_path, 0, 5, shard=shard)
     age(tmp_path / "store", 2)
-    monkeypatch.setattr(unreferenced, "BATCH", 1)
-    monkeypatch.setattr(unreferenced, "BATCHES", 1)
+    monkeypatch.setattr(unreferenced_objects, "BATCH", 1)
+    monkeypatch.setattr(unreferenced_objects, "BATCHES", 1)
     calls: list[list[str]] = []
 
     def failing(store: FolderStore, wanted: list[str]) -> None:
@@ -231,7 +231,7 @@ def test_a_collection_that_is_dropped_is_told_though_the_next_one_cannot_be(
         return True
 
     for name, fake in {"find_abandoned": lambda *_: ["first", "second"], "_still_silent": lambda *_: True, "drop": drop}.items():
-        monkeypatch.setattr(tasks.gc, name, fake)
+        monkeypatch.setattr(tasks.commands.garbage_collect, name, fake)
     found = gc(tmp_path, "--delete")
     assert (found["collections"], found["unseen"]) == (["first"], "Milvus is away")
 
@@ -247,11 +247,11 @@ def test_a_collection_whose_encoder_a_run_came_back_to_is_not_dropped(
         checkpoint.store.write(checkpoint.layout.run("r", "report.json"), b"{}")
         return [name]
 
-    monkeypatch.setattr(tasks.gc, "find_abandoned", abandoned)
-    monkeypatch.setattr(tasks.gc, "drop", lambda *_: True)
+    monkeypatch.setattr(tasks.commands.garbage_collect, "find_abandoned", abandoned)
+    monkeypatch.setattr(tasks.commands.garbage_collect, "drop", lambda *_: True)
     assert gc(tmp_path, "--delete")["collections"] == []
     age(tmp_path / "store", 2)
-    monkeypatch.setattr(tasks.gc, "find_abandoned", lambda *_: [name])
+    monkeypatch.setattr(tasks.commands.garbage_collect, "find_abandoned", lambda *_: [name])
     assert gc(tmp_path, "--delete")["collections"] == [name]
 
 

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from tasks import unreferenced
-from tasks.adapters.checkpoint import Checkpoint
-from tasks.adapters.store_folder import FolderStore
-from tasks.domain.parse import parse_job
-from tasks.domain.seal import Seal
-from tasks.gc import Swept, sweep
+from tasks.adapters.checkpoint.checkpoint import Checkpoint
+from tasks.adapters.object_store.folder_store import FolderStore
+from tasks.commands import unreferenced_objects
+from tasks.commands.garbage_collect import Swept, sweep
+from tasks.domain.job.parse import parse_job
+from tasks.domain.shards.seal import Seal
 from tests.flows.inprocess import RunFlow
 from tests.flows.kitestring import make_job, write_rows
 from tests.flows.test_gc import age
@@ -102,7 +102,7 @@ def test_what_a_run_adopts_and_seals_after_the_listing_stays(
 ) -> None:
     """The sweep has listed the parts and read that there is no seal."""
     gc = Sweep(job)
-    wrap(monkeypatch, unreferenced, "condemn", gc.hold)
+    wrap(monkeypatch, unreferenced_objects, "condemn", gc.hold)
     gc.start()
     assert gc.held.wait(60)
     result = run_flow(job)

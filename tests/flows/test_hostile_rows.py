@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from flows.show import hits_text, quarantine_text
-from tasks.domain.collection import Hit
-from tests.adapters.test_collection import NASTY
+from flows.command_line.show import hits_text, quarantine_text
+from tasks.domain.target.collection import Hit
+from tests.adapters.targets.test_collections import NASTY
 from tests.flows.inprocess import RunFlow
 from tests.flows.kitestring import Kitestring, make_job
 from tests.flows.test_embed import keys_in

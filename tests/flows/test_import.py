@@ -23,23 +23,24 @@ import pyarrow as pa
 import pytest
 from pymilvus import MilvusClient
 
-import tasks.run
-from tasks import attempts, bulk
-from tasks.adapters.documents import write_document
-from tasks.adapters.milvus_bulk import BulkCollection
-from tasks.adapters.process_mark import this_process
-from tasks.adapters.ranks import Ranks
-from tasks.adapters.stores import open_store
-from tasks.attempts import SILENT_SECONDS, staged_at
-from tasks.bulk import import_shards, imports
-from tasks.domain.bulk import ImportAttempt, ProcessMark
+import tasks.run.context
+from tasks.adapters.checkpoint.json_documents import write_document
+from tasks.adapters.milvus.import_collection import BulkCollection
+from tasks.adapters.object_store.registry import open_store
+from tasks.adapters.processes.coordinator import Ranks
+from tasks.adapters.processes.process_mark import this_process
 from tasks.domain.errors import BadInput, OutcomeUnknown, Permanent, RunFailed
-from tasks.domain.job import Job
+from tasks.domain.job.job import Job
 from tasks.domain.ports import Collection
-from tasks.load import opened
-from tasks.plan import Plan, plan_sealed
-from tasks.run import Run, open_run
-from tasks.verify import verify_plan
+from tasks.domain.shards.import_attempt import ImportAttempt, ProcessMark
+from tasks.run import import_attempts
+from tasks.run.context import Run, open_run
+from tasks.run.import_attempts import SILENT_SECONDS, staged_at
+from tasks.run.plan import Plan, plan_sealed
+from tasks.stages import bulk_import
+from tasks.stages.bulk_import import import_shards, imports
+from tasks.stages.load import opened
+from tasks.stages.verify import verify_plan
 from tests.flows.inprocess import flows_in_process
 from tests.flows.kitestring import make_job, workers_of, write_rows
 from tests.flows.test_kill import until
@@ -167,7 +168,7 @@ def test_an_import_that_a_living_run_waits_for_is_finished_by_whoever_is_first(t
     write_rows(tmp_path / "rows" / "a.parquet", 0, 20)
     document = make_job(tmp_path, tiny_model)
     run_flow(document)
-    polling, go_on, wait = threading.Event(), threading.Event(), bulk._await
+    polling, go_on, wait = threading.Event(), threading.Event(), bulk_import._await
 
     def held(*given: Any) -> None:
         if not polling.is_set():
@@ -175,7 +176,7 @@ def test_an_import_that_a_living_run_waits_for_is_finished_by_whoever_is_first(t
             assert go_on.wait(240)
         wait(*given)
 
-    monkeypatch.setattr(bulk, "_await", held)
+    monkeypatch.setattr(bulk_import, "_await", held)
     with opening(document, target) as one, opening(document, target) as two, ThreadPoolExecutor(1) as threads:
         first = threads.submit(one.load)
         assert polling.wait(240)
@@ -258,7 +259,7 @@ def test_an_attempt_that_an_older_version_left_is_gone_on_with(sealed, target, m
         raise Killed
 
     with opening(sealed, target) as at, monkeypatch.context() as patch:
-        patch.setattr(bulk, "_await", dies)
+        patch.setattr(bulk_import, "_await", dies)
         with pytest.raises(Killed):
             import_shards.fn(at.run, at.plan, at.collection)
         store, layout = at.plan.checkpoint.store, at.plan.checkpoint.layout
@@ -275,10 +276,10 @@ def test_an_attempt_that_an_older_version_left_is_gone_on_with(sealed, target, m
 
 
 def test_a_run_says_that_it_lives_for_as_long_as_it_waits(sealed, target, monkeypatch):
-    monkeypatch.setattr(attempts, "BEAT_SECONDS", 0.05)
+    monkeypatch.setattr(import_attempts, "BEAT_SECONDS", 0.05)
     with opening(sealed, target) as at:
         key = at.plan.checkpoint.layout.importing(at.plan.address, at.run.id)
-        seen, wait = list[float](), bulk._await
+        seen, wait = list[float](), bulk_import._await
 
         def waits(*given: Any) -> None:
             path = Path(at.plan.checkpoint.store.url) / key
@@ -289,7 +290,7 @@ def test_a_run_says_that_it_lives_for_as_long_as_it_waits(sealed, target, monkey
                 time.sleep(0.01)
             wait(*given)
 
-        monkeypatch.setattr(bulk, "_await", waits)
+        monkeypatch.setattr(bulk_import, "_await", waits)
         assert at.load()
         assert at.plan.checkpoint.attempts(at.plan.address) == {}
     assert left_behind(target) == []
@@ -308,7 +309,7 @@ def test_whatever_moment_it_is_killed_at_the_next_run_has_every_row_once(sealed,
         raise Killed
 
     with opening(sealed, target) as at, monkeypatch.context() as patch:
-        patch.setattr(BulkCollection if hasattr(BulkCollection, moment) else bulk, moment, dies)
+        patch.setattr(BulkCollection if hasattr(BulkCollection, moment) else bulk_import, moment, dies)
         with pytest.raises(Killed):
             import_shards.fn(at.run, at.plan, at.collection)
     with opening(sealed, target) as at:
@@ -339,7 +340,7 @@ def test_an_import_that_is_given_up_does_not_hold_up_the_next(sealed, target, mo
 
     with opening(sealed, target) as at:
         with monkeypatch.context() as patch:
-            patch.setattr(bulk, "_await", gives_up)
+            patch.setattr(bulk_import, "_await", gives_up)
             assert not at.load()
         begun = time.monotonic()
         assert at.load()
@@ -348,7 +349,7 @@ def test_an_import_that_is_given_up_does_not_hold_up_the_next(sealed, target, mo
 
 
 def test_a_file_that_the_server_cannot_read_is_dropped_for_upserts(sealed, target, monkeypatch, caplog):
-    monkeypatch.setattr("tasks.adapters.staging.Staging._as_the_server_has_it", lambda _, key: f"/nowhere/{key}")
+    monkeypatch.setattr("tasks.adapters.milvus.staging.Staging._as_the_server_has_it", lambda _, key: f"/nowhere/{key}")
     with opening(sealed, target) as at:
         assert not at.load()
     assert "its rows are upserted instead" in caplog.text
@@ -368,7 +369,7 @@ def test_a_key_in_two_shards_is_not_imported(sealed, target, tmp_path, tiny_mode
 
 def test_no_rank_lives_while_the_server_imports(target, tmp_path, tiny_model, run_flow, monkeypatch):
     """The ranks are real ones: their device is free for whoever waits for it."""
-    monkeypatch.setattr(tasks.run, "Ranks", Ranks)
+    monkeypatch.setattr(tasks.run.context, "Ranks", Ranks)
     before = {process.pid for process in workers_of(os.getpid())}  # the session's servers have guards as well
     alive: list[set[int]] = []
 
@@ -376,7 +377,7 @@ def test_no_rank_lives_while_the_server_imports(target, tmp_path, tiny_model, ru
         alive.append({process.pid for process in workers_of(os.getpid())} - before)
         raise Permanent("far enough")
 
-    monkeypatch.setattr(bulk, "_await", polled)
+    monkeypatch.setattr(bulk_import, "_await", polled)
     write_rows(tmp_path / "rows" / "a.parquet", 0, 20)
     done = run_flow(make_job(tmp_path, tiny_model, compute__processes=1, target=target))
     assert alive == [set()]

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tasks import bulk
-from tasks.attempts import SILENT_SECONDS
-from tasks.bulk import import_shards
+from tasks.run.import_attempts import SILENT_SECONDS
+from tasks.stages import bulk_import
+from tasks.stages.bulk_import import import_shards
 from tests.flows.inprocess import RunFlow
 from tests.flows.kitestring import make_job, write_rows
 from tests.flows.test_import import Killed, left_behind, opening, target  # noqa: F401 - a fixture
@@ -37,7 +37,7 @@ def test_an_import_that_was_killed_before_its_ledger_leaves_no_row_unaccounted(
         raise Killed
 
     with opening(document, target) as at, monkeypatch.context() as patch:
-        patch.setattr(bulk, "_enter", dies)
+        patch.setattr(bulk_import, "_enter", dies)
         with pytest.raises(Killed):
             import_shards.fn(at.run, at.plan, at.collection)
     if how == "changed":

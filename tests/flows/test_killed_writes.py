@@ -14,8 +14,8 @@ from unittest.mock import patch
 
 import pytest
 
-from tasks.adapters.collection_memory import MemoryCollection, _servers
-from tasks.adapters.store_folder import FolderStore
+from tasks.adapters.object_store.folder_store import FolderStore
+from tasks.adapters.targets.memory_collection import MemoryCollection, _servers
 from tests.flows.inprocess import RunFlow
 from tests.flows.kitestring import write_rows
 from tests.flows.test_moved_places import REPLAY, a_job, ids, texts_in

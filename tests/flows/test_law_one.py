@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 
-from tasks import encode
-from tasks.adapters.checkpoint import Checkpoint
-from tasks.adapters.cut import Tally
-from tasks.adapters.stores import open_store
-from tasks.domain.seal import Part
-from tasks.domain.shard import FileVersion, Shard, Span, Whole
-from tasks.journal import Journal
-from tests.adapters.test_checkpoint import FACTS, IDENTITY, SHARD, put_part
+from tasks.adapters.checkpoint.checkpoint import Checkpoint
+from tasks.adapters.object_store.registry import open_store
+from tasks.adapters.rows.pieces import Tally
+from tasks.domain.shards.seal import Part
+from tasks.domain.shards.shard import FileVersion, Shard, Span, Whole
+from tasks.run.progress import Journal
+from tasks.stages import encode
+from tests.adapters.checkpoint.test_checkpoint import FACTS, IDENTITY, SHARD, put_part
 
 FILE = FileVersion(path="/rows/docs.parquet", name="docs.parquet", size=1, version="1")
 OURS = Shard(id=SHARD, span=Span(files=(FILE,), extent=Whole(), rows=10))

@@ -19,7 +19,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
-from tasks.adapters.guard import start_guarded
+from tasks.adapters.processes.process_guard import start_guarded
 from tests.flows.kitestring import make_job, write_rows
 from tests.servers.browser import chromium
 from tests.servers.milvus import free_ports
@@ -137,7 +137,7 @@ def test_suspend_ends_every_process_and_resume_goes_on(house: House, job: dict[s
         run, type="PAUSED", name="Suspended", state_details={"pause_reschedule": True, "pause_timeout": "2100-01-01T00:00:00Z"}
     )
     assert not psutil.wait_procs(ranks, timeout=30)[1]
-    until(lambda: not [p for p in house.worker().children(recursive=True) if "tasks.adapters.guard" in p.cmdline()], 30)
+    until(lambda: not [p for p in house.worker().children(recursive=True) if "tasks.adapters.processes.process_guard" in p.cmdline()], 30)
     kept = len(list(Path(job["checkpoint"]).rglob("part-*")))
     house.server.request(f"/flow_runs/{run}/resume", {})
     assert house.server.wait(run, SECONDS) == "COMPLETED", house.server.logs(run)

@@ -17,7 +17,7 @@ from unittest.mock import patch
 
 import pytest
 
-from tasks.adapters.store_memory import MemoryStore
+from tasks.adapters.object_store.memory_store import MemoryStore
 from tests.flows.inprocess import RunFlow
 from tests.flows.kitestring import make_job, write_rows
 from tests.servers.prefect import PrefectServer

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from pymilvus import MilvusClient
 
-from tasks import bulk, load
-from tasks.adapters.milvus_alias import Alias
+from tasks.adapters.milvus.alias import Alias
 from tasks.domain.errors import RunFailed
+from tasks.stages import bulk_import, load
 from tests.flows.inprocess import RunFlow, flows_in_process
 from tests.flows.kitestring import make_job, write_rows
 from tests.servers.milvus import MilvusProcess, milvus_process
@@ -60,8 +60,8 @@ def dying_at(server: MilvusProcess, original: Callable[..., Any], call: int) -> 
     ("stage", "place", "name", "call"),
     [
         ("load", load, "load_part", 2),
-        ("import", bulk, "_await", 1),
-        ("import and ledger", bulk, "_enter", 1),
+        ("import", bulk_import, "_await", 1),
+        ("import and ledger", bulk_import, "_enter", 1),
         ("alias", Alias, "_point", 1),
     ],
 )

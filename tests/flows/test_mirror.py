@@ -9,7 +9,7 @@ import pytest
 from pymilvus import MilvusClient
 from typer.testing import CliRunner
 
-from flows.cli import app
+from flows.command_line.cli import app
 from tasks.domain.errors import BadInput, RunFailed
 from tests.chaos.mirror import play, rows_in
 from tests.flows.inprocess import RunFlow

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tasks.adapters.collection_memory import _servers
+from tasks.adapters.targets.memory_collection import _servers
 from tasks.domain.errors import BadInput
 from tests.flows.inprocess import RunFlow
 from tests.flows.kitestring import make_job, write_rows

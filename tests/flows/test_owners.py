@@ -10,10 +10,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tasks import owners
-from tasks.adapters.checkpoint import Checkpoint
-from tasks.adapters.milvus import MilvusCollection
+from tasks.adapters.checkpoint.checkpoint import Checkpoint
+from tasks.adapters.milvus.milvus_collection import MilvusCollection
 from tasks.domain.errors import RunFailed, Transient
+from tasks.stages import deduplicate
 from tests.chaos.mirror import rows_in
 from tests.flows.inprocess import RunFlow
 from tests.flows.kitestring import make_job
@@ -81,7 +81,7 @@ def test_when_the_owner_goes_the_next_one_has_the_key(run_flow: RunFlow, tmp_pat
     for name, rows in (("a", A), ("b", B)):
         write(tmp_path, name, rows)
     run_flow(job)
-    with patch.object(owners, "KeyTable", side_effect=AssertionError("nothing changed, and keys were read")):
+    with patch.object(deduplicate, "KeyTable", side_effect=AssertionError("nothing changed, and keys were read")):
         again = run_flow(job)
     assert (again["rows"]["duplicates"], again["verified"]) == (1, True)
 

@@ -147,7 +147,7 @@ def test_a_picture_that_is_added_and_taken_away_again_costs_no_other_its_place(
 
 def dying_before_the_ledger(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """Every row of a shard is acknowledged, and the process dies before the ledger says so; what is returned undoes it."""
-    from tasks.adapters.ledger import Ledger  # noqa: PLC0415
+    from tasks.adapters.checkpoint.ledger import Ledger  # noqa: PLC0415
 
     class Killed(BaseException):
         pass

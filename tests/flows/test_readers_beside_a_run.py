@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-import tasks.verify
-from tasks.adapters.collection_memory import MemoryCollection
-from tasks.adapters.ledger import Ledger
-from tasks.domain.parse import parse_job
-from tasks.look import look_at_proof, look_at_status
+import tasks.stages.verify
+from tasks.adapters.checkpoint.ledger import Ledger
+from tasks.adapters.targets.memory_collection import MemoryCollection
+from tasks.commands.inspect import look_at_proof, look_at_status
+from tasks.domain.job.parse import parse_job
 from tests.flows.inprocess import RunFlow
 from tests.flows.kitestring import write_rows
 from tests.flows.test_moved_places import a_job, ids, keys_in
@@ -28,7 +28,7 @@ def test_who_verifies_beside_a_run_doubts_nothing_that_was_loaded_meanwhile(
     run_flow(job)
     write_rows(tmp_path / "rows" / "b.parquet", 10, 20)
     sending, counted, loaded, looked = (threading.Event() for _ in range(4))
-    upsert, record, prove = MemoryCollection.upsert, Ledger.record_load, tasks.verify.prove
+    upsert, record, prove = MemoryCollection.upsert, Ledger.record_load, tasks.stages.verify.prove
 
     def upsert_late(self: MemoryCollection, rows: Any) -> int:
         sending.set()
@@ -56,7 +56,7 @@ def test_who_verifies_beside_a_run_doubts_nothing_that_was_loaded_meanwhile(
 
     monkeypatch.setattr(MemoryCollection, "upsert", upsert_late)
     monkeypatch.setattr(Ledger, "record_load", record_early)
-    monkeypatch.setattr(tasks.verify, "prove", prove_late)
+    monkeypatch.setattr(tasks.stages.verify, "prove", prove_late)
     reader = threading.Thread(target=look, daemon=True)
     reader.start()
     result = run_flow(job)

@@ -13,9 +13,9 @@ import pytest
 from pymilvus import MilvusClient
 from typer.testing import CliRunner
 
-from flows.cli import app
-from tasks.adapters.ledger import Ledger
-from tasks.adapters.stores import open_store
+from flows.command_line.cli import app
+from tasks.adapters.checkpoint.ledger import Ledger
+from tasks.adapters.object_store.registry import open_store
 from tasks.domain.errors import BadInput, RunFailed
 from tests.flows.inprocess import RunFlow
 from tests.flows.kitestring import make_job, write_rows
@@ -29,8 +29,8 @@ ROWS = 30
 @pytest.fixture(params=["lite", "server"])
 def document(request: pytest.FixtureRequest, tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Three files of ten rows."""
-    monkeypatch.setattr("tasks.beside.LOADED_SECONDS", 10.0)  # what is spoiled stays so, however long it is waited for
-    monkeypatch.setattr("tasks.beside.LOOKING_SECONDS", 1.0)
+    monkeypatch.setattr("tasks.run.seals.unaccounted_rows.LOADED_SECONDS", 10.0)  # what is spoiled stays so, however long it is waited for
+    monkeypatch.setattr("tasks.run.seals.unaccounted_rows.LOOKING_SECONDS", 1.0)
     for number in range(3):
         first = number * 10
         numbers = list(range(first, first + 10))

@@ -11,10 +11,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-import tasks.report
-from tasks.examples import Shown, show_rows
-from tasks.plan import Plan
-from tasks.run import new_run_id
+import tasks.stages.report
+from tasks.run.context import new_run_id
+from tasks.run.plan import Plan
+from tasks.run.promotion.report_samples import Shown, show_rows
 from tests.flows.inprocess import RunFlow
 from tests.flows.kitestring import make_job, text_of
 from tests.pages import Page, Tables
@@ -105,7 +105,7 @@ def test_a_run_whose_rows_cannot_be_shown_ends_well_and_says_why(
             part.unlink()
         return show_rows(plan, *others)
 
-    monkeypatch.setattr(tasks.report, "show_rows", show_without_parts)
+    monkeypatch.setattr(tasks.stages.report, "show_rows", show_without_parts)
     assert run_flow(job)["verified"]
     ((html, figures),) = reports(job)
     assert "a sealed part is gone" in figures["left_out"]["projection"]

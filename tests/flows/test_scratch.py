@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tasks.adapters.scratch import PREFIX
+from tasks.adapters.processes.scratch import PREFIX
 from tests.flows.inprocess import RunFlow
 from tests.flows.kitestring import Kitestring, make_job, workers_of, write_rows
 from tests.flows.test_kill import parts_in, until

@@ -188,7 +188,7 @@ def test_no_credential_is_in_anything_that_a_run_leaves(
 
 
 def test_a_credential_in_the_job_is_refused_before_anything_is_written(kitestring: Kitestring, tmp_path: Path) -> None:
-    """Which ones are, `tests/domain/test_credentials.py` says."""
+    """Which ones are, `tests/domain/job/test_credentials.py` says."""
     job = kitestring.job(make_job(tmp_path, tmp_path / "no model"))
     refused = kitestring("run", job, "--set", f"target.uri=http://root:{CANARIES['milvus']}@host:1")
     assert refused.code == 2

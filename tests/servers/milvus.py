@@ -24,7 +24,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.adapters.guard import die_with_parent
+from tasks.adapters.processes.process_guard import die_with_parent
 from tests.servers.session import remove_later, share
 
 START_SECONDS = 120.0

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import psutil
 
-from tasks.adapters.guard import start_guarded
+from tasks.adapters.processes.process_guard import start_guarded
 from tests.servers.milvus import free_ports
 
 SECONDS = 60.0

@@ -23,7 +23,7 @@ from typing import Any
 
 import pytest
 
-from tasks.adapters.guard import start_guarded
+from tasks.adapters.processes.process_guard import start_guarded
 from tests.servers.milvus import free_ports
 from tests.servers.session import remove_later, share
 

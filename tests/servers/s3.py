@@ -20,7 +20,7 @@ import boto3
 import pytest
 from botocore.config import Config
 
-from tasks.adapters.guard import die_with_parent
+from tasks.adapters.processes.process_guard import die_with_parent
 from tests.servers.session import remove_later, share
 
 START_SECONDS = 60

@@ -17,13 +17,13 @@ from typing import Any, Self
 
 import pyarrow as pa
 
-from tasks.adapters.hardware import Launch as Hardware
-from tasks.adapters.launch import command_of
-from tasks.adapters.rows import rows_schema
-from tasks.domain.encoder import Encoder
-from tasks.domain.job import Compute
-from tasks.domain.messages import Assignment, At, Done, Fault, FromRank, Hello, Piece, Rest, Storing, Want, Welcome
-from tasks.domain.source import Modality
+from tasks.adapters.processes.hardware import Launch as Hardware
+from tasks.adapters.processes.torchrun import command_of
+from tasks.adapters.rows.row_schema import rows_schema
+from tasks.domain.encoding.protocol import Assignment, At, Done, Fault, FromRank, Hello, Piece, Rest, Storing, Want, Welcome
+from tasks.domain.job.encoder import Encoder
+from tasks.domain.job.job import Compute
+from tasks.domain.job.source import Modality
 
 Heard = Hello | Want | At | Storing | Done | Fault
 

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from tasks.domain.encoder import EncoderFacts, Precision
-from tasks.domain.seal import EncodeStats
-from tasks.worker.batches import padded_size
-from tasks.worker.encoders import Batch, Vectors
+from tasks.domain.job.encoder import EncoderFacts, Precision
+from tasks.domain.shards.seal import EncodeStats
+from tasks.worker.base import Batch, Vectors
+from tasks.worker.batching import padded_size
 
 
 @dataclass

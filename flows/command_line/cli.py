@@ -1,0 +1,322 @@
+"""The `kitestring` command. Answers go to stdout; progress and complaints go to stderr."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from flows.command_line.flow_runner import run_flow
+from flows.command_line.job_file import read_job
+from flows.command_line.terminal import count_shown, errors, progress_shown, rows_watched
+from tasks.adapters.processes.gc_control import leaving
+from tasks.domain.errors import BadInput, Damaged, KitestringError, Permanent, RunFailed
+from tasks.domain.job.credentials import without_credentials
+from tasks.domain.job.job import Job
+from tasks.domain.target.collection import Hit
+
+OK, FAILED, BAD_INPUT, NOT_YET, NOT_PROVED = 0, 1, 2, 3, 4
+TERMINATED = 128 + signal.SIGTERM
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+quarantine = typer.Typer(no_args_is_help=True, help="Rows that were set aside.")
+app.add_typer(quarantine, name="quarantine")
+
+JobFile = Annotated[Path, typer.Argument(metavar="JOB", help="The job file (YAML or JSON).")]
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="A setting over the job file, such as shards.rows=1000.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+
+
+@contextmanager
+def answers(*, as_json: bool = False) -> Iterator[None]:
+    """Every way that a command can end, as one line and an exit code."""
+    try:
+        yield
+    except RunFailed as failure:
+        if as_json:
+            say(failure.summary, as_json=True)
+        _leave(failure, FAILED)
+    except BadInput as mistake:
+        _leave(mistake, BAD_INPUT)
+    except KitestringError as error:
+        _leave(error, FAILED)
+    except KeyboardInterrupt:
+        errors.print("stopped; run it again and it goes on from here")
+        raise typer.Exit(130) from None
+
+
+def _leave(error: Exception, code: int) -> NoReturn:
+    errors.print("[bold red]error:[/] ", end="")
+    errors.print(without_credentials(str(error)), markup=False)
+    raise typer.Exit(code) from None
+
+
+def say(answer: Any, *, as_json: bool, text: Callable[[Any], str] = str) -> None:
+    """The command's answer, on stdout."""
+    sys.stdout.write((json.dumps(answer, ensure_ascii=False, default=str) if as_json else text(answer)) + "\n")
+    sys.stdout.flush()
+
+
+def say_each(found: Iterable[Any], *, as_json: bool, text: Callable[[Any], str]) -> int:
+    """An answer of many values, on stdout as they are found; how many there were."""
+    count = 0
+    for count, value in enumerate(found, 1):
+        begin = "" if not as_json else "[" if count == 1 else ","
+        sys.stdout.write(begin + (json.dumps(asdict(value), ensure_ascii=False) if as_json else text(value)) + "\n")
+    if as_json:
+        sys.stdout.write("]\n" if count else "[]\n")
+    sys.stdout.flush()
+    return count
+
+
+def write_page(path: Path, job: Job, question: str, hits: list[Hit], *, picture: str | None) -> None:
+    """The hits as a page of their own, with the picture that was searched with."""
+    from tasks.adapters.report.search_page import render_hits
+    from tasks.commands.search_pictures import shown_picture, thumbnails
+
+    asked = shown_picture(job, picture) if picture else None
+    page = render_hits(question, job.target.collection, hits, thumbnails(job, hits), asked=asked)
+    try:
+        path.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise BadInput(f"--html: '{path}' cannot be written: {error.strerror}") from error
+
+
+@app.command()
+def run(
+    job: JobFile,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Encode a sample for some seconds, and say what the run would take; nothing is sealed or loaded."),
+    ] = False,
+    settings: Settings = None,
+    as_json: AsJson = False,
+) -> None:
+    """Plan, encode, load, verify, report; resumes by itself."""
+    from flows.command_line.show import dry_run_text, run_text
+
+    with answers(as_json=as_json):
+        parsed = read_job(job, settings)
+        with progress_shown():
+            result = run_flow("flows.embed.embed_corpus", parsed, encodes=True, dry_run=dry_run)
+        say(result, as_json=as_json, text=dry_run_text if dry_run else run_text)
+
+
+@app.command()
+def replay(job: JobFile, settings: Settings = None, as_json: AsJson = False) -> None:
+    """Load the seals into the target (another server, another collection) without encoding anything."""
+    from flows.command_line.show import run_text
+
+    with answers(as_json=as_json):
+        parsed = read_job(job, settings)
+        with progress_shown():
+            result = run_flow("flows.replay.replay_seals", parsed)
+        say(result, as_json=as_json, text=run_text)
+
+
+@app.command()
+def plan(job: JobFile, settings: Settings = None, as_json: AsJson = False) -> None:
+    """What would be done, and what that takes: time, storage, cost. Touches no GPU, writes nothing."""
+    from flows.command_line.show import plan_text
+    from tasks.commands.inspect import look_at_plan
+
+    with answers():
+        say(look_at_plan(read_job(job, settings)), as_json=as_json, text=plan_text)
+
+
+@app.command()
+def status(job: JobFile, settings: Settings = None, as_json: AsJson = False) -> None:
+    """What is sealed, loaded and searched of this corpus. Exit 0: complete; 3: not yet."""
+    from flows.command_line.show import status_text
+    from tasks.commands.inspect import look_at_status
+
+    with answers():
+        found = look_at_status(read_job(job, settings))
+        say(found.summary, as_json=as_json, text=lambda _: status_text(found))
+        if not found.complete:
+            raise typer.Exit(NOT_YET)
+
+
+@app.command()
+def verify(
+    job: JobFile,
+    full: Annotated[bool, typer.Option("--full", help="Compare every row: key, vector, fields, text. Reads every part.")] = False,
+    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Draw the sample of an earlier proof again.")] = None,
+    settings: Settings = None,
+    as_json: AsJson = False,
+) -> None:
+    """Verify the collection against the sealed shards: counts, total, and a sample of rows. Exit 0: proved; 4: not."""
+    from flows.command_line.show import proof_text
+    from tasks.commands.inspect import look_at_proof
+
+    with answers():
+        proof = look_at_proof(read_job(job, settings), full=full, seed=seed, watched=rows_watched)
+        say(proof.model_dump(mode="json"), as_json=as_json, text=lambda _: proof_text(proof))
+        if not proof.proved:
+            raise typer.Exit(NOT_PROVED)
+
+
+@app.command()
+def diff(
+    job: JobFile,
+    full: Annotated[bool, typer.Option("--full", help="Compare every row, and list what differs of it. Reads every part.")] = False,
+    settings: Settings = None,
+    as_json: AsJson = False,
+) -> None:
+    """List keys that are only sealed (-), only in the collection (+) and, with --full, rows that differ (~). Exit 0: none; 4: some."""
+    from flows.command_line.show import difference_text
+    from tasks.commands.inspect import look_at_diff
+
+    with answers(), look_at_diff(read_job(job, settings), full=full, watched=rows_watched) as looked:
+        for line in looked.damaged:
+            errors.print(line, markup=False)
+        try:
+            found = say_each(looked.found, as_json=as_json, text=difference_text)
+        except Damaged as damage:
+            _leave(Damaged(f"{damage}: `kitestring run` encodes its shard again"), NOT_PROVED)
+        if looked.unsealed:
+            errors.print(f"{looked.unsealed:,} shards are not sealed yet, and not compared: `kitestring run` encodes them")
+        if found or looked.damaged:
+            raise typer.Exit(NOT_PROVED)
+
+
+@app.command()
+def repair(job: JobFile, settings: Settings = None, as_json: AsJson = False) -> None:
+    """Compare every row with its seal, mend what differs without encoding, and verify again. Removes rows that no seal accounts for."""
+    from flows.command_line.show import run_text
+
+    with answers(as_json=as_json):
+        parsed = read_job(job, settings)
+        with progress_shown():
+            result = run_flow("flows.repair.repair_from_seals", parsed)
+        say(result, as_json=as_json, text=run_text)
+
+
+@app.command()
+def promote(
+    job: JobFile,
+    anyway: Annotated[
+        bool, typer.Option("--anyway", help="Also if the collection holds fewer rows than the current one, or more rows are quarantined.")
+    ] = False,
+    settings: Settings = None,
+    as_json: AsJson = False,
+) -> None:
+    """Point the alias at the collection of the job's encoder, if it is verified and passes the gate."""
+    from flows.command_line.show import promoted_text
+    from tasks.stages.promote import promote_by_hand
+
+    with answers():
+        say(promote_by_hand(read_job(job, settings), anyway=anyway), as_json=as_json, text=promoted_text)
+
+
+@app.command()
+def rollback(job: JobFile, settings: Settings = None, as_json: AsJson = False) -> None:
+    """Lead searches back to the collection before. No run undoes that; `promote` does."""
+    from flows.command_line.show import promoted_text
+    from tasks.stages.promote import roll_back
+
+    with answers():
+        say(roll_back(read_job(job, settings)), as_json=as_json, text=promoted_text)
+
+
+@app.command()
+def search(
+    job: JobFile,
+    text: Annotated[str | None, typer.Argument(help="What to look for, in words.")] = None,
+    image: Annotated[
+        str | None, typer.Option("--image", metavar="FILE", help="What to look for, as a picture (a path or a URI); open-clip jobs alone.")
+    ] = None,
+    k: Annotated[int, typer.Option("-k", min=1, max=16_384, help="How many hits.")] = 10,
+    expression: Annotated[str, typer.Option("--filter", help="A Milvus filter over the metadata fields.")] = "",
+    html: Annotated[
+        Path | None, typer.Option("--html", metavar="FILE", help="The hits as a page, with the pictures of an image corpus.")
+    ] = None,
+    settings: Settings = None,
+    as_json: AsJson = False,
+) -> None:
+    """Embed some words, or a picture, as the job embeds its rows, and search."""
+    from flows.command_line.show import hits_text
+    from tasks.commands.search import ask
+
+    with answers():
+        parsed = read_job(job, settings)
+        hits = ask(parsed, k, text=text, picture=image, expression=expression)
+        if html:
+            write_page(html, parsed, text or Path(str(image)).name, hits, picture=image)
+        say([{"id": hit.id, "score": hit.score, **hit.fields} for hit in hits], as_json=as_json, text=lambda _: hits_text(hits))
+
+
+@app.command()
+def gc(
+    job: JobFile,
+    delete: Annotated[bool, typer.Option("--delete", help="Remove them; without it they are only counted.")] = False,
+    settings: Settings = None,
+    as_json: AsJson = False,
+) -> None:
+    """List (with --delete: remove) unreferenced checkpoint objects and never-promoted collections older than 24 hours."""
+    from flows.command_line.show import swept_text
+    from tasks.commands.garbage_collect import sweep
+
+    with answers():
+        parsed = read_job(job, settings)
+        with count_shown() as tell:
+            found = sweep(parsed, delete=delete, tell=tell)
+        say(found.summary, as_json=as_json, text=swept_text)
+        if found.failed:
+            raise Permanent(f"not everything was removed: {found.failed}; run it again")
+
+
+@quarantine.command("list")
+def quarantine_list(job: JobFile, settings: Settings = None, as_json: AsJson = False) -> None:
+    """The rows that were set aside, and why."""
+    from flows.command_line.show import quarantine_text
+    from tasks.commands.inspect import look_at_quarantine
+
+    with answers():
+        say(list(look_at_quarantine(read_job(job, settings))), as_json=as_json, text=quarantine_text)
+
+
+@quarantine.command("retry")
+def quarantine_retry(job: JobFile, settings: Settings = None, as_json: AsJson = False) -> None:
+    """Try only the rows that were set aside once more, and load those that now work."""
+    from flows.command_line.show import run_text
+
+    with answers(as_json=as_json):
+        parsed = read_job(job, settings)
+        with progress_shown():
+            result = run_flow("flows.retry.retry_quarantined", parsed)
+        say(result, as_json=as_json, text=run_text)
+
+
+@app.command()
+def demo(
+    quick: Annotated[bool, typer.Option("--quick", help="About 500 passages.")] = False,
+    full: Annotated[bool, typer.Option("--full", help="All of them.")] = False,
+    folder: Annotated[Path, typer.Option(help="Where everything goes.")] = Path("demo"),
+) -> None:
+    """The real job on the Python standard library's own documentation, on this machine alone."""
+    from flows.command_line.demo import show_demo
+
+    with answers():
+        if quick and full:
+            raise BadInput("--quick and --full: take one of them")
+        show_demo(folder, size="quick" if quick else "full" if full else "default")
+
+
+def main() -> None:
+    """The console script."""
+    # As the first process of a container it would not hear SIGTERM otherwise: the kernel has no default action for it.
+    # Nothing has to be tidied: the guard ends the processes, and what is not sealed is garbage by design.
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(TERMINATED))
+    with leaving():
+        app()

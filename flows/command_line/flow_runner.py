@@ -1,0 +1,73 @@
+"""Running a flow from the command line: with the user's Prefect server, or with one of its own for the time."""
+
+from __future__ import annotations
+
+import os
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from importlib import import_module
+from typing import Any
+
+from tasks.adapters.prefect.api_settings import configured_api
+from tasks.adapters.prefect.private_server import private_server
+from tasks.adapters.processes.gc_control import importing
+from tasks.adapters.processes.prestart import early_launch
+from tasks.domain.job.job import Job
+
+# Whoever watches the terminal sees Kitestring's own progress; Prefect's log lines go to its server all the same.
+# Kitestring's own lines stand in the run's log there, as those of a deployed run do.
+QUIET = {
+    "PREFECT_LOGGING_EXTRA_LOGGERS": "kitestring",
+    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
+    "PREFECT_LOGGING_HANDLERS_CONSOLE_FLOW_RUNS_LEVEL": "CRITICAL",
+}
+
+
+def _look_at(job: Job) -> None:
+    """What is wrong with a job is told while the server starts, not after; the flow looks again, as every flow does."""
+    from tasks.run.preflight import inspect_job  # noqa: PLC0415  it imports Prefect
+
+    inspect_job(job)
+
+
+def run_flow(entrypoint: str, job: Job, *, encodes: bool = False, **parameters: object) -> dict[str, Any]:
+    """Call a flow (`module.function`) with a job and its other parameters. Prefect is imported here and no earlier: it has to find its server.
+
+    Args:
+        entrypoint: the flow.
+        job: its first parameter.
+        encodes: whether it begins with encoding: the encoder's processes may then be started while Prefect is.
+        parameters: its others.
+
+    Raises:
+        KitestringError: what the flow raised.
+    """
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    with ExitStack() as stack:
+        server = None if configured_api() else stack.enter_context(private_server())
+        if encodes:
+            stack.enter_context(early_launch(job))
+        module, function = entrypoint.rsplit(".", 1)
+        with importing():
+            flow = getattr(import_module(module), function)
+        if server is not None:
+            _look_at(job)
+            _import_what_comes_last()
+            server.wait()
+        with _without_heartbeats() if server is not None else nullcontext():
+            result: dict[str, Any] = flow(job, **parameters)
+        return result
+
+
+def _import_what_comes_last() -> None:
+    """What a run draws its report with takes a second to import: the server takes longer than that to start."""
+    with importing():
+        import_module("matplotlib.figure")
+        import_module("prefect.utilities.visualization")  # Prefect does, when a flow is called
+
+
+def _without_heartbeats() -> AbstractContextManager[object]:
+    """A server that ends with the run does not watch over it; the thread that beats for it keeps the run for up to a second."""
+    from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings  # noqa: PLC0415
+
+    return temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None})

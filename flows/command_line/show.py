@@ -1,0 +1,162 @@
+"""Answers in words, for who did not ask for JSON."""
+
+from __future__ import annotations
+
+import io
+import re
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+from tasks.domain.estimate.estimate import Estimate
+from tasks.domain.estimate.formatting import told
+from tasks.domain.shards.removal import RULES, Rule
+from tasks.domain.target.collection import Hit
+from tasks.domain.target.proof import Proof, compared, scope
+
+if TYPE_CHECKING:  # it brings Prefect along, which has to wait until its server is named
+    from tasks.commands.inspect import Listed, Status
+
+_CONTROLS = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")  # what rows hold is shown, and does not steer the terminal
+SNIPPET = 160  # characters of a text that are shown with a hit
+
+
+def run_text(result: dict[str, Any]) -> str:
+    """What a run says in the end."""
+    rows, shards = result["rows"], result["shards"]
+    found = f"{rows['loaded']:,} of {rows['source']:,} rows are searchable" + (", proved" if result["verified"] else ", not proved")
+    nothing = "nothing had to be encoded" if not rows["embedded"] else f"{rows['embedded']:,} encoded now"
+    parts = [
+        nothing,
+        *(
+            f"{rows[fate]:,} {word}"
+            for fate, word in (("reused", "reused"), ("duplicates", "duplicates"), ("quarantined", "set aside"))
+            if rows[fate]
+        ),
+    ]
+    lines = [found, f"rows:   {', '.join(parts)}", f"shards: {shards['loaded']:,} of {shards['planned']:,} loaded"]
+    lines += [f"proof:  {result['proof']}"] if result.get("proof") else []
+    return "\n".join([*lines, *(f"note:   {note}" for note in result["notes"]), f"report: {result['report']}"])
+
+
+def promoted_text(said: dict[str, Any]) -> str:
+    """Where searches are led now."""
+    now = f"searches of '{said['alias']}' are led to '{said['collection']}'"
+    before = " (as before)" if said["before"] == said["collection"] else f" (before: '{said['before']}')" if said["before"] else ""
+    return "\n".join([*said["told"], now + before])
+
+
+def plan_text(plan: dict[str, Any]) -> str:
+    """What a run would do, and what that takes."""
+    rows, shards = plan["rows"], plan["shards"]
+    counted = "an unknown number of" if rows["source"] is None else f"{rows['source']:,}"
+    left = "" if rows["to_encode"] is None else f"; {rows['to_encode']:,} rows to encode"
+    found = f"{plan['corpus']}: {counted} rows in {shards['planned']:,} {'shard' if shards['planned'] == 1 else 'shards'}, {shards['sealed']:,} of them sealed{left}"
+    figures = [f"{name + ':':<11} {value}" for name, value in told(Estimate.model_validate(plan["estimate"]))]
+    return "\n".join([found, *figures, *map(removal_text, plan.get("removals", {}).items())])
+
+
+def removal_text(removal: tuple[Rule, dict[str, int]]) -> str:
+    """Rows that a run would remove from the collection, and by which rule."""
+    rule, counts = removal
+    files = f"{counts['files']:,} {'file' if counts['files'] == 1 else 'files'}"
+    return f"{'removes:':<11} {'up to ' if rule == 'replaced' else ''}{counts['rows']:,} rows {RULES[rule]} ({files})"
+
+
+def dry_run_text(plan: dict[str, Any]) -> str:
+    """What a dry run found."""
+    return f"{plan_text(plan)}\nThis was a dry run: nothing was sealed or loaded."
+
+
+def status_text(status: Status) -> str:
+    """The ledger."""
+    rows, shards = status.rows, status.shards
+    lines = [
+        f"shards: {shards.planned:,} planned, {shards.sealed:,} sealed, {shards.loaded:,} loaded",
+        f"rows:   {rows.source:,} read, {rows.embedded:,} embedded, {rows.duplicates:,} duplicates, {rows.quarantined:,} set aside, {rows.loaded:,} loaded",
+        f"proof:  {'proved' if status.verified else 'not proved as it stands'}",
+        f"search: {_led_to(status)}",
+    ]
+    lines += [f"        {count:,} set aside: {reason}" for reason, count in sorted(status.quarantine.items(), key=lambda kind: -kind[1])]
+    lines += [f"report: {status.report}"] if status.report else []
+    lines += [f"damage: {line}" for line in status.damaged]
+    return "\n".join([("complete" if status.complete else "not complete yet"), *lines])
+
+
+def _led_to(status: Status) -> str:
+    if status.unasked:
+        return f"nobody knows where searches are led: {status.unasked}"
+    if status.led_to is None:
+        return "no search is led to it yet"
+    ours = "" if status.searched else f", not to '{status.collection}'"
+    return f"'{status.alias}' leads to '{status.led_to}'{ours}"
+
+
+def proof_text(proof: Proof) -> str:
+    """What was compared, or what is wrong."""
+    lines = [*proof.reasons, *(f"compared: {line}" for line in compared(proof) if proof.counts)]
+    found = f"proved: {scope(proof)}" if proof.proved else "not proved"
+    exact = ["the collection holds exactly these rows"] if proof.exact else []
+    return "\n".join([found, *(f"  {line}" for line in [*lines, *exact])])
+
+
+def difference_text(difference: Listed) -> str:
+    """A key that one side lacks, as diff marks it: + is in the collection alone; ~ is in both, and differs."""
+    mark = {"source": "-", "collection": "+"}.get(difference.only_in or "", "~")
+    what = "" if difference.kind in ("absent", "extra") else f"  {difference.kind}{': ' + difference.told if difference.told else ''}"
+    return _CONTROLS.sub("\N{REPLACEMENT CHARACTER}", f"{mark} {difference.key}  ({difference.shard}){what}")
+
+
+def swept_text(swept: dict[str, Any]) -> str:
+    """What `gc` found."""
+    parts, torn = swept["parts"], swept["unfinished"]
+    found = [f"{parts:,} parts that no seal names"] if parts else []
+    found += [f"{swept['keys']:,} files of keys that are out of date"] if swept["keys"] else []
+    found += [f"{torn:,} files that were never finished"] if torn else []
+    some = f"{', '.join(found)}, {swept['bytes'] / 2**20:,.1f} MiB" if found else "no part is garbage"
+    done = "removed" if swept["deleted"] else "--delete removes them"
+    kept = "; a run of the last day may be at work, so parts of shards that are not sealed stay" if swept["busy"] else ""
+    lines = [f"{some}: {done}{kept}" if found else f"{some}{kept}"]
+    lines += [f"collection '{name}' is searched by nobody: {done}" for name in swept["collections"]]
+    lines += [f"kept, because it cannot be read what is referenced: {reason}" for reason in swept["unread"]]
+    return "\n".join([*lines, *([f"collections not checked, or not all of them: {swept['unseen']}"] if swept["unseen"] else [])])
+
+
+def hits_text(hits: list[Hit]) -> str:
+    """A table of hits."""
+    if not hits:
+        return "no hits"
+    table = Table("score", "id", "what it says", show_edge=False, pad_edge=False)
+    for hit in hits:
+        table.add_row(f"{hit.score:.3f}", hit.id, _snippet(hit))
+    return _printed(table)
+
+
+def _snippet(hit: Hit) -> str:
+    text = " ".join(str(hit.fields.get("text", "")).split())
+    others = ", ".join(f"{name}={value}" for name, value in hit.fields.items() if name not in {"text", "id"})
+    cut = _short(text)
+    return f"{cut}\n({others})" if cut and others else cut or others
+
+
+def _short(text: str) -> str:
+    return text[:SNIPPET] + ("…" if len(text) > SNIPPET else "")
+
+
+def quarantine_text(rows: list[dict[str, Any]]) -> str:
+    """A table of rows that were set aside."""
+    if not rows:
+        return "no row is set aside"
+    table = Table("shard", "row", "id", "why", show_edge=False, pad_edge=False)
+    for row in rows:
+        table.add_row(row["shard"], str(row["row"]), _short(row["id"] or ""), row["reason"])
+    return _printed(table)
+
+
+def _printed(table: Table) -> str:
+    out = io.StringIO()
+    for column in table.columns:
+        column.overflow = "fold"
+    Console(file=out, width=120, markup=False, highlight=False).print(table, markup=False)
+    return _CONTROLS.sub("\N{REPLACEMENT CHARACTER}", out.getvalue()).rstrip()

@@ -1,0 +1,201 @@
+"""What a person sees while a command works, and what it says in the end; all of it on stderr, but for answers."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+
+from tasks.run.progress import LISTENERS, Snapshot
+
+PLAIN_EVERY = 10.0  # seconds between two lines where stderr is no terminal
+errors = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def describe(now: Snapshot, rate: float) -> str:
+    """One line: how far, how fast, how long still; or what it waits for."""
+    if now.waits_for:
+        return f"waiting for {now.waits_for}"
+    parts = [f"{now.done:,} rows" if now.total is None else f"{now.done:,} of {now.total:,} rows"]
+    if rate:
+        parts.append(f"{rate:,.0f} rows/s")
+    left = _seconds_left(now, rate)
+    if left is not None and now.stage != "verify":
+        parts.append(f"{_clock(left)} left")
+    if now.loaded:
+        parts.append(f"{now.loaded:,} loaded")
+    if now.shards_failed:
+        parts.append(f"{now.shards_failed} shards failed")
+    return ", ".join(parts)
+
+
+def _seconds_left(now: Snapshot, rate: float) -> float | None:
+    return (now.total - now.done) / rate if rate and now.total and now.total > now.done else None
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+class Rate:
+    """Rows per second since the first row came, so that start-up does not dilute it."""
+
+    def __init__(self) -> None:
+        self._first: tuple[float, int] | None = None
+
+    def of(self, now: Snapshot) -> float:
+        if not now.encoded:
+            return 0.0
+        self._first = self._first or (now.seconds, now.encoded)
+        seconds = now.seconds - self._first[0]
+        return (now.encoded - self._first[1]) / seconds if seconds > 0 else 0.0
+
+
+class Bar:
+    """A progress bar for a terminal."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress, self._rate = progress, Rate()
+        self._task: TaskID = progress.add_task("start", total=None, line="")
+
+    def __call__(self, now: Snapshot) -> None:
+        line = describe(now, self._rate.of(now)) if now.encoded or now.total else _waiting(now)
+        self._progress.update(self._task, description=now.stage, total=now.total or None, completed=now.done, line=line)
+
+
+class Lines:
+    """A plain line now and then, for a log."""
+
+    def __init__(self) -> None:
+        self._rate, self._told, self._stage = Rate(), -PLAIN_EVERY, ("", "")
+
+    def __call__(self, now: Snapshot) -> None:
+        rate = self._rate.of(now)
+        stage = (now.stage, now.waits_for)
+        due = time.monotonic() - self._told >= PLAIN_EVERY or stage != self._stage
+        if due and not now.ended:
+            self._told, self._stage = time.monotonic(), stage
+            line = describe(now, rate) if now.encoded or now.total else _waiting(now)
+            errors.print(f"{now.stage}: {line}", markup=False)
+
+
+class Counted:
+    """Objects that a command without a run is through with: a bar on a terminal, elsewhere a line now and then."""
+
+    def __init__(self, progress: Progress | None) -> None:
+        self._progress, self._task = progress, progress.add_task("", total=None, line="") if progress else TaskID(0)
+        self._told = time.monotonic()  # what ends soon is not told of in a log
+
+    def __call__(self, what: str, done: int, total: int | None) -> None:
+        line = f"{done:,} objects" if total is None else f"{done:,} of {total:,} objects"
+        if self._progress:
+            self._progress.update(self._task, description=what, total=total, completed=done, line=line)
+        elif time.monotonic() - self._told >= PLAIN_EVERY:
+            self._told = time.monotonic()
+            errors.print(f"{what}: {line}", markup=False)
+
+
+@contextmanager
+def count_shown() -> Iterator[Counted]:
+    """Show what is counted, for as long as it lasts."""
+    if not sys.stderr.isatty():
+        yield Counted(None)
+        return
+    with Progress(
+        TextColumn("{task.description:>9}"), BarColumn(), TextColumn("{task.fields[line]}"), console=errors, transient=True
+    ) as bar:
+        yield Counted(bar)
+
+
+def _waiting(now: Snapshot) -> str:
+    if now.waits_for:
+        return f"waiting for {now.waits_for}"
+    return f"{now.seconds:.0f} s; the encoder is starting" if now.stage in {"plan", "encode"} else f"{now.seconds:.0f} s"
+
+
+@contextmanager
+def progress_shown() -> Iterator[None]:
+    """Show how far the run is, and its warnings, for as long as it lasts."""
+    if not sys.stderr.isatty():
+        with _listening(Lines()), _warnings_shown():
+            yield
+        return
+    columns = (TextColumn("{task.description:>7}"), BarColumn(), TextColumn("{task.fields[line]}"))
+    with Progress(*columns, console=errors, transient=True) as progress, _listening(Bar(progress)), _warnings_shown():
+        yield
+
+
+@contextmanager
+def rows_watched(total: int) -> Iterator[Callable[[int], None]]:
+    """Show how many of so many rows are compared, and how long the rest takes; nothing where there are none. Gives what counts them."""
+    if not total:
+        yield lambda _rows: None
+        return
+    counted = _Compared(total)
+    if not sys.stderr.isatty():
+        yield counted.told_now_and_then
+        return
+    columns = (TextColumn("{task.description:>7}"), BarColumn(), TextColumn("{task.fields[line]}"))
+    with Progress(*columns, console=errors, transient=True) as progress:
+        task = progress.add_task("verify", total=total, line="")
+
+        def watch(rows: int) -> None:
+            progress.update(task, completed=counted.add(rows), line=counted.line)
+
+        yield watch
+
+
+class _Compared:
+    """Rows that a proof has compared, with the rate and the time that is left."""
+
+    def __init__(self, total: int) -> None:
+        self._total, self._done, self._began, self._told = total, 0, time.monotonic(), -PLAIN_EVERY
+
+    def add(self, rows: int) -> int:
+        self._done += rows
+        return self._done
+
+    @property
+    def line(self) -> str:
+        rate = self._done / max(time.monotonic() - self._began, 1e-3)
+        left = f", {_clock((self._total - self._done) / rate)} left" if rate and self._done < self._total else ""
+        return f"{self._done:,} of {self._total:,} rows compared, {rate:,.0f} rows/s{left}"
+
+    def told_now_and_then(self, rows: int) -> None:
+        self.add(rows)
+        if time.monotonic() - self._told >= PLAIN_EVERY:
+            self._told = time.monotonic()
+            errors.print(f"verify: {self.line}", markup=False)
+
+
+class _Warnings(logging.Handler):
+    """Prefect's own console is silent; what Kitestring itself warns of is told in a line, above the bar where there is one."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        errors.print(f"{record.levelname.lower()}: {record.getMessage()}", markup=False)
+
+
+@contextmanager
+def _warnings_shown() -> Iterator[None]:
+    handler, logger = _Warnings(logging.WARNING), logging.getLogger("kitestring")
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+
+
+@contextmanager
+def _listening(listener: Bar | Lines) -> Iterator[None]:
+    LISTENERS.append(listener)
+    try:
+        yield
+    finally:
+        LISTENERS.remove(listener)

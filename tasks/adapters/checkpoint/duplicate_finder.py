@@ -1,0 +1,152 @@
+"""Every key of a corpus with the shard and part that it is in: DuckDB over Parquet files, with bounded memory."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tasks.adapters.object_store.os_errors import disk_error
+from tasks.domain.errors import KitestringError, Permanent
+
+MEMORY = "512MB"
+ROWS = 100_000  # in one batch of an answer
+KEYS = pa.schema([("id", pa.string()), ("part", pa.int32())])  # of each file; part: the part's place in its seal
+
+
+class KeyTable:
+    """Filled once, then asked who owns what. Shards are numbers in plan order; a shard has a key once.
+
+    Args:
+        folder: private scratch, for the files and for what sorting spills.
+
+    Raises:
+        Permanent: there is no room left (names folder and cure); also of what is done with it in its `with`.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        import duckdb  # noqa: PLC0415 - 0.3 s, for those who load
+
+        self._folder, self._files = folder, folder / "keys"
+        try:
+            self._open(duckdb)
+        except (OSError, duckdb.Error) as error:
+            raise _leaf(error, folder) from error
+
+    def _open(self, duckdb: Any) -> None:
+        folder = self._folder
+        self._files.mkdir(parents=True)
+        pq.write_table(KEYS.empty_table(), self._files / "-1.parquet")  # a pattern has to match something
+        self._db = duckdb.connect(
+            str(folder / "keys.duckdb"),
+            config={"memory_limit": MEMORY, "temp_directory": str(folder / "spilled"), "preserve_insertion_order": False},
+        )
+        self._db.execute("CREATE TABLE before (id VARCHAR)")
+        number = "CAST(parse_filename(filename, true) AS INTEGER)"
+        files = f"read_parquet('{self._files}/*.parquet', filename = true)"
+        self._db.execute(f"CREATE VIEW keys AS SELECT id, part, {number} AS shard FROM {files}")  # noqa: S608 - scratch is ours
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        import duckdb  # noqa: PLC0415 - as above
+
+        with suppress(duckdb.Error):
+            self._db.close()
+        if isinstance(error, (OSError, duckdb.Error)):
+            raise _leaf(error, self._folder) from error
+
+    def add(self, shard: int, keys: bytes) -> None:
+        """Take in the keys of a shard: a Parquet file of the schema KEYS."""
+        (self._files / f"{shard}.parquet").write_bytes(keys)
+
+    def remember(self, lost: bytes) -> None:
+        """Take in keys (a Parquet file with a column id) that were in several shards before: their owner may be another one now."""
+        path = self._files.parent / "before.parquet"
+        path.write_bytes(lost)
+        self._db.execute("INSERT INTO before SELECT DISTINCT id FROM read_parquet(?)", [str(path)])
+
+    def settle(self, *, last: bool) -> int:
+        """Find the owner of every key that is or was in several shards; how many rows the others lose."""
+        # Hashes are counted first: they take less memory than keys, and most corpora end here.
+        self._db.execute(
+            "CREATE TABLE doubled AS SELECT id FROM keys "
+            "SEMI JOIN (SELECT hash(id) AS h FROM keys GROUP BY h HAVING count(*) > 1) AS often ON hash(keys.id) = often.h "
+            "GROUP BY id HAVING count(*) > 1 UNION SELECT id FROM before"
+        )
+        least, at_least = ("max", "arg_max") if last else ("min", "arg_min")
+        self._db.execute(
+            f"CREATE TABLE owners AS SELECT id, {least}(shard) AS shard, {at_least}(part, shard) AS part "  # noqa: S608 - two fixed words
+            "FROM keys SEMI JOIN doubled USING (id) GROUP BY id"
+        )
+        self._db.execute(
+            "CREATE TABLE lost AS SELECT keys.id, keys.shard, keys.part, owners.shard AS owner "
+            "FROM keys JOIN owners USING (id) WHERE keys.shard <> owners.shard"
+        )
+        return int(self._one("SELECT count(*) FROM lost")[0])
+
+    def owners(self) -> Iterator[tuple[int, int, list[str]]]:
+        """Shard, part, and the keys in it that it owns and that others have or had as well; in order."""
+        yield from self._by_part("SELECT shard, part, id FROM owners ORDER BY shard, part, id")
+
+    def lost(self) -> Iterator[tuple[int, int, list[str]]]:
+        """Shard, part, and the keys in it that others own; in order."""
+        yield from self._by_part("SELECT shard, part, id FROM lost ORDER BY shard, part, id")
+
+    def write_lost(self, names: list[str]) -> bytes:
+        """A Parquet file of every lost row: id, shard (by the name at its number), part; in the order of shards."""
+        path = self._files.parent / "lost.parquet"
+        schema = pa.schema([("id", pa.string()), ("shard", pa.string()), ("part", pa.int32())])
+        with pq.ParquetWriter(path, schema, compression="zstd", write_page_checksum=True) as writer:
+            for shard, part, keys in self.lost():
+                writer.write_table(
+                    pa.table([keys, [names[shard]] * len(keys), pa.repeat(pa.scalar(part, pa.int32()), len(keys))], schema=schema)
+                )
+        return path.read_bytes()
+
+    def examples(self, most: int) -> list[tuple[int, str, int]]:
+        """Some shards that lost keys: the shard, one of its keys and that key's owner."""
+        rows = self._db.execute(
+            "SELECT shard, min(id), arg_min(owner, id) FROM lost GROUP BY shard ORDER BY shard LIMIT ?", [most]
+        ).fetchall()
+        return [(int(shard), str(key), int(owner)) for shard, key, owner in rows]
+
+    def _one(self, query: str) -> Any:
+        return self._db.execute(query).fetchone()
+
+    def _by_part(self, query: str) -> Iterator[tuple[int, int, list[str]]]:
+        answer, place, keys = self._db.execute(query), (-1, -1), list[str]()
+        while rows := answer.fetchmany(ROWS):
+            for shard, part, key in rows:
+                if (shard, part) != place:
+                    if keys:
+                        yield *place, keys
+                    place, keys = (shard, part), []
+                keys.append(key)
+        if keys:
+            yield *place, keys
+
+
+def _leaf(error: Exception, folder: Path) -> KitestringError:
+    """DuckDB has one error for all that the disk refuses, and says which in words."""
+    if isinstance(error, OSError):
+        return disk_error(error, folder)
+    if "no space left" in str(error).lower():
+        return disk_error(OSError(errno.ENOSPC, ""), folder)
+    return Permanent(f"{folder}: keys cannot be compared: {str(error).splitlines()[0][:200]}")
+
+
+def rows_of_table(data: bytes) -> int | None:
+    """How many rows a Parquet file of keys holds; None where it is not one, or not whole by the checksums of its pages."""
+    try:
+        file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
+        return sum(batch.num_rows for batch in file.iter_batches(ROWS)) if "id" in file.schema_arrow.names else None
+    except (pa.ArrowException, OSError):
+        return None

@@ -1,0 +1,148 @@
+"""Parts: one Parquet file each, which says by itself what it holds.
+
+A part's columns are those of `tasks.adapters.rows.row_schema.part_schema`. Vectors stand as `list<float32>` (importers of
+Milvus before 2.4 refuse fixed-size lists) in PLAIN encoding (they refuse BYTE_STREAM_SPLIT), zstd around it.
+Under the key `kitestring` of the file's metadata stands `PartMeta` as JSON, so that a run which finds a
+finished part of an earlier, unsealed attempt can take it over. Pages carry checksums for the same reason.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import Field, ValidationError
+
+from tasks.adapters.object_store.os_errors import disk_error
+from tasks.domain.errors import Newer, Permanent
+from tasks.domain.shards.seal import EncodeStats, Part, Quarantined
+from tasks.domain.strict import Strict
+
+META = b"kitestring"
+READS = 1  # the newest format of a part
+_FORMAT = re.compile(rb'\{"format_version": ?(\d{1,9})[,}]')
+MOST_VALUES = 2**31 - 1  # of one list<float32> array: its offsets are 32 bits
+
+
+class PartMeta(Strict):
+    """What a part says of itself."""
+
+    format_version: Literal[1] = 1
+    shard: str
+    first: int = Field(ge=0, description="Source row in the shard.")
+    stop: int
+    quarantined: tuple[Quarantined, ...] = Field((), description="Rows that the encoder could not embed.")
+    stats: EncodeStats = EncodeStats()
+
+
+def write_part(path: Path, table: pa.Table, meta: PartMeta) -> None:
+    """Write a part file; the columns `id` and `vector` are stored as they are, the others may share a dictionary.
+
+    Raises:
+        Permanent: there is no room on the disk (names path and cure), or it cannot be written.
+    """
+    shared = [name for name in table.column_names if name not in ("id", "vector")]
+    described = table.replace_schema_metadata({META: meta.model_dump_json().encode()})
+    try:
+        pq.write_table(
+            described,
+            path,
+            compression="zstd",
+            use_dictionary=shared,
+            column_encoding={"id": "PLAIN", "vector.list.element": "PLAIN"},
+            write_statistics=shared,
+            write_page_checksum=True,
+        )
+    except OSError as error:
+        raise disk_error(error, path) from error
+
+
+def read_part(data: bytes, key: str = "part") -> tuple[pa.Table, PartMeta]:
+    """A part's rows and what it says of itself, checked against the checksums of its pages.
+
+    Raises:
+        Permanent: it is not a part, or not whole; names the key.
+        Newer: a newer version wrote it; names the key.
+    """
+    try:
+        file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
+        meta = PartMeta.model_validate_json((file.schema_arrow.metadata or {}).get(META, b""))
+        table = file.read().replace_schema_metadata(None)
+    except (pa.ArrowException, OSError) as error:
+        raise Permanent(f"{key}: not a Parquet file, or damaged: {_line(error)}") from error
+    except ValidationError as error:
+        newer = _FORMAT.match((file.schema_arrow.metadata or {}).get(META, b""))
+        if newer and int(newer[1]) > READS:
+            raise Newer(f"{key}: written by a newer Kitestring (format {int(newer[1])}, and this one reads {READS}): upgrade") from error
+        raise Permanent(f"{key}: a Parquet file, but not a part of Kitestring's") from error
+    if "vector" not in table.column_names or "id" not in table.column_names:
+        raise Permanent(f"{key}: a part without the columns id and vector")
+    return table, meta
+
+
+def part_of(key: str, data: bytes, table: pa.Table, meta: PartMeta) -> Part:
+    """How a seal names a part with this content under this key."""
+    return Part(
+        key=key,
+        first=meta.first,
+        stop=meta.stop,
+        rows=table.num_rows,
+        bytes=len(data),
+        sha256=sha256_of(data),
+        quarantined=meta.quarantined,
+        stats=meta.stats,
+    )
+
+
+def sha256_of(data: bytes | Path) -> str:
+    """SHA-256 of a part's bytes, 64 hexadecimal digits; of a file without holding it in memory."""
+    if not isinstance(data, Path):
+        return hashlib.sha256(data).hexdigest()
+    try:
+        with data.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise disk_error(error, data) from error
+
+
+def vector_column(array: np.ndarray) -> pa.ListArray:
+    """The column of (rows, dim) vectors; shares the memory of a contiguous float32 array.
+
+    Raises:
+        Permanent: more than 2^31 - 1 values, which no such column holds.
+    """
+    rows, dim = array.shape
+    if array.size > MOST_VALUES:
+        raise Permanent(f"{rows} vectors of {dim} dimensions are too many for one part: set compute.unsaved_rows lower")
+    offsets = np.arange(rows + 1, dtype=np.int32) * np.int32(dim)
+    values = pa.array(np.ascontiguousarray(array, dtype=np.float32).reshape(-1))
+    return pa.ListArray.from_arrays(pa.array(offsets), values)
+
+
+def vectors_of(table: pa.Table) -> np.ndarray:
+    """The vectors: float32 of shape (rows, dim), read-only; shares the table's memory where it is one piece.
+
+    An empty table gives shape (0, 0): nothing in it tells the dimension.
+
+    Raises:
+        Permanent: a vector is missing, holds a null, or is of another length than the rest.
+    """
+    column = table.column("vector")
+    if table.num_rows == 0:
+        return np.empty((0, 0), np.float32)
+    array = column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks)
+    values = array.flatten()
+    lengths = np.diff(array.offsets.to_numpy())
+    if array.null_count or values.null_count or not pa.types.is_float32(values.type) or np.any(lengths != lengths[0]):
+        raise Permanent("the vectors of a part are not all there, or not of one length")
+    vectors: np.ndarray = values.to_numpy(zero_copy_only=True).reshape(table.num_rows, int(lengths[0]))
+    return vectors
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]

@@ -1,0 +1,76 @@
+"""The moves of an alias, kept beside the encoders of a corpus: numbered objects that are written once."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable
+
+from tasks.adapters.checkpoint.damaged_documents import Damages
+from tasks.adapters.checkpoint.json_documents import commit_document, read_document
+from tasks.domain.job.job import Job
+from tasks.domain.ports import Store
+from tasks.domain.shards.layout import promotion, promotions
+from tasks.domain.target.collection import target_fingerprint
+from tasks.domain.target.promotion import Promotion, is_written
+
+_MOVE = re.compile(r"(?P<alias>[^/]+)/(?P<number>\d{6})\.json")
+
+
+class Promotions:
+    """What a job's alias led to, whatever encoder was behind it.
+
+    Moves are kept by the address of the alias. One collection is reached by many addresses, so that moves that were written
+    under another spelling belong to the history as well: those that led to a collection which stands here now.
+
+    Args:
+        store: the checkpoint.
+        job: names corpus, target and alias.
+        damages: takes what cannot be read, which is then passed over. Left out, it is passed over without a word.
+    """
+
+    def __init__(self, store: Store, job: Job, damages: Damages | None = None) -> None:
+        self._store, self._corpus = store, job.corpus
+        self._damages = damages or Damages(store, job.corpus)
+        self._alias = target_fingerprint(job.target, job.target.collection)
+
+    def read(self, *, standing: Iterable[str] = ()) -> list[Promotion]:
+        """Every move that can be read, in order. `standing`: identities of collections that are at the target."""
+        here, moves = set(standing) - {""}, self._moves()
+        own = moves.pop(self._alias, [])
+        others = [found for found in moves.values() if here & {move.ledger for move in found}]
+        return sorted((move for found in (own, *others) for move in found), key=lambda move: move.at) if others else own
+
+    def of_encoder(self, fingerprint: str) -> list[Promotion]:
+        """Every move to a collection of an encoder, whatever alias and address, in the order of time."""
+        moves = [move for found in self._moves().values() for move in found]
+        return sorted((move for move in moves if move.fingerprint == fingerprint), key=lambda move: move.at)
+
+    @property
+    def damaged(self) -> bool:
+        """Whether a move was found that cannot be read: it may be the one that led searches to where they are."""
+        folder = f"{promotions(self._corpus)}{self._alias}/"
+        return any(key.startswith(folder) for key in self._damages.keys)
+
+    def note(self, move: Promotion) -> None:
+        """Write a move down before it is made; one that a kill cut short stands there already."""
+        while not is_written(self._read_all(self._alias, numbers := self._numbers()[self._alias]), move):
+            number = max(numbers, default=0) + 1
+            commit_document(self._store, promotion(self._corpus, self._alias, number), move, damages=self._damages)
+
+    def _moves(self) -> dict[str, list[Promotion]]:
+        return {alias: self._read_all(alias, numbers) for alias, numbers in self._numbers().items()}
+
+    def _read_all(self, alias: str, numbers: list[int]) -> list[Promotion]:
+        keys = (promotion(self._corpus, alias, number) for number in numbers)
+        return [move for key in keys if (move := read_document(self._store, key, Promotion, damages=self._damages))]
+
+    def _numbers(self) -> dict[str, list[int]]:
+        """The numbers of every alias' moves, from a listing: one that is gone does not hide those after it."""
+        folder, found = promotions(self._corpus), defaultdict[str, list[int]](list)
+        for stored in self._store.list(folder):
+            if move := _MOVE.fullmatch(stored.key.removeprefix(folder)):
+                found[move["alias"]].append(int(move["number"]))
+        for numbers in found.values():
+            numbers.sort()
+        return found

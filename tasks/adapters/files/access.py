@@ -1,0 +1,187 @@
+"""Files wherever they are: listed in a fixed order, opened, and held against the version that was planned.
+
+A path that opens a file is an absolute local path or a URI. Folders are searched to the bottom, in the
+order of names as S3 sorts them; names that start with '.' or '_' are left out. Listings stream.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from itertools import chain
+from typing import Protocol, TypeVar
+
+import pyarrow as pa
+
+from tasks.adapters.files.fsspec_files import FsspecDrive, first_words
+from tasks.adapters.files.globs import split_pattern
+from tasks.adapters.files.local_files import LocalDrive, local_path
+from tasks.adapters.files.s3_files import S3Drive, split_uri
+from tasks.domain.errors import BadInput, KitestringError, Permanent, Transient
+from tasks.domain.shards.shard import FileVersion
+
+SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+)://")
+T = TypeVar("T")
+DENIED = {"ACCESS_DENIED", "INVALID_ACCESS_KEY_ID", "SIGNATURE_DOES_NOT_MATCH"}
+CODECS = {".gz": "gzip", ".tgz": "gzip", ".zst": "zstd"}
+
+
+class Drive(Protocol):
+    """One way to reach files."""
+
+    def files(self, uri: str, suffixes: tuple[str, ...]) -> Iterator[FileVersion]:
+        """What a file, folder or glob names, sorted; may be nothing where the place itself is there."""
+
+    def versions(self, files: Iterable[FileVersion]) -> Iterator[tuple[FileVersion, FileVersion | None]]:
+        """Each file beside what is there now."""
+
+    def open(self, path: str) -> pa.NativeFile:
+        """For reading, with seek; nothing is fetched before it is read."""
+
+
+def drive_of(uri: str) -> Drive:
+    """The drive for a path or URI."""
+    scheme = SCHEME.match(uri)
+    if scheme is None or scheme[1] == "file":
+        return LocalDrive()
+    return S3Drive() if scheme[1] in {"s3", "s3a"} else FsspecDrive()
+
+
+def list_files(uri: str, suffixes: tuple[str, ...]) -> Iterator[FileVersion]:
+    """Every file of a source, sorted, at least one.
+
+    Args:
+        uri: a file (taken whatever it is called), a folder or a glob.
+        suffixes: lower case; what a folder's files, and those of a glob that ends in `*`, must end with.
+
+    Raises:
+        BadInput: nothing is there, or it may not be read; says what to change.
+    """
+    files = drive_of(uri).files(uri, suffixes)
+    first = next(files, None)
+    if first is None:
+        raise BadInput(f"nothing to read in '{uri}': no file matches (wanted: {', '.join(suffixes)}; hidden names are left out)")
+    return chain([first], files)
+
+
+def root_of(uri: str) -> str:
+    """What the names of the files below a path or URI begin after, as `FileVersion.root` has it; nothing has to be there."""
+    drive = drive_of(uri)
+    if isinstance(drive, LocalDrive):
+        path = local_path(uri)
+        root = path if os.path.lexists(path) else split_pattern(path)[0]
+        return os.path.dirname(root) if os.path.isfile(root) else root or "/"  # noqa: PTH120, PTH113
+    if isinstance(drive, S3Drive):
+        uri = "s3://" + "/".join(split_uri(uri))
+    return split_pattern(uri)[0].rstrip("/")
+
+
+def open_file(path: str) -> pa.NativeFile:
+    """Open for reading with seek."""
+    return drive_of(path).open(path)
+
+
+def open_plain(path: str) -> pa.NativeFile:
+    """Open for reading in order; .gz and .zst are unpacked on the way, and a truncated one raises OSError."""
+    file = open_file(path)
+    codec = next((codec for suffix, codec in CODECS.items() if path.lower().endswith(suffix)), None)
+    return pa.CompressedInputStream(file, codec) if codec else file
+
+
+def is_compressed(path: str) -> bool:
+    """Whether `open_plain` unpacks it."""
+    return path.lower().endswith(tuple(CODECS))
+
+
+def check_unchanged(files: Iterable[FileVersion]) -> None:
+    """Hold files against their versions.
+
+    Raises:
+        Permanent: one was changed or is gone; names it.
+    """
+    files = tuple(files)
+    for planned, now in drive_of(files[0].path).versions(files) if files else ():
+        if now is None:
+            raise Permanent(f"{planned.path} is gone: it was removed while it was being read: run again")
+        if (now.size, now.version) != (planned.size, planned.version):
+            raise Permanent(f"{planned.path} was changed while it was being read: run again")
+
+
+def hold_still(files: tuple[FileVersion, ...], values: Iterable[T]) -> Iterator[T]:
+    """Pass values on; the files are the planned ones before the first and after the last, or Permanent is raised."""
+    check_unchanged(files)
+    try:
+        yield from values
+    except BadInput:
+        check_unchanged(files)  # half of two versions reads as damage: say what it is
+        raise
+    check_unchanged(files)
+
+
+@contextmanager
+def reading(path: str, kind: str) -> Iterator[None]:
+    """Say errors of reading in one line that names the file.
+
+    Args:
+        path: the file.
+        kind: what it should be, such as "Parquet file".
+    """
+    try:
+        yield
+    except KitestringError:
+        raise
+    except FileNotFoundError as error:
+        raise Permanent(f"{path} is gone: it was removed while it was being read: run again") from error
+    except PermissionError as error:
+        raise BadInput(f"{path} may not be read: give this user the right to read it") from error
+    except (pa.ArrowException, OSError, EOFError, ValueError) as error:
+        raise _unreadable(path, kind, error) from error
+
+
+def may_pass(error: BaseException) -> bool:
+    """Whether an error of reading is one of reaching the file, and not of what it holds, nor of what this user may."""
+    if isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError | NotADirectoryError):
+        return False
+    service = _service(error)
+    return (
+        service not in DENIED if service else isinstance(error, TimeoutError | ConnectionError) or getattr(error, "errno", None) is not None
+    )
+
+
+def _service(error: BaseException) -> str:
+    """AWS' own word for it; Arrow has it in its text alone."""
+    found = re.search(r"AWS Error ([A-Z_]+)", str(error))
+    return found[1] if found else ""
+
+
+def _unreadable(path: str, kind: str, error: BaseException) -> KitestringError:
+    reason = first_words(error)
+    service = _service(error)
+    if may_pass(error):
+        return Transient(f"{path} could not be read: {service or reason}")
+    if service:
+        return BadInput(f"{path} may not be read ({service}): check the AWS credentials and the bucket's policy")
+    return BadInput(f"{path} is not a readable {kind}: {reason}: replace the file or leave it out")
+
+
+def some(values: Iterable[T], uri: str) -> Iterator[T]:
+    """Pass values on, at least one.
+
+    Raises:
+        BadInput: the source has no row.
+    """
+    empty = True
+    for value in values:
+        empty = False
+        yield value
+    if empty:
+        raise BadInput(f"source.uri: '{uri}' has no rows")
+
+
+def first_file(uri: str, suffixes: tuple[str, ...]) -> FileVersion:
+    """The first file that is not empty; the first of all where every one is."""
+    files = list_files(uri, suffixes)
+    first = next(files)
+    return first if first.size else next((file for file in files if file.size), first)

@@ -1,0 +1,158 @@
+"""Files behind any other URI that fsspec knows: gs://, az://, hdfs://, http:// and so on."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Container, Iterable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from http.client import HTTPException
+from typing import Any
+
+import fsspec
+import pyarrow as pa
+
+from tasks.adapters.files.globs import make_pattern, split_pattern
+from tasks.adapters.files.walk import Entry, walk
+from tasks.domain.errors import BadInput, KitestringError, Transient
+from tasks.domain.shards.shard import FileVersion
+
+VERSIONS = ("ETag", "etag", "md5", "md5Hash", "content_md5", "LastModified", "last_modified", "mtime", "modified", "updated", "created")
+
+
+class FsspecDrive:
+    """Whatever fsspec has a package for. A version is the ETag, a checksum or a time, what the store tells first."""
+
+    def files(self, uri: str, suffixes: tuple[str, ...]) -> Iterator[FileVersion]:
+        system, path = _system(uri)
+        try:
+            yield from _files(system, uri, path, suffixes)
+        except Exception as error:
+            if isinstance(error, OSError | ValueError) or _is_passing(error):
+                raise _told(uri, error) from error
+            raise
+
+    def versions(self, files: Iterable[FileVersion]) -> Iterator[tuple[FileVersion, FileVersion | None]]:
+        for file in files:
+            system, path = _system(file.path)
+            try:
+                found = _info(system, path)
+            except Exception as error:
+                if isinstance(error, OSError) or _is_passing(error):
+                    raise _told(file.path, error) from error
+                raise
+            yield file, _version(system, found, file.name) if found else None
+
+    def open(self, path: str) -> pa.NativeFile:
+        system, inner = _system(path)
+        with _reaching(path):
+            return pa.PythonFile(_Reached(system.open(inner, "rb"), path), mode="r")
+
+
+class _Reached:
+    """An opened file that tells where it cannot be reached: an OSError of Arrow's own, in the same stack, means damage."""
+
+    def __init__(self, file: Any, path: str) -> None:
+        self._file, self._path = file, path
+
+    @property
+    def closed(self) -> bool:
+        return bool(self._file.closed)
+
+    def read(self, size: int = -1) -> bytes:
+        with _reaching(self._path):
+            return bytes(self._file.read(size))
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        with _reaching(self._path):
+            return int(self._file.seek(offset, whence))
+
+    def tell(self) -> int:
+        return int(self._file.tell())
+
+    def close(self) -> None:
+        self._file.close()
+
+
+@contextmanager
+def _reaching(path: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        if _is_passing(error):
+            raise Transient(f"{path} could not be read: {first_words(error)}") from error
+        raise
+
+
+def _is_passing(error: Exception) -> bool:
+    """Whether it is a fault on the way. Stores' packages have errors of their own kinds: aiohttp's and gcsfs' are no OSErrors."""
+    if isinstance(error, FileNotFoundError):  # fsspec says it of whatever a web server did not answer
+        cause = error.__cause__
+        return isinstance(cause, Exception) and _is_passing(cause) and (isinstance(cause, OSError) or _is_of(cause, {"aiohttp"}))
+    if isinstance(error, OSError | HTTPException):
+        return not isinstance(error, PermissionError | IsADirectoryError | NotADirectoryError)
+    return not _is_of(error, sys.stdlib_module_names) and not isinstance(error, KitestringError | ValueError)
+
+
+def _is_of(error: Exception, packages: Container[str]) -> bool:
+    return type(error).__module__.partition(".")[0] in packages
+
+
+def first_words(error: BaseException) -> str:
+    """What an error says, in one line; its kind where it says nothing."""
+    return " ".join(str(error).split())[:300].rstrip(".") or type(error).__name__
+
+
+def _files(system: Any, uri: str, path: str, suffixes: tuple[str, ...]) -> Iterator[FileVersion]:
+    found = _info(system, path)
+    root, parts = (path, []) if "http" in uri[:4] or found else split_pattern(path)
+    if not parts and found and found["type"] == "file":
+        yield _version(system, found, root.rstrip("/").rsplit("/", 1)[-1])
+        return
+    found = _info(system, root) if parts else found
+    if found is None or found["type"] != "directory":
+        raise BadInput(f"no such file or folder: '{uri}': set source.uri to what is there")
+    infos: dict[str, dict[str, Any]] = {}
+
+    def entries(folder: str) -> list[Entry]:
+        found = {info["name"].rstrip("/"): info for info in system.ls(folder, detail=True)}
+        infos.update((name, info) for name, info in found.items() if info["type"] == "file")
+        return [Entry(name=name.rsplit("/", 1)[-1], path=name, folder=info["type"] == "directory") for name, info in found.items()]
+
+    for name, entry in walk(root, make_pattern(parts, suffixes), entries):
+        yield _version(system, infos.pop(entry.path), name)
+
+
+def _info(system: Any, path: str) -> dict[str, Any] | None:
+    """What is there; None: nothing. fsspec's own exists() and isdir() say "no" of a store that does not answer, too."""
+    try:
+        found: dict[str, Any] = system.info(path)
+    except FileNotFoundError as error:
+        if _is_passing(error):
+            raise
+        return None
+    return found
+
+
+def _version(system: Any, info: dict[str, Any], name: str) -> FileVersion:
+    version = next((info[key] for key in VERSIONS if info.get(key)), "")
+    version = str(version.timestamp() if isinstance(version, datetime) else version)  # listings and stats tell times differently
+    return FileVersion(path=system.unstrip_protocol(info["name"]), name=name, size=int(info.get("size") or 0), version=version)
+
+
+def _system(uri: str) -> tuple[Any, str]:
+    try:
+        system, path = fsspec.core.url_to_fs(uri)
+    except ImportError as error:
+        raise BadInput(f"'{uri}' needs a package that is not installed: {error}") from error
+    except ValueError as error:
+        raise BadInput(f"'{uri}' cannot be opened: {error}") from error
+    return system, str(path)
+
+
+def _told(uri: str, error: Exception) -> KitestringError:
+    if isinstance(error, FileNotFoundError) and not _is_passing(error):
+        return BadInput(f"no such file or folder: '{uri}': set source.uri to what is there")
+    if isinstance(error, PermissionError):
+        return BadInput(f"'{uri}' may not be read: check the credentials for it")
+    return Transient(f"'{uri}' could not be listed: {first_words(error)}")

@@ -1,0 +1,90 @@
+"""Files of this machine."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from urllib.parse import unquote
+
+import pyarrow as pa
+
+from tasks.adapters.files.globs import make_pattern, split_pattern
+from tasks.adapters.files.walk import Entry, walk
+from tasks.domain.errors import BadInput
+from tasks.domain.shards.shard import FileVersion
+
+
+class LocalDrive:
+    """Plain paths, and file:// URIs. A file's version is its modification time in nanoseconds."""
+
+    def files(self, uri: str, suffixes: tuple[str, ...]) -> Iterator[FileVersion]:
+        path = local_path(uri)
+        # A name that has brackets and is there is meant as it stands.
+        root, parts = (path, []) if os.path.lexists(path) else split_pattern(path)
+        root = root or "/"
+        if os.path.isfile(root) and not parts:  # noqa: PTH113 - paths stay strings: a listing can hold millions
+            yield _version(root, os.path.basename(root))  # noqa: PTH119
+            return
+        if not os.path.isdir(root):  # noqa: PTH112
+            raise BadInput(_not_there(root))
+        for name, entry in walk(root, make_pattern(parts, suffixes), Lister()):
+            yield _version(entry.path, name)
+
+    def versions(self, files: Iterable[FileVersion]) -> Iterator[tuple[FileVersion, FileVersion | None]]:
+        for file in files:
+            try:
+                yield file, _version(file.path, file.name)
+            except BadInput:
+                yield file, None
+
+    def open(self, path: str) -> pa.NativeFile:
+        return pa.OSFile(local_path(path), "rb")
+
+
+class Lister:
+    """Lists folders, and does not follow a link into a folder that it came from."""
+
+    def __call__(self, folder: str) -> list[Entry]:
+        try:
+            with os.scandir(folder) as found:
+                return [entry for e in found if (entry := _entry(e)) is not None]
+        except PermissionError as error:
+            raise BadInput(f"folder '{folder}' may not be read: give this user the right to list it") from error
+
+
+def local_path(uri: str) -> str:
+    """An absolute path, with ~ spelled out."""
+    plain = unquote(uri.removeprefix("file://")) if uri.startswith("file://") else uri
+    return os.path.abspath(os.path.expanduser(plain))  # noqa: PTH100, PTH111
+
+
+def _entry(found: os.DirEntry[str]) -> Entry | None:
+    try:
+        found.name.encode()
+    except UnicodeEncodeError:
+        raise BadInput(f"the name of {found.path!r} is not UTF-8: rename the file") from None
+    if found.is_dir():
+        loops = found.is_symlink() and Path(found.path).resolve() in Path(found.path).absolute().parents
+        return None if loops else Entry(name=found.name, path=found.path, folder=True)
+    return Entry(name=found.name, path=found.path, folder=False) if found.is_file() else None
+
+
+def _version(path: str, name: str) -> FileVersion:
+    try:
+        found = os.stat(path)  # noqa: PTH116
+    except OSError as error:
+        raise BadInput(f"'{path}' cannot be read: {error.strerror}") from error
+    if not stat.S_ISREG(found.st_mode):
+        raise BadInput(f"'{path}' is not a file")
+    return FileVersion(path=path, name=name, size=found.st_size, version=str(found.st_mtime_ns))
+
+
+def _not_there(path: str) -> str:
+    folder, name = os.path.split(path)
+    beside = os.listdir(folder) if os.path.isdir(folder) else []  # noqa: PTH208, PTH112
+    near = difflib.get_close_matches(name, beside, n=1)
+    hint = f" (did you mean '{os.path.join(folder, near[0])}'?)" if near else ""  # noqa: PTH118
+    return f"no such file or folder: '{path}'{hint}: set source.uri to what is there"

@@ -1,0 +1,178 @@
+"""Files in S3 and what speaks its protocol: listed with boto3, read through pyarrow.
+
+Endpoint, region and credentials come from the AWS variables and files as boto3 reads them, so
+AWS_ENDPOINT_URL points everything at MinIO or Ceph.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+from itertools import takewhile
+from typing import Any
+from urllib.parse import urlsplit
+
+import boto3
+import pyarrow as pa
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, NoCredentialsError
+from botocore.exceptions import ConnectionError as NoConnectionError
+from pyarrow import fs
+
+from tasks.adapters.files.globs import WILD, make_pattern, split_pattern
+from tasks.adapters.object_store.s3_client import code_of, cure, endpoint_of
+from tasks.domain.errors import BadInput, KitestringError, Transient
+from tasks.domain.shards.shard import FileVersion
+
+REFUSED = {"AccessDenied", "403", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "401", "AllAccessDisabled"}
+FEW = 4  # up to so many versions are asked one by one; more come from a listing
+
+
+class S3Drive:
+    """s3://bucket/key. A file's version is its ETag."""
+
+    def files(self, uri: str, suffixes: tuple[str, ...]) -> Iterator[FileVersion]:
+        bucket, key = split_uri(uri)
+        if not bucket:
+            raise BadInput(f"'{uri}' names no bucket: write s3://bucket/folder")
+        try:
+            yield from _files(_client(), bucket, key, suffixes)
+        except (HTTPClientError, NoConnectionError):
+            raise BadInput(f"nothing answers for '{uri}': correct AWS_ENDPOINT_URL, or start the server") from None
+        except (BotoCoreError, ClientError) as error:
+            raise _told(error, uri, bucket) from None
+
+    def versions(self, files: Iterable[FileVersion]) -> Iterator[tuple[FileVersion, FileVersion | None]]:
+        planned = list(files)
+        bucket, first = split_uri(planned[0].path)
+        try:
+            if len(planned) <= FEW:
+                yield from ((file, _head(_client(), *split_uri(file.path), file.name)) for file in planned)
+                return
+            now = {file.path: file for file in _between(_client(), bucket, first, split_uri(planned[-1].path)[1])}
+            yield planned[0], _head(_client(), bucket, first, planned[0].name)
+            yield from ((file, now.get(file.path)) for file in planned[1:])
+        except (BotoCoreError, ClientError) as error:
+            raise _told(error, planned[0].path, bucket) from None
+
+    def open(self, path: str) -> pa.NativeFile:
+        bucket, key = split_uri(path)
+        try:
+            return _system().open_input_file(f"{bucket}/{key}")
+        except BotoCoreError as error:
+            raise _told(error, path, bucket) from None
+
+
+def split_uri(uri: str) -> tuple[str, str]:
+    """Bucket and key."""
+    bucket, _, key = re.sub(r"^s3a?://", "", uri).partition("/")
+    return bucket, key
+
+
+def _files(client: Any, bucket: str, key: str, suffixes: tuple[str, ...]) -> Iterator[FileVersion]:
+    root, parts = split_pattern(key)
+    if not parts and key and not key.endswith("/"):
+        single = _head(client, bucket, key, key.rsplit("/", 1)[-1])
+        if single is not None:
+            yield single
+            return
+    folder = f"{root.rstrip('/')}/" if root else ""
+    # What stands before the first wildcard narrows the listing: one part of a flat bucket may hold millions.
+    prefix = folder + (WILD.split(parts[0])[0] if parts else "")
+    pattern = make_pattern(parts, suffixes)
+    for found in _listing(client, bucket, prefix):
+        name = found["Key"].removeprefix(folder)
+        if not found["Key"].endswith("/") and pattern.takes_file(name):
+            yield _version(bucket, found, name)
+
+
+def _listing(client: Any, bucket: str, prefix: str, after: str = "") -> Iterator[Any]:
+    start = {"StartAfter": after} if after else {}
+    for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix, **start):
+        yield from page.get("Contents", [])
+
+
+def _between(client: Any, bucket: str, first: str, last: str) -> Iterator[FileVersion]:
+    """What is there now after one key and up to another."""
+    common = os.path.commonprefix([first, last])  # noqa: RUF071 - keys have no folders
+    found = _listing(client, bucket, common, after=first)
+    for entry in takewhile(lambda o: o["Key"] <= last, found):
+        yield _version(bucket, entry, entry["Key"])
+
+
+def _version(bucket: str, found: Any, name: str) -> FileVersion:
+    return FileVersion(path=f"s3://{bucket}/{found['Key']}", name=name, size=found["Size"], version=found["ETag"].strip('"'))
+
+
+def _head(client: Any, bucket: str, key: str, name: str) -> FileVersion | None:
+    try:
+        found = client.head_object(Bucket=bucket, Key=key)
+    except ClientError as error:
+        if error.response["Error"]["Code"] in {"404", "NoSuchKey", "NotFound"}:
+            return None
+        raise
+    return _version(bucket, {"Key": key, "Size": found["ContentLength"], "ETag": found["ETag"]}, name)
+
+
+def _environment() -> tuple[tuple[str, str], ...]:
+    return tuple(sorted((name, value) for name, value in os.environ.items() if name.startswith("AWS_")))
+
+
+def _client() -> Any:
+    return _made_client(_environment())
+
+
+@lru_cache(maxsize=4)
+def _made_client(_: tuple[tuple[str, str], ...]) -> Any:
+    config = Config(
+        request_checksum_calculation="when_required",  # stores that are not AWS refuse the new checksums
+        response_checksum_validation="when_required",
+        retries={"mode": "standard", "max_attempts": 4},
+        connect_timeout=10,
+        read_timeout=60,
+    )
+    session = boto3.Session()
+    return session.client("s3", config=config, region_name=session.region_name or "us-east-1")
+
+
+def _system() -> fs.S3FileSystem:
+    client = _client()
+    signer: Any = client
+    credentials = signer._request_signer._credentials  # noqa: SLF001 - boto3 has no public way to ask a client
+    if credentials is None:
+        raise NoCredentialsError
+    frozen = credentials.get_frozen_credentials()  # refreshed by boto3 where they expire
+    return _made_system(client.meta.endpoint_url, client.meta.region_name, frozen.access_key, frozen.secret_key, frozen.token)
+
+
+@lru_cache(maxsize=4)
+def _made_system(endpoint: str, region: str, access: str, secret: str, token: str | None) -> fs.S3FileSystem:
+    parts = urlsplit(endpoint)
+    own = not parts.netloc.endswith(("amazonaws.com", "amazonaws.com.cn"))
+    return fs.S3FileSystem(
+        access_key=access,
+        secret_key=secret,
+        session_token=token,
+        region=region,
+        scheme=parts.scheme,
+        endpoint_override=parts.netloc + parts.path.rstrip("/") if own else None,  # with one, paths name the bucket
+        retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=4),
+        connect_timeout=10,
+        request_timeout=60,
+    )
+
+
+def _told(error: Exception, uri: str, bucket: str) -> KitestringError:
+    """What a failure means. Codes are told, not the SDK's texts, which can quote an endpoint with a password in it."""
+    if isinstance(error, ClientError):
+        code = code_of(error)
+        if code in {"NoSuchBucket", "InvalidBucketName"}:
+            return BadInput(f"there is no S3 bucket '{bucket}' at {endpoint_of(_client())}: check source.uri and AWS_ENDPOINT_URL")
+        if code in REFUSED:
+            return BadInput(f"S3 bucket '{bucket}' refuses ({code}): check the AWS credentials and the right to list and read it")
+        return Transient(f"'{uri}': S3 answered {code}")
+    if isinstance(error, HTTPClientError | NoConnectionError):
+        return Transient(f"S3 does not answer for '{uri}' ({code_of(error)}): check AWS_ENDPOINT_URL")
+    return BadInput(f"'{uri}' cannot be read: {cure(error)}")

@@ -1,0 +1,133 @@
+"""A collection's schema, the marker that says what made it, and how two specs differ.
+
+Law 8: the collection carries its spec. A server keeps it as the collection's description; Milvus Lite drops
+descriptions (3.2.2) but keeps properties, so there it is a property. Both are written with the collection, not after.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NamedTuple
+
+from pydantic import ValidationError
+from pymilvus import DataType, MilvusClient
+
+from tasks.domain.errors import BadInput
+from tasks.domain.job.index import VectorType
+from tasks.domain.target.collection import CollectionSpec
+from tasks.domain.target.fields import ARRAY_ELEMENTS, ELEMENTS, VARCHAR_BYTES, FieldType, ScalarField
+
+MARKER = "kitestring"
+MARKER_FORMAT = 1
+SHARD_BYTES = 64
+
+_TYPES: dict[FieldType, Any] = {
+    "int64": DataType.INT64,
+    "double": DataType.DOUBLE,
+    "bool": DataType.BOOL,
+    "varchar": DataType.VARCHAR,
+    "json": DataType.JSON,
+}
+_VECTORS: dict[VectorType, Any] = {
+    "float32": DataType.FLOAT_VECTOR,
+    "float16": DataType.FLOAT16_VECTOR,
+    "bfloat16": DataType.BFLOAT16_VECTOR,
+    "int8": DataType.INT8_VECTOR,
+}
+
+
+class Marker(NamedTuple):
+    """What a collection carries: the spec that made it, and an identity of its own; "" in one that was made before there were any."""
+
+    spec: CollectionSpec
+    identity: str
+
+
+def write_marker(spec: CollectionSpec, identity: str) -> str:
+    """The spec and the identity as the collection carries them."""
+    return json.dumps({MARKER: MARKER_FORMAT, "spec": spec.model_dump(mode="json"), "identity": identity}, ensure_ascii=True)
+
+
+def read_marker(described: dict[str, Any], at: str) -> Marker:
+    """What made a collection, from what the server says of it.
+
+    Raises:
+        BadInput: something else made it, or a newer Kitestring.
+    """
+    name = described.get("collection_name", "")
+    properties = described.get("properties") or {}
+    for text in (properties.get(MARKER), described.get("description")):
+        try:
+            marker = json.loads(text or "")
+            if marker[MARKER] == MARKER_FORMAT:
+                return Marker(CollectionSpec.model_validate(marker["spec"]), str(marker.get("identity", "")))
+        except (ValueError, KeyError, TypeError, ValidationError):
+            continue
+    raise BadInput(f"collection '{name}' at {at} was not made by this version of Kitestring: choose another target.collection, or drop it")
+
+
+def build_schema(spec: CollectionSpec, marker: str = "") -> Any:
+    """The server-side schema, with the marker as its description. Scalar fields and the text may be null where the server knows null (2.5 and later, Lite).
+
+    A partition key never is: servers refuse that.
+    """
+    schema = MilvusClient.create_schema(auto_id=False, enable_dynamic_field=False, description=marker)
+    schema.add_field("id", DataType.VARCHAR, is_primary=True, max_length=spec.id_length)
+    schema.add_field("vector", _VECTORS[spec.vector_type], dim=spec.dim)
+    if spec.store_text:
+        schema.add_field("text", DataType.VARCHAR, max_length=VARCHAR_BYTES, nullable=True)
+    for field in spec.fields:
+        key = field.name == spec.partition_key
+        schema.add_field(field.name, nullable=not key, is_partition_key=key, **_typed(field))
+    schema.add_field("shard", DataType.VARCHAR, max_length=SHARD_BYTES)
+    return schema
+
+
+def _typed(field: ScalarField) -> dict[str, Any]:
+    element = ELEMENTS.get(field.type)
+    length = {"max_length": VARCHAR_BYTES} if (element or field.type) == "varchar" else {}
+    if element:
+        return {"datatype": DataType.ARRAY, "element_type": _TYPES[element], "max_capacity": ARRAY_ELEMENTS, **length}
+    return {"datatype": _TYPES[field.type], **length}
+
+
+def columns_of(spec: CollectionSpec) -> dict[str, FieldType | None]:
+    """The collection's fields in order; None: the vector."""
+    text: dict[str, FieldType | None] = {"text": "varchar"} if spec.store_text else {}
+    return {"id": "varchar", "vector": None, **text, **{f.name: f.type for f in spec.fields}, "shard": "varchar"}
+
+
+def check_same(there: CollectionSpec, wanted: CollectionSpec, at: str) -> None:
+    """Refuse a collection that was made otherwise.
+
+    Raises:
+        BadInput: names what differs, on both sides.
+    """
+    differences = [f"{what} {old}, the job {new}" for what, old, new in _compared(there, wanted) if old != new]
+    if differences:
+        raise BadInput(
+            f"collection '{there.name}' at {at} was made otherwise: it has {'; '.join(differences)}: "
+            "choose another target.collection, or drop it"
+        )
+
+
+def _told(spec: CollectionSpec) -> str:
+    return " ".join([spec.index.type, *(f"{name}={value}" for name, value in sorted(spec.index.params.items()))])
+
+
+def _compared(there: CollectionSpec, wanted: CollectionSpec) -> list[tuple[str, object, object]]:
+    rows: list[tuple[str, object, object]] = [
+        ("dimension", there.dim, wanted.dim),
+        ("metric", there.metric, wanted.metric),
+        ("encoder", f"{there.model} ({there.fingerprint[:8]})", f"{wanted.model} ({wanted.fingerprint[:8]})"),
+        ("key length", there.id_length, wanted.id_length),
+        ("stored text", there.store_text, wanted.store_text),
+        ("index", _told(there), _told(wanted)),
+        ("vectors of", there.vector_type, wanted.vector_type),
+        ("partition key", there.partition_key or "none", wanted.partition_key or "none"),
+    ]
+    if there.fingerprint == wanted.fingerprint:  # one encoder under two names is one encoder
+        rows.pop(2)
+    old, new = ({f.name: f.type for f in spec.fields} for spec in (there, wanted))
+    rows += [(f"field '{name}'", old.get(name, "absent"), new.get(name, "absent")) for name in {**old, **new}]
+    return rows

@@ -1,0 +1,98 @@
+"""One connection to Milvus: made at the first call, shared by threads, its errors translated."""
+
+from __future__ import annotations
+
+import threading
+from base64 import b64encode
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import grpc  # type: ignore[import-untyped]
+from pymilvus import MilvusClient
+from pymilvus.exceptions import MilvusException
+
+from tasks.adapters.milvus import lite
+from tasks.adapters.milvus.server_errors import Patience, Place, Verdict, judge, quieten, text_of
+from tasks.domain.errors import BadInput
+
+T = TypeVar("T")
+
+CONNECT_SECONDS, CALL_SECONDS = 5.0, 30.0
+
+
+class Connection:
+    """A MilvusClient that is there when it is asked for."""
+
+    def __init__(self, uri: str, *, database: str, token: str | None, patience: Patience) -> None:
+        self.lite = lite.is_lite(uri)
+        self.uri = str(Path(uri).absolute()) if self.lite else uri
+        self.database, self.patience = database, patience
+        sent = b64encode(token.encode()).decode() if token else ""  # the form in which it travels
+        secrets = [token, sent, *token.split(":")[1:]] if token else []
+        self.at = Place(uri, tuple(secret for secret in secrets if secret))
+        self._token = token or ""
+        self._client: Any = None
+        self._version = ""
+        self._lock = threading.RLock()
+
+    @property
+    def absent(self) -> bool:
+        """True for a Milvus Lite file that nobody has made yet."""
+        return self.lite and not Path(self.uri).exists()
+
+    @property
+    def client(self) -> Any:
+        """The client, connected.
+
+        Raises:
+            BadInput: nothing answers there, the token is refused, or another process has the Milvus Lite file.
+        """
+        with self._lock:
+            if self._client is None:
+                self._client = self._connect()
+            return self._client
+
+    @property
+    def version(self) -> str:
+        """What the server calls its version; asked once for a connection."""
+        if not self._version:
+            ask = lambda: self.client.get_server_version(timeout=CALL_SECONDS)  # noqa: E731 - a call to be made again
+            self._version = str(self.call(ask, "asking for the server's version"))
+        return self._version
+
+    def call(self, action: Callable[[], T], doing: str, *, writes: bool = False) -> T:
+        """Run an action that may be run again; see `Patience.call` for what it raises."""
+        alone = partial(lite.alone, self.uri, action) if self.lite else action
+        return self.patience.call(alone, doing, self.at, lite=self.lite, writes=writes)
+
+    def _connect(self) -> Any:
+        quieten()
+        if self.lite:
+            lite.take(self.uri, self.at.name)
+        try:
+            # dedicated: pymilvus would share the connection among clients and keep it open after close().
+            return MilvusClient(self.uri, token=self._token, db_name=self.database, timeout=CONNECT_SECONDS, dedicated=True)
+        except (MilvusException, grpc.RpcError, ValueError) as error:
+            if self.lite:
+                lite.let_go(self.uri)
+            raise self._unreachable(error) from None  # its text may repeat the token
+
+    def _unreachable(self, error: Exception) -> BadInput:
+        for reason in (error, error.__cause__):  # pymilvus says "server unavailable" of a refused token too
+            if isinstance(reason, (MilvusException, grpc.RpcError)) and judge(reason) is Verdict.DENIED:
+                return self.at.denied(text_of(reason))
+        said = text_of(error)
+        if "illegal, needs start with" in said or isinstance(error, ValueError):
+            return BadInput(f"target.uri '{self.at.name}' is not one that Milvus knows: give a path ending in .db, or http://host:19530")
+        return BadInput(f"Milvus at {self.at.name} does not answer: start it or correct target.uri")
+
+    def close(self) -> None:
+        """Let go of the connection; the next call makes a new one."""
+        with self._lock:
+            client, self._client, self._version = self._client, None, ""
+        if client is not None:
+            client.close()
+            if self.lite:
+                lite.let_go(self.uri)

@@ -1,0 +1,287 @@
+"""Milvus Lite, a Milvus server and Zilliz Cloud behind one `Collection`, through pymilvus' MilvusClient.
+
+One object may be used from many threads. It connects at its first call. Every write is idempotent by key, so that a
+call with an unknown outcome is simply made again, here (`Patience`) and nowhere else.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext
+from functools import partial
+from typing import Any, TypeVar
+
+import grpc  # type: ignore[import-untyped]
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from pymilvus.exceptions import MilvusException
+
+from tasks.adapters.milvus import lite
+from tasks.adapters.milvus.alias import Alias
+from tasks.adapters.milvus.collection_schema import MARKER, build_schema, check_same, columns_of, read_marker, write_marker
+from tasks.adapters.milvus.connection import CALL_SECONDS, Connection
+from tasks.adapters.milvus.rate_limit import Throttle
+from tasks.adapters.milvus.reading import Reading, chunks
+from tasks.adapters.milvus.server_errors import Patience, is_there_already, is_too_fast
+from tasks.adapters.milvus.upsert_batches import as_request, as_rows, as_stored, batches, send, stub_of
+from tasks.adapters.milvus.vector_index import FLUSHED_ROWS, await_indexes, load, make_indexes, server_of
+from tasks.adapters.rows.vector_types import narrow
+from tasks.domain.errors import BadInput, Permanent
+from tasks.domain.job.index import Parameters
+from tasks.domain.target.collection import CollectionSpec, Hit, check_server, new_identity
+
+T = TypeVar("T")
+log = logging.getLogger("kitestring.load")
+
+BATCH_ROWS = 2_000
+BATCH_BYTES = 8 * 2**20
+ANSWER_BYTES = 16 * 2**20  # what one answer with vectors may hold; gRPC's limit is 64 MB
+QUERIES = 256  # in one search call
+CATCH_UP_SECONDS = 900.0  # 2.3.5 was seen to work 20 ms at each batch that it has acknowledged, before a strong read is answered
+SETTLE_TRIES = 20
+_MAKING = threading.Lock()  # one for all: a Milvus Lite file belongs to one process, a server guards itself
+
+
+class MilvusCollection(Reading):
+    """The collection `name`, and the alias before it, at a URI. See `tasks.domain.ports.Collection` for the promises."""
+
+    def __init__(
+        self,
+        uri: str,
+        name: str,
+        *,
+        alias: str,
+        database: str = "",
+        token: str | None = None,
+        patience: Patience | None = None,
+        search_params: Parameters | None = None,
+        batch_rows: int = BATCH_ROWS,
+        batch_bytes: int = BATCH_BYTES,
+        columns: bool = True,
+    ) -> None:
+        """`columns` off sends row dicts through the public API, which is slower and does not lean on pymilvus' insides."""
+        self.name = name
+        self._connection = Connection(uri, database=database, token=token, patience=patience or Patience())
+        self._call, self._at = self._connection.call, self._connection.at.name
+        self._alias = Alias(self._connection, alias)
+        self._batch = {"most_rows": batch_rows, "most_bytes": batch_bytes}
+        self._columns = columns
+        self._search_params = search_params or {}
+        self._throttle = Throttle(clock=self._connection.patience.clock, sleep=self._connection.patience.sleep)
+        self._written = 0
+        self._spec: CollectionSpec | None = None
+        self._identity = ""
+        self._is_ready = False
+        self._nullable: frozenset[str] = frozenset()
+        self._lock = threading.RLock()  # held while a call waits for its turn at a Milvus Lite file: nothing within a call takes it
+
+    @property
+    def _place(self) -> tuple[str, str, str]:
+        return self._connection.uri, self._connection.database, self.name
+
+    # ---- the collection ----
+
+    def reach(self) -> None:
+        if self._connection.absent:
+            lite.check_folder(self._connection.uri, self._at)
+        else:
+            self._alias.refuse_collection()
+
+    def describe(self) -> CollectionSpec | None:
+        described = self._described()
+        return None if described is None else read_marker(described, self._at).spec
+
+    def identity(self) -> str | None:
+        described = self._described()
+        return None if described is None else read_marker(described, self._at).identity
+
+    def _described(self) -> dict[str, Any] | None:
+        def look() -> dict[str, Any] | None:
+            if self._connection.absent:
+                return None  # looking must not make a Milvus Lite file
+            client = self._connection.client
+            if self.name not in client.list_collections(timeout=CALL_SECONDS):
+                return None
+            answer: dict[str, Any] = client.describe_collection(self.name, timeout=CALL_SECONDS)
+            return answer
+
+        described: dict[str, Any] | None = self._call(look, f"looking for collection '{self.name}'")
+        return described
+
+    def check(self, spec: CollectionSpec) -> CollectionSpec | None:
+        self.reach()
+        check_server(spec, server_of(self._connection))
+        there = self.describe()
+        if there is not None:
+            check_same(there, spec, self._at)
+        return there
+
+    def ensure(self, spec: CollectionSpec) -> str:
+        with _MAKING:  # tasks that load side by side come here at once, and Milvus Lite makes a collection in steps
+            if self.check(spec) is None:
+                self._call(lambda: self._create(spec), f"making collection '{self.name}'", writes=True)
+                self._spec = None
+                self.check(spec)  # of two that make it at once, one finds the other's
+            self._made()
+            return self._identity
+
+    def _create(self, spec: CollectionSpec) -> None:
+        client = self._connection.client
+        if self._connection.lite and not lite.make_room(*self._place):
+            raise BadInput(
+                f"{self._at}: what is there of collection '{self.name}' has no schema.json, and no run of Kitestring left it so: "
+                "restore it, or move its folder elsewhere"
+            )
+        marker = write_marker(spec, new_identity())
+        properties = {"properties": {MARKER: marker}} if self._connection.lite else {}
+        try:
+            client.create_collection(
+                self.name, schema=build_schema(spec, marker), consistency_level="Bounded", timeout=CALL_SECONDS, **properties
+            )
+        except MilvusException as error:
+            if not is_there_already(error):
+                raise
+
+    def _made(self) -> CollectionSpec:
+        """What made the collection."""
+        with self._lock:
+            if self._spec is None:
+                described = self._described()
+                if described is None:
+                    raise BadInput(
+                        f"collection '{self.name}' is not at {self._at}: load it first with `kitestring run` or `kitestring replay`"
+                    )
+                self._nullable = frozenset(f["name"] for f in described["fields"] if f.get("nullable"))
+                self._spec, self._identity = read_marker(described, self._at)
+            return self._spec
+
+    def _ready(self) -> CollectionSpec:
+        """The collection indexed and loaded, which reading and deleting need (a reopened Milvus Lite file has to be, too)."""
+        spec = self._made()
+        with self._lock:
+            if not self._is_ready:
+                self._call(lambda: make_indexes(self._connection, self.name, spec), f"indexing collection '{self.name}'", writes=True)
+                load(self._connection, self.name)
+                self._is_ready = True
+        return spec
+
+    def settle(self) -> None:
+        if self._connection.lite:  # what it answered is readable; loading indexes what is flushed by then, on every core
+            self._flush()
+            self._ready()
+        else:
+            self._ready()
+            self._query("", ["count(*)"], seconds=CATCH_UP_SECONDS)
+            if self._flush():
+                await_indexes(self._connection, self.name)
+        if self._written >= FLUSHED_ROWS:
+            self._written = 0
+
+    def _flush(self) -> bool:
+        """Whether there was enough to flush."""
+        if self._written < FLUSHED_ROWS:
+            return False
+        flush = partial(self._connection.client.flush, self.name, timeout=None if self._connection.lite else CATCH_UP_SECONDS)
+        self._call(flush, f"flushing '{self.name}'", writes=True)
+        return True
+
+    # ---- rows ----
+
+    def upsert(self, rows: pa.Table) -> int:
+        spec = self._made()
+        rows, cut = self._as_sent(rows, spec)
+        for batch in batches(rows, columns_of(spec), **self._batch):
+            _refuse_doubles(batch)
+            send_batch = self._paced(self._sender(batch, spec), batch.num_rows)
+            self._call(send_batch, f"upserting {batch.num_rows} rows into '{self.name}'", writes=True)
+            with self._lock:
+                self._written += batch.num_rows
+        return cut
+
+    def _paced(self, action: Callable[[], object], rows: int) -> Callable[[], None]:
+        """The action at the rate that the server takes."""
+
+        def paced() -> None:
+            self._throttle.wait(rows)
+            try:
+                action()
+            except (MilvusException, grpc.RpcError) as error:
+                if is_too_fast(error):
+                    log.info("%s asks for less: %.0f rows/s from now on", self._at, self._throttle.refused())
+                raise
+            self._throttle.taken(rows)
+
+        return paced
+
+    def _sender(self, batch: pa.Table, spec: CollectionSpec) -> Callable[[], object]:
+        """Builds the request once, however often it is sent."""
+        columns, vectors = columns_of(spec), spec.vector_type
+        if self._columns and stub_of(self._connection.client) is not None:
+            request = as_request(batch, columns, spec.dim, collection=self.name, nullable=self._nullable, vectors=vectors)
+            return lambda: send(stub_of(self._connection.client), request, database=self._connection.database, timeout=CALL_SECONDS)
+        dicts = as_rows(batch, columns, spec.dim, vectors=vectors)
+        return lambda: self._connection.client.upsert(self.name, dicts, timeout=CALL_SECONDS, retry_on_rate_limit=False)
+
+    def search(self, vectors: np.ndarray, k: int, *, expression: str = "", fields: Iterable[str] = ()) -> list[list[Hit]]:
+        spec = self._ready()
+        wanted = list(fields)
+
+        def ask(some: np.ndarray) -> Any:
+            return self._connection.client.search(
+                self.name,
+                data=list(narrow(some, spec.vector_type)),
+                limit=k,
+                filter=expression,
+                output_fields=wanted,
+                search_params={"metric_type": spec.metric, "params": self._search_params},
+                anns_field="vector",
+                consistency_level="Strong",
+                timeout=CALL_SECONDS,
+            )
+
+        answers = [self._call(partial(ask, some), f"searching '{self.name}'") for some in chunks(vectors, QUERIES)]
+        return [[self._hit(hit) for hit in hits] for answer in answers for hits in answer]
+
+    def _hit(self, hit: Any) -> Hit:
+        entity = {name: as_stored(value) for name, value in hit["entity"].items()}
+        return Hit(id=hit["id"], score=float(hit["distance"]), fields=entity)
+
+    # ---- the alias ----
+
+    def promote(self) -> None:
+        self._alias.point_to(self.name)
+
+    def promoted(self) -> str | None:
+        """The collection that the alias points to, or None."""
+        return self._alias.target()
+
+    def drop(self) -> bool:
+        """2.3.5 drops a collection that an alias leads to without a word, and every search through it fails: so it is asked first."""
+        if self._described() is None:
+            if self._connection.lite:  # of a dropping that was killed the rest still takes room
+                self._call(partial(lite.make_room, *self._place), f"clearing away '{self.name}'")
+            return False
+        if self._alias.leading_to(self.name):
+            return False
+        self._call(self._drop, f"dropping '{self.name}'", writes=True)
+        return True
+
+    def _drop(self) -> None:
+        with lite.dropping(*self._place) if self._connection.lite else nullcontext():
+            self._connection.client.drop_collection(self.name, timeout=CALL_SECONDS)
+
+    def close(self) -> None:
+        with self._lock:
+            self._spec, self._is_ready = None, False
+        self._connection.close()
+
+
+def _refuse_doubles(batch: pa.Table) -> None:
+    """Two rows of one key in one request both stay on 2.3.5 and are refused by later servers."""
+    counts = pc.value_counts(batch["id"])
+    if len(counts) < batch.num_rows:
+        doubled = next(c["values"] for c in counts.to_pylist() if c["counts"] > 1)
+        raise Permanent(f"key '{doubled}' comes twice in one batch: duplicates have to be settled before loading")

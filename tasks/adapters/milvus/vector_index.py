@@ -1,0 +1,118 @@
+"""A collection's indexes: made after a fresh collection is filled, so that no segment is indexed twice; then loaded.
+
+A collection that exists has its index, and keeps it while rows are added: searches go on meanwhile. How long a server loads
+or indexes depends on its rows, so both are waited for as long as they go forward.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlsplit
+
+from pymilvus import MilvusClient
+from pymilvus.client.types import LoadState
+from pymilvus.client.utils import ZILLIZ, get_server_type
+from pymilvus.exceptions import MilvusException
+
+from tasks.adapters.milvus.connection import CALL_SECONDS, Connection
+from tasks.adapters.milvus.server_errors import Verdict, is_there_already, judge
+from tasks.domain.errors import Transient
+from tasks.domain.job.index import Server
+from tasks.domain.target.collection import CollectionSpec
+
+log = logging.getLogger("kitestring.load")
+
+FLUSHED_ROWS = 10_000  # fewer are searched exactly where they are, and the server seals them in its own time
+POLL_SECONDS = 1.0
+STUCK_SECONDS = 300.0  # without going forward
+
+
+def server_of(connection: Connection) -> Server:
+    """What answers there."""
+    if connection.lite:
+        return Server("Milvus Lite")
+    return Server("Zilliz Cloud" if _is_zilliz(connection.uri) else "Milvus", connection.version)
+
+
+def _is_zilliz(uri: str) -> bool:
+    """By pymilvus' rule, which looks at the host alone."""
+    return bool(get_server_type(urlsplit(uri).hostname or "") == ZILLIZ)
+
+
+def make_indexes(connection: Connection, name: str, spec: CollectionSpec) -> None:
+    """Index the vectors and the shard's field, where they are not yet; finishes what a killed run began."""
+    there = connection.client.list_indexes(name)
+    if "vector" not in there:
+        how = {"index_type": spec.index.type, "metric_type": spec.metric, "params": spec.index.params}
+        log.info("indexing the vectors of '%s' with %s", name, spec.index.type)
+        _make(connection, name, field_name="vector", index_name="vector", **how)
+    if "shard" not in there and not connection.lite:
+        try:
+            _make(connection, name, index_type="INVERTED", field_name="shard", index_name="shard")
+        except MilvusException as error:
+            if judge(error) is not Verdict.NEVER:
+                raise  # older servers have no such index, and filter without one
+
+
+def _make(connection: Connection, name: str, **how: Any) -> None:
+    params = MilvusClient.prepare_index_params()
+    params.add_index(**how)
+    try:
+        # A server is waited for until it has indexed what is flushed; Milvus Lite does that when it loads, within the call.
+        timeout = None if connection.lite else connection.patience.seconds
+        connection.client.create_index(name, params, timeout=timeout, sync=not connection.lite)
+    except MilvusException as error:
+        if not is_there_already(error):
+            raise
+
+
+def load(connection: Connection, name: str) -> None:
+    """Have the server hold the collection ready for searches.
+
+    Raises:
+        Transient: the server stays away, or loading stands still.
+    """
+    doing = f"loading collection '{name}'"
+    # Milvus Lite builds the indexes within the call; a server answers at once, and is asked how far it is.
+    how: dict[str, Any] = {} if connection.lite else {"timeout": CALL_SECONDS, "_async": True}
+    ask: Callable[[], Any] = lambda: connection.client.load_collection(name, **how)  # noqa: E731 - a call to be made again
+
+    def left() -> int:
+        told = connection.call(lambda: connection.client.get_load_state(name, timeout=CALL_SECONDS), doing)
+        if told["state"] == LoadState.NotLoad:  # it has forgotten that it was asked
+            connection.call(ask, doing)
+        return 0 if told["state"] == LoadState.Loaded else 100 - min(99, int(told.get("progress") or 0))
+
+    connection.call(ask, doing)
+    if percent := _wait(connection, left):
+        raise Transient(f"{doing} at {connection.at.name}: {percent}% are left, and for {STUCK_SECONDS:.0f} s it has not gone forward")
+
+
+def await_indexes(connection: Connection, name: str) -> None:
+    """Wait until every row is indexed, as long as it goes forward; a search is right before, and slower."""
+    if rows := _wait(connection, lambda: _pending(connection, name)):
+        log.warning("%d rows of '%s' are still not indexed, and it does not go forward: searches are slow until they are", rows, name)
+
+
+def _wait(connection: Connection, left: Callable[[], int]) -> int:
+    """Until nothing is left; otherwise what is, once it has not gone forward for `STUCK_SECONDS`."""
+    patience = connection.patience
+    before, since, pause = left(), patience.clock(), patience.first
+    while before:
+        if patience.clock() - since > STUCK_SECONDS:
+            return before
+        patience.sleep(pause)
+        now = left()
+        since = patience.clock() if now < before else since
+        before, pause = now, min(2 * pause, POLL_SECONDS)
+    return 0
+
+
+def _pending(connection: Connection, name: str) -> int:
+    """Rows without an index. The server counts as pending also what it indexes once more, having merged segments that are indexed."""
+    ask: Callable[[], Any] = lambda: connection.client.describe_index(name, "vector", timeout=CALL_SECONDS)  # noqa: E731 - a call to be made again
+    told = connection.call(ask, f"looking at the index of '{name}'") or {}
+    total, indexed, pending = (int(told.get(count) or 0) for count in ("total_rows", "indexed_rows", "pending_index_rows"))
+    return min(pending, max(0, total - indexed))

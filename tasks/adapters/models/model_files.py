@@ -1,0 +1,123 @@
+"""The model's files: found or fetched, and digested, without loading torch.
+
+A fingerprint has to say which weights made a vector, and planning has to know the fingerprint on a machine
+that never loads the model; so weights are known by the digest of the files that hold them.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import (
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+
+from tasks.adapters.models.file_digests import sha256_of
+from tasks.domain.digest import digest
+from tasks.domain.errors import BadInput
+from tasks.domain.job.encoder import Encoder, OpenClipEncoder, SentenceTransformersEncoder
+
+# Formats of other runtimes: they stand beside the weights that are loaded, and change no vector.
+OTHER_RUNTIMES = ["onnx/*", "openvino/*", "*.onnx", "*.h5", "*.msgpack", "*.ot", "*.tflite", "*.gguf", "coreml/*"]
+NOT_THE_MODEL = {".md", ".png", ".jpg", ".pdf"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocatedModel:
+    """A model's files on this machine."""
+
+    path: str  # what the worker loads: a folder, a file, or open_clip's own tag
+    weights: str  # digest
+    revision: str | None
+
+
+def locate_model(encoder: Encoder) -> LocatedModel:
+    """Find an encoder's files, downloading a hub model where it is not cached.
+
+    Raises:
+        BadInput: unknown model, architecture or checkpoint; names it and the cure.
+    """
+    return _locate_clip(encoder) if isinstance(encoder, OpenClipEncoder) else _locate_text(encoder)
+
+
+def _locate_text(encoder: SentenceTransformersEncoder) -> LocatedModel:
+    folder = Path(encoder.model).expanduser()
+    if folder.is_dir():
+        return _located_folder(folder.resolve(), None)
+    if encoder.model.startswith((".", "/", "~")):
+        raise BadInput(f"encoder.model: there is no folder '{encoder.model}'")
+    path = _snapshot(encoder.model, encoder.revision)
+    return _located_folder(path, path.name)
+
+
+def _located_folder(folder: Path, revision: str | None) -> LocatedModel:
+    if not (folder / "config.json").exists() and not (folder / "modules.json").exists():
+        raise BadInput(f"encoder.model: '{folder}' holds no model: it has neither modules.json nor config.json")
+    return LocatedModel(path=str(folder), weights=_digest_folder(folder), revision=revision)
+
+
+def _snapshot(model: str, revision: str | None) -> Path:
+    name = f"encoder.model '{model}'" + (f" at revision '{revision}'" if revision else "")
+    try:
+        return Path(snapshot_download(model, revision=revision, ignore_patterns=OTHER_RUNTIMES))
+    except (RepositoryNotFoundError, HFValidationError) as error:
+        raise BadInput(f"{name}: no such model on the hub, and no such folder here") from error
+    except RevisionNotFoundError as error:
+        raise BadInput(f"{name}: the model has no such revision") from error
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        raise BadInput(f"{name}: not in the local cache, and the hub cannot be reached; give a local folder or go online") from error
+
+
+def _digest_folder(folder: Path) -> str:
+    files = [f for f in sorted(folder.rglob("*")) if f.is_file() and _counts(f, folder)]
+    return digest({f.relative_to(folder).as_posix(): sha256_of(f) for f in files})
+
+
+def _counts(file: Path, folder: Path) -> bool:
+    relative = file.relative_to(folder)
+    if any(part.startswith(".") for part in relative.parts) or any(relative.match(p) for p in OTHER_RUNTIMES):
+        return False
+    if file.suffix in NOT_THE_MODEL:
+        return False
+    # Of two forms of the same weights the loader takes safetensors.
+    return not (file.name == "pytorch_model.bin" and (file.parent / "model.safetensors").exists())
+
+
+def _locate_clip(encoder: OpenClipEncoder) -> LocatedModel:
+    architecture, pretrained = encoder.architecture, encoder.pretrained
+    folder = Path(architecture.removeprefix("local-dir:")).expanduser()
+    if architecture.startswith("local-dir:"):
+        return _located_clip_folder(architecture, folder)
+    if not architecture.startswith("hf-hub:"):
+        _refuse_unknown(architecture)
+    checkpoint = Path(pretrained).expanduser()
+    if checkpoint.is_file():
+        return LocatedModel(path=str(checkpoint.resolve()), weights=digest([architecture, sha256_of(checkpoint)]), revision=None)
+    if "/" in pretrained or checkpoint.suffix in {".pt", ".bin", ".safetensors"}:
+        raise BadInput(f"encoder.pretrained: there is no checkpoint '{pretrained}'")
+    return LocatedModel(path=pretrained, weights=digest([architecture, "tag", pretrained]), revision=None)
+
+
+def _located_clip_folder(architecture: str, folder: Path) -> LocatedModel:
+    if not (folder / "open_clip_config.json").exists():
+        raise BadInput(f"encoder.architecture: '{architecture}' has no open_clip_config.json")
+    return LocatedModel(path="", weights=_digest_folder(folder), revision=None)
+
+
+def _refuse_unknown(architecture: str) -> None:
+    package = importlib.util.find_spec("open_clip")
+    places = (package.submodule_search_locations if package else None) or []
+    known = [config.stem for place in places for config in Path(place, "model_configs").glob("*.json")]
+    if known and architecture.replace("/", "-") not in known:
+        near = difflib.get_close_matches(architecture, known, 3)
+        raise BadInput(
+            f"encoder.architecture: open_clip knows no '{architecture}'" + (f"; did you mean {' or '.join(near)}?" if near else "")
+        )

@@ -1,0 +1,139 @@
+"""What a model's own small files tell of it, read without torch: how long its vectors are, what it reads, how it cuts texts into tokens.
+
+What cannot be told so is None: only the loaded model knows better.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer
+
+from tasks.adapters.models.model_files import LocatedModel
+from tasks.domain.job.encoder import Encoder, OpenClipEncoder, SentenceTransformersEncoder
+
+CHARACTERS_A_TOKEN = 4  # a rough guess where no tokenizer is at hand; English text has about as many
+LONGEST_TOKEN = 16  # characters: of a text, so many for each token that the model reads are enough to fill it
+NOTHING: dict[str, Any] = {}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelShape:
+    """What an encoder makes of a row. `tokenizer`: the folder or file that its tokenizer is in."""
+
+    dim: int | None
+    limit: int | None = None
+    prompt: str = ""
+    tokenizer: Path | None = None
+
+
+def shape_of(encoder: Encoder, located: LocatedModel) -> ModelShape:
+    """What the files of a located model tell."""
+    if isinstance(encoder, OpenClipEncoder):
+        return ModelShape(dim=_clip_dim(encoder))
+    folder = Path(located.path)
+    modules = _parts(folder) or [("", "Transformer")]
+    sizes = [_dim(folder, *module) for module in modules]
+    whole = next((size for size in reversed(sizes) if size), None)
+    text = folder / modules[0][0]
+    tokenizer = text / "tokenizer.json"
+    return ModelShape(
+        dim=encoder.truncate_dim or whole,
+        limit=encoder.max_seq_length or _limit(text),
+        prompt=_prompt(encoder, _read(folder / "config_sentence_transformers.json")),
+        tokenizer=tokenizer if tokenizer.is_file() else None,
+    )
+
+
+class TokenCounter:
+    """Counts the tokens that a model reads of texts: its prompt and special tokens counted, what it cuts off not.
+
+    `name` says what counts; it is empty where the count is a guess of four characters a token.
+    """
+
+    def __init__(self, shape: ModelShape) -> None:
+        self._prompt, self._limit = shape.prompt, shape.limit
+        self._tokenizer = _opened(shape.tokenizer) if shape.tokenizer else None
+        self.name = "the model's own tokenizer" if self._tokenizer else ""
+
+    def count(self, texts: Sequence[str]) -> list[int]:
+        """Tokens of each text. A text is looked at as far as the model reads it."""
+        most = self._limit * LONGEST_TOKEN + len(self._prompt) if self._limit else None
+        heads = [(self._prompt + text)[:most] for text in texts]
+        if self._tokenizer:
+            counts = [len(found) for found in self._tokenizer.encode_batch_fast(heads)]
+        else:
+            counts = [2 + len(head) // CHARACTERS_A_TOKEN for head in heads]
+        return [min(count, self._limit) if self._limit else count for count in counts]
+
+
+def _opened(path: Path) -> Tokenizer | None:
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception:  # noqa: BLE001 - the library raises bare Exception, for a file of a newer version too
+        return None
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
+
+
+def _parts(folder: Path) -> list[tuple[str, str]]:
+    """(path, type) of each module of a sentence-transformers model; none where it is a bare transformer."""
+    try:
+        listed = json.loads((folder / "modules.json").read_text(encoding="utf-8"))
+        return [(str(module["path"]), str(module["type"])) for module in listed]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+
+
+def _dim(folder: Path, path: str, kind: str) -> int | None:
+    """The dimensions that a module hands on, where it changes them."""
+    config = _read(folder / path / "config.json")
+    if kind.endswith("Pooling"):
+        return _whole(config.get("embedding_dimension", config.get("word_embedding_dimension")))
+    return _whole(config.get("out_features") if kind.endswith("Dense") else config.get("hidden_size"))
+
+
+def _limit(folder: Path) -> int | None:
+    """As sentence-transformers has it: its own setting, or the tokenizer's, but no more than the model has positions."""
+    told = _whole(_read(folder / "sentence_bert_config.json").get("max_seq_length"))
+    longest = told or _whole(_read(folder / "tokenizer_config.json").get("model_max_length"))
+    positions = _whole(_read(folder / "config.json").get("max_position_embeddings"))
+    known = [number for number in (longest, None if told else positions) if number]
+    return min(known, default=None)
+
+
+def _prompt(encoder: SentenceTransformersEncoder, config: dict[str, Any]) -> str:
+    if encoder.prompt is not None:
+        return encoder.prompt
+    prompts = config.get("prompts") or NOTHING
+    return prompts.get(encoder.prompt_name or str(config.get("default_prompt_name"))) or ""
+
+
+def _clip_dim(encoder: OpenClipEncoder) -> int | None:
+    name = encoder.architecture
+    if name.startswith("local-dir:"):
+        folder = Path(name.removeprefix("local-dir:")).expanduser()
+        return _whole(_read(folder / "open_clip_config.json").get("model_cfg", NOTHING).get("embed_dim"))
+    package = importlib.util.find_spec("open_clip")
+    places = (package.submodule_search_locations if package else None) or []
+    configs = [_read(Path(place, "model_configs", f"{name.replace('/', '-')}.json")) for place in places]
+    return next((dim for config in configs if (dim := _whole(config.get("embed_dim")))), None)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return NOTHING
+    return found if isinstance(found, dict) else NOTHING
+
+
+def _whole(number: object) -> int | None:
+    """A sensible count; transformers says "no limit" with a number of 30 digits."""
+    return number if isinstance(number, int) and 0 < number < 10**9 else None

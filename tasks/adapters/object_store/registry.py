@@ -1,0 +1,109 @@
+"""Which store a URL means, and whether it can hold a checkpoint."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from contextlib import suppress
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from tasks.adapters.object_store.folder_store import FolderStore
+from tasks.adapters.object_store.memory_store import MemoryStore
+from tasks.adapters.object_store.s3_store import S3Store
+from tasks.domain.errors import BadInput, KitestringError, Permanent
+from tasks.domain.ports import Store
+
+PROBES = ".kitestring/"  # where `probe` puts its objects, below the store's root
+_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
+
+
+def open_store(url: str, *, proven: bool = False) -> Store:
+    """Open a checkpoint store; asks it nothing yet.
+
+    Args:
+        url: a folder's path, file:///path, s3://bucket/prefix, or memory://name (tests; gone with the process).
+        proven: whoever starts this process has already used the store, so that silence is a passing
+            fault; for ranks. Otherwise silence from the first call on is a wrong address.
+
+    Raises:
+        BadInput: no such kind of store, or not a bucket's name.
+    """
+    kind, separator, rest = url.partition("://")
+    if not separator:
+        return FolderStore(Path(_given(url)))
+    if kind == "file":
+        return FolderStore(Path(_file_path(url)))
+    if kind == "s3":
+        return _open_s3(rest, proven=proven)
+    if kind == "memory":
+        return MemoryStore(_given(rest))
+    raise BadInput(f"checkpoint '{kind}://…': use a folder or s3://bucket/prefix")
+
+
+def probe(store: Store) -> None:
+    """Try what a run relies on with one small object, and remove it: once, at the start of a run.
+
+    Raises:
+        BadInput: the store cannot be written, read, listed or cleaned, or it lets a second commit replace
+            the first, so that two runs could both seal a shard.
+    """
+    key = f"{PROBES}probe-{uuid.uuid4().hex}"
+    try:
+        new = store.commit(key, b"first")
+    except BadInput:
+        raise
+    except Permanent as error:
+        raise BadInput(f"checkpoint {store.url} cannot be written: {error}: correct `checkpoint`") from error
+    if not new:
+        raise BadInput(f"checkpoint {store.url}: refuses a new object as if it were there already: use another store")
+    try:
+        _try_out(store, key)
+    except KitestringError:
+        with suppress(KitestringError):  # what went wrong first is what matters
+            store.delete(key)
+        raise
+    store.delete(key)
+
+
+def store_clock(store: Store) -> float:
+    """What time it is by the store's clock, in seconds since 1970: that of a small object, written and removed."""
+    key = f"{PROBES}clock-{uuid.uuid4().hex}"
+    store.write(key, b"now")
+    try:
+        return next(found.modified for found in store.list(key))
+    finally:
+        store.delete(key)
+
+
+def _try_out(store: Store, key: str) -> None:
+    if store.commit(key, b"second") or store.read(key) != b"first":
+        raise BadInput(
+            f"checkpoint {store.url}: a conditional put (If-None-Match: *) replaced an object that was there, "
+            "so two runs could both seal a shard: use a store that refuses it"
+        )
+    store.write(key, b"third")
+    if store.read(key) != b"third" or [found.key for found in store.list(key)] != [key]:
+        raise BadInput(f"checkpoint {store.url}: does not give back what was just written: use a store that is consistent at once")
+
+
+def _given(name: str) -> str:
+    if not name:
+        raise BadInput("checkpoint is empty: give a folder or s3://bucket/prefix")
+    return name
+
+
+def _file_path(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.netloc not in ("", "localhost") or not parts.path:
+        raise BadInput(f"checkpoint '{url}': a file URL has three slashes: file:///folder")
+    return unquote(parts.path)
+
+
+def _open_s3(place: str, *, proven: bool) -> S3Store:
+    bucket, _, prefix = place.partition("/")
+    if not _BUCKET.fullmatch(bucket):  # not quoted: it may be key:secret@bucket
+        raise BadInput(
+            "checkpoint: what follows s3:// is not a bucket's name: write s3://bucket/prefix, and put credentials in AWS_* variables"
+        )
+    return S3Store(bucket, prefix.strip("/"), proven=proven)

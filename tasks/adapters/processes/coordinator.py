@@ -1,0 +1,336 @@
+"""The coordinator: one queue of pieces for every shard in flight, and the ranks that take from it.
+
+Ranks ask for work when they have room, so a slow one gets less and none waits for another. When a rank dies, what it
+held goes back to the head of the queue, and a new launch takes it up (`tasks.adapters.processes.supervisor`). When all is done the
+ranks leave, and their devices are free while the run goes on; work that comes all the same starts them again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from functools import partial
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from tasks.adapters.processes.device_locks import Devices
+from tasks.adapters.processes.hardware import Launch
+from tasks.adapters.processes.prestart import start_torchrun
+from tasks.adapters.processes.rank_connection import Link, UnderWay, Work
+from tasks.adapters.processes.supervisor import Launches, Processes, in_background
+from tasks.domain.encoding.crash_attribution import DEATHS_WITHOUT_A_CLUE, after_death
+from tasks.domain.encoding.protocol import Assignment, At, Done, Fault, FromRank, Hello, Piece, Rest, Storing, Want, Welcome
+from tasks.domain.encoding.throughput import Pace
+from tasks.domain.errors import BadInput, KitestringError, Permanent, Transient
+from tasks.domain.job.encoder import EncoderFacts
+from tasks.domain.shards.seal import Part
+
+REST_SECONDS = 20.0  # in which a rank with nothing to do leaves by itself
+LEAVES: dict[str, type[KitestringError]] = {"transient": Transient, "permanent": Permanent, "bad input": BadInput}
+log = logging.getLogger("kitestring.ranks")
+
+
+class Ranks:
+    """The encoder's processes, started at the first need and kept until `rest`, `dismiss` or `close`."""
+
+    def __init__(
+        self,
+        assignment: Assignment,
+        launch: Launch,
+        scratch: Path,
+        *,
+        stall_seconds: float = 300,
+        startup_seconds: float = 1800,
+        start: Callable[[Launch, str, Path, Path], Processes] | None = None,
+        devices: Devices | None = None,
+    ) -> None:
+        self.pace = Pace(ranks=launch.ranks)
+        self.waits_for = ""
+        self.log = scratch / "ranks.log"
+        self.startup: dict[str, float] = {}
+        self.delivered: dict[int, tuple[int, int, str]] = {}  # by rank: parts, their rows, the shard of the last one
+        self._most_queued, self._stall_seconds, self._startup_seconds = 2 * launch.ranks, stall_seconds, startup_seconds
+        devices, written = devices or Devices(), scratch / "assignment.json"
+        written.write_text(assignment.model_dump_json())
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._listener.bind(assignment.socket)
+        self._listener.listen(launch.ranks)
+        self._changed = threading.Condition(threading.RLock())
+        self._queue: deque[Work] = deque()
+        self._links: list[Link] = []
+        self._facts: Future[EncoderFacts] = Future()
+        self._closed = self._resting = self._started = False
+        self._broken: KitestringError | None = None  # why no more work is taken
+        start = start or partial(start_torchrun, devices=devices)
+        starts = partial(start, launch, assignment.encoder.kind, written, self.log)
+        self._launches = Launches(starts, devices, self, changed=self._changed, said=self.log)
+
+    # What a run asks of it
+
+    def start(self) -> None:
+        """Launch, if none is at work; returns at once, the encoder loads meanwhile."""
+        with self._changed:
+            if self._closed:
+                return
+            if not self._started:
+                in_background(self._accept, name="ranks-accept", failed=self.fail)
+                in_background(self._watch, name="ranks-stalls", failed=self.fail)
+                self._started = True
+            self._resting = False
+            self._launches.begin()
+
+    def facts(self) -> EncoderFacts:
+        """What the loaded encoder says of itself; waits for it.
+
+        Raises:
+            BadInput: the encoder cannot be loaded, in the worker's words.
+            Transient: the ranks died before they could say anything.
+            Permanent: they did not get ready in time.
+        """
+        self.start()
+        return self._facts.result()
+
+    def submit(self, piece: Piece) -> Future[Part]:
+        """Queue a piece; waits while the queue is full, which is what bounds the reader.
+
+        Raises:
+            BadInput: the encoder cannot be loaded.
+            Transient: it was given up, or the run is ending.
+        """
+        work = Work(piece=piece, part=Future())
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or self._is_hopeless or len(self._queue) < self._most_queued)
+            if self._closed:
+                raise Transient("the encoder is closed: the run is ending")
+            if self._broken:
+                raise self._broken
+            if self._is_hopeless:
+                self._facts.result()
+            self.start()
+            self._queue.append(work)
+            self._feed()
+        return work.part
+
+    def under_way(self) -> list[UnderWay]:
+        """What each rank is at."""
+        with self._changed:
+            links = [(link, link.at, link.held.get(link.at.key)) for link in self._links if link.at]
+        return [
+            UnderWay(rank=link.rank, shard=work.piece.name, first=work.piece.first, stop=work.piece.stop, done=at.done)
+            for link, at, work in sorted(links, key=lambda entry: entry[0].rank)
+            if work
+        ]
+
+    def rest(self) -> None:
+        """No more work will come: the ranks leave, and their devices are free while the run goes on to its end.
+
+        Work that comes all the same (a damaged part is encoded again) is done, and waits for ranks to start anew.
+        """
+        with self._changed:
+            self._resting = True
+            self._feed()
+
+    def dismiss(self) -> None:
+        """As `rest`; returns when every rank has left, and ends one that does not."""
+        with self._changed:
+            self.rest()
+            self._changed.wait_for(lambda: not self._launches.under_way or not self._resting, timeout=REST_SECONDS)
+            stays = self._launches.under_way and self._resting and not any(link.held for link in self._links)
+        if stays:
+            self._launches.end()
+
+    def close(self) -> None:
+        """End every rank; what is not done fails with Transient."""
+        with self._changed:
+            self._closed = True
+            self.give_up(Transient("the encoder is closed: the run is ending"))
+        self._launches.end()
+        with contextlib.suppress(OSError):  # where it cannot be, closing alone ends who accepts
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+    # Work
+
+    def _feed(self) -> None:
+        for link in self._links:
+            while link.wants and self._queue:
+                work = self._queue.popleft()
+                link.held[work.piece.key] = work
+                link.wants -= 1
+                link.heard = time.monotonic()
+                link.send(work.piece)
+            if link.wants and self._resting:
+                link.wants = 0
+                link.send(Rest())
+        self._changed.notify_all()
+
+    def _take(self, link: Link, message: Hello | Want | At | Storing | Done | Fault) -> None:
+        link.heard = time.monotonic()
+        match message:
+            case Hello():
+                self._greet(link, message)
+            case Want():
+                link.wants += 1
+                self._feed()
+            case At():
+                self.pace.at(link.rank, message.key, message.done, message.tokens)
+                link.at = message
+            case Storing():
+                if link.at and link.at.key == message.key:  # it has no row in hand that could be to blame for what comes now
+                    link.at = link.at.model_copy(update={"rows": ()})
+            case Done():
+                self._finish(link, message)
+            case Fault(key=""):
+                self._settle_facts(LEAVES[message.leaf](message.text))
+            case Fault():
+                work = link.held.pop(message.key, None)
+                if work:
+                    work.fail(LEAVES[message.leaf](message.text))
+
+    def _greet(self, link: Link, hello: Hello) -> None:
+        link.rank, link.pid = hello.rank, hello.pid
+        self._launches.ready()
+        self.startup = self.startup or hello.seconds
+        self._settle_facts(hello.facts)
+        link.send(Welcome())
+
+    def _finish(self, link: Link, done: Done) -> None:
+        part = done.part
+        work = link.held.pop(part.key, None)
+        self._launches.gained()
+        self.pace.done(link.rank, part, padded=done.padded, memory=done.memory)
+        parts, rows, _ = self.delivered.get(link.rank, (0, 0, ""))
+        self.delivered[link.rank] = (parts + 1, rows + part.rows, work.piece.name if work else "")
+        if work and not work.part.cancelled():
+            work.part.set_result(part)
+
+    def _settle_facts(self, found: EncoderFacts | KitestringError) -> None:
+        if self._facts.done():
+            return
+        if isinstance(found, KitestringError):
+            self._facts.set_exception(found)
+            self.give_up(found)
+        else:
+            self._facts.set_result(found)
+
+    @property
+    def needs_processes(self) -> bool:
+        return not (self._closed or self._is_hopeless or (self._resting and not self._queue))
+
+    @property
+    def has_heard_all(self) -> bool:
+        return self._facts.done() and not self._links
+
+    @property
+    def _is_hopeless(self) -> bool:
+        return self._broken is not None or (self._facts.done() and self._facts.exception() is not None)
+
+    def give_up(self, error: KitestringError) -> None:
+        """Fail all that waits for a rank, and what comes after it if no rank was ever ready."""
+        waiting = [*self._queue, *(work for link in self._links for work in link.held.values())]
+        self._queue.clear()
+        for link in self._links:
+            link.held.clear()
+        for work in waiting:
+            work.fail(error)
+        if not self._facts.done():
+            self._facts.set_exception(error)
+        self._changed.notify_all()
+
+    def fail(self, error: KitestringError) -> None:
+        """Fail all that waits for a rank and all that comes, and end every rank."""
+        with self._changed:
+            self._broken = self._broken or error
+            self.give_up(error)
+        self._launches.end()
+
+    # Connections
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError as error:
+                if self._closed:
+                    return
+                raise Transient(f"no rank can connect any more: {error}") from error
+            in_background(self._serve, Link(connection=connection), name="rank", failed=self.fail)
+
+    def _serve(self, link: Link) -> None:
+        with self._changed:
+            self._links.append(link)
+        try:
+            self._listen(link)
+        finally:
+            with self._changed:
+                self._lose(link)
+
+    def _listen(self, link: Link) -> None:
+        with link.connection, link.connection.makefile("rb") as lines, contextlib.suppress(OSError):
+            for line in lines:
+                try:
+                    message = FromRank.validate_json(line)
+                except ValidationError:  # a rank that was killed while it wrote
+                    break
+                with self._changed:
+                    self._take(link, message)
+
+    def _lose(self, link: Link) -> None:
+        """A rank has gone: what it held goes to the head of the queue. Only the first of a launch is to blame."""
+        self._links.remove(link)
+        self.pace.gone(link.rank)
+        lost = [work for work in link.held.values() if not work.part.done()]
+        if lost and not self._launches.blamed and not self._closed:
+            self._launches.blamed = True
+            in_hand = link.held.get(link.at.key) if link.at else None
+            held = in_hand if in_hand in lost else lost[0]
+            held.deaths += 1
+            barred = len(held.piece.barred)
+            held.piece = after_death(held.piece, link.at)
+            if len(held.piece.barred) > barred:
+                self._launches.learnt()
+            log.warning(
+                "rank %d died with source rows %d-%d of shard %s in hand",
+                link.rank,
+                held.piece.first,
+                held.piece.stop - 1,
+                held.piece.shard,
+            )
+            clueless = not held.piece.suspects and not held.piece.barred
+            if clueless and held.deaths >= DEATHS_WITHOUT_A_CLUE:
+                lost.remove(held)
+                self._launches.learnt()
+                died = f"the encoder died {held.deaths} times on source rows {held.piece.first}-{held.piece.stop - 1}"
+                held.fail(Permanent(died, row=held.piece.first))
+        self._queue.extendleft(reversed(lost))
+        self._feed()
+
+    def _watch(self) -> None:
+        while not self._closed:
+            time.sleep(min(1.0, self._stall_seconds / 4))
+            self._end_stalled()
+            if self._launches.starting_for > self._startup_seconds:
+                raise Permanent(
+                    f"the encoder was not ready {self._startup_seconds:,.0f} s after its processes were started"
+                    f" (failures.startup_seconds: set it higher where the model takes longer to load); they said last:"
+                    f" {self._launches.last_words()}"
+                )
+
+    def _end_stalled(self) -> None:
+        """A rank with work that says nothing for too long is ended; its death is then handled as any other."""
+        with self._changed:
+            for link in self._links:
+                if link.held and link.pid and time.monotonic() - link.heard > self._stall_seconds:
+                    log.warning("rank %d has said nothing for %.0f s and is ended", link.rank, self._stall_seconds)
+                    link.heard = time.monotonic()
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(link.pid, signal.SIGKILL)

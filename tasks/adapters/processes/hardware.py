@@ -1,0 +1,135 @@
+"""What this machine has to compute with, asked without loading torch."""
+
+from __future__ import annotations
+
+import math
+import os
+import platform
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from pydantic import JsonValue
+
+from tasks.domain.job.job import Compute
+
+CPU_INFO, OWN_STATUS = Path("/proc/cpuinfo"), Path("/proc/self/status")
+CGROUPS, OWN_CGROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
+QUOTAS = (("cpu.max",), ("cpu.cfs_quota_us", "cpu.cfs_period_us"))  # a quota and its period, in cgroups of version 2 and 1
+LIBRARIES = ("torch", "transformers", "sentence-transformers", "openvino")
+MOST_CPU_RANKS = 8  # past that, ranks wait for memory rather than for cores
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Launch:
+    """How many ranks a launch has, and what each may use."""
+
+    ranks: int
+    threads: int
+    device: str
+
+
+def cores() -> int:
+    """CPU cores that this process may use: its affinity, or less where the quota of a container or a service says so."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+    return max(1, min([allowed, *(math.ceil(quota) for quota in _quotas())]))
+
+
+def _quotas() -> Iterator[float]:
+    """Cores that each cgroup allows, from this process's own to the root: the least counts."""
+    try:
+        entries = OWN_CGROUPS.read_text().splitlines()
+    except OSError:
+        entries = []
+    for entry in [*entries, "0::/", "1:cpu:/"]:  # in a container its own may be mounted as the root, under whatever path
+        _, controllers, place = entry.split(":", 2)
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        root = CGROUPS / "cpu" if controllers else CGROUPS
+        own = root / place.lstrip("/")
+        yield from (quota for folder in (own, *own.parents) if folder.is_relative_to(root) and (quota := _quota(folder)))
+
+
+def _quota(folder: Path) -> float | None:
+    for names in QUOTAS:
+        try:
+            limit, period = (int(number) for name in names for number in (folder / name).read_text().split())
+        except (OSError, ValueError):  # there is none, or it is "max"
+            continue
+        return limit / period if limit > 0 else None
+    return None
+
+
+def gpus() -> int:
+    """CUDA devices that a process started from here would see."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return len([d for d in visible.split(",") if d.strip() and d.strip() != "-1"]) if _nvidia() else 0
+    return len(_nvidia())
+
+
+def _nvidia() -> list[str]:
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return []
+    listed = subprocess.run([tool, "-L"], capture_output=True, text=True, timeout=30, check=False)
+    return [line for line in listed.stdout.splitlines() if line.startswith("GPU ")]
+
+
+def device_names(launch: Launch) -> list[str]:
+    """What tells the devices of a launch from any others of this host: `cpu`, or a GPU's UUID."""
+    if launch.device != "cuda":
+        return ["cpu"]
+    cards = [found[1] for line in _nvidia() if (found := re.search(r"UUID: (\S+?)\)", line))]
+    visible = [d.strip() for d in os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(len(cards))))).split(",") if d.strip()]
+    named = [cards[int(d)] if d.isdecimal() and int(d) < len(cards) else d for d in visible]
+    return sorted(set(named[: launch.ranks])) or ["cuda"]
+
+
+def machine(launch: Launch) -> dict[str, JsonValue]:
+    """All that the speed of an encoder depends on, as far as it can be known without loading one."""
+    processors = sorted(re.sub(r" \(UUID.*", "", line) for line in _nvidia()) if launch.device == "cuda" else [_cpu()]
+    return {"processors": [*processors], "launch": asdict(launch), "libraries": {name: version_of(name) for name in LIBRARIES}}
+
+
+def peak_resident() -> int:
+    """The most bytes that this process has had in memory; 0 where the system does not tell. `ru_maxrss` would count its parent's."""
+    try:
+        lines = OWN_STATUS.read_text().splitlines()
+    except OSError:
+        return 0
+    return next((1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM:")), 0)
+
+
+def _cpu() -> str:
+    """The processor's name; where the system does not tell it, its architecture."""
+    try:
+        lines = CPU_INFO.read_text().splitlines()
+    except OSError:
+        return platform.machine()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def version_of(library: str) -> str | None:
+    """The version that is installed; None where it is not, as Kitestring itself in a checkout need not be."""
+    try:
+        return version(library)
+    except PackageNotFoundError:
+        return None
+
+
+def plan_launch(compute: Compute) -> Launch:
+    """Settle every `auto` that the launcher has to know.
+
+    On a CPU the cores are shared out among the ranks: torchrun's own default of one thread each would leave
+    cores idle with few ranks, and torch's own default of all cores would have ranks fight over them.
+    """
+    cards = gpus() if compute.device != "cpu" else 0
+    device = "cuda" if cards or compute.device == "cuda" else "cpu"
+    ranks = compute.processes if compute.processes != "auto" else (cards if device == "cuda" else min(cores(), MOST_CPU_RANKS))
+    threads = compute.threads if compute.threads != "auto" else max(1, cores() // max(1, ranks))
+    return Launch(ranks=max(1, ranks), threads=threads, device=device)

@@ -1,0 +1,122 @@
+"""The guard: no process outlives the run that started it (law 4).
+
+    python -m tasks.adapters.processes.process_guard -- COMMAND ...
+
+runs COMMAND and ends it, with every process that descends from it, when the guard's standard input closes
+or SIGTERM comes. Whoever starts a guard holds the other end of that pipe: the kernel closes it whatever
+kills the holder, kill -9 included. The guard adopts orphans (PR_SET_CHILD_SUBREAPER), because torch's
+elastic agent starts ranks in sessions of their own, where no process group reaches them; and COMMAND dies
+with the guard (PR_SET_PDEATHSIG), so that killing the guard itself leaves nothing either.
+
+Everything here is SIGKILL: what a rank had not committed is garbage by design, so there is nothing to tidy.
+Exits with COMMAND's status, or 143 where it was told to end. Linux; elsewhere orphans are not adopted.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Collection
+
+import psutil
+
+PR_SET_PDEATHSIG = 1
+PR_SET_NAME = 15
+PR_SET_CHILD_SUBREAPER = 36
+TOLD_TO_END = 143
+
+_told_to_end = threading.Event()
+
+
+def _prctl(option: int, value: int | bytes) -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0)
+
+
+def die_with_parent() -> None:
+    """Have the kernel kill this process when its parent dies; leaves at once where it has died already."""
+    parent = os.getppid()
+    _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def name_process(name: str) -> None:
+    """What `ps -o comm` and `top` call this process; the first 15 bytes count."""
+    _prctl(PR_SET_NAME, name.encode())
+
+
+def end_descendants() -> None:
+    """SIGKILL every process below this one, again and again until there is none (they may be forking)."""
+    while descendants := psutil.Process().children(recursive=True):
+        for process in descendants:
+            try:
+                process.kill()
+            except psutil.NoSuchProcess:
+                continue
+        psutil.wait_procs(descendants, timeout=1)
+
+
+def _leave(_signal: int = 0, _frame: object = None) -> None:
+    _told_to_end.set()
+    try:
+        end_descendants()
+    finally:
+        os._exit(TOLD_TO_END)  # its command dies with it
+
+
+def _leave_when_closed(stdin: int, leave: Callable[[], None]) -> None:
+    try:
+        while os.read(stdin, 4096):
+            pass
+    finally:
+        leave()
+
+
+def start_guarded(
+    command: list[str],
+    *,
+    env: dict[str, str] | None = None,
+    stdout: int | None = None,
+    stderr: int | None = None,
+    held: Collection[int] = (),
+) -> subprocess.Popen[bytes]:
+    """Start COMMAND behind a guard of its own; closing the result's stdin ends them all.
+
+    The guard is in a session of its own, so that a Ctrl-C meant for the run does not reach ranks first. It keeps the
+    open files `held`, and so their locks, until every process is gone; COMMAND does not get them.
+    """
+    return subprocess.Popen(
+        [sys.executable, "-m", "tasks.adapters.processes.process_guard", "--", *command],
+        stdin=subprocess.PIPE,
+        stdout=stdout,
+        stderr=stderr,
+        env=env,
+        start_new_session=True,
+        pass_fds=tuple(held),
+    )
+
+
+def main(arguments: list[str]) -> int:
+    """Run the command after `--`, and end with it."""
+    if arguments[:1] != ["--"] or not arguments[1:]:
+        sys.stderr.write("usage: python -m tasks.adapters.processes.process_guard -- COMMAND ...\n")
+        return 2
+    _prctl(PR_SET_CHILD_SUBREAPER, 1)
+    signal.signal(signal.SIGTERM, _leave)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    child = subprocess.Popen(arguments[1:], stdin=subprocess.DEVNULL, preexec_fn=die_with_parent)  # noqa: PLW1509  no thread runs yet
+    threading.Thread(target=_leave_when_closed, args=(0, _leave), daemon=True).start()
+    status = child.wait()
+    end_descendants()
+    if _told_to_end.is_set():
+        return TOLD_TO_END
+    return status if status >= 0 else 128 - status
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,55 @@
+"""A connected rank, and the pieces that it holds."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import time
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+
+from tasks.domain.encoding.protocol import At, Piece, Rest, Welcome
+from tasks.domain.errors import KitestringError
+from tasks.domain.shards.seal import Part
+
+
+@dataclass(slots=True, kw_only=True)
+class Work:
+    """A piece, who waits for it, and how often its rank died."""
+
+    piece: Piece
+    part: Future[Part]
+    deaths: int = 0
+
+    def fail(self, error: KitestringError) -> None:
+        """Tell who waits that it will not come, unless it has."""
+        if not self.part.done():
+            self.part.set_exception(error)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnderWay:
+    """Where a rank is: in source rows [first, stop) of a shard, of which so many are encoded."""
+
+    rank: int
+    shard: str
+    first: int
+    stop: int
+    done: int
+
+
+@dataclass(slots=True, kw_only=True)
+class Link:
+    """One connected rank."""
+
+    connection: socket.socket
+    rank: int = -1
+    pid: int = 0
+    wants: int = 0
+    at: At | None = None
+    heard: float = field(default_factory=time.monotonic)
+    held: dict[str, Work] = field(default_factory=dict)  # by the part's key, oldest first
+
+    def send(self, message: Piece | Rest | Welcome) -> None:
+        with contextlib.suppress(OSError):  # a dead rank shows itself on the reading side
+            self.connection.sendall(message.model_dump_json().encode() + b"\n")

@@ -1,0 +1,239 @@
+"""The figures of a report as charts: each with the same figures as a table or, where there is nothing to draw, words."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tasks.adapters.report.charts import Bar, Curve, bar_chart, column_chart, curve_chart, point_chart
+from tasks.adapters.report.svg import GROUPS, Tone, clock
+from tasks.domain.number_format import duration
+from tasks.domain.report.figures import Projection
+from tasks.domain.report.run_report import STAGES, Progress, RunReport
+
+_WINDOWS = 48  # points in a curve: enough to see a stall, few enough to read
+_BARS = 10
+_COLUMNS = 64
+Totals = Sequence[tuple[float, float]]  # seconds, and a count since the start
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Panel:
+    """A chart with the same figures as a table; or, where there is nothing to draw, words."""
+
+    title: str
+    note: str = ""
+    svg: str = ""
+    legend: Sequence[tuple[Tone, str]] = ()
+    heads: Sequence[str] = ()
+    rows: Sequence[Sequence[str]] = ()
+    words: str = ""
+
+
+def panels(report: RunReport) -> list[Panel]:
+    """Every chart of figures."""
+    makers = (_fates, _speed, _stages, _work, _lengths, _padding, _slowest, _memory, _quarantine)
+    return [make(report) for make in makers]
+
+
+def _bars(key: str, title: str, bars: Sequence[Bar], *, heads: Sequence[str], note: str = "") -> Panel:
+    described = "; ".join(f"{bar.label}: {bar.shown}" for bar in bars)
+    svg = bar_chart(bars, key=key, title=title, description=described)
+    return Panel(title=title, note=note, svg=svg, heads=heads, rows=[(bar.label, bar.shown) for bar in bars])
+
+
+def _fates(report: RunReport) -> Panel:
+    rows, title = report.rows, "What became of the rows"
+    if not rows.source:
+        return Panel(title=title, words="The source holds no rows.")
+    tones: dict[str, tuple[str, Tone]] = {
+        "embedded": ("embedded by this run", "one"),
+        "reused": ("reused from earlier seals", "two"),
+        "duplicates": ("duplicates left out", "calm"),
+        "quarantined": ("set aside", "warn"),
+    }
+    bars = [
+        Bar(label=label, value=getattr(rows, name), shown=f"{getattr(rows, name):,}", tone=tone) for name, (label, tone) in tones.items()
+    ]
+    accounted = sum(int(bar.value) for bar in bars)
+    missing = rows.source - accounted
+    note = f"Every one of {rows.source:,} source rows is accounted for." if not missing else f"{missing:,} source rows are not done yet."
+    if missing > 0:
+        bars.append(Bar(label="not done", value=missing, shown=f"{missing:,}", tone="bad"))
+    return _bars("fates", title, bars, heads=("rows", "count"), note=note)
+
+
+def _speed(report: RunReport) -> Panel:
+    title = "Speed over time"
+    if not report.rows.embedded:
+        return Panel(title=title, words="Nothing had to be encoded: every vector was there.")
+    rows = rates([(sample.seconds, sample.rows) for sample in report.progress])
+    tokens = rates([(sample.seconds, sample.tokens) for sample in report.progress])
+    if len(rows) < 2:
+        return Panel(title=title, words=f"The run was over before its speed could be drawn: {report.rows.embedded:,} rows were encoded.")
+    ranks = _by_rank(report.progress)
+    curves = [Curve(label="rows a second", points=rows, bands=list(ranks.values()))]
+    if any(rate for _, rate in tokens):
+        curves.append(Curve(label="tokens a second", points=tokens, tone="two"))
+    peaks = ", ".join(f"at most {max(rate for _, rate in curve.points):,.0f} {curve.label}" for curve in curves)
+    svg = curve_chart(curves, key="speed", title=title, description=f"{peaks}, over {duration(rows[-1][0])}.")
+    columns = [*([rate for _, rate in curve.points] for curve in curves), *ranks.values()]
+    figures = [(clock(round(at)), *(f"{column[place]:,.0f}" for column in columns)) for place, (at, _) in enumerate(rows)]
+    heads = ("at", *(curve.label for curve in curves), *ranks)
+    legend = list(zip(GROUPS, ranks, strict=False))
+    return Panel(title=title, note=peaks.capitalize() + ".", svg=svg, legend=legend, heads=heads, rows=figures)
+
+
+def _by_rank(progress: Sequence[Progress]) -> dict[str, list[float]]:
+    """Rows a second of each rank in the windows of `rates`, those past the colours together; empty for a rank alone."""
+    count = max(len(sample.by_rank) for sample in progress)
+    totals = [[(sample.seconds, sample.by_rank[rank] if rank < len(sample.by_rank) else 0) for sample in progress] for rank in range(count)]
+    speeds = [[rate for _, rate in rates(total)] for total in totals]
+    own = len(GROUPS) if count <= len(GROUPS) else len(GROUPS) - 1
+    named = {f"rank {rank}": speed for rank, speed in enumerate(speeds[:own])}
+    if speeds[own:]:
+        named["other ranks"] = [sum(window) for window in zip(*speeds[own:], strict=True)]
+    return named if count > 1 else {}
+
+
+def rates(totals: Totals) -> list[tuple[float, float]]:
+    """(seconds, count per second in the window that ends there): equal windows, totals drawn straight between samples.
+
+    Empty where there are fewer than two moments to compare.
+    """
+    seconds = [at for at, _ in totals]
+    if len(totals) < 2 or seconds[-1] <= seconds[0]:
+        return []
+    windows = min(_WINDOWS, max(len(totals) - 1, 2))
+    width = (seconds[-1] - seconds[0]) / windows
+    edges = [seconds[0] + width * n for n in range(windows + 1)]
+    counts = [_total_at(totals, seconds, edge) for edge in edges]
+    steps = [(edge, max(after - before, 0) / width) for edge, before, after in zip(edges[1:], counts, counts[1:], strict=False)]
+    return [(edges[0], steps[0][1]), *steps]
+
+
+def _total_at(totals: Totals, seconds: Sequence[float], at: float) -> float:
+    place = min(max(bisect_left(seconds, at), 1), len(totals) - 1)
+    (low, before), (high, after) = totals[place - 1], totals[place]
+    share = (at - low) / (high - low) if high > low else 1.0
+    return before + (after - before) * min(max(share, 0.0), 1.0)
+
+
+def _stages(report: RunReport) -> Panel:
+    title = "Where the time went"
+    if not any(report.seconds.values()):
+        return Panel(title=title, words="No stage was timed.")
+    order = {name: place for place, name in enumerate(STAGES)}
+    stages = sorted(report.seconds.items(), key=lambda stage: order.get(stage[0], len(order)))
+    bars = [Bar(label=name, value=taken, shown=duration(taken), tone="one") for name, taken in stages]
+    return _bars("stages", title, bars, heads=("stage", "time"), note="Stages overlap: shards are loaded while others are encoded.")
+
+
+def _work(report: RunReport) -> Panel:
+    title = "What the ranks did"
+    if not report.ranks:
+        return Panel(title=title, words="No rank had anything to do.")
+    done = {"encoding": "encode_seconds", "tokenising": "tokenize_seconds", "writing parts": "write_seconds"}
+    spent = {name: sum(getattr(rank, seconds) for rank in report.ranks) for name, seconds in done.items()}
+    bars = [Bar(label=name, value=taken, shown=duration(taken), tone="two") for name, taken in spent.items() if taken]
+    ranks = ", ".join(f"rank {rank.rank}: {rank.rows:,} rows" for rank in report.ranks[:_BARS])
+    note = f"Seconds of all ranks together; each tokenises and writes beside encoding. {ranks.capitalize()}."
+    return _bars("work", title, bars, heads=("work", "time"), note=note)
+
+
+def _lengths(report: RunReport) -> Panel:
+    title = "Length of the texts"
+    if not report.lengths:
+        return Panel(title=title, words="No text was measured: nothing was encoded yet, or the rows are pictures.")
+    columns = _joined(sorted(report.lengths.items()))
+    shown = [(f"{edge:,}", count) for edge, count in columns]
+    rows = "1 row was" if report.truncated == 1 else f"{report.truncated:,} rows were"
+    cut = f"{rows} cut at the model's longest input and lost {report.tokens_cut:,} {'token' if report.tokens_cut == 1 else 'tokens'}."
+    note = cut if report.truncated else "No row was longer than the model reads."
+    if report.texts_cut:
+        note += f" Of {report.texts_cut:,} texts the collection holds the first 65,535 bytes only; their vectors are of the whole."
+    most = max(columns, key=lambda column: column[1])
+    described = (
+        f"Rows by length, in bins up to {columns[-1][0]:,} tokens; the fullest bin ends at {most[0]:,} tokens with {most[1]:,} rows."
+    )
+    svg = column_chart(shown, key="lengths", title=title, description=described, axis="tokens, up to")
+    return Panel(title=title, note=note, svg=svg, heads=("tokens, up to", "rows"), rows=[(edge, f"{count:,}") for edge, count in shown])
+
+
+def _joined(bins: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Neighbouring bins joined until they fit the chart; each keeps the upper edge of its last."""
+    size = -(-len(bins) // _COLUMNS)
+    groups = [bins[max(end - size, 0) : end] for end in range(len(bins), 0, -size)]
+    return [(group[-1][0], sum(count for _, count in group)) for group in reversed(groups)]
+
+
+def _padding(report: RunReport) -> Panel:
+    title, share = "Padding", report.padding
+    if share is None:
+        return Panel(title=title, words="Nothing was padded: no text was encoded.")
+    tokens = sum(rank.tokens for rank in report.ranks)
+    padding = sum(rank.padded for rank in report.ranks) - tokens
+    bars = [
+        Bar(label="tokens of texts", value=tokens, shown=f"{tokens:,}", tone="one"),
+        Bar(label="padding", value=padding, shown=f"{padding:,}", tone="warn"),
+    ]
+    note = f"{share:.1%} of what the model computed on was padding." if padding else "The model computed on the texts' own tokens alone."
+    return _bars("padding", title, bars, heads=("what", "tokens"), note=note)
+
+
+def _slowest(report: RunReport) -> Panel:
+    title = "Slowest shards"
+    if not report.slowest:
+        return Panel(title=title, words="No shard was encoded in this run.")
+    bars = [
+        Bar(label=shard.name, value=shard.seconds, shown=f"{duration(shard.seconds)}, {shard.rows_per_second:,.0f} rows/s", tone="two")
+        for shard in report.slowest[:_BARS]
+    ]
+    return _bars("slowest", title, bars, heads=("shard", "time"))
+
+
+def _memory(report: RunReport) -> Panel:
+    title = "Peak memory"
+    sizes = sorted(report.peak_memory.items(), key=lambda entry: -entry[1])
+    if not any(size for _, size in sizes):
+        return Panel(title=title, words="It was not measured.")
+    bars = [Bar(label=process, value=size, shown=f"{size / 2**20:,.0f} MiB", tone="calm") for process, size in sizes[:_BARS]]
+    more = f" {len(sizes) - _BARS} more had less." if len(sizes) > _BARS else ""
+    return _bars("memory", title, bars, heads=("process", "memory"), note=f"The most that each process had at once.{more}")
+
+
+def _quarantine(report: RunReport) -> Panel:
+    title = "Why rows were set aside"
+    if not report.quarantine:
+        return Panel(title=title, words="No row was set aside.")
+    bars = [Bar(label=reason, value=count, shown=f"{count:,}", tone="warn") for reason, count in largest(report.quarantine)]
+    return _bars("quarantine", title, bars, heads=("reason", "rows"))
+
+
+def largest(counts: dict[str, int]) -> list[tuple[str, int]]:
+    """The largest first, and what does not fit as one last entry."""
+    ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    rest = sum(count for _, count in ranked[_BARS:])
+    return [*ranked[:_BARS], *([("other reasons", rest)] if rest else [])]
+
+
+def projection_panel(projection: Projection) -> Panel:
+    """The sample as points."""
+    title, (across, up) = "A map of the vectors", projection.kept
+    legend = list(zip(GROUPS, (group.name for group in projection.groups), strict=False)) if projection.field else []
+    counts = [(group.name, f"{len(group.points):,}") for group in projection.groups]
+    by = f", coloured by {projection.field}" if projection.field else ""
+    described = f"{projection.rows:,} rows{by}: {'; '.join(f'{name}: {count}' for name, count in counts)}."
+    svg = point_chart(
+        [group.points for group in projection.groups],
+        key="map",
+        title=title,
+        description=described,
+        along=(f"{across:.0%} of the variance", f"{up:.0%} of the variance"),
+    )
+    note = (
+        f"A sample of {projection.rows:,} rows{by}. Near here is near in meaning only as far as two directions tell"
+        f" ({projection.method}, which keeps {across + up:.0%} of the variance)."
+    )
+    return Panel(title=title, note=note, svg=svg, legend=legend, heads=(projection.field or "rows", "in the sample"), rows=counts)

@@ -1,0 +1,53 @@
+"""Hits as a page that needs nothing but itself."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from tasks.adapters.report.templates import render
+from tasks.domain.target.collection import Hit
+
+_OWN = ("id", "text")  # shown in a place of their own
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShownHit:
+    """A hit as pages show it."""
+
+    id: str
+    score: str
+    text: str
+    picture: str | None
+    fields: list[tuple[str, str]]
+
+
+def render_hits(question: str, collection: str, hits: Sequence[Hit], pictures: Mapping[str, bytes], *, asked: bytes | None = None) -> str:
+    """The page: no scripts and no network; whatever came from the corpus is escaped, pictures (JPEG, by key) are in it.
+
+    Args:
+        question: the words that were searched for, or the name of the picture.
+        collection: that was searched.
+        hits: the nearest first.
+        pictures: of hits.
+        asked: the picture that was searched with, a JPEG.
+    """
+    shown = [show_hit(hit.id, hit.score, hit.fields, pictures.get(hit.id)) for hit in hits]
+    return render("hits.html", question=question, asked=inline(asked), collection=collection, hits=shown, drawn=bool(pictures))
+
+
+def show_hit(key: str, score: float, fields: Mapping[str, object], picture: bytes | None) -> ShownHit:
+    """One hit; `picture`: a JPEG."""
+    return ShownHit(
+        id=key,
+        score=f"{score:.4f}",
+        text=str(fields.get("text") or ""),
+        picture=inline(picture),
+        fields=[(name, str(value)) for name, value in fields.items() if name not in _OWN and value is not None],
+    )
+
+
+def inline(picture: bytes | None) -> str | None:
+    """A JPEG as an address that holds it."""
+    return f"data:image/jpeg;base64,{b64encode(picture).decode()}" if picture else None

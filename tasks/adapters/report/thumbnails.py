@@ -1,0 +1,38 @@
+"""Small pictures for a page."""
+
+from __future__ import annotations
+
+import io
+import warnings
+
+from PIL import Image
+
+from tasks.adapters.files.access import open_file, reading
+from tasks.domain.errors import KitestringError
+
+SIDE = 320  # pixels
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP")  # others start programs, or lie about their size
+
+
+def thumbnail(data: bytes | None, uri: str | None, *, max_pixels: int, side: int = SIDE) -> bytes | None:
+    """A JPEG of at most `side` pixels each way, from an encoded picture or from where it is; None where that cannot be."""
+    try:
+        picture = data if data is not None else _fetch(uri or "")
+        with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(picture), formats=FORMATS) as image:
+            return _small(image, side) if image.width * image.height <= max_pixels else None
+    except KitestringError:
+        return None
+    except Exception:  # noqa: BLE001 - decoders raise SyntaxError, struct.error and what not; a hit can be shown without
+        return None
+
+
+def _small(image: Image.Image, side: int) -> bytes:
+    image.thumbnail((side, side))
+    out = io.BytesIO()
+    image.convert("RGB").save(out, "JPEG", quality=85)
+    return out.getvalue()
+
+
+def _fetch(uri: str) -> bytes:
+    with reading(uri, "picture"), open_file(uri) as file:
+        return bytes(file.read())

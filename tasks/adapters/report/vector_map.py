@@ -1,0 +1,148 @@
+"""A sample of sealed rows with their vectors, read from a few parts, and its projection to two dimensions.
+
+Parts are drawn with a chance in proportion to their rows (Efraimidis and Spirakis, 2006: the largest u^(1/rows) win), rows
+within a part evenly. The draws depend on the shard's id and the rows' places alone: the same seals give the same sample.
+"""
+
+from __future__ import annotations
+
+import heapq
+import random
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from tasks.adapters.milvus.upsert_batches import vectors_of
+from tasks.domain.report.figures import Group, Projection
+from tasks.domain.shards.seal import Part, Seal
+from tasks.domain.target.fields import ScalarField
+
+PARTS, ROWS = 8, 1_500
+BYTES = 64 * 2**20  # of all parts that are read; one is read in any case
+FEW = 12  # values that make a field fit for colours
+HELD, ROUNDS = 12, 12  # directions that are looked for to find two of them well, and how often they are improved
+GROUPS = 8  # of which the last may be of all other values
+LEAST = 3  # rows that two directions can be found for
+LONGEST = 60  # characters of a value
+
+
+class PartDraw:
+    """Chooses parts while seals go by; holds no more than `PARTS` of them."""
+
+    def __init__(self) -> None:
+        self._drawn: list[tuple[float, str, Part]] = []
+
+    def take(self, seal: Seal) -> Seal:
+        """Let the seal's parts take part; gives it back."""
+        for part in seal.parts:
+            if part.rows:
+                draw = _generator(part).random() ** (1 / part.rows)
+                entry = (draw, part.key, part)
+                (heapq.heappush if len(self._drawn) < PARTS else heapq.heappushpop)(self._drawn, entry)
+        return seal
+
+    def parts(self) -> list[Part]:
+        """The parts to read, by their keys: as many as `BYTES` allow, those drawn first before the others."""
+        chosen: list[Part] = []
+        for _, _, part in sorted(self._drawn, reverse=True):
+            if not chosen or sum(other.bytes for other in chosen) + part.bytes <= BYTES:
+                chosen.append(part)
+        return sorted(chosen, key=lambda part: part.key)
+
+
+def read_sample(parts: Sequence[Part], read: Callable[[Part], pa.Table]) -> pa.Table | None:
+    """At most `ROWS` rows in the form of parts; one part is in memory at a time. None: there are none.
+
+    Raises:
+        what `read` does.
+    """
+    tables: list[pa.Table] = []
+    left = ROWS
+    for place, part in enumerate(sorted(parts, key=lambda part: part.rows)):  # what a small one lacks, larger ones give
+        table = read(part)
+        count = min(table.num_rows, -(-left // (len(parts) - place)))
+        rows = _generator(part).sample(range(table.num_rows), count)
+        tables.append(table.take(sorted(rows)))
+        left -= count
+    return pa.concat_tables(tables) if tables else None
+
+
+def project(sample: pa.Table, dim: int, fields: Sequence[ScalarField], colour_by: str | None) -> Projection | None:
+    """The sample along the two directions in which it differs most: PCA, by a singular value decomposition.
+
+    Args:
+        sample: as `read_sample` gives it.
+        dim: of the vectors.
+        fields: the metadata that rows carry.
+        colour_by: a source column among them; None: the first of few values, if there is one.
+
+    Returns None where there are fewer than three rows, or they are all the same.
+    """
+    vectors = vectors_of(sample, dim).astype(np.float64)
+    if len(vectors) < LEAST:
+        return None
+    places, kept = _principal(vectors)
+    if not sum(kept):
+        return None
+    field = _field(sample, fields, colour_by)
+    names = [_value(value) for value in sample[field.name].to_pylist()] if field else ["rows"] * len(places)
+    return Projection(rows=len(places), kept=kept, field=field.column if field else None, groups=_groups(places, names))
+
+
+def _principal(vectors: np.ndarray) -> tuple[np.ndarray, tuple[float, float]]:
+    """Places of shape (rows, 2), and each direction's share of the variance. The sign, which is free, is settled."""
+    centred = vectors - vectors.mean(axis=0)
+    variance = float((centred**2).sum())
+    sizes, directions = _largest_directions(centred)
+    two = np.zeros((2, vectors.shape[1]))
+    two[: len(directions[:2])] = directions[:2]
+    for place, direction in enumerate(two):
+        two[place] = direction * (np.sign(direction[np.abs(direction).argmax()]) or 1.0)
+    shares = np.zeros(2)
+    if variance > np.finfo(np.float32).eps * max(float((vectors**2).sum()), 1e-30):
+        shares[: len(sizes[:2])] = sizes[:2] ** 2 / variance
+    return centred @ two.T, (float(shares[0]), float(shares[1]))
+
+
+def _largest_directions(centred: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The largest singular values and their directions, as rows: a whole decomposition would take seconds.
+
+    A random start that is multiplied and made orthogonal again closes in on them (Halko, Martinsson and Tropp, 2011).
+    """
+    held = np.random.default_rng(0).standard_normal((centred.shape[1], min(HELD, *centred.shape)))
+    for _ in range(ROUNDS):
+        held = np.linalg.qr(centred.T @ (centred @ held))[0]
+    _, sizes, turns = np.linalg.svd(centred @ held, full_matrices=False)
+    return sizes, turns @ held.T
+
+
+def _field(sample: pa.Table, fields: Sequence[ScalarField], wanted: str | None) -> ScalarField | None:
+    if wanted is not None:
+        return next((field for field in fields if field.column == wanted and field.name in sample.column_names), None)
+    for field in fields:
+        if field.type in {"varchar", "bool", "int64"} and 2 <= len(sample[field.name].unique()) <= FEW:
+            return field
+    return None
+
+
+def _value(value: Any) -> str:
+    return "(none)" if value is None else f"{value:g}" if isinstance(value, float) else str(value)[:LONGEST]
+
+
+def _groups(places: np.ndarray, names: Sequence[str]) -> tuple[Group, ...]:
+    ranked = [name for name, _ in sorted(Counter(names).items(), key=lambda entry: (-entry[1], entry[0]))]
+    own = ranked if len(ranked) <= GROUPS else ranked[: GROUPS - 1]
+    points: dict[str, list[tuple[float, float]]] = {name: [] for name in own}
+    others: list[tuple[float, float]] = []
+    for name, (x, y) in zip(names, places.round(4).tolist(), strict=True):
+        points.get(name, others).append((x, y))
+    rest = (Group(name=f"{len(ranked) - len(own):,} other values", points=tuple(others)),) if others else ()
+    return (*(Group(name=name, points=tuple(found)) for name, found in points.items()), *rest)
+
+
+def _generator(part: Part) -> random.Random:
+    *_, shard, _attempt, name = part.key.split("/")
+    return random.Random(f"{shard}/{name}")  # noqa: S311 - a sample, not a secret

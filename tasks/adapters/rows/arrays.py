@@ -1,0 +1,62 @@
+"""Lists of a source's column as arrays: every element of one type, none of them null.
+
+Milvus has no null inside an array, so that what is null inside a list is left out. It holds at most 4,096 elements; texts
+have together as many bytes as one text may have.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tasks.adapters.rows.column_types import is_list, json_text
+from tasks.adapters.rows.scalars import Column, Problems, each, plain, scalars, shown
+from tasks.domain.target.fields import ARRAY_ELEMENTS, VARCHAR_BYTES, FieldType
+
+
+def arrays(column: Column, of: FieldType) -> tuple[pa.Array, Problems]:
+    """The lists as arrays of elements of a scalar type.
+
+    Returns the array and its problems: rows whose value is no list, holds an element that does not convert, or is too much
+    for Milvus, and why.
+    """
+    lists, problems = _lists(column)
+    lengths = pc.list_value_length(lists).fill_null(0).to_numpy()
+    rows = np.repeat(np.arange(len(lists)), lengths)
+    elements, wrong = scalars(_elements(lists, json=column.json or not is_list(column.values.type)), of)
+    for at, why in wrong.items():
+        problems.setdefault(int(rows[at]), f"in its list: {why}")
+    present = elements.is_valid().to_numpy(zero_copy_only=False)
+    rows, elements = rows[present], elements.filter(pa.array(present))
+    counts = np.bincount(rows, minlength=len(lists))
+    _note_above(problems, counts, ARRAY_ELEMENTS, "elements")
+    if of == "varchar":
+        sizes = np.bincount(rows, weights=pc.binary_length(elements).to_numpy(), minlength=len(lists))
+        _note_above(problems, sizes, VARCHAR_BYTES, "bytes")
+    offsets = pa.array(np.concatenate([[0], np.cumsum(counts)]).astype(np.int32))
+    return pa.ListArray.from_arrays(offsets, elements, mask=lists.is_null()), problems
+
+
+def _lists(column: Column) -> tuple[pa.Array, Problems]:
+    """As plain lists; those that came as JSON texts, and what is no list in this file, with each element as JSON text."""
+    kind = column.values.type
+    if column.json or not is_list(kind):
+        return each(column, _parts, pa.list_(pa.string()))
+    return column.values.cast(pa.list_(kind.value_field)), {}
+
+
+def _parts(value: object) -> list[str]:
+    if not isinstance(value, list):
+        raise TypeError(f"{shown(value)} is no list")
+    return [json_text(element) for element in value]
+
+
+def _elements(lists: pa.ListArray, *, json: bool) -> Column:
+    values = lists.flatten()
+    return Column(values, json=True) if json else plain(lists.type.value_field, values)
+
+
+def _note_above(problems: Problems, found: np.ndarray, allowed: int, what: str) -> None:
+    for at in np.flatnonzero(found > allowed):
+        problems.setdefault(int(at), f"has {int(found[at])} {what}, {allowed} allowed")

@@ -1,0 +1,191 @@
+"""Rows of a source made ready for the encoder: numbered, keyed, joined, typed; bad ones set aside, duplicates settled."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tasks.adapters.rows.arrays import arrays
+from tasks.adapters.rows.content import blank, join_texts, key_of, key_of_file, pictures
+from tasks.adapters.rows.key_index import KeyIndex
+from tasks.adapters.rows.row_schema import IMAGE, IMAGE_URI, KEY, REASON, TEXT, rows_schema
+from tasks.adapters.rows.scalars import NOT_UTF8, Column, Problems, plain, scalars, texts
+from tasks.domain.errors import BadInput, KitestringError, Transient
+from tasks.domain.job.job import Job, Target
+from tasks.domain.job.source import Source as Config
+from tasks.domain.job.source import TabularSource
+from tasks.domain.ports import Source
+from tasks.domain.shards.seal import Quarantined
+from tasks.domain.shards.shard import Shard
+from tasks.domain.target.fields import ELEMENTS, ScalarField
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """What became of `seen` consecutive source rows: seen = rows in batch + quarantined + duplicates."""
+
+    batch: pa.RecordBatch
+    seen: int
+    quarantined: list[Quarantined]
+    duplicates: int = 0
+
+
+def prepare(source: Source, shard: Shard, *, job: Job, fields: tuple[ScalarField, ...]) -> Iterator[Prepared]:
+    """A shard's rows in the form of `rows_schema`, in source order; memory is bounded by a batch.
+
+    Raises:
+        BadInput: a key comes twice and the job refuses that (names key, rows and file), or the source says so.
+        Permanent: a file was changed while it was being read.
+        Transient: what is read does not answer.
+    """
+    maker = RowMaker(job.source, shard, fields, target=job.target)
+    policy = "first" if maker.hashes else job.failures.on_duplicate
+    with KeyIndex() as index:
+        if policy == "last":
+            for chunk in maker.rows(source):
+                index.replace(*_keys(chunk.batch))
+        for chunk in maker.rows(source):
+            yield _settle(chunk, index, policy, shard)
+
+
+def _settle(chunk: Prepared, index: KeyIndex, policy: str, shard: Shard) -> Prepared:
+    """Leave one row of each key."""
+    keys, rows = _keys(chunk.batch)
+    if policy == "last":
+        last = index.rows_of(keys)
+        surplus = [at for at, key in enumerate(keys) if last[key] != rows[at]]
+    else:
+        seen = index.add(keys, rows)
+        for at, first in seen.items() if policy == "refuse" else ():
+            raise BadInput(
+                f"key '{keys[at]}' comes twice in {shard.span.files[0].path}: rows {first} and {rows[at]} of shard {shard.name}, "
+                "counted from 0: make the keys unique, or set failures.on_duplicate to first or last",
+                row=first,
+            )
+        surplus = list(seen)
+    return replace(chunk, batch=_without(chunk.batch, surplus), duplicates=len(surplus)) if surplus else chunk
+
+
+def _keys(batch: pa.RecordBatch) -> tuple[list[str], list[int]]:
+    return batch.column("id").to_pylist(), batch.column("row").to_pylist()
+
+
+def _without(batch: pa.RecordBatch, positions: list[int]) -> pa.RecordBatch:
+    keep = np.ones(batch.num_rows, dtype=bool)
+    keep[positions] = False
+    return batch.filter(pa.array(keep))
+
+
+class RowMaker:
+    """Makes rows of one shard's batches.
+
+    Args:
+        config: says which columns are what.
+        shard: whose rows they are.
+        fields: the scalar fields to fill.
+        target: how long a key may be, and whether texts are stored.
+        keyed: leave keys null where False, so that no content is hashed.
+    """
+
+    def __init__(self, config: Config, shard: Shard, fields: tuple[ScalarField, ...], *, target: Target, keyed: bool = True) -> None:
+        self.tabular = isinstance(config, TabularSource)
+        self.key = config.id if isinstance(config, TabularSource) else KEY
+        self.content = config.content if isinstance(config, TabularSource) else [TEXT]
+        self.modality, self.fields, self.shard = config.modality, fields, shard
+        self.schema = rows_schema(config.modality, fields)
+        self.beside = shard.span.files[0].path
+        self.id_length = target.id_length
+        self.hashes, self.keyed = self.key is None, keyed
+
+    def rows(self, source: Source) -> Iterator[Prepared]:
+        """Every row that can be embedded, and every one that cannot, by batches."""
+        first = 0
+        for batch in source.read(self.shard):
+            yield self._make(batch, first)
+            first += batch.num_rows
+
+    def _make(self, batch: pa.RecordBatch, first: int) -> Prepared:
+        reasons = _unread(batch)
+        columns = {name: plain(batch.schema.field(i), batch.column(i)) for i, name in enumerate(batch.schema.names)}
+        keys = self._keys(columns, reasons)
+        content = self._texts(columns, reasons) if self.modality == "text" else self._pictures(columns, reasons)
+        metadata = [self._scalar(columns[field.column], field, reasons) for field in self.fields]
+        if keys is None:
+            keys = _content_keys(content, reasons) if self.keyed else pa.nulls(batch.num_rows, pa.string())
+        rows = pa.array(np.arange(first, first + batch.num_rows))
+        whole = pa.record_batch([rows, keys, *content, *metadata], schema=self.schema)
+        aside = [Quarantined(row=first + at, id=keys[at].as_py(), reason=reasons[at]) for at in sorted(reasons)]
+        return Prepared(batch=_without(whole, list(reasons)) if reasons else whole, seen=batch.num_rows, quarantined=aside)
+
+    def _keys(self, columns: dict[str, Column], reasons: Problems) -> pa.Array | None:
+        if self.key is None:
+            return None
+        keys, problems = texts(columns[self.key], nested=False)
+        _note(reasons, {at: "not UTF-8" if why == NOT_UTF8 else f"id: {why}" for at, why in problems.items()})
+        _mark(reasons, blank(keys), "null id")
+        sizes = pc.binary_length(keys)
+        if (pc.max(sizes).as_py() or 0) > self.id_length:
+            long = ((at, size) for at, size in enumerate(sizes.to_pylist()) if (size or 0) > self.id_length)
+            _note(reasons, {at: f"id too long: {size} bytes, {self.id_length} allowed" for at, size in long})
+        return keys
+
+    def _texts(self, columns: dict[str, Column], reasons: Problems) -> list[pa.Array]:
+        joined, problems = join_texts([(name, columns[name]) for name in self.content])
+        _note(reasons, problems)
+        _mark(reasons, pc.is_null(joined), "empty text")
+        return [joined]
+
+    def _pictures(self, columns: dict[str, Column], reasons: Problems) -> list[pa.Array]:
+        if self.tabular:
+            data, places, problems = pictures(columns[self.content[0]], self.beside)
+            _note(reasons, problems)
+        else:
+            rows = len(columns[KEY].values)
+            data = columns[IMAGE].values if IMAGE in columns else pa.nulls(rows, pa.large_binary())
+            places = columns[IMAGE_URI].values if IMAGE_URI in columns else pa.nulls(rows, pa.string())
+        _mark(reasons, pc.and_(pc.is_null(data), pc.is_null(places)), "no image")
+        return [data, places]
+
+    def _scalar(self, column: Column, field: ScalarField, reasons: Problems) -> pa.Array:
+        element = ELEMENTS.get(field.type)
+        values, problems = arrays(column, element) if element else scalars(column, field.type)
+        _note(reasons, {at: f"metadata: column '{field.column}' {why}" for at, why in problems.items()})
+        return values
+
+
+def _unread(batch: pa.RecordBatch) -> Problems:
+    """Rows that the source could not read, and why."""
+    at = batch.schema.get_field_index(REASON)
+    if at < 0 or batch.column(at).null_count == batch.num_rows:
+        return {}
+    return {row: reason for row, reason in enumerate(batch.column(at).to_pylist()) if reason is not None}
+
+
+def _note(reasons: Problems, problems: Problems) -> None:
+    """The first reason of a row stays."""
+    for at, why in problems.items():
+        reasons.setdefault(at, why)
+
+
+def _mark(reasons: Problems, bad: pa.Array, why: str) -> None:
+    if pc.any(bad).as_py():
+        _note(reasons, dict.fromkeys(np.flatnonzero(bad.to_numpy(zero_copy_only=False)).tolist(), why))
+
+
+def _content_keys(content: list[pa.Array], reasons: Problems) -> pa.Array:
+    keys: list[str | None] = []
+    values = content[0].cast(pa.large_binary()).to_pylist()
+    for at, value in enumerate(values):
+        place = content[1][at].as_py() if value is None and len(content) > 1 and at not in reasons else None
+        try:
+            keys.append(key_of(value) if value is not None else key_of_file(place) if place else None)
+        except Transient:  # a store that does not answer says nothing of the row
+            raise
+        except (KitestringError, OSError, ValueError) as error:
+            reasons.setdefault(at, f"image cannot be read: {place}: {' '.join(str(error).split())[:200]}")
+            keys.append(None)
+    return pa.array(keys, pa.string())

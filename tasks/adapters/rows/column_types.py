@@ -1,0 +1,154 @@
+"""Columns of a source: their types, and what is said when one is missing."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+
+import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tasks.adapters.rows.row_schema import JSON_TEXT
+from tasks.domain.errors import BadInput
+from tasks.domain.target.fields import ARRAYS, FieldType
+
+
+def check_columns(wanted: Iterable[str], there: Sequence[str], path: str) -> None:
+    """Hold a file's columns against those that are wanted.
+
+    Raises:
+        BadInput: one is missing or there twice; names the file, the columns that it has and the nearest of them.
+    """
+    for column in wanted:
+        if there.count(column) > 1:
+            raise BadInput(f"column '{column}' is in {path} {there.count(column)} times: rename one")
+        if column not in there:
+            raise BadInput(f"column '{column}' is not in {path}: it has {_listed(there)}{_nearest(column, there)}")
+
+
+def _listed(there: Sequence[str]) -> str:
+    shown = ", ".join(there[:50]) or "no columns"
+    return shown if len(there) <= 50 else f"{shown} and {len(there) - 50} more"
+
+
+def _nearest(column: str, there: Sequence[str]) -> str:
+    near = difflib.get_close_matches(column, there, n=1) or [name for name in there if name.lower() == column.lower()]
+    return f" (did you mean '{near[0]}'?)" if near else ""
+
+
+def field_type(kind: pa.DataType) -> FieldType:
+    """What an Arrow type becomes as a scalar field."""
+    kind = plain_type(kind)
+    if pa.types.is_boolean(kind):
+        return "bool"
+    if pa.types.is_integer(kind):
+        return "varchar" if pa.types.is_uint64(kind) else "int64"  # the upper half of uint64 does not fit
+    if pa.types.is_floating(kind):
+        return "double"
+    if is_list(kind):
+        return ARRAYS.get(field_type(kind.value_type), "json")
+    return "json" if pa.types.is_nested(kind) or pa.types.is_null(kind) or is_json(kind) else "varchar"
+
+
+def is_list(kind: pa.DataType) -> bool:
+    """A list of any of Arrow's forms."""
+    forms = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list, pa.types.is_list_view, pa.types.is_large_list_view)
+    return any(form(kind) for form in forms)
+
+
+def plain_type(kind: pa.DataType) -> pa.DataType:
+    """A type without its dictionary or run-length encoding."""
+    if pa.types.is_dictionary(kind) or pa.types.is_run_end_encoded(kind):
+        return plain_type(kind.value_type)
+    return kind
+
+
+def is_json(kind: pa.DataType) -> bool:
+    """Arrow's own JSON type, which Parquet files can carry."""
+    return isinstance(kind, pa.BaseExtensionType) and kind.extension_name == "arrow.json"
+
+
+def type_of_strings(values: pa.Array) -> FieldType:
+    """What the cells of a CSV column are: numbers only where no digit would be lost ('007' is a text)."""
+    values = values.drop_null()
+    if len(values) == 0:
+        return "json"
+    if pc.any(pc.match_substring_regex(values, r"^\s*[+-]?0[0-9]")).as_py():
+        return "varchar"
+    kinds: list[tuple[pa.DataType, FieldType]] = [(pa.int64(), "int64"), (pa.float64(), "double")]
+    for arrow, kind in kinds:
+        try:
+            values.cast(arrow)
+        except pa.ArrowInvalid:
+            continue
+        return kind
+    truths = pc.is_in(pc.utf8_lower(values), pa.array(["true", "false"]))
+    return "bool" if pc.all(truths).as_py() else "varchar"
+
+
+def as_text(values: pa.Array) -> tuple[pa.Array, pa.Array | None]:
+    """Bytes (or strings that nobody has checked) as strings, and where they are not UTF-8: null in the one, true in the other."""
+    raw = values.cast(pa.binary())
+    texts = pa.Array.from_buffers(pa.string(), len(raw), raw.buffers(), raw.null_count, raw.offset)
+    try:
+        texts.validate(full=True)
+    except pa.ArrowInvalid:
+        decoded = [None if value is None else _decoded(value) for value in raw.to_pylist()]
+        found = pa.array(decoded, pa.string())
+        return found, pc.and_(pc.is_null(found), pc.is_valid(raw))
+    return texts, None
+
+
+def _decoded(value: bytes) -> str | None:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return None
+
+
+def from_objects(objects: Sequence[dict[str, object]], columns: Sequence[str]) -> dict[str, tuple[pa.Field, pa.Array]]:
+    """Columns of Python objects; an absent key is null, and mixed or nested values travel as JSON texts."""
+    return {column: _column(column, [o.get(column) for o in objects]) for column in columns}
+
+
+def _column(name: str, values: list[object]) -> tuple[pa.Field, pa.Array]:
+    try:
+        array = pa.array(values)
+    except (pa.ArrowException, OverflowError, TypeError, ValueError):
+        array = None
+    if array is None or pa.types.is_nested(array.type):
+        texts = pa.array([None if value is None else json_text(value) for value in values], pa.string())
+        return pa.field(name, pa.string(), metadata=JSON_TEXT), texts
+    return pa.field(name, array.type), array
+
+
+def json_text(value: object) -> str:
+    """JSON of a value; what JSON has no form for (dates, decimals, identifiers) becomes its text."""
+    return orjson.dumps(value, default=_as_text, option=orjson.OPT_NON_STR_KEYS | orjson.OPT_PASSTHROUGH_SUBCLASS).decode()
+
+
+def _as_text(value: object) -> object:
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def type_of_values(values: Iterable[object]) -> FieldType:
+    """What the values of a JSON key are, as far as a sample tells."""
+    found = [value for value in values if value is not None]
+    if found and all(isinstance(value, list) for value in found):
+        return _type_of_lists([element for value in found if isinstance(value, list) for element in value if element is not None])
+    if not found or any(isinstance(value, list | dict) for value in found):
+        return "json"
+    kinds = {type(value) for value in found}
+    if kinds == {bool}:
+        return "bool"
+    if kinds == {int}:
+        return "int64" if all(-(2**63) <= int(str(value)) < 2**63 for value in found) else "varchar"
+    return "double" if kinds <= {int, float} else "varchar"
+
+
+def _type_of_lists(elements: Sequence[object]) -> FieldType:
+    """Lists of one kind of element are arrays. Those that are empty, or hold many kinds, are JSON."""
+    kind = type_of_values(elements)
+    mixed = kind == "varchar" and {type(element) for element in elements} != {str}
+    return "json" if mixed else ARRAYS.get(kind, "json")

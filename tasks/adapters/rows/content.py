@@ -1,0 +1,136 @@
+"""What is embedded: texts joined from columns, or pictures as bytes or places."""
+
+from __future__ import annotations
+
+import hashlib
+import posixpath
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tasks.adapters.files.access import SCHEME, may_pass, open_file
+from tasks.adapters.files.fsspec_files import first_words
+from tasks.adapters.files.local_files import local_path
+from tasks.adapters.rows.scalars import NOT_UTF8, Column, Problems, texts
+from tasks.domain.errors import Transient
+
+KEY_DIGITS = 32  # hexadecimal: 128 bits of SHA-256
+CHUNK = 1 << 20
+JOINT = "\n\n"
+
+
+def blank(values: pa.Array) -> pa.Array:
+    """True where there is no character but white space."""
+    return pc.fill_null(pc.or_(pc.equal(pc.binary_length(values), 0), pc.utf8_is_space(values)), True)
+
+
+def join_texts(columns: Sequence[tuple[str, Column]]) -> tuple[pa.Array, Problems]:
+    """Columns joined by a blank line; nulls and blank values are left out, and null is where nothing is left."""
+    problems: Problems = {}
+    kept = []
+    for name, column in columns:
+        values, wrong = texts(column, nested=False)
+        problems.update({at: "not UTF-8" if why == NOT_UTF8 else f"text: column '{name}' {why}" for at, why in wrong.items()})
+        kept.append(pc.if_else(blank(values), pa.scalar(None, pa.string()), values))
+    joined = kept[0]
+    for values in kept[1:]:
+        # Not null_handling="skip": pyarrow 26 loses rows whose values are all null.
+        joined = pc.coalesce(pc.binary_join_element_wise(joined, values, JOINT), joined, values)
+    return joined, problems
+
+
+def pictures(column: Column, beside: str) -> tuple[pa.Array, pa.Array, Problems]:
+    """Pictures as (bytes, places): of each row one is set, or none where there is no picture.
+
+    Args:
+        column: bytes, struct<bytes, path> as Hugging Face datasets write, paths or URIs.
+        beside: the row's file, from which relative paths start.
+    """
+    values, kind = column.values, column.values.type
+    nothing = pa.nulls(len(values), pa.large_binary())
+    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind):
+        return _encoded(values), pa.nulls(len(values), pa.string()), {}
+    if pa.types.is_struct(kind):
+        data = _encoded(_member(column.values, "bytes")) if kind.get_field_index("bytes") >= 0 else nothing
+        paths, problems = _places(Column(_member(values, "path"), json=False), beside)
+        return data, pc.if_else(pc.is_valid(data), pa.scalar(None, pa.string()), paths), problems
+    return nothing, *_places(column, beside)
+
+
+def _encoded(values: pa.Array) -> pa.Array:
+    values = values.cast(pa.large_binary())
+    return pc.if_else(pc.equal(pc.binary_length(values), 0), pa.scalar(None, pa.large_binary()), values)
+
+
+def _member(values: pa.Array, name: str) -> pa.Array:
+    return pc.struct_field(values, name) if values.type.get_field_index(name) >= 0 else pa.nulls(len(values), pa.string())
+
+
+def _places(column: Column, beside: str) -> tuple[pa.Array, Problems]:
+    if column.json:
+        column = Column(pa.array([_path_of(text) for text in column.values.to_pylist()], pa.string()), json=False)
+    found, wrong = texts(column, nested=False)
+    problems = {at: f"image: {why}" for at, why in wrong.items()}
+    places: list[str | None] = []
+    for at, value in enumerate(found.to_pylist()):
+        try:
+            places.append(resolve(value, beside) if value and value.strip() else None)
+        except ValueError as error:
+            places.append(None)
+            problems[at] = f"image: {error}"
+    return pa.array(places, pa.string()), problems
+
+
+def _path_of(text: str | None) -> str | None:
+    value: Any = orjson.loads(text) if text else None
+    path = value.get("path") if isinstance(value, dict) else value
+    return path if isinstance(path, str) else None
+
+
+def resolve(place: str, beside: str) -> str:
+    """An absolute path or a URI for what a row names.
+
+    A relative path stays below the folder of the row's file; whoever means a place elsewhere says it in full. A file
+    that came from elsewhere names no file of this machine: its author need not be who runs the job.
+
+    Raises:
+        ValueError: it would lead out; says how.
+    """
+    distant = bool(SCHEME.match(beside)) and not beside.startswith("file://")
+    on_this_machine = place.startswith(("/", "file:"))
+    if on_this_machine and distant:
+        raise ValueError(f"'{place}' is a file of this machine, named by a file that is not of it")
+    if SCHEME.match(place) or on_this_machine:
+        return local_path(place) if place.startswith("file:") else place
+    inside = posixpath.normpath(place)
+    if inside.split("/")[0] == "..":
+        raise ValueError(f"'{place}' leads out of the folder of its file: name it by an absolute path or a URI")
+    folder = beside.rpartition("/")[0]
+    return f"{folder}/{inside}"
+
+
+def key_of(content: bytes) -> str:
+    """The key of a row that has none: the same content is the same row."""
+    return hashlib.sha256(content).hexdigest()[:KEY_DIGITS]
+
+
+def key_of_file(place: str) -> str:
+    """The key of the picture at a place; streams.
+
+    Raises:
+        Transient: its store does not answer.
+        KitestringError, OSError: it cannot be read.
+    """
+    found = hashlib.sha256()
+    try:
+        with open_file(place) as file:
+            while chunk := file.read(CHUNK):
+                found.update(chunk)
+    except OSError as error:
+        if may_pass(error):
+            raise Transient(f"{place} could not be read: {first_words(error)}") from error
+        raise
+    return found.hexdigest()[:KEY_DIGITS]

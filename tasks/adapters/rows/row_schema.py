@@ -1,0 +1,55 @@
+"""Rows on their way to the encoder: one Arrow form, whatever the source.
+
+row         int64    position in the shard, from 0
+id          string   the key; unique in the shard once duplicates are settled
+text        string   what is embedded, where the modality is text
+image       binary   an encoded picture, or null where `image_uri` says where it is
+image_uri   string   a local path or a URI, or null
+{name}      one column for each scalar field, typed as the field
+"""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+from tasks.domain.job.source import Modality
+from tasks.domain.target.fields import FieldType, ScalarField
+
+# A source's batches hold its own columns; what is no column of the user's stands under names that nobody else has.
+REASON = "__reason__"  # why this row cannot be read, or null
+KEY = "__key__"  # the key that an image folder or a tar gives a row
+TEXT = "__text__"  # a sample's caption, where it is embedded
+IMAGE = "__image__"  # encoded picture
+IMAGE_URI = "__image_uri__"  # or where it is
+
+JSON_TEXT = {b"kitestring": b"json"}  # metadata of a source's column whose strings are JSON texts
+
+ARROW_TYPES: dict[FieldType, pa.DataType] = {
+    "int64": pa.int64(),
+    "double": pa.float64(),
+    "bool": pa.bool_(),
+    "varchar": pa.string(),
+    "json": pa.string(),  # the JSON text
+    "int64[]": pa.list_(pa.int64()),
+    "double[]": pa.list_(pa.float64()),
+    "bool[]": pa.list_(pa.bool_()),
+    "varchar[]": pa.list_(pa.string()),
+}
+
+
+def rows_schema(modality: Modality, fields: tuple[ScalarField, ...]) -> pa.Schema:
+    """The schema above for one job."""
+    content = [pa.field("text", pa.string())]
+    if modality == "image":
+        content = [pa.field("image", pa.large_binary()), pa.field("image_uri", pa.string())]
+    scalars = [pa.field(f.name, ARROW_TYPES[f.type]) for f in fields]
+    return pa.schema([pa.field("row", pa.int64()), pa.field("id", pa.string()), *content, *scalars])
+
+
+def part_schema(fields: tuple[ScalarField, ...], *, store_text: bool) -> pa.Schema:
+    """A part's columns: exactly the collection's fields, so that a server can import it as it is."""
+    text = [pa.field("text", pa.string())] if store_text else []
+    scalars = [pa.field(f.name, ARROW_TYPES[f.type]) for f in fields]
+    return pa.schema(
+        [pa.field("id", pa.string()), pa.field("vector", pa.list_(pa.float32())), *text, *scalars, pa.field("shard", pa.string())]
+    )

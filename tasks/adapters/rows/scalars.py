@@ -1,0 +1,183 @@
+"""Values of a source's column as texts, numbers, truths or JSON. Whole columns at a time where nothing is wrong.
+
+A value that does not convert is null in the result and named in the problems: its position, and why.
+"""
+
+from __future__ import annotations
+
+import math
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tasks.adapters.rows.column_types import as_text, is_json, json_text
+from tasks.adapters.rows.row_schema import ARROW_TYPES, JSON_TEXT
+from tasks.domain.target.fields import VARCHAR_BYTES, FieldType
+
+Problems = dict[int, str]
+NOT_UTF8 = "is not UTF-8"
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A source's column without its encodings; `json`: its strings are JSON texts."""
+
+    values: pa.Array
+    json: bool
+
+
+def plain(field: pa.Field, values: pa.Array) -> Column:
+    """Take dictionaries, run lengths, views and extension types away."""
+    if pa.types.is_dictionary(values.type):
+        values = values.dictionary_decode()
+    if pa.types.is_run_end_encoded(values.type):
+        values = pc.run_end_decode(values)
+    json = field.metadata is not None and field.metadata.items() >= JSON_TEXT.items()
+    if isinstance(values.type, pa.BaseExtensionType):
+        json, values = json or is_json(values.type), values.storage
+    if pa.types.is_string_view(values.type) or pa.types.is_binary_view(values.type):
+        values = values.cast(pa.string() if pa.types.is_string_view(values.type) else pa.binary())
+    return Column(values, json)
+
+
+def texts(column: Column, *, nested: bool) -> tuple[pa.Array, Problems]:
+    """The values as strings: dates and times as ISO 8601, identifiers as usual, numbers as JSON writes them.
+
+    Args:
+        column: what to convert.
+        nested: write lists and objects as JSON; otherwise they are problems.
+    """
+    values, kind = column.values, column.values.type
+    if column.json:
+        return each(column, lambda value: _text_of(value, nested=nested), pa.string())
+    if _stringlike(kind):
+        found, bad = as_text(values)
+        return found, {} if bad is None else dict.fromkeys(np.flatnonzero(bad.to_numpy(zero_copy_only=False)).tolist(), NOT_UTF8)
+    if pa.types.is_fixed_size_binary(kind) and kind.byte_width == 16:
+        return each(column, lambda value: str(uuid.UUID(bytes=value)), pa.string())
+    if pa.types.is_nested(kind):
+        return each(column, lambda value: _text_of(value, nested=nested), pa.string())
+    try:
+        found = values.cast(pa.string())
+    except (pa.ArrowNotImplementedError, pa.ArrowInvalid):
+        return each(column, str, pa.string())
+    return (pc.replace_substring(found, " ", "T", max_replacements=1) if pa.types.is_timestamp(kind) else found), {}
+
+
+def scalars(column: Column, kind: FieldType) -> tuple[pa.Array, Problems]:
+    """The values as a scalar field's type. Texts and JSON longer than Milvus takes are problems."""
+    if kind in ("varchar", "json"):
+        found, problems = texts(column, nested=True) if kind == "varchar" else _json(column)
+        return found, {**problems, **_too_long(found)}
+    target = ARROW_TYPES[kind]
+    if kind == "double":
+        return _finite(*_numbers(column, target, _float_of))
+    return _numbers(column, target, _int_of if kind == "int64" else _bool_of)
+
+
+def _stringlike(kind: pa.DataType) -> bool:
+    return bool(
+        pa.types.is_string(kind)
+        or pa.types.is_large_string(kind)
+        or pa.types.is_binary(kind)
+        or pa.types.is_large_binary(kind)
+        or (pa.types.is_fixed_size_binary(kind) and kind.byte_width != 16)
+    )
+
+
+def _numbers(column: Column, target: pa.DataType, of: Callable[[Any], object]) -> tuple[pa.Array, Problems]:
+    if not column.json and not pa.types.is_nested(column.values.type):
+        try:
+            return column.values.cast(target), {}
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+            pass  # some value does not convert: find out which
+    return each(column, of, target)
+
+
+def each(column: Column, of: Callable[[Any], object], target: pa.DataType) -> tuple[pa.Array, Problems]:
+    """One value after another; what `of` refuses with a ValueError is a problem in its words."""
+    problems: Problems = {}
+    converted: list[object] = []
+    for at, scalar in enumerate(column.values):
+        try:
+            value = _value(scalar, json=column.json)
+            converted.append(None if value is None else of(value))
+        except UnicodeDecodeError:
+            problems[at] = NOT_UTF8
+            converted.append(None)
+        except (ValueError, TypeError, OverflowError) as error:
+            problems[at] = str(error)
+            converted.append(None)
+    return pa.array(converted, target), problems
+
+
+def _value(scalar: pa.Scalar, *, json: bool) -> Any:
+    value = scalar.as_py(maps_as_pydicts="lossy") if pa.types.is_nested(scalar.type) else scalar.as_py()
+    return orjson.loads(value) if json and value is not None else value
+
+
+def _text_of(value: object, *, nested: bool) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list | dict) and not nested:
+        raise ValueError(f"holds {'a list' if isinstance(value, list) else 'an object'}, not a text")
+    return json_text(value)
+
+
+def _json(column: Column) -> tuple[pa.Array, Problems]:
+    return texts(Column(column.values, json=False), nested=True) if column.json else each(column, json_text, pa.string())
+
+
+def _int_of(value: Any) -> int:
+    number = None if isinstance(value, bool) else _try(int, value)
+    if number is None or (isinstance(value, float) and number != value) or not -(2**63) <= number < 2**63:
+        raise ValueError(f"{shown(value)} is no whole number of 64 bits")
+    return int(number)
+
+
+def _float_of(value: Any) -> float:
+    number = None if isinstance(value, bool) else _try(float, value)
+    if number is None:
+        raise ValueError(f"{shown(value)} is no number")
+    return float(number)
+
+
+def _bool_of(value: Any) -> bool:
+    truth = {"true": True, "false": False, "1": True, "0": False}.get(str(value).lower())
+    if truth is None:
+        raise ValueError(f"{shown(value)} is neither true nor false")
+    return truth
+
+
+def _try(kind: Callable[[Any], Any], value: Any) -> Any:
+    try:
+        return kind(value)
+    except (ValueError, TypeError, OverflowError):
+        return None
+
+
+def shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _finite(values: pa.Array, problems: Problems) -> tuple[pa.Array, Problems]:
+    """NaN is how others write 'nothing'; infinity is a value that Milvus refuses."""
+    if pc.all(pc.is_finite(values)).as_py() is not False:
+        return values, problems
+    infinite = [at for at, value in enumerate(values.to_pylist()) if value is not None and math.isinf(value)]
+    nothing = pc.if_else(pc.is_finite(values), values, pa.scalar(None, pa.float64()))
+    return nothing, {**problems, **dict.fromkeys(infinite, "is infinite")}
+
+
+def _too_long(values: pa.Array) -> Problems:
+    sizes = pc.binary_length(values)
+    if (pc.max(sizes).as_py() or 0) <= VARCHAR_BYTES:
+        return {}
+    return {at: f"has {size} bytes, {VARCHAR_BYTES} allowed" for at, size in enumerate(sizes.to_pylist()) if (size or 0) > VARCHAR_BYTES}

@@ -1,0 +1,97 @@
+"""CSV with a header line. A file is a shard: a quoted newline can stand anywhere, so no place is safe to cut at.
+
+Cells come as they are written; an empty cell without quotes is null. They become numbers where a
+scalar field wants them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow import csv
+
+from tasks.adapters.concurrent_map import ahead
+from tasks.adapters.files.access import first_file, hold_still, list_files, open_plain, reading, some
+from tasks.adapters.rows.column_types import as_text, check_columns, type_of_strings
+from tasks.adapters.rows.row_schema import REASON
+from tasks.adapters.sources.line_reader import NOT_UTF8
+from tasks.domain.job.source import CsvSource
+from tasks.domain.shards.shard import FileVersion, Shard, Span, Whole
+from tasks.domain.target.fields import FieldType
+
+SUFFIXES = tuple(f"{plain}{packed}" for plain in (".csv", ".tsv") for packed in ("", ".gz", ".zst"))
+HEAD = 64 << 10  # bytes that tell the columns and their types
+BLOCK = 8 << 20  # bytes parsed at a time; the longest row
+SLICE = 8_192  # rows
+
+
+class CsvFiles:
+    """CSV files below a URI."""
+
+    def __init__(self, config: CsvSource, *, rows: int) -> None:
+        self.config, self.rows = config, rows
+
+    def inspect(self) -> dict[str, FieldType]:
+        file = first_file(self.config.uri, SUFFIXES)
+        head = self._head(file)
+        return {name: type_of_strings(as_text(head.column(i))[0]) for i, name in enumerate(head.schema.names)}
+
+    def spans(self) -> Iterator[Span]:
+        return some(self._spans(), self.config.uri)
+
+    def read(self, shard: Shard) -> Iterator[pa.RecordBatch]:
+        return hold_still(shard.span.files, self._batches(shard))
+
+    def _spans(self) -> Iterator[Span]:
+        for file, rows in ahead(lambda file: (file, self._head(file).num_rows if file.size else 0), list_files(self.config.uri, SUFFIXES)):
+            if rows:
+                yield Span(files=(file,), extent=Whole(), rows=None)
+
+    def _batches(self, shard: Shard) -> Iterator[pa.RecordBatch]:
+        [file] = shard.span.files
+        with reading(file.path, "CSV file"), closing(open_plain(file.path)) as opened:
+            for block in self._rows(opened, self.config.columns, BLOCK):
+                for start in range(0, block.num_rows, SLICE):
+                    yield _as_text(block.slice(start, SLICE))
+
+    def _head(self, file: FileVersion) -> pa.RecordBatch:
+        """The rows of the file's first block, with all columns, as bytes.
+
+        Raises:
+            BadInput: unreadable, or a wanted column is missing.
+        """
+        with reading(file.path, "CSV file"):
+            try:
+                return self._block(file, HEAD)
+            except pa.ArrowInvalid:  # it may be a row longer than the head
+                return self._block(file, BLOCK)
+
+    def _block(self, file: FileVersion, size: int) -> pa.RecordBatch:
+        with closing(open_plain(file.path)) as opened:
+            names = self._rows(opened, None, size).schema.names
+        check_columns(self.config.columns, names, file.path)
+        with closing(open_plain(file.path)) as opened:
+            rows = self._rows(opened, list(dict.fromkeys(names)), size)
+            return next(iter(rows), pa.RecordBatch.from_pylist([], rows.schema))
+
+    def _rows(self, opened: pa.NativeFile, columns: list[str] | None, size: int) -> csv.CSVStreamingReader:
+        convert = csv.ConvertOptions(strings_can_be_null=True, quoted_strings_can_be_null=False, null_values=[""])
+        if columns is not None:  # bytes, not strings: one cell that is not UTF-8 is one bad row, not a bad file
+            convert.column_types = dict.fromkeys(columns, pa.binary())
+            convert.include_columns = columns
+        read = csv.ReadOptions(block_size=size, use_threads=False)
+        return csv.open_csv(opened, read, csv.ParseOptions(delimiter=self.config.delimiter, newlines_in_values=True), convert)
+
+
+def _as_text(block: pa.RecordBatch) -> pa.RecordBatch:
+    """Cells as strings; a row with a cell that is not UTF-8 has that cell null and the reason set."""
+    reasons = pa.nulls(block.num_rows, pa.string())
+    columns = []
+    for column in block.columns:
+        texts, bad = as_text(column)
+        columns.append(texts)
+        reasons = pc.if_else(bad, NOT_UTF8, reasons) if bad is not None else reasons
+    return pa.record_batch([*columns, reasons], names=[*block.schema.names, REASON])

@@ -1,0 +1,102 @@
+"""Parquet: shards are row groups, known from the footers; only the wanted columns are read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from functools import lru_cache
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tasks.adapters.concurrent_map import ahead
+from tasks.adapters.files.access import first_file, hold_still, list_files, open_file, reading, some
+from tasks.adapters.rows.column_types import check_columns, field_type
+from tasks.domain.errors import BadInput
+from tasks.domain.job.source import ParquetSource
+from tasks.domain.shards.shard import FileVersion, RowGroups, Shard, Span
+from tasks.domain.target.fields import FieldType
+
+SUFFIXES = (".parquet", ".parq", ".pq")
+BATCH_BYTES = 16 << 20  # unpacked
+BATCH_ROWS = 8_192
+BUFFER = 1 << 20  # bytes in hand for each column
+
+
+class ParquetFiles:
+    """Parquet files below a URI."""
+
+    def __init__(self, config: ParquetSource, *, rows: int) -> None:
+        self.config, self.rows = config, rows
+
+    def inspect(self) -> dict[str, FieldType]:
+        file = first_file(self.config.uri, SUFFIXES)
+        schema = self._footer(file).schema.to_arrow_schema()
+        return {field.name: field_type(field.type) for field in schema}
+
+    def spans(self) -> Iterator[Span]:
+        counted = ahead(lambda file: (file, self._groups(file)), list_files(self.config.uri, SUFFIXES))
+        return some((span for file, groups in counted for span in _cut(file, groups, self.rows)), self.config.uri)
+
+    def read(self, shard: Shard) -> Iterator[pa.RecordBatch]:
+        return hold_still(shard.span.files, self._batches(shard))
+
+    def _footer(self, file: FileVersion) -> pq.FileMetaData:
+        if file.size == 0:
+            raise BadInput(f"{file.path} is not a readable Parquet file: it is empty: replace the file or leave it out")
+        with reading(file.path, "Parquet file"), closing(pq.ParquetFile(open_file(file.path))) as parquet:
+            check_columns(self.config.columns, parquet.schema_arrow.names, file.path)
+            return parquet.metadata
+
+    def _groups(self, file: FileVersion) -> list[int]:
+        """Rows of each row group: all that is kept of a footer, which may be large."""
+        footer = self._footer(file)
+        return [footer.row_group(group).num_rows for group in range(footer.num_row_groups)]
+
+    def _batches(self, shard: Shard) -> Iterator[pa.RecordBatch]:
+        [file], extent = shard.span.files, shard.span.extent
+        if not isinstance(extent, RowGroups):
+            raise TypeError(f"a Parquet shard has row groups, not {extent.kind}")
+        columns = self.config.columns
+        with reading(file.path, "Parquet file"), closing(_open(file)) as parquet:
+            for group in range(extent.start, extent.stop):
+                size = _batch_rows(parquet.metadata.row_group(group), columns)
+                with reading(f"{file.path} row group {group}", "part of a Parquet file"):
+                    for batch in parquet.iter_batches(batch_size=size, row_groups=[group], columns=columns, use_threads=False):
+                        yield batch.select(columns)  # 'a.b' is also found under 'a'
+
+
+def _open(file: FileVersion) -> pq.ParquetFile:
+    """A file whose column chunks are streamed: nothing is read ahead but a buffer for each column."""
+    return pq.ParquetFile(open_file(file.path), metadata=footer_of(file), buffer_size=BUFFER, pre_buffer=False)
+
+
+@lru_cache(maxsize=4)
+def footer_of(file: FileVersion) -> pq.FileMetaData:
+    """The footer of a version of a file. Those used last are kept: of a file of many shards it is long, and each shard needs it."""
+    with closing(pq.ParquetFile(open_file(file.path))) as parquet:
+        return parquet.metadata
+
+
+def _batch_rows(group: pq.RowGroupMetaData, columns: list[str]) -> int:
+    """Rows that unpack to about BATCH_BYTES."""
+    chunks = (group.column(i) for i in range(group.num_columns))
+    size: int = sum(chunk.total_uncompressed_size for chunk in chunks if chunk.path_in_schema.split(".")[0] in columns)
+    rows: int = max(1, group.num_rows)
+    return max(1, min(BATCH_ROWS, BATCH_BYTES * rows // max(1, size)))
+
+
+def _cut(file: FileVersion, groups: Iterable[int], rows: int) -> Iterator[Span]:
+    """Consecutive row groups of up to `rows` rows together; a larger group stands alone."""
+    start = held = group = 0
+    for group, more in enumerate(groups):
+        if held and held + more > rows:
+            yield _span(file, start, group, held)
+            start, held = group, 0
+        held += more
+    if held:
+        yield _span(file, start, group + 1, held)
+
+
+def _span(file: FileVersion, start: int, stop: int, rows: int) -> Span:
+    return Span(files=(file,), extent=RowGroups(start=start, stop=stop), rows=rows)

@@ -1,0 +1,99 @@
+"""Tar files read in order, one member at a time. Nothing is ever written to disk.
+
+Python's tarfile ends without a word at a damaged header, and that would lose rows; here it raises.
+"""
+
+from __future__ import annotations
+
+import tarfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import IO, Any, cast
+
+import pyarrow as pa
+
+from tasks.adapters.files.access import open_file, open_plain
+from tasks.domain.errors import BadInput
+from tasks.domain.shards.shard import FileVersion
+
+BLOCK = 512
+CHUNK = 1 << 20
+LARGEST_MEMBER = 256 << 20  # bytes; a larger one is not read into memory
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A regular file in a tar; `data` is None where nobody wanted it or it is too large."""
+
+    name: str
+    size: int
+    data: bytes | None
+
+
+class _Header(tarfile.TarInfo):
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _Header:
+        try:
+            return super().frombuf(buf, encoding, errors)
+        except (tarfile.EmptyHeaderError, tarfile.TruncatedHeaderError, tarfile.InvalidHeaderError) as error:  # type: ignore[attr-defined]
+            raise tarfile.ReadError(f"no sound header: {error}") from error
+
+
+def check_whole(file: FileVersion) -> bool:
+    """Look at both ends of a plain tar; False where it has no member.
+
+    Raises:
+        BadInput: it was cut off.
+    """
+    opened = open_file(file.path)
+    try:
+        begin = opened.read(BLOCK)
+        opened.seek(max(0, file.size - BLOCK))
+        end = opened.read(BLOCK)
+    finally:
+        opened.close()
+    if file.size % BLOCK or end.strip(b"\0"):
+        raise BadInput(f"{file.path} is cut off: a tar ends with empty blocks of {BLOCK} bytes: fetch or pack it again")
+    return bool(begin.strip(b"\0"))
+
+
+def members(path: str, wanted: Callable[[str], bool]) -> Iterator[Member]:
+    """The files of a tar in order, with the bytes of the wanted ones.
+
+    Raises:
+        BadInput: damaged or cut off (names the file and the member), or a member's name leads out of the tar.
+    """
+    last = "its beginning"
+    opened: pa.NativeFile = open_plain(path)
+    try:
+        with tarfile.open(fileobj=cast("IO[bytes]", opened), mode="r|", bufsize=CHUNK, tarinfo=_Header) as tar:
+            for info in tar:
+                last = f"member '{info.name}'"
+                _check_name(info.name, path)
+                if info.isfile():
+                    yield Member(info.name, info.size, _data(tar, info, wanted))
+                _forget(tar)
+    except (tarfile.TarError, EOFError) as error:
+        raise BadInput(f"{path} is cut off or damaged after {last} ({error}): fetch or pack it again") from error
+    finally:
+        opened.close()
+
+
+def _data(tar: tarfile.TarFile, info: tarfile.TarInfo, wanted: Callable[[str], bool]) -> bytes | None:
+    if info.size > LARGEST_MEMBER or not wanted(info.name):
+        return None
+    file = tar.extractfile(info)
+    data = file.read() if file else b""
+    if len(data) != info.size:
+        raise tarfile.ReadError(f"{len(data)} of {info.size} bytes are there")
+    return data
+
+
+def _check_name(name: str, path: str) -> None:
+    if name.startswith("/") or ".." in name.split("/"):
+        raise BadInput(f"{path} has a member '{name}', which leads out of the tar: pack it again with plain relative names")
+
+
+def _forget(tar: Any) -> None:
+    """Tarfile remembers every member for ever, which for a million of them is gigabytes."""
+    tar.members.clear()

@@ -1,0 +1,210 @@
+"""The in-memory twin of Milvus: for tests, and for trying a job out. It knows no filter expressions."""
+
+from __future__ import annotations
+
+import threading
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from tasks.adapters.milvus.collection_schema import check_same, columns_of
+from tasks.adapters.milvus.upsert_batches import cut_texts, vectors_of
+from tasks.adapters.rows.comparison import Held, compare_rows
+from tasks.adapters.rows.row_schema import ARROW_TYPES
+from tasks.adapters.rows.vector_types import rounded
+from tasks.domain.errors import BadInput, Permanent
+from tasks.domain.target.collection import CollectionSpec, Hit, new_identity
+from tasks.domain.target.difference import Compared
+
+
+@dataclass
+class _Server:
+    """What one memory://name holds for as long as the process lives."""
+
+    specs: dict[str, CollectionSpec] = field(default_factory=dict)
+    identities: dict[str, str] = field(default_factory=dict)
+    rows: dict[str, dict[str, dict[str, Any]]] = field(default_factory=lambda: defaultdict(dict))
+    aliases: dict[str, str] = field(default_factory=dict)
+    lock: threading.RLock = field(default_factory=threading.RLock)
+
+
+_servers: dict[str, _Server] = defaultdict(_Server)
+
+
+class MemoryCollection:
+    """See `tasks.domain.ports.Collection` for the promises. Opened again under the same URI, it is the same."""
+
+    def __init__(self, uri: str, name: str, *, alias: str) -> None:
+        self.name, self.alias, self._at = name, alias, uri
+        self._server = _servers[uri]
+
+    def reach(self) -> None:
+        self._refuse_real_alias()
+
+    def describe(self) -> CollectionSpec | None:
+        return self._server.specs.get(self.name)
+
+    def check(self, spec: CollectionSpec) -> CollectionSpec | None:
+        self._refuse_real_alias()
+        there = self.describe()
+        if there is not None:
+            check_same(there, spec, self._at)
+        return there
+
+    def identity(self) -> str | None:
+        return self._server.identities.get(self.name)
+
+    def ensure(self, spec: CollectionSpec) -> str:
+        with self._server.lock:
+            if self.check(spec) is None:
+                self._server.specs[self.name] = spec
+                self._server.identities[self.name] = new_identity()
+            return self._server.identities[self.name]
+
+    def _refuse_real_alias(self) -> None:
+        if self.alias in self._server.specs:
+            raise BadInput(f"target.collection '{self.alias}' at {self._at} is a collection: choose another target.collection, or drop it")
+
+    def _made(self) -> CollectionSpec:
+        spec = self.describe()
+        if spec is None:
+            raise BadInput(f"collection '{self.name}' is not at {self._at}: load it first with `kitestring run` or `kitestring replay`")
+        return spec
+
+    @property
+    def _rows(self) -> dict[str, dict[str, Any]]:
+        return self._server.rows[self.name]
+
+    def upsert(self, rows: pa.Table) -> int:
+        spec = self._made()
+        rows, cut = self._as_sent(rows)
+        ids = rows["id"].to_pylist()
+        if len(set(ids)) < len(ids):
+            raise Permanent("a key comes twice in one batch: duplicates have to be settled before loading")
+        vectors = rounded(vectors_of(rows, spec.dim), spec.vector_type)
+        values = {name: vectors if kind is None else rows[name].to_pylist() for name, kind in columns_of(spec).items()}
+        made = [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]
+        with self._server.lock:
+            self._rows.update(zip(ids, made, strict=True))
+        return cut
+
+    def _as_sent(self, rows: pa.Table) -> tuple[pa.Table, int]:
+        columns = columns_of(self._made())
+        absent = [name for name in columns if name not in rows.column_names]
+        if absent:
+            raise Permanent(f"a part lacks the collection's field '{absent[0]}' (it has {', '.join(rows.column_names)})")
+        return cut_texts(rows.select(list(columns)), columns)
+
+    def settle(self) -> None:
+        self._made()
+
+    def _of(self, shard: str | None) -> list[str]:
+        self._made()
+        with self._server.lock:
+            return [key for key, row in self._rows.items() if shard is None or row["shard"] == shard]
+
+    def count(self, shard: str | None = None) -> int:
+        return len(self._of(shard))
+
+    def keys(self, shard: str) -> Iterator[str]:
+        return iter(self._of(shard))
+
+    def fetch(self, keys: list[str]) -> tuple[list[str], np.ndarray]:
+        dim = self._made().dim
+        with self._server.lock:
+            found = {key: self._rows[key]["vector"] for key in dict.fromkeys(keys) if key in self._rows}
+        return list(found), np.stack(list(found.values())) if found else np.empty((0, dim), np.float32)
+
+    def shards_of(self, keys: list[str]) -> dict[str, str]:
+        with self._server.lock:
+            return {key: self._rows[key]["shard"] for key in keys if key in self._rows}
+
+    def count_beyond(self, known: Iterable[str]) -> int:
+        return len(list(self.strangers(known)))
+
+    def strangers(self, known: Iterable[str]) -> Iterator[tuple[str, str]]:
+        self._made()
+        ours = set(known)
+        with self._server.lock:
+            found = [(key, row["shard"]) for key, row in self._rows.items() if row["shard"] not in ours]
+        return iter(found)
+
+    def compare(self, rows: pa.Table, *, doubled: bool = True) -> Compared:  # noqa: ARG002 - no key comes twice here
+        spec, (sent, _) = self._made(), self._as_sent(rows)
+        with self._server.lock:
+            there = [self._rows[key] for key in sent["id"].to_pylist() if key in self._rows]
+        fields = {name: kind for name, kind in columns_of(spec).items() if kind is not None}
+        held = Held(
+            keys=[row["id"] for row in there],
+            vectors=np.stack([row["vector"] for row in there]) if there else np.empty((0, spec.dim), np.float32),
+            fields={name: pa.array([row[name] for row in there], ARROW_TYPES[kind]) for name, kind in fields.items()},
+        )
+        return compare_rows(sent, held, columns_of(spec), spec.vector_type)
+
+    def search(self, vectors: np.ndarray, k: int, *, expression: str = "", fields: Iterable[str] = ()) -> list[list[Hit]]:
+        if expression:
+            raise BadInput("a filter needs a Milvus server or a Milvus Lite file: memory:// has none")
+        spec, wanted = self._made(), list(fields)
+        with self._server.lock:
+            rows = list(self._rows.values())
+        if not rows:
+            return [[] for _ in vectors]
+        queries = rounded(np.asarray(vectors, np.float32), spec.vector_type)
+        scores = score(queries, np.stack([row["vector"] for row in rows]), spec.metric)
+        nearest = np.argsort(scores if spec.metric == "L2" else -scores, axis=1, kind="stable")[:, :k]
+        return [[self._hit(rows[i], scores[q, i], wanted) for i in best] for q, best in enumerate(nearest)]
+
+    @staticmethod
+    def _hit(row: dict[str, Any], value: float, wanted: list[str]) -> Hit:
+        return Hit(id=row["id"], score=float(value), fields={name: row[name] for name in wanted})
+
+    def delete_shard(self, shard: str) -> None:
+        for key in self._of(shard):
+            self._rows.pop(key, None)
+
+    def delete_keys(self, keys: list[str]) -> None:
+        for key in keys:
+            self._rows.pop(key, None)
+
+    def promote(self) -> None:
+        with self._server.lock:
+            self._refuse_real_alias()
+            self._made()
+            self._server.aliases[self.alias] = self.name
+
+    def promoted(self) -> str | None:
+        return self._server.aliases.get(self.alias)
+
+    def drop(self) -> bool:
+        with self._server.lock:
+            if self.name in self._server.aliases.values() or self.name not in self._server.specs:
+                return False
+            del self._server.specs[self.name], self._server.identities[self.name]
+            self._server.rows.pop(self.name, None)
+            return True
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
+
+def score(queries: np.ndarray, vectors: np.ndarray, metric: str) -> np.ndarray:
+    """Exact scores of shape (queries, vectors), as Milvus counts them: L2 is the squared distance."""
+    if metric == "L2":
+        left, right = queries.astype(np.float64), vectors.astype(np.float64)
+        squares: np.ndarray = (left**2).sum(axis=1)[:, None] + (right**2).sum(axis=1) - 2 * left @ right.T
+        squares[squares < 0] = 0  # rounding
+        return squares
+    if metric == "COSINE":
+        queries, vectors = _unit(queries), _unit(vectors)
+    products: np.ndarray = queries @ vectors.T
+    return products
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    lengths: np.ndarray = np.linalg.norm(vectors, axis=1, keepdims=True)
+    unit: np.ndarray = vectors / np.where(lengths == 0, 1, lengths)
+    return unit

@@ -1,0 +1,99 @@
+"""Abandoned: collections of a corpus that nobody searches and nobody goes back to.
+
+A model that was tried and never promoted leaves its whole collection behind, and so does an import that was killed and
+whose model no run came back to. Of a job's target those are looked at that were filled from the corpus' own checkpoint: what
+is in them is in the seals as well, and `kitestring replay` fills them again.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterator, Mapping
+
+from tasks.adapters.checkpoint.checkpoint import Checkpoint
+from tasks.adapters.checkpoint.promotion_log import Promotions
+from tasks.domain.errors import BadInput
+from tasks.domain.job.job import Job
+from tasks.domain.ports import Collection, Store
+from tasks.domain.shards.import_attempt import ImportAttempt
+from tasks.domain.shards.layout import Layout
+from tasks.domain.target.collection import CollectionSpec, collection_name, target_fingerprint
+from tasks.domain.target.promotion import abandoned
+from tasks.run.import_attempts import discard
+from tasks.run.preflight import live_collection, locate_job, open_target
+
+HOUR = 3600.0
+IMPORT_HOURS = 72.0  # a server may work so long on an import, and a run of an older version writes nothing meanwhile
+
+
+def find_abandoned(job: Job, store: Store, silent: Mapping[str, float]) -> list[str]:
+    """Collections at the job's target that may be dropped.
+
+    Args:
+        job: says which alias they stand beside, and which encoder's collection stays whatever became of it.
+        store: with the corpus' checkpoint.
+        silent: the encoders of the corpus by fingerprint, each with the seconds since anything was written under it.
+
+    Raises:
+        KitestringError: the target cannot be looked at, or it is not known which collection is the job's own.
+    """
+    hours = {name: silent[fingerprint] / HOUR for name, fingerprint in _made_here(job, store, silent)}
+    if not hours:
+        return []
+    kept = {live_collection(job), _own(job)}
+    target, now = job.target, dt.datetime.now(dt.UTC)
+    history = Promotions(store, job).read()
+    return abandoned(history, hours, kept=kept, keep_previous=target.keep_previous, grace=target.grace, now=now)
+
+
+def find_imports(job: Job, store: Store, silent: Mapping[str, float]) -> Iterator[tuple[Checkpoint, str, ImportAttempt]]:
+    """Imports that no run came back to: where they are noted, the target's fingerprint, and what is noted."""
+    for fingerprint, seconds in silent.items():
+        checkpoint = Checkpoint(store, job.corpus, fingerprint)
+        target = target_fingerprint(job.target, collection_name(job.target.collection, fingerprint))
+        for attempt, _ in checkpoint.attempts(target).values() if seconds >= IMPORT_HOURS * HOUR else ():
+            yield checkpoint, target, attempt
+
+
+def drop(job: Job, name: str) -> bool:
+    """Drop a collection. False: it is gone already, or an alias leads to it by now."""
+    collection = open_target(job, name)
+    try:
+        return collection.drop()
+    finally:
+        collection.close()
+
+
+def drop_import(job: Job, checkpoint: Checkpoint, target: str, attempt: ImportAttempt) -> None:
+    """Drop what an import has left at the target and in its staging place."""
+    discard(job, checkpoint, target, attempt)
+
+
+def _made_here(job: Job, store: Store, silent: Mapping[str, float]) -> Iterator[tuple[str, str]]:
+    """Collections that are there, were made for this alias and were filled from here, and the encoder that made them."""
+    for fingerprint in silent:
+        name = collection_name(job.target.collection, fingerprint)
+        layout, address = Layout(corpus=job.corpus, fingerprint=fingerprint), target_fingerprint(job.target, name)
+        collection = open_target(job, name)
+        try:
+            made = _made(collection)
+            ledger = layout.loads(collection.identity() or address) if made else ""
+        finally:
+            collection.close()
+        filled_here = made and next(store.list(ledger), None) is not None
+        if made and filled_here and (made.fingerprint, made.alias) == (fingerprint, job.target.collection):
+            yield name, fingerprint
+
+
+def _made(collection: Collection) -> CollectionSpec | None:
+    collection.promoted()  # a target that cannot be reached is no collection that somebody else made
+    try:
+        return collection.describe()
+    except BadInput:
+        return None
+
+
+def _own(job: Job) -> str | None:
+    """The collection of the job's own encoder; None where no run has settled that."""
+    pinned = locate_job(job).pinned()
+    return collection_name(job.target.collection, pinned.identity.fingerprint) if pinned else None

@@ -1,0 +1,114 @@
+"""Garbage: what killed, beaten and abandoned runs have left in the checkpoint and at the target, and that nothing will ever name.
+
+Three kinds: unreferenced objects of the checkpoint (`tasks.commands.unreferenced_objects`), files that were never finished, and collections
+(`tasks.commands.abandoned_collections`). Each is decided on a listing and looked at again before it goes: a run may have begun in between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from tasks.adapters.object_store.folder_store import FolderStore
+from tasks.adapters.object_store.registry import PROBES, open_store
+from tasks.commands.abandoned_collections import drop, drop_import, find_abandoned, find_imports
+from tasks.commands.unreferenced_objects import Seen, Tell, find_unreferenced, keys_of, look_over, remove_unreferenced
+from tasks.domain.errors import KitestringError
+from tasks.domain.job.job import Job
+from tasks.domain.ports import Store
+from tasks.domain.shards.garbage import DAY
+from tasks.domain.shards.layout import part_rows
+from tasks.domain.target.collection import collection_name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Swept:
+    """What was found, and whether it is gone now: then what is gone counts alone."""
+
+    parts: int
+    bytes: int
+    deleted: bool
+    busy: bool
+    keys: int = 0  # files of keys, of seals and owners that are no more; their bytes are counted
+    unfinished: int = 0  # files that a killed process was writing into a folder; their bytes are counted
+    collections: tuple[str, ...] = ()
+    unseen: str = ""  # why collections were not looked at, or not all of them dropped
+    unread: tuple[str, ...] = ()  # seals and owners that cannot be read: what they may name stays
+    failed: str = ""  # why not all was removed
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """What `gc --json` prints."""
+        return asdict(self)
+
+
+def _nobody(*_: object) -> None:
+    """Nobody watches."""
+
+
+def sweep(job: Job, *, delete: bool, tell: Tell = _nobody) -> Swept:
+    """Find the garbage of a corpus, under every encoder it was ever embedded with; remove it where `delete`.
+
+    What fails in the middle is told in the result, beside what is gone by then.
+
+    Raises:
+        KitestringError: the checkpoint cannot be looked at; nothing was removed.
+    """
+    store = open_store(job.checkpoint)
+    seen = look_over(store, job.corpus, tell)
+    found = find_unreferenced(seen, tell)
+    gone, failed = remove_unreferenced(seen, found, tell) if delete else (keys_of(found), "")
+    torn = list(_unfinished(store, job.corpus, seen.activity.now))
+    for path, _ in torn if delete else ():
+        path.unlink(missing_ok=True)
+    collections, unseen = _collections(job, seen, delete=delete)
+    parts = sum(1 for key in gone if part_rows(key))
+    return Swept(
+        parts=parts,
+        keys=len(gone) - parts,
+        bytes=sum(seen.sizes.get(key, 0) for key in gone) + sum(size for _, size in torn),
+        unfinished=len(torn),
+        collections=tuple(collections),
+        deleted=delete,
+        busy=seen.activity.busy,
+        unseen=unseen,
+        unread=tuple(sorted(seen.unread)),
+        failed=failed,
+    )
+
+
+def _unfinished(store: Store, corpus: str, now: float) -> Iterator[tuple[Path, int]]:
+    """What nobody has written to for a day. Only a folder shows such files: of a bucket its lifecycle rule takes care."""
+    if isinstance(store, FolderStore):
+        for prefix in (corpus, PROBES):
+            for path, status in store.unfinished(prefix):
+                if now - status.st_mtime >= DAY:
+                    yield path, status.st_size
+
+
+def _collections(job: Job, seen: Seen, *, delete: bool) -> tuple[list[str], str]:
+    """Names of collections that nobody goes back to; those that are dropped where `delete`. A target that is away hinders nothing else."""
+    found: list[str] = []
+    try:
+        imports = list(find_imports(job, seen.store, seen.silent))
+        names = find_abandoned(job, seen.store, seen.silent)
+        if not delete:
+            return [*names, *(attempt.collection for _, _, attempt in imports)], ""
+        for name in names:
+            if _still_silent(job, seen, name) and drop(job, name):
+                found.append(name)  # noqa: PERF401 - it is told even where the next one fails
+        for checkpoint, target, attempt in imports:
+            drop_import(job, checkpoint, target, attempt)
+            found.append(attempt.collection)
+    except KitestringError as error:
+        return found, str(error)
+    return found, ""
+
+
+def _still_silent(job: Job, seen: Seen, name: str) -> bool:
+    """A run that came back to an encoder since the listing has written something under it."""
+    (fingerprint,) = (one for one in seen.silent if collection_name(job.target.collection, one) == name)
+    written = seen.store.list(f"{seen.checkpoint(fingerprint).layout.root}/")
+    return all(seen.activity.now - stored.modified >= DAY for stored in written)

@@ -1,0 +1,268 @@
+"""Looking without touching: what `plan`, `status`, `verify` and `quarantine list` say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any, Literal
+
+from tasks.adapters.processes.scratch import scratch_folder
+from tasks.adapters.targets.every_row import Watch, every_difference
+from tasks.adapters.targets.shard_counts import Waiting, count_shards
+from tasks.domain.errors import BadInput, Damaged, KitestringError
+from tasks.domain.job.job import Job
+from tasks.domain.ports import Collection
+from tasks.domain.shards.row_accounting import RowFates, ShardFates
+from tasks.domain.target.difference import Difference
+from tasks.domain.target.proof import Proof, unproved
+from tasks.run.estimate.estimator import Foresight
+from tasks.run.plan import Plan, check_roots, plan_again, spool_spans
+from tasks.run.preflight import inspect_job
+from tasks.run.seals.effective_seals import owned_keys, owned_seals, retained_seals, sealed_keys, sealed_shards, seals_of
+from tasks.run.seals.seal_totals import count_seals
+from tasks.run.seals.unaccounted_rows import clock_of, strangers
+from tasks.stages.load import opened
+from tasks.stages.remove_stale import foresee_removals
+from tasks.stages.rounds import look_for_damage
+from tasks.stages.verify import verify_plan
+
+Watched = Callable[[int], AbstractContextManager[Watch]]
+
+
+@contextmanager
+def unwatched(_rows: int) -> Iterator[Watch]:
+    """Nobody looks on."""
+    yield lambda _rows: None
+
+
+@contextmanager
+def _planned(job: Job) -> Iterator[Plan | None]:
+    with scratch_folder() as scratch:
+        yield plan_again(inspect_job(job), scratch)
+
+
+@contextmanager
+def _planned_before(job: Job) -> Iterator[Plan]:
+    with _planned(job) as plan:
+        if plan is None:
+            raise BadInput(f"corpus '{job.corpus}' holds nothing made with this encoder: `kitestring run` makes it")
+        yield plan
+
+
+def look_at_plan(job: Job) -> dict[str, Any]:
+    """What a run would do and what that takes: shards, rows, what is sealed, an estimate; touches no GPU and writes nothing."""
+    with scratch_folder() as scratch:
+        inspected = inspect_job(job)
+        plan = plan_again(inspected, scratch)
+        if plan:
+            check_roots(plan)
+        foresight = Foresight(inspected, plan.spool if plan else spool_spans(inspected, scratch), plan)
+        removals = {rule: removal.model_dump() for rule, removal in foresee_removals(plan).items()} if plan else {}
+        return foresight.figures(foresight.estimate()) | {"removals": removals}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """The ledger of a corpus, and where its searches are led."""
+
+    rows: RowFates
+    shards: ShardFates
+    verified: bool
+    report: str | None
+    quarantine: dict[str, int]
+    collection: str | None = None
+    alias: str = ""
+    led_to: str | None = None
+    unasked: str = ""  # why nobody knows where searches are led
+
+    damaged: tuple[str, ...] = ()
+
+    @property
+    def searched(self) -> bool:
+        """Whether searches are led to this collection."""
+        return self.collection is not None and self.led_to == self.collection
+
+    @property
+    def complete(self) -> bool:
+        loaded = bool(self.shards.planned) and self.shards.loaded == self.shards.planned
+        return not self.damaged and loaded and self.verified and self.searched
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """What `status --json` prints."""
+        return {
+            "rows": self.rows.model_dump(),
+            "shards": self.shards.model_dump(),
+            "verified": self.verified,
+            "searched": self.searched,
+            "report": self.report,
+            "damaged": list(self.damaged),
+        }
+
+
+def look_at_status(job: Job) -> Status:
+    """What is sealed and loaded by the store, and where the target leads searches. Rows count as embedded, whichever run did it."""
+    with scratch_folder() as scratch:
+        inspected = inspect_job(job)
+        plan = plan_again(inspected, scratch)
+        if plan is None:
+            spool = spool_spans(inspected, scratch)
+            nothing = RowFates(source=spool.rows)
+            return Status(rows=nothing, shards=ShardFates(planned=spool.shards), verified=False, report=None, quarantine={})
+        damaged = _damaged(plan)
+        totals = count_seals(plan, encoded_now={})
+        proof = plan.checkpoint.read_proof(plan.target)
+        led_to, unasked = _led_to(plan)
+        return Status(
+            rows=totals.rows.model_copy(update={"embedded": totals.rows.reused, "reused": 0}),
+            shards=ShardFates(planned=plan.spool.shards, sealed=totals.sealed, loaded=totals.loaded),
+            verified=bool(proof and proof.holds_for(totals.cover.digest, plan.target)),
+            report=plan.checkpoint.latest_report(),
+            quarantine=dict(totals.quarantine),
+            collection=plan.spec.name,
+            alias=plan.spec.alias,
+            led_to=led_to,
+            unasked=unasked,
+            damaged=damaged,
+        )
+
+
+def _led_to(plan: Plan) -> tuple[str | None, str]:
+    """The collection that searches are led to, or why that cannot be told."""
+    try:
+        with opened(plan) as collection:
+            return collection.promoted(), ""
+    except KitestringError as error:
+        return None, str(error)
+
+
+def _damaged(plan: Plan) -> tuple[str, ...]:
+    """What of the documents that a plan rests on cannot be read, in lines."""
+    plan.confirm_encoder()
+    for _ in look_for_damage(plan):
+        pass
+    return tuple(plan.inspected.damages.lines)
+
+
+def look_at_proof(job: Job, *, full: bool = False, seed: int | None = None, watched: Watched = unwatched) -> Proof:
+    """Hold the collection against the seals now; not proved either is one that searches are not led to.
+
+    Args:
+        job: whose collection.
+        full: every row.
+        seed: of the sample; None: drawn anew.
+        watched: gives what is told of rows as they are compared, for so many in all.
+    """
+    with _planned_before(job) as plan, opened(plan) as collection:
+        if collection.describe() is None:
+            raise BadInput(f"collection '{plan.spec.name}' is not at {job.target.uri}: `kitestring run` or `replay` loads it")
+        if damaged := _damaged(plan):
+            return unproved(*damaged)
+        rows = sum(seal.embedded for seal in chain(owned_seals(plan), retained_seals(plan))) if full else 0
+        try:
+            with watched(rows) as watch:
+                proof = verify_plan(plan, collection, full=full, seed=seed, looking=True, watch=watch)
+        except Damaged as damage:
+            return unproved(f"{damage}: `kitestring run` encodes its shard again")
+        return _led_astray(plan, collection.promoted(), proof)
+
+
+def _led_astray(plan: Plan, live: str | None, proof: Proof) -> Proof:
+    if live == plan.spec.name:
+        return proof
+    now = f"searches of '{plan.spec.alias}' are led to '{live}'" if live else f"no search is led anywhere by '{plan.spec.alias}'"
+    reason = f"{now}, and this is of '{plan.spec.name}': `kitestring promote` leads them there"
+    return proof.model_copy(update={"proved": False, "reasons": (*proof.reasons, reason)})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Differences:
+    """What the seals and the collection do not have in common; how much of the plan is not sealed yet, or cannot be read."""
+
+    found: Iterator[Listed]
+    unsealed: int
+    damaged: tuple[str, ...]
+
+
+@contextmanager
+def look_at_diff(job: Job, *, full: bool = False, watched: Watched = unwatched) -> Iterator[Differences]:
+    """What the seals and the collection do not have in common, shard by shard.
+
+    Rows of files that have left the source, which an append keeps, are held against their seals as all others.
+
+    Raises:
+        BadInput: there is nothing to compare.
+        Damaged: a part had to be read and is not what was sealed.
+    """
+    with _planned_before(job) as plan, opened(plan) as collection:
+        if collection.describe() is None:
+            raise BadInput(f"collection '{plan.spec.name}' is not at {job.target.uri}: `kitestring run` or `replay` loads it")
+        damaged, sealed = _damaged(plan), plan.checkpoint.sealed_ids()
+        found = _every_difference(plan, collection, watched) if full else _differences(plan, collection)
+        unsealed = sum(shard.id not in sealed for shard in plan)
+        yield Differences(found=chain(found, _unaccounted(plan, collection)), unsealed=unsealed, damaged=damaged)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listed:
+    """A key that only one side has, or whose row differs (`only_in`: None). `kind`: see `tasks.domain.target.difference`, a field by its name."""
+
+    key: str
+    shard: str
+    only_in: Literal["source", "collection"] | None
+    kind: str
+    told: str = ""
+
+
+_ONLY_IN: dict[str, Literal["source", "collection"]] = {"absent": "source", "extra": "collection", "unaccounted": "collection"}
+
+
+def _listed(found: Difference, name: str) -> Listed:
+    told = f"held by shard {found.held_by}" if found.kind == "shard" else found.told
+    return Listed(key=found.key, shard=name, only_in=_ONLY_IN.get(found.kind), kind=found.named, told=told)
+
+
+def _differences(plan: Plan, collection: Collection) -> Iterator[Listed]:
+    with owned_keys(plan) as shards:
+        for seal, sealed in shards:
+            there = set(collection.keys(seal.shard))
+            yield from (Listed(key=key, shard=seal.name, only_in="source", kind="absent") for key in sorted(sealed - there))
+            yield from (Listed(key=key, shard=seal.name, only_in="collection", kind="extra") for key in sorted(there - sealed))
+    yield from _retained_differences(plan, collection)
+
+
+def _retained_differences(plan: Plan, collection: Collection) -> Iterator[Listed]:
+    """Rows of files that have left the source: each stands in its seal, or a newer shard has taken its key over."""
+    known = {*(shard.id for shard in plan), *(seal.shard for seal in retained_seals(plan))}
+    for seal in retained_seals(plan):
+        if not seal.parts:  # the ledger alone tells of it
+            continue
+        sealed, there = sealed_keys(plan, seal), set(collection.keys(seal.shard))
+        holders = collection.shards_of(sorted(sealed - there))
+        lost = sorted(key for key in sealed - there if holders.get(key) not in known)
+        yield from (Listed(key=key, shard=seal.name, only_in="source", kind="absent") for key in lost)
+        yield from (Listed(key=key, shard=seal.name, only_in="collection", kind="extra") for key in sorted(there - sealed))
+
+
+def _every_difference(plan: Plan, collection: Collection, watched: Watched) -> Iterator[Listed]:
+    names = {seal.shard: seal.name for seal in chain(owned_seals(plan), retained_seals(plan))}
+    rows = sum(seal.embedded for seal in chain(owned_seals(plan), retained_seals(plan)))
+    with sealed_shards(plan) as shards, watched(rows) as watch:
+        counted = count_shards(collection, shards, Waiting(clock_of(plan.job.target.uri, looking=True)))
+        for found in every_difference(collection, counted, names, watch):
+            yield _listed(found, names[found.shard])
+
+
+def _unaccounted(plan: Plan, collection: Collection) -> Iterator[Listed]:
+    for key, shard in strangers(plan, collection):
+        yield Listed(key=key, shard=shard, only_in="collection", kind="unaccounted")
+
+
+def look_at_quarantine(job: Job) -> Iterator[dict[str, Any]]:
+    """The rows set aside, in plan order."""
+    with _planned_before(job) as plan:
+        for seal in seals_of(plan):
+            for row in seal.quarantined:
+                yield {"shard": seal.name, "row": row.row, "id": row.id, "reason": row.reason}

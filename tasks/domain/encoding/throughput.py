@@ -1,0 +1,137 @@
+"""How fast rows come out of the ranks, and from that how large the next piece should be."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping
+
+from tasks.domain.report.figures import RankWork
+from tasks.domain.shards.seal import Part
+
+FIRST_PIECE = 512  # rows, before anything is known
+SHORTEST, LONGEST = 128, 50_000
+SECONDS_A_PIECE = 5.0  # a killed rank loses up to two pieces; each piece costs the writing of a part
+# Towards the end pieces get smaller, so that all ranks end together: a share of what is left ("guided self-scheduling",
+# Polychronopoulos and Kuck 1987), down to about a second. Smaller ones pad more, which would cost what they gain.
+SHARES_OF_THE_REST = 2  # for each rank
+LAST_SECONDS, LAST_ROWS = 1.0, 16
+WEIGHT = 0.5  # of the newest piece in the running rate
+
+
+class Pace:
+    """Counts of a run's encoding so far. Thread-safe; wall-clock free, so that a clock that jumps changes nothing."""
+
+    def __init__(self, *, ranks: int) -> None:
+        self.ranks = ranks
+        self._lock = threading.Lock()
+        self._rows = self._tokens = 0
+        self._current: dict[int, tuple[str, int, int]] = {}
+        self._work: dict[int, RankWork] = {}
+        self._memory: dict[str, int] = {}
+        self._rate: float | None = None  # rows per second of one rank
+        self._left: int | None = None  # source rows that no piece holds yet
+        self._began: float | None = None
+        self._ended = 0.0
+
+    def expect(self, rows: int | None) -> None:
+        """So many source rows are to be encoded; None: nobody knows."""
+        with self._lock:
+            self._left = rows
+
+    def given(self, rows: int) -> None:
+        """So many of them were cut into a piece, or turned out to be encoded."""
+        with self._lock:
+            self._left = None if self._left is None else self._left - rows
+
+    def at(self, rank: int, key: str, done: int, tokens: int = 0) -> None:
+        """A rank has encoded `done` rows of a piece, and their tokens."""
+        with self._lock:
+            self._began = self._began or time.monotonic()
+            self._current[rank] = (key, done, tokens)
+
+    def done(self, rank: int, part: Part, *, padded: int = 0, memory: Mapping[str, int] | None = None) -> None:
+        """A part is in the store. `padded`: its tokens, padding counted; `memory`: the most bytes of the rank so far, by kind."""
+        with self._lock:
+            self._ended = time.monotonic()
+            self._rows += part.rows
+            self._tokens += part.stats.tokens
+            self._work[rank] = _more(self._work.get(rank) or RankWork(rank=rank), part, padded)
+            for kind, size in (memory or {}).items():
+                name = f"rank {rank}{kind and ', '}{kind}"
+                self._memory[name] = max(size, self._memory.get(name, 0))
+            if self._current.get(rank, ("", 0, 0))[0] == part.key:
+                del self._current[rank]
+            if part.rows and part.stats.encode_seconds > 0:
+                rate = part.rows / part.stats.encode_seconds
+                self._rate = rate if self._rate is None else WEIGHT * rate + (1 - WEIGHT) * self._rate
+
+    def gone(self, rank: int) -> None:
+        """A rank has left; what it was at does not count."""
+        with self._lock:
+            self._current.pop(rank, None)
+
+    @property
+    def rows(self) -> int:
+        """Rows encoded, those of unfinished parts included."""
+        with self._lock:
+            return self._rows + sum(done for _, done, _ in self._current.values())
+
+    @property
+    def tokens(self) -> int:
+        """Tokens encoded, those of unfinished parts included."""
+        with self._lock:
+            return self._tokens + sum(tokens for _, _, tokens in self._current.values())
+
+    @property
+    def seconds(self) -> float:
+        """From the first batch of any rank to the last part; 0 before there is one."""
+        with self._lock:
+            return max(0.0, self._ended - self._began) if self._began is not None else 0.0
+
+    @property
+    def rows_by_rank(self) -> tuple[int, ...]:
+        """The same rows, rank 0 first."""
+        with self._lock:
+            counts = {rank: work.rows for rank, work in self._work.items()}
+            for rank, (_, done, _) in self._current.items():
+                counts[rank] = counts.get(rank, 0) + done
+        return tuple(counts.get(rank, 0) for rank in range(max(counts, default=-1) + 1))
+
+    @property
+    def work(self) -> tuple[RankWork, ...]:
+        """What each rank has put in the store."""
+        with self._lock:
+            return tuple(self._work[rank] for rank in sorted(self._work))
+
+    @property
+    def memory(self) -> dict[str, int]:
+        """The most bytes of each rank, as it told with its last part."""
+        with self._lock:
+            return dict(sorted(self._memory.items()))
+
+    @property
+    def piece_rows(self) -> int:
+        """Rows for the next piece: some seconds of one rank's work; less where little is left."""
+        with self._lock:
+            rate, left = self._rate, self._left
+        wanted = FIRST_PIECE if rate is None else max(SHORTEST, min(LONGEST, int(rate * SECONDS_A_PIECE)))
+        if not left or left < 0:  # more than were expected, as where shards are tried again
+            return wanted
+        least = SHORTEST if rate is None else max(LAST_ROWS, min(SHORTEST, int(rate * LAST_SECONDS)))
+        return min(wanted, max(least, left // (SHARES_OF_THE_REST * self.ranks)))
+
+
+def _more(work: RankWork, part: Part, padded: int) -> RankWork:
+    stats = part.stats
+    return RankWork(
+        rank=work.rank,
+        parts=work.parts + 1,
+        rows=work.rows + part.rows,
+        bytes=work.bytes + part.bytes,
+        tokens=work.tokens + stats.tokens,
+        padded=work.padded + padded,
+        tokenize_seconds=work.tokenize_seconds + stats.tokenize_seconds,
+        encode_seconds=work.encode_seconds + stats.encode_seconds,
+        write_seconds=work.write_seconds + stats.write_seconds,
+    )

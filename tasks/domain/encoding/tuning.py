@@ -1,0 +1,32 @@
+"""What was measured of an encoder on one kind of machine: what runs it, and how much of it at once."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from tasks.domain.shards.layout import encoder_pins
+from tasks.domain.strict import Strict
+
+Backend = Literal["torch", "openvino"]
+
+
+class Tuning(Strict):
+    """Kept with the checkpoint, so that the next run on such a machine measures nothing. Vectors do not depend on it."""
+
+    format_version: Literal[1] = 1
+    backend: Backend = "torch"
+    batch_tokens: int | None = Field(None, description="Tokens in one batch, padding counted; None: nothing was measured.")
+    note: str = Field("", description="What was measured, in words.")
+
+
+def tuning_key(corpus: str, declared: str, machine: str) -> str:
+    """Key of a tuning in the checkpoint store.
+
+    Args:
+        corpus: name of the corpus.
+        declared: digest of the encoder as the job declares it.
+        machine: digest of the hardware, of the launch and of the libraries.
+    """
+    return f"{encoder_pins(corpus)}{declared}-{machine}.json"

@@ -1,0 +1,52 @@
+"""An estimate in words: for the terminal, a log and an artifact."""
+
+from __future__ import annotations
+
+from tasks.domain.estimate.estimate import Estimate, Held
+from tasks.domain.estimate.rates import Rate
+from tasks.domain.number_format import between, duration, money, number, size
+
+WORDS = {"rows": number, "tokens": number, "seconds": duration, "checkpoint bytes": size, "cost": money}
+
+
+def told(estimate: Estimate) -> list[tuple[str, str]]:
+    """(figure, value) of everything that is known of what a run has still to do."""
+    shown = [("rows", f"{between(estimate.rows, number)} to encode, {between(estimate.rows_to_load, number)} to load")]
+    if estimate.tokens is not None:
+        shown.append(("tokens", between(estimate.tokens, number)))
+    if estimate.content_bytes is not None:
+        shown.append(("content", between(estimate.content_bytes, size)))
+    shown.append(("time", between(estimate.seconds, duration) if estimate.seconds else "not known"))
+    if estimate.rate is not None:
+        shown.append(("rate", _rate(estimate.rate)))
+    if estimate.checkpoint_bytes is not None:
+        shown.append(("checkpoint", between(estimate.checkpoint_bytes, size)))
+    if estimate.target_bytes is not None:
+        shown.append(("Milvus", f"{between(estimate.target_bytes, size)}, index included"))
+    if estimate.cost is not None:
+        shown.append(("cost", f"{between(estimate.cost, money)} at {money(estimate.price_per_hour or 0)} an hour"))
+    return [*shown, ("sample", _sample(estimate)), *(("note", note) for note in estimate.notes)]
+
+
+def headline(estimate: Estimate) -> str:
+    """The estimate in a line of a log."""
+    return "; ".join(f"{name}: {value}" for name, value in told(estimate) if name in {"rows", "time", "cost", "checkpoint", "Milvus"})
+
+
+def _rate(rate: Rate) -> str:
+    return f"{between(rate.per_second, number)} {rate.unit}/s: {rate.origin}"
+
+
+def _sample(estimate: Estimate) -> str:
+    sample = estimate.sample
+    if not sample.rows:
+        return "no row had to be looked at"
+    by = f", tokens by {sample.tokenizer}" if sample.tokenizer else ""
+    return f"{sample.rows:,} rows at {sample.places} places, {size(sample.bytes)}{by}"
+
+
+def told_held(held: Held) -> tuple[str, str, str, str]:
+    """(figure, what was expected, what came, how far off)."""
+    words = WORDS[held.name]
+    off = "" if held.off is None else f"{held.off:+.0%}"
+    return held.name, between(held.estimate, words), words(held.actual), off if held.within else f"{off}, outside the range".lstrip(", ")

@@ -1,0 +1,115 @@
+"""From what a user wrote to a Job, and from pydantic's errors to one line for a person."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator, Mapping
+from copy import deepcopy
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+
+from tasks.domain.errors import BadInput
+from tasks.domain.job.job import Job
+
+
+def parse_job(document: object) -> Job:
+    """Make a Job of a parsed job file.
+
+    Raises:
+        BadInput: names the key, what is wrong with it and, for an unknown one, the nearest that exists.
+    """
+    if not isinstance(document, Mapping):
+        raise BadInput("a job is a mapping of keys such as corpus, source, encoder, checkpoint and target")
+    try:
+        return Job.model_validate(document)
+    except ValidationError as error:
+        raise BadInput(_explain_all(error)) from error
+
+
+def override(job: Job, settings: Mapping[str, Any]) -> Job:
+    """The job with single settings replaced, by their dotted path; neighbours keep their values.
+
+    Raises:
+        BadInput: no such setting, or not a value for it.
+    """
+    return parse_job(override_document(job.model_dump(mode="json"), settings)) if settings else job
+
+
+def override_document(document: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """A parsed job file with settings replaced by their dotted path."""
+    changed = deepcopy(dict(document))
+    for path, value in settings.items():
+        *parents, last = path.split(".")
+        place = changed
+        for key in parents:
+            inner = place.setdefault(key, {})
+            if not isinstance(inner, dict):
+                raise BadInput(f"'{path}': '{key}' is a single value, it has no settings below it")
+            place = inner
+        if last == "kind" and place.get("kind") != value:
+            place.clear()  # another kind has other settings
+        place[last] = value
+    return changed
+
+
+def _explain_all(error: ValidationError) -> str:
+    """One line; what a setting may be instead (`auto` or a number) is told together."""
+    told: dict[str, list[str]] = {}
+    for detail in error.errors(include_url=False):
+        path, model = _walk(detail["loc"])
+        told.setdefault(path, []).append(_explain(detail, path, model))
+    return "; ".join(
+        " or ".join([first, *(other.removeprefix(f"'{path}': ") for other in others)]) for path, (first, *others) in told.items()
+    )
+
+
+def _explain(detail: Any, path: str, model: type[BaseModel] | None) -> str:
+    if detail["type"] == "extra_forbidden":
+        key = str(detail["loc"][-1])
+        return f"'{path}' is not a setting{_nearest(key, model)}"
+    if detail["type"] == "union_tag_invalid":
+        return f"'{path}.kind' is {detail['ctx']['tag']!r}, it must be one of {detail['ctx']['expected_tags']}"
+    if detail["type"] == "string_pattern_mismatch":
+        return f"'{path}': {detail['input']!r} has characters that it may not have, or too many: it must match {detail['ctx']['pattern']}"
+    message = detail["msg"].removeprefix("Value error, ")
+    return f"'{path}': {message}" if path else message
+
+
+def _nearest(key: str, model: type[BaseModel] | None) -> str:
+    known = list(model.model_fields) if model else []
+    near = difflib.get_close_matches(key, known, 1, cutoff=0.5)
+    return f"; did you mean '{near[0]}'?" if near else f"; there are {', '.join(known)}"
+
+
+def _walk(loc: Iterable[int | str]) -> tuple[str, type[BaseModel] | None]:
+    """The dotted path of an error, union tags left out, and the model that its last key belongs to."""
+    parts: list[str] = []
+    model: type[BaseModel] | None = Job
+    owner: type[BaseModel] | None = Job
+    members: dict[str, type[BaseModel]] = {}
+    for step in loc:
+        if step in members:
+            model, members = members[str(step)], {}
+            continue
+        if parts and model is None and isinstance(step, str):
+            continue  # pydantic's name of a choice between values, such as literal['auto']
+        parts.append(str(step))
+        owner, members = model, {}
+        field = model.model_fields.get(str(step)) if model else None
+        model, members = _below(field.annotation) if field else (None, {})
+    return ".".join(parts), owner
+
+
+def _below(annotation: Any) -> tuple[type[BaseModel] | None, dict[str, type[BaseModel]]]:
+    models = list(_models(annotation))
+    if len(models) == 1:
+        return models[0], {}
+    return None, {m.model_fields["kind"].default: m for m in models if "kind" in m.model_fields}
+
+
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _models(argument)

@@ -1,0 +1,179 @@
+"""The `source` of a job: where the rows are, and which columns make a row."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
+
+from tasks.domain.job.credentials import PLACE
+from tasks.domain.job.ui_schema import Nothing, Tabs
+from tasks.domain.strict import Strict, kind_or
+
+Modality = Literal["text", "image"]
+
+
+def _as_list(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+Columns = Annotated[list[str], BeforeValidator(_as_list)]
+Column = Annotated[str, Field(title="column")]
+Place = Annotated[str, Field(title="place", json_schema_extra=PLACE)]
+
+
+DELIMITER: str = Field(",", min_length=1, max_length=1, description="The character between two values; CSV alone has it.")
+
+
+MOVED_FROM: str | None = Field(
+    None,
+    title="Moved from",
+    description="Where these same files stood before (a folder, bucket or glob): their rows are taken over instead of added beside.",
+)
+
+
+class TabularSource(Strict):
+    """What Parquet, JSON Lines and CSV have in common: columns."""
+
+    kind: Literal["parquet", "jsonl", "csv"] = Field("parquet", title="Format", description="How the files are written.")
+    uri: str = Field(
+        "data",
+        title="Where",
+        description="A file, a folder, a glob, or a URI such as s3://lake/docs/*.parquet. Folders are searched to the bottom.",
+        json_schema_extra=PLACE,
+    )
+    moved_from: Place | Nothing = MOVED_FROM
+    id: Column | Nothing = Field(
+        None,
+        title="Key column",
+        description="Column with a unique key for each row. Left out, the key is a hash of the content.",
+    )
+    text: Annotated[Columns, Field(title="columns")] | Nothing = Field(
+        None,
+        title="Text columns",
+        description="Columns to embed as text, joined by a blank line. Left out with no image column: the column 'text'.",
+    )
+    image: Column | Nothing = Field(
+        None,
+        title="Image column",
+        description="Column of images to embed instead of text: paths below the folder of the row's file, absolute paths, URIs, or the bytes.",
+    )
+    metadata: Columns = Field(
+        default_factory=list,
+        title="Metadata columns",
+        description="Columns carried into Milvus as scalar fields, for filters and for display.",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_idle_delimiter(cls, value: object) -> object:
+        """The run form has one tab for all three, and sends the delimiter of a format that has none."""
+        if isinstance(value, dict) and "delimiter" not in cls.model_fields and value.get("delimiter") == ",":
+            return {name: setting for name, setting in value.items() if name != "delimiter"}
+        return value
+
+    @model_validator(mode="after")
+    def _one_modality(self) -> TabularSource:
+        if self.text is not None and self.image is not None:
+            raise ValueError("give text columns or an image column, not both")
+        if self.text is not None and not self.text:
+            raise ValueError("text needs at least one column")
+        return self
+
+    @property
+    def modality(self) -> Modality:
+        return "image" if self.image is not None else "text"
+
+    @property
+    def content(self) -> list[str]:
+        """The columns that are embedded, in order."""
+        return [self.image] if self.image is not None else (self.text or ["text"])
+
+    @property
+    def columns(self) -> list[str]:
+        """Every column that has to be read, each once."""
+        wanted = [*([self.id] if self.id else []), *self.content, *self.metadata]
+        return list(dict.fromkeys(wanted))
+
+
+class ParquetSource(TabularSource):
+    """Parquet files; row groups are the unit of sharding."""
+
+    model_config = ConfigDict(title="Parquet")
+
+    kind: Literal["parquet"] = "parquet"
+
+
+class JsonLinesSource(TabularSource):
+    """JSON Lines: plain (split at byte ranges), .gz or .zst (a file is a shard)."""
+
+    model_config = ConfigDict(title="JSON Lines")
+
+    kind: Literal["jsonl"] = "jsonl"
+
+
+class CsvSource(TabularSource):
+    """CSV with a header line; a file is a shard, since a quoted newline can stand anywhere."""
+
+    model_config = ConfigDict(title="CSV")
+
+    kind: Literal["csv"] = "csv"
+    delimiter: str = DELIMITER
+
+
+class TableForm(TabularSource):
+    """Parquet, JSON Lines or CSV: files of rows with columns."""
+
+    model_config = ConfigDict(title="Table files")  # the three have the same keys, so the form could not tell their tabs apart
+
+    delimiter: str = DELIMITER
+
+
+class ImagesSource(Strict):
+    """A folder of pictures, searched to the bottom; a row's key is its path below the folder."""
+
+    model_config = ConfigDict(title="Image folder")
+
+    kind: Literal["images"] = Field("images", description="Pictures in a folder.")
+    uri: str = Field(
+        "images",
+        title="Folder",
+        description="A folder or a glob of jpg, png, webp, gif, tiff or bmp files; a local path or a URI.",
+        json_schema_extra=PLACE,
+    )
+    moved_from: Place | Nothing = MOVED_FROM
+
+    @property
+    def modality(self) -> Modality:
+        return "image"
+
+
+class WebDatasetSource(Strict):
+    """WebDataset tar files: samples of one image with its .txt and .json; a tar is a shard."""
+
+    model_config = ConfigDict(title="WebDataset")
+
+    kind: Literal["webdataset"] = Field("webdataset", description="Samples in tar files.")
+    uri: str = Field("tars", title="Where", description="A tar file, a folder, a glob, or a URI.", json_schema_extra=PLACE)
+    moved_from: Place | Nothing = MOVED_FROM
+    embed: Modality = Field("image", description="What is embedded: the sample's image, or its .txt.")
+    metadata: Columns = Field(
+        default_factory=list,
+        title="Metadata keys",
+        description="Keys of the sample's .json to carry into Milvus; 'txt' stands for the caption.",
+    )
+
+    @property
+    def modality(self) -> Modality:
+        return self.embed
+
+
+Source = Annotated[
+    Annotated[ParquetSource, Tag("parquet")]
+    | Annotated[JsonLinesSource, Tag("jsonl")]
+    | Annotated[CsvSource, Tag("csv")]
+    | Annotated[ImagesSource, Tag("images")]
+    | Annotated[WebDatasetSource, Tag("webdataset")],
+    Discriminator(kind_or("parquet")),
+    Tabs((ImagesSource, WebDatasetSource, TableForm), default=ParquetSource()),
+]

@@ -1,0 +1,56 @@
+"""Of a run that failed: the first cause, where it is, and what to do about it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tasks.domain.errors import BadInput, Damaged, KitestringError, OutcomeUnknown, Transient
+from tasks.domain.report.run_report import RunReport
+
+AGAIN = "Run it again: it goes on from what is sealed."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Advice:
+    """For the person who has to see to it; empty where there is no such place."""
+
+    cause: str
+    shard: str = ""
+    row: str = ""
+    cure: str = AGAIN
+
+
+def advise(report: RunReport, *, over_quarantine: bool) -> Advice:
+    """What a run that went to its end failed for."""
+    if report.failures:
+        first = report.failures[0]
+        cure = f"Correct what the message names, in the file or in the job. {AGAIN} All other shards are safe."
+        return Advice(cause=first.error, shard=first.name, row="" if first.row is None else str(first.row), cure=cure)
+    if over_quarantine and report.set_aside:
+        row = report.set_aside[0]
+        cure = (
+            "The good rows are safe. Correct the rows and run again, or `kitestring quarantine retry` once their cause is gone, "
+            "or allow more with failures.max_quarantined."
+        )
+        return Advice(cause=row.reason, shard=row.shard, row=str(row.row), cure=cure)
+    if report.refusals:
+        return Advice(cause=report.refusals[0], cure="Everything else is done and safe. Do what the message says, or leave it as it is.")
+    faults = () if report.verified else report.reasons
+    return Advice(cause="; ".join(faults[:1]) or "the run is not complete", cure=f"{AGAIN} What is missing is loaded again.")
+
+
+def advise_on(error: Exception) -> Advice:
+    """What a run failed for before it could report."""
+    return Advice(cause=str(error) or type(error).__name__, cure=_cure(error))
+
+
+def _cure(error: Exception) -> str:
+    if isinstance(error, BadInput):
+        return "Correct what the message names and run it again; nothing has to be undone."
+    if isinstance(error, Damaged):
+        return "Run it again: the shard is encoded again."
+    if isinstance(error, Transient | OutcomeUnknown):
+        return f"Something did not answer. When it does: {AGAIN[0].lower()}{AGAIN[1:]}"
+    if isinstance(error, KitestringError):
+        return AGAIN
+    return f"This should not happen; please report it with the log. {AGAIN}"

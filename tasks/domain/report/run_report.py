@@ -1,0 +1,221 @@
+"""What a run has to say of itself: `report.json`, and in one sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, JsonValue
+
+from tasks.domain.estimate.estimate import Estimate, Held, hold
+from tasks.domain.job.credentials import without_credentials
+from tasks.domain.job.encoder import EncoderFacts, EncoderIdentity
+from tasks.domain.report.figures import Cost, EarlierRun, Example, Projection, RankWork, Shown
+from tasks.domain.shards.row_accounting import RowFates, ShardFates
+from tasks.domain.strict import Strict
+
+STAGES = ("plan", "start-up", "encode", "load", "verify")
+QUARANTINE_SAMPLES = 20
+
+
+def without_user(value: JsonValue) -> JsonValue:
+    """The same value, less `user:password@` in any URI that it holds: settings are shown to people."""
+    if isinstance(value, str):
+        return without_credentials(value)
+    if isinstance(value, list):
+        return [without_user(item) for item in value]
+    if isinstance(value, dict):
+        return {key: without_user(item) for key, item in value.items()}
+    return value
+
+
+def _settings_without_user(settings: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    return {key: without_user(value) for key, value in settings.items()}
+
+
+class TargetNamed(Strict):
+    """Where the vectors are searched; the URI never carries a user or a password."""
+
+    uri: Annotated[str, AfterValidator(without_credentials)]
+    collection: str = Field(description="The collection of this encoder.")
+    alias: str = Field(description="The name that searches use.")
+
+
+class Progress(Strict):
+    """How far this run was at one moment; all counts are totals since its start."""
+
+    seconds: float = Field(ge=0, description="Since the run began.")
+    rows: int = Field(ge=0)
+    tokens: int = Field(0, ge=0)
+    by_rank: tuple[int, ...] = Field((), description="Rows of each rank, rank 0 first.")
+
+
+class ShardTime(Strict):
+    """What one shard took to encode: seconds of a rank, summed over the ranks that had a piece of it."""
+
+    name: str
+    rows: int = Field(ge=0)
+    seconds: float = Field(ge=0)
+
+    @property
+    def rows_per_second(self) -> float:
+        return self.rows / self.seconds if self.seconds else 0.0
+
+
+class SetAside(Strict):
+    """A row in quarantine, as a sample of its kind."""
+
+    shard: str = Field(description="The shard's name for people.")
+    row: int
+    id: str | None
+    reason: str
+
+
+class FailedShard(Strict):
+    """A shard that was given up."""
+
+    name: str
+    error: str
+    row: int | None = None
+
+
+class RunReport(Strict):
+    """A run's figures. Whoever reads one may be another version of Kitestring: every list may be empty."""
+
+    format_version: Literal[1] = 1
+    run: str
+    corpus: str
+    encoder: EncoderIdentity
+    facts: EncoderFacts | None = Field(None, description="None: no encoder was started, since nothing had to be encoded.")
+    target: TargetNamed
+    rows: RowFates = RowFates()
+    shards: ShardFates = ShardFates()
+    verified: bool = False
+    reasons: tuple[str, ...] = Field((), description="What the proof found: faults where not verified, else what was compared.")
+    proved: str = Field("", description="What the proof compared, as a sentence without its end; empty where not verified.")
+    exact: bool = Field(False, description="Whether the collection holds the sealed rows and no others.")
+    started: datetime = Field(description="UTC.")
+    finished: datetime = Field(description="UTC.")
+    seconds: dict[str, float] = Field(default_factory=dict, description=f"By stage ({', '.join(STAGES)}); stages overlap.")
+    startup: dict[str, float] = Field(default_factory=dict, description="Seconds that starting the encoder took, by step.")
+    progress: tuple[Progress, ...] = Field((), description="In the order of time.")
+    slowest: tuple[ShardTime, ...] = Field((), description="The slowest first.")
+    quarantine: dict[str, int] = Field(default_factory=dict, description="Rows by the class of their reason.")
+    set_aside: tuple[SetAside, ...] = Field((), max_length=QUARANTINE_SAMPLES)
+    truncated: int = Field(0, description="Rows cut at the model's longest input.")
+    tokens_cut: int = Field(0, description="Tokens lost by that.")
+    texts_cut: int = Field(0, description="Texts loaded by this run of which the collection holds only the beginning.")
+    tokens: int = Field(0, description="Tokens encoded by this run.")
+    backend: str = Field("", description="What ran the encoder, as the seals say.")
+    lengths: dict[int, int] = Field(default_factory=dict, description="Rows by token length: a bin's upper edge to its count.")
+    failures: tuple[FailedShard, ...] = ()
+    damaged: tuple[FailedShard, ...] = Field(
+        (), description="Shards of which a sealed part was not as sealed: encoded again, or due to be."
+    )
+    notes: tuple[str, ...] = Field((), description="What was decided on the way: the gate's figures, where searches are led.")
+    refusals: tuple[str, ...] = Field((), description="What the run left undone on purpose, and what to do about it.")
+    adopted: int = Field(0, description="Parts of killed or racing runs that were found whole and kept.")
+    ranks: tuple[RankWork, ...] = Field((), description="In the order of their numbers; empty where nothing was encoded.")
+    cost: Cost | None = None
+    estimate: Estimate | None = Field(None, description="Made when the run began; None: there was nothing to do, or it could not be made.")
+    before: EarlierRun | None = Field(None, description="The run to compare with; None: this is the first.")
+    projection: Projection | None = Field(None, description="Of a sample of the vectors.")
+    examples: tuple[Example, ...] = Field((), description="Searches with their hits.")
+    left_out: dict[str, Shown] = Field(default_factory=dict, description="By section of the page, why it could not be made.")
+    peak_memory: dict[str, int] = Field(default_factory=dict, description="Most bytes resident, by process; GPUs' memory beside it.")
+    settings: Annotated[dict[str, JsonValue], AfterValidator(_settings_without_user)] = Field(default_factory=dict, description="The job.")
+    versions: dict[str, str] = Field(default_factory=dict, description="Kitestring's and its libraries'.")
+    page: str = Field("", description="Where report.html is.")
+
+    @property
+    def complete(self) -> bool:
+        """Every shard of the plan is in the collection."""
+        return not self.shards.failed and self.shards.loaded >= self.shards.planned
+
+    @property
+    def wall_seconds(self) -> float:
+        return max((self.finished - self.started).total_seconds(), 0.0)
+
+    @property
+    def rows_per_second(self) -> float | None:
+        """While encoding; None where nothing was encoded or it was not timed."""
+        return _rate(self.rows.embedded, self.seconds.get("encode"))
+
+    @property
+    def held(self) -> list[Held]:
+        """The estimate held against what came of it; empty where there was none."""
+        if self.estimate is None:
+            return []
+        sealed = sum(rank.bytes for rank in self.ranks)
+        return hold(self.estimate, rows=self.rows.embedded, tokens=self.tokens, seconds=self.wall_seconds, checkpoint_bytes=sealed)
+
+    @property
+    def padding(self) -> float | None:
+        """The share of what the model computed on that was padding, 0 to 1; None where no tokens were encoded."""
+        padded = sum(rank.padded for rank in self.ranks)
+        return 1 - sum(rank.tokens for rank in self.ranks) / padded if padded else None
+
+    @property
+    def tokens_per_second(self) -> float | None:
+        return _rate(self.tokens, self.seconds.get("encode"))
+
+
+def _rate(count: int, seconds: float | None) -> float | None:
+    return count / seconds if count and seconds else None
+
+
+def summary(report: RunReport) -> dict[str, object]:
+    """What `run --json` and `status --json` print."""
+    return {
+        "rows": report.rows.model_dump(),
+        "shards": report.shards.model_dump(),
+        "verified": report.verified,
+        "proof": report.proved,
+        "report": report.page,
+        "notes": list(report.notes),
+    }
+
+
+def headline(report: RunReport) -> str:
+    """The run in one sentence, without any text that came from the corpus."""
+    if not report.rows.source and not report.shards.planned:
+        return "The source holds no rows."
+    found = f"{report.rows.loaded:,} of {_counted(report.rows.source, 'row')} {'is' if report.rows.loaded == 1 else 'are'} searchable"
+    return f"{', '.join([found, *_asides(report)])}; {_verdict(report)}."
+
+
+def _asides(report: RunReport) -> list[str]:
+    rows, asides = report.rows, []
+    if rows.quarantined:
+        asides.append(f"{rows.quarantined:,} {'was' if rows.quarantined == 1 else 'were'} set aside")
+    if rows.duplicates:
+        asides.append(f"{_counted(rows.duplicates, 'duplicate')} left out")
+    if report.complete and rows.reused and not rows.embedded:
+        asides.append("nothing had to be encoded")
+    return asides
+
+
+def _verdict(report: RunReport) -> str:
+    if report.shards.failed:
+        return f"{report.shards.failed:,} of {_counted(report.shards.planned, 'shard')} failed"
+    if not report.complete:
+        return f"{_counted(report.shards.planned - report.shards.loaded, 'shard')} still to come"
+    if report.verified:
+        return "proved"
+    return f"not proved ({_counted(len(report.reasons), 'fault')} found)" if report.reasons else "not proved yet"
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def rows_wrong(rows: RowFates, quarantine: Mapping[str, int], max_quarantined: float) -> str | None:
+    """What is wrong with the fates of the source's rows, in one line; None: every row is accounted for, and few enough are set aside."""
+    accounted = rows.embedded + rows.reused + rows.duplicates + rows.quarantined
+    if accounted != rows.source:
+        return f"{rows.source} source rows, but {accounted} accounted for"
+    if rows.quarantined > max_quarantined * rows.source:
+        kinds = ", ".join(f"{reason} ({count})" for reason, count in sorted(quarantine.items(), key=lambda kind: -kind[1]))
+        return f"{rows.quarantined} of {rows.source} rows were set aside, more than failures.max_quarantined allows ({max_quarantined:g}): {kinds}"
+    return None

@@ -1,0 +1,82 @@
+"""Amendments: what became of a sealed shard's quarantined rows when they were tried again.
+
+A seal never changes. Each retry adds one amendment, numbered from 1; the seal as it counts today is the
+fold of all of them over it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal
+
+from pydantic import Field
+
+from tasks.domain.errors import Permanent
+from tasks.domain.shards.row_accounting import check_accounts
+from tasks.domain.shards.seal import Part, Quarantined, Seal
+from tasks.domain.strict import Strict
+
+
+class Amendment(Strict):
+    """The outcome of one more try: each row that was in quarantine stands in one of the three lists. Stored as a seal is."""
+
+    format_version: Literal[1, 2] = 2
+    shard: str
+    number: int = Field(ge=1)
+    run: str
+    parts: tuple[Part, ...] = Field(description="They hold the recovered rows and no others.")
+    recovered: tuple[int, ...] = Field(description="Source rows that have a vector now.")
+    duplicates: tuple[int, ...] = Field((), description="Source rows that could be read now and carry another row's key.")
+    quarantined: tuple[Quarantined, ...] = Field(description="Rows that still do not work, and why.")
+    seconds: float
+    amended_at: str = Field(description="UTC, ISO 8601.")
+
+
+def amended(seal: Seal, amendments: Iterable[Amendment]) -> Seal:
+    """The effective seal: its parts, counts and quarantine after every amendment, in order.
+
+    Raises:
+        Permanent: an amendment is not the next one of this shard, touches a row that was not in quarantine,
+            forgets one, or its parts do not hold exactly the recovered rows.
+    """
+    for number, amendment in enumerate(amendments, 1):
+        seal = amended_once(seal, amendment, number)
+    return seal
+
+
+def amended_once(seal: Seal, amendment: Amendment, number: int) -> Seal:
+    """The effective seal after one more amendment, which has to be that of this number.
+
+    Raises:
+        Permanent: as `amended`.
+    """
+    _check(seal, amendment, number)
+    parts = tuple(part.model_copy(update={"amendment": number}) for part in amendment.parts)
+    effective = seal.model_copy(
+        update={
+            "parts": (*seal.parts, *parts),
+            "embedded": seal.embedded + len(amendment.recovered),
+            "duplicates": seal.duplicates + len(amendment.duplicates),
+            "quarantined": amendment.quarantined,
+        }
+    )
+    check_accounts(effective)
+    return effective
+
+
+def _check(seal: Seal, amendment: Amendment, number: int) -> None:
+    where = f"shard {seal.name} ({seal.shard}), amendment {amendment.number}"
+    if amendment.shard != seal.shard or amendment.number != number:
+        raise Permanent(f"{where}: of shard {amendment.shard}, where amendment {number} is due")
+    before = sorted(row.row for row in seal.quarantined)
+    after = sorted([*amendment.recovered, *amendment.duplicates, *(row.row for row in amendment.quarantined)])
+    if before != after:
+        raise Permanent(f"{where}: speaks of rows {_some(after)}, where {_some(before)} were in quarantine")
+    for part in amendment.parts:
+        meant = sum(part.first <= row < part.stop for row in amendment.recovered)
+        if part.rows != meant:
+            raise Permanent(f"{where}: {part.rows} rows in {part.key}, where {meant} were recovered")
+
+
+def _some(rows: list[int]) -> str:
+    return f"{', '.join(map(str, rows[:10]))}{', ...' if len(rows) > 10 else ''}" or "none"

@@ -1,0 +1,70 @@
+"""Law 1: source rows = embedded + reused + duplicates + quarantined, in every shard, on every run."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from pydantic import Field
+
+from tasks.domain.errors import Permanent
+from tasks.domain.shards.seal import Seal
+from tasks.domain.strict import Strict
+
+
+class RowFates(Strict):
+    """What became of the source's rows."""
+
+    source: int = 0
+    embedded: int = Field(0, description="By this run.")
+    reused: int = Field(0, description="Held by earlier seals.")
+    duplicates: int = 0
+    quarantined: int = 0
+    loaded: int = Field(0, description="In the collection, by the ledger.")
+    removed: int = Field(0, description="Rows that this run removed from the collection; they are none of the source's.")
+
+    def __add__(self, other: RowFates) -> RowFates:
+        return RowFates(**{name: getattr(self, name) + getattr(other, name) for name in RowFates.model_fields})
+
+
+class ShardFates(Strict):
+    """What became of the plan's shards."""
+
+    planned: int = 0
+    sealed: int = 0
+    loaded: int = 0
+    failed: int = 0
+
+
+def fates_of(seal: Seal, *, encoded_now: int, loaded: bool = False) -> RowFates:
+    """The fates that a seal states, where this run encoded so many of its rows; some of those another shard may own."""
+    encoded_now = min(encoded_now, seal.embedded)
+    return RowFates(
+        source=seal.source_rows,
+        embedded=encoded_now,
+        reused=seal.embedded - encoded_now,
+        duplicates=seal.duplicates,
+        quarantined=len(seal.quarantined),
+        loaded=seal.embedded if loaded else 0,
+    )
+
+
+def check_accounts(seal: Seal) -> None:
+    """Hold a seal against law 1, from counts made independently: the reader's, the parts' and the quarantine's.
+
+    Parts of one try hold disjoint rows. A part of an amendment lies inside ranges of earlier parts, whose
+    quarantined rows it holds; that those are the only ones, `tasks.domain.shards.amendment` checks where both are known.
+
+    Raises:
+        Permanent: a row is lost or doubled; names the shard and every count.
+    """
+    in_parts = sum(part.rows for part in seal.parts)
+    accounted = in_parts + seal.duplicates + len(seal.quarantined)
+    if in_parts != seal.embedded or accounted != seal.source_rows:
+        raise Permanent(
+            f"shard {seal.name} ({seal.shard}): {seal.source_rows} source rows, but {in_parts} in parts "
+            f"({seal.embedded} said) + {seal.duplicates} duplicates + {len(seal.quarantined)} quarantined"
+        )
+    spans = sorted((part.amendment, part.first, part.stop) for part in seal.parts)
+    for (one, _, stop), (other, first, _) in pairwise(spans):
+        if one == other and first < stop:
+            raise Permanent(f"shard {seal.name} ({seal.shard}): two parts hold source row {first}")

@@ -1,0 +1,85 @@
+"""What Kitestring needs to know of a collection, whatever server holds it."""
+
+from __future__ import annotations
+
+import secrets
+
+from pydantic import Field
+
+from tasks.domain.digest import digest
+from tasks.domain.errors import BadInput
+from tasks.domain.job.index import Index, Server, VectorType, check_index, check_vector_type
+from tasks.domain.job.job import Target
+from tasks.domain.strict import Strict
+from tasks.domain.target.fields import ELEMENTS, ScalarField
+
+
+class CollectionSpec(Strict):
+    """The collection of one encoder. Fields: id (key), vector, text if kept, the scalar fields, shard."""
+
+    name: str
+    alias: str
+    dim: int = Field(ge=1)
+    metric: str
+    store_text: bool
+    id_length: int
+    fields: tuple[ScalarField, ...]
+    partition_key: str | None = Field(None, description="The scalar field by whose values the server lays rows together.")
+    vector_type: VectorType = "float32"
+    index: Index = Index()
+    fingerprint: str
+    model: str = Field(description="Told in errors: which model made the collection.")
+    revision: str | None = Field(None, description="Of the model, where it came from a hub.")
+
+
+ARRAYS_SINCE = (2, 3, 2)
+# Measured on 2.3.5: an upsert lays rows where a filter by the partition key does not find them (milvus #30607). 2.4.0 to 2.4.2 do so
+# when they import (#33237).
+PARTITION_KEYS_SINCE = (2, 4, 3)
+
+
+def check_server(spec: CollectionSpec, server: Server) -> None:
+    """Find what a server cannot hold of a collection before anything is encoded.
+
+    Raises:
+        BadInput: an index, a type of vectors, an array or a partition key that it lacks; names it and what to choose.
+    """
+    check_index(spec.index, server)
+    check_vector_type(spec.vector_type, server)
+    if server.kind != "Milvus":
+        return
+    array = next((field.column for field in spec.fields if field.type in ELEMENTS), None)
+    if array and server.number < ARRAYS_SINCE:
+        raise BadInput(f"source.metadata: column '{array}' holds lists, which need Milvus 2.3.2, and this is {server}: leave it out")
+    if spec.partition_key and server.number < PARTITION_KEYS_SINCE:
+        raise BadInput(
+            f"target.partition_key needs Milvus 2.4.3, and this is {server}, where a filter by the key misses rows: leave it out, "
+            "and filter by the field as it is"
+        )
+
+
+class Hit(Strict):
+    """One answer to a search."""
+
+    id: str
+    score: float = Field(description="In the collection's metric: the higher the nearer for COSINE and IP, the lower for L2.")
+    fields: dict[str, object]
+
+
+def collection_name(alias: str, fingerprint: str) -> str:
+    """The collection behind an alias for one encoder."""
+    return f"{alias}_{fingerprint[:8]}"
+
+
+def new_identity() -> str:
+    """16 hexadecimal digits at random, made with a collection and kept in it: the name of its ledger.
+
+    An address says nothing of what stands there: one collection is reached by many, and one address leads to another collection
+    when the first was dropped.
+    """
+    return secrets.token_hex(8)
+
+
+def target_fingerprint(target: Target, collection: str) -> str:
+    """16 hexadecimal digits that name an address: what is known before the collection is there, and the ledger of one without identity."""
+    return digest({"uri": target.uri, "database": target.database, "collection": collection})[:16]

@@ -1,0 +1,127 @@
+"""The proof after loading: what was compared, and what did not hold."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from tasks.domain.strict import Strict
+
+
+class ShardCount(Strict):
+    """One shard's rows, sealed and found."""
+
+    shard: str
+    name: str = Field(description="The shard's name for people.")
+    sealed: int = Field(ge=0)
+    found: int = Field(ge=0, description="By a strong count on the shard's field.")
+    same_keys: bool | None = Field(None, description="Whether it has the keys that are sealed, and no others; None: not asked.")
+    differences: int = Field(0, ge=0, description="Keys of it of which something was found to differ.")
+    retained: bool = Field(False, description="Its file has left the source: newer shards may hold some of its rows by now.")
+
+    @property
+    def wrong(self) -> bool:
+        """Whether the collection does not show it as it is sealed."""
+        miscounted = self.found > self.sealed if self.retained else self.found != self.sealed
+        return miscounted or self.differences > 0 or self.same_keys is False
+
+
+class Proof(Strict):
+    """What `verify` found. Proved means: every count and the total as sealed, every row that was compared as sealed, recall as asked."""
+
+    format_version: Literal[1, 2] = 2
+    proved: bool
+    reasons: tuple[str, ...] = Field(description="One line for each thing that does not hold; empty when proved.")
+    counts: tuple[ShardCount, ...] = Field(description="Every shard, in the order given.")
+    rows: int = Field(ge=0, description="Sum of the sealed rows.")
+    total: int = Field(ge=0, description="Rows in the whole collection.")
+    sampled: int = Field(ge=0)
+    absent: int = Field(ge=0, description="Sampled keys that are not in the collection.")
+    lowest_cosine: float | None = Field(description="Of a compared row's vector to its seal; None: none was compared.")
+    recall_at_10: float | None = Field(description="As defined by tasks.adapters.targets.verification; None with no sample.")
+    index: str = Field("", description="The index that was searched, with its parameters.")
+    covers: str = Field("", description="Digest of the seals it was held against: a proof of other seals is stale.")
+    collection: str = Field("", description="Identity of the collection: a proof of another one is stale.")
+    full: bool = Field(False, description="Whether everything of every row was compared, not of a sample.")
+    compared: int = Field(0, ge=0, description="Rows of which the vector and every field were compared.")
+    fields: int = Field(0, ge=0, description="Fields that were compared of each, the vector among them.")
+    retained: int = Field(0, ge=0, description="Rows found of shards whose files have left the source.")
+    foreign: int = Field(0, ge=0, description="Rows of others, in a collection that is shared.")
+    unaccounted: int = Field(0, ge=0, description="Rows that no seal accounts for.")
+    kinds: dict[str, int] = Field(default_factory=dict, description="Differences by kind, a field's by its name.")
+    seed: int = Field(description="Of the sample: the same seed and seals give the same one.")
+    seconds: float
+
+    @property
+    def exact(self) -> bool:
+        """Whether the collection holds the rows that are sealed and no other: counts and total agree, or every row was compared."""
+        return self.proved and self.format_version > 1 and not self.foreign and self.total == self.rows + self.retained
+
+    @property
+    def wrong_shards(self) -> tuple[str, ...]:
+        """The shards that the collection does not show as they are sealed."""
+        return tuple(count.shard for count in self.counts if count.wrong)
+
+    def holds_for(self, covers: str, collection: str) -> bool:
+        """Whether it proves these seals in this collection."""
+        return self.proved and self.covers == covers and self.collection in ("", collection)
+
+
+CONFIDENCE = 0.95
+
+
+def most_wrong(sampled: int, rows: int) -> float | None:
+    """The share of wrong rows below which a sample without any lets us say that they are, with 95% confidence.
+
+    A share s of wrong rows shows none of them in n drawn with probability at most (1 - s)^n (drawing without putting
+    back only makes it less), so s with (1 - s)^n = 0.05 is the bound; with every row drawn it is 0. None: no sample.
+    """
+    if not sampled:
+        return None
+    return 0.0 if sampled >= rows else float(1 - (1 - CONFIDENCE) ** (1 / sampled))
+
+
+def scope(proof: Proof) -> str:
+    """What was compared, as a sentence without its end."""
+    if proof.full:
+        return "every row: its key once, its vector, its fields and its shard"
+    sample = f"a sample of {proof.sampled:,} vectors and their fields" if proof.sampled else "no row itself"
+    return f"counts of all rows, and {sample}"
+
+
+def compared(proof: Proof) -> tuple[str, ...]:
+    """What was held against what, in lines for people."""
+    return (_counts(proof), *_rows(proof), *_searches(proof))
+
+
+def _counts(proof: Proof) -> str:
+    retained = sum(count.retained for count in proof.counts)
+    left = f" and {proof.retained:,} rows of {retained:,} that are no longer in the source" if retained else ""
+    others = f"; {proof.foreign:,} rows of others are in the collection as well" if proof.foreign else ""
+    total = ", and the total" if proof.format_version > 1 else ""
+    return (
+        f"{len(proof.counts) - retained:,} shards, {proof.rows:,} rows{left}: their counts by shard{total}, with strong consistency{others}"
+    )
+
+
+def _rows(proof: Proof) -> list[str]:
+    bound, cosine, rows = most_wrong(proof.sampled, proof.rows + proof.retained), proof.lowest_cosine, proof.rows + proof.retained
+    if proof.full and cosine is not None:
+        return [f"every row: key once, vector, {proof.fields} fields in all (lowest cosine {cosine:.6f})"]
+    if bound is None or cosine is None:
+        return []
+    sure = f"with {CONFIDENCE:.0%} confidence fewer than {bound:.2%} are wrong" if bound else "all of them"
+    what = "their vectors and fields" if proof.fields else "their vectors"
+    return [f"{proof.sampled:,} of {rows:,} rows with {what} (lowest cosine {cosine:.6f}; seed {proof.seed}): {sure}"]
+
+
+def _searches(proof: Proof) -> list[str]:
+    recall = proof.recall_at_10
+    return [] if recall is None else [f"recall@10 against exact search over the sample: {recall:.4f} (index {proof.index})"]
+
+
+def unproved(*reasons: str) -> Proof:
+    """Nothing could be compared, and why."""
+    none: dict[str, int] = dict.fromkeys(("rows", "total", "sampled", "absent", "seed"), 0)
+    return Proof(proved=False, reasons=reasons, counts=(), lowest_cosine=None, recall_at_10=None, seconds=0.0, **none)

@@ -1,0 +1,174 @@
+"""What the Prefect UI shows of a run: how far it is, shards by state, and in the end the report."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import time
+from collections.abc import Callable, Iterator
+from typing import cast
+from uuid import UUID
+
+import httpx
+from prefect.artifacts import create_markdown_artifact, create_progress_artifact, create_table_artifact, update_progress_artifact
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import ArtifactUpdate
+from prefect.context import FlowRunContext, TaskRunContext
+from prefect.exceptions import PrefectException
+
+from tasks.adapters.processes.coordinator import Ranks
+from tasks.adapters.report.page import escape, markdown_report
+from tasks.domain.estimate.estimate import Estimate
+from tasks.domain.estimate.formatting import told
+from tasks.domain.report.failure_advice import Advice, advise_on
+from tasks.domain.report.run_report import RunReport
+from tasks.domain.target.proof import Proof, compared
+from tasks.run.progress import Snapshot
+
+EVERY_SECONDS, LATER_SECONDS = 4.0, 30.0  # between two looks: each change is an event that the server keeps for a week
+LONGEST = 600  # characters of a cause
+SHORT = 200  # of one in a table
+FIRST_LINE, RARELY = 5.0, 300.0  # seconds until the ranks are told of, and the longest between two times
+log = logging.getLogger("kitestring.run")
+log.setLevel(logging.INFO)  # Prefect gives the loggers that it takes along a handler, and no level
+
+
+def artifact_key(what: str, corpus: str) -> str:
+    """A key that Prefect takes: lower-case letters, digits and dashes."""
+    return f"{what}-{re.sub(r'[^a-z0-9]+', '-', corpus.lower()).strip('-')}"
+
+
+class Artifacts:
+    """A run's progress artifact and its table of shards, updated in place. Outside of a flow run it does nothing."""
+
+    def __init__(self, corpus: str) -> None:
+        self._corpus = corpus
+        self._progress: UUID | None = None
+        self._table: UUID | None = None
+        self._rows: list[dict[str, str]] = []
+        self._told = -EVERY_SECONDS
+        self._waited = ""
+
+    def __call__(self, now: Snapshot) -> None:
+        if now.waits_for != self._waited:
+            self._waited, self._told = now.waits_for, -EVERY_SECONDS
+            log.info("waiting for %s", now.waits_for or "nothing any more")
+        pause = min(LATER_SECONDS, max(EVERY_SECONDS, now.seconds / 100))
+        if FlowRunContext.get() is None or (time.monotonic() - self._told < pause and not now.ended):
+            return
+        self._told = time.monotonic()
+        _try(lambda: self._show_progress(now))
+        rows = shard_table(now)
+        if rows != self._rows:
+            self._rows = rows
+            _try(lambda: self._show_shards(rows))
+
+    def _show_progress(self, now: Snapshot) -> None:
+        share = 100.0 * (min(1.0, now.done / now.total) if now.total else now.total == 0)
+        words = describe(now)
+        if self._progress is None:
+            self._progress = cast("UUID", create_progress_artifact(share, key=artifact_key("progress", self._corpus), description=words))
+        else:
+            update_progress_artifact(self._progress, share, description=words)
+
+    def _show_shards(self, rows: list[dict[str, str]]) -> None:
+        if self._table is None:
+            words = f"Shards of {self._corpus} by state; by name those in work, the first that failed, and the slowest"
+            self._table = cast("UUID", create_table_artifact(rows, key=artifact_key("shards", self._corpus), description=words))
+        else:
+            with get_client(sync_client=True) as client:
+                client.update_artifact(self._table, ArtifactUpdate(data=json.dumps(rows)))
+
+
+def shard_table(now: Snapshot) -> list[dict[str, str]]:
+    """Shards counted by state, and by name only those that one would look for: the table stays short, however many there are."""
+    return [dict(zip(("state", "shards", "shard", "what"), line, strict=True)) for line in _table_lines(now)]
+
+
+def _table_lines(now: Snapshot) -> Iterator[tuple[str, str, str, str]]:
+    yield "planned", f"{now.shards:,}", "", ""
+    yield "complete before this run", f"{now.shards_before:,}", "", ""
+    yield "sealed by this run", f"{now.shards_sealed:,}", "", ""
+    yield "loaded by this run", f"{now.shards_loaded:,}", "", ""
+    yield "failed", f"{now.shards_failed:,}", "", ""
+    for at in now.under_way:
+        yield "in work", "", at.shard, f"rank {at.rank}: {at.done:,} of rows {at.first:,} to {at.stop - 1:,}"
+    for name, error in now.failed:
+        yield "failed", "", name, " ".join(error.split())[:SHORT]
+    if now.shards_failed > len(now.failed) > 0:
+        yield "failed", "", f"and {now.shards_failed - len(now.failed):,} more", "report.json names them all"
+    for seconds, name, count in now.slowest:
+        yield "slowest", "", name, f"{seconds:,.1f} s for {count:,} rows"
+
+
+def describe(now: Snapshot) -> str:
+    """A run at one moment, in a sentence."""
+    of = "" if now.total is None else f" of {now.total:,}"
+    rate = now.encoded / now.seconds if now.seconds else 0.0
+    left = f", about {(now.total - now.done) / rate:,.0f} s left" if rate and now.total and now.total > now.done else ""
+    waiting = f"waiting for {now.waits_for}. " if now.waits_for else ""
+    return f"{waiting}{now.stage}: {now.done:,}{of} rows encoded, {rate:,.0f} rows/s since the start{left}; {now.loaded:,} loaded"
+
+
+class RankLines:
+    """Log lines of the ranks: where each is at 5, 10, 20, 40 s and so on, then every five minutes; its first part, and its sum."""
+
+    def __init__(self, ranks: Ranks) -> None:
+        self._ranks, self._next = ranks, FIRST_LINE
+        self._known: set[int] = set()
+
+    def __call__(self, now: Snapshot) -> None:
+        for rank in sorted(set(self._ranks.delivered) - (set() if now.ended else self._known)):
+            self._known.add(rank)
+            log.info("rank=%d parts=%d rows=%d shard=%r", rank, *self._ranks.delivered[rank])
+        if now.seconds < self._next or now.ended or not (under_way := self._ranks.under_way()):
+            return
+        self._next = now.seconds + min(max(now.seconds, FIRST_LINE), RARELY)
+        for at in under_way:
+            log.info("rank=%d shard=%r rows=%d-%d done=%d", at.rank, at.shard, at.first, at.stop - 1, at.done)
+
+
+def show_report(report: RunReport, advice: Advice | None = None) -> None:
+    """The figures as a Markdown artifact of the flow run; where it failed, what to do stands first."""
+    text = markdown_report(report) if advice is None else f"{_advice(advice)}\n\n{markdown_report(report)}"
+    _show_markdown(artifact_key("report", report.corpus), text, "What became of every row")
+
+
+def show_failure(corpus: str, error: Exception) -> None:
+    """A run that ended before it could report."""
+    _show_markdown(artifact_key("report", corpus), f"# The run failed\n\n{_advice(advise_on(error))}", "Why the run failed")
+
+
+def show_proof(corpus: str, proof: Proof) -> None:
+    """What an audit found."""
+    lines = [f"# {'Proved' if proof.proved else 'Not proved'}: {proof.rows:,} rows in {len(proof.counts):,} shards", ""]
+    lines += [f"- {escape(reason)}" for reason in proof.reasons[:20]]
+    lines += ["", *(f"- compared: {escape(line, LONGEST)}" for line in compared(proof))]
+    _show_markdown(artifact_key("audit", corpus), "\n".join(lines), "The collection held against its seals")
+
+
+def show_estimate(corpus: str, estimate: Estimate) -> None:
+    """What a run will take, as a dry run found."""
+    rows = "\n".join(f"| {name} | {escape(value, LONGEST)} |" for name, value in told(estimate))
+    text = f"# What a run of {escape(corpus)} will take\n\n| figure | expected (lowest to highest) |\n|---|---|\n{rows}"
+    _show_markdown(artifact_key("estimate", corpus), text, "Nothing was sealed or loaded")
+
+
+def _advice(advice: Advice) -> str:
+    places = {"cause": advice.cause, "shard": advice.shard, "row": advice.row}
+    told = [f"| {name} | {escape(place, LONGEST)} |" for name, place in places.items() if place]
+    return "\n".join(["| what went wrong | |", "|---|---|", *told, f"| what to do | {advice.cure} |"])
+
+
+def _show_markdown(key: str, text: str, description: str) -> None:
+    if FlowRunContext.get() is not None or TaskRunContext.get() is not None:
+        _try(lambda: create_markdown_artifact(text, key=key, description=description))
+
+
+def _try(show: Callable[[], object]) -> None:
+    """A server that does not answer must not stop a run that could do without it."""
+    try:
+        show()
+    except (httpx.HTTPError, PrefectException) as error:
+        log.warning("an artifact could not be shown: %s", error)

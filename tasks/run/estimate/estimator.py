@@ -1,0 +1,280 @@
+"""Estimate: what a run has still to do and what that takes, from a sample of the rows and from what earlier runs have seen."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Container, Iterator, Sequence
+from concurrent.futures import Future
+from contextvars import copy_context
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tasks.adapters.checkpoint.span_file import Spool
+from tasks.adapters.models.model_metadata import ModelShape, TokenCounter, shape_of
+from tasks.adapters.processes.hardware import plan_launch
+from tasks.adapters.sources.sampling import Effort, Sample, Sampler, weight_of
+from tasks.domain.estimate.estimate import NO_RATE, Estimate, Sampled, dollars_of, seconds_of
+from tasks.domain.estimate.formatting import headline
+from tasks.domain.estimate.intervals import Range, exactly, mean_of
+from tasks.domain.estimate.rates import Rate, Unit, rate_of, rate_of_parts
+from tasks.domain.estimate.storage_size import HASH_KEY, checkpoint_bytes, target_bytes
+from tasks.domain.job.credentials import without_credentials
+from tasks.domain.shards.resume import missing
+from tasks.domain.shards.shard import Shard
+from tasks.run.context import Run
+from tasks.run.estimate.rate_history import read_rates
+from tasks.run.plan import Plan
+from tasks.run.preflight import Inspected
+
+SEALS = 8  # whose timings are looked at
+PATIENCE = 10.0  # seconds that a report waits for the estimate of its run
+LONG_OR_SHORT = Range(low=0, expected=0.001, high=0.1)  # rows for each byte
+PACKED_HASH = 20  # bytes that are left of a key of 32 hexadecimal digits
+
+log = logging.getLogger("kitestring.run")
+
+
+@dataclass(slots=True)
+class Left:
+    """What is not done yet, in the weights of `tasks.adapters.sources.sampling`."""
+
+    to_encode: int = 0
+    to_load: int = 0
+    shards: int = 0
+    rows_known: bool = True
+    sealed: deque[str] = field(default_factory=lambda: deque(maxlen=SEALS))
+
+
+class Foresight:
+    """Looks ahead at one job.
+
+    Args:
+        inspected: the job.
+        spool: its source, cut.
+        plan: None before the first run of the corpus has loaded the encoder.
+        effort: what looking may cost.
+    """
+
+    def __init__(self, inspected: Inspected, spool: Spool, plan: Plan | None, effort: Effort | None = None) -> None:
+        self._inspected, self._job, self._spool, self._plan = inspected, inspected.job, spool, plan
+        self._effort = effort or Effort()
+        self.unit = unit_of(inspected)
+        self.sealed: Container[str] = plan.checkpoint.sealed_ids() if plan else ()
+        self._loaded: Container[str] = plan.checkpoint.loaded_ids(plan.target) if plan else ()
+        self.left = self._weigh()
+
+    def estimate(self) -> Estimate:
+        """What is left takes, as far as the sample and what is known of the rate tell."""
+        notes: list[str] = []
+        sample, shape, rate = self.sample(self._effort), self._shape(), self._rate()
+        counter = TokenCounter(shape) if self.unit == "tokens" and sample.rows else None
+        rows, to_load = self._rows(self.left.to_encode, sample, notes), self._rows(self.left.to_load, sample, notes)
+        tokens = self._tokens(rows, sample, counter, notes)
+        sealed, served = self._storage(rows, to_load, sample, shape, notes)
+        seconds = self._seconds(tokens if self.unit == "tokens" else rows, to_load, rate, notes)
+        notes += [f"a place could not be read, and is left out: {without_credentials(fault)}" for fault in sample.faults[:1]]
+        price = self._job.report.price_per_hour
+        return Estimate(
+            rows=rows,
+            tokens=tokens,
+            content_bytes=_times(rows, _content(sample), seen=_seen(sample, rows)),
+            rows_to_load=to_load,
+            seconds=seconds,
+            checkpoint_bytes=sealed,
+            target_bytes=served,
+            price_per_hour=price,
+            cost=dollars_of(seconds, price),
+            rate=rate,
+            sample=_sampled(sample, counter),
+            notes=tuple(dict.fromkeys(notes)),
+        )
+
+    def figures(self, estimate: Estimate) -> dict[str, Any]:
+        """What `plan --json` prints."""
+        spool, left, plan = self._spool, self.left, self._plan
+        rows = left.to_encode if spool.rows_known or not left.shards else None
+        return {
+            "corpus": self._job.corpus,
+            "rows": {"source": spool.rows if spool.rows_known else None, "to_encode": rows},
+            "shards": {"planned": spool.shards, "sealed": spool.shards - left.shards},
+            "encoder": plan.record.identity.model_dump(mode="json") if plan else None,
+            "collection": plan.spec.name if plan else None,
+            "estimate": estimate.model_dump(mode="json"),
+        }
+
+    def sample(self, effort: Effort) -> Sample:
+        """Rows of what is not sealed; where all is, of what is not loaded."""
+        done, whole = (self.sealed, self.left.to_encode) if self.left.to_encode else (self._loaded, self.left.to_load)
+        if not whole:
+            return Sample()
+        sampler = Sampler(self._inspected.source, self._inspected.fields, self._job.target, effort)
+        return sampler.take((shard.span for shard in self._shards() if shard.id not in done), whole)
+
+    def _shards(self) -> Iterator[Shard]:
+        return iter(self._plan) if self._plan else self._spool.named("")
+
+    def _weigh(self) -> Left:
+        left = Left(rows_known=self._spool.rows_known)
+        for shard in self._shards():
+            weight = weight_of(shard.span)
+            if shard.id in self.sealed:
+                left.sealed.append(shard.id)
+                left.to_load += weight if shard.id not in self._loaded else 0
+            else:
+                left.to_encode, left.to_load, left.shards = left.to_encode + weight, left.to_load + weight, left.shards + 1
+        return left
+
+    def _rows(self, weight: int, sample: Sample, notes: list[str]) -> Range:
+        """As the footers say; else as many as the bytes that were looked at hold, for all bytes."""
+        if self.left.rows_known or not weight:
+            return exactly(weight)
+        if sample.covered >= weight:
+            return exactly(sample.counted)
+        notes.append("rows are estimated from bytes: these files do not tell how many they hold")
+        if not sample.density:  # nothing could be read: a row may be long or short
+            return exactly(weight) * LONG_OR_SHORT
+        return exactly(weight) * mean_of(sample.density, seen=sample.covered / weight)
+
+    def _tokens(self, rows: Range, sample: Sample, counter: TokenCounter | None, notes: list[str]) -> Range | None:
+        if self.unit == "rows":
+            return None
+        if counter is None:
+            return exactly(0)
+        if not counter.name:
+            notes.append("tokens are a rough guess, four characters each: the model's folder has no tokenizer.json that can be read")
+        counts = [counter.count(place.column("text").to_pylist()) for place in sample.rows]
+        return _times(rows, counts, seen=_seen(sample, rows))
+
+    def _shape(self) -> ModelShape:
+        shape = shape_of(self._job.encoder, self._inspected.model)
+        if self._plan is None:
+            return shape
+        facts = self._plan.record.facts
+        return ModelShape(dim=facts.dim, limit=facts.max_seq_length, prompt=shape.prompt, tokenizer=shape.tokenizer)
+
+    def _storage(
+        self, rows: Range, to_load: Range, sample: Sample, shape: ModelShape, notes: list[str]
+    ) -> tuple[Range | None, Range | None]:
+        """Bytes in the checkpoint, and in Milvus."""
+        if shape.dim is None:
+            notes.append("storage is not known: this model's files do not tell its dimensions, and it was not loaded yet")
+            return None, None
+        raw, packed = self._scalars(sample)
+        target = self._job.target
+        return (
+            checkpoint_bytes(rows, dim=shape.dim, scalars=packed),
+            target_bytes(to_load, dim=shape.dim, scalars=raw, index=target.index, vectors=target.vector_type),
+        )
+
+    def _scalars(self, sample: Sample) -> tuple[float, float]:
+        """Bytes of a row's key, stored text and metadata: as they are, and compressed."""
+        if not sample.rows:
+            return 0.0, 0.0
+        rows = pa.concat_tables(sample.rows)
+        hashed = rows.column("id").null_count == rows.num_rows
+        text = ["text"] if "text" in rows.column_names and self._job.target.store_text else []
+        stored = rows.select([*([] if hashed else ["id"]), *text, *(f.name for f in self._inspected.fields)])
+        raw, packed = stored.nbytes / rows.num_rows, _packed(stored) / rows.num_rows
+        return raw + HASH_KEY * hashed, packed + PACKED_HASH * hashed
+
+    def _rate(self) -> Rate | None:
+        """What runs and dry runs have seen of such a machine; else what the seals tell."""
+        return rate_of(read_rates(self._inspected), self.unit) or self._rate_of_seals()
+
+    def _rate_of_seals(self) -> Rate | None:
+        if self._plan is None:
+            return None
+        seals = [seal for shard in self.left.sealed if (seal := self._plan.checkpoint.read_seal(shard))]
+        parts = [part for seal in seals for part in seal.parts]
+        amounts = [(part.stats.tokens if self.unit == "tokens" else part.rows, part.stats.encode_seconds) for part in parts]
+        return rate_of_parts(amounts, ranks=plan_launch(self._job.compute).ranks, unit=self.unit)
+
+    def _seconds(self, amount: Range | None, to_load: Range, rate: Rate | None, notes: list[str]) -> Range | None:
+        if rate is None and self.left.to_encode:
+            notes.append(f"the time is not known: {NO_RATE}")
+        if rate is None or amount is None:
+            return None
+        if rate.loaded_per_second is None and to_load.high:
+            notes.append("loading is not counted in the time: no run of this corpus has loaded much on such a machine yet")
+        return seconds_of(amount, rows_to_load=to_load, rate=rate)
+
+
+def foresee(run: Run, plan: Plan, done: Container[str]) -> None:
+    """Estimate what a run will take while it begins: for its log, and for its report. A run does without where that fails.
+
+    Args:
+        run: takes the estimate, as `run.foreseen`.
+        plan: what it is about.
+        done: shards that are loaded; where all are, there is nothing to estimate.
+    """
+    if next(missing(plan, done), None) is None:
+        return
+    run.foreseen = Future()
+    threading.Thread(target=copy_context().run, args=(_foresee, run, plan, run.foreseen), daemon=True, name="estimate").start()
+
+
+def _foresee(run: Run, plan: Plan, foreseen: Future[Estimate | None]) -> None:
+    estimate = None
+    try:
+        estimate = Foresight(run.inspected, plan.spool, plan, Effort(bytes=8 << 20, seconds=3.0)).estimate()
+        log.info("expected: %s", headline(estimate))
+    except Exception as error:  # noqa: BLE001 - whatever it is, the run has no need of it
+        log.warning("what this run will take could not be estimated: %s", without_credentials(str(error)))
+    foreseen.set_result(estimate)
+
+
+def foreseen(run: Run) -> Estimate | None:
+    """The estimate that was made when the run began; None where there is none."""
+    try:
+        return run.foreseen.result(PATIENCE) if run.foreseen else None
+    except TimeoutError:
+        return None
+
+
+def unit_of(inspected: Inspected) -> Unit:
+    """What the work is counted in: tokens where the encoder says how many there were."""
+    return "tokens" if inspected.job.encoder.kind == "sentence-transformers" else "rows"
+
+
+def _times(rows: Range, values: Sequence[Sequence[float]], *, seen: float) -> Range | None:
+    """A sum over rows, from values at places; None where there are none, and something to sum up."""
+    if not any(len(place) for place in values):
+        return exactly(0) if not rows.high else None
+    return rows * mean_of(values, seen=seen)
+
+
+def _seen(sample: Sample, rows: Range) -> float:
+    return sum(place.num_rows for place in sample.rows) / rows.expected if rows.expected else 1.0
+
+
+def _content(sample: Sample) -> list[list[float]]:
+    """Bytes of texts or pictures, by place; nothing where rows only name their pictures."""
+    if sample.file_bytes:
+        return [[float(count) for count in place] for place in sample.file_bytes]
+    found = []
+    for place in sample.rows:
+        column = place.column("text" if "text" in place.column_names else "image")
+        found.append([float(count) for count in pc.binary_length(column).to_pylist() if count is not None])
+    return found
+
+
+def _packed(rows: pa.Table) -> int:
+    """Bytes that zstd leaves of columns."""
+
+    def written(table: pa.Table) -> int:
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, table.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as stream:
+            stream.write_table(table.combine_chunks())
+        return int(sink.getvalue().size)
+
+    return max(0, written(rows) - written(rows.slice(0, 0))) if rows.num_columns else 0
+
+
+def _sampled(sample: Sample, counter: TokenCounter | None) -> Sampled:
+    rows = sum(place.num_rows for place in sample.rows)
+    return Sampled(rows=rows, places=len(sample.rows), bytes=sample.read, tokenizer=counter.name if counter else "")

@@ -1,0 +1,64 @@
+"""Rates: what was seen of how fast an encoder is on such a machine, kept with the checkpoint and read again."""
+
+from __future__ import annotations
+
+import logging
+
+from tasks.adapters.checkpoint.json_documents import read_document, write_document
+from tasks.adapters.processes.hardware import plan_launch
+from tasks.domain.errors import KitestringError, Newer
+from tasks.domain.estimate.rates import Observation, Rates, rates_key
+from tasks.run.context import Run, machine_digest, utc_now
+from tasks.run.preflight import Inspected
+
+log = logging.getLogger("kitestring.run")
+
+
+def read_rates(inspected: Inspected) -> Rates:
+    """What was seen of the job's encoder on such a machine; what cannot be read was not seen."""
+    try:
+        return _read(inspected)
+    except Newer:
+        return Rates()
+
+
+def _read(inspected: Inspected) -> Rates:
+    return read_document(inspected.store, key_of_rates(inspected), Rates, damages=inspected.damages) or Rates()
+
+
+def key_of_rates(inspected: Inspected) -> str:
+    """Where they are in the checkpoint store."""
+    job = inspected.job
+    return rates_key(job.corpus, inspected.declared, machine_digest(job, plan_launch(job.compute)))
+
+
+def keep_rates(run: Run, *, seconds: float) -> None:
+    """Note how fast a run has been, for the estimates to come; where the store refuses it, they do without.
+
+    Args:
+        run: went to its end, and no shard of it failed.
+        seconds: from its start to its proof.
+    """
+    pace, stages = run.journal.pace, run.journal.stages
+    if not pace.rows:
+        return
+    observed = Observation(
+        kind="run",
+        at=utc_now(),
+        rows=pace.rows,
+        tokens=pace.tokens,
+        encode_seconds=pace.seconds,
+        startup_seconds=sum(run.ranks.startup.values()),
+        loaded=run.journal.loaded,
+        load_seconds=stages.get("load", 0.0),
+        seconds=seconds,
+    )
+    note_rate(run.inspected, observed)
+
+
+def note_rate(inspected: Inspected, observed: Observation) -> None:
+    """Keep an observation with the checkpoint. Of two runs that end at once, one may be forgotten."""
+    try:
+        write_document(inspected.store, key_of_rates(inspected), _read(inspected).noting(observed))
+    except KitestringError as error:
+        log.warning("how fast this was is not kept: %s", error)

@@ -1,0 +1,44 @@
+"""Events of a run, for automations: `kitestring.run.started`, `.shard.sealed`, `.shard.loaded`, `.run.verified`, ...
+
+An event is about a corpus (`kitestring.corpus.{corpus}`); Prefect adds the flow run, its deployment and its tags.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from prefect.context import FlowRunContext, TaskRunContext
+from prefect.events import emit_event
+from pydantic import JsonValue
+
+from tasks.domain.errors import RunFailed
+from tasks.run.artifacts import show_failure
+
+LONGEST = 500  # characters of an error that an event carries
+
+
+class Events:
+    """Tells of one corpus. Outside of a flow run it says nothing."""
+
+    def __init__(self, corpus: str, run: str = "") -> None:
+        self._corpus = corpus
+        self._about: dict[str, JsonValue] = {"corpus": corpus, **({"run": run} if run else {})}
+
+    def __call__(self, what: str, payload: Mapping[str, JsonValue] | None = None) -> None:
+        """Emit `kitestring.{what}`; returns at once, a thread of Prefect's sends it."""
+        if FlowRunContext.get() is None and TaskRunContext.get() is None:
+            return
+        resource = {"prefect.resource.id": f"kitestring.corpus.{self._corpus}", "prefect.resource.name": self._corpus}
+        emit_event(f"kitestring.{what}", resource=resource, payload={**self._about, **(payload or {})})
+
+    @contextmanager
+    def of_failure(self) -> Iterator[None]:
+        """Tell of what the body fails with, in an event and, where no report tells it, in the report's artifact."""
+        try:
+            yield
+        except Exception as error:
+            if not isinstance(error, RunFailed):
+                show_failure(self._corpus, error)
+            self("run.failed", {"error": str(error)[:LONGEST], "kind": type(error).__name__})
+            raise

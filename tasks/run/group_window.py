@@ -1,0 +1,98 @@
+"""A bounded window over Prefect tasks: as many groups in flight as can be worked on, however many there are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, cast
+
+from prefect.futures import PrefectFuture, as_completed
+from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
+from prefect.tasks import TaskRunNameCallbackWithParameters
+
+from tasks.domain.errors import Permanent
+from tasks.domain.shards.shard import Shard
+
+Group = list[Shard]
+Submit = Callable[[Group], PrefectFuture[Any]]
+Finish = Callable[[Group, Exception | None], None]
+
+
+def threads(most: int) -> TaskRunner[PrefectFuture[Any]]:
+    """Prefect's thread pool; its own type does not say that it is what a flow takes."""
+    return cast("TaskRunner[PrefectFuture[Any]]", ThreadPoolTaskRunner[Any](max_workers=most))
+
+
+def name_runs(stage: str) -> TaskRunNameCallbackWithParameters:
+    """What a stage's task runs are called: after the first shard of their group, and how many more there are."""
+
+    def name(parameters: dict[str, Any]) -> str:
+        group: Group = parameters["group"]
+        return f"{stage} {group[0].name}" + (f" and {len(group) - 1:,} more" if len(group) > 1 else "")
+
+    return cast("TaskRunNameCallbackWithParameters", name)
+
+
+class Window:
+    """Each group goes through the steps in order; earlier groups load while later ones are encoded.
+
+    Nothing is taken from a task's result: a task commits what it did to the store, and the next one reads it
+    there. So a group whose first step failed is handed on as well: what it did commit counts.
+
+    Args:
+        steps: each submits a task for a group.
+        width: groups that may be in one step at a time.
+        finish: told of every group that has gone through, with the first error that a step of it ended in.
+        first_over: called once when the first step is over for all groups, while later ones may still go on.
+    """
+
+    def __init__(self, *steps: Submit, width: int, finish: Finish = lambda *_: None, first_over: Callable[[], None] = lambda: None) -> None:
+        self._steps, self._width, self._finish, self._first_over = steps, width, finish, first_over
+        self._busy: list[dict[PrefectFuture[Any], _Passing]] = [{} for _ in steps]
+
+    def run(self, groups: Iterable[Group]) -> None:
+        """Take every group, and wait until all have gone through."""
+        for group in groups:
+            self.push(group)
+        self.drain()
+
+    def push(self, group: Group) -> None:
+        """Take one more group, waiting until every step has room."""
+        while any(len(busy) >= self._width for busy in self._busy):
+            self._wait_for_one()
+        self._start(0, _Passing(group))
+
+    def drain(self) -> None:
+        """Wait for all that is in flight."""
+        while self._busy[0]:
+            self._wait_for_one()
+        self._first_over()
+        while any(self._busy):
+            self._wait_for_one()
+
+    def _start(self, step: int, passing: _Passing) -> None:
+        self._busy[step][self._steps[step](passing.group)] = passing
+
+    def _wait_for_one(self) -> None:
+        done = next(iter(as_completed([future for busy in self._busy for future in busy])))
+        step = next(number for number, busy in enumerate(self._busy) if done in busy)
+        passing = self._busy[step].pop(done)
+        passing.error = passing.error or _error_of(done)
+        if step + 1 < len(self._steps):
+            self._start(step + 1, passing)
+        else:
+            self._finish(passing.group, passing.error)
+
+
+@dataclass(slots=True)
+class _Passing:
+    group: Group
+    error: Exception | None = None
+
+
+def _error_of(done: PrefectFuture[Any]) -> Exception | None:
+    """What a task ended in; the result is asked first, since until then `state` is what the server has heard so far."""
+    found = done.result(raise_on_failure=False)
+    if isinstance(found, Exception):
+        return found
+    return None if done.state.is_completed() else Permanent(f"its task ended as {done.state.name}: {done.state.message}")

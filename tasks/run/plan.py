@@ -1,0 +1,240 @@
+"""Plan: what there is to do, from listings, footers and what earlier runs have committed."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Container, Iterator
+from pathlib import Path, PurePosixPath
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from tasks.adapters.checkpoint.checkpoint import Checkpoint, put_pin
+from tasks.adapters.checkpoint.past_reports import known_roots
+from tasks.adapters.checkpoint.seal_cache import Copies
+from tasks.adapters.checkpoint.span_file import Spool
+from tasks.adapters.files.access import root_of
+from tasks.domain.errors import BadInput, KitestringError, Permanent
+from tasks.domain.job.encoder import EncoderRecord, differences
+from tasks.domain.shards.layout import encoder_pin
+from tasks.domain.shards.removal import Roots
+from tasks.domain.shards.resume import missing
+from tasks.domain.shards.seal import Seal
+from tasks.domain.shards.shard import Shard
+from tasks.domain.shards.task_groups import grouped, rows_of
+from tasks.domain.target.collection import CollectionSpec, collection_name, target_fingerprint
+from tasks.domain.target.fields import name_field
+from tasks.run.context import Run
+from tasks.run.preflight import EDITED, Inspected, model_name
+
+NOWHERE = "nowhere"  # the ledger of a collection that is not there: nothing is ever written to it
+
+
+class Plan:
+    """The shards of a source under an encoder, and where they go."""
+
+    def __init__(self, inspected: Inspected, spool: Spool, record: EncoderRecord) -> None:
+        self.inspected, self.spool, self.record = inspected, spool, record
+        job, fingerprint = inspected.job, record.identity.fingerprint
+        self.job = job
+        self.checkpoint = Checkpoint(inspected.store, job.corpus, fingerprint, inspected.damages)
+        self.spec = CollectionSpec(
+            name=collection_name(job.target.collection, fingerprint),
+            alias=job.target.collection,
+            dim=record.facts.dim,
+            metric=job.target.metric,
+            store_text=job.target.store_text and job.source.modality == "text",
+            id_length=job.target.id_length,
+            fields=inspected.fields,
+            partition_key=name_field(job.target.partition_key) if job.target.partition_key is not None else None,
+            vector_type=job.target.vector_type,
+            index=job.target.index,
+            fingerprint=fingerprint,
+            model=model_name(job),
+            revision=record.identity.revision,
+        )
+        self.seals: Copies[Seal] = Copies(spool.scratch, Seal)
+        self.address = target_fingerprint(job.target, self.spec.name)  # known before the collection is there
+        self.lock = threading.Lock()
+        self.loading = False  # whether this run has begun to load into the collection
+        self._settled = False
+        self._target: str | None = None
+
+    @property
+    def scratch(self) -> Path:
+        """For temporary files; swept, whatever ends the run. A plan of nothing has none."""
+        assert self.spool.scratch is not None
+        return self.spool.scratch
+
+    def __iter__(self) -> Iterator[Shard]:
+        """Every shard, in source order; streams."""
+        return self.spool.named(self.record.identity.fingerprint)
+
+    @property
+    def roots(self) -> Roots:
+        """Where the source is read from, and where its files stood before."""
+        source = self.job.source
+        now = next(iter(self.spool.roots), root_of(source.uri))
+        old, file = root_of(source.moved_from) if source.moved_from else None, PurePosixPath(source.uri)
+        if old and file.suffix and file.suffix == PurePosixPath(old).suffix and file.name != PurePosixPath(now).name:
+            old = old.rpartition("/")[0] or "/"  # one file, and so it was before
+        return Roots(now=now, moved_from=old)
+
+    @property
+    def target(self) -> str:
+        """The name of the collection's ledger: its identity, or its address where it was made without one.
+
+        One that is not there has an empty ledger; one that cannot be asked has the ledger that was last seen at its address.
+        """
+        if self._target is None:
+            collection = self.inspected.open_target(self.spec.name)
+            try:
+                identity = collection.identity()
+            except KitestringError:
+                return self.checkpoint.read_address(self.address) or self.address
+            finally:
+                collection.close()
+            if identity is None:
+                return NOWHERE
+            self._target = identity or self.address
+        return self._target
+
+    def bind(self, identity: str) -> None:
+        """Keep the ledger of this collection from here on, which is there now."""
+        target = identity or self.address
+        if target != self._target or self.checkpoint.read_address(self.address) != target:
+            self.checkpoint.record_address(self.address, target)
+        self._target = target
+
+    def settle_encoder(self) -> None:
+        """Write down what the vectors are made with, before the first seal says that there are any.
+
+        Raises:
+            Permanent: another run of this corpus has settled `precision: auto` otherwise.
+        """
+        if self._settled:
+            return
+        settled = put_pin(self.inspected.store, self.job.corpus, self.inspected.declared, self.record, self.inspected.damages)
+        if settled.identity != self.record.identity:
+            raise Permanent(
+                f"another run has just settled on precision {settled.identity.precision} for corpus '{self.job.corpus}': run again"
+            )
+        self.checkpoint.put_encoder(self.record)
+        self._settled = True
+
+    def confirm_encoder(self) -> None:
+        """Hold `encoder.json` against what the corpus was settled on; a run writes either again where it is gone or damaged.
+
+        Raises:
+            BadInput: it speaks of another encoder; nothing was written.
+        """
+        pinned, told, ours = self.inspected.pinned(), self.checkpoint.read_encoder_as_told(), self.record
+        wrong = (differences(told.identity, ours.identity) or differences(told.facts, ours.facts)) if told else ""
+        if wrong:
+            pin = encoder_pin(self.job.corpus, self.inspected.declared)
+            raise BadInput(f"{self.inspected.store.url}/{self.checkpoint.layout.encoder} does not agree with {pin}: {wrong}: {EDITED}")
+        if self.inspected.damages.mends and (pinned is None) != (told is None):
+            self.settle_encoder()
+
+    def beyond(self, loaded: Container[str]) -> tuple[int, int | None]:
+        """How many shards are not yet loaded, and their source rows; None where no footer tells how many a shard has."""
+        shards = rows = 0
+        for shard in missing(self, loaded):
+            shards += 1
+            rows += shard.span.rows or 0
+        return shards, rows if self.spool.rows_known else None
+
+    def groups(self, loaded: Container[str]) -> Iterator[list[Shard]]:
+        """The shards that are not yet loaded, several for each task."""
+        aim = self.job.shards.rows
+        waiting = sum(rows_of(shard, aim=aim) for shard in missing(self, loaded))
+        return grouped(missing(self, loaded), aim=aim, rows=waiting)
+
+
+def spool_spans(inspected: Inspected, scratch: Path) -> Spool:
+    """Cut the source.
+
+    Raises:
+        BadInput: no row, or a file that cannot be read.
+    """
+    spool = Spool(scratch / "spans.jsonl", inspected.source.spans(), rows_as=inspected.rows_as, scratch=scratch)
+    if not spool.shards:
+        raise BadInput(f"source.uri: '{inspected.job.source.uri}' has no rows")
+    return spool
+
+
+def plan_again(inspected: Inspected, scratch: Path) -> Plan | None:
+    """The plan of a job whose encoder an earlier run has settled, without loading it; None before any run."""
+    pinned = inspected.pinned()
+    return Plan(inspected, spool_spans(inspected, scratch), pinned) if pinned else None
+
+
+@task(name="plan", cache_policy=NO_CACHE)
+def plan_shards(run: Run) -> Plan:
+    """Cut the source while the encoder loads (the first time), and settle what its vectors are kept under."""
+    inspected = run.inspected
+    with run.journal.during("plan"):
+        pinned = inspected.pinned()
+        if pinned is None:
+            run.ranks.start()
+        spool = spool_spans(inspected, run.scratch)
+        plan = Plan(inspected, spool, pinned or _introduce(run))
+        plan.confirm_encoder()
+        check_target(plan)
+    run.journal.shards = spool.shards
+    return plan
+
+
+@task(name="plan", cache_policy=NO_CACHE)
+def plan_sealed(run: Run) -> Plan:
+    """The plan of a corpus that is sealed already, for another target.
+
+    Raises:
+        BadInput: no run of this corpus has sealed anything with this encoder.
+    """
+    with run.journal.during("plan"):
+        plan = plan_again(run.inspected, run.scratch)
+        if plan is None:
+            raise BadInput(f"corpus '{run.job.corpus}' holds nothing made with this encoder: `kitestring run` makes it")
+        plan.confirm_encoder()
+        check_target(plan)
+    run.journal.shards = plan.spool.shards
+    return plan
+
+
+def _introduce(run: Run) -> EncoderRecord:
+    """Ask the loading encoder what it is."""
+    facts = run.ranks.facts()
+    return EncoderRecord(identity=run.inspected.identify(facts.precision), facts=facts)
+
+
+def check_target(plan: Plan) -> None:
+    """Find a collection that does not fit before the first write.
+
+    Raises:
+        BadInput: the server does not answer, a collection of that name was made otherwise, or a mirror of another place would
+            replace it.
+    """
+    collection = plan.inspected.open_target(plan.spec.name)
+    try:
+        collection.check(plan.spec)
+    finally:
+        collection.close()
+    check_roots(plan)
+
+
+def check_roots(plan: Plan) -> None:
+    """Refuse to have one place mirrored over the rows of another.
+
+    Raises:
+        BadInput: the collection holds rows of files that stood below another root; names both.
+    """
+    if plan.job.target.mode != "mirror":
+        return
+    strangers = plan.roots.strangers(known_roots(plan.checkpoint, plan.target))
+    if strangers:
+        raise BadInput(
+            f"source.uri: this mirror reads '{plan.roots.now}', and collection '{plan.spec.name}' holds rows read from '{strangers[0]}', "
+            f"which it would remove: nothing was written. If the same files were moved or are mounted elsewhere, set source.moved_from: "
+            f"{strangers[0]}; if they are others, use another corpus and target.collection, or target.mode: append"
+        )

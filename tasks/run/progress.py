@@ -1,0 +1,305 @@
+"""What a run notices about itself while it goes: for the progress line, the artifacts and the report."""
+
+from __future__ import annotations
+
+import heapq
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import copy_context
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
+
+from pydantic import JsonValue
+
+from tasks.adapters.processes.rank_connection import UnderWay
+from tasks.domain.encoding.throughput import Pace
+from tasks.domain.errors import BadInput, KitestringError, Permanent
+from tasks.domain.report.run_report import Progress
+from tasks.domain.shards.seal import Loaded, Seal
+from tasks.domain.shards.shard import Shard
+
+TICK_SECONDS = 1.0
+MOST_SAMPLES = 600  # of which a chart shows fewer
+log = logging.getLogger("kitestring.run")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """A run at one moment. `total` counts the rows of shards that this run has to see to; None where nothing tells yet."""
+
+    stage: str
+    seconds: float
+    total: int | None
+    reused: int
+    encoded: int
+    tokens: int
+    loaded: int
+    shards: int
+    shards_sealed: int
+    shards_loaded: int
+    shards_failed: int
+    shards_before: int = 0  # complete when the run began
+    under_way: tuple[UnderWay, ...] = ()
+    failed: tuple[tuple[str, str], ...] = ()  # the first shards that failed, and why
+    slowest: tuple[tuple[float, str, int], ...] = ()  # seconds of the ranks, the shard's name, its rows; the slowest first
+    ended: bool = False
+    waits_for: str = ""
+
+    @property
+    def done(self) -> int:
+        """Rows out of `total` that are encoded, by this run or by an earlier one."""
+        return self.encoded + self.reused
+
+
+Listener = Callable[[Snapshot], None]
+Teller = Callable[[str, Mapping[str, JsonValue]], None]
+LISTENERS: list[Listener] = []  # whoever runs the flow in this process may watch it
+NAMED = 10  # shards of a kind that a snapshot tells by name
+
+
+@dataclass(frozen=True, slots=True)
+class _News:
+    """What became of a shard, and nobody was told yet."""
+
+    about: dict[str, JsonValue]
+    counts: dict[str, int]
+
+
+@dataclass(slots=True)
+class Journal:
+    """Thread-safe counts; the run's threads write, one ticking thread reads."""
+
+    started: float = field(default_factory=time.monotonic)
+    stage: str = "start"
+    stages: dict[str, float] = field(default_factory=dict)
+    total: int | None = None
+    reused: int = 0
+    loaded: int = 0
+    texts_cut: int = 0
+    shards: int = 0
+    before: int = 0  # shards that were complete when the run began
+    under_way: Callable[[], Sequence[UnderWay]] = tuple  # where the ranks are
+    slowest: list[tuple[float, str, int]] = field(default_factory=list)
+    sealed: dict[str, int] = field(default_factory=dict)  # shards that this run sealed: rows that it encoded for them
+    failed: dict[str, tuple[str, str]] = field(default_factory=dict)  # shard: its name, the error
+    failed_rows: dict[str, int | None] = field(default_factory=dict)  # shard: the row that the error is about
+    bad_input: set[str] = field(default_factory=set)  # shards that failed for what is in them
+    damaged: dict[str, tuple[str, str]] = field(default_factory=dict)  # shards whose seal was withdrawn: name, what was found
+    adopted: int = 0
+    repairs: int = 0  # documents that could not be read
+    notes: list[str] = field(default_factory=list)  # what was decided on the way
+    removed: dict[str, int] = field(default_factory=dict)  # rows that left the collection, by why
+    refusals: list[str] = field(default_factory=list)  # what the run would not do, and how to make it
+    samples: list[Progress] = field(default_factory=list)  # fewer and fewer of a long run
+    pace: Pace = field(default_factory=lambda: Pace(ranks=1))
+    lock: threading.RLock = field(default_factory=threading.RLock)
+    listeners: list[Listener] = field(default_factory=list)  # this run's own
+    tell: Teller = lambda _what, _payload: None  # what automations may act on
+    waits_for: Callable[[], str] = str  # what holds the run up; "": nothing
+    _every: float = 0.9 * TICK_SECONDS  # seconds between two samples
+    _loaded_shards: set[str] = field(default_factory=set)
+    _working: dict[str, int] = field(default_factory=dict)
+    _since: dict[str, float] = field(default_factory=dict)
+    _unwatched: bool = False  # whether something that watches the run has failed
+    _over: threading.Event = field(default_factory=threading.Event)
+    _news: dict[str, dict[str, _News]] = field(default_factory=lambda: {"shard.sealed": {}, "shard.loaded": {}})
+
+    @contextmanager
+    def during(self, stage: str) -> Iterator[None]:
+        """Count the seconds in which a stage was at work, however many threads were at it."""
+        with self.lock:
+            self.stage = stage
+            self._working[stage] = self._working.get(stage, 0) + 1
+            if self._working[stage] == 1:
+                self._since[stage] = time.monotonic()
+        try:
+            yield
+        finally:
+            with self.lock:
+                self._working[stage] -= 1
+                if not self._working[stage]:
+                    self.stages[stage] = self.stages.get(stage, 0.0) + time.monotonic() - self._since[stage]
+
+    def expect(self, shards: int, rows: int | None) -> None:
+        """What this run has to see to; the other shards of the plan were complete when it began."""
+        with self.lock:
+            self.before, self.total = self.shards - shards, rows
+        self.pace.expect(rows)
+
+    def note_seal(self, seal: Seal, *, by_this_run: int, adopted: int) -> None:
+        """A shard is sealed; `by_this_run` of its rows were encoded by this run, the rest by earlier ones."""
+        with self.lock:
+            self.sealed[seal.shard] = by_this_run
+            self.failed.pop(seal.shard, None)
+            self.reused += seal.embedded - by_this_run
+            self.adopted += adopted
+            heapq.heappush(self.slowest, (seal.stats.encode_seconds, seal.name, seal.embedded))
+            if len(self.slowest) > NAMED:
+                heapq.heappop(self.slowest)
+            counts = {"rows": seal.embedded, "quarantined": len(seal.quarantined)}
+            self._news["shard.sealed"][seal.shard] = _News({"shard": seal.shard, "name": seal.name}, counts)
+
+    def note_reuse(self, seal: Seal) -> None:
+        """A shard was sealed by an earlier run."""
+        with self.lock:
+            self.reused += seal.embedded
+
+    def note_amendment(self, shard: Shard, recovered: int) -> None:
+        """Rows of a sealed shard came out of quarantine."""
+        with self.lock:
+            self.sealed[shard.id] = recovered
+
+    def note_failure(self, shard: Shard, error: Exception) -> None:
+        """A shard failed for good."""
+        with self.lock:
+            self.failed[shard.id] = (shard.name, str(error))
+            self.failed_rows[shard.id] = error.row if isinstance(error, KitestringError) else None
+            (self.bad_input.add if isinstance(error, BadInput) else self.bad_input.discard)(shard.id)
+
+    def note_damage(self, seal: Seal, damage: Exception) -> None:
+        """A part of a sealed shard is not what was sealed, and the seal was withdrawn."""
+        with self.lock:
+            self.damaged[seal.shard] = (seal.name, str(damage))
+            self._loaded_shards.discard(seal.shard)
+
+    def reopen(self, shard: str) -> None:
+        """A shard is not as this run left it, and is seen to once more."""
+        with self.lock:
+            self._loaded_shards.discard(shard)
+
+    def note_repair(self, line: str) -> None:
+        """A document of the checkpoint could not be read, and is made anew; the first of them are told."""
+        with self.lock:
+            self.repairs += 1
+            if self.repairs <= NAMED:
+                self.notes.append(line)
+            elif self.repairs == NAMED + 1:
+                self.notes.append("more documents of the checkpoint could not be read: the log names them")
+
+    def note(self, line: str) -> None:
+        """Something to tell of in the end."""
+        with self.lock:
+            self.notes.append(line)
+
+    def note_removal(self, why: str, rows: int) -> None:
+        """Rows have left the collection."""
+        with self.lock:
+            self.removed[why] = self.removed.get(why, 0) + rows
+            self.notes.append(f"removed: {why}")
+
+    def note_refusal(self, reason: str) -> None:
+        """The run leaves something undone on purpose, and fails in the end."""
+        with self.lock:
+            self.refusals.append(reason)
+
+    def settle(self, group: list[Shard], error: Exception | None) -> None:
+        """A group has gone through every step: a shard of it that is not loaded has failed, whatever the cause."""
+        with self.lock:
+            lost = [shard for shard in group if shard.id not in self._loaded_shards and shard.id not in self.failed]
+            for shard in lost:
+                self.note_failure(shard, error or Permanent("it was neither loaded nor refused; please report this"))
+
+    def has_loaded(self, shard: Shard) -> bool:
+        """Whether this run has loaded a shard already; a task that is tried again asks."""
+        with self.lock:
+            return shard.id in self._loaded_shards
+
+    def note_load(self, entry: Loaded) -> None:
+        """A shard's rows were acknowledged by the collection."""
+        with self.lock:
+            self.loaded += entry.rows
+            self._loaded_shards.add(entry.shard)
+            self.texts_cut += entry.cut
+            self._news["shard.loaded"][entry.shard] = _News({"shard": entry.shard}, {"rows": entry.rows})
+
+    @contextmanager
+    def telling(self, group: Iterable[Shard]) -> Iterator[None]:
+        """Tell in the end what has become of a group: in one event for all that are sealed, named after the first, and in one for all loaded.
+
+        The server keeps every event for days; one for each of thousands of shards would be most of its database.
+        """
+        try:
+            yield
+        finally:
+            self._tell_of(group)
+
+    def _tell_of(self, group: Iterable[Shard]) -> None:
+        ids = [shard.id for shard in group]
+        for what, news in self._news.items():
+            with self.lock:
+                told = [news.pop(shard) for shard in ids if shard in news]
+            if told:
+                counts: dict[str, JsonValue] = {name: sum(each.counts[name] for each in told) for name in told[0].counts}
+                self.tell(what, {**told[0].about, **counts, "shards": len(told)})
+
+    def snapshot(self, *, ended: bool = False) -> Snapshot:
+        under_way = tuple(self.under_way())  # asked outside of the lock: the ranks have their own
+        with self.lock:
+            return Snapshot(
+                stage=self.stage,
+                seconds=time.monotonic() - self.started,
+                total=self.total,
+                reused=self.reused,
+                encoded=self.pace.rows,
+                tokens=self.pace.tokens,
+                loaded=self.loaded,
+                shards=self.shards,
+                shards_sealed=len(self.sealed),
+                shards_loaded=len(self._loaded_shards),
+                shards_failed=len(self.failed),
+                shards_before=self.before,
+                under_way=under_way,
+                failed=tuple(islice(self.failed.values(), NAMED)),
+                slowest=tuple(sorted(self.slowest, reverse=True)),
+                ended=ended,
+                waits_for=self.waits_for(),
+            )
+
+    @contextmanager
+    def ticking(self) -> Iterator[None]:
+        """Sample and tell the listeners every second, and once more at the end."""
+        # With this thread's context, so that a listener's artifacts belong to the flow run.
+        ticker = threading.Thread(target=copy_context().run, args=(self._tick,), daemon=True, name="journal")
+        ticker.start()
+        try:
+            yield
+        finally:
+            self._over.set()
+            ticker.join(timeout=5)
+            self._tell(self.snapshot(ended=True))
+
+    def _tick(self) -> None:
+        while not self._over.wait(TICK_SECONDS):
+            self._carefully(self._look)
+
+    def _look(self) -> None:
+        now = self.snapshot()
+        self._sample(now)
+        self._tell(now)
+
+    def _sample(self, now: Snapshot) -> None:
+        """Remember where the run is; when that has become much, every other moment is forgotten, and from then on more wait."""
+        sample = Progress(seconds=round(now.seconds, 2), rows=now.encoded, tokens=now.tokens, by_rank=self.pace.rows_by_rank)
+        with self.lock:
+            if self.samples and sample.seconds - self.samples[-1].seconds < self._every:
+                return
+            self.samples.append(sample)
+            if len(self.samples) >= MOST_SAMPLES:
+                del self.samples[1::2]
+                self._every *= 2
+
+    def _tell(self, now: Snapshot) -> None:
+        for listener in (*LISTENERS, *self.listeners):
+            self._carefully(partial(listener, now))
+
+    def _carefully(self, watch: Callable[[], None]) -> None:
+        """A run does without what only watches it, and its other watchers go on; the first failure is logged."""
+        try:
+            watch()
+        except Exception:
+            level, self._unwatched = logging.DEBUG if self._unwatched else logging.WARNING, True
+            log.log(level, "what watches this run has failed, and is tried again", exc_info=True)

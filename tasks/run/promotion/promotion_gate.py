@@ -1,0 +1,114 @@
+"""Gate: the new collection and the one that it would take over from answer the same questions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tasks.adapters.checkpoint.checkpoint import Checkpoint
+from tasks.adapters.models.model_files import locate_model
+from tasks.adapters.sources.relevance_judgments import read_questions
+from tasks.domain.errors import BadInput, Permanent
+from tasks.domain.job.encoder import Encoder, EncoderIdentity, EncoderRecord, OpenClipEncoder, SentenceTransformersEncoder
+from tasks.domain.job.gate import Gate, Measured, Question, measure, why_not
+from tasks.domain.ports import Collection
+from tasks.run.plan import Plan
+from tasks.run.promotion.query_encoder import load_encoder
+
+if TYPE_CHECKING:
+    from tasks.worker.base import LoadedEncoder
+
+
+KEPT = 10  # questions whose vectors a report may ask again
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What the gate found: lines for people, why the new collection must not take over, if so, and some of what was asked."""
+
+    told: list[str]
+    refused: str | None
+    asked: tuple[Asked, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """A question and its vector: float32 of shape (dim,)."""
+
+    query: str
+    vector: np.ndarray
+
+
+def ask_gate(plan: Plan, collection: Collection, live: str | None) -> Verdict:
+    """Measure the new collection and, where the gate compares, the one that is live."""
+    gate = plan.job.target.gate
+    if gate is None:
+        return Verdict(told=[], refused=None)
+    questions = read_questions(gate.queries)
+    ours = load_encoder(plan.job.encoder, model_path=plan.inspected.model.path, precision=plan.record.identity.precision)
+    vectors = _embed(ours, questions)
+    asked = tuple(Asked(query=q.query, vector=v) for q, v in zip(questions[:KEPT], vectors[:KEPT], strict=True))
+    new = _measure(collection, plan.spec.name, vectors, questions, gate.at_k)
+    told = [f"gate, {new.questions:,} questions: {new} for '{new.collection}'"]
+    try:
+        old = _measure_live(plan, live, questions, gate) if live and gate.max_drop < 1 else None
+    except BadInput as error:
+        cure = "set target.gate.max_drop: 1 to go by target.gate.minimum alone"
+        return Verdict(told=told, refused=f"'{live}' could not be asked the gate's questions ({error}): {cure}", asked=asked)
+    told += [f"gate, as it is now: {old} for '{old.collection}'"] if old else []
+    return Verdict(told=told, refused=why_not(gate, new, old), asked=asked)
+
+
+def _measure_live(plan: Plan, live: str, questions: list[Question], gate: Gate) -> Measured:
+    """With the encoder that made it, as its checkpoint tells.
+
+    Raises:
+        BadInput: that encoder is not to be had any more.
+    """
+    collection = plan.inspected.open_target(live)
+    try:
+        made = collection.describe()
+        record = _made_with(plan, made.fingerprint) if made else None
+        if made is None or record is None:
+            raise BadInput("it is not known what made it")
+        encoder = encoder_of(record.identity, like=plan.job.encoder)
+        model = locate_model(encoder)
+        if model.weights != record.identity.weights:
+            raise BadInput(f"the weights of its model '{record.identity.model}' are no longer those that made it")
+        loaded = load_encoder(encoder, model_path=model.path, precision=record.identity.precision)
+        return _measure(collection, live, _embed(loaded, questions), questions, gate.at_k)
+    finally:
+        collection.close()
+
+
+def _made_with(plan: Plan, fingerprint: str) -> EncoderRecord | None:
+    """What another encoder's checkpoint tells of it; None where that cannot be read, which is for a run of that encoder to mend."""
+    try:
+        return Checkpoint(plan.inspected.store, plan.job.corpus, fingerprint).read_encoder()
+    except Permanent:
+        return None
+
+
+def _embed(loaded: LoadedEncoder, questions: list[Question]) -> np.ndarray:
+    try:
+        return loaded.embed_queries([question.query for question in questions])
+    finally:
+        loaded.close()
+
+
+def _measure(collection: Collection, name: str, vectors: np.ndarray, questions: list[Question], k: int) -> Measured:
+    answers = [[hit.id for hit in hits] for hits in collection.search(vectors, k)]
+    return measure(name, questions, answers, k)
+
+
+def encoder_of(identity: EncoderIdentity, *, like: Encoder) -> Encoder:
+    """The settings of an encoder that a corpus was once embedded with. `like`: whose code may be trusted."""
+    settings = dict(identity.preprocessing)
+    if identity.kind == "open-clip":
+        pretrained = identity.model.removeprefix(str(settings.get("architecture", ""))).strip()
+        return OpenClipEncoder.model_validate({**settings, "pretrained": pretrained, "precision": identity.precision})
+    trusted = getattr(like, "trust_remote_code", False)
+    told = {"model": identity.model, "revision": identity.revision, "precision": identity.precision, "trust_remote_code": trusted}
+    return SentenceTransformersEncoder.model_validate({**settings, **told})

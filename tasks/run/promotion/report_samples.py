@@ -1,0 +1,114 @@
+"""Some of the rows themselves, for the report: a picture of their vectors, and searches with their hits.
+
+Nothing here may fail a run: what cannot be made is left out of the report, which says why. Only a damaged part is raised, for the run to mend.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import TypeVar
+
+import numpy as np
+import pyarrow as pa
+
+from tasks.adapters.milvus.upsert_batches import vectors_of
+from tasks.adapters.report.vector_map import PartDraw, project, read_sample
+from tasks.domain.errors import Damaged, KitestringError
+from tasks.domain.ports import Collection
+from tasks.domain.report.figures import Example, ExampleHit, Projection
+from tasks.domain.target.collection import Hit
+from tasks.run.plan import Plan
+from tasks.run.promotion.promotion_gate import Asked
+from tasks.run.promotion.source_images import pictures_of
+
+HITS, FIELDS = 4, 8  # of each search, and metadata fields of each hit
+TEXT, VALUE, KEY = 280, 80, 200  # characters that are shown of a row's text, of another field, of a key
+SIDE = 200  # pixels of a picture
+READ = 64 * 2**20  # bytes of the source that may be read for pictures
+PICTURES = 500_000  # bytes of all pictures in the page
+log = logging.getLogger("kitestring.report")
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class Shown:
+    """What there is to show; what is not, and why, by the page's section."""
+
+    projection: Projection | None = None
+    examples: tuple[Example, ...] = ()
+    pictures: dict[str, bytes] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)
+    mends: Callable[[Damaged], bool] = lambda _damage: False
+
+    def attempt(self, section: str, make: Callable[[], T]) -> T | None:
+        """What `make` gives; None where it cannot.
+
+        Raises:
+            Damaged: a sealed part is not what was sealed, and the run mends it.
+        """
+        try:
+            return make()
+        except Exception as error:
+            if isinstance(error, Damaged) and self.mends(error):
+                raise
+            self.left_out[section] = str(error) if isinstance(error, KitestringError) else f"{type(error).__name__}: please report this"
+            log.warning("the report is without its %s: %s: %s", section, type(error).__name__, error)
+            return None
+
+
+def show_rows(plan: Plan, collection: Collection, drawn: PartDraw, asked: Sequence[Asked], mends: Callable[[Damaged], bool]) -> Shown:
+    """Read the parts that were drawn, and ask the collection some questions. `mends`: whether a damaged part is raised."""
+    shown, settings = Shown(mends=mends), plan.job.report
+    if not settings.examples:
+        return shown
+    sample = shown.attempt("projection", lambda: read_sample(drawn.parts(), plan.checkpoint.verified_part))
+    if sample is None:
+        return shown
+    shown.projection = shown.attempt("projection", lambda: project(sample, plan.spec.dim, plan.spec.fields, settings.colour_by))
+    shown.examples = shown.attempt("examples", lambda: _examples(plan, collection, sample, asked)) or ()
+    shown.pictures = shown.attempt("pictures", lambda: _pictures(plan, collection, shown.examples)) or {}
+    return shown
+
+
+def _examples(plan: Plan, collection: Collection, sample: pa.Table, asked: Sequence[Asked]) -> tuple[Example, ...]:
+    count = min(plan.job.report.examples, sample.num_rows)
+    rows = sample.take([(2 * place + 1) * sample.num_rows // (2 * count) for place in range(count)])
+    questions = asked[: plan.job.report.examples]
+    vectors = np.concatenate([*(question.vector[None] for question in questions), vectors_of(rows, plan.spec.dim)])
+    fields = [*(["text"] if plan.spec.store_text else []), *(wanted.name for wanted in plan.spec.fields)]
+    answers = collection.search(vectors, HITS + 1, fields=fields)
+    keys, texts = rows["id"].to_pylist(), rows["text"].to_pylist() if "text" in rows.column_names else [""] * count
+    return (
+        *(_example("question", asks.query, "", hits) for asks, hits in zip(questions, answers, strict=False)),
+        *(_example("row", key, text, hits) for key, text, hits in zip(keys, texts, answers[len(questions) :], strict=True)),
+    )
+
+
+def _example(kind: str, asked: str, text: str, hits: Sequence[Hit]) -> Example:
+    others = [hit for hit in hits if kind == "question" or hit.id != asked][:HITS]
+    return Example.model_validate({"kind": kind, "asked": asked[:KEY], "text": _short(text, TEXT), "hits": [_hit(hit) for hit in others]})
+
+
+def _hit(hit: Hit) -> ExampleHit:
+    told = ((name, value) for name, value in hit.fields.items() if name != "text" and value is not None)
+    values = {name: _short(value, VALUE) for name, value in islice(told, FIELDS)}
+    return ExampleHit(id=hit.id[:KEY], score=hit.score, text=_short(hit.fields.get("text"), TEXT), fields=values)
+
+
+def _short(value: object, most: int) -> str:
+    text = "" if value is None else " ".join(str(value).split())
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def _pictures(plan: Plan, collection: Collection, examples: Sequence[Example]) -> dict[str, bytes]:
+    keys = [key for example in examples for key in ([example.asked] if example.kind == "row" else []) + [hit.id for hit in example.hits]]
+    found: dict[str, bytes] = {}
+    with suppress(KitestringError):  # a source that is gone: the hits are shown without
+        for key, picture in pictures_of(plan, collection, list(dict.fromkeys(keys)), side=SIDE, budget=READ):
+            if sum(map(len, found.values())) + len(picture) <= PICTURES:
+                found[key] = picture
+    return found

@@ -1,0 +1,75 @@
+"""Retry: what `quarantine retry` finds before it tries anything, and what only a run can mend."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from tasks.domain.errors import BadInput
+from tasks.domain.shards.row_accounting import ShardFates
+from tasks.domain.shards.shard import Shard
+from tasks.run.context import Run
+from tasks.run.plan import Plan
+from tasks.run.seals.effective_seals import seals_of
+from tasks.run.seals.seal_totals import count_seals
+from tasks.stages.remove_stale import unplanned
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToRetry:
+    """What a retry finds: rows that were set aside, and shards that have no seal as their files are now."""
+
+    rows: int
+    damaged: bool
+    unsealed: dict[str, Shard]
+
+    @property
+    def idle(self) -> bool:
+        """Whether there is nothing to do at all."""
+        return not self.rows and not self.damaged and not self.unsealed
+
+    def note_unsealed(self, run: Run, plan: Plan) -> None:
+        """Nothing of these is tried: each fails, with what to do."""
+        for shard, reason in self._reasons(plan):
+            run.journal.note_failure(shard, BadInput(reason))
+
+    def _reasons(self, plan: Plan) -> Iterator[tuple[Shard, str]]:
+        known = {each.entry.place for each in unplanned(plan)}
+        for shard in self.unsealed.values():
+            why = "has changed since it was encoded" if shard.place in known else "was not encoded yet, or has changed since"
+            yield shard, f"the file {why}: `kitestring run` encodes it again, its quarantined rows as well"
+
+    def refuse_if_idle(self, plan: Plan) -> None:
+        """Say at once that there is nothing to try.
+
+        Raises:
+            BadInput: no row is set aside, and there are files that only a run can see to.
+        """
+        if not self.rows and not self.damaged and self.unsealed:
+            shard, reason = next(self._reasons(plan))
+            more = f" ({len(self.unsealed):,} such shards in all)" if len(self.unsealed) > 1 else ""
+            raise BadInput(f"no row to retry: {shard.name}: {reason}{more}")
+
+
+def look_for_rows(plan: Plan) -> ToRetry:
+    """From the seals alone."""
+    rows, sealed = 0, set[str]()
+    for seal in seals_of(plan):
+        rows += len(seal.quarantined)
+        sealed.add(seal.shard)
+    damaged = set(plan.inspected.damages.keys)  # what was moved aside is sealed again on the way
+    unsealed = {shard.id: shard for shard in plan if shard.id not in sealed and plan.checkpoint.layout.seal(shard.id) not in damaged}
+    return ToRetry(rows=rows, damaged=bool(damaged), unsealed=unsealed)
+
+
+def nothing_to_retry(plan: Plan) -> dict[str, object]:
+    """What `quarantine retry` answers where every row has its vector; the figures of a run."""
+    totals, proof = count_seals(plan, encoded_now={}), plan.checkpoint.read_proof(plan.target)
+    shards = ShardFates(planned=plan.spool.shards, sealed=totals.sealed, loaded=totals.loaded)
+    return {
+        "rows": totals.rows.model_dump(),
+        "shards": shards.model_dump(),
+        "verified": bool(proof and proof.holds_for(totals.cover.digest, plan.target)),
+        "report": plan.checkpoint.latest_report(),
+        "notes": ["no row is quarantined: there is nothing to retry"],
+    }

@@ -1,0 +1,62 @@
+"""Totals: what the seals of a plan come to, row by row and shard by shard."""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+from collections.abc import Container, Iterable
+from dataclasses import dataclass, field
+
+from tasks.domain.report.run_report import QUARANTINE_SAMPLES, SetAside
+from tasks.domain.shards.row_accounting import RowFates, fates_of
+from tasks.domain.shards.seal import Cover, EncodeStats, Seal
+from tasks.run.plan import Plan
+from tasks.run.seals.effective_seals import owned_seals, retained_seals
+
+SLOWEST = 10
+
+
+@dataclass(slots=True)
+class Totals:
+    """A fold over seals; memory does not grow with their number."""
+
+    rows: RowFates = field(default_factory=RowFates)
+    sealed: int = 0
+    loaded: int = 0
+    stats: EncodeStats = field(default_factory=EncodeStats)
+    quarantine: Counter[str] = field(default_factory=Counter)
+    samples: list[SetAside] = field(default_factory=list)
+    cover: Cover = field(default_factory=Cover)
+    slowest: list[tuple[float, str, int]] = field(default_factory=list)
+
+    def add(self, seal: Seal, *, encoded_now: int, loaded: bool) -> None:
+        """Take in one seal, of which this run encoded so many rows."""
+        self.rows += fates_of(seal, encoded_now=encoded_now, loaded=loaded)
+        self.sealed += 1
+        self.cover.add(seal)
+        self.loaded += loaded
+        self.stats += seal.stats
+        for row in seal.quarantined:
+            self.quarantine[row.reason.partition(":")[0]] += 1
+            if len(self.samples) < QUARANTINE_SAMPLES:
+                self.samples.append(SetAside(shard=seal.name, row=row.row, id=row.id, reason=row.reason))
+        if encoded_now:
+            heapq.heappush(self.slowest, (seal.stats.encode_seconds, seal.name, seal.embedded))
+            if len(self.slowest) > SLOWEST:
+                heapq.heappop(self.slowest)
+
+
+def total(seals: Iterable[Seal], *, encoded_now: dict[str, int], loaded: Container[str]) -> Totals:
+    """Fold the seals of a plan."""
+    totals = Totals()
+    for seal in seals:
+        totals.add(seal, encoded_now=encoded_now.get(seal.shard, 0), loaded=seal.shard in loaded)
+    return totals
+
+
+def count_seals(plan: Plan, *, encoded_now: dict[str, int]) -> Totals:
+    """Fold every seal of a plan; what covers them covers those that are retained as well."""
+    totals = total(owned_seals(plan), encoded_now=encoded_now, loaded=plan.checkpoint.loaded_ids(plan.target))
+    for seal in retained_seals(plan):
+        totals.cover.add(seal)
+    return totals

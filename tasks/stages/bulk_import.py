@@ -1,0 +1,253 @@
+"""Import: a fresh collection is filled by the server itself, from the sealed parts.
+
+An import knows no keys: the same file twice, or one key in two files, doubles rows. So each attempt fills a collection of
+its own, whose name is noted before it is made; keys are counted before the first job starts; the rows are counted when
+the jobs have ended; and only then the collection takes the real name. Whatever else happens, that collection is dropped,
+and the rows are upserted instead: those that the ledger lacks, where another run took the name first. An attempt that a
+killed run left is gone on with where its jobs are known and its seals are still those; otherwise it is dropped. One
+that a living run is at work on is left to it (`tasks.run.import_attempts`).
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import pyarrow as pa
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from tasks.adapters.checkpoint.shard_keys import ShardKeys
+from tasks.adapters.concurrent_map import ahead
+from tasks.adapters.milvus.import_collection import BulkCollection
+from tasks.adapters.milvus.importer import Importer
+from tasks.adapters.milvus.staging import Staging, staged_rows
+from tasks.adapters.object_store.registry import open_store
+from tasks.adapters.rows.key_index import KeyIndex
+from tasks.domain.errors import BadInput, KitestringError, Permanent, Transient
+from tasks.domain.ports import Collection
+from tasks.domain.shards.duplicates import Owners, policy_of
+from tasks.domain.shards.import_attempt import IMPORT_ROWS, ImportAttempt
+from tasks.domain.shards.seal import Cover, Loaded, Part, Seal, intent_of
+from tasks.run.context import Run, utc_now
+from tasks.run.import_attempts import OwnAttempt, attempts_of, collection_of, discard_left, note_again, staged_at
+from tasks.run.plan import Plan
+from tasks.run.seals.effective_seals import seals_of, shards_with_seals
+from tasks.stages.load import begin_loading
+
+log = logging.getLogger("kitestring.load")
+
+POLL_SECONDS = 1.0
+STUCK_SECONDS = 1_800.0  # without a percent more
+LEDGER_SECONDS = 600.0
+STATES_ASKED_AGAIN = 30  # of a server that does not answer for a while
+
+
+def imports(plan: Plan, collection: Collection) -> bool:
+    """Whether this run fills its collection by import.
+
+    Raises:
+        BadInput: the job asks for it, and the server has none or cannot read the staged files.
+    """
+    target = plan.job.target
+    if target.load == "import":
+        _refuse_impossible(plan)
+    if plan.checkpoint.attempts(plan.address) or note_again(plan):
+        return True
+    if target.load == "upsert" or not target.staging or target.vector_type != "float32" or collection.describe() is not None:
+        return False
+    return target.load == "import" or plan.spool.rows >= IMPORT_ROWS
+
+
+def _refuse_impossible(plan: Plan) -> None:
+    bulk = plan.inspected.open_bulk(plan.spec.name)
+    try:
+        bulk.importer()
+    finally:
+        bulk.close()
+    if not plan.job.target.staging:
+        raise BadInput(
+            "target.load: an import needs target.staging: a folder or s3://bucket/prefix that the Milvus server reads files from"
+        )
+
+
+@task(name="import", cache_policy=NO_CACHE)
+def import_shards(run: Run, plan: Plan, collection: Collection) -> None:
+    """Fill a collection that is not there yet; where that does not succeed, it is still not there, and upserting may begin."""
+    with run.journal.during("load"):
+        try:
+            if not _go_on(run, plan, collection) and plan.job.target.load != "upsert" and collection.describe() is None:
+                _attempt(run, plan, collection)
+        except KitestringError as error:
+            log.warning("the import into '%s' did not succeed: %s; its rows are upserted instead", plan.spec.name, error)
+            _await_ledger(plan)
+
+
+def _await_ledger(plan: Plan) -> None:
+    """Where another run's import has just taken the name, wait until it has written its ledger: its rows need no upserts."""
+    deadline = time.monotonic() + LEDGER_SECONDS
+    while any(attempt.state == "imported" and not left for attempt, left in attempts_of(plan)) and time.monotonic() < deadline:
+        time.sleep(POLL_SECONDS)
+
+
+def _go_on(run: Run, plan: Plan, collection: Collection) -> bool:
+    """Finish what another run began, where it is known what it did, and discard what nobody is at work on; whether one was finished."""
+    found, covers, finished = attempts_of(plan), Cover(), False
+    for seal in seals_of(plan) if found else ():
+        covers.add(seal)
+    for attempt, left in found:
+        known = attempt.covers == covers.digest and attempt.jobs and plan.job.target.load != "upsert"
+        # Two runs may wait for the same jobs, and one will rename; upserts of the same keys by two would leave rows of both.
+        if known and not finished and (left or not attempt.upserts):
+            finished = _take_over(run, plan, collection, attempt, left=left)
+        elif left:
+            discard_left(plan, attempt)
+    return finished
+
+
+def _take_over(run: Run, plan: Plan, collection: Collection, attempt: ImportAttempt, *, left: bool) -> bool:
+    bulk = plan.inspected.open_bulk(attempt.collection)
+    try:
+        with OwnAttempt(plan, attempt) as own:
+            try:
+                if bulk.describe() is None and collection.describe() is not None and attempt.state == "imported":
+                    _enter(run, plan, collection, own)
+                else:
+                    _finish(run, plan, collection, bulk, own)
+            except KitestringError:
+                if left:
+                    own.discard()
+                raise
+    finally:
+        bulk.close()
+    return True
+
+
+def _attempt(run: Run, plan: Plan, collection: Collection) -> None:
+    """From staged files to a collection with its name and its ledger.
+
+    Raises:
+        KitestringError: it did not succeed; nothing is left of it.
+    """
+    attempt = ImportAttempt(run=run.id, collection=collection_of(plan, run.id), rows=0, covers="")
+    bulk = plan.inspected.open_bulk(attempt.collection)
+    try:
+        with OwnAttempt(plan, attempt) as own:
+            try:
+                _fill(plan, bulk, own)
+                _finish(run, plan, collection, bulk, own)
+            except KitestringError:
+                own.discard()
+                raise
+    finally:
+        bulk.close()
+
+
+def _fill(plan: Plan, bulk: BulkCollection, own: OwnAttempt) -> None:
+    importer = bulk.importer()
+    bulk.ensure(plan.spec)
+    files, staged = _stage(plan, bulk, own.now)
+    own.note(**staged)
+    jobs = importer.start(own.now.collection, files, idempotency_key=f"{plan.address}-{own.now.run}")
+    own.note(jobs=tuple(jobs))
+
+
+def _stage(plan: Plan, bulk: BulkCollection, attempt: ImportAttempt) -> tuple[list[str], dict[str, Any]]:
+    """Where the server finds the files, and what is to be noted of them."""
+    columns, nullable = bulk.form()
+    covers, rows, cuts = Cover(), 0, dict[str, int]()
+    whole_urls = bulk.server.kind == "Zilliz Cloud"
+    prefix = staged_at(plan.address, attempt)
+    with KeyIndex() as keys, Staging(open_store(plan.job.target.staging), prefix, plan.scratch, whole_urls=whole_urls) as staging:
+
+        def stage(part: Part, seal: Seal) -> pa.Table:
+            nonlocal rows
+            table = plan.checkpoint.verified_part(part)
+            _refuse_doubled(keys, table["id"].to_pylist(), rows, seal)
+            rows += table.num_rows
+            cut = staging.add(table, columns, nullable)
+            if cut:
+                cuts[seal.shard] = cuts.get(seal.shard, 0) + cut
+            return table
+
+        for seal in seals_of(plan):
+            plan.checkpoint.refuse_condemned(seal)
+            ShardKeys(plan.checkpoint, plan.scratch).keep(covers.add(seal), partial(stage, seal=seal))
+        files, (refused, upserts) = staging.files(), staging.upserts()
+    if refused:
+        log.info("%d of %d rows have a double that is null or no finite number, which imports refuse: they are upserted", refused, rows)
+    return files, {"rows": rows, "covers": covers.digest, "cut": cuts, "upserts": tuple(upserts)}
+
+
+def _refuse_doubled(keys: KeyIndex, ids: list[str], first: int, seal: Seal) -> None:
+    seen = keys.add(ids, range(first, first + len(ids)))
+    if seen:
+        raise Permanent(f"key '{ids[next(iter(seen))]}' of shard {seal.name} is in another shard, too, and an import would keep both rows")
+
+
+def _finish(run: Run, plan: Plan, collection: Collection, bulk: BulkCollection, own: OwnAttempt) -> None:
+    importer, attempt = bulk.importer(), own.now
+    for job in attempt.jobs:
+        _await(importer, job)
+    for some in staged_rows(open_store(plan.job.target.staging), attempt.upserts) if attempt.upserts else ():
+        bulk.upsert(some)
+    bulk.settle()
+    bulk.await_rows(attempt.rows)
+    own.note(state="imported")
+    target = bulk.identity() or plan.address
+    _intend(plan, target, attempt)
+    try:
+        bulk.rename(plan.spec.name)
+    except Permanent:  # somebody has the name
+        for shard in plan:
+            plan.checkpoint.forget_load(target, shard.id)
+        raise
+    _enter(run, plan, collection, own)
+
+
+def _intend(plan: Plan, target: str, attempt: ImportAttempt) -> None:
+    """Say whose rows are in it before it has its name: whoever comes after a kill has to account for them, be the source another."""
+    intents = (intent_of(shard, seal, run=attempt.run, at=utc_now()) for shard, seal in shards_with_seals(plan))
+    for _ in ahead(partial(plan.checkpoint.intend_load, target), intents):
+        pass
+
+
+def _await(importer: Importer, job: str) -> None:
+    percent, since, silent = -1, time.monotonic(), 0
+    while True:
+        try:
+            told, silent = importer.look(job), 0
+        except Transient:
+            silent += 1
+            if silent > STATES_ASKED_AGAIN:
+                raise
+        else:
+            if told.state == "done":
+                return
+            if told.state == "failed":
+                raise Permanent(f"import {job}: {told.reason or 'the server gives no reason'}")
+            if told.percent != percent:
+                percent, since = told.percent, time.monotonic()
+                log.info("import %s: %d%%", job, percent)
+        if time.monotonic() - since > STUCK_SECONDS:
+            raise Permanent(f"import {job}: stands at {percent}% for {STUCK_SECONDS:.0f} s")
+        time.sleep(POLL_SECONDS)
+
+
+def _enter(run: Run, plan: Plan, collection: Collection, own: OwnAttempt) -> None:
+    """The collection has its name: the ledger, and away with the scaffolding. No key was in two shards."""
+    begin_loading(plan, collection)
+    plan.checkpoint.record_owners(plan.target, Owners(covers=own.now.covers, policy=policy_of(plan.job), settled=True))
+    with run.journal.telling(plan):
+        for entry in plan.checkpoint.record_loads(plan.target, _entries(plan, own.now)):
+            run.journal.note_load(entry)
+    own.end()
+
+
+def _entries(plan: Plan, attempt: ImportAttempt) -> Iterator[Loaded]:
+    for shard, seal in shards_with_seals(plan):
+        intent = intent_of(shard, seal, run=attempt.run, at=utc_now())
+        yield intent.model_copy(update={"state": "loaded", "cut": attempt.cut.get(seal.shard, 0)})

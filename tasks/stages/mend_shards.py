@@ -1,0 +1,119 @@
+"""Mend: a collection that differs from its seals is made right from them, shard by shard, without encoding anything.
+
+What a shard holds too much leaves by its keys; what it lacks or has otherwise is loaded again. Milvus 2.3.5 deletes by key
+whatever a filter says, so that a right row of a deleted key goes as well: shards are counted again after anything was
+deleted, and those that lost a row by it are loaded again, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+
+from tasks.adapters.targets.part_loading import load_free_rows
+from tasks.adapters.targets.shard_counts import Sealed, Waiting, count_shards
+from tasks.domain.ports import Collection
+from tasks.domain.target.proof import Proof
+from tasks.run.context import Run
+from tasks.run.plan import Plan
+from tasks.run.seals.effective_seals import sealed_shards
+from tasks.run.seals.unaccounted_rows import clock_of, strangers
+from tasks.stages.deduplicate import settle_owners, unsettle
+from tasks.stages.load import begin_loading, load_seal
+
+DELETED = 10_000  # keys at a time
+NAMED = 5  # shards in a note
+
+
+def mend_shards(run: Run, plan: Plan, collection: Collection, wrong: Iterable[str], *, torn: bool = False) -> int:
+    """Make these shards right from their seals; rows that were removed since no seal has them.
+
+    Args:
+        run: whose journal is told.
+        plan: whose seals.
+        collection: to be mended.
+        wrong: the shards.
+        torn: rows were deleted before, so that other shards may lack some.
+
+    Raises:
+        Damaged: a part that has to be loaded is not what was sealed.
+        Transient: the server did not take it in time.
+    """
+    shards = set(wrong)
+    with sealed_shards(plan) as sealed:
+        removed = sum(_remove_extras(collection, each) for each in sealed if each.seal.shard in shards)
+    if removed:
+        run.journal.note_removal(f"{removed:,} rows that are not in the seal of their shard", removed)
+    if removed or torn:
+        shards |= set(_torn(plan, collection))
+    _load_again(run, plan, collection, shards)
+    return removed
+
+
+def remove_strangers(plan: Plan, collection: Collection) -> int:
+    """Rows that no seal accounts for leave; how many. Shards that lose a row by it are left for `mend_shards`."""
+    removed = 0
+    while keys := [key for key, _ in islice(strangers(plan, collection), DELETED)]:
+        collection.delete_keys(keys)
+        removed += len(keys)
+    return removed
+
+
+def _torn(plan: Plan, collection: Collection) -> Iterator[str]:
+    """Shards with fewer rows than are sealed."""
+    with sealed_shards(plan) as sealed:
+        for counted in count_shards(collection, sealed, Waiting(clock_of(plan.job.target.uri))):
+            if counted.found < counted.sealed.seal.embedded:
+                yield counted.sealed.seal.shard
+
+
+def _remove_extras(collection: Collection, sealed: Sealed) -> int:
+    seal = sealed.seal
+    if sealed.is_unsealed:
+        return 0
+    extra = set(collection.keys(seal.shard))
+    for part in seal.parts:
+        extra.difference_update(sealed.read(part)["id"].to_pylist())
+    collection.delete_keys(sorted(extra))
+    return len(extra)
+
+
+def _load_again(run: Run, plan: Plan, collection: Collection, shards: set[str]) -> None:
+    if not shards:
+        return
+    begin_loading(plan, collection)
+    unsettle(plan)  # also where this run has loaded before
+    since = {entry.shard: (entry.loaded_at, entry.run) for entry in plan.checkpoint.loads(plan.target)}
+    known = {shard.id for shard in plan} | since.keys()
+    with sealed_shards(plan) as sealed:
+        # The newest first: a key that came again is its.
+        retained = [each for each in sealed if each.seal.shard in shards and each.retained]
+        for each in sorted(retained, key=lambda each: since.get(each.seal.shard, ("", "")), reverse=True):
+            _load_retained(plan, collection, each, known)
+    for shard in plan:
+        seal = plan.checkpoint.effective_seal(shard.id) if shard.id in shards else None
+        if seal is not None:
+            run.journal.note_load(load_seal(plan, collection, shard, seal, run=run.id))
+    settle_owners.fn(run, plan, collection)
+    collection.settle()
+
+
+def _load_retained(plan: Plan, collection: Collection, sealed: Sealed, known: set[str]) -> None:
+    """Without the rows that a known shard has taken over."""
+    seal = sealed.seal
+    plan.checkpoint.refuse_condemned(seal)
+    for part in seal.parts:
+        load_free_rows(collection, sealed.read(part), seal.shard, others=known)
+    entry = plan.checkpoint.read_load(plan.target, seal.shard)
+    if entry:
+        held = {"state": "outdated", "rows": collection.count(seal.shard)}
+        plan.checkpoint.intend_load(plan.target, entry.model_copy(update=held))
+
+
+def told(proof: Proof, names: list[str], removed: int) -> str:
+    """What was found, and what was done about it."""
+    kinds = ", ".join(f"{count:,} {kind}" for kind, count in sorted(proof.kinds.items()))
+    more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
+    found = f"the proof found differences{f' ({kinds})' if kinds else ''} in {len(names):,} shards ({', '.join(names[:NAMED])}{more})"
+    gone = f"{removed:,} rows that no seal has were removed, and " if removed else ""
+    return f"{found}: {gone}they were loaded again from their seals, and proved again"

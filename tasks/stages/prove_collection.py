@@ -1,0 +1,33 @@
+"""Audit: the proof alone, for a schedule."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from tasks.commands.inspect import look_at_proof
+from tasks.domain.errors import RunFailed
+from tasks.domain.job.job import Job
+from tasks.run.artifacts import show_proof
+from tasks.run.events import Events
+
+
+@task(name="verify", cache_policy=NO_CACHE)
+def prove_collection(job: Job) -> dict[str, Any]:
+    """Hold the collection against the seals.
+
+    Raises:
+        BadInput: nothing is sealed, or the collection is not there.
+        RunFailed: it is not proved.
+    """
+    events = Events(job.corpus)
+    with events.of_failure():
+        proof = look_at_proof(job)
+        show_proof(job.corpus, proof)
+        found: dict[str, Any] = proof.model_dump(mode="json")
+        if not proof.proved:
+            raise RunFailed(f"the collection is not proved: {'; '.join(proof.reasons[:3])}", found)
+        events("run.verified", {"reasons": list(proof.reasons)})
+        return found

@@ -1,0 +1,213 @@
+"""Stale: what is in the collection and no longer in the plan. It leaves by a rule and is counted, or stays and is accounted for."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from tasks.adapters.checkpoint.past_reports import root_read_by
+from tasks.adapters.checkpoint.promotion_log import Promotions
+from tasks.adapters.checkpoint.shard_id_set import DigestSet
+from tasks.adapters.concurrent_map import ahead
+from tasks.adapters.targets.part_loading import load_free_rows
+from tasks.domain.errors import Damaged
+from tasks.domain.ports import Collection
+from tasks.domain.shards.removal import RULES, Removal, Rule, below, rule_for
+from tasks.domain.shards.seal import Loaded
+from tasks.domain.target.deletion_limit import why_not_to_shrink
+from tasks.run.context import Run
+from tasks.run.plan import Plan
+from tasks.stages.load import begin_loading
+
+OVERWRITTEN = "whose keys came again in other files"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Unplanned:
+    """A shard that the ledger knows and the plan does not. `rule`: by which it leaves; None: it stays."""
+
+    entry: Loaded
+    rule: Rule | None
+
+
+def unplanned(plan: Plan) -> Iterator[_Unplanned]:
+    """Every shard that may have rows in the collection and is not in the plan; streams."""
+    roots, mirror, standing = plan.roots, plan.job.target.mode == "mirror", plan.spool.places()
+    planned = DigestSet(shard.id for shard in plan)
+    placed = _Placed(plan)
+    one_root = all(roots.moved(root) == roots.now for root in plan.checkpoint.roots(plan.target))
+    for entry in plan.checkpoint.loads(plan.target, but=planned):
+        entry = placed.of(entry)  # noqa: PLW2901
+        known = one_root or entry.place is not None  # or nobody can say which root's file of this name it was
+        yield _Unplanned(entry=entry, rule=rule_for(entry, roots, standing=standing if known else (), mirror=mirror))
+
+
+class _Placed:
+    """Entries of before places were kept get the one that the report of their run tells."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._checkpoint = plan.checkpoint
+        self._roots: dict[str, str | None] = {}
+
+    def of(self, entry: Loaded) -> Loaded:
+        if entry.place is not None:
+            return entry
+        if entry.run not in self._roots:
+            self._roots[entry.run] = root_read_by(self._checkpoint, entry.run)
+        root = self._roots[entry.run]
+        if not root:
+            return entry
+        alone = root.endswith(f"/{entry.group}")  # the source was this one file
+        return entry.model_copy(update={"place": root if alone else below(root, entry.group)})
+
+
+def foresee_removals(plan: Plan) -> dict[Rule, Removal]:
+    """What a run would remove, by the ledger: rows that a newer version of their file still holds are among them."""
+    found: dict[Rule, list[Loaded]] = defaultdict(list)
+    for each in unplanned(plan):
+        if each.rule:
+            found[each.rule].append(each.entry)
+    return {rule: Removal(rows=sum(e.rows for e in entries), files=_files(entries)) for rule, entries in found.items()}
+
+
+def _files(entries: list[Loaded]) -> int:
+    """Files of some shards: one may have several shards, and a shard several files."""
+    return sum(max(entry.files, 1) for entry in {entry.place or entry.group: entry for entry in entries}.values())
+
+
+@task(name="tidy", cache_policy=NO_CACHE)
+def remove_stale(run: Run, plan: Plan, collection: Collection) -> None:
+    """Rows of shards that are no longer planned leave the collection, or are put in order to stay.
+
+    After every new shard is loaded, so that a row that both hold has its new shard by then and stays; so not in a run in which a
+    shard failed: what it should have replaced is still the best there is. Nor where a mirror would lose more rows than it may.
+    """
+    if run.journal.failed:
+        return
+    # What stays and was in order before changes only where something was loaded.
+    stale = [each for each in unplanned(plan) if each.rule or plan.loading or each.entry.state in ("loading", "doubted")]
+    if stale:
+        collection.settle()
+    counts = dict(ahead(lambda each: (each.entry.shard, collection.count(each.entry.shard)), stale))
+    leaving = [each for each in stale if each.rule]
+    refused = _why_not(plan, leaving, counts)
+    if refused:
+        run.journal.note_refusal(refused)
+        leaving = []
+    for each in leaving:
+        collection.delete_shard(each.entry.shard)
+        plan.checkpoint.forget_load(plan.target, each.entry.shard)
+    _tell(run, leaving, counts)
+    staying = sorted((each.entry for each in stale if not each.rule), key=_loaded_at, reverse=True)
+    overwritten = sum(_keep(run, plan, collection, entry, counts[entry.shard]) for entry in staying)
+    if overwritten:
+        run.journal.note_removal(f"{overwritten:,} rows {OVERWRITTEN}", overwritten)
+    _note_moved(plan)
+
+
+def _loaded_at(entry: Loaded) -> tuple[str, str]:
+    return entry.loaded_at, entry.run  # the first to the second; run ids sort by time
+
+
+def _why_not(plan: Plan, leaving: list[_Unplanned], counts: dict[str, int]) -> str | None:
+    """Counted as rows carry their shards now: a row that moved to a newer shard does not leave with the old one."""
+    if plan.job.target.mode != "mirror" or not leaving:
+        return None
+    ours = {each.entry.shard for each in leaving}
+    staying = sum(entry.rows for entry in plan.checkpoint.loads(plan.target, but=ours))
+    return why_not_to_shrink(plan.job.target, leaving=sum(counts[shard] for shard in ours), staying=staying)
+
+
+def _tell(run: Run, leaving: list[_Unplanned], counts: dict[str, int]) -> None:
+    """How many rows left, and by which rule."""
+    rows: Counter[Rule] = Counter()
+    entries: dict[Rule, list[Loaded]] = defaultdict(list)
+    for each in leaving:
+        if each.rule and counts[each.entry.shard]:
+            rows[each.rule] += counts[each.entry.shard]
+            entries[each.rule].append(each.entry)
+    for rule, count in rows.items():
+        files = _files(entries[rule])
+        run.journal.note_removal(f"{count:,} rows {RULES[rule]} ({files:,} {'file' if files == 1 else 'files'})", count)
+
+
+def _keep(run: Run, plan: Plan, collection: Collection, entry: Loaded, count: int) -> int:
+    """Have a shard whose files have left the source hold what no other has taken over; how many rows that took away."""
+    if entry.state in ("loading", "doubted"):
+        restore(run, plan, collection, entry)
+        count = collection.count(entry.shard)
+    if not count:
+        plan.checkpoint.forget_load(plan.target, entry.shard)
+    elif (entry.rows, entry.state) != (count, "outdated") and entry.state != "loaded":
+        plan.checkpoint.intend_load(plan.target, entry.model_copy(update={"rows": count, "state": "outdated"}))
+    return max(0, entry.rows - count)
+
+
+@task(name="load", cache_policy=NO_CACHE)
+def load_retained(run: Run, plan: Plan, collection: Collection) -> None:
+    """An append keeps rows of files that have left the source: load those of the collection that was promoted, from its seals.
+
+    After the shards of the plan, and the newest first, so that a key which came again stays with the newer file.
+    """
+    source = _promoted_ledger(plan)
+    if plan.job.target.mode == "mirror" or source is None or run.journal.failed:
+        return
+    with run.journal.during("load"):
+        known = DigestSet([*(shard.id for shard in plan), *(entry.shard for entry in plan.checkpoint.loads(plan.target))])
+        for entry in sorted(plan.checkpoint.loads(source, but=known), key=_loaded_at, reverse=True):
+            begin_loading(plan, collection)
+            intent = entry.model_copy(update={"state": "loading", "run": run.id})
+            plan.checkpoint.intend_load(plan.target, intent)
+            restore(run, plan, collection, entry)
+            rows = collection.count(entry.shard)
+            plan.checkpoint.intend_load(plan.target, intent.model_copy(update={"state": "outdated", "rows": rows}))
+
+
+def _promoted_ledger(plan: Plan) -> str | None:
+    """The ledger of the collection of this encoder that searches were last led to, where that is another one."""
+    moves = Promotions(plan.inspected.store, plan.job).of_encoder(plan.spec.fingerprint)
+    known = [move.ledger for move in reversed(moves) if move.ledger]
+    last = next(iter(known), None) or _proved_last(plan)
+    return last if last != plan.target else None
+
+
+def _proved_last(plan: Plan) -> str | None:
+    """The same for collections of before moves told the ledger: the one that was proved last."""
+    folder = plan.checkpoint.layout.all_loads
+    proofs = [found for found in plan.checkpoint.store.list(folder) if found.key.endswith("/verified.json")]
+    newest = max(proofs, key=lambda found: found.modified, default=None)
+    return newest.key.removeprefix(folder).partition("/")[0] if newest else None
+
+
+def restore(run: Run, plan: Plan, collection: Collection, entry: Loaded) -> None:
+    """Load what a shard sealed, less the rows whose keys another shard holds by now."""
+    seal = plan.checkpoint.effective_seal(entry.shard)
+    if seal is None:
+        run.journal.note(f"the seal of {entry.group} ({entry.shard}) is gone, and its file has left the source: its rows stay as they are")
+        return
+    try:
+        plan.checkpoint.refuse_condemned(seal)
+        for part in seal.parts:
+            load_free_rows(collection, plan.checkpoint.verified_part(part), entry.shard)
+    except Damaged as damage:
+        run.journal.note(f"{damage}, and its file has left the source: rows of {entry.group} that are not in the collection are lost")
+
+
+def _note_moved(plan: Plan) -> None:
+    """Where the files were moved, the ledger says from here on that they stand at their new place."""
+    roots = plan.roots
+    old = [root for root in plan.checkpoint.roots(plan.target) if roots.moved(root) != root]
+    if not old:
+        return
+    for entry in plan.checkpoint.loads(plan.target):
+        if entry.place and (place := roots.moved(entry.place)) != entry.place:
+            moved = entry.model_copy(update={"place": place})
+            write = plan.checkpoint.record_load if entry.state == "loaded" else plan.checkpoint.intend_load
+            write(plan.target, moved)
+    plan.checkpoint.record_root(plan.target, roots.now)
+    for root in old:
+        plan.checkpoint.forget_root(plan.target, root)

@@ -1,0 +1,41 @@
+"""Repair: what differs from the seals is made right from them, and every row is proved again."""
+
+from __future__ import annotations
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from tasks.domain.errors import BadInput
+from tasks.domain.ports import Collection
+from tasks.domain.target.proof import Proof
+from tasks.run.context import Run
+from tasks.run.plan import Plan
+from tasks.stages.mend_shards import mend_shards, remove_strangers, told
+from tasks.stages.verify import verify_plan
+
+
+@task(name="repair", cache_policy=NO_CACHE)
+def repair_collection(run: Run, plan: Plan, collection: Collection) -> Proof:
+    """Compare every row; remove what no seal accounts for, load again the shards that differ; compare every row again.
+
+    Raises:
+        BadInput: there is no collection to repair.
+        Damaged: a part is not what was sealed.
+    """
+    if collection.describe() is None:
+        raise BadInput(f"collection '{plan.spec.name}' is not at {plan.job.target.uri}: `kitestring run` or `replay` loads it")
+    with run.journal.during("verify"):
+        collection.settle()
+        proof = verify_plan(plan, collection, full=True, looking=True)
+        return proof if proof.proved else _repaired(run, plan, collection, proof)
+
+
+def _repaired(run: Run, plan: Plan, collection: Collection, proof: Proof) -> Proof:
+    names = {count.shard: count.name for count in proof.counts}
+    strange = remove_strangers(plan, collection)
+    if strange:
+        run.journal.note_removal(f"{strange:,} rows that no seal accounts for", strange)
+    removed = mend_shards(run, plan, collection, proof.wrong_shards, torn=strange > 0)
+    if proof.wrong_shards:
+        run.journal.note(told(proof, [names[shard] for shard in proof.wrong_shards], removed))
+    return verify_plan(plan, collection, full=True)

@@ -1,0 +1,149 @@
+"""Report: what became of every row, where the time went, and whether the collection is proved."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+from typing import Any
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from tasks.adapters.checkpoint.past_reports import report_before
+from tasks.adapters.processes.hardware import peak_resident, version_of
+from tasks.adapters.report.page import render_report
+from tasks.adapters.report.vector_map import PartDraw
+from tasks.domain.errors import RunFailed
+from tasks.domain.ports import Collection
+from tasks.domain.report.failure_advice import advise
+from tasks.domain.report.figures import cost_of
+from tasks.domain.report.run_report import FailedShard, RunReport, ShardTime, TargetNamed, headline, rows_wrong, summary
+from tasks.domain.shards.row_accounting import ShardFates
+from tasks.domain.target.proof import Proof, compared, scope
+from tasks.run.artifacts import show_report
+from tasks.run.context import Run
+from tasks.run.estimate.estimator import foreseen
+from tasks.run.estimate.rate_history import keep_rates
+from tasks.run.plan import Plan
+from tasks.run.promotion.promotion_gate import Asked
+from tasks.run.promotion.report_samples import Shown, show_rows
+from tasks.run.seals.effective_seals import owned_seals
+from tasks.run.seals.seal_totals import Totals, total
+
+LIBRARIES = ("kitestring", "torch", "sentence-transformers", "open_clip_torch", "pymilvus", "pyarrow", "prefect")
+
+
+def figures_of(plan: Plan, totals: Totals, *, failed: int) -> dict[str, Any]:
+    """A report's figures as far as the store alone can tell them."""
+    job = plan.job
+    return {
+        "corpus": job.corpus,
+        "encoder": plan.record.identity,
+        "facts": plan.record.facts,
+        "target": TargetNamed(uri=job.target.uri, collection=plan.spec.name, alias=plan.spec.alias),
+        "rows": totals.rows,
+        "shards": ShardFates(planned=plan.spool.shards, sealed=totals.sealed, loaded=totals.loaded, failed=failed),
+        "quarantine": dict(totals.quarantine),
+        "set_aside": tuple(totals.samples),
+        "slowest": tuple(ShardTime(name=n, rows=r, seconds=s) for s, n, r in sorted(totals.slowest, reverse=True)),
+        "truncated": totals.stats.truncated,
+        "tokens_cut": totals.stats.tokens_cut,
+        "lengths": totals.stats.lengths,
+        "backend": totals.stats.backend,
+        "settings": job.model_dump(mode="json"),
+        "versions": {name: version_of(name) or "not installed" for name in LIBRARIES},
+    }
+
+
+@task(name="report", cache_policy=NO_CACHE)
+def report_run(run: Run, plan: Plan, collection: Collection, proof: Proof, asked: Sequence[Asked] = ()) -> dict[str, object]:
+    """Write report.json and report.html. `asked`: questions of the gate, to be shown with their hits.
+
+    Returns:
+        The figures that `run --json` prints.
+
+    Raises:
+        RunFailed: something is missing, too much was set aside, or the collection is not proved.
+        Damaged: a part of which rows are to be shown is not what was sealed.
+    """
+    drawn = PartDraw()
+    totals = total(map(drawn.take, owned_seals(plan)), encoded_now=run.journal.sealed, loaded=plan.checkpoint.loaded_ids(plan.target))
+    mended = tuple(f"/shards/{shard}/" for shard in run.journal.damaged)  # once is enough for what is only shown
+    shown = show_rows(plan, collection, drawn, asked, lambda damage: not any(folder in damage.key for folder in mended))
+    report = _report(run, plan, proof, totals, shown)
+    plan.checkpoint.write_report(run.id, "report.json", report.model_dump_json(indent=1).encode())
+    page = shown.attempt("rows", lambda: render_report(report, shown.pictures)) or render_report(_without_rows(report))
+    plan.checkpoint.write_report(run.id, "report.html", page.encode())
+    if not report.failures:
+        keep_rates(run, seconds=report.wall_seconds)
+    most = run.job.failures.max_quarantined
+    wrong = what_is_wrong(report, most)
+    if over := report.rows.quarantined > most * report.rows.source:
+        run.journal.tell(
+            "quarantine.exceeded", {"quarantined": report.rows.quarantined, "rows": report.rows.source, "reasons": dict(report.quarantine)}
+        )
+    show_report(report, advise(report, over_quarantine=over) if wrong else None)
+    if wrong:
+        raise RunFailed(wrong, summary(report))
+    run.journal.tell("run.verified", {"rows": report.rows.model_dump(), "shards": report.shards.model_dump(), "report": report.page})
+    return summary(report)
+
+
+def _without_rows(report: RunReport) -> RunReport:
+    """What holds no text of a row beyond those set aside: if anything cannot be drawn, it is what came from outside."""
+    return report.model_copy(update={"projection": None, "examples": ()})
+
+
+def what_is_wrong(report: RunReport, max_quarantined: float) -> str | None:
+    """Why a run that went to its end still failed, in one line; None where it did not."""
+    rows = report.rows
+    if report.failures:
+        return f"{len(report.failures)} of {report.shards.planned} shards failed; the first: {report.failures[0].name}: {report.failures[0].error}"
+    if wrong := rows_wrong(rows, report.quarantine, max_quarantined):
+        return wrong
+    if not report.verified:
+        return f"the collection is not proved: {'; '.join(report.reasons[:3])}"
+    return "; ".join(report.refusals) or (None if report.complete else headline(report))
+
+
+def _report(run: Run, plan: Plan, proof: Proof, totals: Totals, shown: Shown) -> RunReport:
+    journal, pace = run.journal, run.journal.pace
+    started, finished = dt.datetime.fromisoformat(run.started_at), dt.datetime.now(dt.UTC)
+    figures = figures_of(plan, totals, failed=len(journal.failed))
+    figures["rows"] = totals.rows.model_copy(update={"removed": sum(journal.removed.values())})
+    return RunReport(
+        **figures,
+        run=run.id,
+        verified=proof.proved,
+        reasons=compared(proof) if proof.proved else proof.reasons,
+        proved=scope(proof) if proof.proved else "",
+        exact=proof.exact,
+        started=started,
+        finished=finished,
+        seconds={**journal.stages, "start-up": sum(run.ranks.startup.values())},
+        startup=run.ranks.startup,
+        progress=tuple(journal.samples),
+        failures=tuple(
+            FailedShard(name=name, error=error, row=journal.failed_rows.get(shard)) for shard, (name, error) in journal.failed.items()
+        ),
+        damaged=tuple(FailedShard(name=name, error=error) for name, error in journal.damaged.values()),
+        notes=tuple(journal.notes),
+        refusals=tuple(journal.refusals),
+        adopted=journal.adopted,
+        texts_cut=journal.texts_cut,
+        tokens=pace.tokens,
+        ranks=pace.work,
+        peak_memory={"flow": peak_resident(), **pace.memory},
+        cost=cost_of(
+            rows=totals.rows.embedded,
+            tokens=pace.tokens,
+            seconds=max((finished - started).total_seconds(), 0.0),
+            price_per_hour=run.job.report.price_per_hour,
+        ),
+        estimate=foreseen(run),
+        before=shown.attempt("comparison", lambda: report_before(plan.checkpoint, run.id)),
+        projection=shown.projection,
+        examples=shown.examples,
+        left_out=shown.left_out,
+        page=plan.checkpoint.url_of_report(run.id, "report.html"),
+    )

@@ -1,0 +1,96 @@
+"""Verify: the collection is held against the seals, and what was found is kept beside the ledger."""
+
+from __future__ import annotations
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from tasks.adapters.targets.every_row import Watch
+from tasks.adapters.targets.verification import prove
+from tasks.domain.errors import BadInput
+from tasks.domain.ports import Collection
+from tasks.domain.shards.seal import Cover
+from tasks.domain.target.proof import Proof
+from tasks.run.context import Run
+from tasks.run.plan import Plan
+from tasks.run.seals.effective_seals import owned_parts, retained_parts, seals_of
+from tasks.run.seals.unaccounted_rows import clock_of
+from tasks.stages.mend_shards import mend_shards, told
+
+
+@task(name="verify", cache_policy=NO_CACHE)
+def verify_collection(run: Run, plan: Plan, collection: Collection) -> Proof:
+    """Prove the collection against the seals of the plan.
+
+    Raises:
+        BadInput: every shard was refused for what is in it, and nothing is sealed: nothing is left behind.
+        Damaged: a part that the proof read is not what was sealed.
+    """
+    _refuse_bad_input(run, plan)
+    with run.journal.during("verify"):
+        plan.bind(collection.ensure(plan.spec))  # where no shard could be sealed, nobody has made it yet
+        collection.settle()
+        return _mended(run, plan, collection, verify_plan(plan, collection))
+
+
+def _mended(run: Run, plan: Plan, collection: Collection, proof: Proof) -> Proof:
+    """Shards in which the proof found a difference are loaded again, once, and the proof is made again."""
+    wrong = [shard for shard in proof.wrong_shards if shard not in run.journal.failed]
+    if not wrong:
+        return proof
+    names = {count.shard: count.name for count in proof.counts}
+    removed = mend_shards(run, plan, collection, wrong)
+    run.journal.note(told(proof, [names[shard] for shard in wrong], removed))
+    return verify_plan(plan, collection)
+
+
+def _refuse_bad_input(run: Run, plan: Plan) -> None:
+    failed = run.journal.failed
+    if not failed or failed.keys() - run.journal.bad_input or next(seals_of(plan), None):
+        return
+    _, error = next(iter(failed.values()))
+    raise BadInput(error)
+
+
+def verify_plan(
+    plan: Plan,
+    collection: Collection,
+    *,
+    full: bool = False,
+    seed: int | None = None,
+    looking: bool = False,
+    watch: Watch = lambda _rows: None,
+) -> Proof:
+    """Prove, and keep the result beside the ledger.
+
+    Args:
+        plan: whose seals, and those that it retains.
+        collection: loaded from them.
+        full: every row, which reads every part.
+        seed: of the sample; None: another one each time.
+        looking: nothing was loaded just now.
+        watch: told of rows as they are compared, with `full`.
+    """
+    cover, checkpoint, target = Cover(), plan.checkpoint, plan.target
+    trusted, last = (checkpoint.loaded_ids(target), checkpoint.read_proof(target)) if looking else (None, None)
+    with owned_parts(plan) as seals:
+        proof = prove(
+            collection,
+            ((cover.add(seal), read) for seal, read in seals),
+            ((cover.add(seal), read) for seal, read in retained_parts(plan)),
+            full=full,
+            seed=seed,
+            search=plan.job.target.search,
+            shared=plan.job.target.shared,
+            elsewhere=lambda: plan.checkpoint.loads_of_others(plan.target),
+            clock=clock_of(plan.job.target.uri, looking=looking),
+            watch=watch,
+        )
+    proof = proof.model_copy(update={"covers": cover.digest, "collection": target})
+    if proof.proved or not looking or checkpoint.read_proof(target) == last:  # a run that was at work meanwhile knows better
+        checkpoint.record_proof(target, proof)
+    # The ledger is wrong about these: the next run loads them again. What it knows of them stays. Who only looks says nothing of
+    # those that nobody relied on when it began: a run may have loaded them meanwhile.
+    wrong = (shard for shard in proof.wrong_shards if trusted is None or shard in trusted)
+    checkpoint.distrust_loads(target, wrong, "doubted")
+    return proof

@@ -1,0 +1,109 @@
+"""Decoding beside the model: helper processes of torch's DataLoader, or none."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from tasks.adapters.processes.process_guard import die_with_parent
+from tasks.domain.errors import Transient
+from tasks.worker.encoders.image_decoder import Decoded, Decoder, Picture
+from tasks.worker.pipeline.fault_isolation import Fatal
+
+PREFETCH = 2  # batches for each helper
+
+Load = tuple[torch.Tensor, list[str | Transient | None]]  # the good pictures stacked; for each picture None or what is wrong
+
+
+class _Pictures(Dataset[Decoded]):
+    """A data set that is asked for a picture by the picture itself: helpers live on from piece to piece."""
+
+    def __init__(self, decoder: Decoder) -> None:
+        self._decoder = decoder
+        self.count = multiprocessing.RawValue("Q")  # shared with helpers; two that count at once may count one, and it has grown
+
+    def __getitem__(self, index: Any) -> Decoded:
+        try:
+            return self._decoder(index)
+        finally:
+            self.count.value += 1
+
+
+class _Feed:
+    """The batches of the piece in hand, as DataLoader's sampler."""
+
+    def __init__(self) -> None:
+        self.batches: Iterable[list[Picture]] = ()
+
+    def __iter__(self) -> Iterator[list[Picture]]:
+        return iter(self.batches)
+
+
+def _together(decoded: list[Decoded]) -> Load:
+    """One tensor for a batch: each tensor that crosses a process border costs a file descriptor."""
+    tensors = [d for d in decoded if isinstance(d, torch.Tensor)]
+    stacked = torch.stack(tensors) if tensors else torch.empty(0)
+    return stacked, [None if isinstance(d, torch.Tensor) else d for d in decoded]
+
+
+def _settle_in(_worker: int) -> None:
+    die_with_parent()
+
+
+class Decoding:
+    """Decodes batches in order, `ahead` of them at a time beside the one that is taken."""
+
+    def __init__(self, decoder: Decoder, *, workers: int, pin_memory: bool) -> None:
+        self._pictures, self._workers = _Pictures(decoder), workers
+        self._feed = _Feed()
+        self._loader: DataLoader[Decoded] | None = None
+        if workers:
+            self._loader = DataLoader(
+                self._pictures,
+                batch_sampler=self._feed,
+                collate_fn=_together,
+                num_workers=workers,
+                persistent_workers=True,
+                prefetch_factor=PREFETCH,
+                pin_memory=pin_memory,
+                worker_init_fn=_settle_in,
+            )
+
+    @property
+    def ahead(self) -> int:
+        return self._workers * PREFETCH
+
+    @property
+    def decoded(self) -> int:
+        """Pictures so far, here and in the helpers."""
+        return int(self._pictures.count.value)
+
+    def start(self) -> None:
+        """Fork the helpers."""
+        if self._loader is not None:
+            iter(self._loader)
+
+    def run(self, batches: Iterable[list[Picture]], *, alone: bool) -> Iterator[Load]:
+        """Decode batches; `alone` in this process.
+
+        Raises:
+            Fatal: a helper died, and it is not known over which picture.
+        """
+        if self._loader is None or alone:
+            yield from (_together([self._pictures[picture] for picture in batch]) for batch in batches)
+            return
+        self._feed.batches = batches
+        try:
+            yield from self._loader
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            raise Fatal(f"a process that decodes images died: {error}") from error
+
+    def close(self) -> None:
+        """End the helpers."""
+        self._loader = None

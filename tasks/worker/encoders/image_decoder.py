@@ -1,0 +1,74 @@
+"""From the bytes of a picture to what the model takes: what open_clip makes of `Image.open`.
+
+JPEGs can be unpacked at a half, a quarter or an eighth of their size for a fraction of the work. What is left is never smaller
+than what the model takes, and resized, cropped and scaled by open_clip's own transform.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from PIL import Image
+
+from tasks.adapters.files.access import open_file, reading
+from tasks.domain.errors import KitestringError, Transient
+from tasks.worker.pipeline.fault_isolation import first_line
+
+Image.MAX_IMAGE_PIXELS = None  # counted below, against the job's own limit
+# What is opened. PIL knows more: EPS would start Ghostscript, and an ICO may hold a PNG that its header does not size.
+Image.init()  # otherwise PIL knows the most common ones only, and fails on the name of any other
+_WANTED = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF", "JPEG2000", "PPM", "TGA")
+FORMATS = tuple(name for name in _WANTED if name in Image.OPEN)
+
+Picture = tuple[bytes | None, str | None]  # the encoded picture, or where it is
+Decoded = torch.Tensor | str | Transient  # (channels, height, width), why it cannot be embedded, or a fault that may pass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decoder:
+    """Opens pictures one by one; holds no open file, so that helper processes can have a copy."""
+
+    transform: Callable[[Any], torch.Tensor]  # open_clip's own, for inference
+    max_pixels: int
+    smallest: tuple[int, int] | None = None  # width and height that a JPEG may be unpacked at; None: at its full size only
+
+    def __call__(self, picture: Picture) -> Decoded:
+        """The picture as a tensor; a picture that cannot be one gives the reason, in words."""
+        data, uri = picture
+        try:
+            return self._decode(data if data is not None else _fetch(uri or ""))
+        except FileNotFoundError:
+            return f"missing image: {uri}"
+        except Transient as error:
+            return error
+        except KitestringError as error:
+            return f"unreadable image: {error}"
+        except Exception as error:  # noqa: BLE001 - decoders raise SyntaxError, struct.error and what not on damaged files
+            return f"undecodable image: {first_line(error)}"
+
+    def _decode(self, data: bytes) -> Decoded:
+        # The header tells the size before a pixel is unpacked. The warnings are about metadata that is not looked at.
+        with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            width, height = image.size
+            if width * height > self.max_pixels:
+                return f"image bomb: {width}x{height} pixels, more than encoder.max_pixels {self.max_pixels}"
+            if self.smallest:
+                image.draft(None, self.smallest)  # None: in its own mode; other formats than JPEG take no notice
+            return self.transform(image)
+
+
+def _fetch(uri: str) -> bytes:
+    """The file's bytes; a missing file stays a FileNotFoundError, since here it is one row's trouble."""
+    missing: FileNotFoundError | None = None
+    with reading(uri, "picture"):
+        try:
+            with open_file(uri) as file:
+                return bytes(file.read())
+        except FileNotFoundError as error:
+            missing = error
+    raise missing or FileNotFoundError(uri)

@@ -1,0 +1,202 @@
+"""Images to vectors with open_clip, and words to the same space with its text tower: rows and searches of both kinds."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import open_clip
+import pyarrow as pa
+import torch
+from torchvision.transforms import Compose, Normalize, PILToTensor, ToTensor
+
+from tasks.adapters.processes.hardware import cores
+from tasks.domain.errors import BadInput, Transient
+from tasks.domain.job.encoder import EncoderFacts, OpenClipEncoder, Precision
+from tasks.domain.job.job import Compute
+from tasks.domain.shards.seal import EncodeStats
+from tasks.worker.base import Batch, Vectors, unit_length
+from tasks.worker.encoders.decode_workers import Decoding, Load
+from tasks.worker.encoders.image_decoder import Decoder, Picture
+from tasks.worker.encoders.open_clip_text import Captions, CaptionWork
+from tasks.worker.encoding_errors import told_apart
+from tasks.worker.pipeline.fault_isolation import first_line
+from tasks.worker.system.placement import Place
+
+CPU_ROWS, GPU_ROWS = 16, 256
+TOKENS = 2  # dimensions of a batch of texts; one of pictures has 4
+CLIP_PRECISION: dict[Precision, str] = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
+MOST_WORKERS = 8
+
+
+@dataclass(slots=True, kw_only=True)
+class ImageWork:
+    """Pictures, still encoded: they are decoded batch by batch."""
+
+    rows: pa.Table
+    sizes: list[int]
+    stats: EncodeStats
+    decoding: Decoding
+    most_rows: int
+
+    @property
+    def ahead(self) -> int:
+        return self.decoding.ahead
+
+    @property
+    def loaded(self) -> int | None:
+        return self.decoding.decoded
+
+    def plan(self, rows: Iterable[int]) -> list[list[int]]:
+        chosen = list(rows)
+        return [chosen[at : at + self.most_rows] for at in range(0, len(chosen), self.most_rows)]
+
+    def given(self, batch: Sequence[int]) -> int:  # noqa: ARG002 - pictures are no tokens
+        return 0
+
+    def _picture(self, row: int) -> Picture:
+        return self.rows.column("image")[row].as_py(), self.rows.column("image_uri")[row].as_py()
+
+    def load(self, batches: Sequence[list[int]], *, alone: bool) -> Iterator[Batch]:
+        loads = self.decoding.run(([self._picture(i) for i in batch] for batch in batches), alone=alone)
+        for batch, load in zip(batches, loads, strict=True):
+            yield _batch(batch, load)
+
+
+def _batch(rows: list[int], load: Load) -> Batch:
+    tensors, fates = load
+    for fate in fates:
+        if isinstance(fate, Transient):
+            raise fate
+    good = [row for row, fate in zip(rows, fates, strict=True) if fate is None]
+    refused = [(row, fate) for row, fate in zip(rows, fates, strict=True) if isinstance(fate, str)]
+    return Batch(rows=good, contents=list(tensors.unbind(0)) if good else [], refused=refused)
+
+
+class ImageEncoder:
+    """An open_clip model. See `tasks.worker.base.LoadedEncoder`."""
+
+    def __init__(self, encoder: OpenClipEncoder, *, model_path: str, precision: Precision, compute: Compute, place: Place) -> None:
+        self._settings, self._precision, self._device = encoder, precision, place.device
+        self._model, transform = _load(encoder, model_path, precision, place.device)
+        transform, self._normalize = _split(transform)
+        self._input = open_clip.get_input_dtype(CLIP_PRECISION[precision])
+        self._captions = Captions(encoder.architecture)
+        self._most_rows = (GPU_ROWS if place.on_gpu else CPU_ROWS) if compute.batch_rows == "auto" else compute.batch_rows
+        smallest = None if encoder.exact else self._size()[::-1]
+        self._decoder = Decoder(transform=transform, max_pixels=encoder.max_pixels, smallest=smallest)
+        self._decoding = Decoding(
+            self._decoder,
+            workers=_workers(place) if compute.num_workers == "auto" else compute.num_workers,
+            pin_memory=place.on_gpu if compute.pin_memory == "auto" else compute.pin_memory,
+        )
+        self._dim = int(self._embed_nothing().shape[1])
+
+    def _embed_nothing(self) -> Vectors:
+        """The vector of a black picture: how the dimension is learnt, and the first run's delays are over with."""
+        return self.encode([torch.zeros(3, *self._size(), dtype=torch.uint8 if self._normalize else torch.float32)])
+
+    def _size(self) -> tuple[int, int]:
+        """Height and width that the model takes."""
+        size: Any = self._model.visual.image_size
+        height, width = size if isinstance(size, tuple | list) else (size, size)
+        return int(height), int(width)
+
+    def facts(self) -> EncoderFacts:
+        return EncoderFacts(dim=self._dim, max_seq_length=None, precision=self._precision, device=self._device)
+
+    def prepare(self, rows: pa.Table) -> ImageWork | CaptionWork:
+        if "image" not in rows.column_names:
+            return self._captions.prepare(rows.column("text").to_pylist(), self._most_rows)
+        stats = EncodeStats(backend="torch")
+        return ImageWork(rows=rows, sizes=[1] * rows.num_rows, stats=stats, decoding=self._decoding, most_rows=self._most_rows)
+
+    def encode(self, contents: Sequence[torch.Tensor]) -> Vectors:
+        with told_apart(), torch.inference_mode():
+            batch = torch.stack(list(contents)).to(self._device, non_blocking=True)
+            if batch.dim() == TOKENS:
+                return self._finish(self._model.encode_text(batch))
+            if self._normalize:
+                batch = self._normalize(batch.float().div_(255))
+            return self._finish(self._model.encode_image(batch.to(self._input)))
+
+    def embed_queries(self, texts: list[str]) -> Vectors:
+        return self.encode(list(self._captions.tokens(texts)))
+
+    def embed_pictures(self, places: list[str]) -> Vectors:
+        return self.encode([self._opened(place) for place in places])
+
+    def _opened(self, place: str) -> torch.Tensor:
+        found = self._decoder((None, place))
+        if isinstance(found, Transient):
+            raise found
+        if isinstance(found, str):
+            raise BadInput(found)
+        return found
+
+    def _finish(self, features: torch.Tensor) -> Vectors:
+        vectors = features.float().cpu().numpy()
+        return unit_length(vectors) if self._settings.normalize else np.asarray(vectors, dtype=np.float32)
+
+    def budgets(self) -> tuple[int, ...]:
+        return ()
+
+    def take_budget(self, tokens: int) -> None:
+        """Pictures are counted in rows."""
+
+    def start(self) -> None:
+        self._decoding.start()
+
+    def close(self) -> None:
+        self._decoding.close()
+
+
+def _split(transform: Any) -> tuple[Any, Any]:
+    """open_clip's transform up to pixels, and its normalising of them: done on the device, a quarter of the bytes go there.
+
+    A transform that ends otherwise stays whole; the second is None then.
+    """
+    steps = list(getattr(transform, "transforms", []))
+    if len(steps) < 2 or not isinstance(steps[-2], ToTensor) or not isinstance(steps[-1], Normalize):
+        return transform, None
+    return Compose([*steps[:-2], PILToTensor()]), steps[-1]
+
+
+def _workers(place: Place) -> int:
+    """With two cores a rank, or fewer, helpers would only take turns with the model."""
+    own = cores() // place.ranks
+    return 0 if own <= 2 and not place.on_gpu else max(1, min(MOST_WORKERS, own - 1))
+
+
+def _load(encoder: OpenClipEncoder, model_path: str, precision: Precision, device: str) -> tuple[Any, Any]:
+    # A folder or a hub name brings its own weights; otherwise open_clip would start with random ones, hence `from_pretrained`.
+    brings_weights = encoder.architecture.startswith(("local-dir:", "hf-hub:"))
+    try:
+        with warnings.catch_warnings(action="ignore"), _silent_root():
+            model, transform = open_clip.create_model_from_pretrained(
+                encoder.architecture,
+                pretrained=None if brings_weights else model_path,
+                precision=CLIP_PRECISION[precision],
+                device=device,
+                weights_only=True,
+            )
+    except Exception as error:
+        name = encoder.architecture if brings_weights else f"{encoder.architecture}' with encoder.pretrained '{encoder.pretrained}"
+        raise BadInput(f"encoder.architecture '{name}' cannot be loaded: {first_line(error)}") from error
+    return model.eval(), transform
+
+
+@contextmanager
+def _silent_root() -> Iterator[None]:
+    """open_clip tells its failures to the root logger as well as raising them."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.disable(before)

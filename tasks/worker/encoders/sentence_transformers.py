@@ -1,0 +1,225 @@
+"""Text to vectors with sentence-transformers, in batches that this module plans.
+
+`SentenceTransformer.encode` does the encoding; what it is given differs. Left alone it sorts by characters and
+fills batches by count, so that a batch may be mostly padding; here batches are filled to a number of tokens.
+It also cuts long texts without a word; here the tokens that are lost are counted. Contents of a batch may be plain texts, or bring
+their tokens along (`tasks.worker.encoders.tokenizer`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+import transformers
+from sentence_transformers import SentenceTransformer
+
+from tasks.domain.encoding.tuning import Backend
+from tasks.domain.errors import BadInput
+from tasks.domain.job.encoder import EncoderFacts, Precision, SentenceTransformersEncoder
+from tasks.domain.job.job import Compute
+from tasks.domain.shards.seal import EncodeStats
+from tasks.worker.base import Batch, Vectors, unit_length
+from tasks.worker.batching import histogram, padded_size, plan_batches
+from tasks.worker.encoders.tokenizer import Text, Tokens
+from tasks.worker.encoding_errors import told_apart
+from tasks.worker.optimize.attention import take_plain_attention, unpadded_attention
+from tasks.worker.optimize.onednn_weights import pack_weights
+from tasks.worker.pipeline.fault_isolation import first_line
+from tasks.worker.system.placement import Place
+
+# Measured with all-MiniLM-L6-v2: above 2,000 tokens a batch leaves the CPU's caches and gets slower.
+CPU_TOKENS, CPU_ROWS = (1024, 512, 2048, 4096), 256
+GPU_TOKENS, GPU_ROWS = (32_768, 16_384, 65_536, 131_072), 2048
+COUNTS_AFTER_PADDING = {"roberta", "xlm-roberta", "camembert", "mpnet"}  # position 0 is that of the token after the padding's
+UNLIMITED = 10**9  # transformers says "no limit" with a number of 30 digits
+
+
+@dataclass(slots=True, kw_only=True)
+class TextWork:
+    """Texts and their lengths in tokens."""
+
+    texts: list[Text]
+    sizes: list[int]
+    stats: EncodeStats
+    budget: int
+    most_rows: int
+    flat: bool = False  # nothing is padded
+    ahead: int = 0
+    loaded: int | None = None
+
+    def plan(self, rows: Iterable[int]) -> list[list[int]]:
+        chosen = list(rows)
+        batches = plan_batches([self.sizes[i] for i in chosen], budget=self.budget, rows=self.most_rows)
+        return [[chosen[i] for i in batch] for batch in batches]
+
+    def given(self, batch: Sequence[int]) -> int:
+        return sum(self.sizes[i] for i in batch) if self.flat else padded_size(batch, self.sizes)
+
+    def load(self, batches: Sequence[list[int]], *, alone: bool) -> Iterator[Batch]:  # noqa: ARG002 - nothing runs beside
+        for batch in batches:
+            yield Batch(rows=batch, contents=[self.texts[i] for i in batch])
+
+
+class TextEncoder:
+    """A sentence-transformers model. See `tasks.worker.base.LoadedEncoder`."""
+
+    def __init__(
+        self,
+        encoder: SentenceTransformersEncoder,
+        *,
+        model_path: str,
+        precision: Precision,
+        compute: Compute,
+        place: Place,
+        backend: Backend,
+    ) -> None:
+        self._settings, self._precision, self._device, self._backend = encoder, precision, place.device, backend
+        if backend == "openvino":
+            _check_openvino(precision, place)
+        self._model = _load(encoder, model_path, precision if backend == "torch" else "float32", place.device)
+        if backend == "openvino":
+            _give_to_openvino(self._model, encoder, precision, place)
+        elif precision == "bfloat16" and not place.on_gpu:
+            take_plain_attention(self._model)
+            pack_weights(self._model)
+        self._prompt = _prompt(encoder, self._model)
+        self._limit = _limit(encoder, self._model)
+        self._dim = _dimension(encoder, self._model)
+        self._tokens = Tokens(self._model, prompt=self._prompt, limit=self._limit)
+        tokens, rows = (GPU_TOKENS, GPU_ROWS) if place.on_gpu else (CPU_TOKENS, CPU_ROWS)
+        self._budgets = tokens if compute.batch_tokens == "auto" else ()
+        self._budget = tokens[0] if compute.batch_tokens == "auto" else compute.batch_tokens
+        self._most_rows = rows if compute.batch_rows == "auto" else compute.batch_rows
+
+    def facts(self) -> EncoderFacts:
+        return EncoderFacts(dim=self._dim, max_seq_length=self._limit, precision=self._precision, device=self._device)
+
+    def prepare(self, rows: pa.Table) -> TextWork:
+        began = time.perf_counter()
+        texts, sizes, whole = self._tokens.read(rows.column("text").to_pylist())
+        stats = EncodeStats(
+            tokens=sum(sizes),
+            truncated=sum(size < full for size, full in zip(sizes, whole, strict=True)),
+            tokens_cut=sum(whole) - sum(sizes),
+            tokenize_seconds=time.perf_counter() - began,
+            lengths=histogram(sizes),
+            backend=self._backend,
+        )
+        flat = bool(getattr(self._model[0], "can_flatten_inputs", False))
+        return TextWork(texts=texts, sizes=sizes, stats=stats, budget=self._budget, most_rows=self._most_rows, flat=flat)
+
+    def encode(self, contents: Sequence[str]) -> Vectors:
+        with told_apart():
+            vectors = self._model.encode(
+                list(contents),
+                batch_size=max(1, len(contents)),
+                prompt=self._prompt,
+                truncate_dim=self._settings.truncate_dim,
+                normalize_embeddings=False,
+                convert_to_numpy=True,
+                show_progress_bar=False,
+            )
+        # The scaling is done here, in float32: the model's own would round each length to the model's precision.
+        return unit_length(vectors) if self._settings.normalize else np.asarray(vectors, dtype=np.float32)
+
+    def embed_queries(self, texts: list[str]) -> Vectors:
+        return self.encode(self._tokens.read(texts)[0])
+
+    def embed_pictures(self, places: list[str]) -> Vectors:
+        raise BadInput(f"'{places[0]}' is a picture, and encoder.model '{self._settings.model}' knows words alone")
+
+    def budgets(self) -> tuple[int, ...]:
+        return self._budgets
+
+    def take_budget(self, tokens: int) -> None:
+        self._budget = tokens
+
+    def start(self) -> None:
+        """Nothing runs beside this process."""
+
+    def close(self) -> None:
+        """Nothing runs beside this process."""
+
+
+def _load(encoder: SentenceTransformersEncoder, model_path: str, precision: Precision, device: str) -> SentenceTransformer:
+    transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    kernels = unpadded_attention(device, precision)
+    if kernels:
+        with suppress(Exception):  # an architecture that has no use for them; what else is wrong will be so without them
+            return _read(encoder, model_path, precision, device, attn_implementation=kernels)
+    try:
+        return _read(encoder, model_path, precision, device)
+    except Exception as error:
+        if "trust_remote_code" in str(error):
+            cure = "read that code, and set encoder.trust_remote_code if you trust it"
+            raise BadInput(f"encoder.model '{encoder.model}' comes with Python code of its own: {cure}") from error
+        raise BadInput(f"encoder.model '{encoder.model}' cannot be loaded from {model_path}: {first_line(error)}") from error
+
+
+def _read(encoder: SentenceTransformersEncoder, path: str, precision: Precision, device: str, **more: str) -> SentenceTransformer:
+    return SentenceTransformer(
+        path,
+        device=device,
+        local_files_only=True,
+        trust_remote_code=encoder.trust_remote_code,
+        model_kwargs={"dtype": getattr(torch, precision), **more},
+    )
+
+
+def _give_to_openvino(model: SentenceTransformer, encoder: SentenceTransformersEncoder, precision: Precision, place: Place) -> None:
+    from tasks.worker.optimize.openvino import run_by_openvino  # noqa: PLC0415 - most runs have no use for it
+
+    run_by_openvino(model, precision=precision, threads=place.threads, name=encoder.model)
+
+
+def _check_openvino(precision: Precision, place: Place) -> None:
+    if place.on_gpu or precision == "float16":
+        cure = "set compute.backend to torch" if place.on_gpu else "set encoder.precision to float32, bfloat16 or auto"
+        raise BadInput(f"compute.backend openvino runs on CPUs, in float32 or bfloat16; this is {place.device} in {precision}: {cure}")
+
+
+def _prompt(encoder: SentenceTransformersEncoder, model: SentenceTransformer) -> str | None:
+    prompts: dict[str, str | None] = model.prompts
+    if encoder.prompt is not None:
+        return encoder.prompt
+    name = encoder.prompt_name or model.default_prompt_name
+    if encoder.prompt_name is not None and name not in prompts:
+        there = ", ".join(prompts) or "none"
+        raise BadInput(f"encoder.prompt_name '{encoder.prompt_name}': the model brings no such prompt (it has: {there})")
+    return (prompts.get(name) or None) if name else None
+
+
+def _limit(encoder: SentenceTransformersEncoder, model: SentenceTransformer) -> int | None:
+    if encoder.max_seq_length is not None:
+        positions = _positions(model)
+        if positions is not None and encoder.max_seq_length > positions:
+            raise BadInput(f"encoder.max_seq_length {encoder.max_seq_length}: the model has positions for {positions} tokens")
+        model.max_seq_length = encoder.max_seq_length
+    limit: Any = model.max_seq_length
+    return None if limit is None or limit > UNLIMITED else int(limit)
+
+
+def _positions(model: SentenceTransformer) -> int | None:
+    """Tokens that the model has positions for."""
+    config = getattr(model[0], "config", None)
+    positions: int | None = getattr(config, "max_position_embeddings", None)
+    if config is None or positions is None or getattr(config, "position_embedding_type", "absolute") != "absolute":
+        return None
+    return positions - (config.pad_token_id + 1) if getattr(config, "model_type", "") in COUNTS_AFTER_PADDING else positions
+
+
+def _dimension(encoder: SentenceTransformersEncoder, model: SentenceTransformer) -> int:
+    dim: int | None = model.get_embedding_dimension()
+    if dim is None:  # a model that does not say
+        dim = int(model.encode(["dimension"], show_progress_bar=False).shape[1])
+    if encoder.truncate_dim is not None and encoder.truncate_dim > dim:
+        raise BadInput(f"encoder.truncate_dim {encoder.truncate_dim}: the model gives only {dim} dimensions")
+    return encoder.truncate_dim or dim

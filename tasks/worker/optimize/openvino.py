@@ -1,0 +1,130 @@
+"""OpenVINO beneath sentence-transformers: it runs the transformer, the library does everything before and after.
+
+optimum-intel, which would do this, admits neither the transformers nor the safetensors that this project is pinned to
+(constraints.txt; pip: "optimum-intel[openvino] 2.2.0 depends on transformers<5.6"). What it would do for an
+encoder is one call of OpenVINO's own converter.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from sentence_transformers import SentenceTransformer
+from torch import nn
+
+from tasks.domain.errors import BadInput
+from tasks.domain.job.encoder import Precision
+from tasks.worker.optimize.precision import LOWEST_COSINE
+from tasks.worker.optimize.quality import PROBES, lowest_cosine, probe
+from tasks.worker.pipeline.fault_isolation import first_line
+
+HINTS: dict[Precision, str] = {"float32": "f32", "bfloat16": "bf16"}
+OUTPUT = "last_hidden_state"
+
+
+def run_by_openvino(model: SentenceTransformer, *, precision: Precision, threads: int, name: str) -> None:
+    """Put OpenVINO in the place of a float32 model's transformer.
+
+    Args:
+        model: on the CPU, in float32; its weights are given up.
+        precision: float32 or bfloat16.
+        threads: that one batch is computed with.
+        name: of the model, for messages.
+
+    Raises:
+        BadInput: OpenVINO cannot run the model, or its vectors are others.
+    """
+    try:
+        openvino = _openvino()
+    except ImportError as error:
+        raise BadInput(
+            "compute.backend is 'openvino', which is not installed: pip install -e '.[openvino]' in Kitestring's folder"
+        ) from error
+    before = probe(model)
+    try:
+        with torch.inference_mode(), warnings.catch_warnings(action="ignore"):
+            transformer: Any = model[0].model
+            inputs = _inputs(model)
+            names, tensors = list(inputs), tuple(inputs.values())
+            traced = torch.jit.trace(_ByPosition(transformer, names).eval(), tensors, check_trace=False)  # type: ignore[no-untyped-call]
+            converted = openvino.convert_model(traced, example_input=tensors)
+            settings = {"INFERENCE_PRECISION_HINT": HINTS[precision], "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1}
+            # Each of several ranks would pin its threads to the first cores.
+            compiled = openvino.Core().compile_model(converted, "CPU", {**settings, "ENABLE_CPU_PINNING": False})
+    except Exception as error:
+        raise BadInput(f"compute.backend: OpenVINO cannot run encoder.model '{name}': {first_line(error)}: use torch") from error
+    model[0].model = Compiled(transformer.config, compiled, names)
+    lowest = lowest_cosine(before, probe(model))
+    if not lowest >= LOWEST_COSINE:
+        raise BadInput(
+            f"compute.backend: OpenVINO's vectors of encoder.model '{name}' are others (cosine {lowest:.5f} to torch's): use torch"
+        )
+
+
+class Compiled(nn.Module):
+    """Stands where the transformer stood: takes and gives tensors."""
+
+    def __init__(self, config: Any, compiled: Any, names: list[str]) -> None:
+        super().__init__()
+        self.config, self._names = config, names
+        self._request = compiled.create_infer_request()
+
+    def forward(self, **features: Any) -> dict[str, torch.Tensor]:
+        given = [features[name].numpy() for name in self._names]
+        found = self._request.infer(given, share_inputs=True, share_outputs=True)
+        return {OUTPUT: torch.from_numpy(found[0])}  # valid until the next call; pooled before that
+
+
+class _ByPosition(nn.Module):
+    """The transformer with arguments by position and one output, as a trace wants them."""
+
+    def __init__(self, transformer: nn.Module, names: list[str]) -> None:
+        super().__init__()
+        self._transformer, self._names = transformer, names
+
+    def forward(self, *tensors: torch.Tensor) -> Any:
+        return self._transformer(**dict(zip(self._names, tensors, strict=True)), return_dict=True)[OUTPUT]
+
+
+def _inputs(model: SentenceTransformer) -> dict[str, torch.Tensor]:
+    """The tensors that the library hands to the transformer, by name."""
+    transformer: Any = model[0].model
+    found: dict[str, torch.Tensor] = {}
+    original = transformer.forward
+
+    def noting(**named: Any) -> Any:
+        found.update({name: value for name, value in named.items() if isinstance(value, torch.Tensor)})
+        return original(**named)
+
+    transformer.forward = noting  # not a hook: the library calls `forward` itself
+    try:
+        model.encode(PROBES[:2], show_progress_bar=False)
+    finally:
+        del transformer.forward
+    return found
+
+
+def _openvino() -> Any:
+    """OpenVINO without its telemetry, which would call home for every conversion; it does without where it is not there."""
+    with _absent("openvino_telemetry"):
+        importlib.import_module("openvino.tools.ovc")  # what convert_model is made of
+        return importlib.import_module("openvino")
+
+
+@contextmanager
+def _absent(module: str) -> Iterator[None]:
+    """Within, importing the module fails."""
+    before = sys.modules.get(module)
+    sys.modules[module] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        sys.modules.pop(module)
+        if before is not None:
+            sys.modules[module] = before

@@ -1,0 +1,21 @@
+"""A few texts by which a rebuilt model is held against what it was."""
+
+from __future__ import annotations
+
+import numpy as np
+from sentence_transformers import SentenceTransformer
+
+from tasks.worker.base import Vectors, unit_length
+
+PROBES = ["a", "some words, of which there are more", "x " * 40]  # lengths differ: what was traced must not hold one of them
+
+
+def probe(model: SentenceTransformer) -> Vectors:
+    """One vector of unit length for each probe."""
+    found = model.encode(PROBES, normalize_embeddings=False, show_progress_bar=False)  # its own scaling rounds to its precision
+    return unit_length(np.asarray(found))
+
+
+def lowest_cosine(before: Vectors, after: Vectors) -> float:
+    """Of the probes' vectors, each to itself."""
+    return float((before * after).sum(axis=1).min())

@@ -1,0 +1,144 @@
+"""Encoding that survives its rows: too much memory halves a batch, a bad row is found and set aside alone.
+
+Knows nothing of models: it is given a callable that turns a batch into vectors, and may fail.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from tasks.worker.batching import upper_edge
+
+Content = TypeVar("Content")
+Vectors = npt.NDArray[np.float32]
+
+_COLOURS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+FIRST_PATIENCE = 8  # batches that must fit before a bigger one is tried
+MOST_PATIENCE = 1024
+
+
+class Fatal(Exception):
+    """The device or a helper process is broken: this process cannot go on, whatever the rows."""
+
+
+class OutOfMemory(Exception):
+    """A batch did not fit into the device's memory."""
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of a batch: positions in it, each once in `kept` or in `refused`."""
+
+    kept: list[int] = field(default_factory=list)
+    vectors: list[Vectors] = field(default_factory=list)  # arrays that together have a row for each of `kept`
+    refused: list[tuple[int, str]] = field(default_factory=list)
+
+    def keep(self, positions: Sequence[int], vectors: Vectors) -> None:
+        if len(positions):
+            self.kept.extend(positions)
+            self.vectors.append(vectors)
+
+
+@dataclass(slots=True)
+class _Cap:
+    """The most rows of one length that are tried at once, after that length did not fit."""
+
+    rows: int
+    patience: int = FIRST_PATIENCE
+    fitted: int = 0
+
+    def did_not_fit(self, rows: int) -> None:
+        self.rows, self.fitted = max(1, rows // 2), 0
+        self.patience = min(self.patience * 2, MOST_PATIENCE)
+
+    def fits(self) -> None:
+        """Grow by a quarter after `patience` full batches: waits twice as long after each time it was wrong."""
+        self.fitted += 1
+        if self.fitted >= self.patience:
+            self.rows, self.fitted = self.rows + max(1, self.rows // 4), 0
+
+
+class CarefulRunner(Generic[Content]):
+    """Runs batches through `encode`, which returns float32 of shape (rows, dim) or raises.
+
+    `OutOfMemory` halves the batch, and the size that fits is remembered for that length and longer ones.
+    `Fatal` and what is no Exception pass through. Any other exception is a row's fault: found by bisection.
+    """
+
+    def __init__(self, encode: Callable[[Sequence[Content]], Vectors], *, unit: str = "tokens") -> None:
+        self._encode = encode
+        self._unit = unit
+        self._caps: dict[int, _Cap] = {}
+
+    def run(self, batch: Sequence[Content], sizes: Sequence[int]) -> Outcome:
+        """Encode a batch, in as many pieces as it takes.
+
+        Args:
+            batch: what is encoded.
+            sizes: length of each.
+        """
+        outcome = Outcome()
+        waiting = list(range(len(batch)))
+        while waiting:
+            rows = self._allowed(max(sizes[i] for i in waiting))
+            chunk, waiting = waiting[:rows], waiting[rows:]
+            self._attempt(chunk, batch, sizes, outcome)
+        return outcome
+
+    def _allowed(self, size: int) -> int:
+        edge = upper_edge(size)
+        return min((cap.rows for known, cap in self._caps.items() if known <= edge), default=2**31)
+
+    def _attempt(self, chunk: list[int], batch: Sequence[Content], sizes: Sequence[int], outcome: Outcome) -> None:
+        edge = upper_edge(max(sizes[i] for i in chunk))
+        try:
+            vectors = self._encode([batch[i] for i in chunk])
+        except Fatal:
+            raise
+        except OutOfMemory:
+            self._caps.setdefault(edge, _Cap(len(chunk))).did_not_fit(len(chunk))
+            reason = f"out of memory: {sizes[chunk[0]]} {self._unit}"
+        except Exception as error:  # noqa: BLE001 - the model may raise anything, and it is told as the row's reason
+            reason = f"encoder: {first_line(error)}"
+        else:
+            self._note_fit(edge, len(chunk))
+            self._keep_finite(chunk, vectors, batch, sizes, outcome)
+            return
+        self._split(chunk, reason, batch, sizes, outcome)
+
+    def _note_fit(self, edge: int, rows: int) -> None:
+        cap = self._caps.get(edge)
+        if cap is not None and rows >= cap.rows:
+            cap.fits()
+
+    def _split(self, chunk: list[int], reason: str, batch: Sequence[Content], sizes: Sequence[int], outcome: Outcome) -> None:
+        if len(chunk) == 1:
+            outcome.refused.append((chunk[0], reason))
+            return
+        middle = len(chunk) // 2
+        self._attempt(chunk[:middle], batch, sizes, outcome)
+        self._attempt(chunk[middle:], batch, sizes, outcome)
+
+    def _keep_finite(self, chunk: list[int], vectors: Vectors, batch: Sequence[Content], sizes: Sequence[int], outcome: Outcome) -> None:
+        finite: npt.NDArray[np.bool_] = np.asarray(np.isfinite(vectors).all(axis=1))
+        outcome.keep([i for i, good in zip(chunk, finite, strict=True) if good], vectors[finite])
+        for position, (index, good) in enumerate(zip(chunk, finite, strict=True)):
+            if good:
+                continue
+            if len(chunk) == 1:
+                kind = "NaN" if np.isnan(vectors[position]).any() else "Inf"
+                outcome.refused.append((index, f"not finite: the model gave {kind}"))
+            else:  # a neighbour's NaN may have spread over the batch: only what is not finite alone is a bad row
+                self._attempt([index], batch, sizes, outcome)
+
+
+def first_line(error: BaseException) -> str:
+    """An error in one line, without what would colour a terminal."""
+    lines = [line.strip() for line in _COLOURS.sub("", str(error)).splitlines() if line.strip()]
+    return (lines[0] if lines else type(error).__name__)[:500]

@@ -1,0 +1,90 @@
+"""The piece before this one: written as Parquet and put in the store while the current one is encoded."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import pyarrow as pa
+
+from tasks.adapters.checkpoint.part_files import PartMeta, part_of, vector_column, write_part
+from tasks.adapters.object_store.os_errors import disk_error
+from tasks.adapters.rows.row_schema import part_schema
+from tasks.domain.encoding.protocol import Done, Storing
+from tasks.domain.errors import KitestringError, Transient
+from tasks.domain.ports import Store
+from tasks.domain.shards.seal import Part
+from tasks.domain.target.fields import ScalarField
+from tasks.worker.pipeline.coordinator_client import Wire, beating, fault_of, unforeseen
+from tasks.worker.pipeline.piece_encoder import Encoded
+from tasks.worker.system.memory import peak_memory
+
+
+class Outbox:
+    """Writes one part at a time; `put` waits for the one before, which bounds what is in memory."""
+
+    def __init__(self, wire: Wire, store: Store, fields: tuple[ScalarField, ...], *, store_text: bool) -> None:
+        self._wire, self._store = wire, store
+        self._schema = part_schema(fields, store_text=store_text)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="outbox")
+        self._last: Future[None] | None = None
+
+    def put(self, encoded: Encoded) -> None:
+        """Take over a piece that is encoded."""
+        self.settle()
+        self._last = self._thread.submit(self._deliver, encoded)
+
+    def settle(self) -> None:
+        """Wait until everything that was put is in the store and told."""
+        if self._last is not None:
+            self._last.result()
+
+    def _deliver(self, encoded: Encoded) -> None:
+        key = encoded.ready.piece.key
+        try:
+            with beating(partial(self._wire.send, Storing(key=key))):
+                part = self._store_part(encoded)
+        except KitestringError as error:
+            self._wire.send(fault_of(error, key))
+        except OSError as error:
+            self._wire.send(fault_of(disk_error(error, Path(encoded.ready.piece.rows).parent), key))
+        except Exception as error:  # noqa: BLE001 - raised at the next piece, it would be taken for the fault of that one's rows
+            self._wire.send(fault_of(unforeseen(error, "the part could not be written"), key))
+        else:
+            self._wire.send(Done(part=part, padded=encoded.padded, memory=peak_memory()))
+
+    def _store_part(self, encoded: Encoded) -> Part:
+        began, piece = time.perf_counter(), encoded.ready.piece
+        stats = encoded.ready.work.stats.model_copy(update={"encode_seconds": encoded.encode_seconds})
+        meta = PartMeta(first=piece.first, stop=piece.stop, shard=piece.shard, quarantined=encoded.quarantined, stats=stats)
+        table = part_table(encoded, self._schema)
+        with tempfile.TemporaryDirectory(dir=Path(piece.rows).parent, prefix="part-") as folder:
+            path = Path(folder) / "part.parquet"
+            write_part(path, table, meta)
+            data = path.read_bytes()
+        part = part_of(piece.key, data, table, meta)
+        self._put(piece.key, data)
+        took = part.stats.model_copy(update={"write_seconds": time.perf_counter() - began})
+        return part.model_copy(update={"stats": took})
+
+    def _put(self, key: str, data: bytes) -> None:
+        try:
+            self._store.write(key, data)
+        except (KitestringError, OSError):
+            raise
+        except Exception as error:  # whatever a store's client raises: a store is no part's fault
+            raise Transient(str(unforeseen(error, "the part could not be put in the checkpoint"))) from error
+
+
+def part_table(encoded: Encoded, schema: pa.Schema) -> pa.Table:
+    """The rows that have a vector, with exactly the columns of `schema`, in the source's order."""
+    kept = encoded.ready.rows.filter(pa.array(encoded.kept))
+    made = {
+        "vector": lambda: vector_column(encoded.vectors),
+        "shard": lambda: pa.repeat(pa.scalar(encoded.ready.piece.shard, pa.string()), kept.num_rows),
+    }
+    columns = [made[name]() if name in made else kept.column(name).cast(schema.field(name).type) for name in schema.names]
+    return pa.table(columns, schema=schema)

@@ -1,0 +1,146 @@
+"""One piece: its rows in batches through the model, its vectors back in the source's order."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tasks.domain.encoding.protocol import At
+from tasks.domain.shards.seal import Quarantined
+from tasks.worker.base import Batch, Work
+from tasks.worker.batching import padded_size
+from tasks.worker.pipeline.coordinator_client import beating
+from tasks.worker.pipeline.fault_isolation import CarefulRunner, Vectors
+from tasks.worker.pipeline.piece_reader import Ready
+
+Announce = Callable[[At], None]
+Allows = Callable[[float], bool]  # whether so many more seconds may be spent
+
+
+@dataclass(slots=True, kw_only=True)
+class Encoded:
+    """The vectors of a piece. `kept` says which of its rows have one; `vectors` has a row for each of those."""
+
+    ready: Ready
+    kept: npt.NDArray[np.bool_]
+    vectors: Vectors
+    quarantined: tuple[Quarantined, ...]
+    encode_seconds: float
+    padded: int  # what the model was given, padding counted
+
+
+@dataclass(slots=True)
+class _Sheet:
+    """A place for each row's vector; what has none is in `refused`."""
+
+    vectors: Vectors
+    kept: npt.NDArray[np.bool_]
+    refused: dict[int, str] = field(default_factory=dict)
+    done: int = 0
+    tokens: int = 0
+    padded: int = 0
+
+
+TELLING = 0.1  # of a piece, before its pace says how long the rest takes: the first batches also warm the model up
+
+
+class PieceEncoder:
+    """Encodes pieces one after another; remembers between them what fits into memory."""
+
+    def __init__(self, runner: CarefulRunner[Any], dim: int, announce: Announce, allows: Allows) -> None:
+        self._runner, self._dim, self._announce, self._allows = runner, dim, announce, allows
+
+    def encode(self, ready: Ready) -> Encoded | None:
+        """Encode a piece; None where this rank has to leave and the rest would take too long.
+
+        Raises:
+            Fatal: the device or a helper process is broken.
+            Transient: a picture's store does not answer.
+        """
+        began = time.perf_counter()
+        count = ready.rows.num_rows
+        sheet = _Sheet(np.zeros((count, self._dim), dtype=np.float32), np.zeros(count, dtype=bool))
+        for batch, left in self._batches(ready, sheet):
+            if not self._allows(left * (time.perf_counter() - began)):
+                return None
+            self._fill(sheet, batch, ready)
+        whole = bool(sheet.kept.all())
+        return Encoded(
+            ready=ready,
+            kept=sheet.kept,
+            vectors=sheet.vectors if whole else sheet.vectors[sheet.kept],
+            quarantined=(*ready.barred, *_set_aside(ready, sheet.refused)),
+            encode_seconds=time.perf_counter() - began,
+            padded=sheet.padded,
+        )
+
+    def _batches(self, ready: Ready, sheet: _Sheet) -> Iterator[tuple[Batch, float]]:
+        """Batches, each announced before anything touches it, and what is left as a multiple of the time so far."""
+        suspects, others = _split(ready)
+        done = 0
+        planned = ready.work.plan(others)
+        total = max(1, sum(padded_size(batch, ready.work.sizes) for batch in [*suspects, *planned]))
+        for plan, alone in ((suspects, True), (planned, False)):
+            ahead = 0 if alone else ready.work.ahead
+            loading = ready.work.load(plan, alone=alone)
+            for number, batch_rows in enumerate(plan):
+                in_hand = [row for batch in plan[number : number + 1 + ahead] for row in batch]
+                self._announce(at := self._at(ready, in_hand, sheet))
+                with self._told_while_loading(at, ready.work):
+                    batch = next(loading)
+                yield batch, (total - done) / done if done > total * TELLING else 0.0
+                done += padded_size(batch_rows, ready.work.sizes)
+                sheet.padded += ready.work.given(batch_rows)
+                sheet.done += len(batch_rows)
+                sheet.tokens += sum(ready.work.sizes[row] for row in batch_rows) if ready.work.stats.tokens else 0
+
+    def _told_while_loading(self, at: At, work: Work) -> AbstractContextManager[None]:
+        """Say the same again for as long as rows come in, however slowly: pictures may be far away, and many in a batch."""
+        seen = work.loaded
+        if seen is None:
+            return nullcontext()
+
+        def beat() -> None:
+            nonlocal seen
+            before, seen = seen, work.loaded
+            if seen != before:
+                self._announce(at)
+
+        return beating(beat)
+
+    def _at(self, ready: Ready, positions: list[int], sheet: _Sheet) -> At:
+        rows = ready.rows.column("row").take(positions).to_pylist()
+        return At(key=ready.piece.key, rows=tuple(rows), done=sheet.done, tokens=sheet.tokens)
+
+    def _fill(self, sheet: _Sheet, batch: Batch, ready: Ready) -> None:
+        sheet.refused.update(batch.refused)
+        if not batch.contents:
+            return
+        outcome = self._runner.run(batch.contents, [ready.work.sizes[row] for row in batch.rows])
+        sheet.refused.update((batch.rows[position], reason) for position, reason in outcome.refused)
+        if outcome.kept:
+            rows = [batch.rows[position] for position in outcome.kept]
+            sheet.vectors[rows] = np.concatenate(outcome.vectors)
+            sheet.kept[rows] = True
+
+
+def _split(ready: Ready) -> tuple[list[list[int]], list[int]]:
+    """Suspects, each a batch of its own, and the other positions."""
+    suspected = set(ready.piece.suspects)
+    if not suspected:
+        return [], list(range(ready.rows.num_rows))
+    rows = ready.rows.column("row").to_pylist()
+    alone = [[at] for at, row in enumerate(rows) if row in suspected]
+    return alone, [at for at, row in enumerate(rows) if row not in suspected]
+
+
+def _set_aside(ready: Ready, refused: dict[int, str]) -> Iterator[Quarantined]:
+    for position in sorted(refused):
+        row = ready.rows.slice(position, 1)
+        yield Quarantined(row=row.column("row")[0].as_py(), id=row.column("id")[0].as_py(), reason=refused[position])

@@ -1,0 +1,61 @@
+"""A rank at work: one piece ahead is made ready, one is encoded, one behind is written."""
+
+from __future__ import annotations
+
+from tasks.domain.encoding.protocol import Assignment
+from tasks.domain.errors import KitestringError
+from tasks.domain.ports import Store
+from tasks.worker.base import LoadedEncoder
+from tasks.worker.pipeline.coordinator_client import Wire, fault_of, unforeseen
+from tasks.worker.pipeline.fault_isolation import CarefulRunner, Fatal
+from tasks.worker.pipeline.part_writer import Outbox
+from tasks.worker.pipeline.piece_encoder import PieceEncoder
+from tasks.worker.pipeline.piece_reader import Inbox, Ready, Unready
+from tasks.worker.system.memory import give_back
+from tasks.worker.system.signals import Notice
+
+
+class Rank:
+    """Takes pieces until there are no more, or until it is told to leave."""
+
+    def __init__(self, wire: Wire, encoder: LoadedEncoder, store: Store, assignment: Assignment, notice: Notice) -> None:
+        store_text = assignment.store_text and assignment.modality == "text"
+        counted = assignment.modality == "text" and assignment.encoder.kind == "sentence-transformers"
+        unit = "tokens" if counted else {"text": "text", "image": "picture"}[assignment.modality]
+        self._wire, self._notice = wire, notice
+        self._inbox = Inbox(wire, encoder)
+        self._outbox = Outbox(wire, store, assignment.fields, store_text=store_text)
+        self._pieces = PieceEncoder(CarefulRunner(encoder.encode, unit=unit), encoder.facts().dim, wire.send, notice.allows)
+
+    def work(self) -> None:
+        """Until Rest, SIGTERM or a hang-up; what was encoded is in the store when this returns.
+
+        Raises:
+            Fatal: this process cannot go on.
+        """
+        self._notice.listen(self._inbox.wake)
+        self._inbox.open()
+        while (taken := self._inbox.take()) is not None and not self._notice.given:
+            self._do(taken)
+        self._outbox.settle()
+
+    def _do(self, taken: Ready | Unready) -> None:
+        if isinstance(taken, Unready):
+            self._refuse(taken)
+            return
+        try:
+            encoded = self._pieces.encode(taken)
+        except KitestringError as error:
+            self._wire.send(fault_of(error, taken.piece.key))
+            return
+        if encoded is not None:
+            self._outbox.put(encoded)
+        give_back()
+
+    def _refuse(self, unready: Unready) -> None:
+        """A death over it would be put down to the rows that were in hand before."""
+        if isinstance(unready.error, Fatal | KeyboardInterrupt | SystemExit):
+            raise unready.error
+        error = unready.error
+        known = error if isinstance(error, KitestringError) else unforeseen(error, "the rows could not be made ready")
+        self._wire.send(fault_of(known, unready.piece.key))

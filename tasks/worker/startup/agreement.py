@@ -1,0 +1,223 @@
+"""How the ranks of a launch come to have the same encoder."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from importlib.util import find_spec
+from typing import Any
+
+import pyarrow as pa
+import torch
+
+from tasks.adapters.processes.hardware import cores
+from tasks.domain.encoding.protocol import Assignment
+from tasks.domain.encoding.tuning import Backend, Tuning
+from tasks.domain.errors import BadInput, KitestringError, Permanent
+from tasks.domain.job.encoder import EncoderFacts, Precision
+from tasks.domain.job.job import Compute
+from tasks.domain.strict import Strict
+from tasks.worker.base import LoadedEncoder, Work, open_encoder
+from tasks.worker.optimize.autotune import WORTH_BACKENDS, WORTH_TOKENS, Measured, Metered, compare, measure, race, worth_measuring
+from tasks.worker.optimize.precision import LOWEST_COSINE, Decision, decide, expected, sample_cosines
+from tasks.worker.startup.process_group import Group
+from tasks.worker.system.lazy_imports import import_quickly
+from tasks.worker.system.placement import Place
+
+
+def take_place(compute: Compute) -> Place:
+    """Settle this process's threads and device, and tell torch. Reads what torchrun put into the environment.
+
+    On a GPU this process opens a context on its own device and on no other.
+
+    Raises:
+        BadInput: a GPU is asked for and there is none.
+    """
+    rank, ranks = int(os.environ.get("LOCAL_RANK", "0")), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    threads = max(1, cores() // ranks) if compute.threads == "auto" else compute.threads
+    torch.set_num_threads(threads)
+    place = Place(rank=rank, ranks=ranks, threads=threads, device=_device(compute, rank))
+    if place.on_gpu:
+        torch.cuda.set_device(place.device)
+    return place
+
+
+def _device(compute: Compute, rank: int) -> str:
+    if compute.device == "cpu":
+        return "cpu"
+    if torch.cuda.is_available():
+        return f"cuda:{rank % torch.cuda.device_count()}"
+    if compute.device == "cuda":
+        raise BadInput("compute.device is 'cuda', but torch finds no CUDA device here: set it to 'auto' or 'cpu'")
+    return "cpu"
+
+
+class AnotherFailed(Exception):
+    """Another rank could not load the encoder, and says so itself."""
+
+
+class Stopwatch:
+    """Seconds by step."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = round(self.seconds.get(name, 0.0) + time.perf_counter() - began, 3)
+
+
+class Settled(Strict):
+    """What rank 0 has settled for all."""
+
+    decision: Decision
+    tuning: Tuning
+
+
+class Start:
+    """Loads the encoder, in the precision and on the backend that rank 0 decides on for all."""
+
+    def __init__(self, assignment: Assignment, place: Place, group: Group, watch: Stopwatch) -> None:
+        self._assignment, self._place, self._group, self._watch = assignment, place, group, watch
+        self._open: dict[tuple[Precision, Backend], LoadedEncoder] = {}
+        self._row_seconds: dict[Precision, float | None] = {}  # as the comparison of precisions found them
+        self._backend = _first_backend(assignment)
+        self.measured: Tuning | None = None  # by this rank, and worth keeping
+
+    def encoder(self) -> tuple[LoadedEncoder, EncoderFacts]:
+        """The encoder, and what it says of itself.
+
+        Raises:
+            BadInput: it cannot be loaded.
+            AnotherFailed: it cannot be loaded elsewhere.
+            Permanent: the ranks have loaded different things.
+        """
+        error = self._attempt(partial(self._opened, expected(self._assignment.precision, self._place.device), self._backend))
+        settled: Settled | None = None
+        if self._place.rank == 0 and error is None:
+            settled, error = self._settled()
+        with self._watch.step("agree"):
+            told = self._group.tell(settled.model_dump_json() if settled else "")  # "": rank 0 has failed
+        settled = Settled.model_validate_json(told) if told else None
+        if error is None and settled is not None:
+            error = self._attempt(partial(self._opened, settled.decision.precision, settled.tuning.backend))
+        with self._watch.step("agree"):
+            failed = sum(self._group.gather(0 if error is None and settled is not None else 1))
+        if error is not None:
+            raise error
+        if failed or settled is None:
+            raise AnotherFailed
+        return self._agreed(settled)
+
+    def _settled(self) -> tuple[Settled | None, KitestringError | None]:
+        """Precision, backend and budget for all, or what came between."""
+        try:
+            decision = decide(self._assignment.precision, self._place.device, self._compare)
+            return Settled(decision=decision, tuning=self._assignment.tuning or self._tuned(decision.precision)), None
+        except KitestringError as error:
+            return None, error
+
+    def _tuned(self, precision: Precision) -> Tuning:
+        """Measure, if the work is worth it."""
+        encoder, sample = self._opened(precision, self._backend), sample_rows(self._assignment)
+        races = self._assignment.compute.backend == "auto" and self._may_use_openvino(precision)
+        worth, known = WORTH_BACKENDS if races else WORTH_TOKENS, self._row_seconds.get(precision)
+        with self._watch.step("measure"):
+            if not worth_measuring(encoder, sample, self._assignment.rows, self._place.ranks, seconds=worth, at_most=known):
+                return Tuning(backend=self._backend)
+            found: dict[Backend, Measured] = {self._backend: measure(encoder, sample)}
+        remark = ""
+        if races:
+            try:
+                found = self._against_openvino(precision, sample, found["torch"])
+            except BadInput as error:  # what OpenVINO cannot run, torch can
+                remark = str(error)
+        self.measured = compare(found, remark)
+        return self.measured
+
+    def _against_openvino(self, precision: Precision, sample: pa.Table, torchs: Measured) -> dict[Backend, Measured]:
+        ours, openvino = self._opened(precision, "torch"), self._opened(precision, "openvino")
+        with self._watch.step("measure"):
+            lowest = float(sample_cosines(ours, openvino, self._sample).min(initial=1.0))
+            if lowest < LOWEST_COSINE:
+                raise BadInput(f"openvino is left out: its lowest cosine to torch is {lowest:.5f}, below {LOWEST_COSINE}")
+            found: dict[Backend, Measured] = {"torch": torchs, "openvino": measure(openvino, sample)}
+            return race({"torch": ours, "openvino": openvino}, found, sample)
+
+    def _may_use_openvino(self, precision: Precision) -> bool:
+        text = self._assignment.encoder.kind == "sentence-transformers"
+        return text and not self._place.on_gpu and precision != "float16" and find_spec("openvino") is not None
+
+    def _agreed(self, settled: Settled) -> tuple[LoadedEncoder, EncoderFacts]:
+        decision, tuning = settled.decision, settled.tuning
+        encoder = self._open.pop((decision.precision, tuning.backend))
+        for other in self._open.values():
+            other.close()
+        self._open.clear()
+        if tuning.batch_tokens:
+            encoder.take_budget(tuning.batch_tokens)
+        note = "; ".join(filter(None, (decision.note, tuning.note)))
+        facts = encoder.facts().model_copy(update={**decision.model_dump(exclude={"precision"}), "note": note})
+        with self._watch.step("agree"):
+            dims = self._group.gather(facts.dim)
+        if len(set(dims)) > 1:
+            raise Permanent(f"the ranks have loaded encoders of different dimensions: {dims}")
+        return encoder, facts
+
+    def _attempt(self, load: Callable[[], object]) -> KitestringError | None:
+        """Load; a failure is held back until every rank knows of it, since none may wait for one that is gone."""
+        try:
+            load()
+        except KitestringError as error:
+            return error
+        return None
+
+    def _opened(self, precision: Precision, backend: Backend) -> LoadedEncoder:
+        if (precision, backend) not in self._open:
+            a = self._assignment
+            with self._watch.step("import"):
+                import_library(a.encoder.kind)
+            compute = a.compute if a.modality == "image" else a.compute.model_copy(update={"num_workers": 0})  # they decode pictures
+            with self._watch.step("load"):
+                self._open[precision, backend] = open_encoder(
+                    a.encoder, model_path=a.model_path, precision=precision, compute=compute, place=self._place, backend=backend
+                )
+        return self._open[precision, backend]
+
+    def _compare(self) -> Any:
+        exact, fast = self._opened("float32", "torch"), Metered(self._opened("bfloat16", self._backend))
+        with self._watch.step("check"):
+            cosines = sample_cosines(exact, fast, self._sample)
+        self._row_seconds["bfloat16"] = fast.row_seconds
+        return cosines
+
+    def _sample(self, encoder: LoadedEncoder) -> Work:
+        return encoder.prepare(sample_rows(self._assignment))
+
+
+def _first_backend(assignment: Assignment) -> Backend:
+    """What the job says, or what an earlier run has measured; else torch, which everything is held against."""
+    wanted = assignment.compute.backend
+    if wanted != "auto":
+        return wanted
+    return assignment.tuning.backend if assignment.tuning else "torch"
+
+
+def sample_rows(assignment: Assignment) -> pa.Table:
+    """The sample in the form of `tasks.adapters.rows.row_schema`."""
+    sample = list(assignment.sample)
+    if assignment.modality == "text":
+        return pa.table({"text": pa.array(sample, pa.string())})
+    return pa.table({"image": pa.nulls(len(sample), pa.large_binary()), "image_uri": pa.array(sample, pa.string())})
+
+
+def import_library(kind: str) -> None:
+    """Import what an encoder of a kind needs, so that its time is known apart from the model's."""
+    import_quickly("tasks.worker.encoders.open_clip" if kind == "open-clip" else "tasks.worker.encoders.sentence_transformers")

@@ -1,0 +1,88 @@
+"""A rank from its first breath to its last: build, run, close."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from contextlib import ExitStack
+
+import psutil
+
+from tasks.adapters.checkpoint.json_documents import write_document
+from tasks.adapters.object_store.registry import open_store
+from tasks.domain.encoding.protocol import Assignment, Hello
+from tasks.domain.encoding.tuning import Tuning
+from tasks.domain.errors import KitestringError
+from tasks.domain.ports import Store
+from tasks.worker.base import LoadedEncoder
+from tasks.worker.pipeline.coordinator_client import Wire, fault_of
+from tasks.worker.pipeline.fault_isolation import Fatal, first_line
+from tasks.worker.pipeline.rank import Rank
+from tasks.worker.startup.agreement import AnotherFailed, Start, Stopwatch, take_place
+from tasks.worker.startup.process_group import gathered
+from tasks.worker.system.placement import Place
+from tasks.worker.system.signals import Notice
+
+
+def serve(assignment: Assignment) -> int:
+    """Be a rank. 0: there was no more work, or nobody to work for; 1: the encoder cannot be loaded."""
+    watch = Stopwatch()
+    watch.seconds["launch"] = round(
+        time.time() - psutil.Process(os.getppid()).create_time(), 3
+    )  # of the agent; a forked rank has its imports
+    wire = Wire(assignment.socket)
+    try:
+        encoder, hello, measured = _build(assignment, watch)
+    except AnotherFailed:
+        return 1
+    except KitestringError as error:
+        wire.send(fault_of(error))
+        return 1
+    return _run(assignment, encoder, hello, wire, measured)
+
+
+def _build(assignment: Assignment, watch: Stopwatch) -> tuple[LoadedEncoder, Hello, Tuning | None]:
+    with ExitStack() as stack:
+        place = take_place(assignment.compute)
+        with watch.step("join"):
+            group = stack.enter_context(gathered(place.ranks, assignment.startup_seconds))
+        start = Start(assignment, place, group, watch)
+        encoder, facts = start.encoder()
+    encoder.start()
+    hello = Hello(rank=place.rank, pid=os.getpid(), facts=facts, seconds=watch.seconds)
+    _announce(hello, place)
+    return encoder, hello, start.measured
+
+
+def _announce(hello: Hello, place: Place) -> None:
+    if hello.rank == 0:
+        facts, took = hello.facts, ", ".join(f"{step} {seconds:.1f}" for step, seconds in hello.seconds.items())
+        what = f"{place.ranks} x {facts.device}, {place.threads} threads, {facts.dim} dimensions"
+        sys.stderr.write(f"[rank 0] {what}; {facts.note}; start-up in seconds: {took}\n")
+
+
+def _run(assignment: Assignment, encoder: LoadedEncoder, hello: Hello, wire: Wire, measured: Tuning | None) -> int:
+    try:
+        store = open_store(assignment.store, proven=True)
+        wire.send(hello)
+        Rank(wire, encoder, store, assignment, Notice()).work()
+        _keep(measured, store, assignment.tuning_key)  # not before: a job that turns out to be bad writes nothing
+    except ConnectionError:  # the coordinator is gone
+        return 0
+    except Fatal as error:
+        sys.stderr.write(f"[rank {hello.rank}] Error: {first_line(error)}\n")
+        return 1
+    finally:
+        encoder.close()
+        wire.close()
+    return 0
+
+
+def _keep(measured: Tuning | None, store: Store, key: str) -> None:
+    """For the next run; where the store refuses it, that one measures again."""
+    if measured and key:
+        try:
+            write_document(store, key, measured)
+        except KitestringError as error:
+            sys.stderr.write(f"What was measured of the encoder is not kept: {first_line(error)}\n")

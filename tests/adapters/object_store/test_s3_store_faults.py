@@ -1,0 +1,353 @@
+"""What the S3 store does when the server fails, stays silent or answers too late."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tasks.adapters.object_store import s3_multipart, s3_store
+from tasks.adapters.object_store.registry import open_store, probe
+from tasks.adapters.object_store.s3_client import connect
+from tasks.adapters.object_store.s3_retry import Patience
+from tasks.adapters.object_store.s3_store import S3Store
+from tasks.domain.errors import BadInput, OutcomeUnknown, Transient
+from tests.servers.faulty_s3 import (
+    CUT_SHORT,
+    DROPPED_AFTER,
+    DROPPED_BEFORE,
+    HANGS,
+    FaultyS3,
+    answers,
+    answers_after,
+    overtaken_by,
+    refuses_keys,
+)
+from tests.servers.s3 import S3Bucket, free_port
+
+SECRET = "canary/SECRET+key"
+
+
+def open_patient(bucket: str, *, waits: list[float] | None = None, proven: bool = False, read_seconds: float = 30) -> S3Store:
+    patience = Patience(tries=4, sleep=(waits if waits is not None else []).append, share=lambda: 1.0)
+    return S3Store(bucket, patience=patience, proven=proven, client=connect(read_seconds=read_seconds, connect_seconds=2))
+
+
+@pytest.fixture
+def store(faulty_s3: FaultyS3) -> S3Store:
+    return open_patient(faulty_s3.bucket.name)
+
+
+VERBS: dict[str, tuple[str, Callable[[S3Store], object]]] = {
+    "read": ("GET", lambda s: s.read("a")),
+    "write": ("PUT", lambda s: s.write("a", b"x")),
+    "commit": ("PUT", lambda s: s.commit("new", b"x")),
+    "list": ("GET", lambda s: [f.key for f in s.list("")]),
+    "delete": ("DELETE", lambda s: s.delete("a")),
+    "delete many": ("POST", lambda s: s.delete_many(["a", "b"])),
+}
+PASSING = [
+    answers(500, "InternalError"),
+    answers(503, "SlowDown"),
+    answers(503),
+    answers(429, "TooManyRequests"),
+    DROPPED_BEFORE,
+    DROPPED_AFTER,
+]
+
+
+@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("fault", PASSING, ids=lambda f: f"{f.does} {f.status or ''} {f.code}")
+def test_a_passing_fault_is_waited_out(store: S3Store, faulty_s3: FaultyS3, verb: str, fault: object) -> None:
+    faulty_s3.bucket.put("a", b"x")
+    method, call = VERBS[verb]
+    expected = {"read": b"x", "commit": True, "list": ["a"]}.get(verb)
+    faulty_s3.then(method, fault, fault)
+    assert call(store) == expected
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_fault_that_does_not_pass_is_transient_and_names_the_bucket(store: S3Store, faulty_s3: FaultyS3, verb: str) -> None:
+    method, call = VERBS[verb]
+    faulty_s3.then(method, *[answers(503, "SlowDown")] * 99)
+    if verb == "commit":  # a server that fails may yet have done it
+        with pytest.raises(OutcomeUnknown, match="nobody can say"):
+            call(store)
+    else:
+        with pytest.raises(Transient, match=rf"bucket '{faulty_s3.bucket.name}' at {faulty_s3.url}: .*SlowDown"):
+            call(store)
+    assert faulty_s3.count(method) == 4
+
+
+def test_waits_double_up_to_a_limit_and_half_of_each_is_random(faulty_s3: FaultyS3) -> None:
+    waits: list[float] = []
+    patience = Patience(tries=6, first_wait=1, longest_wait=5, sleep=waits.append, share=lambda: 0.5)
+    faulty_s3.then("GET", *[answers(500)] * 99)
+    with pytest.raises(Transient):
+        S3Store(faulty_s3.bucket.name, patience=patience).read("a")
+    assert waits == [0.75, 1.5, 3.0, 3.75, 3.75]
+
+
+def test_an_answer_cut_short_is_read_again(store: S3Store, faulty_s3: FaultyS3) -> None:
+    faulty_s3.bucket.put("a", b"0123456789" * 1000)
+    faulty_s3.then("GET", CUT_SHORT, CUT_SHORT)
+    assert store.read("a") == b"0123456789" * 1000
+
+
+def test_a_silent_server_is_left_after_the_timeout(faulty_s3: FaultyS3) -> None:
+    store = open_patient(faulty_s3.bucket.name, read_seconds=0.3)
+    faulty_s3.bucket.put("a", b"x")
+    faulty_s3.then("GET", HANGS)
+    assert store.read("a") == b"x"
+
+
+class TestDeleteMany:
+    """One call for a thousand keys, of which each has an answer of its own."""
+
+    def test_a_thousand_go_in_one_call(self, store: S3Store, faulty_s3: FaultyS3) -> None:
+        for n in range(3):
+            faulty_s3.bucket.put(f"k{n}", b"x")
+        store.delete_many(f"k{n}" for n in range(1_001))
+        assert (faulty_s3.count("POST"), faulty_s3.count("DELETE"), faulty_s3.bucket.keys()) == (2, 0, [])
+
+    def test_keys_that_the_server_could_not_remove_are_tried_again(self, store: S3Store, faulty_s3: FaultyS3) -> None:
+        for key in ("a", "b"):
+            faulty_s3.bucket.put(key, b"x")
+        faulty_s3.then("POST", refuses_keys(a="InternalError", b="SlowDown"), refuses_keys(a="NoSuchKey", b="ServiceUnavailable"))
+        store.delete_many(["a", "b"])
+        assert faulty_s3.count("POST") == 3
+        assert faulty_s3.bucket.keys() == ["a"]  # of which the server said that it is not there
+
+    def test_a_key_that_is_never_removed_is_a_passing_fault(self, store: S3Store, faulty_s3: FaultyS3) -> None:
+        faulty_s3.then("POST", *[refuses_keys(a="InternalError")] * 99)
+        with pytest.raises(Transient, match="InternalError"):
+            store.delete_many(["a", "b"])
+
+    def test_a_key_that_is_refused_is_named_by_its_cure(self, store: S3Store, faulty_s3: FaultyS3) -> None:
+        faulty_s3.then("POST", refuses_keys(a="InternalError", b="AccessDenied"))
+        faulty_s3.then("DELETE", *[answers(403, "AccessDenied")] * 2)
+        with pytest.raises(BadInput, match="access is denied: allow"):
+            store.delete_many(["a", "b"])
+
+    @pytest.mark.parametrize(("status", "code"), [(501, "NotImplemented"), (400, "MissingContentMD5"), (405, "MethodNotAllowed")])
+    def test_a_server_without_batches_is_asked_for_each_key(self, store: S3Store, faulty_s3: FaultyS3, status: int, code: str) -> None:
+        keys = [f"k{n}" for n in range(20)]
+        for key in keys:
+            faulty_s3.bucket.put(key, b"x")
+        faulty_s3.then("POST", answers(status, code))
+        store.delete_many(keys[:10])
+        store.delete_many(keys[10:])
+        assert (faulty_s3.count("POST"), faulty_s3.count("DELETE"), faulty_s3.bucket.keys()) == (1, 20, [])
+
+
+class TestCommit:
+    """The answer to a conditional put can be lost; then the object itself is asked."""
+
+    @pytest.mark.parametrize(
+        "fault", [DROPPED_AFTER, answers_after(500, "InternalError"), answers_after(503)], ids=["dropped", "500", "503"]
+    )
+    def test_ours_arrived_though_the_answer_did_not(self, store: S3Store, faulty_s3: FaultyS3, fault: object) -> None:
+        faulty_s3.then("PUT", fault)
+        assert store.commit("seal", b"ours") is True
+        assert faulty_s3.count("PUT") == 1, "looked, and did not put again"
+
+    def test_a_hung_put_that_arrived_is_found(self, faulty_s3: FaultyS3) -> None:
+        store = open_patient(faulty_s3.bucket.name, read_seconds=0.3)
+        faulty_s3.then("PUT", HANGS)
+        assert store.commit("seal", b"ours") is True
+        assert store.read("seal") == b"ours"
+
+    def test_somebody_elses_arrived_in_the_meantime(self, store: S3Store, faulty_s3: FaultyS3) -> None:
+        faulty_s3.then("PUT", overtaken_by(b"theirs"))
+        assert store.commit("seal", b"ours") is False
+        assert store.read("seal") == b"theirs"
+        assert faulty_s3.count("PUT") == 1
+
+    def test_nothing_arrived_so_it_is_put_again(self, store: S3Store, faulty_s3: FaultyS3) -> None:
+        faulty_s3.then("PUT", DROPPED_BEFORE)
+        assert store.commit("seal", b"ours") is True
+        assert faulty_s3.count("PUT") == 2
+
+    def test_ours_arrived_late_and_refuses_our_own_second_try(self, store: S3Store, faulty_s3: FaultyS3) -> None:
+        faulty_s3.then("PUT", answers(500), DROPPED_BEFORE, answers_after(412, "PreconditionFailed"))
+        assert store.commit("seal", b"ours") is True
+
+    def test_a_plain_refusal_asks_nothing(self, store: S3Store, faulty_s3: FaultyS3) -> None:
+        faulty_s3.bucket.put("seal", b"theirs")
+        assert store.commit("seal", b"theirs") is False, "the same bytes, but not put by us"
+        assert faulty_s3.count("GET") == 0
+
+    def test_two_at_once_are_told_to_try_again(self, store: S3Store, faulty_s3: FaultyS3) -> None:
+        faulty_s3.then("PUT", answers(409, "ConditionalRequestConflict"), answers(409, "ConditionalRequestConflict"))
+        assert store.commit("seal", b"ours") is True
+
+    def test_where_looking_fails_too_the_outcome_is_unknown(self, store: S3Store, faulty_s3: FaultyS3) -> None:
+        faulty_s3.then("PUT", DROPPED_AFTER)
+        faulty_s3.then("GET", *[answers(500)] * 99)
+        with pytest.raises(OutcomeUnknown, match="seal"):
+            store.commit("seal", b"ours")
+
+    def test_a_conflict_that_does_not_end_is_transient(self, store: S3Store, faulty_s3: FaultyS3) -> None:
+        faulty_s3.then("PUT", *[answers(409, "ConditionalRequestConflict")] * 99)
+        with pytest.raises(Transient):
+            store.commit("seal", b"ours")
+
+
+class TestLargeFiles:
+    """Files above a limit go up in pieces."""
+
+    @pytest.fixture(autouse=True)
+    def _small_limits(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(s3_store, "LARGE", 1 << 20)
+        monkeypatch.setattr(s3_multipart, "PIECE", 5 << 20)
+
+    @pytest.fixture
+    def file(self, tmp_path: Path) -> Path:
+        path = tmp_path / "part"
+        path.write_bytes(bytes(range(256)) * (11 << 12) + b"end")
+        return path
+
+    def uploads(self, bucket: S3Bucket) -> int:
+        return len(bucket.server.client().list_multipart_uploads(Bucket=bucket.name).get("Uploads", []))
+
+    @pytest.mark.parametrize("in_memory", [True, False])
+    def test_arrive_whole(self, store: S3Store, faulty_s3: FaultyS3, file: Path, in_memory: bool) -> None:
+        store.write("part", file.read_bytes() if in_memory else file)
+        assert store.read("part") == file.read_bytes()
+        assert faulty_s3.count("PUT") == 3
+
+    def test_a_failed_piece_is_put_again_by_itself(self, store: S3Store, faulty_s3: FaultyS3, file: Path) -> None:
+        faulty_s3.then("PUT", answers(503, "SlowDown"), DROPPED_AFTER)
+        store.write("part", file)
+        assert store.read("part") == file.read_bytes()
+        assert faulty_s3.count("PUT") == 5
+
+    def test_a_completion_whose_answer_was_lost_is_found(self, store: S3Store, faulty_s3: FaultyS3, file: Path) -> None:
+        store.write("part", b"older")
+        faulty_s3.then("POST", DROPPED_AFTER, answers(404, "NoSuchUpload"), where="uploadId=")
+        store.write("part", file)
+        assert store.read("part") == file.read_bytes()
+        assert faulty_s3.count("HEAD") == 1
+
+    @pytest.mark.parametrize("older", [b"older", None])
+    def test_an_upload_that_the_server_lost_has_to_begin_again(
+        self, store: S3Store, faulty_s3: FaultyS3, file: Path, older: bytes | None
+    ) -> None:
+        if older:
+            store.write("part", older)
+        faulty_s3.then("POST", answers(404, "NoSuchUpload"), where="uploadId=")
+        with pytest.raises(Transient, match="begin again"):
+            store.write("part", file)
+        faulty_s3.then("PUT", answers(404, "NoSuchUpload"))
+        with pytest.raises(Transient, match="begin again"):
+            store.write("part", file)
+        assert store.read("part") == older
+        assert self.uploads(faulty_s3.bucket) == 0
+
+    def test_a_failed_upload_is_aborted(self, store: S3Store, faulty_s3: FaultyS3, file: Path) -> None:
+        store.write("part", b"older")
+        faulty_s3.then("PUT", *[answers(500)] * 99)
+        with pytest.raises(Transient):
+            store.write("part", file)
+        assert self.uploads(faulty_s3.bucket) == 0
+        assert store.read("part") == b"older"
+
+
+class TestWrongSettings:
+    """Each gets one line that names bucket and endpoint and the cure, and no secret."""
+
+    def refused(self, bucket: str, capture: pytest.LogCaptureFixture, **options: object) -> str:
+        with capture.at_level(logging.INFO), pytest.raises(BadInput) as caught:
+            probe(open_patient(bucket, **options))  # type: ignore[arg-type]
+        text = str(caught.value)
+        assert "\n" not in text
+        assert SECRET not in text + capture.text
+        assert caught.value.__cause__ is None
+        assert caught.value.__suppress_context__, "what the SDK says is not shown"
+        return text
+
+    def test_a_bucket_that_is_not_there(self, s3_bucket: S3Bucket, caplog: pytest.LogCaptureFixture) -> None:
+        assert (
+            self.refused("not-there", caplog)
+            == f"bucket 'not-there' at {s3_bucket.server.url}: there is no such bucket: make it, or correct `checkpoint`"
+        )
+
+    @pytest.mark.parametrize(
+        ("status", "code", "words"),
+        [
+            (403, "AccessDenied", "access is denied: allow s3:GetObject"),
+            (403, "", "access is denied"),
+            (403, "InvalidAccessKeyId", "set AWS_ACCESS_KEY_ID"),
+            (403, "SignatureDoesNotMatch", "set AWS_SECRET_ACCESS_KEY"),
+            (400, "ExpiredToken", "renew"),
+            (301, "PermanentRedirect", "another region"),
+            (501, "NotImplemented", "no conditional writes"),
+            (400, "SomethingNew", "the server refuses (SomethingNew)"),
+        ],
+    )
+    def test_a_server_that_refuses(
+        self, faulty_s3: FaultyS3, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, status: int, code: str, words: str
+    ) -> None:
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+        faulty_s3.then("PUT", *[answers(status, code)] * 99)
+        text = self.refused(faulty_s3.bucket.name, caplog)
+        assert text.startswith(f"bucket '{faulty_s3.bucket.name}' at {faulty_s3.url}: ")
+        assert words in text
+        assert faulty_s3.count("PUT") == (2 if status == 301 else 1), "not tried again, but for the SDK's own look for the region"
+
+    def test_nobody_answers(self, s3_bucket: S3Bucket, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+        address = f"127.0.0.1:{free_port()}"
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://user:{SECRET.replace('/', '%2F')}@{address}")
+        waits: list[float] = []
+        text = self.refused(s3_bucket.name, caplog, waits=waits)
+        assert (
+            text == f"bucket '{s3_bucket.name}' at http://{address}: nothing answers there: correct AWS_ENDPOINT_URL, or start the server"
+        )
+        assert len(waits) == 2, "a wrong address is told soon"
+
+    def test_no_credentials(
+        self, s3_bucket: S3Bucket, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+        monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+        monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+        monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+        assert "there are no credentials: set AWS_ACCESS_KEY_ID" in self.refused(s3_bucket.name, caplog)
+
+    def test_half_of_the_credentials(self, s3_bucket: S3Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+        with pytest.raises(BadInput, match="half of the credentials"):
+            probe(open_store(s3_bucket.url))
+
+    def test_a_profile_that_is_not_there(self, s3_bucket: S3Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("AWS_PROFILE", "nobody")
+        with pytest.raises(BadInput, match="AWS_PROFILE"):
+            open_store(s3_bucket.url)
+
+    def test_an_endpoint_that_is_no_url(self, s3_bucket: S3Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", "not a url")
+        with pytest.raises(BadInput, match="AWS_ENDPOINT_URL"):
+            open_store(s3_bucket.url)
+
+    def test_a_web_server_that_is_not_s3(
+        self, faulty_s3: FaultyS3, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as mute:
+            monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{mute.getsockname()[1]}")
+            assert "no S3 server answers there" in self.refused("any-bucket", caplog, read_seconds=0.2)
+
+
+def test_a_server_that_has_answered_before_is_out_of_reach_for_a_while(s3_bucket: S3Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free_port()}")
+    with pytest.raises(Transient, match="4 tries"):
+        open_patient(s3_bucket.name, proven=True).write("a", b"x")
+
+
+def test_a_server_that_goes_away_in_the_middle_is_a_passing_fault(store: S3Store, faulty_s3: FaultyS3) -> None:
+    store.write("a", b"x")
+    faulty_s3.then("PUT", *[DROPPED_BEFORE] * 99)
+    with pytest.raises(Transient):
+        store.write("a", b"y")

@@ -1,0 +1,67 @@
+"""What a user reads when a job file is wrong."""
+
+from __future__ import annotations
+
+import pytest
+
+from tasks.domain.errors import BadInput
+from tasks.domain.job.job import Job
+from tasks.domain.job.parse import override, override_document, parse_job
+
+
+@pytest.mark.parametrize(
+    ("document", "line"),
+    [
+        ({"corpse": "x"}, "'corpse' is not a setting; did you mean 'corpus'?"),
+        ({"source": {"kind": "parquet", "uris": "x"}}, "'source.uris' is not a setting; did you mean 'uri'?"),
+        (
+            {"encoder": {"kind": "open-clip", "model": "x"}, "source": {"kind": "images"}},
+            "'encoder.model' is not a setting; there are kind, architecture",
+        ),
+        ({"source": {"kind": "parket"}}, "'source.kind' is 'parket', it must be one of 'parquet', 'jsonl'"),
+        ({"shards": {"rows": 0}}, "'shards.rows': Input should be greater than or equal to 1"),
+        ({"compute": {"processes": 0}}, "'compute.processes': Input should be 'auto' or Input should be greater than or equal to 1"),
+        ({"compute": {"threads": "many"}}, "'compute.threads': Input should be 'auto' or Input should be a valid integer"),
+        ({"source": {"text": ["a", 1]}}, "'source.text.1': Input should be a valid string"),
+        ({"target": {"collection": "my docs"}}, "'target.collection': 'my docs' has characters that it may not have"),
+        ({"source": {"kind": "images"}}, "use encoder kind 'open-clip'"),
+        ({"source": {"kind": "csv", "text": ["a"], "image": "b"}}, "'source': give text columns or an image column, not both"),
+        (["corpus"], "a job is a mapping"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(document: object, line: str) -> None:
+    with pytest.raises(BadInput) as caught:
+        parse_job(document)
+    assert line in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_defaults_are_a_job() -> None:
+    assert parse_job({}) == Job()
+
+
+def test_one_text_column_may_stand_without_brackets() -> None:
+    assert parse_job({"source": {"text": "body"}}).source.content == ["body"]  # type: ignore[union-attr]
+
+
+def test_an_override_leaves_its_neighbours_alone() -> None:
+    job = parse_job({"target": {"uri": "./a.db", "collection": "a"}, "shards": {"rows": 7}})
+    changed = override(job, {"target.collection": "b"})
+    assert changed.target.uri == "./a.db"
+    assert changed.target.collection == "b"
+    assert changed.shards.rows == 7
+
+
+def test_an_override_of_a_kind_drops_the_settings_of_the_other_kind() -> None:
+    job = parse_job({"source": {"kind": "csv", "delimiter": ";"}})
+    assert override(job, {"source.kind": "jsonl"}).source.kind == "jsonl"
+
+
+def test_an_override_below_a_single_value_is_refused() -> None:
+    with pytest.raises(BadInput, match="'corpus' is a single value"):
+        override_document({"corpus": "x"}, {"corpus.name": "y"})
+
+
+def test_an_override_of_an_unknown_setting_names_the_nearest() -> None:
+    with pytest.raises(BadInput, match="did you mean 'rows'"):
+        override(Job(), {"shards.row": 5})

@@ -1,0 +1,52 @@
+"""A report's figures, apart from a run."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import pickle
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from tasks.domain.errors import BadInput, Permanent
+from tasks.domain.job.job import Job
+from tasks.domain.report.failure_advice import advise
+from tasks.domain.report.run_report import FailedShard, RunReport
+from tasks.run.plan import Plan
+from tasks.run.seals.seal_totals import Totals
+from tasks.stages.report import figures_of
+
+
+def test_a_report_can_be_written_from_a_checkout_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It comes after all the work: `python -m flows` needs no installation until then either."""
+    found = importlib.metadata.distribution
+
+    def look(name: str) -> Any:
+        if name == "kitestring":
+            raise importlib.metadata.PackageNotFoundError(name)
+        return found(name)
+
+    monkeypatch.setattr(importlib.metadata, "distribution", look)
+    job = Job.model_validate({"corpus": "a", "source": {"kind": "jsonl", "uri": "a"}, "encoder": {}})
+    plan = SimpleNamespace(
+        job=job,
+        record=SimpleNamespace(identity=None, facts=None),
+        spec=SimpleNamespace(name="c", alias="a"),
+        spool=SimpleNamespace(shards=0),
+    )
+    versions = figures_of(cast("Plan", plan), Totals(), failed=0)["versions"]
+    assert versions["kitestring"] == "not installed"
+    assert versions["pymilvus"] == found("pymilvus").version
+
+
+@pytest.mark.parametrize("row", [None, 3])
+def test_a_failed_shards_row_is_the_errors_and_not_a_number_in_its_words(row: int | None) -> None:
+    failed = FailedShard(name="a", error="key 'row 7' comes twice in rows 8.parquet", row=row)
+    report = RunReport.model_construct(failures=(failed,))
+    assert advise(report, over_quarantine=False).row == ("" if row is None else "3")
+
+
+def test_an_errors_row_outlives_its_way_between_processes() -> None:
+    assert pickle.loads(pickle.dumps(Permanent("no", row=3))).row == 3
+    assert pickle.loads(pickle.dumps(BadInput("no"))).row is None

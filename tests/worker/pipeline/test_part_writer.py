@@ -1,0 +1,156 @@
+"""Parts on their way to the store, without a model: whose trouble is told as whose."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tasks.adapters.object_store.memory_store import MemoryStore
+from tasks.domain.encoding.protocol import Assignment, Done, Fault, Piece, Storing
+from tasks.domain.job.encoder import SentenceTransformersEncoder
+from tasks.domain.job.job import Compute
+from tasks.worker.pipeline.fault_isolation import Fatal
+from tasks.worker.pipeline.part_writer import Outbox
+from tasks.worker.pipeline.piece_encoder import Encoded
+from tasks.worker.pipeline.piece_reader import Inbox, Ready, Unready, read_rows
+from tasks.worker.pipeline.rank import Rank
+from tasks.worker.system.signals import Notice
+from tests.worker.coordinator import Heard, write_rows
+from tests.worker.fakes import FakeEncoder
+
+
+class Spoken:
+    """A wire that nobody is at the end of."""
+
+    def __init__(self) -> None:
+        self.said: list[Heard] = []
+
+    def send(self, message: Heard) -> None:
+        self.said.append(message)
+
+    def told(self, key: str) -> Done | Fault:
+        [told] = [m for m in self.said if (isinstance(m, Fault) and m.key == key) or (isinstance(m, Done) and m.part.key == key)]
+        assert isinstance(told, Done | Fault)
+        return told
+
+
+class Odd(Exception):
+    """Of a type that nobody has thought of."""
+
+
+class OddStore(MemoryStore):
+    def write(self, key: str, data: bytes | Path) -> None:
+        if key == "first":
+            raise Odd("http://user:secret@host answered\nin riddles")
+        super().write(key, data)
+
+
+def encoded(scratch: Path, key: str, vectors: int = 1) -> Encoded:
+    path = write_rows(scratch / f"{key}.arrow", 0, {"text": ["x"]})
+    piece = Piece(shard="s", first=0, stop=1, rows=str(path), key=key)
+    rows, barred = read_rows(piece)
+    ready = Ready(piece=piece, rows=rows, work=FakeEncoder().prepare(rows), barred=barred)
+    kept = np.ones(1, dtype=bool)
+    return Encoded(ready=ready, kept=kept, vectors=np.ones((vectors, 2), dtype=np.float32), quarantined=(), encode_seconds=0.1, padded=1)
+
+
+def test_an_upload_that_fails_in_an_unforeseen_way_is_told_of_its_own_piece(tmp_path: Path) -> None:
+    wire = Spoken()
+    outbox = Outbox(wire, OddStore("odd"), (), store_text=True)
+    outbox.put(encoded(tmp_path, "first"))
+    outbox.put(encoded(tmp_path, "second"))
+    outbox.settle()
+    fault = wire.told("first")
+    assert isinstance(fault, Fault)
+    assert fault.leaf == "transient"
+    assert fault.text == "the part could not be put in the checkpoint: Odd: http://host answered"
+    assert isinstance(wire.told("second"), Done)
+
+
+def test_a_part_that_cannot_be_made_is_told_of_its_own_piece_and_not_tried_again(tmp_path: Path) -> None:
+    wire = Spoken()
+    outbox = Outbox(wire, MemoryStore("made"), (), store_text=True)
+    outbox.put(encoded(tmp_path, "first", vectors=3))
+    outbox.put(encoded(tmp_path, "second"))
+    outbox.settle()
+    fault = wire.told("first")
+    assert isinstance(fault, Fault)
+    assert (fault.leaf, fault.text.partition(":")[0]) == ("permanent", "the part could not be written")
+    assert isinstance(wire.told("second"), Done)
+
+
+def test_a_rank_is_heard_of_as_long_as_its_part_is_on_its_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tasks.worker.pipeline.coordinator_client.BEAT_SECONDS", 0.01)
+    wire, answers = Spoken(), threading.Event()
+
+    class SlowStore(MemoryStore):
+        def write(self, key: str, data: bytes | Path) -> None:
+            assert answers.wait(20)
+
+    outbox = Outbox(wire, SlowStore("slow"), (), store_text=True)
+    outbox.put(encoded(tmp_path, "first"))
+    until = time.monotonic() + 20
+    while len(wire.said) < 5 and time.monotonic() < until:
+        time.sleep(0.01)
+    assert wire.said[:5] == [Storing(key="first")] * 5
+    answers.set()
+    outbox.settle()
+    assert isinstance(wire.said[-1], Done)
+    told = len(wire.said)
+    time.sleep(0.05)
+    assert len(wire.said) == told
+
+
+@pytest.fixture
+def rank() -> tuple[Rank, Spoken]:
+    wire = Spoken()
+    assignment = Assignment(
+        encoder=SentenceTransformersEncoder(),
+        model_path="",
+        modality="text",
+        precision="float32",
+        compute=Compute(),
+        store="",
+        fields=(),
+        store_text=True,
+        socket="",
+    )
+    return Rank(wire, FakeEncoder(), MemoryStore("rank"), assignment, Notice()), wire
+
+
+@pytest.mark.parametrize(
+    ("error", "leaf"), [(Odd("riddles"), "permanent"), (MemoryError(), "transient"), (type("Panic", (BaseException,), {})(), "permanent")]
+)
+def test_rows_that_cannot_be_made_ready_are_told_of_their_own_piece(
+    rank: tuple[Rank, Spoken], tmp_path: Path, error: BaseException, leaf: str
+) -> None:
+    """A death over them would be put down to the piece before, which is on its way to the store."""
+    ranked, wire = rank
+    ranked._do(Unready(piece=Piece(shard="s", first=0, stop=1, rows=str(tmp_path), key="k"), error=error))
+    [fault] = wire.said
+    assert isinstance(fault, Fault)
+    assert (fault.key, fault.leaf) == ("k", leaf)
+    assert fault.text.startswith(f"the rows could not be made ready: {type(error).__name__}")
+
+
+def test_a_broken_device_ends_the_rank_whoever_meets_it(rank: tuple[Rank, Spoken]) -> None:
+    with pytest.raises(Fatal):
+        rank[0]._do(Unready(piece=Piece(shard="s", first=0, stop=1, rows="", key="k"), error=Fatal("broken")))
+
+
+def test_a_rank_that_cannot_hear_the_coordinator_leaves(rank: tuple[Rank, Spoken], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its main thread would wait for work for ever."""
+    left: list[int] = []
+    monkeypatch.setattr("tasks.worker.pipeline.piece_reader.os._exit", left.append)
+
+    class Garbled(Spoken):
+        def listen(self) -> Iterator[Piece]:
+            raise ValueError("not a message")
+
+    Inbox(Garbled(), FakeEncoder())._listen()
+    assert left == [1]

@@ -1,0 +1,163 @@
+"""How a launch comes to have one encoder, without torchrun: what one rank says, and what it does alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tasks.domain.encoding.protocol import Assignment
+from tasks.domain.encoding.tuning import Backend, Tuning
+from tasks.domain.errors import BadInput
+from tasks.domain.job.encoder import EncoderFacts, Precision, SentenceTransformersEncoder
+from tasks.domain.job.job import Compute
+from tasks.worker.base import LoadedEncoder
+from tasks.worker.optimize import precision
+from tasks.worker.optimize.autotune import Measured
+from tasks.worker.optimize.precision import Decision
+from tasks.worker.startup import agreement
+from tasks.worker.startup.agreement import AnotherFailed, Settled, Start, Stopwatch, take_place
+from tasks.worker.startup.process_group import Group
+from tasks.worker.system.placement import Place
+from tests.worker.fakes import FakeEncoder
+
+
+class FakeGroup(Group):
+    """A second rank that always answers the same."""
+
+    def __init__(self, told: str | None = None, other: int = 0) -> None:
+        super().__init__(2)
+        self._told, self._other = told, other
+
+    def tell(self, text: str) -> str:
+        return text if self._told is None else self._told
+
+    def gather(self, number: int) -> list[int]:
+        return [number, self._other or number] if number > 1 else [number, self._other]
+
+
+@pytest.fixture
+def loaded(monkeypatch: pytest.MonkeyPatch) -> dict[Precision, FakeEncoder]:
+    """Every encoder that is loaded, by precision; bfloat16 is native and near."""
+    opened: dict[Precision, FakeEncoder] = {}
+
+    def open_fake(*_: object, precision: Precision, backend: Backend, **__: object) -> LoadedEncoder:
+        if precision == "float16":
+            raise BadInput("no such model")
+        if backend == "openvino":
+            return openvino
+        return opened.setdefault(precision, FakeEncoder(precision, 0.0 if precision == "float32" else 1e-4))
+
+    openvino = FakeEncoder("bfloat16", 1e-4)
+    monkeypatch.setattr(agreement, "open_encoder", open_fake)
+    monkeypatch.setattr(precision, "native_bfloat16", lambda _device: True)
+    return opened
+
+
+def begin(wanted: str, *, rank: int = 0, group: Group | None = None, **more: object) -> tuple[LoadedEncoder, EncoderFacts]:
+    return starting(wanted, rank=rank, group=group, **more).encoder()
+
+
+def starting(wanted: str, *, rank: int = 0, group: Group | None = None, **more: object) -> Start:
+    given = {
+        "encoder": SentenceTransformersEncoder(),
+        "model_path": "m",
+        "modality": "text",
+        "precision": wanted,
+        "sample": ("a", "bb"),
+        "compute": Compute(),
+        "store": "s",
+        "fields": (),
+        "store_text": True,
+        "socket": "s",
+    }
+    assignment = Assignment.model_validate(given | more)
+    return Start(assignment, Place(rank=rank, ranks=2), group or FakeGroup(), Stopwatch())
+
+
+@pytest.fixture
+def openvino(loaded: dict[Precision, FakeEncoder], monkeypatch: pytest.MonkeyPatch) -> None:
+    """OpenVINO is installed, twice as fast as what is measured before it, and there is much to do."""
+    rates = iter([0.02, 0.01])
+    monkeypatch.setattr(agreement, "find_spec", lambda _name: object())
+    monkeypatch.setattr(agreement, "worth_measuring", lambda *_, **__: True)
+    monkeypatch.setattr(agreement, "race", lambda _encoders, found, _sample: found)
+    monkeypatch.setattr(agreement, "measure", lambda *_: Measured(tokens=512, row_seconds=next(rates)))
+
+
+def test_what_was_measured_before_is_not_measured_again(loaded: dict[Precision, FakeEncoder], openvino: None) -> None:
+    begun = starting("float32", tuning=Tuning(backend="openvino", batch_tokens=2048))
+    encoder, _ = begun.encoder()
+    assert encoder not in loaded.values()
+    assert encoder.budget == 2048
+    assert begun.measured is None
+
+
+def test_auto_takes_the_backend_that_is_faster_and_has_it_kept(loaded: dict[Precision, FakeEncoder], openvino: None) -> None:
+    begun = starting("bfloat16")
+    encoder, facts = begun.encoder()
+    assert loaded["bfloat16"].closed
+    assert encoder.budget == 512
+    assert begun.measured == Tuning(backend="openvino", batch_tokens=512, note=facts.note.partition("; ")[2])
+    assert "torch 50 rows/s and openvino 100 rows/s" in facts.note
+
+
+def test_a_backend_whose_vectors_are_others_is_left_out_and_that_is_said(
+    loaded: dict[Precision, FakeEncoder], openvino: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(agreement, "sample_cosines", lambda *_: np.array([0.9]))
+    encoder, facts = begin("bfloat16")
+    assert encoder is loaded["bfloat16"]
+    assert "openvino is left out: its lowest cosine to torch is 0.90000" in facts.note
+
+
+def test_a_job_that_names_its_backend_gets_it_and_no_other(loaded: dict[Precision, FakeEncoder], openvino: None) -> None:
+    assert begin("float32", compute=Compute(backend="torch"))[0] is loaded["float32"]
+    assert begin("float32", compute=Compute(backend="openvino"))[0] is not loaded["float32"]
+
+
+def test_auto_keeps_the_fast_encoder_and_closes_the_one_it_was_held_against(loaded: dict[Precision, FakeEncoder]) -> None:
+    encoder, facts = begin("auto")
+    assert encoder is loaded["bfloat16"]
+    assert loaded["float32"].closed
+    assert facts.precision == "bfloat16"
+    assert facts.lowest_cosine == pytest.approx(1, abs=1e-6)
+
+
+def test_the_other_ranks_take_rank_0s_word_and_compare_nothing(loaded: dict[Precision, FakeEncoder]) -> None:
+    decision = Decision(precision="float32", lowest_cosine=0.9, note="float32: too far")
+    told = Settled(decision=decision, tuning=Tuning()).model_dump_json()
+    encoder, facts = begin("auto", rank=1, group=FakeGroup(told))
+    assert encoder is loaded["float32"]
+    assert loaded["bfloat16"].closed
+    assert (facts.precision, facts.lowest_cosine, facts.note) == ("float32", 0.9, "float32: too far")
+
+
+def test_an_encoder_that_cannot_be_loaded_is_told_after_all_have_heard(loaded: dict[Precision, FakeEncoder]) -> None:
+    with pytest.raises(BadInput, match="no such model"):
+        begin("float16")
+
+
+@pytest.mark.parametrize("group", [FakeGroup(other=1), FakeGroup(told="")])
+def test_a_rank_leaves_quietly_when_another_has_failed(loaded: dict[Precision, FakeEncoder], group: Group) -> None:
+    with pytest.raises(AnotherFailed):
+        begin("float32", rank=1, group=group)
+
+
+def test_cores_are_shared_out_among_the_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(agreement, "cores", lambda: 9)
+    told: list[int] = []
+    monkeypatch.setattr(agreement.torch, "set_num_threads", told.append)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    assert take_place(Compute(device="cpu")) == Place(rank=1, ranks=4, threads=2, device="cpu")
+    take_place(Compute(device="cpu", threads=5))
+    assert told == [2, 5]
+
+
+def test_a_gpu_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(agreement.torch.cuda, "is_available", lambda: False)
+    with pytest.raises(BadInput, match=r"compute\.device is 'cuda'"):
+        take_place(Compute(device="cuda"))
+    assert take_place(Compute(threads=1)).device == "cpu"
