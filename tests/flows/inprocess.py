@@ -20,7 +20,8 @@ from tasks.adapters.processes.hardware import Launch
 from tasks.domain.encoding.protocol import Assignment, Hello, Piece, Rest, Welcome
 from tasks.domain.job.encoder import Encoder
 from tasks.domain.job.parse import parse_job
-from tasks.worker.base import LoadedEncoder, open_encoder
+from tasks.worker.base import LoadedEncoder
+from tasks.worker.encoders.registry import open_encoder
 from tasks.worker.pipeline.coordinator_client import Wire
 from tasks.worker.pipeline.rank import Rank
 from tasks.worker.system.signals import Notice

@@ -24,8 +24,8 @@ from tasks.worker.base import Batch, Vectors, unit_length
 from tasks.worker.encoders.decode_workers import Decoding, Load
 from tasks.worker.encoders.image_decoder import Decoder, Picture
 from tasks.worker.encoders.open_clip_text import Captions, CaptionWork
-from tasks.worker.encoding_errors import told_apart
-from tasks.worker.pipeline.fault_isolation import first_line
+from tasks.worker.encoders.torch_errors import told_apart
+from tasks.worker.encoding_errors import first_line
 from tasks.worker.system.placement import Place
 
 CPU_ROWS, GPU_ROWS = 16, 256

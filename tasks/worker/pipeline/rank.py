@@ -6,8 +6,9 @@ from tasks.domain.encoding.protocol import Assignment
 from tasks.domain.errors import KitestringError
 from tasks.domain.ports import Store
 from tasks.worker.base import LoadedEncoder
+from tasks.worker.encoding_errors import Fatal
 from tasks.worker.pipeline.coordinator_client import Wire, fault_of, unforeseen
-from tasks.worker.pipeline.fault_isolation import CarefulRunner, Fatal
+from tasks.worker.pipeline.fault_isolation import CarefulRunner
 from tasks.worker.pipeline.part_writer import Outbox
 from tasks.worker.pipeline.piece_encoder import PieceEncoder
 from tasks.worker.pipeline.piece_reader import Inbox, Ready, Unready

@@ -16,8 +16,8 @@ from tasks.domain.encoding.tuning import Tuning
 from tasks.domain.errors import KitestringError
 from tasks.domain.ports import Store
 from tasks.worker.base import LoadedEncoder
+from tasks.worker.encoding_errors import Fatal, first_line
 from tasks.worker.pipeline.coordinator_client import Wire, fault_of
-from tasks.worker.pipeline.fault_isolation import Fatal, first_line
 from tasks.worker.pipeline.rank import Rank
 from tasks.worker.startup.agreement import AnotherFailed, Start, Stopwatch, take_place
 from tasks.worker.startup.process_group import gathered

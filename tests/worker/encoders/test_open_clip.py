@@ -18,8 +18,8 @@ from PIL import Image
 from tasks.domain.errors import BadInput
 from tasks.domain.job.encoder import OpenClipEncoder, Precision
 from tasks.domain.job.job import Compute
-from tasks.worker.base import LoadedEncoder, open_encoder
-from tasks.worker.pipeline.fault_isolation import Vectors
+from tasks.worker.base import LoadedEncoder, Vectors
+from tasks.worker.encoders.registry import open_encoder
 from tests.models import Clip
 from tests.worker.pictures import every_kind, photograph, saved, scene
 

@@ -16,8 +16,9 @@ from sentence_transformers import SentenceTransformer
 from tasks.domain.errors import BadInput
 from tasks.domain.job.encoder import SentenceTransformersEncoder
 from tasks.domain.job.job import Compute
-from tasks.worker.base import LoadedEncoder, open_encoder
-from tasks.worker.pipeline.fault_isolation import CarefulRunner, Vectors
+from tasks.worker.base import LoadedEncoder, Vectors
+from tasks.worker.encoders.registry import open_encoder
+from tasks.worker.pipeline.fault_isolation import CarefulRunner
 
 
 @pytest.fixture(autouse=True, scope="module")
