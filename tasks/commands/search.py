@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Self
 
 from tasks.adapters.checkpoint.span_file import Spool
 from tasks.domain.errors import BadInput
-from tasks.domain.job.encoder import EncoderRecord, OpenClipEncoder
+from tasks.domain.job.encoder import ENCODERS, EncoderRecord
 from tasks.domain.job.job import Job
 from tasks.domain.target.collection import Hit
 from tasks.run.plan import Plan
-from tasks.run.preflight import Inspected, locate_job, model_name, open_target
+from tasks.run.preflight import Inspected, locate_job, open_target
 from tasks.run.promotion.query_encoder import load_encoder
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def ask(job: Job, k: int, *, text: str | None = None, picture: str | None = None
     if text is not None:
         with Searcher(job) as searcher:
             return searcher.search(text, k, expression=expression)
-    if not isinstance(job.encoder, OpenClipEncoder):
+    if "image" not in ENCODERS[job.encoder.kind].modalities:
         raise BadInput(f"--image: an encoder of kind '{job.encoder.kind}' knows words alone: pictures search what an open-clip job embeds")
     with Searcher(job) as searcher:
         return searcher.search_picture(str(picture), k, expression=expression)
@@ -87,7 +87,7 @@ def _settled(inspected: Inspected) -> EncoderRecord:
     record = inspected.pinned()
     if record is None:
         nothing = f"corpus '{inspected.job.corpus}' holds nothing made with this encoder: run the job first"
-        raise BadInput(_refused(inspected.job, model_name(inspected.job)) or nothing)
+        raise BadInput(_refused(inspected.job, inspected.job.encoder.model_name) or nothing)
     return record
 
 

@@ -25,7 +25,7 @@ from tasks.domain.shards.shard import Shard
 from tasks.domain.shards.task_groups import grouped, rows_of
 from tasks.domain.target.collection import CollectionSpec, collection_name, target_fingerprint
 from tasks.domain.target.fields import name_field
-from tasks.run.preflight import EDITED, Inspected, inspect_job, model_name
+from tasks.run.preflight import EDITED, Inspected, inspect_job
 
 NOWHERE = "nowhere"  # the ledger of a collection that is not there: nothing is ever written to it
 
@@ -50,7 +50,7 @@ class Plan:
             vector_type=job.target.vector_type,
             index=job.target.index,
             fingerprint=fingerprint,
-            model=model_name(job),
+            model=job.encoder.model_name,
             revision=record.identity.revision,
         )
         self.seals: Copies[Seal] = Copies(spool.scratch, Seal)

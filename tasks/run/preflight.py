@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 from prefect.blocks.system import Secret
 
@@ -14,8 +14,9 @@ from tasks.adapters.checkpoint.damaged_documents import Damages
 from tasks.adapters.milvus.import_collection import BulkCollection
 from tasks.adapters.models.model_files import LocatedModel, locate_model
 from tasks.adapters.object_store.registry import open_store
-from tasks.adapters.sources.registry import Opened, open_source, sample_texts
+from tasks.adapters.sources.registry import open_source, sample_texts
 from tasks.adapters.sources.relevance_judgments import read_questions
+from tasks.adapters.sources.source_files import SourceFiles
 from tasks.adapters.targets.registry import open_bulk, open_collection
 from tasks.domain.digest import digest
 from tasks.domain.errors import BadInput
@@ -34,7 +35,7 @@ class Inspected:
     """A job whose every part has been found and opened."""
 
     job: Job
-    source: Opened
+    source: SourceFiles[Any]
     fields: tuple[ScalarField, ...]
     model: LocatedModel
     store: Store
@@ -43,8 +44,7 @@ class Inspected:
     @property
     def declared(self) -> str:
         """Digest of the encoder as declared and of its weights: the key of what `auto` was resolved to."""
-        settings = self.job.encoder.model_dump(mode="json", exclude={"model", "revision"})
-        return digest({"encoder": settings, "weights": self.model.weights})
+        return digest({"encoder": self.job.encoder.declared, "weights": self.model.weights})
 
     @property
     def rows_as(self) -> dict[str, object]:
@@ -88,13 +88,12 @@ class Inspected:
     def identify(self, precision: Precision) -> EncoderIdentity:
         """The identity of the encoder at a precision."""
         encoder = self.job.encoder
-        told = {"model", "revision", "precision", "pretrained", "kind", "trust_remote_code"}
         return EncoderIdentity(
             kind=encoder.kind,
-            model=model_name(self.job),
+            model=encoder.model_name,
             revision=self.model.revision,
             weights=self.model.weights,
-            preprocessing=encoder.model_dump(mode="json", exclude=told),
+            preprocessing=encoder.preprocessing,
             precision=precision,
         )
 
@@ -125,12 +124,6 @@ def live_collection(job: Job) -> str | None:
         collection.close()
 
 
-def model_name(job: Job) -> str:
-    """The model for people."""
-    encoder = job.encoder
-    return encoder.model if encoder.kind == "sentence-transformers" else f"{encoder.architecture} {encoder.pretrained}"
-
-
 def inspect_job(job: Job) -> Inspected:
     """Find and open what the job names; writes nothing.
 
@@ -139,7 +132,7 @@ def inspect_job(job: Job) -> Inspected:
     """
     source = open_source(job.source, rows=job.shards.rows)
     columns = source.inspect()
-    wanted = list(dict.fromkeys(getattr(job.source, "metadata", [])))
+    wanted = list(dict.fromkeys(job.source.scalars))
     fields = name_fields({column: columns[column] for column in wanted})
     if job.target.partition_key is not None:
         check_partition_key(job.target.partition_key, fields)
@@ -167,7 +160,7 @@ def locate_job(job: Job) -> Inspected:
     return _inspected(job, source, ())
 
 
-def _inspected(job: Job, source: Opened, fields: tuple[ScalarField, ...]) -> Inspected:
+def _inspected(job: Job, source: SourceFiles[Any], fields: tuple[ScalarField, ...]) -> Inspected:
     model, store = locate_model(job.encoder), open_store(job.checkpoint)
     return Inspected(job=job, source=source, fields=fields, model=model, store=store, damages=Damages(store, job.corpus))
 

@@ -1,6 +1,6 @@
 """What a rank asks of a model: rows made ready in one thread, vectors made in another.
 
-To add an encoder: its settings in `tasks.domain.job.encoder`, a class with these methods, a line in `tasks.worker.encoders.registry`.
+To add an encoder: its settings, a class with these methods, and a line in `tasks.domain.job.encoder.ENCODERS`.
 """
 
 from __future__ import annotations

@@ -17,7 +17,6 @@ from tasks.adapters.rows.scalars import NOT_UTF8, Column, Problems, plain, scala
 from tasks.domain.errors import BadInput, KitestringError, Transient
 from tasks.domain.job.job import Job, Target
 from tasks.domain.job.source import Source as Config
-from tasks.domain.job.source import TabularSource
 from tasks.domain.ports import Source
 from tasks.domain.shards.seal import Quarantined
 from tasks.domain.shards.shard import Shard
@@ -92,9 +91,9 @@ class RowMaker:
     """
 
     def __init__(self, config: Config, shard: Shard, fields: tuple[ScalarField, ...], *, target: Target, keyed: bool = True) -> None:
-        self.tabular = isinstance(config, TabularSource)
-        self.key = config.id if isinstance(config, TabularSource) else KEY
-        self.content = config.content if isinstance(config, TabularSource) else [TEXT]
+        named = config.named
+        self.key, self.content = (named.key, named.content) if named else (KEY, [TEXT])
+        self.by_column = named is not None
         self.modality, self.fields, self.shard = config.modality, fields, shard
         self.schema = rows_schema(config.modality, fields)
         self.beside = shard.span.files[0].path
@@ -140,7 +139,7 @@ class RowMaker:
         return [joined]
 
     def _pictures(self, columns: dict[str, Column], reasons: Problems) -> list[pa.Array]:
-        if self.tabular:
+        if self.by_column:
             data, places, problems = pictures(columns[self.content[0]], self.beside)
             _note(reasons, problems)
         else:

@@ -8,10 +8,10 @@ from pydantic import Field, model_validator
 
 from tasks.domain.errors import BadInput
 from tasks.domain.job.credentials import PLACE, settings_with_credentials
-from tasks.domain.job.encoder import Encoder, OpenClipEncoder, SentenceTransformersEncoder
+from tasks.domain.job.encoder import ENCODERS, Encoder, SentenceTransformersEncoder
 from tasks.domain.job.gate import Gate
 from tasks.domain.job.index import IMPORT_ROWS, Index, Parameters, VectorType, Way, why_not_stored
-from tasks.domain.job.source import ParquetSource, Source, TabularSource
+from tasks.domain.job.source import ParquetSource, Source
 from tasks.domain.job.ui_schema import Auto, Count, Nothing
 from tasks.domain.strict import Strict
 
@@ -199,7 +199,7 @@ class Job(Strict):
 
     @model_validator(mode="after")
     def _colour_is_metadata(self) -> Job:
-        columns: list[str] = getattr(self.source, "metadata", [])
+        columns = self.source.scalars
         wanted = self.report.colour_by
         if wanted is not None and wanted not in columns:
             there = ", ".join(columns) or "it is empty"
@@ -208,7 +208,7 @@ class Job(Strict):
 
     @model_validator(mode="after")
     def _partition_key_is_metadata(self) -> Job:
-        columns: list[str] = getattr(self.source, "metadata", [])
+        columns = self.source.scalars
         if self.target.partition_key is not None and self.target.partition_key not in columns:
             there = ", ".join(columns) or "it is empty"
             raise ValueError(f"target.partition_key '{self.target.partition_key}' is not in source.metadata ({there}): add it there")
@@ -216,13 +216,13 @@ class Job(Strict):
 
     @model_validator(mode="after")
     def _encoder_fits_source(self) -> Job:
-        source = self.source
-        if isinstance(self.encoder, OpenClipEncoder):
-            if isinstance(source, TabularSource) and source.text is None and source.image is None:
-                raise ValueError("an encoder of kind 'open-clip' embeds pictures or texts: say which with source.image or source.text")
-        elif source.modality != "text":
+        kind, name, modality = ENCODERS[self.encoder.kind], self.encoder.kind, self.source.modality
+        if len(kind.modalities) > 1 and not self.source.states_modality:
+            raise ValueError(f"an encoder of kind '{name}' embeds pictures or texts: say which with source.image or source.text")
+        if modality not in kind.modalities:
+            others = " or ".join(f"'{other}'" for other in ENCODERS if modality in ENCODERS[other].modalities)
             raise ValueError(
-                f"an encoder of kind '{self.encoder.kind}' embeds text, this source gives {source.modality}: "
-                "use encoder kind 'open-clip' or other source columns"
+                f"an encoder of kind '{name}' embeds {' or '.join(kind.modalities)}, this source gives {modality}: "
+                f"use encoder kind {others} or other source columns"
             )
         return self

@@ -19,7 +19,7 @@ from tasks.adapters.processes.hardware import cores
 from tasks.domain.encoding.protocol import Assignment
 from tasks.domain.encoding.tuning import Backend, Tuning
 from tasks.domain.errors import BadInput, KitestringError, Permanent
-from tasks.domain.job.encoder import EncoderFacts, Precision
+from tasks.domain.job.encoder import ENCODERS, EncoderFacts, Precision
 from tasks.domain.job.job import Compute
 from tasks.domain.strict import Strict
 from tasks.worker.base import LoadedEncoder, Work
@@ -31,16 +31,18 @@ from tasks.worker.startup.process_group import Group
 from tasks.worker.system.placement import Place
 
 
-def take_place(compute: Compute) -> Place:
-    """Settle this process's threads and device, and tell torch. Reads what torchrun put into the environment.
+def take_place(compute: Compute, *, needs_torch: bool = True) -> Place:
+    """Settle this process's threads and device, and tell torch, if the encoder needs it. Reads what torchrun put into the environment.
 
-    On a GPU this process opens a context on its own device and on no other.
+    On a GPU this process opens a context on its own device and on no other; what does without torch is on none.
 
     Raises:
         BadInput: a GPU is asked for and there is none.
     """
     rank, ranks = int(os.environ.get("LOCAL_RANK", "0")), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     threads = max(1, cores() // ranks) if compute.threads == "auto" else compute.threads
+    if not needs_torch:
+        return Place(rank=rank, ranks=ranks, threads=threads)
     torch = _torch()
     torch.set_num_threads(threads)
     place = Place(rank=rank, ranks=ranks, threads=threads, device=_device(compute, rank, torch))
@@ -162,8 +164,8 @@ class Start:
             return race({"torch": ours, "openvino": openvino}, found, sample)
 
     def _may_use_openvino(self, precision: Precision) -> bool:
-        text = self._assignment.encoder.kind == "sentence-transformers"
-        return text and not self._place.on_gpu and precision != "float16" and find_spec("openvino") is not None
+        known = "openvino" in ENCODERS[self._assignment.encoder.kind].backends
+        return known and not self._place.on_gpu and precision != "float16" and find_spec("openvino") is not None
 
     def _agreed(self, settled: Settled) -> tuple[LoadedEncoder, EncoderFacts]:
         decision, tuning = settled.decision, settled.tuning

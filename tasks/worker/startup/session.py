@@ -14,6 +14,7 @@ from tasks.adapters.object_store.registry import open_store
 from tasks.domain.encoding.protocol import Assignment, Hello
 from tasks.domain.encoding.tuning import Tuning
 from tasks.domain.errors import KitestringError
+from tasks.domain.job.encoder import ENCODERS
 from tasks.domain.ports import Store
 from tasks.worker.base import LoadedEncoder
 from tasks.worker.encoding_errors import Fatal, first_line
@@ -44,7 +45,7 @@ def serve(assignment: Assignment) -> int:
 
 def _build(assignment: Assignment, watch: Stopwatch) -> tuple[LoadedEncoder, Hello, Tuning | None]:
     with ExitStack() as stack:
-        place = take_place(assignment.compute)
+        place = take_place(assignment.compute, needs_torch=ENCODERS[assignment.encoder.kind].needs_torch)
         with watch.step("join"):
             group = stack.enter_context(gathered(place.ranks, assignment.startup_seconds))
         start = Start(assignment, place, group, watch)
