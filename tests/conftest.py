@@ -15,6 +15,7 @@ pytest_plugins = [
     "tests.servers.narrow_milvus",
     "tests.servers.prefect",
     "tests.models",
+    "tests.builders.kinds",
     "tests.flows.kitestring",
     "tests.flows.inprocess",
 ]
