@@ -14,9 +14,9 @@ pytest_plugins = [
     "tests.servers.milvus",
     "tests.servers.narrow_milvus",
     "tests.servers.prefect",
-    "tests.models",
-    "tests.flows.kitestring",
-    "tests.flows.inprocess",
+    "tests.builders.models",
+    "tests.builders.kitestring",
+    "tests.builders.inprocess",
 ]
 
 

@@ -24,9 +24,9 @@ from tasks.domain.shards.import_attempt import ImportAttempt
 from tasks.domain.target.collection import collection_name, target_fingerprint
 from tests.adapters.milvus.test_milvus_collection import stranger
 from tests.adapters.targets.test_collections import spec_of
-from tests.flows.inprocess import RunFlow
-from tests.flows.kitestring import make_job, write_rows
-from tests.models import make_tiny_model
+from tests.builders.inprocess import RunFlow
+from tests.builders.kitestring import make_job, write_rows
+from tests.builders.models import make_tiny_model
 
 pytestmark = [pytest.mark.server, pytest.mark.timeout(300)]
 Job = dict[str, Any]

@@ -30,8 +30,8 @@ from tasks.domain.job.parse import parse_job
 from tasks.run.context import open_run
 from tasks.run.plan import Plan, check_target, plan_again, spool_spans
 from tasks.run.preflight import inspect_job
-from tests.flows.inprocess import RunFlow
-from tests.flows.kitestring import Command, Kitestring, make_job, write_rows
+from tests.builders.inprocess import RunFlow
+from tests.builders.kitestring import Command, Kitestring, make_job, write_rows
 from tests.servers.milvus import free_ports
 from tests.servers.s3 import S3Bucket
 

@@ -14,8 +14,8 @@ from flows.command_line.cli import app
 from tasks.domain.errors import BadInput
 from tasks.domain.job.parse import parse_job
 from tasks.run.preflight import inspect_job
-from tests.flows.inprocess import RunFlow
-from tests.flows.kitestring import make_job, text_of, write_rows
+from tests.builders.inprocess import RunFlow
+from tests.builders.kitestring import make_job, text_of, write_rows
 from tests.servers.milvus import MilvusProcess
 
 commands = CliRunner()

@@ -23,8 +23,8 @@ from tasks.domain.job.parse import parse_job
 from tasks.run.preflight import live_collection
 from tasks.run.promotion.report_samples import Shown, show_rows
 from tasks.stages.promote import roll_back
-from tests.flows.inprocess import RunFlow
-from tests.flows.kitestring import Command, Kitestring, make_job, text_of
+from tests.builders.inprocess import RunFlow
+from tests.builders.kitestring import Command, Kitestring, make_job, text_of
 from tests.servers.s3 import S3Bucket
 
 pytestmark = [pytest.mark.server, pytest.mark.timeout(300)]

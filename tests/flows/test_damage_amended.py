@@ -11,10 +11,10 @@ import pytest
 
 from tasks.adapters.targets.registry import open_collection
 from tasks.domain.job.job import Target
-from tests.flows.inprocess import RunFlow
-from tests.flows.kitestring import make_job
-from tests.models import Clip
-from tests.worker.pictures import saved, scene
+from tests.builders.inprocess import RunFlow
+from tests.builders.kitestring import make_job
+from tests.builders.models import Clip
+from tests.builders.pictures import saved, scene
 
 pytestmark = [pytest.mark.server, pytest.mark.timeout(300)]
 PICTURES = 6  # of which the last one comes late

@@ -12,8 +12,8 @@ from pymilvus import MilvusClient
 
 from tasks.adapters.targets.registry import open_collection
 from tasks.domain.job.job import Target
-from tests.flows.inprocess import RunFlow
-from tests.flows.kitestring import Kitestring, make_job, write_rows
+from tests.builders.inprocess import RunFlow
+from tests.builders.kitestring import Kitestring, make_job, write_rows
 from tests.servers.milvus import MilvusProcess
 from tests.servers.s3 import S3Bucket
 

@@ -16,9 +16,9 @@ from tasks.commands.inspect import look_at_plan
 from tasks.domain.errors import BadInput
 from tasks.domain.estimate.rates import Rates
 from tasks.domain.job.parse import parse_job
-from tests.flows.inprocess import RunFlow
-from tests.flows.kitestring import Kitestring, make_job, write_rows
-from tests.models import TOKENS
+from tests.builders.inprocess import RunFlow
+from tests.builders.kitestring import Kitestring, make_job, write_rows
+from tests.builders.models import TOKENS
 from tests.servers.prefect import PrefectServer
 
 pytestmark = [pytest.mark.server, pytest.mark.timeout(300)]

@@ -16,8 +16,8 @@ from tasks.commands import unreferenced_objects
 from tasks.commands.garbage_collect import Swept, sweep
 from tasks.domain.job.parse import parse_job
 from tasks.domain.shards.seal import Seal
-from tests.flows.inprocess import RunFlow
-from tests.flows.kitestring import make_job, write_rows
+from tests.builders.inprocess import RunFlow
+from tests.builders.kitestring import make_job, write_rows
 from tests.flows.test_gc import age
 
 pytestmark = [pytest.mark.server, pytest.mark.timeout(300)]

@@ -41,8 +41,8 @@ from tasks.stages import bulk_import
 from tasks.stages.bulk_import import import_shards, imports
 from tasks.stages.load import opened
 from tasks.stages.verify import verify_plan
-from tests.flows.inprocess import flows_in_process
-from tests.flows.kitestring import make_job, workers_of, write_rows
+from tests.builders.inprocess import flows_in_process
+from tests.builders.kitestring import make_job, workers_of, write_rows
 from tests.flows.test_kill import until
 from tests.flows.test_scratch import swept_files
 from tests.servers.milvus import MilvusProcess

@@ -12,8 +12,8 @@ import pytest
 from tasks.run.import_attempts import SILENT_SECONDS
 from tasks.stages import bulk_import
 from tasks.stages.bulk_import import import_shards
-from tests.flows.inprocess import RunFlow
-from tests.flows.kitestring import make_job, write_rows
+from tests.builders.inprocess import RunFlow
+from tests.builders.kitestring import make_job, write_rows
 from tests.flows.test_import import Killed, left_behind, opening, target  # noqa: F401 - a fixture
 
 pytestmark = [pytest.mark.server, pytest.mark.timeout(500)]

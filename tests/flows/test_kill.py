@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.flows.kitestring import Kitestring, make_job, workers_of, write_rows
+from tests.builders.kitestring import Kitestring, make_job, workers_of, write_rows
 from tests.flows.test_embed import keys_in
 
 pytestmark = [pytest.mark.server, pytest.mark.timeout(600), pytest.mark.usefixtures("no_process_left")]

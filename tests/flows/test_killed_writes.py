@@ -16,8 +16,8 @@ import pytest
 
 from tasks.adapters.object_store.folder_store import FolderStore
 from tasks.adapters.targets.memory_collection import MemoryCollection, _servers
-from tests.flows.inprocess import RunFlow
-from tests.flows.kitestring import write_rows
+from tests.builders.inprocess import RunFlow
+from tests.builders.kitestring import write_rows
 from tests.flows.test_moved_places import REPLAY, a_job, ids, texts_in
 
 pytestmark = [pytest.mark.server, pytest.mark.timeout(900)]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tasks.adapters.processes.device_locks import Devices
-from tests.flows.kitestring import Kitestring, make_job, write_rows
+from tests.builders.kitestring import Kitestring, make_job, write_rows
 from tests.servers.milvus import free_ports
 from tests.servers.prefect import PrefectServer, start_server, stop_server
 

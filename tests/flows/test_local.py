@@ -20,7 +20,7 @@ from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
 from tasks.adapters.processes.process_guard import start_guarded
-from tests.flows.kitestring import make_job, write_rows
+from tests.builders.kitestring import make_job, write_rows
 from tests.servers.browser import chromium
 from tests.servers.milvus import free_ports
 from tests.servers.prefect import ROOT, PrefectServer

@@ -18,8 +18,8 @@ from unittest.mock import patch
 import pytest
 
 from tasks.adapters.object_store.memory_store import MemoryStore
-from tests.flows.inprocess import RunFlow
-from tests.flows.kitestring import make_job, write_rows
+from tests.builders.inprocess import RunFlow
+from tests.builders.kitestring import make_job, write_rows
 from tests.servers.prefect import PrefectServer
 
 pytestmark = [pytest.mark.server, pytest.mark.timeout(300)]

@@ -13,8 +13,8 @@ from pymilvus import MilvusClient
 from tasks.adapters.milvus.alias import Alias
 from tasks.domain.errors import RunFailed
 from tasks.stages import bulk_import, load
-from tests.flows.inprocess import RunFlow, flows_in_process
-from tests.flows.kitestring import make_job, write_rows
+from tests.builders.inprocess import RunFlow, flows_in_process
+from tests.builders.kitestring import make_job, write_rows
 from tests.servers.milvus import MilvusProcess, milvus_process
 from tests.servers.prefect import PrefectServer
 

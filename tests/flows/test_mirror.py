@@ -11,9 +11,9 @@ from typer.testing import CliRunner
 
 from flows.command_line.cli import app
 from tasks.domain.errors import BadInput, RunFailed
+from tests.builders.inprocess import RunFlow
+from tests.builders.kitestring import make_job, write_rows
 from tests.chaos.mirror import play, rows_in
-from tests.flows.inprocess import RunFlow
-from tests.flows.kitestring import make_job, write_rows
 
 commands = CliRunner()
 pytestmark = [pytest.mark.server, pytest.mark.timeout(300)]

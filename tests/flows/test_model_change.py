@@ -25,10 +25,10 @@ from tasks.commands.search import Searcher
 from tasks.domain.errors import BadInput, OutcomeUnknown, RunFailed, Transient
 from tasks.domain.job.parse import parse_job
 from tasks.stages.promote import promote_by_hand, roll_back
+from tests.builders.inprocess import RunFlow
+from tests.builders.kitestring import make_job, text_of, write_rows
+from tests.builders.models import HIDDEN, make_tiny_model
 from tests.chaos.mirror import rows_in
-from tests.flows.inprocess import RunFlow
-from tests.flows.kitestring import make_job, text_of, write_rows
-from tests.models import HIDDEN, make_tiny_model
 from tests.servers.milvus import MilvusProcess, milvus_process
 
 commands = CliRunner()

@@ -10,8 +10,8 @@ import pytest
 
 from tasks.adapters.targets.memory_collection import _servers
 from tasks.domain.errors import BadInput
-from tests.flows.inprocess import RunFlow
-from tests.flows.kitestring import make_job, write_rows
+from tests.builders.inprocess import RunFlow
+from tests.builders.kitestring import make_job, write_rows
 from tests.flows.test_places import ids
 
 pytestmark = [pytest.mark.server, pytest.mark.timeout(300)]

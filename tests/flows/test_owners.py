@@ -14,9 +14,9 @@ from tasks.adapters.checkpoint.checkpoint import Checkpoint
 from tasks.adapters.milvus.milvus_collection import MilvusCollection
 from tasks.domain.errors import RunFailed, Transient
 from tasks.stages import deduplicate
+from tests.builders.inprocess import RunFlow
+from tests.builders.kitestring import make_job
 from tests.chaos.mirror import rows_in
-from tests.flows.inprocess import RunFlow
-from tests.flows.kitestring import make_job
 from tests.servers.milvus import MilvusProcess
 
 pytestmark = [pytest.mark.server, pytest.mark.timeout(300)]

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 
 from tasks.domain.errors import BadInput
+from tests.builders.inprocess import RunFlow
+from tests.builders.kitestring import Kitestring, make_job, text_of, write_rows
+from tests.builders.models import Clip
+from tests.builders.pictures import saved, scene
 from tests.chaos.mirror import rows_in
-from tests.flows.inprocess import RunFlow
-from tests.flows.kitestring import Kitestring, make_job, text_of, write_rows
 from tests.flows.test_images import image_job
-from tests.models import Clip
-from tests.worker.pictures import saved, scene
 
 pytestmark = [pytest.mark.server, pytest.mark.timeout(300)]
 

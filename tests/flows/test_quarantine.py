@@ -10,10 +10,10 @@ import pytest
 from PIL import Image
 
 from tasks.domain.errors import BadInput, RunFailed
-from tests.flows.inprocess import RunFlow
-from tests.flows.kitestring import Kitestring, make_job, write_rows
-from tests.models import Clip
-from tests.worker.pictures import saved, scene
+from tests.builders.inprocess import RunFlow
+from tests.builders.kitestring import Kitestring, make_job, write_rows
+from tests.builders.models import Clip
+from tests.builders.pictures import saved, scene
 
 pytestmark = [pytest.mark.server, pytest.mark.timeout(600), pytest.mark.usefixtures("no_process_left")]
 

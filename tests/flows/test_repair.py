@@ -17,8 +17,8 @@ from flows.command_line.cli import app
 from tasks.adapters.checkpoint.ledger import Ledger
 from tasks.adapters.object_store.registry import open_store
 from tasks.domain.errors import BadInput, RunFailed
-from tests.flows.inprocess import RunFlow
-from tests.flows.kitestring import make_job, write_rows
+from tests.builders.inprocess import RunFlow
+from tests.builders.kitestring import make_job, write_rows
 
 commands = CliRunner()
 pytestmark = [pytest.mark.server, pytest.mark.timeout(300)]

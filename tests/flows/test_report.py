@@ -15,9 +15,9 @@ import tasks.stages.report
 from tasks.run.context import new_run_id
 from tasks.run.plan import Plan
 from tasks.run.promotion.report_samples import Shown, show_rows
-from tests.flows.inprocess import RunFlow
-from tests.flows.kitestring import make_job, text_of
-from tests.pages import Page, Tables
+from tests.builders.inprocess import RunFlow
+from tests.builders.kitestring import make_job, text_of
+from tests.builders.pages import Page, Tables
 
 pytestmark = [pytest.mark.server, pytest.mark.timeout(300)]
 HOSTILE = "<script>alert('row')</script><img src=x onerror=alert(1)>"

@@ -14,8 +14,8 @@ import psutil
 import pytest
 
 from tasks.adapters.processes.scratch import PREFIX
-from tests.flows.inprocess import RunFlow
-from tests.flows.kitestring import Kitestring, make_job, workers_of, write_rows
+from tests.builders.inprocess import RunFlow
+from tests.builders.kitestring import Kitestring, make_job, workers_of, write_rows
 from tests.flows.test_kill import parts_in, until
 
 pytestmark = [pytest.mark.server, pytest.mark.timeout(600), pytest.mark.usefixtures("no_process_left")]

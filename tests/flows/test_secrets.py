@@ -24,7 +24,7 @@ from typing import Any, Self
 import pyarrow.parquet as pq
 import pytest
 
-from tests.flows.kitestring import SECONDS, Command, Kitestring, make_job, write_rows
+from tests.builders.kitestring import SECONDS, Command, Kitestring, make_job, write_rows
 from tests.servers.milvus import MilvusProcess
 from tests.servers.milvus_proxy import Metadata, Trouble, milvus_proxy
 from tests.servers.prefect import PrefectServer

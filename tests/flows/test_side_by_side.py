@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from pymilvus import MilvusClient
 
-from tests.flows.inprocess import RunFlow
-from tests.flows.kitestring import make_job, write_rows
+from tests.builders.inprocess import RunFlow
+from tests.builders.kitestring import make_job, write_rows
 from tests.servers.milvus import MilvusProcess
 
 

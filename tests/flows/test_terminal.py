@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.flows.kitestring import SECONDS, Command, Kitestring, make_job, write_rows
+from tests.builders.kitestring import SECONDS, Command, Kitestring, make_job, write_rows
 
 pytestmark = [pytest.mark.server, pytest.mark.timeout(600), pytest.mark.usefixtures("no_process_left")]
 

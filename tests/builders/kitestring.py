@@ -18,7 +18,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from tests.models import WORDS
+from tests.builders.models import WORDS
 from tests.servers.prefect import PrefectServer
 
 SECONDS = 240
