@@ -15,7 +15,7 @@ from tasks.commands.inspect import look_at_proof, look_at_status
 from tasks.domain.job.parse import parse_job
 from tests.builders.inprocess import RunFlow
 from tests.builders.kitestring import write_rows
-from tests.flows.test_moved_places import a_job, ids, keys_in
+from tests.flows.changed_sources.test_moved_places import a_job, ids, keys_in
 
 pytestmark = [pytest.mark.server, pytest.mark.timeout(300)]
 

@@ -43,8 +43,8 @@ from tasks.stages.load import opened
 from tasks.stages.verify import verify_plan
 from tests.builders.inprocess import flows_in_process
 from tests.builders.kitestring import make_job, workers_of, write_rows
-from tests.flows.test_kill import until
-from tests.flows.test_scratch import swept_files
+from tests.flows.killed.test_kill import until
+from tests.flows.killed.test_scratch import swept_files
 from tests.servers.milvus import MilvusProcess
 from tests.servers.prefect import PrefectServer
 

@@ -12,7 +12,7 @@ from tasks.adapters.targets.memory_collection import _servers
 from tasks.domain.errors import BadInput
 from tests.builders.inprocess import RunFlow
 from tests.builders.kitestring import make_job, write_rows
-from tests.flows.test_places import ids
+from tests.flows.changed_sources.test_places import ids
 
 pytestmark = [pytest.mark.server, pytest.mark.timeout(300)]
 REPLAY = "flows.replay.replay_seals"

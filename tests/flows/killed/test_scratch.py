@@ -16,7 +16,7 @@ import pytest
 from tasks.adapters.processes.scratch import PREFIX
 from tests.builders.inprocess import RunFlow
 from tests.builders.kitestring import Kitestring, make_job, workers_of, write_rows
-from tests.flows.test_kill import parts_in, until
+from tests.flows.killed.test_kill import parts_in, until
 
 pytestmark = [pytest.mark.server, pytest.mark.timeout(600), pytest.mark.usefixtures("no_process_left")]
 

@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from tests.builders.kitestring import Kitestring, make_job, workers_of, write_rows
-from tests.flows.test_embed import keys_in
+from tests.flows.runs.test_embed import keys_in
 
 pytestmark = [pytest.mark.server, pytest.mark.timeout(600), pytest.mark.usefixtures("no_process_left")]
 ROWS, SHARD, PART = 6_000, 1_500, 100

@@ -14,7 +14,7 @@ from tasks.stages import bulk_import
 from tasks.stages.bulk_import import import_shards
 from tests.builders.inprocess import RunFlow
 from tests.builders.kitestring import make_job, write_rows
-from tests.flows.test_import import Killed, left_behind, opening, target  # noqa: F401 - a fixture
+from tests.flows.imports.test_import import Killed, left_behind, opening, target  # noqa: F401 - a fixture
 
 pytestmark = [pytest.mark.server, pytest.mark.timeout(500)]
 

@@ -17,7 +17,7 @@ from tests.builders.kitestring import Kitestring, make_job, text_of, write_rows
 from tests.builders.models import Clip
 from tests.builders.pictures import saved, scene
 from tests.chaos.mirror import rows_in
-from tests.flows.test_images import image_job
+from tests.flows.runs.test_images import image_job
 
 pytestmark = [pytest.mark.server, pytest.mark.timeout(300)]
 
