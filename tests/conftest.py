@@ -8,6 +8,7 @@ import pytest
 
 from tests.servers.session import remove_folders
 
+pytest.register_assert_rewrite("tests.builders")
 pytest_plugins = [
     "tests.servers.s3",
     "tests.servers.faulty_s3",

@@ -18,7 +18,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from tests.builders.models import WORDS
+from tests.builders.models import WORDS, Clip
 from tests.servers.prefect import PrefectServer
 
 SECONDS = 240
@@ -134,3 +134,8 @@ def make_job(folder: Path, model: Path, **settings: Any) -> dict[str, Any]:
             place = place.setdefault(parent, {})
         place[last] = value
     return document
+
+
+def image_job(folder: Path, clip: Clip, source: dict[str, Any], **settings: Any) -> dict[str, Any]:
+    encoder = {"kind": "open-clip", "architecture": clip.architecture, "pretrained": clip.pretrained, "precision": "float32"}
+    return make_job(folder, folder, source=source, encoder=encoder, **settings)

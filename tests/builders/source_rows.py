@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from tasks.adapters.rows.builder import Prepared, prepare
@@ -58,3 +60,11 @@ def good(job: Job) -> list[dict[str, Any]]:
 def aside(job: Job) -> list[tuple[int, str | None, str]]:
     """The rows that are set aside: position, key, reason."""
     return [(row.row, row.id, row.reason) for chunk in prepared(job) for row in chunk.quarantined]
+
+
+def write_csv(path: Path, rows: int) -> Path:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["id", "text", "n"])
+        writer.writerows([i, f'line one\nline "two", of {i}\r\nthree', i * 10] for i in range(rows))
+    return path

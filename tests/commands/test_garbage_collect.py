@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import time
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +27,8 @@ from tasks.domain.job.job import Target
 from tasks.domain.shards.duplicates import Owners
 from tasks.domain.shards.seal import Part
 from tasks.domain.target.collection import collection_name, target_fingerprint
-from tests.adapters.checkpoint.test_checkpoint import IDENTITY, SHARD, TARGET, loaded, put_part, seal_of
+from tests.builders.checkpoints import IDENTITY, SHARD, TARGET, loaded, put_part, seal_of
+from tests.builders.runs import age
 
 OTHER = digest("another shard")
 NOTHING = {
@@ -49,13 +48,6 @@ NOTHING = {
 @pytest.fixture
 def checkpoint(tmp_path: Path) -> Checkpoint:
     return Checkpoint(open_store(str(tmp_path / "store")), "pydocs", IDENTITY.fingerprint)
-
-
-def age(folder: Path, days: float) -> None:
-    """Everything in the store was written so long ago."""
-    then = time.time() - days * 24 * 3600
-    for path in folder.rglob("*"):
-        os.utime(path, (then, then))
 
 
 def gc(folder: Path, *more: str) -> dict[str, object]:

@@ -18,7 +18,7 @@ from tasks.domain.shards.seal import Part
 from tasks.domain.shards.shard import FileVersion, Shard, Span, Whole
 from tasks.run.progress import Journal
 from tasks.stages import encode
-from tests.adapters.checkpoint.test_checkpoint import FACTS, IDENTITY, SHARD, put_part
+from tests.builders.checkpoints import FACTS, IDENTITY, SHARD, put_part
 
 FILE = FileVersion(path="/rows/docs.parquet", name="docs.parquet", size=1, version="1")
 OURS = Shard(id=SHARD, span=Span(files=(FILE,), extent=Whole(), rows=10))

@@ -4,35 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tasks.adapters.targets.memory_collection import _servers
 from tasks.domain.errors import BadInput
 from tests.builders.inprocess import RunFlow
-from tests.builders.kitestring import make_job, write_rows
-from tests.flows.changed_sources.test_places import ids
+from tests.builders.kitestring import write_rows
+from tests.builders.memory_jobs import REPLAY, a_job, keys_in, ledger, texts_in
+from tests.builders.runs import ids
 
 pytestmark = [pytest.mark.server, pytest.mark.timeout(300)]
-REPLAY = "flows.replay.replay_seals"
-
-
-def a_job(folder: Path, model: Path, name: str = "", **settings: Any) -> dict[str, Any]:
-    return make_job(folder, model, target__uri=f"memory://{folder.name}{name}", compute__processes=1, **settings)
-
-
-def texts_in(job: dict[str, Any]) -> dict[str, str]:
-    server = _servers[job["target"]["uri"]]
-    return {key: row["text"] for key, row in server.rows[server.aliases["rows"]].items()}
-
-
-def keys_in(job: dict[str, Any]) -> list[str]:
-    return sorted(texts_in(job))
-
-
-def ledger(job: dict[str, Any], pattern: str) -> list[Path]:
-    return sorted(Path(job["checkpoint"]).glob(f"rows/*/loads/*/{pattern}"))
 
 
 def test_files_that_were_moved_into_a_folder_below_are_still_found(run_flow: RunFlow, tmp_path: Path, tiny_model: Path) -> None:

@@ -13,21 +13,17 @@ import pytest
 
 from tasks.domain.errors import BadInput
 from tests.builders.inprocess import RunFlow
-from tests.builders.kitestring import Kitestring, make_job, text_of, write_rows
+from tests.builders.kitestring import Kitestring, image_job, make_job, text_of, write_rows
 from tests.builders.models import Clip
 from tests.builders.pictures import saved, scene
+from tests.builders.runs import ids
 from tests.chaos.mirror import rows_in
-from tests.flows.runs.test_images import image_job
 
 pytestmark = [pytest.mark.server, pytest.mark.timeout(300)]
 
 
 def keys_in(job: dict[str, Any]) -> list[str]:
     return sorted(rows_in(job["target"]["uri"], "rows"))
-
-
-def ids(first: int, stop: int) -> list[str]:
-    return [f"row-{row}" for row in range(first, stop)]
 
 
 # ---- the same name below another root

@@ -11,8 +11,8 @@ from tasks.commands.inspect import look_at_status
 from tasks.domain.job.parse import parse_job
 from tests.builders.inprocess import RunFlow
 from tests.builders.kitestring import write_rows
-from tests.flows.changed_sources.test_moved_places import a_job, keys_in, ledger
-from tests.flows.changed_sources.test_places import ids
+from tests.builders.memory_jobs import a_job, keys_in, ledger
+from tests.builders.runs import ids
 
 pytestmark = [pytest.mark.server, pytest.mark.timeout(300)]
 

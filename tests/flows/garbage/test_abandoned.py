@@ -22,8 +22,7 @@ from tasks.domain.digest import digest
 from tasks.domain.job.parse import parse_job
 from tasks.domain.shards.import_attempt import ImportAttempt
 from tasks.domain.target.collection import collection_name, target_fingerprint
-from tests.adapters.milvus.test_milvus_collection import stranger
-from tests.adapters.targets.test_collections import spec_of
+from tests.builders.collections import spec_of, stranger
 from tests.builders.inprocess import RunFlow
 from tests.builders.kitestring import make_job, write_rows
 from tests.builders.models import make_tiny_model

@@ -18,7 +18,7 @@ from tasks.domain.job.parse import parse_job
 from tasks.domain.shards.seal import Seal
 from tests.builders.inprocess import RunFlow
 from tests.builders.kitestring import make_job, write_rows
-from tests.commands.test_garbage_collect import age
+from tests.builders.runs import age
 
 pytestmark = [pytest.mark.server, pytest.mark.timeout(300)]
 ROWS, PARTS = 120, 6

@@ -10,18 +10,14 @@ import subprocess
 import sys
 import threading
 import time
-import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pyarrow as pa
 import pytest
-from pymilvus import MilvusClient
 
 import tasks.run.context
 from tasks.adapters.checkpoint.json_documents import write_document
@@ -30,48 +26,22 @@ from tasks.adapters.object_store.registry import open_store
 from tasks.adapters.processes.coordinator import Ranks
 from tasks.adapters.processes.process_mark import this_process
 from tasks.domain.errors import BadInput, OutcomeUnknown, Permanent, RunFailed
-from tasks.domain.job.job import Job
-from tasks.domain.ports import Collection
 from tasks.domain.shards.import_attempt import ImportAttempt, ProcessMark
 from tasks.run import import_attempts
-from tasks.run.context import Run, open_run
 from tasks.run.import_attempts import SILENT_SECONDS, staged_at
-from tasks.run.plan import Plan, opened
 from tasks.stages import bulk_import
 from tasks.stages.bulk_import import import_shards, imports
-from tasks.stages.plan_shards import plan_sealed
 from tasks.stages.verify import verify_plan
 from tests.builders.inprocess import flows_in_process
 from tests.builders.kitestring import make_job, workers_of, write_rows
-from tests.flows.killed.test_kill import until
-from tests.flows.killed.test_scratch import swept_files
-from tests.servers.milvus import MilvusProcess
+from tests.builders.runs import until
+from tests.builders.temporary_files import swept_files
+from tests.flows.imports.attempts import Killed, Opened, left_behind, opening
 from tests.servers.prefect import PrefectServer
 
 ROWS = 90
 ODD = {7: None, 10: math.nan}  # doubles that Milvus' importer refuses, by row of a shard; infinity is set aside before
 pytestmark = pytest.mark.server
-
-
-class Killed(BaseException):
-    """What no `except` catches on the way: the process is gone."""
-
-
-@dataclass(frozen=True, slots=True)
-class Opened:
-    run: Run
-    plan: Plan
-    collection: Collection
-
-    def load(self) -> bool:
-        """Import as a flow does; whether the collection was there afterwards."""
-        if imports(self.plan, self.collection):
-            import_shards.fn(self.run, self.plan, self.collection)
-        return self.collection.describe() is not None
-
-    @property
-    def ledger(self) -> int:
-        return len(list(self.plan.checkpoint.loads(self.plan.target)))
 
 
 @pytest.fixture(scope="module")
@@ -92,30 +62,6 @@ def sealed(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, prefect_s
     with flows_in_process(prefect_server) as run:
         run(document)
     return document
-
-
-@pytest.fixture
-def target(milvus_server: MilvusProcess, tmp_path: Path) -> dict[str, Any]:
-    name = f"import_{uuid.uuid4().hex[:8]}"
-    return {"uri": milvus_server.uri, "collection": name, "load": "import", "staging": str(tmp_path / "staging")}
-
-
-@contextmanager
-def opening(document: dict[str, Any], target: dict[str, Any]) -> Iterator[Opened]:
-    with open_run(Job.model_validate({**document, "target": target})) as run:
-        plan = plan_sealed.fn(run)
-        with opened(plan) as collection:
-            yield Opened(run, plan, collection)
-
-
-def left_behind(target: dict[str, Any]) -> list[str]:
-    """Collections of attempts, and staged files."""
-    client = MilvusClient(target["uri"])
-    try:
-        names = [name for name in client.list_collections() if name.startswith(target["collection"]) and "_import_" in name]
-    finally:
-        client.close()
-    return names + [str(path) for path in Path(target["staging"]).rglob("*.parquet")]
 
 
 def test_a_fresh_collection_is_imported_proved_and_nothing_is_left_behind(sealed, target):

@@ -14,14 +14,14 @@ from tasks.stages import bulk_import
 from tasks.stages.bulk_import import import_shards
 from tests.builders.inprocess import RunFlow
 from tests.builders.kitestring import make_job, write_rows
-from tests.flows.imports.test_import import Killed, left_behind, opening, target  # noqa: F401 - a fixture
+from tests.flows.imports.attempts import Killed, left_behind, opening
 
 pytestmark = [pytest.mark.server, pytest.mark.timeout(500)]
 
 
 @pytest.mark.parametrize("how", ["changed", "damaged"])
 def test_an_import_that_was_killed_before_its_ledger_leaves_no_row_unaccounted(
-    target: dict[str, object],  # noqa: F811
+    target: dict[str, object],
     tmp_path: Path,
     tiny_model: Path,
     run_flow: RunFlow,

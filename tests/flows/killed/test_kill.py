@@ -2,31 +2,16 @@
 
 from __future__ import annotations
 
-import subprocess
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 import pytest
 
 from tests.builders.kitestring import Kitestring, make_job, workers_of, write_rows
-from tests.flows.runs.test_embed import keys_in
+from tests.builders.runs import keys_in, parts_in, until
 
 pytestmark = [pytest.mark.server, pytest.mark.timeout(600), pytest.mark.usefixtures("no_process_left")]
 ROWS, SHARD, PART = 6_000, 1_500, 100
-
-
-def parts_in(checkpoint: Path) -> list[Path]:
-    return sorted(checkpoint.rglob("part-*.parquet"))
-
-
-def until(holds: Callable[[], object], process: subprocess.Popen[str], seconds: float = 120) -> None:
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert process.poll() is None, process.communicate()[1]
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def test_kill_9_of_the_flow_costs_only_unfinished_parts(kitestring: Kitestring, tmp_path: Path, tiny_model: Path) -> None:

@@ -18,8 +18,8 @@ from tasks.adapters.object_store.folder_store import FolderStore
 from tasks.adapters.targets.memory_collection import MemoryCollection, _servers
 from tests.builders.inprocess import RunFlow
 from tests.builders.kitestring import write_rows
-from tests.flows.changed_sources.test_moved_places import REPLAY, a_job, texts_in
-from tests.flows.changed_sources.test_places import ids
+from tests.builders.memory_jobs import REPLAY, a_job, texts_in
+from tests.builders.runs import ids
 
 pytestmark = [pytest.mark.server, pytest.mark.timeout(900)]
 STRIDE = int(os.environ.get("KILL_STRIDE", "17"))

@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import sys
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +11,8 @@ import pytest
 from tasks.adapters.processes.scratch import PREFIX
 from tests.builders.inprocess import RunFlow
 from tests.builders.kitestring import Kitestring, make_job, workers_of, write_rows
-from tests.flows.killed.test_kill import parts_in, until
+from tests.builders.runs import parts_in, until
+from tests.builders.temporary_files import swept_files
 
 pytestmark = [pytest.mark.server, pytest.mark.timeout(600), pytest.mark.usefixtures("no_process_left")]
 
@@ -49,25 +45,6 @@ def test_a_killed_run_leaves_one_folder_and_the_next_run_none(
     again = kitestring("run", job)
     assert again.code == 0, again.err
     assert left_in(temporary) == []
-
-
-_watchers: list[set[Path]] = []
-sys.addaudithook(lambda event, given: [made.add(Path(str(given[0]))) for made in _watchers] if event.startswith("tempfile.mk") else None)
-
-
-@contextmanager
-def swept_files() -> Iterator[set[str]]:
-    """What kinds of temporary files are made within, below a folder that the next run sweeps; one beside it fails."""
-    made, kinds, usual = set[Path](), set[str](), Path(tempfile.gettempdir())
-    _watchers.append(made)
-    try:
-        yield kinds
-    finally:
-        _watchers.remove(made)
-    for path in made:
-        below = path.relative_to(usual).parts if path.is_relative_to(usual) else ()
-        assert len(below) != 1 or re.fullmatch(rf"{PREFIX}\w{{8}}", below[0]), f"{path} has no lock, and is never swept"
-        kinds.add(path.name.partition("-")[0])
 
 
 def test_the_files_of_loading_and_proving_are_swept_as_well(run_flow: RunFlow, tmp_path: Path, tiny_model: Path) -> None:

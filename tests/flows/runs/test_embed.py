@@ -10,37 +10,14 @@ import pyarrow.parquet as pq
 import pytest
 from pymilvus import MilvusClient
 
-from tasks.adapters.targets.registry import open_collection
-from tasks.domain.job.job import Target
 from tests.builders.inprocess import RunFlow
 from tests.builders.kitestring import Kitestring, make_job, write_rows
+from tests.builders.runs import keys_in
 from tests.servers.milvus import MilvusProcess
 from tests.servers.s3 import S3Bucket
 
 pytestmark = [pytest.mark.server, pytest.mark.timeout(600), pytest.mark.usefixtures("no_process_left")]
 COUNTS = (0, 1, 2, 7, 64, 1_001)
-
-
-def keys_in(database: str, collection: str = "rows") -> list[str]:
-    """Every key that the alias' collection holds, with repetitions if there were any."""
-    target = Target(uri=database, collection=collection)
-    probe = open_collection(target, collection, token=None)
-    try:
-        name = probe.promoted()
-    finally:
-        probe.close()
-    assert name
-    opened = open_collection(target, name, token=None)
-    try:
-        client: MilvusClient = opened._connection.client  # type: ignore[attr-defined]
-        client.load_collection(name)
-        rows = client.query_iterator(name, batch_size=1_000, filter="", output_fields=["id"])
-        found: list[str] = []
-        while batch := rows.next():
-            found += [row["id"] for row in batch]
-        return found
-    finally:
-        opened.close()
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 3])

@@ -11,10 +11,10 @@ import pytest
 
 from flows.command_line.show import hits_text, quarantine_text
 from tasks.domain.target.collection import Hit
-from tests.adapters.targets.test_collections import NASTY
+from tests.builders.collections import NASTY
 from tests.builders.inprocess import RunFlow
 from tests.builders.kitestring import Kitestring, make_job
-from tests.flows.runs.test_embed import keys_in
+from tests.builders.runs import keys_in
 
 pytestmark = [pytest.mark.server, pytest.mark.timeout(300), pytest.mark.usefixtures("no_process_left")]
 KEYS = [text for text in NASTY if text.strip()]  # a blank key is no key

@@ -6,7 +6,6 @@ import io
 import json
 import tarfile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,17 +14,12 @@ import pytest
 from PIL import Image
 
 from tests.builders.inprocess import RunFlow
-from tests.builders.kitestring import Kitestring, make_job
+from tests.builders.kitestring import Kitestring, image_job, make_job
 from tests.builders.models import Clip
 from tests.builders.pictures import every_kind, saved, scene
 
 pytestmark = [pytest.mark.server, pytest.mark.timeout(600), pytest.mark.usefixtures("no_process_left")]
 SUFFIX = {"jpeg": "jpg", "png": "png", "webp": "webp", "gif": "gif", "tiff": "tif", "bmp": "bmp"}
-
-
-def image_job(folder: Path, clip: Clip, source: dict[str, Any], **settings: Any) -> dict[str, Any]:
-    encoder = {"kind": "open-clip", "architecture": clip.architecture, "pretrained": clip.pretrained, "precision": "float32"}
-    return make_job(folder, folder, source=source, encoder=encoder, **settings)
 
 
 def vectors_in(checkpoint: Path) -> dict[str, np.ndarray]:

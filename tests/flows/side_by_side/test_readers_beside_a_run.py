@@ -16,8 +16,8 @@ from tasks.domain.job.parse import parse_job
 from tasks.stages.verify import look_at_proof
 from tests.builders.inprocess import RunFlow
 from tests.builders.kitestring import write_rows
-from tests.flows.changed_sources.test_moved_places import a_job, keys_in
-from tests.flows.changed_sources.test_places import ids
+from tests.builders.memory_jobs import a_job, keys_in
+from tests.builders.runs import ids
 
 pytestmark = [pytest.mark.server, pytest.mark.timeout(300)]
 
