@@ -10,7 +10,7 @@ from tasks.adapters.sources.registry import open_source, rows_at_least, sample_t
 from tasks.adapters.sources.sampling import Effort, Sampler, weight_of
 from tasks.domain.job.job import Job
 from tasks.domain.shards.duplicates import policy_of
-from tests.adapters.sources.source_rows import aside, good, make_job, spans_of
+from tests.builders.source_rows import aside, good, make_job, spans_of
 
 pytestmark = pytest.mark.usefixtures("more_kinds")
 

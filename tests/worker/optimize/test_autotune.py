@@ -13,7 +13,7 @@ from tasks.worker.base import Vectors
 from tasks.worker.batching import plan_batches
 from tasks.worker.encoding_errors import OutOfMemory
 from tasks.worker.optimize.autotune import Measured, Metered, compare, measure, race, worth_measuring
-from tests.worker.fakes import FakeEncoder, FakeWork
+from tests.builders.fakes import FakeEncoder, FakeWork
 
 SAMPLE = pa.table({"text": ["x" * 100] * 32})
 
