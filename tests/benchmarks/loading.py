@@ -19,12 +19,13 @@ import pyarrow as pa
 from pymilvus import MilvusClient
 
 from tasks.adapters.checkpoint.part_files import PartMeta, read_part, vector_column, write_part
-from tasks.adapters.milvus.collection_schema import build_schema, columns_of
+from tasks.adapters.milvus.collection_schema import build_schema
 from tasks.adapters.milvus.import_collection import BulkCollection
 from tasks.adapters.milvus.milvus_collection import MilvusCollection
 from tasks.adapters.milvus.staging import Staging, clear
 from tasks.adapters.milvus.upsert_batches import as_rows
 from tasks.adapters.object_store.folder_store import FolderStore
+from tasks.adapters.rows.collection_rows import columns_of
 from tasks.adapters.rows.row_schema import part_schema
 from tasks.adapters.targets.part_loading import load_part
 from tasks.domain.target.collection import CollectionSpec

@@ -16,9 +16,9 @@ from pathlib import Path
 from pymilvus import MilvusClient
 
 from tasks.adapters.checkpoint.part_files import read_part
-from tasks.adapters.milvus.collection_schema import columns_of
 from tasks.adapters.milvus.filters import among
 from tasks.adapters.milvus.milvus_collection import MilvusCollection
+from tasks.adapters.rows.collection_rows import columns_of
 from tasks.adapters.targets.part_loading import load_part
 from tasks.adapters.targets.shard_counts import ReadPart
 from tasks.adapters.targets.verification import prove

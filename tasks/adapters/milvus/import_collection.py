@@ -5,12 +5,11 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from tasks.adapters.milvus.collection_schema import columns_of
 from tasks.adapters.milvus.connection import CALL_SECONDS
 from tasks.adapters.milvus.importer import Importer, importer_for
 from tasks.adapters.milvus.milvus_collection import MilvusCollection
-from tasks.adapters.milvus.upsert_batches import Columns
 from tasks.adapters.milvus.vector_index import server_of
+from tasks.adapters.rows.collection_rows import Columns, columns_of
 from tasks.domain.errors import Transient
 from tasks.domain.job.index import Server
 

@@ -21,17 +21,18 @@ from pymilvus.exceptions import MilvusException
 
 from tasks.adapters.milvus import lite
 from tasks.adapters.milvus.alias import Alias
-from tasks.adapters.milvus.collection_schema import MARKER, build_schema, check_same, columns_of, read_marker, write_marker
+from tasks.adapters.milvus.collection_schema import MARKER, build_schema, read_marker, write_marker
 from tasks.adapters.milvus.connection import CALL_SECONDS, Connection
 from tasks.adapters.milvus.rate_limit import Throttle
 from tasks.adapters.milvus.reading import Reading, chunks
 from tasks.adapters.milvus.server_errors import Patience, is_there_already, is_too_fast
-from tasks.adapters.milvus.upsert_batches import as_request, as_rows, as_stored, batches, send, stub_of
+from tasks.adapters.milvus.upsert_batches import as_request, as_rows, as_stored, send, stub_of
 from tasks.adapters.milvus.vector_index import FLUSHED_ROWS, await_indexes, load, make_indexes, server_of
+from tasks.adapters.rows.collection_rows import batches, columns_of
 from tasks.adapters.rows.vector_types import narrow
 from tasks.domain.errors import BadInput, Permanent
 from tasks.domain.job.index import Parameters
-from tasks.domain.target.collection import CollectionSpec, Hit, check_server, new_identity
+from tasks.domain.target.collection import CollectionSpec, Hit, check_same, check_server, new_identity
 
 T = TypeVar("T")
 log = logging.getLogger("kitestring.load")

@@ -14,7 +14,8 @@ import pyarrow as pa
 from pymilvus.exceptions import MilvusException
 from pymilvus.grpc_gen import milvus_pb2
 
-from tasks.adapters.milvus.upsert_batches import ARRAYS_OF, VECTORS_OF, Columns
+from tasks.adapters.milvus.upsert_batches import ARRAYS_OF, VECTORS_OF
+from tasks.adapters.rows.collection_rows import Columns
 from tasks.adapters.rows.comparison import Held
 from tasks.adapters.rows.row_schema import ARROW_TYPES
 from tasks.adapters.rows.vector_types import DTYPES, widen

@@ -15,8 +15,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from tasks.adapters.milvus.upsert_batches import Columns, cut_texts, fit_fields
+from tasks.adapters.milvus.upsert_batches import fit_fields
 from tasks.adapters.object_store.os_errors import writing
+from tasks.adapters.rows.collection_rows import Columns, cut_texts
 from tasks.domain.errors import Permanent
 from tasks.domain.ports import Store
 

@@ -1,4 +1,4 @@
-"""From a part's Arrow columns to what Milvus takes: batches by rows and bytes, as row dicts or as columns.
+"""From a part's Arrow columns to what Milvus takes: as row dicts or as columns.
 
 Two ways in, one content. Row dicts go through pymilvus' public `upsert`. Columns fill the request's protobuf directly,
 without a Python float for each number: about twice as fast, and the same bytes on the wire (a test compares them); they
@@ -14,7 +14,7 @@ undoes and a filter has to name. A partition key can be null nowhere, and is tre
 from __future__ import annotations
 
 from collections.abc import Collection as Names
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -23,14 +23,14 @@ import pyarrow.compute as pc
 from pymilvus.exceptions import MilvusException
 from pymilvus.grpc_gen import milvus_pb2, schema_pb2
 
+from tasks.adapters.rows.collection_rows import Columns, ends_of, lengths_of, vectors_of, whole
 from tasks.adapters.rows.vector_types import narrow
 from tasks.domain.errors import Permanent
 from tasks.domain.job.index import VectorType
-from tasks.domain.target.fields import ELEMENTS, VARCHAR_BYTES, FieldType
+from tasks.domain.target.fields import ELEMENTS, FieldType
 
 WRAPPED = "kitestring_value"
 INSTEAD_OF_NULL: dict[FieldType, Any] = {"varchar": "", "double": float("nan"), "int64": -(2**63), "bool": False, "json": "null"}
-Columns = dict[str, FieldType | None]
 
 ARRAYS_OF: dict[FieldType, tuple[str, Any, int]] = {
     "varchar": ("string_data", schema_pb2.StringArray, schema_pb2.VarChar),
@@ -44,20 +44,6 @@ VECTORS_OF: dict[VectorType, tuple[str, int]] = {
     "bfloat16": ("bfloat16_vector", schema_pb2.BFloat16Vector),
     "int8": ("int8_vector", schema_pb2.Int8Vector),
 }
-
-
-def cut_texts(rows: pa.Table, columns: Columns) -> tuple[pa.Table, int]:
-    """Cut what is too long for a varchar field, at a character's boundary; the table, and how many values were cut."""
-    cut = 0
-    for name, kind in columns.items():
-        if kind != "varchar" or name in ("id", "shard"):
-            continue
-        long = int(pc.sum(pc.greater(pc.binary_length(rows[name]), VARCHAR_BYTES)).as_py() or 0)
-        if long:
-            values = [v if v is None else v.encode()[:VARCHAR_BYTES].decode(errors="ignore") for v in rows[name].to_pylist()]
-            rows = rows.set_column(rows.schema.get_field_index(name), name, pa.array(values, pa.string()))
-            cut += long
-    return rows, cut
 
 
 def fit_fields(rows: pa.Table, columns: Columns, nullable: Names[str]) -> pa.Table:
@@ -80,25 +66,9 @@ def _wrap(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def _empty_for_null(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    lists = _whole(column)
-    offsets = pa.array(_ends(_lengths(lists)).astype(np.int32))
+    lists = whole(column)
+    offsets = pa.array(ends_of(lengths_of(lists)).astype(np.int32))
     return pa.chunked_array([pa.ListArray.from_arrays(offsets, lists.flatten())])
-
-
-def _whole(column: pa.ChunkedArray) -> pa.Array:
-    column = column.combine_chunks()
-    return column.chunk(0) if isinstance(column, pa.ChunkedArray) else column
-
-
-def _ends(sizes: np.ndarray) -> np.ndarray:
-    """Where each begins and, one further, ends."""
-    ends: np.ndarray = np.concatenate([[0], np.cumsum(sizes)])
-    return ends
-
-
-def _lengths(lists: pa.Array) -> np.ndarray:
-    lengths: np.ndarray = pc.list_value_length(lists).fill_null(0).to_numpy().astype(np.int64)
-    return lengths
 
 
 def as_stored(value: object) -> object:
@@ -108,52 +78,6 @@ def as_stored(value: object) -> object:
     if isinstance(value, dict) and list(value) == [WRAPPED]:
         return value[WRAPPED]
     return None if value == INSTEAD_OF_NULL["int64"] or value != value else value  # noqa: PLR0124 - NaN is no number
-
-
-def batches(rows: pa.Table, columns: Columns, *, most_rows: int, most_bytes: int) -> Iterator[pa.Table]:
-    """Slices of at most so many rows and bytes, each at least one row."""
-    ends = np.cumsum(_row_bytes(rows, columns))
-    first = 0
-    while first < rows.num_rows:
-        sent = ends[first - 1] if first else 0
-        stop = max(first + 1, min(first + most_rows, int(np.searchsorted(ends, sent + most_bytes, side="right"))))
-        yield rows.slice(first, stop - first)
-        first = stop
-
-
-def _row_bytes(rows: pa.Table, columns: Columns) -> np.ndarray:
-    total: np.ndarray = np.full(rows.num_rows, 9 * len(columns), dtype=np.int64)
-    for name, kind in columns.items():
-        if kind in ("varchar", "json"):
-            total += pc.binary_length(rows[name]).fill_null(0).to_numpy().astype(np.int64)
-        elif kind is None:
-            total += 4 * _lengths(rows[name])
-        elif kind in ELEMENTS:
-            total += _array_bytes(_whole(rows[name]), ELEMENTS[kind])
-    return total
-
-
-def _array_bytes(arrays: pa.Array, of: FieldType) -> np.ndarray:
-    lengths = _lengths(arrays)
-    if of != "varchar":
-        return 9 * lengths
-    ends, rows = _ends(pc.binary_length(arrays.flatten()).to_numpy()), _ends(lengths)
-    sizes: np.ndarray = np.diff(ends[rows]) + 9 * lengths
-    return sizes
-
-
-def vectors_of(rows: pa.Table, dim: int) -> np.ndarray:
-    """The vector column as float32 of shape (rows, dim).
-
-    Raises:
-        Permanent: a vector is missing or has another dimension.
-    """
-    column = _whole(rows["vector"])
-    flat: np.ndarray = column.flatten().to_numpy(zero_copy_only=False).astype(np.float32, copy=False)
-    lengths = pc.list_value_length(column)
-    if lengths.null_count or len(flat) != len(column) * dim or not pc.all(pc.equal(lengths, dim), min_count=0).as_py():
-        raise Permanent(f"a part has a vector that is missing or not of the collection's {dim} dimensions")
-    return flat.reshape(len(column), dim)
 
 
 def as_rows(rows: pa.Table, columns: Columns, dim: int, *, vectors: VectorType = "float32") -> list[dict[str, Any]]:

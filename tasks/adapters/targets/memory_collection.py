@@ -11,13 +11,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from tasks.adapters.milvus.collection_schema import check_same, columns_of
-from tasks.adapters.milvus.upsert_batches import cut_texts, vectors_of
+from tasks.adapters.rows.collection_rows import columns_of, rows_for, vectors_of
 from tasks.adapters.rows.comparison import Held, compare_rows
 from tasks.adapters.rows.row_schema import ARROW_TYPES
 from tasks.adapters.rows.vector_types import rounded
 from tasks.domain.errors import BadInput, Permanent
-from tasks.domain.target.collection import CollectionSpec, Hit, new_identity
+from tasks.domain.target.collection import CollectionSpec, Hit, check_same, new_identity
 from tasks.domain.target.difference import Compared
 
 
@@ -81,7 +80,7 @@ class MemoryCollection:
 
     def upsert(self, rows: pa.Table) -> int:
         spec = self._made()
-        rows, cut = self._as_sent(rows)
+        rows, cut = rows_for(spec, rows)
         ids = rows["id"].to_pylist()
         if len(set(ids)) < len(ids):
             raise Permanent("a key comes twice in one batch: duplicates have to be settled before loading")
@@ -91,13 +90,6 @@ class MemoryCollection:
         with self._server.lock:
             self._rows.update(zip(ids, made, strict=True))
         return cut
-
-    def _as_sent(self, rows: pa.Table) -> tuple[pa.Table, int]:
-        columns = columns_of(self._made())
-        absent = [name for name in columns if name not in rows.column_names]
-        if absent:
-            raise Permanent(f"a part lacks the collection's field '{absent[0]}' (it has {', '.join(rows.column_names)})")
-        return cut_texts(rows.select(list(columns)), columns)
 
     def settle(self) -> None:
         self._made()
@@ -134,7 +126,7 @@ class MemoryCollection:
         return iter(found)
 
     def compare(self, rows: pa.Table, *, doubled: bool = True) -> Compared:  # noqa: ARG002 - no key comes twice here
-        spec, (sent, _) = self._made(), self._as_sent(rows)
+        spec, (sent, _) = self._made(), rows_for(self._made(), rows)
         with self._server.lock:
             there = [self._rows[key] for key in sent["id"].to_pylist() if key in self._rows]
         fields = {name: kind for name, kind in columns_of(spec).items() if kind is not None}

@@ -18,11 +18,12 @@ from hypothesis import strategies as st
 from pymilvus import DataType, MilvusClient
 from pymilvus.client.prepare import Prepare
 
-from tasks.adapters.milvus.collection_schema import build_schema, columns_of
+from tasks.adapters.milvus.collection_schema import build_schema
 from tasks.adapters.milvus.filters import keys_in_pages, literal
 from tasks.adapters.milvus.milvus_collection import MilvusCollection
 from tasks.adapters.milvus.server_errors import Patience
 from tasks.adapters.milvus.upsert_batches import as_request, as_rows, fit_fields
+from tasks.adapters.rows.collection_rows import columns_of
 from tasks.adapters.targets.registry import open_collection
 from tasks.domain.errors import BadInput, OutcomeUnknown, Transient
 from tasks.domain.job.job import Target

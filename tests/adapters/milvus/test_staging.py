@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from tasks.adapters.milvus.staging import Staging, staged_rows
-from tasks.adapters.milvus.upsert_batches import Columns
 from tasks.adapters.object_store.folder_store import FolderStore
+from tasks.adapters.rows.collection_rows import Columns
 from tasks.domain.errors import Permanent
 
 COLUMNS: Columns = {"id": "varchar", "x": "double", "xs": "double[]", "n": "int64"}
