@@ -13,8 +13,8 @@ import pyarrow as pa
 from tasks.adapters.concurrent_map import ahead
 from tasks.adapters.milvus.connection import CALL_SECONDS, Connection
 from tasks.adapters.milvus.filters import among, beyond, equals, keys_in_pages
-from tasks.adapters.milvus.row_decoder import held_of, query_rows
-from tasks.adapters.milvus.upsert_batches import fit_fields, stub_of
+from tasks.adapters.milvus.protobuf import query_rows, stub_of
+from tasks.adapters.milvus.row_dicts import fit_fields, held_of
 from tasks.adapters.rows.collection_rows import batches, columns_of, rows_for
 from tasks.adapters.rows.comparison import Held, compare_rows
 from tasks.adapters.rows.vector_types import widen

@@ -13,8 +13,8 @@ from tasks.adapters.sources.jsonl import JsonLinesFiles
 from tasks.adapters.sources.parquet import ParquetFiles
 from tasks.adapters.sources.webdataset import WebDatasetFiles
 from tasks.domain import ports
-from tasks.domain.job.job import Target
 from tasks.domain.job.source import CsvSource, ImagesSource, JsonLinesSource, ParquetSource, Source
+from tasks.domain.job.target import TargetSettings
 from tasks.domain.shards.shard import Shard
 
 LONG_ROW = 2_000  # bytes
@@ -63,7 +63,7 @@ def sample_texts(source: ports.Source, n: int, *, folder: Path | None = None) ->
 
 def _contents(source: Opened, shard: Shard) -> Iterator[str | bytes]:
     """A shard's good rows: texts, places or bytes."""
-    for chunk in RowMaker(source.config, shard, (), target=Target(), keyed=False).rows(source):
+    for chunk in RowMaker(source.config, shard, (), target=TargetSettings(), keyed=False).rows(source):
         values = [column.to_pylist() for column in chunk.batch.columns[2:]]
         yield from (next(value for value in row if value is not None) for row in zip(*values, strict=True))
 

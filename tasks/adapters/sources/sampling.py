@@ -23,8 +23,8 @@ from tasks.adapters.rows.builder import RowMaker
 from tasks.adapters.sources.registry import Opened
 from tasks.adapters.sources.webdataset import WebDatasetFiles
 from tasks.domain.errors import KitestringError
-from tasks.domain.job.job import Target
 from tasks.domain.job.source import CsvSource
+from tasks.domain.job.target import TargetSettings
 from tasks.domain.shards.shard import ByteRange, FileVersion, RowGroups, Shard, Span, Whole
 from tasks.domain.target.fields import ScalarField
 
@@ -74,7 +74,7 @@ class Sampler:
         effort: the bounds.
     """
 
-    def __init__(self, source: Opened, fields: tuple[ScalarField, ...], target: Target, effort: Effort) -> None:
+    def __init__(self, source: Opened, fields: tuple[ScalarField, ...], target: TargetSettings, effort: Effort) -> None:
         self._source, self._fields, self._target, self._effort = source, fields, target, effort
 
     def take(self, spans: Iterable[Span], whole: int) -> Sample:

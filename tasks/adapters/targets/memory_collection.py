@@ -16,12 +16,13 @@ from tasks.adapters.rows.comparison import Held, compare_rows
 from tasks.adapters.rows.row_schema import ARROW_TYPES
 from tasks.adapters.rows.vector_types import rounded
 from tasks.domain.errors import BadInput, Permanent
+from tasks.domain.ports import Target
 from tasks.domain.target.collection import CollectionSpec, Hit, check_same, new_identity
 from tasks.domain.target.difference import Compared
 
 
 @dataclass
-class _Server:
+class MemoryServer:
     """What one memory://name holds for as long as the process lives."""
 
     specs: dict[str, CollectionSpec] = field(default_factory=dict)
@@ -31,24 +32,21 @@ class _Server:
     lock: threading.RLock = field(default_factory=threading.RLock)
 
 
-_servers: dict[str, _Server] = defaultdict(_Server)
+servers: dict[str, MemoryServer] = defaultdict(MemoryServer)
 
 
 class MemoryCollection:
-    """See `tasks.domain.ports.Collection` for the promises. Opened again under the same URI, it is the same."""
+    """See `tasks.domain.ports.Collection` for the promises."""
 
-    def __init__(self, uri: str, name: str, *, alias: str) -> None:
-        self.name, self.alias, self._at = name, alias, uri
-        self._server = _servers[uri]
-
-    def reach(self) -> None:
-        self._refuse_real_alias()
+    def __init__(self, target: Target, server: MemoryServer, name: str) -> None:
+        self.target, self.name = target, name
+        self._server, self._at = server, target.address
 
     def describe(self) -> CollectionSpec | None:
         return self._server.specs.get(self.name)
 
     def check(self, spec: CollectionSpec) -> CollectionSpec | None:
-        self._refuse_real_alias()
+        self.target.reach(spec.alias)
         there = self.describe()
         if there is not None:
             check_same(there, spec, self._at)
@@ -63,10 +61,6 @@ class MemoryCollection:
                 self._server.specs[self.name] = spec
                 self._server.identities[self.name] = new_identity()
             return self._server.identities[self.name]
-
-    def _refuse_real_alias(self) -> None:
-        if self.alias in self._server.specs:
-            raise BadInput(f"target.collection '{self.alias}' at {self._at} is a collection: choose another target.collection, or drop it")
 
     def _made(self) -> CollectionSpec:
         spec = self.describe()
@@ -161,26 +155,6 @@ class MemoryCollection:
     def delete_keys(self, keys: list[str]) -> None:
         for key in keys:
             self._rows.pop(key, None)
-
-    def promote(self) -> None:
-        with self._server.lock:
-            self._refuse_real_alias()
-            self._made()
-            self._server.aliases[self.alias] = self.name
-
-    def promoted(self) -> str | None:
-        return self._server.aliases.get(self.alias)
-
-    def drop(self) -> bool:
-        with self._server.lock:
-            if self.name in self._server.aliases.values() or self.name not in self._server.specs:
-                return False
-            del self._server.specs[self.name], self._server.identities[self.name]
-            self._server.rows.pop(self.name, None)
-            return True
-
-    def close(self) -> None:
-        """Nothing to let go of."""
 
 
 def score(queries: np.ndarray, vectors: np.ndarray, metric: str) -> np.ndarray:

@@ -9,7 +9,7 @@ from pydantic import Field
 from tasks.domain.digest import digest
 from tasks.domain.errors import BadInput
 from tasks.domain.job.index import Index, Server, VectorType, check_index, check_vector_type
-from tasks.domain.job.job import Target
+from tasks.domain.job.target import TargetSettings
 from tasks.domain.strict import Strict
 from tasks.domain.target.fields import ELEMENTS, ScalarField
 
@@ -116,6 +116,6 @@ def new_identity() -> str:
     return secrets.token_hex(8)
 
 
-def target_fingerprint(target: Target, collection: str) -> str:
+def target_fingerprint(target: TargetSettings, collection: str) -> str:
     """16 hexadecimal digits that name an address: what is known before the collection is there, and the ledger of one without identity."""
-    return digest({"uri": target.uri, "database": target.database, "collection": collection})[:16]
+    return digest({**target.place, "collection": collection})[:16]
