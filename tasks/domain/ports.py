@@ -118,7 +118,8 @@ class Target(Protocol):
         """Point an alias at a collection, whatever it pointed to; searches see the one or the other, never neither.
 
         Raises:
-            BadInput: a collection, not an alias, has that name, or there is no such collection.
+            BadInput: a collection, not an alias, has that name.
+            Permanent: there is no such collection; the alias stays where it was.
         """
 
     def bulk_loader(self) -> BulkLoader | None:
