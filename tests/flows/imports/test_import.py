@@ -24,7 +24,7 @@ from tasks.adapters.checkpoint.json_documents import write_document
 from tasks.adapters.milvus.bulk_loader import MilvusBulkLoader
 from tasks.adapters.object_store.registry import open_store
 from tasks.adapters.processes.coordinator import Ranks
-from tasks.adapters.processes.process_mark import this_process
+from tasks.adapters.processes.process_mark import started_since_boot, this_process
 from tasks.domain.errors import BadInput, OutcomeUnknown, Permanent, RunFailed
 from tasks.domain.shards.import_attempt import ImportAttempt, ProcessMark
 from tasks.run import import_attempts
@@ -167,7 +167,7 @@ def test_a_killed_import_is_ended_by_the_next_run_at_once(kitestring, sealed, ta
 def somebody() -> Iterator[ProcessMark]:
     """A process that lives."""
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
-        yield this_process().model_copy(update={"pid": process.pid, "started": psutil.Process(process.pid).create_time()})
+        yield this_process().model_copy(update={"pid": process.pid, "since_boot": started_since_boot(process.pid)})
         process.kill()
 
 
