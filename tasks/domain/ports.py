@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from types import TracebackType
+from typing import TYPE_CHECKING, Protocol, Self
 
+from tasks.domain.shards.import_attempt import ImportState
 from tasks.domain.shards.shard import Shard, Span
 from tasks.domain.strict import Strict
 from tasks.domain.target.collection import CollectionSpec, Hit
@@ -78,15 +80,65 @@ class Source(Protocol):
         """
 
 
-class Collection(Protocol):
-    """One Milvus collection and the alias before it."""
+class Target(Protocol):
+    """A server of collections: what it can do, and the aliases that searches use. It connects at its first call."""
 
-    def reach(self) -> None:
+    @property
+    def address(self) -> str:
+        """Where it is, for people: no password, no token."""
+
+    @property
+    def overcounts(self) -> bool:
+        """Whether counts may be too high for a while after upserts, so that they are worth asking again."""
+
+    def reach(self, alias: str) -> None:
         """Find what can be found without knowing the encoder; writes nothing.
 
         Raises:
             BadInput: the target does not answer or refuses the token, or the alias is the name of a collection.
         """
+
+    def check(self, spec: CollectionSpec) -> None:
+        """Find what the server cannot hold of a collection; writes nothing.
+
+        Raises:
+            BadInput: an index, a type of vectors or of fields that it lacks; names it and what to choose.
+        """
+
+    def collection(self, name: str) -> Collection:
+        """The collection of this name, whether it is there or not; asks nothing."""
+
+    def drop(self, name: str) -> bool:
+        """Remove a collection. False, with nothing done: it is not there, or an alias leads to it."""
+
+    def resolve(self, alias: str) -> str | None:
+        """The collection that an alias points to, or None."""
+
+    def point(self, alias: str, collection: str) -> None:
+        """Point an alias at a collection, whatever it pointed to; searches see the one or the other, never neither.
+
+        Raises:
+            BadInput: a collection, not an alias, has that name.
+            Permanent: there is no such collection; the alias stays where it was.
+        """
+
+    def bulk_loader(self) -> BulkLoader | None:
+        """What fills collections by import; None: no target of this kind does."""
+
+    def close(self) -> None:
+        """Let go of the connection and of what it holds open; the next call connects again."""
+
+
+class Collection(Protocol):
+    """One collection of a target. One object may be used from many threads; every write is idempotent by key."""
+
+    @property
+    def name(self) -> str:
+        """At the target."""
+
+    @property
+    def target(self) -> Target:
+        """The server that it is on; closing that lets go of the collection, too."""
 
     def describe(self) -> CollectionSpec | None:
         """What is there under the spec's name, or None."""
@@ -155,18 +207,80 @@ class Collection(Protocol):
     def delete_keys(self, keys: list[str]) -> None:
         """Remove every row of these keys."""
 
-    def promote(self) -> None:
-        """Point the alias here.
+
+class StagedFiles(Protocol):
+    """Rows on their way into files that a server imports. Leaving the context removes what is temporary here."""
+
+    def __enter__(self) -> Self:
+        """Ready for parts."""
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """What is staged stays, until `BulkLoader.clear`."""
+
+    def add(self, part: pa.Table) -> int:
+        """Take a part, whose columns are those of an upsert; how many of its texts were cut to fit."""
+
+    def files(self) -> list[str]:
+        """Stage the rest; where the server finds each file to import."""
+
+    def upserts(self) -> tuple[int, list[str]]:
+        """Stage the rest; how many rows an import does not take and are to be upserted, and the keys of their files."""
+
+
+class BulkLoader(Protocol):
+    """Fills a fresh collection by the server's own import, from files that it reads. A target may have none.
+
+    An import knows no keys: the same file twice, or one key in two files, doubles rows. So each attempt fills a collection of
+    its own, which takes its name when its rows are counted.
+    """
+
+    def check(self) -> None:
+        """Whether an import can be started at all; writes nothing.
 
         Raises:
-            BadInput: a collection, not an alias, has that name.
+            BadInput: the server has none, or there is no place that it reads files from.
         """
 
-    def promoted(self) -> str | None:
-        """The collection that the alias points to, or None."""
+    def takes(self, spec: CollectionSpec) -> bool:
+        """Whether a collection such as this can be filled by import, as the target is set up."""
 
-    def drop(self) -> bool:
-        """Remove the collection. False, with nothing done: it is not there, or an alias leads to it."""
+    def stage(self, collection: str, prefix: str, scratch: Path) -> StagedFiles:
+        """Files for a collection that is there.
 
-    def close(self) -> None:
-        """Let go of the connection, and of the file of Milvus Lite."""
+        Args:
+            collection: whose fields the files have.
+            prefix: below the staging place, this attempt's own.
+            scratch: private, of a run.
+        """
+
+    def start(self, collection: str, files: Sequence[str], *, idempotency_key: str) -> list[str]:
+        """Have files imported; the server's job ids.
+
+        Raises:
+            OutcomeUnknown: the job may be running.
+            Permanent: the server refuses.
+        """
+
+    def look(self, job: str) -> ImportState:
+        """How far a job is.
+
+        Raises:
+            Transient: the server does not answer.
+        """
+
+    def staged_rows(self, keys: Iterable[str]) -> Iterator[pa.Table]:
+        """The rows of staged files, in batches.
+
+        Raises:
+            Permanent: a file is gone or damaged.
+        """
+
+    def rename(self, collection: str, to: str) -> None:
+        """Give a collection another name.
+
+        Raises:
+            Permanent: somebody has it.
+        """
+
+    def clear(self, prefix: str) -> None:
+        """Remove what an attempt has staged."""

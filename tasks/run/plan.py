@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Container, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path, PurePosixPath
 
 from tasks.adapters.checkpoint.checkpoint import Checkpoint, put_pin
@@ -36,6 +36,7 @@ class Plan:
     def __init__(self, inspected: Inspected, spool: Spool, record: EncoderRecord) -> None:
         self.inspected, self.spool, self.record = inspected, spool, record
         job, fingerprint = inspected.job, record.identity.fingerprint
+        stored = job.target.stored_as
         self.job = job
         self.checkpoint = Checkpoint(inspected.store, job.corpus, fingerprint, inspected.damages)
         self.spec = CollectionSpec(
@@ -46,9 +47,9 @@ class Plan:
             store_text=job.target.store_text and job.source.modality == "text",
             id_length=job.target.id_length,
             fields=inspected.fields,
-            partition_key=name_field(job.target.partition_key) if job.target.partition_key is not None else None,
-            vector_type=job.target.vector_type,
-            index=job.target.index,
+            partition_key=name_field(stored.partition_key) if stored.partition_key is not None else None,
+            vector_type=stored.vector_type,
+            index=stored.index,
             fingerprint=fingerprint,
             model=job.encoder.model_name,
             revision=record.identity.revision,
@@ -87,13 +88,11 @@ class Plan:
         One that is not there has an empty ledger; one that cannot be asked has the ledger that was last seen at its address.
         """
         if self._target is None:
-            collection = self.inspected.open_target(self.spec.name)
             try:
-                identity = collection.identity()
+                with closing(self.inspected.open_target()) as target:
+                    identity = target.collection(self.spec.name).identity()
             except KitestringError:
                 return self.checkpoint.read_address(self.address) or self.address
-            finally:
-                collection.close()
             if identity is None:
                 return NOWHERE
             self._target = identity or self.address
@@ -176,11 +175,8 @@ def check_target(plan: Plan) -> None:
         BadInput: the server does not answer, a collection of that name was made otherwise, or a mirror of another place would
             replace it.
     """
-    collection = plan.inspected.open_target(plan.spec.name)
-    try:
-        collection.check(plan.spec)
-    finally:
-        collection.close()
+    with closing(plan.inspected.open_target()) as target:
+        target.collection(plan.spec.name).check(plan.spec)
     check_roots(plan)
 
 
@@ -218,8 +214,5 @@ def planned_before(job: Job) -> Iterator[Plan]:
 @contextmanager
 def opened(plan: Plan) -> Iterator[Collection]:
     """The plan's collection, let go of in the end."""
-    collection = plan.inspected.open_target(plan.spec.name)
-    try:
-        yield collection
-    finally:
-        collection.close()
+    with closing(plan.inspected.open_target()) as target:
+        yield target.collection(plan.spec.name)

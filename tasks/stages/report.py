@@ -40,7 +40,7 @@ def figures_of(plan: Plan, totals: Totals, *, failed: int) -> dict[str, Any]:
         "corpus": job.corpus,
         "encoder": plan.record.identity,
         "facts": plan.record.facts,
-        "target": TargetNamed(uri=job.target.uri, collection=plan.spec.name, alias=plan.spec.alias),
+        "target": TargetNamed(uri=job.target.address, collection=plan.spec.name, alias=plan.spec.alias),
         "rows": totals.rows,
         "shards": ShardFates(planned=plan.spool.shards, sealed=totals.sealed, loaded=totals.loaded, failed=failed),
         "quarantine": dict(totals.quarantine),

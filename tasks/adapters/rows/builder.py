@@ -15,8 +15,9 @@ from tasks.adapters.rows.key_index import KeyIndex
 from tasks.adapters.rows.row_schema import IMAGE, IMAGE_URI, KEY, REASON, TEXT, rows_schema
 from tasks.adapters.rows.scalars import NOT_UTF8, Column, Problems, plain, scalars, texts
 from tasks.domain.errors import BadInput, KitestringError, Transient
-from tasks.domain.job.job import Job, Target
+from tasks.domain.job.job import Job
 from tasks.domain.job.source import Source as Config
+from tasks.domain.job.target import TargetSettings
 from tasks.domain.ports import Source
 from tasks.domain.shards.seal import Quarantined
 from tasks.domain.shards.shard import Shard
@@ -90,7 +91,9 @@ class RowMaker:
         keyed: leave keys null where False, so that no content is hashed.
     """
 
-    def __init__(self, config: Config, shard: Shard, fields: tuple[ScalarField, ...], *, target: Target, keyed: bool = True) -> None:
+    def __init__(
+        self, config: Config, shard: Shard, fields: tuple[ScalarField, ...], *, target: TargetSettings, keyed: bool = True
+    ) -> None:
         named = config.named
         self.key, self.content = (named.key, named.content) if named else (KEY, [TEXT])
         self.by_column = named is not None

@@ -28,4 +28,4 @@ class Tabs:
 
     def __get_pydantic_json_schema__(self, _schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         choices: list[Any] = [handler(model.__pydantic_core_schema__) for model in self.models]
-        return {"anyOf": choices, "default": self.default.model_dump(mode="json")}
+        return {"anyOf": choices, "default": self.default.model_dump(mode="json")} if len(choices) > 1 else choices[0]
