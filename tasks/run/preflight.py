@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import get_args
 
 from prefect.blocks.system import Secret
@@ -14,7 +13,7 @@ from tasks.adapters.checkpoint.damaged_documents import Damages
 from tasks.adapters.milvus.import_collection import BulkCollection
 from tasks.adapters.models.model_files import LocatedModel, locate_model
 from tasks.adapters.object_store.registry import open_store
-from tasks.adapters.sources.registry import Opened, open_source, sample_texts
+from tasks.adapters.sources.registry import Opened, open_source
 from tasks.adapters.sources.relevance_judgments import read_questions
 from tasks.adapters.targets.registry import open_bulk, open_collection
 from tasks.domain.digest import digest
@@ -25,7 +24,6 @@ from tasks.domain.ports import Collection, Store
 from tasks.domain.shards.layout import encoder_pin
 from tasks.domain.target.fields import ELEMENTS, ScalarField, check_partition_key, name_fields
 
-SAMPLE_ROWS = 32  # on which `precision: auto` is tried
 EDITED = "one was edited, so nothing was written: put it back as it was, or remove it and run again, which writes it anew"
 
 
@@ -105,10 +103,6 @@ class Inspected:
     def open_bulk(self, name: str) -> BulkCollection:
         """Connect to a collection of this name that an import fills."""
         return open_bulk(self.job.target, name, token=_token(self.job))
-
-    def sample(self, folder: Path) -> list[str]:
-        """Some texts, or paths of images; those that are bytes are put into the folder."""
-        return sample_texts(self.source, SAMPLE_ROWS, folder=folder)
 
 
 def open_target(job: Job, name: str) -> Collection:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from tasks.adapters.checkpoint.json_documents import utc_now
 from tasks.adapters.checkpoint.promotion_log import Promotions
 from tasks.adapters.object_store.registry import open_store
 from tasks.adapters.processes.scratch import scratch_folder
@@ -18,7 +19,7 @@ from tasks.domain.ports import Collection
 from tasks.domain.report.run_report import rows_wrong
 from tasks.domain.target.promotion import Promotion, is_rejected, outdated, previous, unfinished
 from tasks.domain.target.proof import Proof
-from tasks.run.context import Run, utc_now
+from tasks.run.context import Run
 from tasks.run.plan import Plan, plan_again
 from tasks.run.preflight import inspect_job, live_collection, open_target
 from tasks.run.promotion.fewer_rows import why_smaller

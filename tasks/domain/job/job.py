@@ -9,10 +9,11 @@ from pydantic import Field, model_validator
 from tasks.domain.errors import BadInput
 from tasks.domain.job.credentials import PLACE, settings_with_credentials
 from tasks.domain.job.encoder import Encoder, OpenClipEncoder, SentenceTransformersEncoder
+from tasks.domain.job.engine import ENGINE_SETTINGS, EngineSettings, LocalEngineSettings
 from tasks.domain.job.gate import Gate
 from tasks.domain.job.index import Index, Parameters, VectorType, why_not_stored
 from tasks.domain.job.source import ParquetSource, Source, TabularSource
-from tasks.domain.job.ui_schema import Auto, Count, Nothing
+from tasks.domain.job.ui_schema import Auto, ByKind, Count, Nothing
 from tasks.domain.shards.import_attempt import IMPORT_ROWS, Way
 from tasks.domain.strict import Strict
 
@@ -123,6 +124,9 @@ class Compute(Strict):
     )
     limit: Annotated[str, Field(title="name")] | Nothing = Field(
         None, description="Name of a Prefect concurrency limit; every run of the job holds a slot of it, and waits for one."
+    )
+    engine: Annotated[EngineSettings, ByKind(ENGINE_SETTINGS, "local")] = Field(
+        default_factory=LocalEngineSettings, description="Which machines encode."
     )
     backend: Literal["auto", "torch", "openvino"] = Field(
         "auto",
