@@ -17,7 +17,7 @@ from tasks.run.artifacts import show_estimate
 from tasks.run.context import Run, open_run
 from tasks.run.estimate.estimator import Foresight
 from tasks.run.estimate.rate_history import note_rate
-from tasks.run.plan import plan_shards
+from tasks.stages.plan_shards import plan_shards
 
 TEXTS, PICTURES = 512, 64  # at each place of the sample
 log = logging.getLogger("kitestring.run")
