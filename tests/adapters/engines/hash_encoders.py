@@ -18,7 +18,7 @@ from tasks.adapters.rows.row_schema import part_schema
 from tasks.domain.encoding.encoding_progress import EncodingProgress, UnderWay
 from tasks.domain.encoding.protocol import Piece
 from tasks.domain.encoding.throughput import Pace
-from tasks.domain.errors import Transient
+from tasks.domain.errors import Permanent, Transient
 from tasks.domain.job.encoder import EncoderFacts
 from tasks.domain.shards.seal import EncodeStats, Part, Quarantined
 
@@ -80,8 +80,11 @@ class HashEncoders:
             raise Transient("the encoder is closed")
         began = time.perf_counter()
         self._at = (UnderWay(rank=0, shard=piece.name, first=piece.first, stop=piece.stop, done=0),)
-        with pa.memory_map(piece.rows) as file:
-            rows = pa.ipc.open_file(file).read_all()
+        try:
+            with pa.memory_map(piece.rows) as file:
+                rows = pa.ipc.open_file(file).read_all()
+        except OSError as error:
+            raise Permanent(f"the rows cannot be read from scratch: {error}") from error
         bad = pc.match_substring(rows.column("text"), POISON)
         good, aside = rows.filter(pc.invert(bad)), rows.filter(bad)
         vectors = self.vectors(good.column("text").to_pylist())

@@ -109,6 +109,7 @@ def bench(request: pytest.FixtureRequest, tmp_path: Path, tiny_model: Path, monk
     monkeypatch.setattr(torchrun_encoders, "Ranks", partial(Ranks, start=ThreadRank))
     if request.param == "fake":
         monkeypatch.setitem(ENCODERS, job.encoder.kind, HashEncoders)
+    write_rows(tmp_path / "rows" / "a.parquet", 0, ROWS)
     opened: list[Engine] = []
     told: list[EncodingEvent] = []
 
