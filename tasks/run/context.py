@@ -46,7 +46,8 @@ class Run:
             pinned=inspected.pinned(),
             dry=dry,
         )
-        self.engine = open_engine(spec, scratch=scratch, tell=partial(note_event, journal, inspected.damages), model=inspected.model)
+        tell = partial(note_event, journal, inspected.damages)
+        self.engine = open_engine(spec, scratch=scratch, tell=tell, store=inspected.store, model=inspected.model)
         self.foreseen: Future[Estimate | None] | None = None  # what it was thought to take
         journal.encoding = self.engine.progress
         journal.listeners += [RankLines(), self._leave_when_suspended]

@@ -23,6 +23,7 @@ from tasks.domain.encoding.encoding_progress import EncodingProgress
 from tasks.domain.encoding.encoding_spec import EncodingSpec, ShardGroup
 from tasks.domain.estimate.rates import Observation
 from tasks.domain.job.encoder import EncoderFacts, EncoderRecord
+from tasks.domain.ports import Store
 
 
 class Host:
@@ -32,14 +33,17 @@ class Host:
         spec: the run.
         scratch: a private folder on this machine, removed by whoever gives it after `close`.
         tell: told of every event, by whichever thread it happens in.
+        store: the checkpoint, where this process has it open already.
         model: the model's files on this machine, where they were found already.
 
     Raises:
         BadInput: something that the job names cannot be opened here.
     """
 
-    def __init__(self, spec: EncodingSpec, *, scratch: Path, tell: Tell, model: LocatedModel | None = None) -> None:
-        self._place = open_workplace(spec, scratch=scratch, tell=tell, model=model)
+    def __init__(
+        self, spec: EncodingSpec, *, scratch: Path, tell: Tell, store: Store | None = None, model: LocatedModel | None = None
+    ) -> None:
+        self._place = open_workplace(spec, scratch=scratch, tell=tell, store=store, model=model)
         self._encoders = open_encoders(self._place)
         self._pinned = set[str]()  # fingerprints that are written down
 

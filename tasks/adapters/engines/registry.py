@@ -9,29 +9,32 @@ from tasks.adapters.engines.local_engine import LocalEngine
 from tasks.adapters.models.model_files import LocatedModel
 from tasks.domain.encoding.encoding_events import Tell
 from tasks.domain.encoding.encoding_spec import EncodingSpec
-from tasks.domain.ports import Engine
+from tasks.domain.ports import Engine, Store
 
 
 class OpenEngine(Protocol):
     """What a kind has here."""
 
-    def __call__(self, spec: EncodingSpec, *, scratch: Path, tell: Tell, model: LocatedModel | None = None) -> Engine:
+    def __call__(
+        self, spec: EncodingSpec, *, scratch: Path, tell: Tell, store: Store | None = None, model: LocatedModel | None = None
+    ) -> Engine:
         """As `open_engine`."""
 
 
 ENGINES: dict[str, OpenEngine] = {"local": LocalEngine}
 
 
-def open_engine(spec: EncodingSpec, *, scratch: Path, tell: Tell, model: LocatedModel | None = None) -> Engine:
+def open_engine(spec: EncodingSpec, *, scratch: Path, tell: Tell, store: Store | None = None, model: LocatedModel | None = None) -> Engine:
     """The engine that a job asks for; it encodes nothing and starts no process before it is asked.
 
     Args:
         spec: the run.
         scratch: a private folder of this machine, removed by whoever gives it after `close`.
         tell: told of every event, by any thread.
-        model: the model's files on this machine, where they were found already.
+        store: the checkpoint, where it is open already: an engine that encodes in this process uses it.
+        model: the model's files on this machine, where they were found already: the same holds.
 
     Raises:
         BadInput: something that the job names cannot be opened.
     """
-    return ENGINES[spec.job.compute.engine.kind](spec, scratch=scratch, tell=tell, model=model)
+    return ENGINES[spec.job.compute.engine.kind](spec, scratch=scratch, tell=tell, store=store, model=model)

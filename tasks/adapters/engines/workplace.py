@@ -34,17 +34,20 @@ class Workplace:
         return self.spec.job
 
 
-def open_workplace(spec: EncodingSpec, *, scratch: Path, tell: Tell, model: LocatedModel | None = None) -> Workplace:
+def open_workplace(
+    spec: EncodingSpec, *, scratch: Path, tell: Tell, store: Store | None = None, model: LocatedModel | None = None
+) -> Workplace:
     """Open the source and the checkpoint; neither is asked anything yet.
 
     Args:
         spec: what it is for.
         scratch: a private folder, removed by whoever gives it.
         tell: told of documents that had to be moved aside, and later of shards.
+        store: the checkpoint, where it is open already.
         model: its files, where they were found already.
     """
     job = spec.job
-    store = open_store(job.checkpoint)
+    store = store or open_store(job.checkpoint, proven=True)  # the run has used it
     damages = Damages(store, job.corpus)
     if not spec.dry:
         damages.mend(spec.run, lambda key, line: tell(DocumentMoved(key=key, line=line)))

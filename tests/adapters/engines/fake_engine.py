@@ -19,6 +19,7 @@ from tasks.domain.errors import KitestringError, error_of, leaf_of
 from tasks.domain.estimate.rates import Observation
 from tasks.domain.job.encoder import EncoderFacts
 from tasks.domain.job.engine import EngineSettings
+from tasks.domain.ports import Store
 
 HOSTS = 2
 DEPTH = 2  # groups that a host has at a time
@@ -54,7 +55,9 @@ class _Member:
 class FakeEngine:
     """An `Engine`."""
 
-    def __init__(self, spec: EncodingSpec, *, scratch: Path, tell: Tell, model: LocatedModel | None = None) -> None:
+    def __init__(
+        self, spec: EncodingSpec, *, scratch: Path, tell: Tell, store: Store | None = None, model: LocatedModel | None = None
+    ) -> None:
         self._tell = tell
         self._members = [self._member(spec.model_dump_json(), scratch / f"host-{number}") for number in range(HOSTS)]
 
