@@ -21,10 +21,10 @@ from tasks.domain.encoding.protocol import Piece
 from tasks.domain.errors import BadInput, Permanent, Transient
 from tasks.domain.job.parse import parse_job
 from tasks.domain.ports import Encoders
-from tests.adapters.engines.http_encoders import HttpEncoders, VectorServer, vector_server
-from tests.flows.inprocess import ThreadRank
-from tests.flows.kitestring import make_job, write_rows
-from tests.worker.coordinator import write_rows as write_piece
+from tests.builders.coordinator import write_rows as write_piece
+from tests.builders.engines.http_encoders import HttpEncoders, VectorServer, vector_server
+from tests.builders.inprocess import ThreadRank
+from tests.builders.kitestring import make_job, write_rows
 
 
 @pytest.fixture

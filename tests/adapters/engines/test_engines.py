@@ -38,10 +38,10 @@ from tasks.domain.job.parse import parse_job
 from tasks.domain.ports import Engine
 from tasks.domain.shards.seal import Quarantined
 from tasks.domain.shards.shard import Shard, name_shard
-from tests.adapters.engines.fake_engine import FakeEngine
-from tests.adapters.engines.hash_encoders import HashEncoders
-from tests.flows.inprocess import ThreadRank
-from tests.flows.kitestring import make_job, write_rows
+from tests.builders.engines.fake_engine import FakeEngine
+from tests.builders.engines.hash_encoders import HashEncoders
+from tests.builders.inprocess import ThreadRank
+from tests.builders.kitestring import make_job, write_rows
 
 RUN = "20261126T080000000-abcdef"
 ROWS, PIECE = 40, 10

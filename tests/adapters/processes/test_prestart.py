@@ -13,8 +13,8 @@ from tasks.adapters.processes.prestart import early_launch, start_torchrun
 from tasks.domain.job.engine import ENGINE_SETTINGS
 from tasks.domain.job.job import Job
 from tasks.domain.job.parse import parse_job
-from tests.adapters.engines.fake_engine import FakeEngineSettings
-from tests.flows.kitestring import make_job
+from tests.builders.engines.fake_engine import FakeEngineSettings
+from tests.builders.kitestring import make_job
 
 KIND = "sentence-transformers"
 
