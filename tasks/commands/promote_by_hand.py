@@ -5,13 +5,13 @@ from __future__ import annotations
 from contextlib import closing
 from typing import Any
 
+from tasks.adapters.checkpoint.json_documents import utc_now
 from tasks.adapters.checkpoint.promotion_log import Promotions
 from tasks.adapters.object_store.registry import open_store
 from tasks.adapters.processes.scratch import scratch_folder
 from tasks.domain.errors import BadInput
 from tasks.domain.job.job import Job
 from tasks.domain.target.promotion import Promotion, previous
-from tasks.run.context import utc_now
 from tasks.run.plan import Plan, opened, plan_again
 from tasks.run.preflight import inspect_job, live_collection, open_target
 from tasks.run.promotion.alias_moves import By, identity_of, pass_gate

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
 
+from tasks.domain.encoding.encoding_progress import EncodingProgress
+from tasks.domain.encoding.encoding_spec import ShardGroup
+from tasks.domain.encoding.protocol import Piece
+from tasks.domain.encoding.throughput import Pace
+from tasks.domain.estimate.rates import Observation
+from tasks.domain.job.encoder import EncoderFacts
 from tasks.domain.shards.import_attempt import ImportState
+from tasks.domain.shards.seal import Part
 from tasks.domain.shards.shard import Shard, Span
 from tasks.domain.strict import Strict
 from tasks.domain.target.collection import CollectionSpec, Hit
@@ -284,3 +292,91 @@ class BulkLoader(Protocol):
 
     def clear(self, prefix: str) -> None:
         """Remove what an attempt has staged."""
+
+
+class Engine(Protocol):
+    """Who encodes groups of shards, and where: on this machine, or on many.
+
+    Opened for one run by `tasks.adapters.engines.registry` with an `EncodingSpec`, and with somebody who is told its
+    events. Many threads may use one. It never tries a group again by itself: whoever called decides (law 2).
+    """
+
+    @property
+    def width(self) -> int:
+        """Groups at a time that keep it busy."""
+
+    def start(self) -> None:
+        """Begin to load the encoder, where it is not loaded; returns at once."""
+
+    def facts(self) -> EncoderFacts:
+        """What the loaded encoder says of itself; waits for it.
+
+        Raises:
+            BadInput: the encoder cannot be loaded, in its own words.
+            Transient: it died before it could say anything.
+            Permanent: it was not ready in time.
+        """
+
+    def expect(self, rows: int | None) -> None:
+        """So many source rows are to be encoded in all; None: nobody knows. Towards the end pieces get smaller."""
+
+    def encode(self, group: ShardGroup) -> None:
+        """Seal every shard of a group that is not sealed, or amend the seals of a group whose quarantined rows are tried again.
+
+        What becomes of a shard is told as soon as it is committed. One that fails does not stop the others.
+
+        Raises:
+            Permanent, BadInput: a shard failed for good; the first of them, after all others are done.
+            Transient, OutcomeUnknown: something passing; what was committed stays, and is not done again when the group is tried again.
+        """
+
+    def measure(self, rows: pa.Table) -> Observation:
+        """How fast the loaded encoder is: rows in the form of `tasks.adapters.rows.row_schema` are encoded for some seconds.
+
+        Raises:
+            As `facts`.
+        """
+
+    def progress(self) -> EncodingProgress:
+        """How far it is; asked every second, and answered at once."""
+
+    def release(self, *, wait: bool = False) -> None:
+        """No more work is expected: devices are free soon. Work that comes all the same is done. `wait`: they are free when this returns."""
+
+    def close(self) -> None:
+        """End everything; a group that is under way fails with Transient. May be called again."""
+
+
+class Encoders(Protocol):
+    """Who turns pieces into parts, on one machine. Many threads may use one.
+
+    Opened by `tasks.adapters.engines.encoders_by_kind`. `pace` counts what was done and says how large the next piece
+    should be; whoever cuts pieces tells it so.
+    """
+
+    pace: Pace
+
+    def start(self) -> None:
+        """As of `Engine`."""
+
+    def facts(self) -> EncoderFacts:
+        """As of `Engine`."""
+
+    def submit(self, piece: Piece) -> Future[Part]:
+        """Queue a piece; its part is in the store when the future is done. Waits while the queue is full, which bounds the reader.
+
+        The future fails with BadInput or Permanent where the piece can never be encoded, with Transient where it may be.
+
+        Raises:
+            BadInput: the encoder cannot be loaded.
+            Transient: it was given up, or is closed.
+        """
+
+    def progress(self) -> EncodingProgress:
+        """As of `Engine`."""
+
+    def release(self, *, wait: bool = False) -> None:
+        """As of `Engine`."""
+
+    def close(self) -> None:
+        """End everything; what is not done fails with Transient. May be called again."""

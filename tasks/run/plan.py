@@ -7,13 +7,13 @@ from collections.abc import Container, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path, PurePosixPath
 
-from tasks.adapters.checkpoint.checkpoint import Checkpoint, put_pin
+from tasks.adapters.checkpoint.checkpoint import Checkpoint, pin_encoder
 from tasks.adapters.checkpoint.past_reports import known_roots
 from tasks.adapters.checkpoint.seal_cache import Copies
 from tasks.adapters.checkpoint.span_file import Spool
 from tasks.adapters.files.access import root_of
 from tasks.adapters.processes.scratch import scratch_folder
-from tasks.domain.errors import BadInput, KitestringError, Permanent
+from tasks.domain.errors import BadInput, KitestringError
 from tasks.domain.job.encoder import EncoderRecord, differences
 from tasks.domain.job.job import Job
 from tasks.domain.ports import Collection
@@ -58,7 +58,6 @@ class Plan:
         self.address = target_fingerprint(job.target, self.spec.name)  # known before the collection is there
         self.lock = threading.Lock()
         self.loading = False  # whether this run has begun to load into the collection
-        self._settled = False
         self._target: str | None = None
 
     @property
@@ -105,22 +104,6 @@ class Plan:
             self.checkpoint.record_address(self.address, target)
         self._target = target
 
-    def settle_encoder(self) -> None:
-        """Write down what the vectors are made with, before the first seal says that there are any.
-
-        Raises:
-            Permanent: another run of this corpus has settled `precision: auto` otherwise.
-        """
-        if self._settled:
-            return
-        settled = put_pin(self.inspected.store, self.job.corpus, self.inspected.declared, self.record, self.inspected.damages)
-        if settled.identity != self.record.identity:
-            raise Permanent(
-                f"another run has just settled on precision {settled.identity.precision} for corpus '{self.job.corpus}': run again"
-            )
-        self.checkpoint.put_encoder(self.record)
-        self._settled = True
-
     def confirm_encoder(self) -> None:
         """Hold `encoder.json` against what the corpus was settled on; a run writes either again where it is gone or damaged.
 
@@ -133,7 +116,7 @@ class Plan:
             pin = encoder_pin(self.job.corpus, self.inspected.declared)
             raise BadInput(f"{self.inspected.store.url}/{self.checkpoint.layout.encoder} does not agree with {pin}: {wrong}: {EDITED}")
         if self.inspected.damages.mends and (pinned is None) != (told is None):
-            self.settle_encoder()
+            pin_encoder(self.checkpoint, self.inspected.declared, self.record)
 
     def beyond(self, loaded: Container[str]) -> tuple[int, int | None]:
         """How many shards are not yet loaded, and their source rows; None where no footer tells how many a shard has."""

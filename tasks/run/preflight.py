@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, get_args
 
 from prefect.blocks.system import Secret
@@ -14,7 +13,7 @@ from tasks.adapters.checkpoint.checkpoint import Checkpoint, put_pin, read_pin
 from tasks.adapters.checkpoint.damaged_documents import Damages
 from tasks.adapters.models.model_files import LocatedModel, locate_model
 from tasks.adapters.object_store.registry import open_store
-from tasks.adapters.sources.registry import open_source, sample_texts
+from tasks.adapters.sources.registry import open_source
 from tasks.adapters.sources.relevance_judgments import read_questions
 from tasks.adapters.sources.source_files import SourceFiles
 from tasks.adapters.targets.registry import target_for
@@ -26,7 +25,6 @@ from tasks.domain.ports import Store, Target
 from tasks.domain.shards.layout import encoder_pin
 from tasks.domain.target.fields import ELEMENTS, ScalarField, check_partition_key, name_fields
 
-SAMPLE_ROWS = 32  # on which `precision: auto` is tried
 EDITED = "one was edited, so nothing was written: put it back as it was, or remove it and run again, which writes it anew"
 
 
@@ -100,10 +98,6 @@ class Inspected:
     def open_target(self) -> Target:
         """The job's target, to be closed."""
         return open_target(self.job)
-
-    def sample(self, folder: Path) -> list[str]:
-        """Some texts, or paths of images; those that are bytes are put into the folder."""
-        return sample_texts(self.source, SAMPLE_ROWS, folder=folder)
 
 
 def open_target(job: Job) -> Target:

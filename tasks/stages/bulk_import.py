@@ -20,6 +20,7 @@ import pyarrow as pa
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from tasks.adapters.checkpoint.json_documents import utc_now
 from tasks.adapters.checkpoint.shard_keys import ShardKeys
 from tasks.adapters.concurrent_map import ahead
 from tasks.adapters.rows.key_index import KeyIndex
@@ -29,7 +30,7 @@ from tasks.domain.ports import BulkLoader, Collection
 from tasks.domain.shards.duplicates import Owners, policy_of
 from tasks.domain.shards.import_attempt import ImportAttempt
 from tasks.domain.shards.seal import Cover, Loaded, Part, Seal, intent_of
-from tasks.run.context import Run, utc_now
+from tasks.run.context import Run
 from tasks.run.import_attempts import OwnAttempt, attempts_of, collection_of, discard_left, note_again, staged_at
 from tasks.run.plan import Plan
 from tasks.run.seals.effective_seals import seals_of, shards_with_seals

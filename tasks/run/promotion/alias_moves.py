@@ -6,11 +6,11 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Literal
 
+from tasks.adapters.checkpoint.json_documents import utc_now
 from tasks.adapters.checkpoint.promotion_log import Promotions
 from tasks.domain.job.job import Job
 from tasks.domain.ports import Collection
 from tasks.domain.target.promotion import Promotion
-from tasks.run.context import utc_now
 from tasks.run.plan import Plan
 from tasks.run.preflight import open_target
 from tasks.run.promotion.fewer_rows import why_smaller

@@ -19,8 +19,8 @@ import psutil
 import pyarrow as pa
 import pytest
 
-import tasks.run.context
 from tasks.adapters.checkpoint.json_documents import write_document
+from tasks.adapters.engines import torchrun_encoders
 from tasks.adapters.milvus.bulk_loader import MilvusBulkLoader
 from tasks.adapters.object_store.registry import open_store
 from tasks.adapters.processes.coordinator import Ranks
@@ -313,7 +313,7 @@ def test_a_key_in_two_shards_is_not_imported(sealed, target, tmp_path, tiny_mode
 
 def test_no_rank_lives_while_the_server_imports(target, tmp_path, tiny_model, run_flow, monkeypatch):
     """The ranks are real ones: their device is free for whoever waits for it."""
-    monkeypatch.setattr(tasks.run.context, "Ranks", Ranks)
+    monkeypatch.setattr(torchrun_encoders, "Ranks", Ranks)
     before = {process.pid for process in workers_of(os.getpid())}  # the session's servers have guards as well
     alive: list[set[int]] = []
 
