@@ -1,4 +1,8 @@
-"""How long a call is tried again where its library does not, or may not, do it."""
+"""How long a call is tried again where its library does not, or may not, do it.
+
+Not tenacity or stamina: what comes after a failure here (nothing, a look at the object, a slow pause for a quota) is the caller's
+loop in either case, and neither takes a clock, by which tests go through a minute in no time.
+"""
 
 from __future__ import annotations
 

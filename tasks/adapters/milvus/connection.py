@@ -13,8 +13,9 @@ import grpc  # type: ignore[import-untyped]
 from pymilvus import MilvusClient
 from pymilvus.exceptions import MilvusException
 
+from tasks.adapters.backoff import RetryPolicy
 from tasks.adapters.milvus import lite
-from tasks.adapters.milvus.server_errors import Patience, Place, Verdict, judge, quieten, text_of
+from tasks.adapters.milvus.server_errors import Place, RetryDecision, judge, quieten, retried, text_of
 from tasks.domain.errors import BadInput
 
 T = TypeVar("T")
@@ -25,7 +26,7 @@ CONNECT_SECONDS, CALL_SECONDS = 5.0, 30.0
 class Connection:
     """A MilvusClient that is there when it is asked for."""
 
-    def __init__(self, uri: str, *, database: str, token: str | None, patience: Patience) -> None:
+    def __init__(self, uri: str, *, database: str, token: str | None, patience: RetryPolicy) -> None:
         self.lite = lite.is_lite(uri)
         self.uri = str(Path(uri).absolute()) if self.lite else uri
         self.database, self.patience = database, patience
@@ -63,9 +64,9 @@ class Connection:
         return self._version
 
     def call(self, action: Callable[[], T], doing: str, *, writes: bool = False) -> T:
-        """Run an action that may be run again; see `Patience.call` for what it raises."""
+        """Run an action that may be run again; see `retried` for what it raises."""
         alone = partial(lite.alone, self.uri, action) if self.lite else action
-        return self.patience.call(alone, doing, self.at, lite=self.lite, writes=writes)
+        return retried(alone, doing, self.at, policy=self.patience, lite=self.lite, writes=writes)
 
     def _connect(self) -> Any:
         quieten()
@@ -81,7 +82,7 @@ class Connection:
 
     def _unreachable(self, error: Exception) -> BadInput:
         for reason in (error, error.__cause__):  # pymilvus says "server unavailable" of a refused token too
-            if isinstance(reason, (MilvusException, grpc.RpcError)) and judge(reason) is Verdict.DENIED:
+            if isinstance(reason, (MilvusException, grpc.RpcError)) and judge(reason) is RetryDecision.DENIED:
                 return self.at.denied(text_of(reason))
         said = text_of(error)
         if "illegal, needs start with" in said or isinstance(error, ValueError):

@@ -1,7 +1,7 @@
 """Milvus Lite, a Milvus server and Zilliz Cloud behind one `Collection`, through pymilvus' MilvusClient.
 
 One object may be used from many threads. It connects at its first call. Every write is idempotent by key, so that a
-call with an unknown outcome is simply made again, here (`Patience`) and nowhere else.
+call with an unknown outcome is simply made again, here (`RetryPolicy`) and nowhere else.
 """
 
 from __future__ import annotations
@@ -19,13 +19,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pymilvus.exceptions import MilvusException
 
+from tasks.adapters.backoff import RetryPolicy
 from tasks.adapters.milvus import lite
 from tasks.adapters.milvus.alias import Alias
 from tasks.adapters.milvus.collection_schema import MARKER, build_schema, check_same, columns_of, read_marker, write_marker
 from tasks.adapters.milvus.connection import CALL_SECONDS, Connection
 from tasks.adapters.milvus.rate_limit import Throttle
 from tasks.adapters.milvus.reading import Reading, chunks
-from tasks.adapters.milvus.server_errors import Patience, is_there_already, is_too_fast
+from tasks.adapters.milvus.server_errors import is_there_already, is_too_fast
 from tasks.adapters.milvus.upsert_batches import as_request, as_rows, as_stored, batches, send, stub_of
 from tasks.adapters.milvus.vector_index import FLUSHED_ROWS, await_indexes, load, make_indexes, server_of
 from tasks.adapters.rows.vector_types import narrow
@@ -56,7 +57,7 @@ class MilvusCollection(Reading):
         alias: str,
         database: str = "",
         token: str | None = None,
-        patience: Patience | None = None,
+        patience: RetryPolicy | None = None,
         search_params: Parameters | None = None,
         batch_rows: int = BATCH_ROWS,
         batch_bytes: int = BATCH_BYTES,
@@ -64,7 +65,7 @@ class MilvusCollection(Reading):
     ) -> None:
         """`columns` off sends row dicts through the public API, which is slower and does not lean on pymilvus' insides."""
         self.name = name
-        self._connection = Connection(uri, database=database, token=token, patience=patience or Patience())
+        self._connection = Connection(uri, database=database, token=token, patience=patience or RetryPolicy())
         self._call, self._at = self._connection.call, self._connection.at.name
         self._alias = Alias(self._connection, alias)
         self._batch = {"most_rows": batch_rows, "most_bytes": batch_bytes}

@@ -3,8 +3,8 @@
 botocore is the retry owner, in its `legacy` mode. Its newer modes draw every client's retries from one budget (500 tokens,
 14 for a retry) that only successes refill: of 16 threads that put one object each while nothing answered for 20 s, none got
 through in `standard` or `adaptive` mode with 14 tries (all had failed within a second, and later calls were not tried again at all),
-all in `legacy` mode with 8, of which 1 in 100 draws waits of less than 20 s together (botocore 1.44). What may not be made twice blindly, a conditional put, goes through a client that
-tries once.
+all in `legacy` mode with 8, of which 1 in 100 draws waits of less than 20 s together (botocore 1.44). What may not be made twice
+blindly, a conditional put, goes through a client that tries once.
 
 No message holds a credential: codes and class names are told, never texts of the SDK, which can quote the
 endpoint with a password in it. For the same reason the SDK's exception is not chained.
@@ -26,7 +26,7 @@ from tasks.domain.errors import BadInput
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-Verdict = Literal["taken", "conflict", "unreachable", "unanswered", "busy", "refused"]
+S3Outcome = Literal["taken", "conflict", "unreachable", "unanswered", "busy", "refused"]
 """What a failed call means.
 
 taken        the condition failed: an object stands there
@@ -40,7 +40,7 @@ refused      trying again gives the same answer
 FAILURES = (boto.ClientError, boto.BotoCoreError, ResponseParserError, OSError)
 """Whatever a call can raise."""
 
-_BY_CODE: dict[str, Verdict] = {
+_BY_CODE: dict[str, S3Outcome] = {
     "PreconditionFailed": "taken",
     "ConditionalRequestConflict": "conflict",
     "OperationAborted": "conflict",
@@ -53,7 +53,7 @@ _BY_CODE: dict[str, Verdict] = {
     "TooManyRequests": "busy",
     "NoSuchUpload": "unanswered",  # the server lost it, or an earlier try completed it
 }
-_BY_STATUS: dict[int, Verdict] = {412: "taken", 409: "conflict", 429: "busy", 501: "refused"}
+_BY_STATUS: dict[int, S3Outcome] = {412: "taken", 409: "conflict", 429: "busy", 501: "refused"}
 
 _CURES = {
     "NoSuchBucket": "there is no such bucket: make it, or correct `checkpoint`",
@@ -147,8 +147,8 @@ def _client(tries: int, contact: Contact, **seconds: float) -> S3Client:
     return client  # type: ignore[no-any-return]
 
 
-def verdict(error: Exception) -> Verdict:
-    """What a failed call means; see `Verdict`."""
+def outcome(error: Exception) -> S3Outcome:
+    """What a failed call means; see `S3Outcome`."""
     if isinstance(error, boto.ClientError):
         return _by_answer(error)
     if isinstance(error, boto.ConnectionError) and not isinstance(error, boto.SSLError):  # TLS can break late
@@ -157,7 +157,7 @@ def verdict(error: Exception) -> Verdict:
     return "unanswered" if isinstance(error, lost) else "refused"
 
 
-def _by_answer(error: boto.ClientError) -> Verdict:
+def _by_answer(error: boto.ClientError) -> S3Outcome:
     code, status = code_of(error), int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
     if code in _BY_CODE:
         return _BY_CODE[code]

@@ -25,12 +25,12 @@ from tasks.adapters.object_store.s3_client import (
     FAILURES,
     STRANGER_TRIES,
     Connection,
-    Verdict,
+    S3Outcome,
     code_of,
     connect,
     cure,
     endpoint_of,
-    verdict,
+    outcome,
 )
 from tasks.domain.errors import BadInput, OutcomeUnknown, Transient
 from tasks.domain.ports import StoredObject
@@ -187,13 +187,13 @@ class S3Store:
             self._weigh(error, STRANGER_TRIES)
             raise self._passing(error, self._connection.tries) from None
 
-    def _weigh(self, error: Exception, tries: int) -> Verdict:
+    def _weigh(self, error: Exception, tries: int) -> S3Outcome:
         """What a failed try means for the next one.
 
         Raises:
             BadInput: that there should be none.
         """
-        means = verdict(error)
+        means = outcome(error)
         hopeless = means in ("unreachable", "unanswered") and self._connection.contact.hopeless(tries)
         if means == "refused" or hopeless:
             raise BadInput(f"{self._place}: {cure(error)}") from None

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from tasks.adapters.backoff import RetryPolicy
 from tasks.adapters.milvus.import_collection import BulkCollection
 from tasks.adapters.milvus.milvus_collection import MilvusCollection
-from tasks.adapters.milvus.server_errors import Patience
 from tasks.adapters.targets.memory_collection import MemoryCollection
 from tasks.domain.errors import BadInput
 from tasks.domain.job.job import Target
 from tasks.domain.ports import Collection
 
 
-def open_collection(target: Target, spec_name: str, *, token: str | None, patience: Patience | None = None) -> Collection:
+def open_collection(target: Target, spec_name: str, *, token: str | None, patience: RetryPolicy | None = None) -> Collection:
     """The collection `spec_name` behind the alias `target.collection`. Connects at the first call; close it.
 
     Args:
@@ -28,7 +28,7 @@ def open_collection(target: Target, spec_name: str, *, token: str | None, patien
         alias=target.collection,
         database=target.database,
         token=token,
-        patience=patience or Patience(),
+        patience=patience or RetryPolicy(),
         search_params=target.search,
     )
 

@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 from pymilvus import DataType, MilvusClient
 from pymilvus.client.prepare import Prepare
 
+from tasks.adapters.backoff import RetryPolicy
 from tasks.adapters.milvus.collection_schema import build_schema, columns_of
 from tasks.adapters.milvus.filters import keys_in_pages, literal
 from tasks.adapters.milvus.milvus_collection import MilvusCollection
-from tasks.adapters.milvus.server_errors import Patience
 from tasks.adapters.milvus.upsert_batches import as_request, as_rows, fit_fields
 from tasks.adapters.targets.registry import open_collection
 from tasks.domain.errors import BadInput, OutcomeUnknown, Transient
@@ -238,7 +238,7 @@ def test_a_server_that_has_to_work_through_many_batches_is_waited_for(milvus_ser
     made._ready()
     with monkeypatch.context() as hurry:
         hurry.setattr("tasks.adapters.milvus.reading.CALL_SECONDS", 0.5)
-        hurry.setattr(made._connection, "patience", Patience(seconds=0.5))
+        hurry.setattr(made._connection, "patience", RetryPolicy(seconds=0.5))
         with pytest.raises(Transient, match="reading"):
             made.count()
         made.settle()
@@ -280,7 +280,7 @@ def mortal_server() -> Iterator[MilvusProcess]:
 @pytest.mark.server
 def test_a_server_killed_and_restarted_between_batches_loses_nothing(mortal_server):
     """One call to upsert spans a kill -9 and a restart; the caller sees neither."""
-    made = MilvusCollection(mortal_server.uri, "c", alias="a", patience=Patience(seconds=90), batch_rows=20)
+    made = MilvusCollection(mortal_server.uri, "c", alias="a", patience=RetryPolicy(seconds=90), batch_rows=20)
     made.ensure(spec_of("c"))
     ids = [f"k{i}" for i in range(2_000)]
     sent: list[int] = []
@@ -301,11 +301,11 @@ def test_a_server_killed_and_restarted_between_batches_loses_nothing(mortal_serv
 
 @pytest.mark.server
 def test_a_server_that_stays_away_leaves_the_outcome_unknown(mortal_server):
-    made = MilvusCollection(mortal_server.uri, "d", alias="b", patience=Patience(seconds=60))
+    made = MilvusCollection(mortal_server.uri, "d", alias="b", patience=RetryPolicy(seconds=60))
     made.ensure(spec_of("d"))
     mortal_server.kill()
     slept: list[float] = []
-    made._connection.patience = Patience(seconds=20, sleep=slept.append, clock=lambda: sum(slept))
+    made._connection.patience = RetryPolicy(seconds=20, sleep=slept.append, clock=lambda: sum(slept))
     with pytest.raises(OutcomeUnknown, match="upserting 1 rows into 'd' at http"):
         made.upsert(part_of(["a"]))
     made.close()
