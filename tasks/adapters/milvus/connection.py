@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import grpc  # type: ignore[import-untyped]
 from pymilvus import MilvusClient
-from pymilvus.exceptions import MilvusException
+from pymilvus.exceptions import ConnectionConfigException, MilvusException
 
 from tasks.adapters.backoff import RetryPolicy
 from tasks.adapters.milvus import lite
@@ -84,8 +84,7 @@ class Connection:
         for reason in (error, error.__cause__):  # pymilvus says "server unavailable" of a refused token too
             if isinstance(reason, (MilvusException, grpc.RpcError)) and judge(reason) is RetryDecision.DENIED:
                 return self.at.denied(text_of(reason))
-        said = text_of(error)
-        if "illegal, needs start with" in said or isinstance(error, ValueError):
+        if isinstance(error, ConnectionConfigException | ValueError):
             return BadInput(f"target.uri '{self.at.name}' is not one that Milvus knows: give a path ending in .db, or http://host:19530")
         return BadInput(f"Milvus at {self.at.name} does not answer: start it or correct target.uri")
 

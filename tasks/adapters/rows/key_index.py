@@ -8,7 +8,7 @@ which DuckDB answers by a scan. A million keys, 1 in 100 of them seen before, in
     5,000              233,000, 25 MiB     335,000, 104 MiB                 231,000, 143 MiB
     8,192              231,000, 26 MiB     380,000, 108 MiB
 
-Wide rows come in batches of some hundreds, and each rank's feeder has an index of its own.
+Wide rows come in batches of some hundreds, and every shard that is read has an index of its own.
 """
 
 from __future__ import annotations
