@@ -25,6 +25,7 @@ T = TypeVar("T")
 
 SLOW_SECONDS = 5.0  # between two tries against a quota
 COLLECTION_NOT_FOUND = 100
+DATABASE_NOT_FOUND = 800
 ALIAS_NOT_FOUND = 1600
 
 
@@ -41,7 +42,7 @@ class RetryDecision(Enum):
 _AGAIN = {1, 2, 4, 8, 12, 101, 103, 106, 202, 503, 901, 1002, 1807}
 _POLITE = {8}
 _SLOWLY = {3, 9}
-_DENIED = {800, 1400, 1401}
+_DENIED = {DATABASE_NOT_FOUND, 1400, 1401}
 _CATCH_ALL = 65535
 _PASSING = (
     "not ready",
@@ -159,8 +160,8 @@ class Place:
                 text = text.replace(secret, "***")
         return text
 
-    def denied(self, said: str) -> BadInput:
-        cure = "correct target.database" if "database" in said else "set MILVUS_TOKEN (or target.token_block) to a token that may"
+    def denied(self, said: str, code: object) -> BadInput:
+        cure = "correct target.database" if code == DATABASE_NOT_FOUND else "set MILVUS_TOKEN (or target.token_block) to a token that may"
         return BadInput(f"Milvus at {self.name} refuses: {self.without_secrets(said)}: {cure}")
 
 
@@ -189,7 +190,7 @@ def _leaf(error: Exception, decision: RetryDecision, doing: str, at: Place, *, w
     said = at.without_secrets(text_of(error))
     line = f"{doing} at {at.name}: {said} (code {code_of(error)})"
     if decision is RetryDecision.DENIED:
-        return at.denied(said)
+        return at.denied(said, code_of(error))
     if decision is RetryDecision.NEVER:
         return Permanent(line)
     told = f"{line}, still so after {seconds:.0f} s"

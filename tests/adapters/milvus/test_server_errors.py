@@ -163,6 +163,11 @@ def test_a_database_that_is_not_there_is_the_users_to_correct():
         FakeTime().call(Script(MilvusException(800, "database not found[database=x]")), "reading", AT)
 
 
+def test_a_right_that_is_missing_in_a_database_is_one_of_the_token():
+    with pytest.raises(BadInput, match="set MILVUS_TOKEN"):
+        FakeTime().call(Script(MilvusException(1401, "permission deny: no right to Search in database default")), "reading", AT)
+
+
 def test_a_password_in_the_uri_is_not_told():
     at = Place("https://user:pa55@host:443/db")
     assert at.name == "https://host:443"
