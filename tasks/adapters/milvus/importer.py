@@ -6,6 +6,9 @@ Zilliz Cloud           the same paths on api.cloud.zilliz.com, for a cluster; wh
 
 Written against Milvus' and Zilliz' REST references (2.6; docs.zilliz.com, import operations v2). An import does not look
 for keys that are there already: the caller sees to a collection of its own, and to keys that come once.
+
+Not pymilvus.bulk_writer.bulk_import (3.0.2): it sets its headers itself, so that no Idempotency-Key goes along, and raises one type
+for a server that refuses and for one whose answer did not come.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """One collection of Milvus Lite, a Milvus server or Zilliz Cloud, through pymilvus' MilvusClient.
 
 One object may be used from many threads. Every write is idempotent by key, so that a
-call with an unknown outcome is simply made again, here (`Patience`) and nowhere else.
+call with an unknown outcome is simply made again, here (`RetryPolicy`) and nowhere else.
 """
 
 from __future__ import annotations

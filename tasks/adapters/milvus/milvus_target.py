@@ -7,11 +7,12 @@ from functools import partial
 
 from pymilvus.exceptions import MilvusException
 
+from tasks.adapters.backoff import RetryPolicy
 from tasks.adapters.milvus import lite
 from tasks.adapters.milvus.bulk_loader import MilvusBulkLoader
 from tasks.adapters.milvus.connection import CALL_SECONDS, Connection
 from tasks.adapters.milvus.milvus_collection import BATCH_BYTES, BATCH_ROWS, MilvusCollection
-from tasks.adapters.milvus.server_errors import ALIAS_NOT_FOUND, COLLECTION_NOT_FOUND, Patience, code_of
+from tasks.adapters.milvus.server_errors import ALIAS_NOT_FOUND, COLLECTION_NOT_FOUND, code_of
 from tasks.adapters.milvus.vector_index import server_of
 from tasks.domain.errors import BadInput
 from tasks.domain.job.index import Parameters
@@ -28,7 +29,7 @@ class MilvusTarget:
         *,
         database: str = "",
         token: str | None = None,
-        patience: Patience | None = None,
+        patience: RetryPolicy | None = None,
         search_params: Parameters | None = None,
         staging: str = "",
         batch_rows: int = BATCH_ROWS,
@@ -36,7 +37,7 @@ class MilvusTarget:
         columns: bool = True,
     ) -> None:
         """`columns` off sends row dicts through the public API, which is slower and does not lean on pymilvus' insides."""
-        self._connection = Connection(uri, database=database, token=token, patience=patience or Patience())
+        self._connection = Connection(uri, database=database, token=token, patience=patience or RetryPolicy())
         self._call, self._token, self._staging = self._connection.call, token, staging
         self._search_params, self._batch = search_params or {}, {"most_rows": batch_rows, "most_bytes": batch_bytes}
         self._columns = columns

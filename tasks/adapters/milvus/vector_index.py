@@ -15,7 +15,7 @@ from pymilvus import MilvusClient
 from pymilvus.exceptions import MilvusException
 
 from tasks.adapters.milvus.connection import CALL_SECONDS, Connection
-from tasks.adapters.milvus.server_errors import Verdict, is_there_already, judge
+from tasks.adapters.milvus.server_errors import RetryDecision, is_there_already, judge
 from tasks.domain.errors import Transient
 from tasks.domain.job.index import Server
 from tasks.domain.target.collection import CollectionSpec
@@ -50,7 +50,7 @@ def make_indexes(connection: Connection, name: str, spec: CollectionSpec) -> Non
         try:
             _make(connection, name, index_type="INVERTED", field_name="shard", index_name="shard")
         except MilvusException as error:
-            if judge(error) is not Verdict.NEVER:
+            if judge(error) is not RetryDecision.NEVER:
                 raise  # older servers have no such index, and filter without one
 
 

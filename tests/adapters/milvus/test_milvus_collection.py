@@ -18,13 +18,13 @@ from hypothesis import strategies as st
 from pymilvus import MilvusClient
 from pymilvus.client.prepare import Prepare
 
+from tasks.adapters.backoff import RetryPolicy
 from tasks.adapters.milvus.collection_schema import build_schema
 from tasks.adapters.milvus.filters import keys_in_pages, literal
 from tasks.adapters.milvus.milvus_collection import MilvusCollection
 from tasks.adapters.milvus.milvus_target import MilvusTarget
 from tasks.adapters.milvus.protobuf import as_request
 from tasks.adapters.milvus.row_dicts import as_rows, fit_fields
-from tasks.adapters.milvus.server_errors import Patience
 from tasks.adapters.rows.collection_rows import columns_of
 from tasks.adapters.targets.registry import target_for
 from tasks.domain.errors import BadInput, OutcomeUnknown, Transient
@@ -232,7 +232,7 @@ def test_a_server_that_has_to_work_through_many_batches_is_waited_for(milvus_ser
     made._ready()
     with monkeypatch.context() as hurry:
         hurry.setattr("tasks.adapters.milvus.reading.CALL_SECONDS", 0.5)
-        hurry.setattr(made._connection, "patience", Patience(seconds=0.5))
+        hurry.setattr(made._connection, "patience", RetryPolicy(seconds=0.5))
         with pytest.raises(Transient, match="reading"):
             made.count()
         made.settle()
@@ -268,7 +268,7 @@ def mortal_server() -> Iterator[MilvusProcess]:
 @pytest.mark.server
 def test_a_server_killed_and_restarted_between_batches_loses_nothing(mortal_server):
     """One call to upsert spans a kill -9 and a restart; the caller sees neither."""
-    made = MilvusTarget(mortal_server.uri, patience=Patience(seconds=90), batch_rows=20).collection("c")
+    made = MilvusTarget(mortal_server.uri, patience=RetryPolicy(seconds=90), batch_rows=20).collection("c")
     made.ensure(spec_of("c"))
     ids = [f"k{i}" for i in range(2_000)]
     sent: list[int] = []
@@ -289,11 +289,11 @@ def test_a_server_killed_and_restarted_between_batches_loses_nothing(mortal_serv
 
 @pytest.mark.server
 def test_a_server_that_stays_away_leaves_the_outcome_unknown(mortal_server):
-    made = MilvusTarget(mortal_server.uri, patience=Patience(seconds=60)).collection("d")
+    made = MilvusTarget(mortal_server.uri, patience=RetryPolicy(seconds=60)).collection("d")
     made.ensure(spec_of("d"))
     mortal_server.kill()
     slept: list[float] = []
-    made._connection.patience = Patience(seconds=20, sleep=slept.append, clock=lambda: sum(slept))
+    made._connection.patience = RetryPolicy(seconds=20, sleep=slept.append, clock=lambda: sum(slept))
     with pytest.raises(OutcomeUnknown, match="upserting 1 rows into 'd' at http"):
         made.upsert(part_of(["a"]))
     made.target.close()
