@@ -26,7 +26,8 @@ from tasks.adapters.concurrent_map import ahead
 from tasks.adapters.rows.key_index import KeyIndex
 from tasks.domain.errors import BadInput, KitestringError, Permanent, Transient
 from tasks.domain.job.index import IMPORT_ROWS
-from tasks.domain.ports import BulkLoader, Collection
+from tasks.domain.ports import Collection
+from tasks.domain.shards.bulk_loader import BulkLoader
 from tasks.domain.shards.duplicates import Owners, policy_of
 from tasks.domain.shards.import_attempt import ImportAttempt
 from tasks.domain.shards.seal import Cover, Loaded, Part, Seal, intent_of

@@ -21,7 +21,7 @@ from tasks.domain.target.collection import CollectionSpec
 
 
 class MilvusBulkLoader:
-    """See `tasks.domain.ports.BulkLoader` for the promises. `staging`: the place that the server reads files from; "": there is none."""
+    """See `tasks.domain.shards.bulk_loader.BulkLoader` for the promises. `staging`: the place that the server reads files from; "": there is none."""
 
     def __init__(self, connection: Connection, collection: Callable[[str], MilvusCollection], *, token: str | None, staging: str) -> None:
         self._connection, self._collection, self._token, self._staging = connection, collection, token, staging
