@@ -87,9 +87,8 @@ def _refuse_silent(api: str) -> None:
 
 
 def _import_what_comes_last() -> None:
-    """What a run draws its report with takes a second to import: the server takes longer than that to start."""
+    """What is wanted late takes a while to import: the server takes longer than that to start."""
     with importing():
-        import_module("matplotlib.figure")
         import_module("prefect.utilities.visualization")  # Prefect does, when a flow is called
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -43,13 +44,14 @@ class Searcher:
         self._record = _settled(inspected)
         self._plan = Plan(inspected, Spool.empty(), self._record)
         self._encoder = load_encoder(job.encoder, model_path=inspected.model.path, precision=self._record.identity.precision)
-        self._collection = self._plan.inspected.open_target(self._plan.spec.name)
+        self._target = inspected.open_target()
+        self._collection = self._target.collection(self._plan.spec.name)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._collection.close()
+        self._target.close()
 
     def search(self, text: str, k: int, *, expression: str = "") -> list[Hit]:
         """The k nearest rows to some words.
@@ -93,17 +95,9 @@ def _settled(inspected: Inspected) -> EncoderRecord:
 
 def _refused(job: Job, ours: str) -> str | None:
     """Searches are never made with another encoder than the collection's: who tries is told of both."""
-    alias = open_target(job, job.target.collection)
-    try:
-        live = alias.promoted()
-    finally:
-        alias.close()
-    served = open_target(job, live) if live else None
-    try:
-        made = served.describe() if served else None
-    finally:
-        if served:
-            served.close()
+    with closing(open_target(job)) as target:
+        live = target.resolve(job.target.collection)
+        made = target.collection(live).describe() if live else None
     if made is None:
         return None
     return (

@@ -69,12 +69,13 @@ def in_folder(folder: Path, name: str, *, slow: bool) -> Store:
 def in_s3(server: S3Server, name: str, *, slow: bool) -> Store:
     access = {"AWS_ENDPOINT_URL": server.url, "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_REGION": "us-east-1"}
     with patch.dict(os.environ, access):
-        client: Any = connect()
+        connection = connect()
+    client: Any = connection.client
     if slow:
         client.meta.events.register("before-send.s3", lambda **_: time.sleep(WAY_SECONDS))
     else:
         client.create_bucket(Bucket=name)
-    return S3Store(name, client=client)
+    return S3Store(name, connection=connection)
 
 
 def fill(make: Callable[..., Store], count: int) -> Callable[[Path], Planned]:

@@ -13,7 +13,7 @@ from unittest.mock import patch
 import pytest
 from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, PREFECT_LOGGING_LEVEL, temporary_settings
 
-import tasks.run.context
+from tasks.adapters.engines import torchrun_encoders
 from tasks.adapters.object_store.registry import open_store
 from tasks.adapters.processes.coordinator import Ranks
 from tasks.adapters.processes.hardware import Launch
@@ -96,7 +96,7 @@ def flows_in_process(server: PrefectServer) -> Iterator[RunFlow]:
         result: dict[str, Any] = _flow(entrypoint)(parse_job(document), **parameters)
         return result
 
-    with temporary_settings(settings), patch.object(tasks.run.context, "Ranks", partial(Ranks, start=ThreadRank)):
+    with temporary_settings(settings), patch.object(torchrun_encoders, "Ranks", partial(Ranks, start=ThreadRank)):
         yield run
 
 

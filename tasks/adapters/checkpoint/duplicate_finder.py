@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -28,6 +29,7 @@ class KeyTable:
 
     Raises:
         Permanent: there is no room left (names folder and cure); also of what is done with it in its `with`.
+        Transient: the disk fails, likewise.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -135,12 +137,14 @@ class KeyTable:
 
 
 def _leaf(error: Exception, folder: Path) -> KitestringError:
-    """DuckDB has one error for all that the disk refuses, and says which in words."""
+    """DuckDB has one type for all that the disk refuses, and no number: the system's own words for it end the message's first line."""
     if isinstance(error, OSError):
         return disk_error(error, folder)
-    if "no space left" in str(error).lower():
-        return disk_error(OSError(errno.ENOSPC, ""), folder)
-    return Permanent(f"{folder}: keys cannot be compared: {str(error).splitlines()[0][:200]}")
+    first = str(error).splitlines()[0]
+    numbers = {os.strerror(number): number for number in errno.errorcode}
+    if (refused := numbers.get(first.rpartition(": ")[2])) is not None:
+        return disk_error(OSError(refused, os.strerror(refused)), folder)
+    return Permanent(f"{folder}: keys cannot be compared: {first[:200]}")
 
 
 def rows_of_table(data: bytes) -> int | None:

@@ -14,15 +14,13 @@ from itertools import takewhile
 from typing import Any
 from urllib.parse import urlsplit
 
-import boto3
 import pyarrow as pa
-from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, NoCredentialsError
 from botocore.exceptions import ConnectionError as NoConnectionError
 from pyarrow import fs
 
 from tasks.adapters.files.globs import WILD, make_pattern, split_pattern
-from tasks.adapters.object_store.s3_client import code_of, cure, endpoint_of
+from tasks.adapters.object_store.s3_client import TRIES, code_of, connect, cure, endpoint_of
 from tasks.domain.errors import BadInput, KitestringError, Transient
 from tasks.domain.shards.shard import FileVersion
 
@@ -126,15 +124,7 @@ def _client() -> Any:
 
 @lru_cache(maxsize=4)
 def _made_client(_: tuple[tuple[str, str], ...]) -> Any:
-    config = Config(
-        request_checksum_calculation="when_required",  # stores that are not AWS refuse the new checksums
-        response_checksum_validation="when_required",
-        retries={"mode": "standard", "max_attempts": 4},
-        connect_timeout=10,
-        read_timeout=60,
-    )
-    session = boto3.Session()
-    return session.client("s3", config=config, region_name=session.region_name or "us-east-1")
+    return connect().client
 
 
 def _system() -> fs.S3FileSystem:
@@ -158,7 +148,7 @@ def _made_system(endpoint: str, region: str, access: str, secret: str, token: st
         region=region,
         scheme=parts.scheme,
         endpoint_override=parts.netloc + parts.path.rstrip("/") if own else None,  # with one, paths name the bucket
-        retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=4),
+        retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=TRIES),
         connect_timeout=10,
         request_timeout=60,
     )

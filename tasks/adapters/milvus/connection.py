@@ -11,10 +11,11 @@ from typing import Any, TypeVar
 
 import grpc  # type: ignore[import-untyped]
 from pymilvus import MilvusClient
-from pymilvus.exceptions import MilvusException
+from pymilvus.exceptions import ConnectionConfigException, MilvusException
 
+from tasks.adapters.backoff import RetryPolicy
 from tasks.adapters.milvus import lite
-from tasks.adapters.milvus.server_errors import Patience, Place, Verdict, judge, quieten, text_of
+from tasks.adapters.milvus.server_errors import Place, RetryDecision, code_of, judge, quieten, retried, text_of
 from tasks.domain.errors import BadInput
 
 T = TypeVar("T")
@@ -25,7 +26,7 @@ CONNECT_SECONDS, CALL_SECONDS = 5.0, 30.0
 class Connection:
     """A MilvusClient that is there when it is asked for."""
 
-    def __init__(self, uri: str, *, database: str, token: str | None, patience: Patience) -> None:
+    def __init__(self, uri: str, *, database: str, token: str | None, patience: RetryPolicy) -> None:
         self.lite = lite.is_lite(uri)
         self.uri = str(Path(uri).absolute()) if self.lite else uri
         self.database, self.patience = database, patience
@@ -35,6 +36,7 @@ class Connection:
         self._token = token or ""
         self._client: Any = None
         self._version = ""
+        self.closings = 0  # how often it was let go of
         self._lock = threading.RLock()
 
     @property
@@ -63,9 +65,9 @@ class Connection:
         return self._version
 
     def call(self, action: Callable[[], T], doing: str, *, writes: bool = False) -> T:
-        """Run an action that may be run again; see `Patience.call` for what it raises."""
+        """Run an action that may be run again; see `retried` for what it raises."""
         alone = partial(lite.alone, self.uri, action) if self.lite else action
-        return self.patience.call(alone, doing, self.at, lite=self.lite, writes=writes)
+        return retried(alone, doing, self.at, policy=self.patience, lite=self.lite, writes=writes)
 
     def _connect(self) -> Any:
         quieten()
@@ -81,10 +83,9 @@ class Connection:
 
     def _unreachable(self, error: Exception) -> BadInput:
         for reason in (error, error.__cause__):  # pymilvus says "server unavailable" of a refused token too
-            if isinstance(reason, (MilvusException, grpc.RpcError)) and judge(reason) is Verdict.DENIED:
-                return self.at.denied(text_of(reason))
-        said = text_of(error)
-        if "illegal, needs start with" in said or isinstance(error, ValueError):
+            if isinstance(reason, (MilvusException, grpc.RpcError)) and judge(reason) is RetryDecision.DENIED:
+                return self.at.denied(text_of(reason), code_of(reason))
+        if isinstance(error, ConnectionConfigException | ValueError):
             return BadInput(f"target.uri '{self.at.name}' is not one that Milvus knows: give a path ending in .db, or http://host:19530")
         return BadInput(f"Milvus at {self.at.name} does not answer: start it or correct target.uri")
 
@@ -92,6 +93,7 @@ class Connection:
         """Let go of the connection; the next call makes a new one."""
         with self._lock:
             client, self._client, self._version = self._client, None, ""
+            self.closings += 1
         if client is not None:
             client.close()
             if self.lite:

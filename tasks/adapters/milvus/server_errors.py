@@ -7,9 +7,7 @@ raises at once when a server is down, so waiting is done here and nowhere else.
 from __future__ import annotations
 
 import logging
-import random
 import re
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
@@ -20,15 +18,18 @@ import grpc  # type: ignore[import-untyped]
 import pymilvus.exceptions as refused
 from pymilvus.exceptions import MilvusException
 
+from tasks.adapters.backoff import RetryPolicy
 from tasks.domain.errors import BadInput, KitestringError, OutcomeUnknown, Permanent, Transient
 
 T = TypeVar("T")
 
+SLOW_SECONDS = 5.0  # between two tries against a quota
 COLLECTION_NOT_FOUND = 100
+DATABASE_NOT_FOUND = 800
 ALIAS_NOT_FOUND = 1600
 
 
-class Verdict(Enum):
+class RetryDecision(Enum):
     """What may be done about an error."""
 
     AGAIN = "again"
@@ -41,7 +42,7 @@ class Verdict(Enum):
 _AGAIN = {1, 2, 4, 8, 12, 101, 103, 106, 202, 503, 901, 1002, 1807}
 _POLITE = {8}
 _SLOWLY = {3, 9}
-_DENIED = {800, 1400, 1401}
+_DENIED = {DATABASE_NOT_FOUND, 1400, 1401}
 _CATCH_ALL = 65535
 _PASSING = (
     "not ready",
@@ -102,41 +103,41 @@ def is_too_fast(error: Exception) -> bool:
     return code in _POLITE | _SLOWLY or (code == _CATCH_ALL and any(word in said for word in _QUOTA))
 
 
-def judge(error: Exception, *, lite: bool = False) -> Verdict:
+def judge(error: Exception, *, lite: bool = False) -> RetryDecision:
     """What may be done about an error of pymilvus or gRPC. `lite`: Milvus Lite, where nothing passes by waiting."""
     code, said = code_of(error), text_of(error).lower()
     if isinstance(code, grpc.StatusCode):
         return _judge_grpc(code, said)
     if "closed channel" in said:  # another thread is renewing the connection
-        return Verdict.AGAIN
+        return RetryDecision.AGAIN
     if lite or isinstance(error, _OURS) or said.startswith("unexpected error"):
-        return Verdict.NEVER
+        return RetryDecision.NEVER
     return _judge_words(said) if code == _CATCH_ALL else _judge_code(error, code, said)
 
 
-def _judge_code(error: Exception, code: Any, said: str) -> Verdict:
+def _judge_code(error: Exception, code: Any, said: str) -> RetryDecision:
     if code in _DENIED or any(word in said for word in _REFUSED_TOKEN):
-        return Verdict.DENIED
+        return RetryDecision.DENIED
     if code in _SLOWLY:
-        return Verdict.SLOWLY
-    return Verdict.AGAIN if code in _AGAIN or getattr(error, "retriable", False) else Verdict.NEVER
+        return RetryDecision.SLOWLY
+    return RetryDecision.AGAIN if code in _AGAIN or getattr(error, "retriable", False) else RetryDecision.NEVER
 
 
-def _judge_grpc(code: grpc.StatusCode, said: str) -> Verdict:
+def _judge_grpc(code: grpc.StatusCode, said: str) -> RetryDecision:
     if code in _GRPC_DENIED:
-        return Verdict.DENIED
+        return RetryDecision.DENIED
     too_large = code is grpc.StatusCode.RESOURCE_EXHAUSTED and "larger than" in said
-    return Verdict.NEVER if too_large or code in _GRPC_NEVER else Verdict.AGAIN
+    return RetryDecision.NEVER if too_large or code in _GRPC_NEVER else RetryDecision.AGAIN
 
 
-def _judge_words(said: str) -> Verdict:
+def _judge_words(said: str) -> RetryDecision:
     if any(word in said for word in _REFUSED_TOKEN):
-        return Verdict.DENIED
+        return RetryDecision.DENIED
     if "cannot parse" in said or "invalid" in said:
-        return Verdict.NEVER
+        return RetryDecision.NEVER
     if any(word in said for word in _QUOTA):
-        return Verdict.SLOWLY
-    return Verdict.AGAIN if any(word in said for word in _PASSING) else Verdict.NEVER
+        return RetryDecision.SLOWLY
+    return RetryDecision.AGAIN if any(word in said for word in _PASSING) else RetryDecision.NEVER
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,53 +160,39 @@ class Place:
                 text = text.replace(secret, "***")
         return text
 
-    def denied(self, said: str) -> BadInput:
-        cure = "correct target.database" if "database" in said else "set MILVUS_TOKEN (or target.token_block) to a token that may"
+    def denied(self, said: str, code: object) -> BadInput:
+        cure = "correct target.database" if code == DATABASE_NOT_FOUND else "set MILVUS_TOKEN (or target.token_block) to a token that may"
         return BadInput(f"Milvus at {self.name} refuses: {self.without_secrets(said)}: {cure}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Patience:
-    """How long a call is tried again: exponential backoff with full jitter, bounded in total."""
+def retried(action: Callable[[], T], doing: str, at: Place, *, policy: RetryPolicy, lite: bool = False, writes: bool = False) -> T:
+    """Run an action that may be run again. Errors come back as leaves of the error tree.
 
-    seconds: float = 60.0
-    first: float = 0.1
-    longest: float = 5.0
-    slow: float = 5.0  # between two tries against a quota
-    sleep: Callable[[float], None] = time.sleep
-    clock: Callable[[], float] = time.monotonic
-    jitter: Callable[[], float] = random.random
+    Raises:
+        Transient: the time is up and nothing was changed.
+        OutcomeUnknown: the time is up and a write may have been done.
+        BadInput: the server refuses the token or the database.
+        Permanent: trying again cannot help.
+    """
+    backoff = policy.start()
+    while True:
+        try:
+            return action()
+        except (MilvusException, grpc.RpcError) as error:
+            decision = judge(error, lite=lite)
+            final = decision in (RetryDecision.NEVER, RetryDecision.DENIED)
+            if final or not backoff.wait(SLOW_SECONDS if decision is RetryDecision.SLOWLY else None):
+                # From None: a traceback would tell its text, which may repeat the token.
+                raise _leaf(error, decision, doing, at, writes=writes, seconds=policy.seconds) from None
 
-    def call(self, action: Callable[[], T], doing: str, at: Place, *, lite: bool = False, writes: bool = False) -> T:
-        """Run an action that may be run again. Errors come back as leaves of the error tree.
 
-        Raises:
-            Transient: the time is up and nothing was changed.
-            OutcomeUnknown: the time is up and a write may have been done.
-            BadInput: the server refuses the token or the database.
-            Permanent: trying again cannot help.
-        """
-        deadline, pause = self.clock() + self.seconds, self.first
-        while True:
-            try:
-                return action()
-            except (MilvusException, grpc.RpcError) as error:
-                verdict = judge(error, lite=lite)
-                wait = self.slow if verdict is Verdict.SLOWLY else pause * (0.5 + self.jitter() / 2)
-                if verdict in (Verdict.NEVER, Verdict.DENIED) or self.clock() + wait > deadline:
-                    raise self._leaf(
-                        error, verdict, doing, at, writes=writes
-                    ) from None  # a traceback would tell its text, which may repeat the token
-            self.sleep(wait)
-            pause = min(pause * 2, self.longest)
-
-    def _leaf(self, error: Exception, verdict: Verdict, doing: str, at: Place, *, writes: bool) -> KitestringError:
-        said = at.without_secrets(text_of(error))
-        line = f"{doing} at {at.name}: {said} (code {code_of(error)})"
-        if verdict is Verdict.DENIED:
-            return at.denied(said)
-        if verdict is Verdict.NEVER:
-            return Permanent(line)
-        told = f"{line}, still so after {self.seconds:.0f} s"
-        nothing_done = verdict is Verdict.SLOWLY or code_of(error) in _POLITE or not writes
-        return Transient(told) if nothing_done else OutcomeUnknown(told)
+def _leaf(error: Exception, decision: RetryDecision, doing: str, at: Place, *, writes: bool, seconds: float) -> KitestringError:
+    said = at.without_secrets(text_of(error))
+    line = f"{doing} at {at.name}: {said} (code {code_of(error)})"
+    if decision is RetryDecision.DENIED:
+        return at.denied(said, code_of(error))
+    if decision is RetryDecision.NEVER:
+        return Permanent(line)
+    told = f"{line}, still so after {seconds:.0f} s"
+    nothing_done = decision is RetryDecision.SLOWLY or code_of(error) in _POLITE or not writes
+    return Transient(told) if nothing_done else OutcomeUnknown(told)

@@ -10,6 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 from tasks.adapters.object_store.folder_store import FolderStore
 from tasks.adapters.object_store.memory_store import MemoryStore
+from tasks.adapters.object_store.s3_client import connect
 from tasks.adapters.object_store.s3_store import S3Store
 from tasks.domain.errors import BadInput, KitestringError, Permanent
 from tasks.domain.ports import Store
@@ -106,4 +107,4 @@ def _open_s3(place: str, *, proven: bool) -> S3Store:
         raise BadInput(
             "checkpoint: what follows s3:// is not a bucket's name: write s3://bucket/prefix, and put credentials in AWS_* variables"
         )
-    return S3Store(bucket, prefix.strip("/"), proven=proven)
+    return S3Store(bucket, prefix.strip("/"), connection=connect(proven=proven))

@@ -1,4 +1,10 @@
-"""The boto3 client of the checkpoint store, and what S3's refusals mean.
+"""The one way to S3: boto3's clients with one configuration, and what S3's refusals mean.
+
+botocore is the retry owner, in its `legacy` mode. Its newer modes draw every client's retries from one budget (500 tokens,
+14 for a retry) that only successes refill: of 16 threads that put one object each while nothing answered for 20 s, none got
+through in `standard` or `adaptive` mode with 14 tries (all had failed within a second, and later calls were not tried again at all),
+all in `legacy` mode with 8, of which 1 in 100 draws waits of less than 20 s together (botocore 1.44). What may not be made twice
+blindly, a conditional put, goes through a client that tries once.
 
 No message holds a credential: codes and class names are told, never texts of the SDK, which can quote the
 endpoint with a password in it. For the same reason the SDK's exception is not chained.
@@ -6,8 +12,8 @@ endpoint with a password in it. For the same reason the SDK's exception is not c
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 import boto3
@@ -20,7 +26,7 @@ from tasks.domain.errors import BadInput
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-Verdict = Literal["taken", "conflict", "unreachable", "unanswered", "busy", "refused"]
+S3Outcome = Literal["taken", "conflict", "unreachable", "unanswered", "busy", "refused"]
 """What a failed call means.
 
 taken        the condition failed: an object stands there
@@ -34,7 +40,7 @@ refused      trying again gives the same answer
 FAILURES = (boto.ClientError, boto.BotoCoreError, ResponseParserError, OSError)
 """Whatever a call can raise."""
 
-_BY_CODE: dict[str, Verdict] = {
+_BY_CODE: dict[str, S3Outcome] = {
     "PreconditionFailed": "taken",
     "ConditionalRequestConflict": "conflict",
     "OperationAborted": "conflict",
@@ -45,9 +51,9 @@ _BY_CODE: dict[str, Verdict] = {
     "ThrottlingException": "busy",
     "RequestLimitExceeded": "busy",
     "TooManyRequests": "busy",
+    "NoSuchUpload": "unanswered",  # the server lost it, or an earlier try completed it
 }
-_PASSING_FOR_A_KEY = {"InternalError", "ServiceUnavailable", *_BY_CODE} - {"PreconditionFailed"}
-_BY_STATUS: dict[int, Verdict] = {412: "taken", 409: "conflict", 429: "busy", 501: "refused"}
+_BY_STATUS: dict[int, S3Outcome] = {412: "taken", 409: "conflict", 429: "busy", 501: "refused"}
 
 _CURES = {
     "NoSuchBucket": "there is no such bucket: make it, or correct `checkpoint`",
@@ -77,28 +83,72 @@ _CONFIGURATION: dict[type[Exception], str] = {
 }
 
 
-def connect(*, connect_seconds: float = 10, read_seconds: float = 60) -> S3Client:
-    """A client from the environment, as any AWS tool would make it; it never retries by itself.
+TRIES = 8  # with a random share of 1, 2, 4 ... 64 s between them: a minute in the mean
+STRANGER_TRIES = 3  # enough for a lost packet; a mistyped address should be told soon
+
+
+@dataclass(slots=True)
+class Contact:
+    """Whether the server has ever answered: silence is then a passing fault and not a wrong address."""
+
+    proven: bool = False
+
+    def note(self, *, attempts: int, response: object = None, **_: object) -> bool | None:
+        """A handler of botocore's event `needs-retry`: False vetoes the next try."""
+        self.proven = self.proven or response is not None
+        return False if self.hopeless(attempts) else None
+
+    def hopeless(self, attempts: int) -> bool:
+        """Whether so many tries in silence are enough."""
+        return not self.proven and attempts >= STRANGER_TRIES
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Connection:
+    """`client` tries again by itself, `once` does not."""
+
+    client: S3Client
+    once: S3Client
+    contact: Contact
+    tries: int = TRIES
+
+
+def connect(*, proven: bool = False, tries: int = TRIES, connect_seconds: float = 10, read_seconds: float = 60) -> Connection:
+    """Clients from the environment, as any AWS tool would make them.
+
+    Args:
+        proven: the server has answered before, to whoever starts this process (a rank, say): see `Contact`.
+        tries: of a call that may be made twice.
+        connect_seconds: for a connection to come about.
+        read_seconds: that the server may stay silent.
 
     Raises:
         BadInput: the environment is set wrongly.
     """
+    contact = Contact(proven)
+    client, once = (_client(n, contact, connect_timeout=connect_seconds, read_timeout=read_seconds) for n in (tries, 1))
+    return Connection(client=client, once=once, contact=contact, tries=tries)
+
+
+def _client(tries: int, contact: Contact, **seconds: float) -> S3Client:
     config = Config(
-        connect_timeout=connect_seconds,
-        read_timeout=read_seconds,
+        **seconds,  # type: ignore[arg-type]
         max_pool_connections=32,
-        retries={"mode": "standard", "total_max_attempts": 1},  # the store is the one retry owner
+        retries={"mode": "legacy", "total_max_attempts": tries},
         request_checksum_calculation="when_required",  # stores other than AWS refuse the newer checksums
         response_checksum_validation="when_required",
     )
     try:
-        return boto3.session.Session().client("s3", config=config)
+        session = boto3.session.Session()
+        client: Any = session.client("s3", config=config, region_name=session.region_name or "us-east-1")
     except (boto.BotoCoreError, ValueError) as error:
         raise BadInput(f"S3: {_configuration(error)}") from None
+    client.meta.events.register_first("needs-retry.s3", contact.note)  # before botocore's own: the first answer counts
+    return client  # type: ignore[no-any-return]
 
 
-def verdict(error: Exception) -> Verdict:
-    """What a failed call means; see `Verdict`."""
+def outcome(error: Exception) -> S3Outcome:
+    """What a failed call means; see `S3Outcome`."""
     if isinstance(error, boto.ClientError):
         return _by_answer(error)
     if isinstance(error, boto.ConnectionError) and not isinstance(error, boto.SSLError):  # TLS can break late
@@ -107,19 +157,7 @@ def verdict(error: Exception) -> Verdict:
     return "unanswered" if isinstance(error, lost) else "refused"
 
 
-def answered(error: Exception) -> bool:
-    """Whether it was the server itself that failed the call."""
-    return isinstance(error, boto.ClientError)
-
-
-def some_refused(codes: Iterable[str]) -> boto.ClientError:
-    """The failure of a call that was answered well as a whole, and not for each of its keys: a passing one only if all are."""
-    told = sorted(set(codes), key=lambda code: code in _PASSING_FOR_A_KEY)
-    status = 500 if told[0] in _PASSING_FOR_A_KEY else 403
-    return boto.ClientError({"Error": {"Code": told[0]}, "ResponseMetadata": {"HTTPStatusCode": status}}, "DeleteObjects")  # type: ignore[typeddict-item]
-
-
-def _by_answer(error: boto.ClientError) -> Verdict:
+def _by_answer(error: boto.ClientError) -> S3Outcome:
     code, status = code_of(error), int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
     if code in _BY_CODE:
         return _BY_CODE[code]

@@ -7,27 +7,42 @@ answer was lost may have been carried out, so the object is read and compared be
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import BinaryIO
 
+from boto3.s3.transfer import TransferConfig
+from botocore import exceptions as boto
+
+from tasks.adapters.backoff import RetryPolicy
 from tasks.adapters.concurrent_map import ahead
 from tasks.adapters.object_store.key_rules import checked
 from tasks.adapters.object_store.os_errors import disk_error
-from tasks.adapters.object_store.s3_client import FAILURES, connect, some_refused
-from tasks.adapters.object_store.s3_multipart import write_in_pieces
-from tasks.adapters.object_store.s3_retry import Calls, Patience
+from tasks.adapters.object_store.s3_client import (
+    FAILURES,
+    STRANGER_TRIES,
+    Connection,
+    S3Outcome,
+    code_of,
+    connect,
+    cure,
+    endpoint_of,
+    outcome,
+)
 from tasks.domain.errors import BadInput, OutcomeUnknown, Transient
 from tasks.domain.ports import StoredObject
-
-if TYPE_CHECKING:
-    from mypy_boto3_s3 import S3Client
-    from mypy_boto3_s3.type_defs import ListObjectsV2OutputTypeDef
 
 MOST_KEYS = 1_000  # that one DeleteObjects takes
 KEYS_AT_ONCE = 16  # where it takes none
 LARGE = 64 << 20  # bytes; what is larger goes up in pieces, each tried again by itself, and a file is never whole in memory
+PIECE = 32 << 20  # bytes; S3 takes 5 MiB to 5 GiB, and at most 10,000 of them: 320 GB
+PIECES_AT_ONCE = 4
+READS = 4  # of an object whose content broke off
+COMMITS = RetryPolicy(seconds=60, first=0.5, longest=16)
+_CUT_SHORT = (boto.IncompleteReadError, boto.HTTPClientError)
 
 
 class S3Store:
@@ -36,89 +51,103 @@ class S3Store:
     Args:
         bucket: its name.
         prefix: put before every key; may be empty.
-        patience: how calls are tried again.
-        proven: the server has answered before, to whoever starts this process (a rank, say): a refused
-            connection is then a passing fault (Transient, after all tries), and otherwise a wrong
-            address (BadInput, after three).
-        client: as `tasks.adapters.object_store.s3_client.connect` makes it.
+        connection: as `tasks.adapters.object_store.s3_client.connect` makes it.
+        commits: how a commit is tried again; all else is by the SDK.
 
     Every verb raises BadInput where bucket, endpoint or credentials are wrong, with the cure and never a
     secret; and Transient where the server is busy or out of reach after all tries. `commit` raises
     OutcomeUnknown where the object may or may not have been put.
+
+    What a killed process leaves of an upload in pieces is not listed and costs storage: give the bucket a lifecycle
+    rule that aborts unfinished uploads after a day.
     """
 
-    def __init__(
-        self, bucket: str, prefix: str = "", *, patience: Patience | None = None, proven: bool = False, client: S3Client | None = None
-    ) -> None:
+    def __init__(self, bucket: str, prefix: str = "", *, connection: Connection | None = None, commits: RetryPolicy = COMMITS) -> None:
         self._bucket, self._prefix = bucket, f"{prefix}/" if prefix else ""
         self.url = f"s3://{bucket}/{prefix}".rstrip("/")
-        self._client = client or connect()
-        self._calls = Calls(self._client, bucket, patience or Patience(), proven=proven)
+        self._connection = connection or connect()
+        self._client, self._commits = self._connection.client, commits
         self._batches = True  # until the server refuses one
 
     def read(self, key: str) -> bytes | None:
         name = self._name(key)
+        with self._telling(), suppress(self._client.exceptions.NoSuchKey):
+            return self._content(name, READS)
+        return None
 
-        def get() -> bytes | None:
-            try:
-                return self._client.get_object(Bucket=self._bucket, Key=name)["Body"].read()
-            except self._client.exceptions.NoSuchKey:
-                return None
-
-        return self._calls.run(get)
+    def _content(self, name: str, tries: int) -> bytes:
+        body = self._client.get_object(Bucket=self._bucket, Key=name)["Body"]  # the SDK tries again until the content begins
+        try:
+            return body.read()
+        except _CUT_SHORT:
+            if tries == 1:
+                raise
+        return self._content(name, tries - 1)
 
     def write(self, key: str, data: bytes | Path) -> None:
+        """A large object appears whole, or its upload is aborted. Never conditional: s3transfer 0.19 takes no IfNoneMatch."""
         name = self._name(key)
-        if _size(data) > LARGE:
-            write_in_pieces(self._client, self._calls, data, bucket=self._bucket, name=name)
-            return
-        body = _content(data) if isinstance(data, Path) else data
-        self._calls.run(lambda: self._client.put_object(Bucket=self._bucket, Key=name, Body=body))
+        try:
+            with io.BytesIO(data) if isinstance(data, bytes) else data.open("rb") as file:
+                self._upload(name, file, large=file.seek(0, io.SEEK_END) > LARGE)
+        except OSError as error:
+            raise disk_error(error, key if isinstance(data, bytes) else data) from error
+
+    def _upload(self, name: str, file: BinaryIO, *, large: bool) -> None:
+        pieces = TransferConfig(multipart_threshold=LARGE, multipart_chunksize=PIECE, max_concurrency=PIECES_AT_ONCE, use_threads=large)
+        with self._telling():
+            for again in (True, False):
+                file.seek(0)
+                try:
+                    self._client.upload_fileobj(file, self._bucket, name, Config=pieces)
+                except self._client.exceptions.NoSuchUpload:  # lost, or completed by a try whose answer was lost
+                    if not again:
+                        raise
+                else:
+                    return
 
     def commit(self, key: str, data: bytes) -> bool:
         """Of two writers of the same bytes both may be told True: the object is what either wanted."""
-        name, uncertain, last = self._name(key), False, Exception()
-        for attempt in range(self._calls.patience.tries):
+        name, uncertain, backoff = self._name(key), False, self._commits.start()
+        while True:
             try:
-                self._client.put_object(Bucket=self._bucket, Key=name, Body=data, IfNoneMatch="*")
+                self._connection.once.put_object(Bucket=self._bucket, Key=name, Body=data, IfNoneMatch="*")
             except FAILURES as error:
-                last, means = error, self._calls.weigh(error, attempt)
+                means = self._weigh(error, backoff.tries)
                 uncertain = uncertain or means in ("unanswered", "busy")
                 if means == "taken" and not uncertain:
                     return False
                 if uncertain and (there := self._look(key)) is not None:
                     return there == data
-                self._calls.patience.wait(attempt)
+                if not backoff.wait():
+                    unknown = OutcomeUnknown(f"{self.url}/{key}: nobody can say whether it was put")
+                    raise unknown if uncertain else self._passing(error, backoff.tries) from None
             else:
-                self._calls.reached()
                 return True
-        raise OutcomeUnknown(f"{self.url}/{key}: nobody can say whether it was put") if uncertain else self._calls.passing(last)
 
     def list(self, prefix: str) -> Iterator[StoredObject]:
-        token = ""
+        pages = iter(self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=self._prefix + prefix))
         while True:
-            page = self._page(prefix, token)
+            with self._telling():
+                page = next(pages, None)
+            if page is None:
+                return
             for found in page.get("Contents", []):
                 if not found["Key"].endswith("/"):  # a console's mark for a folder
                     key = found["Key"].removeprefix(self._prefix)
                     yield StoredObject(key=key, size=found["Size"], modified=found["LastModified"].timestamp())
-            token = page.get("NextContinuationToken", "")
-            if not token:
-                return
 
     def delete(self, key: str) -> None:
         name = self._name(key)
 
-        def remove() -> None:
-            try:
-                self._client.delete_object(Bucket=self._bucket, Key=name)
-            except self._client.exceptions.NoSuchKey:  # AWS never says so, others do
-                return
-
-        self._calls.run(remove)
+        with self._telling(), suppress(self._client.exceptions.NoSuchKey):  # AWS never says so, others do
+            self._client.delete_object(Bucket=self._bucket, Key=name)
 
     def delete_many(self, keys: Iterable[str]) -> None:
-        """A server without DeleteObjects, or that wants another checksum of it, is asked for each key, several at a time."""
+        """A server without DeleteObjects, or that wants another checksum of it, is asked for each key, several at a time.
+
+        So is one that did not remove some of a batch: the SDK tries again what is refused as a whole.
+        """
         checked_keys = iter([checked(key) for key in keys])
         while some := list(islice(checked_keys, MOST_KEYS)):
             left = self._delete_batch(some) if self._batches else some
@@ -128,22 +157,17 @@ class S3Store:
     def _delete_batch(self, keys: Sequence[str]) -> Sequence[str]:
         """Those that are left, because the server refused: to be tried one by one, which says why where it is refused again."""
         left = {self._name(key): key for key in keys}
-
-        def remove() -> None:
-            objects = [{"Key": name} for name in left]
-            answer = self._client.delete_objects(Bucket=self._bucket, Delete={"Objects": objects, "Quiet": True})  # type: ignore[typeddict-item]
-            errors = ((error.get("Key", ""), error.get("Code", "")) for error in answer.get("Errors", []))
-            failed = {name: code for name, code in errors if code != "NoSuchKey"}
-            for name in left.keys() - failed if failed.keys() <= left.keys() else ():
-                del left[name]
-            if failed:
-                raise some_refused(failed.values())
-
+        objects = [{"Key": name} for name in left]
         try:
-            self._calls.run(remove)
+            with self._telling():
+                answer = self._client.delete_objects(Bucket=self._bucket, Delete={"Objects": objects, "Quiet": True})  # type: ignore[typeddict-item]
         except BadInput:
+            if not self._connection.contact.proven:  # no server, or none that answers
+                raise
             self._batches = False
-        return tuple(left.values())
+            return keys
+        failed = {error.get("Key", "") for error in answer.get("Errors", []) if error.get("Code") != "NoSuchKey"}
+        return [key for name, key in left.items() if name in failed or not failed <= left.keys()]
 
     def _name(self, key: str) -> str:
         return checked(self._prefix + checked(key))
@@ -154,24 +178,30 @@ class S3Store:
         except Transient as error:
             raise OutcomeUnknown(f"{self.url}/{key}: nobody can say whether it was put: {error}") from None
 
-    def _page(self, prefix: str, token: str) -> ListObjectsV2OutputTypeDef:
-        below = self._prefix + prefix
-        if not token:
-            return self._calls.run(lambda: self._client.list_objects_v2(Bucket=self._bucket, Prefix=below))
-        return self._calls.run(lambda: self._client.list_objects_v2(Bucket=self._bucket, Prefix=below, ContinuationToken=token))
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        """What a call fails with after all tries, as a leaf of the error tree."""
+        try:
+            yield
+        except FAILURES as error:
+            self._weigh(error, STRANGER_TRIES)
+            raise self._passing(error, self._connection.tries) from None
 
+    def _weigh(self, error: Exception, tries: int) -> S3Outcome:
+        """What a failed try means for the next one.
 
-def _size(data: bytes | Path) -> int:
-    if isinstance(data, bytes):
-        return len(data)
-    try:
-        return data.stat().st_size
-    except OSError as error:
-        raise disk_error(error, data) from error
+        Raises:
+            BadInput: that there should be none.
+        """
+        means = outcome(error)
+        hopeless = means in ("unreachable", "unanswered") and self._connection.contact.hopeless(tries)
+        if means == "refused" or hopeless:
+            raise BadInput(f"{self._place}: {cure(error)}") from None
+        return means
 
+    def _passing(self, error: Exception, tries: int) -> Transient:
+        return Transient(f"{self._place}: no success in {tries} tries ({code_of(error)})")
 
-def _content(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise disk_error(error, path) from error
+    @property
+    def _place(self) -> str:
+        return f"bucket '{self._bucket}' at {endpoint_of(self._client)}"

@@ -1,35 +1,35 @@
-"""Charts as inline SVG: bars, curves over time, histograms, points. Each has a title and a description for who cannot see it."""
+"""Charts measured out in user units: bars, curves over time, histograms, points. `charts.html` writes them as inline SVG.
+
+Each has a title and a description for who cannot see it, and takes its colours from the page that it stands in.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Literal
 
 import numpy as np
 
-from tasks.adapters.report.svg import (
-    GROUPS,
-    INK,
-    LARGE,
-    SMALL,
-    TONES,
-    WIDTH,
-    Tone,
-    axes_on,
-    canvas_of,
-    clock_on,
-    grid_on,
-    shorten,
-    svg_of,
-    units_of,
-)
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+from tasks.adapters.report.axes import GROUPS, WIDTH, Tone, at, clock, compact, line, shorten, ticks, time_ticks
 
 Points = Sequence[tuple[float, float]]
 _LINE = 57  # characters that a label and its value have together
+_LETTER = 6.4  # the width of a digit on an axis
+_LEFT, _RIGHT = 48.0, WIDTH - 8  # where axes begin, after their labels, and end
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chart:
+    """A drawing, WIDTH wide; `key` makes its ids unique in the page, and `kind` is the macro that writes its marks."""
+
+    kind: Literal["bars", "curves", "columns", "points"]
+    key: str
+    title: str
+    description: str
+    height: float
+    marks: Sequence[object]
+    axes: Sequence[str] = ()  # what is written along them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,75 +47,139 @@ class Curve:
     """A quantity over seconds. `bands`, if any, are what it is the sum of: each a value for each of the points."""
 
     label: str
-    points: Sequence[tuple[float, float]]
+    points: Points
     tone: Tone = "one"
     bands: Sequence[Sequence[float]] = ()
 
 
-def bar_chart(bars: Sequence[Bar], *, key: str, title: str, description: str) -> str:
-    """Horizontal bars, each under its label and value. `key` makes the ids unique in the page."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tick:
+    """A label at a place of an axis."""
+
+    place: float
+    label: str
+    anchor: Literal["middle", "end"] = "middle"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shape:
+    """Something drawn in one colour: a bar `width` wide, or a path."""
+
+    tone: Tone
+    label: str = ""
+    shown: str = ""
+    left: float = 0.0
+    top: float = 0.0
+    width: float = 0.0
+    height: float = 0.0
+    path: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plot:
+    """Shapes over axes that end at `bottom`."""
+
+    label: str
+    bottom: float
+    shapes: Sequence[Shape]
+    curve: Shape | None
+    up: Sequence[Tick]
+    across: Sequence[Tick]
+
+
+def bar_chart(bars: Sequence[Bar], *, key: str, title: str, description: str) -> Chart:
+    """Horizontal bars, each under its label and value."""
     step, thick = 40.0, 9.0
-    canvas = canvas_of(height=step * len(bars) + 4)
-    axes = axes_on(canvas, (0, 0, WIDTH, step * len(bars) + 4), axis_off=True)
     most = max((bar.value for bar in bars), default=0) or 1
-    left, right = thick / 2, WIDTH - thick / 2
-    for place, bar in enumerate(reversed(bars)):
-        y = place * step + thick / 2 + 5
-        axes.plot([left, right], [y, y], color=INK, alpha=0.08, linewidth=thick, solid_capstyle="round", clip_on=False)
-        if bar.value > 0:
-            end = left + (right - left) * bar.value / most
-            axes.plot([left, end], [y, y], color=TONES[bar.tone], linewidth=thick, solid_capstyle="round", clip_on=False)
-        axes.text(0, y + 12, canvas.token(shorten(bar.label, max(_LINE - len(bar.shown), 12))), color=INK, fontsize=LARGE)
-        axes.text(WIDTH, y + 12, canvas.token(bar.shown), color=INK, fontsize=LARGE, ha="right", fontweight="bold")
-    axes.set(xlim=(0, WIDTH), ylim=(0, step * len(bars) + 4))
-    return svg_of(canvas, key, title, description)
+    marks = [
+        Shape(
+            tone=bar.tone,
+            label=shorten(bar.label, max(_LINE - len(bar.shown), 12)),
+            shown=bar.shown,
+            top=step * place + 30,
+            width=round(thick + (WIDTH - thick) * bar.value / most, 1) if bar.value > 0 else 0,
+            height=thick,
+        )
+        for place, bar in enumerate(bars)
+    ]
+    return Chart(kind="bars", key=key, title=title, description=description, height=step * len(bars) + 4, marks=marks)
 
 
-def curve_chart(curves: Sequence[Curve], *, key: str, title: str, description: str) -> str:
+def curve_chart(curves: Sequence[Curve], *, key: str, title: str, description: str) -> Chart:
     """Panels one above the other over one clock."""
     panel, foot = 128.0, 26.0
-    canvas = canvas_of(height=panel * len(curves) + foot)
-    for place, curve in enumerate(reversed(curves)):
-        axes = axes_on(canvas, (48, foot + panel * place, WIDTH - 56, panel - 34))
-        seconds, values = zip(*curve.points, strict=True)
-        if curve.bands:
-            _stack(axes, seconds, curve.bands)
-        else:
-            axes.fill([seconds[0], *seconds, seconds[-1]], [0, *values, 0], color=TONES[curve.tone], alpha=0.14, linewidth=0, clip_on=False)
-        axes.plot(seconds, values, color=TONES[curve.tone], linewidth=1.8, solid_joinstyle="round", clip_on=False)
-        axes.set(xlim=(0, seconds[-1]), ylim=(0, max(values) * 1.08 or 1))
-        axes.text(-48, panel - 34 + 11, canvas.token(curve.label), color=INK, fontsize=LARGE, transform=units_of(axes))
-        grid_on(axes, "y")
-        clock_on(axes, shown=place == 0)
-    return svg_of(canvas, key, title, description)
+    marks = [_plot(curve, bottom=panel * place + panel, last=place + 1 == len(curves)) for place, curve in enumerate(curves)]
+    return Chart(kind="curves", key=key, title=title, description=description, height=panel * len(curves) + foot, marks=marks)
 
 
-def _stack(axes: Axes, seconds: Sequence[float], bands: Sequence[Sequence[float]]) -> None:
-    """Bands one on the other, each with the colour of its place."""
-    floor = np.zeros(len(seconds))
-    for tone, band in zip(GROUPS, bands, strict=False):
-        top = floor + np.asarray(band)
-        axes.fill([*seconds, *seconds[::-1]], [*top, *floor[::-1]], color=TONES[tone], alpha=0.45, linewidth=0, clip_on=False)
-        floor = top
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Scale:
+    across: float  # units a second
+    up: float  # units for one of what is drawn
+    bottom: float
+
+    def points(self, seconds: Sequence[float], values: Sequence[float]) -> list[tuple[float, float]]:
+        return [(_LEFT + second * self.across, self.bottom - value * self.up) for second, value in zip(seconds, values, strict=True)]
+
+    def band(self, seconds: Sequence[float], low: Sequence[float], high: Sequence[float]) -> str:
+        """What lies between two curves."""
+        return line([*self.points(seconds, high), *reversed(self.points(seconds, low))]) + "z"
 
 
-def column_chart(columns: Sequence[tuple[str, int]], *, key: str, title: str, description: str, axis: str) -> str:
+def _plot(curve: Curve, *, bottom: float, last: bool) -> Plot:
+    seconds, values = zip(*curve.points, strict=True)
+    top = max(values) * 1.08 or 1.0
+    scale = _Scale(across=(_RIGHT - _LEFT) / seconds[-1], up=94 / top, bottom=bottom)
+    sums = np.cumsum([np.zeros(len(seconds)), *(curve.bands or [values])], axis=0)
+    tones = GROUPS if curve.bands else (curve.tone,)
+    across = _along([(second, clock(second)) for second in time_ticks(seconds[-1])], scale.across) if last else []
+    return Plot(
+        label=curve.label,
+        bottom=bottom,
+        shapes=[Shape(tone=tone, path=scale.band(seconds, low, high)) for tone, low, high in zip(tones, sums, sums[1:], strict=False)],
+        curve=Shape(tone=curve.tone, path=line(scale.points(seconds, values))),
+        up=[Tick(place=round(bottom - value * scale.up, 1), label=compact(value)) for value in ticks(top)],
+        across=across,
+    )
+
+
+def _along(labels: Sequence[tuple[float, str]], scale: float) -> list[Tick]:
+    """Ticks of a horizontal axis; a label that would leave the drawing ends where the axis does."""
+    places = [(round(_LEFT + value * scale, 1), label) for value, label in labels]
+    return [
+        Tick(place=place, label=label) if place + _LETTER * len(label) / 2 < WIDTH else Tick(place=WIDTH, label=label, anchor="end")
+        for place, label in places
+    ]
+
+
+def column_chart(columns: Sequence[tuple[str, int]], *, key: str, title: str, description: str, axis: str) -> Chart:
     """A histogram of ready bins, with the bins' labels thinned to those that fit."""
-    canvas = canvas_of(height=232)
-    axes = axes_on(canvas, (48, 46, WIDTH - 56, 176))
-    counts = [count for _, count in columns]
-    axes.bar(range(len(columns)), counts, width=0.84, color=TONES["two"], linewidth=0, clip_on=False)
-    spare = max(8 - len(columns), 0) / 2  # a lone column stays a column
-    axes.set(xlim=(-0.6 - spare, len(columns) - 0.4 + spare), ylim=(0, max(counts) * 1.05 or 1))
-    grid_on(axes, "y")
-    every = -(-len(columns) // 12)
+    bottom, high = 186.0, 176.0
+    most = max(count for _, count in columns) * 1.05 or 1.0
+    step = (_RIGHT - _LEFT) / max(len(columns), 8)  # a lone column stays a column
+    start = (_LEFT + _RIGHT - step * len(columns)) / 2
+    tall = [round(high * count / most, 1) for _, count in columns]
+    shapes = [
+        Shape(
+            tone="two",
+            label=label,
+            shown=f"{count:,}",
+            left=round(start + step * (place + 0.08), 1),
+            top=bottom - size,
+            width=round(step * 0.84, 1),
+            height=size,
+        )
+        for place, ((label, count), size) in enumerate(zip(columns, tall, strict=True))
+    ]
+    every = -(-len(columns) // max(int((_RIGHT - _LEFT) / (_LETTER * max(len(label) for label, _ in columns) + 12)), 1))
     kept = range((len(columns) - 1) % every, len(columns), every)  # counted from the last: the model's limit is worth reading
-    axes.set_xticks(list(kept), [columns[place][0] for place in kept])
-    axes.text((WIDTH - 56) / 2, -42, canvas.token(axis), color=INK, fontsize=SMALL, ha="center", alpha=0.75, transform=units_of(axes))
-    return svg_of(canvas, key, title, description)
+    across = [Tick(place=round(start + step * (place + 0.5), 1), label=columns[place][0]) for place in kept]
+    up = [Tick(place=round(bottom - high * value / most, 1), label=compact(value)) for value in ticks(most) if value == int(value)]
+    plot = Plot(label="", bottom=bottom, shapes=shapes, curve=None, up=up, across=across)
+    return Chart(kind="columns", key=key, title=title, description=description, height=232, marks=[plot], axes=[axis])
 
 
-def point_chart(groups: Sequence[Points], *, key: str, title: str, description: str, along: tuple[str, str]) -> str:
+def point_chart(groups: Sequence[Points], *, key: str, title: str, description: str, along: tuple[str, str]) -> Chart:
     """Points in the plane, both directions in one scale, each group with the colour of its place.
 
     Args:
@@ -125,33 +189,21 @@ def point_chart(groups: Sequence[Points], *, key: str, title: str, description: 
         description: likewise.
         along: what is written at the horizontal and at the vertical direction.
     """
-    from matplotlib.patches import PathPatch  # noqa: PLC0415 - a second's import that only the report needs
-    from matplotlib.path import Path  # noqa: PLC0415 - as above
-
     high, edge = 330.0, 24.0
-    canvas = canvas_of(height=high)
-    axes = axes_on(canvas, (0, 0, WIDTH, high), axis_off=True)
-    axes.set(xlim=(0, WIDTH), ylim=(0, high))
-    for tone, points in zip(GROUPS, _fitted(groups, (edge, edge, WIDTH - 8, high - 8)), strict=False):
-        ends = np.repeat(points, 2, axis=0)  # a line of no length with round ends is a dot: one path for the whole group
-        dots = Path(ends, [Path.MOVETO, Path.LINETO] * len(points))
-        dots.should_simplify = False
-        axes.add_patch(
-            PathPatch(dots, fill=False, color=TONES[tone], linewidth=4.6, capstyle="round", alpha=0.7, snap=False, clip_on=False)
-        )
-    axes.plot([edge - 8, edge - 8, WIDTH], [high, edge - 8, edge - 8], color=INK, alpha=0.2, linewidth=0.8, clip_on=False)
-    axes.text(WIDTH, 2, canvas.token(along[0]), color=INK, fontsize=SMALL, ha="right", alpha=0.75)
-    # By its anchor, so that the browser, which alone knows the text's length, aligns it.
-    axes.text(11, high, canvas.token(along[1]), color=INK, fontsize=SMALL, ha="right", rotation=90, rotation_mode="anchor", alpha=0.75)
-    return svg_of(canvas, key, title, description)
+    fitted = _fitted(groups, (edge, 8, WIDTH - 8, high - edge))
+    # A line of no length with round ends is a dot: one path for the whole group.
+    marks = [
+        Shape(tone=tone, path="".join(f"M{at(x, y)}h0" for x, y in points.tolist())) for tone, points in zip(GROUPS, fitted, strict=False)
+    ]
+    return Chart(kind="points", key=key, title=title, description=description, height=high, marks=marks, axes=along)
 
 
 def _fitted(groups: Sequence[Points], box: tuple[float, float, float, float]) -> list[np.ndarray]:
-    """The points moved and scaled into a box: left, bottom, right, top."""
+    """The points moved and scaled into a box (left, top, right, bottom), where what is more is higher up."""
     arrays = [np.asarray(points, dtype=float).reshape(-1, 2) for points in groups]
     everything = np.concatenate(arrays)
     low, size = everything.min(axis=0), np.ptp(everything, axis=0)
     room = np.array([box[2] - box[0], box[3] - box[1]])
     scale = min((room[i] / size[i] for i in (0, 1) if size[i] > 0), default=1.0)
-    start = np.array(box[:2]) + (room - size * scale) / 2
-    return [start + (points - low) * scale for points in arrays]
+    start = np.array([box[0], box[3]]) + (room - size * scale) / 2 * (1, -1)
+    return [start + (points - low) * scale * (1, -1) for points in arrays]

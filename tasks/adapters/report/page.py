@@ -6,9 +6,9 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from tasks.adapters.report.axes import shorten
 from tasks.adapters.report.panels import largest, panels, projection_panel
 from tasks.adapters.report.search_page import ShownHit, inline, show_hit
-from tasks.adapters.report.svg import shorten
 from tasks.adapters.report.templates import render, sound
 from tasks.domain.estimate.formatting import told_held
 from tasks.domain.number_format import duration, money
@@ -84,8 +84,8 @@ def _render(report: RunReport, pictures: Mapping[str, bytes]) -> str:
         took=duration(report.wall_seconds),
         keys=_keys(report),
         tables=[grid for grid in grids if grid],
-        drawn=[panel for panel in made if panel.svg],
-        told=[panel for panel in made if not panel.svg],
+        drawn=[panel for panel in made if panel.chart],
+        told=[panel for panel in made if not panel.chart],
         look=projection_panel(report.projection) if report.projection else None,
         examples=[_shown(example, pictures) for example in report.examples],
         details=[table for table in _details(report) if table.rows],

@@ -6,8 +6,8 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tasks.adapters.report.charts import Bar, Curve, bar_chart, column_chart, curve_chart, point_chart
-from tasks.adapters.report.svg import GROUPS, Tone, clock
+from tasks.adapters.report.axes import GROUPS, Tone, clock
+from tasks.adapters.report.charts import Bar, Chart, Curve, bar_chart, column_chart, curve_chart, point_chart
 from tasks.domain.number_format import duration
 from tasks.domain.report.figures import Projection
 from tasks.domain.report.run_report import STAGES, Progress, RunReport
@@ -24,7 +24,7 @@ class Panel:
 
     title: str
     note: str = ""
-    svg: str = ""
+    chart: Chart | None = None
     legend: Sequence[tuple[Tone, str]] = ()
     heads: Sequence[str] = ()
     rows: Sequence[Sequence[str]] = ()
@@ -39,8 +39,8 @@ def panels(report: RunReport) -> list[Panel]:
 
 def _bars(key: str, title: str, bars: Sequence[Bar], *, heads: Sequence[str], note: str = "") -> Panel:
     described = "; ".join(f"{bar.label}: {bar.shown}" for bar in bars)
-    svg = bar_chart(bars, key=key, title=title, description=described)
-    return Panel(title=title, note=note, svg=svg, heads=heads, rows=[(bar.label, bar.shown) for bar in bars])
+    chart = bar_chart(bars, key=key, title=title, description=described)
+    return Panel(title=title, note=note, chart=chart, heads=heads, rows=[(bar.label, bar.shown) for bar in bars])
 
 
 def _fates(report: RunReport) -> Panel:
@@ -77,12 +77,12 @@ def _speed(report: RunReport) -> Panel:
     if any(rate for _, rate in tokens):
         curves.append(Curve(label="tokens a second", points=tokens, tone="two"))
     peaks = ", ".join(f"at most {max(rate for _, rate in curve.points):,.0f} {curve.label}" for curve in curves)
-    svg = curve_chart(curves, key="speed", title=title, description=f"{peaks}, over {duration(rows[-1][0])}.")
+    chart = curve_chart(curves, key="speed", title=title, description=f"{peaks}, over {duration(rows[-1][0])}.")
     columns = [*([rate for _, rate in curve.points] for curve in curves), *ranks.values()]
     figures = [(clock(round(at)), *(f"{column[place]:,.0f}" for column in columns)) for place, (at, _) in enumerate(rows)]
     heads = ("at", *(curve.label for curve in curves), *ranks)
     legend = list(zip(GROUPS, ranks, strict=False))
-    return Panel(title=title, note=peaks.capitalize() + ".", svg=svg, legend=legend, heads=heads, rows=figures)
+    return Panel(title=title, note=peaks.capitalize() + ".", chart=chart, legend=legend, heads=heads, rows=figures)
 
 
 def _by_rank(progress: Sequence[Progress]) -> dict[str, list[float]]:
@@ -157,8 +157,8 @@ def _lengths(report: RunReport) -> Panel:
     described = (
         f"Rows by length, in bins up to {columns[-1][0]:,} tokens; the fullest bin ends at {most[0]:,} tokens with {most[1]:,} rows."
     )
-    svg = column_chart(shown, key="lengths", title=title, description=described, axis="tokens, up to")
-    return Panel(title=title, note=note, svg=svg, heads=("tokens, up to", "rows"), rows=[(edge, f"{count:,}") for edge, count in shown])
+    chart = column_chart(shown, key="lengths", title=title, description=described, axis="tokens, up to")
+    return Panel(title=title, note=note, chart=chart, heads=("tokens, up to", "rows"), rows=[(edge, f"{count:,}") for edge, count in shown])
 
 
 def _joined(bins: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
@@ -225,7 +225,7 @@ def projection_panel(projection: Projection) -> Panel:
     counts = [(group.name, f"{len(group.points):,}") for group in projection.groups]
     by = f", coloured by {projection.field}" if projection.field else ""
     described = f"{projection.rows:,} rows{by}: {'; '.join(f'{name}: {count}' for name, count in counts)}."
-    svg = point_chart(
+    chart = point_chart(
         [group.points for group in projection.groups],
         key="map",
         title=title,
@@ -236,4 +236,4 @@ def projection_panel(projection: Projection) -> Panel:
         f"A sample of {projection.rows:,} rows{by}. Near here is near in meaning only as far as two directions tell"
         f" ({projection.method}, which keeps {across + up:.0%} of the variance)."
     )
-    return Panel(title=title, note=note, svg=svg, legend=legend, heads=(projection.field or "rows", "in the sample"), rows=counts)
+    return Panel(title=title, note=note, chart=chart, legend=legend, heads=(projection.field or "rows", "in the sample"), rows=counts)

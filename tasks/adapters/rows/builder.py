@@ -13,10 +13,11 @@ from tasks.adapters.rows.arrays import arrays
 from tasks.adapters.rows.content import blank, join_texts, key_of, key_of_file, pictures
 from tasks.adapters.rows.key_index import KeyIndex
 from tasks.adapters.rows.row_schema import IMAGE, IMAGE_URI, KEY, REASON, TEXT, rows_schema
-from tasks.adapters.rows.scalars import NOT_UTF8, Column, Problems, plain, scalars, texts
+from tasks.adapters.rows.scalars import Column, Problems, plain, reason, scalars, texts
 from tasks.domain.errors import BadInput, KitestringError, Transient
-from tasks.domain.job.job import Job, Target
+from tasks.domain.job.job import Job
 from tasks.domain.job.source import Source as Config
+from tasks.domain.job.target import TargetSettings
 from tasks.domain.ports import Source
 from tasks.domain.shards.seal import Quarantined
 from tasks.domain.shards.shard import Shard
@@ -90,7 +91,9 @@ class RowMaker:
         keyed: leave keys null where False, so that no content is hashed.
     """
 
-    def __init__(self, config: Config, shard: Shard, fields: tuple[ScalarField, ...], *, target: Target, keyed: bool = True) -> None:
+    def __init__(
+        self, config: Config, shard: Shard, fields: tuple[ScalarField, ...], *, target: TargetSettings, keyed: bool = True
+    ) -> None:
         named = config.named
         self.key, self.content = (named.key, named.content) if named else (KEY, [TEXT])
         self.by_column = named is not None
@@ -124,7 +127,7 @@ class RowMaker:
         if self.key is None:
             return None
         keys, problems = texts(columns[self.key], nested=False)
-        _note(reasons, {at: "not UTF-8" if why == NOT_UTF8 else f"id: {why}" for at, why in problems.items()})
+        _note(reasons, {at: reason(why, "id: ") for at, why in problems.items()})
         _mark(reasons, blank(keys), "null id")
         sizes = pc.binary_length(keys)
         if (pc.max(sizes).as_py() or 0) > self.id_length:

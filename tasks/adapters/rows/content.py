@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from tasks.adapters.files.access import SCHEME, may_pass, open_file
 from tasks.adapters.files.fsspec_files import first_words
 from tasks.adapters.files.local_files import local_path
-from tasks.adapters.rows.scalars import NOT_UTF8, Column, Problems, texts
+from tasks.adapters.rows.scalars import Column, Problems, reason, texts
 from tasks.domain.errors import Transient
 
 KEY_DIGITS = 32  # hexadecimal: 128 bits of SHA-256
@@ -33,7 +33,7 @@ def join_texts(columns: Sequence[tuple[str, Column]]) -> tuple[pa.Array, Problem
     kept = []
     for name, column in columns:
         values, wrong = texts(column, nested=False)
-        problems.update({at: "not UTF-8" if why == NOT_UTF8 else f"text: column '{name}' {why}" for at, why in wrong.items()})
+        problems.update({at: reason(why, f"text: column '{name}' ") for at, why in wrong.items()})
         kept.append(pc.if_else(blank(values), pa.scalar(None, pa.string()), values))
     joined = kept[0]
     for values in kept[1:]:

@@ -1,4 +1,15 @@
-"""Keys seen so far, exactly, in bounded memory: the newest in a dict, the rest in a private SQLite file."""
+"""Keys seen so far, exactly, in bounded memory: the newest in a dict, the rest in a private SQLite file.
+
+Not DuckDB, which compares the keys of whole corpora (checkpoint/duplicate_finder.py): here every batch asks for its few keys among all,
+which DuckDB answers by a scan. A million keys, 1 in 100 of them seen before, in rows per second of CPU time and MiB of memory:
+
+    rows in a batch    SQLite              DuckDB, joined with the batch    DuckDB, primary key
+    1,000              268,000, 24 MiB     108,000,  99 MiB                  79,000, 134 MiB
+    5,000              233,000, 25 MiB     335,000, 104 MiB                 231,000, 143 MiB
+    8,192              231,000, 26 MiB     380,000, 108 MiB
+
+Wide rows come in batches of some hundreds, and every shard that is read has an index of its own.
+"""
 
 from __future__ import annotations
 

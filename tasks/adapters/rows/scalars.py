@@ -21,7 +21,20 @@ from tasks.adapters.rows.row_schema import ARROW_TYPES, JSON_TEXT
 from tasks.domain.target.fields import VARCHAR_BYTES, FieldType
 
 Problems = dict[int, str]
-NOT_UTF8 = "is not UTF-8"
+
+
+class NotUtf8(str):
+    """What is wrong with a value that is no text: reports count these rows by themselves, whatever column they are of."""
+
+    __slots__ = ()
+
+
+NOT_UTF8 = NotUtf8("is not UTF-8")
+
+
+def reason(why: str, prefix: str) -> str:
+    """Why a row is set aside: what reports count by, ':', what is wrong with a value."""
+    return "not UTF-8" if isinstance(why, NotUtf8) else f"{prefix}{why}"
 
 
 @dataclass(frozen=True, slots=True)

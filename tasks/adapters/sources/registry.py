@@ -10,9 +10,9 @@ from typing import Any
 from tasks.adapters.rows.builder import RowMaker
 from tasks.adapters.sources.source_files import SourceFiles
 from tasks.domain import ports
-from tasks.domain.job.job import Target
 from tasks.domain.job.kinds import declared_at
 from tasks.domain.job.source import SOURCES, Source
+from tasks.domain.job.target import TargetSettings
 from tasks.domain.shards.shard import Shard
 
 LONG_ROW = 2_000  # bytes
@@ -51,7 +51,7 @@ def sample_texts(source: SourceFiles[Any], n: int, *, folder: Path | None = None
 
 def _contents(source: SourceFiles[Any], shard: Shard) -> Iterator[str | bytes]:
     """A shard's good rows: texts, places or bytes."""
-    for chunk in RowMaker(source.config, shard, (), target=Target(), keyed=False).rows(source):
+    for chunk in RowMaker(source.config, shard, (), target=TargetSettings(), keyed=False).rows(source):
         values = [column.to_pylist() for column in chunk.batch.columns[2:]]
         yield from (next(value for value in row if value is not None) for row in zip(*values, strict=True))
 

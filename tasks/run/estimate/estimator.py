@@ -166,10 +166,10 @@ class Foresight:
             notes.append("storage is not known: this model's files do not tell its dimensions, and it was not loaded yet")
             return None, None
         raw, packed = self._scalars(sample)
-        target = self._job.target
+        stored = self._job.target.stored_as
         return (
             checkpoint_bytes(rows, dim=shape.dim, scalars=packed),
-            target_bytes(to_load, dim=shape.dim, scalars=raw, index=target.index, vectors=target.vector_type),
+            target_bytes(to_load, dim=shape.dim, scalars=raw, index=stored.index, vectors=stored.vector_type),
         )
 
     def _scalars(self, sample: Sample) -> tuple[float, float]:

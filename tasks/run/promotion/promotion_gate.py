@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -67,8 +68,8 @@ def _measure_live(plan: Plan, live: str, questions: list[Question], gate: Gate) 
     Raises:
         BadInput: that encoder is not to be had any more.
     """
-    collection = plan.inspected.open_target(live)
-    try:
+    with closing(plan.inspected.open_target()) as target:
+        collection = target.collection(live)
         made = collection.describe()
         record = _made_with(plan, made.fingerprint) if made else None
         if made is None or record is None:
@@ -79,8 +80,6 @@ def _measure_live(plan: Plan, live: str, questions: list[Question], gate: Gate) 
             raise BadInput(f"the weights of its model '{record.identity.model}' are no longer those that made it")
         loaded = load_encoder(encoder, model_path=model.path, precision=record.identity.precision)
         return _measure(collection, live, _embed(loaded, questions), questions, gate.at_k)
-    finally:
-        collection.close()
 
 
 def _made_with(plan: Plan, fingerprint: str) -> EncoderRecord | None:

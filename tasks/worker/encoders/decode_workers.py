@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 from collections.abc import Iterable, Iterator
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 import torch
@@ -61,6 +62,7 @@ class Decoding:
         self._pictures, self._workers = _Pictures(decoder), workers
         self._feed = _Feed()
         self._loader: DataLoader[Decoded] | None = None
+        self._helpers: list[BaseProcess] = []
         if workers:
             self._loader = DataLoader(
                 self._pictures,
@@ -84,8 +86,10 @@ class Decoding:
 
     def start(self) -> None:
         """Fork the helpers."""
-        if self._loader is not None:
+        if self._loader is not None and not self._helpers:
+            before = multiprocessing.active_children()
             iter(self._loader)
+            self._helpers = [child for child in multiprocessing.active_children() if child not in before]
 
     def run(self, batches: Iterable[list[Picture]], *, alone: bool) -> Iterator[Load]:
         """Decode batches; `alone` in this process.
@@ -96,14 +100,15 @@ class Decoding:
         if self._loader is None or alone:
             yield from (_together([self._pictures[picture] for picture in batch]) for batch in batches)
             return
+        self.start()
         self._feed.batches = batches
         try:
             yield from self._loader
         except RuntimeError as error:
-            if "DataLoader worker" not in str(error):
+            if all(helper.is_alive() for helper in self._helpers):
                 raise
             raise Fatal(f"a process that decodes images died: {error}") from error
 
     def close(self) -> None:
         """End the helpers."""
-        self._loader = None
+        self._loader, self._helpers = None, []

@@ -8,10 +8,12 @@ their tokens along (`tasks.worker.encoders.tokenizer`).
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -158,10 +160,18 @@ def _load(encoder: SentenceTransformersEncoder, model_path: str, precision: Prec
     try:
         return _read(encoder, model_path, precision, device)
     except Exception as error:
-        if "trust_remote_code" in str(error):
+        if isinstance(error, ValueError) and not encoder.trust_remote_code and _brings_code(Path(model_path)):
             cure = "read that code, and set encoder.trust_remote_code if you trust it"
             raise BadInput(f"encoder.model '{encoder.model}' comes with Python code of its own: {cure}") from error
         raise BadInput(f"encoder.model '{encoder.model}' cannot be loaded from {model_path}: {first_line(error)}") from error
+
+
+def _brings_code(folder: Path) -> bool:
+    """Whether a model names Python code of its own: transformers' in `auto_map`, sentence-transformers' as the type of a module."""
+    told = [json.loads(path.read_bytes()) for path in (folder / "config.json", folder / "modules.json") if path.is_file()]
+    maps = [config for config in told if isinstance(config, dict) and "auto_map" in config]
+    modules = [module for listed in told if isinstance(listed, list) for module in listed]
+    return bool(maps) or not all(str(module["type"]).startswith("sentence_transformers.") for module in modules)
 
 
 def _read(encoder: SentenceTransformersEncoder, path: str, precision: Precision, device: str, **more: str) -> SentenceTransformer:

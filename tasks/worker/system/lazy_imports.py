@@ -1,8 +1,9 @@
 """Imports that a library asks for and a rank does not need, put off until somebody does.
 
 sentence-transformers imports scikit-learn for one function of its training code, and with it SciPy's statistics
-and pandas: measured, a quarter of a rank's start-up. transformers imports SciPy's optimisation for the losses of models that
-find objects: a tenth of the rest. Nothing on the way from a text to its vector calls them.
+and pandas; transformers imports SciPy's optimisation for the losses of models that find objects. Nothing on the way from a
+text to its vector calls them. The agent that ranks are forked from starts in 4.4 s of CPU time without, and in 5.4 s with them
+(medians of four in turn; ranges 3.8 to 4.5 and 5.2 to 5.4). To go as soon as that is under half a second.
 """
 
 from __future__ import annotations

@@ -7,12 +7,15 @@ import tempfile
 from collections import defaultdict
 from pathlib import Path
 
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.adapters.checkpoint.duplicate_finder import KEYS, KeyTable
+from tasks.domain.errors import Permanent, Transient
 
 Shards = list[list[str]]  # a shard's keys; each is its own part
 
@@ -58,3 +61,12 @@ def test_a_corpus_without_shards_has_no_owners(tmp_path: Path) -> None:
     with KeyTable(tmp_path) as table:
         assert table.settle(last=False) == 0
         assert list(table.owners()) == []
+
+
+def test_what_the_disk_refuses_is_told_as_such_and_all_else_is_not(tmp_path: Path) -> None:
+    with pytest.raises(Permanent, match="no room left on the disk of"), KeyTable(tmp_path / "full"):
+        raise duckdb.IOException('IO Error: Could not write file "/x/keys.duckdb": No space left on device')
+    with pytest.raises(Transient, match="input/output error"), KeyTable(tmp_path / "broken"):
+        raise duckdb.IOException('IO Error: Could not read from file "/x": Input/output error\nmore')
+    with pytest.raises(Permanent, match="keys cannot be compared: Out of Memory Error"), KeyTable(tmp_path / "small"):
+        raise duckdb.OutOfMemoryException("Out of Memory Error: could not allocate block of size 256.0 KiB")

@@ -6,7 +6,8 @@ import grpc
 import pytest
 from pymilvus.exceptions import MilvusException, ParamError
 
-from tasks.adapters.milvus.server_errors import Patience, Place, Verdict, is_there_already, judge
+from tasks.adapters.backoff import RetryPolicy
+from tasks.adapters.milvus.server_errors import Place, RetryDecision, is_there_already, judge, retried
 from tasks.domain.errors import BadInput, OutcomeUnknown, Permanent, Transient
 
 
@@ -14,8 +15,9 @@ class FakeTime:
     def __init__(self) -> None:
         self.slept: list[float] = []
 
-    def patience(self, seconds: float = 60) -> Patience:
-        return Patience(seconds=seconds, sleep=self.slept.append, clock=lambda: sum(self.slept), jitter=lambda: 0.5)
+    def call(self, action, doing, at, *, seconds=60.0, **how):
+        policy = RetryPolicy(seconds=seconds, sleep=self.slept.append, clock=lambda: sum(self.slept), jitter=lambda: 0.5)
+        return retried(action, doing, at, policy=policy, **how)
 
 
 class StatusError(grpc.RpcError):
@@ -49,7 +51,7 @@ AT = Place("http://milvus:19530", ("s3cret",))
 @pytest.mark.parametrize("code", [1, 2, 4, 8, 12, 101, 103, 106, 202, 1002, 1807])
 def test_a_passing_fault_is_tried_again(code):
     clock, script = FakeTime(), Script(*[MilvusException(code, "later")] * 3)
-    assert clock.patience().call(script, "upserting", AT) == "done"
+    assert clock.call(script, "upserting", AT) == "done"
     assert script.calls == 4
     assert clock.slept == sorted(clock.slept)
 
@@ -58,7 +60,7 @@ def test_a_passing_fault_is_tried_again(code):
 def test_a_fault_that_stays_is_told_at_once(code):
     clock, script = FakeTime(), Script(MilvusException(code, "never"))
     with pytest.raises(Permanent, match="never"):
-        clock.patience().call(script, "upserting", AT)
+        clock.call(script, "upserting", AT)
     assert (script.calls, clock.slept) == (1, [])
 
 
@@ -66,7 +68,7 @@ def test_a_fault_that_stays_is_told_at_once(code):
 def test_a_quota_is_asked_slowly_and_not_for_ever(code):
     clock, script = FakeTime(), Script(*[MilvusException(code, "quota exceeded")] * 100)
     with pytest.raises(Transient, match="quota exceeded"):
-        clock.patience(60).call(script, "upserting", AT, writes=True)
+        clock.call(script, "upserting", AT, writes=True, seconds=60)
     assert set(clock.slept) == {5.0}
     assert script.calls <= 13
 
@@ -74,31 +76,31 @@ def test_a_quota_is_asked_slowly_and_not_for_ever(code):
 def test_the_total_is_bounded_and_a_write_may_have_been_done():
     clock = FakeTime()
     with pytest.raises(OutcomeUnknown, match="still so after 30 s"):
-        clock.patience(30).call(Script(*[MilvusException(2, "Fail connecting")] * 1000), "upserting", AT, writes=True)
+        clock.call(Script(*[MilvusException(2, "Fail connecting")] * 1000), "upserting", AT, writes=True, seconds=30)
     assert sum(clock.slept) <= 30
 
 
 def test_a_read_that_never_came_back_changed_nothing():
     with pytest.raises(Transient):
-        FakeTime().patience(5).call(Script(*[StatusError(grpc.StatusCode.DEADLINE_EXCEEDED)] * 1000), "reading", AT)
+        FakeTime().call(Script(*[StatusError(grpc.StatusCode.DEADLINE_EXCEEDED)] * 1000), "reading", AT, seconds=5)
 
 
 def test_a_rate_limit_changed_nothing():
     with pytest.raises(Transient):
-        FakeTime().patience(5).call(Script(*[MilvusException(8, "rate limit")] * 1000), "upserting", AT, writes=True)
+        FakeTime().call(Script(*[MilvusException(8, "rate limit")] * 1000), "upserting", AT, writes=True, seconds=5)
 
 
 @pytest.mark.parametrize(
     ("said", "verdict"),
     [
-        ("cannot parse expression: id ==", Verdict.NEVER),
-        ("collection not loaded", Verdict.AGAIN),
-        ("node offline", Verdict.AGAIN),
-        ("context deadline exceeded", Verdict.AGAIN),
-        ("unrecoverable error", Verdict.AGAIN),  # of a load after a crash, with no word more
-        ("quota exceeded[reason=memory quota]", Verdict.SLOWLY),
-        ("auth check failure, please check username and password", Verdict.DENIED),
-        ("something nobody has seen", Verdict.NEVER),
+        ("cannot parse expression: id ==", RetryDecision.NEVER),
+        ("collection not loaded", RetryDecision.AGAIN),
+        ("node offline", RetryDecision.AGAIN),
+        ("context deadline exceeded", RetryDecision.AGAIN),
+        ("unrecoverable error", RetryDecision.AGAIN),  # of a load after a crash, with no word more
+        ("quota exceeded[reason=memory quota]", RetryDecision.SLOWLY),
+        ("auth check failure, please check username and password", RetryDecision.DENIED),
+        ("something nobody has seen", RetryDecision.NEVER),
     ],
 )
 def test_the_catch_all_code_is_read_by_its_words(said, verdict):
@@ -108,15 +110,15 @@ def test_the_catch_all_code_is_read_by_its_words(said, verdict):
 @pytest.mark.parametrize(
     ("error", "verdict"),
     [
-        (StatusError(grpc.StatusCode.UNAVAILABLE), Verdict.AGAIN),
-        (StatusError(grpc.StatusCode.DEADLINE_EXCEEDED), Verdict.AGAIN),
-        (StatusError(grpc.StatusCode.UNAUTHENTICATED), Verdict.DENIED),
-        (StatusError(grpc.StatusCode.RESOURCE_EXHAUSTED, "Received message larger than max"), Verdict.NEVER),
-        (StatusError(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many requests"), Verdict.AGAIN),
-        (MilvusException(grpc.StatusCode.UNAVAILABLE, "Retry run out"), Verdict.AGAIN),
-        (ParamError(message="we sent nonsense"), Verdict.NEVER),
-        (MilvusException(1, "Unexpected error, message=<'x' has no attribute>"), Verdict.NEVER),
-        (MilvusException(1, "Unexpected error, message=<Cannot invoke RPC on closed channel!>"), Verdict.AGAIN),
+        (StatusError(grpc.StatusCode.UNAVAILABLE), RetryDecision.AGAIN),
+        (StatusError(grpc.StatusCode.DEADLINE_EXCEEDED), RetryDecision.AGAIN),
+        (StatusError(grpc.StatusCode.UNAUTHENTICATED), RetryDecision.DENIED),
+        (StatusError(grpc.StatusCode.RESOURCE_EXHAUSTED, "Received message larger than max"), RetryDecision.NEVER),
+        (StatusError(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many requests"), RetryDecision.AGAIN),
+        (MilvusException(grpc.StatusCode.UNAVAILABLE, "Retry run out"), RetryDecision.AGAIN),
+        (ParamError(message="we sent nonsense"), RetryDecision.NEVER),
+        (MilvusException(1, "Unexpected error, message=<'x' has no attribute>"), RetryDecision.NEVER),
+        (MilvusException(1, "Unexpected error, message=<Cannot invoke RPC on closed channel!>"), RetryDecision.AGAIN),
     ],
 )
 def test_what_pymilvus_and_grpc_raise_is_understood(error, verdict):
@@ -126,13 +128,13 @@ def test_what_pymilvus_and_grpc_raise_is_understood(error, verdict):
 def test_milvus_lite_is_not_waited_for():
     script = Script(MilvusException(1, "anything"))
     with pytest.raises(Permanent):
-        FakeTime().patience().call(script, "upserting", Place("./t.db"), lite=True)
+        FakeTime().call(script, "upserting", Place("./t.db"), lite=True)
     assert script.calls == 1
 
 
 def test_a_refused_token_says_where_the_token_comes_from_and_not_what_it_is():
     with pytest.raises(BadInput, match="set MILVUS_TOKEN") as refused:
-        FakeTime().patience().call(Script(MilvusException(65535, "auth check failure for s3cret\nand more")), "reading", AT)
+        FakeTime().call(Script(MilvusException(65535, "auth check failure for s3cret\nand more")), "reading", AT)
     assert "s3cret" not in str(refused.value)
     assert "\n" not in str(refused.value)
 
@@ -158,7 +160,12 @@ def test_only_what_is_there_counts_as_made_by_somebody_else(said, there):
 
 def test_a_database_that_is_not_there_is_the_users_to_correct():
     with pytest.raises(BadInput, match=r"correct target\.database"):
-        FakeTime().patience().call(Script(MilvusException(800, "database not found[database=x]")), "reading", AT)
+        FakeTime().call(Script(MilvusException(800, "database not found[database=x]")), "reading", AT)
+
+
+def test_a_right_that_is_missing_in_a_database_is_one_of_the_token():
+    with pytest.raises(BadInput, match="set MILVUS_TOKEN"):
+        FakeTime().call(Script(MilvusException(1401, "permission deny: no right to Search in database default")), "reading", AT)
 
 
 def test_a_password_in_the_uri_is_not_told():

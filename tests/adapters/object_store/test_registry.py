@@ -90,7 +90,9 @@ def test_the_probe_finds_a_store_that_cannot_hold_a_checkpoint(kind: type[Memory
 
 def test_the_probe_finds_an_s3_that_ignores_the_condition(s3_bucket: S3Bucket) -> None:
     store = S3Store(s3_bucket.name)
-    store._client.meta.events.register("before-sign.s3.PutObject", lambda request, **_: request.headers.__delitem__("If-None-Match"))
+    store._connection.once.meta.events.register(
+        "before-sign.s3.PutObject", lambda request, **_: request.headers.__delitem__("If-None-Match")
+    )
     with pytest.raises(BadInput, match=r"conditional put \(If-None-Match: \*\) replaced"):
         probe(store)
     assert s3_bucket.keys() == []

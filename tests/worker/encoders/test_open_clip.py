@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import logging
-from collections.abc import Iterator
+import os
+import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +21,9 @@ from tasks.domain.errors import BadInput
 from tasks.domain.job.encoder import OpenClipEncoder, Precision
 from tasks.domain.job.job import Compute
 from tasks.worker.base import LoadedEncoder, Vectors
+from tasks.worker.encoders.image_decoder import Decoder
 from tasks.worker.encoders.registry import open_encoder
+from tasks.worker.encoding_errors import Fatal
 from tests.builders.models import Clip
 from tests.builders.pictures import every_kind, photograph, saved, scene
 
@@ -159,6 +163,31 @@ def test_it_is_told_how_many_pictures_are_through(tiny_clip: Clip, workers: int)
         assert work.loaded == 21
         list(work.load([[0]], alone=True))
         assert work.loaded == 22
+    finally:
+        helped.close()
+
+
+def break_down(_decoder: Decoder, _picture: object) -> None:
+    raise RuntimeError("a fault of the program's")
+
+
+def die(_decoder: Decoder, _picture: object) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize(
+    ("act", "error", "said"), [(break_down, RuntimeError, "a fault of the program's"), (die, Fatal, "a process that decodes images died")]
+)
+def test_a_helper_that_died_is_told_from_an_error_in_one(
+    tiny_clip: Clip, monkeypatch: pytest.MonkeyPatch, act: Callable[..., None], error: type[Exception], said: str
+) -> None:
+    """torch raises a RuntimeError that says "DataLoader worker" of either."""
+    helped = opened(tiny_clip, Compute(num_workers=1, batch_rows=7))
+    monkeypatch.setattr(Decoder, "__call__", act)
+    try:
+        work = helped.prepare(rows_of([saved(scene(1), "PNG")]))
+        with pytest.raises(error, match=said):
+            list(work.load(work.plan([0]), alone=False))
     finally:
         helped.close()
 
