@@ -72,7 +72,7 @@ def test_what_is_not_registered_is_no_kind() -> None:
 
 @more_kinds
 def test_the_module_of_a_kind_is_imported_by_the_first_job_that_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    module = "tests.builders.lines_source"
+    module = "tests.builders.more_kinds.lines_source"
     monkeypatch.delitem(sys.modules, module, raising=False)
     parse_job({})
     assert module not in sys.modules

@@ -7,7 +7,7 @@ import pytest
 from tasks.domain.job.encoder import ENCODERS
 from tasks.domain.job.source import SOURCES
 
-LINES, LETTERS = "tests.builders.lines_source:LINES", "tests.builders.letters_encoder:LETTERS"
+LINES, LETTERS = "tests.builders.more_kinds.lines_source:LINES", "tests.builders.more_kinds.letters_encoder:LETTERS"
 
 
 @pytest.fixture
