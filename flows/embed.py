@@ -60,16 +60,16 @@ def embed_corpus(
             retries = job.failures.retries
             encode = partial(encode_shards.with_options(retries=retries).submit, run, plan)
             load = partial(load_shards.with_options(retries=retries).submit, run, plan, collection)
-            width = run.launch.ranks + 1
+            width = run.engine.width
             loaded = up_to_date(plan)
-            run.journal.expect(*plan.beyond(loaded))
+            run.expect(*plan.beyond(loaded))
             foresee(run, plan, loaded)
             if imports(plan, collection):
                 Window(encode, width=width).run(plan.groups(loaded))
-                run.ranks.dismiss()  # the server works long on an import, and needs no GPU for it
+                run.engine.release(wait=True)  # the server works long on an import, and needs no GPU for it
                 import_shards(run, plan, collection)
                 loaded = up_to_date(plan)
-            rest = run.ranks.rest  # while the last shards are loaded; after them again, for what was damaged and encoded anew
+            rest = run.engine.release  # while the last shards are loaded; after them again, for what was damaged and encoded anew
 
             rounds = Rounds(run, plan, collection, loaded)
 

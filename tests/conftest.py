@@ -16,6 +16,7 @@ pytest_plugins = [
     "tests.servers.narrow_milvus",
     "tests.servers.prefect",
     "tests.builders.models",
+    "tests.builders.kinds",
     "tests.builders.kitestring",
     "tests.builders.inprocess",
 ]

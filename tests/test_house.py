@@ -73,6 +73,13 @@ def test_importing_the_worker_loads_no_prefect() -> None:
     assert not loaded & {"prefect", "flows"}
 
 
+def test_importing_an_engine_loads_neither_prefect_nor_a_model_library() -> None:
+    """Another machine imports it to encode for a flow that runs elsewhere."""
+    loaded = modules_after("tasks.adapters.engines.registry")
+    assert "tasks" in loaded
+    assert not loaded & {"prefect", "flows", "torch", "transformers", "sentence_transformers", "open_clip", "pymilvus"}
+
+
 @pytest.mark.parametrize("folder", ["flows", "tasks"])
 def test_a_file_holds_one_idea(folder: str) -> None:
     lengths = {path.relative_to(ROOT): len(path.read_text().splitlines()) for path in (ROOT / folder).rglob("*.py")}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 
 from tasks.adapters.checkpoint.checkpoint import Checkpoint
 from tasks.adapters.checkpoint.promotion_log import Promotions
@@ -57,11 +58,8 @@ def find_imports(job: Job, store: Store, silent: Mapping[str, float]) -> Iterato
 
 def drop(job: Job, name: str) -> bool:
     """Drop a collection. False: it is gone already, or an alias leads to it by now."""
-    collection = open_target(job, name)
-    try:
-        return collection.drop()
-    finally:
-        collection.close()
+    with closing(open_target(job)) as target:
+        return target.drop(name)
 
 
 def drop_import(job: Job, checkpoint: Checkpoint, target: str, attempt: ImportAttempt) -> None:
@@ -74,19 +72,17 @@ def _made_here(job: Job, store: Store, silent: Mapping[str, float]) -> Iterator[
     for fingerprint in silent:
         name = collection_name(job.target.collection, fingerprint)
         layout, address = Layout(corpus=job.corpus, fingerprint=fingerprint), target_fingerprint(job.target, name)
-        collection = open_target(job, name)
-        try:
+        with closing(open_target(job)) as target:
+            target.resolve(job.target.collection)  # a target that cannot be reached is no collection that somebody else made
+            collection = target.collection(name)
             made = _made(collection)
             ledger = layout.loads(collection.identity() or address) if made else ""
-        finally:
-            collection.close()
         filled_here = made and next(store.list(ledger), None) is not None
         if made and filled_here and (made.fingerprint, made.alias) == (fingerprint, job.target.collection):
             yield name, fingerprint
 
 
 def _made(collection: Collection) -> CollectionSpec | None:
-    collection.promoted()  # a target that cannot be reached is no collection that somebody else made
     try:
         return collection.describe()
     except BadInput:

@@ -109,7 +109,7 @@ def _led_to(plan: Plan) -> tuple[str | None, str]:
     """The collection that searches are led to, or why that cannot be told."""
     try:
         with opened(plan) as collection:
-            return collection.promoted(), ""
+            return collection.target.resolve(plan.spec.alias), ""
     except KitestringError as error:
         return None, str(error)
 
@@ -135,7 +135,7 @@ def look_at_diff(job: Job, *, full: bool = False, watched: Watched = unwatched) 
     """
     with planned_before(job) as plan, opened(plan) as collection:
         if collection.describe() is None:
-            raise BadInput(f"collection '{plan.spec.name}' is not at {job.target.uri}: `kitestring run` or `replay` loads it")
+            raise BadInput(f"collection '{plan.spec.name}' is not at {job.target.address}: `kitestring run` or `replay` loads it")
         damaged, sealed = damaged_documents(plan), plan.checkpoint.sealed_ids()
         found = _every_difference(plan, collection, watched) if full else _differences(plan, collection)
         unsealed = sum(shard.id not in sealed for shard in plan)
@@ -187,7 +187,7 @@ def _every_difference(plan: Plan, collection: Collection, watched: Watched) -> I
     names = {seal.shard: seal.name for seal in chain(owned_seals(plan), retained_seals(plan))}
     rows = sum(seal.embedded for seal in chain(owned_seals(plan), retained_seals(plan)))
     with sealed_shards(plan) as shards, watched(rows) as watch:
-        counted = count_shards(collection, shards, Waiting(clock_of(plan.job.target.uri, looking=True)))
+        counted = count_shards(collection, shards, Waiting(clock_of(collection, looking=True)))
         for found in every_difference(collection, counted, names, watch):
             yield _listed(found, names[found.shard])
 

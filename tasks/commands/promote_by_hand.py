@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import Any
 
+from tasks.adapters.checkpoint.json_documents import utc_now
 from tasks.adapters.checkpoint.promotion_log import Promotions
 from tasks.adapters.object_store.registry import open_store
 from tasks.adapters.processes.scratch import scratch_folder
 from tasks.domain.errors import BadInput
 from tasks.domain.job.job import Job
 from tasks.domain.target.promotion import Promotion, previous
-from tasks.run.context import utc_now
 from tasks.run.plan import Plan, opened, plan_again
 from tasks.run.preflight import inspect_job, live_collection, open_target
 from tasks.run.promotion.alias_moves import By, identity_of, pass_gate
@@ -33,9 +34,9 @@ def promote_by_hand(job: Job, *, anyway: bool = False) -> dict[str, Any]:
             raise BadInput(f"corpus '{job.corpus}' holds nothing made with this encoder: run the job first")
         with opened(plan) as collection:
             if collection.describe() is None:
-                raise BadInput(f"collection '{plan.spec.name}' is not at {job.target.uri}: `kitestring run` makes it")
+                raise BadInput(f"collection '{plan.spec.name}' is not at {job.target.address}: `kitestring run` makes it")
             _refuse_unproved(plan)
-            before = collection.promoted()
+            before = collection.target.resolve(plan.spec.alias)
             if before == plan.spec.name:
                 return _said(job, before, before, [])
             moves = Promotions(plan.inspected.store, job, plan.inspected.damages)
@@ -53,18 +54,16 @@ def roll_back(job: Job) -> dict[str, Any]:
     """
     moves = Promotions(open_store(job.checkpoint), job)
     live = live_collection(job)
-    for name in previous(moves.read(standing=[identity_of(job, live)] if live else ()), live):
-        collection = open_target(job, name)
-        try:
+    with closing(open_target(job)) as target:
+        for name in previous(moves.read(standing=[identity_of(job, live)] if live else ()), live):
+            collection = target.collection(name)
             made = collection.describe()
             if made is not None:
                 by: By = "rollback"
                 told = {"ledger": collection.identity() or "", "fingerprint": made.fingerprint, "model": made.model, "at": utc_now()}
                 moves.note(Promotion.model_validate({"collection": name, "instead_of": live, "by": by, **told}))
-                collection.promote()
+                target.point(job.target.collection, name)
                 return _said(job, name, live, [])
-        finally:
-            collection.close()
     raise BadInput(
         f"'{job.target.collection}' leads to '{live}', and no earlier collection of corpus '{job.corpus}' is there to go back to"
     )

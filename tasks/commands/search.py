@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from tasks.adapters.checkpoint.span_file import Spool
 from tasks.domain.errors import BadInput
-from tasks.domain.job.encoder import EncoderRecord, OpenClipEncoder
+from tasks.domain.job.encoder import ENCODERS, EncoderRecord
 from tasks.domain.job.job import Job
 from tasks.domain.target.collection import Hit
 from tasks.run.plan import Plan
-from tasks.run.preflight import Inspected, locate_job, model_name, open_target
+from tasks.run.preflight import Inspected, locate_job, open_target
 from tasks.run.promotion.query_encoder import load_encoder
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def ask(job: Job, k: int, *, text: str | None = None, picture: str | None = None
     if text is not None:
         with Searcher(job) as searcher:
             return searcher.search(text, k, expression=expression)
-    if not isinstance(job.encoder, OpenClipEncoder):
+    if "image" not in ENCODERS[job.encoder.kind].modalities:
         raise BadInput(f"--image: an encoder of kind '{job.encoder.kind}' knows words alone: pictures search what an open-clip job embeds")
     with Searcher(job) as searcher:
         return searcher.search_picture(str(picture), k, expression=expression)
@@ -43,13 +44,14 @@ class Searcher:
         self._record = _settled(inspected)
         self._plan = Plan(inspected, Spool.empty(), self._record)
         self._encoder = load_encoder(job.encoder, model_path=inspected.model.path, precision=self._record.identity.precision)
-        self._collection = self._plan.inspected.open_target(self._plan.spec.name)
+        self._target = inspected.open_target()
+        self._collection = self._target.collection(self._plan.spec.name)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._collection.close()
+        self._target.close()
 
     def search(self, text: str, k: int, *, expression: str = "") -> list[Hit]:
         """The k nearest rows to some words.
@@ -87,23 +89,15 @@ def _settled(inspected: Inspected) -> EncoderRecord:
     record = inspected.pinned()
     if record is None:
         nothing = f"corpus '{inspected.job.corpus}' holds nothing made with this encoder: run the job first"
-        raise BadInput(_refused(inspected.job, model_name(inspected.job)) or nothing)
+        raise BadInput(_refused(inspected.job, inspected.job.encoder.model_name) or nothing)
     return record
 
 
 def _refused(job: Job, ours: str) -> str | None:
     """Searches are never made with another encoder than the collection's: who tries is told of both."""
-    alias = open_target(job, job.target.collection)
-    try:
-        live = alias.promoted()
-    finally:
-        alias.close()
-    served = open_target(job, live) if live else None
-    try:
-        made = served.describe() if served else None
-    finally:
-        if served:
-            served.close()
+    with closing(open_target(job)) as target:
+        live = target.resolve(job.target.collection)
+        made = target.collection(live).describe() if live else None
     if made is None:
         return None
     return (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tasks.adapters.processes.scratch import scratch_folder
 from tasks.adapters.report.thumbnails import SIDE, thumbnail
 from tasks.domain.errors import KitestringError
-from tasks.domain.job.encoder import OpenClipEncoder
+from tasks.domain.job.encoder import ENCODERS
 from tasks.domain.job.job import Job
 from tasks.domain.target.collection import Hit
 from tasks.run.plan import opened, plan_again
@@ -30,4 +30,5 @@ def thumbnails(job: Job, hits: list[Hit]) -> dict[str, bytes]:
 
 def shown_picture(job: Job, place: str) -> bytes | None:
     """A small JPEG of a picture that is searched with; None where that cannot be made of it."""
-    return thumbnail(None, place, max_pixels=job.encoder.max_pixels) if isinstance(job.encoder, OpenClipEncoder) else None
+    takes_pictures = "image" in ENCODERS[job.encoder.kind].modalities
+    return thumbnail(None, place, max_pixels=job.encoder.largest_picture) if takes_pictures else None

@@ -12,6 +12,10 @@ KitestringError
 
 from __future__ import annotations
 
+from typing import Literal
+
+Leaf = Literal["transient", "permanent", "bad input"]
+
 
 class KitestringError(Exception):
     """Anything that Kitestring raises on purpose. The message is one line, for a person. `row`: the shard's row that it is about."""
@@ -65,3 +69,16 @@ class RunFailed(Permanent):
 
     def __reduce__(self) -> tuple[type[RunFailed], tuple[str, dict[str, object]]]:
         return type(self), (str(self), self.summary)
+
+
+def leaf_of(error: KitestringError) -> Leaf:
+    """What of an error has to cross to another process beside its words: what may be done next."""
+    if isinstance(error, BadInput):
+        return "bad input"
+    return "permanent" if isinstance(error, Permanent) else "transient"
+
+
+def error_of(leaf: Leaf, text: str, *, row: int | None = None) -> KitestringError:
+    """The error that another process has told of."""
+    leaves: dict[Leaf, type[KitestringError]] = {"transient": Transient, "permanent": Permanent, "bad input": BadInput}
+    return leaves[leaf](text, row=row)

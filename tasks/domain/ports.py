@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from types import TracebackType
+from typing import TYPE_CHECKING, Protocol, Self
 
+from tasks.domain.encoding.encoding_progress import EncodingProgress
+from tasks.domain.encoding.encoding_spec import ShardGroup
+from tasks.domain.encoding.protocol import Piece
+from tasks.domain.encoding.throughput import Pace
+from tasks.domain.estimate.rates import Observation
+from tasks.domain.job.encoder import EncoderFacts
+from tasks.domain.shards.import_attempt import ImportState
+from tasks.domain.shards.seal import Part
 from tasks.domain.shards.shard import Shard, Span
 from tasks.domain.strict import Strict
 from tasks.domain.target.collection import CollectionSpec, Hit
@@ -78,15 +88,65 @@ class Source(Protocol):
         """
 
 
-class Collection(Protocol):
-    """One Milvus collection and the alias before it."""
+class Target(Protocol):
+    """A server of collections: what it can do, and the aliases that searches use. It connects at its first call."""
 
-    def reach(self) -> None:
+    @property
+    def address(self) -> str:
+        """Where it is, for people: no password, no token."""
+
+    @property
+    def overcounts(self) -> bool:
+        """Whether counts may be too high for a while after upserts, so that they are worth asking again."""
+
+    def reach(self, alias: str) -> None:
         """Find what can be found without knowing the encoder; writes nothing.
 
         Raises:
             BadInput: the target does not answer or refuses the token, or the alias is the name of a collection.
         """
+
+    def check(self, spec: CollectionSpec) -> None:
+        """Find what the server cannot hold of a collection; writes nothing.
+
+        Raises:
+            BadInput: an index, a type of vectors or of fields that it lacks; names it and what to choose.
+        """
+
+    def collection(self, name: str) -> Collection:
+        """The collection of this name, whether it is there or not; asks nothing."""
+
+    def drop(self, name: str) -> bool:
+        """Remove a collection. False, with nothing done: it is not there, or an alias leads to it."""
+
+    def resolve(self, alias: str) -> str | None:
+        """The collection that an alias points to, or None."""
+
+    def point(self, alias: str, collection: str) -> None:
+        """Point an alias at a collection, whatever it pointed to; searches see the one or the other, never neither.
+
+        Raises:
+            BadInput: a collection, not an alias, has that name.
+            Permanent: there is no such collection; the alias stays where it was.
+        """
+
+    def bulk_loader(self) -> BulkLoader | None:
+        """What fills collections by import; None: no target of this kind does."""
+
+    def close(self) -> None:
+        """Let go of the connection and of what it holds open; the next call connects again."""
+
+
+class Collection(Protocol):
+    """One collection of a target. One object may be used from many threads; every write is idempotent by key."""
+
+    @property
+    def name(self) -> str:
+        """At the target."""
+
+    @property
+    def target(self) -> Target:
+        """The server that it is on; closing that lets go of the collection, too."""
 
     def describe(self) -> CollectionSpec | None:
         """What is there under the spec's name, or None."""
@@ -155,18 +215,168 @@ class Collection(Protocol):
     def delete_keys(self, keys: list[str]) -> None:
         """Remove every row of these keys."""
 
-    def promote(self) -> None:
-        """Point the alias here.
+
+class StagedFiles(Protocol):
+    """Rows on their way into files that a server imports. Leaving the context removes what is temporary here."""
+
+    def __enter__(self) -> Self:
+        """Ready for parts."""
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """What is staged stays, until `BulkLoader.clear`."""
+
+    def add(self, part: pa.Table) -> int:
+        """Take a part, whose columns are those of an upsert; how many of its texts were cut to fit."""
+
+    def files(self) -> list[str]:
+        """Stage the rest; where the server finds each file to import."""
+
+    def upserts(self) -> tuple[int, list[str]]:
+        """Stage the rest; how many rows an import does not take and are to be upserted, and the keys of their files."""
+
+
+class BulkLoader(Protocol):
+    """Fills a fresh collection by the server's own import, from files that it reads. A target may have none.
+
+    An import knows no keys: the same file twice, or one key in two files, doubles rows. So each attempt fills a collection of
+    its own, which takes its name when its rows are counted.
+    """
+
+    def check(self) -> None:
+        """Whether an import can be started at all; writes nothing.
 
         Raises:
-            BadInput: a collection, not an alias, has that name.
+            BadInput: the server has none, or there is no place that it reads files from.
         """
 
-    def promoted(self) -> str | None:
-        """The collection that the alias points to, or None."""
+    def takes(self, spec: CollectionSpec) -> bool:
+        """Whether a collection such as this can be filled by import, as the target is set up."""
 
-    def drop(self) -> bool:
-        """Remove the collection. False, with nothing done: it is not there, or an alias leads to it."""
+    def stage(self, collection: str, prefix: str, scratch: Path) -> StagedFiles:
+        """Files for a collection that is there.
+
+        Args:
+            collection: whose fields the files have.
+            prefix: below the staging place, this attempt's own.
+            scratch: private, of a run.
+        """
+
+    def start(self, collection: str, files: Sequence[str], *, idempotency_key: str) -> list[str]:
+        """Have files imported; the server's job ids.
+
+        Raises:
+            OutcomeUnknown: the job may be running.
+            Permanent: the server refuses.
+        """
+
+    def look(self, job: str) -> ImportState:
+        """How far a job is.
+
+        Raises:
+            Transient: the server does not answer.
+        """
+
+    def staged_rows(self, keys: Iterable[str]) -> Iterator[pa.Table]:
+        """The rows of staged files, in batches.
+
+        Raises:
+            Permanent: a file is gone or damaged.
+        """
+
+    def rename(self, collection: str, to: str) -> None:
+        """Give a collection another name.
+
+        Raises:
+            Permanent: somebody has it.
+        """
+
+    def clear(self, prefix: str) -> None:
+        """Remove what an attempt has staged."""
+
+
+class Engine(Protocol):
+    """Who encodes groups of shards, and where: on this machine, or on many.
+
+    Opened for one run by `tasks.adapters.engines.registry` with an `EncodingSpec`, and with somebody who is told its
+    events. Many threads may use one. It never tries a group again by itself: whoever called decides (law 2).
+    """
+
+    @property
+    def width(self) -> int:
+        """Groups at a time that keep it busy."""
+
+    def start(self) -> None:
+        """Begin to load the encoder, where it is not loaded; returns at once."""
+
+    def facts(self) -> EncoderFacts:
+        """What the loaded encoder says of itself; waits for it.
+
+        Raises:
+            BadInput: the encoder cannot be loaded, in its own words.
+            Transient: it died before it could say anything.
+            Permanent: it was not ready in time.
+        """
+
+    def expect(self, rows: int | None) -> None:
+        """So many source rows are to be encoded in all; None: nobody knows. Towards the end pieces get smaller."""
+
+    def encode(self, group: ShardGroup) -> None:
+        """Seal every shard of a group that is not sealed, or amend the seals of a group whose quarantined rows are tried again.
+
+        What becomes of a shard is told as soon as it is committed. One that fails does not stop the others.
+
+        Raises:
+            Permanent, BadInput: a shard failed for good; the first of them, after all others are done.
+            Transient, OutcomeUnknown: something passing; what was committed stays, and is not done again when the group is tried again.
+        """
+
+    def measure(self, rows: pa.Table) -> Observation:
+        """How fast the loaded encoder is: rows in the form of `tasks.adapters.rows.row_schema` are encoded for some seconds.
+
+        Raises:
+            As `facts`.
+        """
+
+    def progress(self) -> EncodingProgress:
+        """How far it is; asked every second, and answered at once."""
+
+    def release(self, *, wait: bool = False) -> None:
+        """No more work is expected: devices are free soon. Work that comes all the same is done. `wait`: they are free when this returns."""
 
     def close(self) -> None:
-        """Let go of the connection, and of the file of Milvus Lite."""
+        """End everything; a group that is under way fails with Transient. May be called again."""
+
+
+class Encoders(Protocol):
+    """Who turns pieces into parts, on one machine. Many threads may use one.
+
+    Opened by `tasks.adapters.engines.encoders_by_kind`. `pace` counts what was done and says how large the next piece
+    should be; whoever cuts pieces tells it so.
+    """
+
+    pace: Pace
+
+    def start(self) -> None:
+        """As of `Engine`."""
+
+    def facts(self) -> EncoderFacts:
+        """As of `Engine`."""
+
+    def submit(self, piece: Piece) -> Future[Part]:
+        """Queue a piece; its part is in the store when the future is done. Waits while the queue is full, which bounds the reader.
+
+        The future fails with BadInput or Permanent where the piece can never be encoded, with Transient where it may be.
+
+        Raises:
+            BadInput: the encoder cannot be loaded.
+            Transient: it was given up, or is closed.
+        """
+
+    def progress(self) -> EncodingProgress:
+        """As of `Engine`."""
+
+    def release(self, *, wait: bool = False) -> None:
+        """As of `Engine`."""
+
+    def close(self) -> None:
+        """End everything; what is not done fails with Transient. May be called again."""

@@ -17,7 +17,6 @@ from prefect.client.schemas.actions import ArtifactUpdate
 from prefect.context import FlowRunContext, TaskRunContext
 from prefect.exceptions import PrefectException
 
-from tasks.adapters.processes.coordinator import Ranks
 from tasks.adapters.report.page import escape, markdown_report
 from tasks.domain.estimate.estimate import Estimate
 from tasks.domain.estimate.formatting import told
@@ -92,7 +91,7 @@ def _table_lines(now: Snapshot) -> Iterator[tuple[str, str, str, str]]:
     yield "sealed by this run", f"{now.shards_sealed:,}", "", ""
     yield "loaded by this run", f"{now.shards_loaded:,}", "", ""
     yield "failed", f"{now.shards_failed:,}", "", ""
-    for at in now.under_way:
+    for at in now.encoding.under_way:
         yield "in work", "", at.shard, f"rank {at.rank}: {at.done:,} of rows {at.first:,} to {at.stop - 1:,}"
     for name, error in now.failed:
         yield "failed", "", name, " ".join(error.split())[:SHORT]
@@ -114,18 +113,19 @@ def describe(now: Snapshot) -> str:
 class RankLines:
     """Log lines of the ranks: where each is at 5, 10, 20, 40 s and so on, then every five minutes; its first part, and its sum."""
 
-    def __init__(self, ranks: Ranks) -> None:
-        self._ranks, self._next = ranks, FIRST_LINE
+    def __init__(self) -> None:
+        self._next = FIRST_LINE
         self._known: set[int] = set()
 
     def __call__(self, now: Snapshot) -> None:
-        for rank in sorted(set(self._ranks.delivered) - (set() if now.ended else self._known)):
-            self._known.add(rank)
-            log.info("rank=%d parts=%d rows=%d shard=%r", rank, *self._ranks.delivered[rank])
-        if now.seconds < self._next or now.ended or not (under_way := self._ranks.under_way()):
+        for work in now.encoding.work:
+            if now.ended or work.rank not in self._known:
+                self._known.add(work.rank)
+                log.info("rank=%d parts=%d rows=%d shard=%r", work.rank, work.parts, work.rows, now.encoding.newest.get(work.rank, ""))
+        if now.seconds < self._next or now.ended or not now.encoding.under_way:
             return
         self._next = now.seconds + min(max(now.seconds, FIRST_LINE), RARELY)
-        for at in under_way:
+        for at in now.encoding.under_way:
             log.info("rank=%d shard=%r rows=%d-%d done=%d", at.rank, at.shard, at.first, at.stop - 1, at.done)
 
 

@@ -10,17 +10,17 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
 from types import TracebackType
 from typing import Any, Self
 
 from tasks.adapters.checkpoint.checkpoint import Checkpoint
-from tasks.adapters.milvus.staging import clear
-from tasks.adapters.object_store.registry import open_store, store_clock
-from tasks.adapters.processes.process_mark import has_ended, this_process
+from tasks.adapters.object_store.registry import store_clock
+from tasks.adapters.processes.process_mark import has_ended, is_this_process, this_process
 from tasks.adapters.processes.supervisor import in_background
 from tasks.domain.errors import KitestringError
 from tasks.domain.job.job import Job
+from tasks.domain.ports import Target
 from tasks.domain.shards.import_attempt import ImportAttempt
 from tasks.run.plan import Plan
 from tasks.run.preflight import open_target
@@ -61,7 +61,8 @@ class OwnAttempt:
     def end(self) -> None:
         """Remove what it has staged, and forget it."""
         self.__exit__(None, None, None)
-        _forget(self._plan.job, self._plan.checkpoint, self._plan.address, self.now)
+        with closing(self._plan.inspected.open_target()) as target:
+            _forget(target, self._plan.checkpoint, self._plan.address, self.now)
 
     def discard(self) -> None:
         """Drop its collection as well, where that has not taken the real name."""
@@ -100,7 +101,7 @@ def note_again(plan: Plan) -> bool:
 
 
 def _is_left(attempt: ImportAttempt, silent: float) -> bool:
-    if attempt.process == this_process():
+    if attempt.process is not None and is_this_process(attempt.process):
         return attempt.run not in _at_work
     return silent >= SILENT_SECONDS or (attempt.process is not None and has_ended(attempt.process))
 
@@ -110,14 +111,10 @@ def discard_left(plan: Plan, attempt: ImportAttempt) -> None:
 
     Its jobs are given a while to end: Milvus 2.3.5 keeps one whose collection is gone for minutes, and starts no other meanwhile.
     """
-    bulk = plan.inspected.open_bulk(attempt.collection)
-    try:
-        with suppress(KitestringError):
-            importer, deadline = bulk.importer(), time.monotonic() + ENDING_SECONDS
-            while any(importer.look(job).state == "running" for job in attempt.jobs) and time.monotonic() < deadline:
-                time.sleep(1)
-    finally:
-        bulk.close()
+    with closing(plan.inspected.open_target()) as target, suppress(KitestringError):
+        loader, deadline = target.bulk_loader(), time.monotonic() + ENDING_SECONDS
+        while loader and any(loader.look(job).state == "running" for job in attempt.jobs) and time.monotonic() < deadline:
+            time.sleep(1)
     discard(plan.job, plan.checkpoint, plan.address, attempt)
 
 
@@ -125,17 +122,14 @@ def discard(job: Job, checkpoint: Checkpoint, address: str, attempt: ImportAttem
     """Drop what an unfinished attempt has left, and forget it."""
     if attempt.state == "imported":  # without its collection that would say that it has taken the real name
         checkpoint.record_attempt(address, attempt.model_copy(update={"state": "begun"}))
-    filled = open_target(job, attempt.collection)
-    try:
-        filled.drop()
-    finally:
-        filled.close()
-    _forget(job, checkpoint, address, attempt)
+    with closing(open_target(job)) as target:
+        target.drop(attempt.collection)
+        _forget(target, checkpoint, address, attempt)
 
 
-def _forget(job: Job, checkpoint: Checkpoint, address: str, attempt: ImportAttempt) -> None:
-    if job.target.staging:
-        clear(open_store(job.target.staging), staged_at(address, attempt))
+def _forget(target: Target, checkpoint: Checkpoint, address: str, attempt: ImportAttempt) -> None:
+    if loader := target.bulk_loader():
+        loader.clear(staged_at(address, attempt))
     checkpoint.forget_attempt(address, attempt.run)
 
 

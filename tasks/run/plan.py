@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Container, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path, PurePosixPath
 
-from tasks.adapters.checkpoint.checkpoint import Checkpoint, put_pin
+from tasks.adapters.checkpoint.checkpoint import Checkpoint, pin_encoder
 from tasks.adapters.checkpoint.past_reports import known_roots
 from tasks.adapters.checkpoint.seal_cache import Copies
 from tasks.adapters.checkpoint.span_file import Spool
 from tasks.adapters.files.access import root_of
 from tasks.adapters.processes.scratch import scratch_folder
-from tasks.domain.errors import BadInput, KitestringError, Permanent
+from tasks.domain.errors import BadInput, KitestringError
 from tasks.domain.job.encoder import EncoderRecord, differences
 from tasks.domain.job.job import Job
 from tasks.domain.ports import Collection
@@ -25,7 +25,7 @@ from tasks.domain.shards.shard import Shard
 from tasks.domain.shards.task_groups import grouped, rows_of
 from tasks.domain.target.collection import CollectionSpec, collection_name, target_fingerprint
 from tasks.domain.target.fields import name_field
-from tasks.run.preflight import EDITED, Inspected, inspect_job, model_name
+from tasks.run.preflight import EDITED, Inspected, inspect_job
 
 NOWHERE = "nowhere"  # the ledger of a collection that is not there: nothing is ever written to it
 
@@ -36,6 +36,7 @@ class Plan:
     def __init__(self, inspected: Inspected, spool: Spool, record: EncoderRecord) -> None:
         self.inspected, self.spool, self.record = inspected, spool, record
         job, fingerprint = inspected.job, record.identity.fingerprint
+        stored = job.target.stored_as
         self.job = job
         self.checkpoint = Checkpoint(inspected.store, job.corpus, fingerprint, inspected.damages)
         self.spec = CollectionSpec(
@@ -46,18 +47,17 @@ class Plan:
             store_text=job.target.store_text and job.source.modality == "text",
             id_length=job.target.id_length,
             fields=inspected.fields,
-            partition_key=name_field(job.target.partition_key) if job.target.partition_key is not None else None,
-            vector_type=job.target.vector_type,
-            index=job.target.index,
+            partition_key=name_field(stored.partition_key) if stored.partition_key is not None else None,
+            vector_type=stored.vector_type,
+            index=stored.index,
             fingerprint=fingerprint,
-            model=model_name(job),
+            model=job.encoder.model_name,
             revision=record.identity.revision,
         )
         self.seals: Copies[Seal] = Copies(spool.scratch, Seal)
         self.address = target_fingerprint(job.target, self.spec.name)  # known before the collection is there
         self.lock = threading.Lock()
         self.loading = False  # whether this run has begun to load into the collection
-        self._settled = False
         self._target: str | None = None
 
     @property
@@ -87,13 +87,11 @@ class Plan:
         One that is not there has an empty ledger; one that cannot be asked has the ledger that was last seen at its address.
         """
         if self._target is None:
-            collection = self.inspected.open_target(self.spec.name)
             try:
-                identity = collection.identity()
+                with closing(self.inspected.open_target()) as target:
+                    identity = target.collection(self.spec.name).identity()
             except KitestringError:
                 return self.checkpoint.read_address(self.address) or self.address
-            finally:
-                collection.close()
             if identity is None:
                 return NOWHERE
             self._target = identity or self.address
@@ -105,22 +103,6 @@ class Plan:
         if target != self._target or self.checkpoint.read_address(self.address) != target:
             self.checkpoint.record_address(self.address, target)
         self._target = target
-
-    def settle_encoder(self) -> None:
-        """Write down what the vectors are made with, before the first seal says that there are any.
-
-        Raises:
-            Permanent: another run of this corpus has settled `precision: auto` otherwise.
-        """
-        if self._settled:
-            return
-        settled = put_pin(self.inspected.store, self.job.corpus, self.inspected.declared, self.record, self.inspected.damages)
-        if settled.identity != self.record.identity:
-            raise Permanent(
-                f"another run has just settled on precision {settled.identity.precision} for corpus '{self.job.corpus}': run again"
-            )
-        self.checkpoint.put_encoder(self.record)
-        self._settled = True
 
     def confirm_encoder(self) -> None:
         """Hold `encoder.json` against what the corpus was settled on; a run writes either again where it is gone or damaged.
@@ -134,7 +116,7 @@ class Plan:
             pin = encoder_pin(self.job.corpus, self.inspected.declared)
             raise BadInput(f"{self.inspected.store.url}/{self.checkpoint.layout.encoder} does not agree with {pin}: {wrong}: {EDITED}")
         if self.inspected.damages.mends and (pinned is None) != (told is None):
-            self.settle_encoder()
+            pin_encoder(self.checkpoint, self.inspected.declared, self.record)
 
     def beyond(self, loaded: Container[str]) -> tuple[int, int | None]:
         """How many shards are not yet loaded, and their source rows; None where no footer tells how many a shard has."""
@@ -176,11 +158,8 @@ def check_target(plan: Plan) -> None:
         BadInput: the server does not answer, a collection of that name was made otherwise, or a mirror of another place would
             replace it.
     """
-    collection = plan.inspected.open_target(plan.spec.name)
-    try:
-        collection.check(plan.spec)
-    finally:
-        collection.close()
+    with closing(plan.inspected.open_target()) as target:
+        target.collection(plan.spec.name).check(plan.spec)
     check_roots(plan)
 
 
@@ -218,8 +197,5 @@ def planned_before(job: Job) -> Iterator[Plan]:
 @contextmanager
 def opened(plan: Plan) -> Iterator[Collection]:
     """The plan's collection, let go of in the end."""
-    collection = plan.inspected.open_target(plan.spec.name)
-    try:
-        yield collection
-    finally:
-        collection.close()
+    with closing(plan.inspected.open_target()) as target:
+        yield target.collection(plan.spec.name)

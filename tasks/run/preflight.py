@@ -3,29 +3,28 @@
 from __future__ import annotations
 
 import os
+from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 from prefect.blocks.system import Secret
 
 from tasks.adapters.checkpoint.checkpoint import Checkpoint, put_pin, read_pin
 from tasks.adapters.checkpoint.damaged_documents import Damages
-from tasks.adapters.milvus.import_collection import BulkCollection
 from tasks.adapters.models.model_files import LocatedModel, locate_model
 from tasks.adapters.object_store.registry import open_store
-from tasks.adapters.sources.registry import Opened, open_source, sample_texts
+from tasks.adapters.sources.registry import open_source
 from tasks.adapters.sources.relevance_judgments import read_questions
-from tasks.adapters.targets.registry import open_bulk, open_collection
+from tasks.adapters.sources.source_files import SourceFiles
+from tasks.adapters.targets.registry import target_for
 from tasks.domain.digest import digest
 from tasks.domain.errors import BadInput
 from tasks.domain.job.encoder import EncoderIdentity, EncoderRecord, Precision, differences
 from tasks.domain.job.job import Job
-from tasks.domain.ports import Collection, Store
+from tasks.domain.ports import Store, Target
 from tasks.domain.shards.layout import encoder_pin
 from tasks.domain.target.fields import ELEMENTS, ScalarField, check_partition_key, name_fields
 
-SAMPLE_ROWS = 32  # on which `precision: auto` is tried
 EDITED = "one was edited, so nothing was written: put it back as it was, or remove it and run again, which writes it anew"
 
 
@@ -34,7 +33,7 @@ class Inspected:
     """A job whose every part has been found and opened."""
 
     job: Job
-    source: Opened
+    source: SourceFiles[Any]
     fields: tuple[ScalarField, ...]
     model: LocatedModel
     store: Store
@@ -43,8 +42,7 @@ class Inspected:
     @property
     def declared(self) -> str:
         """Digest of the encoder as declared and of its weights: the key of what `auto` was resolved to."""
-        settings = self.job.encoder.model_dump(mode="json", exclude={"model", "revision"})
-        return digest({"encoder": settings, "weights": self.model.weights})
+        return digest({"encoder": self.job.encoder.declared, "weights": self.model.weights})
 
     @property
     def rows_as(self) -> dict[str, object]:
@@ -88,47 +86,29 @@ class Inspected:
     def identify(self, precision: Precision) -> EncoderIdentity:
         """The identity of the encoder at a precision."""
         encoder = self.job.encoder
-        told = {"model", "revision", "precision", "pretrained", "kind", "trust_remote_code"}
         return EncoderIdentity(
             kind=encoder.kind,
-            model=model_name(self.job),
+            model=encoder.model_name,
             revision=self.model.revision,
             weights=self.model.weights,
-            preprocessing=encoder.model_dump(mode="json", exclude=told),
+            preprocessing=encoder.preprocessing,
             precision=precision,
         )
 
-    def open_target(self, name: str) -> Collection:
-        """Connect to the target's collection of this name."""
-        return open_target(self.job, name)
-
-    def open_bulk(self, name: str) -> BulkCollection:
-        """Connect to a collection of this name that an import fills."""
-        return open_bulk(self.job.target, name, token=_token(self.job))
-
-    def sample(self, folder: Path) -> list[str]:
-        """Some texts, or paths of images; those that are bytes are put into the folder."""
-        return sample_texts(self.source, SAMPLE_ROWS, folder=folder)
+    def open_target(self) -> Target:
+        """The job's target, to be closed."""
+        return open_target(self.job)
 
 
-def open_target(job: Job, name: str) -> Collection:
-    """Connect to this collection of a job's target."""
-    return open_collection(job.target, name, token=_token(job))
+def open_target(job: Job) -> Target:
+    """A job's target, to be closed; it connects at its first call."""
+    return target_for(job.target, token=_token(job))
 
 
 def live_collection(job: Job) -> str | None:
     """The collection that the job's alias leads searches to, if any."""
-    collection = open_target(job, job.target.collection)
-    try:
-        return collection.promoted()
-    finally:
-        collection.close()
-
-
-def model_name(job: Job) -> str:
-    """The model for people."""
-    encoder = job.encoder
-    return encoder.model if encoder.kind == "sentence-transformers" else f"{encoder.architecture} {encoder.pretrained}"
+    with closing(open_target(job)) as target:
+        return target.resolve(job.target.collection)
 
 
 def inspect_job(job: Job) -> Inspected:
@@ -139,10 +119,11 @@ def inspect_job(job: Job) -> Inspected:
     """
     source = open_source(job.source, rows=job.shards.rows)
     columns = source.inspect()
-    wanted = list(dict.fromkeys(getattr(job.source, "metadata", [])))
+    wanted = list(dict.fromkeys(job.source.scalars))
     fields = name_fields({column: columns[column] for column in wanted})
-    if job.target.partition_key is not None:
-        check_partition_key(job.target.partition_key, fields)
+    partition_key = job.target.stored_as.partition_key
+    if partition_key is not None:
+        check_partition_key(partition_key, fields)
     if job.target.gate:
         read_questions(job.target.gate.queries)
     return _inspected(job, source, fields)
@@ -154,11 +135,8 @@ def reach_target(inspected: Inspected) -> None:
     Raises:
         BadInput: nothing answers, the token is refused, or `target.collection` is not free for an alias.
     """
-    collection = inspected.open_target(inspected.job.target.collection)
-    try:
-        collection.reach()
-    finally:
-        collection.close()
+    with closing(inspected.open_target()) as target:
+        target.reach(inspected.job.target.collection)
 
 
 def locate_job(job: Job) -> Inspected:
@@ -167,7 +145,7 @@ def locate_job(job: Job) -> Inspected:
     return _inspected(job, source, ())
 
 
-def _inspected(job: Job, source: Opened, fields: tuple[ScalarField, ...]) -> Inspected:
+def _inspected(job: Job, source: SourceFiles[Any], fields: tuple[ScalarField, ...]) -> Inspected:
     model, store = locate_model(job.encoder), open_store(job.checkpoint)
     return Inspected(job=job, source=source, fields=fields, model=model, store=store, damages=Damages(store, job.corpus))
 
@@ -175,7 +153,7 @@ def _inspected(job: Job, source: Opened, fields: tuple[ScalarField, ...]) -> Ins
 def _token(job: Job) -> str | None:
     block = job.target.token_block
     if block is None:
-        return os.environ.get("MILVUS_TOKEN")
+        return os.environ.get(job.target.token_variable)
     try:
         return str(Secret.load(block).get())  # type: ignore[union-attr]
     except ValueError as error:

@@ -6,7 +6,7 @@ import heapq
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import copy_context
 from dataclasses import dataclass, field
@@ -15,8 +15,7 @@ from itertools import islice
 
 from pydantic import JsonValue
 
-from tasks.adapters.processes.rank_connection import UnderWay
-from tasks.domain.encoding.throughput import Pace
+from tasks.domain.encoding.encoding_progress import EncodingProgress
 from tasks.domain.errors import BadInput, KitestringError, Permanent
 from tasks.domain.report.run_report import Progress
 from tasks.domain.shards.seal import Loaded, Seal
@@ -43,7 +42,7 @@ class Snapshot:
     shards_loaded: int
     shards_failed: int
     shards_before: int = 0  # complete when the run began
-    under_way: tuple[UnderWay, ...] = ()
+    encoding: EncodingProgress = field(default_factory=EncodingProgress)
     failed: tuple[tuple[str, str], ...] = ()  # the first shards that failed, and why
     slowest: tuple[tuple[float, str, int], ...] = ()  # seconds of the ranks, the shard's name, its rows; the slowest first
     ended: bool = False
@@ -82,7 +81,6 @@ class Journal:
     texts_cut: int = 0
     shards: int = 0
     before: int = 0  # shards that were complete when the run began
-    under_way: Callable[[], Sequence[UnderWay]] = tuple  # where the ranks are
     slowest: list[tuple[float, str, int]] = field(default_factory=list)
     sealed: dict[str, int] = field(default_factory=dict)  # shards that this run sealed: rows that it encoded for them
     failed: dict[str, tuple[str, str]] = field(default_factory=dict)  # shard: its name, the error
@@ -95,7 +93,7 @@ class Journal:
     removed: dict[str, int] = field(default_factory=dict)  # rows that left the collection, by why
     refusals: list[str] = field(default_factory=list)  # what the run would not do, and how to make it
     samples: list[Progress] = field(default_factory=list)  # fewer and fewer of a long run
-    pace: Pace = field(default_factory=lambda: Pace(ranks=1))
+    encoding: Callable[[], EncodingProgress] = EncodingProgress  # how far the engine is
     lock: threading.RLock = field(default_factory=threading.RLock)
     listeners: list[Listener] = field(default_factory=list)  # this run's own
     tell: Teller = lambda _what, _payload: None  # what automations may act on
@@ -128,7 +126,6 @@ class Journal:
         """What this run has to see to; the other shards of the plan were complete when it began."""
         with self.lock:
             self.before, self.total = self.shards - shards, rows
-        self.pace.expect(rows)
 
     def note_seal(self, seal: Seal, *, by_this_run: int, adopted: int) -> None:
         """A shard is sealed; `by_this_run` of its rows were encoded by this run, the rest by earlier ones."""
@@ -148,17 +145,21 @@ class Journal:
         with self.lock:
             self.reused += seal.embedded
 
-    def note_amendment(self, shard: Shard, recovered: int) -> None:
+    def note_amendment(self, shard: str, recovered: int) -> None:
         """Rows of a sealed shard came out of quarantine."""
         with self.lock:
-            self.sealed[shard.id] = recovered
+            self.sealed[shard] = recovered
 
     def note_failure(self, shard: Shard, error: Exception) -> None:
         """A shard failed for good."""
+        self.note_failed(shard.id, shard.name, error)
+
+    def note_failed(self, shard: str, name: str, error: Exception) -> None:
+        """The same, of the shard with this id and this name for people."""
         with self.lock:
-            self.failed[shard.id] = (shard.name, str(error))
-            self.failed_rows[shard.id] = error.row if isinstance(error, KitestringError) else None
-            (self.bad_input.add if isinstance(error, BadInput) else self.bad_input.discard)(shard.id)
+            self.failed[shard] = (name, str(error))
+            self.failed_rows[shard] = error.row if isinstance(error, KitestringError) else None
+            (self.bad_input.add if isinstance(error, BadInput) else self.bad_input.discard)(shard)
 
     def note_damage(self, seal: Seal, damage: Exception) -> None:
         """A part of a sealed shard is not what was sealed, and the seal was withdrawn."""
@@ -237,26 +238,26 @@ class Journal:
                 self.tell(what, {**told[0].about, **counts, "shards": len(told)})
 
     def snapshot(self, *, ended: bool = False) -> Snapshot:
-        under_way = tuple(self.under_way())  # asked outside of the lock: the ranks have their own
+        encoding = self.encoding()  # asked outside of the lock: the engine has its own
         with self.lock:
             return Snapshot(
                 stage=self.stage,
                 seconds=time.monotonic() - self.started,
                 total=self.total,
                 reused=self.reused,
-                encoded=self.pace.rows,
-                tokens=self.pace.tokens,
+                encoded=encoding.rows,
+                tokens=encoding.tokens,
                 loaded=self.loaded,
                 shards=self.shards,
                 shards_sealed=len(self.sealed),
                 shards_loaded=len(self._loaded_shards),
                 shards_failed=len(self.failed),
                 shards_before=self.before,
-                under_way=under_way,
+                encoding=encoding,
                 failed=tuple(islice(self.failed.values(), NAMED)),
                 slowest=tuple(sorted(self.slowest, reverse=True)),
                 ended=ended,
-                waits_for=self.waits_for(),
+                waits_for=self.waits_for() or encoding.waits_for,
             )
 
     @contextmanager
@@ -283,7 +284,7 @@ class Journal:
 
     def _sample(self, now: Snapshot) -> None:
         """Remember where the run is; when that has become much, every other moment is forgotten, and from then on more wait."""
-        sample = Progress(seconds=round(now.seconds, 2), rows=now.encoded, tokens=now.tokens, by_rank=self.pace.rows_by_rank)
+        sample = Progress(seconds=round(now.seconds, 2), rows=now.encoded, tokens=now.tokens, by_rank=now.encoding.rows_by_rank)
         with self.lock:
             if self.samples and sample.seconds - self.samples[-1].seconds < self._every:
                 return

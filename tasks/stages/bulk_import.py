@@ -20,20 +20,17 @@ import pyarrow as pa
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from tasks.adapters.checkpoint.json_documents import utc_now
 from tasks.adapters.checkpoint.shard_keys import ShardKeys
 from tasks.adapters.concurrent_map import ahead
-from tasks.adapters.milvus.import_collection import BulkCollection
-from tasks.adapters.milvus.importer import Importer
-from tasks.adapters.milvus.staging import Staging, staged_rows
-from tasks.adapters.object_store.registry import open_store
 from tasks.adapters.rows.key_index import KeyIndex
 from tasks.domain.errors import BadInput, KitestringError, Permanent, Transient
 from tasks.domain.job.index import IMPORT_ROWS
-from tasks.domain.ports import Collection
+from tasks.domain.ports import BulkLoader, Collection
 from tasks.domain.shards.duplicates import Owners, policy_of
 from tasks.domain.shards.import_attempt import ImportAttempt
 from tasks.domain.shards.seal import Cover, Loaded, Part, Seal, intent_of
-from tasks.run.context import Run, utc_now
+from tasks.run.context import Run
 from tasks.run.import_attempts import OwnAttempt, attempts_of, collection_of, discard_left, note_again, staged_at
 from tasks.run.plan import Plan
 from tasks.run.seals.effective_seals import seals_of, shards_with_seals
@@ -45,6 +42,8 @@ POLL_SECONDS = 1.0
 STUCK_SECONDS = 1_800.0  # without a percent more
 LEDGER_SECONDS = 600.0
 STATES_ASKED_AGAIN = 30  # of a server that does not answer for a while
+SEEN_SECONDS = 120.0  # between a job's end and the day that strong reads see its rows: 15 s on Milvus 2.3.5
+SEEN_PAUSE = 0.5
 
 
 def imports(plan: Plan, collection: Collection) -> bool:
@@ -53,26 +52,28 @@ def imports(plan: Plan, collection: Collection) -> bool:
     Raises:
         BadInput: the job asks for it, and the server has none or cannot read the staged files.
     """
-    target = plan.job.target
-    if target.load == "import":
-        _refuse_impossible(plan)
+    load, loader = plan.job.target.load, collection.target.bulk_loader()
+    if load == "import":
+        _refuse_impossible(plan, loader)
+    if loader is None:
+        return False
     if plan.checkpoint.attempts(plan.address) or note_again(plan):
         return True
-    if target.load == "upsert" or not target.staging or target.vector_type != "float32" or collection.describe() is not None:
+    if load == "upsert" or not loader.takes(plan.spec) or collection.describe() is not None:
         return False
-    return target.load == "import" or plan.spool.rows >= IMPORT_ROWS
+    return load == "import" or plan.spool.rows >= IMPORT_ROWS
 
 
-def _refuse_impossible(plan: Plan) -> None:
-    bulk = plan.inspected.open_bulk(plan.spec.name)
-    try:
-        bulk.importer()
-    finally:
-        bulk.close()
-    if not plan.job.target.staging:
-        raise BadInput(
-            "target.load: an import needs target.staging: a folder or s3://bucket/prefix that the Milvus server reads files from"
-        )
+def _refuse_impossible(plan: Plan, loader: BulkLoader | None) -> None:
+    if loader is None:
+        raise BadInput(f"target.load: a target of kind {plan.job.target.kind} has no import: leave it at auto")
+    loader.check()
+
+
+def _loader(collection: Collection) -> BulkLoader:
+    loader = collection.target.bulk_loader()
+    assert loader is not None  # `imports` has said so
+    return loader
 
 
 @task(name="import", cache_policy=NO_CACHE)
@@ -110,20 +111,17 @@ def _go_on(run: Run, plan: Plan, collection: Collection) -> bool:
 
 
 def _take_over(run: Run, plan: Plan, collection: Collection, attempt: ImportAttempt, *, left: bool) -> bool:
-    bulk = plan.inspected.open_bulk(attempt.collection)
-    try:
-        with OwnAttempt(plan, attempt) as own:
-            try:
-                if bulk.describe() is None and collection.describe() is not None and attempt.state == "imported":
-                    _enter(run, plan, collection, own)
-                else:
-                    _finish(run, plan, collection, bulk, own)
-            except KitestringError:
-                if left:
-                    own.discard()
-                raise
-    finally:
-        bulk.close()
+    filled = collection.target.collection(attempt.collection)
+    with OwnAttempt(plan, attempt) as own:
+        try:
+            if filled.describe() is None and collection.describe() is not None and attempt.state == "imported":
+                _enter(run, plan, collection, own)
+            else:
+                _finish(run, plan, collection, filled, own)
+        except KitestringError:
+            if left:
+                own.discard()
+            raise
     return True
 
 
@@ -134,42 +132,37 @@ def _attempt(run: Run, plan: Plan, collection: Collection) -> None:
         KitestringError: it did not succeed; nothing is left of it.
     """
     attempt = ImportAttempt(run=run.id, collection=collection_of(plan, run.id), rows=0, covers="")
-    bulk = plan.inspected.open_bulk(attempt.collection)
-    try:
-        with OwnAttempt(plan, attempt) as own:
-            try:
-                _fill(plan, bulk, own)
-                _finish(run, plan, collection, bulk, own)
-            except KitestringError:
-                own.discard()
-                raise
-    finally:
-        bulk.close()
+    filled = collection.target.collection(attempt.collection)
+    with OwnAttempt(plan, attempt) as own:
+        try:
+            _fill(plan, filled, own)
+            _finish(run, plan, collection, filled, own)
+        except KitestringError:
+            own.discard()
+            raise
 
 
-def _fill(plan: Plan, bulk: BulkCollection, own: OwnAttempt) -> None:
-    importer = bulk.importer()
-    bulk.ensure(plan.spec)
-    files, staged = _stage(plan, bulk, own.now)
+def _fill(plan: Plan, filled: Collection, own: OwnAttempt) -> None:
+    loader = _loader(filled)
+    loader.check()
+    filled.ensure(plan.spec)
+    files, staged = _stage(plan, loader, own.now)
     own.note(**staged)
-    jobs = importer.start(own.now.collection, files, idempotency_key=f"{plan.address}-{own.now.run}")
+    jobs = loader.start(own.now.collection, files, idempotency_key=f"{plan.address}-{own.now.run}")
     own.note(jobs=tuple(jobs))
 
 
-def _stage(plan: Plan, bulk: BulkCollection, attempt: ImportAttempt) -> tuple[list[str], dict[str, Any]]:
+def _stage(plan: Plan, loader: BulkLoader, attempt: ImportAttempt) -> tuple[list[str], dict[str, Any]]:
     """Where the server finds the files, and what is to be noted of them."""
-    columns, nullable = bulk.form()
     covers, rows, cuts = Cover(), 0, dict[str, int]()
-    whole_urls = bulk.server.kind == "Zilliz Cloud"
-    prefix = staged_at(plan.address, attempt)
-    with KeyIndex() as keys, Staging(open_store(plan.job.target.staging), prefix, plan.scratch, whole_urls=whole_urls) as staging:
+    with KeyIndex() as keys, loader.stage(attempt.collection, staged_at(plan.address, attempt), plan.scratch) as staging:
 
         def stage(part: Part, seal: Seal) -> pa.Table:
             nonlocal rows
             table = plan.checkpoint.verified_part(part)
             _refuse_doubled(keys, table["id"].to_pylist(), rows, seal)
             rows += table.num_rows
-            cut = staging.add(table, columns, nullable)
+            cut = staging.add(table)
             if cut:
                 cuts[seal.shard] = cuts.get(seal.shard, 0) + cut
             return table
@@ -189,19 +182,19 @@ def _refuse_doubled(keys: KeyIndex, ids: list[str], first: int, seal: Seal) -> N
         raise Permanent(f"key '{ids[next(iter(seen))]}' of shard {seal.name} is in another shard, too, and an import would keep both rows")
 
 
-def _finish(run: Run, plan: Plan, collection: Collection, bulk: BulkCollection, own: OwnAttempt) -> None:
-    importer, attempt = bulk.importer(), own.now
+def _finish(run: Run, plan: Plan, collection: Collection, filled: Collection, own: OwnAttempt) -> None:
+    loader, attempt = _loader(filled), own.now
     for job in attempt.jobs:
-        _await(importer, job)
-    for some in staged_rows(open_store(plan.job.target.staging), attempt.upserts) if attempt.upserts else ():
-        bulk.upsert(some)
-    bulk.settle()
-    bulk.await_rows(attempt.rows)
+        _await(loader, job)
+    for some in loader.staged_rows(attempt.upserts) if attempt.upserts else ():
+        filled.upsert(some)
+    filled.settle()
+    _await_rows(filled, attempt.rows)
     own.note(state="imported")
-    target = bulk.identity() or plan.address
+    target = filled.identity() or plan.address
     _intend(plan, target, attempt)
     try:
-        bulk.rename(plan.spec.name)
+        loader.rename(filled.name, plan.spec.name)
     except Permanent:  # somebody has the name
         for shard in plan:
             plan.checkpoint.forget_load(target, shard.id)
@@ -216,11 +209,11 @@ def _intend(plan: Plan, target: str, attempt: ImportAttempt) -> None:
         pass
 
 
-def _await(importer: Importer, job: str) -> None:
+def _await(loader: BulkLoader, job: str) -> None:
     percent, since, silent = -1, time.monotonic(), 0
     while True:
         try:
-            told, silent = importer.look(job), 0
+            told, silent = loader.look(job), 0
         except Transient:
             silent += 1
             if silent > STATES_ASKED_AGAIN:
@@ -236,6 +229,15 @@ def _await(importer: Importer, job: str) -> None:
         if time.monotonic() - since > STUCK_SECONDS:
             raise Permanent(f"import {job}: stands at {percent}% for {STUCK_SECONDS:.0f} s")
         time.sleep(POLL_SECONDS)
+
+
+def _await_rows(filled: Collection, rows: int) -> None:
+    """Wait until strong reads see every row."""
+    deadline = time.monotonic() + SEEN_SECONDS
+    while (seen := filled.count()) != rows:
+        if time.monotonic() > deadline:
+            raise Transient(f"after an import of {rows} rows into '{filled.name}' at {filled.target.address}, {seen} can be seen")
+        time.sleep(SEEN_PAUSE)
 
 
 def _enter(run: Run, plan: Plan, collection: Collection, own: OwnAttempt) -> None:

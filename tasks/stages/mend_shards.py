@@ -62,7 +62,7 @@ def remove_strangers(plan: Plan, collection: Collection) -> int:
 def _torn(plan: Plan, collection: Collection) -> Iterator[str]:
     """Shards with fewer rows than are sealed."""
     with sealed_shards(plan) as sealed:
-        for counted in count_shards(collection, sealed, Waiting(clock_of(plan.job.target.uri))):
+        for counted in count_shards(collection, sealed, Waiting(clock_of(collection))):
             if counted.found < counted.sealed.seal.embedded:
                 yield counted.sealed.seal.shard
 

@@ -18,7 +18,7 @@ def plan_shards(run: Run) -> Plan:
     with run.journal.during("plan"):
         pinned = inspected.pinned()
         if pinned is None:
-            run.ranks.start()
+            run.engine.start()
         spool = spool_spans(inspected, run.scratch)
         plan = Plan(inspected, spool, pinned or _introduce(run))
         plan.confirm_encoder()
@@ -46,5 +46,5 @@ def plan_sealed(run: Run) -> Plan:
 
 def _introduce(run: Run) -> EncoderRecord:
     """Ask the loading encoder what it is."""
-    facts = run.ranks.facts()
+    facts = run.engine.facts()
     return EncoderRecord(identity=run.inspected.identify(facts.precision), facts=facts)

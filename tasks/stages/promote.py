@@ -14,7 +14,7 @@ from tasks.domain.target.promotion import Promotion, is_rejected, outdated, unfi
 from tasks.domain.target.proof import Proof
 from tasks.run.context import Run
 from tasks.run.plan import Plan
-from tasks.run.promotion.alias_moves import Outcome, new_move, pass_gate, point_alias, standing_identities
+from tasks.run.promotion.alias_moves import Outcome, new_move, pass_gate, standing_identities
 from tasks.run.promotion.promotion_gate import Asked
 from tasks.run.seals.seal_totals import count_seals
 
@@ -36,7 +36,7 @@ def promote_proved(run: Run, plan: Plan, collection: Collection, proof: Proof) -
             run.journal.tell("collection.promoted", {"collection": outcome.live, "before": outcome.before})
         if outcome.refused:
             run.journal.note_refusal(f"searches are not led to '{plan.spec.name}': {outcome.refused}")
-        for name in _drop_outdated(plan, moves, live=outcome.live):
+        for name in _drop_outdated(plan, collection, moves, live=outcome.live):
             run.journal.note(f"'{name}' is dropped: out of use for more than target.grace, and beyond target.keep_previous")
         return outcome.asked
 
@@ -51,11 +51,11 @@ def _fails(run: Run, plan: Plan, proof: Proof) -> bool:
 
 
 def _lead(plan: Plan, collection: Collection, moves: Promotions) -> Outcome:
-    before, name = collection.promoted(), plan.spec.name
+    before, name = collection.target.resolve(plan.spec.alias), plan.spec.name
     history = moves.read(standing=standing_identities(plan, before))
     live = before
     if half_way := unfinished(history, live):  # a rollback that was killed in the middle
-        point_alias(plan.job, half_way)
+        collection.target.point(plan.spec.alias, half_way)
         live = half_way
     if live == name:
         return Outcome(before=before, live=live, told=[])
@@ -76,15 +76,8 @@ def _move_back(plan: Plan, live: str) -> Promotion:
     return new_move(plan, plan.spec.name, "rollback").model_copy(update={"collection": live, "fingerprint": "", "model": ""})
 
 
-def _drop_outdated(plan: Plan, moves: Promotions, *, live: str | None) -> list[str]:
+def _drop_outdated(plan: Plan, collection: Collection, moves: Promotions, *, live: str | None) -> list[str]:
     target, now = plan.job.target, dt.datetime.now(dt.UTC)
     history = moves.read(standing=standing_identities(plan, live))
     names = outdated(history, kept={live, plan.spec.name}, keep_previous=target.keep_previous, grace=target.grace, now=now)
-    dropped: list[str] = []
-    for name in names:
-        collection = plan.inspected.open_target(name)
-        try:
-            dropped += [name] if collection.drop() else []
-        finally:
-            collection.close()
-    return dropped
+    return [name for name in names if collection.target.drop(name)]

@@ -23,7 +23,7 @@ def repair_collection(run: Run, plan: Plan, collection: Collection) -> Proof:
         Damaged: a part is not what was sealed.
     """
     if collection.describe() is None:
-        raise BadInput(f"collection '{plan.spec.name}' is not at {plan.job.target.uri}: `kitestring run` or `replay` loads it")
+        raise BadInput(f"collection '{plan.spec.name}' is not at {plan.job.target.address}: `kitestring run` or `replay` loads it")
     with run.journal.during("verify"):
         collection.settle()
         proof = verify_plan(plan, collection, full=True, looking=True)

@@ -40,7 +40,7 @@ def figures_of(plan: Plan, totals: Totals, *, failed: int) -> dict[str, Any]:
         "corpus": job.corpus,
         "encoder": plan.record.identity,
         "facts": plan.record.facts,
-        "target": TargetNamed(uri=job.target.uri, collection=plan.spec.name, alias=plan.spec.alias),
+        "target": TargetNamed(uri=job.target.address, collection=plan.spec.name, alias=plan.spec.alias),
         "rows": totals.rows,
         "shards": ShardFates(planned=plan.spool.shards, sealed=totals.sealed, loaded=totals.loaded, failed=failed),
         "quarantine": dict(totals.quarantine),
@@ -107,7 +107,7 @@ def what_is_wrong(report: RunReport, max_quarantined: float) -> str | None:
 
 
 def _report(run: Run, plan: Plan, proof: Proof, totals: Totals, shown: Shown) -> RunReport:
-    journal, pace = run.journal, run.journal.pace
+    journal, encoding = run.journal, run.engine.progress()
     started, finished = dt.datetime.fromisoformat(run.started_at), dt.datetime.now(dt.UTC)
     figures = figures_of(plan, totals, failed=len(journal.failed))
     figures["rows"] = totals.rows.model_copy(update={"removed": sum(journal.removed.values())})
@@ -120,8 +120,8 @@ def _report(run: Run, plan: Plan, proof: Proof, totals: Totals, shown: Shown) ->
         exact=proof.exact,
         started=started,
         finished=finished,
-        seconds={**journal.stages, "start-up": sum(run.ranks.startup.values())},
-        startup=run.ranks.startup,
+        seconds={**journal.stages, "start-up": sum(encoding.startup.values())},
+        startup=encoding.startup,
         progress=tuple(journal.samples),
         failures=tuple(
             FailedShard(name=name, error=error, row=journal.failed_rows.get(shard)) for shard, (name, error) in journal.failed.items()
@@ -131,12 +131,12 @@ def _report(run: Run, plan: Plan, proof: Proof, totals: Totals, shown: Shown) ->
         refusals=tuple(journal.refusals),
         adopted=journal.adopted,
         texts_cut=journal.texts_cut,
-        tokens=pace.tokens,
-        ranks=pace.work,
-        peak_memory={"flow": peak_resident(), **pace.memory},
+        tokens=encoding.tokens,
+        ranks=encoding.work,
+        peak_memory={"flow": peak_resident(), **encoding.memory},
         cost=cost_of(
             rows=totals.rows.embedded,
-            tokens=pace.tokens,
+            tokens=encoding.tokens,
             seconds=max((finished - started).total_seconds(), 0.0),
             price_per_hour=run.job.report.price_per_hour,
         ),

@@ -91,7 +91,7 @@ def verify_plan(
             search=plan.job.target.search,
             shared=plan.job.target.shared,
             elsewhere=lambda: plan.checkpoint.loads_of_others(plan.target),
-            clock=clock_of(plan.job.target.uri, looking=looking),
+            clock=clock_of(collection, looking=looking),
             watch=watch,
         )
     proof = proof.model_copy(update={"covers": cover.digest, "collection": target})
@@ -121,7 +121,7 @@ def look_at_proof(job: Job, *, full: bool = False, seed: int | None = None, watc
     """
     with planned_before(job) as plan, opened(plan) as collection:
         if collection.describe() is None:
-            raise BadInput(f"collection '{plan.spec.name}' is not at {job.target.uri}: `kitestring run` or `replay` loads it")
+            raise BadInput(f"collection '{plan.spec.name}' is not at {job.target.address}: `kitestring run` or `replay` loads it")
         if damaged := damaged_documents(plan):
             return unproved(*damaged)
         rows = sum(seal.embedded for seal in chain(owned_seals(plan), retained_seals(plan))) if full else 0
@@ -130,7 +130,7 @@ def look_at_proof(job: Job, *, full: bool = False, seed: int | None = None, watc
                 proof = verify_plan(plan, collection, full=full, seed=seed, looking=True, watch=watch)
         except Damaged as damage:
             return unproved(f"{damage}: `kitestring run` encodes its shard again")
-        return _led_astray(plan, collection.promoted(), proof)
+        return _led_astray(plan, collection.target.resolve(plan.spec.alias), proof)
 
 
 def _led_astray(plan: Plan, live: str | None, proof: Proof) -> Proof:

@@ -45,7 +45,7 @@ def main() -> int:
         from torch.distributed.elastic.multiprocessing.errors import ChildFailedError  # noqa: PLC0415 - torch takes seconds
         from torch.distributed.run import main as torchrun  # noqa: PLC0415 - takes seconds
 
-        from tasks.worker.startup.agreement import import_library  # noqa: PLC0415 - takes seconds
+        from tasks.worker.encoders.registry import import_library  # noqa: PLC0415 - takes seconds
 
         with suppress(Exception):  # the ranks will meet it too, and can tell
             import_library(arguments.encoder)

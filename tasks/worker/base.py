@@ -1,6 +1,6 @@
 """What a rank asks of a model: rows made ready in one thread, vectors made in another.
 
-To add an encoder: its settings in `tasks.domain.job.encoder`, a class with these methods, a line in `open_encoder`.
+To add an encoder: its settings, a class with these methods, and a line in `tasks.domain.job.encoder.ENCODERS`.
 """
 
 from __future__ import annotations
@@ -13,13 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from tasks.domain.encoding.tuning import Backend
-from tasks.domain.errors import BadInput
-from tasks.domain.job.encoder import Encoder, EncoderFacts, OpenClipEncoder, Precision
-from tasks.domain.job.job import Compute
+from tasks.domain.job.encoder import EncoderFacts
 from tasks.domain.shards.seal import EncodeStats
-from tasks.worker.system.lazy_imports import import_quickly
-from tasks.worker.system.placement import Place
 
 Vectors = npt.NDArray[np.float32]
 
@@ -100,41 +95,6 @@ class LoadedEncoder(Protocol):
 
     def close(self) -> None:
         """End helper processes."""
-
-
-def open_encoder(
-    encoder: Encoder,
-    *,
-    model_path: str,
-    precision: Precision,
-    compute: Compute | None = None,
-    place: Place | None = None,
-    backend: Backend = "torch",
-) -> LoadedEncoder:
-    """Load a model. Only the library that this encoder needs is imported: the import is most of the time.
-
-    Args:
-        encoder: as the job says it.
-        model_path: local folder or file with the weights, or open_clip's tag.
-        precision: what the model computes in; vectors are float32 in any case.
-        compute: how batches are made; left out, as for a search.
-        place: device and threads; left out, the CPU.
-        backend: what runs the model.
-
-    Raises:
-        BadInput: the model cannot be loaded, or a setting does not fit it.
-    """
-    compute, place = compute or Compute(num_workers=0), place or Place()
-    if isinstance(encoder, OpenClipEncoder):
-        if backend != "torch":
-            raise BadInput(f"compute.backend {backend} runs text encoders only: set it to torch or auto")
-        from tasks.worker.encoders.open_clip import ImageEncoder  # noqa: PLC0415 - takes seconds
-
-        return ImageEncoder(encoder, model_path=model_path, precision=precision, compute=compute, place=place)
-    import_quickly("tasks.worker.encoders.sentence_transformers")
-    from tasks.worker.encoders.sentence_transformers import TextEncoder  # noqa: PLC0415 - takes seconds
-
-    return TextEncoder(encoder, model_path=model_path, precision=precision, compute=compute, place=place, backend=backend)
 
 
 def unit_length(vectors: npt.NDArray[Any]) -> Vectors:

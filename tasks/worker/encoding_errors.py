@@ -1,35 +1,21 @@
-"""torch's failures, told apart by what a rank may do next."""
+"""What may come between a batch and its vectors, told apart by what a rank may do next; and an error in one line."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import re
 
-import torch
-
-from tasks.worker.pipeline.fault_isolation import Fatal, OutOfMemory, first_line
+_COLOURS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
-@contextmanager
-def told_apart() -> Iterator[None]:
-    """Turn what torch raises into `OutOfMemory` (try fewer rows) or `Fatal` (this process is done for).
-
-    torch has a type for a GPU's lack of memory and none for the CPU allocator's: that one is known by its words.
-    After any other CUDA error the context is broken, and every later call would fail on innocent rows.
-    """
-    try:
-        yield
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        _release()
-        raise OutOfMemory(first_line(error)) from None
-    except torch.AcceleratorError as error:
-        raise Fatal(first_line(error)) from error
-    except RuntimeError as error:
-        if "DefaultCPUAllocator: can't allocate memory" in str(error):
-            raise OutOfMemory(first_line(error)) from None
-        raise
+class Fatal(Exception):
+    """The device or a helper process is broken: this process cannot go on, whatever the rows."""
 
 
-def _release() -> None:
-    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
-        torch.cuda.empty_cache()
+class OutOfMemory(Exception):
+    """A batch did not fit into the device's memory."""
+
+
+def first_line(error: BaseException) -> str:
+    """An error in one line, without what would colour a terminal."""
+    lines = [line.strip() for line in _COLOURS.sub("", str(error)).splitlines() if line.strip()]
+    return (lines[0] if lines else type(error).__name__)[:500]

@@ -1,34 +1,33 @@
-"""A collection of every kind: the in-memory twin, Milvus Lite (both ways in) and a real Milvus server."""
+"""A collection of every kind: the in-memory twin, the tests' own dict, Milvus Lite (both ways in) and a real Milvus server."""
 
 from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from tasks.adapters.milvus.milvus_collection import MilvusCollection
-from tasks.adapters.targets.memory_collection import MemoryCollection
-from tasks.domain.ports import Collection
+from tasks.adapters.milvus.milvus_target import MilvusTarget
+from tasks.adapters.targets.memory_target import MemoryTarget
+from tasks.domain.ports import Collection, Target
 from tests.builders.collections import Open, spec_of
+from tests.builders.dict_target import DictTarget
 
 
-@pytest.fixture(params=["memory", "lite", "lite rows", pytest.param("server", marks=pytest.mark.server)])
+@pytest.fixture(params=["memory", "dict", "lite", "lite rows", pytest.param("server", marks=pytest.mark.server)])
 def opening(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Open]:
-    """Opens collections on one server, and closes them in the end."""
-    opened: list[Collection] = []
-    where = {"memory": f"memory://{uuid.uuid4()}", "lite": str(tmp_path / "t.db"), "lite rows": str(tmp_path / "t.db")}
-    uri = where[request.param] if request.param in where else request.getfixturevalue("milvus_server").uri
+    """Opens collections of one server, each by a connection of its own, and closes them in the end."""
+    opened: list[Target] = []
+    kind = request.param
+    uri = request.getfixturevalue("milvus_server").uri if kind == "server" else str(tmp_path / "t.db")
+    in_process = {"memory": partial(MemoryTarget, f"memory://{uuid.uuid4()}"), "dict": partial(DictTarget, str(uuid.uuid4()))}
+    make = in_process.get(kind, partial(MilvusTarget, uri, columns=kind != "lite rows"))
 
-    def opens(name: str, *, alias: str | None = None, **how) -> Collection:
-        alias = alias or f"{name}_alias"
-        twin = request.param == "memory"
-        made = MemoryCollection(uri, name, alias=alias) if twin else MilvusCollection(uri, name, alias=alias, **how)
-        if request.param == "lite rows":
-            made._columns = False
-        opened.append(made)
-        return made
+    def opens(name: str) -> Collection:
+        opened.append(make())
+        return opened[-1].collection(name)
 
     yield opens
     for each in opened:

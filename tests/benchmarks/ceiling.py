@@ -223,7 +223,7 @@ def _library(texts: list[str], precision: str, batch: int) -> Callable[[], objec
 
 def _encoder(precision: Any, backend: Any) -> Any:
     from tasks.domain.job.encoder import SentenceTransformersEncoder  # noqa: PLC0415
-    from tasks.worker.base import open_encoder  # noqa: PLC0415
+    from tasks.worker.encoders.registry import open_encoder  # noqa: PLC0415
 
     settings = SentenceTransformersEncoder(model=str(minilm()))
     return open_encoder(settings, model_path=str(minilm()), precision=precision, backend=backend)

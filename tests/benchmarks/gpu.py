@@ -23,7 +23,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tasks.domain.job.encoder import OpenClipEncoder, Precision, SentenceTransformersEncoder
 from tasks.domain.job.job import Compute
-from tasks.worker.base import LoadedEncoder, open_encoder
+from tasks.worker.base import LoadedEncoder
+from tasks.worker.encoders.registry import open_encoder
 from tasks.worker.optimize.attention import unpadded_attention
 from tasks.worker.system.placement import Place
 from tests.benchmarks.gpu_models import CLIPS, TEXTS, write_clip, write_text_model

@@ -19,12 +19,10 @@ import pyarrow as pa
 from pymilvus import MilvusClient
 
 from tasks.adapters.checkpoint.part_files import PartMeta, read_part, vector_column, write_part
-from tasks.adapters.milvus.collection_schema import build_schema, columns_of
-from tasks.adapters.milvus.import_collection import BulkCollection
-from tasks.adapters.milvus.milvus_collection import MilvusCollection
-from tasks.adapters.milvus.staging import Staging, clear
-from tasks.adapters.milvus.upsert_batches import as_rows
-from tasks.adapters.object_store.folder_store import FolderStore
+from tasks.adapters.milvus.collection_schema import build_schema
+from tasks.adapters.milvus.milvus_target import MilvusTarget
+from tasks.adapters.milvus.row_dicts import as_rows
+from tasks.adapters.rows.collection_rows import columns_of
 from tasks.adapters.rows.row_schema import part_schema
 from tasks.adapters.targets.part_loading import load_part
 from tasks.domain.target.collection import CollectionSpec
@@ -94,40 +92,40 @@ def timed(way: Load, uri: str, parts: list[Path], count: int) -> Mapping[str, fl
     begun = time.perf_counter()
     way(uri, spec, parts)
     loaded = time.perf_counter() - begun
-    watching = BulkCollection(uri, name, alias=spec.alias, token=None, database="")
+    target = MilvusTarget(uri)
+    watching = target.collection(name)
     watching.settle()
-    watching.await_rows(count)
+    while watching.count() != count:
+        time.sleep(0.5)
     found = time.perf_counter() - begun
-    watching.drop()
-    watching.close()
+    target.drop(name)
+    target.close()
     return {"rows/s": count / loaded, "seconds": loaded, "indexed and found s": found}
 
 
 def upsert(uri: str, spec: CollectionSpec, parts: list[Path]) -> None:
-    collection = MilvusCollection(uri, spec.name, alias=spec.alias)
+    collection = MilvusTarget(uri).collection(spec.name)
     collection.ensure(spec)
     for path in parts:
         load_part(collection, read_part(path.read_bytes())[0], "s")
-    collection.close()
+    collection.target.close()
 
 
 def imported(uri: str, spec: CollectionSpec, parts: list[Path], *, staging: Path) -> None:
     """As tasks.stages.bulk_import does it, less what it notes down; until the server says that all jobs are done."""
-    collection = BulkCollection(uri, spec.name, alias=spec.alias, token=None, database="")
-    collection.ensure(spec)
-    columns, nullable = collection.form()
-    store = FolderStore(staging)
-    with Staging(store, spec.name, staging.parent, whole_urls=False) as place:
+    target = MilvusTarget(uri, staging=str(staging))
+    target.collection(spec.name).ensure(spec)
+    loader = target.bulk_loader()
+    with loader.stage(spec.name, spec.name, staging.parent) as place:
         for path in parts:
-            place.add(read_part(path.read_bytes())[0], columns, nullable)
+            place.add(read_part(path.read_bytes())[0])
         files = place.files()
-    importer = collection.importer()
-    jobs = importer.start(spec.name, files, idempotency_key=spec.name)
-    while any(importer.look(job).state == "running" for job in jobs):
+    jobs = loader.start(spec.name, files, idempotency_key=spec.name)
+    while any(loader.look(job).state == "running" for job in jobs):
         time.sleep(0.2)
-    assert all(importer.look(job).state == "done" for job in jobs)
-    clear(store, spec.name)
-    collection.close()
+    assert all(loader.look(job).state == "done" for job in jobs)
+    loader.clear(spec.name)
+    target.close()
 
 
 def plain(uri: str, spec: CollectionSpec, parts: list[Path]) -> None:

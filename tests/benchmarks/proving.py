@@ -16,9 +16,10 @@ from pathlib import Path
 from pymilvus import MilvusClient
 
 from tasks.adapters.checkpoint.part_files import read_part
-from tasks.adapters.milvus.collection_schema import columns_of
 from tasks.adapters.milvus.filters import among
 from tasks.adapters.milvus.milvus_collection import MilvusCollection
+from tasks.adapters.milvus.milvus_target import MilvusTarget
+from tasks.adapters.rows.collection_rows import columns_of
 from tasks.adapters.targets.part_loading import load_part
 from tasks.adapters.targets.shard_counts import ReadPart
 from tasks.adapters.targets.verification import prove
@@ -60,14 +61,14 @@ def proving(sizes: Sizes) -> Outcome:
         for name, (size, threads) in SETTINGS.items():
             contenders[name] = partial(_query, milvus.uri, keys, size, threads)
         results = compare(contenders, sizes.rounds)
-        collection.close()
+        collection.target.close()
     rate = results["proof"]["rows/s"].median
     conclusions = [f"the proof: {rate / results[name]['rows/s'].median:.2f} times the queries alone, {name}" for name in SETTINGS]
     return Outcome(title=f"Proving {count:,} rows of {DIM} dimensions", results=results, conclusions=conclusions, drawn="rows/s")
 
 
 def _filled(uri: str, paths: list[Path]) -> MilvusCollection:
-    collection = MilvusCollection(uri, SPEC.name, alias=SPEC.alias)
+    collection = MilvusTarget(uri).collection(SPEC.name)
     collection.ensure(SPEC)
     for path in paths:
         load_part(collection, read_part(path.read_bytes())[0], "s")

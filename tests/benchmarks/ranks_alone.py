@@ -26,7 +26,8 @@ from torch import distributed
 from tasks.adapters.processes.hardware import cores
 from tasks.domain.job.encoder import Precision, SentenceTransformersEncoder
 from tasks.domain.job.job import Compute
-from tasks.worker.base import LoadedEncoder, open_encoder
+from tasks.worker.base import LoadedEncoder
+from tasks.worker.encoders.registry import open_encoder
 from tasks.worker.optimize.precision import native_bfloat16
 from tasks.worker.system.placement import Place
 from tests.benchmarks.bench import Sizes

@@ -52,6 +52,7 @@ class Launch:
     sample: tuple[str, ...] = ()
     compute: Compute = field(default_factory=lambda: Compute(device="cpu"))
     forked: bool = True  # as ranks on CPUs are; else each is started by itself, as on GPUs
+    command: list[str] | None = None  # in place of torchrun's; the path of the assignment comes after it
     on_message: Callable[[Heard], None] = lambda _: None
     heard: list[tuple[int, Heard]] = field(default_factory=list)  # with the number of the connection
 
@@ -74,12 +75,9 @@ class Launch:
         self._connections: list[socket.socket] = []
         threading.Thread(target=self._accept, daemon=True).start()
         self._log = (self.scratch / "log").open("wb")
+        hardware, written = Hardware(ranks=self.ranks, threads=1, device="cpu" if self.forked else "cuda"), self.scratch / "assignment.json"
         self.process = subprocess.Popen(
-            command_of(
-                Hardware(ranks=self.ranks, threads=1, device="cpu" if self.forked else "cuda"),
-                self.encoder.kind,
-                self.scratch / "assignment.json",
-            ),
+            [*self.command, str(written)] if self.command else command_of(hardware, self.encoder.kind, written),
             env={**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"},
             stderr=self._log,
             start_new_session=True,

@@ -13,14 +13,15 @@ from unittest.mock import patch
 import pytest
 from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, PREFECT_LOGGING_LEVEL, temporary_settings
 
-import tasks.run.context
+from tasks.adapters.engines import torchrun_encoders
 from tasks.adapters.object_store.registry import open_store
 from tasks.adapters.processes.coordinator import Ranks
 from tasks.adapters.processes.hardware import Launch
 from tasks.domain.encoding.protocol import Assignment, Hello, Piece, Rest, Welcome
 from tasks.domain.job.encoder import Encoder
 from tasks.domain.job.parse import parse_job
-from tasks.worker.base import LoadedEncoder, open_encoder
+from tasks.worker.base import LoadedEncoder
+from tasks.worker.encoders.registry import open_encoder
 from tasks.worker.pipeline.coordinator_client import Wire
 from tasks.worker.pipeline.rank import Rank
 from tasks.worker.system.signals import Notice
@@ -95,7 +96,7 @@ def flows_in_process(server: PrefectServer) -> Iterator[RunFlow]:
         result: dict[str, Any] = _flow(entrypoint)(parse_job(document), **parameters)
         return result
 
-    with temporary_settings(settings), patch.object(tasks.run.context, "Ranks", partial(Ranks, start=ThreadRank)):
+    with temporary_settings(settings), patch.object(torchrun_encoders, "Ranks", partial(Ranks, start=ThreadRank)):
         yield run
 
 

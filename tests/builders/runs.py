@@ -6,34 +6,26 @@ import os
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 from pymilvus import MilvusClient
 
-from tasks.adapters.targets.registry import open_collection
-from tasks.domain.job.job import Target
+from tasks.adapters.milvus.milvus_target import MilvusTarget
 
 
 def keys_in(database: str, collection: str = "rows") -> list[str]:
     """Every key that the alias' collection holds, with repetitions if there were any."""
-    target = Target(uri=database, collection=collection)
-    probe = open_collection(target, collection, token=None)
-    try:
-        name = probe.promoted()
-    finally:
-        probe.close()
-    assert name
-    opened = open_collection(target, name, token=None)
-    try:
-        client: MilvusClient = opened._connection.client  # type: ignore[attr-defined]
+    with closing(MilvusTarget(database)) as target:
+        name = target.resolve(collection)
+        assert name
+        client: MilvusClient = target._connection.client
         client.load_collection(name)
         rows = client.query_iterator(name, batch_size=1_000, filter="", output_fields=["id"])
         found: list[str] = []
         while batch := rows.next():
             found += [row["id"] for row in batch]
         return found
-    finally:
-        opened.close()
 
 
 def ids(first: int, stop: int) -> list[str]:

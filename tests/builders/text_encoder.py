@@ -10,8 +10,8 @@ from sentence_transformers import SentenceTransformer
 
 from tasks.domain.job.encoder import SentenceTransformersEncoder
 from tasks.domain.job.job import Compute
-from tasks.worker.base import LoadedEncoder, open_encoder
-from tasks.worker.pipeline.fault_isolation import Vectors
+from tasks.worker.base import LoadedEncoder, Vectors
+from tasks.worker.encoders.registry import open_encoder
 
 
 def opened(path: Path, compute: Compute | None = None, **settings: object) -> LoadedEncoder:

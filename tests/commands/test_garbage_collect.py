@@ -23,7 +23,7 @@ from tasks.adapters.object_store.registry import open_store
 from tasks.commands import unreferenced_objects
 from tasks.domain.digest import digest
 from tasks.domain.errors import Transient
-from tasks.domain.job.job import Target
+from tasks.domain.job.target import MilvusSettings
 from tasks.domain.shards.duplicates import Owners
 from tasks.domain.shards.seal import Part
 from tasks.domain.target.collection import collection_name, target_fingerprint
@@ -150,7 +150,7 @@ def test_keys_of_seals_and_owners_that_are_no_more_go(checkpoint: Checkpoint, tm
 
 def test_a_target_that_is_away_hinders_nothing_else(checkpoint: Checkpoint, tmp_path: Path) -> None:
     leave(checkpoint, tmp_path)
-    seal, target = checkpoint.effective_seal(SHARD), Target(uri=f"{tmp_path}/nowhere/rows.txt")
+    seal, target = checkpoint.effective_seal(SHARD), MilvusSettings(uri=f"{tmp_path}/nowhere/rows.txt")
     assert seal
     checkpoint.record_load(target_fingerprint(target, collection_name(target.collection, IDENTITY.fingerprint)), loaded(seal))
     age(tmp_path / "store", 2)
@@ -233,7 +233,7 @@ def test_a_collection_whose_encoder_a_run_came_back_to_is_not_dropped(
 ) -> None:
     leave(checkpoint, tmp_path)
     age(tmp_path / "store", 2)
-    name = collection_name(Target().collection, IDENTITY.fingerprint)
+    name = collection_name(MilvusSettings().collection, IDENTITY.fingerprint)
 
     def abandoned(*_: object) -> list[str]:
         checkpoint.store.write(checkpoint.layout.run("r", "report.json"), b"{}")

@@ -9,27 +9,28 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from tasks.adapters.milvus.milvus_collection import MilvusCollection
+from tasks.adapters.milvus.milvus_target import MilvusTarget
 from tasks.commands import search
 from tasks.domain.job.job import Job
 from tests.builders.collections import part_of, spec_of
 
 
 def test_a_searcher_connects_once_for_all_its_questions_and_lets_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = MilvusCollection(str(tmp_path / "t.db"), "c", alias="a")
+    made = MilvusTarget(str(tmp_path / "t.db")).collection("c")
+    connection = made._connection
     made.ensure(spec_of("c"))
     made.upsert(part_of(["one", "two"]))
     connections = 0
-    connect = made._connection._connect
+    connect = connection._connect
 
     def counted() -> Any:
         nonlocal connections
         connections += 1
         return connect()
 
-    monkeypatch.setattr(made._connection, "_connect", counted)
-    made.close()
-    inspected = SimpleNamespace(model=SimpleNamespace(path=""), open_target=lambda _: made)
+    monkeypatch.setattr(connection, "_connect", counted)
+    made.target.close()
+    inspected = SimpleNamespace(model=SimpleNamespace(path=""), open_target=lambda: made.target)
     plan = SimpleNamespace(inspected=inspected, spec=SimpleNamespace(name="c"), job=None)
     encoder = SimpleNamespace(embed_queries=lambda texts: np.ones((len(texts), spec_of("c").dim), np.float32))
     monkeypatch.setattr(search, "locate_job", lambda _: inspected)
@@ -40,4 +41,4 @@ def test_a_searcher_connects_once_for_all_its_questions_and_lets_go(tmp_path: Pa
     with search.Searcher(cast("Job", SimpleNamespace(encoder=None))) as searcher:
         assert [len(searcher.search(text, 2)) for text in ("a", "b", "c")] == [2, 2, 2]
     assert connections == 1
-    assert made._connection._client is None
+    assert connection._client is None

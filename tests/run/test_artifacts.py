@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 
-from tasks.adapters.processes.rank_connection import UnderWay
+from tasks.domain.encoding.encoding_progress import EncodingProgress, UnderWay
 from tasks.domain.errors import BadInput, Permanent
 from tasks.domain.shards.seal import EncodeStats, Loaded, Part, Seal
 from tasks.domain.shards.shard import FileVersion, Shard, Span, Whole, name_shard
@@ -39,7 +39,7 @@ def test_of_thousands_of_shards_the_table_names_only_those_that_one_would_look_f
     for number in range(1_500):
         journal.note_failure(shard(f"failed-{number}"), Permanent("line one\nline two " + "x" * 10_000, row=number))
     assert list(journal.failed_rows.values()) == list(range(1_500))
-    journal.under_way = lambda: [UnderWay(rank=1, shard="busy", first=0, stop=1_000, done=512)]
+    journal.encoding = lambda: EncodingProgress(under_way=(UnderWay(rank=1, shard="busy", first=0, stop=1_000, done=512),))
 
     table = shard_table(journal.snapshot())
     counts = {row["state"]: row["shards"] for row in table if row["shards"]}

@@ -7,6 +7,7 @@ import threading
 
 import pytest
 
+from tasks.domain.encoding.encoding_progress import EncodingProgress
 from tasks.run import progress
 from tasks.run.progress import Journal, Snapshot
 
@@ -38,12 +39,12 @@ def test_a_moment_that_cannot_be_told_is_left_out(monkeypatch: pytest.MonkeyPatc
     heard = threading.Event()
     watched.listeners.append(lambda _now: heard.set())
 
-    def fails_once() -> tuple[()]:
+    def fails_once() -> EncodingProgress:
         if not asked.is_set():
             asked.set()
             raise RuntimeError("a mistake")
-        return ()
+        return EncodingProgress()
 
-    watched.under_way = fails_once
+    watched.encoding = fails_once
     with watched.ticking():
         assert heard.wait(10)

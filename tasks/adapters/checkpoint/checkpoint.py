@@ -298,3 +298,16 @@ def read_pin(store: Store, corpus: str, declared: str, damages: Damages | None =
 def put_pin(store: Store, corpus: str, declared: str, record: EncoderRecord, damages: Damages | None = None) -> EncoderRecord:
     """Settle what a declared encoder is, once for the corpus; the record that stands, another run's where that was first."""
     return commit_document(store, encoder_pin(corpus, declared), record, damages=damages)
+
+
+def pin_encoder(checkpoint: Checkpoint, declared: str, record: EncoderRecord) -> None:
+    """Write down what the vectors of a corpus are made with, before the first seal says that there are any.
+
+    Raises:
+        Permanent: another run of this corpus has settled `precision: auto` otherwise.
+    """
+    corpus = checkpoint.layout.corpus
+    settled = put_pin(checkpoint.store, corpus, declared, record, checkpoint.damages)
+    if settled.identity != record.identity:
+        raise Permanent(f"another run has just settled on precision {settled.identity.precision} for corpus '{corpus}': run again")
+    checkpoint.put_encoder(record)

@@ -22,7 +22,7 @@ class Damages:
     def __init__(self, store: Store, corpus: str) -> None:
         self._store, self._corpus = store, corpus
         self._run: str | None = None
-        self._tell: Callable[[str], None] = lambda _line: None
+        self._tell: Callable[[str, str], None] = lambda _key, _line: None
         self._found: dict[str, str] = {}
         self._lock = threading.Lock()
         self.count = 0
@@ -45,8 +45,8 @@ class Damages:
             lines = [f"{what}: `kitestring run` mends it" for what in self._found.values()]
             return lines + ([f"and {self.count - len(lines):,} more"] if self.count > len(lines) else [])
 
-    def mend(self, run: str, tell: Callable[[str], None]) -> None:
-        """From here on move aside what cannot be read. `tell`: takes a line of each."""
+    def mend(self, run: str, tell: Callable[[str, str], None]) -> None:
+        """From here on move aside what cannot be read. `tell`: takes the key and a line of each."""
         self._run, self._tell = run, tell
 
     def name(self, key: str, what: str) -> None:
@@ -67,7 +67,7 @@ class Damages:
             self._store.delete(key)
             self._note(key, what)
         log.warning("%s; moved to %s", what, kept)
-        self._tell(f"{what}; moved to {kept}")
+        self._tell(key, f"{what}; moved to {kept}")
         return True
 
     def _note(self, key: str, what: str) -> None:

@@ -6,6 +6,7 @@ its own, so that one that was edited is found when it is read. Reformatting is n
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 from collections.abc import Callable
 from typing import Any, TypeVar, get_args
@@ -74,6 +75,11 @@ def commit_document(store: Store, key: str, value: V, *, damages: Damages | None
         if winner is not None:
             return winner
     raise Transient(f"{store.url}/{key}: was there, and was removed in the same moment")
+
+
+def utc_now() -> str:
+    """The time as documents tell it: ISO 8601, to the second."""
+    return dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
 
 
 def _bytes(value: Strict) -> bytes:

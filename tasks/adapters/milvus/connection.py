@@ -36,6 +36,7 @@ class Connection:
         self._token = token or ""
         self._client: Any = None
         self._version = ""
+        self.closings = 0  # how often it was let go of
         self._lock = threading.RLock()
 
     @property
@@ -92,6 +93,7 @@ class Connection:
         """Let go of the connection; the next call makes a new one."""
         with self._lock:
             client, self._client, self._version = self._client, None, ""
+            self.closings += 1
         if client is not None:
             client.close()
             if self.lite:

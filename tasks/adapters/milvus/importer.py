@@ -19,11 +19,9 @@ from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import httpx
-from pymilvus.exceptions import MilvusException
-from pymilvus.grpc_gen import milvus_pb2
 
 from tasks.adapters.milvus.connection import Connection
-from tasks.adapters.milvus.upsert_batches import stub_of
+from tasks.adapters.milvus.protobuf import look_at_import, start_import, stub_of
 from tasks.domain.errors import BadInput, KitestringError, OutcomeUnknown, Permanent, Transient
 from tasks.domain.job.index import Server
 from tasks.domain.shards.import_attempt import ImportState
@@ -89,9 +87,8 @@ class GrpcImporter:
 
     def _start_one(self, collection: str, file: str) -> list[str]:
         """These servers take one Parquet file in a request."""
-        request = milvus_pb2.ImportRequest(collection_name=collection, files=[file])
         try:
-            answer = self._stub.Import(request, timeout=CALL_SECONDS, metadata=[("dbname", self._connection.database)])
+            answer = start_import(self._stub, collection, file, database=self._connection.database, timeout=CALL_SECONDS)
         except Exception as error:
             raise OutcomeUnknown(f"starting an import at {self._connection.at.name}: {type(error).__name__}") from error
         if answer.status.code or answer.status.error_code:
@@ -99,13 +96,8 @@ class GrpcImporter:
         return [str(task) for task in answer.tasks]
 
     def look(self, job: str) -> ImportState:
-        def ask() -> Any:
-            answer = self._stub.GetImportState(milvus_pb2.GetImportStateRequest(task=int(job)), timeout=CALL_SECONDS)
-            if answer.status.code or answer.status.error_code:
-                raise MilvusException(answer.status.code, answer.status.reason, answer.status.error_code)
-            return answer
-
-        answer = self._connection.call(ask, f"asking for import {job}")
+        ask = lambda: look_at_import(self._stub, job, timeout=CALL_SECONDS)  # noqa: E731 - a call to be made again
+        answer: Any = self._connection.call(ask, f"asking for import {job}")
         told = {pair.key: pair.value for pair in answer.infos}
         state = "done" if answer.state in _GRPC_DONE else "failed" if answer.state in _GRPC_FAILED else "running"
         return ImportState(state=state, percent=int(told.get("progress_percent") or 0), reason=told.get("failed_reason", ""))

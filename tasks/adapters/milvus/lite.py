@@ -2,6 +2,9 @@
 
 That server is not made for several calls at once. Seen with 3.2: of two first writes that come together both are acknowledged
 and one is in its log (the file is opened twice, `WAL.write_insert`), so that a kill loses the other. Calls to a file take turns here.
+
+Nothing public frees a file before the process ends, or says why one cannot be opened: milvus-lite's own manager of its servers
+does (3.2; private). Without it, pymilvus opens the file, which stays this process' to its end.
 """
 
 from __future__ import annotations
@@ -16,9 +19,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
-from milvus_lite.server_manager import server_manager_instance
-
 from tasks.domain.errors import BadInput
+
+try:
+    from milvus_lite.server_manager import server_manager_instance as servers
+except ImportError:
+    servers = None
 
 T = TypeVar("T")
 
@@ -57,7 +63,7 @@ def take(absolute: str, uri: str) -> None:
             check_folder(absolute, uri)
         if path.exists() and not path.is_dir():
             raise BadInput(f"{uri} is not a Milvus Lite 3 database (it is a file, not a folder): give target.uri another path")
-        if server_manager_instance.start_and_get_uri(str(path)) is None:
+        if servers is not None and servers.start_and_get_uri(str(path)) is None:
             raise BadInput(_why_not(uri, path))
         _users[str(path)] += 1
 
@@ -125,4 +131,5 @@ def let_go(path: str) -> None:
         _users[path] -= 1
         if _users[path] <= 0:
             del _users[path]
-            server_manager_instance.release_server(path)
+            if servers is not None:
+                servers.release_server(path)

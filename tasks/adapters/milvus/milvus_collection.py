@@ -1,6 +1,6 @@
-"""Milvus Lite, a Milvus server and Zilliz Cloud behind one `Collection`, through pymilvus' MilvusClient.
+"""One collection of Milvus Lite, a Milvus server or Zilliz Cloud, through pymilvus' MilvusClient.
 
-One object may be used from many threads. It connects at its first call. Every write is idempotent by key, so that a
+One object may be used from many threads. Every write is idempotent by key, so that a
 call with an unknown outcome is simply made again, here (`RetryPolicy`) and nowhere else.
 """
 
@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterable
-from contextlib import nullcontext
 from functools import partial
 from typing import Any, TypeVar
 
@@ -19,20 +18,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pymilvus.exceptions import MilvusException
 
-from tasks.adapters.backoff import RetryPolicy
 from tasks.adapters.milvus import lite
-from tasks.adapters.milvus.alias import Alias
-from tasks.adapters.milvus.collection_schema import MARKER, build_schema, check_same, columns_of, read_marker, write_marker
+from tasks.adapters.milvus.collection_schema import MARKER, build_schema, read_marker, write_marker
 from tasks.adapters.milvus.connection import CALL_SECONDS, Connection
+from tasks.adapters.milvus.protobuf import as_request, send, stub_of
 from tasks.adapters.milvus.rate_limit import Throttle
 from tasks.adapters.milvus.reading import Reading, chunks
+from tasks.adapters.milvus.row_dicts import as_rows, as_stored
 from tasks.adapters.milvus.server_errors import is_there_already, is_too_fast
-from tasks.adapters.milvus.upsert_batches import as_request, as_rows, as_stored, batches, send, stub_of
-from tasks.adapters.milvus.vector_index import FLUSHED_ROWS, await_indexes, load, make_indexes, server_of
+from tasks.adapters.milvus.vector_index import FLUSHED_ROWS, await_indexes, load, make_indexes
+from tasks.adapters.rows.collection_rows import Columns, batches, columns_of
 from tasks.adapters.rows.vector_types import narrow
 from tasks.domain.errors import BadInput, Permanent
 from tasks.domain.job.index import Parameters
-from tasks.domain.target.collection import CollectionSpec, Hit, check_server, new_identity
+from tasks.domain.ports import Target
+from tasks.domain.target.collection import CollectionSpec, Hit, check_same, new_identity
 
 T = TypeVar("T")
 log = logging.getLogger("kitestring.load")
@@ -47,49 +47,24 @@ _MAKING = threading.Lock()  # one for all: a Milvus Lite file belongs to one pro
 
 
 class MilvusCollection(Reading):
-    """The collection `name`, and the alias before it, at a URI. See `tasks.domain.ports.Collection` for the promises."""
+    """See `tasks.domain.ports.Collection` for the promises."""
 
     def __init__(
-        self,
-        uri: str,
-        name: str,
-        *,
-        alias: str,
-        database: str = "",
-        token: str | None = None,
-        patience: RetryPolicy | None = None,
-        search_params: Parameters | None = None,
-        batch_rows: int = BATCH_ROWS,
-        batch_bytes: int = BATCH_BYTES,
-        columns: bool = True,
+        self, target: Target, connection: Connection, name: str, *, search_params: Parameters, batch: dict[str, int], columns: bool
     ) -> None:
-        """`columns` off sends row dicts through the public API, which is slower and does not lean on pymilvus' insides."""
-        self.name = name
-        self._connection = Connection(uri, database=database, token=token, patience=patience or RetryPolicy())
-        self._call, self._at = self._connection.call, self._connection.at.name
-        self._alias = Alias(self._connection, alias)
-        self._batch = {"most_rows": batch_rows, "most_bytes": batch_bytes}
-        self._columns = columns
-        self._search_params = search_params or {}
-        self._throttle = Throttle(clock=self._connection.patience.clock, sleep=self._connection.patience.sleep)
+        self.target, self.name, self._connection = target, name, connection
+        self._call, self._at = connection.call, connection.at.name
+        self._batch, self._columns, self._search_params = batch, columns, search_params
+        self._throttle = Throttle(clock=connection.patience.clock, sleep=connection.patience.sleep)
         self._written = 0
         self._spec: CollectionSpec | None = None
         self._identity = ""
         self._is_ready = False
+        self._closings = connection.closings  # when it was last asked what the collection is
         self._nullable: frozenset[str] = frozenset()
         self._lock = threading.RLock()  # held while a call waits for its turn at a Milvus Lite file: nothing within a call takes it
 
-    @property
-    def _place(self) -> tuple[str, str, str]:
-        return self._connection.uri, self._connection.database, self.name
-
     # ---- the collection ----
-
-    def reach(self) -> None:
-        if self._connection.absent:
-            lite.check_folder(self._connection.uri, self._at)
-        else:
-            self._alias.refuse_collection()
 
     def describe(self) -> CollectionSpec | None:
         described = self._described()
@@ -113,8 +88,8 @@ class MilvusCollection(Reading):
         return described
 
     def check(self, spec: CollectionSpec) -> CollectionSpec | None:
-        self.reach()
-        check_server(spec, server_of(self._connection))
+        self.target.reach(spec.alias)
+        self.target.check(spec)
         there = self.describe()
         if there is not None:
             check_same(there, spec, self._at)
@@ -131,7 +106,7 @@ class MilvusCollection(Reading):
 
     def _create(self, spec: CollectionSpec) -> None:
         client = self._connection.client
-        if self._connection.lite and not lite.make_room(*self._place):
+        if self._connection.lite and not lite.make_room(self._connection.uri, self._connection.database, self.name):
             raise BadInput(
                 f"{self._at}: what is there of collection '{self.name}' has no schema.json, and no run of Kitestring left it so: "
                 "restore it, or move its folder elsewhere"
@@ -149,6 +124,8 @@ class MilvusCollection(Reading):
     def _made(self) -> CollectionSpec:
         """What made the collection."""
         with self._lock:
+            if self._closings != self._connection.closings:  # it is connected anew: a Milvus Lite file has to be loaded again
+                self._spec, self._is_ready, self._closings = None, False, self._connection.closings
             if self._spec is None:
                 described = self._described()
                 if described is None:
@@ -250,34 +227,9 @@ class MilvusCollection(Reading):
         entity = {name: as_stored(value) for name, value in hit["entity"].items()}
         return Hit(id=hit["id"], score=float(hit["distance"]), fields=entity)
 
-    # ---- the alias ----
-
-    def promote(self) -> None:
-        self._alias.point_to(self.name)
-
-    def promoted(self) -> str | None:
-        """The collection that the alias points to, or None."""
-        return self._alias.target()
-
-    def drop(self) -> bool:
-        """2.3.5 drops a collection that an alias leads to without a word, and every search through it fails: so it is asked first."""
-        if self._described() is None:
-            if self._connection.lite:  # of a dropping that was killed the rest still takes room
-                self._call(partial(lite.make_room, *self._place), f"clearing away '{self.name}'")
-            return False
-        if self._alias.leading_to(self.name):
-            return False
-        self._call(self._drop, f"dropping '{self.name}'", writes=True)
-        return True
-
-    def _drop(self) -> None:
-        with lite.dropping(*self._place) if self._connection.lite else nullcontext():
-            self._connection.client.drop_collection(self.name, timeout=CALL_SECONDS)
-
-    def close(self) -> None:
-        with self._lock:
-            self._spec, self._is_ready = None, False
-        self._connection.close()
+    def form(self) -> tuple[Columns, frozenset[str]]:
+        """The fields that a file to import has to have, and those of them that may be null."""
+        return columns_of(self._made()), self._nullable
 
 
 def _refuse_doubles(batch: pa.Table) -> None:

@@ -11,11 +11,11 @@ import numpy as np
 import pyarrow as pa
 
 from tasks.adapters.concurrent_map import ahead
-from tasks.adapters.milvus.collection_schema import columns_of
 from tasks.adapters.milvus.connection import CALL_SECONDS, Connection
 from tasks.adapters.milvus.filters import among, beyond, equals, keys_in_pages
-from tasks.adapters.milvus.row_decoder import held_of, query_rows
-from tasks.adapters.milvus.upsert_batches import batches, cut_texts, fit_fields, stub_of
+from tasks.adapters.milvus.protobuf import query_rows, stub_of
+from tasks.adapters.milvus.row_dicts import fit_fields, held_of
+from tasks.adapters.rows.collection_rows import batches, columns_of, rows_for
 from tasks.adapters.rows.comparison import Held, compare_rows
 from tasks.adapters.rows.vector_types import widen
 from tasks.domain.errors import Permanent, Transient
@@ -107,12 +107,8 @@ class Reading:
 
     def _as_sent(self, rows: pa.Table, spec: CollectionSpec) -> tuple[pa.Table, int]:
         """Rows in the form of an upsert, and how many of their texts were cut."""
-        columns = columns_of(spec)
-        absent = [name for name in columns if name not in rows.column_names]
-        if absent:
-            raise Permanent(f"a part lacks the collection's field '{absent[0]}' (it has {', '.join(rows.column_names)})")
-        rows, cut = cut_texts(rows.select(list(columns)), columns)
-        return fit_fields(rows, columns, self._nullable), cut
+        rows, cut = rows_for(spec, rows)
+        return fit_fields(rows, columns_of(spec), self._nullable), cut
 
     def compare(self, rows: pa.Table, *, doubled: bool = True) -> Compared:
         spec = self._ready()

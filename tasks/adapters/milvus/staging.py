@@ -15,8 +15,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from tasks.adapters.milvus.upsert_batches import Columns, cut_texts, fit_fields
+from tasks.adapters.milvus.row_dicts import fit_fields
 from tasks.adapters.object_store.os_errors import writing
+from tasks.adapters.rows.collection_rows import Columns, cut_texts
 from tasks.domain.errors import Permanent
 from tasks.domain.ports import Store
 
@@ -34,11 +35,23 @@ class Staging:
         store: opened at `target.staging`.
         prefix: below it, this attempt's own.
         scratch: private, of a run.
+        columns: the collection's.
+        nullable: those of them that may be null.
         whole_urls: the server wants s3://bucket/key rather than the key in its bucket.
     """
 
-    def __init__(self, store: Store, prefix: str, scratch: Path, *, whole_urls: bool, file_bytes: int = FILE_BYTES) -> None:
-        self._store, self._whole_urls = store, whole_urls
+    def __init__(
+        self,
+        store: Store,
+        prefix: str,
+        scratch: Path,
+        *,
+        columns: Columns,
+        nullable: Names[str],
+        whole_urls: bool,
+        file_bytes: int = FILE_BYTES,
+    ) -> None:
+        self._store, self._columns, self._nullable, self._whole_urls = store, columns, nullable, whole_urls
         self._scratch = tempfile.TemporaryDirectory(dir=scratch, prefix="staging-")
         place, folder = prefix.rstrip("/") + "/", Path(self._scratch.name)
         self._imported = _Files(store, place, folder / "import.parquet", file_bytes)
@@ -52,11 +65,11 @@ class Staging:
         self._upserted.close()
         self._scratch.cleanup()
 
-    def add(self, part: pa.Table, columns: Columns, nullable: Names[str]) -> int:
+    def add(self, part: pa.Table) -> int:
         """Take a part; how many of its texts were cut to fit."""
-        rows, cut = cut_texts(part.select(list(columns)), columns)
-        fitted = fit_fields(rows, columns, nullable)
-        taken = importable(fitted, columns)
+        rows, cut = cut_texts(part.select(list(self._columns)), self._columns)
+        fitted = fit_fields(rows, self._columns, self._nullable)
+        taken = importable(fitted, self._columns)
         self._imported.add(fitted.filter(taken))
         self._upserted.add(rows.filter(pc.invert(taken)))
         return cut

@@ -12,8 +12,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from pymilvus import MilvusClient
-from pymilvus.client.types import LoadState
-from pymilvus.client.utils import ZILLIZ, get_server_type
 from pymilvus.exceptions import MilvusException
 
 from tasks.adapters.milvus.connection import CALL_SECONDS, Connection
@@ -37,8 +35,8 @@ def server_of(connection: Connection) -> Server:
 
 
 def _is_zilliz(uri: str) -> bool:
-    """By pymilvus' rule, which looks at the host alone."""
-    return bool(get_server_type(urlsplit(uri).hostname or "") == ZILLIZ)
+    """By pymilvus' rule (`get_server_type`, of which it promises nothing), which looks at the host alone."""
+    return "zilliz" in (urlsplit(uri).hostname or "").lower()
 
 
 def make_indexes(connection: Connection, name: str, spec: CollectionSpec) -> None:
@@ -81,9 +79,10 @@ def load(connection: Connection, name: str) -> None:
 
     def left() -> int:
         told = connection.call(lambda: connection.client.get_load_state(name, timeout=CALL_SECONDS), doing)
-        if told["state"] == LoadState.NotLoad:  # it has forgotten that it was asked
+        state = str(told["state"])  # pymilvus' LoadState, which it keeps private, or its name
+        if state.endswith("NotLoad"):  # it has forgotten that it was asked
             connection.call(ask, doing)
-        return 0 if told["state"] == LoadState.Loaded else 100 - min(99, int(told.get("progress") or 0))
+        return 0 if state.endswith("Loaded") else 100 - min(99, int(told.get("progress") or 0))
 
     connection.call(ask, doing)
     if percent := _wait(connection, left):

@@ -23,7 +23,8 @@ from huggingface_hub.errors import (
 from tasks.adapters.models.file_digests import sha256_of
 from tasks.domain.digest import digest
 from tasks.domain.errors import BadInput
-from tasks.domain.job.encoder import Encoder, OpenClipEncoder, SentenceTransformersEncoder
+from tasks.domain.job.encoder import ENCODERS, Encoder, OpenClipEncoder, SentenceTransformersEncoder
+from tasks.domain.job.kinds import declared_at
 
 # Formats of other runtimes: they stand beside the weights that are loaded, and change no vector.
 OTHER_RUNTIMES = ["onnx/*", "openvino/*", "*.onnx", "*.h5", "*.msgpack", "*.ot", "*.tflite", "*.gguf", "coreml/*"]
@@ -45,10 +46,12 @@ def locate_model(encoder: Encoder) -> LocatedModel:
     Raises:
         BadInput: unknown model, architecture or checkpoint; names it and the cure.
     """
-    return _locate_clip(encoder) if isinstance(encoder, OpenClipEncoder) else _locate_text(encoder)
+    located: LocatedModel = declared_at(ENCODERS[encoder.kind].files)(encoder)
+    return located
 
 
-def _locate_text(encoder: SentenceTransformersEncoder) -> LocatedModel:
+def locate_text(encoder: SentenceTransformersEncoder) -> LocatedModel:
+    """The folder of a sentence-transformers model."""
     folder = Path(encoder.model).expanduser()
     if folder.is_dir():
         return _located_folder(folder.resolve(), None)
@@ -91,7 +94,8 @@ def _counts(file: Path, folder: Path) -> bool:
     return not (file.name == "pytorch_model.bin" and (file.parent / "model.safetensors").exists())
 
 
-def _locate_clip(encoder: OpenClipEncoder) -> LocatedModel:
+def locate_clip(encoder: OpenClipEncoder) -> LocatedModel:
+    """The weights of an open_clip model."""
     architecture, pretrained = encoder.architecture, encoder.pretrained
     folder = Path(architecture.removeprefix("local-dir:")).expanduser()
     if architecture.startswith("local-dir:"):

@@ -15,7 +15,8 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from tasks.adapters.models.model_files import LocatedModel
-from tasks.domain.job.encoder import Encoder, OpenClipEncoder, SentenceTransformersEncoder
+from tasks.domain.job.encoder import ENCODERS, Encoder, OpenClipEncoder, SentenceTransformersEncoder
+from tasks.domain.job.kinds import declared_at
 
 CHARACTERS_A_TOKEN = 4  # a rough guess where no tokenizer is at hand; English text has about as many
 LONGEST_TOKEN = 16  # characters: of a text, so many for each token that the model reads are enough to fill it
@@ -34,8 +35,12 @@ class ModelShape:
 
 def shape_of(encoder: Encoder, located: LocatedModel) -> ModelShape:
     """What the files of a located model tell."""
-    if isinstance(encoder, OpenClipEncoder):
-        return ModelShape(dim=_clip_dim(encoder))
+    shape: ModelShape = declared_at(ENCODERS[encoder.kind].shape)(encoder, located)
+    return shape
+
+
+def shape_of_text(encoder: SentenceTransformersEncoder, located: LocatedModel) -> ModelShape:
+    """Of a sentence-transformers model."""
     folder = Path(located.path)
     modules = _parts(folder) or [("", "Transformer")]
     sizes = [_dim(folder, *module) for module in modules]
@@ -48,6 +53,11 @@ def shape_of(encoder: Encoder, located: LocatedModel) -> ModelShape:
         prompt=_prompt(encoder, _read(folder / "config_sentence_transformers.json")),
         tokenizer=tokenizer if tokenizer.is_file() else None,
     )
+
+
+def shape_of_clip(encoder: OpenClipEncoder, _located: LocatedModel) -> ModelShape:
+    """Of an open_clip model."""
+    return ModelShape(dim=_clip_dim(encoder))
 
 
 class TokenCounter:

@@ -25,22 +25,22 @@ from pydantic import ValidationError
 from tasks.adapters.processes.device_locks import Devices
 from tasks.adapters.processes.hardware import Launch
 from tasks.adapters.processes.prestart import start_torchrun
-from tasks.adapters.processes.rank_connection import Link, UnderWay, Work
+from tasks.adapters.processes.rank_connection import Link, Work
 from tasks.adapters.processes.supervisor import Launches, Processes, in_background
 from tasks.domain.encoding.crash_attribution import DEATHS_WITHOUT_A_CLUE, after_death
+from tasks.domain.encoding.encoding_progress import EncodingProgress, UnderWay
 from tasks.domain.encoding.protocol import Assignment, At, Done, Fault, FromRank, Hello, Piece, Rest, Storing, Want, Welcome
 from tasks.domain.encoding.throughput import Pace
-from tasks.domain.errors import BadInput, KitestringError, Permanent, Transient
+from tasks.domain.errors import KitestringError, Permanent, Transient, error_of
 from tasks.domain.job.encoder import EncoderFacts
 from tasks.domain.shards.seal import Part
 
 REST_SECONDS = 20.0  # in which a rank with nothing to do leaves by itself
-LEAVES: dict[str, type[KitestringError]] = {"transient": Transient, "permanent": Permanent, "bad input": BadInput}
 log = logging.getLogger("kitestring.ranks")
 
 
 class Ranks:
-    """The encoder's processes, started at the first need and kept until `rest`, `dismiss` or `close`."""
+    """The `Encoders` of torchrun: its processes, started at the first need and kept until `release` or `close`."""
 
     def __init__(
         self,
@@ -56,8 +56,8 @@ class Ranks:
         self.pace = Pace(ranks=launch.ranks)
         self.waits_for = ""
         self.log = scratch / "ranks.log"
-        self.startup: dict[str, float] = {}
-        self.delivered: dict[int, tuple[int, int, str]] = {}  # by rank: parts, their rows, the shard of the last one
+        self._startup: dict[str, float] = {}
+        self._newest: dict[int, str] = {}  # by rank: the shard of its last part
         self._most_queued, self._stall_seconds, self._startup_seconds = 2 * launch.ranks, stall_seconds, startup_seconds
         devices, written = devices or Devices(), scratch / "assignment.json"
         written.write_text(assignment.model_dump_json())
@@ -120,8 +120,13 @@ class Ranks:
             self._feed()
         return work.part
 
-    def under_way(self) -> list[UnderWay]:
-        """What each rank is at."""
+    def progress(self) -> EncodingProgress:
+        """What the ranks have done, and where each is."""
+        with self._changed:
+            newest, startup = dict(self._newest), dict(self._startup)
+        return self.pace.progress(under_way=self._under_way(), newest=newest, startup=startup, waits_for=self.waits_for)
+
+    def _under_way(self) -> list[UnderWay]:
         with self._changed:
             links = [(link, link.at, link.held.get(link.at.key)) for link in self._links if link.at]
         return [
@@ -130,19 +135,17 @@ class Ranks:
             if work
         ]
 
-    def rest(self) -> None:
+    def release(self, *, wait: bool = False) -> None:
         """No more work will come: the ranks leave, and their devices are free while the run goes on to its end.
 
         Work that comes all the same (a damaged part is encoded again) is done, and waits for ranks to start anew.
+        `wait`: returns when every rank has left, and ends one that does not.
         """
         with self._changed:
             self._resting = True
             self._feed()
-
-    def dismiss(self) -> None:
-        """As `rest`; returns when every rank has left, and ends one that does not."""
-        with self._changed:
-            self.rest()
+            if not wait:
+                return
             self._changed.wait_for(lambda: not self._launches.under_way or not self._resting, timeout=REST_SECONDS)
             stays = self._launches.under_way and self._resting and not any(link.held for link in self._links)
         if stays:
@@ -190,16 +193,16 @@ class Ranks:
             case Done():
                 self._finish(link, message)
             case Fault(key=""):
-                self._settle_facts(LEAVES[message.leaf](message.text))
+                self._settle_facts(error_of(message.leaf, message.text))
             case Fault():
                 work = link.held.pop(message.key, None)
                 if work:
-                    work.fail(LEAVES[message.leaf](message.text))
+                    work.fail(error_of(message.leaf, message.text))
 
     def _greet(self, link: Link, hello: Hello) -> None:
         link.rank, link.pid = hello.rank, hello.pid
         self._launches.ready()
-        self.startup = self.startup or hello.seconds
+        self._startup = self._startup or hello.seconds
         self._settle_facts(hello.facts)
         link.send(Welcome())
 
@@ -208,8 +211,7 @@ class Ranks:
         work = link.held.pop(part.key, None)
         self._launches.gained()
         self.pace.done(link.rank, part, padded=done.padded, memory=done.memory)
-        parts, rows, _ = self.delivered.get(link.rank, (0, 0, ""))
-        self.delivered[link.rank] = (parts + 1, rows + part.rows, work.piece.name if work else "")
+        self._newest[link.rank] = work.piece.name if work else ""
         if work and not work.part.cancelled():
             work.part.set_result(part)
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
+from tasks.domain.digest import digest
 from tasks.domain.job.job import Compute
 
 CPU_INFO, OWN_STATUS = Path("/proc/cpuinfo"), Path("/proc/self/status")
@@ -94,6 +95,12 @@ def machine(launch: Launch) -> dict[str, JsonValue]:
     """All that the speed of an encoder depends on, as far as it can be known without loading one."""
     processors = sorted(re.sub(r" \(UUID.*", "", line) for line in _nvidia()) if launch.device == "cuda" else [_cpu()]
     return {"processors": [*processors], "launch": asdict(launch), "libraries": {name: version_of(name) for name in LIBRARIES}}
+
+
+def machine_digest(compute: Compute, launch: Launch) -> str:
+    """Of the hardware, the libraries and the settings that an encoder's speed depends on."""
+    settings = compute.model_dump(include={"backend", "batch_tokens", "batch_rows"})
+    return digest({"machine": machine(launch), "settings": settings})
 
 
 def peak_resident() -> int:

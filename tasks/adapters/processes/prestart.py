@@ -74,8 +74,8 @@ def start_torchrun(launch: Launch, kind: str, assignment: Path, log: Path, *, de
 
 
 def _sure_to_be_wanted(job: Job, launch: Launch) -> bool:
-    """Whether nothing was ever encoded of this corpus, and nobody else may have to be waited for."""
-    if launch.device == "cuda" or job.compute.exclusive is True or job.compute.limit is not None:
+    """Whether nothing was ever encoded of this corpus, this machine is to encode it, and nobody else may have to be waited for."""
+    if job.compute.engine.kind != "local" or launch.device == "cuda" or job.compute.exclusive is True or job.compute.limit is not None:
         return False
     with suppress(KitestringError):  # the run will meet it too, and tell
         return next(iter(open_store(job.checkpoint).list(encoder_pins(job.corpus))), None) is None

@@ -27,17 +27,6 @@ class Work:
             self.part.set_exception(error)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UnderWay:
-    """Where a rank is: in source rows [first, stop) of a shard, of which so many are encoded."""
-
-    rank: int
-    shard: str
-    first: int
-    stop: int
-    done: int
-
-
 @dataclass(slots=True, kw_only=True)
 class Link:
     """One connected rank."""

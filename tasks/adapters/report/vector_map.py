@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from tasks.adapters.milvus.upsert_batches import vectors_of
+from tasks.adapters.rows.collection_rows import vectors_of
 from tasks.domain.report.figures import Group, Projection
 from tasks.domain.shards.seal import Part, Seal
 from tasks.domain.target.fields import ScalarField

@@ -15,9 +15,9 @@ from tasks.adapters.rows.key_index import KeyIndex
 from tasks.adapters.rows.row_schema import IMAGE, IMAGE_URI, KEY, REASON, TEXT, rows_schema
 from tasks.adapters.rows.scalars import Column, Problems, plain, reason, scalars, texts
 from tasks.domain.errors import BadInput, KitestringError, Transient
-from tasks.domain.job.job import Job, Target
+from tasks.domain.job.job import Job
 from tasks.domain.job.source import Source as Config
-from tasks.domain.job.source import TabularSource
+from tasks.domain.job.target import TargetSettings
 from tasks.domain.ports import Source
 from tasks.domain.shards.seal import Quarantined
 from tasks.domain.shards.shard import Shard
@@ -91,10 +91,12 @@ class RowMaker:
         keyed: leave keys null where False, so that no content is hashed.
     """
 
-    def __init__(self, config: Config, shard: Shard, fields: tuple[ScalarField, ...], *, target: Target, keyed: bool = True) -> None:
-        self.tabular = isinstance(config, TabularSource)
-        self.key = config.id if isinstance(config, TabularSource) else KEY
-        self.content = config.content if isinstance(config, TabularSource) else [TEXT]
+    def __init__(
+        self, config: Config, shard: Shard, fields: tuple[ScalarField, ...], *, target: TargetSettings, keyed: bool = True
+    ) -> None:
+        named = config.named
+        self.key, self.content = (named.key, named.content) if named else (KEY, [TEXT])
+        self.by_column = named is not None
         self.modality, self.fields, self.shard = config.modality, fields, shard
         self.schema = rows_schema(config.modality, fields)
         self.beside = shard.span.files[0].path
@@ -140,7 +142,7 @@ class RowMaker:
         return [joined]
 
     def _pictures(self, columns: dict[str, Column], reasons: Problems) -> list[pa.Array]:
-        if self.tabular:
+        if self.by_column:
             data, places, problems = pictures(columns[self.content[0]], self.beside)
             _note(reasons, problems)
         else:

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tasks.adapters.milvus.upsert_batches import Columns, vectors_of
+from tasks.adapters.rows.collection_rows import Columns, vectors_of, whole
 from tasks.adapters.rows.vector_types import rounded
 from tasks.domain.job.index import VectorType
 from tasks.domain.target.difference import Compared, Difference
@@ -45,13 +45,13 @@ def compare_rows(sent: pa.Table, held: Held, columns: Columns, vectors: VectorTy
         vectors: how it stores vectors: what that rounds is allowed for.
         lite: it is Milvus Lite, which gives an empty list back for a null one, and a JSON string without its quotes.
     """
-    places = pc.index_in(_whole(sent["id"]), value_set=pa.array(held.keys, pa.string()))
+    places = pc.index_in(whole(sent["id"]), value_set=pa.array(held.keys, pa.string()))
     ids, shards = sent["id"].to_pylist(), sent["shard"].to_pylist()
     missing = np.flatnonzero(places.is_null().to_numpy(zero_copy_only=False))
     found = [Difference(key=ids[i], kind="absent", shard=shards[i]) for i in missing]
     there, at = sent.filter(places.is_valid()), places.drop_null()
     holders = held.fields["shard"].take(at)
-    ours = pc.equal(_whole(there["shard"]), holders)
+    ours = pc.equal(whole(there["shard"]), holders)
     found += _moved(there, holders, ours)
     there, at = there.filter(ours), at.filter(ours)  # what another shard holds is another row
     lowest = None
@@ -67,11 +67,6 @@ def compare_rows(sent: pa.Table, held: Held, columns: Columns, vectors: VectorTy
 def _moved(rows: pa.Table, holders: pa.Array, ours: pa.Array) -> Iterator[Difference]:
     for i in np.flatnonzero(~ours.to_numpy(zero_copy_only=False)).tolist():
         yield Difference(key=rows["id"][i].as_py(), kind="shard", shard=rows["shard"][i].as_py(), held_by=holders[i].as_py() or "")
-
-
-def _whole(column: pa.ChunkedArray) -> pa.Array:
-    column = column.combine_chunks()
-    return column.chunk(0) if isinstance(column, pa.ChunkedArray) and column.num_chunks else column
 
 
 # ---- vectors ----
@@ -112,7 +107,7 @@ def cosines(left: np.ndarray, right: np.ndarray) -> np.ndarray:
 
 
 def _field(name: str, kind: FieldType, rows: pa.Table, found: pa.Array, *, lite: bool) -> Iterator[Difference]:
-    wanted = _whole(rows[name])
+    wanted = whole(rows[name])
     for i in _unequal(kind, wanted, found, lite=lite):
         key, shard = rows["id"][i].as_py(), rows["shard"][i].as_py()
         if name == "text":

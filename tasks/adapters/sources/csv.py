@@ -17,7 +17,8 @@ from tasks.adapters.concurrent_map import ahead
 from tasks.adapters.files.access import first_file, hold_still, list_files, open_plain, reading, some
 from tasks.adapters.rows.column_types import as_text, check_columns, type_of_strings
 from tasks.adapters.rows.row_schema import REASON
-from tasks.adapters.sources.line_reader import NOT_UTF8
+from tasks.adapters.sources.line_reader import NOT_UTF8, rows_in_head
+from tasks.adapters.sources.source_files import SourceFiles
 from tasks.domain.job.source import CsvSource
 from tasks.domain.shards.shard import FileVersion, Shard, Span, Whole
 from tasks.domain.target.fields import FieldType
@@ -28,11 +29,8 @@ BLOCK = 8 << 20  # bytes parsed at a time; the longest row
 SLICE = 8_192  # rows
 
 
-class CsvFiles:
+class CsvFiles(SourceFiles[CsvSource]):
     """CSV files below a URI."""
-
-    def __init__(self, config: CsvSource, *, rows: int) -> None:
-        self.config, self.rows = config, rows
 
     def inspect(self) -> dict[str, FieldType]:
         file = first_file(self.config.uri, SUFFIXES)
@@ -44,6 +42,9 @@ class CsvFiles:
 
     def read(self, shard: Shard) -> Iterator[pa.RecordBatch]:
         return hold_still(shard.span.files, self._batches(shard))
+
+    def rows_in_head(self, file: FileVersion, *, seen: int, read: int) -> tuple[int, int]:  # noqa: ARG002 - it is counted in lines
+        return rows_in_head(file, delimiter=self.config.delimiter)
 
     def _spans(self) -> Iterator[Span]:
         for file, rows in ahead(lambda file: (file, self._head(file).num_rows if file.size else 0), list_files(self.config.uri, SUFFIXES)):

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from tasks.adapters.files.access import hold_still, list_files, some
 from tasks.adapters.rows.row_schema import IMAGE_URI, KEY
+from tasks.adapters.sources.source_files import SourceFiles
 from tasks.domain.job.source import ImagesSource
 from tasks.domain.shards.shard import FileVersion, Shard, Span, Whole
 from tasks.domain.target.fields import FieldType
@@ -22,11 +23,8 @@ BATCH_ROWS = 4_096
 SCHEMA = pa.schema([pa.field(KEY, pa.string()), pa.field(IMAGE_URI, pa.string())])
 
 
-class ImageFiles:
+class ImageFiles(SourceFiles[ImagesSource]):
     """Picture files below a URI."""
-
-    def __init__(self, config: ImagesSource, *, rows: int) -> None:
-        self.config, self.rows = config, rows
 
     def inspect(self) -> dict[str, FieldType]:
         next(list_files(self.config.uri, SUFFIXES))

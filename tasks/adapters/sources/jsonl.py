@@ -14,7 +14,8 @@ from tasks.adapters.concurrent_map import ahead
 from tasks.adapters.files.access import first_file, hold_still, is_compressed, list_files, open_file, open_plain, reading, some
 from tasks.adapters.rows.column_types import check_columns, from_objects, type_of_values
 from tasks.adapters.rows.row_schema import REASON
-from tasks.adapters.sources.line_reader import BOM, NOT_UTF8, Line, head_of, numbered, parse_line, ranged
+from tasks.adapters.sources.line_reader import BOM, NOT_UTF8, Line, head_of, numbered, parse_line, ranged, rows_in_head
+from tasks.adapters.sources.source_files import SourceFiles
 from tasks.domain.errors import BadInput
 from tasks.domain.job.source import JsonLinesSource
 from tasks.domain.shards.shard import ByteRange, FileVersion, Shard, Span, Whole
@@ -26,11 +27,8 @@ BATCH_ROWS = 4_096
 BATCH_BYTES = 8 << 20
 
 
-class JsonLinesFiles:
+class JsonLinesFiles(SourceFiles[JsonLinesSource]):
     """JSON Lines files below a URI."""
-
-    def __init__(self, config: JsonLinesSource, *, rows: int) -> None:
-        self.config, self.rows = config, rows
 
     def inspect(self) -> dict[str, FieldType]:
         file = first_file(self.config.uri, SUFFIXES)
@@ -51,6 +49,9 @@ class JsonLinesFiles:
 
     def read(self, shard: Shard) -> Iterator[pa.RecordBatch]:
         return hold_still(shard.span.files, self._batches(shard))
+
+    def rows_in_head(self, file: FileVersion, *, seen: int, read: int) -> tuple[int, int]:  # noqa: ARG002 - it is counted in lines
+        return rows_in_head(file)
 
     def _cut(self, file: FileVersion, row: int) -> Iterator[Span]:
         if not row:

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
 import orjson
+import pyarrow as pa
 
+from tasks.adapters.files.access import is_compressed, open_file, reading
 from tasks.domain.errors import BadInput
+from tasks.domain.shards.shard import FileVersion
 
 CHUNK = 1 << 20
 SMALL = 64 << 10
+COUNTED = 1 << 20  # bytes that tell how many rows a file has that cannot be cut
+MOST_UNPACKED = 16 << 20  # bytes that such a head may come to
 NOT_UTF8 = "not UTF-8"
 BOM = b"\xef\xbb\xbf"
 
@@ -134,3 +141,28 @@ def _parses(text: str) -> dict[str, object] | None:
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
+
+
+def rows_in_head(file: FileVersion, *, delimiter: str | None = None) -> tuple[int, int]:
+    """Rows in the first bytes of a file of lines, and how many bytes those are, as the file holds them. `delimiter`: of CSV, whose rows may hold newlines."""
+    with reading(file.path, "file"), open_file(file.path) as opened:
+        raw = opened.read(COUNTED)
+    data, covered = _unpacked(raw) if is_compressed(file.path) else (raw, len(raw))
+    lines = data.decode(errors="replace")
+    rows = sum(1 for line in lines.split("\n") if line.strip())
+    if delimiter:
+        with suppress(csv.Error):  # a cell that is longer than Python's own reader takes
+            rows = sum(1 for _ in csv.reader(io.StringIO(lines), delimiter=delimiter)) - 1
+    return max(0, rows - (covered < file.size)), covered
+
+
+def _unpacked(raw: bytes) -> tuple[bytes, int]:
+    """As much as the beginning of a compressed file gives, within bounds, and how many bytes of it that took."""
+    found, packed = io.BytesIO(), pa.BufferReader(raw)
+    kind = "gzip" if raw.startswith(b"\x1f\x8b") else "zstd"
+    with suppress(OSError, EOFError), pa.CompressedInputStream(packed, kind) as stream:
+        while chunk := stream.read(64 << 10):
+            found.write(chunk)
+            if found.tell() > MOST_UNPACKED:
+                return found.getvalue(), packed.tell()
+    return found.getvalue(), len(raw)

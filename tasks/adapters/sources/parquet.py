@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from tasks.adapters.concurrent_map import ahead
 from tasks.adapters.files.access import first_file, hold_still, list_files, open_file, reading, some
 from tasks.adapters.rows.column_types import check_columns, field_type
+from tasks.adapters.sources.source_files import SourceFiles
 from tasks.domain.errors import BadInput
 from tasks.domain.job.source import ParquetSource
 from tasks.domain.shards.shard import FileVersion, RowGroups, Shard, Span
@@ -23,11 +24,8 @@ BATCH_ROWS = 8_192
 BUFFER = 1 << 20  # bytes in hand for each column
 
 
-class ParquetFiles:
+class ParquetFiles(SourceFiles[ParquetSource]):
     """Parquet files below a URI."""
-
-    def __init__(self, config: ParquetSource, *, rows: int) -> None:
-        self.config, self.rows = config, rows
 
     def inspect(self) -> dict[str, FieldType]:
         file = first_file(self.config.uri, SUFFIXES)

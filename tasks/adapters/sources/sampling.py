@@ -7,31 +7,23 @@ file that can only be read from there; and in all so many bytes and seconds.
 
 from __future__ import annotations
 
-import csv
-import io
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import Any
 
 import pyarrow as pa
 
-from tasks.adapters.files.access import is_compressed, open_file, reading
 from tasks.adapters.rows.builder import RowMaker
-from tasks.adapters.sources.registry import Opened
-from tasks.adapters.sources.webdataset import WebDatasetFiles
+from tasks.adapters.sources.source_files import SourceFiles
 from tasks.domain.errors import KitestringError
-from tasks.domain.job.job import Target
-from tasks.domain.job.source import CsvSource
-from tasks.domain.shards.shard import ByteRange, FileVersion, RowGroups, Shard, Span, Whole
+from tasks.domain.job.target import TargetSettings
+from tasks.domain.shards.shard import ByteRange, RowGroups, Shard, Span, Whole
 from tasks.domain.target.fields import ScalarField
 
 WINDOW = 128 << 10  # bytes of a file of lines that are one place
-HEAD = 1 << 20  # bytes that tell how many rows a file has that cannot be cut
-MOST_UNPACKED = 16 << 20  # bytes that such a head may come to
-MEMBER = 1_024  # bytes of a tar around a member, on average: its header, and what fills its last block
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +66,7 @@ class Sampler:
         effort: the bounds.
     """
 
-    def __init__(self, source: Opened, fields: tuple[ScalarField, ...], target: Target, effort: Effort) -> None:
+    def __init__(self, source: SourceFiles[Any], fields: tuple[ScalarField, ...], target: TargetSettings, effort: Effort) -> None:
         self._source, self._fields, self._target, self._effort = source, fields, target, effort
 
     def take(self, spans: Iterable[Span], whole: int) -> Sample:
@@ -111,13 +103,10 @@ class Sampler:
             sample.rows += _shared(pa.Table.from_batches(found), points, self._effort.rows)
 
     def _note_density(self, span: Span, seen: int, read: int, sample: Sample) -> None:
-        config = self._source.config
         if isinstance(span.extent, ByteRange):
             rows, covered = seen, span.extent.stop - span.extent.start
-        elif isinstance(self._source, WebDatasetFiles):
-            rows, covered = seen, min(span.files[0].size, read + seen * MEMBER)
         else:
-            rows, covered = _rows_in_head(span.files[0], config.delimiter if isinstance(config, CsvSource) else None)
+            rows, covered = self._source.rows_in_head(span.files[0], seen=seen, read=read)
         if covered:
             sample.density.append([rows / covered])
             sample.counted, sample.covered = sample.counted + rows, sample.covered + covered
@@ -153,28 +142,3 @@ def _shared(rows: pa.Table, points: int, most: int) -> list[pa.Table]:
     chosen = rows.take(pa.array([at * rows.num_rows // wanted for at in range(wanted)]))
     ends = [wanted * point // points for point in range(points + 1)]
     return [chosen.slice(first, stop - first) for first, stop in pairwise(ends) if stop > first]
-
-
-def _rows_in_head(file: FileVersion, delimiter: str | None) -> tuple[int, int]:
-    """Rows in the first bytes of a file of lines, and how many bytes those are, as the file holds them."""
-    with reading(file.path, "file"), open_file(file.path) as opened:
-        raw = opened.read(HEAD)
-    data, covered = _unpacked(raw) if is_compressed(file.path) else (raw, len(raw))
-    lines = data.decode(errors="replace")
-    rows = sum(1 for line in lines.split("\n") if line.strip())
-    if delimiter:
-        with suppress(csv.Error):  # a cell that is longer than Python's own reader takes
-            rows = sum(1 for _ in csv.reader(io.StringIO(lines), delimiter=delimiter)) - 1
-    return max(0, rows - (covered < file.size)), covered
-
-
-def _unpacked(raw: bytes) -> tuple[bytes, int]:
-    """As much as the beginning of a compressed file gives, within bounds, and how many bytes of it that took."""
-    found, packed = io.BytesIO(), pa.BufferReader(raw)
-    kind = "gzip" if raw.startswith(b"\x1f\x8b") else "zstd"
-    with suppress(OSError, EOFError), pa.CompressedInputStream(packed, kind) as stream:
-        while chunk := stream.read(64 << 10):
-            found.write(chunk)
-            if found.tell() > MOST_UNPACKED:
-                return found.getvalue(), packed.tell()
-    return found.getvalue(), len(raw)

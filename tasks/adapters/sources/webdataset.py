@@ -18,6 +18,7 @@ from tasks.adapters.files.access import first_file, hold_still, is_compressed, l
 from tasks.adapters.rows.column_types import check_columns, from_objects, type_of_values
 from tasks.adapters.rows.row_schema import IMAGE, KEY, REASON, TEXT
 from tasks.adapters.sources.line_reader import NOT_UTF8
+from tasks.adapters.sources.source_files import SourceFiles
 from tasks.adapters.sources.tar_reader import LARGEST_MEMBER, Member, check_whole, members
 from tasks.domain.errors import BadInput
 from tasks.domain.job.source import WebDatasetSource
@@ -28,6 +29,7 @@ SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.zst")
 IMAGES = ("jpg", "jpeg", "png", "webp", "gif", "tif", "tiff", "bmp")
 CAPTION = "txt"
 HEAD_SAMPLES = 32
+MEMBER = 1_024  # bytes of a tar around a member, on average: its header, and what fills its last block
 BATCH_ROWS = 1_024
 BATCH_BYTES = 32 << 20
 
@@ -45,11 +47,8 @@ class Sample:
     values: dict[str, object] = field(default_factory=dict)
 
 
-class WebDatasetFiles:
+class WebDatasetFiles(SourceFiles[WebDatasetSource]):
     """WebDataset tars below a URI."""
-
-    def __init__(self, config: WebDatasetSource, *, rows: int) -> None:
-        self.config, self.rows = config, rows
 
     def inspect(self) -> dict[str, FieldType]:
         file = first_file(self.config.uri, SUFFIXES)
@@ -68,6 +67,9 @@ class WebDatasetFiles:
 
     def read(self, shard: Shard) -> Iterator[pa.RecordBatch]:
         return hold_still(shard.span.files, self._batches(shard.span.files[0]))
+
+    def rows_in_head(self, file: FileVersion, *, seen: int, read: int) -> tuple[int, int]:
+        return seen, min(file.size, read + seen * MEMBER)
 
     def _spans(self) -> Iterator[Span]:
         for file, whole in ahead(lambda file: (file, _is_whole(file)), list_files(self.config.uri, SUFFIXES)):

@@ -11,18 +11,18 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from tasks.adapters.milvus.collection_schema import check_same, columns_of
-from tasks.adapters.milvus.upsert_batches import cut_texts, vectors_of
+from tasks.adapters.rows.collection_rows import columns_of, rows_for, vectors_of
 from tasks.adapters.rows.comparison import Held, compare_rows
 from tasks.adapters.rows.row_schema import ARROW_TYPES
 from tasks.adapters.rows.vector_types import rounded
 from tasks.domain.errors import BadInput, Permanent
-from tasks.domain.target.collection import CollectionSpec, Hit, new_identity
+from tasks.domain.ports import Target
+from tasks.domain.target.collection import CollectionSpec, Hit, check_same, new_identity
 from tasks.domain.target.difference import Compared
 
 
 @dataclass
-class _Server:
+class MemoryServer:
     """What one memory://name holds for as long as the process lives."""
 
     specs: dict[str, CollectionSpec] = field(default_factory=dict)
@@ -32,24 +32,21 @@ class _Server:
     lock: threading.RLock = field(default_factory=threading.RLock)
 
 
-_servers: dict[str, _Server] = defaultdict(_Server)
+servers: dict[str, MemoryServer] = defaultdict(MemoryServer)
 
 
 class MemoryCollection:
-    """See `tasks.domain.ports.Collection` for the promises. Opened again under the same URI, it is the same."""
+    """See `tasks.domain.ports.Collection` for the promises."""
 
-    def __init__(self, uri: str, name: str, *, alias: str) -> None:
-        self.name, self.alias, self._at = name, alias, uri
-        self._server = _servers[uri]
-
-    def reach(self) -> None:
-        self._refuse_real_alias()
+    def __init__(self, target: Target, server: MemoryServer, name: str) -> None:
+        self.target, self.name = target, name
+        self._server, self._at = server, target.address
 
     def describe(self) -> CollectionSpec | None:
         return self._server.specs.get(self.name)
 
     def check(self, spec: CollectionSpec) -> CollectionSpec | None:
-        self._refuse_real_alias()
+        self.target.reach(spec.alias)
         there = self.describe()
         if there is not None:
             check_same(there, spec, self._at)
@@ -65,10 +62,6 @@ class MemoryCollection:
                 self._server.identities[self.name] = new_identity()
             return self._server.identities[self.name]
 
-    def _refuse_real_alias(self) -> None:
-        if self.alias in self._server.specs:
-            raise BadInput(f"target.collection '{self.alias}' at {self._at} is a collection: choose another target.collection, or drop it")
-
     def _made(self) -> CollectionSpec:
         spec = self.describe()
         if spec is None:
@@ -81,7 +74,7 @@ class MemoryCollection:
 
     def upsert(self, rows: pa.Table) -> int:
         spec = self._made()
-        rows, cut = self._as_sent(rows)
+        rows, cut = rows_for(spec, rows)
         ids = rows["id"].to_pylist()
         if len(set(ids)) < len(ids):
             raise Permanent("a key comes twice in one batch: duplicates have to be settled before loading")
@@ -91,13 +84,6 @@ class MemoryCollection:
         with self._server.lock:
             self._rows.update(zip(ids, made, strict=True))
         return cut
-
-    def _as_sent(self, rows: pa.Table) -> tuple[pa.Table, int]:
-        columns = columns_of(self._made())
-        absent = [name for name in columns if name not in rows.column_names]
-        if absent:
-            raise Permanent(f"a part lacks the collection's field '{absent[0]}' (it has {', '.join(rows.column_names)})")
-        return cut_texts(rows.select(list(columns)), columns)
 
     def settle(self) -> None:
         self._made()
@@ -134,7 +120,7 @@ class MemoryCollection:
         return iter(found)
 
     def compare(self, rows: pa.Table, *, doubled: bool = True) -> Compared:  # noqa: ARG002 - no key comes twice here
-        spec, (sent, _) = self._made(), self._as_sent(rows)
+        spec, (sent, _) = self._made(), rows_for(self._made(), rows)
         with self._server.lock:
             there = [self._rows[key] for key in sent["id"].to_pylist() if key in self._rows]
         fields = {name: kind for name, kind in columns_of(spec).items() if kind is not None}
@@ -169,26 +155,6 @@ class MemoryCollection:
     def delete_keys(self, keys: list[str]) -> None:
         for key in keys:
             self._rows.pop(key, None)
-
-    def promote(self) -> None:
-        with self._server.lock:
-            self._refuse_real_alias()
-            self._made()
-            self._server.aliases[self.alias] = self.name
-
-    def promoted(self) -> str | None:
-        return self._server.aliases.get(self.alias)
-
-    def drop(self) -> bool:
-        with self._server.lock:
-            if self.name in self._server.aliases.values() or self.name not in self._server.specs:
-                return False
-            del self._server.specs[self.name], self._server.identities[self.name]
-            self._server.rows.pop(self.name, None)
-            return True
-
-    def close(self) -> None:
-        """Nothing to let go of."""
 
 
 def score(queries: np.ndarray, vectors: np.ndarray, metric: str) -> np.ndarray:

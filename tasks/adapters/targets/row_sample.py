@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from tasks.adapters.concurrent_map import AT_ONCE, ahead
-from tasks.adapters.milvus.upsert_batches import vectors_of
+from tasks.adapters.rows.collection_rows import vectors_of
 from tasks.adapters.rows.vector_types import rounded
 from tasks.adapters.targets.memory_collection import score
 from tasks.adapters.targets.shard_counts import Sealed

@@ -28,7 +28,7 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tasks.adapters.milvus.collection_schema import columns_of
+from tasks.adapters.rows.collection_rows import columns_of
 from tasks.adapters.targets.every_row import Differences, Tally, Watch, away, compare_parts, leftovers
 from tasks.adapters.targets.row_sample import Sample, recall
 from tasks.adapters.targets.shard_counts import NAMED, Beside, Clock, Counted, ReadPart, Sealed, Waiting, count_beside, count_shards

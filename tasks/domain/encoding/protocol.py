@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 from pydantic import Field, TypeAdapter
 
 from tasks.domain.encoding.tuning import Tuning
+from tasks.domain.errors import Leaf
 from tasks.domain.job.encoder import Encoder, EncoderFacts
 from tasks.domain.job.job import Compute
 from tasks.domain.shards.seal import Part
@@ -111,7 +112,7 @@ class Fault(Strict):
 
     kind: Literal["fault"] = "fault"
     key: str = Field("", description="The piece; empty: the encoder could not be loaded.")
-    leaf: Literal["transient", "permanent", "bad input"]
+    leaf: Leaf
     text: str
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+from tasks.domain.encoding.encoding_progress import EncodingProgress, UnderWay
 from tasks.domain.report.figures import RankWork
 from tasks.domain.shards.seal import Part
 
@@ -109,6 +110,23 @@ class Pace:
         """The most bytes of each rank, as it told with its last part."""
         with self._lock:
             return dict(sorted(self._memory.items()))
+
+    def progress(
+        self, *, under_way: Sequence[UnderWay], newest: Mapping[int, str], startup: Mapping[str, float], waits_for: str = ""
+    ) -> EncodingProgress:
+        """All of this as one value, with what whoever counts here knows besides."""
+        return EncodingProgress(
+            rows=self.rows,
+            tokens=self.tokens,
+            seconds=self.seconds,
+            rows_by_rank=self.rows_by_rank,
+            work=self.work,
+            newest=dict(newest),
+            under_way=tuple(under_way),
+            memory=self.memory,
+            startup=dict(startup),
+            waits_for=waits_for,
+        )
 
     @property
     def piece_rows(self) -> int:

@@ -1,20 +1,59 @@
-"""The `encoder` of a job, and the identity under which its vectors are kept."""
+"""The `encoder` of a job, the registry of its kinds, and the identity under which its vectors are kept."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import ConfigDict, Discriminator, Field, JsonValue, Tag, computed_field, model_validator
+from pydantic import ConfigDict, Field, JsonValue, computed_field, model_validator
 
 from tasks.domain.digest import digest
-from tasks.domain.job.ui_schema import Count, Nothing, Tabs
-from tasks.domain.strict import Strict, kind_or
+from tasks.domain.job.kinds import Kind, Kinds
+from tasks.domain.job.source import Modality
+from tasks.domain.job.ui_schema import Count, Nothing
+from tasks.domain.strict import Strict
 
 Precision = Literal["float32", "bfloat16", "float16"]
 Text = Annotated[str, Field(title="text")]
 
 
-class SentenceTransformersEncoder(Strict):
+MOST_PIXELS = 178_956_970
+
+
+class EncoderSettings(Strict):
+    """What every kind of encoder has, and what it answers of itself."""
+
+    kind: str
+    if TYPE_CHECKING:  # each kind has it at its own place in the form
+        precision: Literal["auto"] | Precision
+
+    @property
+    def model_name(self) -> str:
+        """The model for people."""
+        raise NotImplementedError
+
+    @property
+    def largest_picture(self) -> int:
+        """Pixels of the largest picture that is decoded, where it embeds any."""
+        return MOST_PIXELS
+
+    @property
+    def declared(self) -> dict[str, Any]:
+        """The settings that say which encoder this is, beside the digest of its weights."""
+        return self.model_dump(mode="json")
+
+    @property
+    def preprocessing(self) -> dict[str, JsonValue]:
+        """The settings of an identity: what changes a vector, and is neither in the weights nor the precision."""
+        return self.model_dump(mode="json", exclude={"kind", "precision"})
+
+    @classmethod
+    def restored(cls, identity: EncoderIdentity, *, like: EncoderSettings) -> Self:  # noqa: ARG003 - other kinds ask it
+        """The settings that gave an identity. `like`: of the job that asks, for what an identity does not say."""
+        return cls.model_validate({**identity.preprocessing, "precision": identity.precision})
+
+
+class SentenceTransformersEncoder(EncoderSettings):
     """Text to vectors with a sentence-transformers model."""
 
     model_config = ConfigDict(title="sentence-transformers")
@@ -36,8 +75,27 @@ class SentenceTransformersEncoder(Strict):
     )
     trust_remote_code: bool = Field(False, description="Run Python code that comes with the model. Off unless you trust it.")
 
+    @property
+    def model_name(self) -> str:
+        return self.model
 
-class OpenClipEncoder(Strict):
+    @property
+    def declared(self) -> dict[str, Any]:
+        return self.model_dump(mode="json", exclude={"model", "revision"})
+
+    @property
+    def preprocessing(self) -> dict[str, JsonValue]:
+        return self.model_dump(mode="json", exclude={"kind", "model", "revision", "precision", "trust_remote_code"})
+
+    @classmethod
+    def restored(cls, identity: EncoderIdentity, *, like: EncoderSettings) -> Self:
+        """Code is trusted where the job that asks trusts it."""
+        trusted = getattr(like, "trust_remote_code", False)
+        told = {"model": identity.model, "revision": identity.revision, "precision": identity.precision, "trust_remote_code": trusted}
+        return cls.model_validate({**identity.preprocessing, **told})
+
+
+class OpenClipEncoder(EncoderSettings):
     """Images, or texts, to vectors of one space with an open_clip model: each is searched with words and with images."""
 
     model_config = ConfigDict(title="open_clip")
@@ -45,7 +103,7 @@ class OpenClipEncoder(Strict):
     kind: Literal["open-clip"] = Field("open-clip", description="Images to vectors, or texts to the same space.")
     architecture: str = Field("ViT-B-32", description="A name that open_clip knows, such as ViT-B-32 or ViT-L-14.")
     pretrained: str = Field("laion2b_s34b_b79k", description="A tag of that architecture, or the path of a checkpoint.")
-    max_pixels: int = Field(178_956_970, ge=1, description="A picture with more pixels than this is set aside undecoded.")
+    max_pixels: int = Field(MOST_PIXELS, ge=1, description="A picture with more pixels than this is set aside undecoded.")
     exact: bool = Field(
         False,
         description="Unpack every picture at its full size. Left off, a JPEG of at least twice the model's size is unpacked at a half, a"
@@ -57,12 +115,67 @@ class OpenClipEncoder(Strict):
         description="auto: bfloat16 where the hardware multiplies it natively and a sample's vectors stay within cosine 0.9995; else float32.",
     )
 
+    @property
+    def model_name(self) -> str:
+        return f"{self.architecture} {self.pretrained}"
 
-Encoder = Annotated[
-    Annotated[SentenceTransformersEncoder, Tag("sentence-transformers")] | Annotated[OpenClipEncoder, Tag("open-clip")],
-    Discriminator(kind_or("sentence-transformers")),
-    Tabs((SentenceTransformersEncoder, OpenClipEncoder), default=SentenceTransformersEncoder()),
-]
+    @property
+    def largest_picture(self) -> int:
+        return self.max_pixels
+
+    @property
+    def preprocessing(self) -> dict[str, JsonValue]:
+        return self.model_dump(mode="json", exclude={"kind", "pretrained", "precision"})
+
+    @classmethod
+    def restored(cls, identity: EncoderIdentity, *, like: EncoderSettings) -> Self:  # noqa: ARG003 - it has all that it needs
+        pretrained = identity.model.removeprefix(str(identity.preprocessing.get("architecture", ""))).strip()
+        return cls.model_validate({**identity.preprocessing, "pretrained": pretrained, "precision": identity.precision})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncoderKind(Kind[EncoderSettings]):
+    """A kind of encoder: where what it is made of is declared, each as "module:name", and what it can do.
+
+    worker      a `tasks.worker.base.LoadedEncoder`, made as `tasks.worker.encoders.registry.open_encoder` does
+    files       a function of its settings that gives a `tasks.adapters.models.model_files.LocatedModel`
+    shape       a function of settings and LocatedModel that gives a `tasks.adapters.models.model_metadata.ModelShape`
+    modalities  what it embeds
+    """
+
+    worker: str
+    files: str
+    shape: str
+    modalities: tuple[Modality, ...]
+    backends: tuple[Literal["torch", "openvino"], ...] = ("torch",)
+    counts_tokens: bool = False  # how many tokens a text has, so that they measure its work
+    needs_torch: bool = True
+
+
+ENCODERS = Kinds(
+    "encoder",
+    default="sentence-transformers",
+    known={
+        "sentence-transformers": EncoderKind(
+            settings=SentenceTransformersEncoder,
+            worker="tasks.worker.encoders.sentence_transformers:TextEncoder",
+            files="tasks.adapters.models.model_files:locate_text",
+            shape="tasks.adapters.models.model_metadata:shape_of_text",
+            modalities=("text",),
+            backends=("torch", "openvino"),
+            counts_tokens=True,
+        ),
+        "open-clip": EncoderKind(
+            settings=OpenClipEncoder,
+            worker="tasks.worker.encoders.open_clip:ImageEncoder",
+            files="tasks.adapters.models.model_files:locate_clip",
+            shape="tasks.adapters.models.model_metadata:shape_of_clip",
+            modalities=("image", "text"),
+        ),
+    },
+)
+
+Encoder = Annotated[EncoderSettings, ENCODERS]
 
 
 class EncoderIdentity(Strict):

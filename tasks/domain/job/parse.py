@@ -8,9 +8,11 @@ from copy import deepcopy
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 from tasks.domain.errors import BadInput
 from tasks.domain.job.job import Job
+from tasks.domain.job.kinds import Kinds
 
 
 def parse_job(document: object) -> Job:
@@ -97,12 +99,16 @@ def _walk(loc: Iterable[int | str]) -> tuple[str, type[BaseModel] | None]:
         parts.append(str(step))
         owner, members = model, {}
         field = model.model_fields.get(str(step)) if model else None
-        model, members = _below(field.annotation) if field else (None, {})
+        model, members = _below(field) if field else (None, {})
     return ".".join(parts), owner
 
 
-def _below(annotation: Any) -> tuple[type[BaseModel] | None, dict[str, type[BaseModel]]]:
-    models = list(_models(annotation))
+def _below(field: FieldInfo) -> tuple[type[BaseModel] | None, dict[str, type[BaseModel]]]:
+    """The model that a setting's own settings belong to, or the models by kind."""
+    kinds: Kinds[Any] | None = next((mark for mark in field.metadata if isinstance(mark, Kinds)), None)
+    if kinds is not None:
+        return None, {name: kinds[name].settings for name in kinds}
+    models = list(_models(field.annotation))
     if len(models) == 1:
         return models[0], {}
     return None, {m.model_fields["kind"].default: m for m in models if "kind" in m.model_fields}

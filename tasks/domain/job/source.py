@@ -1,14 +1,16 @@
-"""The `source` of a job: where the rows are, and which columns make a row."""
+"""The `source` of a job: where the rows are, which columns make a row, and the registry of its kinds."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
 from tasks.domain.job.credentials import PLACE
-from tasks.domain.job.ui_schema import Nothing, Tabs
-from tasks.domain.strict import Strict, kind_or
+from tasks.domain.job.kinds import Kind, Kinds
+from tasks.domain.job.ui_schema import Nothing
+from tasks.domain.strict import Strict
 
 Modality = Literal["text", "image"]
 
@@ -32,7 +34,43 @@ MOVED_FROM: str | None = Field(
 )
 
 
-class TabularSource(Strict):
+@dataclass(frozen=True, slots=True)
+class NamedColumns:
+    """Which of a source's columns make a row. `key`: None, where the key is a hash of the content."""
+
+    key: str | None
+    content: list[str]
+
+
+class SourceSettings(Strict):
+    """What every kind of source has, and what it answers of itself."""
+
+    kind: str
+    uri: str
+    moved_from: str | None = MOVED_FROM
+
+    @property
+    def modality(self) -> Modality:
+        """What its rows are."""
+        raise NotImplementedError
+
+    @property
+    def states_modality(self) -> bool:
+        """Whether that is stated, and not merely the usual one."""
+        return True
+
+    @property
+    def named(self) -> NamedColumns | None:
+        """The columns that the job names; None: batches name key and content themselves, as `tasks.adapters.rows.row_schema` does."""
+        return None
+
+    @property
+    def scalars(self) -> list[str]:
+        """Columns that are carried into the collection beside the content."""
+        return []
+
+
+class TabularSource(SourceSettings):
     """What Parquet, JSON Lines and CSV have in common: columns."""
 
     kind: Literal["parquet", "jsonl", "csv"] = Field("parquet", title="Format", description="How the files are written.")
@@ -85,6 +123,18 @@ class TabularSource(Strict):
         return "image" if self.image is not None else "text"
 
     @property
+    def states_modality(self) -> bool:
+        return self.text is not None or self.image is not None
+
+    @property
+    def named(self) -> NamedColumns:
+        return NamedColumns(self.id, self.content)
+
+    @property
+    def scalars(self) -> list[str]:
+        return self.metadata
+
+    @property
     def content(self) -> list[str]:
         """The columns that are embedded, in order."""
         return [self.image] if self.image is not None else (self.text or ["text"])
@@ -129,7 +179,7 @@ class TableForm(TabularSource):
     delimiter: str = DELIMITER
 
 
-class ImagesSource(Strict):
+class ImagesSource(SourceSettings):
     """A folder of pictures, searched to the bottom; a row's key is its path below the folder."""
 
     model_config = ConfigDict(title="Image folder")
@@ -148,7 +198,7 @@ class ImagesSource(Strict):
         return "image"
 
 
-class WebDatasetSource(Strict):
+class WebDatasetSource(SourceSettings):
     """WebDataset tar files: samples of one image with its .txt and .json; a tar is a shard."""
 
     model_config = ConfigDict(title="WebDataset")
@@ -167,13 +217,29 @@ class WebDatasetSource(Strict):
     def modality(self) -> Modality:
         return self.embed
 
+    @property
+    def scalars(self) -> list[str]:
+        return self.metadata
 
-Source = Annotated[
-    Annotated[ParquetSource, Tag("parquet")]
-    | Annotated[JsonLinesSource, Tag("jsonl")]
-    | Annotated[CsvSource, Tag("csv")]
-    | Annotated[ImagesSource, Tag("images")]
-    | Annotated[WebDatasetSource, Tag("webdataset")],
-    Discriminator(kind_or("parquet")),
-    Tabs((ImagesSource, WebDatasetSource, TableForm), default=ParquetSource()),
-]
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceKind(Kind[SourceSettings]):
+    """A kind of source. `files`: "module:class" of a `tasks.adapters.sources.source_files.SourceFiles`."""
+
+    files: str
+
+
+SOURCES = Kinds(
+    "source",
+    default="parquet",
+    known={
+        "images": SourceKind(settings=ImagesSource, files="tasks.adapters.sources.images:ImageFiles"),
+        "webdataset": SourceKind(settings=WebDatasetSource, files="tasks.adapters.sources.webdataset:WebDatasetFiles"),
+        "parquet": SourceKind(settings=ParquetSource, files="tasks.adapters.sources.parquet:ParquetFiles", form=TableForm),
+        "jsonl": SourceKind(settings=JsonLinesSource, files="tasks.adapters.sources.jsonl:JsonLinesFiles", form=TableForm),
+        "csv": SourceKind(settings=CsvSource, files="tasks.adapters.sources.csv:CsvFiles", form=TableForm),
+    },
+)
+
+
+Source = Annotated[SourceSettings, SOURCES]

@@ -7,7 +7,6 @@ from typing import Literal
 from pydantic import Field
 
 from tasks.domain.job.job import Job
-from tasks.domain.job.source import TabularSource
 from tasks.domain.shards.seal import Seal
 from tasks.domain.strict import Strict
 
@@ -42,8 +41,8 @@ class Owners(Strict):
 
 def policy_of(job: Job) -> Policy:
     """Who owns a key. Where it is a hash of the content, whoever has it has the same row."""
-    hashed = isinstance(job.source, TabularSource) and job.source.id is None
-    return "first" if hashed else job.failures.on_duplicate
+    named = job.source.named
+    return "first" if named and named.key is None else job.failures.on_duplicate
 
 
 def owned(seal: Seal, lost: dict[int, int]) -> Seal:

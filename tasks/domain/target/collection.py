@@ -9,7 +9,7 @@ from pydantic import Field
 from tasks.domain.digest import digest
 from tasks.domain.errors import BadInput
 from tasks.domain.job.index import Index, Server, VectorType, check_index, check_vector_type
-from tasks.domain.job.job import Target
+from tasks.domain.job.target import TargetSettings
 from tasks.domain.strict import Strict
 from tasks.domain.target.fields import ELEMENTS, ScalarField
 
@@ -58,6 +58,42 @@ def check_server(spec: CollectionSpec, server: Server) -> None:
         )
 
 
+def check_same(there: CollectionSpec, wanted: CollectionSpec, at: str) -> None:
+    """Refuse a collection that was made otherwise.
+
+    Raises:
+        BadInput: names what differs, on both sides.
+    """
+    differences = [f"{what} {old}, the job {new}" for what, old, new in _compared(there, wanted) if old != new]
+    if differences:
+        raise BadInput(
+            f"collection '{there.name}' at {at} was made otherwise: it has {'; '.join(differences)}: "
+            "choose another target.collection, or drop it"
+        )
+
+
+def _index_of(spec: CollectionSpec) -> str:
+    return " ".join([spec.index.type, *(f"{name}={value}" for name, value in sorted(spec.index.params.items()))])
+
+
+def _compared(there: CollectionSpec, wanted: CollectionSpec) -> list[tuple[str, object, object]]:
+    rows: list[tuple[str, object, object]] = [
+        ("dimension", there.dim, wanted.dim),
+        ("metric", there.metric, wanted.metric),
+        ("encoder", f"{there.model} ({there.fingerprint[:8]})", f"{wanted.model} ({wanted.fingerprint[:8]})"),
+        ("key length", there.id_length, wanted.id_length),
+        ("stored text", there.store_text, wanted.store_text),
+        ("index", _index_of(there), _index_of(wanted)),
+        ("vectors of", there.vector_type, wanted.vector_type),
+        ("partition key", there.partition_key or "none", wanted.partition_key or "none"),
+    ]
+    if there.fingerprint == wanted.fingerprint:  # one encoder under two names is one encoder
+        rows.pop(2)
+    old, new = ({f.name: f.type for f in spec.fields} for spec in (there, wanted))
+    rows += [(f"field '{name}'", old.get(name, "absent"), new.get(name, "absent")) for name in {**old, **new}]
+    return rows
+
+
 class Hit(Strict):
     """One answer to a search."""
 
@@ -80,6 +116,6 @@ def new_identity() -> str:
     return secrets.token_hex(8)
 
 
-def target_fingerprint(target: Target, collection: str) -> str:
+def target_fingerprint(target: TargetSettings, collection: str) -> str:
     """16 hexadecimal digits that name an address: what is known before the collection is there, and the ledger of one without identity."""
-    return digest({"uri": target.uri, "database": target.database, "collection": collection})[:16]
+    return digest({**target.place, "collection": collection})[:16]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from tasks.domain.job.job import Target
+from tasks.domain.job.target import TargetSettings
 
 
-def why_not_to_shrink(target: Target, *, leaving: int, staying: int) -> str | None:
+def why_not_to_shrink(target: TargetSettings, *, leaving: int, staying: int) -> str | None:
     """Why rows must not be removed, in one line that names the cure; None where they may.
 
     Args:

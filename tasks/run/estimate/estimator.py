@@ -24,6 +24,7 @@ from tasks.domain.estimate.intervals import Range, exactly, mean_of
 from tasks.domain.estimate.rates import Rate, Unit, rate_of, rate_of_parts
 from tasks.domain.estimate.storage_size import HASH_KEY, checkpoint_bytes, target_bytes
 from tasks.domain.job.credentials import without_credentials
+from tasks.domain.job.encoder import ENCODERS
 from tasks.domain.shards.resume import missing
 from tasks.domain.shards.shard import Shard
 from tasks.run.context import Run
@@ -165,10 +166,10 @@ class Foresight:
             notes.append("storage is not known: this model's files do not tell its dimensions, and it was not loaded yet")
             return None, None
         raw, packed = self._scalars(sample)
-        target = self._job.target
+        stored = self._job.target.stored_as
         return (
             checkpoint_bytes(rows, dim=shape.dim, scalars=packed),
-            target_bytes(to_load, dim=shape.dim, scalars=raw, index=target.index, vectors=target.vector_type),
+            target_bytes(to_load, dim=shape.dim, scalars=raw, index=stored.index, vectors=stored.vector_type),
         )
 
     def _scalars(self, sample: Sample) -> tuple[float, float]:
@@ -238,7 +239,7 @@ def foreseen(run: Run) -> Estimate | None:
 
 def unit_of(inspected: Inspected) -> Unit:
     """What the work is counted in: tokens where the encoder says how many there were."""
-    return "tokens" if inspected.job.encoder.kind == "sentence-transformers" else "rows"
+    return "tokens" if ENCODERS[inspected.job.encoder.kind].counts_tokens else "rows"
 
 
 def _times(rows: Range, values: Sequence[Sequence[float]], *, seen: float) -> Range | None:

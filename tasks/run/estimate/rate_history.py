@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 
-from tasks.adapters.checkpoint.json_documents import read_document, write_document
-from tasks.adapters.processes.hardware import plan_launch
+from tasks.adapters.checkpoint.json_documents import read_document, utc_now, write_document
+from tasks.adapters.processes.hardware import machine_digest, plan_launch
 from tasks.domain.errors import KitestringError, Newer
 from tasks.domain.estimate.rates import Observation, Rates, rates_key
-from tasks.run.context import Run, machine_digest, utc_now
+from tasks.run.context import Run
 from tasks.run.preflight import Inspected
 
 log = logging.getLogger("kitestring.run")
@@ -29,7 +29,7 @@ def _read(inspected: Inspected) -> Rates:
 def key_of_rates(inspected: Inspected) -> str:
     """Where they are in the checkpoint store."""
     job = inspected.job
-    return rates_key(job.corpus, inspected.declared, machine_digest(job, plan_launch(job.compute)))
+    return rates_key(job.corpus, inspected.declared, machine_digest(job.compute, plan_launch(job.compute)))
 
 
 def keep_rates(run: Run, *, seconds: float) -> None:
@@ -39,16 +39,16 @@ def keep_rates(run: Run, *, seconds: float) -> None:
         run: went to its end, and no shard of it failed.
         seconds: from its start to its proof.
     """
-    pace, stages = run.journal.pace, run.journal.stages
-    if not pace.rows:
+    encoding, stages = run.engine.progress(), run.journal.stages
+    if not encoding.rows:
         return
     observed = Observation(
         kind="run",
         at=utc_now(),
-        rows=pace.rows,
-        tokens=pace.tokens,
-        encode_seconds=pace.seconds,
-        startup_seconds=sum(run.ranks.startup.values()),
+        rows=encoding.rows,
+        tokens=encoding.tokens,
+        encode_seconds=encoding.seconds,
+        startup_seconds=sum(encoding.startup.values()),
         loaded=run.journal.loaded,
         load_seconds=stages.get("load", 0.0),
         seconds=seconds,

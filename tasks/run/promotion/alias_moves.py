@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Literal
 
+from tasks.adapters.checkpoint.json_documents import utc_now
 from tasks.adapters.checkpoint.promotion_log import Promotions
 from tasks.domain.job.job import Job
 from tasks.domain.ports import Collection
 from tasks.domain.target.promotion import Promotion
-from tasks.run.context import utc_now
 from tasks.run.plan import Plan
 from tasks.run.preflight import open_target
 from tasks.run.promotion.fewer_rows import why_smaller
@@ -30,13 +31,13 @@ class Outcome:
 
 
 def pass_gate(plan: Plan, collection: Collection, moves: Promotions, *, by: By, anyway: bool = False) -> Outcome:
-    live, name = collection.promoted(), plan.spec.name
+    live, name = collection.target.resolve(plan.spec.alias), plan.spec.name
     verdict = ask_gate(plan, collection, live)
     refused = verdict.refused or (why_smaller(plan, collection, live) if live and not anyway else None)
     if refused:
         return Outcome(before=live, live=live, told=verdict.told, refused=refused, asked=verdict.asked)
     moves.note(new_move(plan, live, by))
-    collection.promote()
+    collection.target.point(plan.spec.alias, name)
     told = [*verdict.told, f"searches of '{plan.spec.alias}' are led to '{name}'"]
     return Outcome(before=live, live=name, told=told, asked=verdict.asked)
 
@@ -48,11 +49,8 @@ def standing_identities(plan: Plan, live: str | None) -> set[str]:
 
 def identity_of(job: Job, name: str) -> str:
     """The identity of a collection at a job's target; "" where it has none."""
-    collection = open_target(job, name)
-    try:
-        return collection.identity() or ""
-    finally:
-        collection.close()
+    with closing(open_target(job)) as target:
+        return target.collection(name).identity() or ""
 
 
 def new_move(plan: Plan, live: str | None, by: By) -> Promotion:
@@ -60,11 +58,3 @@ def new_move(plan: Plan, live: str | None, by: By) -> Promotion:
     return Promotion(
         collection=spec.name, ledger=plan.target, instead_of=live, by=by, fingerprint=spec.fingerprint, model=spec.model, at=utc_now()
     )
-
-
-def point_alias(job: Job, name: str) -> None:
-    collection = open_target(job, name)
-    try:
-        collection.promote()
-    finally:
-        collection.close()

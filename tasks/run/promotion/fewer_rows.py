@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 
 from tasks.adapters.checkpoint.checkpoint import Checkpoint
@@ -52,8 +53,8 @@ def why_smaller(plan: Plan, collection: Collection, live: str) -> str | None:
 
 
 def _look(plan: Plan, live: str) -> _Live | None:
-    serving = open_target(plan.job, live)
-    try:
+    with closing(open_target(plan.job)) as at:
+        serving = at.collection(live)
         made = serving.describe()
         if made is None:
             return None
@@ -63,8 +64,6 @@ def _look(plan: Plan, live: str) -> _Live | None:
             checkpoint=Checkpoint(plan.inspected.store, plan.job.corpus, made.fingerprint, plan.inspected.damages),
             target=target,
         )
-    finally:
-        serving.close()
 
 
 def _why_fewer(plan: Plan, live: _Live, name: str, now: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ from tasks.adapters.checkpoint.checkpoint import Checkpoint
 from tasks.adapters.models.model_files import locate_model
 from tasks.adapters.sources.relevance_judgments import read_questions
 from tasks.domain.errors import BadInput, Permanent
-from tasks.domain.job.encoder import Encoder, EncoderIdentity, EncoderRecord, OpenClipEncoder, SentenceTransformersEncoder
+from tasks.domain.job.encoder import ENCODERS, EncoderRecord
 from tasks.domain.job.gate import Gate, Measured, Question, measure, why_not
 from tasks.domain.ports import Collection
 from tasks.run.plan import Plan
@@ -67,20 +68,18 @@ def _measure_live(plan: Plan, live: str, questions: list[Question], gate: Gate) 
     Raises:
         BadInput: that encoder is not to be had any more.
     """
-    collection = plan.inspected.open_target(live)
-    try:
+    with closing(plan.inspected.open_target()) as target:
+        collection = target.collection(live)
         made = collection.describe()
         record = _made_with(plan, made.fingerprint) if made else None
         if made is None or record is None:
             raise BadInput("it is not known what made it")
-        encoder = encoder_of(record.identity, like=plan.job.encoder)
+        encoder = ENCODERS[record.identity.kind].settings.restored(record.identity, like=plan.job.encoder)
         model = locate_model(encoder)
         if model.weights != record.identity.weights:
             raise BadInput(f"the weights of its model '{record.identity.model}' are no longer those that made it")
         loaded = load_encoder(encoder, model_path=model.path, precision=record.identity.precision)
         return _measure(collection, live, _embed(loaded, questions), questions, gate.at_k)
-    finally:
-        collection.close()
 
 
 def _made_with(plan: Plan, fingerprint: str) -> EncoderRecord | None:
@@ -101,14 +100,3 @@ def _embed(loaded: LoadedEncoder, questions: list[Question]) -> np.ndarray:
 def _measure(collection: Collection, name: str, vectors: np.ndarray, questions: list[Question], k: int) -> Measured:
     answers = [[hit.id for hit in hits] for hits in collection.search(vectors, k)]
     return measure(name, questions, answers, k)
-
-
-def encoder_of(identity: EncoderIdentity, *, like: Encoder) -> Encoder:
-    """The settings of an encoder that a corpus was once embedded with. `like`: whose code may be trusted."""
-    settings = dict(identity.preprocessing)
-    if identity.kind == "open-clip":
-        pretrained = identity.model.removeprefix(str(settings.get("architecture", ""))).strip()
-        return OpenClipEncoder.model_validate({**settings, "pretrained": pretrained, "precision": identity.precision})
-    trusted = getattr(like, "trust_remote_code", False)
-    told = {"model": identity.model, "revision": identity.revision, "precision": identity.precision, "trust_remote_code": trusted}
-    return SentenceTransformersEncoder.model_validate({**settings, **told})

@@ -16,6 +16,6 @@ def load_encoder(encoder: Encoder, *, model_path: str, precision: Precision) -> 
     Raises:
         BadInput: it cannot be loaded.
     """
-    from tasks.worker.base import open_encoder  # noqa: PLC0415
+    from tasks.worker.encoders.registry import open_encoder  # noqa: PLC0415
 
     return open_encoder(encoder, model_path=model_path, precision=precision)

@@ -15,8 +15,8 @@ from typing import TypeVar
 import numpy as np
 import pyarrow as pa
 
-from tasks.adapters.milvus.upsert_batches import vectors_of
 from tasks.adapters.report.vector_map import PartDraw, project, read_sample
+from tasks.adapters.rows.collection_rows import vectors_of
 from tasks.domain.errors import Damaged, KitestringError
 from tasks.domain.ports import Collection
 from tasks.domain.report.figures import Example, ExampleHit, Projection

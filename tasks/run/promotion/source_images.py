@@ -8,7 +8,6 @@ from collections.abc import Iterator
 import pyarrow as pa
 
 from tasks.adapters.rows.builder import RowMaker
-from tasks.domain.job.encoder import OpenClipEncoder
 from tasks.domain.ports import Collection
 from tasks.run.plan import Plan
 
@@ -25,7 +24,7 @@ def pictures_of(
         side: the most pixels each way.
         budget: bytes of the source after which no more is read.
     """
-    if not isinstance(plan.job.encoder, OpenClipEncoder) or plan.job.source.modality != "image" or not keys:
+    if plan.job.source.modality != "image" or not keys:
         return
     from tasks.adapters.report.thumbnails import thumbnail  # noqa: PLC0415 - a library that most runs have no use for
 
@@ -37,7 +36,7 @@ def pictures_of(
         for chunk in RowMaker(plan.job.source, shard, (), target=plan.job.target).rows(plan.inspected.source) if missing else ():
             for key, data, uri in _pictures(chunk.batch, missing):
                 missing.discard(key)
-                small = thumbnail(data, uri, max_pixels=plan.job.encoder.max_pixels, side=side)
+                small = thumbnail(data, uri, max_pixels=plan.job.encoder.largest_picture, side=side)
                 if small:
                     yield key, small
             budget -= chunk.batch.nbytes

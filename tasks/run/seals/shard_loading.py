@@ -8,6 +8,7 @@ from collections.abc import Container
 
 import pyarrow as pa
 
+from tasks.adapters.checkpoint.json_documents import utc_now
 from tasks.adapters.checkpoint.shard_id_set import DigestSet
 from tasks.adapters.checkpoint.shard_keys import ShardKeys
 from tasks.adapters.targets.part_loading import load_part
@@ -15,7 +16,7 @@ from tasks.domain.errors import Damaged
 from tasks.domain.ports import Collection
 from tasks.domain.shards.seal import Loaded, Part, Seal, intent_of
 from tasks.domain.shards.shard import Shard
-from tasks.run.context import Run, utc_now
+from tasks.run.context import Run
 from tasks.run.plan import Plan
 from tasks.run.seals.effective_seals import sealed_keys
 

@@ -25,8 +25,8 @@ def strangers(plan: Plan, collection: Collection) -> Iterator[tuple[str, str]]:
         yield from collection.strangers(known)
 
 
-def clock_of(uri: str, *, looking: bool = False) -> Clock:
-    """A server may over-count for a while after a run has loaded; less so for who only looks; what lives in a file does not."""
-    if "://" not in uri or uri.startswith("memory://"):
+def clock_of(collection: Collection, *, looking: bool = False) -> Clock:
+    """A server may over-count for a while after a run has loaded; less so for who only looks."""
+    if not collection.target.overcounts:
         return Clock(settle=0)
     return Clock(settle=LOOKING_SECONDS if looking else LOADED_SECONDS)

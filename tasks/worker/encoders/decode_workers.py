@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 from tasks.adapters.processes.process_guard import die_with_parent
 from tasks.domain.errors import Transient
 from tasks.worker.encoders.image_decoder import Decoded, Decoder, Picture
-from tasks.worker.pipeline.fault_isolation import Fatal
+from tasks.worker.encoding_errors import Fatal
 
 PREFETCH = 2  # batches for each helper
 

@@ -17,7 +17,7 @@ from PIL import Image
 
 from tasks.adapters.files.access import open_file, reading
 from tasks.domain.errors import KitestringError, Transient
-from tasks.worker.pipeline.fault_isolation import first_line
+from tasks.worker.encoding_errors import first_line
 
 Image.MAX_IMAGE_PIXELS = None  # counted below, against the job's own limit
 # What is opened. PIL knows more: EPS would start Ghostscript, and an ICO may hold a PNG that its header does not size.

@@ -16,6 +16,7 @@ import torch
 from torchvision.transforms import Compose, Normalize, PILToTensor, ToTensor
 
 from tasks.adapters.processes.hardware import cores
+from tasks.domain.encoding.tuning import Backend
 from tasks.domain.errors import BadInput, Transient
 from tasks.domain.job.encoder import EncoderFacts, OpenClipEncoder, Precision
 from tasks.domain.job.job import Compute
@@ -24,8 +25,8 @@ from tasks.worker.base import Batch, Vectors, unit_length
 from tasks.worker.encoders.decode_workers import Decoding, Load
 from tasks.worker.encoders.image_decoder import Decoder, Picture
 from tasks.worker.encoders.open_clip_text import Captions, CaptionWork
-from tasks.worker.encoding_errors import told_apart
-from tasks.worker.pipeline.fault_isolation import first_line
+from tasks.worker.encoders.torch_errors import told_apart
+from tasks.worker.encoding_errors import first_line
 from tasks.worker.system.placement import Place
 
 CPU_ROWS, GPU_ROWS = 16, 256
@@ -81,8 +82,10 @@ def _batch(rows: list[int], load: Load) -> Batch:
 class ImageEncoder:
     """An open_clip model. See `tasks.worker.base.LoadedEncoder`."""
 
-    def __init__(self, encoder: OpenClipEncoder, *, model_path: str, precision: Precision, compute: Compute, place: Place) -> None:
-        self._settings, self._precision, self._device = encoder, precision, place.device
+    def __init__(
+        self, encoder: OpenClipEncoder, *, model_path: str, precision: Precision, compute: Compute, place: Place, backend: Backend
+    ) -> None:
+        self._settings, self._precision, self._device, self._backend = encoder, precision, place.device, backend
         self._model, transform = _load(encoder, model_path, precision, place.device)
         transform, self._normalize = _split(transform)
         self._input = open_clip.get_input_dtype(CLIP_PRECISION[precision])
@@ -113,7 +116,7 @@ class ImageEncoder:
     def prepare(self, rows: pa.Table) -> ImageWork | CaptionWork:
         if "image" not in rows.column_names:
             return self._captions.prepare(rows.column("text").to_pylist(), self._most_rows)
-        stats = EncodeStats(backend="torch")
+        stats = EncodeStats(backend=self._backend)
         return ImageWork(rows=rows, sizes=[1] * rows.num_rows, stats=stats, decoding=self._decoding, most_rows=self._most_rows)
 
     def encode(self, contents: Sequence[torch.Tensor]) -> Vectors:

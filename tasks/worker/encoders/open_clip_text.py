@@ -13,7 +13,7 @@ import torch
 from tasks.domain.errors import BadInput
 from tasks.domain.shards.seal import EncodeStats
 from tasks.worker.base import Batch
-from tasks.worker.pipeline.fault_isolation import first_line
+from tasks.worker.encoding_errors import first_line
 
 CHARACTERS = 64  # for each token that the model reads: no token is as long, so that what lies beyond cannot change a vector
 COUNTED = 64  # times the tokens that the model reads: what is lost beyond is not counted

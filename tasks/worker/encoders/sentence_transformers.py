@@ -30,10 +30,10 @@ from tasks.domain.shards.seal import EncodeStats
 from tasks.worker.base import Batch, Vectors, unit_length
 from tasks.worker.batching import histogram, padded_size, plan_batches
 from tasks.worker.encoders.tokenizer import Text, Tokens
-from tasks.worker.encoding_errors import told_apart
+from tasks.worker.encoders.torch_errors import told_apart
+from tasks.worker.encoding_errors import first_line
 from tasks.worker.optimize.attention import take_plain_attention, unpadded_attention
 from tasks.worker.optimize.onednn_weights import pack_weights
-from tasks.worker.pipeline.fault_isolation import first_line
 from tasks.worker.system.placement import Place
 
 # Measured with all-MiniLM-L6-v2: above 2,000 tokens a batch leaves the CPU's caches and gets slower.

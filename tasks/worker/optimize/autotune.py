@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from tasks.domain.encoding.tuning import Backend, Tuning
 from tasks.worker.base import LoadedEncoder, Vectors
-from tasks.worker.pipeline.fault_isolation import Fatal, OutOfMemory
+from tasks.worker.encoding_errors import Fatal, OutOfMemory
 
 # Seconds of work from which measuring gives more than it costs. It takes some three seconds for each backend; another backend may
 # save a fifth of the work, the best number of tokens saved at most a fiftieth over the usual one where it was measured.

@@ -18,8 +18,7 @@ import torch
 from sentence_transformers import SentenceTransformer
 from torch import nn
 
-from tasks.worker.optimize.precision import LOWEST_COSINE
-from tasks.worker.optimize.quality import lowest_cosine, probe
+from tasks.worker.optimize.quality import LOWEST_COSINE, lowest_cosine, probe
 
 USUAL_TOKENS = 1024  # in a batch, for which the order is chosen; it serves others
 

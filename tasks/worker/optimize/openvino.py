@@ -20,9 +20,8 @@ from torch import nn
 
 from tasks.domain.errors import BadInput
 from tasks.domain.job.encoder import Precision
-from tasks.worker.optimize.precision import LOWEST_COSINE
-from tasks.worker.optimize.quality import PROBES, lowest_cosine, probe
-from tasks.worker.pipeline.fault_isolation import first_line
+from tasks.worker.encoding_errors import first_line
+from tasks.worker.optimize.quality import LOWEST_COSINE, PROBES, lowest_cosine, probe
 
 HINTS: dict[Precision, str] = {"float32": "f32", "bfloat16": "bf16"}
 OUTPUT = "last_hidden_state"

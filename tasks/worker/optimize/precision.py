@@ -9,14 +9,13 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from tasks.domain.job.encoder import Precision
 from tasks.domain.strict import Strict
 from tasks.worker.base import Batch, LoadedEncoder, Vectors, Work
-from tasks.worker.pipeline.fault_isolation import Fatal
+from tasks.worker.encoding_errors import Fatal
+from tasks.worker.optimize.quality import LOWEST_COSINE
 
-LOWEST_COSINE = 0.9995
 SAMPLE_SECONDS = 1.0  # after which no more rows are compared
 SAMPLE_ROWS = 8  # rows that are compared at once, and at least
 CPU_INFO = Path("/proc/cpuinfo")
@@ -36,6 +35,8 @@ class Decision(Strict):
 def native_bfloat16(device: str, cpu_info: Path = CPU_INFO) -> bool:
     """Whether the hardware multiplies bfloat16 itself; elsewhere it is slower than float32."""
     if device.startswith("cuda"):
+        import torch  # noqa: PLC0415 - takes seconds; an encoder without it is on no GPU
+
         return torch.cuda.get_device_capability(device)[0] >= AMPERE
     try:
         flags = next((line.split() for line in cpu_info.read_text().splitlines() if line.startswith("flags")), [])

@@ -1,12 +1,17 @@
-"""A few texts by which a rebuilt model is held against what it was."""
+"""How near to float32 vectors have to be, and a few texts by which a rebuilt model is held against what it was."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-from sentence_transformers import SentenceTransformer
 
 from tasks.worker.base import Vectors, unit_length
 
+if TYPE_CHECKING:  # who has a model has imported its library
+    from sentence_transformers import SentenceTransformer
+
+LOWEST_COSINE = 0.9995
 PROBES = ["a", "some words, of which there are more", "x " * 40]  # lengths differ: what was traced must not hold one of them
 
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from tasks.domain.encoding.protocol import At, Done, Fault, Hello, Piece, Rest, Storing, ToRank, Want, Welcome
 from tasks.domain.errors import BadInput, KitestringError, Permanent, Transient
 from tasks.domain.job.credentials import without_credentials
-from tasks.worker.pipeline.fault_isolation import first_line
+from tasks.worker.encoding_errors import first_line
 
 
 class Wire:

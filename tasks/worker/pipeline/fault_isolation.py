@@ -5,7 +5,6 @@ Knows nothing of models: it is given a callable that turns a batch into vectors,
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
@@ -13,22 +12,13 @@ from typing import Generic, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from tasks.worker.base import Vectors
 from tasks.worker.batching import upper_edge
+from tasks.worker.encoding_errors import Fatal, OutOfMemory, first_line
 
 Content = TypeVar("Content")
-Vectors = npt.NDArray[np.float32]
-
-_COLOURS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 FIRST_PATIENCE = 8  # batches that must fit before a bigger one is tried
 MOST_PATIENCE = 1024
-
-
-class Fatal(Exception):
-    """The device or a helper process is broken: this process cannot go on, whatever the rows."""
-
-
-class OutOfMemory(Exception):
-    """A batch did not fit into the device's memory."""
 
 
 @dataclass(slots=True)
@@ -136,9 +126,3 @@ class CarefulRunner(Generic[Content]):
                 outcome.refused.append((index, f"not finite: the model gave {kind}"))
             else:  # a neighbour's NaN may have spread over the batch: only what is not finite alone is a bad row
                 self._attempt([index], batch, sizes, outcome)
-
-
-def first_line(error: BaseException) -> str:
-    """An error in one line, without what would colour a terminal."""
-    lines = [line.strip() for line in _COLOURS.sub("", str(error)).splitlines() if line.strip()]
-    return (lines[0] if lines else type(error).__name__)[:500]

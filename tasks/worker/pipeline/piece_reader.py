@@ -15,8 +15,8 @@ from tasks.domain.encoding.protocol import Piece, Rest, Want
 from tasks.domain.errors import Permanent
 from tasks.domain.shards.seal import Quarantined
 from tasks.worker.base import LoadedEncoder, Work
+from tasks.worker.encoding_errors import first_line
 from tasks.worker.pipeline.coordinator_client import Wire
-from tasks.worker.pipeline.fault_isolation import first_line
 
 BARRED = "crashed the encoder twice: the process that encoded it died"
 

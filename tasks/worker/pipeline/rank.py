@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from tasks.domain.encoding.protocol import Assignment
 from tasks.domain.errors import KitestringError
+from tasks.domain.job.encoder import ENCODERS
 from tasks.domain.ports import Store
 from tasks.worker.base import LoadedEncoder
+from tasks.worker.encoding_errors import Fatal
 from tasks.worker.pipeline.coordinator_client import Wire, fault_of, unforeseen
-from tasks.worker.pipeline.fault_isolation import CarefulRunner, Fatal
+from tasks.worker.pipeline.fault_isolation import CarefulRunner
 from tasks.worker.pipeline.part_writer import Outbox
 from tasks.worker.pipeline.piece_encoder import PieceEncoder
 from tasks.worker.pipeline.piece_reader import Inbox, Ready, Unready
@@ -20,7 +22,7 @@ class Rank:
 
     def __init__(self, wire: Wire, encoder: LoadedEncoder, store: Store, assignment: Assignment, notice: Notice) -> None:
         store_text = assignment.store_text and assignment.modality == "text"
-        counted = assignment.modality == "text" and assignment.encoder.kind == "sentence-transformers"
+        counted = assignment.modality == "text" and ENCODERS[assignment.encoder.kind].counts_tokens
         unit = "tokens" if counted else {"text": "text", "image": "picture"}[assignment.modality]
         self._wire, self._notice = wire, notice
         self._inbox = Inbox(wire, encoder)

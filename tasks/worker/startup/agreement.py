@@ -2,50 +2,62 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from importlib.util import find_spec
+from types import ModuleType
 from typing import Any
 
 import pyarrow as pa
-import torch
 
+from tasks.adapters.processes.gc_control import importing
 from tasks.adapters.processes.hardware import cores
 from tasks.domain.encoding.protocol import Assignment
 from tasks.domain.encoding.tuning import Backend, Tuning
 from tasks.domain.errors import BadInput, KitestringError, Permanent
-from tasks.domain.job.encoder import EncoderFacts, Precision
+from tasks.domain.job.encoder import ENCODERS, EncoderFacts, Precision
 from tasks.domain.job.job import Compute
 from tasks.domain.strict import Strict
-from tasks.worker.base import LoadedEncoder, Work, open_encoder
+from tasks.worker.base import LoadedEncoder, Work
+from tasks.worker.encoders.registry import import_library, open_encoder
 from tasks.worker.optimize.autotune import WORTH_BACKENDS, WORTH_TOKENS, Measured, Metered, compare, measure, race, worth_measuring
-from tasks.worker.optimize.precision import LOWEST_COSINE, Decision, decide, expected, sample_cosines
+from tasks.worker.optimize.precision import Decision, decide, expected, sample_cosines
+from tasks.worker.optimize.quality import LOWEST_COSINE
 from tasks.worker.startup.process_group import Group
-from tasks.worker.system.lazy_imports import import_quickly
 from tasks.worker.system.placement import Place
 
 
-def take_place(compute: Compute) -> Place:
-    """Settle this process's threads and device, and tell torch. Reads what torchrun put into the environment.
+def take_place(compute: Compute, *, needs_torch: bool = True) -> Place:
+    """Settle this process's threads and device, and tell torch, if the encoder needs it. Reads what torchrun put into the environment.
 
-    On a GPU this process opens a context on its own device and on no other.
+    On a GPU this process opens a context on its own device and on no other; what does without torch is on none.
 
     Raises:
         BadInput: a GPU is asked for and there is none.
     """
     rank, ranks = int(os.environ.get("LOCAL_RANK", "0")), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     threads = max(1, cores() // ranks) if compute.threads == "auto" else compute.threads
+    if not needs_torch:
+        return Place(rank=rank, ranks=ranks, threads=threads)
+    torch = _torch()
     torch.set_num_threads(threads)
-    place = Place(rank=rank, ranks=ranks, threads=threads, device=_device(compute, rank))
+    place = Place(rank=rank, ranks=ranks, threads=threads, device=_device(compute, rank, torch))
     if place.on_gpu:
         torch.cuda.set_device(place.device)
     return place
 
 
-def _device(compute: Compute, rank: int) -> str:
+def _torch() -> ModuleType:
+    """torch, which an encoder may do without: it takes seconds to import."""
+    with importing():
+        return importlib.import_module("torch")
+
+
+def _device(compute: Compute, rank: int, torch: ModuleType) -> str:
     if compute.device == "cpu":
         return "cpu"
     if torch.cuda.is_available():
@@ -152,8 +164,8 @@ class Start:
             return race({"torch": ours, "openvino": openvino}, found, sample)
 
     def _may_use_openvino(self, precision: Precision) -> bool:
-        text = self._assignment.encoder.kind == "sentence-transformers"
-        return text and not self._place.on_gpu and precision != "float16" and find_spec("openvino") is not None
+        known = "openvino" in ENCODERS[self._assignment.encoder.kind].backends
+        return known and not self._place.on_gpu and precision != "float16" and find_spec("openvino") is not None
 
     def _agreed(self, settled: Settled) -> tuple[LoadedEncoder, EncoderFacts]:
         decision, tuning = settled.decision, settled.tuning
@@ -216,8 +228,3 @@ def sample_rows(assignment: Assignment) -> pa.Table:
     if assignment.modality == "text":
         return pa.table({"text": pa.array(sample, pa.string())})
     return pa.table({"image": pa.nulls(len(sample), pa.large_binary()), "image_uri": pa.array(sample, pa.string())})
-
-
-def import_library(kind: str) -> None:
-    """Import what an encoder of a kind needs, so that its time is known apart from the model's."""
-    import_quickly("tasks.worker.encoders.open_clip" if kind == "open-clip" else "tasks.worker.encoders.sentence_transformers")

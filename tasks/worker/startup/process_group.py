@@ -11,9 +11,7 @@ import datetime as dt
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-
-import torch
-from torch import distributed
+from importlib import import_module
 
 
 class Group:
@@ -21,11 +19,14 @@ class Group:
 
     def __init__(self, ranks: int) -> None:
         self._ranks = ranks
+        if ranks > 1:  # one alone needs no torch
+            self._torch, self._distributed = import_module("torch"), import_module("torch.distributed")
 
     def tell(self, text: str) -> str:
         """Rank 0's text, on every rank."""
         if self._ranks == 1:
             return text
+        torch, distributed = self._torch, self._distributed
         length = torch.tensor([len(text.encode())])
         distributed.broadcast(length, src=0)
         told = torch.zeros(int(length), dtype=torch.uint8)
@@ -37,9 +38,9 @@ class Group:
         """Each rank's number, in rank order, on every rank."""
         if self._ranks == 1:
             return [number]
-        mine = torch.tensor([number])
-        all_of_them = [torch.zeros_like(mine) for _ in range(self._ranks)]
-        distributed.all_gather(all_of_them, mine)
+        mine = self._torch.tensor([number])
+        all_of_them = [self._torch.zeros_like(mine) for _ in range(self._ranks)]
+        self._distributed.all_gather(all_of_them, mine)
         return [int(n) for n in all_of_them]
 
 
@@ -54,6 +55,7 @@ def gathered(ranks: int, seconds: float) -> Iterator[Group]:
     if ranks == 1 or "MASTER_ADDR" not in os.environ:
         yield Group(1)
         return
+    distributed = import_module("torch.distributed")
     distributed.init_process_group("gloo", timeout=dt.timedelta(seconds=seconds))
     try:
         yield Group(ranks)

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from contextlib import ExitStack
-
-import psutil
 
 from tasks.adapters.checkpoint.json_documents import write_document
 from tasks.adapters.object_store.registry import open_store
+from tasks.adapters.processes.process_mark import seconds_alive
 from tasks.domain.encoding.protocol import Assignment, Hello
 from tasks.domain.encoding.tuning import Tuning
 from tasks.domain.errors import KitestringError
+from tasks.domain.job.encoder import ENCODERS
 from tasks.domain.ports import Store
 from tasks.worker.base import LoadedEncoder
+from tasks.worker.encoding_errors import Fatal, first_line
 from tasks.worker.pipeline.coordinator_client import Wire, fault_of
-from tasks.worker.pipeline.fault_isolation import Fatal, first_line
 from tasks.worker.pipeline.rank import Rank
 from tasks.worker.startup.agreement import AnotherFailed, Start, Stopwatch, take_place
 from tasks.worker.startup.process_group import gathered
@@ -28,9 +27,7 @@ from tasks.worker.system.signals import Notice
 def serve(assignment: Assignment) -> int:
     """Be a rank. 0: there was no more work, or nobody to work for; 1: the encoder cannot be loaded."""
     watch = Stopwatch()
-    watch.seconds["launch"] = round(
-        time.time() - psutil.Process(os.getppid()).create_time(), 3
-    )  # of the agent; a forked rank has its imports
+    watch.seconds["launch"] = round(seconds_alive(os.getppid()), 3)  # of the agent; a forked rank has its imports
     wire = Wire(assignment.socket)
     try:
         encoder, hello, measured = _build(assignment, watch)
@@ -44,7 +41,7 @@ def serve(assignment: Assignment) -> int:
 
 def _build(assignment: Assignment, watch: Stopwatch) -> tuple[LoadedEncoder, Hello, Tuning | None]:
     with ExitStack() as stack:
-        place = take_place(assignment.compute)
+        place = take_place(assignment.compute, needs_torch=ENCODERS[assignment.encoder.kind].needs_torch)
         with watch.step("join"):
             group = stack.enter_context(gathered(place.ranks, assignment.startup_seconds))
         start = Start(assignment, place, group, watch)

@@ -100,7 +100,7 @@ class InTurn(MemoryStore):
 
 
 def run(checkpoint: Checkpoint, folder: Path, attempt: str) -> None:
-    """What a run does with a shard, call by call, as `tasks.stages.encode` and `tasks.stages.load` do it."""
+    """What a run does with a shard, call by call, as an engine and `tasks.stages.load` do it."""
     for again in range(3):
         seal = checkpoint.effective_seal(SHARD)
         if seal is None:

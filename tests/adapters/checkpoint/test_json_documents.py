@@ -123,7 +123,7 @@ def test_who_looks_names_what_cannot_be_read_and_changes_nothing(checkpoint: Che
 
 def test_a_run_moves_it_aside_and_seals_anew(checkpoint: Checkpoint, damages: Damages, tmp_path: Path) -> None:
     told: list[str] = []
-    damages.mend("run-2", told.append)
+    damages.mend("run-2", lambda _key, line: told.append(line))
     checkpoint.store.write(checkpoint.layout.seal(SHARD), b"{")
     seal = checkpoint.seal(seal_of(put_part(checkpoint, tmp_path, 0, 5)))
     assert checkpoint.read_seal(SHARD) == seal

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.adapters.milvus.milvus_collection import MilvusCollection
+from tasks.adapters.milvus.milvus_target import MilvusTarget
 from tasks.domain.errors import BadInput
 from tests.builders.collections import part_of, spec_of
 
@@ -26,10 +26,10 @@ def folder_of(tmp_path: Path, name: str) -> Path:
 
 def fill(tmp_path: Path, *names: str) -> None:
     for name in names:
-        made = MilvusCollection(str(tmp_path / "t.db"), name, alias=f"{name}_alias")
+        made = MilvusTarget(str(tmp_path / "t.db")).collection(name)
         made.ensure(spec_of(name))
         made.upsert(part_of(["a"]))
-        made.close()
+        made.target.close()
 
 
 def kill_while_made(tmp_path: Path) -> None:
@@ -39,7 +39,7 @@ def kill_while_made(tmp_path: Path) -> None:
 
 
 def kill_while_dropped(tmp_path: Path) -> None:
-    collection = MilvusCollection(str(tmp_path / "t.db"), "half", alias="half_alias")
+    collection = MilvusTarget(str(tmp_path / "t.db")).collection("half")
 
     def drop(name: str, **_: object) -> None:
         (folder_of(tmp_path, name) / "schema.json").unlink()
@@ -47,8 +47,8 @@ def kill_while_dropped(tmp_path: Path) -> None:
 
     collection._connection.client.drop_collection = drop
     with pytest.raises(Killed):
-        collection.drop()
-    collection.close()
+        collection.target.drop("half")
+    collection.target.close()
 
 
 @pytest.mark.parametrize("kill", [kill_while_made, kill_while_dropped])
@@ -56,26 +56,26 @@ def test_a_collection_that_was_left_half_made_or_half_dropped_is_made_anew(tmp_p
     """A folder without its schema: Milvus Lite would neither list it nor let its name be used."""
     fill(tmp_path, "half", "whole")
     kill(tmp_path)
-    half = MilvusCollection(str(tmp_path / "t.db"), "half", alias="half_alias")
+    half = MilvusTarget(str(tmp_path / "t.db")).collection("half")
     assert half.describe() is None
     half.ensure(spec_of("half"))
     half.upsert(part_of(["b", "c"]))
     assert half.count() == 2
-    assert half.drop()
-    half.close()
+    assert half.target.drop("half")
+    half.target.close()
     assert [path.name for path in (tmp_path / "t.db" / "collections").iterdir()] == ["whole"]
 
-    whole = MilvusCollection(str(tmp_path / "t.db"), "whole", alias="whole_alias")
+    whole = MilvusTarget(str(tmp_path / "t.db")).collection("whole")
     assert whole.count() == 1
-    whole.close()
+    whole.target.close()
 
 
 def test_dropping_again_clears_away_what_a_kill_left(tmp_path: Path):
     fill(tmp_path, "half")
     kill_while_dropped(tmp_path)
-    half = MilvusCollection(str(tmp_path / "t.db"), "half", alias="half_alias")
-    assert half.drop() is False
-    half.close()
+    half = MilvusTarget(str(tmp_path / "t.db")).collection("half")
+    assert half.target.drop("half") is False
+    half.target.close()
     assert list((tmp_path / "t.db" / "collections").iterdir()) == []
 
 
@@ -94,17 +94,17 @@ def test_what_nobody_is_known_to_have_left_half_made_stays_and_is_named(tmp_path
     fill(tmp_path, "half")
     (folder_of(tmp_path, "half") / "schema.json").unlink()
     there = sorted(folder_of(tmp_path, "half").rglob("*"))
-    half = MilvusCollection(str(tmp_path / "t.db"), "half", alias="half_alias")
+    half = MilvusTarget(str(tmp_path / "t.db")).collection("half")
     with pytest.raises(BadInput, match=r"collection 'half' has no schema\.json.*move its folder elsewhere"):
         half.ensure(spec_of("half"))
-    assert half.drop() is False
-    half.close()
+    assert half.target.drop("half") is False
+    half.target.close()
     assert sorted(folder_of(tmp_path, "half").rglob("*")) == there
 
 
 def test_of_upserts_that_come_together_a_kill_loses_none(tmp_path: Path):
     """What a kill leaves is the files as they are. Of two first writes at once, Milvus Lite would log one and acknowledge both."""
-    collections = [MilvusCollection(str(tmp_path / "t.db"), f"c{n}", alias=f"c{n}_alias") for n in range(10)]
+    collections = [MilvusTarget(str(tmp_path / "t.db")).collection(f"c{n}") for n in range(10)]
     often = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)  # threads that change often make it likely
     try:
@@ -116,15 +116,15 @@ def test_of_upserts_that_come_together_a_kill_loses_none(tmp_path: Path):
         sys.setswitchinterval(often)
     shutil.copytree(tmp_path / "t.db", tmp_path / "left.db")
     for collection in collections:
-        collection.close()
-    left = [MilvusCollection(str(tmp_path / "left.db"), c.name, alias=f"{c.name}_alias") for c in collections]
+        collection.target.close()
+    left = [MilvusTarget(str(tmp_path / "left.db")).collection(c.name) for c in collections]
     assert [collection.count() for collection in left] == [20] * len(left)
     for collection in left:
-        collection.close()
+        collection.target.close()
 
 
 def test_a_first_read_and_writes_of_another_thread_do_not_wait_for_each_other(tmp_path: Path):
-    collection = MilvusCollection(str(tmp_path / "t.db"), "c", alias="a", batch_rows=1)
+    collection = MilvusTarget(str(tmp_path / "t.db"), batch_rows=1).collection("c")
     collection.ensure(spec_of("c"))
     rows = part_of([str(row) for row in range(300)])
     writer = threading.Thread(target=collection.upsert, args=[rows], daemon=True)
@@ -135,4 +135,4 @@ def test_a_first_read_and_writes_of_another_thread_do_not_wait_for_each_other(tm
         thread.join(60)
         assert not thread.is_alive()
     assert collection.count() == 300
-    collection.close()
+    collection.target.close()

@@ -19,13 +19,16 @@ from pymilvus import MilvusClient
 from pymilvus.client.prepare import Prepare
 
 from tasks.adapters.backoff import RetryPolicy
-from tasks.adapters.milvus.collection_schema import build_schema, columns_of
+from tasks.adapters.milvus.collection_schema import build_schema
 from tasks.adapters.milvus.filters import keys_in_pages, literal
 from tasks.adapters.milvus.milvus_collection import MilvusCollection
-from tasks.adapters.milvus.upsert_batches import as_request, as_rows, fit_fields
-from tasks.adapters.targets.registry import open_collection
+from tasks.adapters.milvus.milvus_target import MilvusTarget
+from tasks.adapters.milvus.protobuf import as_request
+from tasks.adapters.milvus.row_dicts import as_rows, fit_fields
+from tasks.adapters.rows.collection_rows import columns_of
+from tasks.adapters.targets.registry import target_for
 from tasks.domain.errors import BadInput, OutcomeUnknown, Transient
-from tasks.domain.job.job import Target
+from tasks.domain.job.target import MilvusSettings
 from tests.builders.collections import ARRAYS, DIM, FIELDS, part_of, spec_of, stranger
 from tests.servers.milvus import MilvusProcess, milvus_process
 
@@ -36,9 +39,9 @@ NULL_ARRAYS = {"labels": [["ü", ""], None], "sizes": [None, [-1]], "shares": [N
 
 @pytest.fixture
 def lite(tmp_path: Path) -> Iterator[MilvusCollection]:
-    made = MilvusCollection(str(tmp_path / "t.db"), "c", alias="c_alias")
+    made = MilvusTarget(str(tmp_path / "t.db")).collection("c")
     yield made
-    made.close()
+    made.target.close()
 
 
 # ---- the wire ----
@@ -117,14 +120,14 @@ def test_a_file_that_another_process_has_is_named(tmp_path):
             assert other.stdout is not None
             assert other.stdout.readline() == "held\n"
             with pytest.raises(BadInput, match=r"busy\.db: another process has this Milvus Lite file open"):
-                MilvusCollection(str(path), "c", alias="a").describe()
+                MilvusTarget(str(path)).collection("c").describe()
         finally:
             other.kill()
 
 
 def test_a_closed_file_is_free_for_another_process(lite, tmp_path):
     lite.ensure(spec_of("c"))
-    lite.close()
+    lite.target.close()
     held = subprocess.run([sys.executable, "-c", HOLD, str(tmp_path / "t.db")], input="", capture_output=True, text=True, check=True)
     assert held.stdout == "held\n"
 
@@ -132,16 +135,16 @@ def test_a_closed_file_is_free_for_another_process(lite, tmp_path):
 def test_what_was_written_is_there_after_reopening(lite):
     lite.ensure(spec_of("c"))
     lite.upsert(part_of(["a", "b"]))
-    lite.promote()
-    lite.close()
-    assert (lite.describe(), lite.count(), lite.promoted()) == (spec_of("c"), 2, "c")
+    lite.target.point("live", "c")
+    lite.target.close()
+    assert (lite.describe(), lite.count(), lite.target.resolve("live")) == (spec_of("c"), 2, "c")
 
 
 def test_closing_one_user_of_a_file_leaves_the_other_its_connection(lite, tmp_path):
-    other = MilvusCollection(str(tmp_path / "t.db"), "d", alias="d_alias")
+    other = MilvusTarget(str(tmp_path / "t.db")).collection("d")
     lite.ensure(spec_of("c"))
     other.ensure(spec_of("d"))
-    other.close()
+    other.target.close()
     lite.upsert(part_of(["a"]))
     assert lite.count() == 1
 
@@ -153,21 +156,21 @@ def test_looking_does_not_make_the_file(lite, tmp_path):
 
 def test_a_folder_that_is_not_there_is_named(tmp_path):
     with pytest.raises(BadInput, match=r"the folder .*nowhere does not exist"):
-        MilvusCollection(str(tmp_path / "nowhere" / "t.db"), "c", alias="a").ensure(spec_of("c"))
+        MilvusTarget(str(tmp_path / "nowhere" / "t.db")).collection("c").ensure(spec_of("c"))
 
 
 def test_a_file_that_is_no_database_is_named(tmp_path):
     (tmp_path / "t.db").write_text("SQLite format 3")
     with pytest.raises(BadInput, match=r"t\.db is not a Milvus Lite 3 database"):
-        MilvusCollection(str(tmp_path / "t.db"), "c", alias="a").describe()
+        MilvusTarget(str(tmp_path / "t.db")).collection("c").describe()
 
 
 def test_nothing_but_our_own_line_is_said(tmp_path, capfd):
-    made = MilvusCollection(str(tmp_path / "t.db"), "c", alias="live")
+    made = MilvusTarget(str(tmp_path / "t.db")).collection("c")
     made.ensure(spec_of("c"))
     with pytest.raises(BadInput):
-        MilvusCollection(str(tmp_path / "t.db"), "d", alias="c").promote()
-    made.close()
+        MilvusTarget(str(tmp_path / "t.db")).point("c", "d")
+    made.target.close()
     assert capfd.readouterr() == ("", "")
 
 
@@ -177,21 +180,21 @@ def test_nothing_but_our_own_line_is_said(tmp_path, capfd):
 def test_a_strangers_collection_is_refused(lite, tmp_path):
     lite.ensure(spec_of("c"))
     stranger(str(tmp_path / "t.db"), "foreign")
-    made = MilvusCollection(str(tmp_path / "t.db"), "foreign", alias="a")
+    made = MilvusTarget(str(tmp_path / "t.db")).collection("foreign")
     for ask in (made.describe, lambda: made.ensure(spec_of("foreign")), made.count):
         with pytest.raises(BadInput, match=r"'foreign' .* was not made by .*Kitestring: choose another target\.collection"):
             ask()
-    made.close()
+    made.target.close()
 
 
 @pytest.mark.server
 def test_a_strangers_collection_on_a_server_is_refused(milvus_server):
     name = f"c_{uuid.uuid4().hex[:12]}"
     stranger(milvus_server.uri, name)
-    made = MilvusCollection(milvus_server.uri, name, alias="a")
+    made = MilvusTarget(milvus_server.uri).collection(name)
     with pytest.raises(BadInput, match="was not made by"):
         made.describe()
-    made.close()
+    made.target.close()
 
 
 @pytest.mark.server
@@ -206,14 +209,14 @@ def test_a_servers_version_is_asked_once_for_a_connection(milvus_server, monkeyp
 
     monkeypatch.setattr(MilvusClient, "get_server_version", version)
     name = f"c_{uuid.uuid4().hex[:12]}"
-    made = MilvusCollection(milvus_server.uri, name, alias=f"{name}_alias")
+    made = MilvusTarget(milvus_server.uri).collection(name)
     for _ in range(3):
         made.ensure(spec_of(name))
     assert len(asked) == 1
-    made.close()
+    made.target.close()
     made.check(spec_of(name))
     assert len(asked) == 2
-    made.close()
+    made.target.close()
 
 
 # ---- servers that are away ----
@@ -223,7 +226,7 @@ def test_a_servers_version_is_asked_once_for_a_connection(milvus_server, monkeyp
 def test_a_server_that_has_to_work_through_many_batches_is_waited_for(milvus_server, monkeypatch):
     """2.3.5 works some 20 ms at each, before it answers a strong read."""
     name = f"c_{uuid.uuid4().hex}"
-    made = MilvusCollection(milvus_server.uri, name, alias=f"{name}_alias", batch_rows=1)
+    made = MilvusTarget(milvus_server.uri, batch_rows=1).collection(name)
     made.ensure(spec_of(name))
     made.upsert(part_of([str(row) for row in range(600)]))
     made._ready()
@@ -234,7 +237,7 @@ def test_a_server_that_has_to_work_through_many_batches_is_waited_for(milvus_ser
             made.count()
         made.settle()
     assert made.count() == 600  # in its own time: a strong read of a server with nothing else to do may take half a second
-    made.close()
+    made.target.close()
 
 
 def test_a_server_that_is_down_is_said_quickly_and_without_the_token():
@@ -245,7 +248,7 @@ def test_a_server_that_is_down_is_said_quickly_and_without_the_token():
         with pytest.raises(
             BadInput, match=r"Milvus at http://127\.0\.0\.1:\d+ does not answer: start it or correct target\.uri"
         ) as refused:
-            open_collection(Target(uri=uri), "c", token="root:s3cret").describe()
+            target_for(MilvusSettings(uri=uri), token="root:s3cret").collection("c").describe()
     assert time.monotonic() - began < 10
     assert "s3cret" not in str(refused.value)
     assert "pa55" not in str(refused.value)
@@ -253,13 +256,7 @@ def test_a_server_that_is_down_is_said_quickly_and_without_the_token():
 
 def test_a_uri_that_is_none_is_refused():
     with pytest.raises(BadInput, match=r"target\.uri 'ftp://x' is not one that Milvus knows"):
-        open_collection(Target(uri="ftp://x"), "c", token=None).describe()
-
-
-def test_the_twin_is_opened_by_its_uri():
-    uri = f"memory://{uuid.uuid4()}"
-    open_collection(Target(uri=uri), "c", token=None).ensure(spec_of("c"))
-    assert open_collection(Target(uri=uri), "c", token=None).describe() == spec_of("c")
+        target_for(MilvusSettings(uri="ftp://x"), token=None).collection("c").describe()
 
 
 @pytest.fixture(scope="module")
@@ -271,7 +268,7 @@ def mortal_server() -> Iterator[MilvusProcess]:
 @pytest.mark.server
 def test_a_server_killed_and_restarted_between_batches_loses_nothing(mortal_server):
     """One call to upsert spans a kill -9 and a restart; the caller sees neither."""
-    made = MilvusCollection(mortal_server.uri, "c", alias="a", patience=RetryPolicy(seconds=90), batch_rows=20)
+    made = MilvusTarget(mortal_server.uri, patience=RetryPolicy(seconds=90), batch_rows=20).collection("c")
     made.ensure(spec_of("c"))
     ids = [f"k{i}" for i in range(2_000)]
     sent: list[int] = []
@@ -287,16 +284,16 @@ def test_a_server_killed_and_restarted_between_batches_loses_nothing(mortal_serv
     made._sender = kill_in_the_middle  # type: ignore[method-assign]
     made.upsert(part_of(ids))
     assert (made.count("s1"), sorted(made.keys("s1"))) == (2_000, sorted(ids))
-    made.close()
+    made.target.close()
 
 
 @pytest.mark.server
 def test_a_server_that_stays_away_leaves_the_outcome_unknown(mortal_server):
-    made = MilvusCollection(mortal_server.uri, "d", alias="b", patience=RetryPolicy(seconds=60))
+    made = MilvusTarget(mortal_server.uri, patience=RetryPolicy(seconds=60)).collection("d")
     made.ensure(spec_of("d"))
     mortal_server.kill()
     slept: list[float] = []
     made._connection.patience = RetryPolicy(seconds=20, sleep=slept.append, clock=lambda: sum(slept))
     with pytest.raises(OutcomeUnknown, match="upserting 1 rows into 'd' at http"):
         made.upsert(part_of(["a"]))
-    made.close()
+    made.target.close()

@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from tasks.adapters.milvus.staging import Staging, staged_rows
-from tasks.adapters.milvus.upsert_batches import Columns
 from tasks.adapters.object_store.folder_store import FolderStore
+from tasks.adapters.rows.collection_rows import Columns
 from tasks.domain.errors import Permanent
 
 COLUMNS: Columns = {"id": "varchar", "x": "double", "xs": "double[]", "n": "int64"}
@@ -31,9 +31,9 @@ def test_rows_with_a_double_that_is_no_finite_number_are_kept_for_upserts(
     tmp_path: Path, nullable: tuple[str, ...], upserted: set[str]
 ) -> None:
     store = FolderStore(tmp_path / "store")
-    with Staging(store, "a/run", tmp_path, whole_urls=False, file_bytes=1) as staging:
+    with Staging(store, "a/run", tmp_path, columns=COLUMNS, nullable=nullable, whole_urls=False, file_bytes=1) as staging:
         for _ in range(2):
-            staging.add(ROWS, COLUMNS, nullable)
+            staging.add(ROWS)
         files, (count, keys) = staging.files(), staging.upserts()
     imported = [key for file in files for key in pq.read_table(file)["id"].to_pylist()]
     kept = pa.concat_tables(staged_rows(store, keys))
@@ -44,8 +44,8 @@ def test_rows_with_a_double_that_is_no_finite_number_are_kept_for_upserts(
 
 
 def test_where_all_rows_are_taken_there_is_nothing_to_upsert(tmp_path: Path) -> None:
-    with Staging(FolderStore(tmp_path / "store"), "a/run", tmp_path, whole_urls=False) as staging:
-        staging.add(ROWS.slice(0, 1), COLUMNS, ())
+    with Staging(FolderStore(tmp_path / "store"), "a/run", tmp_path, columns=COLUMNS, nullable=(), whole_urls=False) as staging:
+        staging.add(ROWS.slice(0, 1))
         assert (len(staging.files()), staging.upserts()) == (1, (0, []))
 
 

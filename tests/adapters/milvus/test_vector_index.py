@@ -12,7 +12,7 @@ from pymilvus.client.types import LoadState
 
 from tasks.adapters.backoff import RetryPolicy
 from tasks.adapters.milvus.connection import Connection
-from tasks.adapters.milvus.milvus_collection import MilvusCollection
+from tasks.adapters.milvus.milvus_target import MilvusTarget
 from tasks.adapters.milvus.vector_index import FLUSHED_ROWS, STUCK_SECONDS, await_indexes, load, server_of
 from tasks.domain.errors import Transient
 from tests.builders.collections import part_of, spec_of, vectors_in
@@ -105,11 +105,11 @@ def test_rows_that_are_indexed_once_more_are_not_waited_for() -> None:
 
 
 def test_milvus_lite_indexes_what_was_written_before_it_is_searched_however_long_that_takes(tmp_path: Path) -> None:
-    made = MilvusCollection(str(tmp_path / "t.db"), "c", alias="c_alias", patience=RetryPolicy(seconds=0.01))
+    made = MilvusTarget(str(tmp_path / "t.db"), patience=RetryPolicy(seconds=0.01)).collection("c")
     made.ensure(spec_of("c"))
     part = part_of([f"k{row}" for row in range(FLUSHED_ROWS)])
     made.upsert(part)
     made.settle()
     assert list(tmp_path.glob("t.db/**/indexes/*")), "nothing is indexed yet"
     assert made.search(vectors_in(part)[:1], 1)[0][0].id == "k0"
-    made.close()
+    made.target.close()

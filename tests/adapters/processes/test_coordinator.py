@@ -295,7 +295,7 @@ def test_ranks_that_may_rest_leave_and_are_not_started_again(start: Callable[...
     plays = Plays(obedient)
     ranks = start(plays)
     assert ranks.submit(piece()).result(20).rows == 10
-    ranks.rest()
+    ranks.release()
     assert plays.wait() == 1
     assert plays.started == 1
 
@@ -304,9 +304,9 @@ def test_ranks_that_are_dismissed_have_left_when_that_is_said(start: Callable[..
     plays = Plays(obedient, obedient, ranks=2)
     ranks = start(plays)
     assert ranks.submit(piece()).result(20).rows == 10
-    ranks.dismiss()
+    ranks.release(wait=True)
     assert not any(thread.is_alive() for thread in plays.threads)
-    ranks.dismiss()
+    ranks.release(wait=True)
     assert plays.started == 2
 
 
@@ -315,7 +315,7 @@ def test_work_that_comes_after_all_starts_the_ranks_again(start: Callable[..., R
     ranks = start(plays)
     for first in (0, 10, 20):
         assert ranks.submit(piece(first, first + 10)).result(20).first == first
-        ranks.dismiss()
+        ranks.release(wait=True)
     assert plays.started == 3
 
 
@@ -323,7 +323,7 @@ def test_work_that_comes_while_the_ranks_leave_is_done(start: Callable[..., Rank
     ranks = start(Plays(obedient))
     for first in range(0, 100, 10):
         assert ranks.submit(piece(first, first + 10)).result(20).first == first
-        ranks.rest()
+        ranks.release()
 
 
 def test_a_rank_that_does_not_leave_is_ended(start: Callable[..., Ranks], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -340,7 +340,7 @@ def test_a_rank_that_does_not_leave_is_ended(start: Callable[..., Ranks], monkey
     monkeypatch.setattr(plays, "end", ended.set)
     ranks = start(plays)
     assert ranks.submit(piece()).result(20).rows == 10
-    ranks.dismiss()
+    ranks.release(wait=True)
     assert ended.is_set()
 
 

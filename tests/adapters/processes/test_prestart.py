@@ -10,8 +10,10 @@ import pytest
 from tasks.adapters.processes import prestart
 from tasks.adapters.processes.hardware import Launch, plan_launch
 from tasks.adapters.processes.prestart import early_launch, start_torchrun
+from tasks.domain.job.engine import ENGINE_SETTINGS
 from tasks.domain.job.job import Job
 from tasks.domain.job.parse import parse_job
+from tests.builders.engines.fake_engine import FakeEngineSettings
 from tests.builders.kitestring import make_job
 
 KIND = "sentence-transformers"
@@ -81,6 +83,12 @@ def test_one_that_is_dead_or_was_made_for_other_ranks_is_not_taken(begun: list[F
         with early_launch(job):
             waiting = begun[-1]
             assert start_torchrun(Launch(ranks=ranks, threads=launch.threads, device="cpu"), kind, *written) is not waiting
+
+
+def test_none_is_begun_where_other_machines_encode(begun: list[FakeTorchrun], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(ENGINE_SETTINGS, "fake", FakeEngineSettings)
+    with early_launch(parse_job(make_job(tmp_path, tmp_path / "model", compute__engine={"kind": "fake"}))):
+        assert not begun
 
 
 @pytest.mark.parametrize("settings", [{"limit": "gpus"}, {"exclusive": True}, {"device": "cuda"}])

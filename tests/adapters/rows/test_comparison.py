@@ -9,10 +9,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from tasks.adapters.milvus.collection_schema import columns_of
 from tasks.adapters.milvus.filters import keys_in_pages
 from tasks.adapters.milvus.milvus_collection import MilvusCollection
-from tasks.adapters.milvus.upsert_batches import as_rows
+from tasks.adapters.milvus.row_dicts import as_rows
+from tasks.adapters.rows.collection_rows import columns_of
 from tasks.adapters.rows.comparison import same_json
 from tasks.domain.ports import Collection
 from tasks.domain.target.difference import Compared

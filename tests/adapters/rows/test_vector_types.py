@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tasks.adapters.milvus.milvus_collection import MilvusCollection
+from tasks.adapters.milvus.milvus_target import MilvusTarget
 from tasks.adapters.rows.vector_types import DTYPES, narrow, rounded, widen
 from tasks.adapters.targets.verification import prove
 from tasks.domain.errors import BadInput, Permanent
@@ -68,10 +69,10 @@ def test_no_vectors_are_no_vectors(kind):
 
 @pytest.fixture(params=NARROW)
 def collection(request: pytest.FixtureRequest, narrow_milvus: str) -> Iterator[MilvusCollection]:
-    made = MilvusCollection(narrow_milvus, "c", alias="c_alias")
+    made = MilvusTarget(narrow_milvus).collection("c")
     made.ensure(spec_of("c", vector_type=request.param))
     yield made
-    made.close()
+    made.target.close()
 
 
 @pytest.mark.parametrize("columns", [True, False])
@@ -103,7 +104,7 @@ def test_it_is_proved_and_another_vector_is_found(collection):
 
 def test_another_type_than_the_collections_is_refused_with_both_named(collection, narrow_milvus):
     there = collection.describe().vector_type
-    other = MilvusCollection(narrow_milvus, "c", alias="c_alias")
+    other = MilvusTarget(narrow_milvus).collection("c")
     with pytest.raises(BadInput, match=rf"vectors of {there}, the job float32"):
         other.check(spec_of("c"))
-    other.close()
+    other.target.close()

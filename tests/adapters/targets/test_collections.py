@@ -28,7 +28,7 @@ def test_nothing_is_described_before_it_is_made(opening, name):
 def test_a_collection_tells_what_made_it_also_to_those_who_come_later(opening, name):
     first = opening(name)
     first.ensure(spec_of(name))
-    first.close()
+    first.target.close()
     assert opening(name).describe() == spec_of(name)
 
 
@@ -271,8 +271,8 @@ def test_a_partition_key_moves_no_row_twice_and_loses_none(opening, name, key, v
         assert {hit.id: hit.fields[key] for hit in hits} == {"w": values[2], "y": values[2]}
     made.delete_shard("s2")
     assert sorted(made.keys("s1")) == ["y", "z"]
-    made.promote()
-    assert made.promoted() == name
+    made.target.point(f"{name}_alias", name)
+    assert made.target.resolve(f"{name}_alias") == name
 
 
 def test_vectors_of_a_type_that_the_server_lacks_are_refused_before_anything_is_made(opening, name):
@@ -386,44 +386,6 @@ def test_metadata_is_data_whatever_it_holds(collection):
     assert {key: json.loads(told) if isinstance(told, str) else told for key, told in tags.items()} == {
         text: {text: text} for text in NASTY
     }
-
-
-def test_the_alias_follows_promotion_and_promoting_again_is_harmless(opening, name):
-    alias = f"{name}_live"
-    for which in ("one", "two"):
-        made = opening(f"{name}_{which}", alias=alias)
-        made.ensure(spec_of(f"{name}_{which}", alias=alias))
-    one, two = (opening(f"{name}_{which}", alias=alias) for which in ("one", "two"))
-    assert one.promoted() is None
-    for made in (one, one, two, one):
-        made.promote()
-        assert two.promoted() == made.name
-
-
-def test_a_collection_is_dropped_only_when_no_alias_leads_to_it(opening, name):
-    alias = f"{name}_live"
-    one, two = (opening(f"{name}_{which}", alias=alias) for which in ("one", "two"))
-    assert one.drop() is False  # nothing there
-    for made in (one, two):
-        made.ensure(spec_of(made.name, alias=alias))
-    one.promote()
-    assert one.drop() is False
-    assert one.describe() is not None
-    two.promote()
-    assert one.drop() is True
-    assert (one.describe(), one.drop(), two.promoted()) == (None, False, two.name)
-
-
-def test_an_alias_that_is_a_collection_is_refused(opening, name):
-    opening(name).ensure(spec_of(name))
-    opening(name, alias=f"{name}_free").reach()
-    taken = opening(f"{name}_2", alias=name)
-    with pytest.raises(BadInput, match=f"'{name}' .* is a collection"):
-        taken.reach()
-    with pytest.raises(BadInput, match=f"'{name}' .* is a collection"):
-        taken.ensure(spec_of(f"{name}_2", alias=name))
-    with pytest.raises(BadInput, match="is a collection"):
-        taken.promote()
 
 
 def test_reading_what_is_not_there_says_so(opening, name):

@@ -10,9 +10,10 @@ import pyarrow as pa
 import pytest
 
 from tasks.adapters.checkpoint.ledger import Ledger
-from tasks.adapters.milvus.milvus_collection import MilvusCollection
+from tasks.adapters.milvus.milvus_target import MilvusTarget
 from tasks.adapters.object_store.memory_store import MemoryStore
 from tasks.adapters.targets.memory_collection import MemoryCollection
+from tasks.adapters.targets.memory_target import MemoryTarget
 from tasks.adapters.targets.verification import Clock, prove
 from tasks.domain.errors import BadInput, Permanent
 from tasks.domain.shards.seal import Seal
@@ -38,7 +39,7 @@ def _unit(table: pa.Table) -> list[np.ndarray]:
 
 
 def loaded(seals: list[tuple[Seal, Parts]], metric: str = "COSINE") -> MemoryCollection:
-    made = MemoryCollection(f"memory://{uuid.uuid4()}", "c", alias="c_alias")
+    made = MemoryTarget(f"memory://{uuid.uuid4()}").collection("c")
     made.ensure(spec_of("c", metric=metric))
     for _, parts in seals:
         for table in parts.values():
@@ -347,13 +348,13 @@ def test_a_sample_without_a_wrong_row_bounds_the_share_of_wrong_rows():
 
 def test_no_collection_is_said():
     with pytest.raises(BadInput, match="no collection to prove"):
-        prove_it(MemoryCollection(f"memory://{uuid.uuid4()}", "c", alias="a"), three_shards())
+        prove_it(MemoryTarget(f"memory://{uuid.uuid4()}").collection("c"), three_shards())
 
 
 @pytest.mark.server
 def test_a_real_server_is_proved_and_its_lost_rows_are_found(milvus_server):
     seals, name = three_shards(), f"c_{uuid.uuid4().hex[:12]}"
-    collection = MilvusCollection(milvus_server.uri, name, alias=f"{name}_alias")
+    collection = MilvusTarget(milvus_server.uri).collection(name)
     collection.ensure(spec_of(name))
     for _ in range(2):  # upserts over upserts are what 2.3 over-counts
         for _, parts in seals:
@@ -364,7 +365,7 @@ def test_a_real_server_is_proved_and_its_lost_rows_are_found(milvus_server):
     lost = prove_it(collection, seals)
     assert "shard file-s1 (s1): 100 rows sealed, 0 in the collection" in lost.reasons
     assert lost.absent > 0
-    collection.close()
+    collection.target.close()
 
 
 def test_only_parts_with_sampled_rows_are_read_however_many_there_are():

@@ -18,7 +18,7 @@ from tasks.domain.job.parse import override, override_document, parse_job
             {"encoder": {"kind": "open-clip", "model": "x"}, "source": {"kind": "images"}},
             "'encoder.model' is not a setting; there are kind, architecture",
         ),
-        ({"source": {"kind": "parket"}}, "'source.kind' is 'parket', it must be one of 'parquet', 'jsonl'"),
+        ({"source": {"kind": "parket"}}, "'source.kind' is 'parket', it must be one of 'images', 'webdataset', 'parquet', 'jsonl', 'csv'"),
         ({"shards": {"rows": 0}}, "'shards.rows': Input should be greater than or equal to 1"),
         ({"compute": {"processes": 0}}, "'compute.processes': Input should be 'auto' or Input should be greater than or equal to 1"),
         ({"compute": {"threads": "many"}}, "'compute.threads': Input should be 'auto' or Input should be a valid integer"),

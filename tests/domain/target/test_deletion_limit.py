@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tasks.domain.job.job import Target
+from tasks.domain.job.target import MilvusSettings
 from tasks.domain.target.deletion_limit import why_not_to_shrink
 
 
@@ -22,12 +22,12 @@ from tasks.domain.target.deletion_limit import why_not_to_shrink
     ],
 )
 def test_more_than_a_share_stays_and_an_empty_source_is_never_followed(settings, leaving, staying, allowed) -> None:
-    said = why_not_to_shrink(Target(**settings), leaving=leaving, staying=staying)
+    said = why_not_to_shrink(MilvusSettings(**settings), leaving=leaving, staying=staying)
     assert (said is None) == allowed
 
 
 def test_the_cure_is_named() -> None:
-    said = why_not_to_shrink(Target(max_shrink=0.25), leaving=900, staying=100)
+    said = why_not_to_shrink(MilvusSettings(max_shrink=0.25), leaving=900, staying=100)
     assert said is not None
     for words in ("900 of the collection's 1,000 rows (90%)", "target.max_shrink", "25%", "nothing was removed", "allow_shrink: true"):
         assert words in said

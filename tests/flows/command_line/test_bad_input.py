@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 import pytest
 from pymilvus import DataType, MilvusClient
 
-from tasks.adapters.milvus.milvus_collection import MilvusCollection
+from tasks.adapters.milvus.milvus_target import MilvusTarget
 from tasks.adapters.processes.scratch import scratch_folder
 from tasks.domain.errors import BadInput
 from tasks.domain.job.parse import parse_job
@@ -373,9 +373,9 @@ def test_a_collection_that_was_made_otherwise_is_refused(kitestring: Kitestring,
         spec = plan.spec
     other = spec.model_copy(update={"dim": 8, "model": "another/model", "fingerprint": spec.fingerprint[:8] + "f" * 24})
     elsewhere = tmp_path / "elsewhere.db"
-    made = MilvusCollection(str(elsewhere), spec.name, alias=spec.alias)
+    made = MilvusTarget(str(elsewhere)).collection(spec.name)
     made.ensure(other)
-    made.close()
+    made.target.close()
     job["target"]["uri"] = str(elsewhere)
     line = refusal(job)
     assert f"collection '{spec.name}' at {elsewhere} was made otherwise: it has dimension 8, the job 32; encoder another/model" in line

@@ -60,7 +60,7 @@ def test_plan_starts_no_process_and_writes_nothing(job: Job, tmp_path: Path, mon
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("plan has started the encoder")
 
-    monkeypatch.setattr(tasks.run.context, "Ranks", refuse)
+    monkeypatch.setattr(tasks.run.context, "open_engine", refuse)
     before = files_below(tmp_path)
     found = estimate_of(job)
     assert files_below(tmp_path) == before

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.flows.kitestring import Command, make_job, write_rows
-from tests.flows.kitestring import Kitestring as Folder
+from tests.builders.kitestring import Command, make_job, write_rows
+from tests.builders.kitestring import Kitestring as Folder
 
 pytestmark = [pytest.mark.server, pytest.mark.timeout(300)]
 SCRIPT = Path(sys.executable).with_name("kitestring")

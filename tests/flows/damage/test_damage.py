@@ -16,10 +16,9 @@ import pytest
 import tasks.stages.report
 from tasks.adapters.object_store.registry import open_store
 from tasks.adapters.targets.memory_collection import MemoryCollection
-from tasks.adapters.targets.registry import open_collection
+from tasks.adapters.targets.memory_target import MemoryTarget
 from tasks.commands.promote_by_hand import roll_back
 from tasks.domain.errors import BadInput, Newer, Permanent
-from tasks.domain.job.job import Target
 from tasks.domain.job.parse import parse_job
 from tasks.run.preflight import live_collection
 from tasks.run.promotion.report_samples import Shown, show_rows
@@ -184,7 +183,7 @@ def test_a_damaged_entry_of_a_shard_that_has_left_the_source_is_made_again_from_
     path.write_bytes(b"{")
     assert run_flow(job)["verified"] is True
     assert not path.exists()
-    client = open_collection(Target(uri=job["target"]["uri"], collection="rows"), f"rows_{fingerprint(job)[:8]}", token=None)
+    client = MemoryTarget(job["target"]["uri"]).collection(f"rows_{fingerprint(job)[:8]}")
     assert client.count() == FILES * ROWS + 1 - 10
 
 

@@ -9,8 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tasks.adapters.targets.registry import open_collection
-from tasks.domain.job.job import Target
+from tasks.adapters.targets.memory_target import MemoryTarget
 from tests.builders.inprocess import RunFlow
 from tests.builders.kitestring import make_job
 from tests.builders.models import Clip
@@ -46,7 +45,7 @@ def found(job: dict[str, Any], pattern: str) -> Path:
 
 def in_collection(job: dict[str, Any]) -> int:
     fingerprint = next(Path(job["checkpoint"]).glob("rows/*/encoder.json")).parent.name
-    return open_collection(Target(uri=job["target"]["uri"], collection="rows"), f"rows_{fingerprint[:8]}", token=None).count()
+    return MemoryTarget(job["target"]["uri"]).collection(f"rows_{fingerprint[:8]}").count()
 
 
 PLACES = {

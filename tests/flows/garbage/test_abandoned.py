@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from flows.command_line.cli import app
 from tasks.adapters.checkpoint.checkpoint import Checkpoint
 from tasks.adapters.checkpoint.json_documents import write_document
-from tasks.adapters.milvus.milvus_collection import MilvusCollection
+from tasks.adapters.milvus.milvus_target import MilvusTarget
 from tasks.adapters.object_store.registry import open_store
 from tasks.domain.digest import digest
 from tasks.domain.job.parse import parse_job
@@ -103,11 +103,11 @@ def test_what_somebody_else_made_or_filled_and_what_an_alias_leads_to_stays(jobs
     stranger(target.uri, collection_name(target.collection, theirs))
     for fingerprint in (elsewhere, led, unfilled):
         name = collection_name(target.collection, fingerprint)
-        made = MilvusCollection(target.uri, name, alias=f"by_hand_{name}")
+        made = MilvusTarget(target.uri).collection(name)
         made.ensure(spec_of(name, alias="another" if fingerprint == elsewhere else target.collection, fingerprint=fingerprint))
         if fingerprint == led:
-            made.promote()
-        made.close()
+            made.target.point(f"by_hand_{name}", name)
+        made.target.close()
     later(job, 5)
     before = collections(job)
     assert len(before) == 4
@@ -126,9 +126,9 @@ def test_an_import_that_no_run_came_back_to_is_dropped_with_what_it_staged(jobs:
     key = checkpoint.layout.attempt(noted) if older else checkpoint.layout.importing(noted, "r1")
     write_document(checkpoint.store, key, ImportAttempt(run="r1", collection=filled, rows=0, covers=""))
     open_store(target.staging).write(f"{noted}/r1/000000.parquet", b"rows")
-    made = MilvusCollection(target.uri, filled, alias=target.collection)
+    made = MilvusTarget(target.uri).collection(filled)
     made.ensure(spec_of(name, alias=target.collection, fingerprint=fingerprint))
-    made.close()
+    made.target.close()
     later(job, 2)
     assert gc(job, "--delete") == []  # a server may work for days on one
     later(job, 4)

@@ -19,12 +19,12 @@ import psutil
 import pyarrow as pa
 import pytest
 
-import tasks.run.context
 from tasks.adapters.checkpoint.json_documents import write_document
-from tasks.adapters.milvus.import_collection import BulkCollection
+from tasks.adapters.engines import torchrun_encoders
+from tasks.adapters.milvus.bulk_loader import MilvusBulkLoader
 from tasks.adapters.object_store.registry import open_store
 from tasks.adapters.processes.coordinator import Ranks
-from tasks.adapters.processes.process_mark import this_process
+from tasks.adapters.processes.process_mark import started_since_boot, this_process
 from tasks.domain.errors import BadInput, OutcomeUnknown, Permanent, RunFailed
 from tasks.domain.shards.import_attempt import ImportAttempt, ProcessMark
 from tasks.run import import_attempts
@@ -92,13 +92,13 @@ def test_doubles_that_the_server_refuses_are_upserted_into_the_imported_collecti
 
 def test_two_imports_at_once_end_with_one_collection(sealed, target, monkeypatch):
     """Both have filled a collection of their own when the first takes the name."""
-    both, rename = threading.Barrier(2, timeout=240), BulkCollection.rename
+    both, rename = threading.Barrier(2, timeout=240), MilvusBulkLoader.rename
 
-    def rename_at_once(self: BulkCollection, to: str) -> None:
+    def rename_at_once(self: MilvusBulkLoader, collection: str, to: str) -> None:
         both.wait()
-        rename(self, to)
+        rename(self, collection, to)
 
-    monkeypatch.setattr(BulkCollection, "rename", rename_at_once)
+    monkeypatch.setattr(MilvusBulkLoader, "rename", rename_at_once)
     with opening(sealed, target) as one, opening(sealed, target) as two, ThreadPoolExecutor(2) as threads:
         assert list(threads.map(Opened.load, (one, two))) == [True, True]
         for at in (one, two):
@@ -167,7 +167,7 @@ def test_a_killed_import_is_ended_by_the_next_run_at_once(kitestring, sealed, ta
 def somebody() -> Iterator[ProcessMark]:
     """A process that lives."""
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
-        yield this_process().model_copy(update={"pid": process.pid, "started": psutil.Process(process.pid).create_time()})
+        yield this_process().model_copy(update={"pid": process.pid, "since_boot": started_since_boot(process.pid)})
         process.kill()
 
 
@@ -180,7 +180,7 @@ def test_an_attempt_is_left_alone_while_somebody_may_be_at_work_on_it_and_discar
         store, layout, address = at.plan.checkpoint.store, at.plan.checkpoint.layout, at.plan.address
         key = layout.attempt(address) if where == "older version" else layout.importing(address, "theirs")
         write_document(store, key, attempt)
-        filled, staged = at.plan.inspected.open_bulk(attempt.collection), open_store(target["staging"])
+        filled, staged = at.collection.target.collection(attempt.collection), open_store(target["staging"])
         filled.ensure(at.plan.spec)
         staged.write(f"{staged_at(address, attempt)}/000000.parquet", b"rows")
         assert at.load()
@@ -194,7 +194,6 @@ def test_an_attempt_is_left_alone_while_somebody_may_be_at_work_on_it_and_discar
         assert at.load()
         assert at.plan.checkpoint.attempts(address) == {}
         assert (at.collection.count(), at.ledger) == (ROWS, 3)
-        filled.close()
     assert left_behind(target) == []
 
 
@@ -249,13 +248,13 @@ def test_where_every_row_has_such_a_double_nothing_is_imported(target, tmp_path,
     assert left_behind(target) == []
 
 
-@pytest.mark.parametrize("moment", ["importer", "_await", "await_rows", "rename", "_enter"])
+@pytest.mark.parametrize("moment", ["check", "start", "_await", "_await_rows", "rename", "_enter"])
 def test_whatever_moment_it_is_killed_at_the_next_run_has_every_row_once(sealed, target, monkeypatch, moment):
     def dies(*_: object, **__: object) -> None:
         raise Killed
 
     with opening(sealed, target) as at, monkeypatch.context() as patch:
-        patch.setattr(BulkCollection if hasattr(BulkCollection, moment) else bulk_import, moment, dies)
+        patch.setattr(MilvusBulkLoader if hasattr(MilvusBulkLoader, moment) else bulk_import, moment, dies)
         with pytest.raises(Killed):
             import_shards.fn(at.run, at.plan, at.collection)
     with opening(sealed, target) as at:
@@ -266,11 +265,10 @@ def test_whatever_moment_it_is_killed_at_the_next_run_has_every_row_once(sealed,
 
 
 def test_a_start_with_an_unknown_outcome_is_dropped_for_upserts(sealed, target, monkeypatch, caplog):
-    class Unsure:
-        def start(self, *_: object, **__: object) -> list[str]:
-            raise OutcomeUnknown("no answer")
+    def unsure(*_: object, **__: object) -> list[str]:
+        raise OutcomeUnknown("no answer")
 
-    monkeypatch.setattr(BulkCollection, "importer", lambda _: Unsure())
+    monkeypatch.setattr(MilvusBulkLoader, "start", unsure)
     with opening(sealed, target) as at:
         assert not at.load()  # upserting begins
         assert at.plan.checkpoint.attempts(at.plan.address) == {}
@@ -315,7 +313,7 @@ def test_a_key_in_two_shards_is_not_imported(sealed, target, tmp_path, tiny_mode
 
 def test_no_rank_lives_while_the_server_imports(target, tmp_path, tiny_model, run_flow, monkeypatch):
     """The ranks are real ones: their device is free for whoever waits for it."""
-    monkeypatch.setattr(tasks.run.context, "Ranks", Ranks)
+    monkeypatch.setattr(torchrun_encoders, "Ranks", Ranks)
     before = {process.pid for process in workers_of(os.getpid())}  # the session's servers have guards as well
     alive: list[set[int]] = []
 

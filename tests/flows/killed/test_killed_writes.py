@@ -15,7 +15,8 @@ from unittest.mock import patch
 import pytest
 
 from tasks.adapters.object_store.folder_store import FolderStore
-from tasks.adapters.targets.memory_collection import MemoryCollection, _servers
+from tasks.adapters.targets.memory_collection import MemoryCollection, servers
+from tasks.adapters.targets.memory_target import MemoryTarget
 from tests.builders.inprocess import RunFlow
 from tests.builders.kitestring import write_rows
 from tests.builders.memory_jobs import REPLAY, a_job, texts_in
@@ -24,7 +25,7 @@ from tests.builders.runs import ids
 pytestmark = [pytest.mark.server, pytest.mark.timeout(900)]
 STRIDE = int(os.environ.get("KILL_STRIDE", "17"))
 WRITES = [(FolderStore, name) for name in ("write", "commit", "delete")]
-WRITES += [(MemoryCollection, name) for name in ("upsert", "delete_shard", "delete_keys", "promote", "ensure")]
+WRITES += [(MemoryCollection, name) for name in ("upsert", "delete_shard", "delete_keys", "ensure")] + [(MemoryTarget, "point")]
 
 
 class Killed(BaseException):
@@ -64,7 +65,7 @@ def sweep(folder: Path, job: dict[str, Any], killed: Callable[[], Any], after: C
     uri = job["target"]["uri"]
     kept = folder.parent / f"{folder.name}-kept"
     shutil.copytree(folder, kept, copy_function=shutil.copy2, symlinks=True)
-    server = _servers[uri]
+    server = servers[uri]
     state = copy.deepcopy((server.specs, server.identities, server.rows, server.aliases))
     number = int(os.environ.get("AUDIT_FIRST", "0"))
     while True:

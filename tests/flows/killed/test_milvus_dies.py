@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from pymilvus import MilvusClient
 
-from tasks.adapters.milvus.alias import Alias
+from tasks.adapters.milvus.milvus_target import MilvusTarget
 from tasks.domain.errors import RunFailed
 from tasks.stages import bulk_import, load
 from tests.builders.inprocess import RunFlow, flows_in_process
@@ -62,7 +62,7 @@ def dying_at(server: MilvusProcess, original: Callable[..., Any], call: int) -> 
         ("load", load, "load_part", 2),
         ("import", bulk_import, "_await", 1),
         ("import and ledger", bulk_import, "_enter", 1),
-        ("alias", Alias, "_point", 1),
+        ("alias", MilvusTarget, "_point", 1),
     ],
 )
 def test_every_row_is_there_once_and_searches_find_it(

@@ -7,7 +7,7 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -20,7 +20,7 @@ from pymilvus import MilvusClient
 from typer.testing import CliRunner
 
 from flows.command_line.cli import app
-from tasks.adapters.milvus.milvus_collection import MilvusCollection
+from tasks.adapters.milvus.milvus_target import MilvusTarget
 from tasks.commands.promote_by_hand import promote_by_hand, roll_back
 from tasks.commands.search import Searcher
 from tasks.domain.errors import BadInput, OutcomeUnknown, RunFailed, Transient
@@ -53,17 +53,10 @@ def jobs(tmp_path: Path, models: list[Path]) -> list[Job]:
 def live(job: Job) -> str:
     """The model that searches are led to, by its folder's name."""
     target = parse_job(job).target
-    probe = MilvusCollection(target.uri, target.collection, alias=target.collection)
-    try:
-        name = probe.promoted()
+    with closing(MilvusTarget(target.uri)) as server:
+        name = server.resolve(target.collection)
         assert name
-        served = MilvusCollection(target.uri, name, alias=target.collection)
-        try:
-            made = served.describe()
-        finally:
-            served.close()
-    finally:
-        probe.close()
+        made = server.collection(name).describe()
     return "gone" if made is None else Path(made.model).name
 
 
@@ -119,10 +112,10 @@ def test_a_new_model_is_promoted_rolled_back_for_good_and_promoted_by_hand(run_f
 def killed_before_the_alias_moves() -> Iterator[None]:
     """As a kill: what was written before stands, and nothing comes after."""
 
-    def killed(_: MilvusCollection) -> None:
+    def killed(*_: object) -> None:
         raise Transient("killed")
 
-    with patch.object(MilvusCollection, "promote", killed), suppress(Transient):
+    with patch.object(MilvusTarget, "point", killed), suppress(Transient):
         yield
         raise AssertionError("it was not killed")
 
@@ -148,18 +141,18 @@ def test_a_server_that_dies_during_the_move_is_waited_for_or_the_next_run_ends_r
     run_flow: RunFlow, tmp_path: Path, models: list[Path]
 ) -> None:
     write_rows(tmp_path / "rows" / "a.parquet", 0, 40)
-    promote = MilvusCollection.promote
+    point = MilvusTarget.point
     with milvus_process() as server:
         old, new = (make_job(tmp_path, model, target__uri=server.uri) for model in models[:2])
         run_flow(old)
         again = threading.Thread(target=server.start)
 
-        def dying(collection: MilvusCollection) -> None:
+        def dying(*given: Any) -> None:
             server.kill()
             again.start()
-            promote(collection)
+            point(*given)
 
-        with patch.object(MilvusCollection, "promote", dying), suppress(OutcomeUnknown):
+        with patch.object(MilvusTarget, "point", dying), suppress(OutcomeUnknown):
             run_flow(new)
         again.join()
         assert run_flow(new)["verified"] is True

@@ -20,9 +20,10 @@ from PIL import Image
 from tasks.domain.errors import BadInput
 from tasks.domain.job.encoder import OpenClipEncoder, Precision
 from tasks.domain.job.job import Compute
-from tasks.worker.base import LoadedEncoder, open_encoder
+from tasks.worker.base import LoadedEncoder, Vectors
 from tasks.worker.encoders.image_decoder import Decoder
-from tasks.worker.pipeline.fault_isolation import Fatal, Vectors
+from tasks.worker.encoders.registry import open_encoder
+from tasks.worker.encoding_errors import Fatal
 from tests.builders.models import Clip
 from tests.builders.pictures import every_kind, photograph, saved, scene
 

@@ -16,7 +16,7 @@ from sentence_transformers import SentenceTransformer
 from tasks.domain.errors import BadInput
 from tasks.domain.job.encoder import SentenceTransformersEncoder
 from tasks.domain.job.job import Compute
-from tasks.worker.base import open_encoder
+from tasks.worker.encoders.registry import open_encoder
 from tasks.worker.pipeline.fault_isolation import CarefulRunner
 from tests.builders.text_encoder import embed, lowest_cosine, opened, passages, stock
 

@@ -8,8 +8,8 @@ from transformers import utils
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from tasks.domain.job.encoder import SentenceTransformersEncoder
-from tasks.worker.base import open_encoder
 from tasks.worker.encoders import sentence_transformers
+from tasks.worker.encoders.registry import open_encoder
 from tasks.worker.optimize.attention import LONGEST, PLAIN, plain_attention, take_plain_attention, unpadded_attention
 from tests.builders.text_encoder import lowest_cosine, opened, passages, stock
 

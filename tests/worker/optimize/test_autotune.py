@@ -9,9 +9,10 @@ import pyarrow as pa
 import pytest
 
 from tasks.domain.job.encoder import EncoderFacts
+from tasks.worker.base import Vectors
 from tasks.worker.batching import plan_batches
+from tasks.worker.encoding_errors import OutOfMemory
 from tasks.worker.optimize.autotune import Measured, Metered, compare, measure, race, worth_measuring
-from tasks.worker.pipeline.fault_isolation import OutOfMemory, Vectors
 from tests.builders.fakes import FakeEncoder, FakeWork
 
 SAMPLE = pa.table({"text": ["x" * 100] * 32})

@@ -10,7 +10,7 @@ from sentence_transformers import SentenceTransformer
 from torch import nn
 
 from tasks.domain.job.encoder import SentenceTransformersEncoder
-from tasks.worker.base import open_encoder
+from tasks.worker.encoders.registry import open_encoder
 from tasks.worker.optimize import onednn_weights
 from tasks.worker.optimize.onednn_weights import Packed, pack_weights
 from tests.builders.text_encoder import lowest_cosine, passages

@@ -9,7 +9,8 @@ import pytest
 
 from tasks.domain.errors import BadInput
 from tasks.domain.job.encoder import OpenClipEncoder, Precision, SentenceTransformersEncoder
-from tasks.worker.base import LoadedEncoder, open_encoder
+from tasks.worker.base import LoadedEncoder
+from tasks.worker.encoders.registry import open_encoder
 from tasks.worker.system.placement import Place
 from tests.builders.text_encoder import embed, lowest_cosine, passages, stock
 

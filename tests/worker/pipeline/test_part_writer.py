@@ -14,7 +14,7 @@ from tasks.adapters.object_store.memory_store import MemoryStore
 from tasks.domain.encoding.protocol import Assignment, Done, Fault, Piece, Storing
 from tasks.domain.job.encoder import SentenceTransformersEncoder
 from tasks.domain.job.job import Compute
-from tasks.worker.pipeline.fault_isolation import Fatal
+from tasks.worker.encoding_errors import Fatal
 from tasks.worker.pipeline.part_writer import Outbox
 from tasks.worker.pipeline.piece_encoder import Encoded
 from tasks.worker.pipeline.piece_reader import Inbox, Ready, Unready, read_rows

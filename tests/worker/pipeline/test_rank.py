@@ -17,7 +17,7 @@ from tasks.adapters.checkpoint.part_files import read_part, vectors_of
 from tasks.domain.encoding.protocol import At, Done, Fault, Hello, Piece
 from tasks.domain.job.encoder import OpenClipEncoder, SentenceTransformersEncoder
 from tasks.domain.job.job import Compute
-from tasks.worker.base import open_encoder
+from tasks.worker.encoders.registry import open_encoder
 from tests.builders.coordinator import Heard, Launch, write_rows
 from tests.builders.models import Clip
 from tests.builders.pictures import saved, scene

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from tasks.domain.encoding.protocol import Assignment
 from tasks.domain.encoding.tuning import Backend, Tuning
@@ -148,7 +149,7 @@ def test_a_rank_leaves_quietly_when_another_has_failed(loaded: dict[Precision, F
 def test_cores_are_shared_out_among_the_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(agreement, "cores", lambda: 9)
     told: list[int] = []
-    monkeypatch.setattr(agreement.torch, "set_num_threads", told.append)
+    monkeypatch.setattr(torch, "set_num_threads", told.append)
     monkeypatch.setenv("LOCAL_RANK", "1")
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
     assert take_place(Compute(device="cpu")) == Place(rank=1, ranks=4, threads=2, device="cpu")
@@ -157,7 +158,7 @@ def test_cores_are_shared_out_among_the_ranks(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_gpu_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(agreement.torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(BadInput, match=r"compute\.device is 'cuda'"):
         take_place(Compute(device="cuda"))
     assert take_place(Compute(threads=1)).device == "cpu"

@@ -51,7 +51,7 @@ def test_loading_a_model_takes_no_scikit_learn_and_no_optimisation(tiny_model: P
     code = f"""
 import sys
 from tasks.domain.job.encoder import SentenceTransformersEncoder as Settings
-from tasks.worker.base import open_encoder
+from tasks.worker.encoders.registry import open_encoder
 encoder = open_encoder(Settings(model={str(tiny_model)!r}), model_path={str(tiny_model)!r}, precision="float32")
 assert encoder.encode(["the one"]).shape == (1, 32)
 print(sorted({{*sys.modules}} & {{"sklearn", "pandas", "scipy.optimize"}}))

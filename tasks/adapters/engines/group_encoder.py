@@ -1,0 +1,168 @@
+"""The rows of a group's shards go through the encoders and come to rest as sealed parts.
+
+Read ahead while earlier shards are still being encoded; each is sealed as soon as its parts are there. A shard that is
+refused or breaks is told of and left, and the others go on (law 3).
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+
+from tasks.adapters.checkpoint.checkpoint import Checkpoint
+from tasks.adapters.checkpoint.json_documents import utc_now
+from tasks.adapters.engines.workplace import Workplace
+from tasks.adapters.rows.builder import prepare
+from tasks.adapters.rows.pieces import PieceRows, Tally, cut
+from tasks.domain.encoding.encoding_events import ShardReused, ShardSealed, failure_of
+from tasks.domain.encoding.encoding_spec import ShardGroup
+from tasks.domain.encoding.protocol import Piece
+from tasks.domain.errors import BadInput, Permanent
+from tasks.domain.ports import Encoders
+from tasks.domain.shards.row_accounting import check_accounts
+from tasks.domain.shards.seal import Part, Seal
+from tasks.domain.shards.shard import Shard
+
+
+@dataclass(slots=True, kw_only=True)
+class OpenShard:
+    """A shard whose rows are on their way."""
+
+    shard: Shard
+    begun: float
+    adopted: list[Part]
+    tally: Tally = field(default_factory=Tally)
+    parts: list[Future[Part]] = field(default_factory=list)
+
+
+class GroupEncoder:
+    """Seals what is not sealed of one group.
+
+    Args:
+        place: where.
+        encoders: by whom.
+        checkpoint: of the group's encoder.
+        group: the shards.
+        pin: writes down what the vectors are made with; called before a seal says that there are any.
+    """
+
+    def __init__(self, place: Workplace, encoders: Encoders, checkpoint: Checkpoint, group: ShardGroup, *, pin: Callable[[], None]) -> None:
+        self._place, self._encoders, self._checkpoint, self._group, self._pin = place, encoders, checkpoint, group, pin
+        self._failures: list[Permanent] = []
+
+    def run(self) -> list[Permanent]:
+        """Do it; what failed for good, each told of.
+
+        Raises:
+            Transient, OutcomeUnknown: something passing; nothing of this try is under way any more.
+        """
+        opened: deque[OpenShard] = deque()
+        try:
+            for shard in self._group.shards:
+                self._open(shard, opened)
+                while opened and all(part.done() for part in opened[0].parts):
+                    self._close(opened.popleft())
+            while opened:
+                self._close(opened.popleft())
+        finally:  # who tries again must not meet pieces of the first try that are still under way
+            for waiting in opened:
+                wait_for(waiting.parts)
+        return self._failures
+
+    def _open(self, shard: Shard, opened: deque[OpenShard]) -> None:
+        try:
+            sealed = self._checkpoint.read_seal(shard.id)
+            if sealed is None:
+                opened.append(self._read(shard))
+                return
+        except Permanent as error:
+            self._fail(shard, error)
+            return
+        self._encoders.pace.given(sealed.source_rows)
+        self._place.tell(ShardReused(seal=sealed))
+
+    def _read(self, shard: Shard) -> OpenShard:
+        """Hand every row that no finished part holds to the encoders."""
+        opened = OpenShard(shard=shard, begun=time.monotonic(), adopted=self._checkpoint.adoptable(shard.id))
+        covered = [(part.first, part.stop) for part in opened.adopted]
+        self._encoders.pace.given(sum(stop - first for first, stop in covered))
+        rows = prepare(self._place.source, shard, job=self._place.job, fields=self._place.spec.fields)
+        try:
+            for piece in cut(rows, opened.tally, covered=covered, piece_rows=self._piece_rows):
+                opened.parts.append(self._submit(shard, piece))
+        except Exception:
+            wait_for(opened.parts)
+            raise
+        return opened
+
+    def _piece_rows(self) -> int:
+        """Half of what a rank may hold: the other half is the part before, on its way to the store."""
+        unsaved = self._place.job.compute.unsaved_rows
+        return self._encoders.pace.piece_rows if unsaved == "auto" else unsaved // 2
+
+    def _submit(self, shard: Shard, rows: PieceRows) -> Future[Part]:
+        path = self._place.scratch / f"{shard.id}-{rows.first}.arrow"
+        rows.write(path)
+        self._encoders.pace.given(rows.stop - rows.first)
+        key = self._checkpoint.layout.part(shard.id, self._group.attempt, rows.first, rows.stop)
+        part = self._encoders.submit(Piece(shard=shard.id, name=shard.name, first=rows.first, stop=rows.stop, rows=str(path), key=key))
+        part.add_done_callback(lambda _: path.unlink(missing_ok=True))
+        return part
+
+    def _close(self, opened: OpenShard) -> None:
+        try:
+            self._seal(opened)
+        except Permanent as error:
+            self._fail(opened.shard, error)
+
+    def _seal(self, opened: OpenShard) -> None:
+        """Commit a shard, after holding it against law 1.
+
+        Raises:
+            Permanent: the accounts do not add up, or a piece failed for good.
+        """
+        wait_for(opened.parts)
+        made = [part.result() for part in opened.parts]
+        parts = sorted([*opened.adopted, *made], key=lambda part: part.first)
+        quarantined = [*opened.tally.quarantined, *(row for part in parts for row in part.quarantined)]
+        seal = Seal(
+            shard=opened.shard.id,
+            name=opened.shard.name,
+            group=opened.shard.group,
+            run=self._place.spec.run,
+            attempt=self._group.attempt,
+            dim=self._group.record.facts.dim,
+            source_rows=opened.tally.seen,
+            embedded=sum(part.rows for part in parts),
+            duplicates=opened.tally.duplicates,
+            quarantined=tuple(sorted(quarantined, key=lambda row: row.row)),
+            parts=tuple(parts),
+            seconds=round(time.monotonic() - opened.begun, 3),
+            sealed_at=utc_now(),
+        )
+        check_accounts(seal)
+        self._pin()
+        winner = self._checkpoint.seal(seal)
+        encoded = sum(part.rows for part in made) if winner == seal else 0
+        self._place.tell(ShardSealed(seal=winner, encoded=encoded, adopted=len(opened.adopted)))
+
+    def _fail(self, shard: Shard, error: Permanent) -> None:
+        """A shard that is refused for what is in it leaves no parts behind: every run would refuse it.
+
+        After any other failure they stay: a run beside this one may have adopted them already, and `gc` sweeps.
+        """
+        if isinstance(error, BadInput):
+            for stored in self._checkpoint.parts_of(shard.id):
+                if f"/{self._place.spec.run}" in stored.key:
+                    self._checkpoint.store.delete(stored.key)
+        self._failures.append(error)
+        self._place.tell(failure_of(shard, error))
+
+
+def wait_for(parts: list[Future[Part]]) -> None:
+    """Until none is under way, whatever became of it."""
+    for part in parts:
+        part.exception()

@@ -1,0 +1,101 @@
+"""A host: one machine's work for a run, from a source's rows to committed seals.
+
+It is opened with plain values and holds what it opens itself: the source, the checkpoint, the encoders. An engine for many
+machines puts one on each of them and hands it groups of shards; the local engine is one in the flow's own process.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import pyarrow as pa
+
+from tasks.adapters.checkpoint.checkpoint import Checkpoint, pin_encoder
+from tasks.adapters.engines.encoders_by_kind import open_encoders
+from tasks.adapters.engines.group_encoder import GroupEncoder
+from tasks.adapters.engines.row_retry import RowRetry
+from tasks.adapters.engines.sample_rate import measure_rate
+from tasks.adapters.engines.workplace import open_workplace
+from tasks.adapters.models.model_files import LocatedModel
+from tasks.domain.encoding.encoding_events import Tell
+from tasks.domain.encoding.encoding_progress import EncodingProgress
+from tasks.domain.encoding.encoding_spec import EncodingSpec, ShardGroup
+from tasks.domain.estimate.rates import Observation
+from tasks.domain.job.encoder import EncoderFacts, EncoderRecord
+from tasks.domain.ports import Store
+
+
+class Host:
+    """An `Engine` of one machine. Its methods take and give plain values alone.
+
+    Args:
+        spec: the run.
+        scratch: a private folder on this machine, removed by whoever gives it after `close`.
+        tell: told of every event, by whichever thread it happens in.
+        store: the checkpoint, where this process has it open already.
+        model: the model's files on this machine, where they were found already.
+
+    Raises:
+        BadInput: something that the job names cannot be opened here.
+    """
+
+    def __init__(
+        self, spec: EncodingSpec, *, scratch: Path, tell: Tell, store: Store | None = None, model: LocatedModel | None = None
+    ) -> None:
+        self._place = open_workplace(spec, scratch=scratch, tell=tell, store=store, model=model)
+        self._encoders = open_encoders(self._place)
+        self._pinned = set[str]()  # fingerprints that are written down
+
+    @property
+    def width(self) -> int:
+        """One group for each rank, and one that is read meanwhile."""
+        return self._encoders.pace.ranks + 1
+
+    def start(self) -> None:
+        """As of `Engine`."""
+        self._encoders.start()
+
+    def facts(self) -> EncoderFacts:
+        """As of `Engine`."""
+        return self._encoders.facts()
+
+    def expect(self, rows: int | None) -> None:
+        """As of `Engine`, of what this host is given."""
+        self._encoders.pace.expect(rows)
+
+    def encode(self, group: ShardGroup) -> None:
+        """As of `Engine`."""
+        checkpoint = self._checkpoint(group.record)
+        if group.rows == "quarantined":
+            failures = RowRetry(self._place, self._encoders, checkpoint, group).run()
+        else:
+            pin = partial(self._pin, checkpoint, group.record)
+            failures = GroupEncoder(self._place, self._encoders, checkpoint, group, pin=pin).run()
+        if failures:
+            raise failures[0]
+
+    def measure(self, rows: pa.Table) -> Observation:
+        """As of `Engine`."""
+        return measure_rate(self._encoders, rows, scratch=self._place.scratch)
+
+    def progress(self) -> EncodingProgress:
+        """As of `Engine`."""
+        return self._encoders.progress()
+
+    def release(self, *, wait: bool = False) -> None:
+        """As of `Engine`."""
+        self._encoders.release(wait=wait)
+
+    def close(self) -> None:
+        """As of `Engine`."""
+        self._encoders.close()
+
+    def _checkpoint(self, record: EncoderRecord) -> Checkpoint:
+        place = self._place
+        return Checkpoint(place.store, place.job.corpus, record.identity.fingerprint, place.damages)
+
+    def _pin(self, checkpoint: Checkpoint, record: EncoderRecord) -> None:
+        if record.identity.fingerprint not in self._pinned:
+            pin_encoder(checkpoint, self._place.spec.declared, record)
+            self._pinned.add(record.identity.fingerprint)

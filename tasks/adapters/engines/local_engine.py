@@ -1,0 +1,9 @@
+"""The engine that is there without asking: the machine of the flow, in the flow's own process."""
+
+from __future__ import annotations
+
+from tasks.adapters.engines.host import Host
+
+
+class LocalEngine(Host):
+    """One host, called directly: what it raises is raised, and what it tells is told, in the thread that called."""

@@ -1,0 +1,40 @@
+"""Every kind of engine behind one door. A new kind: its settings in tasks.domain.job.engine, a file beside this one, a line here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+from tasks.adapters.engines.local_engine import LocalEngine
+from tasks.adapters.models.model_files import LocatedModel
+from tasks.domain.encoding.encoding_events import Tell
+from tasks.domain.encoding.encoding_spec import EncodingSpec
+from tasks.domain.ports import Engine, Store
+
+
+class OpenEngine(Protocol):
+    """What a kind has here."""
+
+    def __call__(
+        self, spec: EncodingSpec, *, scratch: Path, tell: Tell, store: Store | None = None, model: LocatedModel | None = None
+    ) -> Engine:
+        """As `open_engine`."""
+
+
+ENGINES: dict[str, OpenEngine] = {"local": LocalEngine}
+
+
+def open_engine(spec: EncodingSpec, *, scratch: Path, tell: Tell, store: Store | None = None, model: LocatedModel | None = None) -> Engine:
+    """The engine that a job asks for; it encodes nothing and starts no process before it is asked.
+
+    Args:
+        spec: the run.
+        scratch: a private folder of this machine, removed by whoever gives it after `close`.
+        tell: told of every event, by any thread.
+        store: the checkpoint, where it is open already: an engine that encodes in this process uses it.
+        model: the model's files on this machine, where they were found already: the same holds.
+
+    Raises:
+        BadInput: something that the job names cannot be opened.
+    """
+    return ENGINES[spec.job.compute.engine.kind](spec, scratch=scratch, tell=tell, store=store, model=model)

@@ -1,0 +1,114 @@
+"""Another try at only the rows of sealed shards that were set aside; what comes of it is an amendment of the seal."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tasks.adapters.checkpoint.checkpoint import Checkpoint
+from tasks.adapters.checkpoint.json_documents import utc_now
+from tasks.adapters.engines.group_encoder import wait_for
+from tasks.adapters.engines.workplace import Workplace
+from tasks.adapters.rows.builder import prepare
+from tasks.adapters.rows.pieces import PieceRows
+from tasks.domain.encoding.encoding_events import ShardAmended, failure_of
+from tasks.domain.encoding.encoding_spec import ShardGroup
+from tasks.domain.encoding.protocol import Piece
+from tasks.domain.errors import Permanent
+from tasks.domain.ports import Encoders
+from tasks.domain.shards.amendment import Amendment
+from tasks.domain.shards.layout import RETRY
+from tasks.domain.shards.seal import Part, Quarantined, Seal
+from tasks.domain.shards.shard import Shard
+
+ROWS_AT_ONCE = 1_000  # in one piece; each row is taken alone
+
+
+class RowRetry:
+    """Tries the quarantined rows of one group's shards once more; arguments as of `GroupEncoder`."""
+
+    def __init__(self, place: Workplace, encoders: Encoders, checkpoint: Checkpoint, group: ShardGroup) -> None:
+        self._place, self._encoders, self._checkpoint, self._group = place, encoders, checkpoint, group
+
+    def run(self) -> list[Permanent]:
+        """Do it; what failed for good, each told of.
+
+        Raises:
+            Transient, OutcomeUnknown: something passing; nothing of this try is under way any more.
+        """
+        failures: list[Permanent] = []
+        for shard in self._group.shards:
+            try:
+                seal = self._checkpoint.effective_seal(shard.id)
+                if seal and seal.quarantined:
+                    self._amend(shard, seal)
+            except Permanent as error:
+                failures.append(error)
+                self._place.tell(failure_of(shard, error))
+        return failures
+
+    def _amend(self, shard: Shard, seal: Seal) -> None:
+        begun = time.monotonic()
+        wanted = {row.row for row in seal.quarantined}
+        still, readable = self._read(shard, wanted)
+        parts = self._encode(shard, readable)
+        still += [row for part in parts for row in part.quarantined]
+        tried = set(pc.unique(readable["row"]).to_pylist()) if readable.num_rows else set()
+        failed = {row.row for row in still}
+        amendment = Amendment(
+            shard=shard.id,
+            number=len(self._checkpoint.amendments(shard.id)) + 1,
+            run=self._place.spec.run,
+            parts=tuple(parts),
+            recovered=tuple(sorted(tried - failed)),
+            duplicates=tuple(sorted(wanted - tried - failed)),
+            quarantined=tuple(sorted(still, key=lambda row: row.row)),
+            seconds=round(time.monotonic() - begun, 3),
+            amended_at=utc_now(),
+        )
+        if amendment.recovered or amendment.duplicates:
+            self._checkpoint.amend(amendment)
+            self._place.tell(ShardAmended(shard=shard.id, recovered=len(amendment.recovered)))
+
+    def _read(self, shard: Shard, wanted: set[int]) -> tuple[list[Quarantined], pa.Table]:
+        """Read the shard again: the wanted rows that still cannot be read, and those that can."""
+        still: list[Quarantined] = []
+        readable: list[pa.RecordBatch] = []
+        rows = pa.array(sorted(wanted), pa.int64())
+        for chunk in prepare(self._place.source, shard, job=self._place.job, fields=self._place.spec.fields):
+            still += [row for row in chunk.quarantined if row.row in wanted]
+            readable.append(chunk.batch.filter(pc.is_in(chunk.batch.column("row"), rows)))
+        return still, pa.Table.from_batches(readable)
+
+    def _encode(self, shard: Shard, readable: pa.Table) -> list[Part]:
+        parts: list[Future[Part]] = []
+        try:
+            for rows in _pieces(readable):
+                parts.append(self._submit(shard, rows))  # noqa: PERF401 - those before one that raises are waited for
+        finally:
+            wait_for(parts)
+        return [part.result() for part in parts]
+
+    def _submit(self, shard: Shard, rows: PieceRows) -> Future[Part]:
+        path = self._place.scratch / f"{shard.id}-retry-{rows.first}.arrow"
+        rows.write(path)
+        key = self._checkpoint.layout.part(shard.id, f"{RETRY}{self._group.attempt}", rows.first, rows.stop)
+        alone = tuple(rows.batches[0].column("row").to_pylist())
+        part = self._encoders.submit(
+            Piece(shard=shard.id, name=shard.name, first=rows.first, stop=rows.stop, rows=str(path), key=key, suspects=alone)
+        )
+        part.add_done_callback(lambda _: path.unlink(missing_ok=True))
+        return part
+
+
+def _pieces(readable: pa.Table) -> Iterator[PieceRows]:
+    for start in range(0, readable.num_rows, ROWS_AT_ONCE):
+        batch = readable.slice(start, ROWS_AT_ONCE).combine_chunks().to_batches()[0]
+        rows = batch.column("row")
+        piece = PieceRows(first=rows[0].as_py(), stop=rows[-1].as_py() + 1)
+        piece.add(batch)
+        yield piece

@@ -1,0 +1,82 @@
+"""Encoders of the kinds that a model is loaded for: ranks that torchrun starts on this machine's devices."""
+
+from __future__ import annotations
+
+from tasks.adapters.checkpoint.json_documents import read_document
+from tasks.adapters.engines.workplace import Workplace
+from tasks.adapters.models.model_files import locate_model
+from tasks.adapters.processes.coordinator import Ranks
+from tasks.adapters.processes.device_locks import Devices
+from tasks.adapters.processes.hardware import Launch, device_names, machine_digest, plan_launch
+from tasks.adapters.sources.registry import rows_at_least, sample_texts
+from tasks.domain.encoding.protocol import Assignment
+from tasks.domain.encoding.tuning import Tuning, tuning_key
+from tasks.domain.errors import BadInput, Newer
+from tasks.domain.job.job import Job
+from tasks.domain.ports import Encoders
+
+SAMPLE_ROWS = 32  # on which `precision: auto` is tried
+FEW_ROWS = 1_000  # with fewer nothing is measured, whatever a row takes
+
+
+def open_ranks(place: Workplace) -> Encoders:
+    """Ranks for a run's encoder; none is started yet.
+
+    Raises:
+        BadInput: the model is not on this machine, or another one is.
+    """
+    job = place.job
+    launch = plan_launch(job.compute)
+    return Ranks(
+        _assign(place, launch),
+        launch,
+        place.scratch,
+        stall_seconds=job.failures.stall_seconds,
+        startup_seconds=job.failures.startup_seconds,
+        devices=_devices(job, launch),
+    )
+
+
+def _devices(job: Job, launch: Launch) -> Devices:
+    exclusive = launch.device == "cuda" if job.compute.exclusive == "auto" else job.compute.exclusive
+    return Devices(device_names(launch) if exclusive else (), corpus=job.corpus)
+
+
+def _assign(place: Workplace, launch: Launch) -> Assignment:
+    job, pinned = place.job, place.spec.pinned
+    key = tuning_key(job.corpus, place.spec.declared, machine_digest(job.compute, launch))
+    tuning, key, rows = *_kept(place, key), rows_at_least(place.source)
+    settled = pinned is not None or job.encoder.precision != "auto"
+    return Assignment(
+        encoder=job.encoder,
+        model_path=_model_path(place),
+        modality=job.source.modality,
+        precision=pinned.identity.precision if pinned else job.encoder.precision,
+        sample=() if settled and (tuning or rows < FEW_ROWS) else tuple(sample_texts(place.source, SAMPLE_ROWS, folder=place.scratch)),
+        tuning=tuning,
+        tuning_key=key,
+        rows=rows,
+        compute=job.compute,
+        store=place.parts,
+        fields=place.spec.fields,
+        store_text=job.target.store_text and job.source.modality == "text",
+        socket=str(place.scratch / "ranks.sock"),
+        startup_seconds=job.failures.startup_seconds,
+    )
+
+
+def _model_path(place: Workplace) -> str:
+    model = place.model or locate_model(place.job.encoder)
+    if model.weights != place.spec.weights:
+        raise BadInput(
+            f"encoder: the files of this machine's model ({model.path}) are not those that the run began with: make them the same"
+        )
+    return model.path
+
+
+def _kept(place: Workplace, key: str) -> tuple[Tuning | None, str]:
+    """What an earlier run measured, and where what this one measures may be kept: not over what a newer version has kept there."""
+    try:
+        return read_document(place.store, key, Tuning, damages=place.damages), key
+    except Newer:
+        return None, ""

@@ -1,0 +1,65 @@
+"""Where a host works for a run: what an `EncodingSpec` names, opened on this machine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tasks.adapters.checkpoint.damaged_documents import Damages
+from tasks.adapters.models.model_files import LocatedModel
+from tasks.adapters.object_store.registry import open_store
+from tasks.adapters.sources.registry import open_source
+from tasks.adapters.sources.source_files import SourceFiles
+from tasks.domain.encoding.encoding_events import DocumentMoved, Tell
+from tasks.domain.encoding.encoding_spec import EncodingSpec
+from tasks.domain.job.job import Job
+from tasks.domain.ports import Store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workplace:
+    """`model`: its files on this machine, where whoever opens it has found them; `parts`: URL of the store that parts are put in."""
+
+    spec: EncodingSpec
+    scratch: Path
+    source: SourceFiles[Any]
+    store: Store
+    damages: Damages
+    parts: str
+    model: LocatedModel | None
+    tell: Tell
+
+    @property
+    def job(self) -> Job:
+        """What is encoded, and how."""
+        return self.spec.job
+
+
+def open_workplace(
+    spec: EncodingSpec, *, scratch: Path, tell: Tell, store: Store | None = None, model: LocatedModel | None = None
+) -> Workplace:
+    """Open the source and the checkpoint; neither is asked anything yet.
+
+    Args:
+        spec: what it is for.
+        scratch: a private folder, removed by whoever gives it.
+        tell: told of documents that had to be moved aside, and later of shards.
+        store: the checkpoint, where it is open already.
+        model: its files, where they were found already.
+    """
+    job = spec.job
+    store = store or open_store(job.checkpoint, proven=True)  # the run has used it
+    damages = Damages(store, job.corpus)
+    if not spec.dry:
+        damages.mend(spec.run, lambda key, line: tell(DocumentMoved(key=key, line=line)))
+    return Workplace(
+        spec=spec,
+        scratch=scratch,
+        source=open_source(job.source, rows=job.shards.rows),
+        store=store,
+        damages=damages,
+        parts=str(scratch / "parts") if spec.dry else job.checkpoint,
+        model=model,
+        tell=tell,
+    )

@@ -1,0 +1,149 @@
+"""Milvus Lite, a Milvus server and Zilliz Cloud behind one `Target`, through pymilvus' MilvusClient."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from functools import partial
+
+from pymilvus.exceptions import MilvusException
+
+from tasks.adapters.backoff import RetryPolicy
+from tasks.adapters.milvus import lite
+from tasks.adapters.milvus.bulk_loader import MilvusBulkLoader
+from tasks.adapters.milvus.connection import CALL_SECONDS, Connection
+from tasks.adapters.milvus.milvus_collection import BATCH_BYTES, BATCH_ROWS, MilvusCollection
+from tasks.adapters.milvus.server_errors import ALIAS_NOT_FOUND, COLLECTION_NOT_FOUND, code_of
+from tasks.adapters.milvus.vector_index import server_of
+from tasks.domain.errors import BadInput
+from tasks.domain.job.index import Parameters
+from tasks.domain.job.target import MilvusSettings
+from tasks.domain.target.collection import CollectionSpec, check_server
+
+
+class MilvusTarget:
+    """One place, which its collections share a connection to. See `tasks.domain.ports.Target` for the promises."""
+
+    def __init__(
+        self,
+        uri: str,
+        *,
+        database: str = "",
+        token: str | None = None,
+        patience: RetryPolicy | None = None,
+        search_params: Parameters | None = None,
+        staging: str = "",
+        batch_rows: int = BATCH_ROWS,
+        batch_bytes: int = BATCH_BYTES,
+        columns: bool = True,
+    ) -> None:
+        """`columns` off sends row dicts through the public API, which is slower and does not lean on pymilvus' insides."""
+        self._connection = Connection(uri, database=database, token=token, patience=patience or RetryPolicy())
+        self._call, self._token, self._staging = self._connection.call, token, staging
+        self._search_params, self._batch = search_params or {}, {"most_rows": batch_rows, "most_bytes": batch_bytes}
+        self._columns = columns
+
+    @property
+    def address(self) -> str:
+        return self._connection.at.name
+
+    @property
+    def overcounts(self) -> bool:
+        return not self._connection.lite
+
+    def reach(self, alias: str) -> None:
+        if self._connection.absent:
+            lite.check_folder(self._connection.uri, self.address)
+        else:
+            self._refuse_collection(alias)
+
+    def check(self, spec: CollectionSpec) -> None:
+        check_server(spec, server_of(self._connection))
+
+    def collection(self, name: str) -> MilvusCollection:
+        return MilvusCollection(self, self._connection, name, search_params=self._search_params, batch=self._batch, columns=self._columns)
+
+    def bulk_loader(self) -> MilvusBulkLoader:
+        return MilvusBulkLoader(self._connection, self.collection, token=self._token, staging=self._staging)
+
+    def close(self) -> None:
+        self._connection.close()
+
+    # ---- collections ----
+
+    def _has(self, name: str) -> bool:
+        def look() -> bool:
+            return not self._connection.absent and name in self._connection.client.list_collections(timeout=CALL_SECONDS)
+
+        return self._call(look, f"looking for collection '{name}'")
+
+    def drop(self, name: str) -> bool:
+        """2.3.5 drops a collection that an alias leads to without a word, and every search through it fails: so it is asked first."""
+        if not self._has(name):
+            if self._connection.lite:  # of a dropping that was killed the rest still takes room
+                self._call(partial(lite.make_room, *self._place_of(name)), f"clearing away '{name}'")
+            return False
+        if self._leading_to(name):
+            return False
+        self._call(partial(self._drop, name), f"dropping '{name}'", writes=True)
+        return True
+
+    def _drop(self, name: str) -> None:
+        with lite.dropping(*self._place_of(name)) if self._connection.lite else nullcontext():
+            self._connection.client.drop_collection(name, timeout=CALL_SECONDS)
+
+    def _place_of(self, name: str) -> tuple[str, str, str]:
+        return self._connection.uri, self._connection.database, name
+
+    # ---- aliases ----
+
+    def resolve(self, alias: str) -> str | None:
+        return self._call(partial(self._led_to, alias), f"looking up alias '{alias}'")
+
+    def point(self, alias: str, collection: str) -> None:
+        self._refuse_collection(alias)
+        self._call(partial(self._point, alias, collection), f"pointing alias '{alias}' to '{collection}'", writes=True)
+
+    def _refuse_collection(self, alias: str) -> None:
+        names = self._call(lambda: self._connection.client.list_collections(timeout=CALL_SECONDS), "listing collections")
+        if alias in names:
+            raise BadInput(
+                f"target.collection '{alias}' at {self.address} is a collection, and Kitestring needs the name for an "
+                "alias: choose another target.collection, or drop or rename that one"
+            )
+
+    def _leading_to(self, collection: str) -> list[str]:
+        """Every alias that leads to a collection."""
+
+        def ask() -> list[str]:
+            return list(self._connection.client.list_aliases(collection, timeout=CALL_SECONDS)["aliases"])
+
+        return self._call(ask, f"listing the aliases of '{collection}'")
+
+    def _point(self, alias: str, collection: str) -> None:
+        client, now = self._connection.client, self._led_to(alias)
+        if now == collection:
+            return
+        if now is None:
+            try:
+                client.create_alias(collection, alias, timeout=CALL_SECONDS)
+            except MilvusException:
+                if self._led_to(alias) is None:  # not a race that somebody else won
+                    raise
+        if self._led_to(alias) != collection:
+            client.alter_alias(collection, alias, timeout=CALL_SECONDS)
+
+    def _led_to(self, alias: str) -> str | None:
+        if self._connection.absent:
+            return None
+        try:
+            answer = self._connection.client.describe_alias(alias, timeout=CALL_SECONDS)
+        except MilvusException as error:
+            if code_of(error) in (ALIAS_NOT_FOUND, COLLECTION_NOT_FOUND):  # Milvus Lite says 100
+                return None
+            raise
+        return str(answer["collection_name"])
+
+
+def open_milvus(settings: MilvusSettings, token: str | None) -> MilvusTarget:
+    """The target that a job's settings name."""
+    return MilvusTarget(settings.uri, database=settings.database, token=token, search_params=settings.search, staging=settings.staging)

@@ -1,0 +1,102 @@
+"""From a part's Arrow columns to what Milvus takes, and back: as the row dicts of pymilvus' public interface.
+
+The same goes in and out about twice as fast by `tasks.adapters.milvus.protobuf`, where this pymilvus lets it.
+
+A server that knows no null (before 2.5) gets in its place: '' for varchar, NaN for double (no comparison is true for
+it), the smallest int64 for int64 (below every range anybody asks for), false for bool, JSON's own null, and an empty
+array. Reading gives null again for all but varchar, bool and arrays (a null array comes back empty from Milvus Lite, too).
+Such a server also takes no JSON but objects: a list or a bare value is kept as `{"kitestring_value": ...}`, which reading
+undoes and a filter has to name. A partition key can be null nowhere, and is treated so everywhere.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection as Names
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tasks.adapters.rows.collection_rows import Columns, ends_of, lengths_of, vectors_of, whole
+from tasks.adapters.rows.comparison import Held
+from tasks.adapters.rows.row_schema import ARROW_TYPES
+from tasks.adapters.rows.vector_types import narrow, widen
+from tasks.domain.errors import Permanent
+from tasks.domain.job.index import VectorType
+from tasks.domain.target.fields import ELEMENTS, FieldType
+
+WRAPPED = "kitestring_value"
+INSTEAD_OF_NULL: dict[FieldType, Any] = {"varchar": "", "double": float("nan"), "int64": -(2**63), "bool": False, "json": "null"}
+
+
+def fit_fields(rows: pa.Table, columns: Columns, nullable: Names[str]) -> pa.Table:
+    """Put what a server without null takes in place of what it does not, in every field that cannot be null."""
+    for name, kind in columns.items():
+        if kind is None or name in nullable:
+            continue
+        if name in ("id", "shard") and rows[name].null_count:
+            raise Permanent(f"a part has rows with no {name}")
+        column = _empty_for_null(rows[name]) if kind in ELEMENTS else rows[name].fill_null(INSTEAD_OF_NULL[kind])
+        column = _wrap(column) if kind == "json" else column
+        rows = rows.set_column(rows.schema.get_field_index(name), name, column)
+    return rows
+
+
+def _wrap(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    plain = pc.or_(pc.match_substring_regex(column, r"^\s*\{"), pc.equal(column, "null"))
+    wrapped = pc.binary_join_element_wise('{"%s": ' % WRAPPED, column, "}", "")  # noqa: UP031 - braces
+    return pc.if_else(plain, column, wrapped)
+
+
+def _empty_for_null(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    lists = whole(column)
+    offsets = pa.array(ends_of(lengths_of(lists)).astype(np.int32))
+    return pa.chunked_array([pa.ListArray.from_arrays(offsets, lists.flatten())])
+
+
+def as_stored(value: object) -> object:
+    """A scalar as the part had it, from what a server without null gave back."""
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return list(value)
+    if isinstance(value, dict) and list(value) == [WRAPPED]:
+        return value[WRAPPED]
+    return None if value == INSTEAD_OF_NULL["int64"] or value != value else value  # noqa: PLR0124 - NaN is no number
+
+
+def as_rows(rows: pa.Table, columns: Columns, dim: int, *, vectors: VectorType = "float32") -> list[dict[str, Any]]:
+    """The public form: one dict a row."""
+    narrowed = narrow(vectors_of(rows, dim), vectors)
+    values: dict[str, Any] = {name: narrowed if kind is None else rows[name].to_pylist() for name, kind in columns.items()}
+    return [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]
+
+
+def held_of(rows: Iterable[dict[str, Any]], columns: Columns, vectors: VectorType, *, dim: int) -> Held:
+    """Rows as pymilvus gives them, each key once."""
+    found = list({row["id"]: row for row in rows}.values())
+    if not found:
+        return no_rows(columns, dim)
+    fields = {
+        name: pa.array([_plain(row.get(name), kind) for row in found], ARROW_TYPES[kind])
+        for name, kind in columns.items()
+        if kind is not None and name != "id"
+    }
+    return Held(keys=[row["id"] for row in found], vectors=np.stack([widen(row["vector"], vectors) for row in found]), fields=fields)
+
+
+def _plain(value: Any, kind: FieldType) -> Any:
+    if value is None:
+        return None
+    if kind in ELEMENTS:
+        return list(value)
+    if kind == "json":
+        return value.decode() if isinstance(value, bytes) else json.dumps(value, ensure_ascii=False)
+    return value
+
+
+def no_rows(columns: Columns, dim: int) -> Held:
+    """Nothing was found."""
+    fields = {name: pa.array([], ARROW_TYPES[kind]) for name, kind in columns.items() if kind is not None and name != "id"}
+    return Held(keys=[], vectors=np.empty((0, dim), np.float32), fields=fields)

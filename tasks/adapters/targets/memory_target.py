@@ -1,0 +1,55 @@
+"""The in-memory twin of a Milvus server: what one memory://name holds for as long as the process lives."""
+
+from __future__ import annotations
+
+from tasks.adapters.targets.memory_collection import MemoryCollection, servers
+from tasks.domain.errors import BadInput, Permanent
+from tasks.domain.job.target import MemorySettings
+from tasks.domain.target.collection import CollectionSpec
+
+
+class MemoryTarget:
+    """See `tasks.domain.ports.Target` for the promises. Opened again under the same URI, it is the same. It has no import."""
+
+    def __init__(self, uri: str) -> None:
+        self.address, self.overcounts = uri, False
+        self._server = servers[uri]
+
+    def reach(self, alias: str) -> None:
+        if alias in self._server.specs:
+            raise BadInput(f"target.collection '{alias}' at {self.address} is a collection: choose another target.collection, or drop it")
+
+    def check(self, spec: CollectionSpec) -> None:
+        """It holds everything."""
+
+    def collection(self, name: str) -> MemoryCollection:
+        return MemoryCollection(self, self._server, name)
+
+    def drop(self, name: str) -> bool:
+        with self._server.lock:
+            if name in self._server.aliases.values() or name not in self._server.specs:
+                return False
+            del self._server.specs[name], self._server.identities[name]
+            self._server.rows.pop(name, None)
+            return True
+
+    def resolve(self, alias: str) -> str | None:
+        return self._server.aliases.get(alias)
+
+    def point(self, alias: str, collection: str) -> None:
+        with self._server.lock:
+            self.reach(alias)
+            if collection not in self._server.specs:
+                raise Permanent(f"pointing alias '{alias}' to '{collection}' at {self.address}: there is no such collection")
+            self._server.aliases[alias] = collection
+
+    def bulk_loader(self) -> None:
+        return None
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
+
+def open_memory(settings: MemorySettings, _token: str | None) -> MemoryTarget:
+    """The target that a job's settings name."""
+    return MemoryTarget(settings.uri)

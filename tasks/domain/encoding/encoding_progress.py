@@ -1,0 +1,33 @@
+"""How far an engine is: what a run's progress, its log and its report are made from."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from tasks.domain.report.figures import RankWork
+from tasks.domain.strict import Strict
+
+
+class UnderWay(Strict):
+    """Where a rank is: in source rows [first, stop) of a shard, of which so many are encoded."""
+
+    rank: int
+    shard: str = Field(description="Its name for people.")
+    first: int
+    stop: int
+    done: int
+
+
+class EncodingProgress(Strict):
+    """What an engine has done for a run up to one moment. A rank is whatever encodes one piece at a time, numbered from 0."""
+
+    rows: int = Field(0, description="Encoded, those of unfinished parts included.")
+    tokens: int = Field(0, description="Of those rows, padding not counted.")
+    seconds: float = Field(0.0, description="From the first batch of any rank to the last part; 0 before there is one.")
+    rows_by_rank: tuple[int, ...] = Field((), description="The same rows, rank 0 first.")
+    work: tuple[RankWork, ...] = Field((), description="What each rank has put in the store.")
+    newest: dict[int, str] = Field(default_factory=dict, description="By rank: the name of the shard that its newest part is of.")
+    under_way: tuple[UnderWay, ...] = ()
+    memory: dict[str, int] = Field(default_factory=dict, description="Most bytes of each rank so far.")
+    startup: dict[str, float] = Field(default_factory=dict, description="Seconds until the encoder was loaded, by step.")
+    waits_for: str = Field("", description="What holds the encoder up, in words; empty: nothing.")

@@ -1,0 +1,40 @@
+"""What an engine is told: once of the run, and then of each group of shards. Plain values, so that another machine can be told the same."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from tasks.domain.job.encoder import EncoderRecord
+from tasks.domain.job.job import Job
+from tasks.domain.shards.shard import Shard
+from tasks.domain.strict import Strict
+from tasks.domain.target.fields import ScalarField
+
+
+class EncodingSpec(Strict):
+    """All that a machine has to know of a run to encode for it; credentials come from its own environment."""
+
+    format_version: Literal[1] = 1
+    run: str
+    job: Job
+    fields: tuple[ScalarField, ...]
+    weights: str = Field(description="Digest of the model's weights, which every machine has to have.")
+    declared: str = Field(description="Digest of the encoder as the job declares it, and of its weights.")
+    pinned: EncoderRecord | None = Field(None, description="What the corpus' first run settled; None: this is the first.")
+    dry: bool = Field(False, description="Parts go to scratch, and the checkpoint is read only.")
+
+
+class ShardGroup(Strict):
+    """Shards that are encoded one after another, each sealed by itself."""
+
+    format_version: Literal[1] = 1
+    shards: tuple[Shard, ...]
+    record: EncoderRecord = Field(description="The encoder that they are sealed under.")
+    attempt: str = Field(
+        description="Where their parts are put. Begins with the run's id; a key that was sealed or condemned once is never used again."
+    )
+    rows: Literal["all", "quarantined"] = Field(
+        "all", description="all: of shards that are not sealed. quarantined: of sealed shards, those rows that were set aside."
+    )

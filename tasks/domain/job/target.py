@@ -1,0 +1,200 @@
+"""The `target` of a job: where the vectors are searched. What every kind needs, and what is a kind's own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import ConfigDict, Field, model_validator
+
+from tasks.domain.job.credentials import PLACE
+from tasks.domain.job.gate import Gate
+from tasks.domain.job.index import IMPORT_ROWS, Index, Parameters, VectorType, Way, why_not_stored
+from tasks.domain.job.kinds import Kind, Kinds
+from tasks.domain.job.ui_schema import Nothing
+from tasks.domain.strict import Strict
+
+COLLECTION = r"^[A-Za-z_][A-Za-z0-9_]{0,245}$"
+
+
+class StoredAs(Strict):
+    """How a collection keeps rows, as far as a target lets one choose."""
+
+    vector_type: VectorType = "float32"
+    index: Index = Index()
+    partition_key: str | None = None  # a source column
+
+
+class TargetSettings(Strict):
+    """Where the vectors are searched: what every kind of target needs."""
+
+    kind: str = Field("", description="What holds the collection.")
+    collection: str = Field(
+        "corpus",
+        pattern=COLLECTION,
+        description="The name that searches use: an alias; the rows live in a collection of their own for each encoder.",
+    )
+    mode: Literal["append", "mirror"] = Field(
+        "append",
+        description="append: rows of changed files are replaced. mirror: rows of files that are gone are removed as well.",
+    )
+    max_shrink: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="Share of the collection's rows that a mirror may remove in one run; with more it removes none and fails.",
+    )
+    allow_shrink: bool = Field(False, description="Let a mirror remove more than max_shrink; never everything.")
+    promote: Literal["auto", "manual"] = Field(
+        "auto", description="Searches are led to a new encoder's collection by the run that proves it, or by `kitestring promote`."
+    )
+    gate: Gate | Nothing = Field(
+        None, title="Gate", description="Questions that a new encoder's collection has to answer well enough first."
+    )
+    keep_previous: int = Field(1, ge=0, description="How many collections of earlier encoders are kept, to roll back to.")
+    grace: float = Field(24.0, ge=0, description="Hours for which any collection that searches have left is kept.")
+    token_block: Annotated[str, Field(title="name")] | Nothing = Field(
+        None, description="Name of a Prefect Secret block that holds the token, instead of MILVUS_TOKEN."
+    )
+    metric: Literal["COSINE", "IP", "L2"] = Field("COSINE", description="How two vectors are compared.")
+    search: Parameters = Field(
+        default_factory=dict, title="Search parameters", description="As Milvus names them, such as {ef: 128}; empty: the server's own."
+    )
+    load: Way = Field(
+        "auto",
+        title="Loading",
+        description="upsert; import: a fresh collection is filled by the server from staged files; auto: import where `staging` is"
+        f" set and {IMPORT_ROWS:,} rows or more go into a fresh collection.",
+    )
+    store_text: bool = Field(True, description="Keep the embedded text in the collection, to show it with a hit.")
+    shared: bool = Field(
+        False,
+        description="Others keep rows of their own in the collection: those that no seal accounts for are told, and no fault.",
+    )
+    id_length: int = Field(512, ge=1, le=65_535, description="Longest key in bytes; a row with a longer one is set aside.")
+
+    token_variable: ClassVar[str] = ""  # of the environment, where a token may be
+
+    @property
+    def address(self) -> str:
+        """Where it is, for people."""
+        return self.kind
+
+    @property
+    def place(self) -> dict[str, str]:
+        """What tells it from others of its kind, under names that never change: the ledgers of old collections are named by it."""
+        return {"uri": self.address}
+
+    @property
+    def stored_as(self) -> StoredAs:
+        """How its collections keep rows."""
+        return StoredAs()
+
+
+OWN_FIRST = ("kind", "uri", "collection")  # in the run form
+
+
+def _own_first(schema: dict[str, Any]) -> None:
+    properties = schema["properties"]
+    schema["properties"] = {**{name: properties[name] for name in OWN_FIRST}, **properties}
+
+
+class MilvusSettings(TargetSettings):
+    """Milvus Lite, a Milvus server or Zilliz Cloud."""
+
+    model_config = ConfigDict(title="Milvus", json_schema_extra=_own_first)
+
+    kind: Literal["milvus"] = Field("milvus", description="Milvus Lite, a Milvus server or Zilliz Cloud.")
+    uri: str = Field(
+        "./kitestring.db",
+        title="Milvus",
+        description="A Milvus Lite file (ends in .db), http://host:19530, or a Zilliz Cloud endpoint. The token comes from MILVUS_TOKEN.",
+        json_schema_extra=PLACE,
+    )
+    database: str = Field("", description="Milvus database; left empty, the server's default.")
+    vector_type: VectorType = Field(
+        "float32",
+        title="Vector type",
+        description="How the collection stores vectors; seals keep float32. float16 and bfloat16 take half the room (Milvus 2.4.5 and"
+        " later), int8 a quarter (2.6 and later, COSINE alone).",
+    )
+    index: Index = Field(Index(), title="Index", description="Of the vectors; made once, after a fresh collection is filled.")
+    staging: str = Field(
+        "",
+        description="Where the Milvus server reads files that it imports: a folder of its machine (local storage), or s3://bucket/prefix"
+        " in the bucket that it keeps its data in; for Zilliz Cloud any bucket that the AWS keys of this process open.",
+        json_schema_extra=PLACE,
+    )
+    partition_key: Annotated[str, Field(title="column")] | Nothing = Field(
+        None,
+        title="Partition key",
+        description="Metadata column of whole numbers or texts by which Milvus lays rows together: a search whose filter names one of"
+        " its values, such as a tenant, reads only those. Milvus Lite, Milvus 2.4.3 and later.",
+    )
+
+    token_variable: ClassVar[str] = "MILVUS_TOKEN"  # noqa: S105 - its name
+
+    @model_validator(mode="after")
+    def _vectors_can_be_stored(self) -> MilvusSettings:
+        if reason := why_not_stored(self.vector_type, metric=self.metric, index=self.index):
+            raise ValueError(reason)
+        if self.load == "import" and self.vector_type != "float32":
+            raise ValueError(f"load import fills float32 vectors, not {self.vector_type}: leave load at auto")
+        return self
+
+    @property
+    def address(self) -> str:
+        return self.uri
+
+    @property
+    def place(self) -> dict[str, str]:
+        return {"uri": self.uri, "database": self.database}
+
+    @property
+    def stored_as(self) -> StoredAs:
+        return StoredAs(vector_type=self.vector_type, index=self.index, partition_key=self.partition_key)
+
+
+class MemorySettings(TargetSettings):
+    """The memory of the process that runs the job, gone with it: for tests, and for trying a job out."""
+
+    model_config = ConfigDict(title="Memory")
+
+    kind: Literal["memory"] = Field("memory", description="The memory of the process that runs the job, gone with it.")
+    uri: str = Field("memory://", pattern=r"^memory://", description="memory://name: jobs that give one name share one.")
+
+    @property
+    def address(self) -> str:
+        return self.uri
+
+    @property
+    def place(self) -> dict[str, str]:
+        return {"uri": self.uri, "database": ""}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TargetKind(Kind[TargetSettings]):
+    """A kind of target. `opens`: "module:function" that makes a `tasks.domain.ports.Target` of its settings and a token, or None."""
+
+    opens: str
+
+
+class TargetKinds(Kinds[TargetKind]):
+    """Where a job names no kind, memory:// is memory."""
+
+    def _validated(self, value: object) -> object:
+        if isinstance(value, Mapping) and "kind" not in value and str(value.get("uri", "")).startswith("memory://"):
+            value = {**value, "kind": "memory"}
+        return super()._validated(value)
+
+
+TARGETS = TargetKinds(
+    "target",
+    default="milvus",
+    known={
+        "milvus": TargetKind(settings=MilvusSettings, opens="tasks.adapters.milvus.milvus_target:open_milvus"),
+        # The run form offers Milvus alone: the process of a deployment ends, and its memory with it.
+        "memory": TargetKind(settings=MemorySettings, opens="tasks.adapters.targets.memory_target:open_memory", form=MilvusSettings),
+    },
+)

@@ -1,0 +1,50 @@
+"""Every kind of encoder behind one door. A new kind: its files beside this one, and a line in `tasks.domain.job.encoder.ENCODERS`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tasks.domain.encoding.tuning import Backend
+from tasks.domain.errors import BadInput
+from tasks.domain.job.encoder import ENCODERS, Encoder, Precision
+from tasks.domain.job.job import Compute
+from tasks.worker.base import LoadedEncoder
+from tasks.worker.system.lazy_imports import import_quickly
+from tasks.worker.system.placement import Place
+
+
+def open_encoder(
+    encoder: Encoder,
+    *,
+    model_path: str,
+    precision: Precision,
+    compute: Compute | None = None,
+    place: Place | None = None,
+    backend: Backend = "torch",
+) -> LoadedEncoder:
+    """Load a model. Only the library that this encoder needs is imported: the import is most of the time.
+
+    Args:
+        encoder: as the job says it.
+        model_path: local folder or file with the weights, or open_clip's tag.
+        precision: what the model computes in; vectors are float32 in any case.
+        compute: how batches are made; left out, as for a search.
+        place: device and threads; left out, the CPU.
+        backend: what runs the model.
+
+    Raises:
+        BadInput: the model cannot be loaded, or a setting does not fit it.
+    """
+    compute, place = compute or Compute(num_workers=0), place or Place()
+    if backend not in ENCODERS[encoder.kind].backends:
+        raise BadInput(f"compute.backend {backend} runs text encoders only: set it to torch or auto")
+    loaded: LoadedEncoder = import_library(encoder.kind)(
+        encoder, model_path=model_path, precision=precision, compute=compute, place=place, backend=backend
+    )
+    return loaded
+
+
+def import_library(kind: str) -> Any:
+    """Import what an encoder of a kind needs, which takes most of the time that it takes to open one; its class."""
+    module, _, name = ENCODERS[kind].worker.partition(":")
+    return getattr(import_quickly(module), name)

@@ -1,0 +1,312 @@
+"""What every engine does with a group of shards, wherever it encodes: the local one with a real model, and one of two hosts without."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tasks.adapters.checkpoint.checkpoint import Checkpoint, read_pin
+from tasks.adapters.engines import torchrun_encoders
+from tasks.adapters.engines.encoders_by_kind import ENCODERS
+from tasks.adapters.engines.local_engine import LocalEngine
+from tasks.adapters.models.model_files import locate_model
+from tasks.adapters.object_store.memory_store import MemoryStore
+from tasks.adapters.processes.coordinator import Ranks
+from tasks.adapters.rows.row_schema import rows_schema
+from tasks.adapters.sources.registry import open_source
+from tasks.domain.encoding.encoding_events import (
+    EVENTS,
+    DocumentMoved,
+    EncodingEvent,
+    ShardAmended,
+    ShardFailed,
+    ShardReused,
+    ShardSealed,
+)
+from tasks.domain.encoding.encoding_spec import EncodingSpec, ShardGroup
+from tasks.domain.errors import BadInput, Permanent, Transient
+from tasks.domain.job.encoder import EncoderIdentity, EncoderRecord
+from tasks.domain.job.parse import parse_job
+from tasks.domain.ports import Engine
+from tasks.domain.shards.seal import Quarantined
+from tasks.domain.shards.shard import Shard, name_shard
+from tests.builders.engines.fake_engine import FakeEngine
+from tests.builders.engines.hash_encoders import HashEncoders
+from tests.builders.inprocess import ThreadRank
+from tests.builders.kitestring import make_job, write_rows
+
+RUN = "20261126T080000000-abcdef"
+ROWS, PIECE = 40, 10
+
+
+@dataclass
+class Bench:
+    """An engine, what it was told, and what it tells."""
+
+    spec: EncodingSpec
+    open: Callable[[EncodingSpec], Engine]
+    folder: Path
+    told: list[EncodingEvent] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.engine = self.open(self.spec)
+        identity = EncoderIdentity(
+            kind="k", model="m", revision=None, weights=self.spec.weights, preprocessing={}, precision=self.engine.facts().precision
+        )
+        self.record = EncoderRecord(identity=identity, facts=self.engine.facts())
+        self.store = MemoryStore(self.spec.job.checkpoint.removeprefix("memory://"))
+        self.checkpoint = Checkpoint(self.store, self.spec.job.corpus, identity.fingerprint)
+
+    def shards(self) -> list[Shard]:
+        source = open_source(self.spec.job.source, rows=self.spec.job.shards.rows)
+        return [name_shard(span, rows_as={}, fingerprint=self.record.identity.fingerprint) for span in source.spans()]
+
+    def write(self, *files: str) -> list[Shard]:
+        """Files of their own rows; the shard of each."""
+        for number, name in enumerate(files):
+            write_rows(self.folder / name, 1_000 * number, 1_000 * number + ROWS)
+        return self.shards()
+
+    def encode(self, *shards: Shard, attempt: str = RUN, **more: Any) -> list[EncodingEvent]:
+        """What is told meanwhile."""
+        before = len(self.told)
+        self.engine.encode(ShardGroup(shards=shards, record=self.record, attempt=attempt, **more))
+        return self.told[before:]
+
+    def failing(self, *shards: Shard) -> tuple[Permanent, list[EncodingEvent]]:
+        before = len(self.told)
+        with pytest.raises(Permanent) as caught:
+            self.encode(*shards)
+        return caught.value, self.told[before:]
+
+    def keys(self, shard: Shard) -> list[str]:
+        seal = self.checkpoint.effective_seal(shard.id)
+        assert seal
+        return [key for part in seal.parts for key in self.checkpoint.verified_part(part)["id"].to_pylist()]
+
+
+def _local(scratch: Path, tell: Callable[[EncodingEvent], None], spec: EncodingSpec) -> Engine:
+    return LocalEngine(spec, scratch=scratch, tell=tell)
+
+
+def _fake(scratch: Path, tell: Callable[[EncodingEvent], None], spec: EncodingSpec) -> Engine:
+    return FakeEngine(spec, scratch=scratch, tell=tell)
+
+
+@pytest.fixture(params=["local", "fake"])
+def bench(request: pytest.FixtureRequest, tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+    document = make_job(tmp_path, tiny_model, checkpoint=f"memory://{secrets.token_hex(8)}", compute__unsaved_rows=2 * PIECE)
+    job = parse_job(document)
+    spec = EncodingSpec(run=RUN, job=job, fields=(), weights=locate_model(job.encoder).weights, declared="d" * 32)
+    monkeypatch.setattr(torchrun_encoders, "Ranks", partial(Ranks, start=ThreadRank))
+    if request.param == "fake":
+        monkeypatch.setitem(ENCODERS, job.encoder.kind, HashEncoders)
+    write_rows(tmp_path / "rows" / "a.parquet", 0, ROWS)
+    opened: list[Engine] = []
+    told: list[EncodingEvent] = []
+
+    def opens(spec: EncodingSpec) -> Engine:
+        scratch = tmp_path / f"s{len(opened)}"
+        scratch.mkdir()
+        opened.append((_local if request.param == "local" else _fake)(scratch, told.append, spec))
+        return opened[-1]
+
+    yield Bench(spec, opens, tmp_path / "rows", told)
+    for engine in opened:
+        engine.close()
+
+
+def test_every_row_of_a_group_comes_out_once_and_each_shard_is_told_of(bench: Bench) -> None:
+    shards = bench.write("a.parquet", "b.parquet")
+    told = bench.encode(*shards)
+    assert [(event.seal.shard, event.encoded, event.adopted) for event in told if isinstance(event, ShardSealed)] == [
+        (shard.id, ROWS, 0) for shard in shards
+    ]
+    assert len(told) == 2
+    for number, shard in enumerate(shards):
+        assert bench.keys(shard) == [f"row-{row}" for row in range(1_000 * number, 1_000 * number + ROWS)]
+    seal = bench.checkpoint.read_seal(shards[0].id)
+    assert seal
+    assert (seal.run, seal.attempt, seal.dim, len(seal.parts)) == (RUN, RUN, bench.record.facts.dim, ROWS // PIECE)
+
+
+def test_what_the_vectors_are_made_with_is_written_down_before_the_first_seal(bench: Bench) -> None:
+    (shard,) = bench.write("a.parquet")
+    assert not list(bench.store.list(""))
+    bench.encode(shard)
+    assert bench.checkpoint.read_encoder() == bench.record
+    assert read_pin(bench.store, bench.spec.job.corpus, bench.spec.declared) == bench.record
+
+
+def test_a_sealed_shard_is_told_of_and_not_encoded_again(bench: Bench) -> None:
+    (shard,) = bench.write("a.parquet")
+    bench.encode(shard)
+    before = {stored.key for stored in bench.store.list("")}
+    seal = bench.checkpoint.read_seal(shard.id)
+    assert seal
+    assert bench.encode(shard, attempt=f"{RUN}-again") == [ShardReused(seal=seal)]
+    assert {stored.key for stored in bench.store.list("")} == before
+
+
+def test_what_an_earlier_try_finished_is_adopted(bench: Bench) -> None:
+    (shard,) = bench.write("a.parquet")
+    bench.encode(shard)
+    seal = bench.checkpoint.read_seal(shard.id)
+    assert seal
+    bench.store.delete(bench.checkpoint.layout.seal(shard.id))
+    bench.store.delete(seal.parts[1].key)
+    (event,) = bench.encode(shard, attempt=f"{RUN}-again")
+    assert isinstance(event, ShardSealed)
+    assert (event.encoded, event.adopted) == (PIECE, ROWS // PIECE - 1)
+    assert len(set(bench.keys(shard))) == ROWS
+
+
+def test_a_bad_shard_fails_alone_with_its_own_error(bench: Bench) -> None:
+    shards = bench.write("a.parquet", "b.parquet", "c.parquet")
+    write_rows(bench.folder / "a.parquet", 0, ROWS + 1)  # after it was planned
+    error, told = bench.failing(*shards)
+    failed = [event for event in told if isinstance(event, ShardFailed)]
+    assert [(event.shard, event.name, event.leaf) for event in failed] == [(shards[0].id, "a.parquet row groups 0-0", "permanent")]
+    assert (str(error), type(error)) == (failed[0].text, type(failed[0].error))
+    assert {event.seal.shard for event in told if isinstance(event, ShardSealed)} == {shards[1].id, shards[2].id}
+
+
+def test_a_shard_that_is_refused_for_its_rows_says_which_and_leaves_no_part(bench: Bench) -> None:
+    (shard,) = bench.write("a.parquet")
+    keys = [f"row-{row}" for row in range(ROWS)]
+    table = pa.table({"id": [*keys, "row-7"], "text": [f"text {row}" for row in range(ROWS + 1)]})
+    pq.write_table(table, bench.folder / "a.parquet")
+    (shard,) = bench.shards()
+    error, (event,) = bench.failing(shard)
+    assert isinstance(error, BadInput)
+    assert isinstance(event, ShardFailed)
+    assert (event.leaf, event.row, error.row) == ("bad input", 7, 7)
+    assert "'row-7' comes twice" in event.text
+    assert not list(bench.checkpoint.parts_of(shard.id))
+
+
+def test_rows_that_were_set_aside_are_tried_again_and_amend_the_seal(bench: Bench) -> None:
+    (shard,) = bench.write("a.parquet")
+    bench.encode(shard)
+    seal = bench.checkpoint.read_seal(shard.id)
+    assert seal
+    lost = seal.parts[-1]  # as if its rows had been set aside
+    aside = tuple(Quarantined(row=row, id=f"row-{row}", reason="once") for row in range(lost.first, lost.stop))
+    bench.store.delete(bench.checkpoint.layout.seal(shard.id))
+    bench.checkpoint.seal(seal.model_copy(update={"parts": seal.parts[:-1], "embedded": ROWS - PIECE, "quarantined": aside}))
+    assert bench.encode(shard, rows="quarantined") == [ShardAmended(shard=shard.id, recovered=PIECE)]
+    assert len(set(bench.keys(shard))) == ROWS
+    assert bench.encode(shard, rows="quarantined") == []
+
+
+def test_a_shard_whose_rows_cannot_be_read_again_does_not_stop_the_retry_of_others(bench: Bench) -> None:
+    shards = bench.write("a.parquet", "b.parquet")
+    bench.encode(*shards)
+    for shard in shards:
+        seal = bench.checkpoint.read_seal(shard.id)
+        assert seal
+        aside = tuple(Quarantined(row=row, id=f"row-{row}", reason="once") for row in range(PIECE))
+        bench.store.delete(bench.checkpoint.layout.seal(shard.id))
+        bench.checkpoint.seal(seal.model_copy(update={"parts": seal.parts[1:], "embedded": ROWS - PIECE, "quarantined": aside}))
+    (bench.folder / "a.parquet").unlink()
+    with pytest.raises(Permanent):
+        bench.encode(*shards, rows="quarantined")
+    first, second = bench.told[-2:]
+    assert isinstance(first, ShardFailed)
+    assert first.shard == shards[0].id
+    assert second == ShardAmended(shard=shards[1].id, recovered=PIECE)
+
+
+def test_a_passing_fault_is_raised_and_whoever_called_tries_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    (shard,) = bench.write("a.parquet")
+    write, tries = MemoryStore.write, list[str]()
+
+    def fails_once(store: MemoryStore, key: str, data: bytes | Path) -> None:
+        if "part-" in key:
+            tries.append(key)
+            if len(tries) == 1:
+                raise Transient("the store is away for a moment")
+        write(store, key, data)
+
+    monkeypatch.setattr(MemoryStore, "write", fails_once)
+    with pytest.raises(Transient, match="away for a moment"):
+        bench.encode(shard)
+    assert bench.told == []
+    assert sorted(tries) == sorted(set(tries)), "an engine never tries again by itself"
+    (event,) = bench.encode(shard)
+    assert isinstance(event, ShardSealed)
+    assert (event.encoded, event.adopted) == (PIECE, ROWS // PIECE - 1)
+
+
+def test_a_document_that_cannot_be_read_is_moved_aside_told_of_and_made_again(bench: Bench) -> None:
+    (shard,) = bench.write("a.parquet")
+    bench.encode(shard)
+    key = bench.checkpoint.layout.seal(shard.id)
+    bench.store.write(key, b"{")
+    moved, sealed = bench.encode(shard, attempt=f"{RUN}-again")
+    assert isinstance(moved, DocumentMoved)
+    assert moved.key == key
+    assert f"damaged/{RUN}/" in moved.line
+    assert isinstance(sealed, ShardSealed)
+    assert bench.checkpoint.read_seal(shard.id) == sealed.seal
+
+
+def test_its_progress_tells_rows_and_who_did_them(bench: Bench) -> None:
+    shards = bench.write("a.parquet", "b.parquet")
+    assert bench.engine.progress().rows == 0
+    bench.engine.expect(2 * ROWS)
+    for shard in shards:
+        bench.encode(shard)
+    now = bench.engine.progress()
+    assert (now.rows, sum(now.rows_by_rank), sum(work.rows for work in now.work)) == (2 * ROWS,) * 3
+    assert sum(work.parts for work in now.work) == 2 * ROWS // PIECE
+    assert {*now.newest.values()} <= {shard.name for shard in shards}
+    assert now.under_way == ()
+    assert bench.engine.width >= 2
+
+
+def test_work_that_comes_after_a_release_is_done(bench: Bench) -> None:
+    shards = bench.write("a.parquet", "b.parquet")
+    for shard in shards:
+        bench.engine.release()
+        assert len(bench.encode(shard)) == 1
+
+
+def test_a_closed_engine_takes_no_group(bench: Bench) -> None:
+    (shard,) = bench.write("a.parquet")
+    bench.engine.close()
+    bench.engine.close()
+    with pytest.raises(Transient, match="closed"):
+        bench.encode(shard)
+    assert bench.checkpoint.read_seal(shard.id) is None
+
+
+def test_a_dry_engine_measures_and_leaves_the_checkpoint_alone(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tasks.adapters.engines.sample_rate.LEAST_SECONDS", 0.1)
+    columns = {"row": range(64), "id": map(str, range(64)), "text": ["the one that was"] * 64}
+    rows = pa.table({name: list(values) for name, values in columns.items()}, schema=rows_schema("text", ()))
+    found = bench.open(bench.spec.model_copy(update={"dry": True})).measure(rows)
+    assert found.kind == "dry run"
+    assert found.rows >= 64 - 16
+    assert found.encode_seconds > 0
+    assert not list(bench.store.list(""))
+
+
+def test_all_that_it_is_told_and_tells_are_plain_values(bench: Bench) -> None:
+    shards = bench.write("a.parquet", "b.parquet")
+    spec = EncodingSpec.model_validate_json(bench.spec.model_dump_json())
+    assert spec == bench.spec
+    group = ShardGroup(shards=tuple(shards), record=bench.record, attempt=RUN)
+    write_rows(bench.folder / "b.parquet", 0, 1)
+    with pytest.raises(Permanent):
+        bench.open(spec).encode(ShardGroup.model_validate_json(group.model_dump_json()))
+    assert {event.kind for event in bench.told} == {"sealed", "failed"}
+    assert [EVENTS.validate_json(EVENTS.dump_json(event)) for event in bench.told] == bench.told

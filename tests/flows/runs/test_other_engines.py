@@ -1,0 +1,102 @@
+"""A whole job on an engine, and with encoders, that the project does not have: each is one file and one line in a registry."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tasks.adapters.engines.encoders_by_kind import ENCODERS
+from tasks.adapters.engines.registry import ENGINES
+from tasks.domain.errors import RunFailed
+from tasks.domain.job.engine import ENGINE_SETTINGS
+from tasks.stages.encode import encode_shards
+from tests.builders.engines.fake_engine import FakeEngine, FakeEngineSettings
+from tests.builders.engines.hash_encoders import HashEncoders
+from tests.builders.engines.http_encoders import HttpEncoders, VectorServer, vector_server
+from tests.builders.inprocess import RunFlow
+from tests.builders.kitestring import make_job, text_of, write_rows
+from tests.builders.runs import keys_in
+
+pytestmark = [pytest.mark.server, pytest.mark.timeout(600)]
+KIND = "sentence-transformers"
+FILES, ROWS = 6, 50
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An engine of two hosts in threads, whose encoders are threads as well."""
+    monkeypatch.setitem(ENGINE_SETTINGS, "fake", FakeEngineSettings)
+    monkeypatch.setitem(ENGINES, "fake", FakeEngine)
+    monkeypatch.setitem(ENCODERS, KIND, HashEncoders)
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[VectorServer]:
+    """A server of vectors, and encoders that ask it."""
+    with vector_server() as server:
+        monkeypatch.setitem(ENCODERS, KIND, partial(HttpEncoders, url=server.url))
+        yield server
+
+
+def written(folder: Path) -> list[str]:
+    return [key for n in range(FILES) for key in write_rows(folder / "rows" / f"{n}.parquet", n * ROWS, (n + 1) * ROWS)]
+
+
+def reported(folder: Path) -> dict[str, Any]:
+    """The newest report."""
+    newest = max((folder / "checkpoint").glob("*/*/runs/*/report.json"))
+    report: dict[str, Any] = json.loads(newest.read_text())
+    return report
+
+
+def assert_done_once(result: dict[str, Any], folder: Path, keys: list[str], *, embedded: int, reused: int) -> None:
+    assert result["verified"] is True
+    rows = result["rows"]
+    assert (rows["source"], rows["embedded"], rows["reused"], rows["loaded"]) == (len(keys), embedded, reused, len(keys))
+    assert sorted(keys_in(str(folder / "rows.db"))) == sorted(keys)
+
+
+@pytest.mark.usefixtures("fake")
+def test_a_job_runs_on_an_engine_of_other_hosts_and_again_on_this_machine(run_flow: RunFlow, tmp_path: Path, tiny_model: Path) -> None:
+    keys = written(tmp_path)
+    job = make_job(tmp_path, tiny_model, compute__engine={"kind": "fake"})
+    first = run_flow(job)
+    assert_done_once(first, tmp_path, keys, embedded=len(keys), reused=0)
+    ranks = reported(tmp_path)["ranks"]
+    assert [work["rank"] for work in ranks] == [0, 1], "both hosts have encoded"
+    assert sum(work["rows"] for work in ranks) == len(keys)
+    again = run_flow(make_job(tmp_path, tiny_model))  # the engine is no part of what a shard is
+    assert_done_once(again, tmp_path, keys, embedded=0, reused=len(keys))
+
+
+@pytest.mark.usefixtures("fake")
+def test_a_file_that_breaks_on_another_host_fails_by_name_and_the_others_are_loaded(
+    run_flow: RunFlow, tmp_path: Path, tiny_model: Path
+) -> None:
+    written(tmp_path)
+    pq.write_table(pa.table({"id": ["one", "one"], "text": ["the one", "that was"]}), tmp_path / "rows" / "doubled.parquet")
+    with pytest.raises(RunFailed, match=r"1 of 7 shards failed; the first: doubled\.parquet"):
+        run_flow(make_job(tmp_path, tiny_model, compute__engine={"kind": "fake"}))
+    report = reported(tmp_path)
+    assert report["rows"]["loaded"] == FILES * ROWS
+    ((name, row),) = [(failed["name"], failed["row"]) for failed in report["failures"]]
+    assert (name, row) == ("doubled.parquet row groups 0-0", 0)
+
+
+def test_a_job_is_encoded_by_a_server_without_any_rank(
+    run_flow: RunFlow, server: VectorServer, tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = written(tmp_path)
+    server.busy = 1  # the group of the first request is tried again, by Prefect
+    monkeypatch.setattr(encode_shards, "retry_delay_seconds", 0)
+    result = run_flow(make_job(tmp_path, tiny_model))
+    assert_done_once(result, tmp_path, keys, embedded=len(keys), reused=0)
+    assert sorted(server.texts) == sorted(text_of(row) for row in range(FILES * ROWS))
+    assert reported(tmp_path)["facts"]["device"] == "served"
