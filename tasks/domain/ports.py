@@ -215,89 +215,55 @@ class Collection(Protocol):
         """Remove every row of these keys."""
 
 
-class Engine(Protocol):
-    """Who encodes groups of shards, and where: on this machine, or on many.
-
-    Opened for one run by `tasks.adapters.engines.registry` with an `EncodingSpec`, and with somebody who is told its
-    events. Many threads may use one. It never tries a group again by itself: whoever called decides (law 2).
-    """
-
-    @property
-    def width(self) -> int:
-        """Groups at a time that keep it busy."""
+class EncodingService(Protocol):
+    """What an engine and the encoders within it have in common. Opened for one run; many threads may use one."""
 
     def start(self) -> None:
         """Begin to load the encoder, where it is not loaded; returns at once."""
 
     def facts(self) -> EncoderFacts:
-        """What the loaded encoder says of itself; waits for it.
-
-        Raises:
-            BadInput: the encoder cannot be loaded, in its own words.
-            Transient: it died before it could say anything.
-            Permanent: it was not ready in time.
-        """
-
-    def expect(self, rows: int | None) -> None:
-        """So many source rows are to be encoded in all; None: nobody knows. Towards the end pieces get smaller."""
-
-    def encode(self, group: ShardGroup) -> None:
-        """Seal every shard of a group that is not sealed, or amend the seals of a group whose quarantined rows are tried again.
-
-        What becomes of a shard is told as soon as it is committed. One that fails does not stop the others.
-
-        Raises:
-            Permanent, BadInput: a shard failed for good; the first of them, after all others are done.
-            Transient, OutcomeUnknown: something passing; what was committed stays, and is not done again when the group is tried again.
-        """
-
-    def measure(self, rows: pa.Table) -> Observation:
-        """How fast the loaded encoder is: rows in the form of `tasks.adapters.rows.row_schema` are encoded for some seconds.
-
-        Raises:
-            As `facts`.
-        """
+        """What the loaded encoder says of itself; waits for it. Raises BadInput or Permanent where it cannot be loaded, else Transient."""
 
     def progress(self) -> EncodingProgress:
         """How far it is; asked every second, and answered at once."""
 
     def release(self, *, wait: bool = False) -> None:
-        """No more work is expected: devices are free soon. Work that comes all the same is done. `wait`: they are free when this returns."""
+        """No more work is expected: devices are free soon, with `wait` on return. Work that comes all the same is done."""
 
     def close(self) -> None:
-        """End everything; a group that is under way fails with Transient. May be called again."""
+        """End everything; what is under way fails with Transient. May be called again."""
 
 
-class Encoders(Protocol):
-    """Who turns pieces into parts, on one machine. Many threads may use one.
+class Engine(EncodingService, Protocol):
+    """Who encodes groups of shards, here or on many machines, and tells events. It never tries a group again: its caller may (law 2)."""
 
-    Opened by `tasks.adapters.engines.encoders_by_kind`. `pace` counts what was done and says how large the next piece
-    should be; whoever cuts pieces tells it so.
-    """
+    @property
+    def width(self) -> int:
+        """Groups at a time that keep it busy."""
+
+    def expect(self, rows: int | None) -> None:
+        """So many source rows are to be encoded in all; None: nobody knows. Towards the end pieces get smaller."""
+
+    def encode(self, group: ShardGroup) -> None:
+        """Seal the shards of a group, or amend their seals. Each is told of once it is committed, and one that fails stops no other.
+
+        Raises:
+            Permanent, BadInput: a shard failed for good; the first of them, after all others are done.
+            Transient, OutcomeUnknown: something passing; what was committed stays when the group is tried again.
+        """
+
+    def measure(self, rows: pa.Table) -> Observation:
+        """Encode rows in the form of `tasks.adapters.rows.row_schema` for some seconds: how fast it is. Raises as `facts`."""
+
+
+class Encoders(EncodingService, Protocol):
+    """Who turns pieces into parts, on one machine. `pace` counts, and says how large the next piece should be to whoever cuts it."""
 
     pace: Pace
 
-    def start(self) -> None:
-        """As of `Engine`."""
-
-    def facts(self) -> EncoderFacts:
-        """As of `Engine`."""
-
     def submit(self, piece: Piece) -> Future[Part]:
-        """Queue a piece; its part is in the store when the future is done. Waits while the queue is full, which bounds the reader.
+        """Queue a piece; done when its part is in the store. Waits while the queue is full, which bounds the reader.
 
-        The future fails with BadInput or Permanent where the piece can never be encoded, with Transient where it may be.
-
-        Raises:
-            BadInput: the encoder cannot be loaded.
-            Transient: it was given up, or is closed.
+        The future fails with Permanent where the piece can never be encoded, with Transient where it may be; and so does the
+        call where the encoder cannot be loaded, was given up or is closed.
         """
-
-    def progress(self) -> EncodingProgress:
-        """As of `Engine`."""
-
-    def release(self, *, wait: bool = False) -> None:
-        """As of `Engine`."""
-
-    def close(self) -> None:
-        """End everything; what is not done fails with Transient. May be called again."""

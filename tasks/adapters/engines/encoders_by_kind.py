@@ -1,14 +1,11 @@
-"""Who turns pieces into parts, by the encoder's kind. A served encoder: a file beside this one, and a line here."""
+"""Who turns pieces into parts, as the encoder's kind says. A served encoder: a file beside this one, and `encoders` in its kind."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from tasks.adapters.engines.torchrun_encoders import open_ranks
 from tasks.adapters.engines.workplace import Workplace
+from tasks.domain.job.encoder import ENCODERS
+from tasks.domain.job.kinds import declared_at
 from tasks.domain.ports import Encoders
-
-ENCODERS: dict[str, Callable[[Workplace], Encoders]] = {}  # of the kinds that have no model to load here
 
 
 def open_encoders(place: Workplace) -> Encoders:
@@ -17,4 +14,5 @@ def open_encoders(place: Workplace) -> Encoders:
     Raises:
         BadInput: this machine cannot encode for the job; says why.
     """
-    return ENCODERS.get(place.job.encoder.kind, open_ranks)(place)
+    encoders: Encoders = declared_at(ENCODERS[place.job.encoder.kind].encoders)(place)
+    return encoders

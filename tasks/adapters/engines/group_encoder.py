@@ -6,6 +6,7 @@ refused or breaks is told of and left, and the others go on (law 3).
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import deque
 from collections.abc import Callable
@@ -20,11 +21,15 @@ from tasks.adapters.rows.pieces import PieceRows, Tally, cut
 from tasks.domain.encoding.encoding_events import ShardReused, ShardSealed, failure_of
 from tasks.domain.encoding.encoding_spec import ShardGroup
 from tasks.domain.encoding.protocol import Piece
-from tasks.domain.errors import BadInput, Permanent
+from tasks.domain.errors import BadInput, KitestringError, Permanent, Transient
+from tasks.domain.job.credentials import without_credentials
 from tasks.domain.ports import Encoders
 from tasks.domain.shards.row_accounting import check_accounts
 from tasks.domain.shards.seal import Part, Seal
 from tasks.domain.shards.shard import Shard
+
+LONGEST = 500  # characters of an error that nobody has foreseen
+log = logging.getLogger("kitestring.encode")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -78,8 +83,8 @@ class GroupEncoder:
             if sealed is None:
                 opened.append(self._read(shard))
                 return
-        except Permanent as error:
-            self._fail(shard, error)
+        except Exception as error:  # noqa: BLE001 - judged there
+            self._fail(shard, for_good(error))
             return
         self._encoders.pace.given(sealed.source_rows)
         self._place.tell(ShardReused(seal=sealed))
@@ -115,8 +120,8 @@ class GroupEncoder:
     def _close(self, opened: OpenShard) -> None:
         try:
             self._seal(opened)
-        except Permanent as error:
-            self._fail(opened.shard, error)
+        except Exception as error:  # noqa: BLE001 - judged there
+            self._fail(opened.shard, for_good(error))
 
     def _seal(self, opened: OpenShard) -> None:
         """Commit a shard, after holding it against law 1.
@@ -160,6 +165,23 @@ class GroupEncoder:
                     self._checkpoint.store.delete(stored.key)
         self._failures.append(error)
         self._place.tell(failure_of(shard, error))
+
+
+def for_good(error: Exception) -> Permanent:
+    """What a shard has failed with, so that trying its group again is of no use; one that nobody has foreseen is its own alone.
+
+    Raises:
+        Transient, OutcomeUnknown: it may pass.
+    """
+    if isinstance(error, Permanent):
+        return error
+    if isinstance(error, KitestringError):
+        raise error
+    words = without_credentials(f"{type(error).__name__}: {' '.join(str(error).split())[:LONGEST]}")
+    if isinstance(error, MemoryError):
+        raise Transient(f"there is not enough memory: {words}") from error
+    log.error("a shard failed with what nobody has foreseen", exc_info=error)
+    return Permanent(f"{words}; please report this")
 
 
 def wait_for(parts: list[Future[Part]]) -> None:

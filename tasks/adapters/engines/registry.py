@@ -1,14 +1,15 @@
-"""Every kind of engine behind one door. A new kind: its settings in tasks.domain.job.engine, a file beside this one, a line here."""
+"""Every kind of engine behind one door. A new kind: a file beside this one, and a line in `tasks.domain.job.engine.ENGINES`."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Protocol
 
-from tasks.adapters.engines.local_engine import LocalEngine
 from tasks.adapters.models.model_files import LocatedModel
 from tasks.domain.encoding.encoding_events import Tell
 from tasks.domain.encoding.encoding_spec import EncodingSpec
+from tasks.domain.job.engine import ENGINES
+from tasks.domain.job.kinds import declared_at
 from tasks.domain.ports import Engine, Store
 
 
@@ -19,9 +20,6 @@ class OpenEngine(Protocol):
         self, spec: EncodingSpec, *, scratch: Path, tell: Tell, store: Store | None = None, model: LocatedModel | None = None
     ) -> Engine:
         """As `open_engine`."""
-
-
-ENGINES: dict[str, OpenEngine] = {"local": LocalEngine}
 
 
 def open_engine(spec: EncodingSpec, *, scratch: Path, tell: Tell, store: Store | None = None, model: LocatedModel | None = None) -> Engine:
@@ -37,4 +35,5 @@ def open_engine(spec: EncodingSpec, *, scratch: Path, tell: Tell, store: Store |
     Raises:
         BadInput: something that the job names cannot be opened.
     """
-    return ENGINES[spec.job.compute.engine.kind](spec, scratch=scratch, tell=tell, store=store, model=model)
+    opens: OpenEngine = declared_at(ENGINES[spec.job.compute.engine.kind].opens)
+    return opens(spec, scratch=scratch, tell=tell, store=store, model=model)

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from tasks.adapters.checkpoint.checkpoint import Checkpoint
 from tasks.adapters.checkpoint.json_documents import utc_now
-from tasks.adapters.engines.group_encoder import wait_for
+from tasks.adapters.engines.group_encoder import for_good, wait_for
 from tasks.adapters.engines.workplace import Workplace
 from tasks.adapters.rows.builder import prepare
 from tasks.adapters.rows.pieces import PieceRows
@@ -46,9 +46,9 @@ class RowRetry:
                 seal = self._checkpoint.effective_seal(shard.id)
                 if seal and seal.quarantined:
                     self._amend(shard, seal)
-            except Permanent as error:
-                failures.append(error)
-                self._place.tell(failure_of(shard, error))
+            except Exception as error:  # noqa: BLE001 - judged there
+                failures.append(failed := for_good(error))
+                self._place.tell(failure_of(shard, failed))
         return failures
 
     def _amend(self, shard: Shard, seal: Seal) -> None:

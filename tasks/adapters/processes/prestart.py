@@ -21,6 +21,7 @@ from tasks.adapters.processes.hardware import Launch, plan_launch
 from tasks.adapters.processes.scratch import scratch_folder
 from tasks.adapters.processes.torchrun import Torchrun
 from tasks.domain.errors import KitestringError
+from tasks.domain.job.encoder import ENCODERS, TORCHRUN
 from tasks.domain.job.job import Job
 from tasks.domain.shards.layout import encoder_pins
 
@@ -75,7 +76,9 @@ def start_torchrun(launch: Launch, kind: str, assignment: Path, log: Path, *, de
 
 def _sure_to_be_wanted(job: Job, launch: Launch) -> bool:
     """Whether nothing was ever encoded of this corpus, this machine is to encode it, and nobody else may have to be waited for."""
-    if job.compute.engine.kind != "local" or launch.device == "cuda" or job.compute.exclusive is True or job.compute.limit is not None:
+    if job.compute.engine.kind != "local" or ENCODERS[job.encoder.kind].encoders != TORCHRUN:
+        return False
+    if launch.device == "cuda" or job.compute.exclusive is True or job.compute.limit is not None:
         return False
     with suppress(KitestringError):  # the run will meet it too, and tell
         return next(iter(open_store(job.checkpoint).list(encoder_pins(job.corpus))), None) is None

@@ -18,6 +18,7 @@ Text = Annotated[str, Field(title="text")]
 
 
 MOST_PIXELS = 178_956_970
+TORCHRUN = "tasks.adapters.engines.torchrun_encoders:open_ranks"  # ranks that load the kind's worker
 
 
 class EncoderSettings(Strict):
@@ -141,6 +142,7 @@ class EncoderKind(Kind[EncoderSettings]):
     files       a function of its settings that gives a `tasks.adapters.models.model_files.LocatedModel`
     shape       a function of settings and LocatedModel that gives a `tasks.adapters.models.model_metadata.ModelShape`
     modalities  what it embeds
+    encoders    a function of a `tasks.adapters.engines.workplace.Workplace` that gives `tasks.domain.ports.Encoders`
     """
 
     worker: str
@@ -150,6 +152,7 @@ class EncoderKind(Kind[EncoderSettings]):
     backends: tuple[Literal["torch", "openvino"], ...] = ("torch",)
     counts_tokens: bool = False  # how many tokens a text has, so that they measure its work
     needs_torch: bool = True
+    encoders: str = TORCHRUN
 
 
 ENCODERS = Kinds(

@@ -1,11 +1,13 @@
-"""`compute.engine` of a job: which machines encode. A new kind: its settings and a line here, and a line in tasks.adapters.engines.registry."""
+"""`compute.engine` of a job: which machines encode, and the registry of its kinds."""
 
 from __future__ import annotations
 
-from typing import Literal
+from dataclasses import dataclass
+from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
+from tasks.domain.job.kinds import Kind, Kinds
 from tasks.domain.strict import Strict
 
 
@@ -23,4 +25,17 @@ class LocalEngineSettings(EngineSettings):
     kind: Literal["local"] = Field("local", description="On the machine that the flow runs on.")
 
 
-ENGINE_SETTINGS: dict[str, type[EngineSettings]] = {"local": LocalEngineSettings}
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineKind(Kind[EngineSettings]):
+    """A kind of engine. `opens`: "module:name" of what makes one, as `tasks.adapters.engines.registry.OpenEngine`."""
+
+    opens: str
+
+
+ENGINES = Kinds(
+    "compute.engine",
+    default="local",
+    known={"local": EngineKind(settings=LocalEngineSettings, opens="tasks.adapters.engines.local_engine:LocalEngine")},
+)
+
+EngineChoice = Annotated[EngineSettings, ENGINES]

@@ -9,10 +9,10 @@ from pydantic import Field, model_validator
 from tasks.domain.errors import BadInput
 from tasks.domain.job.credentials import PLACE, settings_with_credentials
 from tasks.domain.job.encoder import ENCODERS, Encoder, SentenceTransformersEncoder
-from tasks.domain.job.engine import ENGINE_SETTINGS, EngineSettings, LocalEngineSettings
+from tasks.domain.job.engine import EngineChoice, LocalEngineSettings
 from tasks.domain.job.source import ParquetSource, Source
 from tasks.domain.job.target import TARGETS, MilvusSettings, TargetSettings
-from tasks.domain.job.ui_schema import Auto, ByKind, Count, Nothing
+from tasks.domain.job.ui_schema import Auto, Count, Nothing
 from tasks.domain.strict import Strict
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$"
@@ -40,9 +40,7 @@ class Compute(Strict):
     limit: Annotated[str, Field(title="name")] | Nothing = Field(
         None, description="Name of a Prefect concurrency limit; every run of the job holds a slot of it, and waits for one."
     )
-    engine: Annotated[EngineSettings, ByKind(ENGINE_SETTINGS, "local")] = Field(
-        default_factory=LocalEngineSettings, description="Which machines encode."
-    )
+    engine: EngineChoice = Field(default_factory=LocalEngineSettings, description="Which machines encode.")
     backend: Literal["auto", "torch", "openvino"] = Field(
         "auto",
         description="What runs the model. openvino: text on a CPU, with the extra of that name installed."

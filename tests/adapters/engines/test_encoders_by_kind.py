@@ -11,7 +11,7 @@ import pytest
 
 from tasks.adapters.checkpoint.part_files import part_of, read_part
 from tasks.adapters.engines import torchrun_encoders
-from tasks.adapters.engines.encoders_by_kind import ENCODERS, open_encoders
+from tasks.adapters.engines.encoders_by_kind import open_encoders
 from tasks.adapters.engines.workplace import open_workplace
 from tasks.adapters.models.model_files import locate_model
 from tasks.adapters.object_store.registry import open_store
@@ -19,10 +19,11 @@ from tasks.adapters.processes.coordinator import Ranks
 from tasks.domain.encoding.encoding_spec import EncodingSpec
 from tasks.domain.encoding.protocol import Piece
 from tasks.domain.errors import BadInput, Permanent, Transient
-from tasks.domain.job.parse import parse_job
+from tasks.domain.job.encoder import ENCODERS
+from tasks.domain.job.parse import override, parse_job
 from tasks.domain.ports import Encoders
 from tests.builders.coordinator import write_rows as write_piece
-from tests.builders.engines.http_encoders import HttpEncoders, VectorServer, vector_server
+from tests.builders.engines.http_encoders import HTTP, VectorServer, vector_server
 from tests.builders.inprocess import ThreadRank
 from tests.builders.kitestring import make_job, write_rows
 
@@ -46,7 +47,9 @@ def encoders(
 ) -> Iterator[Encoders]:
     monkeypatch.setattr(torchrun_encoders, "Ranks", partial(Ranks, start=ThreadRank))
     if request.param == "http":
-        monkeypatch.setitem(ENCODERS, spec.job.encoder.kind, partial(HttpEncoders, url=server.url))
+        monkeypatch.setitem(ENCODERS.known, "http", HTTP)
+        job = override(spec.job, {"encoder.kind": "http", "encoder.url": server.url})
+        spec = spec.model_copy(update={"job": job, "weights": locate_model(job.encoder).weights})
     opened = open_encoders(open_workplace(spec, scratch=tmp_path, tell=lambda _: None))
     yield opened
     opened.close()

@@ -14,12 +14,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from tasks.adapters.checkpoint.checkpoint import Checkpoint, read_pin
-from tasks.adapters.engines import torchrun_encoders
-from tasks.adapters.engines.encoders_by_kind import ENCODERS
+from tasks.adapters.engines import group_encoder, torchrun_encoders
 from tasks.adapters.engines.local_engine import LocalEngine
 from tasks.adapters.models.model_files import locate_model
 from tasks.adapters.object_store.memory_store import MemoryStore
 from tasks.adapters.processes.coordinator import Ranks
+from tasks.adapters.rows.builder import Prepared
 from tasks.adapters.rows.row_schema import rows_schema
 from tasks.adapters.sources.registry import open_source
 from tasks.domain.encoding.encoding_events import (
@@ -33,13 +33,13 @@ from tasks.domain.encoding.encoding_events import (
 )
 from tasks.domain.encoding.encoding_spec import EncodingSpec, ShardGroup
 from tasks.domain.errors import BadInput, Permanent, Transient
-from tasks.domain.job.encoder import EncoderIdentity, EncoderRecord
+from tasks.domain.job.encoder import ENCODERS, EncoderIdentity, EncoderRecord
 from tasks.domain.job.parse import parse_job
-from tasks.domain.ports import Engine
+from tasks.domain.ports import Engine, Source
 from tasks.domain.shards.seal import Quarantined
 from tasks.domain.shards.shard import Shard, name_shard
 from tests.builders.engines.fake_engine import FakeEngine
-from tests.builders.engines.hash_encoders import HashEncoders
+from tests.builders.engines.hash_encoders import by_hash
 from tests.builders.inprocess import ThreadRank
 from tests.builders.kitestring import make_job, write_rows
 
@@ -108,7 +108,7 @@ def bench(request: pytest.FixtureRequest, tmp_path: Path, tiny_model: Path, monk
     spec = EncodingSpec(run=RUN, job=job, fields=(), weights=locate_model(job.encoder).weights, declared="d" * 32)
     monkeypatch.setattr(torchrun_encoders, "Ranks", partial(Ranks, start=ThreadRank))
     if request.param == "fake":
-        monkeypatch.setitem(ENCODERS, job.encoder.kind, HashEncoders)
+        monkeypatch.setitem(ENCODERS.known, job.encoder.kind, by_hash(job.encoder.kind))
     write_rows(tmp_path / "rows" / "a.parquet", 0, ROWS)
     opened: list[Engine] = []
     told: list[EncodingEvent] = []
@@ -177,6 +177,23 @@ def test_a_bad_shard_fails_alone_with_its_own_error(bench: Bench) -> None:
     assert [(event.shard, event.name, event.leaf) for event in failed] == [(shards[0].id, "a.parquet row groups 0-0", "permanent")]
     assert (str(error), type(error)) == (failed[0].text, type(failed[0].error))
     assert {event.seal.shard for event in told if isinstance(event, ShardSealed)} == {shards[1].id, shards[2].id}
+
+
+def test_what_nobody_has_foreseen_of_a_shard_is_its_own_alone(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    shards = bench.write("a.parquet", "b.parquet")
+    ready = group_encoder.prepare
+
+    def breaks(source: Source, shard: Shard, **settings: Any) -> Iterator[Prepared]:
+        if shard == shards[0]:
+            raise RuntimeError("a mistake")
+        return ready(source, shard, **settings)
+
+    monkeypatch.setattr(group_encoder, "prepare", breaks)
+    error, (failed, sealed) = bench.failing(*shards)
+    assert isinstance(failed, ShardFailed)
+    assert (failed.shard, failed.text, failed.leaf) == (shards[0].id, "RuntimeError: a mistake; please report this", "permanent")
+    assert isinstance(sealed, ShardSealed)
+    assert type(error) is Permanent
 
 
 def test_a_shard_that_is_refused_for_its_rows_says_which_and_leaves_no_part(bench: Bench) -> None:

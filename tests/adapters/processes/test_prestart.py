@@ -10,10 +10,12 @@ import pytest
 from tasks.adapters.processes import prestart
 from tasks.adapters.processes.hardware import Launch, plan_launch
 from tasks.adapters.processes.prestart import early_launch, start_torchrun
-from tasks.domain.job.engine import ENGINE_SETTINGS
+from tasks.domain.job.encoder import ENCODERS
+from tasks.domain.job.engine import ENGINES
 from tasks.domain.job.job import Job
 from tasks.domain.job.parse import parse_job
-from tests.builders.engines.fake_engine import FakeEngineSettings
+from tests.builders.engines.fake_engine import FAKE
+from tests.builders.engines.hash_encoders import by_hash
 from tests.builders.kitestring import make_job
 
 KIND = "sentence-transformers"
@@ -86,8 +88,14 @@ def test_one_that_is_dead_or_was_made_for_other_ranks_is_not_taken(begun: list[F
 
 
 def test_none_is_begun_where_other_machines_encode(begun: list[FakeTorchrun], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(ENGINE_SETTINGS, "fake", FakeEngineSettings)
+    monkeypatch.setitem(ENGINES.known, "fake", FAKE)
     with early_launch(parse_job(make_job(tmp_path, tmp_path / "model", compute__engine={"kind": "fake"}))):
+        assert not begun
+
+
+def test_none_is_begun_for_an_encoder_that_has_no_rank(begun: list[FakeTorchrun], job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(ENCODERS.known, KIND, by_hash(KIND))
+    with early_launch(job):
         assert not begun
 
 

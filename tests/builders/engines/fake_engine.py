@@ -18,7 +18,7 @@ from tasks.domain.encoding.encoding_spec import EncodingSpec, ShardGroup
 from tasks.domain.errors import KitestringError, error_of, leaf_of
 from tasks.domain.estimate.rates import Observation
 from tasks.domain.job.encoder import EncoderFacts
-from tasks.domain.job.engine import EngineSettings
+from tasks.domain.job.engine import EngineKind, EngineSettings
 from tasks.domain.ports import Store
 
 HOSTS = 2
@@ -115,3 +115,6 @@ class FakeEngine:
     def close(self) -> None:
         for member in self._members:
             member.host.close()
+
+
+FAKE = EngineKind(settings=FakeEngineSettings, opens=f"{__name__}:FakeEngine")

@@ -6,6 +6,7 @@ import hashlib
 import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -19,12 +20,17 @@ from tasks.domain.encoding.encoding_progress import EncodingProgress, UnderWay
 from tasks.domain.encoding.protocol import Piece
 from tasks.domain.encoding.throughput import Pace
 from tasks.domain.errors import Permanent, Transient
-from tasks.domain.job.encoder import EncoderFacts
+from tasks.domain.job.encoder import ENCODERS, EncoderFacts, EncoderKind
 from tasks.domain.shards.seal import EncodeStats, Part, Quarantined
 
 DIM = 32
 QUEUED = 4
 POISON = "poison"  # a text with this word gets no vector
+
+
+def by_hash(kind: str) -> EncoderKind:
+    """A kind of encoder as it is, but for who turns its pieces into parts."""
+    return replace(ENCODERS[kind], encoders=f"{__name__}:HashEncoders")
 
 
 def vectors_of_texts(texts: list[str]) -> np.ndarray:

@@ -7,24 +7,60 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Literal
 
 import httpx
 import numpy as np
+from pydantic import ConfigDict, JsonValue
 
 from tasks.adapters.engines.workplace import Workplace
+from tasks.adapters.models.model_files import LocatedModel
+from tasks.adapters.models.model_metadata import ModelShape
+from tasks.domain.digest import digest
 from tasks.domain.errors import Permanent, Transient
-from tasks.domain.job.encoder import EncoderFacts
+from tasks.domain.job.encoder import EncoderFacts, EncoderKind, EncoderSettings
 from tests.builders.engines.hash_encoders import DIM, HashEncoders, vectors_of_texts
 
 AT_ONCE = 32  # texts in a request, as servers of embeddings allow
 
 
+class HttpEncoder(EncoderSettings):
+    """Where the server is."""
+
+    model_config = ConfigDict(title="HTTP")
+
+    kind: Literal["http"] = "http"
+    url: str = "http://localhost:8080"
+    precision: Literal["float32"] = "float32"
+
+    @property
+    def model_name(self) -> str:
+        return "the server's"
+
+    @property
+    def declared(self) -> dict[str, Any]:
+        return self.model_dump(mode="json", exclude={"url"})
+
+    @property
+    def preprocessing(self) -> dict[str, JsonValue]:
+        return {}
+
+
+def locate(_encoder: HttpEncoder) -> LocatedModel:
+    return LocatedModel(path="", weights=digest("the server's"), revision=None)
+
+
+def shape(_encoder: HttpEncoder, _located: LocatedModel) -> ModelShape:
+    return ModelShape(dim=DIM)
+
+
 class HttpEncoders(HashEncoders):
     """`Encoders` of a server; the thread that reads its answers is all that is here."""
 
-    def __init__(self, place: Workplace, *, url: str) -> None:
+    def __init__(self, place: Workplace) -> None:
         super().__init__(place)
-        self._client = httpx.Client(base_url=url, timeout=10)
+        assert isinstance(place.job.encoder, HttpEncoder)
+        self._client = httpx.Client(base_url=place.job.encoder.url, timeout=10)
 
     def facts(self) -> EncoderFacts:
         return EncoderFacts.model_validate(self._ask("GET", "/info", None))
@@ -49,6 +85,17 @@ class HttpEncoders(HashEncoders):
             raise Permanent(f"the encoder's server refuses a request: {answer.status_code}")
         found: list[list[float]] = answer.json()
         return found
+
+
+HTTP = EncoderKind(
+    settings=HttpEncoder,
+    worker="nowhere:Nothing",
+    files=f"{__name__}:locate",
+    shape=f"{__name__}:shape",
+    modalities=("text",),
+    needs_torch=False,
+    encoders=f"{__name__}:HttpEncoders",
+)
 
 
 class VectorServer(ThreadingHTTPServer):

@@ -8,7 +8,7 @@ import pytest
 
 from tasks.adapters.processes.hardware import Launch, machine_digest
 from tasks.domain.errors import BadInput
-from tasks.domain.job.engine import ENGINE_SETTINGS, EngineSettings, LocalEngineSettings
+from tasks.domain.job.engine import ENGINES, EngineKind, EngineSettings, LocalEngineSettings
 from tasks.domain.job.job import Compute, Job
 from tasks.domain.job.parse import override, parse_job
 
@@ -21,7 +21,7 @@ class FarSettings(EngineSettings):
 @pytest.fixture
 def far(monkeypatch: pytest.MonkeyPatch) -> None:
     """A kind with a setting of its own."""
-    monkeypatch.setitem(ENGINE_SETTINGS, "far", FarSettings)
+    monkeypatch.setitem(ENGINES.known, "far", EngineKind(settings=FarSettings, opens="nowhere:Nothing"))
 
 
 @pytest.mark.parametrize("engine", [{}, {"kind": "local"}])
@@ -55,10 +55,9 @@ def test_what_is_wrong_with_it_is_said_in_one_line(engine: object, line: str) ->
     assert "\n" not in str(caught.value)
 
 
-def test_the_form_shows_its_settings_and_opens_at_the_default() -> None:
+def test_the_form_shows_the_only_kind_as_it_is() -> None:
     shown = Compute.model_json_schema()["properties"]["engine"]
-    assert shown["default"] == {"kind": "local"}
-    assert shown["properties"]["kind"]["const"] == "local"
+    assert (shown["title"], shown["properties"]["kind"]["const"]) == ("local", "local")
 
 
 @pytest.mark.usefixtures("far")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +11,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tasks.adapters.engines.encoders_by_kind import ENCODERS
-from tasks.adapters.engines.registry import ENGINES
 from tasks.domain.errors import RunFailed
-from tasks.domain.job.engine import ENGINE_SETTINGS
+from tasks.domain.job.encoder import ENCODERS
+from tasks.domain.job.engine import ENGINES
 from tasks.stages.encode import encode_shards
-from tests.builders.engines.fake_engine import FakeEngine, FakeEngineSettings
-from tests.builders.engines.hash_encoders import HashEncoders
-from tests.builders.engines.http_encoders import HttpEncoders, VectorServer, vector_server
+from tests.builders.engines.hash_encoders import by_hash
+from tests.builders.engines.http_encoders import VectorServer, vector_server
 from tests.builders.inprocess import RunFlow
 from tests.builders.kitestring import make_job, text_of, write_rows
 from tests.builders.runs import keys_in
@@ -32,16 +29,15 @@ FILES, ROWS = 6, 50
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> None:
     """An engine of two hosts in threads, whose encoders are threads as well."""
-    monkeypatch.setitem(ENGINE_SETTINGS, "fake", FakeEngineSettings)
-    monkeypatch.setitem(ENGINES, "fake", FakeEngine)
-    monkeypatch.setitem(ENCODERS, KIND, HashEncoders)
+    monkeypatch.setitem(ENGINES.known, "fake", "tests.builders.engines.fake_engine:FAKE")
+    monkeypatch.setitem(ENCODERS.known, KIND, by_hash(KIND))
 
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[VectorServer]:
     """A server of vectors, and encoders that ask it."""
     with vector_server() as server:
-        monkeypatch.setitem(ENCODERS, KIND, partial(HttpEncoders, url=server.url))
+        monkeypatch.setitem(ENCODERS.known, "http", "tests.builders.engines.http_encoders:HTTP")
         yield server
 
 
@@ -96,7 +92,7 @@ def test_a_job_is_encoded_by_a_server_without_any_rank(
     keys = written(tmp_path)
     server.busy = 1  # the group of the first request is tried again, by Prefect
     monkeypatch.setattr(encode_shards, "retry_delay_seconds", 0)
-    result = run_flow(make_job(tmp_path, tiny_model))
+    result = run_flow(make_job(tmp_path, tiny_model, encoder={"kind": "http", "url": server.url}))
     assert_done_once(result, tmp_path, keys, embedded=len(keys), reused=0)
     assert sorted(server.texts) == sorted(text_of(row) for row in range(FILES * ROWS))
     assert reported(tmp_path)["facts"]["device"] == "served"
