@@ -100,7 +100,7 @@ def _pass_gate(plan: Plan, collection: Collection, moves: Promotions, *, by: By,
         return Outcome(before=live, live=live, told=verdict.told, refused=refused, asked=verdict.asked)
     moves.note(_move(plan, live, by))
     collection.promote()
-    told = [*verdict.told, f"searches of '{plan.spec.alias}' are led to '{name}'"]
+    told = [*verdict.told, f"alias '{plan.spec.alias}' points to '{name}'"]
     return Outcome(before=live, live=name, told=told, asked=verdict.asked)
 
 

@@ -49,7 +49,7 @@ def test_the_demo_finds_what_it_is_asked_for_and_does_nothing_twice(kitestring: 
     assert first.code == 0, first.err
     assert "\x1b[" in first.err, "a bar moves"
     assert re.search(r"[\d,]+ of [\d,]+ rows", first.err)
-    assert "rows are searchable, proved" in first.out
+    assert "rows are searchable, verified" in first.out
     assert re.search(r"report: \S+/report\.html", first.out)
     date = first.out.partition("parse a date from a string")[2].partition("\n? ")[0]
     assert "strptime" in date
