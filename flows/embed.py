@@ -15,12 +15,14 @@ from tasks.domain.shards.shard import Shard
 from tasks.run.context import open_run
 from tasks.run.estimate.estimator import foresee
 from tasks.run.group_window import Window, threads
-from tasks.run.plan import plan_shards
+from tasks.run.plan import opened
+from tasks.run.seals.shard_loading import up_to_date
 from tasks.stages.bulk_import import import_shards, imports
 from tasks.stages.deduplicate import settle_owners
 from tasks.stages.dry_run import try_out
 from tasks.stages.encode import encode_shards
-from tasks.stages.load import load_shards, opened, up_to_date
+from tasks.stages.load import load_shards
+from tasks.stages.plan_shards import plan_shards
 from tasks.stages.promote import promote_proved
 from tasks.stages.remove_stale import remove_stale
 from tasks.stages.report import report_run

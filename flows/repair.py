@@ -11,8 +11,8 @@ from flows.parameters import Settings, settle
 from tasks.domain.job.job import Job
 from tasks.run.context import open_run
 from tasks.run.group_window import threads
-from tasks.run.plan import plan_sealed
-from tasks.stages.load import opened
+from tasks.run.plan import opened
+from tasks.stages.plan_shards import plan_sealed
 from tasks.stages.repair_collection import repair_collection
 from tasks.stages.report import report_run
 from tasks.stages.rounds import Rounds

@@ -14,10 +14,11 @@ from tasks.domain.job.job import Job
 from tasks.domain.shards.shard import Shard
 from tasks.run.context import open_run
 from tasks.run.group_window import Window, threads
-from tasks.run.plan import plan_sealed
+from tasks.run.plan import opened
 from tasks.stages.bulk_import import import_shards, imports
 from tasks.stages.deduplicate import settle_owners
-from tasks.stages.load import load_shards, opened
+from tasks.stages.load import load_shards
+from tasks.stages.plan_shards import plan_sealed
 from tasks.stages.promote import promote_proved
 from tasks.stages.remove_stale import load_retained, remove_stale
 from tasks.stages.report import report_run

@@ -1,1 +1,1 @@
-"""The stages of a run (plan, encode, load, verify, report) as Prefect tasks, one flat file for each."""
+"""Everything beneath the flows. Data goes one way, imports too: commands, stages, run, worker, adapters, domain; each knows only those after it."""

@@ -162,7 +162,7 @@ def verify(
 ) -> None:
     """Verify the collection against the sealed shards: counts, total, and a sample of rows. Exit code 0: verified; 4: not."""
     from flows.command_line.show import proof_text
-    from tasks.commands.inspect import look_at_proof
+    from tasks.stages.verify import look_at_proof
 
     with answers():
         proof = look_at_proof(read_job(job, settings), full=full, seed=seed, watched=rows_watched)
@@ -221,7 +221,7 @@ def promote(
 ) -> None:
     """Point the alias at the collection of the job's encoder, if it is verified and passes the gate."""
     from flows.command_line.show import promoted_text
-    from tasks.stages.promote import promote_by_hand
+    from tasks.commands.promote_by_hand import promote_by_hand
 
     with answers():
         say(promote_by_hand(read_job(job, settings), anyway=anyway), as_json=as_json, text=promoted_text)
@@ -231,7 +231,7 @@ def promote(
 def rollback(job: JobFile, settings: Settings = None, as_json: AsJson = False) -> None:
     """Point the alias at the previous collection. Later runs leave it there until you run `promote`."""
     from flows.command_line.show import promoted_text
-    from tasks.stages.promote import roll_back
+    from tasks.commands.promote_by_hand import roll_back
 
     with answers():
         say(roll_back(read_job(job, settings)), as_json=as_json, text=promoted_text)

@@ -1,1 +1,1 @@
-"""One SDK in each file; its errors become the three leaves of tasks.domain.errors here and only here."""
+"""One SDK in each room; its errors become the three leaves of tasks.domain.errors here and only here."""

@@ -2,53 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Literal
 
 from tasks.adapters.processes.scratch import scratch_folder
-from tasks.adapters.targets.every_row import Watch, every_difference
+from tasks.adapters.targets.every_row import every_difference
 from tasks.adapters.targets.shard_counts import Waiting, count_shards
-from tasks.domain.errors import BadInput, Damaged, KitestringError
+from tasks.domain.errors import BadInput, KitestringError
 from tasks.domain.job.job import Job
 from tasks.domain.ports import Collection
 from tasks.domain.shards.row_accounting import RowFates, ShardFates
 from tasks.domain.target.difference import Difference
-from tasks.domain.target.proof import Proof, unproved
 from tasks.run.estimate.estimator import Foresight
-from tasks.run.plan import Plan, check_roots, plan_again, spool_spans
+from tasks.run.plan import Plan, check_roots, opened, plan_again, planned_before, spool_spans
 from tasks.run.preflight import inspect_job
+from tasks.run.seals.damage import damaged_documents
 from tasks.run.seals.effective_seals import owned_keys, owned_seals, retained_seals, sealed_keys, sealed_shards, seals_of
 from tasks.run.seals.seal_totals import count_seals
 from tasks.run.seals.unaccounted_rows import clock_of, strangers
-from tasks.stages.load import opened
-from tasks.stages.remove_stale import foresee_removals
-from tasks.stages.rounds import look_for_damage
-from tasks.stages.verify import verify_plan
-
-Watched = Callable[[int], AbstractContextManager[Watch]]
-
-
-@contextmanager
-def unwatched(_rows: int) -> Iterator[Watch]:
-    """Nobody looks on."""
-    yield lambda _rows: None
-
-
-@contextmanager
-def _planned(job: Job) -> Iterator[Plan | None]:
-    with scratch_folder() as scratch:
-        yield plan_again(inspect_job(job), scratch)
-
-
-@contextmanager
-def _planned_before(job: Job) -> Iterator[Plan]:
-    with _planned(job) as plan:
-        if plan is None:
-            raise BadInput(f"corpus '{job.corpus}' holds nothing made with this encoder: `kitestring run` makes it")
-        yield plan
+from tasks.run.seals.unplanned_shards import foresee_removals
+from tasks.stages.verify import Watched, unwatched
 
 
 def look_at_plan(job: Job) -> dict[str, Any]:
@@ -111,7 +87,7 @@ def look_at_status(job: Job) -> Status:
             spool = spool_spans(inspected, scratch)
             nothing = RowFates(source=spool.rows)
             return Status(rows=nothing, shards=ShardFates(planned=spool.shards), verified=False, report=None, quarantine={})
-        damaged = _damaged(plan)
+        damaged = damaged_documents(plan)
         totals = count_seals(plan, encoded_now={})
         proof = plan.checkpoint.read_proof(plan.target)
         led_to, unasked = _led_to(plan)
@@ -138,45 +114,6 @@ def _led_to(plan: Plan) -> tuple[str | None, str]:
         return None, str(error)
 
 
-def _damaged(plan: Plan) -> tuple[str, ...]:
-    """What of the documents that a plan rests on cannot be read, in lines."""
-    plan.confirm_encoder()
-    for _ in look_for_damage(plan):
-        pass
-    return tuple(plan.inspected.damages.lines)
-
-
-def look_at_proof(job: Job, *, full: bool = False, seed: int | None = None, watched: Watched = unwatched) -> Proof:
-    """Hold the collection against the seals now; not proved either is one that searches are not led to.
-
-    Args:
-        job: whose collection.
-        full: every row.
-        seed: of the sample; None: drawn anew.
-        watched: gives what is told of rows as they are compared, for so many in all.
-    """
-    with _planned_before(job) as plan, opened(plan) as collection:
-        if collection.describe() is None:
-            raise BadInput(f"collection '{plan.spec.name}' is not at {job.target.uri}: `kitestring run` or `replay` loads it")
-        if damaged := _damaged(plan):
-            return unproved(*damaged)
-        rows = sum(seal.embedded for seal in chain(owned_seals(plan), retained_seals(plan))) if full else 0
-        try:
-            with watched(rows) as watch:
-                proof = verify_plan(plan, collection, full=full, seed=seed, looking=True, watch=watch)
-        except Damaged as damage:
-            return unproved(f"{damage}: `kitestring run` encodes its shard again")
-        return _led_astray(plan, collection.promoted(), proof)
-
-
-def _led_astray(plan: Plan, live: str | None, proof: Proof) -> Proof:
-    if live == plan.spec.name:
-        return proof
-    now = f"searches of '{plan.spec.alias}' are led to '{live}'" if live else f"no search is led anywhere by '{plan.spec.alias}'"
-    reason = f"{now}, and this is of '{plan.spec.name}': `kitestring promote` leads them there"
-    return proof.model_copy(update={"proved": False, "reasons": (*proof.reasons, reason)})
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Differences:
     """What the seals and the collection do not have in common; how much of the plan is not sealed yet, or cannot be read."""
@@ -196,10 +133,10 @@ def look_at_diff(job: Job, *, full: bool = False, watched: Watched = unwatched) 
         BadInput: there is nothing to compare.
         Damaged: a part had to be read and is not what was sealed.
     """
-    with _planned_before(job) as plan, opened(plan) as collection:
+    with planned_before(job) as plan, opened(plan) as collection:
         if collection.describe() is None:
             raise BadInput(f"collection '{plan.spec.name}' is not at {job.target.uri}: `kitestring run` or `replay` loads it")
-        damaged, sealed = _damaged(plan), plan.checkpoint.sealed_ids()
+        damaged, sealed = damaged_documents(plan), plan.checkpoint.sealed_ids()
         found = _every_difference(plan, collection, watched) if full else _differences(plan, collection)
         unsealed = sum(shard.id not in sealed for shard in plan)
         yield Differences(found=chain(found, _unaccounted(plan, collection)), unsealed=unsealed, damaged=damaged)
@@ -262,7 +199,7 @@ def _unaccounted(plan: Plan, collection: Collection) -> Iterator[Listed]:
 
 def look_at_quarantine(job: Job) -> Iterator[dict[str, Any]]:
     """The rows set aside, in plan order."""
-    with _planned_before(job) as plan:
+    with planned_before(job) as plan:
         for seal in seals_of(plan):
             for row in seal.quarantined:
                 yield {"shard": seal.name, "row": row.row, "id": row.id, "reason": row.reason}

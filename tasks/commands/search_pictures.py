@@ -8,10 +8,9 @@ from tasks.domain.errors import KitestringError
 from tasks.domain.job.encoder import OpenClipEncoder
 from tasks.domain.job.job import Job
 from tasks.domain.target.collection import Hit
-from tasks.run.plan import plan_again
+from tasks.run.plan import opened, plan_again
 from tasks.run.preflight import inspect_job
 from tasks.run.promotion.source_images import pictures_of
-from tasks.stages.load import opened
 
 
 def thumbnails(job: Job, hits: list[Hit]) -> dict[str, bytes]:

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from tasks.domain.estimate.intervals import Range
-
 
 def duration(seconds: float) -> str:
     """0.8 s, 42 s, 3 min 12 s, 2 h 5 min."""
@@ -35,9 +31,3 @@ def money(dollars: float) -> str:
     if dollars and dollars < 0.1:
         return f"${dollars:.2g}" if dollars >= 0.0001 else "under $0.0001"
     return f"${dollars:,.0f}" if dollars >= 1000 else f"${dollars:,.2f}"
-
-
-def between(what: Range, words: Callable[[float], str]) -> str:
-    """What is expected, and from where to where it may come out; once where all three read alike."""
-    low, expected, high = words(what.low), words(what.expected), words(what.high)
-    return expected if low == high else f"{expected} ({low} to {high})"

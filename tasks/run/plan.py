@@ -1,21 +1,22 @@
-"""Plan: what there is to do, from listings, footers and what earlier runs have committed."""
+"""The plan of a run: the shards of a source under an encoder, and the ledger of the collection that they go to."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Container, Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-
-from prefect import task
-from prefect.cache_policies import NO_CACHE
 
 from tasks.adapters.checkpoint.checkpoint import Checkpoint, put_pin
 from tasks.adapters.checkpoint.past_reports import known_roots
 from tasks.adapters.checkpoint.seal_cache import Copies
 from tasks.adapters.checkpoint.span_file import Spool
 from tasks.adapters.files.access import root_of
+from tasks.adapters.processes.scratch import scratch_folder
 from tasks.domain.errors import BadInput, KitestringError, Permanent
 from tasks.domain.job.encoder import EncoderRecord, differences
+from tasks.domain.job.job import Job
+from tasks.domain.ports import Collection
 from tasks.domain.shards.layout import encoder_pin
 from tasks.domain.shards.removal import Roots
 from tasks.domain.shards.resume import missing
@@ -24,8 +25,7 @@ from tasks.domain.shards.shard import Shard
 from tasks.domain.shards.task_groups import grouped, rows_of
 from tasks.domain.target.collection import CollectionSpec, collection_name, target_fingerprint
 from tasks.domain.target.fields import name_field
-from tasks.run.context import Run
-from tasks.run.preflight import EDITED, Inspected, model_name
+from tasks.run.preflight import EDITED, Inspected, inspect_job, model_name
 
 NOWHERE = "nowhere"  # the ledger of a collection that is not there: nothing is ever written to it
 
@@ -169,45 +169,6 @@ def plan_again(inspected: Inspected, scratch: Path) -> Plan | None:
     return Plan(inspected, spool_spans(inspected, scratch), pinned) if pinned else None
 
 
-@task(name="plan", cache_policy=NO_CACHE)
-def plan_shards(run: Run) -> Plan:
-    """Cut the source while the encoder loads (the first time), and settle what its vectors are kept under."""
-    inspected = run.inspected
-    with run.journal.during("plan"):
-        pinned = inspected.pinned()
-        if pinned is None:
-            run.ranks.start()
-        spool = spool_spans(inspected, run.scratch)
-        plan = Plan(inspected, spool, pinned or _introduce(run))
-        plan.confirm_encoder()
-        check_target(plan)
-    run.journal.shards = spool.shards
-    return plan
-
-
-@task(name="plan", cache_policy=NO_CACHE)
-def plan_sealed(run: Run) -> Plan:
-    """The plan of a corpus that is sealed already, for another target.
-
-    Raises:
-        BadInput: no run of this corpus has sealed anything with this encoder.
-    """
-    with run.journal.during("plan"):
-        plan = plan_again(run.inspected, run.scratch)
-        if plan is None:
-            raise BadInput(f"corpus '{run.job.corpus}' holds nothing made with this encoder: `kitestring run` makes it")
-        plan.confirm_encoder()
-        check_target(plan)
-    run.journal.shards = plan.spool.shards
-    return plan
-
-
-def _introduce(run: Run) -> EncoderRecord:
-    """Ask the loading encoder what it is."""
-    facts = run.ranks.facts()
-    return EncoderRecord(identity=run.inspected.identify(facts.precision), facts=facts)
-
-
 def check_target(plan: Plan) -> None:
     """Find a collection that does not fit before the first write.
 
@@ -238,3 +199,27 @@ def check_roots(plan: Plan) -> None:
             f"which it would remove: nothing was written. If the same files were moved or are mounted elsewhere, set source.moved_from: "
             f"{strangers[0]}; if they are others, use another corpus and target.collection, or target.mode: append"
         )
+
+
+@contextmanager
+def planned(job: Job) -> Iterator[Plan | None]:
+    with scratch_folder() as scratch:
+        yield plan_again(inspect_job(job), scratch)
+
+
+@contextmanager
+def planned_before(job: Job) -> Iterator[Plan]:
+    with planned(job) as plan:
+        if plan is None:
+            raise BadInput(f"corpus '{job.corpus}' holds nothing made with this encoder: `kitestring run` makes it")
+        yield plan
+
+
+@contextmanager
+def opened(plan: Plan) -> Iterator[Collection]:
+    """The plan's collection, let go of in the end."""
+    collection = plan.inspected.open_target(plan.spec.name)
+    try:
+        yield collection
+    finally:
+        collection.close()

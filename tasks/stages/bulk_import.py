@@ -28,15 +28,16 @@ from tasks.adapters.milvus.staging import Staging, staged_rows
 from tasks.adapters.object_store.registry import open_store
 from tasks.adapters.rows.key_index import KeyIndex
 from tasks.domain.errors import BadInput, KitestringError, Permanent, Transient
+from tasks.domain.job.index import IMPORT_ROWS
 from tasks.domain.ports import Collection
 from tasks.domain.shards.duplicates import Owners, policy_of
-from tasks.domain.shards.import_attempt import IMPORT_ROWS, ImportAttempt
+from tasks.domain.shards.import_attempt import ImportAttempt
 from tasks.domain.shards.seal import Cover, Loaded, Part, Seal, intent_of
 from tasks.run.context import Run, utc_now
 from tasks.run.import_attempts import OwnAttempt, attempts_of, collection_of, discard_left, note_again, staged_at
 from tasks.run.plan import Plan
 from tasks.run.seals.effective_seals import seals_of, shards_with_seals
-from tasks.stages.load import begin_loading
+from tasks.run.seals.shard_loading import begin_loading
 
 log = logging.getLogger("kitestring.load")
 

@@ -48,13 +48,6 @@ READERS = 16  # of shards' keys: each may be a megabyte or two
 NAMED = 10  # shards of which it is told why they are refused
 
 
-def unsettle(plan: Plan) -> None:
-    """Note that what follows may change which shard holds a key."""
-    owners = plan.checkpoint.read_owners(plan.target)
-    if owners and owners.settled:
-        plan.checkpoint.record_owners(plan.target, owners.model_copy(update={"settled": False}))
-
-
 @task(name="owners", cache_policy=NO_CACHE)
 def settle_owners(run: Run, plan: Plan, collection: Collection) -> None:
     """Give each key that comes in several shards to one of them, for good."""

@@ -23,7 +23,7 @@ from tasks.run.artifacts import show_estimate
 from tasks.run.context import Run, open_run, utc_now
 from tasks.run.estimate.estimator import Foresight
 from tasks.run.estimate.rate_history import note_rate
-from tasks.run.plan import plan_shards
+from tasks.stages.plan_shards import plan_shards
 
 MOST_SECONDS, LEAST_SECONDS = 15.0, 3.0  # of encoding; a small sample is encoded again until the least is reached
 PIECE_SECONDS = 1.0  # of one rank

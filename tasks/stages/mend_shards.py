@@ -17,9 +17,9 @@ from tasks.domain.target.proof import Proof
 from tasks.run.context import Run
 from tasks.run.plan import Plan
 from tasks.run.seals.effective_seals import sealed_shards
+from tasks.run.seals.shard_loading import begin_loading, load_seal, unsettle
 from tasks.run.seals.unaccounted_rows import clock_of, strangers
-from tasks.stages.deduplicate import settle_owners, unsettle
-from tasks.stages.load import begin_loading, load_seal
+from tasks.stages.deduplicate import settle_owners
 
 DELETED = 10_000  # keys at a time
 NAMED = 5  # shards in a note

@@ -7,11 +7,11 @@ from typing import Any
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from tasks.commands.inspect import look_at_proof
 from tasks.domain.errors import RunFailed
 from tasks.domain.job.job import Job
 from tasks.run.artifacts import show_proof
 from tasks.run.events import Events
+from tasks.stages.verify import look_at_proof
 
 
 @task(name="verify", cache_policy=NO_CACHE)

@@ -3,80 +3,25 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator
-from dataclasses import dataclass
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from tasks.adapters.checkpoint.past_reports import root_read_by
 from tasks.adapters.checkpoint.promotion_log import Promotions
 from tasks.adapters.checkpoint.shard_id_set import DigestSet
 from tasks.adapters.concurrent_map import ahead
 from tasks.adapters.targets.part_loading import load_free_rows
 from tasks.domain.errors import Damaged
 from tasks.domain.ports import Collection
-from tasks.domain.shards.removal import RULES, Removal, Rule, below, rule_for
+from tasks.domain.shards.removal import RULES, Rule
 from tasks.domain.shards.seal import Loaded
 from tasks.domain.target.deletion_limit import why_not_to_shrink
 from tasks.run.context import Run
 from tasks.run.plan import Plan
-from tasks.stages.load import begin_loading
+from tasks.run.seals.shard_loading import begin_loading
+from tasks.run.seals.unplanned_shards import UnplannedShard, count_files, unplanned
 
 OVERWRITTEN = "whose keys came again in other files"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Unplanned:
-    """A shard that the ledger knows and the plan does not. `rule`: by which it leaves; None: it stays."""
-
-    entry: Loaded
-    rule: Rule | None
-
-
-def unplanned(plan: Plan) -> Iterator[_Unplanned]:
-    """Every shard that may have rows in the collection and is not in the plan; streams."""
-    roots, mirror, standing = plan.roots, plan.job.target.mode == "mirror", plan.spool.places()
-    planned = DigestSet(shard.id for shard in plan)
-    placed = _Placed(plan)
-    one_root = all(roots.moved(root) == roots.now for root in plan.checkpoint.roots(plan.target))
-    for entry in plan.checkpoint.loads(plan.target, but=planned):
-        entry = placed.of(entry)  # noqa: PLW2901
-        known = one_root or entry.place is not None  # or nobody can say which root's file of this name it was
-        yield _Unplanned(entry=entry, rule=rule_for(entry, roots, standing=standing if known else (), mirror=mirror))
-
-
-class _Placed:
-    """Entries of before places were kept get the one that the report of their run tells."""
-
-    def __init__(self, plan: Plan) -> None:
-        self._checkpoint = plan.checkpoint
-        self._roots: dict[str, str | None] = {}
-
-    def of(self, entry: Loaded) -> Loaded:
-        if entry.place is not None:
-            return entry
-        if entry.run not in self._roots:
-            self._roots[entry.run] = root_read_by(self._checkpoint, entry.run)
-        root = self._roots[entry.run]
-        if not root:
-            return entry
-        alone = root.endswith(f"/{entry.group}")  # the source was this one file
-        return entry.model_copy(update={"place": root if alone else below(root, entry.group)})
-
-
-def foresee_removals(plan: Plan) -> dict[Rule, Removal]:
-    """What a run would remove, by the ledger: rows that a newer version of their file still holds are among them."""
-    found: dict[Rule, list[Loaded]] = defaultdict(list)
-    for each in unplanned(plan):
-        if each.rule:
-            found[each.rule].append(each.entry)
-    return {rule: Removal(rows=sum(e.rows for e in entries), files=_files(entries)) for rule, entries in found.items()}
-
-
-def _files(entries: list[Loaded]) -> int:
-    """Files of some shards: one may have several shards, and a shard several files."""
-    return sum(max(entry.files, 1) for entry in {entry.place or entry.group: entry for entry in entries}.values())
 
 
 @task(name="tidy", cache_policy=NO_CACHE)
@@ -113,7 +58,7 @@ def _loaded_at(entry: Loaded) -> tuple[str, str]:
     return entry.loaded_at, entry.run  # the first to the second; run ids sort by time
 
 
-def _why_not(plan: Plan, leaving: list[_Unplanned], counts: dict[str, int]) -> str | None:
+def _why_not(plan: Plan, leaving: list[UnplannedShard], counts: dict[str, int]) -> str | None:
     """Counted as rows carry their shards now: a row that moved to a newer shard does not leave with the old one."""
     if plan.job.target.mode != "mirror" or not leaving:
         return None
@@ -122,7 +67,7 @@ def _why_not(plan: Plan, leaving: list[_Unplanned], counts: dict[str, int]) -> s
     return why_not_to_shrink(plan.job.target, leaving=sum(counts[shard] for shard in ours), staying=staying)
 
 
-def _tell(run: Run, leaving: list[_Unplanned], counts: dict[str, int]) -> None:
+def _tell(run: Run, leaving: list[UnplannedShard], counts: dict[str, int]) -> None:
     """How many rows left, and by which rule."""
     rows: Counter[Rule] = Counter()
     entries: dict[Rule, list[Loaded]] = defaultdict(list)
@@ -131,7 +76,7 @@ def _tell(run: Run, leaving: list[_Unplanned], counts: dict[str, int]) -> None:
             rows[each.rule] += counts[each.entry.shard]
             entries[each.rule].append(each.entry)
     for rule, count in rows.items():
-        files = _files(entries[rule])
+        files = count_files(entries[rule])
         run.journal.note_removal(f"{count:,} rows {RULES[rule]} ({files:,} {'file' if files == 1 else 'files'})", count)
 
 

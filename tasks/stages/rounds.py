@@ -16,18 +16,17 @@ from typing import TypeVar
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from tasks.adapters.checkpoint.shard_id_set import DigestSet
-from tasks.adapters.concurrent_map import ahead
 from tasks.domain.errors import Damaged, Permanent
 from tasks.domain.ports import Collection
 from tasks.domain.shards.resume import missing
-from tasks.domain.shards.seal import Loaded, Seal
+from tasks.domain.shards.seal import Seal
 from tasks.domain.shards.shard import Shard
 from tasks.run.context import Run
 from tasks.run.plan import Plan
+from tasks.run.seals.damage import look_for_damage
 from tasks.run.seals.effective_seals import retained_seals, seals_of
+from tasks.run.seals.shard_loading import up_to_date, withdraw
 from tasks.stages.encode import seal_again
-from tasks.stages.load import up_to_date, withdraw
 from tasks.stages.retry_quarantined import recover
 
 ROUNDS = 5  # one to find what is damaged, one to see to it; what else comes is damaged while the run is at work
@@ -159,24 +158,3 @@ def check_documents(run: Run, plan: Plan) -> list[str]:
             return []
         plan.checkpoint.distrust_loads(plan.target, outdated, "doubted")
         return [shard.id for shard in missing(plan, up_to_date(plan)) if shard.id not in run.journal.failed]
-
-
-def look_for_damage(plan: Plan) -> Iterator[str]:
-    """Read every document that a plan rests on, so that what cannot be read is found.
-
-    Gives the shards that the ledger has loaded from another seal than the one they have now.
-    """
-    checkpoint, target = plan.checkpoint, plan.target
-    loaded, planned = checkpoint.loaded_ids(target), DigestSet(shard.id for shard in plan)
-
-    def entry_of(seal: Seal) -> tuple[Seal, Loaded | None]:
-        return seal, checkpoint.read_load(target, seal.shard, intended=False) if seal.shard in loaded else None
-
-    for seal, entry in ahead(entry_of, seals_of(plan)):
-        if entry and entry.seal != seal.digest:
-            yield seal.shard
-    others = (shard for shard in checkpoint.noted_ids(target) if shard not in planned or shard not in loaded)
-    for _ in ahead(lambda shard: checkpoint.read_load(target, shard), others):
-        pass
-    checkpoint.owners_to_rely_on(target)
-    checkpoint.read_proof(target)

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from itertools import chain
+
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from tasks.adapters.targets.every_row import Watch
 from tasks.adapters.targets.verification import prove
-from tasks.domain.errors import BadInput
+from tasks.domain.errors import BadInput, Damaged
+from tasks.domain.job.job import Job
 from tasks.domain.ports import Collection
 from tasks.domain.shards.seal import Cover
-from tasks.domain.target.proof import Proof
+from tasks.domain.target.proof import Proof, unproved
 from tasks.run.context import Run
-from tasks.run.plan import Plan
-from tasks.run.seals.effective_seals import owned_parts, retained_parts, seals_of
+from tasks.run.plan import Plan, opened, planned_before
+from tasks.run.seals.damage import damaged_documents
+from tasks.run.seals.effective_seals import owned_parts, owned_seals, retained_parts, retained_seals, seals_of
 from tasks.run.seals.unaccounted_rows import clock_of
 from tasks.stages.mend_shards import mend_shards, told
+
+Watched = Callable[[int], AbstractContextManager[Watch]]
 
 
 @task(name="verify", cache_policy=NO_CACHE)
@@ -94,3 +102,40 @@ def verify_plan(
     wrong = (shard for shard in proof.wrong_shards if trusted is None or shard in trusted)
     checkpoint.distrust_loads(target, wrong, "doubted")
     return proof
+
+
+@contextmanager
+def unwatched(_rows: int) -> Iterator[Watch]:
+    """Nobody looks on."""
+    yield lambda _rows: None
+
+
+def look_at_proof(job: Job, *, full: bool = False, seed: int | None = None, watched: Watched = unwatched) -> Proof:
+    """Hold the collection against the seals now; not proved either is one that searches are not led to.
+
+    Args:
+        job: whose collection.
+        full: every row.
+        seed: of the sample; None: drawn anew.
+        watched: gives what is told of rows as they are compared, for so many in all.
+    """
+    with planned_before(job) as plan, opened(plan) as collection:
+        if collection.describe() is None:
+            raise BadInput(f"collection '{plan.spec.name}' is not at {job.target.uri}: `kitestring run` or `replay` loads it")
+        if damaged := damaged_documents(plan):
+            return unproved(*damaged)
+        rows = sum(seal.embedded for seal in chain(owned_seals(plan), retained_seals(plan))) if full else 0
+        try:
+            with watched(rows) as watch:
+                proof = verify_plan(plan, collection, full=full, seed=seed, looking=True, watch=watch)
+        except Damaged as damage:
+            return unproved(f"{damage}: `kitestring run` encodes its shard again")
+        return _led_astray(plan, collection.promoted(), proof)
+
+
+def _led_astray(plan: Plan, live: str | None, proof: Proof) -> Proof:
+    if live == plan.spec.name:
+        return proof
+    now = f"searches of '{plan.spec.alias}' are led to '{live}'" if live else f"no search is led anywhere by '{plan.spec.alias}'"
+    reason = f"{now}, and this is of '{plan.spec.name}': `kitestring promote` leads them there"
+    return proof.model_copy(update={"proved": False, "reasons": (*proof.reasons, reason)})

@@ -17,12 +17,12 @@ import tasks.stages.report
 from tasks.adapters.object_store.registry import open_store
 from tasks.adapters.targets.memory_collection import MemoryCollection
 from tasks.adapters.targets.registry import open_collection
+from tasks.commands.promote_by_hand import roll_back
 from tasks.domain.errors import BadInput, Newer, Permanent
 from tasks.domain.job.job import Target
 from tasks.domain.job.parse import parse_job
 from tasks.run.preflight import live_collection
 from tasks.run.promotion.report_samples import Shown, show_rows
-from tasks.stages.promote import roll_back
 from tests.flows.inprocess import RunFlow
 from tests.flows.kitestring import Command, Kitestring, make_job, text_of
 from tests.servers.s3 import S3Bucket

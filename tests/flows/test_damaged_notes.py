@@ -11,7 +11,8 @@ from tasks.commands.inspect import look_at_status
 from tasks.domain.job.parse import parse_job
 from tests.flows.inprocess import RunFlow
 from tests.flows.kitestring import write_rows
-from tests.flows.test_moved_places import a_job, ids, keys_in, ledger
+from tests.flows.test_moved_places import a_job, keys_in, ledger
+from tests.flows.test_places import ids
 
 pytestmark = [pytest.mark.server, pytest.mark.timeout(300)]
 

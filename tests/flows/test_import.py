@@ -36,10 +36,11 @@ from tasks.domain.shards.import_attempt import ImportAttempt, ProcessMark
 from tasks.run import import_attempts
 from tasks.run.context import Run, open_run
 from tasks.run.import_attempts import SILENT_SECONDS, staged_at
-from tasks.run.plan import Plan, plan_sealed
+from tasks.run.plan import Plan
 from tasks.stages import bulk_import
 from tasks.stages.bulk_import import import_shards, imports
 from tasks.stages.load import opened
+from tasks.stages.plan_shards import plan_sealed
 from tasks.stages.verify import verify_plan
 from tests.flows.inprocess import flows_in_process
 from tests.flows.kitestring import make_job, workers_of, write_rows

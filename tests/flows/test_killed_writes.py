@@ -18,7 +18,8 @@ from tasks.adapters.object_store.folder_store import FolderStore
 from tasks.adapters.targets.memory_collection import MemoryCollection, _servers
 from tests.flows.inprocess import RunFlow
 from tests.flows.kitestring import write_rows
-from tests.flows.test_moved_places import REPLAY, a_job, ids, texts_in
+from tests.flows.test_moved_places import REPLAY, a_job, texts_in
+from tests.flows.test_places import ids
 
 pytestmark = [pytest.mark.server, pytest.mark.timeout(900)]
 STRIDE = int(os.environ.get("KILL_STRIDE", "17"))

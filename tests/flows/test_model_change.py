@@ -21,10 +21,10 @@ from typer.testing import CliRunner
 
 from flows.command_line.cli import app
 from tasks.adapters.milvus.milvus_collection import MilvusCollection
+from tasks.commands.promote_by_hand import promote_by_hand, roll_back
 from tasks.commands.search import Searcher
 from tasks.domain.errors import BadInput, OutcomeUnknown, RunFailed, Transient
 from tasks.domain.job.parse import parse_job
-from tasks.stages.promote import promote_by_hand, roll_back
 from tests.chaos.mirror import rows_in
 from tests.flows.inprocess import RunFlow
 from tests.flows.kitestring import make_job, text_of, write_rows

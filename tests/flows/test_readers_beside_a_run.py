@@ -11,11 +11,13 @@ import pytest
 import tasks.stages.verify
 from tasks.adapters.checkpoint.ledger import Ledger
 from tasks.adapters.targets.memory_collection import MemoryCollection
-from tasks.commands.inspect import look_at_proof, look_at_status
+from tasks.commands.inspect import look_at_status
 from tasks.domain.job.parse import parse_job
+from tasks.stages.verify import look_at_proof
 from tests.flows.inprocess import RunFlow
 from tests.flows.kitestring import write_rows
-from tests.flows.test_moved_places import a_job, ids, keys_in
+from tests.flows.test_moved_places import a_job, keys_in
+from tests.flows.test_places import ids
 
 pytestmark = [pytest.mark.server, pytest.mark.timeout(300)]
 

@@ -1,0 +1,1 @@
+"""The store of a checkpoint: immutable objects, put-if-absent. A folder, S3, or memory."""

@@ -1,0 +1,1 @@
+"""Pages and charts for people: the report of a run, the page of hits."""

@@ -1,0 +1,1 @@
+"""Ranges, rates and sizes, and what a run will take."""

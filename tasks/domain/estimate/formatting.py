@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from tasks.domain.estimate.estimate import Estimate, Held
+from tasks.domain.estimate.intervals import between
 from tasks.domain.estimate.rates import Rate
-from tasks.domain.number_format import between, duration, money, number, size
+from tasks.domain.number_format import duration, money, number, size
 
 WORDS = {"rows": number, "tokens": number, "seconds": duration, "checkpoint bytes": size, "cost": money}
 

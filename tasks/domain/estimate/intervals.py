@@ -6,7 +6,7 @@ independent things seldom come together, so a result is rather too wide than too
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from math import sqrt
 from statistics import fmean, median, variance
 
@@ -87,3 +87,9 @@ def mean_of(places: Sequence[Sequence[float]], *, seen: float) -> Range:
     expected, of = fmean(means), means if len(means) > 1 else values
     error = ERRORS * sqrt((1 - seen) * variance(of) / len(of)) if len(of) > 1 else (1 - seen) * expected
     return Range(low=max(0.0, expected - error), expected=expected, high=expected + error)
+
+
+def between(what: Range, words: Callable[[float], str]) -> str:
+    """What is expected, and from where to where it may come out; once where all three read alike."""
+    low, expected, high = words(what.low), words(what.expected), words(what.high)
+    return expected if low == high else f"{expected} ({low} to {high})"

@@ -15,6 +15,9 @@ IndexType = Literal["AUTOINDEX", "FLAT", "IVF_FLAT", "IVF_SQ8", "IVF_PQ", "IVF_R
 Parameters = dict[str, int | float | str | bool]
 ServerKind = Literal["Milvus Lite", "Milvus", "Zilliz Cloud"]
 VectorType = Literal["float32", "float16", "bfloat16", "int8"]
+Way = Literal["auto", "upsert", "import"]
+
+IMPORT_ROWS = 200_000  # from here on `auto` imports: a choice, not yet a measured one; see tests/benchmarks/README.md
 
 # Since which version a server has it: Milvus' release notes. AUTOINDEX, FLAT, IVF and HNSW are older than any server we meet.
 SINCE: dict[IndexType, tuple[int, int]] = {"SCANN": (2, 3), "DISKANN": (2, 2), "HNSW_SQ": (2, 5), "IVF_RABITQ": (2, 6)}

@@ -10,10 +10,9 @@ from tasks.domain.errors import BadInput
 from tasks.domain.job.credentials import PLACE, settings_with_credentials
 from tasks.domain.job.encoder import Encoder, OpenClipEncoder, SentenceTransformersEncoder
 from tasks.domain.job.gate import Gate
-from tasks.domain.job.index import Index, Parameters, VectorType, why_not_stored
+from tasks.domain.job.index import IMPORT_ROWS, Index, Parameters, VectorType, Way, why_not_stored
 from tasks.domain.job.source import ParquetSource, Source, TabularSource
 from tasks.domain.job.ui_schema import Auto, Count, Nothing
-from tasks.domain.shards.import_attempt import IMPORT_ROWS, Way
 from tasks.domain.strict import Strict
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$"

@@ -8,9 +8,6 @@ from pydantic import Field
 
 from tasks.domain.strict import Strict
 
-Way = Literal["auto", "upsert", "import"]
-IMPORT_ROWS = 200_000  # from here on `auto` imports: a choice, not yet a measured one; see tests/benchmarks/README.md
-
 
 class ProcessMark(Strict):
     """A process, as another one on its machine finds it again."""

@@ -1,0 +1,1 @@
+"""Whether the alias may move to a new collection, and moving it."""

@@ -12,7 +12,7 @@ from tasks.run.context import Run
 from tasks.run.plan import Plan
 from tasks.run.seals.effective_seals import seals_of
 from tasks.run.seals.seal_totals import count_seals
-from tasks.stages.remove_stale import unplanned
+from tasks.run.seals.unplanned_shards import unplanned
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,1 @@
+"""The model libraries. One file for each encoder, and what it needs."""

@@ -7,8 +7,8 @@ from math import sqrt
 import pytest
 from pydantic import ValidationError
 
-from tasks.domain.estimate.intervals import Range, exactly, mean_of, spread_of, the_longer
-from tasks.domain.number_format import between, duration, number, size
+from tasks.domain.estimate.intervals import Range, between, exactly, mean_of, spread_of, the_longer
+from tasks.domain.number_format import duration, number, size
 
 small, large = Range(low=1, expected=2, high=4), Range(low=10, expected=20, high=30)
 

@@ -1,0 +1,89 @@
+"""`kitestring promote` and `rollback`: the alias is moved because somebody asks for it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tasks.adapters.checkpoint.promotion_log import Promotions
+from tasks.adapters.object_store.registry import open_store
+from tasks.adapters.processes.scratch import scratch_folder
+from tasks.domain.errors import BadInput
+from tasks.domain.job.job import Job
+from tasks.domain.target.promotion import Promotion, previous
+from tasks.run.context import utc_now
+from tasks.run.plan import Plan, opened, plan_again
+from tasks.run.preflight import inspect_job, live_collection, open_target
+from tasks.run.promotion.alias_moves import By, identity_of, pass_gate
+from tasks.run.seals.seal_totals import count_seals
+
+
+def promote_by_hand(job: Job, *, anyway: bool = False) -> dict[str, Any]:
+    """Lead searches to the collection of the job's encoder; the gate decides here as well.
+
+    Args:
+        job: names the alias and the encoder.
+        anyway: also where the collection holds fewer rows than the one that it takes over from, or more were set aside.
+
+    Raises:
+        BadInput: there is no such collection, it is not proved as it stands, or the gate refuses it.
+    """
+    with scratch_folder() as scratch:
+        plan = plan_again(inspect_job(job), scratch)
+        if plan is None:
+            raise BadInput(f"corpus '{job.corpus}' holds nothing made with this encoder: run the job first")
+        with opened(plan) as collection:
+            if collection.describe() is None:
+                raise BadInput(f"collection '{plan.spec.name}' is not at {job.target.uri}: `kitestring run` makes it")
+            _refuse_unproved(plan)
+            before = collection.promoted()
+            if before == plan.spec.name:
+                return _said(job, before, before, [])
+            moves = Promotions(plan.inspected.store, job, plan.inspected.damages)
+            outcome = pass_gate(plan, collection, moves, by="promote", anyway=anyway)
+    if outcome.refused:
+        raise BadInput("; ".join([f"searches are not led to '{plan.spec.name}': {outcome.refused}", *outcome.told]))
+    return _said(job, outcome.live, before, outcome.told)
+
+
+def roll_back(job: Job) -> dict[str, Any]:
+    """Lead searches back to the collection before. No run leads them to the one they leave: only `promote` does.
+
+    Raises:
+        BadInput: no earlier collection is there.
+    """
+    moves = Promotions(open_store(job.checkpoint), job)
+    live = live_collection(job)
+    for name in previous(moves.read(standing=[identity_of(job, live)] if live else ()), live):
+        collection = open_target(job, name)
+        try:
+            made = collection.describe()
+            if made is not None:
+                by: By = "rollback"
+                told = {"ledger": collection.identity() or "", "fingerprint": made.fingerprint, "model": made.model, "at": utc_now()}
+                moves.note(Promotion.model_validate({"collection": name, "instead_of": live, "by": by, **told}))
+                collection.promote()
+                return _said(job, name, live, [])
+        finally:
+            collection.close()
+    raise BadInput(
+        f"'{job.target.collection}' leads to '{live}', and no earlier collection of corpus '{job.corpus}' is there to go back to"
+    )
+
+
+def _refuse_unproved(plan: Plan) -> None:
+    """A proof counts for the seals and the collection that it names, and for no others.
+
+    Raises:
+        BadInput: there is none, it found faults, or it is of other seals.
+    """
+    proof = plan.checkpoint.read_proof(plan.target)
+    cure = "`kitestring run` or `kitestring verify` does that"
+    if proof is None or not proof.proved:
+        raise BadInput(f"collection '{plan.spec.name}' is not proved: {cure}")
+    totals = count_seals(plan, encoded_now={})
+    if not proof.holds_for(totals.cover.digest, plan.target) or totals.loaded < totals.sealed:
+        raise BadInput(f"collection '{plan.spec.name}' is not proved as it stands: shards were sealed or changed since its proof: {cure}")
+
+
+def _said(job: Job, live: str | None, before: str | None, told: list[str]) -> dict[str, Any]:
+    return {"alias": job.target.collection, "collection": live, "before": before, "told": told}

@@ -1,0 +1,70 @@
+"""Moving the alias that searches use: past the gate, noted before it is done."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from tasks.adapters.checkpoint.promotion_log import Promotions
+from tasks.domain.job.job import Job
+from tasks.domain.ports import Collection
+from tasks.domain.target.promotion import Promotion
+from tasks.run.context import utc_now
+from tasks.run.plan import Plan
+from tasks.run.preflight import open_target
+from tasks.run.promotion.fewer_rows import why_smaller
+from tasks.run.promotion.promotion_gate import Asked, ask_gate
+
+By = Literal["run", "promote", "rollback"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """Where searches were led before a promotion was tried and are after it, what there is to tell, and why not to the new one."""
+
+    before: str | None
+    live: str | None
+    told: list[str]
+    refused: str | None = None
+    asked: tuple[Asked, ...] = ()
+
+
+def pass_gate(plan: Plan, collection: Collection, moves: Promotions, *, by: By, anyway: bool = False) -> Outcome:
+    live, name = collection.promoted(), plan.spec.name
+    verdict = ask_gate(plan, collection, live)
+    refused = verdict.refused or (why_smaller(plan, collection, live) if live and not anyway else None)
+    if refused:
+        return Outcome(before=live, live=live, told=verdict.told, refused=refused, asked=verdict.asked)
+    moves.note(new_move(plan, live, by))
+    collection.promote()
+    told = [*verdict.told, f"alias '{plan.spec.alias}' points to '{name}'"]
+    return Outcome(before=live, live=name, told=told, asked=verdict.asked)
+
+
+def standing_identities(plan: Plan, live: str | None) -> set[str]:
+    """The identities of the plan's collection and of the one that is live."""
+    return {plan.target, *([identity_of(plan.job, live)] if live else [])}
+
+
+def identity_of(job: Job, name: str) -> str:
+    """The identity of a collection at a job's target; "" where it has none."""
+    collection = open_target(job, name)
+    try:
+        return collection.identity() or ""
+    finally:
+        collection.close()
+
+
+def new_move(plan: Plan, live: str | None, by: By) -> Promotion:
+    spec = plan.spec
+    return Promotion(
+        collection=spec.name, ledger=plan.target, instead_of=live, by=by, fingerprint=spec.fingerprint, model=spec.model, at=utc_now()
+    )
+
+
+def point_alias(job: Job, name: str) -> None:
+    collection = open_target(job, name)
+    try:
+        collection.promote()
+    finally:
+        collection.close()

@@ -1,0 +1,97 @@
+"""A sealed shard goes into the collection, and the ledger says so; or it is taken back."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Container
+
+import pyarrow as pa
+
+from tasks.adapters.checkpoint.shard_id_set import DigestSet
+from tasks.adapters.checkpoint.shard_keys import ShardKeys
+from tasks.adapters.targets.part_loading import load_part
+from tasks.domain.errors import Damaged
+from tasks.domain.ports import Collection
+from tasks.domain.shards.seal import Loaded, Part, Seal, intent_of
+from tasks.domain.shards.shard import Shard
+from tasks.run.context import Run, utc_now
+from tasks.run.plan import Plan
+from tasks.run.seals.effective_seals import sealed_keys
+
+log = logging.getLogger("kitestring.load")
+
+
+def up_to_date(plan: Plan) -> Container[str]:
+    """Shards whose newest seal is in the collection, by its ledger; a collection that is not there has none."""
+    return plan.checkpoint.up_to_date(plan.target)
+
+
+def begin_loading(plan: Plan, collection: Collection) -> None:
+    """Make the collection where there is none, and note what follows from loading into it; the first load of a run does.
+
+    Shards that are no longer planned may lose keys to those that are: from here on nobody relies on them, until they are
+    planned and loaded again.
+    """
+    with plan.lock:
+        if plan.loading:
+            return
+        plan.bind(collection.ensure(plan.spec))
+        unsettle(plan)
+        planned = DigestSet(shard.id for shard in plan)
+        trusted = plan.checkpoint.loaded_ids(plan.target)
+        plan.checkpoint.distrust_loads(plan.target, (shard for shard in trusted if shard not in planned), "outdated")
+        plan.checkpoint.record_root(plan.target, plan.roots.now)
+        plan.loading = True
+
+
+def unsettle(plan: Plan) -> None:
+    """Note that what follows may change which shard holds a key."""
+    owners = plan.checkpoint.read_owners(plan.target)
+    if owners and owners.settled:
+        plan.checkpoint.record_owners(plan.target, owners.model_copy(update={"settled": False}))
+
+
+def load_seal(plan: Plan, collection: Collection, shard: Shard, seal: Seal, *, run: str) -> Loaded:
+    """An intent, every part into the collection, then the ledger.
+
+    Raises:
+        Damaged: a part is not what was sealed, or `gc` is removing it.
+    """
+    begun = time.monotonic()
+    intent = intent_of(shard, seal, run=run, at=utc_now())
+    plan.checkpoint.intend_load(plan.target, intent)
+    cut = 0
+    plan.checkpoint.refuse_condemned(seal)
+
+    def load(part: Part) -> pa.Table:
+        nonlocal cut
+        rows = plan.checkpoint.sealed_part(part)
+        cut += load_part(collection, rows, seal.shard).cut
+        return rows
+
+    ShardKeys(plan.checkpoint, plan.scratch).keep(seal, load)
+    took = round(time.monotonic() - begun, 3)
+    entry = intent.model_copy(update={"state": "loaded", "cut": cut, "seconds": took, "loaded_at": utc_now()})
+    plan.checkpoint.record_load(plan.target, entry)
+    return entry
+
+
+def remove_strays(run: Run, plan: Plan, collection: Collection, seal: Seal) -> None:
+    """Rows that an earlier seal of the shard had and this one has not leave the collection; after this one is loaded."""
+    if collection.count(seal.shard) == seal.embedded:
+        return
+    sealed = sealed_keys(plan, seal)
+    strays = [key for key in collection.keys(seal.shard) if key not in sealed]
+    collection.delete_keys(strays)
+    if strays:
+        run.journal.note_removal(f"{len(strays):,} rows that an earlier seal of {seal.name} had", len(strays))
+
+
+def withdraw(run: Run, plan: Plan, seal: Seal, damage: Damaged) -> bool:
+    """Take back what names a damaged part of a shard, and say so. False: its parts are whole."""
+    withdrawn = plan.checkpoint.withdraw(seal, plan.target)
+    if withdrawn:
+        run.journal.note_damage(seal, damage)
+        log.warning("shard %s: %s; its seal is withdrawn, and it is encoded again", seal.name, damage)
+    return withdrawn

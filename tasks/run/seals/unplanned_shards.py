@@ -1,0 +1,66 @@
+"""Shards that the ledger knows and the plan does not: by which rule each leaves the collection, or that it stays."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from tasks.adapters.checkpoint.past_reports import root_read_by
+from tasks.adapters.checkpoint.shard_id_set import DigestSet
+from tasks.domain.shards.removal import Removal, Rule, below, rule_for
+from tasks.domain.shards.seal import Loaded
+from tasks.run.plan import Plan
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnplannedShard:
+    """A shard that the ledger knows and the plan does not. `rule`: by which it leaves; None: it stays."""
+
+    entry: Loaded
+    rule: Rule | None
+
+
+def unplanned(plan: Plan) -> Iterator[UnplannedShard]:
+    """Every shard that may have rows in the collection and is not in the plan; streams."""
+    roots, mirror, standing = plan.roots, plan.job.target.mode == "mirror", plan.spool.places()
+    planned = DigestSet(shard.id for shard in plan)
+    placed = _Placed(plan)
+    one_root = all(roots.moved(root) == roots.now for root in plan.checkpoint.roots(plan.target))
+    for entry in plan.checkpoint.loads(plan.target, but=planned):
+        entry = placed.of(entry)  # noqa: PLW2901
+        known = one_root or entry.place is not None  # or nobody can say which root's file of this name it was
+        yield UnplannedShard(entry=entry, rule=rule_for(entry, roots, standing=standing if known else (), mirror=mirror))
+
+
+class _Placed:
+    """Entries of before places were kept get the one that the report of their run tells."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._checkpoint = plan.checkpoint
+        self._roots: dict[str, str | None] = {}
+
+    def of(self, entry: Loaded) -> Loaded:
+        if entry.place is not None:
+            return entry
+        if entry.run not in self._roots:
+            self._roots[entry.run] = root_read_by(self._checkpoint, entry.run)
+        root = self._roots[entry.run]
+        if not root:
+            return entry
+        alone = root.endswith(f"/{entry.group}")  # the source was this one file
+        return entry.model_copy(update={"place": root if alone else below(root, entry.group)})
+
+
+def foresee_removals(plan: Plan) -> dict[Rule, Removal]:
+    """What a run would remove, by the ledger: rows that a newer version of their file still holds are among them."""
+    found: dict[Rule, list[Loaded]] = defaultdict(list)
+    for each in unplanned(plan):
+        if each.rule:
+            found[each.rule].append(each.entry)
+    return {rule: Removal(rows=sum(e.rows for e in entries), files=count_files(entries)) for rule, entries in found.items()}
+
+
+def count_files(entries: list[Loaded]) -> int:
+    """Files of some shards: one may have several shards, and a shard several files."""
+    return sum(max(entry.files, 1) for entry in {entry.place or entry.group: entry for entry in entries}.values())

@@ -1,0 +1,50 @@
+"""Plan: what there is to do, from listings, footers and what earlier runs have committed."""
+
+from __future__ import annotations
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from tasks.domain.errors import BadInput
+from tasks.domain.job.encoder import EncoderRecord
+from tasks.run.context import Run
+from tasks.run.plan import Plan, check_target, plan_again, spool_spans
+
+
+@task(name="plan", cache_policy=NO_CACHE)
+def plan_shards(run: Run) -> Plan:
+    """Cut the source while the encoder loads (the first time), and settle what its vectors are kept under."""
+    inspected = run.inspected
+    with run.journal.during("plan"):
+        pinned = inspected.pinned()
+        if pinned is None:
+            run.ranks.start()
+        spool = spool_spans(inspected, run.scratch)
+        plan = Plan(inspected, spool, pinned or _introduce(run))
+        plan.confirm_encoder()
+        check_target(plan)
+    run.journal.shards = spool.shards
+    return plan
+
+
+@task(name="plan", cache_policy=NO_CACHE)
+def plan_sealed(run: Run) -> Plan:
+    """The plan of a corpus that is sealed already, for another target.
+
+    Raises:
+        BadInput: no run of this corpus has sealed anything with this encoder.
+    """
+    with run.journal.during("plan"):
+        plan = plan_again(run.inspected, run.scratch)
+        if plan is None:
+            raise BadInput(f"corpus '{run.job.corpus}' holds nothing made with this encoder: `kitestring run` makes it")
+        plan.confirm_encoder()
+        check_target(plan)
+    run.journal.shards = plan.spool.shards
+    return plan
+
+
+def _introduce(run: Run) -> EncoderRecord:
+    """Ask the loading encoder what it is."""
+    facts = run.ranks.facts()
+    return EncoderRecord(identity=run.inspected.identify(facts.precision), facts=facts)
