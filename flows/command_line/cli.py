@@ -219,7 +219,7 @@ def promote(
     settings: Settings = None,
     as_json: AsJson = False,
 ) -> None:
-    """Point the alias at the collection of the job's encoder, if it is verified and passes the gate."""
+    """Point the alias at the collection of the job's encoder, if it is verified, passes the gate and holds no fewer rows than the current one."""
     from flows.command_line.show import promoted_text
     from tasks.commands.promote_by_hand import promote_by_hand
 
@@ -272,7 +272,10 @@ def gc(
     settings: Settings = None,
     as_json: AsJson = False,
 ) -> None:
-    """List (with --delete: remove) unreferenced checkpoint objects and never-promoted collections older than 24 hours."""
+    """List (with --delete: remove) unreferenced checkpoint objects and never-promoted collections older than 24 hours.
+
+    Safe beside a run. Exit code 1: not everything could be removed.
+    """
     from flows.command_line.show import swept_text
     from tasks.commands.garbage_collect import sweep
 

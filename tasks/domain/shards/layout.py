@@ -1,6 +1,7 @@
 """Where everything is in the checkpoint store. Keys are relative to the store's root.
 
 {corpus}/encoders/{declared}.json            what `precision: auto` was resolved to, once and for all
+{corpus}/encoders/{declared}-{machine}.json  how many tokens a batch holds best there, and what runs the model
 {corpus}/encoders/{declared}-{machine}-rates.json      how fast runs and dry runs were on such a machine
 {corpus}/promotions/{alias}/{n}.json         what searches were led to, move by move
 {corpus}/damaged/{run}/{key}                 a document that could not be read, as a run found it under that key
