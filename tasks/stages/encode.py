@@ -149,7 +149,7 @@ def _submit(run: Run, plan: Plan, opened: _Open, rows: PieceRows) -> Future[Part
 
 
 def _seal(run: Run, plan: Plan, opened: _Open) -> None:
-    """Commit a shard, after holding it against law 1.
+    """Commit a shard, after checking it against the law "Accounted rows".
 
     Raises:
         Permanent: the accounts do not add up, or a piece failed for good.
