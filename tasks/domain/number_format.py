@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+SECONDS_IN_AN_HOUR = 3600
+
 
 def duration(seconds: float) -> str:
     """0.8 s, 42 s, 3 min 12 s, 2 h 5 min."""

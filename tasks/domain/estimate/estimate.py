@@ -8,9 +8,9 @@ from pydantic import Field
 
 from tasks.domain.estimate.intervals import Range, exactly, the_longer
 from tasks.domain.estimate.rates import Rate
+from tasks.domain.number_format import SECONDS_IN_AN_HOUR
 from tasks.domain.strict import Strict
 
-SECONDS_IN_AN_HOUR = 3600
 NO_RATE = "nothing was encoded with this encoder on such a machine yet; `kitestring run JOB --dry-run` measures it on a sample"
 
 

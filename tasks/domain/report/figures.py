@@ -9,10 +9,9 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from tasks.domain.job.credentials import without_credentials
+from tasks.domain.number_format import SECONDS_IN_AN_HOUR
 from tasks.domain.shards.row_accounting import RowFates
 from tasks.domain.strict import Strict
-
-SECONDS_IN_AN_HOUR = 3600
 
 
 def storable(text: str) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from tasks.adapters.processes.hardware import CPU_INFO
 from tasks.domain.job.encoder import Precision
 from tasks.domain.strict import Strict
 from tasks.worker.base import Batch, LoadedEncoder, Vectors, Work
@@ -19,7 +20,6 @@ from tasks.worker.pipeline.fault_isolation import Fatal
 LOWEST_COSINE = 0.9995
 SAMPLE_SECONDS = 1.0  # after which no more rows are compared
 SAMPLE_ROWS = 8  # rows that are compared at once, and at least
-CPU_INFO = Path("/proc/cpuinfo")
 CPU_FLAGS = ("avx512_bf16", "amx_bf16")
 AMPERE = 8
 

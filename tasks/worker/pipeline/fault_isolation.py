@@ -13,10 +13,10 @@ from typing import Generic, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from tasks.worker.base import Vectors
 from tasks.worker.batching import upper_edge
 
 Content = TypeVar("Content")
-Vectors = npt.NDArray[np.float32]
 
 _COLOURS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 FIRST_PATIENCE = 8  # batches that must fit before a bigger one is tried

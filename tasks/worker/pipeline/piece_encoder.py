@@ -13,10 +13,10 @@ import numpy.typing as npt
 
 from tasks.domain.encoding.protocol import At
 from tasks.domain.shards.seal import Quarantined
-from tasks.worker.base import Batch, Work
+from tasks.worker.base import Batch, Vectors, Work
 from tasks.worker.batching import padded_size
 from tasks.worker.pipeline.coordinator_client import beating
-from tasks.worker.pipeline.fault_isolation import CarefulRunner, Vectors
+from tasks.worker.pipeline.fault_isolation import CarefulRunner
 from tasks.worker.pipeline.piece_reader import Ready
 
 Announce = Callable[[At], None]

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.worker.pipeline.fault_isolation import FIRST_PATIENCE, CarefulRunner, Fatal, Outcome, OutOfMemory, Vectors
+from tasks.worker.base import Vectors
+from tasks.worker.pipeline.fault_isolation import FIRST_PATIENCE, CarefulRunner, Fatal, Outcome, OutOfMemory
 
 
 @dataclass
