@@ -1,7 +1,12 @@
-"""The job file, and settings over it, as the command line takes them."""
+"""The job file, and settings over it, as the command line takes them.
+
+A job file may come from anybody who may write to a repository or a form, so reading one is bounded: in bytes, in depth, and in
+what its aliases grow to. A key that stands twice is refused: YAML would take the last one without a word.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
 
@@ -11,31 +16,99 @@ from tasks.domain.errors import BadInput
 from tasks.domain.job.job import Job
 from tasks.domain.job.parse import override_document, parse_job
 
+MOST_BYTES, MOST_DEPTH, MOST_VALUES = 1 << 20, 40, 20_000
+
 
 def read_job(path: Path, settings: list[str] | None) -> Job:
     """A job file with settings over it.
 
     Raises:
-        BadInput: not there, not YAML, or not a job.
+        BadInput: not there, not YAML, too large, or not a job.
     """
+    document = _parse(_read(path), f"the job file '{path}'")
+    if not isinstance(document, dict):
+        raise BadInput(f"the job file '{path}' is empty or no mapping: it needs keys such as corpus, source and target")
+    return parse_job(override_document(document, dict(_setting(text) for text in settings or [])))
+
+
+def _read(path: Path) -> str:
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        with path.open("rb") as file:
+            content = file.read(MOST_BYTES + 1)
+        if len(content) > MOST_BYTES:
+            raise BadInput(f"the job file '{path}' is larger than {MOST_BYTES >> 20} MiB: is it one?")
+        return content.decode()
     except FileNotFoundError as error:
         raise BadInput(f"there is no job file '{path}'") from error
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"the job file '{path}' cannot be read: {error}") from error
-    except yaml.YAMLError as error:
-        raise BadInput(f"the job file '{path}' is not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(document, dict):
-        raise BadInput(f"the job file '{path}' is empty or no mapping: it needs keys such as corpus, source and target")
-    return parse_job(override_document(document, dict(_setting(text) for text in settings or [])))
 
 
 def _setting(text: str) -> tuple[str, Any]:
     path, equals, value = text.partition("=")
     if not equals or not path:
         raise BadInput(f"--set {text}: write it as path.to.key=value")
+    return path.strip(), _parse(value, f"--set {path.strip()}: the value")
+
+
+def _parse(text: str, what: str) -> Any:
     try:
-        return path.strip(), yaml.safe_load(value)
+        return yaml.load(text, Loader=_Bounded)  # noqa: S506 - a SafeLoader
+    except _Refused as refused:
+        raise BadInput(f"{what} {refused}") from None
     except yaml.YAMLError as error:
-        raise BadInput(f"--set {text}: what follows the = is not YAML: put it in quotes, or close its brackets") from error
+        raise BadInput(f"{what} is not YAML: {' '.join(str(error).split())}") from error
+
+
+class _Refused(Exception):
+    """YAML that is read no further. Says what of it, and in which line."""
+
+    def __init__(self, why: str, node: yaml.Node | yaml.Event) -> None:
+        where = f" (line {node.start_mark.line + 1})" if node.start_mark else ""
+        super().__init__(f"{why}{where}")
+
+
+class _Bounded(yaml.SafeLoader):
+    """PyYAML's safe loader, with bounds."""
+
+    def __init__(self, stream: str) -> None:
+        super().__init__(stream)
+        self._depth = 0
+        self._sizes: dict[yaml.Node, int] = {}  # values in a node that is complete, what its aliases stand for counted each time
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        event = self.peek_event()  # type: ignore[no-untyped-call]
+        self._depth += 1
+        if self._depth > MOST_DEPTH:
+            raise _Refused(f"is nested more than {MOST_DEPTH} levels deep", event)
+        node: yaml.Node | None = super().compose_node(parent, index)
+        self._depth -= 1
+        if node is not None:
+            self._count(node, event)
+        return node
+
+    def _count(self, node: yaml.Node, event: yaml.Event) -> None:
+        if isinstance(event, yaml.AliasEvent):
+            if node not in self._sizes:
+                raise _Refused("refers to itself by an alias", event)
+            return
+        inner = [value for pair in node.value for value in pair] if isinstance(node, yaml.MappingNode) else node.value
+        below = sum(self._sizes[value] for value in inner) if isinstance(node, yaml.CollectionNode) else 0
+        self._sizes[node] = 1 + below
+        if self._sizes[node] > MOST_VALUES:
+            raise _Refused(f"holds more than {MOST_VALUES:,} values, aliases written out", event)
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except ValueError as error:  # an integer of thousands of digits, the 40th of May
+            raise _Refused(f"holds a value that cannot be read, {str(error).partition(';')[0]}", node) from None
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen = set[tuple[str, str]]()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if (key.tag, key.value) in seen:
+                    raise _Refused(f"has the key '{key.value}' twice", key)
+                seen.add((key.tag, key.value))
+        return super().construct_mapping(node, deep)

@@ -119,7 +119,7 @@ def check_scaffolding(trial: Trial, findings: Findings) -> None:
     """Of imports."""
     if trial.staging is None:
         return
-    with client_of(trial.target) as client:
+    with client_of(trial.opens) as client:
         findings.wrong += [
             f"{name} is left" for name in client.list_collections() if name.startswith(trial.collection) and "_import_" in name
         ]
@@ -254,5 +254,5 @@ def check_collection(trial: Trial, truth: Truth, findings: Findings, rows: list[
 
 def read_collection(trial: Trial) -> tuple[list[dict[str, Any]], int]:
     """Every row that searches could find, and how many the server counts."""
-    with opened({"target": {"uri": trial.target, "collection": trial.collection}}) as raw:
+    with opened({"target": {"uri": trial.opens, "collection": trial.collection}}) as raw:
         return raw.rows(), raw.count()

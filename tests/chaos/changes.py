@@ -207,7 +207,7 @@ def _damage(trial: Trial, key: str, parts: list[str]) -> str:
 
 def trial_collection(trial: Trial) -> Any:
     """It, by pymilvus."""
-    return opened({"target": {"uri": trial.target, "collection": trial.collection}})
+    return opened({"target": {"uri": trial.opens, "collection": trial.collection}})
 
 
 def row_altered(trial: Trial) -> bool:

@@ -68,7 +68,7 @@ def _play(house: House, fault: str, seed: int, strike: Callable[[Trial], bool]) 
         trial.clean()
         if trial.target.startswith("http"):
             with suppress(Exception):  # it may be down
-                drop_collection(trial.target, trial.collection)
+                drop_collection(trial.opens, trial.collection)
     outcome = Outcome(
         fault=fault,
         seed=seed,

@@ -70,7 +70,7 @@ def test_the_audit_finds_what_is_lost_doubled_and_wrong(house: House, tmp_path: 
     assert trial.run().code == 0
     assert audit.audit(trial).clean
     rows = ["row-0", "row-1", "row-2"]
-    with client_of(trial.target) as client:
+    with client_of(trial.opens) as client:
         _spoil(client, trial.collection, *rows)
     seal = next(key for key in house.keys(trial.prefix) if key.endswith("seal.json"))
     house.client.delete_object(Bucket="chaos", Key=seal)

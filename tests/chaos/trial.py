@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import chdir, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -95,6 +95,11 @@ class Trial:
     def on_server(self) -> bool:
         return self.target.startswith("http")
 
+    @property
+    def opens(self) -> str:
+        """The target as any process may open it: a path may be relative to the folder in which the runs work."""
+        return self.target if self.on_server else str(self.folder / self.target)
+
     def use_server(self) -> None:
         """A Milvus server, where no run has chosen otherwise."""
         if not self.on_server and not self.runs and not self.keeps_target:
@@ -124,9 +129,9 @@ class Trial:
     def forget_collection(self) -> None:
         """Somebody drops it."""
         if not self.on_server:
-            shutil.rmtree(self.target)
+            shutil.rmtree(self.opens)
             return
-        with client_of(self.target) as client:
+        with client_of(self.opens) as client:
             real = client.describe_alias(self.collection)["collection_name"]
             client.drop_alias(self.collection)
             client.drop_collection(real)
@@ -229,7 +234,8 @@ class Trial:
 
     def ask(self, command: str, *how: str) -> Ended:
         """A command of the trial's job that encodes nothing, in this process: it takes no seconds to start."""
-        ended = Kitestring(folder=self.folder, env=self.environment).here(command, self.job(), *how)
+        with chdir(self.folder):  # as the runs: a path in the job may be relative
+            ended = Kitestring(folder=self.folder, env=self.environment).here(command, self.job(), *how)
         return Ended(code=ended.code, out=ended.out, err=ended.err)
 
     # What is going on

@@ -11,7 +11,9 @@ imports Prefect, and why the address is handed over in the environment, which Pr
         embed_corpus(job)
 
 The runs are kept in the database of PREFECT_HOME, as Prefect keeps them, so that `prefect server start` shows them
-later. SQLite has one writer, so a second command at the same time gets a database of its own, gone when it ends.
+later. SQLite has one writer, so a second command at the same time gets a database of its own, gone when it ends; so does one
+whose PREFECT_HOME cannot be written. The server answers to this run alone: it asks for an auth string that nobody else has,
+whatever auth string or key the user has set for another server.
 """
 
 from __future__ import annotations
@@ -20,14 +22,16 @@ import contextlib
 import fcntl
 import os
 import random
+import secrets
 import socket
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import TextIO
 
 import psutil
 
@@ -54,13 +58,14 @@ class PrivateServer:
 
     def __init__(self, folder: Path, *, home_database: bool) -> None:
         self.api = f"http://127.0.0.1:{_free_port()}/api"
+        self.auth = f"kitestring:{secrets.token_urlsafe()}"
         self._folder = folder
         self._log = folder / "server.log"
         self._home_database = home_database
         self._guard = self._start()
 
     def _start(self) -> subprocess.Popen[bytes]:
-        settings = dict(SERVER_SETTINGS)
+        settings = SERVER_SETTINGS | {"PREFECT_SERVER_API_AUTH_STRING": self.auth}
         if not self._home_database:
             settings["PREFECT_SERVER_DATABASE_CONNECTION_URL"] = f"sqlite+aiosqlite:///{self._folder}/prefect.db"
         port = self.api.rpartition(":")[2].removesuffix("/api")
@@ -119,23 +124,34 @@ def private_server() -> Iterator[PrivateServer]:
     """
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(scratch_folder())  # swept by the next run where this one is killed
+        if not _writable_home():
+            stack.enter_context(_environment({"PREFECT_HOME": str(folder / "home")}))
         home_database = stack.enter_context(_home_database())
         server = PrivateServer(folder, home_database=home_database)
         stack.callback(server.stop)
-        stack.enter_context(_environment({"PREFECT_API_URL": server.api, "DO_NOT_TRACK": "1", **_no_proxy()}))
+        ours = {"PREFECT_API_URL": server.api, "PREFECT_API_AUTH_STRING": server.auth, "PREFECT_API_KEY": None, "DO_NOT_TRACK": "1"}
+        stack.enter_context(_environment({**ours, **_no_proxy()}))
         yield server
+
+
+def _lock_of_home() -> TextIO:
+    return (prefect_home() / "kitestring.lock").open("a")
+
+
+def _writable_home() -> bool:
+    try:
+        prefect_home().mkdir(parents=True, exist_ok=True)
+        _lock_of_home().close()
+    except OSError:
+        return False
+    return True
 
 
 @contextlib.contextmanager
 def _home_database() -> Iterator[bool]:
     """Whether the database of PREFECT_HOME is this run's for now; the kernel lets go of it, whatever ends the run."""
-    try:
-        prefect_home().mkdir(parents=True, exist_ok=True)
-        lock = (prefect_home() / "kitestring.lock").open("a")
-    except OSError:  # a home that cannot be written
-        yield False
-        return
-    with lock:
+    prefect_home().mkdir(parents=True, exist_ok=True)
+    with _lock_of_home() as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -151,17 +167,21 @@ def _send_what_is_logged() -> None:
 
 
 @contextlib.contextmanager
-def _environment(settings: dict[str, str]) -> Iterator[None]:
+def _environment(settings: Mapping[str, str | None]) -> Iterator[None]:
     before = {name: os.environ.get(name) for name in settings}
-    os.environ.update(settings)
+    _set(settings)
     try:
         yield
     finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+        _set(before)
+
+
+def _set(settings: Mapping[str, str | None]) -> None:
+    for name, value in settings.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
 
 
 def _no_proxy() -> dict[str, str]:

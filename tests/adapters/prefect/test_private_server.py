@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import signal
 import subprocess
@@ -9,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 
@@ -17,7 +19,7 @@ from tasks.adapters.prefect.private_server import PrivateServer, private_server
 from tasks.domain.errors import BadInput
 
 pytestmark = pytest.mark.server
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 HOLDER = """
 import sys
@@ -98,6 +100,36 @@ def test_the_server_is_named_in_the_environment_and_gone_at_the_end() -> None:
     assert "PREFECT_API_URL" not in os.environ
     assert len(family) == 2
     assert not psutil.wait_procs(family, timeout=5)[1]
+
+
+def test_the_server_answers_this_run_alone_whatever_the_user_has_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An auth string or a key that is meant for another server is not sent to this one, nor asked for."""
+    monkeypatch.setenv("PREFECT_SERVER_API_AUTH_STRING", "admin:pass")
+    monkeypatch.setenv("PREFECT_API_AUTH_STRING", "admin:other")
+    monkeypatch.setenv("PREFECT_API_KEY", "key")
+    with private_server() as server:
+        server.wait()
+        told = os.environ["PREFECT_API_AUTH_STRING"]
+        assert "PREFECT_API_KEY" not in os.environ
+        assert ask(server, f"Basic {base64.b64encode(told.encode()).decode()}") == 200
+        assert ask(server, None) == 401
+        assert ask(server, f"Basic {base64.b64encode(b'admin:pass').decode()}") == 401
+    assert os.environ["PREFECT_API_AUTH_STRING"] == "admin:other"
+    assert os.environ["PREFECT_API_KEY"] == "key"
+
+
+def ask(server: PrivateServer, authorization: str | None) -> int:
+    headers = {"Authorization": authorization} if authorization else {}
+    return httpx.post(f"{server.api}/flows/filter", json={}, headers=headers, trust_env=False).status_code
+
+
+def test_a_home_that_cannot_be_written_is_not_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = tmp_path / "file"
+    home.write_text("where a folder should be: root may write to any folder")
+    monkeypatch.setenv("PREFECT_HOME", str(home / "prefect"))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    done = subprocess.run([sys.executable, "-c", FLOW], capture_output=True, text=True, timeout=120, check=False)
+    assert "RESULT 9" in done.stdout, done.stderr
 
 
 def test_kill_9_of_the_run_leaves_no_server(holder: subprocess.Popen[str]) -> None:
