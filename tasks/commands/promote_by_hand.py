@@ -41,7 +41,7 @@ def promote_by_hand(job: Job, *, anyway: bool = False) -> dict[str, Any]:
             moves = Promotions(plan.inspected.store, job, plan.inspected.damages)
             outcome = pass_gate(plan, collection, moves, by="promote", anyway=anyway)
     if outcome.refused:
-        raise BadInput("; ".join([f"searches are not led to '{plan.spec.name}': {outcome.refused}", *outcome.told]))
+        raise BadInput("; ".join([f"the alias was not moved to '{plan.spec.name}': {outcome.refused}", *outcome.told]))
     return _said(job, outcome.live, before, outcome.told)
 
 
@@ -65,9 +65,7 @@ def roll_back(job: Job) -> dict[str, Any]:
                 return _said(job, name, live, [])
         finally:
             collection.close()
-    raise BadInput(
-        f"'{job.target.collection}' leads to '{live}', and no earlier collection of corpus '{job.corpus}' is there to go back to"
-    )
+    raise BadInput(f"'{job.target.collection}' points to '{live}', and corpus '{job.corpus}' has no earlier collection to roll back to")
 
 
 def _refuse_unproved(plan: Plan) -> None:
@@ -79,10 +77,12 @@ def _refuse_unproved(plan: Plan) -> None:
     proof = plan.checkpoint.read_proof(plan.target)
     cure = "`kitestring run` or `kitestring verify` does that"
     if proof is None or not proof.proved:
-        raise BadInput(f"collection '{plan.spec.name}' is not proved: {cure}")
+        raise BadInput(f"collection '{plan.spec.name}' is not verified: {cure}")
     totals = count_seals(plan, encoded_now={})
     if not proof.holds_for(totals.cover.digest, plan.target) or totals.loaded < totals.sealed:
-        raise BadInput(f"collection '{plan.spec.name}' is not proved as it stands: shards were sealed or changed since its proof: {cure}")
+        raise BadInput(
+            f"collection '{plan.spec.name}' is not verified in its current state: shards were sealed or changed since its last verification: {cure}"
+        )
 
 
 def _said(job: Job, live: str | None, before: str | None, told: list[str]) -> dict[str, Any]:

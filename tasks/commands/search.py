@@ -107,6 +107,6 @@ def _refused(job: Job, ours: str) -> str | None:
     if made is None:
         return None
     return (
-        f"'{job.target.collection}' leads to '{made.name}', made with {made.model} ({made.fingerprint[:8]}), and this job searches "
+        f"'{job.target.collection}' points to '{made.name}', made with {made.model} ({made.fingerprint[:8]}), and this job searches "
         f"with {ours}, of which there is no collection: use the job that made it, or `kitestring run` this one"
     )

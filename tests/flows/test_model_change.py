@@ -176,7 +176,7 @@ def test_the_gate_decides_with_figures_of_both(run_flow: RunFlow, jobs: list[Job
     run_flow(old)
 
     strict = changed(new, gate={"queries": str(questions), "minimum": 1.0, "at_k": 3})
-    with pytest.raises(RunFailed, match=r"not led to 'rows_\w{8}': nDCG@3 is 0\.\d+, below target\.gate\.minimum \(1\)"):
+    with pytest.raises(RunFailed, match=r"not moved to 'rows_\w{8}': nDCG@3 is 0\.\d+, below target\.gate\.minimum \(1\)"):
         run_flow(strict)
     assert live(old) == "old-model"
     with pytest.raises(BadInput, match=r"target\.gate\.minimum"):
@@ -276,7 +276,7 @@ def test_a_run_that_fails_leaves_the_alias_where_it_is(run_flow: RunFlow, tmp_pa
     run_flow(old)
     before = live(old)
     new = make_job(tmp_path, faulty_model, encoder__trust_remote_code=True, failures__max_quarantined=0.01)
-    with pytest.raises(RunFailed, match=r"9 of 10 rows were set aside, more than failures\.max_quarantined"):
+    with pytest.raises(RunFailed, match=r"9 of 10 rows were quarantined, more than failures\.max_quarantined"):
         run_flow(new)
     assert live(old) == before
 
@@ -334,7 +334,7 @@ def test_a_proof_counts_for_the_seals_that_it_names_and_for_no_others(run_flow: 
     write_rows(tmp_path / "rows" / "b.parquet", 100, 160)
     with patch("flows.embed.verify_collection", side_effect=Transient("killed")), pytest.raises(Transient):
         run_flow(changed(new, promote="manual"))
-    with pytest.raises(BadInput, match="not proved as it stands"):
+    with pytest.raises(BadInput, match="not verified in its current state"):
         promote_by_hand(parse_job(new))
     assert live(old) == "model-21"
     run_flow(changed(new, promote="manual"))

@@ -135,7 +135,7 @@ class Foresight:
             return exactly(weight)
         if sample.covered >= weight:
             return exactly(sample.counted)
-        notes.append("rows are estimated from bytes: these files do not tell how many they hold")
+        notes.append("rows are estimated from bytes: these files do not record their number")
         if not sample.density:  # nothing could be read: a row may be long or short
             return exactly(weight) * LONG_OR_SHORT
         return exactly(weight) * mean_of(sample.density, seen=sample.covered / weight)
@@ -162,7 +162,7 @@ class Foresight:
     ) -> tuple[Range | None, Range | None]:
         """Bytes in the checkpoint, and in Milvus."""
         if shape.dim is None:
-            notes.append("storage is not known: this model's files do not tell its dimensions, and it was not loaded yet")
+            notes.append("storage is not known: the model's files do not state its dimension, and it was not loaded yet")
             return None, None
         raw, packed = self._scalars(sample)
         target = self._job.target

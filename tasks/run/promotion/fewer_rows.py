@@ -71,7 +71,7 @@ def _why_fewer(plan: Plan, live: _Live, name: str, now: int) -> str:
     standing, roots = plan.spool.places(), plan.roots
     gone = sorted({roots.place(entry) for entry in live.entries() if entry.files <= 1 and digest(roots.place(entry)) not in standing})
     some = ", ".join(gone[:NAMED]) + (f" and {len(gone) - NAMED} more" if len(gone) > NAMED else "")
-    cure = "have source.uri name them as well where they are still there" if gone else "look for what is missing"
+    cure = "add them to source.uri if they still exist" if gone else "find the missing rows"
     told = f" (rows of files that are no longer in the source: {some})" if gone else ""
     return f"it holds {now:,} rows, and '{name}' {live.rows:,}{told}: {cure}, or use `kitestring promote --anyway`"
 
@@ -85,6 +85,6 @@ def _why_set_aside(plan: Plan, live: _Live, name: str) -> str | None:
     if not rows or ours.quarantined <= aside or ours.quarantined * rows <= aside * ours.source:
         return None
     return (
-        f"{ours.quarantined:,} of its {ours.source:,} rows were set aside, of '{name}' {aside:,} of {rows:,}: "
+        f"{ours.quarantined:,} of its {ours.source:,} rows were quarantined, of '{name}' {aside:,} of {rows:,}: "
         "see why with `kitestring quarantine list`, or use `kitestring promote --anyway`"
     )
