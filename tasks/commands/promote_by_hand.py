@@ -1,4 +1,4 @@
-"""`kitestring promote` and `rollback`: the alias is moved because somebody asks for it."""
+"""`kitestring promote` and `rollback`: moving the alias on request."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from tasks.run.seals.seal_totals import count_seals
 
 
 def promote_by_hand(job: Job, *, anyway: bool = False) -> dict[str, Any]:
-    """Lead searches to the collection of the job's encoder; the gate decides here as well.
+    """Point the alias at the collection of the job's encoder, if the gate lets it pass.
 
     Args:
         job: names the alias and the encoder.
-        anyway: also where the collection holds fewer rows than the one that it takes over from, or more were set aside.
+        anyway: even if the collection holds fewer rows than the current one, or more are quarantined.
 
     Raises:
-        BadInput: there is no such collection, it is not proved as it stands, or the gate refuses it.
+        BadInput: there is no such collection, it is not verified in its current state, or the gate refuses it.
     """
     with scratch_folder() as scratch:
         plan = plan_again(inspect_job(job), scratch)
@@ -46,7 +46,7 @@ def promote_by_hand(job: Job, *, anyway: bool = False) -> dict[str, Any]:
 
 
 def roll_back(job: Job) -> dict[str, Any]:
-    """Lead searches back to the collection before. No run leads them to the one they leave: only `promote` does.
+    """Point the alias at the previous collection. No run moves it back: only `promote` does.
 
     Raises:
         BadInput: no earlier collection is there.

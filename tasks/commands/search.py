@@ -92,7 +92,7 @@ def _settled(inspected: Inspected) -> EncoderRecord:
 
 
 def _refused(job: Job, ours: str) -> str | None:
-    """Searches are never made with another encoder than the collection's: who tries is told of both."""
+    """Why a search is refused: its encoder is not the collection's; names both."""
     alias = open_target(job, job.target.collection)
     try:
         live = alias.promoted()

@@ -29,7 +29,7 @@ from tasks.run.progress import Snapshot
 EVERY_SECONDS, LATER_SECONDS = 4.0, 30.0  # between two looks: each change is an event that the server keeps for a week
 LONGEST = 600  # characters of a cause
 SHORT = 200  # of one in a table
-FIRST_LINE, RARELY = 5.0, 300.0  # seconds until the ranks are told of, and the longest between two times
+FIRST_LINE, RARELY = 5.0, 300.0  # seconds until the ranks are logged first, and the longest interval later
 log = logging.getLogger("kitestring.run")
 log.setLevel(logging.INFO)  # Prefect gives the loggers that it takes along a handler, and no level
 
@@ -130,7 +130,7 @@ class RankLines:
 
 
 def show_report(report: RunReport, advice: Advice | None = None) -> None:
-    """The figures as a Markdown artifact of the flow run; where it failed, what to do stands first."""
+    """The figures as a Markdown artifact of the flow run; for a failed run the advice comes first."""
     text = markdown_report(report) if advice is None else f"{_advice(advice)}\n\n{markdown_report(report)}"
     _show_markdown(artifact_key("report", report.corpus), text, "Outcome of every row")
 

@@ -72,7 +72,7 @@ class Plan:
 
     @property
     def roots(self) -> Roots:
-        """Where the source is read from, and where its files stood before."""
+        """The current and the previous root of the source."""
         source = self.job.source
         now = next(iter(self.spool.roots), root_of(source.uri))
         old, file = root_of(source.moved_from) if source.moved_from else None, PurePosixPath(source.uri)
@@ -137,7 +137,7 @@ class Plan:
             self.settle_encoder()
 
     def beyond(self, loaded: Container[str]) -> tuple[int, int | None]:
-        """How many shards are not yet loaded, and their source rows; None where no footer tells how many a shard has."""
+        """How many shards are not yet loaded, and their source rows; None if a footer does not state the rows of a shard."""
         shards = rows = 0
         for shard in missing(self, loaded):
             shards += 1
@@ -188,7 +188,7 @@ def check_roots(plan: Plan) -> None:
     """Refuse to have one place mirrored over the rows of another.
 
     Raises:
-        BadInput: the collection holds rows of files that stood below another root; names both.
+        BadInput: the collection holds rows of files below another root; names both.
     """
     if plan.job.target.mode != "mirror":
         return
@@ -217,7 +217,7 @@ def planned_before(job: Job) -> Iterator[Plan]:
 
 @contextmanager
 def opened(plan: Plan) -> Iterator[Collection]:
-    """The plan's collection, let go of in the end."""
+    """The plan's collection, closed at the end."""
     collection = plan.inspected.open_target(plan.spec.name)
     try:
         yield collection

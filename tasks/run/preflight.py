@@ -117,7 +117,7 @@ def open_target(job: Job, name: str) -> Collection:
 
 
 def live_collection(job: Job) -> str | None:
-    """The collection that the job's alias leads searches to, if any."""
+    """The collection that the job's alias points to, if any."""
     collection = open_target(job, job.target.collection)
     try:
         return collection.promoted()

@@ -73,7 +73,7 @@ def test_the_demo_finds_what_it_is_asked_for_and_does_nothing_twice(kitestring: 
 def test_two_sizes_at_once_are_refused(kitestring: Kitestring) -> None:
     both = kitestring("demo", "--quick", "--full")
     assert both.code == 2
-    assert both.err == "error: --quick and --full: take one of them\n"
+    assert both.err == "error: --quick and --full exclude each other\n"
     assert not (kitestring.folder / "demo").exists()
 
 

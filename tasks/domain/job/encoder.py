@@ -66,9 +66,9 @@ Encoder = Annotated[
 
 
 class EncoderIdentity(Strict):
-    """What a fingerprint stands for, kept as `encoder.json`: two encoders with one identity give one vector.
+    """What the fingerprint is computed from, stored as `encoder.json`: encoders of equal identity give equal vectors.
 
-    The model's name is told but not counted: the same weights in another folder are the same encoder.
+    The model's name is recorded but not part of the fingerprint: the same weights in another folder are the same encoder.
     """
 
     format_version: Literal[1] = 1
@@ -82,7 +82,7 @@ class EncoderIdentity(Strict):
     @model_validator(mode="before")
     @classmethod
     def _own_fingerprint(cls, stored: object) -> object:
-        """What was written with its fingerprint is read back without: it is always computed."""
+        """Drop a stored fingerprint: it is always computed."""
         return {key: value for key, value in stored.items() if key != "fingerprint"} if isinstance(stored, dict) else stored
 
     @computed_field  # type: ignore[prop-decorator]
@@ -101,7 +101,7 @@ class EncoderIdentity(Strict):
 
 
 class EncoderFacts(Strict):
-    """What a loaded encoder says of itself: only the worker knows, since only the worker loads it."""
+    """Properties of a loaded encoder; only the worker knows them, because only the worker loads it."""
 
     dim: int = Field(ge=1)
     max_seq_length: int | None

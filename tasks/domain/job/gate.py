@@ -76,7 +76,7 @@ def measure(collection: str, questions: Sequence[Question], answers: Sequence[Se
 
 
 def why_not(gate: Gate, new: Measured, old: Measured | None) -> str | None:
-    """Why the new collection must not take over; None where it may."""
+    """Why the new collection must not be promoted; None if it may."""
     if new.ndcg < gate.minimum:
         return f"nDCG@{gate.at_k} is {new.ndcg:.4f}, below target.gate.minimum ({gate.minimum:g})"
     if old and new.ndcg < old.ndcg - gate.max_drop:

@@ -113,7 +113,7 @@ class JsonLinesSource(TabularSource):
 
 
 class CsvSource(TabularSource):
-    """CSV with a header line; a file is a shard, since a quoted newline can stand anywhere."""
+    """CSV with a header line; a file is a shard, because a quoted newline can occur anywhere."""
 
     model_config = ConfigDict(title="CSV")
 
@@ -124,7 +124,7 @@ class CsvSource(TabularSource):
 class TableForm(TabularSource):
     """Parquet, JSON Lines or CSV: files of rows with columns."""
 
-    model_config = ConfigDict(title="Table files")  # the three have the same keys, so the form could not tell their tabs apart
+    model_config = ConfigDict(title="Table files")  # the three have the same keys, so the form could not distinguish their tabs
 
     delimiter: str = DELIMITER
 

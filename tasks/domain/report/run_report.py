@@ -144,7 +144,7 @@ class RunReport(Strict):
 
     @property
     def held(self) -> list[Held]:
-        """The estimate held against what came of it; empty where there was none."""
+        """The estimate compared with the actual figures; empty if there was none."""
         if self.estimate is None:
             return []
         sealed = sum(rank.bytes for rank in self.ranks)
@@ -211,7 +211,7 @@ def _counted(number: int, noun: str) -> str:
 
 
 def rows_wrong(rows: RowFates, quarantine: Mapping[str, int], max_quarantined: float) -> str | None:
-    """What is wrong with the fates of the source's rows, in one line; None: every row is accounted for, and few enough are quarantined."""
+    """What is wrong with the outcome of the source's rows, in one line; None: every row is accounted for, and few enough are quarantined."""
     accounted = rows.embedded + rows.reused + rows.duplicates + rows.quarantined
     if accounted != rows.source:
         return f"{rows.source} source rows, but {accounted} accounted for"

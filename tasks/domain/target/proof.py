@@ -1,4 +1,4 @@
-"""The proof after loading: what was compared, and what did not hold."""
+"""The result of a verification: what was compared, and what differs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class ShardCount(Strict):
 
 
 class Proof(Strict):
-    """What `verify` found. Proved means: every count and the total as sealed, every row that was compared as sealed, recall as asked."""
+    """The result of `verify`. Proved means: every count, the total and every compared row equal the seals, and recall is sufficient."""
 
     format_version: Literal[1, 2] = 2
     proved: bool
@@ -83,7 +83,7 @@ def most_wrong(sampled: int, rows: int) -> float | None:
 
 
 def scope(proof: Proof) -> str:
-    """What was compared, as a sentence without its end."""
+    """What was compared, as a phrase."""
     if proof.full:
         return "every row: its key once, its vector, its fields and its shard"
     sample = f"a sample of {proof.sampled:,} vectors and their fields" if proof.sampled else "no single row"

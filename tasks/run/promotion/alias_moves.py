@@ -20,7 +20,7 @@ By = Literal["run", "promote", "rollback"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """Where searches were led before a promotion was tried and are after it, what there is to tell, and why not to the new one."""
+    """The target of the alias before and after an attempted promotion, notes, and the reason if it was refused."""
 
     before: str | None
     live: str | None

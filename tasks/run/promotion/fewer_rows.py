@@ -1,4 +1,4 @@
-"""Smaller: whether a new encoder's collection holds less than the one that searches would be led away from."""
+"""Whether a new encoder's collection holds fewer rows than the current one."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NAMED = 3  # places
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Live:
-    """What searches are led to now: its rows, and where it was filled from this corpus' checkpoint its ledger."""
+    """The current collection: its rows, and its ledger if it was filled from this corpus' checkpoint."""
 
     rows: int
     checkpoint: Checkpoint
@@ -77,7 +77,7 @@ def _why_fewer(plan: Plan, live: _Live, name: str, now: int) -> str:
 
 
 def _why_set_aside(plan: Plan, live: _Live, name: str) -> str | None:
-    """More rows, and a larger share of them: a source that has grown has more rows to set aside."""
+    """More rows, and a larger share of them: a larger source has more rows to quarantine."""
     ours = count_seals(plan, encoded_now={}).rows
     rows = aside = 0
     for seal in live.seals():
