@@ -24,6 +24,8 @@ from typing import Any
 
 import psutil
 
+from tasks.adapters.processes.process_mark import started_since_boot
+
 ROOT = Path(__file__).parents[1]
 STATE = Path(os.environ.get("KITESTRING_STATE", ROOT / ".kitestring"))
 PORT = int(os.environ.get("KITESTRING_PORT", "4200"))
@@ -90,7 +92,7 @@ def start(name: str) -> None:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    pid_file(name).write_text(json.dumps({"pid": process.pid, "started": psutil.Process(process.pid).create_time()}))
+    pid_file(name).write_text(json.dumps({"pid": process.pid, "started": started_since_boot(process.pid)}))
 
 
 def end(process: psutil.Process) -> None:
@@ -124,7 +126,7 @@ def running(name: str) -> psutil.Process | None:
     try:
         noted = json.loads(pid_file(name).read_text())
         process = psutil.Process(noted["pid"])
-        same = process.create_time() == noted["started"]
+        same = started_since_boot(process.pid) == noted["started"]
     except (FileNotFoundError, ValueError, psutil.NoSuchProcess):
         return None
     return process if same and lives(process) else None

@@ -8,15 +8,16 @@ import pytest
 
 from tests.servers.session import remove_folders
 
+pytest.register_assert_rewrite("tests.builders")
 pytest_plugins = [
     "tests.servers.s3",
     "tests.servers.faulty_s3",
     "tests.servers.milvus",
     "tests.servers.narrow_milvus",
     "tests.servers.prefect",
-    "tests.models",
-    "tests.flows.kitestring",
-    "tests.flows.inprocess",
+    "tests.builders.models",
+    "tests.builders.kitestring",
+    "tests.builders.inprocess",
 ]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,9 @@ import yaml
 
 ROOT = Path(__file__).parents[1]
 LONGEST = 350
+MOST = 16  # files in a folder, but for __init__
+WITHOUT_COUNTERPART = {"builders", "servers", "formats", "chaos", "benchmarks"}  # of tests' folders
+FROM_A_TEST = re.compile(r"^\s*(?:from|import) tests\b.*\b(?:test_\w+|conftest)\b.*$", re.MULTILINE)
 
 SUSPICIOUS = {
     "an AWS key": r"\bAKIA[0-9A-Z]{16}\b",
@@ -74,6 +78,31 @@ def test_a_file_holds_one_idea(folder: str) -> None:
     lengths = {path.relative_to(ROOT): len(path.read_text().splitlines()) for path in (ROOT / folder).rglob("*.py")}
     assert lengths
     assert not {path: lines for path, lines in lengths.items() if lines > LONGEST}
+
+
+@pytest.mark.parametrize("tree", ["flows", "tasks", "tests/flows", "tests/builders"])
+def test_a_folder_can_be_taken_in_at_a_glance(tree: str) -> None:
+    sizes = Counter(path.parent for path in (ROOT / tree).rglob("*.py") if path.name != "__init__.py")
+    assert sizes
+    assert not {f"{folder.relative_to(ROOT)}: {size}" for folder, size in sizes.items() if size > MOST}
+
+
+def test_every_module_of_tasks_has_a_room() -> None:
+    assert [path.name for path in (ROOT / "tasks").glob("*.py")] == ["__init__.py"]
+
+
+def test_the_tests_mirror_the_tree() -> None:
+    """Those of flows are grouped by what they test: all of them run the same few flows."""
+    folders = {path.parent.relative_to(ROOT / "tests") for path in (ROOT / "tests").rglob("test_*.py")} - {Path()}
+    mirrored = {folder for folder in folders if folder.parts[0] not in WITHOUT_COUNTERPART | {"flows"}}
+    assert mirrored
+    assert not {str(folder) for folder in mirrored if not list((ROOT / "tasks" / folder).glob("*.py"))}
+
+
+def test_no_test_imports_from_another() -> None:
+    """What two of them need is in `tests/builders`, or in a module of their folder that is no test; fixtures come by themselves."""
+    found = {path.relative_to(ROOT): FROM_A_TEST.findall(path.read_text()) for path in (ROOT / "tests").rglob("*.py")}
+    assert not {f"{path}: {line.strip()}" for path, lines in found.items() for line in lines}
 
 
 def test_no_file_holds_a_credential_or_names_a_machine() -> None:

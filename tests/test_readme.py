@@ -13,7 +13,7 @@ import yaml
 from flows.command_line import cli
 from tasks.domain.job.job import Job
 from tasks.domain.job.parse import parse_job
-from tests.readme import README, ROOT, prints, quick_starts
+from tests.builders.readme import README, ROOT, prints, quick_starts
 
 TEXT = README.read_text(encoding="utf-8")
 REFERENCE = ROOT / "deployments" / "reference.md"

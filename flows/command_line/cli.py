@@ -16,6 +16,7 @@ import typer
 
 from flows.command_line.flow_runner import run_flow
 from flows.command_line.job_file import read_job
+from flows.command_line.process_setup import surroundings, takes_unicode
 from flows.command_line.terminal import count_shown, errors, progress_shown, rows_watched
 from tasks.adapters.processes.gc_control import leaving
 from tasks.domain.errors import BadInput, Damaged, KitestringError, Permanent, RunFailed
@@ -64,8 +65,12 @@ def _leave(error: Exception, code: int) -> NoReturn:
 
 def say(answer: Any, *, as_json: bool, text: Callable[[Any], str] = str) -> None:
     """Print the result on stdout."""
-    sys.stdout.write((json.dumps(answer, ensure_ascii=False, default=str) if as_json else text(answer)) + "\n")
+    sys.stdout.write((_as_json(answer) if as_json else text(answer)) + "\n")
     sys.stdout.flush()
+
+
+def _as_json(answer: Any) -> str:
+    return json.dumps(answer, ensure_ascii=not takes_unicode(sys.stdout), default=str)
 
 
 def say_each(found: Iterable[Any], *, as_json: bool, text: Callable[[Any], str]) -> int:
@@ -73,7 +78,7 @@ def say_each(found: Iterable[Any], *, as_json: bool, text: Callable[[Any], str])
     count = 0
     for count, value in enumerate(found, 1):
         begin = "" if not as_json else "[" if count == 1 else ","
-        sys.stdout.write(begin + (json.dumps(asdict(value), ensure_ascii=False) if as_json else text(value)) + "\n")
+        sys.stdout.write(begin + (_as_json(asdict(value)) if as_json else text(value)) + "\n")
     if as_json:
         sys.stdout.write("]\n" if count else "[]\n")
     sys.stdout.flush()
@@ -330,5 +335,5 @@ def main() -> None:
     # As PID 1 of a container the process would ignore SIGTERM otherwise: the kernel has no default action for it.
     # No cleanup is needed: the guard ends the processes, and parts without a seal are garbage by design.
     signal.signal(signal.SIGTERM, lambda *_: os._exit(TERMINATED))
-    with leaving():
+    with leaving(), surroundings():
         app()

@@ -11,6 +11,7 @@ from tasks.adapters.prefect.api_settings import configured_api
 from tasks.adapters.prefect.private_server import private_server
 from tasks.adapters.processes.gc_control import importing
 from tasks.adapters.processes.prestart import early_launch
+from tasks.domain.errors import BadInput
 from tasks.domain.job.job import Job
 
 # Whoever watches the terminal sees Kitestring's own progress; Prefect's log lines go to its server all the same.
@@ -44,12 +45,15 @@ def run_flow(entrypoint: str, job: Job, *, encodes: bool = False, **parameters: 
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     with ExitStack() as stack:
-        server = None if configured_api() else stack.enter_context(private_server())
+        api = configured_api()
+        server = None if api else stack.enter_context(private_server())
         if encodes:
             stack.enter_context(early_launch(job))
         module, function = entrypoint.rsplit(".", 1)
         with importing():
             flow = getattr(import_module(module), function)
+        if api is not None:
+            _refuse_silent(api)
         if server is not None:
             _look_at(job)
             _import_what_comes_last()
@@ -57,6 +61,29 @@ def run_flow(entrypoint: str, job: Job, *, encodes: bool = False, **parameters: 
         with _without_heartbeats() if server is not None else nullcontext():
             result: dict[str, Any] = flow(job, **parameters)
         return result
+
+
+def _refuse_silent(api: str) -> None:
+    """Prefect would end in a traceback.
+
+    Raises:
+        BadInput: the server that the user has named does not answer, or does not let us in.
+    """
+    import httpx  # noqa: PLC0415  Prefect has imported it
+    from prefect.client.orchestration import get_client  # noqa: PLC0415
+
+    try:
+        with get_client(sync_client=True) as client:
+            client.read_flows(limit=1)
+    except (httpx.HTTPError, RuntimeError) as error:  # a RuntimeError names the cause where versions are compared first
+        cause = error.__cause__ or error
+        status = cause.response.status_code if isinstance(cause, httpx.HTTPStatusError) else None
+        if status in {401, 403}:
+            cure = "set PREFECT_API_AUTH_STRING, or for Prefect Cloud PREFECT_API_KEY"
+            raise BadInput(f"the Prefect server at {api} does not let this command in ({status}): {cure}") from None
+        why = cause if isinstance(cause, RuntimeError) else f"{type(cause).__name__}: {cause}".rstrip(": ")
+        cure = "start it, or unset PREFECT_API_URL: a command brings a server of its own then"
+        raise BadInput(f"the Prefect server at {api} cannot be used ({why}): {cure}") from None
 
 
 def _import_what_comes_last() -> None:

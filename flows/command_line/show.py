@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 import re
+import sys
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 
+from flows.command_line.process_setup import takes_unicode
 from tasks.domain.estimate.estimate import Estimate
 from tasks.domain.estimate.formatting import told
 from tasks.domain.shards.removal import RULES, Rule
@@ -148,8 +150,10 @@ def quarantine_text(rows: list[dict[str, Any]]) -> str:
 
 
 def _printed(table: Table) -> str:
-    out = io.StringIO()
+    encoding = "utf-8" if takes_unicode(sys.stdout) else "ascii"  # rich draws its lines by it
+    out = io.TextIOWrapper(io.BytesIO(), encoding=encoding, errors="backslashreplace", newline="\n")
     for column in table.columns:
         column.overflow = "fold"
     Console(file=out, width=120, markup=False, highlight=False).print(table, markup=False)
-    return _CONTROLS.sub("\N{REPLACEMENT CHARACTER}", out.getvalue()).rstrip()
+    out.seek(0)
+    return _CONTROLS.sub("\N{REPLACEMENT CHARACTER}", out.read()).rstrip()

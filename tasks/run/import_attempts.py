@@ -17,7 +17,7 @@ from typing import Any, Self
 from tasks.adapters.checkpoint.checkpoint import Checkpoint
 from tasks.adapters.milvus.staging import clear
 from tasks.adapters.object_store.registry import open_store, store_clock
-from tasks.adapters.processes.process_mark import has_ended, this_process
+from tasks.adapters.processes.process_mark import has_ended, is_this_process, this_process
 from tasks.adapters.processes.supervisor import in_background
 from tasks.domain.errors import KitestringError
 from tasks.domain.job.job import Job
@@ -100,7 +100,7 @@ def note_again(plan: Plan) -> bool:
 
 
 def _is_left(attempt: ImportAttempt, silent: float) -> bool:
-    if attempt.process == this_process():
+    if attempt.process is not None and is_this_process(attempt.process):
         return attempt.run not in _at_work
     return silent >= SILENT_SECONDS or (attempt.process is not None and has_ended(attempt.process))
 

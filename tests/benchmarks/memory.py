@@ -13,7 +13,7 @@ from tests.benchmarks.bench import Outcome, Sizes
 from tests.benchmarks.figures import compare
 from tests.benchmarks.kitestring import job_of, own_folder, run
 from tests.benchmarks.rows import write_short_rows
-from tests.models import make_tiny_model
+from tests.builders.models import make_tiny_model
 from tests.servers.milvus import milvus_process
 
 ROWS = 200_000

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tasks.adapters.sources.stdlib_docs import passages
-from tests.flows.kitestring import text_of
+from tests.builders.kitestring import text_of
 
 ROW_GROUP = 250
 

@@ -25,8 +25,8 @@ from tests.benchmarks.databases import Served, on_postgres, on_sqlite
 from tests.benchmarks.figures import Results, compare
 from tests.benchmarks.kitestring import Ran, environment, job_of, own_folder
 from tests.benchmarks.watch import watch
-from tests.flows.kitestring import write_rows
-from tests.models import make_tiny_model
+from tests.builders.kitestring import write_rows
+from tests.builders.models import make_tiny_model
 from tests.servers.milvus import milvus_process
 from tests.servers.postgres import NoPostgres, programs
 

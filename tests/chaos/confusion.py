@@ -27,13 +27,13 @@ from pathlib import Path
 from unittest.mock import patch
 
 from tasks.adapters.targets import verification
+from tests.builders.inprocess import RunFlow, flows_in_process
+from tests.builders.kitestring import Kitestring
 from tests.chaos.corpus import make_slow_model
 from tests.chaos.corruptions import BOTH, CUT, LARGE, NULLS, RETAINED, SHOWN, Corruption, Where
 from tests.chaos.histories import ANYWHERE, ON_A_NEWER_SERVER, ON_A_SERVER, History, cut_texts, fresh, large, nulls, retained
 from tests.chaos.raw import Row, copy_folder, opened
 from tests.chaos.stage import Job, Stage
-from tests.flows.inprocess import RunFlow, flows_in_process
-from tests.flows.kitestring import Kitestring
 
 SAMPLE = 1_000
 SETTLE_SECONDS = 4.0

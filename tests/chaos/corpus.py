@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tests.flows.kitestring import text_of
-from tests.models import make_tiny_model
+from tests.builders.kitestring import text_of
+from tests.builders.models import make_tiny_model
 
 FILES, ROWS = 6, 100  # a shard for each file
 PART_ROWS = 20

@@ -12,9 +12,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tests.flows.kitestring import make_job, text_of
-from tests.models import Clip
-from tests.worker.pictures import saved, scene
+from tests.builders.kitestring import make_job, text_of
+from tests.builders.models import Clip
+from tests.builders.pictures import saved, scene
 
 PICTURES, SPAN = 30, 10  # some three shards of ten files
 TABLES, TABLE_ROWS = 5, 12

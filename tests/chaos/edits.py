@@ -21,11 +21,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.builders.inprocess import RunFlow, flows_in_process
+from tests.builders.models import make_tiny_clip, make_tiny_model
 from tests.chaos.edited import Corpus, Job, Pictures, Tables
 from tests.chaos.mirror import SERVER_GAP, watched
 from tests.chaos.raw import opened
-from tests.flows.inprocess import RunFlow, flows_in_process
-from tests.models import make_tiny_clip, make_tiny_model
 from tests.servers.prefect import prefect_process
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 
+from tests.builders.inprocess import flows_in_process
 from tests.chaos.changes import fewer_rows, file_leaves
 from tests.chaos.corpus import ROWS
 from tests.chaos.edited import Corpus, Pictures, Tables
@@ -13,7 +14,6 @@ from tests.chaos.house import BUCKET
 from tests.chaos.launched import Stuck
 from tests.chaos.raw import client_of
 from tests.chaos.trial import Trial
-from tests.flows.inprocess import flows_in_process
 
 LOADED = r"/loads/[^/]+/[0-9a-f]{32}\.json"  # what is written when all rows of a shard were acknowledged; an intent goes through
 

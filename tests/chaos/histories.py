@@ -12,10 +12,10 @@ import pyarrow as pa
 
 from tasks.adapters.milvus.milvus_collection import MilvusCollection
 from tasks.domain.errors import Permanent
+from tests.builders.kitestring import text_of
 from tests.chaos.corpus import MENDED
 from tests.chaos.raw import opened
 from tests.chaos.stage import FILE_ROWS, Job, Stage
-from tests.flows.kitestring import text_of
 
 LARGE_FILES = 6
 

@@ -13,8 +13,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from tests.builders.models import Clip, make_tiny_clip, make_tiny_model
 from tests.chaos.corpus import COMMON_WORD, Reference, make_slow_model
-from tests.models import Clip, make_tiny_clip, make_tiny_model
 from tests.servers.faulty_s3 import (
     CUT_SHORT,
     DROPPED_AFTER,

@@ -25,9 +25,9 @@ import pyarrow.parquet as pq
 from pymilvus import MilvusClient
 
 from tasks.adapters.milvus.milvus_collection import MilvusCollection
-from tests.flows.inprocess import RunFlow, flows_in_process
-from tests.flows.kitestring import make_job, text_of
-from tests.models import make_tiny_model
+from tests.builders.inprocess import RunFlow, flows_in_process
+from tests.builders.kitestring import make_job, text_of
+from tests.builders.models import make_tiny_model
 from tests.servers.prefect import prefect_process
 
 FILES, ROWS, EDITS = 4, 30, 10

@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tasks.domain.errors import KitestringError
-from tests.flows.inprocess import RunFlow
-from tests.flows.kitestring import make_job, text_of
+from tests.builders.inprocess import RunFlow
+from tests.builders.kitestring import make_job, text_of
 
 FILE_ROWS = 100
 METADATA = ["n", "score", "lang", "live", "tags", "facts"]

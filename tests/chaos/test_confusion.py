@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.builders.inprocess import RunFlow
+from tests.builders.kitestring import Kitestring
 from tests.chaos.confusion import Laboratory, Outcome, table
 from tests.chaos.corpus import make_slow_model
 from tests.chaos.corruptions import BOTH
 from tests.chaos.histories import ANYWHERE, History, fresh, retained, retried, shared
-from tests.flows.inprocess import RunFlow
-from tests.flows.kitestring import Kitestring
 from tests.servers.milvus import MilvusProcess
 
 pytestmark = [pytest.mark.server, pytest.mark.timeout(300)]

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.builders.inprocess import RunFlow
+from tests.builders.models import Clip
 from tests.chaos.edited import Corpus, Pictures, Tables
 from tests.chaos.edits import Model, check, play
 from tests.chaos.raw import opened
-from tests.flows.inprocess import RunFlow
-from tests.models import Clip
 
 pytestmark = [pytest.mark.server, pytest.mark.timeout(300)]
 

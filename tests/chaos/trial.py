@@ -20,12 +20,12 @@ from unittest.mock import patch
 import psutil
 import yaml
 
+from tests.builders.inprocess import flows_in_process
+from tests.builders.kitestring import Kitestring, make_job
 from tests.chaos.corpus import FILES, PART_ROWS, UNSAVED_ROWS, write_corpus
 from tests.chaos.house import BUCKET, House, environment
 from tests.chaos.launched import RUN_SECONDS, Ended, Launched, Stuck, role_of, still_there
 from tests.chaos.raw import client_of
-from tests.flows.inprocess import flows_in_process
-from tests.flows.kitestring import Kitestring, make_job
 from tests.servers.prefect import ROOT
 
 GONE_SECONDS = 30

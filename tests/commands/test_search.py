@@ -12,7 +12,7 @@ import pytest
 from tasks.adapters.milvus.milvus_collection import MilvusCollection
 from tasks.commands import search
 from tasks.domain.job.job import Job
-from tests.adapters.targets.test_collections import part_of, spec_of
+from tests.builders.collections import part_of, spec_of
 
 
 def test_a_searcher_connects_once_for_all_its_questions_and_lets_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

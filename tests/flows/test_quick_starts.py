@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.flows.kitestring import SECONDS, Kitestring
-from tests.readme import ROOT, QuickStart, prints, quick_starts
+from tests.builders.kitestring import SECONDS, Kitestring
+from tests.builders.readme import ROOT, QuickStart, prints, quick_starts
 from tests.servers.forward import forwarded
 from tests.servers.milvus import MilvusProcess
 from tests.servers.s3 import S3Bucket

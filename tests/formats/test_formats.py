@@ -1,7 +1,7 @@
 """What older versions wrote is read for ever: a checkpoint and a collection of each format, as they were written.
 
 A tar holds a job (paths relative to its folder), its source, its checkpoint and its Milvus Lite file. It was written by the
-commit that it is named after, with `tests.models.make_tiny_model` in the folder `model`.
+commit that it is named after, with `tests.builders.models.make_tiny_model` in the folder `model`.
 
 12c0cc5   documents of format 1: a ledger by address, entries without places, collections without identity. Three files of ten rows,
           one row quarantined; then 1.parquet left the source, and an append kept its rows.
@@ -18,10 +18,10 @@ from typing import Any
 
 import pytest
 
+from tests.builders.inprocess import RunFlow
+from tests.builders.kitestring import Kitestring, write_rows
+from tests.builders.models import make_tiny_model
 from tests.chaos.mirror import rows_in
-from tests.flows.inprocess import RunFlow
-from tests.flows.kitestring import Kitestring, write_rows
-from tests.models import make_tiny_model
 
 pytestmark = [pytest.mark.server, pytest.mark.timeout(300)]
 HERE = Path(__file__).parent

@@ -20,7 +20,8 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
 
 import psutil
 
@@ -91,14 +92,26 @@ def start_guarded(
     open files `held`, and so their locks, until every process is gone; COMMAND does not get them.
     """
     return subprocess.Popen(
-        [sys.executable, "-m", "tasks.adapters.processes.process_guard", "--", *command],
+        [sys.executable, "-P", "-m", "tasks.adapters.processes.process_guard", "--", *command],
         stdin=subprocess.PIPE,
         stdout=stdout,
         stderr=stderr,
-        env=env,
+        env=safe_path(os.environ if env is None else env),
         start_new_session=True,
         pass_fds=tuple(held),
     )
+
+
+def safe_path(env: Mapping[str, str]) -> dict[str, str]:
+    """An environment in which a process finds our packages, also where its folder has a `tasks.py` or `flows.py` of the user's.
+
+    `python -m` looks into the current folder first, unless PYTHONSAFEPATH says otherwise. A checkout that is not installed is found
+    there alone, so it is named.
+    """
+    root = Path(__file__).parents[3]
+    ours = [] if root.name in {"site-packages", "dist-packages"} else [str(root)]
+    path = os.pathsep.join([*ours, *filter(None, [env.get("PYTHONPATH")])])
+    return {**env, "PYTHONSAFEPATH": "1", **({"PYTHONPATH": path} if path else {})}
 
 
 def main(arguments: list[str]) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -13,13 +14,19 @@ import psutil
 from tasks.domain.digest import digest
 from tasks.domain.shards.import_attempt import ProcessMark
 
-CLOCK_SECONDS = 60.0  # a machine's clock may be set while a process is at work, and its start is told by that clock
+CLOCK_SECONDS = 60.0  # marks of before told a start by the machine's clock, which may be set while a process is at work
+TICK_SECONDS = 0.001  # a start is told in hundredths
 
 
 def this_process() -> ProcessMark:
     """The mark of this process."""
     process = psutil.Process()
-    return ProcessMark(host=_host(), pid=process.pid, started=process.create_time())
+    return ProcessMark(host=_host(), pid=process.pid, started=process.create_time(), since_boot=started_since_boot(process.pid))
+
+
+def is_this_process(mark: ProcessMark) -> bool:
+    """Whether the mark is this process' own."""
+    return mark.host == _host() and mark.pid == os.getpid() and _is_same(psutil.Process(), mark)
 
 
 def has_ended(mark: ProcessMark) -> bool:
@@ -28,9 +35,37 @@ def has_ended(mark: ProcessMark) -> bool:
         return False
     try:
         process = psutil.Process(mark.pid)
-        return abs(process.create_time() - mark.started) > CLOCK_SECONDS or process.status() == psutil.STATUS_ZOMBIE
+        return not _is_same(process, mark) or process.status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return True
+
+
+def _is_same(process: psutil.Process, mark: ProcessMark) -> bool:
+    if mark.since_boot is not None:
+        return abs(started_since_boot(process.pid) - mark.since_boot) < TICK_SECONDS
+    return abs(process.create_time() - mark.started) <= CLOCK_SECONDS
+
+
+def started_since_boot(pid: int) -> float:
+    """When a process started, in seconds since the machine did: no clock that is set meanwhile changes it.
+
+    Raises:
+        psutil.NoSuchProcess: there is none.
+    """
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except FileNotFoundError:
+        raise psutil.NoSuchProcess(pid) from None
+    return int(fields[19]) / os.sysconf("SC_CLK_TCK")
+
+
+def seconds_alive(pid: int) -> float:
+    """For how long a process has been there.
+
+    Raises:
+        psutil.NoSuchProcess: there is none.
+    """
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - started_since_boot(pid)
 
 
 @cache

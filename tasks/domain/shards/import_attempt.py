@@ -14,7 +14,8 @@ class ProcessMark(Strict):
 
     host: str = Field(description="Digest of the machine, its boot and its process table.")
     pid: int
-    started: float = Field(description="Seconds since 1970, by the machine's clock.")
+    started: float = Field(description="Seconds since 1970, by the machine's clock, which may be set later.")
+    since_boot: float | None = Field(None, description="The same in seconds since the machine started; None in marks of before.")
 
 
 class ImportAttempt(Strict):

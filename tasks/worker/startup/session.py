@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from contextlib import ExitStack
-
-import psutil
 
 from tasks.adapters.checkpoint.json_documents import write_document
 from tasks.adapters.object_store.registry import open_store
+from tasks.adapters.processes.process_mark import seconds_alive
 from tasks.domain.encoding.protocol import Assignment, Hello
 from tasks.domain.encoding.tuning import Tuning
 from tasks.domain.errors import KitestringError
@@ -28,9 +26,7 @@ from tasks.worker.system.signals import Notice
 def serve(assignment: Assignment) -> int:
     """Be a rank. 0: there was no more work, or nobody to work for; 1: the encoder cannot be loaded."""
     watch = Stopwatch()
-    watch.seconds["launch"] = round(
-        time.time() - psutil.Process(os.getppid()).create_time(), 3
-    )  # of the agent; a forked rank has its imports
+    watch.seconds["launch"] = round(seconds_alive(os.getppid()), 3)  # of the agent; a forked rank has its imports
     wire = Wire(assignment.socket)
     try:
         encoder, hello, measured = _build(assignment, watch)

@@ -1,6 +1,5 @@
 """The checkpoint: seals that one run wins, parts that are believed only when they are whole, a ledger."""
 
-import secrets
 import threading
 import tracemalloc
 from pathlib import Path
@@ -10,82 +9,14 @@ import pytest
 
 from tasks.adapters.checkpoint.checkpoint import Checkpoint, put_pin, read_pin
 from tasks.adapters.checkpoint.json_documents import read_document
-from tasks.adapters.checkpoint.part_files import part_of, read_part, sha256_of, write_part
+from tasks.adapters.checkpoint.part_files import sha256_of, write_part
 from tasks.adapters.checkpoint.shard_id_set import DigestSet
-from tasks.adapters.object_store.registry import open_store
 from tasks.domain.digest import digest
 from tasks.domain.errors import OutcomeUnknown, Permanent, Transient
-from tasks.domain.job.encoder import EncoderFacts, EncoderIdentity, EncoderRecord
 from tasks.domain.ports import Store
-from tasks.domain.shards.amendment import Amendment
-from tasks.domain.shards.seal import Loaded, Part, Quarantined, Seal
+from tasks.domain.shards.seal import Seal
 from tasks.domain.target.proof import Proof
-from tests.adapters.checkpoint.test_part_files import META as PART_META
-from tests.adapters.checkpoint.test_part_files import make_table
-
-IDENTITY = EncoderIdentity(kind="k", model="m", revision=None, weights="w", preprocessing={"prompt": None}, precision="float32")
-FACTS = EncoderFacts(dim=16, max_seq_length=256, precision="float32", device="cpu")
-RECORD = EncoderRecord(identity=IDENTITY, facts=FACTS)
-SHARD = digest("a shard")
-TARGET = "0123456789abcdef"
-
-
-@pytest.fixture(params=["folder", "s3", "memory"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
-    if request.param == "s3":
-        return open_store(f"s3://{request.getfixturevalue('faulty_s3').bucket.name}/kept")
-    return open_store(str(tmp_path / "store") if request.param == "folder" else f"memory://{secrets.token_hex(8)}")
-
-
-@pytest.fixture
-def checkpoint(store: Store) -> Checkpoint:
-    return Checkpoint(store, "pydocs", IDENTITY.fingerprint)
-
-
-@pytest.fixture
-def quick() -> Checkpoint:
-    """In memory, where the store makes no difference."""
-    return Checkpoint(open_store(f"memory://{secrets.token_hex(8)}"), "pydocs", IDENTITY.fingerprint)
-
-
-def put_part(
-    checkpoint: Checkpoint, folder: Path, first: int, stop: int, *, attempt: str = "a", shard: str = SHARD, aside: int = 0
-) -> Part:
-    """A part as a rank puts it: all rows of its range, less the first `aside`."""
-    rows = tuple(Quarantined(row=first + n, id=None, reason="empty: no text") for n in range(aside))
-    meta = PART_META.model_copy(update={"shard": shard, "first": first, "stop": stop, "quarantined": rows})
-    key = checkpoint.layout.part(shard, attempt, first, stop)
-    path = folder / secrets.token_hex(8)
-    write_part(path, make_table(stop - first - aside), meta)
-    checkpoint.store.write(key, path)
-    data = path.read_bytes()
-    return part_of(key, data, *read_part(data))
-
-
-def seal_of(*parts: Part, shard: str = SHARD, run: str = "run-1") -> Seal:
-    aside = tuple(row for part in parts for row in part.quarantined)
-    rows = sum(part.rows for part in parts)
-    return Seal(
-        shard=shard,
-        name="docs.parquet",
-        group="docs.parquet",
-        run=run,
-        attempt="a",
-        dim=16,
-        source_rows=rows + len(aside),
-        embedded=rows,
-        duplicates=0,
-        quarantined=aside,
-        parts=parts,
-        seconds=1.5,
-        sealed_at="2026-11-21T00:00:00+00:00",
-    )
-
-
-def loaded(seal: Seal) -> Loaded:
-    return Loaded(
-        shard=seal.shard, group=seal.group, rows=seal.embedded, seal=seal.digest, run="r", seconds=1, loaded_at="2026-11-21T00:00:00+00:00"
-    )
+from tests.builders.checkpoints import IDENTITY, META, RECORD, SHARD, TARGET, loaded, make_table, nothing_recovered, put_part, seal_of
 
 
 class TestSeals:
@@ -199,7 +130,7 @@ class TestParts:
         elif damage == "not parquet":
             data = bytearray(b"x" * 100)
         elif damage == "too many rows":
-            meta = PART_META.model_copy(update={"shard": SHARD, "first": 0, "stop": 500})
+            meta = META.model_copy(update={"shard": SHARD, "first": 0, "stop": 500})
             write_part(tmp_path / "x", make_table(500), meta)  # one row is in quarantine as well
             data = bytearray((tmp_path / "x").read_bytes())
         stop = 501 if damage == "another range's" else 500
@@ -233,13 +164,6 @@ class TestParts:
         part = put_part(quick, tmp_path, 0, 5)
         quick.seal(seal_of(part))
         assert [found.key for found in quick.parts_of(SHARD)] == [part.key]
-
-
-def nothing_recovered(shard: str, number: int = 1) -> Amendment:
-    still = (Quarantined(row=0, id=None, reason="still empty"),)
-    return Amendment(
-        shard=shard, number=number, run="r2", parts=(), recovered=(), quarantined=still, seconds=1, amended_at="2026-11-22T00:00:00+00:00"
-    )
 
 
 class TestAmendments:

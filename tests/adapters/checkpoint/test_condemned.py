@@ -20,7 +20,7 @@ from tasks.commands.unreferenced_objects import find_unreferenced, look_over, re
 from tasks.domain.errors import Damaged
 from tasks.domain.ports import StoredObject
 from tasks.domain.shards.garbage import DAY
-from tests.adapters.checkpoint.test_checkpoint import IDENTITY, SHARD, TARGET, loaded, put_part, seal_of
+from tests.builders.checkpoints import IDENTITY, SHARD, TARGET, loaded, put_part, seal_of
 
 SCHEDULES = 400
 SPANS = ((0, 3), (3, 6), (6, 9))

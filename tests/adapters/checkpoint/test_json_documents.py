@@ -17,8 +17,8 @@ from tasks.domain.encoding.tuning import Tuning
 from tasks.domain.errors import Newer, Unreadable
 from tasks.domain.ports import Store
 from tasks.domain.shards.seal import Loaded, Seal
-from tests.adapters.checkpoint.test_checkpoint import IDENTITY, RECORD, SHARD, TARGET, loaded, nothing_recovered, put_part, seal_of
-from tests.domain.shards.test_seal import DIGEST, SEAL
+from tests.builders.checkpoints import IDENTITY, RECORD, SHARD, TARGET, loaded, nothing_recovered, put_part, seal_of
+from tests.builders.seals import DIGEST, SEAL
 
 
 @pytest.fixture

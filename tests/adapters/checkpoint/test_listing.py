@@ -6,9 +6,7 @@ from pathlib import Path
 
 from tasks.adapters.checkpoint.checkpoint import Checkpoint
 from tasks.domain.digest import digest
-from tests.adapters.checkpoint.test_checkpoint import SHARD, TARGET, checkpoint, loaded, nothing_recovered, put_part, quick, seal_of, store
-
-__all__ = ["checkpoint", "quick", "store"]
+from tests.builders.checkpoints import SHARD, TARGET, loaded, nothing_recovered, put_part, seal_of
 
 
 def test_the_mark_changes_with_the_seals_and_with_nothing_else(checkpoint: Checkpoint, tmp_path: Path) -> None:

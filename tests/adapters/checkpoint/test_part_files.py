@@ -14,35 +14,8 @@ from hypothesis import strategies as st
 from tasks.adapters.checkpoint.part_files import PartMeta, part_of, read_part, sha256_of, vector_column, vectors_of, write_part
 from tasks.adapters.rows.row_schema import part_schema
 from tasks.domain.errors import Newer, Permanent
-from tasks.domain.shards.seal import EncodeStats, Quarantined
-from tasks.domain.target.fields import ScalarField
-
-FIELDS = (
-    ScalarField(name="url", column="url", type="varchar"),
-    ScalarField(name="n", column="n", type="int64"),
-    ScalarField(name="tags", column="tags", type="varchar[]"),
-)
-META = PartMeta(
-    shard="ab" * 16,
-    first=100,
-    stop=1_101,
-    quarantined=(Quarantined(row=100, id='q"\n', reason="empty: no text"),),
-    stats=EncodeStats(tokens=9, lengths={32: 7, 64: 2}, backend="torch"),
-)
-
-
-def make_table(rows: int, dim: int = 16) -> pa.Table:
-    vectors = np.random.default_rng(0).standard_normal((rows, dim), np.float32)
-    columns = {
-        "id": pa.array([f"id {n}" for n in range(rows)], pa.string()),
-        "vector": vector_column(vectors),
-        "text": pa.array([f"text {n}" for n in range(rows)], pa.string()),
-        "url": pa.array([None if n % 3 else "https://example.org" for n in range(rows)], pa.string()),
-        "n": pa.array(range(rows), pa.int64()),
-        "tags": pa.array([[["a", ""], [], None][n % 3] for n in range(rows)], pa.list_(pa.string())),
-        "shard": pa.array(["ab" * 16] * rows, pa.string()),
-    }
-    return pa.table(columns, schema=part_schema(FIELDS, store_text=True))
+from tasks.domain.shards.seal import Quarantined
+from tests.builders.checkpoints import FIELDS, META, make_table
 
 
 def written(folder: Path, table: pa.Table, meta: PartMeta = META) -> bytes:
@@ -166,7 +139,7 @@ def test_a_part_without_vectors_is_refused(tmp_path: Path) -> None:
 FILL = """
 import resource, signal, sys
 from pathlib import Path
-from tests.adapters.checkpoint.test_part_files import META, make_table
+from tests.builders.checkpoints import META, make_table
 from tasks.adapters.checkpoint.part_files import write_part
 from tasks.domain.errors import Newer, Permanent
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

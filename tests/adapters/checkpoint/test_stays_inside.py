@@ -14,9 +14,8 @@ from tasks.domain.digest import digest
 from tasks.domain.errors import Permanent
 from tasks.domain.shards.amendment import Amendment
 from tasks.domain.shards.seal import Part, Seal
-from tests.adapters.checkpoint.test_checkpoint import SHARD, TARGET, checkpoint, put_part, seal_of, store
+from tests.builders.checkpoints import SHARD, TARGET, put_part, seal_of
 
-__all__ = ["checkpoint", "store"]
 OTHER = digest("another shard")
 
 

@@ -10,9 +10,7 @@ from tasks.adapters.checkpoint.checkpoint import Checkpoint
 from tasks.domain.errors import Damaged
 from tasks.domain.ports import Store
 from tasks.domain.shards.seal import Part, Seal
-from tests.adapters.checkpoint.test_checkpoint import SHARD, TARGET, checkpoint, loaded, put_part, seal_of, store
-
-__all__ = ["checkpoint", "store"]
+from tests.builders.checkpoints import SHARD, TARGET, loaded, put_part, seal_of
 
 
 def sealed(checkpoint: Checkpoint, folder: Path) -> tuple[Seal, Part, Part]:

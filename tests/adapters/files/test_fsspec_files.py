@@ -24,7 +24,7 @@ from tasks.adapters.rows.builder import RowMaker
 from tasks.adapters.rows.content import key_of_file
 from tasks.adapters.sources.registry import open_source
 from tasks.domain.errors import BadInput, Transient
-from tests.adapters.sources.source_rows import make_job, raw, shard_of, spans_of
+from tests.builders.source_rows import make_job, raw, shard_of, spans_of
 
 
 class StoreError(Exception):

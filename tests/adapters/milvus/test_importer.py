@@ -1,7 +1,7 @@
 """The REST imports, against a local server that holds requests to what Milvus and Zilliz Cloud document.
 
 Nobody here reaches Zilliz Cloud or a Milvus of 2.4 and later: these tests hold the client to the documents, no more. What a
-real server does with an import is tested in tests/flows/test_import.py, on Milvus 2.3.5.
+real server does with an import is tested in tests/flows/imports/test_import.py, on Milvus 2.3.5.
 """
 
 from __future__ import annotations

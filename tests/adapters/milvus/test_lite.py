@@ -13,7 +13,7 @@ import pytest
 
 from tasks.adapters.milvus.milvus_collection import MilvusCollection
 from tasks.domain.errors import BadInput
-from tests.adapters.targets.test_collections import part_of, spec_of
+from tests.builders.collections import part_of, spec_of
 
 
 class Killed(BaseException):

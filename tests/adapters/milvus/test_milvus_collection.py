@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pymilvus import DataType, MilvusClient
+from pymilvus import MilvusClient
 from pymilvus.client.prepare import Prepare
 
 from tasks.adapters.milvus.collection_schema import build_schema, columns_of
@@ -26,7 +26,7 @@ from tasks.adapters.milvus.upsert_batches import as_request, as_rows, fit_fields
 from tasks.adapters.targets.registry import open_collection
 from tasks.domain.errors import BadInput, OutcomeUnknown, Transient
 from tasks.domain.job.job import Target
-from tests.adapters.targets.test_collections import ARRAYS, DIM, FIELDS, part_of, spec_of
+from tests.builders.collections import ARRAYS, DIM, FIELDS, part_of, spec_of, stranger
 from tests.servers.milvus import MilvusProcess, milvus_process
 
 NULLS = {"url": [None, "ü"], "year": [None, -1], "price": [0.25, None], "fresh": [None, True], "tags": ['{"a": [1]}', None]}
@@ -172,15 +172,6 @@ def test_nothing_but_our_own_line_is_said(tmp_path, capfd):
 
 
 # ---- strangers ----
-
-
-def stranger(uri: str, name: str) -> None:
-    client = MilvusClient(uri)
-    schema = client.create_schema(auto_id=False, description="mine")
-    schema.add_field("id", DataType.VARCHAR, is_primary=True, max_length=64)
-    schema.add_field("vector", DataType.FLOAT_VECTOR, dim=DIM)
-    client.create_collection(name, schema=schema)
-    client.close()
 
 
 def test_a_strangers_collection_is_refused(lite, tmp_path):

@@ -15,7 +15,7 @@ from tasks.adapters.milvus.milvus_collection import MilvusCollection
 from tasks.adapters.milvus.server_errors import Patience
 from tasks.adapters.milvus.vector_index import FLUSHED_ROWS, STUCK_SECONDS, await_indexes, load, server_of
 from tasks.domain.errors import Transient
-from tests.adapters.targets.test_collections import part_of, spec_of, vectors_in
+from tests.builders.collections import part_of, spec_of, vectors_in
 
 
 class Server:

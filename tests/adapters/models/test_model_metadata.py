@@ -11,7 +11,7 @@ import pytest
 from tasks.adapters.models.model_files import locate_model
 from tasks.adapters.models.model_metadata import ModelShape, TokenCounter, shape_of
 from tasks.domain.job.encoder import OpenClipEncoder, SentenceTransformersEncoder
-from tests.models import HIDDEN, TOKENS, Clip
+from tests.builders.models import HIDDEN, TOKENS, Clip
 
 
 def shape(model: Path, **settings: object) -> ModelShape:

@@ -1,6 +1,6 @@
 """What Kitestring puts on a disk for itself is for its user alone, however careless the umask.
 
-Files, sockets and downloads of a run lie below its scratch folder; `tests/flows/test_secrets.py` looks at those of real runs.
+Files, sockets and downloads of a run lie below its scratch folder; `tests/flows/command_line/test_secrets.py` looks at those of real runs.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from tasks.adapters.processes.torchrun import _environment
 from tasks.adapters.sources.registry import open_source, rows_at_least
 from tasks.domain.job.job import Compute
 from tasks.domain.job.source import JsonLinesSource, ParquetSource
-from tests.flows.kitestring import write_rows
+from tests.builders.kitestring import write_rows
 
 LAUNCH = Launch(ranks=2, threads=1, device="cpu")
 

@@ -12,7 +12,7 @@ from tasks.adapters.processes.hardware import Launch, plan_launch
 from tasks.adapters.processes.prestart import early_launch, start_torchrun
 from tasks.domain.job.job import Job
 from tasks.domain.job.parse import parse_job
-from tests.flows.kitestring import make_job
+from tests.builders.kitestring import make_job
 
 KIND = "sentence-transformers"
 

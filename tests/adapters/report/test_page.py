@@ -19,7 +19,7 @@ from tasks.domain.number_format import duration, money
 from tasks.domain.report.figures import EarlierRun, Example, ExampleHit, Group, Projection, RankWork, cost_of
 from tasks.domain.report.run_report import FailedShard, Progress, RunReport, SetAside, ShardTime, TargetNamed, headline, summary
 from tasks.domain.shards.row_accounting import RowFates, ShardFates
-from tests.pages import Page, Tables
+from tests.builders.pages import Page, Tables
 
 BEGUN = datetime(2026, 11, 21, 8, 55, tzinfo=UTC)
 HOSTILE = "<script>alert(1)</script>\"'&{{ 7*7 }} $\\frac{ 日本語 \x00\x1b]8;;"

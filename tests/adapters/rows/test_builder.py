@@ -21,7 +21,7 @@ from tasks.adapters.rows.key_index import KeyIndex
 from tasks.adapters.rows.row_schema import rows_schema
 from tasks.domain.errors import BadInput
 from tasks.domain.target.fields import ScalarField
-from tests.adapters.sources.source_rows import aside, good, make_job, prepared
+from tests.builders.source_rows import aside, good, make_job, prepared
 from tests.servers.s3 import S3Bucket
 
 

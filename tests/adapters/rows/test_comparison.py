@@ -16,20 +16,7 @@ from tasks.adapters.milvus.upsert_batches import as_rows
 from tasks.adapters.rows.comparison import same_json
 from tasks.domain.ports import Collection
 from tasks.domain.target.difference import Compared
-from tests.adapters.targets.test_collections import (  # noqa: F401 - fixtures
-    ARRAYS,
-    DIM,
-    FIELDS,
-    LISTS,
-    NASTY,
-    Open,
-    collection,
-    name,
-    opening,
-    part_of,
-    spec_of,
-    vectors_in,
-)
+from tests.builders.collections import ARRAYS, DIM, FIELDS, LISTS, NASTY, Open, part_of, spec_of, vectors_in
 
 ALL = (*FIELDS, *ARRAYS)
 KEYS = list("wxyz")
@@ -49,7 +36,7 @@ def rows_of(*, shard: str = "s1", **changes: list) -> pa.Table:
 
 
 @pytest.fixture
-def filled(opening: Open, name: str, monkeypatch: pytest.MonkeyPatch) -> Collection:  # noqa: F811
+def filled(opening: Open, name: str, monkeypatch: pytest.MonkeyPatch) -> Collection:
     made = opening(name)
     made.ensure(spec_of(name, fields=ALL))
     made.upsert(rows_of())
@@ -77,7 +64,7 @@ def test_what_was_upserted_is_no_difference_whatever_it_holds(filled):
     assert found.lowest_cosine == 1.0
 
 
-def test_nasty_texts_are_no_difference(collection):  # noqa: F811
+def test_nasty_texts_are_no_difference(collection):
     part = part_of(NASTY, url=NASTY, text=NASTY, tags=[json.dumps({text: text}) for text in NASTY])
     collection.upsert(part)
     assert collection.compare(part).differences == ()
@@ -168,7 +155,7 @@ def test_batches_are_bounded_and_an_answer_that_is_too_large_is_asked_for_in_hal
     assert asked.count(1) == 4
 
 
-def test_rows_of_unknown_shards_are_named_with_their_shards_whatever_these_are(opening, name, monkeypatch):  # noqa: F811
+def test_rows_of_unknown_shards_are_named_with_their_shards_whatever_these_are(opening, name, monkeypatch):
     monkeypatch.setattr("tasks.adapters.milvus.filters.beyond.__kwdefaults__", {"at_once": 3})
     made = opening(name)
     made.ensure(spec_of(name))
@@ -182,7 +169,7 @@ def test_rows_of_unknown_shards_are_named_with_their_shards_whatever_these_are(o
     assert list(made.strangers([*known, "s4", '"odd', "not there"])) == []
 
 
-def test_strangers_come_in_pages_each_once(collection, monkeypatch):  # noqa: F811
+def test_strangers_come_in_pages_each_once(collection, monkeypatch):
     monkeypatch.setattr("tasks.adapters.milvus.filters.keys_in_pages.__defaults__", (10,))
     collection.upsert(part_of([f"k{i}" for i in range(95)], shard="s9"))
     collection.upsert(part_of(["ours"], shard="s1"))

@@ -12,8 +12,7 @@ from tasks.adapters.rows.vector_types import DTYPES, narrow, rounded, widen
 from tasks.adapters.targets.verification import prove
 from tasks.domain.errors import BadInput, Permanent
 from tasks.domain.job.index import VectorType
-from tests.adapters.targets.test_collections import part_of, spec_of, vectors_in
-from tests.adapters.targets.test_verification import asked, seal_of
+from tests.builders.collections import asked, part_of, seal_of, spec_of, vectors_in
 
 LOWEST = {"float32": 1 - 1e-12, "float16": 0.9999999, "bfloat16": 0.999995, "int8": 0.9999}
 NARROW: list[VectorType] = ["float16", "bfloat16", "int8"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import gzip
 from pathlib import Path
 
@@ -10,21 +9,13 @@ import pytest
 
 from tasks.adapters.sources.registry import open_source
 from tasks.domain.errors import BadInput
-from tests.adapters.sources.source_rows import aside, good, make_job, raw, spans_of
+from tests.builders.source_rows import aside, good, make_job, raw, spans_of, write_csv
 from tests.servers.s3 import S3Bucket
-
-
-def write(path: Path, rows: int) -> Path:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["id", "text", "n"])
-        writer.writerows([i, f'line one\nline "two", of {i}\r\nthree', i * 10] for i in range(rows))
-    return path
 
 
 @pytest.mark.parametrize("rows", [1, 2, 7, 64, 1_001, 20_000])
 def test_quoted_newlines_survive_and_every_row_comes_once(tmp_path: Path, rows: int) -> None:
-    write(tmp_path / "a.csv", rows)
+    write_csv(tmp_path / "a.csv", rows)
     found = raw(make_job("csv", tmp_path, id="id"))
     assert [(row["id"], row["text"]) for row in found] == [(str(i), f'line one\nline "two", of {i}\r\nthree') for i in range(rows)]
 
@@ -95,7 +86,7 @@ def test_a_later_row_that_is_broken_is_told(tmp_path: Path) -> None:
 
 
 def test_a_missing_column_is_found_in_any_file_at_planning(tmp_path: Path) -> None:
-    write(tmp_path / "a.csv", 1)
+    write_csv(tmp_path / "a.csv", 1)
     (tmp_path / "b.csv").write_text("id,body\n1,a\n")
     with pytest.raises(BadInput, match=r"column 'text' is not in .*b\.csv: it has id, body"):
         spans_of(make_job("csv", tmp_path))
@@ -106,11 +97,11 @@ def test_a_header_alone_is_no_shard(tmp_path: Path) -> None:
     (tmp_path / "b.csv").write_text("")
     with pytest.raises(BadInput, match="has no rows"):
         spans_of(make_job("csv", tmp_path))
-    write(tmp_path / "c.csv", 2)
+    write_csv(tmp_path / "c.csv", 2)
     assert [span.files[0].name for span in spans_of(make_job("csv", tmp_path))] == ["c.csv"]
 
 
 def test_s3_is_read_like_a_folder(tmp_path: Path, s3_bucket: S3Bucket) -> None:
-    path = write(tmp_path / "a.csv", 100)
+    path = write_csv(tmp_path / "a.csv", 100)
     s3_bucket.put("a.csv", path.read_bytes())
     assert raw(make_job("csv", f"{s3_bucket.url}/a.csv")) == raw(make_job("csv", path))

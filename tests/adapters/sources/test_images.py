@@ -11,7 +11,7 @@ from tasks.adapters.sources.images import cut
 from tasks.adapters.sources.registry import open_source, sample_texts
 from tasks.domain.errors import BadInput, Permanent
 from tasks.domain.shards.shard import FileVersion
-from tests.adapters.sources.source_rows import good, make_job, shard_of, spans_of
+from tests.builders.source_rows import good, make_job, shard_of, spans_of
 from tests.servers.s3 import S3Bucket
 
 

@@ -17,7 +17,7 @@ from tasks.adapters.sources.line_reader import ranged
 from tasks.adapters.sources.registry import open_source
 from tasks.domain.errors import BadInput
 from tasks.domain.shards.shard import ByteRange, Whole
-from tests.adapters.sources.source_rows import aside, good, make_job, raw, spans_of
+from tests.builders.source_rows import aside, good, make_job, raw, spans_of
 from tests.servers.s3 import S3Bucket
 
 

@@ -13,7 +13,7 @@ import pytest
 from tasks.adapters.sources.parquet import footer_of
 from tasks.adapters.sources.registry import open_source, sample_texts
 from tasks.domain.errors import BadInput, Permanent
-from tests.adapters.sources.source_rows import make_job, raw, shard_of, spans_of
+from tests.builders.source_rows import make_job, raw, shard_of, spans_of
 from tests.servers.s3 import S3Bucket
 
 

@@ -15,8 +15,7 @@ import pytest
 from tasks.adapters.sources.registry import open_source
 from tasks.adapters.sources.sampling import Effort, Sample, Sampler, weight_of
 from tasks.domain.job.job import Job
-from tests.adapters.sources.source_rows import make_job, spans_of
-from tests.adapters.sources.test_csv import write as write_csv
+from tests.builders.source_rows import make_job, spans_of, write_csv
 from tests.servers.s3 import S3Bucket
 
 

@@ -13,7 +13,7 @@ import pytest
 from tasks.adapters.sources import tar_reader
 from tasks.adapters.sources.registry import open_source
 from tasks.domain.errors import BadInput
-from tests.adapters.sources.source_rows import aside, good, make_job, raw, spans_of
+from tests.builders.source_rows import aside, good, make_job, raw, spans_of
 from tests.servers.s3 import S3Bucket
 
 

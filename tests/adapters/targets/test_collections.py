@@ -4,143 +4,21 @@ from __future__ import annotations
 
 import json
 import threading
-import uuid
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
 from tasks.adapters.milvus.milvus_collection import MilvusCollection
-from tasks.adapters.rows.row_schema import part_schema
-from tasks.adapters.targets.memory_collection import MemoryCollection
 from tasks.adapters.targets.part_loading import load_part
 from tasks.domain.errors import BadInput, Permanent
 from tasks.domain.job.index import Index
 from tasks.domain.ports import Collection
-from tasks.domain.target.collection import CollectionSpec
 from tasks.domain.target.fields import ScalarField
+from tests.builders.collections import ARRAYS, DIM, FIELDS, LISTS, NASTY, part_of, spec_of, vectors_in
 
-DIM = 8
-FIELDS = (
-    ScalarField(name="url", column="url", type="varchar"),
-    ScalarField(name="year", column="Year", type="int64"),
-    ScalarField(name="price", column="price", type="double"),
-    ScalarField(name="fresh", column="fresh", type="bool"),
-    ScalarField(name="tags", column="tags", type="json"),
-)
-NASTY = ["plain", 'q"uote', "a'b", "br{a}ce", "{", "new\nline", "car\rr", "t\tab", "back\\slash", "\\", '\\"', "\\n", '"; drop', "ünïcödé"]
-NASTY += ["日本", "😀", "\x01", "\u2028", "%s", 'a"] or id != "', '" or shard != "', "\x7f", '"', "\ufeff", " ", "null", "\\u0041"]
-NASTY += [
-    "\0",
-    "nul\0inside",
-    '" or 1 == 1 or "',
-    "' or 1 == 1 or '",
-    '"] or id like "%',
-    "%",
-    "_",
-    "a%",
-    "{{x}}",
-    "${x}",
-    "{0}",
-    "'",
-    "''",
-    "\\'",
-    "\x08",
-]
-NASTY += [
-    "\x0b",
-    "\x85",
-    "\x1b[2J",
-    "\u202e",
-    "e\u0301",
-    "\u00e9",
-    "/*",
-    "--",
-    "#",
-    "\\x41",
-    "\\101",
-    "\\%",
-    "\U0010ffff",
-    "count(*)",
-    "$meta",
-]
 LONG = ["x" * 511 + end for end in ('"', "\\", "x")]  # as long as a key may be
-
-Open = Callable[..., Collection]
-
-
-def spec_of(name: str, **changes) -> CollectionSpec:
-    given = {
-        "name": name,
-        "alias": f"{name}_alias",
-        "dim": DIM,
-        "metric": "COSINE",
-        "store_text": True,
-        "id_length": 512,
-        "fields": FIELDS,
-        "fingerprint": "0123456789abcdef" * 2,
-        "model": "tests/tiny",
-    }
-    return CollectionSpec(**(given | changes))
-
-
-def part_of(ids: list[str], *, shard: str = "s1", seed: int = 0, fields=FIELDS, **columns) -> pa.Table:
-    """A part as the checkpoint holds it, with plain values where a test gives none."""
-    n = len(ids)
-    vectors = np.random.default_rng(seed).standard_normal((n, DIM)).astype(np.float32)
-    plain = {
-        "id": ids,
-        "vector": list(vectors),
-        "text": [f"text of {i}" for i in range(n)],
-        "url": [f"https://example.org/{i}" for i in range(n)],
-        "year": list(range(2000, 2000 + n)),
-        "price": [i / 2 for i in range(n)],
-        "fresh": [i % 2 == 0 for i in range(n)],
-        "tags": [json.dumps({"n": i, "deep": [1, "ü"]}) for i in range(n)],
-        "shard": [shard] * n,
-    }
-    schema = part_schema(fields, store_text=True)
-    return pa.table({name: (plain | columns)[name] for name in schema.names}, schema=schema)
-
-
-def vectors_in(part: pa.Table) -> np.ndarray:
-    return np.array(part["vector"].to_pylist(), dtype=np.float32)
-
-
-@pytest.fixture(params=["memory", "lite", "lite rows", pytest.param("server", marks=pytest.mark.server)])
-def opening(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Open]:
-    """Opens collections on one server, and closes them in the end."""
-    opened: list[Collection] = []
-    where = {"memory": f"memory://{uuid.uuid4()}", "lite": str(tmp_path / "t.db"), "lite rows": str(tmp_path / "t.db")}
-    uri = where[request.param] if request.param in where else request.getfixturevalue("milvus_server").uri
-
-    def opens(name: str, *, alias: str | None = None, **how) -> Collection:
-        alias = alias or f"{name}_alias"
-        twin = request.param == "memory"
-        made = MemoryCollection(uri, name, alias=alias) if twin else MilvusCollection(uri, name, alias=alias, **how)
-        if request.param == "lite rows":
-            made._columns = False
-        opened.append(made)
-        return made
-
-    yield opens
-    for each in opened:
-        each.close()
-
-
-@pytest.fixture
-def name() -> str:
-    return f"c_{uuid.uuid4().hex[:12]}"
-
-
-@pytest.fixture
-def collection(opening: Open, name: str) -> Collection:
-    made = opening(name)
-    made.ensure(spec_of(name))
-    return made
 
 
 def test_nothing_is_described_before_it_is_made(opening, name):
@@ -324,20 +202,6 @@ def test_null_is_told_from_a_value_where_the_server_can(collection):
     assert hits[0].fields["tags"] in ([1], "[1]")
     assert null["url"] in (None, "")  # 2.3 has no null for these two
     assert null["fresh"] in (None, False)
-
-
-ARRAYS = (
-    ScalarField(name="labels", column="labels", type="varchar[]"),
-    ScalarField(name="sizes", column="sizes", type="int64[]"),
-    ScalarField(name="shares", column="shares", type="double[]"),
-    ScalarField(name="flags", column="flags", type="bool[]"),
-)
-LISTS = {
-    "labels": [["a", "ü b"], [], None, ["b", "ü b", ""]],
-    "sizes": [[1, -(2**62)], None, [], [7]],
-    "shares": [None, [0.5, -1e300], [0.25], []],
-    "flags": [[True, False], [], [False], None],
-}
 
 
 def test_arrays_come_back_as_they_went_in(opening, name):

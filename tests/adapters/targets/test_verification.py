@@ -15,35 +15,11 @@ from tasks.adapters.object_store.memory_store import MemoryStore
 from tasks.adapters.targets.memory_collection import MemoryCollection
 from tasks.adapters.targets.verification import Clock, prove
 from tasks.domain.errors import BadInput, Permanent
-from tasks.domain.shards.seal import Part, Seal
+from tasks.domain.shards.seal import Seal
 from tasks.domain.target.proof import compared, most_wrong, scope
-from tests.adapters.targets.test_collections import DIM, part_of, spec_of
+from tests.builders.collections import DIM, Parts, asked, part_of, seal_of, spec_of
 
 CLOCK = Clock(settle=0)
-Parts = dict[str, pa.Table]
-
-
-def seal_of(shard: str, *tables: pa.Table) -> tuple[Seal, Parts]:
-    """A seal over tables, and what its parts hold by key."""
-    keys = [f"shards/{shard}/part-{i}" for i in range(len(tables))]
-    parts = tuple(Part(key=k, first=0, stop=t.num_rows, rows=t.num_rows, bytes=1, sha256="") for k, t in zip(keys, tables, strict=True))
-    rows = sum(table.num_rows for table in tables)
-    seal = Seal(
-        shard=shard,
-        name=f"file-{shard}",
-        group=shard,
-        run="r",
-        attempt="a",
-        dim=DIM,
-        source_rows=rows,
-        embedded=rows,
-        duplicates=0,
-        quarantined=(),
-        parts=parts,
-        seconds=0,
-        sealed_at="",
-    )
-    return seal, dict(zip(keys, tables, strict=True))
 
 
 def three_shards(metric: str = "COSINE") -> list[tuple[Seal, Parts]]:
@@ -68,10 +44,6 @@ def loaded(seals: list[tuple[Seal, Parts]], metric: str = "COSINE") -> MemoryCol
         for table in parts.values():
             made.upsert(table)
     return made
-
-
-def asked(seals: list[tuple[Seal, Parts]]):
-    return [(seal, lambda part, parts=parts: parts[part.key]) for seal, parts in seals]
 
 
 def prove_it(collection, seals, **how):

@@ -7,7 +7,7 @@ import pytest
 from tasks.domain.job.parse import parse_job
 from tasks.domain.shards.duplicates import Lost, Owners, owned, policy_of
 from tasks.domain.shards.row_accounting import check_accounts, fates_of
-from tests.domain.shards.test_row_accounting import part, seal
+from tests.builders.seals import part, seal
 
 
 def test_lost_rows_are_duplicates_and_nothing_else_changes() -> None:

@@ -8,18 +8,8 @@ import pytest
 
 from tasks.domain.errors import Permanent
 from tasks.domain.shards.row_accounting import check_accounts
-from tasks.domain.shards.seal import Part, Quarantined, Seal
-
-
-def part(first: int, stop: int, rows: int | None = None) -> Part:
-    return Part(key=f"p{first}", first=first, stop=stop, rows=stop - first if rows is None else rows, bytes=1, sha256="0" * 64)
-
-
-def seal(*parts: Part, **changed: Any) -> Seal:
-    embedded = sum(p.rows for p in parts)
-    facts: dict[str, Any] = {"source_rows": embedded, "embedded": embedded, "duplicates": 0, "quarantined": (), **changed}
-    told = {"shard": "s1", "name": "docs.parquet", "group": "docs.parquet", "run": "r", "attempt": "r", "dim": 4}
-    return Seal(**told, parts=parts, seconds=1, sealed_at="2026-11-21T00:00:00+00:00", **facts)
+from tasks.domain.shards.seal import Quarantined
+from tests.builders.seals import part, seal
 
 
 def test_rows_that_add_up_pass() -> None:

@@ -20,8 +20,8 @@ from tasks.domain.job.encoder import OpenClipEncoder, Precision
 from tasks.domain.job.job import Compute
 from tasks.worker.base import LoadedEncoder, open_encoder
 from tasks.worker.pipeline.fault_isolation import Vectors
-from tests.models import Clip
-from tests.worker.pictures import every_kind, photograph, saved, scene
+from tests.builders.models import Clip
+from tests.builders.pictures import every_kind, photograph, saved, scene
 
 
 @pytest.fixture(autouse=True, scope="module")

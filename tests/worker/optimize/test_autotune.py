@@ -12,7 +12,7 @@ from tasks.domain.job.encoder import EncoderFacts
 from tasks.worker.batching import plan_batches
 from tasks.worker.optimize.autotune import Measured, Metered, compare, measure, race, worth_measuring
 from tasks.worker.pipeline.fault_isolation import OutOfMemory, Vectors
-from tests.worker.fakes import FakeEncoder, FakeWork
+from tests.builders.fakes import FakeEncoder, FakeWork
 
 SAMPLE = pa.table({"text": ["x" * 100] * 32})
 

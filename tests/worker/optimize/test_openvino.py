@@ -11,7 +11,7 @@ from tasks.domain.errors import BadInput
 from tasks.domain.job.encoder import OpenClipEncoder, Precision, SentenceTransformersEncoder
 from tasks.worker.base import LoadedEncoder, open_encoder
 from tasks.worker.system.placement import Place
-from tests.worker.encoders.test_sentence_transformers import embed, lowest_cosine, passages, stock
+from tests.builders.text_encoder import embed, lowest_cosine, passages, stock
 
 needs_openvino = pytest.mark.skipif("not __import__('importlib.util').util.find_spec('openvino')", reason="the extra is not installed")
 

@@ -18,9 +18,9 @@ from tasks.domain.encoding.protocol import At, Done, Fault, Hello, Piece
 from tasks.domain.job.encoder import OpenClipEncoder, SentenceTransformersEncoder
 from tasks.domain.job.job import Compute
 from tasks.worker.base import open_encoder
-from tests.models import Clip
-from tests.worker.coordinator import Heard, Launch, write_rows
-from tests.worker.pictures import saved, scene
+from tests.builders.coordinator import Heard, Launch, write_rows
+from tests.builders.models import Clip
+from tests.builders.pictures import saved, scene
 
 
 def words(count: int) -> list[str]:

@@ -20,7 +20,7 @@ from tasks.worker.startup import agreement
 from tasks.worker.startup.agreement import AnotherFailed, Settled, Start, Stopwatch, take_place
 from tasks.worker.startup.process_group import Group
 from tasks.worker.system.placement import Place
-from tests.worker.fakes import FakeEncoder
+from tests.builders.fakes import FakeEncoder
 
 
 class FakeGroup(Group):

@@ -1,0 +1,87 @@
+"""What a person sees: the demo on a terminal, and again in a log."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.builders.kitestring import SECONDS, Command, Kitestring, make_job, write_rows
+
+pytestmark = [pytest.mark.server, pytest.mark.timeout(600), pytest.mark.usefixtures("no_process_left")]
+
+
+def on_a_terminal(kitestring: Kitestring, *arguments: str) -> Command:
+    """A command whose stderr is a terminal of 120 columns."""
+    ours, theirs = pty.openpty()
+    env = {**os.environ, **kitestring.env, "TERM": "xterm", "COLUMNS": "120"}
+    command = [sys.executable, "-m", "flows", *arguments]
+    with subprocess.Popen(command, cwd=kitestring.folder, env=env, stdout=subprocess.PIPE, stderr=theirs, text=True) as process:
+        os.close(theirs)
+        try:
+            said = _read_to_the_end(ours)
+            out, _ = process.communicate(timeout=SECONDS)
+        finally:
+            process.kill()
+            os.close(ours)
+    return Command(code=process.returncode, out=out, err=said)
+
+
+def _read_to_the_end(terminal: int) -> str:
+    """Until the last process that has it is gone; Linux says that with an error."""
+    pieces: list[bytes] = []
+    try:
+        while piece := os.read(terminal, 65_536):
+            pieces.append(piece)
+    except OSError:
+        pass
+    return b"".join(pieces).decode(errors="replace")
+
+
+@pytest.mark.usefixtures("minilm_path")
+def test_the_demo_finds_what_it_is_asked_for_and_does_nothing_twice(kitestring: Kitestring) -> None:
+    first = on_a_terminal(kitestring, "demo", "--quick")
+    assert first.code == 0, first.err
+    assert "\x1b[" in first.err, "a bar moves"
+    assert re.search(r"[\d,]+ of [\d,]+ rows", first.err)
+    assert "rows are searchable, verified" in first.out
+    assert re.search(r"report: \S+/report\.html", first.out)
+    date = first.out.partition("parse a date from a string")[2].partition("\n? ")[0]
+    assert "strptime" in date
+    assert first.out.count("\n? ") == 3
+    assert "Try next" in first.out
+    report = Path(re.findall(r"report: (\S+)", first.out)[0])
+    assert (kitestring.folder / report).is_file()
+
+    again = kitestring("demo", "--quick")
+    assert again.code == 0, again.err
+    assert "nothing had to be encoded" in again.out
+    assert "strptime" in again.out
+    assert "\x1b" not in again.err + again.out, "plain lines where nobody watches"
+
+    described = kitestring("status", "demo/quick.yaml", "--json")
+    assert described.code == 0
+    assert described.json["rows"]["embedded"] == described.json["rows"]["loaded"] > 400
+    assert "demo" in described.json["report"]
+
+
+def test_two_sizes_at_once_are_refused(kitestring: Kitestring) -> None:
+    both = kitestring("demo", "--quick", "--full")
+    assert both.code == 2
+    assert both.err == "error: --quick and --full exclude each other\n"
+    assert not (kitestring.folder / "demo").exists()
+
+
+def test_plain_lines_and_one_document_where_nobody_watches(kitestring: Kitestring, tmp_path: Path, tiny_model: Path) -> None:
+    write_rows(tmp_path / "rows" / "a.parquet", 0, 20)
+    run = kitestring("run", kitestring.job(make_job(tmp_path, tiny_model)), "--json")
+    assert run.code == 0, run.err
+    assert run.out.count("\n") == 1
+    assert run.json["verified"] is True
+    assert all(re.match(r"(start|plan|encode|load|verify|promote): ", line) for line in run.err.splitlines()), run.err
+    assert "\x1b" not in run.err
