@@ -14,7 +14,7 @@ from tasks.stages.prove_collection import prove_collection
 
 @flow(name="audit-collection", flow_run_name="{job.corpus}")
 def audit_collection(job: Job, overrides: Settings | None = None, token: Secret | None = None) -> dict[str, Any]:  # type: ignore[type-arg]
-    """Prove a collection against its seals; what is found to be missing, the next run loads again.
+    """Verify a collection against its seals; the next run loads missing rows again.
 
     Args:
         job: The corpus, the encoder and the collection.
@@ -23,6 +23,6 @@ def audit_collection(job: Job, overrides: Settings | None = None, token: Secret 
 
     Raises:
         BadInput: something that the job names is not there, or nothing is sealed or loaded.
-        RunFailed: the collection is not proved.
+        RunFailed: the collection is not verified.
     """
     return prove_collection(settle(job, overrides, token))

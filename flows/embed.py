@@ -45,11 +45,11 @@ def embed_corpus(
         job: The corpus, the encoder and the collection.
         overrides: Single settings by their dotted path, such as {"shards.rows": 1000}; neighbours keep their values.
         token: The Secret block that holds the Milvus token, instead of MILVUS_TOKEN on the worker.
-        dry_run: Encode a sample for some seconds and tell what the run would take: time, storage, cost. Nothing is sealed or loaded.
+        dry_run: Encode a sample for some seconds and estimate the time, storage and cost of the run. Nothing is sealed or loaded.
 
     Raises:
         BadInput: something that the job names is not there or does not fit; nothing was written.
-        RunFailed: a shard failed, too many rows were set aside, or the collection is not proved.
+        RunFailed: a shard failed, too many rows were quarantined, or the collection is not verified.
     """
     job = settle(job, overrides, token)
     if dry_run:

@@ -1,4 +1,4 @@
-"""What every flow takes beside the job: single settings over it, and the token as a block."""
+"""Parameters of every flow besides the job: overrides of single settings, and the token as a block."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ def repair_from_seals(job: Job, overrides: Settings | None = None, token: Secret
 
     Raises:
         BadInput: nothing is sealed, or the collection is not there.
-        RunFailed: something is missing that no seal has, or the collection is not proved.
+        RunFailed: rows are missing that no seal has, or the collection is not verified.
     """
     job = settle(job, overrides, token)
     with open_run(job) as run:

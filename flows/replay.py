@@ -30,7 +30,7 @@ LOADERS = 4
 
 @flow(name="replay-seals", flow_run_name="{job.corpus}", task_runner=threads(4 * LOADERS))
 def replay_seals(job: Job, overrides: Settings | None = None, token: Secret | None = None) -> dict[str, Any]:  # type: ignore[type-arg]
-    """Load what is sealed and not yet in the target, verify, report.
+    """Load the sealed shards that are not yet in the target, verify, report.
 
     Args:
         job: The corpus, the encoder and the collection.
@@ -39,7 +39,7 @@ def replay_seals(job: Job, overrides: Settings | None = None, token: Secret | No
 
     Raises:
         BadInput: nothing is sealed, or something that the job names does not fit.
-        RunFailed: a shard is not sealed or could not be loaded, or the collection is not proved.
+        RunFailed: a shard is not sealed or could not be loaded, or the collection is not verified.
     """
     job = settle(job, overrides, token)
     with open_run(job) as run:

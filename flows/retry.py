@@ -28,7 +28,7 @@ from tasks.stages.verify import verify_collection
 
 @flow(name="retry-quarantined", flow_run_name="{job.corpus}", task_runner=threads(16))
 def retry_quarantined(job: Job, overrides: Settings | None = None, token: Secret | None = None) -> dict[str, Any]:  # type: ignore[type-arg]
-    """Try only the rows that were set aside once more, load what now works, verify, report.
+    """Retry only the quarantined rows, load those that can be embedded now, verify, report.
 
     Args:
         job: The corpus, the encoder and the collection.
@@ -37,7 +37,7 @@ def retry_quarantined(job: Job, overrides: Settings | None = None, token: Secret
 
     Raises:
         BadInput: nothing is sealed, or something that the job names does not fit.
-        RunFailed: something is missing, too much is still set aside, or the collection is not proved.
+        RunFailed: something is missing, too many rows are still quarantined, or the collection is not verified.
     """
     job = settle(job, overrides, token)
     with open_run(job) as run:

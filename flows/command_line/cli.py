@@ -1,4 +1,4 @@
-"""The `kitestring` command. Answers go to stdout; progress and complaints go to stderr."""
+"""Embed a corpus into Milvus or Zilliz Cloud, exactly once. Results go to stdout, progress and errors to stderr."""
 
 from __future__ import annotations
 
@@ -28,19 +28,20 @@ OK, FAILED, BAD_INPUT, NOT_YET, NOT_PROVED = 0, 1, 2, 3, 4
 TERMINATED = 128 + signal.SIGTERM
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
-quarantine = typer.Typer(no_args_is_help=True, help="Rows that were set aside.")
+quarantine = typer.Typer(no_args_is_help=True, help="Rows that could not be embedded.")
 app.add_typer(quarantine, name="quarantine")
 
 JobFile = Annotated[Path, typer.Argument(metavar="JOB", help="The job file (YAML or JSON).")]
 Settings = Annotated[
-    list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="A setting over the job file, such as shards.rows=1000.")
+    list[str] | None,
+    typer.Option("--set", metavar="PATH=VALUE", help="Override a setting of the job file, such as shards.rows=1000. May be repeated."),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 
 
 @contextmanager
 def answers(*, as_json: bool = False) -> Iterator[None]:
-    """Every way that a command can end, as one line and an exit code."""
+    """Turn every outcome of a command into one line and an exit code."""
     try:
         yield
     except RunFailed as failure:
@@ -52,7 +53,7 @@ def answers(*, as_json: bool = False) -> Iterator[None]:
     except KitestringError as error:
         _leave(error, FAILED)
     except KeyboardInterrupt:
-        errors.print("stopped; run it again and it goes on from here")
+        errors.print("interrupted; run the command again to resume")
         raise typer.Exit(130) from None
 
 
@@ -63,7 +64,7 @@ def _leave(error: Exception, code: int) -> NoReturn:
 
 
 def say(answer: Any, *, as_json: bool, text: Callable[[Any], str] = str) -> None:
-    """The command's answer, on stdout."""
+    """Print the result on stdout."""
     sys.stdout.write((_as_json(answer) if as_json else text(answer)) + "\n")
     sys.stdout.flush()
 
@@ -73,7 +74,7 @@ def _as_json(answer: Any) -> str:
 
 
 def say_each(found: Iterable[Any], *, as_json: bool, text: Callable[[Any], str]) -> int:
-    """An answer of many values, on stdout as they are found; how many there were."""
+    """Print many values on stdout as they are found; returns their number."""
     count = 0
     for count, value in enumerate(found, 1):
         begin = "" if not as_json else "[" if count == 1 else ","
@@ -85,7 +86,7 @@ def say_each(found: Iterable[Any], *, as_json: bool, text: Callable[[Any], str])
 
 
 def write_page(path: Path, job: Job, question: str, hits: list[Hit], *, picture: str | None) -> None:
-    """The hits as a page of their own, with the picture that was searched with."""
+    """Write the hits as an HTML page, with the query image if there is one."""
     from tasks.adapters.report.search_page import render_hits
     from tasks.commands.search_pictures import shown_picture, thumbnails
 
@@ -102,12 +103,14 @@ def run(
     job: JobFile,
     dry_run: Annotated[
         bool,
-        typer.Option("--dry-run", help="Encode a sample for some seconds, and say what the run would take; nothing is sealed or loaded."),
+        typer.Option(
+            "--dry-run", help="Encode a sample for some seconds and print the estimated time, storage and cost. Seals and loads nothing."
+        ),
     ] = False,
     settings: Settings = None,
     as_json: AsJson = False,
 ) -> None:
-    """Plan, encode, load, verify, report; resumes by itself."""
+    """Run the job: plan, encode, load, verify, report. Resumes where an earlier run stopped."""
     from flows.command_line.show import dry_run_text, run_text
 
     with answers(as_json=as_json):
@@ -119,7 +122,7 @@ def run(
 
 @app.command()
 def replay(job: JobFile, settings: Settings = None, as_json: AsJson = False) -> None:
-    """Load the seals into the target (another server, another collection) without encoding anything."""
+    """Load the sealed vectors into the target (another server, another collection) without encoding."""
     from flows.command_line.show import run_text
 
     with answers(as_json=as_json):
@@ -131,7 +134,7 @@ def replay(job: JobFile, settings: Settings = None, as_json: AsJson = False) -> 
 
 @app.command()
 def plan(job: JobFile, settings: Settings = None, as_json: AsJson = False) -> None:
-    """What would be done, and what that takes: time, storage, cost. Touches no GPU, writes nothing."""
+    """Show what a run would do, and its estimated time, storage and cost. Uses no GPU and writes nothing."""
     from flows.command_line.show import plan_text
     from tasks.commands.inspect import look_at_plan
 
@@ -141,7 +144,7 @@ def plan(job: JobFile, settings: Settings = None, as_json: AsJson = False) -> No
 
 @app.command()
 def status(job: JobFile, settings: Settings = None, as_json: AsJson = False) -> None:
-    """What is sealed, loaded and searched of this corpus. Exit 0: complete; 3: not yet."""
+    """Show what is sealed, loaded and searchable. Exit code 0: complete; 3: not complete."""
     from flows.command_line.show import status_text
     from tasks.commands.inspect import look_at_status
 
@@ -155,12 +158,14 @@ def status(job: JobFile, settings: Settings = None, as_json: AsJson = False) -> 
 @app.command()
 def verify(
     job: JobFile,
-    full: Annotated[bool, typer.Option("--full", help="Compare every row: key, vector, fields, text. Reads every part.")] = False,
-    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Draw the sample of an earlier proof again.")] = None,
+    full: Annotated[
+        bool, typer.Option("--full", help="Compare every row (key, vector, fields, text) instead of a sample. Reads every part.")
+    ] = False,
+    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Repeat the sample of an earlier verification.")] = None,
     settings: Settings = None,
     as_json: AsJson = False,
 ) -> None:
-    """Verify the collection against the sealed shards: counts, total, and a sample of rows. Exit 0: proved; 4: not."""
+    """Verify the collection against the sealed shards: counts, total, and a sample of rows. Exit code 0: verified; 4: not."""
     from flows.command_line.show import proof_text
     from tasks.stages.verify import look_at_proof
 
@@ -174,11 +179,11 @@ def verify(
 @app.command()
 def diff(
     job: JobFile,
-    full: Annotated[bool, typer.Option("--full", help="Compare every row, and list what differs of it. Reads every part.")] = False,
+    full: Annotated[bool, typer.Option("--full", help="Compare every row and list each difference. Reads every part.")] = False,
     settings: Settings = None,
     as_json: AsJson = False,
 ) -> None:
-    """List keys that are only sealed (-), only in the collection (+) and, with --full, rows that differ (~). Exit 0: none; 4: some."""
+    """List keys that are only sealed (-), only in the collection (+) and, with --full, rows that differ (~). Exit code 0: none; 4: some."""
     from flows.command_line.show import difference_text
     from tasks.commands.inspect import look_at_diff
 
@@ -190,14 +195,14 @@ def diff(
         except Damaged as damage:
             _leave(Damaged(f"{damage}: `kitestring run` encodes its shard again"), NOT_PROVED)
         if looked.unsealed:
-            errors.print(f"{looked.unsealed:,} shards are not sealed yet, and not compared: `kitestring run` encodes them")
+            errors.print(f"{looked.unsealed:,} shards are not sealed yet and were not compared: `kitestring run` encodes them")
         if found or looked.damaged:
             raise typer.Exit(NOT_PROVED)
 
 
 @app.command()
 def repair(job: JobFile, settings: Settings = None, as_json: AsJson = False) -> None:
-    """Compare every row with its seal, mend what differs without encoding, and verify again. Removes rows that no seal accounts for."""
+    """Compare every row with its sealed vector, load differing shards again without encoding, remove unaccounted rows, and verify."""
     from flows.command_line.show import run_text
 
     with answers(as_json=as_json):
@@ -211,12 +216,15 @@ def repair(job: JobFile, settings: Settings = None, as_json: AsJson = False) -> 
 def promote(
     job: JobFile,
     anyway: Annotated[
-        bool, typer.Option("--anyway", help="Also if the collection holds fewer rows than the current one, or more rows are quarantined.")
+        bool,
+        typer.Option(
+            "--anyway", help="Promote even if the collection holds fewer rows than the current one, or more rows are quarantined."
+        ),
     ] = False,
     settings: Settings = None,
     as_json: AsJson = False,
 ) -> None:
-    """Point the alias at the collection of the job's encoder, if it is verified and passes the gate."""
+    """Point the alias at the collection of the job's encoder, if it is verified, passes the gate and holds no fewer rows than the current one."""
     from flows.command_line.show import promoted_text
     from tasks.commands.promote_by_hand import promote_by_hand
 
@@ -226,7 +234,7 @@ def promote(
 
 @app.command()
 def rollback(job: JobFile, settings: Settings = None, as_json: AsJson = False) -> None:
-    """Lead searches back to the collection before. No run undoes that; `promote` does."""
+    """Point the alias at the previous collection. Later runs leave it there until you run `promote`."""
     from flows.command_line.show import promoted_text
     from tasks.commands.promote_by_hand import roll_back
 
@@ -237,19 +245,20 @@ def rollback(job: JobFile, settings: Settings = None, as_json: AsJson = False) -
 @app.command()
 def search(
     job: JobFile,
-    text: Annotated[str | None, typer.Argument(help="What to look for, in words.")] = None,
+    text: Annotated[str | None, typer.Argument(help="The query text.")] = None,
     image: Annotated[
-        str | None, typer.Option("--image", metavar="FILE", help="What to look for, as a picture (a path or a URI); open-clip jobs alone.")
+        str | None,
+        typer.Option("--image", metavar="FILE", help="Search with an image (a path or a URI) instead of text. For open-clip jobs."),
     ] = None,
-    k: Annotated[int, typer.Option("-k", min=1, max=16_384, help="How many hits.")] = 10,
-    expression: Annotated[str, typer.Option("--filter", help="A Milvus filter over the metadata fields.")] = "",
+    k: Annotated[int, typer.Option("-k", min=1, max=16_384, help="Number of hits.")] = 10,
+    expression: Annotated[str, typer.Option("--filter", help="A Milvus filter expression over the metadata fields.")] = "",
     html: Annotated[
-        Path | None, typer.Option("--html", metavar="FILE", help="The hits as a page, with the pictures of an image corpus.")
+        Path | None, typer.Option("--html", metavar="FILE", help="Also write the hits as an HTML page, with the images of an image corpus.")
     ] = None,
     settings: Settings = None,
     as_json: AsJson = False,
 ) -> None:
-    """Embed some words, or a picture, as the job embeds its rows, and search."""
+    """Embed a query with the job's encoder, as text or as an image, and search."""
     from flows.command_line.show import hits_text
     from tasks.commands.search import ask
 
@@ -264,11 +273,14 @@ def search(
 @app.command()
 def gc(
     job: JobFile,
-    delete: Annotated[bool, typer.Option("--delete", help="Remove them; without it they are only counted.")] = False,
+    delete: Annotated[bool, typer.Option("--delete", help="Remove them. Without it they are only listed.")] = False,
     settings: Settings = None,
     as_json: AsJson = False,
 ) -> None:
-    """List (with --delete: remove) unreferenced checkpoint objects and never-promoted collections older than 24 hours."""
+    """List (with --delete: remove) unreferenced checkpoint objects and never-promoted collections older than 24 hours.
+
+    Safe beside a run. Exit code 1: not everything could be removed.
+    """
     from flows.command_line.show import swept_text
     from tasks.commands.garbage_collect import sweep
 
@@ -283,7 +295,7 @@ def gc(
 
 @quarantine.command("list")
 def quarantine_list(job: JobFile, settings: Settings = None, as_json: AsJson = False) -> None:
-    """The rows that were set aside, and why."""
+    """List the quarantined rows and the reasons."""
     from flows.command_line.show import quarantine_text
     from tasks.commands.inspect import look_at_quarantine
 
@@ -293,7 +305,7 @@ def quarantine_list(job: JobFile, settings: Settings = None, as_json: AsJson = F
 
 @quarantine.command("retry")
 def quarantine_retry(job: JobFile, settings: Settings = None, as_json: AsJson = False) -> None:
-    """Try only the rows that were set aside once more, and load those that now work."""
+    """Retry only the quarantined rows, and load those that can be embedded now."""
     from flows.command_line.show import run_text
 
     with answers(as_json=as_json):
@@ -305,23 +317,23 @@ def quarantine_retry(job: JobFile, settings: Settings = None, as_json: AsJson = 
 
 @app.command()
 def demo(
-    quick: Annotated[bool, typer.Option("--quick", help="About 500 passages.")] = False,
-    full: Annotated[bool, typer.Option("--full", help="All of them.")] = False,
-    folder: Annotated[Path, typer.Option(help="Where everything goes.")] = Path("demo"),
+    quick: Annotated[bool, typer.Option("--quick", help="Use about 500 passages.")] = False,
+    full: Annotated[bool, typer.Option("--full", help="Use all passages.")] = False,
+    folder: Annotated[Path, typer.Option(help="Output folder.")] = Path("demo"),
 ) -> None:
-    """The real job on the Python standard library's own documentation, on this machine alone."""
+    """Embed the documentation of Python's standard library on this machine, and search it."""
     from flows.command_line.demo import show_demo
 
     with answers():
         if quick and full:
-            raise BadInput("--quick and --full: take one of them")
+            raise BadInput("--quick and --full exclude each other")
         show_demo(folder, size="quick" if quick else "full" if full else "default")
 
 
 def main() -> None:
     """The console script."""
-    # As the first process of a container it would not hear SIGTERM otherwise: the kernel has no default action for it.
-    # Nothing has to be tidied: the guard ends the processes, and what is not sealed is garbage by design.
+    # As PID 1 of a container the process would ignore SIGTERM otherwise: the kernel has no default action for it.
+    # No cleanup is needed: the guard ends the processes, and parts without a seal are garbage by design.
     signal.signal(signal.SIGTERM, lambda *_: os._exit(TERMINATED))
     with leaving(), surroundings():
         app()

@@ -15,7 +15,7 @@ from tasks.domain.errors import BadInput
 from tasks.domain.job.job import Job
 
 # Whoever watches the terminal sees Kitestring's own progress; Prefect's log lines go to its server all the same.
-# Kitestring's own lines stand in the run's log there, as those of a deployed run do.
+# Kitestring's own lines go to the run's log there, as those of a deployed run do.
 QUIET = {
     "PREFECT_LOGGING_EXTRA_LOGGERS": "kitestring",
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
@@ -24,7 +24,7 @@ QUIET = {
 
 
 def _look_at(job: Job) -> None:
-    """What is wrong with a job is told while the server starts, not after; the flow looks again, as every flow does."""
+    """Report a wrong job while the server starts, not after; the flow checks again, as every flow does."""
     from tasks.run.preflight import inspect_job  # noqa: PLC0415  it imports Prefect
 
     inspect_job(job)

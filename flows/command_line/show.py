@@ -1,4 +1,4 @@
-"""Answers in words, for who did not ask for JSON."""
+"""Answers as text, where JSON was not requested."""
 
 from __future__ import annotations
 
@@ -20,37 +20,30 @@ from tasks.domain.target.proof import Proof, compared, scope
 if TYPE_CHECKING:  # it brings Prefect along, which has to wait until its server is named
     from tasks.commands.inspect import Listed, Status
 
-_CONTROLS = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")  # what rows hold is shown, and does not steer the terminal
+_CONTROLS = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")  # control characters in rows must not reach the terminal
 SNIPPET = 160  # characters of a text that are shown with a hit
 
 
 def run_text(result: dict[str, Any]) -> str:
-    """What a run says in the end."""
+    """The result of a run."""
     rows, shards = result["rows"], result["shards"]
-    found = f"{rows['loaded']:,} of {rows['source']:,} rows are searchable" + (", proved" if result["verified"] else ", not proved")
+    found = f"{rows['loaded']:,} of {rows['source']:,} rows are searchable" + (", verified" if result["verified"] else ", not verified")
     nothing = "nothing had to be encoded" if not rows["embedded"] else f"{rows['embedded']:,} encoded now"
-    parts = [
-        nothing,
-        *(
-            f"{rows[fate]:,} {word}"
-            for fate, word in (("reused", "reused"), ("duplicates", "duplicates"), ("quarantined", "set aside"))
-            if rows[fate]
-        ),
-    ]
+    parts = [nothing, *(f"{rows[fate]:,} {fate}" for fate in ("reused", "duplicates", "quarantined") if rows[fate])]
     lines = [found, f"rows:   {', '.join(parts)}", f"shards: {shards['loaded']:,} of {shards['planned']:,} loaded"]
     lines += [f"proof:  {result['proof']}"] if result.get("proof") else []
     return "\n".join([*lines, *(f"note:   {note}" for note in result["notes"]), f"report: {result['report']}"])
 
 
 def promoted_text(said: dict[str, Any]) -> str:
-    """Where searches are led now."""
-    now = f"searches of '{said['alias']}' are led to '{said['collection']}'"
-    before = " (as before)" if said["before"] == said["collection"] else f" (before: '{said['before']}')" if said["before"] else ""
+    """Which collection the alias points to now."""
+    now = f"alias '{said['alias']}' points to '{said['collection']}'"
+    before = " (unchanged)" if said["before"] == said["collection"] else f" (previously '{said['before']}')" if said["before"] else ""
     return "\n".join([*said["told"], now + before])
 
 
 def plan_text(plan: dict[str, Any]) -> str:
-    """What a run would do, and what that takes."""
+    """What a run would do, and the resources it would take."""
     rows, shards = plan["rows"], plan["shards"]
     counted = "an unknown number of" if rows["source"] is None else f"{rows['source']:,}"
     left = "" if rows["to_encode"] is None else f"; {rows['to_encode']:,} rows to encode"
@@ -67,7 +60,7 @@ def removal_text(removal: tuple[Rule, dict[str, int]]) -> str:
 
 
 def dry_run_text(plan: dict[str, Any]) -> str:
-    """What a dry run found."""
+    """The result of a dry run."""
     return f"{plan_text(plan)}\nThis was a dry run: nothing was sealed or loaded."
 
 
@@ -76,29 +69,29 @@ def status_text(status: Status) -> str:
     rows, shards = status.rows, status.shards
     lines = [
         f"shards: {shards.planned:,} planned, {shards.sealed:,} sealed, {shards.loaded:,} loaded",
-        f"rows:   {rows.source:,} read, {rows.embedded:,} embedded, {rows.duplicates:,} duplicates, {rows.quarantined:,} set aside, {rows.loaded:,} loaded",
-        f"proof:  {'proved' if status.verified else 'not proved as it stands'}",
-        f"search: {_led_to(status)}",
+        f"rows:   {rows.source:,} read, {rows.embedded:,} embedded, {rows.duplicates:,} duplicates, {rows.quarantined:,} quarantined, {rows.loaded:,} loaded",
+        f"proof:  {'verified' if status.verified else 'not verified in its current state'}",
+        f"alias:  {_pointed_to(status)}",
     ]
-    lines += [f"        {count:,} set aside: {reason}" for reason, count in sorted(status.quarantine.items(), key=lambda kind: -kind[1])]
+    lines += [f"        {count:,} quarantined: {reason}" for reason, count in sorted(status.quarantine.items(), key=lambda kind: -kind[1])]
     lines += [f"report: {status.report}"] if status.report else []
     lines += [f"damage: {line}" for line in status.damaged]
     return "\n".join([("complete" if status.complete else "not complete yet"), *lines])
 
 
-def _led_to(status: Status) -> str:
+def _pointed_to(status: Status) -> str:
     if status.unasked:
-        return f"nobody knows where searches are led: {status.unasked}"
+        return f"unknown: {status.unasked}"
     if status.led_to is None:
-        return "no search is led to it yet"
+        return "not set yet"
     ours = "" if status.searched else f", not to '{status.collection}'"
-    return f"'{status.alias}' leads to '{status.led_to}'{ours}"
+    return f"'{status.alias}' points to '{status.led_to}'{ours}"
 
 
 def proof_text(proof: Proof) -> str:
-    """What was compared, or what is wrong."""
+    """What was compared, or what differs."""
     lines = [*proof.reasons, *(f"compared: {line}" for line in compared(proof) if proof.counts)]
-    found = f"proved: {scope(proof)}" if proof.proved else "not proved"
+    found = f"verified: {scope(proof)}" if proof.proved else "not verified"
     exact = ["the collection holds exactly these rows"] if proof.exact else []
     return "\n".join([found, *(f"  {line}" for line in [*lines, *exact])])
 
@@ -111,25 +104,25 @@ def difference_text(difference: Listed) -> str:
 
 
 def swept_text(swept: dict[str, Any]) -> str:
-    """What `gc` found."""
+    """The result of `gc`."""
     parts, torn = swept["parts"], swept["unfinished"]
-    found = [f"{parts:,} parts that no seal names"] if parts else []
-    found += [f"{swept['keys']:,} files of keys that are out of date"] if swept["keys"] else []
-    found += [f"{torn:,} files that were never finished"] if torn else []
-    some = f"{', '.join(found)}, {swept['bytes'] / 2**20:,.1f} MiB" if found else "no part is garbage"
+    found = [f"{parts:,} unreferenced parts"] if parts else []
+    found += [f"{swept['keys']:,} outdated key files"] if swept["keys"] else []
+    found += [f"{torn:,} unfinished files"] if torn else []
+    some = f"{', '.join(found)}, {swept['bytes'] / 2**20:,.1f} MiB" if found else "nothing to remove"
     done = "removed" if swept["deleted"] else "--delete removes them"
-    kept = "; a run of the last day may be at work, so parts of shards that are not sealed stay" if swept["busy"] else ""
+    kept = "; parts of unsealed shards are kept, because a run of the last 24 hours may still be active" if swept["busy"] else ""
     lines = [f"{some}: {done}{kept}" if found else f"{some}{kept}"]
-    lines += [f"collection '{name}' is searched by nobody: {done}" for name in swept["collections"]]
-    lines += [f"kept, because it cannot be read what is referenced: {reason}" for reason in swept["unread"]]
-    return "\n".join([*lines, *([f"collections not checked, or not all of them: {swept['unseen']}"] if swept["unseen"] else [])])
+    lines += [f"collection '{name}' was never promoted: {done}" for name in swept["collections"]]
+    lines += [f"kept, because references cannot be read: {reason}" for reason in swept["unread"]]
+    return "\n".join([*lines, *([f"not all collections were checked: {swept['unseen']}"] if swept["unseen"] else [])])
 
 
 def hits_text(hits: list[Hit]) -> str:
     """A table of hits."""
     if not hits:
         return "no hits"
-    table = Table("score", "id", "what it says", show_edge=False, pad_edge=False)
+    table = Table("score", "id", "content", show_edge=False, pad_edge=False)
     for hit in hits:
         table.add_row(f"{hit.score:.3f}", hit.id, _snippet(hit))
     return _printed(table)
@@ -147,10 +140,10 @@ def _short(text: str) -> str:
 
 
 def quarantine_text(rows: list[dict[str, Any]]) -> str:
-    """A table of rows that were set aside."""
+    """A table of quarantined rows."""
     if not rows:
-        return "no row is set aside"
-    table = Table("shard", "row", "id", "why", show_edge=False, pad_edge=False)
+        return "no row is quarantined"
+    table = Table("shard", "row", "id", "reason", show_edge=False, pad_edge=False)
     for row in rows:
         table.add_row(row["shard"], str(row["row"]), _short(row["id"] or ""), row["reason"])
     return _printed(table)

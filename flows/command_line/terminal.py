@@ -1,4 +1,4 @@
-"""What a person sees while a command works, and what it says in the end; all of it on stderr, but for answers."""
+"""Progress and messages of a command, on stderr; results go to stdout."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ class Counted:
 
     def __init__(self, progress: Progress | None) -> None:
         self._progress, self._task = progress, progress.add_task("", total=None, line="") if progress else TaskID(0)
-        self._told = time.monotonic()  # what ends soon is not told of in a log
+        self._told = time.monotonic()  # short operations print nothing to a log
 
     def __call__(self, what: str, done: int, total: int | None) -> None:
         line = f"{done:,} objects" if total is None else f"{done:,} of {total:,} objects"
@@ -176,7 +176,7 @@ class _Compared:
 
 
 class _Warnings(logging.Handler):
-    """Prefect's own console is silent; what Kitestring itself warns of is told in a line, above the bar where there is one."""
+    """Prefect's console output is off; Kitestring's own warnings are printed above the progress bar."""
 
     def emit(self, record: logging.LogRecord) -> None:
         errors.print(f"{record.levelname.lower()}: {record.getMessage()}", markup=False)

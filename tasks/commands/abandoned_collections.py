@@ -1,4 +1,4 @@
-"""Abandoned: collections of a corpus that nobody searches and nobody goes back to.
+"""Abandoned collections of a corpus: not live and not kept for a rollback.
 
 A model that was tried and never promoted leaves its whole collection behind, and so does an import that was killed and
 whose model no run came back to. Of a job's target those are looked at that were filled from the corpus' own checkpoint: what
@@ -48,7 +48,7 @@ def find_abandoned(job: Job, store: Store, silent: Mapping[str, float]) -> list[
 
 
 def find_imports(job: Job, store: Store, silent: Mapping[str, float]) -> Iterator[tuple[Checkpoint, str, ImportAttempt]]:
-    """Imports that no run came back to: where they are noted, the target's fingerprint, and what is noted."""
+    """Imports that no run resumed: their key, the fingerprint of the target, and the record."""
     for fingerprint, seconds in silent.items():
         checkpoint = Checkpoint(store, job.corpus, fingerprint)
         target = target_fingerprint(job.target, collection_name(job.target.collection, fingerprint))
@@ -57,7 +57,7 @@ def find_imports(job: Job, store: Store, silent: Mapping[str, float]) -> Iterato
 
 
 def drop(job: Job, name: str) -> bool:
-    """Drop a collection. False: it is gone already, or an alias leads to it by now."""
+    """Drop a collection. False: it is gone already, or an alias points to it by now."""
     with closing(open_target(job)) as target:
         return target.drop(name)
 

@@ -25,7 +25,7 @@ from tasks.domain.target.collection import collection_name
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Swept:
-    """What was found, and whether it is gone now: then what is gone counts alone."""
+    """What was found or, after --delete, what was removed."""
 
     parts: int
     bytes: int
@@ -45,13 +45,13 @@ class Swept:
 
 
 def _nobody(*_: object) -> None:
-    """Nobody watches."""
+    """No progress display."""
 
 
 def sweep(job: Job, *, delete: bool, tell: Tell = _nobody) -> Swept:
     """Find the garbage of a corpus, under every encoder it was ever embedded with; remove it where `delete`.
 
-    What fails in the middle is told in the result, beside what is gone by then.
+    A failure is part of the result, with everything that was removed before it.
 
     Raises:
         KitestringError: the checkpoint cannot be looked at; nothing was removed.
@@ -89,7 +89,7 @@ def _unfinished(store: Store, corpus: str, now: float) -> Iterator[tuple[Path, i
 
 
 def _collections(job: Job, seen: Seen, *, delete: bool) -> tuple[list[str], str]:
-    """Names of collections that nobody goes back to; those that are dropped where `delete`. A target that is away hinders nothing else."""
+    """Names of abandoned collections; with `delete`, of those that were dropped. An unreachable target stops nothing else."""
     found: list[str] = []
     try:
         imports = list(find_imports(job, seen.store, seen.silent))

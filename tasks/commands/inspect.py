@@ -28,7 +28,7 @@ from tasks.stages.verify import Watched, unwatched
 
 
 def look_at_plan(job: Job) -> dict[str, Any]:
-    """What a run would do and what that takes: shards, rows, what is sealed, an estimate; touches no GPU and writes nothing."""
+    """What a run would do: shards, rows, the sealed part, an estimate. Uses no GPU and writes nothing."""
     with scratch_folder() as scratch:
         inspected = inspect_job(job)
         plan = plan_again(inspected, scratch)
@@ -41,7 +41,7 @@ def look_at_plan(job: Job) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
-    """The ledger of a corpus, and where its searches are led."""
+    """The ledger of a corpus, and the position of its alias."""
 
     rows: RowFates
     shards: ShardFates
@@ -51,13 +51,13 @@ class Status:
     collection: str | None = None
     alias: str = ""
     led_to: str | None = None
-    unasked: str = ""  # why nobody knows where searches are led
+    unasked: str = ""  # why the position of the alias is unknown
 
     damaged: tuple[str, ...] = ()
 
     @property
     def searched(self) -> bool:
-        """Whether searches are led to this collection."""
+        """Whether the alias points to this collection."""
         return self.collection is not None and self.led_to == self.collection
 
     @property
@@ -79,7 +79,7 @@ class Status:
 
 
 def look_at_status(job: Job) -> Status:
-    """What is sealed and loaded by the store, and where the target leads searches. Rows count as embedded, whichever run did it."""
+    """Sealed and loaded shards by the store, and the position of the alias. Rows count as embedded, whichever run did it."""
     with scratch_folder() as scratch:
         inspected = inspect_job(job)
         plan = plan_again(inspected, scratch)
@@ -106,7 +106,7 @@ def look_at_status(job: Job) -> Status:
 
 
 def _led_to(plan: Plan) -> tuple[str | None, str]:
-    """The collection that searches are led to, or why that cannot be told."""
+    """The collection that the alias points to, or why that is unknown."""
     try:
         with opened(plan) as collection:
             return collection.target.resolve(plan.spec.alias), ""
@@ -127,11 +127,11 @@ class Differences:
 def look_at_diff(job: Job, *, full: bool = False, watched: Watched = unwatched) -> Iterator[Differences]:
     """What the seals and the collection do not have in common, shard by shard.
 
-    Rows of files that have left the source, which an append keeps, are held against their seals as all others.
+    Rows of files that have left the source, which an append keeps, are compared with their seals like all others.
 
     Raises:
         BadInput: there is nothing to compare.
-        Damaged: a part had to be read and is not what was sealed.
+        Damaged: a part had to be read and is damaged.
     """
     with planned_before(job) as plan, opened(plan) as collection:
         if collection.describe() is None:
@@ -198,7 +198,7 @@ def _unaccounted(plan: Plan, collection: Collection) -> Iterator[Listed]:
 
 
 def look_at_quarantine(job: Job) -> Iterator[dict[str, Any]]:
-    """The rows set aside, in plan order."""
+    """The quarantined rows, in plan order."""
     with planned_before(job) as plan:
         for seal in seals_of(plan):
             for row in seal.quarantined:

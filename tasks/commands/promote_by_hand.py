@@ -1,4 +1,4 @@
-"""`kitestring promote` and `rollback`: the alias is moved because somebody asks for it."""
+"""`kitestring promote` and `rollback`: moving the alias on request."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from tasks.run.seals.seal_totals import count_seals
 
 
 def promote_by_hand(job: Job, *, anyway: bool = False) -> dict[str, Any]:
-    """Lead searches to the collection of the job's encoder; the gate decides here as well.
+    """Point the alias at the collection of the job's encoder, if the gate lets it pass.
 
     Args:
         job: names the alias and the encoder.
-        anyway: also where the collection holds fewer rows than the one that it takes over from, or more were set aside.
+        anyway: even if the collection holds fewer rows than the current one, or more are quarantined.
 
     Raises:
-        BadInput: there is no such collection, it is not proved as it stands, or the gate refuses it.
+        BadInput: there is no such collection, it is not verified in its current state, or the gate refuses it.
     """
     with scratch_folder() as scratch:
         plan = plan_again(inspect_job(job), scratch)
@@ -42,12 +42,12 @@ def promote_by_hand(job: Job, *, anyway: bool = False) -> dict[str, Any]:
             moves = Promotions(plan.inspected.store, job, plan.inspected.damages)
             outcome = pass_gate(plan, collection, moves, by="promote", anyway=anyway)
     if outcome.refused:
-        raise BadInput("; ".join([f"searches are not led to '{plan.spec.name}': {outcome.refused}", *outcome.told]))
+        raise BadInput("; ".join([f"the alias was not moved to '{plan.spec.name}': {outcome.refused}", *outcome.told]))
     return _said(job, outcome.live, before, outcome.told)
 
 
 def roll_back(job: Job) -> dict[str, Any]:
-    """Lead searches back to the collection before. No run leads them to the one they leave: only `promote` does.
+    """Point the alias at the previous collection. No run moves it back: only `promote` does.
 
     Raises:
         BadInput: no earlier collection is there.
@@ -64,9 +64,7 @@ def roll_back(job: Job) -> dict[str, Any]:
                 moves.note(Promotion.model_validate({"collection": name, "instead_of": live, "by": by, **told}))
                 target.point(job.target.collection, name)
                 return _said(job, name, live, [])
-    raise BadInput(
-        f"'{job.target.collection}' leads to '{live}', and no earlier collection of corpus '{job.corpus}' is there to go back to"
-    )
+    raise BadInput(f"'{job.target.collection}' points to '{live}', and corpus '{job.corpus}' has no earlier collection to roll back to")
 
 
 def _refuse_unproved(plan: Plan) -> None:
@@ -78,10 +76,12 @@ def _refuse_unproved(plan: Plan) -> None:
     proof = plan.checkpoint.read_proof(plan.target)
     cure = "`kitestring run` or `kitestring verify` does that"
     if proof is None or not proof.proved:
-        raise BadInput(f"collection '{plan.spec.name}' is not proved: {cure}")
+        raise BadInput(f"collection '{plan.spec.name}' is not verified: {cure}")
     totals = count_seals(plan, encoded_now={})
     if not proof.holds_for(totals.cover.digest, plan.target) or totals.loaded < totals.sealed:
-        raise BadInput(f"collection '{plan.spec.name}' is not proved as it stands: shards were sealed or changed since its proof: {cure}")
+        raise BadInput(
+            f"collection '{plan.spec.name}' is not verified in its current state: shards were sealed or changed since its last verification: {cure}"
+        )
 
 
 def _said(job: Job, live: str | None, before: str | None, told: list[str]) -> dict[str, Any]:

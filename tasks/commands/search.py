@@ -94,13 +94,13 @@ def _settled(inspected: Inspected) -> EncoderRecord:
 
 
 def _refused(job: Job, ours: str) -> str | None:
-    """Searches are never made with another encoder than the collection's: who tries is told of both."""
+    """Why a search is refused: its encoder is not the collection's; names both."""
     with closing(open_target(job)) as target:
         live = target.resolve(job.target.collection)
         made = target.collection(live).describe() if live else None
     if made is None:
         return None
     return (
-        f"'{job.target.collection}' leads to '{made.name}', made with {made.model} ({made.fingerprint[:8]}), and this job searches "
+        f"'{job.target.collection}' points to '{made.name}', made with {made.model} ({made.fingerprint[:8]}), and this job searches "
         f"with {ours}, of which there is no collection: use the job that made it, or `kitestring run` this one"
     )

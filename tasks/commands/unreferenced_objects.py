@@ -36,7 +36,7 @@ Tell = Callable[[str, int, int | None], None]
 
 @dataclass(slots=True, kw_only=True)
 class Seen:
-    """What one listing of a corpus tells."""
+    """The content of one listing of a corpus."""
 
     store: Store
     corpus: str
@@ -167,7 +167,7 @@ def _batches(files: Files) -> Iterator[Files]:
 
 
 def _remove(seen: Seen, gone: list[str], batch: Files) -> None:
-    """Say what is about to go, look again, remove what is still garbage."""
+    """Mark the candidates, check again, remove what is still garbage."""
     checkpoint = seen.checkpoint(next(iter(batch))[0])
     mark = condemn(checkpoint.store, checkpoint.layout, (key for keys in batch.values() for key in keys))
     try:

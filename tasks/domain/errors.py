@@ -5,9 +5,9 @@ KitestringError
 ├── OutcomeUnknown    it may or may not have happened; look before trying again
 └── Permanent         trying again gives the same answer
     ├── BadInput      ... because of what the user gave; the message says what to change (exit 2)
-    │   └── Newer     ... because a newer version of Kitestring wrote what is there
-    ├── Damaged       ... because a part that was committed is no longer what was committed
-    └── Unreadable    ... because a document in the checkpoint is not what Kitestring wrote
+    │   └── Newer     ... because a newer version of Kitestring wrote the document
+    ├── Damaged       ... because a committed part is missing or changed
+    └── Unreadable    ... because a document in the checkpoint was truncated or edited
 """
 
 from __future__ import annotations

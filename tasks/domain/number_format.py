@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+SECONDS_IN_AN_HOUR = 3600
+
 
 def duration(seconds: float) -> str:
     """0.8 s, 42 s, 3 min 12 s, 2 h 5 min."""
@@ -27,7 +29,7 @@ def number(count: float) -> str:
 
 
 def money(dollars: float) -> str:
-    """$1.50, $12,346; more digits where cents tell nothing: $0.012."""
+    """$1.50, $12,346; more digits below a dollar: $0.012."""
     if dollars and dollars < 0.1:
         return f"${dollars:.2g}" if dollars >= 0.0001 else "under $0.0001"
     return f"${dollars:,.0f}" if dollars >= 1000 else f"${dollars:,.2f}"

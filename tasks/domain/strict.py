@@ -14,7 +14,7 @@ class Strict(BaseModel):
 
 
 def kind_or(default: str) -> Callable[[object], str]:
-    """How a union tells its members apart: by `kind`, which may be left out for the usual one."""
+    """Discriminate a union by `kind`, which may be left out for the default."""
 
     def kind(value: object) -> str:
         found = value.get("kind", default) if isinstance(value, dict) else getattr(value, "kind", default)

@@ -28,7 +28,7 @@ from tasks.run.progress import Snapshot
 EVERY_SECONDS, LATER_SECONDS = 4.0, 30.0  # between two looks: each change is an event that the server keeps for a week
 LONGEST = 600  # characters of a cause
 SHORT = 200  # of one in a table
-FIRST_LINE, RARELY = 5.0, 300.0  # seconds until the ranks are told of, and the longest between two times
+FIRST_LINE, RARELY = 5.0, 300.0  # seconds until the ranks are logged first, and the longest interval later
 log = logging.getLogger("kitestring.run")
 log.setLevel(logging.INFO)  # Prefect gives the loggers that it takes along a handler, and no level
 
@@ -52,7 +52,7 @@ class Artifacts:
     def __call__(self, now: Snapshot) -> None:
         if now.waits_for != self._waited:
             self._waited, self._told = now.waits_for, -EVERY_SECONDS
-            log.info("waiting for %s", now.waits_for or "nothing any more")
+            log.info("waiting for %s", now.waits_for) if now.waits_for else log.info("no longer waiting")
         pause = min(LATER_SECONDS, max(EVERY_SECONDS, now.seconds / 100))
         if FlowRunContext.get() is None or (time.monotonic() - self._told < pause and not now.ended):
             return
@@ -130,9 +130,9 @@ class RankLines:
 
 
 def show_report(report: RunReport, advice: Advice | None = None) -> None:
-    """The figures as a Markdown artifact of the flow run; where it failed, what to do stands first."""
+    """The figures as a Markdown artifact of the flow run; for a failed run the advice comes first."""
     text = markdown_report(report) if advice is None else f"{_advice(advice)}\n\n{markdown_report(report)}"
-    _show_markdown(artifact_key("report", report.corpus), text, "What became of every row")
+    _show_markdown(artifact_key("report", report.corpus), text, "Outcome of every row")
 
 
 def show_failure(corpus: str, error: Exception) -> None:
@@ -142,16 +142,16 @@ def show_failure(corpus: str, error: Exception) -> None:
 
 def show_proof(corpus: str, proof: Proof) -> None:
     """What an audit found."""
-    lines = [f"# {'Proved' if proof.proved else 'Not proved'}: {proof.rows:,} rows in {len(proof.counts):,} shards", ""]
+    lines = [f"# {'Verified' if proof.proved else 'Not verified'}: {proof.rows:,} rows in {len(proof.counts):,} shards", ""]
     lines += [f"- {escape(reason)}" for reason in proof.reasons[:20]]
     lines += ["", *(f"- compared: {escape(line, LONGEST)}" for line in compared(proof))]
-    _show_markdown(artifact_key("audit", corpus), "\n".join(lines), "The collection held against its seals")
+    _show_markdown(artifact_key("audit", corpus), "\n".join(lines), "Verification of the collection")
 
 
 def show_estimate(corpus: str, estimate: Estimate) -> None:
     """What a run will take, as a dry run found."""
     rows = "\n".join(f"| {name} | {escape(value, LONGEST)} |" for name, value in told(estimate))
-    text = f"# What a run of {escape(corpus)} will take\n\n| figure | expected (lowest to highest) |\n|---|---|\n{rows}"
+    text = f"# What a run of {escape(corpus)} would take\n\n| figure | expected (lowest to highest) |\n|---|---|\n{rows}"
     _show_markdown(artifact_key("estimate", corpus), text, "Nothing was sealed or loaded")
 
 

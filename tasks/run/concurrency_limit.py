@@ -16,7 +16,7 @@ LEASE_SECONDS = 60.0  # for so long a slot stays taken after its run was killed
 
 @contextmanager
 def turn(limit: str | None, journal: Journal) -> Iterator[None]:
-    """Hold a slot of the limit; the journal says meanwhile what is waited for. A limit that does not exist stops nobody.
+    """Hold a slot of the limit; the journal shows the wait. A limit that does not exist is no limit.
 
     The server takes the slot back where the run does not renew it; a server that is away for a while does not end the run.
     """

@@ -70,7 +70,7 @@ def open_run(job: Job, *, dry: bool = False) -> Iterator[Run]:
     """Look at everything, then open what the stages need; on leaving every process of the run is gone.
 
     Args:
-        job: what is run.
+        job: the job to run.
         dry: the parts that are encoded go to scratch, and the checkpoint is not written to see whether it can be.
 
     Raises:

@@ -19,7 +19,7 @@ LONGEST = 500  # characters of an error that an event carries
 
 
 class Events:
-    """Tells of one corpus. Outside of a flow run it says nothing."""
+    """Emits the events of one corpus. Outside a flow run it emits none."""
 
     def __init__(self, corpus: str, run: str = "") -> None:
         self._corpus = corpus
@@ -34,7 +34,7 @@ class Events:
 
     @contextmanager
     def of_failure(self) -> Iterator[None]:
-        """Tell of what the body fails with, in an event and, where no report tells it, in the report's artifact."""
+        """Report the error of the body in an event and, if there is no report, in the report's artifact."""
         try:
             yield
         except Exception as error:

@@ -42,8 +42,8 @@ class Window:
     Args:
         steps: each submits a task for a group.
         width: groups that may be in one step at a time.
-        finish: told of every group that has gone through, with the first error that a step of it ended in.
-        first_over: called once when the first step is over for all groups, while later ones may still go on.
+        finish: called for every finished group, with the first error of its steps.
+        first_over: called once when the first step is over for all groups, while later steps may still run.
     """
 
     def __init__(self, *steps: Submit, width: int, finish: Finish = lambda *_: None, first_over: Callable[[], None] = lambda: None) -> None:

@@ -80,7 +80,7 @@ class OwnAttempt:
 
 
 def attempts_of(plan: Plan) -> list[tuple[ImportAttempt, bool]]:
-    """Every attempt at the plan's collection, and whether nobody is at work on it any more."""
+    """Every import attempt for the plan's collection, and whether it is abandoned."""
     found = plan.checkpoint.attempts(plan.address)
     now = store_clock(plan.checkpoint.store) if found else 0.0
     return [(attempt, _is_left(attempt, now - modified)) for attempt, modified in found.values()]

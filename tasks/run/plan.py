@@ -72,7 +72,7 @@ class Plan:
 
     @property
     def roots(self) -> Roots:
-        """Where the source is read from, and where its files stood before."""
+        """The current and the previous root of the source."""
         source = self.job.source
         now = next(iter(self.spool.roots), root_of(source.uri))
         old, file = root_of(source.moved_from) if source.moved_from else None, PurePosixPath(source.uri)
@@ -119,7 +119,7 @@ class Plan:
             pin_encoder(self.checkpoint, self.inspected.declared, self.record)
 
     def beyond(self, loaded: Container[str]) -> tuple[int, int | None]:
-        """How many shards are not yet loaded, and their source rows; None where no footer tells how many a shard has."""
+        """How many shards are not yet loaded, and their source rows; None if a footer does not state the rows of a shard."""
         shards = rows = 0
         for shard in missing(self, loaded):
             shards += 1
@@ -167,7 +167,7 @@ def check_roots(plan: Plan) -> None:
     """Refuse to have one place mirrored over the rows of another.
 
     Raises:
-        BadInput: the collection holds rows of files that stood below another root; names both.
+        BadInput: the collection holds rows of files below another root; names both.
     """
     if plan.job.target.mode != "mirror":
         return
@@ -196,6 +196,6 @@ def planned_before(job: Job) -> Iterator[Plan]:
 
 @contextmanager
 def opened(plan: Plan) -> Iterator[Collection]:
-    """The plan's collection, let go of in the end."""
+    """The plan's collection, closed at the end."""
     with closing(plan.inspected.open_target()) as target:
         yield target.collection(plan.spec.name)

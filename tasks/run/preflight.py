@@ -106,7 +106,7 @@ def open_target(job: Job) -> Target:
 
 
 def live_collection(job: Job) -> str | None:
-    """The collection that the job's alias leads searches to, if any."""
+    """The collection that the job's alias points to, if any."""
     with closing(open_target(job)) as target:
         return target.resolve(job.target.collection)
 

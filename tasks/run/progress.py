@@ -28,7 +28,7 @@ log = logging.getLogger("kitestring.run")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """A run at one moment. `total` counts the rows of shards that this run has to see to; None where nothing tells yet."""
+    """A run at one moment. `total` counts the rows of the shards that this run has to process; None if not known yet."""
 
     stage: str
     seconds: float
@@ -57,12 +57,12 @@ class Snapshot:
 Listener = Callable[[Snapshot], None]
 Teller = Callable[[str, Mapping[str, JsonValue]], None]
 LISTENERS: list[Listener] = []  # whoever runs the flow in this process may watch it
-NAMED = 10  # shards of a kind that a snapshot tells by name
+NAMED = 10  # shards of a kind that a snapshot names
 
 
 @dataclass(frozen=True, slots=True)
 class _News:
-    """What became of a shard, and nobody was told yet."""
+    """The outcome of a shard that was not reported yet."""
 
     about: dict[str, JsonValue]
     counts: dict[str, int]
@@ -85,11 +85,11 @@ class Journal:
     sealed: dict[str, int] = field(default_factory=dict)  # shards that this run sealed: rows that it encoded for them
     failed: dict[str, tuple[str, str]] = field(default_factory=dict)  # shard: its name, the error
     failed_rows: dict[str, int | None] = field(default_factory=dict)  # shard: the row that the error is about
-    bad_input: set[str] = field(default_factory=set)  # shards that failed for what is in them
+    bad_input: set[str] = field(default_factory=set)  # shards that failed because of their content
     damaged: dict[str, tuple[str, str]] = field(default_factory=dict)  # shards whose seal was withdrawn: name, what was found
     adopted: int = 0
     repairs: int = 0  # documents that could not be read
-    notes: list[str] = field(default_factory=list)  # what was decided on the way
+    notes: list[str] = field(default_factory=list)  # decisions of the run
     removed: dict[str, int] = field(default_factory=dict)  # rows that left the collection, by why
     refusals: list[str] = field(default_factory=list)  # what the run would not do, and how to make it
     samples: list[Progress] = field(default_factory=list)  # fewer and fewer of a long run
@@ -123,7 +123,7 @@ class Journal:
                     self.stages[stage] = self.stages.get(stage, 0.0) + time.monotonic() - self._since[stage]
 
     def expect(self, shards: int, rows: int | None) -> None:
-        """What this run has to see to; the other shards of the plan were complete when it began."""
+        """The work of this run; the other shards of the plan were complete when it began."""
         with self.lock:
             self.before, self.total = self.shards - shards, rows
 
@@ -162,18 +162,18 @@ class Journal:
             (self.bad_input.add if isinstance(error, BadInput) else self.bad_input.discard)(shard)
 
     def note_damage(self, seal: Seal, damage: Exception) -> None:
-        """A part of a sealed shard is not what was sealed, and the seal was withdrawn."""
+        """A part of a sealed shard is damaged, and the seal was withdrawn."""
         with self.lock:
             self.damaged[seal.shard] = (seal.name, str(damage))
             self._loaded_shards.discard(seal.shard)
 
     def reopen(self, shard: str) -> None:
-        """A shard is not as this run left it, and is seen to once more."""
+        """A shard differs from what this run left, and is processed again."""
         with self.lock:
             self._loaded_shards.discard(shard)
 
     def note_repair(self, line: str) -> None:
-        """A document of the checkpoint could not be read, and is made anew; the first of them are told."""
+        """A document of the checkpoint could not be read, and is made anew; the first of them are named."""
         with self.lock:
             self.repairs += 1
             if self.repairs <= NAMED:
@@ -182,7 +182,7 @@ class Journal:
                 self.notes.append("more documents of the checkpoint could not be read: the log names them")
 
     def note(self, line: str) -> None:
-        """Something to tell of in the end."""
+        """A note for the end of the run."""
         with self.lock:
             self.notes.append(line)
 
@@ -219,7 +219,7 @@ class Journal:
 
     @contextmanager
     def telling(self, group: Iterable[Shard]) -> Iterator[None]:
-        """Tell in the end what has become of a group: in one event for all that are sealed, named after the first, and in one for all loaded.
+        """Report the outcome of a group at its end: in one event for all that are sealed, named after the first, and in one for all loaded.
 
         The server keeps every event for days; one for each of thousands of shards would be most of its database.
         """
@@ -262,7 +262,7 @@ class Journal:
 
     @contextmanager
     def ticking(self) -> Iterator[None]:
-        """Sample and tell the listeners every second, and once more at the end."""
+        """Take a snapshot for the listeners every second, and once more at the end."""
         # With this thread's context, so that a listener's artifacts belong to the flow run.
         ticker = threading.Thread(target=copy_context().run, args=(self._tick,), daemon=True, name="journal")
         ticker.start()
@@ -298,7 +298,7 @@ class Journal:
             self._carefully(partial(listener, now))
 
     def _carefully(self, watch: Callable[[], None]) -> None:
-        """A run does without what only watches it, and its other watchers go on; the first failure is logged."""
+        """A failing listener does not fail the run or other listeners; the first failure is logged."""
         try:
             watch()
         except Exception:

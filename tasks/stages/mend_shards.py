@@ -116,4 +116,4 @@ def told(proof: Proof, names: list[str], removed: int) -> str:
     more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
     found = f"the proof found differences{f' ({kinds})' if kinds else ''} in {len(names):,} shards ({', '.join(names[:NAMED])}{more})"
     gone = f"{removed:,} rows that no seal has were removed, and " if removed else ""
-    return f"{found}: {gone}they were loaded again from their seals, and proved again"
+    return f"{found}: {gone}they were loaded again from their seals and verified again"

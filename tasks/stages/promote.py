@@ -35,9 +35,9 @@ def promote_proved(run: Run, plan: Plan, collection: Collection, proof: Proof) -
         if outcome.live != outcome.before:
             run.journal.tell("collection.promoted", {"collection": outcome.live, "before": outcome.before})
         if outcome.refused:
-            run.journal.note_refusal(f"searches are not led to '{plan.spec.name}': {outcome.refused}")
+            run.journal.note_refusal(f"the alias was not moved to '{plan.spec.name}': {outcome.refused}")
         for name in _drop_outdated(plan, collection, moves, live=outcome.live):
-            run.journal.note(f"'{name}' is dropped: out of use for more than target.grace, and beyond target.keep_previous")
+            run.journal.note(f"'{name}' was dropped: unused for longer than target.grace, and beyond target.keep_previous")
         return outcome.asked
 
 
@@ -59,15 +59,15 @@ def _lead(plan: Plan, collection: Collection, moves: Promotions) -> Outcome:
         live = half_way
     if live == name:
         return Outcome(before=before, live=live, told=[])
-    by_hand = f"`kitestring promote` leads searches from '{live}' to it" if live else "`kitestring promote` leads searches to it"
+    by_hand = f"`kitestring promote` moves the alias from '{live}' to it" if live else "`kitestring promote` points the alias at it"
     if live and moves.damaged and not is_rejected(history, name):
         moves.note(_move_back(plan, live))
-        told = f"'{name}' is proved, and searches stay with '{live}': a move of the alias that cannot be read may have been a rollback"
+        told = f"'{name}' is verified, and the alias stays at '{live}': an unreadable record of an alias move may have been a rollback"
         return Outcome(before=before, live=live, told=[f"{told}: {by_hand}"])
     if is_rejected(history, name):
-        return Outcome(before=before, live=live, told=[f"'{name}' was rolled back, and stays so: {by_hand}"])
+        return Outcome(before=before, live=live, told=[f"'{name}' was rolled back and stays so: {by_hand}"])
     if plan.job.target.promote == "manual":
-        return Outcome(before=before, live=live, told=[f"'{name}' is proved, and target.promote is manual: {by_hand}"])
+        return Outcome(before=before, live=live, told=[f"'{name}' is verified, and target.promote is manual: {by_hand}"])
     return pass_gate(plan, collection, moves, by="run")
 
 

@@ -28,6 +28,6 @@ def prove_collection(job: Job) -> dict[str, Any]:
         show_proof(job.corpus, proof)
         found: dict[str, Any] = proof.model_dump(mode="json")
         if not proof.proved:
-            raise RunFailed(f"the collection is not proved: {'; '.join(proof.reasons[:3])}", found)
+            raise RunFailed(f"the collection is not verified: {'; '.join(proof.reasons[:3])}", found)
         events("run.verified", {"reasons": list(proof.reasons)})
         return found

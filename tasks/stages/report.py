@@ -102,7 +102,7 @@ def what_is_wrong(report: RunReport, max_quarantined: float) -> str | None:
     if wrong := rows_wrong(rows, report.quarantine, max_quarantined):
         return wrong
     if not report.verified:
-        return f"the collection is not proved: {'; '.join(report.reasons[:3])}"
+        return f"the collection is not verified: {'; '.join(report.reasons[:3])}"
     return "; ".join(report.refusals) or (None if report.complete else headline(report))
 
 

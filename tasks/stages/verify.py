@@ -136,6 +136,6 @@ def look_at_proof(job: Job, *, full: bool = False, seed: int | None = None, watc
 def _led_astray(plan: Plan, live: str | None, proof: Proof) -> Proof:
     if live == plan.spec.name:
         return proof
-    now = f"searches of '{plan.spec.alias}' are led to '{live}'" if live else f"no search is led anywhere by '{plan.spec.alias}'"
-    reason = f"{now}, and this is of '{plan.spec.name}': `kitestring promote` leads them there"
+    now = f"alias '{plan.spec.alias}' points to '{live}'" if live else f"alias '{plan.spec.alias}' does not exist"
+    reason = f"{now}, not to '{plan.spec.name}', which was verified: `kitestring promote` moves it"
     return proof.model_copy(update={"proved": False, "reasons": (*proof.reasons, reason)})

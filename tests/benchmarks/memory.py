@@ -1,4 +1,4 @@
-"""Peak memory of a run of 20,000 and of 200,000 short rows: law 7 says that it does not depend on them.
+"""Peak memory of a run of 20,000 and of 200,000 short rows: the law "Bounded memory" says that it does not depend on them.
 
 The target is a real Milvus server: Milvus Lite lives in the flow's own process and holds what it is given.
 """

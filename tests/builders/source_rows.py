@@ -42,7 +42,7 @@ def raw(job: Job) -> list[dict[str, Any]]:
 
 
 def prepared(job: Job) -> Iterator[Prepared]:
-    """Every batch as the encoder gets it, over all spans, held against law 1."""
+    """Every batch as the encoder gets it, over all spans, checked against the law "Accounted rows"."""
     source = open_source(job.source, rows=job.shards.rows)
     types = source.inspect()
     fields = name_fields({column: types[column] for column in getattr(job.source, "metadata", [])})

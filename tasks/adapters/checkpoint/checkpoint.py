@@ -71,7 +71,7 @@ class Checkpoint(Ledger):
         """Commit a shard; the seal that stands, which is another run's where that was first.
 
         Raises:
-            Permanent: the seal breaks law 1; nothing was written.
+            Permanent: the seal breaks the law "Accounted rows"; nothing was written.
         """
         check_accounts(seal)
         key = self.layout.seal(seal.shard)

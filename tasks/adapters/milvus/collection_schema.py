@@ -1,6 +1,6 @@
 """A collection's schema, the marker that says what made it, and how two specs differ.
 
-Law 8: the collection carries its spec. A server keeps it as the collection's description; Milvus Lite drops
+The law "One model": the collection carries its spec. A server keeps it as the collection's description; Milvus Lite drops
 descriptions (3.2.2) but keeps properties, so there it is a property. Both are written with the collection, not after.
 """
 

@@ -39,10 +39,8 @@ log = logging.getLogger("kitestring.load")
 
 BATCH_ROWS = 2_000
 BATCH_BYTES = 8 * 2**20
-ANSWER_BYTES = 16 * 2**20  # what one answer with vectors may hold; gRPC's limit is 64 MB
 QUERIES = 256  # in one search call
 CATCH_UP_SECONDS = 900.0  # 2.3.5 was seen to work 20 ms at each batch that it has acknowledged, before a strong read is answered
-SETTLE_TRIES = 20
 _MAKING = threading.Lock()  # one for all: a Milvus Lite file belongs to one process, a server guards itself
 
 

@@ -1,4 +1,4 @@
-"""The guard: no process outlives the run that started it (law 4).
+"""The guard: no process outlives the run that started it (the law "No orphans").
 
     python -m tasks.adapters.processes.process_guard -- COMMAND ...
 

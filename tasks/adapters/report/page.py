@@ -98,7 +98,7 @@ def markdown_report(report: RunReport) -> str:
     rows = [*((key.name, key.shown) for key in _keys(report)), *((name, f"{count:,}") for name, count in report.rows.model_dump().items())]
     lines = [f"# {headline(report)}", "", "| figure | value |", "|---|---:|", *(f"| {name} | {shown} |" for name, shown in rows)]
     if report.quarantine:
-        lines += ["", "| set aside because | rows |", "|---|---:|"]
+        lines += ["", "| reason of quarantine | rows |", "|---|---:|"]
         lines += [f"| {escape(reason)} | {count:,} |" for reason, count in largest(report.quarantine)]
     if report.held:
         lines += ["", "| estimate | expected | came | off by |", "|---|---:|---:|---:|"]
@@ -120,8 +120,8 @@ def _verdict(report: RunReport) -> dict[str, str]:
         return {"tone": "bad", "text": "Not complete: shards failed"}
     if report.verified:
         exact = "; the collection holds exactly these rows" if report.exact else ""
-        return {"tone": "good", "text": f"Proved{': ' + report.proved if report.proved else ''}{exact}"}
-    return {"tone": "warn", "text": "Not proved"}
+        return {"tone": "good", "text": f"Verified{': ' + report.proved if report.proved else ''}{exact}"}
+    return {"tone": "warn", "text": "Not verified"}
 
 
 def _keys(report: RunReport) -> list[Key]:
@@ -137,7 +137,7 @@ def _keys(report: RunReport) -> list[Key]:
     keys.append(Key(name="shards loaded", shown=f"{shards.loaded:,}", note=f"of {shards.planned:,}, {shards.failed:,} failed"))
     keys.append(
         Key(
-            name="set aside",
+            name="quarantined",
             shown=f"{rows.quarantined:,}",
             note=f"{rows.quarantined / rows.source:.2%} of rows" if rows.quarantined else "",
         )
@@ -177,12 +177,12 @@ def _comparison(report: RunReport) -> Grid | None:
     before = report.before
     if before is None:
         return None
-    fates = {"in the source": "source", "encoded": "embedded", "reused": "reused", "set aside": "quarantined", "searchable": "loaded"}
+    fates = {"in the source": "source", "encoded": "embedded", "reused": "reused", "quarantined": "quarantined", "searchable": "loaded"}
     rows = [(name, *_compared(getattr(report.rows, fate), getattr(before.rows, fate))) for name, fate in fates.items()]
     rows.append(("time", duration(report.wall_seconds), duration(before.seconds), _percent(report.wall_seconds, before.seconds)))
     now, then = report.rows_per_second, before.rows_per_second
     rows.append(("rows a second", _count(now), _count(then), _percent(now, then)))
-    rows.append(("proved", "yes" if report.verified else "no", "yes" if before.verified else "no", ""))
+    rows.append(("verified", "yes" if report.verified else "no", "yes" if before.verified else "no", ""))
     note = f"Run {before.run}, begun {before.started:%-d %B %Y, %H:%M} UTC, of the same corpus and encoder."
     return Grid(title="Compared with the run before", note=note, heads=("rows", "this run", "before", "change"), rows=rows)
 

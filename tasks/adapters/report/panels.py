@@ -51,7 +51,7 @@ def _fates(report: RunReport) -> Panel:
         "embedded": ("embedded by this run", "one"),
         "reused": ("reused from earlier seals", "two"),
         "duplicates": ("duplicates left out", "calm"),
-        "quarantined": ("set aside", "warn"),
+        "quarantined": ("quarantined", "warn"),
     }
     bars = [
         Bar(label=label, value=getattr(rows, name), shown=f"{getattr(rows, name):,}", tone=tone) for name, (label, tone) in tones.items()
@@ -204,9 +204,9 @@ def _memory(report: RunReport) -> Panel:
 
 
 def _quarantine(report: RunReport) -> Panel:
-    title = "Why rows were set aside"
+    title = "Reasons of quarantine"
     if not report.quarantine:
-        return Panel(title=title, words="No row was set aside.")
+        return Panel(title=title, words="No row is quarantined.")
     bars = [Bar(label=reason, value=count, shown=f"{count:,}", tone="warn") for reason, count in largest(report.quarantine)]
     return _bars("quarantine", title, bars, heads=("reason", "rows"))
 

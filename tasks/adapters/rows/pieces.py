@@ -19,7 +19,7 @@ LARGEST_PIECE = 64 << 20  # bytes
 
 @dataclass(slots=True)
 class Tally:
-    """What the reader counted, on its own: one side of law 1."""
+    """What the reader counted, on its own: one side of the law "Accounted rows"."""
 
     seen: int = 0
     duplicates: int = 0

@@ -1,4 +1,4 @@
-"""Whose fault was it? What is known of a piece after the rank that held it died."""
+"""Which row crashed a rank: what is known about a piece after the rank that encoded it died."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ class Pace:
         self._ended = 0.0
 
     def expect(self, rows: int | None) -> None:
-        """So many source rows are to be encoded; None: nobody knows."""
+        """Set the number of source rows to encode; None: unknown."""
         with self._lock:
             self._left = rows
 
@@ -107,7 +107,7 @@ class Pace:
 
     @property
     def memory(self) -> dict[str, int]:
-        """The most bytes of each rank, as it told with its last part."""
+        """The peak memory of each rank in bytes, as reported with its last part."""
         with self._lock:
             return dict(sorted(self._memory.items()))
 

@@ -1,4 +1,4 @@
-"""What was measured of an encoder on one kind of machine: what runs it, and how much of it at once."""
+"""Measurements of an encoder on one kind of machine: the best backend and batch size."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run will take, told before it is begun, and afterwards held against what it took."""
+"""The estimated time, storage and cost of a run, and the comparison with the actual figures."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pydantic import Field
 
 from tasks.domain.estimate.intervals import Range, exactly, the_longer
 from tasks.domain.estimate.rates import Rate
+from tasks.domain.number_format import SECONDS_IN_AN_HOUR
 from tasks.domain.strict import Strict
 
-SECONDS_IN_AN_HOUR = 3600
 NO_RATE = "nothing was encoded with this encoder on such a machine yet; `kitestring run JOB --dry-run` measures it on a sample"
 
 
@@ -24,7 +24,7 @@ class Sampled(Strict):
 
 
 class Estimate(Strict):
-    """What a run has still to do: sealed shards are paid for, loaded ones as well. None: it cannot be told, a note says why."""
+    """The remaining work of a run; sealed and loaded shards do not count. None: unknown, and a note says why."""
 
     rows: Range = Field(description="To encode, those that may turn out bad or duplicate included.")
     tokens: Range | None = Field(None, description="Of those rows, as the model cuts them.")
@@ -58,7 +58,7 @@ def dollars_of(seconds: Range | None, price_per_hour: float | None) -> Range | N
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Held:
-    """One figure of an estimate beside what came of it."""
+    """One figure of an estimate and its actual value."""
 
     name: str
     estimate: Range
@@ -75,7 +75,7 @@ class Held:
 
 
 def hold(estimate: Estimate, *, rows: int, tokens: int, seconds: float, checkpoint_bytes: int) -> list[Held]:
-    """An estimate held against a run, as far as both tell.
+    """The comparison of an estimate with a run, for the figures that both have.
 
     Args:
         estimate: made when the run began.

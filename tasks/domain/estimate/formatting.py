@@ -11,7 +11,7 @@ WORDS = {"rows": number, "tokens": number, "seconds": duration, "checkpoint byte
 
 
 def told(estimate: Estimate) -> list[tuple[str, str]]:
-    """(figure, value) of everything that is known of what a run has still to do."""
+    """(figure, value) of everything that is known about the remaining work of a run."""
     shown = [("rows", f"{between(estimate.rows, number)} to encode, {between(estimate.rows_to_load, number)} to load")]
     if estimate.tokens is not None:
         shown.append(("tokens", between(estimate.tokens, number)))
@@ -47,7 +47,7 @@ def _sample(estimate: Estimate) -> str:
 
 
 def told_held(held: Held) -> tuple[str, str, str, str]:
-    """(figure, what was expected, what came, how far off)."""
+    """(figure, expected, actual, deviation)."""
     words = WORDS[held.name]
     off = "" if held.off is None else f"{held.off:+.0%}"
     return held.name, between(held.estimate, words), words(held.actual), off if held.within else f"{off}, outside the range".lstrip(", ")

@@ -1,4 +1,4 @@
-"""Ranges: what is not known exactly, as (low, expected, high), and the arithmetic on them.
+"""Ranges: uncertain numbers as (low, expected, high), and the arithmetic on them.
 
 Arithmetic takes ranges end to end: the most that a job may last is the most work at the lowest rate. The ends of
 independent things seldom come together, so a result is rather too wide than too narrow.
@@ -46,17 +46,17 @@ class Range(Strict):
 
 
 def exactly(value: float) -> Range:
-    """What is known."""
+    """The range of an exact number."""
     return Range(low=value, expected=value, high=value)
 
 
 def the_longer(one: Range, other: Range) -> Range:
-    """Two things that go on at the same time last as long as the longer one."""
+    """The duration of two concurrent activities: the longer one."""
     return Range(low=max(one.low, other.low), expected=max(one.expected, other.expected), high=max(one.high, other.high))
 
 
 def spread_of(values: Iterable[float], *, expected: float | None = None, least: float) -> Range:
-    """What was seen several times: from the smallest to the largest, but no narrower than a share of what is expected.
+    """The range of several observations: from the smallest to the largest, but no narrower than a share of what is expected.
 
     Args:
         values: at least one.
@@ -71,7 +71,7 @@ def spread_of(values: Iterable[float], *, expected: float | None = None, least: 
 def mean_of(places: Sequence[Sequence[float]], *, seen: float) -> Range:
     """The mean over a corpus, from values at some places of it.
 
-    Places stand at equal distances, so that each counts the same. The range is two standard errors of the mean of
+    Places are at equal distances, so that each counts the same. The range is two standard errors of the mean of
     their means: sqrt((1 - f) v / m), where f is the share that was seen, m the number of places and v the variance
     between their means (Cochran, Sampling Techniques, 1977, chapters 2 and 8); of one place alone, m and v are those of
     its values. One value alone says nothing of the spread: then from nothing to twice as much is thought possible.

@@ -37,7 +37,7 @@ class Observation(Strict):
 
     @property
     def rest_seconds(self) -> float:
-        """What is neither start-up nor encoding nor loading: listings, what did not go on at the same time, the proof, the report."""
+        """Seconds that are neither start-up nor encoding nor loading: listings, waits, verification, report."""
         return max(0.0, self.seconds - self.startup_seconds - max(self.encode_seconds, self.load_seconds))
 
 

@@ -29,7 +29,7 @@ def checkpoint_bytes(rows: Range, *, dim: int, scalars: float) -> Range:
 
 
 def target_bytes(rows: Range, *, dim: int, scalars: float, index: Index, vectors: VectorType = "float32") -> Range:
-    """What rows take in Milvus, index included; the high end holds while a server still has old segments beside new ones.
+    """Bytes of rows in Milvus, index included; the high end holds while a server still has old segments beside new ones.
 
     Args:
         rows: how many.

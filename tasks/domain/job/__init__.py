@@ -1,1 +1,1 @@
-"""The job file: what a user may set, and what is said where it does not fit."""
+"""The job file: its settings and its error messages."""

@@ -1,4 +1,4 @@
-"""A job is written down in many places (parameters, logs, reports), so no credential may stand in one of its URIs."""
+"""A job is stored in many places (parameters, logs, reports), so its URIs must not contain credentials."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _NAMES = r"(?:[Tt]oken|TOKEN|[Ss]ecret|SECRET|[Pp]ass(?:word|wd)?|PASSWORD|[Pp]w
 
 # One pattern for pydantic and for the JSON schema, by which a Prefect server refuses a parameter before it keeps it; hence
 # no flags. In a URI's authority: user:password@; anything before an @ where no plain user name is known (a token); a colon
-# with no port after it (a password that holds a slash). In its query: what is called like a secret.
+# with no port after it (a password that holds a slash). In its query: a parameter with the name of a secret.
 FREE_OF_CREDENTIALS = (
     r"^(?![\s\S]*://[^/?#]*:[^/?#]*@)"
     r"(?![\s\S]*(?:https?|s3a?)://[^/?#]*@)"
@@ -37,7 +37,7 @@ def without_credentials(text: str) -> str:
 
 
 def settings_with_credentials(document: object, path: str = "") -> Iterator[str]:
-    """Dotted paths of the settings in which credentials stand."""
+    """Dotted paths of the settings that contain credentials."""
     if isinstance(document, str):
         if has_credentials(document):
             yield path

@@ -59,22 +59,22 @@ class SentenceTransformersEncoder(EncoderSettings):
 
     model_config = ConfigDict(title="sentence-transformers")
 
-    kind: Literal["sentence-transformers"] = Field("sentence-transformers", description="Text to vectors.")
+    kind: Literal["sentence-transformers"] = Field("sentence-transformers", description="Text to vectors, with sentence-transformers.")
     model: str = Field(
         "sentence-transformers/all-MiniLM-L6-v2",
-        description="Hub name or local folder.",
+        description="Hugging Face Hub name or local folder.",
     )
-    revision: Text | Nothing = Field(None, description="Commit, branch or tag of the hub model. Left out: its main branch.")
-    prompt: Text | Nothing = Field(None, description="Text put before each row, as the model's card asks.")
-    prompt_name: Text | Nothing = Field(None, description="Name of a prompt that the model brings along.")
-    max_seq_length: Count | Nothing = Field(None, description="Tokens after which a text is cut. Left out: the model's own.")
-    truncate_dim: Count | Nothing = Field(None, description="Keep the first N dimensions (Matryoshka models).")
-    normalize: bool = Field(True, description="Scale each vector to length 1, after any truncation of its dimensions.")
+    revision: Text | Nothing = Field(None, description="Commit, branch or tag of the Hub model. Left out: its main branch.")
+    prompt: Text | Nothing = Field(None, description="Prefix for each row, as the model card requires.")
+    prompt_name: Text | Nothing = Field(None, description="Name of a prompt in the model's own configuration.")
+    max_seq_length: Count | Nothing = Field(None, description="Tokens after which a text is truncated. Left out: the model's own limit.")
+    truncate_dim: Count | Nothing = Field(None, description="Keep only the first N dimensions (Matryoshka models).")
+    normalize: bool = Field(True, description="Scale each vector to length 1, after truncate_dim.")
     precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto",
-        description="auto: bfloat16 where the hardware multiplies it natively and a sample's vectors stay within cosine 0.9995; else float32.",
+        description="auto: bfloat16 if the hardware supports it natively and the vectors of a sample stay within cosine 0.9995; else float32.",
     )
-    trust_remote_code: bool = Field(False, description="Run Python code that comes with the model. Off unless you trust it.")
+    trust_remote_code: bool = Field(False, description="Allow Python code that comes with the model to run.")
 
     @property
     def model_name(self) -> str:
@@ -97,23 +97,23 @@ class SentenceTransformersEncoder(EncoderSettings):
 
 
 class OpenClipEncoder(EncoderSettings):
-    """Images, or texts, to vectors of one space with an open_clip model: each is searched with words and with images."""
+    """Images or texts to vectors of one space with an open_clip model; both are searchable with text and with images."""
 
     model_config = ConfigDict(title="open_clip")
 
     kind: Literal["open-clip"] = Field("open-clip", description="Images to vectors, or texts to the same space.")
-    architecture: str = Field("ViT-B-32", description="A name that open_clip knows, such as ViT-B-32 or ViT-L-14.")
-    pretrained: str = Field("laion2b_s34b_b79k", description="A tag of that architecture, or the path of a checkpoint.")
-    max_pixels: int = Field(MOST_PIXELS, ge=1, description="A picture with more pixels than this is set aside undecoded.")
+    architecture: str = Field("ViT-B-32", description="An open_clip architecture, such as ViT-B-32 or ViT-L-14.")
+    pretrained: str = Field("laion2b_s34b_b79k", description="A pretrained tag of that architecture, or the path of a checkpoint.")
+    max_pixels: int = Field(MOST_PIXELS, ge=1, description="Images with more pixels are quarantined without decoding.")
     exact: bool = Field(
         False,
-        description="Unpack every picture at its full size. Left off, a JPEG of at least twice the model's size is unpacked at a half, a"
-        " quarter or an eighth, which is faster and moves vectors a little (cosine 0.999 and better).",
+        description="Decode every image at full size. false: a JPEG of at least twice the model's size is decoded at 1/2, 1/4 or 1/8 scale,"
+        " which is faster and changes vectors slightly (cosine 0.999 or better).",
     )
     normalize: bool = Field(True, description="Scale each vector to length 1.")
     precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto",
-        description="auto: bfloat16 where the hardware multiplies it natively and a sample's vectors stay within cosine 0.9995; else float32.",
+        description="auto: bfloat16 if the hardware supports it natively and the vectors of a sample stay within cosine 0.9995; else float32.",
     )
 
     @property
@@ -182,9 +182,9 @@ Encoder = Annotated[EncoderSettings, ENCODERS]
 
 
 class EncoderIdentity(Strict):
-    """What a fingerprint stands for, kept as `encoder.json`: two encoders with one identity give one vector.
+    """What the fingerprint is computed from, stored as `encoder.json`: encoders of equal identity give equal vectors.
 
-    The model's name is told but not counted: the same weights in another folder are the same encoder.
+    The model's name is recorded but not part of the fingerprint: the same weights in another folder are the same encoder.
     """
 
     format_version: Literal[1] = 1
@@ -198,7 +198,7 @@ class EncoderIdentity(Strict):
     @model_validator(mode="before")
     @classmethod
     def _own_fingerprint(cls, stored: object) -> object:
-        """What was written with its fingerprint is read back without: it is always computed."""
+        """Drop a stored fingerprint: it is always computed."""
         return {key: value for key, value in stored.items() if key != "fingerprint"} if isinstance(stored, dict) else stored
 
     @computed_field  # type: ignore[prop-decorator]
@@ -217,7 +217,7 @@ class EncoderIdentity(Strict):
 
 
 class EncoderFacts(Strict):
-    """What a loaded encoder says of itself: only the worker knows, since only the worker loads it."""
+    """Properties of a loaded encoder; only the worker knows them, because only the worker loads it."""
 
     dim: int = Field(ge=1)
     max_seq_length: int | None

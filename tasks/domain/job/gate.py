@@ -1,4 +1,4 @@
-"""The gate before a promotion: questions with known answers, asked of the new collection and of the one before it."""
+"""The promotion gate: queries with known answers, run against the new collection and against the current one."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from tasks.domain.strict import Strict
 
 
 class Gate(Strict):
-    """What a new collection has to reach before searches are led to it."""
+    """Retrieval quality that a new collection must reach before the alias moves to it."""
 
     queries: str = Field(
-        description="JSON Lines of {query, relevant: [ids] or {id: gain}}, or CSV with the columns query, id and, if wanted, gain: a line for each answer."
+        description="JSON Lines of {query, relevant: [ids] or {id: gain}}, or CSV with one answer per line: columns query, id and optionally gain."
     )
-    at_k: int = Field(10, ge=1, le=1_000, description="How many hits count.")
-    minimum: float = Field(0.0, ge=0, le=1, description="Least nDCG@k of the new collection.")
+    at_k: int = Field(10, ge=1, le=1_000, description="Number of hits that are judged.")
+    minimum: float = Field(0.0, ge=0, le=1, description="Minimum nDCG@k of the new collection.")
     max_drop: float = Field(
-        0.02, ge=0, le=1, description="How far its nDCG@k may be below that of the collection it takes over from; 1: that one is not asked."
+        0.02, ge=0, le=1, description="Maximum drop of nDCG@k below the current collection. 1: the current collection is not queried."
     )
 
 
@@ -76,7 +76,7 @@ def measure(collection: str, questions: Sequence[Question], answers: Sequence[Se
 
 
 def why_not(gate: Gate, new: Measured, old: Measured | None) -> str | None:
-    """Why the new collection must not take over; None where it may."""
+    """Why the new collection must not be promoted; None if it may."""
     if new.ndcg < gate.minimum:
         return f"nDCG@{gate.at_k} is {new.ndcg:.4f}, below target.gate.minimum ({gate.minimum:g})"
     if old and new.ndcg < old.ndcg - gate.max_drop:

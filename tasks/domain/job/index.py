@@ -30,11 +30,11 @@ INT8_INDEXES: frozenset[IndexType] = frozenset({"AUTOINDEX", "HNSW", "HNSW_SQ"})
 
 
 class Index(Strict):
-    """How the vectors are indexed. AUTOINDEX leaves it to the server, which knows its version and the size of each segment."""
+    """How the vectors are indexed. AUTOINDEX leaves the choice to the server, which knows its version and the size of each segment."""
 
-    type: IndexType = Field("AUTOINDEX", title="Type", description="AUTOINDEX is right unless you measured; FLAT is exact.")
+    type: IndexType = Field("AUTOINDEX", title="Type", description="Milvus index type. AUTOINDEX: the server chooses. FLAT: exact search.")
     params: Parameters = Field(
-        default_factory=dict, title="Build parameters", description="As Milvus names them, such as {M: 32, efConstruction: 360}."
+        default_factory=dict, title="Build parameters", description="Milvus build parameters, such as {M: 32, efConstruction: 360}."
     )
 
 

@@ -16,100 +16,100 @@ from tasks.domain.job.ui_schema import Auto, Count, Nothing
 from tasks.domain.strict import Strict
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$"
-Switch = Annotated[bool, Field(title="yes or no")]
+Switch = Annotated[bool, Field(title="boolean")]
 
 
 class Compute(Strict):
-    """How the work is spread. The defaults were measured; see tests/benchmarks."""
+    """How the work is distributed. The defaults were measured; see tests/benchmarks."""
 
-    processes: Auto | Count = Field("auto", description="torchrun processes: auto is one per GPU, or one per CPU core up to 8.")
-    threads: Auto | Count = Field("auto", description="CPU threads per process: auto shares the cores.")
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: every GPU there is, else the CPU.")
-    batch_tokens: Auto | Count = Field("auto", description="Tokens in one batch of text, padding counted.")
-    batch_rows: Auto | Count = Field("auto", description="Most rows in one batch.")
+    processes: Auto | Count = Field(
+        "auto", description="Number of torchrun processes (ranks). auto: one per GPU, or one per CPU core up to 8."
+    )
+    threads: Auto | Count = Field("auto", description="CPU threads per process. auto: the cores divided by the processes.")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Device that encodes. auto: all GPUs, or the CPU if there is none.")
+    batch_tokens: Auto | Count = Field("auto", description="Tokens in one text batch, padding included. auto: measured for long runs.")
+    batch_rows: Auto | Count = Field("auto", description="Maximum rows in one batch.")
     unsaved_rows: Auto | Annotated[int, Field(ge=2, title="number")] = Field(
         "auto",
-        description="Rows that a process may hold before they are safe, which is the most that killing it can cost. A part has half"
-        " as many: one is written while the next is encoded. auto: about ten seconds of work.",
+        description="Maximum rows that a process holds before they are stored, and so the most that killing it can cost. A part has half"
+        " as many rows: one part is uploaded while the next is encoded. auto: about ten seconds of work.",
     )
-    num_workers: Auto | Annotated[int, Field(ge=0, title="number")] = Field("auto", description="Processes per rank that decode images.")
-    pin_memory: Auto | Switch = Field("auto", description="Page-locked buffers for copies to the GPU; auto: on a GPU.")
+    num_workers: Auto | Annotated[int, Field(ge=0, title="number")] = Field("auto", description="Image decoding processes per rank.")
+    pin_memory: Auto | Switch = Field("auto", description="Use pinned (page-locked) memory for copies to the GPU. auto: on GPUs.")
     exclusive: Auto | Switch = Field(
-        "auto", description="Whether one run at a time encodes on a device of this host; others wait. auto: on GPUs, not on CPUs."
+        "auto", description="Let only one run at a time encode on a device of this host; other runs wait. auto: on GPUs, not on CPUs."
     )
     limit: Annotated[str, Field(title="name")] | Nothing = Field(
-        None, description="Name of a Prefect concurrency limit; every run of the job holds a slot of it, and waits for one."
+        None, description="Name of a Prefect concurrency limit. Each run of the job waits for a slot and holds it."
     )
     engine: EngineChoice = Field(default_factory=LocalEngineSettings, description="Which machines encode.")
     backend: Literal["auto", "torch", "openvino"] = Field(
         "auto",
-        description="What runs the model. openvino: text on a CPU, with the extra of that name installed."
-        " auto: torch, or openvino where it is installed and measured to be faster.",
+        description="Inference backend. openvino: text on CPUs, needs the extra `openvino`."
+        " auto: torch, or openvino if it is installed and measured to be faster.",
     )
 
 
 class Shards(Strict):
-    """How the source is cut."""
+    """How the source is split into shards."""
 
-    rows: int = Field(50_000, ge=1, description="Rows that a shard aims at; row groups and files are not cut.")
+    rows: int = Field(50_000, ge=1, description="Target number of rows per shard. Row groups and compressed files are not split.")
 
 
 class Failures(Strict):
-    """What is done about rows and shards that do not work."""
+    """How rows and shards that fail are handled."""
 
-    max_quarantined: float = Field(0.01, ge=0, le=1, description="Share of rows that may be set aside before the run fails.")
+    max_quarantined: float = Field(0.01, ge=0, le=1, description="Largest share of rows that may be quarantined before the run fails.")
     on_duplicate: Literal["refuse", "first", "last"] = Field(
         "refuse",
-        description="A key that comes twice: refuse the shard, or keep the first or the last row in the source's order and count the rest.",
+        description="What happens to duplicate keys. refuse: the shard fails. first, last: that row in source order is kept, the others are counted.",
     )
     stall_seconds: float = Field(
-        300, gt=0, description="A process that says nothing about its batch for so long is ended and its rows given to others."
+        300, gt=0, description="Seconds without a heartbeat after which a process is killed and its rows are given to others."
     )
-    startup_seconds: float = Field(
-        1800, gt=0, description="The run fails where no process has loaded the encoder so long after they were started."
-    )
-    retries: int = Field(2, ge=0, le=10, description="How often a shard is tried again after a passing fault.")
+    startup_seconds: float = Field(1800, gt=0, description="Seconds after which the run fails if no process has loaded the encoder.")
+    retries: int = Field(2, ge=0, le=10, description="Number of retries of a shard after a transient error.")
 
 
 class Report(Strict):
-    """What the report shows beyond the figures."""
+    """What the report shows in addition to its figures."""
 
     price_per_hour: Annotated[float, Field(ge=0, title="dollars")] | Nothing = Field(
         None,
         title="Price per hour",
-        description="What the machines of this run cost by the hour, in dollars; with it the report says how many rows a dollar buys.",
+        description="Cost of this run's machines in dollars per hour. The report then shows the rows embedded per dollar.",
     )
     colour_by: Annotated[str, Field(title="column")] | Nothing = Field(
         None,
         title="Colour by",
-        description="Metadata column by which the picture of the vectors is coloured. Left out: the first with few values.",
+        description="Metadata column that colours the map of the vectors. Left out: the first with few values.",
     )
     examples: int = Field(
-        3, ge=0, le=5, description="Searches that are shown with their hits; 0: the report shows neither rows nor their vectors."
+        3, ge=0, le=5, description="Number of example searches in the report. 0: the report contains no rows and no vectors."
     )
 
 
 class Job(Strict):
-    """A corpus, the encoder that embeds it, and the collection that it is searched in."""
+    """A corpus, the encoder that embeds it, and the collection that serves it."""
 
-    corpus: str = Field("corpus", pattern=NAME, description="The name under which checkpoints are kept.")
-    source: Source = Field(default_factory=ParquetSource, description="Where the rows are.")
-    encoder: Encoder = Field(default_factory=SentenceTransformersEncoder, description="What turns a row into a vector.")
+    corpus: str = Field("corpus", pattern=NAME, description="Name of the corpus; checkpoints are stored under it.")
+    source: Source = Field(default_factory=ParquetSource, description="Where the rows come from.")
+    encoder: Encoder = Field(default_factory=SentenceTransformersEncoder, description="The model that turns a row into a vector.")
     checkpoint: str = Field(
-        "./kitestring", description="Folder or s3://bucket/prefix in which vectors are sealed.", json_schema_extra=PLACE
+        "./kitestring", description="Folder or s3://bucket/prefix for the sealed vectors and all state of the job.", json_schema_extra=PLACE
     )
     target: Annotated[TargetSettings, TARGETS] = Field(
-        default_factory=MilvusSettings, title="Target", description="Where the vectors are searched."
+        default_factory=MilvusSettings, title="Target", description="Where the vectors are served."
     )
-    compute: Compute = Field(default_factory=Compute, description="How the work is spread.")
-    shards: Shards = Field(default_factory=Shards, description="How the source is cut.")
-    failures: Failures = Field(default_factory=Failures, description="What is done about what does not work.")
-    report: Report = Field(default_factory=Report, description="What the report shows beyond the figures.")
+    compute: Compute = Field(default_factory=Compute, description="How the work is distributed.")
+    shards: Shards = Field(default_factory=Shards, description="How the source is split into shards.")
+    failures: Failures = Field(default_factory=Failures, description="How rows and shards that fail are handled.")
+    report: Report = Field(default_factory=Report, description="What the report shows in addition to its figures.")
 
     @model_validator(mode="before")
     @classmethod
     def _no_credentials(cls, document: object) -> object:
-        """No ValueError: pydantic would tell it with the input, and Prefect would log that."""
+        """Not a ValueError: pydantic would include the input in the message, and Prefect would log it."""
         if settings := list(settings_with_credentials(document)):
             raise BadInput(
                 f"'{settings[0]}' holds a password, a token or a key: take it out; credentials come from the environment "

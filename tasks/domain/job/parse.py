@@ -56,7 +56,7 @@ def override_document(document: Mapping[str, Any], settings: Mapping[str, Any]) 
 
 
 def _explain_all(error: ValidationError) -> str:
-    """One line; what a setting may be instead (`auto` or a number) is told together."""
+    """One line; alternatives of one setting (`auto` or a number) are joined."""
     told: dict[str, list[str]] = {}
     for detail in error.errors(include_url=False):
         path, model = _walk(detail["loc"])

@@ -21,16 +21,16 @@ def _as_list(value: object) -> object:
 
 Columns = Annotated[list[str], BeforeValidator(_as_list)]
 Column = Annotated[str, Field(title="column")]
-Place = Annotated[str, Field(title="place", json_schema_extra=PLACE)]
+Place = Annotated[str, Field(title="location", json_schema_extra=PLACE)]
 
 
-DELIMITER: str = Field(",", min_length=1, max_length=1, description="The character between two values; CSV alone has it.")
+DELIMITER: str = Field(",", min_length=1, max_length=1, description="Column delimiter. For CSV only.")
 
 
 MOVED_FROM: str | None = Field(
     None,
     title="Moved from",
-    description="Where these same files stood before (a folder, bucket or glob): their rows are taken over instead of added beside.",
+    description="Previous location of the same files (a folder, bucket or glob). Their rows are replaced instead of added a second time.",
 )
 
 
@@ -71,20 +71,20 @@ class SourceSettings(Strict):
 
 
 class TabularSource(SourceSettings):
-    """What Parquet, JSON Lines and CSV have in common: columns."""
+    """Common settings of Parquet, JSON Lines and CSV: columns."""
 
-    kind: Literal["parquet", "jsonl", "csv"] = Field("parquet", title="Format", description="How the files are written.")
+    kind: Literal["parquet", "jsonl", "csv"] = Field("parquet", title="Format", description="File format.")
     uri: str = Field(
         "data",
         title="Where",
-        description="A file, a folder, a glob, or a URI such as s3://lake/docs/*.parquet. Folders are searched to the bottom.",
+        description="A file, a folder, a glob, or a URI such as s3://lake/docs/*.parquet. Folders are searched recursively.",
         json_schema_extra=PLACE,
     )
     moved_from: Place | Nothing = MOVED_FROM
     id: Column | Nothing = Field(
         None,
         title="Key column",
-        description="Column with a unique key for each row. Left out, the key is a hash of the content.",
+        description="Column with a unique key per row. Left out: the key is a hash of the content.",
     )
     text: Annotated[Columns, Field(title="columns")] | Nothing = Field(
         None,
@@ -94,12 +94,12 @@ class TabularSource(SourceSettings):
     image: Column | Nothing = Field(
         None,
         title="Image column",
-        description="Column of images to embed instead of text: paths below the folder of the row's file, absolute paths, URIs, or the bytes.",
+        description="Column of images to embed instead of text: paths relative to the row's file, absolute paths, URIs, or encoded bytes.",
     )
     metadata: Columns = Field(
         default_factory=list,
         title="Metadata columns",
-        description="Columns carried into Milvus as scalar fields, for filters and for display.",
+        description="Columns to store in Milvus as scalar fields, for filters and display.",
     )
 
     @model_validator(mode="before")
@@ -163,7 +163,7 @@ class JsonLinesSource(TabularSource):
 
 
 class CsvSource(TabularSource):
-    """CSV with a header line; a file is a shard, since a quoted newline can stand anywhere."""
+    """CSV with a header line; a file is a shard, because a quoted newline can occur anywhere."""
 
     model_config = ConfigDict(title="CSV")
 
@@ -174,17 +174,17 @@ class CsvSource(TabularSource):
 class TableForm(TabularSource):
     """Parquet, JSON Lines or CSV: files of rows with columns."""
 
-    model_config = ConfigDict(title="Table files")  # the three have the same keys, so the form could not tell their tabs apart
+    model_config = ConfigDict(title="Table files")  # the three have the same keys, so the form could not distinguish their tabs
 
     delimiter: str = DELIMITER
 
 
 class ImagesSource(SourceSettings):
-    """A folder of pictures, searched to the bottom; a row's key is its path below the folder."""
+    """A folder of images, searched recursively; a row's key is its path relative to the folder."""
 
     model_config = ConfigDict(title="Image folder")
 
-    kind: Literal["images"] = Field("images", description="Pictures in a folder.")
+    kind: Literal["images"] = Field("images", description="Images in a folder.")
     uri: str = Field(
         "images",
         title="Folder",
@@ -206,11 +206,11 @@ class WebDatasetSource(SourceSettings):
     kind: Literal["webdataset"] = Field("webdataset", description="Samples in tar files.")
     uri: str = Field("tars", title="Where", description="A tar file, a folder, a glob, or a URI.", json_schema_extra=PLACE)
     moved_from: Place | Nothing = MOVED_FROM
-    embed: Modality = Field("image", description="What is embedded: the sample's image, or its .txt.")
+    embed: Modality = Field("image", description="What to embed: the sample's image or its .txt.")
     metadata: Columns = Field(
         default_factory=list,
         title="Metadata keys",
-        description="Keys of the sample's .json to carry into Milvus; 'txt' stands for the caption.",
+        description="Keys of the sample's .json to store in Milvus as scalar fields. 'txt' is the caption.",
     )
 
     @property

@@ -33,46 +33,51 @@ class TargetSettings(Strict):
     collection: str = Field(
         "corpus",
         pattern=COLLECTION,
-        description="The name that searches use: an alias; the rows live in a collection of their own for each encoder.",
+        description="Alias that searches use. The rows are in one collection per encoder, named after it.",
     )
     mode: Literal["append", "mirror"] = Field(
         "append",
-        description="append: rows of changed files are replaced. mirror: rows of files that are gone are removed as well.",
+        description="append: rows of changed files are replaced. mirror: rows of deleted files are removed as well.",
     )
     max_shrink: float = Field(
         0.5,
         ge=0,
         le=1,
-        description="Share of the collection's rows that a mirror may remove in one run; with more it removes none and fails.",
+        description="Largest share of the collection's rows that a mirror may remove in one run. Above it, the run removes none and fails.",
     )
-    allow_shrink: bool = Field(False, description="Let a mirror remove more than max_shrink; never everything.")
+    allow_shrink: bool = Field(False, description="Allow a mirror to remove more than max_shrink. It never removes everything.")
     promote: Literal["auto", "manual"] = Field(
-        "auto", description="Searches are led to a new encoder's collection by the run that proves it, or by `kitestring promote`."
+        "auto",
+        description="When the alias moves to a new encoder's collection. auto: at the end of the run that verifies it. manual: by `kitestring promote`.",
     )
     gate: Gate | Nothing = Field(
-        None, title="Gate", description="Questions that a new encoder's collection has to answer well enough first."
+        None, title="Gate", description="Retrieval quality that a new encoder's collection must reach before the alias moves to it."
     )
-    keep_previous: int = Field(1, ge=0, description="How many collections of earlier encoders are kept, to roll back to.")
-    grace: float = Field(24.0, ge=0, description="Hours for which any collection that searches have left is kept.")
+    keep_previous: int = Field(1, ge=0, description="Number of previous encoders' collections to keep for rollback.")
+    grace: float = Field(24.0, ge=0, description="Hours to keep a collection after the alias moved away from it.")
     token_block: Annotated[str, Field(title="name")] | Nothing = Field(
-        None, description="Name of a Prefect Secret block that holds the token, instead of MILVUS_TOKEN."
+        None, description="Name of a Prefect Secret block that holds the Milvus token. Replaces MILVUS_TOKEN."
     )
-    metric: Literal["COSINE", "IP", "L2"] = Field("COSINE", description="How two vectors are compared.")
+    metric: Literal["COSINE", "IP", "L2"] = Field("COSINE", description="Similarity metric of the collection.")
     search: Parameters = Field(
-        default_factory=dict, title="Search parameters", description="As Milvus names them, such as {ef: 128}; empty: the server's own."
+        default_factory=dict,
+        title="Search parameters",
+        description="Milvus search parameters, such as {ef: 128}. Empty: the server's defaults.",
     )
     load: Way = Field(
         "auto",
         title="Loading",
-        description="upsert; import: a fresh collection is filled by the server from staged files; auto: import where `staging` is"
-        f" set and {IMPORT_ROWS:,} rows or more go into a fresh collection.",
+        description=(
+            "How rows reach Milvus. upsert: by calls. import: the server bulk-imports staged files into a new collection. auto: import if"
+            f" `staging` is set and a new collection gets {IMPORT_ROWS:,} rows or more, else upsert."
+        ),
     )
-    store_text: bool = Field(True, description="Keep the embedded text in the collection, to show it with a hit.")
+    store_text: bool = Field(True, description="Store the embedded text in the collection, so that hits show it.")
     shared: bool = Field(
         False,
-        description="Others keep rows of their own in the collection: those that no seal accounts for are told, and no fault.",
+        description="Other writers keep rows in the collection. Rows without a seal are then reported but are no error.",
     )
-    id_length: int = Field(512, ge=1, le=65_535, description="Longest key in bytes; a row with a longer one is set aside.")
+    id_length: int = Field(512, ge=1, le=65_535, description="Maximum key length in bytes. Rows with longer keys are quarantined.")
 
     token_variable: ClassVar[str] = ""  # of the environment, where a token may be
 
@@ -112,25 +117,31 @@ class MilvusSettings(TargetSettings):
         description="A Milvus Lite file (ends in .db), http://host:19530, or a Zilliz Cloud endpoint. The token comes from MILVUS_TOKEN.",
         json_schema_extra=PLACE,
     )
-    database: str = Field("", description="Milvus database; left empty, the server's default.")
+    database: str = Field("", description="Milvus database. Empty: the server's default.")
     vector_type: VectorType = Field(
         "float32",
         title="Vector type",
-        description="How the collection stores vectors; seals keep float32. float16 and bfloat16 take half the room (Milvus 2.4.5 and"
-        " later), int8 a quarter (2.6 and later, COSINE alone).",
+        description=(
+            "How the collection stores vectors. Seals keep float32. float16 and bfloat16 need half the space (Milvus 2.4.5 or"
+            " later), int8 a quarter (Milvus 2.6 or later, COSINE only)."
+        ),
     )
-    index: Index = Field(Index(), title="Index", description="Of the vectors; made once, after a fresh collection is filled.")
+    index: Index = Field(Index(), title="Index", description="Vector index. Built once, after a new collection is filled.")
     staging: str = Field(
         "",
-        description="Where the Milvus server reads files that it imports: a folder of its machine (local storage), or s3://bucket/prefix"
-        " in the bucket that it keeps its data in; for Zilliz Cloud any bucket that the AWS keys of this process open.",
+        description=(
+            "Where the Milvus server reads bulk-import files: a folder on its machine (local storage), or s3://bucket/prefix"
+            " in the bucket that holds its data. Zilliz Cloud: any bucket that the AWS credentials of this process can read."
+        ),
         json_schema_extra=PLACE,
     )
     partition_key: Annotated[str, Field(title="column")] | Nothing = Field(
         None,
         title="Partition key",
-        description="Metadata column of whole numbers or texts by which Milvus lays rows together: a search whose filter names one of"
-        " its values, such as a tenant, reads only those. Milvus Lite, Milvus 2.4.3 and later.",
+        description=(
+            "Metadata column of integers or strings used as the Milvus partition key: a search that filters by one of its"
+            " values, such as a tenant, reads only that partition. Milvus Lite, Milvus 2.4.3 or later."
+        ),
     )
 
     token_variable: ClassVar[str] = "MILVUS_TOKEN"  # noqa: S105 - its name
@@ -162,7 +173,11 @@ class MemorySettings(TargetSettings):
     model_config = ConfigDict(title="Memory")
 
     kind: Literal["memory"] = Field("memory", description="The memory of the process that runs the job, gone with it.")
-    uri: str = Field("memory://", pattern=r"^memory://", description="memory://name: jobs that give one name share one.")
+    uri: str = Field(
+        "memory://",
+        pattern=r"^memory://",
+        description="memory://name: jobs that give one name share one.",
+    )
 
     @property
     def address(self) -> str:

@@ -2,7 +2,7 @@
 
 The form draws `anyOf` as tabs, one for each choice, named by the choice's title. It does not look at `kind` to find
 the tab of a value: it takes the first one that shares most keys with it. So choices need keys of their own, and
-those with few keys stand first.
+those with few keys come first.
 """
 
 from __future__ import annotations

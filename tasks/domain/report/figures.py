@@ -1,4 +1,4 @@
-"""What a report tells beyond counts: the ranks' work, what it cost, the run before, and some of the rows themselves."""
+"""The figures of a report beyond counts: the work of each rank, cost, the previous run, and sample rows."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from tasks.domain.job.credentials import without_credentials
+from tasks.domain.number_format import SECONDS_IN_AN_HOUR
 from tasks.domain.shards.row_accounting import RowFates
 from tasks.domain.strict import Strict
-
-SECONDS_IN_AN_HOUR = 3600
 
 
 def storable(text: str) -> str:
@@ -24,7 +23,7 @@ Shown = Annotated[str, AfterValidator(storable)]
 
 
 class RankWork(Strict):
-    """What one rank did in this run. Seconds are its own; it tokenises and writes beside encoding."""
+    """The work of one rank in this run. Seconds are its own; tokenising and writing overlap with encoding."""
 
     rank: int = Field(ge=0)
     parts: int = Field(0, ge=0)

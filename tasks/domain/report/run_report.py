@@ -92,7 +92,7 @@ class RunReport(Strict):
     rows: RowFates = RowFates()
     shards: ShardFates = ShardFates()
     verified: bool = False
-    reasons: tuple[str, ...] = Field((), description="What the proof found: faults where not verified, else what was compared.")
+    reasons: tuple[str, ...] = Field((), description="Result of the verification: the differences, or what was compared.")
     proved: str = Field("", description="What the proof compared, as a sentence without its end; empty where not verified.")
     exact: bool = Field(False, description="Whether the collection holds the sealed rows and no others.")
     started: datetime = Field(description="UTC.")
@@ -113,7 +113,7 @@ class RunReport(Strict):
     damaged: tuple[FailedShard, ...] = Field(
         (), description="Shards of which a sealed part was not as sealed: encoded again, or due to be."
     )
-    notes: tuple[str, ...] = Field((), description="What was decided on the way: the gate's figures, where searches are led.")
+    notes: tuple[str, ...] = Field((), description="Decisions of the run: the gate's figures, the collection that the alias points to.")
     refusals: tuple[str, ...] = Field((), description="What the run left undone on purpose, and what to do about it.")
     adopted: int = Field(0, description="Parts of killed or racing runs that were found whole and kept.")
     ranks: tuple[RankWork, ...] = Field((), description="In the order of their numbers; empty where nothing was encoded.")
@@ -144,7 +144,7 @@ class RunReport(Strict):
 
     @property
     def held(self) -> list[Held]:
-        """The estimate held against what came of it; empty where there was none."""
+        """The estimate compared with the actual figures; empty if there was none."""
         if self.estimate is None:
             return []
         sealed = sum(rank.bytes for rank in self.ranks)
@@ -188,7 +188,7 @@ def headline(report: RunReport) -> str:
 def _asides(report: RunReport) -> list[str]:
     rows, asides = report.rows, []
     if rows.quarantined:
-        asides.append(f"{rows.quarantined:,} {'was' if rows.quarantined == 1 else 'were'} set aside")
+        asides.append(f"{rows.quarantined:,} {'was' if rows.quarantined == 1 else 'were'} quarantined")
     if rows.duplicates:
         asides.append(f"{_counted(rows.duplicates, 'duplicate')} left out")
     if report.complete and rows.reused and not rows.embedded:
@@ -200,10 +200,10 @@ def _verdict(report: RunReport) -> str:
     if report.shards.failed:
         return f"{report.shards.failed:,} of {_counted(report.shards.planned, 'shard')} failed"
     if not report.complete:
-        return f"{_counted(report.shards.planned - report.shards.loaded, 'shard')} still to come"
+        return f"{_counted(report.shards.planned - report.shards.loaded, 'shard')} remaining"
     if report.verified:
-        return "proved"
-    return f"not proved ({_counted(len(report.reasons), 'fault')} found)" if report.reasons else "not proved yet"
+        return "verified"
+    return f"not verified ({_counted(len(report.reasons), 'difference')} found)" if report.reasons else "not verified yet"
 
 
 def _counted(number: int, noun: str) -> str:
@@ -211,11 +211,11 @@ def _counted(number: int, noun: str) -> str:
 
 
 def rows_wrong(rows: RowFates, quarantine: Mapping[str, int], max_quarantined: float) -> str | None:
-    """What is wrong with the fates of the source's rows, in one line; None: every row is accounted for, and few enough are set aside."""
+    """What is wrong with the outcome of the source's rows, in one line; None: every row is accounted for, and few enough are quarantined."""
     accounted = rows.embedded + rows.reused + rows.duplicates + rows.quarantined
     if accounted != rows.source:
         return f"{rows.source} source rows, but {accounted} accounted for"
     if rows.quarantined > max_quarantined * rows.source:
         kinds = ", ".join(f"{reason} ({count})" for reason, count in sorted(quarantine.items(), key=lambda kind: -kind[1]))
-        return f"{rows.quarantined} of {rows.source} rows were set aside, more than failures.max_quarantined allows ({max_quarantined:g}): {kinds}"
+        return f"{rows.quarantined} of {rows.source} rows were quarantined, more than failures.max_quarantined allows ({max_quarantined:g}): {kinds}"
     return None

@@ -18,7 +18,7 @@ from tasks.domain.strict import Strict
 
 
 class Amendment(Strict):
-    """The outcome of one more try: each row that was in quarantine stands in one of the three lists. Stored as a seal is."""
+    """The outcome of a retry: each quarantined row is in one of the three lists. Stored like a seal."""
 
     format_version: Literal[1, 2] = 2
     shard: str

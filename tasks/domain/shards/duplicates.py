@@ -21,7 +21,7 @@ class Lost(Strict):
 
 
 class Owners(Strict):
-    """The outcome of settling: for one collection, kept beside its ledger."""
+    """The result of deduplication for one collection, stored with its ledger."""
 
     format_version: Literal[1, 2] = 2
     covers: str = Field(description="Digest of the seals that were looked at.")

@@ -1,4 +1,4 @@
-"""Server-side import: what is kept of an attempt, so that none is ever taken up without knowing how it ended."""
+"""The record of a server-side import, so that no import is resumed with an unknown outcome."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class ImportAttempt(Strict):
 
     format_version: Literal[1] = 1
     run: str
-    collection: str = Field(description="Where the rows go at first; nobody searches it.")
+    collection: str = Field(description="The collection that is filled first; no alias points to it.")
     rows: int = Field(ge=0)
     cut: dict[str, int] = Field(default_factory=dict, description="Texts cut to fit, by shard, where there are any.")
     covers: str = Field(description="Digest of the seals whose parts are imported.")

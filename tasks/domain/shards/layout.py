@@ -1,8 +1,9 @@
 """Where everything is in the checkpoint store. Keys are relative to the store's root.
 
 {corpus}/encoders/{declared}.json            what `precision: auto` was resolved to, once and for all
+{corpus}/encoders/{declared}-{machine}.json  how many tokens a batch holds best there, and what runs the model
 {corpus}/encoders/{declared}-{machine}-rates.json      how fast runs and dry runs were on such a machine
-{corpus}/promotions/{alias}/{n}.json         what searches were led to, move by move
+{corpus}/promotions/{alias}/{n}.json         each move of the alias, written before it is made
 {corpus}/damaged/{run}/{key}                 a document that could not be read, as a run found it under that key
 {corpus}/{fingerprint}/encoder.json
 {corpus}/{fingerprint}/shards/{shard}/{attempt}/part-{first}-{stop}.parquet
@@ -12,7 +13,7 @@
 {corpus}/{fingerprint}/condemned/{sweep}.json          what a `gc --delete` is removing at this moment
 {corpus}/{fingerprint}/owners/{target}.json            which shard owns a key that comes in several
 {corpus}/{fingerprint}/owners/{target}/{n}.parquet     the rows that others lost by that
-{corpus}/{fingerprint}/targets/{address}.json          which collection stands at an address: the name of its ledger
+{corpus}/{fingerprint}/targets/{address}.json          which collection is at an address: the name of its ledger
 {corpus}/{fingerprint}/loads/{target}/{shard}.json
 {corpus}/{fingerprint}/loads/{target}/{shard}.intent.json   that it is about to be loaded, or must not be relied on
 {corpus}/{fingerprint}/loads/{target}/roots/{root}.json     a place that rows of the collection were read from
@@ -126,7 +127,7 @@ def encoder_pin(corpus: str, declared: str) -> str:
 
 
 def promotion(corpus: str, alias: str, number: int) -> str:
-    """Key of the object that says what an alias was led to as its move of this number."""
+    """Key of the record of an alias move, by its number."""
     return f"{promotions(corpus)}{alias}/{number:06d}.json"
 
 

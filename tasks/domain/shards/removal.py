@@ -1,7 +1,7 @@
 """Which rows leave a collection, and by which rule: none by surprise, and none uncounted.
 
-A file is what stands at a place. A shard that is no longer planned leaves when a newer shard is planned of the file that stands
-at its place, or, in a mirror, when no file stands there any more. The same name below another root is another file, unless the
+A file is identified by its place. A shard that is no longer planned leaves when a newer shard is planned of the file at its
+place, or, in a mirror, when there is no file any more. The same name below another root is another file, unless the
 job says that the files were moved.
 """
 
@@ -26,13 +26,13 @@ RULES: dict[Rule, str] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Roots:
-    """Where the source is read from now, and where its files stood before, if they were moved."""
+    """The current root of the source, and its previous root if the files were moved."""
 
     now: str
     moved_from: str | None = None
 
     def place(self, entry: Loaded) -> str:
-        """Where the first file of an entry stands now; one of before places were kept is taken to be below the root of today."""
+        """The current place of the first file of an entry. An entry without a place (an older format) is taken to be below the current root."""
         if entry.place is None:
             return below(self.now, entry.group)
         return self.moved(entry.place)

@@ -1,4 +1,4 @@
-"""Resume is a question, not a state: what does the plan ask for that nobody has committed?"""
+"""Resume needs no state of its own: it is the difference between the plan and the committed shards."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Law 1: source rows = embedded + reused + duplicates + quarantined, in every shard, on every run."""
+"""The law "Accounted rows": source rows = embedded + reused + duplicates + quarantined, in every shard, on every run."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def fates_of(seal: Seal, *, encoded_now: int, loaded: bool = False) -> RowFates:
 
 
 def check_accounts(seal: Seal) -> None:
-    """Hold a seal against law 1, from counts made independently: the reader's, the parts' and the quarantine's.
+    """Check a seal against the law "Accounted rows", from counts made independently: the reader's, the parts' and the quarantine's.
 
     Parts of one try hold disjoint rows. A part of an amendment lies inside ranges of earlier parts, whose
     quarantined rows it holds; that those are the only ones, `tasks.domain.shards.amendment` checks where both are known.

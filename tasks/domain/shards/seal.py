@@ -14,7 +14,7 @@ from tasks.domain.strict import Strict
 
 
 class Quarantined(Strict):
-    """A row that was set aside."""
+    """A quarantined row."""
 
     row: int = Field(description="Position in the shard, from 0.")
     id: str | None = Field(description="Its key, if it has one.")
@@ -52,7 +52,7 @@ class EncodeStats(Strict):
 
 
 class Part(Strict):
-    """One Parquet object: the vectors of source rows [first, stop) of a shard, less those set aside or duplicate."""
+    """One Parquet object: the vectors of source rows [first, stop) of a shard, without quarantined rows and duplicates."""
 
     key: str = Field(description="Its key in the checkpoint store, from the store's root.")
     first: int
@@ -66,7 +66,7 @@ class Part(Strict):
 
 
 class Seal(Strict):
-    """The commit of a shard. What stands here happened; a part that no seal names is garbage. Stored with a checksum from format 2 on."""
+    """The commit of a shard. A part that no seal references is garbage. Stored with a checksum from format 2 on."""
 
     format_version: Literal[1, 2] = 2
     shard: str
@@ -101,7 +101,7 @@ LoadState = Literal["loading", "loaded", "doubted", "outdated"]
 
 
 class Loaded(Strict):
-    """The ledger's memory of one shard in one collection: what was put there, and whether it still counts.
+    """The ledger entry of one shard in one collection: what was loaded, and whether it is still valid.
 
     Every state but `loaded` means that the shard has to be loaded again before anybody relies on it; none of them says that
     the collection is free of its rows.
@@ -131,7 +131,7 @@ class Loaded(Strict):
 
 
 def intent_of(shard: Shard, seal: Seal, *, run: str, at: str) -> Loaded:
-    """What is noted before the first row of a shard is sent to a collection."""
+    """The intent: written before the first row of a shard is sent to a collection."""
     return Loaded(
         shard=seal.shard,
         state="loading",
@@ -147,7 +147,7 @@ def intent_of(shard: Shard, seal: Seal, *, run: str, at: str) -> Loaded:
 
 
 class Standing(Strict):
-    """Which collection stands at an address, by the name of its ledger."""
+    """Which collection is at an address, by the name of its ledger."""
 
     format_version: Literal[1] = 1
     target: str

@@ -54,7 +54,7 @@ class Span(Strict):
 
     files: tuple[FileVersion, ...] = Field(min_length=1)
     extent: Extent
-    rows: int | None = Field(description="Known where a footer tells it.")
+    rows: int | None = Field(description="Known if a footer states it.")
 
     @property
     def size(self) -> int:
@@ -88,7 +88,7 @@ class Shard(Strict):
 
     @property
     def place(self) -> str:
-        """Where the first file stands: a newer shard of a file at the same place replaces this one, whatever both are called."""
+        """The place of the first file: a newer shard of a file at the same place replaces this one."""
         return self.span.files[0].path
 
 

@@ -12,7 +12,7 @@ SHORT_ROW = 200  # bytes, where nothing tells: rather too many rows than too lar
 
 
 def rows_of(shard: Shard, *, aim: int) -> int:
-    """A shard's rows; where its file does not tell, an upper estimate: as many as a shard aims at, or fewer in few bytes."""
+    """A shard's rows; if the file does not state it, an upper estimate: as many as a shard aims at, or fewer in few bytes."""
     span = shard.span
     return min(aim, max(1, span.size // SHORT_ROW)) if span.rows is None else span.rows
 

@@ -1,1 +1,1 @@
-"""What is known of a collection: its spec and fields, its proof, its promotions."""
+"""A collection: its spec and fields, its proof, its promotions."""

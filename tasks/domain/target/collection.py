@@ -28,7 +28,7 @@ class CollectionSpec(Strict):
     vector_type: VectorType = "float32"
     index: Index = Index()
     fingerprint: str
-    model: str = Field(description="Told in errors: which model made the collection.")
+    model: str = Field(description="The model that made the collection; named in errors.")
     revision: str | None = Field(None, description="Of the model, where it came from a hub.")
 
 

@@ -1,4 +1,4 @@
-"""How what a collection holds of a row differs from what was sealed of it."""
+"""Differences between a row in a collection and its sealed version."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Compared(Strict):
 
     rows: int = Field(ge=0, description="Rows that were compared.")
     differences: tuple[Difference, ...] = ()
-    lowest_cosine: float | None = Field(None, description="Of a row's vector to the sealed one; None: no row is there.")
+    lowest_cosine: float | None = Field(None, description="Cosine of the row's vector to the sealed one; None: there is no row.")
 
     def __add__(self, other: Compared) -> Compared:
         cosines = [each.lowest_cosine for each in (self, other) if each.lowest_cosine is not None]

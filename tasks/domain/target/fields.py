@@ -61,6 +61,6 @@ def check_partition_key(column: str, fields: tuple[ScalarField, ...]) -> None:
     if column not in fit:
         others = f"of this source's metadata {', '.join(fit)} would do" if fit else "none of this source's metadata columns is such"
         raise BadInput(
-            f"target.partition_key: column '{column}' is {kinds.get(column, 'not there')}, and a partition key is whole numbers "
-            f"or texts (int64, varchar): {others}"
+            f"target.partition_key: column '{column}' is {kinds.get(column, 'not there')}, and a partition key needs integers "
+            f"or strings (int64, varchar): {others}"
         )

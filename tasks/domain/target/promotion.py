@@ -1,6 +1,6 @@
-"""Which collection an alias led to when, and what follows from it.
+"""The history of an alias, and the rules that follow from it.
 
-What the alias leads to now is asked of Milvus alone. Milvus does not say what it led to before, when that ended, or
+The current target of the alias is read from Milvus alone. Milvus does not say what it pointed to before, when that ended, or
 that a collection was turned away from on purpose; so this is written to the checkpoint, each move before it is made. A
 move that a kill cut short is therefore known, and made again by whoever comes next.
 """
@@ -22,12 +22,10 @@ class Promotion(Strict):
     """One move of an alias."""
 
     format_version: Literal[1, 2] = 2
-    collection: str = Field(description="What the alias leads to from here on.")
-    instead_of: str | None = Field(description="What it led to before.")
+    collection: str = Field(description="The collection that the alias points to after the move.")
+    instead_of: str | None = Field(description="The previous collection.")
     by: Literal["run", "promote", "rollback"]
-    ledger: str = Field(
-        "", description="Of the collection that the alias leads to: its identity. Empty in a move of before there were any."
-    )
+    ledger: str = Field("", description="Identity of that collection. Empty in records of an older format.")
     fingerprint: str = Field("", description="Of the encoder that made the collection.")
     model: str = ""
     at: str = Field(description="UTC, ISO 8601.")
@@ -37,7 +35,7 @@ History = Sequence[Promotion]  # in the order of time
 
 
 def is_rejected(history: History, collection: str) -> bool:
-    """Whether a collection was rolled back and nobody has promoted it since: no run may, of its own accord."""
+    """Whether a collection was rolled back and not promoted since: a run must not promote it."""
     for move in reversed(history):
         if move.collection == collection:
             return False
@@ -47,7 +45,7 @@ def is_rejected(history: History, collection: str) -> bool:
 
 
 def previous(history: History, live: str | None) -> Iterator[str]:
-    """Where a rollback may lead, the newest first: what was live before, and was not itself turned away from."""
+    """Candidates for a rollback, newest first: collections that were live before and not rolled back themselves."""
     told = {live}
     for move in reversed(history):
         for name in (move.collection, move.instead_of):
@@ -73,7 +71,7 @@ def outdated(history: History, *, kept: set[str | None], keep_previous: int, gra
 
     Args:
         history: every move of the alias.
-        kept: what the alias leads to and what is being built.
+        kept: the collection of the alias and the one being built.
         keep_previous: how many earlier ones stay whatever their age.
         grace: hours for which a collection stays after the alias has left it.
         now: with a time zone.
@@ -91,15 +89,15 @@ def outdated(history: History, *, kept: set[str | None], keep_previous: int, gra
 def abandoned(
     history: History, silent: Mapping[str, float], *, kept: set[str | None], keep_previous: int, grace: float, now: dt.datetime
 ) -> list[str]:
-    """Collections that nobody goes back to: those that are outdated, and those that searches were never led to.
+    """Collections that can be dropped: outdated ones, and those that were never promoted.
 
     Args:
         history: every move of the alias.
         silent: the collections that are there, each with the hours since anything was written under its encoder. A run
             writes all the time, so that one which has been silent for a day has none.
-        kept: what the alias leads to, and the collection of the encoder that is asked for.
+        kept: the collection of the alias, and that of the requested encoder.
         keep_previous: as in `outdated`.
-        grace: hours; what was never searched waits as long for somebody to promote it.
+        grace: hours; a collection that was never promoted is kept as long.
         now: with a time zone.
     """
     left = set(outdated(history, kept=kept, keep_previous=keep_previous, grace=grace, now=now))

@@ -1,4 +1,4 @@
-"""The proof after loading: what was compared, and what did not hold."""
+"""The result of a verification: what was compared, and what differs."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ class ShardCount(Strict):
 
 
 class Proof(Strict):
-    """What `verify` found. Proved means: every count and the total as sealed, every row that was compared as sealed, recall as asked."""
+    """The result of `verify`. Proved means: every count, the total and every compared row equal the seals, and recall is sufficient."""
 
     format_version: Literal[1, 2] = 2
     proved: bool
-    reasons: tuple[str, ...] = Field(description="One line for each thing that does not hold; empty when proved.")
+    reasons: tuple[str, ...] = Field(description="One line per difference; empty when verified.")
     counts: tuple[ShardCount, ...] = Field(description="Every shard, in the order given.")
     rows: int = Field(ge=0, description="Sum of the sealed rows.")
     total: int = Field(ge=0, description="Rows in the whole collection.")
@@ -41,7 +41,7 @@ class Proof(Strict):
     lowest_cosine: float | None = Field(description="Of a compared row's vector to its seal; None: none was compared.")
     recall_at_10: float | None = Field(description="As defined by tasks.adapters.targets.verification; None with no sample.")
     index: str = Field("", description="The index that was searched, with its parameters.")
-    covers: str = Field("", description="Digest of the seals it was held against: a proof of other seals is stale.")
+    covers: str = Field("", description="Digest of the seals that were compared: a proof of other seals is stale.")
     collection: str = Field("", description="Identity of the collection: a proof of another one is stale.")
     full: bool = Field(False, description="Whether everything of every row was compared, not of a sample.")
     compared: int = Field(0, ge=0, description="Rows of which the vector and every field were compared.")
@@ -72,7 +72,7 @@ CONFIDENCE = 0.95
 
 
 def most_wrong(sampled: int, rows: int) -> float | None:
-    """The share of wrong rows below which a sample without any lets us say that they are, with 95% confidence.
+    """Upper 95% confidence bound on the share of wrong rows when a sample of n rows shows none.
 
     A share s of wrong rows shows none of them in n drawn with probability at most (1 - s)^n (drawing without putting
     back only makes it less), so s with (1 - s)^n = 0.05 is the bound; with every row drawn it is 0. None: no sample.
@@ -83,15 +83,15 @@ def most_wrong(sampled: int, rows: int) -> float | None:
 
 
 def scope(proof: Proof) -> str:
-    """What was compared, as a sentence without its end."""
+    """What was compared, as a phrase."""
     if proof.full:
         return "every row: its key once, its vector, its fields and its shard"
-    sample = f"a sample of {proof.sampled:,} vectors and their fields" if proof.sampled else "no row itself"
+    sample = f"a sample of {proof.sampled:,} vectors and their fields" if proof.sampled else "no single row"
     return f"counts of all rows, and {sample}"
 
 
 def compared(proof: Proof) -> tuple[str, ...]:
-    """What was held against what, in lines for people."""
+    """What was compared with what, one line each."""
     return (_counts(proof), *_rows(proof), *_searches(proof))
 
 

@@ -42,7 +42,7 @@ log = logging.getLogger("kitestring.run")
 
 @dataclass(slots=True)
 class Left:
-    """What is not done yet, in the weights of `tasks.adapters.sources.sampling`."""
+    """The remaining work, in the weights of `tasks.adapters.sources.sampling`."""
 
     to_encode: int = 0
     to_load: int = 0
@@ -70,7 +70,7 @@ class Foresight:
         self.left = self._weigh()
 
     def estimate(self) -> Estimate:
-        """What is left takes, as far as the sample and what is known of the rate tell."""
+        """The estimate of the remaining work, from the sample and the known rates."""
         notes: list[str] = []
         sample, shape, rate = self.sample(self._effort), self._shape(), self._rate()
         counter = TokenCounter(shape) if self.unit == "tokens" and sample.rows else None
@@ -109,7 +109,7 @@ class Foresight:
         }
 
     def sample(self, effort: Effort) -> Sample:
-        """Rows of what is not sealed; where all is, of what is not loaded."""
+        """Rows of unsealed shards; if all are sealed, of shards that are not loaded."""
         done, whole = (self.sealed, self.left.to_encode) if self.left.to_encode else (self._loaded, self.left.to_load)
         if not whole:
             return Sample()
@@ -136,7 +136,7 @@ class Foresight:
             return exactly(weight)
         if sample.covered >= weight:
             return exactly(sample.counted)
-        notes.append("rows are estimated from bytes: these files do not tell how many they hold")
+        notes.append("rows are estimated from bytes: these files do not record their number")
         if not sample.density:  # nothing could be read: a row may be long or short
             return exactly(weight) * LONG_OR_SHORT
         return exactly(weight) * mean_of(sample.density, seen=sample.covered / weight)
@@ -163,7 +163,7 @@ class Foresight:
     ) -> tuple[Range | None, Range | None]:
         """Bytes in the checkpoint, and in Milvus."""
         if shape.dim is None:
-            notes.append("storage is not known: this model's files do not tell its dimensions, and it was not loaded yet")
+            notes.append("storage is not known: the model's files do not state its dimension, and it was not loaded yet")
             return None, None
         raw, packed = self._scalars(sample)
         stored = self._job.target.stored_as
@@ -184,7 +184,7 @@ class Foresight:
         return raw + HASH_KEY * hashed, packed + PACKED_HASH * hashed
 
     def _rate(self) -> Rate | None:
-        """What runs and dry runs have seen of such a machine; else what the seals tell."""
+        """Rates of earlier runs and dry runs on such a machine; otherwise from the seals."""
         return rate_of(read_rates(self._inspected), self.unit) or self._rate_of_seals()
 
     def _rate_of_seals(self) -> Rate | None:

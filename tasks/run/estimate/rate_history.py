@@ -1,4 +1,4 @@
-"""Rates: what was seen of how fast an encoder is on such a machine, kept with the checkpoint and read again."""
+"""Measured rates of an encoder on a kind of machine, stored with the checkpoint."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ log = logging.getLogger("kitestring.run")
 
 
 def read_rates(inspected: Inspected) -> Rates:
-    """What was seen of the job's encoder on such a machine; what cannot be read was not seen."""
+    """The measured rates of the job's encoder on such a machine; unreadable documents count as none."""
     try:
         return _read(inspected)
     except Newer:

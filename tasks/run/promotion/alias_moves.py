@@ -21,7 +21,7 @@ By = Literal["run", "promote", "rollback"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """Where searches were led before a promotion was tried and are after it, what there is to tell, and why not to the new one."""
+    """The target of the alias before and after an attempted promotion, notes, and the reason if it was refused."""
 
     before: str | None
     live: str | None
@@ -38,7 +38,7 @@ def pass_gate(plan: Plan, collection: Collection, moves: Promotions, *, by: By, 
         return Outcome(before=live, live=live, told=verdict.told, refused=refused, asked=verdict.asked)
     moves.note(new_move(plan, live, by))
     collection.target.point(plan.spec.alias, name)
-    told = [*verdict.told, f"searches of '{plan.spec.alias}' are led to '{name}'"]
+    told = [*verdict.told, f"alias '{plan.spec.alias}' points to '{name}'"]
     return Outcome(before=live, live=name, told=told, asked=verdict.asked)
 
 

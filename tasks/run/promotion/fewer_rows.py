@@ -1,4 +1,4 @@
-"""Smaller: whether a new encoder's collection holds less than the one that searches would be led away from."""
+"""Whether a new encoder's collection holds fewer rows than the current one."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NAMED = 3  # places
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Live:
-    """What searches are led to now: its rows, and where it was filled from this corpus' checkpoint its ledger."""
+    """The current collection: its rows, and its ledger if it was filled from this corpus' checkpoint."""
 
     rows: int
     checkpoint: Checkpoint
@@ -70,13 +70,13 @@ def _why_fewer(plan: Plan, live: _Live, name: str, now: int) -> str:
     standing, roots = plan.spool.places(), plan.roots
     gone = sorted({roots.place(entry) for entry in live.entries() if entry.files <= 1 and digest(roots.place(entry)) not in standing})
     some = ", ".join(gone[:NAMED]) + (f" and {len(gone) - NAMED} more" if len(gone) > NAMED else "")
-    cure = "have source.uri name them as well where they are still there" if gone else "look for what is missing"
+    cure = "add them to source.uri if they still exist" if gone else "find the missing rows"
     told = f" (rows of files that are no longer in the source: {some})" if gone else ""
     return f"it holds {now:,} rows, and '{name}' {live.rows:,}{told}: {cure}, or use `kitestring promote --anyway`"
 
 
 def _why_set_aside(plan: Plan, live: _Live, name: str) -> str | None:
-    """More rows, and a larger share of them: a source that has grown has more rows to set aside."""
+    """More rows, and a larger share of them: a larger source has more rows to quarantine."""
     ours = count_seals(plan, encoded_now={}).rows
     rows = aside = 0
     for seal in live.seals():
@@ -84,6 +84,6 @@ def _why_set_aside(plan: Plan, live: _Live, name: str) -> str | None:
     if not rows or ours.quarantined <= aside or ours.quarantined * rows <= aside * ours.source:
         return None
     return (
-        f"{ours.quarantined:,} of its {ours.source:,} rows were set aside, of '{name}' {aside:,} of {rows:,}: "
+        f"{ours.quarantined:,} of its {ours.source:,} rows were quarantined, of '{name}' {aside:,} of {rows:,}: "
         "see why with `kitestring quarantine list`, or use `kitestring promote --anyway`"
     )

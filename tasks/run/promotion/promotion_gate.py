@@ -1,4 +1,4 @@
-"""Gate: the new collection and the one that it would take over from answer the same questions."""
+"""The gate: the new and the current collection answer the same queries."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ KEPT = 10  # questions whose vectors a report may ask again
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """What the gate found: lines for people, why the new collection must not take over, if so, and some of what was asked."""
+    """The result of the gate: notes, the reason of a refusal if any, and some of the queries."""
 
     told: list[str]
     refused: str | None
@@ -63,10 +63,10 @@ def ask_gate(plan: Plan, collection: Collection, live: str | None) -> Verdict:
 
 
 def _measure_live(plan: Plan, live: str, questions: list[Question], gate: Gate) -> Measured:
-    """With the encoder that made it, as its checkpoint tells.
+    """With the encoder that made it, as recorded in its checkpoint.
 
     Raises:
-        BadInput: that encoder is not to be had any more.
+        BadInput: that encoder is no longer available.
     """
     with closing(plan.inspected.open_target()) as target:
         collection = target.collection(live)
@@ -83,7 +83,7 @@ def _measure_live(plan: Plan, live: str, questions: list[Question], gate: Gate) 
 
 
 def _made_with(plan: Plan, fingerprint: str) -> EncoderRecord | None:
-    """What another encoder's checkpoint tells of it; None where that cannot be read, which is for a run of that encoder to mend."""
+    """The record of another encoder; None if it cannot be read (a run of that encoder repairs it)."""
     try:
         return Checkpoint(plan.inspected.store, plan.job.corpus, fingerprint).read_encoder()
     except Permanent:

@@ -1,4 +1,4 @@
-"""Encoders in this process, for the few texts that somebody asks."""
+"""Encoders in this process, for queries."""
 
 from __future__ import annotations
 

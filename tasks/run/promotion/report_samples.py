@@ -36,7 +36,7 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class Shown:
-    """What there is to show; what is not, and why, by the page's section."""
+    """Samples for the report, and the reason for each section of the page that has none."""
 
     projection: Projection | None = None
     examples: tuple[Example, ...] = ()
@@ -48,7 +48,7 @@ class Shown:
         """What `make` gives; None where it cannot.
 
         Raises:
-            Damaged: a sealed part is not what was sealed, and the run mends it.
+            Damaged: a sealed part is damaged, and the run repairs it.
         """
         try:
             return make()

@@ -1,1 +1,1 @@
-"""What is sealed, loaded, damaged or no longer planned, and loading a sealed shard."""
+"""Sealed, loaded, damaged and unplanned shards, and loading of a sealed shard."""

@@ -1,4 +1,4 @@
-"""What a plan rests on, read through, so that what is damaged is found before anybody relies on it."""
+"""Read all documents of a plan, so that damage is found before they are used."""
 
 from __future__ import annotations
 

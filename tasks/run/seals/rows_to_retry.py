@@ -17,7 +17,7 @@ from tasks.run.seals.unplanned_shards import unplanned
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToRetry:
-    """What a retry finds: rows that were set aside, and shards that have no seal as their files are now."""
+    """The work of a retry: quarantined rows, and shards without a seal for the current files."""
 
     rows: int
     damaged: bool
@@ -43,7 +43,7 @@ class ToRetry:
         """Say at once that there is nothing to try.
 
         Raises:
-            BadInput: no row is set aside, and there are files that only a run can see to.
+            BadInput: no row is quarantined, and there are files that only a run can process.
         """
         if not self.rows and not self.damaged and self.unsealed:
             shard, reason = next(self._reasons(plan))

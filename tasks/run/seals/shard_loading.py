@@ -31,7 +31,7 @@ def up_to_date(plan: Plan) -> Container[str]:
 def begin_loading(plan: Plan, collection: Collection) -> None:
     """Make the collection where there is none, and note what follows from loading into it; the first load of a run does.
 
-    Shards that are no longer planned may lose keys to those that are: from here on nobody relies on them, until they are
+    Shards that are no longer planned may lose keys to those that are: from here on their entries are not relied on until they are
     planned and loaded again.
     """
     with plan.lock:
@@ -57,7 +57,7 @@ def load_seal(plan: Plan, collection: Collection, shard: Shard, seal: Seal, *, r
     """An intent, every part into the collection, then the ledger.
 
     Raises:
-        Damaged: a part is not what was sealed, or `gc` is removing it.
+        Damaged: a part is damaged, or `gc` is removing it.
     """
     begun = time.monotonic()
     intent = intent_of(shard, seal, run=run, at=utc_now())

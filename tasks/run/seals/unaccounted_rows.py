@@ -1,4 +1,4 @@
-"""What a collection holds beside the rows that a plan's seals account for."""
+"""Rows of a collection that no seal of the plan accounts for."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def strangers(plan: Plan, collection: Collection) -> Iterator[tuple[str, str]]:
     """Key and shard of every row that no seal accounts for: not the plan's, none that is retained, no other corpus' own.
 
     Rows of a planned shard that is not sealed now, since its seal was withdrawn, are the best there is of it, and none of these.
-    None at all where the collection is shared: they are somebody else's.
+    None if the collection is shared: they belong to other writers.
     """
     if plan.job.target.shared:
         return

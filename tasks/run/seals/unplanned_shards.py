@@ -34,7 +34,7 @@ def unplanned(plan: Plan) -> Iterator[UnplannedShard]:
 
 
 class _Placed:
-    """Entries of before places were kept get the one that the report of their run tells."""
+    """Entries without a place (an older format) get the place from the report of their run."""
 
     def __init__(self, plan: Plan) -> None:
         self._checkpoint = plan.checkpoint

@@ -10,6 +10,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from tasks.adapters.processes.hardware import CPU_INFO
 from tasks.domain.job.encoder import Precision
 from tasks.domain.strict import Strict
 from tasks.worker.base import Batch, LoadedEncoder, Vectors, Work
@@ -18,7 +19,6 @@ from tasks.worker.optimize.quality import LOWEST_COSINE
 
 SAMPLE_SECONDS = 1.0  # after which no more rows are compared
 SAMPLE_ROWS = 8  # rows that are compared at once, and at least
-CPU_INFO = Path("/proc/cpuinfo")
 CPU_FLAGS = ("avx512_bf16", "amx_bf16")
 AMPERE = 8
 

@@ -45,7 +45,7 @@ class TestSeals:
         assert len(told) == 8
         assert len(set(told)) == 1
 
-    def test_a_seal_that_breaks_law_1_is_not_written(self, quick: Checkpoint, tmp_path: Path) -> None:
+    def test_a_seal_that_breaks_the_law_of_accounted_rows_is_not_written(self, quick: Checkpoint, tmp_path: Path) -> None:
         bad = seal_of(put_part(quick, tmp_path, 0, 5)).model_copy(update={"source_rows": 6})
         with pytest.raises(Permanent, match="6 source rows"):
             quick.seal(bad)

@@ -84,7 +84,7 @@ def test_a_seal_of_the_first_version_is_read_as_it_is(store: Store) -> None:
     assert store.read("b") == SEAL.encode()
 
 
-def test_a_seal_that_breaks_law_1_is_damaged(store: Store, tmp_path: Path) -> None:
+def test_a_seal_that_breaks_the_law_of_accounted_rows_is_damaged(store: Store, tmp_path: Path) -> None:
     checkpoint = Checkpoint(store, "pydocs", IDENTITY.fingerprint)
     seal = seal_of(put_part(checkpoint, tmp_path, 0, 5)).model_copy(update={"format_version": 1, "source_rows": 6})
     write_document(store, checkpoint.layout.seal(SHARD), seal)

@@ -97,23 +97,23 @@ def part_done(**changes: object) -> RunReport:
 @pytest.mark.parametrize(
     ("report", "sentence"),
     [
-        (make(), "20,000 of 20,000 rows are searchable; proved."),
+        (make(), "20,000 of 20,000 rows are searchable; verified."),
         (
             make(rows=RowFates(source=20_000, reused=20_000, loaded=20_000)),
-            "20,000 of 20,000 rows are searchable, nothing had to be encoded; proved.",
+            "20,000 of 20,000 rows are searchable, nothing had to be encoded; verified.",
         ),
         (
             make(rows=RowFates(source=20_000, embedded=19_986, quarantined=13, duplicates=1, loaded=19_986)),
-            "19,986 of 20,000 rows are searchable, 13 were set aside, 1 duplicate left out; proved.",
+            "19,986 of 20,000 rows are searchable, 13 were quarantined, 1 duplicate left out; verified.",
         ),
-        (part_done(), "17,000 of 20,000 rows are searchable, 1,000 were set aside; 1 of 20 shards failed."),
-        (make(verified=False, reasons=("a", "b")), "20,000 of 20,000 rows are searchable; not proved (2 faults found)."),
-        (make(verified=False, reasons=()), "20,000 of 20,000 rows are searchable; not proved yet."),
+        (part_done(), "17,000 of 20,000 rows are searchable, 1,000 were quarantined; 1 of 20 shards failed."),
+        (make(verified=False, reasons=("a", "b")), "20,000 of 20,000 rows are searchable; not verified (2 differences found)."),
+        (make(verified=False, reasons=()), "20,000 of 20,000 rows are searchable; not verified yet."),
         (
             make(shards=ShardFates(planned=20, sealed=12, loaded=12), verified=False),
-            "20,000 of 20,000 rows are searchable; 8 shards still to come.",
+            "20,000 of 20,000 rows are searchable; 8 shards remaining.",
         ),
-        (make(rows=RowFates(source=1, embedded=1, loaded=1)), "1 of 1 row is searchable; proved."),
+        (make(rows=RowFates(source=1, embedded=1, loaded=1)), "1 of 1 row is searchable; verified."),
         (make(rows=RowFates(), shards=ShardFates()), "The source holds no rows."),
     ],
 )
@@ -199,7 +199,7 @@ def test_charts_take_the_pages_colours_so_that_dark_pages_stay_readable():
         ({"progress": (Progress(seconds=3.0, rows=20_000),)}, "before its speed could be drawn"),
         ({"lengths": {}}, "No text was measured"),
         ({"slowest": ()}, "No shard was encoded in this run"),
-        ({"quarantine": {}}, "No row was set aside"),
+        ({"quarantine": {}}, "No row is quarantined"),
         ({"seconds": {}}, "No stage was timed"),
         ({"ranks": ()}, "No rank had anything to do"),
         ({"ranks": ()}, "no text was encoded"),
@@ -323,11 +323,11 @@ def test_the_run_before_stands_beside_this_one():
         ["in the source", "20,000", "19,000", "+1,000"],
         ["encoded", "20,000", "19,000", "+1,000"],
         ["reused", "0", "0", ""],
-        ["set aside", "0", "0", ""],
+        ["quarantined", "0", "0", ""],
         ["searchable", "20,000", "0", "+20,000"],
         ["time", "3 min 12 s", "6 min 24 s", "-50%"],
         ["rows a second", "125", "100", "+25%"],
-        ["proved", "yes", "yes", ""],
+        ["verified", "yes", "yes", ""],
     ]
     assert "Compared with the run before" not in rows_of(make(before=None))
 
@@ -420,8 +420,8 @@ def test_durations_are_written_for_people(seconds, shown):
 def test_a_page_says_what_was_proved_and_no_more():
     sample = "counts of all rows, and a sample of 1,000 vectors and their fields"
     page = render_report(make(verified=True, proved=sample, exact=False))
-    assert f"Proved: {sample}" in page
+    assert f"Verified: {sample}" in page
     assert "exactly these rows" not in page
     page = render_report(make(verified=True, proved="every row: its key once", exact=True))
-    assert "Proved: every row: its key once; the collection holds exactly these rows" in page
+    assert "Verified: every row: its key once; the collection holds exactly these rows" in page
     assert "exactly these rows" not in render_report(make(verified=True))

@@ -1,4 +1,4 @@
-"""Law 1 for seals and for what retries add to them."""
+"""The law "Accounted rows" for seals and for what retries add to them."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""A row that another shard owns counts as a duplicate, and law 1 holds."""
+"""A row that another shard owns counts as a duplicate, and the law "Accounted rows" holds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Law 1: a shard whose rows do not add up is named, with every count."""
+"""The law "Accounted rows": a shard whose rows do not add up is named, with every count."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ def test_a_partition_key_is_whole_numbers_or_texts_and_those_that_would_do_are_n
     for column in ("lang", "year"):
         check_partition_key(column, fields)
     for column, kind in (("the price", "double"), ("tags", r"varchar\[\]")):
-        with pytest.raises(BadInput, match=f"'{column}' is {kind}, and a partition key is .*metadata lang, year would do"):
+        with pytest.raises(BadInput, match=f"'{column}' is {kind}, and a partition key needs .*metadata lang, year would do"):
             check_partition_key(column, fields)
     with pytest.raises(BadInput, match="none of this source's metadata columns is such"):
         check_partition_key("the price", fields[:1])

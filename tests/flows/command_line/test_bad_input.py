@@ -439,7 +439,7 @@ def test_too_many_rows_set_aside_fail_the_run_after_the_good_ones_are_safe(
     run = kitestring("run", path, "--json")
     assert run.code == 1
     assert run.json["rows"] == {"source": 10, "embedded": 8, "reused": 0, "duplicates": 0, "quarantined": 2, "loaded": 8, "removed": 0}
-    assert "2 of 10 rows were set aside, more than failures.max_quarantined allows (0.01)" in run.err.splitlines()[-1]
+    assert "2 of 10 rows were quarantined, more than failures.max_quarantined allows (0.01)" in run.err.splitlines()[-1]
     aside = kitestring.here("quarantine", "list", path, "--json")
     assert aside.code == 0
     assert [(row["row"], row["id"]) for row in aside.json] == [(0, "k0"), (1, "k1")]

@@ -49,7 +49,7 @@ def test_the_demo_finds_what_it_is_asked_for_and_does_nothing_twice(kitestring: 
     assert first.code == 0, first.err
     assert "\x1b[" in first.err, "a bar moves"
     assert re.search(r"[\d,]+ of [\d,]+ rows", first.err)
-    assert "rows are searchable, proved" in first.out
+    assert "rows are searchable, verified" in first.out
     assert re.search(r"report: \S+/report\.html", first.out)
     date = first.out.partition("parse a date from a string")[2].partition("\n? ")[0]
     assert "strptime" in date
@@ -73,7 +73,7 @@ def test_the_demo_finds_what_it_is_asked_for_and_does_nothing_twice(kitestring: 
 def test_two_sizes_at_once_are_refused(kitestring: Kitestring) -> None:
     both = kitestring("demo", "--quick", "--full")
     assert both.code == 2
-    assert both.err == "error: --quick and --full: take one of them\n"
+    assert both.err == "error: --quick and --full exclude each other\n"
     assert not (kitestring.folder / "demo").exists()
 
 

@@ -115,7 +115,7 @@ def test_a_run_through_a_worker_ends_completed_and_verified_and_is_audited(
         "shards-deployed": "table",
         "report-deployed": "markdown",
     }
-    assert "50 of 50 rows are searchable; proved." in next(a["data"] for a in shown if a["key"] == "report-deployed")
+    assert "50 of 50 rows are searchable; verified." in next(a["data"] for a in shown if a["key"] == "report-deployed")
     (report,) = (tmp_path / "checkpoint").glob("deployed/*/runs/*/report.json")
     assert json.loads(report.read_text())["verified"] is True
 
@@ -123,7 +123,7 @@ def test_a_run_through_a_worker_ends_completed_and_verified_and_is_audited(
     deployed.work_once(POOL)
     assert deployed.wait(audit) == "COMPLETED", deployed.logs(audit)
     shown = deployed.request("/artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [audit]}}})
-    assert [(a["key"], a["data"].splitlines()[0]) for a in shown] == [("audit-deployed", "# Proved: 50 rows in 1 shards")]
+    assert [(a["key"], a["data"].splitlines()[0]) for a in shown] == [("audit-deployed", "# Verified: 50 rows in 1 shards")]
     assert rows_found(tmp_path / "rows.db", "deployed") == ROWS
 
 
@@ -267,8 +267,8 @@ def test_who_is_to_know_of_too_many_rows_in_quarantine_is_told(deployed: Prefect
     )
     subprocess.run([sys.executable, "-c", emit], cwd=ROOT, env=deployed.env, timeout=60, check=True)
     told = notified.told.get(timeout=60)
-    assert told["subject"] == "Kitestring: rows of pictures are set aside"
-    assert "7 of 10 rows were set aside" in told["body"]
+    assert told["subject"] == "Kitestring: rows of pictures are quarantined"
+    assert "7 of 10 rows were quarantined" in told["body"]
 
 
 def test_a_night_that_is_still_running_is_not_overtaken(deployed: PrefectServer) -> None:

@@ -175,7 +175,7 @@ def test_from_the_form_to_the_report_in_a_browser(house: House, job: dict[str, A
         wanted = {"artifacts": {"flow_run_id": {"any_": [run]}, "key": {"any_": ["report-seen"]}}}
         (report,) = house.server.request("/artifacts/filter", wanted)
         page.goto(f"{house.page}/artifacts/artifact/{report['id']}")
-        page.get_by_text("24 of 24 rows are searchable; proved").first.wait_for()
+        page.get_by_text("24 of 24 rows are searchable; verified").first.wait_for()
         shot(page, "report")
         browser.close()
 

@@ -90,7 +90,7 @@ def test_a_new_model_is_promoted_rolled_back_for_good_and_promoted_by_hand(run_f
     assert live(old) == "model-21"
     again = run_flow(new)
     assert (live(old), again["rows"]["embedded"]) == ("model-21", 0)
-    assert any("was rolled back, and stays so" in note for note in again["notes"])
+    assert any("was rolled back and stays so" in note for note in again["notes"])
     with pytest.raises(BadInput, match="no earlier collection"):
         roll_back(parse_job(new))
 
@@ -102,7 +102,7 @@ def test_a_new_model_is_promoted_rolled_back_for_good_and_promoted_by_hand(run_f
     path.write_text(json.dumps(newest))
     back = commands.invoke(app, ["rollback", str(path)])
     assert (back.exit_code, live(old)) == (0, "model-22")
-    assert "searches of 'rows' are led to 'rows_" in back.stdout
+    assert "alias 'rows' points to 'rows_" in back.stdout
     assert commands.invoke(app, ["rollback", str(path)]).exit_code == 2  # the first one is dropped
     forth = commands.invoke(app, ["promote", str(path), "--json"])
     assert (forth.exit_code, json.loads(forth.stdout)["alias"], live(old)) == (0, "rows", "model-23")
@@ -169,7 +169,7 @@ def test_the_gate_decides_with_figures_of_both(run_flow: RunFlow, jobs: list[Job
     run_flow(old)
 
     strict = changed(new, gate={"queries": str(questions), "minimum": 1.0, "at_k": 3})
-    with pytest.raises(RunFailed, match=r"not led to 'rows_\w{8}': nDCG@3 is 0\.\d+, below target\.gate\.minimum \(1\)"):
+    with pytest.raises(RunFailed, match=r"not moved to 'rows_\w{8}': nDCG@3 is 0\.\d+, below target\.gate\.minimum \(1\)"):
         run_flow(strict)
     assert live(old) == "old-model"
     with pytest.raises(BadInput, match=r"target\.gate\.minimum"):
@@ -269,12 +269,12 @@ def test_a_run_that_fails_leaves_the_alias_where_it_is(run_flow: RunFlow, tmp_pa
     run_flow(old)
     before = live(old)
     new = make_job(tmp_path, faulty_model, encoder__trust_remote_code=True, failures__max_quarantined=0.01)
-    with pytest.raises(RunFailed, match=r"9 of 10 rows were set aside, more than failures\.max_quarantined"):
+    with pytest.raises(RunFailed, match=r"9 of 10 rows were quarantined, more than failures\.max_quarantined"):
         run_flow(new)
     assert live(old) == before
 
     lenient = new | {"failures": {"max_quarantined": 1.0}}
-    with pytest.raises(RunFailed, match=r"not led to .* it holds 1 rows, and 'rows_\w{8}' 10: .*--anyway"):
+    with pytest.raises(RunFailed, match=r"not moved to .* it holds 1 rows, and 'rows_\w{8}' 10: .*--anyway"):
         run_flow(lenient)
     assert live(old) == before
     with pytest.raises(BadInput, match="--anyway"):
@@ -327,7 +327,7 @@ def test_a_proof_counts_for_the_seals_that_it_names_and_for_no_others(run_flow: 
     write_rows(tmp_path / "rows" / "b.parquet", 100, 160)
     with patch("flows.embed.verify_collection", side_effect=Transient("killed")), pytest.raises(Transient):
         run_flow(changed(new, promote="manual"))
-    with pytest.raises(BadInput, match="not proved as it stands"):
+    with pytest.raises(BadInput, match="not verified in its current state"):
         promote_by_hand(parse_job(new))
     assert live(old) == "model-21"
     run_flow(changed(new, promote="manual"))
@@ -342,5 +342,5 @@ def test_a_rollback_stands_however_the_address_is_spelled(run_flow: RunFlow, job
     (tmp_path / "link").symlink_to(tmp_path, target_is_directory=True)
     elsewhere = changed(new, uri=f"{tmp_path}/../{tmp_path.name}/rows.db")
     again = run_flow(elsewhere)
-    assert any("was rolled back, and stays so" in note for note in again["notes"])
+    assert any("was rolled back and stays so" in note for note in again["notes"])
     assert live(old) == "model-21"

@@ -53,7 +53,7 @@ def test_the_page_of_a_run_has_every_section_with_its_figures(run_flow: RunFlow,
         ["embedded by this run", f"{embedded}"],
         ["reused from earlier seals", "0"],
         ["duplicates left out", "0"],
-        ["set aside", "1"],
+        ["quarantined", "1"],
     ]
     assert {row[0] for row in tables["Where the time went"]} >= {"encode", "load", "verify"}
     assert [row[0] for row in tables["What the ranks did"][1:]] == ["encoding", "tokenising", "writing parts"]
@@ -63,8 +63,8 @@ def test_the_page_of_a_run_has_every_section_with_its_figures(run_flow: RunFlow,
     assert int(wasted.replace(",", "")) == figures["ranks"][0]["padded"] - figures["tokens"] > 0
     assert tables["Slowest shards"][1][0] == "a.parquet row groups 0-0"
     assert {row[0] for row in tables["Peak memory"][1:]} == {"flow", "rank 0"}
-    assert tables["Why rows were set aside"][1:] == [["empty text", "1"]]
-    assert tables["Rows set aside"][1] == ["row-1", "empty text", "a.parquet row groups 0-0", "1"]
+    assert tables["Reasons of quarantine"][1:] == [["empty text", "1"]]
+    assert tables["Quarantined rows"][1] == ["row-1", "empty text", "a.parquet row groups 0-0", "1"]
     assert sorted(map(tuple, tables["A map of the vectors"][1:])) == [(HOSTILE, "80"), ("de", "79"), ("en", "80")]
     seconds = figures["cost"]["hours"] * 3600
     assert figures["cost"]["dollars"] == pytest.approx(seconds / 1000)
@@ -89,7 +89,7 @@ def test_the_next_run_is_compared_with_the_one_before(run_flow: RunFlow, job: di
     tables = Tables(html).rows["Compared with the run before"]
     assert ["encoded", "0", f"{ROWS - 1}", f"-{ROWS - 1}"] in tables
     assert ["reused", f"{ROWS - 1}", "0", f"+{ROWS - 1}"] in tables
-    assert ["proved", "yes", "yes", ""] in tables
+    assert ["verified", "yes", "yes", ""] in tables
     assert (second["before"]["run"], second["before"]["rows"]) == (first["run"], first["rows"])
     assert (second["projection"], second["examples"]) == (None, [])
     assert "A look at the rows" not in html

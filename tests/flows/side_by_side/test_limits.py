@@ -34,7 +34,7 @@ def test_a_run_waits_for_the_encoder_of_another_and_says_so(kitestring: Kitestri
     out, err = run.communicate(timeout=200)
     overdue.cancel()
     assert run.returncode == 0, err
-    assert "50 of 50 rows are searchable, proved" in out
+    assert "50 of 50 rows are searchable, verified" in out
 
 
 def test_a_slot_that_is_held_is_held_after_the_server_was_restarted(tmp_path: Path) -> None:
