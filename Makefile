@@ -13,7 +13,7 @@ help:
 	@echo "make test    run every test; they start the servers that they need"
 	@echo "make chaos   break the real job in every way that is known, and audit what is left (CHAOS='--trials 12 --seed 1')"
 	@echo "make bench   the measured comparisons of tests/benchmarks; hours, on a quiet machine (BENCH='encode --quick')"
-	@echo "make check   format, lint, types, and which way imports point"
+	@echo "make check   format, lint, types, which way imports point, and one meaning for each name"
 	@echo "make clean   remove what the other goals made"
 
 demo: $(INSTALLED)
@@ -33,6 +33,7 @@ check: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m tests.names
 
 chaos: $(INSTALLED)
 	$(BIN)/python -m tests.chaos $(CHAOS)

@@ -7,13 +7,13 @@ from typing import Any
 from prefect import flow
 from prefect.blocks.system import Secret
 
-from flows.parameters import Settings, settle
+from flows.parameters import Overrides, resolve_job
 from tasks.domain.job.job import Job
 from tasks.stages.prove_collection import prove_collection
 
 
 @flow(name="audit-collection", flow_run_name="{job.corpus}")
-def audit_collection(job: Job, overrides: Settings | None = None, token: Secret | None = None) -> dict[str, Any]:  # type: ignore[type-arg]
+def audit_collection(job: Job, overrides: Overrides | None = None, token: Secret | None = None) -> dict[str, Any]:  # type: ignore[type-arg]
     """Verify a collection against its seals; the next run loads missing rows again.
 
     Args:
@@ -25,4 +25,4 @@ def audit_collection(job: Job, overrides: Settings | None = None, token: Secret 
         BadInput: something that the job names is not there, or nothing is sealed or loaded.
         RunFailed: the collection is not verified.
     """
-    return prove_collection(settle(job, overrides, token))
+    return prove_collection(resolve_job(job, overrides, token))

@@ -9,16 +9,16 @@ from typing import Any
 from prefect import flow
 from prefect.blocks.system import Secret
 
-from flows.parameters import DryRun, Settings, settle
+from flows.parameters import DryRun, Overrides, resolve_job
 from tasks.domain.job.job import Job
 from tasks.domain.shards.shard import Shard
 from tasks.run.context import open_run
-from tasks.run.estimate.estimator import foresee
+from tasks.run.estimate.estimator import start_estimate
 from tasks.run.group_window import Window, threads
 from tasks.run.plan import opened
 from tasks.run.seals.shard_loading import up_to_date
 from tasks.stages.bulk_import import import_shards, imports
-from tasks.stages.deduplicate import settle_owners
+from tasks.stages.deduplicate import assign_owners
 from tasks.stages.dry_run import try_out
 from tasks.stages.encode import encode_shards
 from tasks.stages.load import load_shards
@@ -35,7 +35,7 @@ MOST_THREADS = 64  # the window decides how many of them work
 @flow(name="embed-corpus", flow_run_name="{job.corpus}", task_runner=threads(MOST_THREADS))
 def embed_corpus(
     job: Job,
-    overrides: Settings | None = None,
+    overrides: Overrides | None = None,
     token: Secret | None = None,  # type: ignore[type-arg]
     dry_run: DryRun = False,
 ) -> dict[str, Any]:
@@ -51,7 +51,7 @@ def embed_corpus(
         BadInput: something that the job names is not there or does not fit; nothing was written.
         RunFailed: a shard failed, too many rows were quarantined, or the collection is not verified.
     """
-    job = settle(job, overrides, token)
+    job = resolve_job(job, overrides, token)
     if dry_run:
         return try_out(job)
     with open_run(job) as run:
@@ -63,7 +63,7 @@ def embed_corpus(
             width = run.engine.width
             loaded = up_to_date(plan)
             run.expect(*plan.beyond(loaded))
-            foresee(run, plan, loaded)
+            start_estimate(run, plan, loaded)
             if imports(plan, collection):
                 Window(encode, width=width).run(plan.groups(loaded))
                 run.engine.release(wait=True)  # the server works long on an import, and needs no GPU for it
@@ -74,10 +74,10 @@ def embed_corpus(
             rounds = Rounds(run, plan, collection, loaded)
 
             def once(groups: Iterator[list[Shard]]) -> dict[str, Any]:
-                Window(encode, load, width=width, finish=run.journal.settle, first_over=rest).run(groups)
+                Window(encode, load, width=width, finish=run.journal.finish_group, first_over=rest).run(groups)
                 rest()
                 rounds.check()
-                settle_owners(run, plan, collection)
+                assign_owners(run, plan, collection)
                 remove_stale(run, plan, collection)
                 proof = verify_collection(run, plan, collection)
                 asked = promote_proved(run, plan, collection, proof)

@@ -12,11 +12,11 @@ from tasks.domain.errors import BadInput
 from tasks.domain.job.job import Job
 from tasks.domain.job.parse import override
 
-Settings = dict[str, JsonValue]
+Overrides = dict[str, JsonValue]
 DryRun = Annotated[bool, Field(json_schema_extra={"title": "Dry run"})]  # as the run form shows it
 
 
-def settle(job: Job, overrides: Mapping[str, JsonValue] | None, token: Secret | None) -> Job:  # type: ignore[type-arg]
+def resolve_job(job: Job, overrides: Mapping[str, JsonValue] | None, token: Secret | None) -> Job:  # type: ignore[type-arg]
     """The job as it is run. Prefect keeps of a block parameter where it is, never what it holds.
 
     Raises:

@@ -7,7 +7,7 @@ from typing import Any
 from prefect import flow
 from prefect.blocks.system import Secret
 
-from flows.parameters import Settings, settle
+from flows.parameters import Overrides, resolve_job
 from tasks.domain.job.job import Job
 from tasks.run.context import open_run
 from tasks.run.group_window import threads
@@ -19,7 +19,7 @@ from tasks.stages.rounds import Rounds
 
 
 @flow(name="repair-collection", flow_run_name="{job.corpus}", task_runner=threads(4))
-def repair_from_seals(job: Job, overrides: Settings | None = None, token: Secret | None = None) -> dict[str, Any]:  # type: ignore[type-arg]
+def repair_from_seals(job: Job, overrides: Overrides | None = None, token: Secret | None = None) -> dict[str, Any]:  # type: ignore[type-arg]
     """Compare every row with its seal, mend what differs without encoding anything, compare every row again, report.
 
     Args:
@@ -31,7 +31,7 @@ def repair_from_seals(job: Job, overrides: Settings | None = None, token: Secret
         BadInput: nothing is sealed, or the collection is not there.
         RunFailed: rows are missing that no seal has, or the collection is not verified.
     """
-    job = settle(job, overrides, token)
+    job = resolve_job(job, overrides, token)
     with open_run(job) as run:
         plan = plan_sealed(run)
         with opened(plan) as collection:

@@ -9,14 +9,14 @@ from typing import Any
 from prefect import flow
 from prefect.blocks.system import Secret
 
-from flows.parameters import Settings, settle
+from flows.parameters import Overrides, resolve_job
 from tasks.domain.job.job import Job
 from tasks.domain.shards.shard import Shard
 from tasks.run.context import open_run
 from tasks.run.group_window import Window, threads
 from tasks.run.plan import opened
 from tasks.stages.bulk_import import import_shards, imports
-from tasks.stages.deduplicate import settle_owners
+from tasks.stages.deduplicate import assign_owners
 from tasks.stages.load import load_shards
 from tasks.stages.plan_shards import plan_sealed
 from tasks.stages.promote import promote_proved
@@ -29,7 +29,7 @@ LOADERS = 4
 
 
 @flow(name="replay-seals", flow_run_name="{job.corpus}", task_runner=threads(4 * LOADERS))
-def replay_seals(job: Job, overrides: Settings | None = None, token: Secret | None = None) -> dict[str, Any]:  # type: ignore[type-arg]
+def replay_seals(job: Job, overrides: Overrides | None = None, token: Secret | None = None) -> dict[str, Any]:  # type: ignore[type-arg]
     """Load the sealed shards that are not yet in the target, verify, report.
 
     Args:
@@ -41,7 +41,7 @@ def replay_seals(job: Job, overrides: Settings | None = None, token: Secret | No
         BadInput: nothing is sealed, or something that the job names does not fit.
         RunFailed: a shard is not sealed or could not be loaded, or the collection is not verified.
     """
-    job = settle(job, overrides, token)
+    job = resolve_job(job, overrides, token)
     with open_run(job) as run:
         plan = plan_sealed(run)
         with opened(plan) as collection:
@@ -53,9 +53,9 @@ def replay_seals(job: Job, overrides: Settings | None = None, token: Secret | No
             rounds = Rounds(run, plan, collection, encodes=False)
 
             def once(groups: Iterator[list[Shard]]) -> dict[str, Any]:
-                Window(load, width=LOADERS, finish=run.journal.settle).run(groups)
+                Window(load, width=LOADERS, finish=run.journal.finish_group).run(groups)
                 rounds.check()
-                settle_owners(run, plan, collection)
+                assign_owners(run, plan, collection)
                 load_retained(run, plan, collection)
                 remove_stale(run, plan, collection)
                 proof = verify_collection(run, plan, collection)

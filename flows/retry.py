@@ -9,14 +9,14 @@ from typing import Any
 from prefect import flow
 from prefect.blocks.system import Secret
 
-from flows.parameters import Settings, settle
+from flows.parameters import Overrides, resolve_job
 from tasks.domain.job.job import Job
 from tasks.domain.shards.shard import Shard
 from tasks.run.context import open_run
 from tasks.run.group_window import Window, threads
 from tasks.run.plan import opened
 from tasks.run.seals.rows_to_retry import look_for_rows, nothing_to_retry
-from tasks.stages.deduplicate import settle_owners
+from tasks.stages.deduplicate import assign_owners
 from tasks.stages.load import load_shards
 from tasks.stages.plan_shards import plan_sealed
 from tasks.stages.promote import promote_proved
@@ -27,7 +27,7 @@ from tasks.stages.verify import verify_collection
 
 
 @flow(name="retry-quarantined", flow_run_name="{job.corpus}", task_runner=threads(16))
-def retry_quarantined(job: Job, overrides: Settings | None = None, token: Secret | None = None) -> dict[str, Any]:  # type: ignore[type-arg]
+def retry_quarantined(job: Job, overrides: Overrides | None = None, token: Secret | None = None) -> dict[str, Any]:  # type: ignore[type-arg]
     """Retry only the quarantined rows, load those that can be embedded now, verify, report.
 
     Args:
@@ -39,7 +39,7 @@ def retry_quarantined(job: Job, overrides: Settings | None = None, token: Secret
         BadInput: nothing is sealed, or something that the job names does not fit.
         RunFailed: something is missing, too many rows are still quarantined, or the collection is not verified.
     """
-    job = settle(job, overrides, token)
+    job = resolve_job(job, overrides, token)
     with open_run(job) as run:
         plan = plan_sealed(run)
         found = look_for_rows(plan)
@@ -56,10 +56,10 @@ def retry_quarantined(job: Job, overrides: Settings | None = None, token: Secret
             rounds = Rounds(run, plan, collection, loaded=(), seals=True)
 
             def once(groups: Iterator[list[Shard]]) -> dict[str, Any]:
-                Window(retry, load, width=width, finish=run.journal.settle, first_over=rest).run(groups)
+                Window(retry, load, width=width, finish=run.journal.finish_group, first_over=rest).run(groups)
                 rest()
                 rounds.check()
-                settle_owners(run, plan, collection)
+                assign_owners(run, plan, collection)
                 proof = verify_collection(run, plan, collection)
                 asked = promote_proved(run, plan, collection, proof)
                 return report_run(run, plan, collection, proof, asked)

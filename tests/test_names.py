@@ -1,4 +1,4 @@
-"""The search for names with two meanings finds them."""
+"""The search for names with two meanings finds them, and finds none in the tree as it is."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.names import files_twice, names_twice, public_names
+from tests.names import ROOT, files_twice, names_twice, public_names
 
 
 @pytest.mark.parametrize(
@@ -39,3 +39,11 @@ def test_a_name_and_a_file_that_come_twice_are_found(tmp_path: Path) -> None:
         "SUFFIXES": ["tasks/a/run.py", "tasks/b/other.py"],  # one meaning among sources alone
     }
     assert files_twice(tmp_path) == {"run": ["flows/run.py", "tasks/a/run.py"]}
+
+
+def test_each_name_has_one_meaning() -> None:
+    assert names_twice(ROOT) == {}
+
+
+def test_each_file_name_stands_in_one_room() -> None:
+    assert files_twice(ROOT) == {}

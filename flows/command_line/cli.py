@@ -32,7 +32,7 @@ quarantine = typer.Typer(no_args_is_help=True, help="Rows that could not be embe
 app.add_typer(quarantine, name="quarantine")
 
 JobFile = Annotated[Path, typer.Argument(metavar="JOB", help="The job file (YAML or JSON).")]
-Settings = Annotated[
+SetOptions = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="PATH=VALUE", help="Override a setting of the job file, such as shards.rows=1000. May be repeated."),
 ]
@@ -107,7 +107,7 @@ def run(
             "--dry-run", help="Encode a sample for some seconds and print the estimated time, storage and cost. Seals and loads nothing."
         ),
     ] = False,
-    settings: Settings = None,
+    settings: SetOptions = None,
     as_json: AsJson = False,
 ) -> None:
     """Run the job: plan, encode, load, verify, report. Resumes where an earlier run stopped."""
@@ -121,7 +121,7 @@ def run(
 
 
 @app.command()
-def replay(job: JobFile, settings: Settings = None, as_json: AsJson = False) -> None:
+def replay(job: JobFile, settings: SetOptions = None, as_json: AsJson = False) -> None:
     """Load the sealed vectors into the target (another server, another collection) without encoding."""
     from flows.command_line.show import run_text
 
@@ -133,7 +133,7 @@ def replay(job: JobFile, settings: Settings = None, as_json: AsJson = False) -> 
 
 
 @app.command()
-def plan(job: JobFile, settings: Settings = None, as_json: AsJson = False) -> None:
+def plan(job: JobFile, settings: SetOptions = None, as_json: AsJson = False) -> None:
     """Show what a run would do, and its estimated time, storage and cost. Uses no GPU and writes nothing."""
     from flows.command_line.show import plan_text
     from tasks.commands.inspect import look_at_plan
@@ -143,7 +143,7 @@ def plan(job: JobFile, settings: Settings = None, as_json: AsJson = False) -> No
 
 
 @app.command()
-def status(job: JobFile, settings: Settings = None, as_json: AsJson = False) -> None:
+def status(job: JobFile, settings: SetOptions = None, as_json: AsJson = False) -> None:
     """Show what is sealed, loaded and searchable. Exit code 0: complete; 3: not complete."""
     from flows.command_line.show import status_text
     from tasks.commands.inspect import look_at_status
@@ -162,7 +162,7 @@ def verify(
         bool, typer.Option("--full", help="Compare every row (key, vector, fields, text) instead of a sample. Reads every part.")
     ] = False,
     seed: Annotated[int | None, typer.Option("--seed", min=0, help="Repeat the sample of an earlier verification.")] = None,
-    settings: Settings = None,
+    settings: SetOptions = None,
     as_json: AsJson = False,
 ) -> None:
     """Verify the collection against the sealed shards: counts, total, and a sample of rows. Exit code 0: verified; 4: not."""
@@ -180,7 +180,7 @@ def verify(
 def diff(
     job: JobFile,
     full: Annotated[bool, typer.Option("--full", help="Compare every row and list each difference. Reads every part.")] = False,
-    settings: Settings = None,
+    settings: SetOptions = None,
     as_json: AsJson = False,
 ) -> None:
     """List keys that are only sealed (-), only in the collection (+) and, with --full, rows that differ (~). Exit code 0: none; 4: some."""
@@ -201,7 +201,7 @@ def diff(
 
 
 @app.command()
-def repair(job: JobFile, settings: Settings = None, as_json: AsJson = False) -> None:
+def repair(job: JobFile, settings: SetOptions = None, as_json: AsJson = False) -> None:
     """Compare every row with its sealed vector, load differing shards again without encoding, remove unaccounted rows, and verify."""
     from flows.command_line.show import run_text
 
@@ -221,7 +221,7 @@ def promote(
             "--anyway", help="Promote even if the collection holds fewer rows than the current one, or more rows are quarantined."
         ),
     ] = False,
-    settings: Settings = None,
+    settings: SetOptions = None,
     as_json: AsJson = False,
 ) -> None:
     """Point the alias at the collection of the job's encoder, if it is verified, passes the gate and holds no fewer rows than the current one."""
@@ -233,7 +233,7 @@ def promote(
 
 
 @app.command()
-def rollback(job: JobFile, settings: Settings = None, as_json: AsJson = False) -> None:
+def rollback(job: JobFile, settings: SetOptions = None, as_json: AsJson = False) -> None:
     """Point the alias at the previous collection. Later runs leave it there until you run `promote`."""
     from flows.command_line.show import promoted_text
     from tasks.commands.promote_by_hand import roll_back
@@ -255,7 +255,7 @@ def search(
     html: Annotated[
         Path | None, typer.Option("--html", metavar="FILE", help="Also write the hits as an HTML page, with the images of an image corpus.")
     ] = None,
-    settings: Settings = None,
+    settings: SetOptions = None,
     as_json: AsJson = False,
 ) -> None:
     """Embed a query with the job's encoder, as text or as an image, and search."""
@@ -274,7 +274,7 @@ def search(
 def gc(
     job: JobFile,
     delete: Annotated[bool, typer.Option("--delete", help="Remove them. Without it they are only listed.")] = False,
-    settings: Settings = None,
+    settings: SetOptions = None,
     as_json: AsJson = False,
 ) -> None:
     """List (with --delete: remove) unreferenced checkpoint objects and never-promoted collections older than 24 hours.
@@ -294,7 +294,7 @@ def gc(
 
 
 @quarantine.command("list")
-def quarantine_list(job: JobFile, settings: Settings = None, as_json: AsJson = False) -> None:
+def quarantine_list(job: JobFile, settings: SetOptions = None, as_json: AsJson = False) -> None:
     """List the quarantined rows and the reasons."""
     from flows.command_line.show import quarantine_text
     from tasks.commands.inspect import look_at_quarantine
@@ -304,7 +304,7 @@ def quarantine_list(job: JobFile, settings: Settings = None, as_json: AsJson = F
 
 
 @quarantine.command("retry")
-def quarantine_retry(job: JobFile, settings: Settings = None, as_json: AsJson = False) -> None:
+def quarantine_retry(job: JobFile, settings: SetOptions = None, as_json: AsJson = False) -> None:
     """Retry only the quarantined rows, and load those that can be embedded now."""
     from flows.command_line.show import run_text
 

@@ -16,7 +16,7 @@ from tasks.domain.errors import BadInput
 from tasks.domain.job.job import Job
 from tasks.domain.job.parse import override_document, parse_job
 
-MOST_BYTES, MOST_DEPTH, MOST_VALUES = 1 << 20, 40, 20_000
+JOB_FILE_BYTES, JOB_FILE_DEPTH, JOB_FILE_VALUES = 1 << 20, 40, 20_000
 
 
 def read_job(path: Path, settings: list[str] | None) -> Job:
@@ -34,9 +34,9 @@ def read_job(path: Path, settings: list[str] | None) -> Job:
 def _read(path: Path) -> str:
     try:
         with path.open("rb") as file:
-            content = file.read(MOST_BYTES + 1)
-        if len(content) > MOST_BYTES:
-            raise BadInput(f"the job file '{path}' is larger than {MOST_BYTES >> 20} MiB: is it one?")
+            content = file.read(JOB_FILE_BYTES + 1)
+        if len(content) > JOB_FILE_BYTES:
+            raise BadInput(f"the job file '{path}' is larger than {JOB_FILE_BYTES >> 20} MiB: is it one?")
         return content.decode()
     except FileNotFoundError as error:
         raise BadInput(f"there is no job file '{path}'") from error
@@ -79,8 +79,8 @@ class _Bounded(yaml.SafeLoader):
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         event = self.peek_event()  # type: ignore[no-untyped-call]
         self._depth += 1
-        if self._depth > MOST_DEPTH:
-            raise _Refused(f"is nested more than {MOST_DEPTH} levels deep", event)
+        if self._depth > JOB_FILE_DEPTH:
+            raise _Refused(f"is nested more than {JOB_FILE_DEPTH} levels deep", event)
         node: yaml.Node | None = super().compose_node(parent, index)
         self._depth -= 1
         if node is not None:
@@ -95,8 +95,8 @@ class _Bounded(yaml.SafeLoader):
         inner = [value for pair in node.value for value in pair] if isinstance(node, yaml.MappingNode) else node.value
         below = sum(self._sizes[value] for value in inner) if isinstance(node, yaml.CollectionNode) else 0
         self._sizes[node] = 1 + below
-        if self._sizes[node] > MOST_VALUES:
-            raise _Refused(f"holds more than {MOST_VALUES:,} values, aliases written out", event)
+        if self._sizes[node] > JOB_FILE_VALUES:
+            raise _Refused(f"holds more than {JOB_FILE_VALUES:,} values, aliases written out", event)
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         try:

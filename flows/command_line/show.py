@@ -12,7 +12,7 @@ from rich.table import Table
 
 from flows.command_line.process_setup import takes_unicode
 from tasks.domain.estimate.estimate import Estimate
-from tasks.domain.estimate.formatting import told
+from tasks.domain.estimate.formatting import format_estimate
 from tasks.domain.shards.removal import RULES, Rule
 from tasks.domain.target.collection import Hit
 from tasks.domain.target.proof import Proof, compared, scope
@@ -48,7 +48,7 @@ def plan_text(plan: dict[str, Any]) -> str:
     counted = "an unknown number of" if rows["source"] is None else f"{rows['source']:,}"
     left = "" if rows["to_encode"] is None else f"; {rows['to_encode']:,} rows to encode"
     found = f"{plan['corpus']}: {counted} rows in {shards['planned']:,} {'shard' if shards['planned'] == 1 else 'shards'}, {shards['sealed']:,} of them sealed{left}"
-    figures = [f"{name + ':':<11} {value}" for name, value in told(Estimate.model_validate(plan["estimate"]))]
+    figures = [f"{name + ':':<11} {value}" for name, value in format_estimate(Estimate.model_validate(plan["estimate"]))]
     return "\n".join([found, *figures, *map(removal_text, plan.get("removals", {}).items())])
 
 

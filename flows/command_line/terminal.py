@@ -17,7 +17,7 @@ PLAIN_EVERY = 10.0  # seconds between two lines where stderr is no terminal
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
-def describe(now: Snapshot, rate: float) -> str:
+def progress_line(now: Snapshot, rate: float) -> str:
     """One line: how far, how fast, how long still; or what it waits for."""
     if now.waits_for:
         return f"waiting for {now.waits_for}"
@@ -44,7 +44,7 @@ def _clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-class Rate:
+class RateMeter:
     """Rows per second since the first row came, so that start-up does not dilute it."""
 
     def __init__(self) -> None:
@@ -58,15 +58,15 @@ class Rate:
         return (now.encoded - self._first[1]) / seconds if seconds > 0 else 0.0
 
 
-class Bar:
+class ProgressBar:
     """A progress bar for a terminal."""
 
     def __init__(self, progress: Progress) -> None:
-        self._progress, self._rate = progress, Rate()
+        self._progress, self._rate = progress, RateMeter()
         self._task: TaskID = progress.add_task("start", total=None, line="")
 
     def __call__(self, now: Snapshot) -> None:
-        line = describe(now, self._rate.of(now)) if now.encoded or now.total else _waiting(now)
+        line = progress_line(now, self._rate.of(now)) if now.encoded or now.total else _waiting(now)
         self._progress.update(self._task, description=now.stage, total=now.total or None, completed=now.done, line=line)
 
 
@@ -74,7 +74,7 @@ class Lines:
     """A plain line now and then, for a log."""
 
     def __init__(self) -> None:
-        self._rate, self._told, self._stage = Rate(), -PLAIN_EVERY, ("", "")
+        self._rate, self._told, self._stage = RateMeter(), -PLAIN_EVERY, ("", "")
 
     def __call__(self, now: Snapshot) -> None:
         rate = self._rate.of(now)
@@ -82,11 +82,11 @@ class Lines:
         due = time.monotonic() - self._told >= PLAIN_EVERY or stage != self._stage
         if due and not now.ended:
             self._told, self._stage = time.monotonic(), stage
-            line = describe(now, rate) if now.encoded or now.total else _waiting(now)
+            line = progress_line(now, rate) if now.encoded or now.total else _waiting(now)
             errors.print(f"{now.stage}: {line}", markup=False)
 
 
-class Counted:
+class ObjectCounter:
     """Objects that a command without a run is through with: a bar on a terminal, elsewhere a line now and then."""
 
     def __init__(self, progress: Progress | None) -> None:
@@ -103,15 +103,15 @@ class Counted:
 
 
 @contextmanager
-def count_shown() -> Iterator[Counted]:
+def count_shown() -> Iterator[ObjectCounter]:
     """Show what is counted, for as long as it lasts."""
     if not sys.stderr.isatty():
-        yield Counted(None)
+        yield ObjectCounter(None)
         return
     with Progress(
         TextColumn("{task.description:>9}"), BarColumn(), TextColumn("{task.fields[line]}"), console=errors, transient=True
     ) as bar:
-        yield Counted(bar)
+        yield ObjectCounter(bar)
 
 
 def _waiting(now: Snapshot) -> str:
@@ -128,7 +128,7 @@ def progress_shown() -> Iterator[None]:
             yield
         return
     columns = (TextColumn("{task.description:>7}"), BarColumn(), TextColumn("{task.fields[line]}"))
-    with Progress(*columns, console=errors, transient=True) as progress, _listening(Bar(progress)), _warnings_shown():
+    with Progress(*columns, console=errors, transient=True) as progress, _listening(ProgressBar(progress)), _warnings_shown():
         yield
 
 
@@ -193,7 +193,7 @@ def _warnings_shown() -> Iterator[None]:
 
 
 @contextmanager
-def _listening(listener: Bar | Lines) -> Iterator[None]:
+def _listening(listener: ProgressBar | Lines) -> Iterator[None]:
     LISTENERS.append(listener)
     try:
         yield

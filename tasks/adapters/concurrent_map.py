@@ -9,10 +9,10 @@ from typing import TypeVar
 
 V = TypeVar("V")
 R = TypeVar("R")
-AT_ONCE = 32
+CALLS_AT_ONCE = 32
 
 
-def ahead(call: Callable[[V], R], values: Iterable[V], *, at_once: int = AT_ONCE) -> Iterator[R]:
+def ahead(call: Callable[[V], R], values: Iterable[V], *, at_once: int = CALLS_AT_ONCE) -> Iterator[R]:
     """The result of a call for each value, in order; an error is raised in its turn.
 
     Args:

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from tasks.adapters.object_store.folder_store import FolderStore
-from tasks.adapters.object_store.registry import PROBES, open_store
+from tasks.adapters.object_store.registry import PROBE_PREFIX, open_store
 from tasks.commands.abandoned_collections import drop, drop_import, find_abandoned, find_imports
-from tasks.commands.unreferenced_objects import Seen, Tell, find_unreferenced, keys_of, look_over, remove_unreferenced
+from tasks.commands.unreferenced_objects import Seen, SweepProgress, find_unreferenced, keys_of, remove_unreferenced, survey_corpus
 from tasks.domain.errors import KitestringError
 from tasks.domain.job.job import Job
 from tasks.domain.ports import Store
-from tasks.domain.shards.garbage import DAY
+from tasks.domain.shards.garbage import PROTECTED_SECONDS
 from tasks.domain.shards.layout import part_rows
 from tasks.domain.target.collection import collection_name
 
@@ -48,7 +48,7 @@ def _nobody(*_: object) -> None:
     """No progress display."""
 
 
-def sweep(job: Job, *, delete: bool, tell: Tell = _nobody) -> Swept:
+def sweep(job: Job, *, delete: bool, tell: SweepProgress = _nobody) -> Swept:
     """Find the garbage of a corpus, under every encoder it was ever embedded with; remove it where `delete`.
 
     A failure is part of the result, with everything that was removed before it.
@@ -57,7 +57,7 @@ def sweep(job: Job, *, delete: bool, tell: Tell = _nobody) -> Swept:
         KitestringError: the checkpoint cannot be looked at; nothing was removed.
     """
     store = open_store(job.checkpoint)
-    seen = look_over(store, job.corpus, tell)
+    seen = survey_corpus(store, job.corpus, tell)
     found = find_unreferenced(seen, tell)
     gone, failed = remove_unreferenced(seen, found, tell) if delete else (keys_of(found), "")
     torn = list(_unfinished(store, job.corpus, seen.activity.now))
@@ -82,9 +82,9 @@ def sweep(job: Job, *, delete: bool, tell: Tell = _nobody) -> Swept:
 def _unfinished(store: Store, corpus: str, now: float) -> Iterator[tuple[Path, int]]:
     """What nobody has written to for a day. Only a folder shows such files: of a bucket its lifecycle rule takes care."""
     if isinstance(store, FolderStore):
-        for prefix in (corpus, PROBES):
+        for prefix in (corpus, PROBE_PREFIX):
             for path, status in store.unfinished(prefix):
-                if now - status.st_mtime >= DAY:
+                if now - status.st_mtime >= PROTECTED_SECONDS:
                     yield path, status.st_size
 
 
@@ -111,4 +111,4 @@ def _still_silent(job: Job, seen: Seen, name: str) -> bool:
     """A run that came back to an encoder since the listing has written something under it."""
     (fingerprint,) = (one for one in seen.silent if collection_name(job.target.collection, one) == name)
     written = seen.store.list(f"{seen.checkpoint(fingerprint).layout.root}/")
-    return all(seen.activity.now - stored.modified >= DAY for stored in written)
+    return all(seen.activity.now - stored.modified >= PROTECTED_SECONDS for stored in written)

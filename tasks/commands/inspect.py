@@ -14,9 +14,9 @@ from tasks.adapters.targets.shard_counts import Waiting, count_shards
 from tasks.domain.errors import BadInput, KitestringError
 from tasks.domain.job.job import Job
 from tasks.domain.ports import Collection
-from tasks.domain.shards.row_accounting import RowFates, ShardFates
+from tasks.domain.shards.row_accounting import RowCounts, ShardCounts
 from tasks.domain.target.difference import Difference
-from tasks.run.estimate.estimator import Foresight
+from tasks.run.estimate.estimator import Estimator
 from tasks.run.plan import Plan, check_roots, opened, plan_again, planned_before, spool_spans
 from tasks.run.preflight import inspect_job
 from tasks.run.seals.damage import damaged_documents
@@ -34,7 +34,7 @@ def look_at_plan(job: Job) -> dict[str, Any]:
         plan = plan_again(inspected, scratch)
         if plan:
             check_roots(plan)
-        foresight = Foresight(inspected, plan.spool if plan else spool_spans(inspected, scratch), plan)
+        foresight = Estimator(inspected, plan.spool if plan else spool_spans(inspected, scratch), plan)
         removals = {rule: removal.model_dump() for rule, removal in foresee_removals(plan).items()} if plan else {}
         return foresight.figures(foresight.estimate()) | {"removals": removals}
 
@@ -43,8 +43,8 @@ def look_at_plan(job: Job) -> dict[str, Any]:
 class Status:
     """The ledger of a corpus, and the position of its alias."""
 
-    rows: RowFates
-    shards: ShardFates
+    rows: RowCounts
+    shards: ShardCounts
     verified: bool
     report: str | None
     quarantine: dict[str, int]
@@ -85,15 +85,15 @@ def look_at_status(job: Job) -> Status:
         plan = plan_again(inspected, scratch)
         if plan is None:
             spool = spool_spans(inspected, scratch)
-            nothing = RowFates(source=spool.rows)
-            return Status(rows=nothing, shards=ShardFates(planned=spool.shards), verified=False, report=None, quarantine={})
+            nothing = RowCounts(source=spool.rows)
+            return Status(rows=nothing, shards=ShardCounts(planned=spool.shards), verified=False, report=None, quarantine={})
         damaged = damaged_documents(plan)
         totals = count_seals(plan, encoded_now={})
         proof = plan.checkpoint.read_proof(plan.target)
         led_to, unasked = _led_to(plan)
         return Status(
             rows=totals.rows.model_copy(update={"embedded": totals.rows.reused, "reused": 0}),
-            shards=ShardFates(planned=plan.spool.shards, sealed=totals.sealed, loaded=totals.loaded),
+            shards=ShardCounts(planned=plan.spool.shards, sealed=totals.sealed, loaded=totals.loaded),
             verified=bool(proof and proof.holds_for(totals.cover.digest, plan.target)),
             report=plan.checkpoint.latest_report(),
             quarantine=dict(totals.quarantine),
@@ -115,7 +115,7 @@ def _led_to(plan: Plan) -> tuple[str | None, str]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Differences:
+class ListedDifferences:
     """What the seals and the collection do not have in common; how much of the plan is not sealed yet, or cannot be read."""
 
     found: Iterator[Listed]
@@ -124,7 +124,7 @@ class Differences:
 
 
 @contextmanager
-def look_at_diff(job: Job, *, full: bool = False, watched: Watched = unwatched) -> Iterator[Differences]:
+def look_at_diff(job: Job, *, full: bool = False, watched: Watched = unwatched) -> Iterator[ListedDifferences]:
     """What the seals and the collection do not have in common, shard by shard.
 
     Rows of files that have left the source, which an append keeps, are compared with their seals like all others.
@@ -139,7 +139,7 @@ def look_at_diff(job: Job, *, full: bool = False, watched: Watched = unwatched) 
         damaged, sealed = damaged_documents(plan), plan.checkpoint.sealed_ids()
         found = _every_difference(plan, collection, watched) if full else _differences(plan, collection)
         unsealed = sum(shard.id not in sealed for shard in plan)
-        yield Differences(found=chain(found, _unaccounted(plan, collection)), unsealed=unsealed, damaged=damaged)
+        yield ListedDifferences(found=chain(found, _unaccounted(plan, collection)), unsealed=unsealed, damaged=damaged)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

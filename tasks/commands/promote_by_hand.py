@@ -14,7 +14,7 @@ from tasks.domain.job.job import Job
 from tasks.domain.target.promotion import Promotion, previous
 from tasks.run.plan import Plan, opened, plan_again
 from tasks.run.preflight import inspect_job, live_collection, open_target
-from tasks.run.promotion.alias_moves import By, identity_of, pass_gate
+from tasks.run.promotion.alias_moves import Trigger, identity_of, pass_gate
 from tasks.run.seals.seal_totals import count_seals
 
 
@@ -59,7 +59,7 @@ def roll_back(job: Job) -> dict[str, Any]:
             collection = target.collection(name)
             made = collection.describe()
             if made is not None:
-                by: By = "rollback"
+                by: Trigger = "rollback"
                 told = {"ledger": collection.identity() or "", "fingerprint": made.fingerprint, "model": made.model, "at": utc_now()}
                 moves.note(Promotion.model_validate({"collection": name, "instead_of": live, "by": by, **told}))
                 target.point(job.target.collection, name)

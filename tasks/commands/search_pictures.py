@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tasks.adapters.processes.scratch import scratch_folder
-from tasks.adapters.report.thumbnails import SIDE, thumbnail
+from tasks.adapters.report.thumbnails import THUMBNAIL_PIXELS, thumbnail
 from tasks.domain.errors import KitestringError
 from tasks.domain.job.encoder import ENCODERS
 from tasks.domain.job.job import Job
@@ -23,7 +23,7 @@ def thumbnails(job: Job, hits: list[Hit]) -> dict[str, bytes]:
             if plan is None:
                 return {}
             with opened(plan) as collection:
-                return dict(pictures_of(plan, collection, [hit.id for hit in hits], side=SIDE))
+                return dict(pictures_of(plan, collection, [hit.id for hit in hits], side=THUMBNAIL_PIXELS))
     except KitestringError:
         return {}  # a source that is gone: the hits are shown without
 

@@ -20,9 +20,9 @@ from tasks.adapters.concurrent_map import ahead
 from tasks.adapters.object_store.registry import store_clock
 from tasks.domain.errors import BadInput, KitestringError, Permanent
 from tasks.domain.ports import Store
-from tasks.domain.shards.garbage import DAY, Activity, garbage
+from tasks.domain.shards.garbage import PROTECTED_SECONDS, Activity, garbage
 
-READERS = 16  # of seals, at a time
+SEAL_READERS = 16  # of seals, at a time
 BATCH = 1_000  # objects under one mark: as many as S3 removes in one call
 BATCHES = 3  # at a time
 _PLACE = re.compile(r"[^/]+/(?P<fingerprint>[0-9a-f]{32})/(?P<folder>shards|owners)/(?P<name>[^/]+)/([^/]+/part-|keys-|)[^/]+\.parquet")
@@ -30,7 +30,7 @@ _SEAL = re.compile(r"[^/]+/(?P<fingerprint>[0-9a-f]{32})/shards/(?P<name>[^/]+)/
 _ENCODER = re.compile(r"[^/]+/(?P<fingerprint>[0-9a-f]{32})/(?P<mark>condemned/)?")
 _Place = tuple[str, str, str]  # an encoder's fingerprint, the folder, and the shard or the target in it
 Files = dict[_Place, list[str]]
-Tell = Callable[[str, int, int | None], None]
+SweepProgress = Callable[[str, int, int | None], None]
 """Is told what is done, how far it is, and of how many if that is known."""
 
 
@@ -59,16 +59,16 @@ class Seen:
     def silent(self) -> dict[str, float]:
         """Encoders under which nothing was written for a day, and for how many seconds."""
         since = {fingerprint: self.activity.now - latest for fingerprint, latest in self.encoders.items()}
-        return {fingerprint: seconds for fingerprint, seconds in since.items() if seconds >= DAY}
+        return {fingerprint: seconds for fingerprint, seconds in since.items() if seconds >= PROTECTED_SECONDS}
 
 
-def look_over(store: Store, corpus: str, tell: Tell) -> Seen:
+def survey_corpus(store: Store, corpus: str, tell: SweepProgress) -> Seen:
     """Every part and file of keys by encoder and shard or target; and who wrote when."""
     seen = Seen(store=store, corpus=corpus, activity=Activity(now=store_clock(store)))
     for number, stored in enumerate(store.list(f"{corpus}/"), 1):
         encoder, place = _ENCODER.match(stored.key), _PLACE.fullmatch(stored.key)
         if encoder and encoder["mark"]:  # a sweep's, and no sign of a run
-            if seen.activity.now - stored.modified >= DAY:
+            if seen.activity.now - stored.modified >= PROTECTED_SECONDS:
                 seen.marks.append((encoder["fingerprint"], stored.key))
             continue
         seen.activity.note(stored.key, stored.modified)
@@ -85,7 +85,7 @@ def look_over(store: Store, corpus: str, tell: Tell) -> Seen:
     return seen
 
 
-def find_unreferenced(seen: Seen, tell: Tell) -> Files:
+def find_unreferenced(seen: Seen, tell: SweepProgress) -> Files:
     """The first look: reads the seal of each shard that has one and an old file, and the owners that have one; several at a time."""
     old = {place: [key for key in keys if seen.activity.is_old(key)] for place, keys in seen.files.items()}
     found, to_read = dict[_Place, list[str]](), dict[_Place, list[str]]()
@@ -113,7 +113,7 @@ def _unnamed(seen: Seen, files: Files) -> Iterator[tuple[_Place, list[str]]]:
             seen.unread.add(str(error))
             return place, []
 
-    return ahead(of_place, files, at_once=READERS)
+    return ahead(of_place, files, at_once=SEAL_READERS)
 
 
 def _garbage_now(seen: Seen, place: _Place, keys: list[str]) -> Iterator[str]:
@@ -137,7 +137,7 @@ def _news(seen: Seen, checkpoint: Checkpoint, shard: str) -> Activity | None:
     return activity
 
 
-def remove_unreferenced(seen: Seen, found: Files, tell: Tell) -> tuple[list[str], str]:
+def remove_unreferenced(seen: Seen, found: Files, tell: SweepProgress) -> tuple[list[str], str]:
     """Remove garbage in batches, each under a mark of its own; the keys that are gone, and why not all of them are."""
     gone: list[str] = []  # by every batch itself, so that none is forgotten where another one fails
     total = len(keys_of(found))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 from tasks.domain.encoding.encoding_progress import EncodingProgress
 from tasks.domain.encoding.encoding_spec import ShardGroup
 from tasks.domain.encoding.protocol import Piece
-from tasks.domain.encoding.throughput import Pace
+from tasks.domain.encoding.throughput import Throughput
 from tasks.domain.estimate.rates import Observation
 from tasks.domain.job.encoder import EncoderFacts
 from tasks.domain.shards.bulk_loader import BulkLoader
@@ -79,7 +79,7 @@ class Source(Protocol):
         """The shard's rows, in order, in batches bounded by rows and bytes, only the wanted columns.
 
         A row that cannot be read as such (a line that is not UTF-8) comes with the reason in the column
-        `tasks.adapters.rows.row_schema.REASON`, which is null for all others.
+        `tasks.adapters.rows.row_schema.REASON_COLUMN`, which is null for all others.
 
         Raises:
             BadInput: the file is unreadable from some place on (names file and place).
@@ -174,7 +174,7 @@ class Collection(Protocol):
         Returns how many texts were cut to fit the stored field (65,535 bytes); their vectors are of the whole text.
         """
 
-    def settle(self) -> None:
+    def flush_and_index(self) -> None:
         """After the last row: indexed, loaded, all that was written readable, and where it was much flushed once and indexed."""
 
     def count(self, shard: str | None = None) -> int:
@@ -259,7 +259,7 @@ class Engine(EncodingService, Protocol):
 class Encoders(EncodingService, Protocol):
     """Who turns pieces into parts, on one machine. `pace` counts, and says how large the next piece should be to whoever cuts it."""
 
-    pace: Pace
+    pace: Throughput
 
     def submit(self, piece: Piece) -> Future[Part]:
         """Queue a piece; done when its part is in the store. Waits while the queue is full, which bounds the reader.

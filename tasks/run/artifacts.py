@@ -19,15 +19,15 @@ from prefect.exceptions import PrefectException
 
 from tasks.adapters.report.page import escape, markdown_report
 from tasks.domain.estimate.estimate import Estimate
-from tasks.domain.estimate.formatting import told
+from tasks.domain.estimate.formatting import format_estimate
 from tasks.domain.report.failure_advice import Advice, advise_on
 from tasks.domain.report.run_report import RunReport
 from tasks.domain.target.proof import Proof, compared
 from tasks.run.progress import Snapshot
 
 EVERY_SECONDS, LATER_SECONDS = 4.0, 30.0  # between two looks: each change is an event that the server keeps for a week
-LONGEST = 600  # characters of a cause
-SHORT = 200  # of one in a table
+CAUSE_CHARACTERS = 600  # characters of a cause
+CELL_CHARACTERS = 200  # of one in a table
 FIRST_LINE, RARELY = 5.0, 300.0  # seconds until the ranks are logged first, and the longest interval later
 log = logging.getLogger("kitestring.run")
 log.setLevel(logging.INFO)  # Prefect gives the loggers that it takes along a handler, and no level
@@ -65,7 +65,7 @@ class Artifacts:
 
     def _show_progress(self, now: Snapshot) -> None:
         share = 100.0 * (min(1.0, now.done / now.total) if now.total else now.total == 0)
-        words = describe(now)
+        words = progress_text(now)
         if self._progress is None:
             self._progress = cast("UUID", create_progress_artifact(share, key=artifact_key("progress", self._corpus), description=words))
         else:
@@ -94,14 +94,14 @@ def _table_lines(now: Snapshot) -> Iterator[tuple[str, str, str, str]]:
     for at in now.encoding.under_way:
         yield "in work", "", at.shard, f"rank {at.rank}: {at.done:,} of rows {at.first:,} to {at.stop - 1:,}"
     for name, error in now.failed:
-        yield "failed", "", name, " ".join(error.split())[:SHORT]
+        yield "failed", "", name, " ".join(error.split())[:CELL_CHARACTERS]
     if now.shards_failed > len(now.failed) > 0:
         yield "failed", "", f"and {now.shards_failed - len(now.failed):,} more", "report.json names them all"
     for seconds, name, count in now.slowest:
         yield "slowest", "", name, f"{seconds:,.1f} s for {count:,} rows"
 
 
-def describe(now: Snapshot) -> str:
+def progress_text(now: Snapshot) -> str:
     """A run at one moment, in a sentence."""
     of = "" if now.total is None else f" of {now.total:,}"
     rate = now.encoded / now.seconds if now.seconds else 0.0
@@ -144,20 +144,20 @@ def show_proof(corpus: str, proof: Proof) -> None:
     """What an audit found."""
     lines = [f"# {'Verified' if proof.proved else 'Not verified'}: {proof.rows:,} rows in {len(proof.counts):,} shards", ""]
     lines += [f"- {escape(reason)}" for reason in proof.reasons[:20]]
-    lines += ["", *(f"- compared: {escape(line, LONGEST)}" for line in compared(proof))]
+    lines += ["", *(f"- compared: {escape(line, CAUSE_CHARACTERS)}" for line in compared(proof))]
     _show_markdown(artifact_key("audit", corpus), "\n".join(lines), "Verification of the collection")
 
 
 def show_estimate(corpus: str, estimate: Estimate) -> None:
     """What a run will take, as a dry run found."""
-    rows = "\n".join(f"| {name} | {escape(value, LONGEST)} |" for name, value in told(estimate))
+    rows = "\n".join(f"| {name} | {escape(value, CAUSE_CHARACTERS)} |" for name, value in format_estimate(estimate))
     text = f"# What a run of {escape(corpus)} would take\n\n| figure | expected (lowest to highest) |\n|---|---|\n{rows}"
     _show_markdown(artifact_key("estimate", corpus), text, "Nothing was sealed or loaded")
 
 
 def _advice(advice: Advice) -> str:
     places = {"cause": advice.cause, "shard": advice.shard, "row": advice.row}
-    told = [f"| {name} | {escape(place, LONGEST)} |" for name, place in places.items() if place]
+    told = [f"| {name} | {escape(place, CAUSE_CHARACTERS)} |" for name, place in places.items() if place]
     return "\n".join(["| what went wrong | |", "|---|---|", *told, f"| what to do | {advice.cure} |"])
 
 

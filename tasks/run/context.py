@@ -14,7 +14,7 @@ from prefect.context import FlowRunContext
 
 from tasks.adapters.checkpoint.json_documents import utc_now
 from tasks.adapters.engines.registry import open_engine
-from tasks.adapters.object_store.registry import probe
+from tasks.adapters.object_store.registry import probe_store
 from tasks.adapters.processes.scratch import scratch_folder
 from tasks.domain.encoding.encoding_spec import EncodingSpec
 from tasks.domain.estimate.estimate import Estimate
@@ -83,7 +83,7 @@ def open_run(job: Job, *, dry: bool = False) -> Iterator[Run]:
             reach_target(inspected)
             name = new_run_id()
             if not dry:
-                probe(inspected.store)
+                probe_store(inspected.store)
                 inspected.damages.mend(name, lambda _key, line: journal.note_repair(line))
             run = Run(name, inspected, scratch, journal, dry=dry)
             try:

@@ -15,7 +15,7 @@ from pydantic import JsonValue
 from tasks.domain.errors import RunFailed
 from tasks.run.artifacts import show_failure
 
-LONGEST = 500  # characters of an error that an event carries
+EVENT_ERROR_CHARACTERS = 500  # characters of an error that an event carries
 
 
 class Events:
@@ -40,5 +40,5 @@ class Events:
         except Exception as error:
             if not isinstance(error, RunFailed):
                 show_failure(self._corpus, error)
-            self("run.failed", {"error": str(error)[:LONGEST], "kind": type(error).__name__})
+            self("run.failed", {"error": str(error)[:EVENT_ERROR_CHARACTERS], "kind": type(error).__name__})
             raise

@@ -13,9 +13,9 @@ from prefect.tasks import TaskRunNameCallbackWithParameters
 from tasks.domain.errors import Permanent
 from tasks.domain.shards.shard import Shard
 
-Group = list[Shard]
-Submit = Callable[[Group], PrefectFuture[Any]]
-Finish = Callable[[Group, Exception | None], None]
+GroupOfShards = list[Shard]
+Submit = Callable[[GroupOfShards], PrefectFuture[Any]]
+Finish = Callable[[GroupOfShards, Exception | None], None]
 
 
 def threads(most: int) -> TaskRunner[PrefectFuture[Any]]:
@@ -27,7 +27,7 @@ def name_runs(stage: str) -> TaskRunNameCallbackWithParameters:
     """What a stage's task runs are called: after the first shard of their group, and how many more there are."""
 
     def name(parameters: dict[str, Any]) -> str:
-        group: Group = parameters["group"]
+        group: GroupOfShards = parameters["group"]
         return f"{stage} {group[0].name}" + (f" and {len(group) - 1:,} more" if len(group) > 1 else "")
 
     return cast("TaskRunNameCallbackWithParameters", name)
@@ -50,13 +50,13 @@ class Window:
         self._steps, self._width, self._finish, self._first_over = steps, width, finish, first_over
         self._busy: list[dict[PrefectFuture[Any], _Passing]] = [{} for _ in steps]
 
-    def run(self, groups: Iterable[Group]) -> None:
+    def run(self, groups: Iterable[GroupOfShards]) -> None:
         """Take every group, and wait until all have gone through."""
         for group in groups:
             self.push(group)
         self.drain()
 
-    def push(self, group: Group) -> None:
+    def push(self, group: GroupOfShards) -> None:
         """Take one more group, waiting until every step has room."""
         while any(len(busy) >= self._width for busy in self._busy):
             self._wait_for_one()
@@ -86,7 +86,7 @@ class Window:
 
 @dataclass(slots=True)
 class _Passing:
-    group: Group
+    group: GroupOfShards
     error: Exception | None = None
 
 

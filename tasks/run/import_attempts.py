@@ -27,7 +27,7 @@ from tasks.run.preflight import open_target
 
 log = logging.getLogger("kitestring.load")
 
-BEAT_SECONDS = 20.0
+ATTEMPT_BEAT_SECONDS = 20.0
 SILENT_SECONDS = 300.0
 ENDING_SECONDS = 60.0
 _at_work: list[str] = []  # runs whose attempts this process is at work on; two threads of it may be at one
@@ -70,7 +70,7 @@ class OwnAttempt:
         discard_left(self._plan, self.now)
 
     def _beat(self) -> None:
-        while not self._over.wait(BEAT_SECONDS):
+        while not self._over.wait(ATTEMPT_BEAT_SECONDS):
             try:
                 with self._lock:
                     if not self._over.is_set():

@@ -57,7 +57,7 @@ class Snapshot:
 Listener = Callable[[Snapshot], None]
 Teller = Callable[[str, Mapping[str, JsonValue]], None]
 LISTENERS: list[Listener] = []  # whoever runs the flow in this process may watch it
-NAMED = 10  # shards of a kind that a snapshot names
+SHARDS_NAMED = 10  # shards of a kind that a snapshot names
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +135,7 @@ class Journal:
             self.reused += seal.embedded - by_this_run
             self.adopted += adopted
             heapq.heappush(self.slowest, (seal.stats.encode_seconds, seal.name, seal.embedded))
-            if len(self.slowest) > NAMED:
+            if len(self.slowest) > SHARDS_NAMED:
                 heapq.heappop(self.slowest)
             counts = {"rows": seal.embedded, "quarantined": len(seal.quarantined)}
             self._news["shard.sealed"][seal.shard] = _News({"shard": seal.shard, "name": seal.name}, counts)
@@ -176,9 +176,9 @@ class Journal:
         """A document of the checkpoint could not be read, and is made anew; the first of them are named."""
         with self.lock:
             self.repairs += 1
-            if self.repairs <= NAMED:
+            if self.repairs <= SHARDS_NAMED:
                 self.notes.append(line)
-            elif self.repairs == NAMED + 1:
+            elif self.repairs == SHARDS_NAMED + 1:
                 self.notes.append("more documents of the checkpoint could not be read: the log names them")
 
     def note(self, line: str) -> None:
@@ -197,7 +197,7 @@ class Journal:
         with self.lock:
             self.refusals.append(reason)
 
-    def settle(self, group: list[Shard], error: Exception | None) -> None:
+    def finish_group(self, group: list[Shard], error: Exception | None) -> None:
         """A group has gone through every step: a shard of it that is not loaded has failed, whatever the cause."""
         with self.lock:
             lost = [shard for shard in group if shard.id not in self._loaded_shards and shard.id not in self.failed]
@@ -254,7 +254,7 @@ class Journal:
                 shards_failed=len(self.failed),
                 shards_before=self.before,
                 encoding=encoding,
-                failed=tuple(islice(self.failed.values(), NAMED)),
+                failed=tuple(islice(self.failed.values(), SHARDS_NAMED)),
                 slowest=tuple(sorted(self.slowest, reverse=True)),
                 ended=ended,
                 waits_for=self.waits_for() or encoding.waits_for,

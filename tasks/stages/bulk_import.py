@@ -23,14 +23,14 @@ from prefect.cache_policies import NO_CACHE
 from tasks.adapters.checkpoint.json_documents import utc_now
 from tasks.adapters.checkpoint.shard_keys import ShardKeys
 from tasks.adapters.concurrent_map import ahead
-from tasks.adapters.rows.key_index import KeyIndex
+from tasks.adapters.rows.key_index import SeenKeys
 from tasks.domain.errors import BadInput, KitestringError, Permanent, Transient
 from tasks.domain.job.index import IMPORT_ROWS
 from tasks.domain.ports import Collection
 from tasks.domain.shards.bulk_loader import BulkLoader
 from tasks.domain.shards.duplicates import Owners, policy_of
 from tasks.domain.shards.import_attempt import ImportAttempt
-from tasks.domain.shards.seal import Cover, Loaded, Part, Seal, intent_of
+from tasks.domain.shards.seal import Loaded, Part, Seal, SealSetDigest, intent_of
 from tasks.run.context import Run
 from tasks.run.import_attempts import OwnAttempt, attempts_of, collection_of, discard_left, note_again, staged_at
 from tasks.run.plan import Plan
@@ -39,8 +39,8 @@ from tasks.run.seals.shard_loading import begin_loading
 
 log = logging.getLogger("kitestring.load")
 
-POLL_SECONDS = 1.0
-STUCK_SECONDS = 1_800.0  # without a percent more
+IMPORT_POLL_SECONDS = 1.0
+IMPORT_STUCK_SECONDS = 1_800.0  # without a percent more
 LEDGER_SECONDS = 600.0
 STATES_ASKED_AGAIN = 30  # of a server that does not answer for a while
 SEEN_SECONDS = 120.0  # between a job's end and the day that strong reads see its rows: 15 s on Milvus 2.3.5
@@ -93,12 +93,12 @@ def _await_ledger(plan: Plan) -> None:
     """Where another run's import has just taken the name, wait until it has written its ledger: its rows need no upserts."""
     deadline = time.monotonic() + LEDGER_SECONDS
     while any(attempt.state == "imported" and not left for attempt, left in attempts_of(plan)) and time.monotonic() < deadline:
-        time.sleep(POLL_SECONDS)
+        time.sleep(IMPORT_POLL_SECONDS)
 
 
 def _go_on(run: Run, plan: Plan, collection: Collection) -> bool:
     """Finish what another run began, where it is known what it did, and discard what nobody is at work on; whether one was finished."""
-    found, covers, finished = attempts_of(plan), Cover(), False
+    found, covers, finished = attempts_of(plan), SealSetDigest(), False
     for seal in seals_of(plan) if found else ():
         covers.add(seal)
     for attempt, left in found:
@@ -155,8 +155,8 @@ def _fill(plan: Plan, filled: Collection, own: OwnAttempt) -> None:
 
 def _stage(plan: Plan, loader: BulkLoader, attempt: ImportAttempt) -> tuple[list[str], dict[str, Any]]:
     """Where the server finds the files, and what is to be noted of them."""
-    covers, rows, cuts = Cover(), 0, dict[str, int]()
-    with KeyIndex() as keys, loader.stage(attempt.collection, staged_at(plan.address, attempt), plan.scratch) as staging:
+    covers, rows, cuts = SealSetDigest(), 0, dict[str, int]()
+    with SeenKeys() as keys, loader.stage(attempt.collection, staged_at(plan.address, attempt), plan.scratch) as staging:
 
         def stage(part: Part, seal: Seal) -> pa.Table:
             nonlocal rows
@@ -177,7 +177,7 @@ def _stage(plan: Plan, loader: BulkLoader, attempt: ImportAttempt) -> tuple[list
     return files, {"rows": rows, "covers": covers.digest, "cut": cuts, "upserts": tuple(upserts)}
 
 
-def _refuse_doubled(keys: KeyIndex, ids: list[str], first: int, seal: Seal) -> None:
+def _refuse_doubled(keys: SeenKeys, ids: list[str], first: int, seal: Seal) -> None:
     seen = keys.add(ids, range(first, first + len(ids)))
     if seen:
         raise Permanent(f"key '{ids[next(iter(seen))]}' of shard {seal.name} is in another shard, too, and an import would keep both rows")
@@ -189,7 +189,7 @@ def _finish(run: Run, plan: Plan, collection: Collection, filled: Collection, ow
         _await(loader, job)
     for some in loader.staged_rows(attempt.upserts) if attempt.upserts else ():
         filled.upsert(some)
-    filled.settle()
+    filled.flush_and_index()
     _await_rows(filled, attempt.rows)
     own.note(state="imported")
     target = filled.identity() or plan.address
@@ -227,9 +227,9 @@ def _await(loader: BulkLoader, job: str) -> None:
             if told.percent != percent:
                 percent, since = told.percent, time.monotonic()
                 log.info("import %s: %d%%", job, percent)
-        if time.monotonic() - since > STUCK_SECONDS:
-            raise Permanent(f"import {job}: stands at {percent}% for {STUCK_SECONDS:.0f} s")
-        time.sleep(POLL_SECONDS)
+        if time.monotonic() - since > IMPORT_STUCK_SECONDS:
+            raise Permanent(f"import {job}: stands at {percent}% for {IMPORT_STUCK_SECONDS:.0f} s")
+        time.sleep(IMPORT_POLL_SECONDS)
 
 
 def _await_rows(filled: Collection, rows: int) -> None:

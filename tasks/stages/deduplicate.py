@@ -31,28 +31,28 @@ import pyarrow.compute as pc
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from tasks.adapters.checkpoint.duplicate_finder import KeyTable
+from tasks.adapters.checkpoint.duplicate_finder import DuplicateFinder
 from tasks.adapters.checkpoint.shard_keys import ShardKeys
 from tasks.adapters.concurrent_map import ahead
 from tasks.adapters.targets.part_loading import load_part
 from tasks.domain.errors import BadInput
 from tasks.domain.ports import Collection
 from tasks.domain.shards.duplicates import Lost, Owners, policy_of
-from tasks.domain.shards.seal import Cover
+from tasks.domain.shards.seal import SealSetDigest
 from tasks.run.context import Run
 from tasks.run.plan import NOWHERE, Plan
 from tasks.run.seals.effective_seals import seals_of
 
-ASKED = 10_000  # keys at a time
-READERS = 16  # of shards' keys: each may be a megabyte or two
-NAMED = 10  # shards of which it is told why they are refused
+KEYS_PER_BATCH = 10_000  # keys at a time
+KEY_READERS = 16  # of shards' keys: each may be a megabyte or two
+REFUSALS_NAMED = 10  # shards of which it is told why they are refused
 
 
 @task(name="owners", cache_policy=NO_CACHE)
-def settle_owners(run: Run, plan: Plan, collection: Collection) -> None:
+def assign_owners(run: Run, plan: Plan, collection: Collection) -> None:
     """Give each key that comes in several shards to one of them, for good."""
     with run.journal.during("load"):
-        covers = Cover()
+        covers = SealSetDigest()
         for seal in seals_of(plan):
             covers.add(seal)
         owners = plan.checkpoint.owners_to_rely_on(plan.target)
@@ -60,7 +60,7 @@ def settle_owners(run: Run, plan: Plan, collection: Collection) -> None:
             return  # a corpus that is refused leaves nothing behind
         settled = owners and owners.settled and (owners.covers, owners.policy) == (covers.digest, policy_of(plan.job))
         if not owners or not settled:
-            with tempfile.TemporaryDirectory(dir=run.scratch) as folder, KeyTable(Path(folder) / "owners") as table:
+            with tempfile.TemporaryDirectory(dir=run.scratch) as folder, DuplicateFinder(Path(folder) / "owners") as table:
                 owners = _settle(plan, collection, table, owners)
     for shard in plan if owners.refused else ():
         if shard.id in owners.refused:
@@ -76,17 +76,17 @@ class _Sealed:
     digest: str
 
 
-def _settle(plan: Plan, collection: Collection, table: KeyTable, before: Owners | None) -> Owners:
-    seals, covers, keys, policy = list[_Sealed](), Cover(), ShardKeys(plan.checkpoint, plan.scratch), policy_of(plan.job)
-    for seal, data in ahead(lambda seal: (seal, keys.read(seal)), seals_of(plan), at_once=READERS):
+def _settle(plan: Plan, collection: Collection, table: DuplicateFinder, before: Owners | None) -> Owners:
+    seals, covers, keys, policy = list[_Sealed](), SealSetDigest(), ShardKeys(plan.checkpoint, plan.scratch), policy_of(plan.job)
+    for seal, data in ahead(lambda seal: (seal, keys.read(seal)), seals_of(plan), at_once=KEY_READERS):
         table.add(len(seals), data)
         covers.add(seal)
         seals.append(_Sealed(seal.shard, seal.name, seal.digest))
     if before and before.table:
         table.remember(plan.checkpoint.read_lost(before))
-    lost = table.settle(last=policy == "last")
+    lost = table.assign_owners(last=policy == "last")
     if lost or (before and before.table):
-        collection.settle()  # a server that is still at thousands of small upserts would not answer in a call's time
+        collection.flush_and_index()  # a server that is still at thousands of small upserts would not answer in a call's time
     for number, place, owned in table.owners():
         _put_right(plan, collection, seals[number], place, owned)
     owners = Owners(covers=covers.digest, policy=policy, settled=True)
@@ -99,7 +99,7 @@ def _settle(plan: Plan, collection: Collection, table: KeyTable, before: Owners 
 
 def _put_right(plan: Plan, collection: Collection, sealed: _Sealed, place: int, keys: list[str]) -> None:
     """Rows that another shard holds go in again as this one has them."""
-    wrong = [key for some in _chunks(keys, ASKED) for key, shard in _holders(collection, some) if shard != sealed.shard]
+    wrong = [key for some in _chunks(keys, KEYS_PER_BATCH) for key, shard in _holders(collection, some) if shard != sealed.shard]
     seal = plan.checkpoint.effective_seal(sealed.shard) if wrong else None
     if seal and seal.digest == sealed.digest:  # another one: that shard was sealed anew meanwhile, and the next run settles again
         part = plan.checkpoint.verified_part(seal.parts[place])
@@ -111,15 +111,15 @@ def _holders(collection: Collection, keys: list[str]) -> list[tuple[str, str | N
     return [(key, held.get(key)) for key in keys]
 
 
-def _lost(table: KeyTable, seals: list[_Sealed]) -> dict[str, Lost]:
+def _lost(table: DuplicateFinder, seals: list[_Sealed]) -> dict[str, Lost]:
     parts: dict[int, dict[int, int]] = defaultdict(dict)
     for number, place, keys in table.lost():
         parts[number][place] = len(keys)
     return {seals[number].shard: Lost(seal=seals[number].digest, parts=counts) for number, counts in parts.items()}
 
 
-def _refused(table: KeyTable, seals: list[_Sealed], lost: int) -> Iterator[tuple[str, str]]:
-    for number, key, owner in table.examples(NAMED):
+def _refused(table: DuplicateFinder, seals: list[_Sealed], lost: int) -> Iterator[tuple[str, str]]:
+    for number, key, owner in table.examples(REFUSALS_NAMED):
         many = f" ({lost:,} such rows in all)" if lost > 1 else ""
         where = f"key '{key}' of {seals[number].name} comes also in {seals[owner].name}{many}"
         yield seals[number].shard, f"{where}: make the keys unique, or set failures.on_duplicate to first or last"

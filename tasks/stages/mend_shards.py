@@ -19,10 +19,10 @@ from tasks.run.plan import Plan
 from tasks.run.seals.effective_seals import sealed_shards
 from tasks.run.seals.shard_loading import begin_loading, load_seal, unsettle
 from tasks.run.seals.unaccounted_rows import clock_of, strangers
-from tasks.stages.deduplicate import settle_owners
+from tasks.stages.deduplicate import assign_owners
 
 DELETED = 10_000  # keys at a time
-NAMED = 5  # shards in a note
+MENDED_NAMED = 5  # shards in a note
 
 
 def mend_shards(run: Run, plan: Plan, collection: Collection, wrong: Iterable[str], *, torn: bool = False) -> int:
@@ -94,8 +94,8 @@ def _load_again(run: Run, plan: Plan, collection: Collection, shards: set[str]) 
         seal = plan.checkpoint.effective_seal(shard.id) if shard.id in shards else None
         if seal is not None:
             run.journal.note_load(load_seal(plan, collection, shard, seal, run=run.id))
-    settle_owners.fn(run, plan, collection)
-    collection.settle()
+    assign_owners.fn(run, plan, collection)
+    collection.flush_and_index()
 
 
 def _load_retained(plan: Plan, collection: Collection, sealed: Sealed, known: set[str]) -> None:
@@ -110,10 +110,12 @@ def _load_retained(plan: Plan, collection: Collection, sealed: Sealed, known: se
         plan.checkpoint.intend_load(plan.target, entry.model_copy(update=held))
 
 
-def told(proof: Proof, names: list[str], removed: int) -> str:
+def format_mending(proof: Proof, names: list[str], removed: int) -> str:
     """What was found, and what was done about it."""
     kinds = ", ".join(f"{count:,} {kind}" for kind, count in sorted(proof.kinds.items()))
-    more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
-    found = f"the proof found differences{f' ({kinds})' if kinds else ''} in {len(names):,} shards ({', '.join(names[:NAMED])}{more})"
+    more = f" and {len(names) - MENDED_NAMED:,} more" if len(names) > MENDED_NAMED else ""
+    found = (
+        f"the proof found differences{f' ({kinds})' if kinds else ''} in {len(names):,} shards ({', '.join(names[:MENDED_NAMED])}{more})"
+    )
     gone = f"{removed:,} rows that no seal has were removed, and " if removed else ""
     return f"{found}: {gone}they were loaded again from their seals and verified again"

@@ -14,13 +14,13 @@ from tasks.domain.target.promotion import Promotion, is_rejected, outdated, unfi
 from tasks.domain.target.proof import Proof
 from tasks.run.context import Run
 from tasks.run.plan import Plan
-from tasks.run.promotion.alias_moves import Outcome, new_move, pass_gate, standing_identities
-from tasks.run.promotion.promotion_gate import Asked
+from tasks.run.promotion.alias_moves import MoveOutcome, new_move, pass_gate, standing_identities
+from tasks.run.promotion.promotion_gate import GateQuery
 from tasks.run.seals.seal_totals import count_seals
 
 
 @task(name="promote", cache_policy=NO_CACHE)
-def promote_proved(run: Run, plan: Plan, collection: Collection, proof: Proof) -> tuple[Asked, ...]:
+def promote_proved(run: Run, plan: Plan, collection: Collection, proof: Proof) -> tuple[GateQuery, ...]:
     """Lead searches to the collection, where it is proved and nothing speaks against it; then drop what is outdated.
 
     Returns some of the questions that the gate asked, if it did.
@@ -50,7 +50,7 @@ def _fails(run: Run, plan: Plan, proof: Proof) -> bool:
     return totals.loaded < plan.spool.shards or rows_wrong(totals.rows, totals.quarantine, most) is not None
 
 
-def _lead(plan: Plan, collection: Collection, moves: Promotions) -> Outcome:
+def _lead(plan: Plan, collection: Collection, moves: Promotions) -> MoveOutcome:
     before, name = collection.target.resolve(plan.spec.alias), plan.spec.name
     history = moves.read(standing=standing_identities(plan, before))
     live = before
@@ -58,16 +58,16 @@ def _lead(plan: Plan, collection: Collection, moves: Promotions) -> Outcome:
         collection.target.point(plan.spec.alias, half_way)
         live = half_way
     if live == name:
-        return Outcome(before=before, live=live, told=[])
+        return MoveOutcome(before=before, live=live, told=[])
     by_hand = f"`kitestring promote` moves the alias from '{live}' to it" if live else "`kitestring promote` points the alias at it"
     if live and moves.damaged and not is_rejected(history, name):
         moves.note(_move_back(plan, live))
         told = f"'{name}' is verified, and the alias stays at '{live}': an unreadable record of an alias move may have been a rollback"
-        return Outcome(before=before, live=live, told=[f"{told}: {by_hand}"])
+        return MoveOutcome(before=before, live=live, told=[f"{told}: {by_hand}"])
     if is_rejected(history, name):
-        return Outcome(before=before, live=live, told=[f"'{name}' was rolled back and stays so: {by_hand}"])
+        return MoveOutcome(before=before, live=live, told=[f"'{name}' was rolled back and stays so: {by_hand}"])
     if plan.job.target.promote == "manual":
-        return Outcome(before=before, live=live, told=[f"'{name}' is verified, and target.promote is manual: {by_hand}"])
+        return MoveOutcome(before=before, live=live, told=[f"'{name}' is verified, and target.promote is manual: {by_hand}"])
     return pass_gate(plan, collection, moves, by="run")
 
 

@@ -36,7 +36,7 @@ def remove_stale(run: Run, plan: Plan, collection: Collection) -> None:
     # What stays and was in order before changes only where something was loaded.
     stale = [each for each in unplanned(plan) if each.rule or plan.loading or each.entry.state in ("loading", "doubted")]
     if stale:
-        collection.settle()
+        collection.flush_and_index()
     counts = dict(ahead(lambda each: (each.entry.shard, collection.count(each.entry.shard)), stale))
     leaving = [each for each in stale if each.rule]
     refused = _why_not(plan, leaving, counts)

@@ -10,7 +10,7 @@ from tasks.domain.ports import Collection
 from tasks.domain.target.proof import Proof
 from tasks.run.context import Run
 from tasks.run.plan import Plan
-from tasks.stages.mend_shards import mend_shards, remove_strangers, told
+from tasks.stages.mend_shards import format_mending, mend_shards, remove_strangers
 from tasks.stages.verify import verify_plan
 
 
@@ -25,7 +25,7 @@ def repair_collection(run: Run, plan: Plan, collection: Collection) -> Proof:
     if collection.describe() is None:
         raise BadInput(f"collection '{plan.spec.name}' is not at {plan.job.target.address}: `kitestring run` or `replay` loads it")
     with run.journal.during("verify"):
-        collection.settle()
+        collection.flush_and_index()
         proof = verify_plan(plan, collection, full=True, looking=True)
         return proof if proof.proved else _repaired(run, plan, collection, proof)
 
@@ -37,5 +37,5 @@ def _repaired(run: Run, plan: Plan, collection: Collection, proof: Proof) -> Pro
         run.journal.note_removal(f"{strange:,} rows that no seal accounts for", strange)
     removed = mend_shards(run, plan, collection, proof.wrong_shards, torn=strange > 0)
     if proof.wrong_shards:
-        run.journal.note(told(proof, [names[shard] for shard in proof.wrong_shards], removed))
+        run.journal.note(format_mending(proof, [names[shard] for shard in proof.wrong_shards], removed))
     return verify_plan(plan, collection, full=True)

@@ -17,23 +17,23 @@ from tasks.domain.errors import RunFailed
 from tasks.domain.ports import Collection
 from tasks.domain.report.failure_advice import advise
 from tasks.domain.report.figures import cost_of
-from tasks.domain.report.run_report import FailedShard, RunReport, ShardTime, TargetNamed, headline, rows_wrong, summary
-from tasks.domain.shards.row_accounting import ShardFates
+from tasks.domain.report.run_report import FailedShard, RunReport, ShardTime, TargetNamed, report_headline, rows_wrong, summary
+from tasks.domain.shards.row_accounting import ShardCounts
 from tasks.domain.target.proof import Proof, compared, scope
 from tasks.run.artifacts import show_report
 from tasks.run.context import Run
 from tasks.run.estimate.estimator import foreseen
 from tasks.run.estimate.rate_history import keep_rates
 from tasks.run.plan import Plan
-from tasks.run.promotion.promotion_gate import Asked
-from tasks.run.promotion.report_samples import Shown, show_rows
+from tasks.run.promotion.promotion_gate import GateQuery
+from tasks.run.promotion.report_samples import ReportSamples, show_rows
 from tasks.run.seals.effective_seals import owned_seals
-from tasks.run.seals.seal_totals import Totals, total
+from tasks.run.seals.seal_totals import SealTotals, total
 
-LIBRARIES = ("kitestring", "torch", "sentence-transformers", "open_clip_torch", "pymilvus", "pyarrow", "prefect")
+REPORTED_LIBRARIES = ("kitestring", "torch", "sentence-transformers", "open_clip_torch", "pymilvus", "pyarrow", "prefect")
 
 
-def figures_of(plan: Plan, totals: Totals, *, failed: int) -> dict[str, Any]:
+def figures_of(plan: Plan, totals: SealTotals, *, failed: int) -> dict[str, Any]:
     """A report's figures as far as the store alone can tell them."""
     job = plan.job
     return {
@@ -42,7 +42,7 @@ def figures_of(plan: Plan, totals: Totals, *, failed: int) -> dict[str, Any]:
         "facts": plan.record.facts,
         "target": TargetNamed(uri=job.target.address, collection=plan.spec.name, alias=plan.spec.alias),
         "rows": totals.rows,
-        "shards": ShardFates(planned=plan.spool.shards, sealed=totals.sealed, loaded=totals.loaded, failed=failed),
+        "shards": ShardCounts(planned=plan.spool.shards, sealed=totals.sealed, loaded=totals.loaded, failed=failed),
         "quarantine": dict(totals.quarantine),
         "set_aside": tuple(totals.samples),
         "slowest": tuple(ShardTime(name=n, rows=r, seconds=s) for s, n, r in sorted(totals.slowest, reverse=True)),
@@ -51,12 +51,12 @@ def figures_of(plan: Plan, totals: Totals, *, failed: int) -> dict[str, Any]:
         "lengths": totals.stats.lengths,
         "backend": totals.stats.backend,
         "settings": job.model_dump(mode="json"),
-        "versions": {name: version_of(name) or "not installed" for name in LIBRARIES},
+        "versions": {name: version_of(name) or "not installed" for name in REPORTED_LIBRARIES},
     }
 
 
 @task(name="report", cache_policy=NO_CACHE)
-def report_run(run: Run, plan: Plan, collection: Collection, proof: Proof, asked: Sequence[Asked] = ()) -> dict[str, object]:
+def report_run(run: Run, plan: Plan, collection: Collection, proof: Proof, asked: Sequence[GateQuery] = ()) -> dict[str, object]:
     """Write report.json and report.html. `asked`: questions of the gate, to be shown with their hits.
 
     Returns:
@@ -103,10 +103,10 @@ def what_is_wrong(report: RunReport, max_quarantined: float) -> str | None:
         return wrong
     if not report.verified:
         return f"the collection is not verified: {'; '.join(report.reasons[:3])}"
-    return "; ".join(report.refusals) or (None if report.complete else headline(report))
+    return "; ".join(report.refusals) or (None if report.complete else report_headline(report))
 
 
-def _report(run: Run, plan: Plan, proof: Proof, totals: Totals, shown: Shown) -> RunReport:
+def _report(run: Run, plan: Plan, proof: Proof, totals: SealTotals, shown: ReportSamples) -> RunReport:
     journal, encoding = run.journal, run.engine.progress()
     started, finished = dt.datetime.fromisoformat(run.started_at), dt.datetime.now(dt.UTC)
     figures = figures_of(plan, totals, failed=len(journal.failed))

@@ -29,7 +29,7 @@ from tasks.run.seals.shard_loading import up_to_date, withdraw
 from tasks.stages.encode import seal_again
 from tasks.stages.retry_quarantined import recover
 
-ROUNDS = 5  # one to find what is damaged, one to see to it; what else comes is damaged while the run is at work
+MOST_ROUNDS = 5  # one to find what is damaged, one to see to it; what else comes is damaged while the run is at work
 R = TypeVar("R")
 _AMENDMENT, _SEAL = re.compile(r"/shards/([0-9a-f]{32})/amend-"), re.compile(r"/shards/([0-9a-f]{32})/seal\.json")
 
@@ -69,7 +69,7 @@ class Rounds:
         Raises:
             Permanent: it comes to no end.
         """
-        for number in range(ROUNDS):
+        for number in range(MOST_ROUNDS):
             try:
                 return once(self._groups())
             except Again:
@@ -79,7 +79,7 @@ class Rounds:
                 if not self.encodes:
                     raise Permanent(f"{damage}; its shard's seal is withdrawn: `kitestring run` encodes it again") from None
         store = self.plan.checkpoint.store.url
-        raise Permanent(f"the checkpoint {store} was found damaged {ROUNDS} times within this run: its storage needs a look")
+        raise Permanent(f"the checkpoint {store} was found damaged {MOST_ROUNDS} times within this run: its storage needs a look")
 
     def check(self) -> None:
         """Read every document that the plan rests on, once what was missing is loaded.

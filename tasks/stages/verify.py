@@ -14,14 +14,14 @@ from tasks.adapters.targets.verification import prove
 from tasks.domain.errors import BadInput, Damaged
 from tasks.domain.job.job import Job
 from tasks.domain.ports import Collection
-from tasks.domain.shards.seal import Cover
+from tasks.domain.shards.seal import SealSetDigest
 from tasks.domain.target.proof import Proof, unproved
 from tasks.run.context import Run
 from tasks.run.plan import Plan, opened, planned_before
 from tasks.run.seals.damage import damaged_documents
 from tasks.run.seals.effective_seals import owned_parts, owned_seals, retained_parts, retained_seals, seals_of
 from tasks.run.seals.unaccounted_rows import clock_of
-from tasks.stages.mend_shards import mend_shards, told
+from tasks.stages.mend_shards import format_mending, mend_shards
 
 Watched = Callable[[int], AbstractContextManager[Watch]]
 
@@ -37,7 +37,7 @@ def verify_collection(run: Run, plan: Plan, collection: Collection) -> Proof:
     _refuse_bad_input(run, plan)
     with run.journal.during("verify"):
         plan.bind(collection.ensure(plan.spec))  # where no shard could be sealed, nobody has made it yet
-        collection.settle()
+        collection.flush_and_index()
         return _mended(run, plan, collection, verify_plan(plan, collection))
 
 
@@ -48,7 +48,7 @@ def _mended(run: Run, plan: Plan, collection: Collection, proof: Proof) -> Proof
         return proof
     names = {count.shard: count.name for count in proof.counts}
     removed = mend_shards(run, plan, collection, wrong)
-    run.journal.note(told(proof, [names[shard] for shard in wrong], removed))
+    run.journal.note(format_mending(proof, [names[shard] for shard in wrong], removed))
     return verify_plan(plan, collection)
 
 
@@ -79,7 +79,7 @@ def verify_plan(
         looking: nothing was loaded just now.
         watch: told of rows as they are compared, with `full`.
     """
-    cover, checkpoint, target = Cover(), plan.checkpoint, plan.target
+    cover, checkpoint, target = SealSetDigest(), plan.checkpoint, plan.target
     trusted, last = (checkpoint.loaded_ids(target), checkpoint.read_proof(target)) if looking else (None, None)
     with owned_parts(plan) as seals:
         proof = prove(

@@ -20,7 +20,7 @@ from pathlib import Path
 from tasks.adapters.processes.gc_control import importing, leaving
 from tasks.worker import __main__ as rank
 
-LOOK_SECONDS = 0.02
+AGENT_POLL_SECONDS = 0.02
 
 
 class Unawaited:
@@ -52,7 +52,7 @@ def main() -> int:
     multiprocessing.get_context("fork").Event = Unawaited  # type: ignore[assignment]
     gc.freeze()  # pages that no collection touches stay shared with the ranks
     while not arguments.assignment.exists():  # whoever is to write it ends this process when it ends itself
-        time.sleep(LOOK_SECONDS)
+        time.sleep(AGENT_POLL_SECONDS)
     try:
         torchrun([*options, "--start-method", "fork", "--run-path", rank.__file__, "--assignment", str(arguments.assignment)])
     except ChildFailedError as failed:

@@ -26,7 +26,7 @@ from tasks.domain.job.job import Compute
 from tasks.worker.base import LoadedEncoder
 from tasks.worker.encoders.registry import open_encoder
 from tasks.worker.optimize.attention import unpadded_attention
-from tasks.worker.system.placement import Place
+from tasks.worker.system.placement import RankPlacement
 from tests.benchmarks.gpu_models import CLIPS, TEXTS, write_clip, write_text_model
 from tests.benchmarks.output import markdown
 
@@ -109,7 +109,7 @@ def text_lines(setting: Setting, folder: Path, name: str, rate: float) -> list[l
     path = write_text_model(folder, name, quick=setting.quick)
     texts = [passage.text for passage in passages()][: 24 if setting.quick else 20_000]
     settings = SentenceTransformersEncoder(model=str(path))
-    place = Place(device=setting.device)
+    place = RankPlacement(device=setting.device)
     encoder = open_encoder(settings, model_path=str(path), precision=setting.precision, compute=Compute(num_workers=0), place=place)
     _forget_peak(setting)
     sizes = encoder.prepare(pa.table({"text": texts})).sizes
@@ -142,7 +142,7 @@ def clip_lines(setting: Setting, folder: Path, name: str, rate: float) -> list[l
 
     architecture = write_clip(folder, name, quick=setting.quick)
     settings, compute = OpenClipEncoder(architecture=architecture), Compute(num_workers=0 if setting.quick else "auto")
-    place = Place(device=setting.device)
+    place = RankPlacement(device=setting.device)
     encoder = open_encoder(settings, model_path="", precision=setting.precision, compute=compute, place=place)
     encoder.start()
     _forget_peak(setting)

@@ -94,7 +94,7 @@ def timed(way: Load, uri: str, parts: list[Path], count: int) -> Mapping[str, fl
     loaded = time.perf_counter() - begun
     target = MilvusTarget(uri)
     watching = target.collection(name)
-    watching.settle()
+    watching.flush_and_index()
     while watching.count() != count:
         time.sleep(0.5)
     found = time.perf_counter() - begun

@@ -72,7 +72,7 @@ def _filled(uri: str, paths: list[Path]) -> MilvusCollection:
     collection.ensure(SPEC)
     for path in paths:
         load_part(collection, read_part(path.read_bytes())[0], "s")
-    collection.settle()
+    collection.flush_and_index()
     return collection
 
 

@@ -29,7 +29,7 @@ from tasks.domain.job.job import Compute
 from tasks.worker.base import LoadedEncoder
 from tasks.worker.encoders.registry import open_encoder
 from tasks.worker.optimize.precision import native_bfloat16
-from tasks.worker.system.placement import Place
+from tasks.worker.system.placement import RankPlacement
 from tests.benchmarks.bench import Sizes
 from tests.benchmarks.figures import turns
 from tests.benchmarks.vectors import STOCK, cosines
@@ -68,7 +68,7 @@ def main() -> None:
 def build(model: str, texts: list[str], sizes: Sizes, *, rank: int, ranks: int) -> dict[str, Any]:
     """Every contender, by name: its share of the rows to vectors."""
     threads = max(1, cores() // ranks)
-    place = Place(rank=rank, ranks=ranks, threads=threads)
+    place = RankPlacement(rank=rank, ranks=ranks, threads=threads)
     made: dict[str, Any] = {STOCK: Stock(model, texts, rank=rank, threads=threads)}
     precisions: tuple[Precision, ...] = ("float32", "bfloat16") if native_bfloat16("cpu") else ("float32",)
     for batch in TUNED_BATCHES:

@@ -56,12 +56,12 @@ def around(owner: Any, method: str, before: str | None = None, after: str | None
 
 
 def watch_ranks() -> None:
-    from tasks.adapters.processes.coordinator import Ranks  # noqa: PLC0415
-    from tasks.adapters.processes.supervisor import Launches  # noqa: PLC0415 - after BEGAN
+    from tasks.adapters.processes.coordinator import Coordinator  # noqa: PLC0415
+    from tasks.adapters.processes.supervisor import LaunchSupervisor  # noqa: PLC0415 - after BEGAN
 
-    take: Callable[..., None] = Ranks._take
+    take: Callable[..., None] = Coordinator._take
 
-    def taken(self: Ranks, link: Any, message: Any) -> None:
+    def taken(self: Coordinator, link: Any, message: Any) -> None:
         kind = type(message).__name__
         if kind == "Hello":
             note("rank ready", again=not marks.get("first rows"))  # of the last one; a rank that comes back is no start-up
@@ -72,9 +72,9 @@ def watch_ranks() -> None:
             note("last rows", again=True)
         take(self, link, message)
 
-    Ranks._take = taken  # type: ignore[method-assign]
-    around(Launches, "_start_in_turn", before="ranks started")
-    around(Ranks, "close", before="ranks closing", after="ranks closed")
+    Coordinator._take = taken  # type: ignore[method-assign]
+    around(LaunchSupervisor, "_start_in_turn", before="ranks started")
+    around(Coordinator, "close", before="ranks closing", after="ranks closed")
 
 
 def watch_stages() -> None:

@@ -20,12 +20,24 @@ import pyarrow as pa
 from tasks.adapters.processes.hardware import Launch as Hardware
 from tasks.adapters.processes.torchrun import command_of
 from tasks.adapters.rows.row_schema import rows_schema
-from tasks.domain.encoding.protocol import Assignment, At, Done, Fault, FromRank, Hello, Piece, Rest, Storing, Want, Welcome
+from tasks.domain.encoding.protocol import (
+    Assignment,
+    Done,
+    Fault,
+    FromRank,
+    Heartbeat,
+    Hello,
+    NoMoreWork,
+    Piece,
+    RequestPiece,
+    Storing,
+    Welcome,
+)
 from tasks.domain.job.encoder import Encoder
 from tasks.domain.job.job import Compute
 from tasks.domain.job.source import Modality
 
-Heard = Hello | Want | At | Storing | Done | Fault
+Heard = Hello | RequestPiece | Heartbeat | Storing | Done | Fault
 
 
 def write_rows(path: Path, first: int, columns: dict[str, list[Any]], modality: Modality = "text") -> Path:
@@ -136,9 +148,9 @@ class Launch:
     def _answer(self, connection: socket.socket, message: Heard) -> None:
         if isinstance(message, Hello):
             connection.sendall(Welcome().model_dump_json().encode() + b"\n")
-        elif isinstance(message, Want):
+        elif isinstance(message, RequestPiece):
             try:
-                answer: Piece | Rest = self.pieces.popleft()
+                answer: Piece | NoMoreWork = self.pieces.popleft()
             except IndexError:
-                answer = Rest()
+                answer = NoMoreWork()
             connection.sendall(answer.model_dump_json().encode() + b"\n")

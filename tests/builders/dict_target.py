@@ -12,8 +12,8 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 
-from tasks.adapters.rows.collection_rows import columns_of, rows_for, vectors_of
-from tasks.adapters.rows.comparison import Held, compare_rows
+from tasks.adapters.rows.collection_rows import columns_of, rows_for, upsert_vectors
+from tasks.adapters.rows.comparison import StoredRows, compare_rows
 from tasks.adapters.rows.row_schema import ARROW_TYPES
 from tasks.domain.errors import BadInput, Permanent
 from tasks.domain.job.target import TargetKind, TargetSettings
@@ -128,12 +128,12 @@ class DictCollection:
         sent, cut = rows_for(kept.spec, rows)
         if len(set(sent["id"].to_pylist())) < sent.num_rows:
             raise Permanent("a key comes twice in one batch")
-        vectors = vectors_of(sent, kept.spec.dim)
+        vectors = upsert_vectors(sent, kept.spec.dim)
         for row, vector in zip(sent.to_pylist(), vectors, strict=True):
             kept.rows[row["id"]] = {**row, "vector": vector}
         return cut
 
-    def settle(self) -> None:
+    def flush_and_index(self) -> None:
         _ = self._kept
 
     def _keys(self, shard: str | None) -> list[str]:
@@ -165,7 +165,7 @@ class DictCollection:
         sent, _ = rows_for(kept.spec, rows)
         there = [kept.rows[key] for key in sent["id"].to_pylist() if key in kept.rows]
         fields = {name: kind for name, kind in columns_of(kept.spec).items() if kind is not None}
-        held = Held(
+        held = StoredRows(
             keys=[row["id"] for row in there],
             vectors=np.stack([row["vector"] for row in there]) if there else np.empty((0, kept.spec.dim), np.float32),
             fields={name: pa.array([row[name] for row in there], ARROW_TYPES[kind]) for name, kind in fields.items()},

@@ -15,32 +15,32 @@ from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
 
 from tasks.adapters.engines import torchrun_encoders
 from tasks.adapters.object_store.registry import open_store
-from tasks.adapters.processes.coordinator import Ranks
+from tasks.adapters.processes.coordinator import Coordinator
 from tasks.adapters.processes.hardware import Launch
-from tasks.domain.encoding.protocol import Assignment, Hello, Piece, Rest, Welcome
+from tasks.domain.encoding.protocol import Assignment, Hello, NoMoreWork, Piece, Welcome
 from tasks.domain.job.encoder import Encoder
 from tasks.domain.job.parse import parse_job
 from tasks.worker.base import LoadedEncoder
 from tasks.worker.encoders.registry import open_encoder
-from tasks.worker.pipeline.coordinator_client import Wire
+from tasks.worker.pipeline.coordinator_client import CoordinatorClient
 from tasks.worker.pipeline.rank import Rank
-from tasks.worker.system.signals import Notice
+from tasks.worker.system.signals import ShutdownSignal
 from tests.servers.prefect import PrefectServer
 
 RunFlow = Callable[..., dict[str, Any]]
 
 
-class _Deaf(Notice):
+class _Deaf(ShutdownSignal):
     """Only a process of its own can take SIGTERM over."""
 
     def listen(self, wake: Callable[[], None] | None = None) -> None:
         self._wake = wake
 
 
-class _PatientWire(Wire):
+class _PatientWire(CoordinatorClient):
     """A rank ends its process when the coordinator hangs up; this process is also the coordinator's."""
 
-    def listen(self) -> Iterator[Piece | Rest | Welcome]:
+    def listen(self) -> Iterator[Piece | NoMoreWork | Welcome]:
         yield from super().listen()
         threading.Event().wait()
 
@@ -96,7 +96,7 @@ def flows_in_process(server: PrefectServer) -> Iterator[RunFlow]:
         result: dict[str, Any] = _flow(entrypoint)(parse_job(document), **parameters)
         return result
 
-    with temporary_settings(settings), patch.object(torchrun_encoders, "Ranks", partial(Ranks, start=ThreadRank)):
+    with temporary_settings(settings), patch.object(torchrun_encoders, "Coordinator", partial(Coordinator, start=ThreadRank)):
         yield run
 
 

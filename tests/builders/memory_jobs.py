@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tasks.adapters.targets.memory_collection import servers
+from tasks.adapters.targets.memory_collection import memory_servers
 from tests.builders.kitestring import make_job
 
 REPLAY = "flows.replay.replay_seals"
@@ -16,7 +16,7 @@ def a_job(folder: Path, model: Path, name: str = "", **settings: Any) -> dict[st
 
 
 def texts_in(job: dict[str, Any]) -> dict[str, str]:
-    server = servers[job["target"]["uri"]]
+    server = memory_servers[job["target"]["uri"]]
     return {key: row["text"] for key, row in server.rows[server.aliases["rows"]].items()}
 
 

@@ -154,7 +154,7 @@ class Laboratory:
     def _verify(self, job: Job, *how: str) -> int:
         path = self.kitestring.job(job)
         with patch.object(
-            verification, "Clock", partial(verification.Clock, settle=SETTLE_SECONDS)
+            verification, "CountPatience", partial(verification.CountPatience, settle=SETTLE_SECONDS)
         ):  # what counts too many is given less time here
             ended = self.kitestring.here("verify", path, *how)
         if ended.code not in (PROVED, NOT_PROVED):

@@ -15,7 +15,7 @@ from tasks.run.artifacts import shard_table
 from tasks.run.context import Run
 from tasks.run.group_window import name_runs
 from tasks.run.plan import Plan
-from tasks.run.progress import NAMED, Journal
+from tasks.run.progress import SHARDS_NAMED, Journal
 from tasks.stages import verify
 
 
@@ -51,12 +51,12 @@ def test_of_thousands_of_shards_the_table_names_only_those_that_one_would_look_f
         "failed": "1,500",
     }
     named = [row for row in table if row["shard"]]
-    assert len(named) == 1 + NAMED + 1 + NAMED
+    assert len(named) == 1 + SHARDS_NAMED + 1 + SHARDS_NAMED
     assert {"state": "in work", "shards": "", "shard": "busy", "what": "rank 1: 512 of rows 0 to 999"} in named
     assert {"state": "slowest", "shards": "", "shard": "sealed-1999", "what": "999.0 s for 9 rows"} in named
     assert named[1]["shard"] == "failed-0"
     assert named[1]["what"].startswith("line one line two xxx")
-    assert any(row["shard"] == f"and {1_500 - NAMED:,} more" for row in named)
+    assert any(row["shard"] == f"and {1_500 - SHARDS_NAMED:,} more" for row in named)
     assert sum(len(cell) for row in table for cell in row.values()) < 10_000
 
 

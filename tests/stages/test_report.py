@@ -14,7 +14,7 @@ from tasks.domain.job.job import Job
 from tasks.domain.report.failure_advice import advise
 from tasks.domain.report.run_report import FailedShard, RunReport
 from tasks.run.plan import Plan
-from tasks.run.seals.seal_totals import Totals
+from tasks.run.seals.seal_totals import SealTotals
 from tasks.stages.report import figures_of
 
 
@@ -35,7 +35,7 @@ def test_a_report_can_be_written_from_a_checkout_that_is_not_installed(monkeypat
         spec=SimpleNamespace(name="c", alias="a"),
         spool=SimpleNamespace(shards=0),
     )
-    versions = figures_of(cast("Plan", plan), Totals(), failed=0)["versions"]
+    versions = figures_of(cast("Plan", plan), SealTotals(), failed=0)["versions"]
     assert versions["kitestring"] == "not installed"
     assert versions["pymilvus"] == found("pymilvus").version
 

@@ -16,8 +16,8 @@ from tasks.adapters.checkpoint.condemned import condemned
 from tasks.adapters.checkpoint.damaged_documents import Damages
 from tasks.adapters.checkpoint.json_documents import commit_document, read_document
 from tasks.adapters.checkpoint.ledger import Ledger
-from tasks.adapters.checkpoint.listing import Survey, UpToDate, look_over
-from tasks.adapters.checkpoint.part_files import part_of, read_part, sha256_of
+from tasks.adapters.checkpoint.listing import Survey, UpToDate, survey_listing
+from tasks.adapters.checkpoint.part_files import part_of, read_part, sha256_of_part
 from tasks.adapters.checkpoint.shard_id_set import DigestSet
 from tasks.adapters.concurrent_map import ahead
 from tasks.domain.errors import Damaged, Permanent
@@ -61,7 +61,7 @@ class Checkpoint(Ledger):
 
     def survey(self) -> Survey:
         """Which shards are sealed, and which of those were amended since, from one listing."""
-        return look_over(self.store.list(self.layout.shards), self.layout.shards)
+        return survey_listing(self.store.list(self.layout.shards), self.layout.shards)
 
     def sealed_ids(self) -> DigestSet:
         """The shards that are sealed, from one listing."""
@@ -197,7 +197,7 @@ class Checkpoint(Ledger):
         where, data = f"{self.store.url}/{part.key}", self.store.read(part.key)
         if data is None:
             raise Damaged(f"{where}: a sealed part is gone", part.key)
-        if sha256_of(data) != part.sha256:
+        if sha256_of_part(data) != part.sha256:
             raise Damaged(f"{where}: not the bytes that were sealed ({len(data)} of {part.bytes}, another checksum)", part.key)
         return read_part(data, where)[0]
 

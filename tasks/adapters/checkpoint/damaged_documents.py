@@ -12,7 +12,7 @@ from collections.abc import Callable
 from tasks.domain.ports import Store
 from tasks.domain.shards.layout import damaged
 
-NAMED = 1_000  # that are remembered by name
+DAMAGES_NAMED = 1_000  # that are remembered by name
 log = logging.getLogger("kitestring.checkpoint")
 
 
@@ -34,7 +34,7 @@ class Damages:
 
     @property
     def keys(self) -> list[str]:
-        """Of what was found, up to `NAMED`."""
+        """Of what was found, up to `DAMAGES_NAMED`."""
         with self._lock:
             return list(self._found)
 
@@ -73,5 +73,5 @@ class Damages:
     def _note(self, key: str, what: str) -> None:
         if key not in self._found:
             self.count += 1
-            if len(self._found) < NAMED:
+            if len(self._found) < DAMAGES_NAMED:
                 self._found[key] = what

@@ -17,11 +17,11 @@ from tasks.adapters.object_store.os_errors import disk_error
 from tasks.domain.errors import KitestringError, Permanent
 
 MEMORY = "512MB"
-ROWS = 100_000  # in one batch of an answer
+ANSWER_ROWS = 100_000  # in one batch of an answer
 KEYS = pa.schema([("id", pa.string()), ("part", pa.int32())])  # of each file; part: the part's place in its seal
 
 
-class KeyTable:
+class DuplicateFinder:
     """Filled once, then asked who owns what. Shards are numbers in plan order; a shard has a key once.
 
     Args:
@@ -75,7 +75,7 @@ class KeyTable:
         path.write_bytes(lost)
         self._db.execute("INSERT INTO before SELECT DISTINCT id FROM read_parquet(?)", [str(path)])
 
-    def settle(self, *, last: bool) -> int:
+    def assign_owners(self, *, last: bool) -> int:
         """Find the owner of every key that is or was in several shards; how many rows the others lose."""
         # Hashes are counted first: they take less memory than keys, and most corpora end here.
         self._db.execute(
@@ -125,7 +125,7 @@ class KeyTable:
 
     def _by_part(self, query: str) -> Iterator[tuple[int, int, list[str]]]:
         answer, place, keys = self._db.execute(query), (-1, -1), list[str]()
-        while rows := answer.fetchmany(ROWS):
+        while rows := answer.fetchmany(ANSWER_ROWS):
             for shard, part, key in rows:
                 if (shard, part) != place:
                     if keys:
@@ -151,6 +151,6 @@ def rows_of_table(data: bytes) -> int | None:
     """How many rows a Parquet file of keys holds; None where it is not one, or not whole by the checksums of its pages."""
     try:
         file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
-        return sum(batch.num_rows for batch in file.iter_batches(ROWS)) if "id" in file.schema_arrow.names else None
+        return sum(batch.num_rows for batch in file.iter_batches(ANSWER_ROWS)) if "id" in file.schema_arrow.names else None
     except (pa.ArrowException, OSError):
         return None

@@ -31,7 +31,7 @@ class UpToDate(Container[str]):
         return shard in self.loaded and shard in self.sealed and shard not in self.stale
 
 
-def look_over(listing: Iterable[StoredObject], folder: str) -> Survey:
+def survey_listing(listing: Iterable[StoredObject], folder: str) -> Survey:
     """Take in everything below the folder of the shards, in any order."""
     amended, mark = set[str](), 0
 

@@ -93,13 +93,13 @@ def part_of(key: str, data: bytes, table: pa.Table, meta: PartMeta) -> Part:
         stop=meta.stop,
         rows=table.num_rows,
         bytes=len(data),
-        sha256=sha256_of(data),
+        sha256=sha256_of_part(data),
         quarantined=meta.quarantined,
         stats=meta.stats,
     )
 
 
-def sha256_of(data: bytes | Path) -> str:
+def sha256_of_part(data: bytes | Path) -> str:
     """SHA-256 of a part's bytes, 64 hexadecimal digits; of a file without holding it in memory."""
     if not isinstance(data, Path):
         return hashlib.sha256(data).hexdigest()
@@ -124,7 +124,7 @@ def vector_column(array: np.ndarray) -> pa.ListArray:
     return pa.ListArray.from_arrays(pa.array(offsets), values)
 
 
-def vectors_of(table: pa.Table) -> np.ndarray:
+def part_vectors(table: pa.Table) -> np.ndarray:
     """The vectors: float32 of shape (rows, dim), read-only; shares the table's memory where it is one piece.
 
     An empty table gives shape (0, 0): nothing in it tells the dimension.

@@ -11,14 +11,14 @@ from tasks.adapters.files.access import root_of
 from tasks.domain.report.figures import EarlierRun, earlier_run
 
 SAMPLED = 100  # entries of a ledger whose runs are asked where they read
-TRIED = 3  # reports that may be damaged, or of a version that told otherwise, before the search is given up
+REPORTS_TRIED = 3  # reports that may be damaged, or of a version that told otherwise, before the search is given up
 
 
 def report_before(checkpoint: Checkpoint, run: str) -> EarlierRun | None:
     """The last run of this corpus and encoder that reported before this one; run ids sort by time. None: there is none."""
     folder, name = f"{checkpoint.layout.root}/runs/", "/report.json"
     keys = (found.key for found in checkpoint.store.list(folder) if found.key.endswith(name))
-    for key in heapq.nlargest(TRIED, (key for key in keys if key.removeprefix(folder).removesuffix(name) < run)):
+    for key in heapq.nlargest(REPORTS_TRIED, (key for key in keys if key.removeprefix(folder).removesuffix(name) < run)):
         try:
             return earlier_run(json.loads(checkpoint.store.read(key) or b""))
         except ValueError:

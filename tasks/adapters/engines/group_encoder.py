@@ -17,7 +17,7 @@ from tasks.adapters.checkpoint.checkpoint import Checkpoint
 from tasks.adapters.checkpoint.json_documents import utc_now
 from tasks.adapters.engines.workplace import Workplace
 from tasks.adapters.rows.builder import prepare
-from tasks.adapters.rows.pieces import PieceRows, Tally, cut
+from tasks.adapters.rows.pieces import PieceRows, Tally, cut_pieces
 from tasks.domain.encoding.encoding_events import ShardReused, ShardSealed, failure_of
 from tasks.domain.encoding.encoding_spec import ShardGroup
 from tasks.domain.encoding.protocol import Piece
@@ -96,7 +96,7 @@ class GroupEncoder:
         self._encoders.pace.given(sum(stop - first for first, stop in covered))
         rows = prepare(self._place.source, shard, job=self._place.job, fields=self._place.spec.fields)
         try:
-            for piece in cut(rows, opened.tally, covered=covered, piece_rows=self._piece_rows):
+            for piece in cut_pieces(rows, opened.tally, covered=covered, piece_rows=self._piece_rows):
                 opened.parts.append(self._submit(shard, piece))
         except Exception:
             wait_for(opened.parts)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tasks.adapters.checkpoint.json_documents import read_document
 from tasks.adapters.engines.workplace import Workplace
 from tasks.adapters.models.model_files import locate_model
-from tasks.adapters.processes.coordinator import Ranks
+from tasks.adapters.processes.coordinator import Coordinator
 from tasks.adapters.processes.device_locks import Devices
 from tasks.adapters.processes.hardware import Launch, device_names, machine_digest, plan_launch
 from tasks.adapters.sources.registry import rows_at_least, sample_texts
@@ -27,7 +27,7 @@ def open_ranks(place: Workplace) -> Encoders:
     """
     job = place.job
     launch = plan_launch(job.compute)
-    return Ranks(
+    return Coordinator(
         _assign(place, launch),
         launch,
         place.scratch,

@@ -30,7 +30,7 @@ class LocalDrive:
             return
         if not os.path.isdir(root):  # noqa: PTH112
             raise BadInput(_not_there(root))
-        for name, entry in walk(root, make_pattern(parts, suffixes), Lister()):
+        for name, entry in walk(root, make_pattern(parts, suffixes), FolderLister()):
             yield _version(entry.path, name)
 
     def versions(self, files: Iterable[FileVersion]) -> Iterator[tuple[FileVersion, FileVersion | None]]:
@@ -44,7 +44,7 @@ class LocalDrive:
         return pa.OSFile(local_path(path), "rb")
 
 
-class Lister:
+class FolderLister:
     """Lists folders, and does not follow a link into a folder that it came from."""
 
     def __call__(self, folder: str) -> list[Entry]:

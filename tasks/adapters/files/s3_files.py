@@ -20,12 +20,12 @@ from botocore.exceptions import ConnectionError as NoConnectionError
 from pyarrow import fs
 
 from tasks.adapters.files.globs import WILD, make_pattern, split_pattern
-from tasks.adapters.object_store.s3_client import TRIES, code_of, connect, cure, endpoint_of
+from tasks.adapters.object_store.s3_client import TRIES, connect, cure, endpoint_of, s3_code
 from tasks.domain.errors import BadInput, KitestringError, Transient
 from tasks.domain.shards.shard import FileVersion
 
 REFUSED = {"AccessDenied", "403", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "401", "AllAccessDisabled"}
-FEW = 4  # up to so many versions are asked one by one; more come from a listing
+FEW_VERSIONS = 4  # up to so many versions are asked one by one; more come from a listing
 
 
 class S3Drive:
@@ -46,7 +46,7 @@ class S3Drive:
         planned = list(files)
         bucket, first = split_uri(planned[0].path)
         try:
-            if len(planned) <= FEW:
+            if len(planned) <= FEW_VERSIONS:
                 yield from ((file, _head(_client(), *split_uri(file.path), file.name)) for file in planned)
                 return
             now = {file.path: file for file in _between(_client(), bucket, first, split_uri(planned[-1].path)[1])}
@@ -157,12 +157,12 @@ def _made_system(endpoint: str, region: str, access: str, secret: str, token: st
 def _told(error: Exception, uri: str, bucket: str) -> KitestringError:
     """What a failure means. Codes are told, not the SDK's texts, which can quote an endpoint with a password in it."""
     if isinstance(error, ClientError):
-        code = code_of(error)
+        code = s3_code(error)
         if code in {"NoSuchBucket", "InvalidBucketName"}:
             return BadInput(f"there is no S3 bucket '{bucket}' at {endpoint_of(_client())}: check source.uri and AWS_ENDPOINT_URL")
         if code in REFUSED:
             return BadInput(f"S3 bucket '{bucket}' refuses ({code}): check the AWS credentials and the right to list and read it")
         return Transient(f"'{uri}': S3 answered {code}")
     if isinstance(error, HTTPClientError | NoConnectionError):
-        return Transient(f"S3 does not answer for '{uri}' ({code_of(error)}): check AWS_ENDPOINT_URL")
+        return Transient(f"S3 does not answer for '{uri}' ({s3_code(error)}): check AWS_ENDPOINT_URL")
     return BadInput(f"'{uri}' cannot be read: {cure(error)}")

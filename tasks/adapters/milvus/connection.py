@@ -15,7 +15,7 @@ from pymilvus.exceptions import ConnectionConfigException, MilvusException
 
 from tasks.adapters.backoff import RetryPolicy
 from tasks.adapters.milvus import lite
-from tasks.adapters.milvus.server_errors import Place, RetryDecision, code_of, judge, quieten, retried, text_of
+from tasks.adapters.milvus.server_errors import RetryDecision, ServerAddress, judge, milvus_code, quieten, retried, text_of
 from tasks.domain.errors import BadInput
 
 T = TypeVar("T")
@@ -32,7 +32,7 @@ class Connection:
         self.database, self.patience = database, patience
         sent = b64encode(token.encode()).decode() if token else ""  # the form in which it travels
         secrets = [token, sent, *token.split(":")[1:]] if token else []
-        self.at = Place(uri, tuple(secret for secret in secrets if secret))
+        self.at = ServerAddress(uri, tuple(secret for secret in secrets if secret))
         self._token = token or ""
         self._client: Any = None
         self._version = ""
@@ -84,7 +84,7 @@ class Connection:
     def _unreachable(self, error: Exception) -> BadInput:
         for reason in (error, error.__cause__):  # pymilvus says "server unavailable" of a refused token too
             if isinstance(reason, (MilvusException, grpc.RpcError)) and judge(reason) is RetryDecision.DENIED:
-                return self.at.denied(text_of(reason), code_of(reason))
+                return self.at.denied(text_of(reason), milvus_code(reason))
         if isinstance(error, ConnectionConfigException | ValueError):
             return BadInput(f"target.uri '{self.at.name}' is not one that Milvus knows: give a path ending in .db, or http://host:19530")
         return BadInput(f"Milvus at {self.at.name} does not answer: start it or correct target.uri")

@@ -26,7 +26,7 @@ from tasks.domain.errors import BadInput, KitestringError, OutcomeUnknown, Perma
 from tasks.domain.job.index import Server
 from tasks.domain.shards.import_attempt import ImportState
 
-CALL_SECONDS = 30.0
+IMPORT_CALL_SECONDS = 30.0
 FILES_IN_A_JOB = 1_000  # Milvus takes 1,024
 ZILLIZ_API = "https://api.cloud.zilliz.com"
 _GRPC_DONE, _GRPC_FAILED = {6}, {1, 7}  # ImportCompleted; ImportFailed, ImportFailedAndCleaned
@@ -88,7 +88,7 @@ class GrpcImporter:
     def _start_one(self, collection: str, file: str) -> list[str]:
         """These servers take one Parquet file in a request."""
         try:
-            answer = start_import(self._stub, collection, file, database=self._connection.database, timeout=CALL_SECONDS)
+            answer = start_import(self._stub, collection, file, database=self._connection.database, timeout=IMPORT_CALL_SECONDS)
         except Exception as error:
             raise OutcomeUnknown(f"starting an import at {self._connection.at.name}: {type(error).__name__}") from error
         if answer.status.code or answer.status.error_code:
@@ -96,7 +96,7 @@ class GrpcImporter:
         return [str(task) for task in answer.tasks]
 
     def look(self, job: str) -> ImportState:
-        ask = lambda: look_at_import(self._stub, job, timeout=CALL_SECONDS)  # noqa: E731 - a call to be made again
+        ask = lambda: look_at_import(self._stub, job, timeout=IMPORT_CALL_SECONDS)  # noqa: E731 - a call to be made again
         answer: Any = self._connection.call(ask, f"asking for import {job}")
         told = {pair.key: pair.value for pair in answer.infos}
         state = "done" if answer.state in _GRPC_DONE else "failed" if answer.state in _GRPC_FAILED else "running"
@@ -116,7 +116,7 @@ class RestImporter:
     def __init__(self, base: str, *, token: str | None, database: str, cluster: str = "") -> None:
         self._base, self._database, self._cluster = base.rstrip("/"), database, cluster
         headers = {"Authorization": f"Bearer {token}"} if token else {}
-        self._http = httpx.Client(headers=headers, timeout=CALL_SECONDS)
+        self._http = httpx.Client(headers=headers, timeout=IMPORT_CALL_SECONDS)
 
     def start(self, collection: str, files: Sequence[str], *, idempotency_key: str) -> list[str]:
         jobs = []

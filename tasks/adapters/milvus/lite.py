@@ -22,9 +22,9 @@ from typing import TypeVar
 from tasks.domain.errors import BadInput
 
 try:
-    from milvus_lite.server_manager import server_manager_instance as servers
+    from milvus_lite.server_manager import server_manager_instance as lite_servers
 except ImportError:
-    servers = None
+    lite_servers = None
 
 T = TypeVar("T")
 
@@ -63,7 +63,7 @@ def take(absolute: str, uri: str) -> None:
             check_folder(absolute, uri)
         if path.exists() and not path.is_dir():
             raise BadInput(f"{uri} is not a Milvus Lite 3 database (it is a file, not a folder): give target.uri another path")
-        if servers is not None and servers.start_and_get_uri(str(path)) is None:
+        if lite_servers is not None and lite_servers.start_and_get_uri(str(path)) is None:
             raise BadInput(_why_not(uri, path))
         _users[str(path)] += 1
 
@@ -131,5 +131,5 @@ def let_go(path: str) -> None:
         _users[path] -= 1
         if _users[path] <= 0:
             del _users[path]
-            if servers is not None:
-                servers.release_server(path)
+            if lite_servers is not None:
+                lite_servers.release_server(path)

@@ -27,7 +27,7 @@ from tasks.adapters.milvus.reading import Reading, chunks
 from tasks.adapters.milvus.row_dicts import as_rows, as_stored
 from tasks.adapters.milvus.server_errors import is_there_already, is_too_fast
 from tasks.adapters.milvus.vector_index import FLUSHED_ROWS, await_indexes, load, make_indexes
-from tasks.adapters.rows.collection_rows import Columns, batches, columns_of
+from tasks.adapters.rows.collection_rows import FieldTypes, batches, columns_of
 from tasks.adapters.rows.vector_types import narrow
 from tasks.domain.errors import BadInput, Permanent
 from tasks.domain.job.index import Parameters
@@ -37,9 +37,9 @@ from tasks.domain.target.collection import CollectionSpec, Hit, check_same, new_
 T = TypeVar("T")
 log = logging.getLogger("kitestring.load")
 
-BATCH_ROWS = 2_000
-BATCH_BYTES = 8 * 2**20
-QUERIES = 256  # in one search call
+UPSERT_ROWS = 2_000
+UPSERT_BYTES = 8 * 2**20
+QUERIES_PER_SEARCH = 256  # in one search call
 CATCH_UP_SECONDS = 900.0  # 2.3.5 was seen to work 20 ms at each batch that it has acknowledged, before a strong read is answered
 _MAKING = threading.Lock()  # one for all: a Milvus Lite file belongs to one process, a server guards itself
 
@@ -144,7 +144,7 @@ class MilvusCollection(Reading):
                 self._is_ready = True
         return spec
 
-    def settle(self) -> None:
+    def flush_and_index(self) -> None:
         if self._connection.lite:  # what it answered is readable; loading indexes what is flushed by then, on every core
             self._flush()
             self._ready()
@@ -218,14 +218,14 @@ class MilvusCollection(Reading):
                 timeout=CALL_SECONDS,
             )
 
-        answers = [self._call(partial(ask, some), f"searching '{self.name}'") for some in chunks(vectors, QUERIES)]
+        answers = [self._call(partial(ask, some), f"searching '{self.name}'") for some in chunks(vectors, QUERIES_PER_SEARCH)]
         return [[self._hit(hit) for hit in hits] for answer in answers for hits in answer]
 
     def _hit(self, hit: Any) -> Hit:
         entity = {name: as_stored(value) for name, value in hit["entity"].items()}
         return Hit(id=hit["id"], score=float(hit["distance"]), fields=entity)
 
-    def form(self) -> tuple[Columns, frozenset[str]]:
+    def form(self) -> tuple[FieldTypes, frozenset[str]]:
         """The fields that a file to import has to have, and those of them that may be null."""
         return columns_of(self._made()), self._nullable
 

@@ -9,10 +9,10 @@ from pymilvus.exceptions import MilvusException
 
 from tasks.adapters.backoff import RetryPolicy
 from tasks.adapters.milvus import lite
-from tasks.adapters.milvus.bulk_loader import MilvusBulkLoader
 from tasks.adapters.milvus.connection import CALL_SECONDS, Connection
-from tasks.adapters.milvus.milvus_collection import BATCH_BYTES, BATCH_ROWS, MilvusCollection
-from tasks.adapters.milvus.server_errors import ALIAS_NOT_FOUND, COLLECTION_NOT_FOUND, code_of
+from tasks.adapters.milvus.milvus_bulk_loader import MilvusBulkLoader
+from tasks.adapters.milvus.milvus_collection import UPSERT_BYTES, UPSERT_ROWS, MilvusCollection
+from tasks.adapters.milvus.server_errors import ALIAS_NOT_FOUND, COLLECTION_NOT_FOUND, milvus_code
 from tasks.adapters.milvus.vector_index import server_of
 from tasks.domain.errors import BadInput
 from tasks.domain.job.index import Parameters
@@ -32,8 +32,8 @@ class MilvusTarget:
         patience: RetryPolicy | None = None,
         search_params: Parameters | None = None,
         staging: str = "",
-        batch_rows: int = BATCH_ROWS,
-        batch_bytes: int = BATCH_BYTES,
+        batch_rows: int = UPSERT_ROWS,
+        batch_bytes: int = UPSERT_BYTES,
         columns: bool = True,
     ) -> None:
         """`columns` off sends row dicts through the public API, which is slower and does not lean on pymilvus' insides."""
@@ -138,7 +138,7 @@ class MilvusTarget:
         try:
             answer = self._connection.client.describe_alias(alias, timeout=CALL_SECONDS)
         except MilvusException as error:
-            if code_of(error) in (ALIAS_NOT_FOUND, COLLECTION_NOT_FOUND):  # Milvus Lite says 100
+            if milvus_code(error) in (ALIAS_NOT_FOUND, COLLECTION_NOT_FOUND):  # Milvus Lite says 100
                 return None
             raise
         return str(answer["collection_name"])

@@ -16,8 +16,8 @@ import pyarrow as pa
 from pymilvus.exceptions import MilvusException
 
 from tasks.adapters.milvus.row_dicts import no_rows
-from tasks.adapters.rows.collection_rows import Columns, vectors_of
-from tasks.adapters.rows.comparison import Held
+from tasks.adapters.rows.collection_rows import FieldTypes, upsert_vectors
+from tasks.adapters.rows.comparison import StoredRows
 from tasks.adapters.rows.row_schema import ARROW_TYPES
 from tasks.adapters.rows.vector_types import DTYPES, narrow, widen
 from tasks.domain.job.index import VectorType
@@ -68,10 +68,10 @@ def send(stub: Any, request: Any, *, database: str, timeout: float) -> None:
 
 
 def as_request(
-    rows: pa.Table, columns: Columns, dim: int, *, collection: str, nullable: Names[str], vectors: VectorType = "float32"
+    rows: pa.Table, columns: FieldTypes, dim: int, *, collection: str, nullable: Names[str], vectors: VectorType = "float32"
 ) -> Any:
     """The protobuf form: one `FieldData` a column."""
-    narrowed = narrow(vectors_of(rows, dim), vectors)
+    narrowed = narrow(upsert_vectors(rows, dim), vectors)
     fields = [
         _vector_field(name, narrowed, vectors) if kind is None else _scalar_field(name, kind, rows[name], nullable=name in nullable)
         for name, kind in columns.items()
@@ -121,8 +121,8 @@ def _varint(number: int) -> bytes:
 
 
 def query_rows(
-    stub: Any, collection: str, where: str, columns: Columns, vectors: VectorType, *, dim: int, database: str, timeout: float
-) -> Held:
+    stub: Any, collection: str, where: str, columns: FieldTypes, vectors: VectorType, *, dim: int, database: str, timeout: float
+) -> StoredRows:
     """Every field of the rows for which an expression is true, with strong consistency; raises what pymilvus would."""
     request = milvus_pb2.QueryRequest(
         collection_name=collection, expr=where, output_fields=list(columns), use_default_consistency=False, consistency_level=STRONG
@@ -133,7 +133,7 @@ def query_rows(
     if not keys:
         return no_rows(columns, dim)
     fields = {name: _scalars(found[name], kind) for name, kind in columns.items() if kind is not None and name != "id"}
-    return Held(keys=keys, vectors=_vectors(found["vector"].vectors, vectors, dim), fields=fields)
+    return StoredRows(keys=keys, vectors=_vectors(found["vector"].vectors, vectors, dim), fields=fields)
 
 
 def _vectors(field: Any, kind: VectorType, dim: int) -> np.ndarray:

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 
-LEAST = 50.0  # rows per second
+LOWEST_RATE = 50.0  # rows per second
 GROWTH = 0.05  # of the rate at the last refusal, for each batch that is taken
 TOGETHER = 0.5  # seconds in which refusals of calls side by side count as one
 
@@ -54,7 +54,7 @@ class Throttle:
             now = self._clock()
             if self.rate is None or now - self._refused_at > TOGETHER:
                 so_far = self._taken / max(now - self._begun, 1e-3) if self.rate is None else self.rate
-                self.rate = max(LEAST, so_far / 2)
+                self.rate = max(LOWEST_RATE, so_far / 2)
                 self._step = max(1.0, GROWTH * self.rate)
                 self._refused_at = now
             return self.rate

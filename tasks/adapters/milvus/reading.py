@@ -16,7 +16,7 @@ from tasks.adapters.milvus.filters import among, beyond, equals, keys_in_pages
 from tasks.adapters.milvus.protobuf import query_rows, stub_of
 from tasks.adapters.milvus.row_dicts import fit_fields, held_of
 from tasks.adapters.rows.collection_rows import batches, columns_of, rows_for
-from tasks.adapters.rows.comparison import Held, compare_rows
+from tasks.adapters.rows.comparison import StoredRows, compare_rows
 from tasks.adapters.rows.vector_types import widen
 from tasks.domain.errors import Permanent, Transient
 from tasks.domain.target.collection import CollectionSpec
@@ -28,7 +28,7 @@ ANSWER_BYTES = 16 * 2**20  # what one answer with vectors may hold; gRPC's limit
 COMPARED_ROWS = 4_000  # in one query: each waits some 0.2 s for the server's clock
 ASKED_KEYS = 1_000
 SETTLE_TRIES = 20
-COUNTERS = 8
+COUNTS_AT_ONCE = 8
 
 
 class Reading:
@@ -87,7 +87,7 @@ class Reading:
 
     def count_beyond(self, known: Iterable[str]) -> int:
         self._ready()
-        return sum(ahead(self._count, beyond("shard", known), at_once=COUNTERS))
+        return sum(ahead(self._count, beyond("shard", known), at_once=COUNTS_AT_ONCE))
 
     def strangers(self, known: Iterable[str]) -> Iterator[tuple[str, str]]:
         self._ready()
@@ -137,12 +137,12 @@ class Reading:
         twice = tuple(Difference(key=key, kind="doubled", shard=shards[key], told=f"{rows} rows") for key, rows in self._doubled(held.keys))
         return found.model_copy(update={"differences": found.differences + twice})
 
-    def _held(self, keys: list[str], spec: CollectionSpec) -> Held:
+    def _held(self, keys: list[str], spec: CollectionSpec) -> StoredRows:
         columns = columns_of(spec)
         if not self._columns or stub_of(self._connection.client) is None:
             return held_of(self._query(among("id", keys), list(columns)), columns, spec.vector_type, dim=spec.dim)
 
-        def ask() -> Held:
+        def ask() -> StoredRows:
             return query_rows(
                 stub_of(self._connection.client),
                 self.name,
@@ -154,7 +154,7 @@ class Reading:
                 timeout=CALL_SECONDS,
             )
 
-        held: Held = self._call(ask, f"reading '{self.name}'")
+        held: StoredRows = self._call(ask, f"reading '{self.name}'")
         return held
 
     def _doubled(self, keys: list[str]) -> Iterator[tuple[str, int]]:

@@ -20,8 +20,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tasks.adapters.rows.collection_rows import Columns, ends_of, lengths_of, vectors_of, whole
-from tasks.adapters.rows.comparison import Held
+from tasks.adapters.rows.collection_rows import FieldTypes, ends_of, lengths_of, upsert_vectors, whole
+from tasks.adapters.rows.comparison import StoredRows
 from tasks.adapters.rows.row_schema import ARROW_TYPES
 from tasks.adapters.rows.vector_types import narrow, widen
 from tasks.domain.errors import Permanent
@@ -32,7 +32,7 @@ WRAPPED = "kitestring_value"
 INSTEAD_OF_NULL: dict[FieldType, Any] = {"varchar": "", "double": float("nan"), "int64": -(2**63), "bool": False, "json": "null"}
 
 
-def fit_fields(rows: pa.Table, columns: Columns, nullable: Names[str]) -> pa.Table:
+def fit_fields(rows: pa.Table, columns: FieldTypes, nullable: Names[str]) -> pa.Table:
     """Put what a server without null takes in place of what it does not, in every field that cannot be null."""
     for name, kind in columns.items():
         if kind is None or name in nullable:
@@ -66,14 +66,14 @@ def as_stored(value: object) -> object:
     return None if value == INSTEAD_OF_NULL["int64"] or value != value else value  # noqa: PLR0124 - NaN is no number
 
 
-def as_rows(rows: pa.Table, columns: Columns, dim: int, *, vectors: VectorType = "float32") -> list[dict[str, Any]]:
+def as_rows(rows: pa.Table, columns: FieldTypes, dim: int, *, vectors: VectorType = "float32") -> list[dict[str, Any]]:
     """The public form: one dict a row."""
-    narrowed = narrow(vectors_of(rows, dim), vectors)
+    narrowed = narrow(upsert_vectors(rows, dim), vectors)
     values: dict[str, Any] = {name: narrowed if kind is None else rows[name].to_pylist() for name, kind in columns.items()}
     return [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]
 
 
-def held_of(rows: Iterable[dict[str, Any]], columns: Columns, vectors: VectorType, *, dim: int) -> Held:
+def held_of(rows: Iterable[dict[str, Any]], columns: FieldTypes, vectors: VectorType, *, dim: int) -> StoredRows:
     """Rows as pymilvus gives them, each key once."""
     found = list({row["id"]: row for row in rows}.values())
     if not found:
@@ -83,7 +83,7 @@ def held_of(rows: Iterable[dict[str, Any]], columns: Columns, vectors: VectorTyp
         for name, kind in columns.items()
         if kind is not None and name != "id"
     }
-    return Held(keys=[row["id"] for row in found], vectors=np.stack([widen(row["vector"], vectors) for row in found]), fields=fields)
+    return StoredRows(keys=[row["id"] for row in found], vectors=np.stack([widen(row["vector"], vectors) for row in found]), fields=fields)
 
 
 def _plain(value: Any, kind: FieldType) -> Any:
@@ -96,7 +96,7 @@ def _plain(value: Any, kind: FieldType) -> Any:
     return value
 
 
-def no_rows(columns: Columns, dim: int) -> Held:
+def no_rows(columns: FieldTypes, dim: int) -> StoredRows:
     """Nothing was found."""
     fields = {name: pa.array([], ARROW_TYPES[kind]) for name, kind in columns.items() if kind is not None and name != "id"}
-    return Held(keys=[], vectors=np.empty((0, dim), np.float32), fields=fields)
+    return StoredRows(keys=[], vectors=np.empty((0, dim), np.float32), fields=fields)

@@ -77,7 +77,7 @@ def quieten() -> None:
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
 
 
-def code_of(error: Exception) -> Any:
+def milvus_code(error: Exception) -> Any:
     """Milvus' number, or gRPC's status where the server did not come to answer."""
     code = getattr(error, "code", None)
     return code() if callable(code) else code
@@ -97,7 +97,7 @@ def is_there_already(error: Exception) -> bool:
 
 def is_too_fast(error: Exception) -> bool:
     """True where the server refuses for the rate or a quota, and would take less."""
-    code, said = code_of(error), text_of(error).lower()
+    code, said = milvus_code(error), text_of(error).lower()
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
         return "larger than" not in said
     return code in _POLITE | _SLOWLY or (code == _CATCH_ALL and any(word in said for word in _QUOTA))
@@ -105,7 +105,7 @@ def is_too_fast(error: Exception) -> bool:
 
 def judge(error: Exception, *, lite: bool = False) -> RetryDecision:
     """What may be done about an error of pymilvus or gRPC. `lite`: Milvus Lite, where nothing passes by waiting."""
-    code, said = code_of(error), text_of(error).lower()
+    code, said = milvus_code(error), text_of(error).lower()
     if isinstance(code, grpc.StatusCode):
         return _judge_grpc(code, said)
     if "closed channel" in said:  # another thread is renewing the connection
@@ -141,7 +141,7 @@ def _judge_words(said: str) -> RetryDecision:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class ServerAddress:
     """A target as errors name it: no password, no token."""
 
     uri: str
@@ -165,7 +165,7 @@ class Place:
         return BadInput(f"Milvus at {self.name} refuses: {self.without_secrets(said)}: {cure}")
 
 
-def retried(action: Callable[[], T], doing: str, at: Place, *, policy: RetryPolicy, lite: bool = False, writes: bool = False) -> T:
+def retried(action: Callable[[], T], doing: str, at: ServerAddress, *, policy: RetryPolicy, lite: bool = False, writes: bool = False) -> T:
     """Run an action that may be run again. Errors come back as leaves of the error tree.
 
     Raises:
@@ -186,13 +186,13 @@ def retried(action: Callable[[], T], doing: str, at: Place, *, policy: RetryPoli
                 raise _leaf(error, decision, doing, at, writes=writes, seconds=policy.seconds) from None
 
 
-def _leaf(error: Exception, decision: RetryDecision, doing: str, at: Place, *, writes: bool, seconds: float) -> KitestringError:
+def _leaf(error: Exception, decision: RetryDecision, doing: str, at: ServerAddress, *, writes: bool, seconds: float) -> KitestringError:
     said = at.without_secrets(text_of(error))
-    line = f"{doing} at {at.name}: {said} (code {code_of(error)})"
+    line = f"{doing} at {at.name}: {said} (code {milvus_code(error)})"
     if decision is RetryDecision.DENIED:
-        return at.denied(said, code_of(error))
+        return at.denied(said, milvus_code(error))
     if decision is RetryDecision.NEVER:
         return Permanent(line)
     told = f"{line}, still so after {seconds:.0f} s"
-    nothing_done = decision is RetryDecision.SLOWLY or code_of(error) in _POLITE or not writes
+    nothing_done = decision is RetryDecision.SLOWLY or milvus_code(error) in _POLITE or not writes
     return Transient(told) if nothing_done else OutcomeUnknown(told)

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from tasks.adapters.milvus.row_dicts import fit_fields
 from tasks.adapters.object_store.os_errors import writing
-from tasks.adapters.rows.collection_rows import Columns, cut_texts
+from tasks.adapters.rows.collection_rows import FieldTypes, cut_texts
 from tasks.domain.errors import Permanent
 from tasks.domain.ports import Store
 
@@ -46,7 +46,7 @@ class Staging:
         prefix: str,
         scratch: Path,
         *,
-        columns: Columns,
+        columns: FieldTypes,
         nullable: Names[str],
         whole_urls: bool,
         file_bytes: int = FILE_BYTES,
@@ -132,7 +132,7 @@ class _Files:
         self._keys.append(key)
 
 
-def importable(rows: pa.Table, columns: Columns) -> pa.Array:
+def importable(rows: pa.Table, columns: FieldTypes) -> pa.Array:
     """Which rows importers take. They refuse a double that is no finite number, NaN in place of a null included; upserts take it.
 
     Seen on 2.3.5 ("value 'NaN' is not a number or infinity"); in arrays of doubles it takes both.

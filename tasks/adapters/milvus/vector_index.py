@@ -23,8 +23,8 @@ from tasks.domain.target.collection import CollectionSpec
 log = logging.getLogger("kitestring.load")
 
 FLUSHED_ROWS = 10_000  # fewer are searched exactly where they are, and the server seals them in its own time
-POLL_SECONDS = 1.0
-STUCK_SECONDS = 300.0  # without going forward
+INDEX_POLL_SECONDS = 1.0
+INDEX_STUCK_SECONDS = 300.0  # without going forward
 
 
 def server_of(connection: Connection) -> Server:
@@ -86,7 +86,9 @@ def load(connection: Connection, name: str) -> None:
 
     connection.call(ask, doing)
     if percent := _wait(connection, left):
-        raise Transient(f"{doing} at {connection.at.name}: {percent}% are left, and for {STUCK_SECONDS:.0f} s it has not gone forward")
+        raise Transient(
+            f"{doing} at {connection.at.name}: {percent}% are left, and for {INDEX_STUCK_SECONDS:.0f} s it has not gone forward"
+        )
 
 
 def await_indexes(connection: Connection, name: str) -> None:
@@ -96,16 +98,16 @@ def await_indexes(connection: Connection, name: str) -> None:
 
 
 def _wait(connection: Connection, left: Callable[[], int]) -> int:
-    """Until nothing is left; otherwise what is, once it has not gone forward for `STUCK_SECONDS`."""
+    """Until nothing is left; otherwise what is, once it has not gone forward for `INDEX_STUCK_SECONDS`."""
     patience = connection.patience
     before, since, pause = left(), patience.clock(), patience.first
     while before:
-        if patience.clock() - since > STUCK_SECONDS:
+        if patience.clock() - since > INDEX_STUCK_SECONDS:
             return before
         patience.sleep(pause)
         now = left()
         since = patience.clock() if now < before else since
-        before, pause = now, min(2 * pause, POLL_SECONDS)
+        before, pause = now, min(2 * pause, INDEX_POLL_SECONDS)
     return 0
 
 

@@ -16,23 +16,23 @@ from pathlib import Path
 
 from tasks.domain.digest import digest
 
-LARGE = 64 << 20  # bytes; fewer are read faster than it is worth a file
+REMEMBERED_BYTES = 64 << 20  # bytes; fewer are read faster than it is worth a file
 SETTLED_SECONDS = 2.0  # the coarsest times that file systems keep
 
 _known: dict[str, str] = {}
 
 
-def sha256_of(file: Path) -> str:
+def sha256_of_file(file: Path) -> str:
     """The digest of what a file holds now."""
     place, at = file.resolve(), file.stat()
     key = _key(place, at)
-    found = _known.get(key) or (_kept(key) if at.st_size >= LARGE else None)
+    found = _known.get(key) or (_kept(key) if at.st_size >= REMEMBERED_BYTES else None)
     if found is None:
         with file.open("rb") as opened:
             found = hashlib.file_digest(opened, "sha256").hexdigest()
         if _key(place, file.stat()) != key or time.time() - max(at.st_mtime, at.st_ctime) < SETTLED_SECONDS:
             return found
-        if at.st_size >= LARGE:
+        if at.st_size >= REMEMBERED_BYTES:
             _keep(key, found)
     _known[key] = found
     return found

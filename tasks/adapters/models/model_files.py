@@ -20,7 +20,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from tasks.adapters.models.file_digests import sha256_of
+from tasks.adapters.models.file_digests import sha256_of_file
 from tasks.domain.digest import digest
 from tasks.domain.errors import BadInput
 from tasks.domain.job.encoder import ENCODERS, Encoder, OpenClipEncoder, SentenceTransformersEncoder
@@ -81,7 +81,7 @@ def _snapshot(model: str, revision: str | None) -> Path:
 
 def _digest_folder(folder: Path) -> str:
     files = [f for f in sorted(folder.rglob("*")) if f.is_file() and _counts(f, folder)]
-    return digest({f.relative_to(folder).as_posix(): sha256_of(f) for f in files})
+    return digest({f.relative_to(folder).as_posix(): sha256_of_file(f) for f in files})
 
 
 def _counts(file: Path, folder: Path) -> bool:
@@ -104,7 +104,7 @@ def locate_clip(encoder: OpenClipEncoder) -> LocatedModel:
         _refuse_unknown(architecture)
     checkpoint = Path(pretrained).expanduser()
     if checkpoint.is_file():
-        return LocatedModel(path=str(checkpoint.resolve()), weights=digest([architecture, sha256_of(checkpoint)]), revision=None)
+        return LocatedModel(path=str(checkpoint.resolve()), weights=digest([architecture, sha256_of_file(checkpoint)]), revision=None)
     if "/" in pretrained or checkpoint.suffix in {".pt", ".bin", ".safetensors"}:
         raise BadInput(f"encoder.pretrained: there is no checkpoint '{pretrained}'")
     return LocatedModel(path=pretrained, weights=digest([architecture, "tag", pretrained]), revision=None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tasks.domain.errors import Permanent
 
 TEMPORARY = ".kitestring-tmp-"  # how the files begin that a folder store has not finished; never a key
-LONGEST = 1024  # bytes, S3's own limit
+LONGEST_KEY_BYTES = 1024  # bytes, S3's own limit
 
 
 def checked(key: str) -> str:
@@ -36,4 +36,4 @@ def _fault(key: str) -> str:
         length = len(key.encode())
     except UnicodeEncodeError:
         return "it is not Unicode text"
-    return f"it is longer than {LONGEST} bytes" if length > LONGEST else ""
+    return f"it is longer than {LONGEST_KEY_BYTES} bytes" if length > LONGEST_KEY_BYTES else ""

@@ -15,7 +15,7 @@ from tasks.adapters.object_store.s3_store import S3Store
 from tasks.domain.errors import BadInput, KitestringError, Permanent
 from tasks.domain.ports import Store
 
-PROBES = ".kitestring/"  # where `probe` puts its objects, below the store's root
+PROBE_PREFIX = ".kitestring/"  # where `probe_store` puts its objects, below the store's root
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
 
 
@@ -42,14 +42,14 @@ def open_store(url: str, *, proven: bool = False) -> Store:
     raise BadInput(f"checkpoint '{kind}://…': use a folder or s3://bucket/prefix")
 
 
-def probe(store: Store) -> None:
+def probe_store(store: Store) -> None:
     """Try what a run relies on with one small object, and remove it: once, at the start of a run.
 
     Raises:
         BadInput: the store cannot be written, read, listed or cleaned, or it lets a second commit replace
             the first, so that two runs could both seal a shard.
     """
-    key = f"{PROBES}probe-{uuid.uuid4().hex}"
+    key = f"{PROBE_PREFIX}probe-{uuid.uuid4().hex}"
     try:
         new = store.commit(key, b"first")
     except BadInput:
@@ -69,7 +69,7 @@ def probe(store: Store) -> None:
 
 def store_clock(store: Store) -> float:
     """What time it is by the store's clock, in seconds since 1970: that of a small object, written and removed."""
-    key = f"{PROBES}clock-{uuid.uuid4().hex}"
+    key = f"{PROBE_PREFIX}clock-{uuid.uuid4().hex}"
     store.write(key, b"now")
     try:
         return next(found.modified for found in store.list(key))

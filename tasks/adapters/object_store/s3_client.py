@@ -104,7 +104,7 @@ class Contact:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Connection:
+class S3Connection:
     """`client` tries again by itself, `once` does not."""
 
     client: S3Client
@@ -113,7 +113,7 @@ class Connection:
     tries: int = TRIES
 
 
-def connect(*, proven: bool = False, tries: int = TRIES, connect_seconds: float = 10, read_seconds: float = 60) -> Connection:
+def connect(*, proven: bool = False, tries: int = TRIES, connect_seconds: float = 10, read_seconds: float = 60) -> S3Connection:
     """Clients from the environment, as any AWS tool would make them.
 
     Args:
@@ -127,7 +127,7 @@ def connect(*, proven: bool = False, tries: int = TRIES, connect_seconds: float 
     """
     contact = Contact(proven)
     client, once = (_client(n, contact, connect_timeout=connect_seconds, read_timeout=read_seconds) for n in (tries, 1))
-    return Connection(client=client, once=once, contact=contact, tries=tries)
+    return S3Connection(client=client, once=once, contact=contact, tries=tries)
 
 
 def _client(tries: int, contact: Contact, **seconds: float) -> S3Client:
@@ -158,7 +158,7 @@ def outcome(error: Exception) -> S3Outcome:
 
 
 def _by_answer(error: boto.ClientError) -> S3Outcome:
-    code, status = code_of(error), int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+    code, status = s3_code(error), int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
     if code in _BY_CODE:
         return _BY_CODE[code]
     if status in _BY_STATUS:
@@ -166,7 +166,7 @@ def _by_answer(error: boto.ClientError) -> S3Outcome:
     return "busy" if status >= 500 else "refused"
 
 
-def code_of(error: Exception) -> str:
+def s3_code(error: Exception) -> str:
     """The name that S3 or the SDK gives to the failure; it never holds a secret."""
     if isinstance(error, boto.ClientError):
         return str(error.response.get("Error", {}).get("Code", "")) or "no code"
@@ -176,7 +176,7 @@ def code_of(error: Exception) -> str:
 def cure(error: Exception) -> str:
     """Why a call was refused and what to change."""
     if isinstance(error, boto.ClientError):
-        code = code_of(error)
+        code = s3_code(error)
         code = "AccessDenied" if code in ("403", "Forbidden", "AllAccessDisabled") else code
         return _CURES.get(code, f"the server refuses ({code})")
     return _configuration(error)

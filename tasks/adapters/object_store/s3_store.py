@@ -24,23 +24,23 @@ from tasks.adapters.object_store.os_errors import disk_error
 from tasks.adapters.object_store.s3_client import (
     FAILURES,
     STRANGER_TRIES,
-    Connection,
+    S3Connection,
     S3Outcome,
-    code_of,
     connect,
     cure,
     endpoint_of,
     outcome,
+    s3_code,
 )
 from tasks.domain.errors import BadInput, OutcomeUnknown, Transient
 from tasks.domain.ports import StoredObject
 
 MOST_KEYS = 1_000  # that one DeleteObjects takes
 KEYS_AT_ONCE = 16  # where it takes none
-LARGE = 64 << 20  # bytes; what is larger goes up in pieces, each tried again by itself, and a file is never whole in memory
+MULTIPART_BYTES = 64 << 20  # bytes; what is larger goes up in pieces, each tried again by itself, and a file is never whole in memory
 PIECE = 32 << 20  # bytes; S3 takes 5 MiB to 5 GiB, and at most 10,000 of them: 320 GB
 PIECES_AT_ONCE = 4
-READS = 4  # of an object whose content broke off
+OBJECT_READS = 4  # of an object whose content broke off
 COMMITS = RetryPolicy(seconds=60, first=0.5, longest=16)
 _CUT_SHORT = (boto.IncompleteReadError, boto.HTTPClientError)
 
@@ -62,7 +62,7 @@ class S3Store:
     rule that aborts unfinished uploads after a day.
     """
 
-    def __init__(self, bucket: str, prefix: str = "", *, connection: Connection | None = None, commits: RetryPolicy = COMMITS) -> None:
+    def __init__(self, bucket: str, prefix: str = "", *, connection: S3Connection | None = None, commits: RetryPolicy = COMMITS) -> None:
         self._bucket, self._prefix = bucket, f"{prefix}/" if prefix else ""
         self.url = f"s3://{bucket}/{prefix}".rstrip("/")
         self._connection = connection or connect()
@@ -72,7 +72,7 @@ class S3Store:
     def read(self, key: str) -> bytes | None:
         name = self._name(key)
         with self._telling(), suppress(self._client.exceptions.NoSuchKey):
-            return self._content(name, READS)
+            return self._content(name, OBJECT_READS)
         return None
 
     def _content(self, name: str, tries: int) -> bytes:
@@ -89,12 +89,14 @@ class S3Store:
         name = self._name(key)
         try:
             with io.BytesIO(data) if isinstance(data, bytes) else data.open("rb") as file:
-                self._upload(name, file, large=file.seek(0, io.SEEK_END) > LARGE)
+                self._upload(name, file, large=file.seek(0, io.SEEK_END) > MULTIPART_BYTES)
         except OSError as error:
             raise disk_error(error, key if isinstance(data, bytes) else data) from error
 
     def _upload(self, name: str, file: BinaryIO, *, large: bool) -> None:
-        pieces = TransferConfig(multipart_threshold=LARGE, multipart_chunksize=PIECE, max_concurrency=PIECES_AT_ONCE, use_threads=large)
+        pieces = TransferConfig(
+            multipart_threshold=MULTIPART_BYTES, multipart_chunksize=PIECE, max_concurrency=PIECES_AT_ONCE, use_threads=large
+        )
         with self._telling():
             for again in (True, False):
                 file.seek(0)
@@ -200,7 +202,7 @@ class S3Store:
         return means
 
     def _passing(self, error: Exception, tries: int) -> Transient:
-        return Transient(f"{self._place}: no success in {tries} tries ({code_of(error)})")
+        return Transient(f"{self._place}: no success in {tries} tries ({s3_code(error)})")
 
     @property
     def _place(self) -> str:

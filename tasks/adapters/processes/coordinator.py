@@ -25,12 +25,24 @@ from pydantic import ValidationError
 from tasks.adapters.processes.device_locks import Devices
 from tasks.adapters.processes.hardware import Launch
 from tasks.adapters.processes.prestart import start_torchrun
-from tasks.adapters.processes.rank_connection import Link, Work
-from tasks.adapters.processes.supervisor import Launches, Processes, in_background
+from tasks.adapters.processes.rank_connection import RankConnection, RankWorkItem
+from tasks.adapters.processes.supervisor import LaunchSupervisor, Processes, in_background
 from tasks.domain.encoding.crash_attribution import DEATHS_WITHOUT_A_CLUE, after_death
 from tasks.domain.encoding.encoding_progress import EncodingProgress, UnderWay
-from tasks.domain.encoding.protocol import Assignment, At, Done, Fault, FromRank, Hello, Piece, Rest, Storing, Want, Welcome
-from tasks.domain.encoding.throughput import Pace
+from tasks.domain.encoding.protocol import (
+    Assignment,
+    Done,
+    Fault,
+    FromRank,
+    Heartbeat,
+    Hello,
+    NoMoreWork,
+    Piece,
+    RequestPiece,
+    Storing,
+    Welcome,
+)
+from tasks.domain.encoding.throughput import Throughput
 from tasks.domain.errors import KitestringError, Permanent, Transient, error_of
 from tasks.domain.job.encoder import EncoderFacts
 from tasks.domain.shards.seal import Part
@@ -39,7 +51,7 @@ REST_SECONDS = 20.0  # in which a rank with nothing to do leaves by itself
 log = logging.getLogger("kitestring.ranks")
 
 
-class Ranks:
+class Coordinator:
     """The `Encoders` of torchrun: its processes, started at the first need and kept until `release` or `close`."""
 
     def __init__(
@@ -53,7 +65,7 @@ class Ranks:
         start: Callable[[Launch, str, Path, Path], Processes] | None = None,
         devices: Devices | None = None,
     ) -> None:
-        self.pace = Pace(ranks=launch.ranks)
+        self.pace = Throughput(ranks=launch.ranks)
         self.waits_for = ""
         self.log = scratch / "ranks.log"
         self._startup: dict[str, float] = {}
@@ -65,14 +77,14 @@ class Ranks:
         self._listener.bind(assignment.socket)
         self._listener.listen(launch.ranks)
         self._changed = threading.Condition(threading.RLock())
-        self._queue: deque[Work] = deque()
-        self._links: list[Link] = []
+        self._queue: deque[RankWorkItem] = deque()
+        self._links: list[RankConnection] = []
         self._facts: Future[EncoderFacts] = Future()
         self._closed = self._resting = self._started = False
         self._broken: KitestringError | None = None  # why no more work is taken
         start = start or partial(start_torchrun, devices=devices)
         starts = partial(start, launch, assignment.encoder.kind, written, self.log)
-        self._launches = Launches(starts, devices, self, changed=self._changed, said=self.log)
+        self._launches = LaunchSupervisor(starts, devices, self, changed=self._changed, said=self.log)
 
     # What a run asks of it
 
@@ -106,7 +118,7 @@ class Ranks:
             BadInput: the encoder cannot be loaded.
             Transient: it was given up, or the run is ending.
         """
-        work = Work(piece=piece, part=Future())
+        work = RankWorkItem(piece=piece, part=Future())
         with self._changed:
             self._changed.wait_for(lambda: self._closed or self._is_hopeless or len(self._queue) < self._most_queued)
             if self._closed:
@@ -173,18 +185,18 @@ class Ranks:
                 link.send(work.piece)
             if link.wants and self._resting:
                 link.wants = 0
-                link.send(Rest())
+                link.send(NoMoreWork())
         self._changed.notify_all()
 
-    def _take(self, link: Link, message: Hello | Want | At | Storing | Done | Fault) -> None:
+    def _take(self, link: RankConnection, message: Hello | RequestPiece | Heartbeat | Storing | Done | Fault) -> None:
         link.heard = time.monotonic()
         match message:
             case Hello():
                 self._greet(link, message)
-            case Want():
+            case RequestPiece():
                 link.wants += 1
                 self._feed()
-            case At():
+            case Heartbeat():
                 self.pace.at(link.rank, message.key, message.done, message.tokens)
                 link.at = message
             case Storing():
@@ -199,14 +211,14 @@ class Ranks:
                 if work:
                     work.fail(error_of(message.leaf, message.text))
 
-    def _greet(self, link: Link, hello: Hello) -> None:
+    def _greet(self, link: RankConnection, hello: Hello) -> None:
         link.rank, link.pid = hello.rank, hello.pid
         self._launches.ready()
         self._startup = self._startup or hello.seconds
         self._settle_facts(hello.facts)
         link.send(Welcome())
 
-    def _finish(self, link: Link, done: Done) -> None:
+    def _finish(self, link: RankConnection, done: Done) -> None:
         part = done.part
         work = link.held.pop(part.key, None)
         self._launches.gained()
@@ -265,9 +277,9 @@ class Ranks:
                 if self._closed:
                     return
                 raise Transient(f"no rank can connect any more: {error}") from error
-            in_background(self._serve, Link(connection=connection), name="rank", failed=self.fail)
+            in_background(self._serve, RankConnection(connection=connection), name="rank", failed=self.fail)
 
-    def _serve(self, link: Link) -> None:
+    def _serve(self, link: RankConnection) -> None:
         with self._changed:
             self._links.append(link)
         try:
@@ -276,7 +288,7 @@ class Ranks:
             with self._changed:
                 self._lose(link)
 
-    def _listen(self, link: Link) -> None:
+    def _listen(self, link: RankConnection) -> None:
         with link.connection, link.connection.makefile("rb") as lines, contextlib.suppress(OSError):
             for line in lines:
                 try:
@@ -286,7 +298,7 @@ class Ranks:
                 with self._changed:
                     self._take(link, message)
 
-    def _lose(self, link: Link) -> None:
+    def _lose(self, link: RankConnection) -> None:
         """A rank has gone: what it held goes to the head of the queue. Only the first of a launch is to blame."""
         self._links.remove(link)
         self.pace.gone(link.rank)

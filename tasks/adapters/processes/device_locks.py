@@ -19,7 +19,7 @@ from pathlib import Path
 from tasks.domain.errors import BadInput
 
 FOLDERS = (Path("/run/lock"), Path("/tmp"))  # noqa: S108  the same for every user and every TMPDIR, or it locks nothing
-LOOK_SECONDS = 0.5
+LOCK_POLL_SECONDS = 0.5
 WITHOUT = "set compute.exclusive to false"
 
 
@@ -54,7 +54,7 @@ class Devices:
                     os.close(file)
                     return False
                 waiting(f"the encoder on {name}: {_holder(file)}")
-                time.sleep(LOOK_SECONDS)
+                time.sleep(LOCK_POLL_SECONDS)
             self.fds = (*self.fds, file)
             _note(file, json.dumps({"pid": os.getpid(), "corpus": self._corpus}))
         waiting("")

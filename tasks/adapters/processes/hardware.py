@@ -21,7 +21,7 @@ from tasks.domain.job.job import Compute
 CPU_INFO, OWN_STATUS = Path("/proc/cpuinfo"), Path("/proc/self/status")
 CGROUPS, OWN_CGROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 QUOTAS = (("cpu.max",), ("cpu.cfs_quota_us", "cpu.cfs_period_us"))  # a quota and its period, in cgroups of version 2 and 1
-LIBRARIES = ("torch", "transformers", "sentence-transformers", "openvino")
+MACHINE_LIBRARIES = ("torch", "transformers", "sentence-transformers", "openvino")
 MOST_CPU_RANKS = 8  # past that, ranks wait for memory rather than for cores
 
 
@@ -94,7 +94,7 @@ def device_names(launch: Launch) -> list[str]:
 def machine(launch: Launch) -> dict[str, JsonValue]:
     """All that the speed of an encoder depends on, as far as it can be known without loading one."""
     processors = sorted(re.sub(r" \(UUID.*", "", line) for line in _nvidia()) if launch.device == "cuda" else [_cpu()]
-    return {"processors": [*processors], "launch": asdict(launch), "libraries": {name: version_of(name) for name in LIBRARIES}}
+    return {"processors": [*processors], "launch": asdict(launch), "libraries": {name: version_of(name) for name in MACHINE_LIBRARIES}}
 
 
 def machine_digest(compute: Compute, launch: Launch) -> str:

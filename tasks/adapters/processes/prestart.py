@@ -26,7 +26,7 @@ from tasks.domain.job.job import Job
 from tasks.domain.shards.layout import encoder_pins
 
 
-class Early:
+class PrestartedLaunch:
     """A launch whose agent waits for its assignment in a folder of its own."""
 
     def __init__(self, launch: Launch, kind: str, folder: Path) -> None:
@@ -46,7 +46,7 @@ class Early:
         return self.torchrun
 
 
-_waiting: list[Early] = []  # one at most
+_waiting: list[PrestartedLaunch] = []  # one at most
 
 
 @contextmanager
@@ -57,7 +57,7 @@ def early_launch(job: Job) -> Iterator[None]:
         yield
         return
     with scratch_folder() as folder:
-        early = Early(launch, job.encoder.kind, folder)
+        early = PrestartedLaunch(launch, job.encoder.kind, folder)
         _waiting.append(early)
         try:
             yield

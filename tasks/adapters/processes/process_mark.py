@@ -15,7 +15,7 @@ from tasks.domain.digest import digest
 from tasks.domain.shards.import_attempt import ProcessMark
 
 CLOCK_SECONDS = 60.0  # marks of before told a start by the machine's clock, which may be set while a process is at work
-TICK_SECONDS = 0.001  # a start is told in hundredths
+KERNEL_TICK_SECONDS = 0.001  # a start is told in hundredths
 
 
 def this_process() -> ProcessMark:
@@ -42,7 +42,7 @@ def has_ended(mark: ProcessMark) -> bool:
 
 def _is_same(process: psutil.Process, mark: ProcessMark) -> bool:
     if mark.since_boot is not None:
-        return abs(started_since_boot(process.pid) - mark.since_boot) < TICK_SECONDS
+        return abs(started_since_boot(process.pid) - mark.since_boot) < KERNEL_TICK_SECONDS
     return abs(process.create_time() - mark.started) <= CLOCK_SECONDS
 
 

@@ -8,13 +8,13 @@ import time
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
-from tasks.domain.encoding.protocol import At, Piece, Rest, Welcome
+from tasks.domain.encoding.protocol import Heartbeat, NoMoreWork, Piece, Welcome
 from tasks.domain.errors import KitestringError
 from tasks.domain.shards.seal import Part
 
 
 @dataclass(slots=True, kw_only=True)
-class Work:
+class RankWorkItem:
     """A piece, who waits for it, and how often its rank died."""
 
     piece: Piece
@@ -28,17 +28,17 @@ class Work:
 
 
 @dataclass(slots=True, kw_only=True)
-class Link:
+class RankConnection:
     """One connected rank."""
 
     connection: socket.socket
     rank: int = -1
     pid: int = 0
     wants: int = 0
-    at: At | None = None
+    at: Heartbeat | None = None
     heard: float = field(default_factory=time.monotonic)
-    held: dict[str, Work] = field(default_factory=dict)  # by the part's key, oldest first
+    held: dict[str, RankWorkItem] = field(default_factory=dict)  # by the part's key, oldest first
 
-    def send(self, message: Piece | Rest | Welcome) -> None:
+    def send(self, message: Piece | NoMoreWork | Welcome) -> None:
         with contextlib.suppress(OSError):  # a dead rank shows itself on the reading side
             self.connection.sendall(message.model_dump_json().encode() + b"\n")

@@ -33,7 +33,7 @@ class Processes(Protocol):
         """End every process."""
 
 
-class Employer(Protocol):
+class WorkQueue(Protocol):
     """Who has work for the processes."""
 
     waits_for: str
@@ -53,7 +53,7 @@ class Employer(Protocol):
         """Fail all that waits for them, and all that comes."""
 
 
-class Launches:
+class LaunchSupervisor:
     """At most one launch at a time.
 
     Args:
@@ -65,7 +65,7 @@ class Launches:
     """
 
     def __init__(
-        self, start: Callable[[], Processes], devices: Devices, employer: Employer, *, changed: threading.Condition, said: Path
+        self, start: Callable[[], Processes], devices: Devices, employer: WorkQueue, *, changed: threading.Condition, said: Path
     ) -> None:
         self._start, self._devices, self._employer, self._changed, self._said = start, devices, employer, changed, said
         self._processes: Processes | None = None

@@ -10,10 +10,10 @@ from tasks.adapters.report.axes import shorten
 from tasks.adapters.report.panels import largest, panels, projection_panel
 from tasks.adapters.report.search_page import ShownHit, inline, show_hit
 from tasks.adapters.report.templates import render, sound
-from tasks.domain.estimate.formatting import told_held
+from tasks.domain.estimate.formatting import format_outcome
 from tasks.domain.number_format import duration, money
 from tasks.domain.report.figures import Example
-from tasks.domain.report.run_report import RunReport, headline
+from tasks.domain.report.run_report import RunReport, report_headline
 
 MOST_BYTES = 2_000_000  # of a page, that it can be sent by mail
 _SETTINGS = 20_000  # characters of the job that are shown
@@ -78,7 +78,7 @@ def _render(report: RunReport, pictures: Mapping[str, bytes]) -> str:
     return render(
         "report.html",
         report=report,
-        headline=headline(report),
+        headline=report_headline(report),
         verdict=_verdict(report),
         begun=f"{report.started:%-d %B %Y, %H:%M} UTC",
         took=duration(report.wall_seconds),
@@ -96,13 +96,13 @@ def _render(report: RunReport, pictures: Mapping[str, bytes]) -> str:
 def markdown_report(report: RunReport) -> str:
     """The figures as Markdown for a Prefect artifact, without any text from the corpus but the corpus' name."""
     rows = [*((key.name, key.shown) for key in _keys(report)), *((name, f"{count:,}") for name, count in report.rows.model_dump().items())]
-    lines = [f"# {headline(report)}", "", "| figure | value |", "|---|---:|", *(f"| {name} | {shown} |" for name, shown in rows)]
+    lines = [f"# {report_headline(report)}", "", "| figure | value |", "|---|---:|", *(f"| {name} | {shown} |" for name, shown in rows)]
     if report.quarantine:
         lines += ["", "| reason of quarantine | rows |", "|---|---:|"]
         lines += [f"| {escape(reason)} | {count:,} |" for reason, count in largest(report.quarantine)]
     if report.held:
         lines += ["", "| estimate | expected | came | off by |", "|---|---:|---:|---:|"]
-        lines += [f"| {' | '.join(told_held(held))} |" for held in report.held]
+        lines += [f"| {' | '.join(format_outcome(held))} |" for held in report.held]
     if report.failures:
         lines += ["", "| failed shard | error |", "|---|---|"]
         lines += [f"| {escape(shard.name)} | {escape(shard.error)} |" for shard in report.failures[:20]]
@@ -169,7 +169,7 @@ def _estimated(report: RunReport) -> Grid | None:
         return None
     rate = report.estimate.rate
     note = f"Estimated when the run began, from a sample{f' and {rate.origin}' if rate else ''}; the range in brackets."
-    rows = [told_held(held) for held in report.held]
+    rows = [format_outcome(held) for held in report.held]
     return Grid(title="Estimate and outcome", note=note, heads=("figure", "expected", "came", "off by"), rows=rows)
 
 

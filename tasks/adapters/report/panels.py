@@ -15,7 +15,7 @@ from tasks.domain.report.run_report import STAGES, Progress, RunReport
 _WINDOWS = 48  # points in a curve: enough to see a stall, few enough to read
 _BARS = 10
 _COLUMNS = 64
-Totals = Sequence[tuple[float, float]]  # seconds, and a count since the start
+CumulativeCounts = Sequence[tuple[float, float]]  # seconds, and a count since the start
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +97,7 @@ def _by_rank(progress: Sequence[Progress]) -> dict[str, list[float]]:
     return named if count > 1 else {}
 
 
-def rates(totals: Totals) -> list[tuple[float, float]]:
+def rates(totals: CumulativeCounts) -> list[tuple[float, float]]:
     """(seconds, count per second in the window that ends there): equal windows, totals drawn straight between samples.
 
     Empty where there are fewer than two moments to compare.
@@ -113,7 +113,7 @@ def rates(totals: Totals) -> list[tuple[float, float]]:
     return [(edges[0], steps[0][1]), *steps]
 
 
-def _total_at(totals: Totals, seconds: Sequence[float], at: float) -> float:
+def _total_at(totals: CumulativeCounts, seconds: Sequence[float], at: float) -> float:
     place = min(max(bisect_left(seconds, at), 1), len(totals) - 1)
     (low, before), (high, after) = totals[place - 1], totals[place]
     share = (at - low) / (high - low) if high > low else 1.0

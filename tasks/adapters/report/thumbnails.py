@@ -10,15 +10,15 @@ from PIL import Image
 from tasks.adapters.files.access import open_file, reading
 from tasks.domain.errors import KitestringError
 
-SIDE = 320  # pixels
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP")  # others start programs, or lie about their size
+THUMBNAIL_PIXELS = 320  # pixels
+THUMBNAIL_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP")  # others start programs, or lie about their size
 
 
-def thumbnail(data: bytes | None, uri: str | None, *, max_pixels: int, side: int = SIDE) -> bytes | None:
+def thumbnail(data: bytes | None, uri: str | None, *, max_pixels: int, side: int = THUMBNAIL_PIXELS) -> bytes | None:
     """A JPEG of at most `side` pixels each way, from an encoded picture or from where it is; None where that cannot be."""
     try:
         picture = data if data is not None else _fetch(uri or "")
-        with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(picture), formats=FORMATS) as image:
+        with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(picture), formats=THUMBNAIL_FORMATS) as image:
             return _small(image, side) if image.width * image.height <= max_pixels else None
     except KitestringError:
         return None

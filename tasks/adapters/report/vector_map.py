@@ -15,18 +15,18 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from tasks.adapters.rows.collection_rows import vectors_of
-from tasks.domain.report.figures import Group, Projection
+from tasks.adapters.rows.collection_rows import upsert_vectors
+from tasks.domain.report.figures import PointGroup, Projection
 from tasks.domain.shards.seal import Part, Seal
 from tasks.domain.target.fields import ScalarField
 
-PARTS, ROWS = 8, 1_500
+PARTS, MAP_ROWS = 8, 1_500
 BYTES = 64 * 2**20  # of all parts that are read; one is read in any case
-FEW = 12  # values that make a field fit for colours
-HELD, ROUNDS = 12, 12  # directions that are looked for to find two of them well, and how often they are improved
-GROUPS = 8  # of which the last may be of all other values
-LEAST = 3  # rows that two directions can be found for
-LONGEST = 60  # characters of a value
+COLOURED_VALUES = 12  # values that make a field fit for colours
+HELD, POWER_ROUNDS = 12, 12  # directions that are looked for to find two of them well, and how often they are improved
+COLOUR_GROUPS = 8  # of which the last may be of all other values
+FEWEST_ROWS = 3  # rows that two directions can be found for
+LABEL_CHARACTERS = 60  # characters of a value
 
 
 class PartDraw:
@@ -54,13 +54,13 @@ class PartDraw:
 
 
 def read_sample(parts: Sequence[Part], read: Callable[[Part], pa.Table]) -> pa.Table | None:
-    """At most `ROWS` rows in the form of parts; one part is in memory at a time. None: there are none.
+    """At most `MAP_ROWS` rows in the form of parts; one part is in memory at a time. None: there are none.
 
     Raises:
         what `read` does.
     """
     tables: list[pa.Table] = []
-    left = ROWS
+    left = MAP_ROWS
     for place, part in enumerate(sorted(parts, key=lambda part: part.rows)):  # what a small one lacks, larger ones give
         table = read(part)
         count = min(table.num_rows, -(-left // (len(parts) - place)))
@@ -81,8 +81,8 @@ def project(sample: pa.Table, dim: int, fields: Sequence[ScalarField], colour_by
 
     Returns None where there are fewer than three rows, or they are all the same.
     """
-    vectors = vectors_of(sample, dim).astype(np.float64)
-    if len(vectors) < LEAST:
+    vectors = upsert_vectors(sample, dim).astype(np.float64)
+    if len(vectors) < FEWEST_ROWS:
         return None
     places, kept = _principal(vectors)
     if not sum(kept):
@@ -113,7 +113,7 @@ def _largest_directions(centred: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     A random start that is multiplied and made orthogonal again closes in on them (Halko, Martinsson and Tropp, 2011).
     """
     held = np.random.default_rng(0).standard_normal((centred.shape[1], min(HELD, *centred.shape)))
-    for _ in range(ROUNDS):
+    for _ in range(POWER_ROUNDS):
         held = np.linalg.qr(centred.T @ (centred @ held))[0]
     _, sizes, turns = np.linalg.svd(centred @ held, full_matrices=False)
     return sizes, turns @ held.T
@@ -123,24 +123,24 @@ def _field(sample: pa.Table, fields: Sequence[ScalarField], wanted: str | None) 
     if wanted is not None:
         return next((field for field in fields if field.column == wanted and field.name in sample.column_names), None)
     for field in fields:
-        if field.type in {"varchar", "bool", "int64"} and 2 <= len(sample[field.name].unique()) <= FEW:
+        if field.type in {"varchar", "bool", "int64"} and 2 <= len(sample[field.name].unique()) <= COLOURED_VALUES:
             return field
     return None
 
 
 def _value(value: Any) -> str:
-    return "(none)" if value is None else f"{value:g}" if isinstance(value, float) else str(value)[:LONGEST]
+    return "(none)" if value is None else f"{value:g}" if isinstance(value, float) else str(value)[:LABEL_CHARACTERS]
 
 
-def _groups(places: np.ndarray, names: Sequence[str]) -> tuple[Group, ...]:
+def _groups(places: np.ndarray, names: Sequence[str]) -> tuple[PointGroup, ...]:
     ranked = [name for name, _ in sorted(Counter(names).items(), key=lambda entry: (-entry[1], entry[0]))]
-    own = ranked if len(ranked) <= GROUPS else ranked[: GROUPS - 1]
+    own = ranked if len(ranked) <= COLOUR_GROUPS else ranked[: COLOUR_GROUPS - 1]
     points: dict[str, list[tuple[float, float]]] = {name: [] for name in own}
     others: list[tuple[float, float]] = []
     for name, (x, y) in zip(names, places.round(4).tolist(), strict=True):
         points.get(name, others).append((x, y))
-    rest = (Group(name=f"{len(ranked) - len(own):,} other values", points=tuple(others)),) if others else ()
-    return (*(Group(name=name, points=tuple(found)) for name, found in points.items()), *rest)
+    rest = (PointGroup(name=f"{len(ranked) - len(own):,} other values", points=tuple(others)),) if others else ()
+    return (*(PointGroup(name=name, points=tuple(found)) for name, found in points.items()), *rest)
 
 
 def _generator(part: Part) -> random.Random:

@@ -11,11 +11,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tasks.adapters.rows.column_types import is_list, json_text
-from tasks.adapters.rows.scalars import Column, Problems, each, plain, scalars, shown
+from tasks.adapters.rows.scalars import Problems, ScalarColumn, each, plain, scalars, shown
 from tasks.domain.target.fields import ARRAY_ELEMENTS, VARCHAR_BYTES, FieldType
 
 
-def arrays(column: Column, of: FieldType) -> tuple[pa.Array, Problems]:
+def arrays(column: ScalarColumn, of: FieldType) -> tuple[pa.Array, Problems]:
     """The lists as arrays of elements of a scalar type.
 
     Returns the array and its problems: rows whose value is no list, holds an element that does not convert, or is too much
@@ -38,7 +38,7 @@ def arrays(column: Column, of: FieldType) -> tuple[pa.Array, Problems]:
     return pa.ListArray.from_arrays(offsets, elements, mask=lists.is_null()), problems
 
 
-def _lists(column: Column) -> tuple[pa.Array, Problems]:
+def _lists(column: ScalarColumn) -> tuple[pa.Array, Problems]:
     """As plain lists; those that came as JSON texts, and what is no list in this file, with each element as JSON text."""
     kind = column.values.type
     if column.json or not is_list(kind):
@@ -52,9 +52,9 @@ def _parts(value: object) -> list[str]:
     return [json_text(element) for element in value]
 
 
-def _elements(lists: pa.ListArray, *, json: bool) -> Column:
+def _elements(lists: pa.ListArray, *, json: bool) -> ScalarColumn:
     values = lists.flatten()
-    return Column(values, json=True) if json else plain(lists.type.value_field, values)
+    return ScalarColumn(values, json=True) if json else plain(lists.type.value_field, values)
 
 
 def _note_above(problems: Problems, found: np.ndarray, allowed: int, what: str) -> None:

@@ -10,13 +10,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tasks.adapters.rows.arrays import arrays
-from tasks.adapters.rows.content import blank, join_texts, key_of, key_of_file, pictures
-from tasks.adapters.rows.key_index import KeyIndex
-from tasks.adapters.rows.row_schema import IMAGE, IMAGE_URI, KEY, REASON, TEXT, rows_schema
-from tasks.adapters.rows.scalars import Column, Problems, plain, reason, scalars, texts
+from tasks.adapters.rows.content import blank_texts, join_texts, key_of, key_of_file, pictures
+from tasks.adapters.rows.key_index import SeenKeys
+from tasks.adapters.rows.row_schema import IMAGE, IMAGE_URI, KEY_COLUMN, REASON_COLUMN, TEXT_COLUMN, rows_schema
+from tasks.adapters.rows.scalars import Problems, ScalarColumn, plain, reason, scalars, texts
 from tasks.domain.errors import BadInput, KitestringError, Transient
 from tasks.domain.job.job import Job
-from tasks.domain.job.source import Source as Config
+from tasks.domain.job.source import AnySource as Config
 from tasks.domain.job.target import TargetSettings
 from tasks.domain.ports import Source
 from tasks.domain.shards.seal import Quarantined
@@ -44,7 +44,7 @@ def prepare(source: Source, shard: Shard, *, job: Job, fields: tuple[ScalarField
     """
     maker = RowMaker(job.source, shard, fields, target=job.target)
     policy = "first" if maker.hashes else job.failures.on_duplicate
-    with KeyIndex() as index:
+    with SeenKeys() as index:
         if policy == "last":
             for chunk in maker.rows(source):
                 index.replace(*_keys(chunk.batch))
@@ -52,7 +52,7 @@ def prepare(source: Source, shard: Shard, *, job: Job, fields: tuple[ScalarField
             yield _settle(chunk, index, policy, shard)
 
 
-def _settle(chunk: Prepared, index: KeyIndex, policy: str, shard: Shard) -> Prepared:
+def _settle(chunk: Prepared, index: SeenKeys, policy: str, shard: Shard) -> Prepared:
     """Leave one row of each key."""
     keys, rows = _keys(chunk.batch)
     if policy == "last":
@@ -95,7 +95,7 @@ class RowMaker:
         self, config: Config, shard: Shard, fields: tuple[ScalarField, ...], *, target: TargetSettings, keyed: bool = True
     ) -> None:
         named = config.named
-        self.key, self.content = (named.key, named.content) if named else (KEY, [TEXT])
+        self.key, self.content = (named.key, named.content) if named else (KEY_COLUMN, [TEXT_COLUMN])
         self.by_column = named is not None
         self.modality, self.fields, self.shard = config.modality, fields, shard
         self.schema = rows_schema(config.modality, fields)
@@ -123,36 +123,36 @@ class RowMaker:
         aside = [Quarantined(row=first + at, id=keys[at].as_py(), reason=reasons[at]) for at in sorted(reasons)]
         return Prepared(batch=_without(whole, list(reasons)) if reasons else whole, seen=batch.num_rows, quarantined=aside)
 
-    def _keys(self, columns: dict[str, Column], reasons: Problems) -> pa.Array | None:
+    def _keys(self, columns: dict[str, ScalarColumn], reasons: Problems) -> pa.Array | None:
         if self.key is None:
             return None
         keys, problems = texts(columns[self.key], nested=False)
         _note(reasons, {at: reason(why, "id: ") for at, why in problems.items()})
-        _mark(reasons, blank(keys), "null id")
+        _mark(reasons, blank_texts(keys), "null id")
         sizes = pc.binary_length(keys)
         if (pc.max(sizes).as_py() or 0) > self.id_length:
             long = ((at, size) for at, size in enumerate(sizes.to_pylist()) if (size or 0) > self.id_length)
             _note(reasons, {at: f"id too long: {size} bytes, {self.id_length} allowed" for at, size in long})
         return keys
 
-    def _texts(self, columns: dict[str, Column], reasons: Problems) -> list[pa.Array]:
+    def _texts(self, columns: dict[str, ScalarColumn], reasons: Problems) -> list[pa.Array]:
         joined, problems = join_texts([(name, columns[name]) for name in self.content])
         _note(reasons, problems)
         _mark(reasons, pc.is_null(joined), "empty text")
         return [joined]
 
-    def _pictures(self, columns: dict[str, Column], reasons: Problems) -> list[pa.Array]:
+    def _pictures(self, columns: dict[str, ScalarColumn], reasons: Problems) -> list[pa.Array]:
         if self.by_column:
             data, places, problems = pictures(columns[self.content[0]], self.beside)
             _note(reasons, problems)
         else:
-            rows = len(columns[KEY].values)
+            rows = len(columns[KEY_COLUMN].values)
             data = columns[IMAGE].values if IMAGE in columns else pa.nulls(rows, pa.large_binary())
             places = columns[IMAGE_URI].values if IMAGE_URI in columns else pa.nulls(rows, pa.string())
         _mark(reasons, pc.and_(pc.is_null(data), pc.is_null(places)), "no image")
         return [data, places]
 
-    def _scalar(self, column: Column, field: ScalarField, reasons: Problems) -> pa.Array:
+    def _scalar(self, column: ScalarColumn, field: ScalarField, reasons: Problems) -> pa.Array:
         element = ELEMENTS.get(field.type)
         values, problems = arrays(column, element) if element else scalars(column, field.type)
         _note(reasons, {at: f"metadata: column '{field.column}' {why}" for at, why in problems.items()})
@@ -161,7 +161,7 @@ class RowMaker:
 
 def _unread(batch: pa.RecordBatch) -> Problems:
     """Rows that the source could not read, and why."""
-    at = batch.schema.get_field_index(REASON)
+    at = batch.schema.get_field_index(REASON_COLUMN)
     if at < 0 or batch.column(at).null_count == batch.num_rows:
         return {}
     return {row: reason for row, reason in enumerate(batch.column(at).to_pylist()) if reason is not None}

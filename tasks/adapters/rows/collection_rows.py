@@ -12,12 +12,12 @@ from tasks.domain.errors import Permanent
 from tasks.domain.target.collection import CollectionSpec
 from tasks.domain.target.fields import ELEMENTS, VARCHAR_BYTES, FieldType
 
-Columns = dict[str, FieldType | None]  # None: the vector
+FieldTypes = dict[str, FieldType | None]  # None: the vector
 
 
-def columns_of(spec: CollectionSpec) -> Columns:
+def columns_of(spec: CollectionSpec) -> FieldTypes:
     """The collection's fields in order; None: the vector."""
-    text: Columns = {"text": "varchar"} if spec.store_text else {}
+    text: FieldTypes = {"text": "varchar"} if spec.store_text else {}
     return {"id": "varchar", "vector": None, **text, **{f.name: f.type for f in spec.fields}, "shard": "varchar"}
 
 
@@ -34,7 +34,7 @@ def rows_for(spec: CollectionSpec, rows: pa.Table) -> tuple[pa.Table, int]:
     return cut_texts(rows.select(list(columns)), columns)
 
 
-def cut_texts(rows: pa.Table, columns: Columns) -> tuple[pa.Table, int]:
+def cut_texts(rows: pa.Table, columns: FieldTypes) -> tuple[pa.Table, int]:
     """Cut what is too long for a varchar field, at a character's boundary; the table, and how many values were cut."""
     cut = 0
     for name, kind in columns.items():
@@ -48,7 +48,7 @@ def cut_texts(rows: pa.Table, columns: Columns) -> tuple[pa.Table, int]:
     return rows, cut
 
 
-def batches(rows: pa.Table, columns: Columns, *, most_rows: int, most_bytes: int) -> Iterator[pa.Table]:
+def batches(rows: pa.Table, columns: FieldTypes, *, most_rows: int, most_bytes: int) -> Iterator[pa.Table]:
     """Slices of at most so many rows and bytes, each at least one row."""
     ends = np.cumsum(_row_bytes(rows, columns))
     first = 0
@@ -59,7 +59,7 @@ def batches(rows: pa.Table, columns: Columns, *, most_rows: int, most_bytes: int
         first = stop
 
 
-def _row_bytes(rows: pa.Table, columns: Columns) -> np.ndarray:
+def _row_bytes(rows: pa.Table, columns: FieldTypes) -> np.ndarray:
     total: np.ndarray = np.full(rows.num_rows, 9 * len(columns), dtype=np.int64)
     for name, kind in columns.items():
         if kind in ("varchar", "json"):
@@ -80,7 +80,7 @@ def _array_bytes(arrays: pa.Array, of: FieldType) -> np.ndarray:
     return sizes
 
 
-def vectors_of(rows: pa.Table, dim: int) -> np.ndarray:
+def upsert_vectors(rows: pa.Table, dim: int) -> np.ndarray:
     """The vector column as float32 of shape (rows, dim).
 
     Raises:

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tasks.adapters.rows.collection_rows import Columns, vectors_of, whole
+from tasks.adapters.rows.collection_rows import FieldTypes, upsert_vectors, whole
 from tasks.adapters.rows.vector_types import rounded
 from tasks.domain.job.index import VectorType
 from tasks.domain.target.difference import Compared, Difference
@@ -19,23 +19,23 @@ from tasks.domain.target.fields import ELEMENTS, FieldType
 
 LEAST_COSINE = 0.9999
 LENGTHS = 1e-3  # relative
-SHORT = 60  # characters of a value that a difference tells
+SHOWN_CHARACTERS = 60  # characters of a value that a difference tells
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Held:
+class StoredRows:
     """Rows as a collection gives them, each key once, in any order."""
 
     keys: list[str]
     vectors: np.ndarray  # float32 of shape (keys, dim)
     fields: dict[str, pa.Array]  # all others
 
-    def __add__(self, other: Held) -> Held:
+    def __add__(self, other: StoredRows) -> StoredRows:
         fields = {name: pa.concat_arrays([values, other.fields[name]]) for name, values in self.fields.items()}
-        return Held(keys=[*self.keys, *other.keys], vectors=np.concatenate([self.vectors, other.vectors]), fields=fields)
+        return StoredRows(keys=[*self.keys, *other.keys], vectors=np.concatenate([self.vectors, other.vectors]), fields=fields)
 
 
-def compare_rows(sent: pa.Table, held: Held, columns: Columns, vectors: VectorType, *, lite: bool = False) -> Compared:
+def compare_rows(sent: pa.Table, held: StoredRows, columns: FieldTypes, vectors: VectorType, *, lite: bool = False) -> Compared:
     """Compare key by key.
 
     Args:
@@ -73,7 +73,7 @@ def _moved(rows: pa.Table, holders: pa.Array, ours: pa.Array) -> Iterator[Differ
 
 
 def _vectors(rows: pa.Table, found: np.ndarray, kind: VectorType) -> tuple[list[Difference], float]:
-    wanted = vectors_of(rows, found.shape[1])
+    wanted = upsert_vectors(rows, found.shape[1])
     due = rounded(wanted, kind)
     to_due = cosines(found, due)
     lengths = np.linalg.norm(found, axis=1), np.linalg.norm(due, axis=1)
@@ -158,4 +158,4 @@ def same_json(due: Any, there: Any) -> bool:
 
 def _short(value: object) -> str:
     told = str(value) if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-    return told[:SHORT] + ("…" if len(told) > SHORT else "")
+    return told[:SHOWN_CHARACTERS] + ("…" if len(told) > SHOWN_CHARACTERS else "")

@@ -14,27 +14,27 @@ import pyarrow.compute as pc
 from tasks.adapters.files.access import SCHEME, may_pass, open_file
 from tasks.adapters.files.fsspec_files import first_words
 from tasks.adapters.files.local_files import local_path
-from tasks.adapters.rows.scalars import Column, Problems, reason, texts
+from tasks.adapters.rows.scalars import Problems, ScalarColumn, reason, texts
 from tasks.domain.errors import Transient
 
 KEY_DIGITS = 32  # hexadecimal: 128 bits of SHA-256
-CHUNK = 1 << 20
+HASH_CHUNK_BYTES = 1 << 20
 JOINT = "\n\n"
 
 
-def blank(values: pa.Array) -> pa.Array:
+def blank_texts(values: pa.Array) -> pa.Array:
     """True where there is no character but white space."""
     return pc.fill_null(pc.or_(pc.equal(pc.binary_length(values), 0), pc.utf8_is_space(values)), True)
 
 
-def join_texts(columns: Sequence[tuple[str, Column]]) -> tuple[pa.Array, Problems]:
+def join_texts(columns: Sequence[tuple[str, ScalarColumn]]) -> tuple[pa.Array, Problems]:
     """Columns joined by a blank line; nulls and blank values are left out, and null is where nothing is left."""
     problems: Problems = {}
     kept = []
     for name, column in columns:
         values, wrong = texts(column, nested=False)
         problems.update({at: reason(why, f"text: column '{name}' ") for at, why in wrong.items()})
-        kept.append(pc.if_else(blank(values), pa.scalar(None, pa.string()), values))
+        kept.append(pc.if_else(blank_texts(values), pa.scalar(None, pa.string()), values))
     joined = kept[0]
     for values in kept[1:]:
         # Not null_handling="skip": pyarrow 26 loses rows whose values are all null.
@@ -42,7 +42,7 @@ def join_texts(columns: Sequence[tuple[str, Column]]) -> tuple[pa.Array, Problem
     return joined, problems
 
 
-def pictures(column: Column, beside: str) -> tuple[pa.Array, pa.Array, Problems]:
+def pictures(column: ScalarColumn, beside: str) -> tuple[pa.Array, pa.Array, Problems]:
     """Pictures as (bytes, places): of each row one is set, or none where there is no picture.
 
     Args:
@@ -55,7 +55,7 @@ def pictures(column: Column, beside: str) -> tuple[pa.Array, pa.Array, Problems]
         return _encoded(values), pa.nulls(len(values), pa.string()), {}
     if pa.types.is_struct(kind):
         data = _encoded(_member(column.values, "bytes")) if kind.get_field_index("bytes") >= 0 else nothing
-        paths, problems = _places(Column(_member(values, "path"), json=False), beside)
+        paths, problems = _places(ScalarColumn(_member(values, "path"), json=False), beside)
         return data, pc.if_else(pc.is_valid(data), pa.scalar(None, pa.string()), paths), problems
     return nothing, *_places(column, beside)
 
@@ -69,9 +69,9 @@ def _member(values: pa.Array, name: str) -> pa.Array:
     return pc.struct_field(values, name) if values.type.get_field_index(name) >= 0 else pa.nulls(len(values), pa.string())
 
 
-def _places(column: Column, beside: str) -> tuple[pa.Array, Problems]:
+def _places(column: ScalarColumn, beside: str) -> tuple[pa.Array, Problems]:
     if column.json:
-        column = Column(pa.array([_path_of(text) for text in column.values.to_pylist()], pa.string()), json=False)
+        column = ScalarColumn(pa.array([_path_of(text) for text in column.values.to_pylist()], pa.string()), json=False)
     found, wrong = texts(column, nested=False)
     problems = {at: f"image: {why}" for at, why in wrong.items()}
     places: list[str | None] = []
@@ -127,7 +127,7 @@ def key_of_file(place: str) -> str:
     found = hashlib.sha256()
     try:
         with open_file(place) as file:
-            while chunk := file.read(CHUNK):
+            while chunk := file.read(HASH_CHUNK_BYTES):
                 found.update(chunk)
     except OSError as error:
         if may_pass(error):

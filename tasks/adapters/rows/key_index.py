@@ -20,10 +20,10 @@ from typing import Self
 
 IN_MEMORY = 50_000  # keys; about 10 MB of short ones, and more of them make it no faster
 CACHE_KIB = 16_384
-ASKED = 10_000  # keys in one question; SQLite takes 32,766
+KEYS_PER_QUERY = 10_000  # keys in one question; SQLite takes 32,766
 
 
-class KeyIndex:
+class SeenKeys:
     """Which row has which key. Rows are numbers that grow.
 
     Args:
@@ -81,8 +81,8 @@ class KeyIndex:
 
     def _on_disk(self, keys: Sequence[str]) -> dict[str, int]:
         found: dict[str, int] = {}
-        for start in range(0, len(keys) if self._disk else 0, ASKED):
-            some = keys[start : start + ASKED]
+        for start in range(0, len(keys) if self._disk else 0, KEYS_PER_QUERY):
+            some = keys[start : start + KEYS_PER_QUERY]
             places = ",".join("?" * len(some))
             assert self._disk is not None
             found.update(self._disk.execute(f"SELECT key, row FROM keys WHERE key IN ({places})", some))  # noqa: S608 - only question marks

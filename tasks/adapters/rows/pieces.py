@@ -55,7 +55,7 @@ class PieceRows:
             raise disk_error(error, path) from error
 
 
-def cut(
+def cut_pieces(
     prepared: Iterable[Prepared], tally: Tally, *, covered: list[tuple[int, int]], piece_rows: Callable[[], int]
 ) -> Iterator[PieceRows]:
     """Pieces for the source rows that no adopted part covers.

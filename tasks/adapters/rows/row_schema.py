@@ -16,9 +16,9 @@ from tasks.domain.job.source import Modality
 from tasks.domain.target.fields import FieldType, ScalarField
 
 # A source's batches hold its own columns; what is no column of the user's stands under names that nobody else has.
-REASON = "__reason__"  # why this row cannot be read, or null
-KEY = "__key__"  # the key that an image folder or a tar gives a row
-TEXT = "__text__"  # a sample's caption, where it is embedded
+REASON_COLUMN = "__reason__"  # why this row cannot be read, or null
+KEY_COLUMN = "__key__"  # the key that an image folder or a tar gives a row
+TEXT_COLUMN = "__text__"  # a sample's caption, where it is embedded
 IMAGE = "__image__"  # encoded picture
 IMAGE_URI = "__image_uri__"  # or where it is
 

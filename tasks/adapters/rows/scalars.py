@@ -38,14 +38,14 @@ def reason(why: str, prefix: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
+class ScalarColumn:
     """A source's column without its encodings; `json`: its strings are JSON texts."""
 
     values: pa.Array
     json: bool
 
 
-def plain(field: pa.Field, values: pa.Array) -> Column:
+def plain(field: pa.Field, values: pa.Array) -> ScalarColumn:
     """Take dictionaries, run lengths, views and extension types away."""
     if pa.types.is_dictionary(values.type):
         values = values.dictionary_decode()
@@ -56,10 +56,10 @@ def plain(field: pa.Field, values: pa.Array) -> Column:
         json, values = json or is_json(values.type), values.storage
     if pa.types.is_string_view(values.type) or pa.types.is_binary_view(values.type):
         values = values.cast(pa.string() if pa.types.is_string_view(values.type) else pa.binary())
-    return Column(values, json)
+    return ScalarColumn(values, json)
 
 
-def texts(column: Column, *, nested: bool) -> tuple[pa.Array, Problems]:
+def texts(column: ScalarColumn, *, nested: bool) -> tuple[pa.Array, Problems]:
     """The values as strings: dates and times as ISO 8601, identifiers as usual, numbers as JSON writes them.
 
     Args:
@@ -83,7 +83,7 @@ def texts(column: Column, *, nested: bool) -> tuple[pa.Array, Problems]:
     return (pc.replace_substring(found, " ", "T", max_replacements=1) if pa.types.is_timestamp(kind) else found), {}
 
 
-def scalars(column: Column, kind: FieldType) -> tuple[pa.Array, Problems]:
+def scalars(column: ScalarColumn, kind: FieldType) -> tuple[pa.Array, Problems]:
     """The values as a scalar field's type. Texts and JSON longer than Milvus takes are problems."""
     if kind in ("varchar", "json"):
         found, problems = texts(column, nested=True) if kind == "varchar" else _json(column)
@@ -104,7 +104,7 @@ def _stringlike(kind: pa.DataType) -> bool:
     )
 
 
-def _numbers(column: Column, target: pa.DataType, of: Callable[[Any], object]) -> tuple[pa.Array, Problems]:
+def _numbers(column: ScalarColumn, target: pa.DataType, of: Callable[[Any], object]) -> tuple[pa.Array, Problems]:
     if not column.json and not pa.types.is_nested(column.values.type):
         try:
             return column.values.cast(target), {}
@@ -113,7 +113,7 @@ def _numbers(column: Column, target: pa.DataType, of: Callable[[Any], object]) -
     return each(column, of, target)
 
 
-def each(column: Column, of: Callable[[Any], object], target: pa.DataType) -> tuple[pa.Array, Problems]:
+def each(column: ScalarColumn, of: Callable[[Any], object], target: pa.DataType) -> tuple[pa.Array, Problems]:
     """One value after another; what `of` refuses with a ValueError is a problem in its words."""
     problems: Problems = {}
     converted: list[object] = []
@@ -143,8 +143,8 @@ def _text_of(value: object, *, nested: bool) -> str:
     return json_text(value)
 
 
-def _json(column: Column) -> tuple[pa.Array, Problems]:
-    return texts(Column(column.values, json=False), nested=True) if column.json else each(column, json_text, pa.string())
+def _json(column: ScalarColumn) -> tuple[pa.Array, Problems]:
+    return texts(ScalarColumn(column.values, json=False), nested=True) if column.json else each(column, json_text, pa.string())
 
 
 def _int_of(value: Any) -> int:

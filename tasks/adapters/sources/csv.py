@@ -16,8 +16,8 @@ from pyarrow import csv
 from tasks.adapters.concurrent_map import ahead
 from tasks.adapters.files.access import first_file, hold_still, list_files, open_plain, reading, some
 from tasks.adapters.rows.column_types import as_text, check_columns, type_of_strings
-from tasks.adapters.rows.row_schema import REASON
-from tasks.adapters.sources.line_reader import NOT_UTF8, rows_in_head
+from tasks.adapters.rows.row_schema import REASON_COLUMN
+from tasks.adapters.sources.line_reader import LINE_NOT_UTF8, rows_in_head
 from tasks.adapters.sources.source_files import SourceFiles
 from tasks.domain.job.source import CsvSource
 from tasks.domain.shards.shard import FileVersion, Shard, Span, Whole
@@ -25,7 +25,7 @@ from tasks.domain.target.fields import FieldType
 
 SUFFIXES = tuple(f"{plain}{packed}" for plain in (".csv", ".tsv") for packed in ("", ".gz", ".zst"))
 HEAD = 64 << 10  # bytes that tell the columns and their types
-BLOCK = 8 << 20  # bytes parsed at a time; the longest row
+CSV_BLOCK_BYTES = 8 << 20  # bytes parsed at a time; the longest row
 SLICE = 8_192  # rows
 
 
@@ -54,7 +54,7 @@ class CsvFiles(SourceFiles[CsvSource]):
     def _batches(self, shard: Shard) -> Iterator[pa.RecordBatch]:
         [file] = shard.span.files
         with reading(file.path, "CSV file"), closing(open_plain(file.path)) as opened:
-            for block in self._rows(opened, self.config.columns, BLOCK):
+            for block in self._rows(opened, self.config.columns, CSV_BLOCK_BYTES):
                 for start in range(0, block.num_rows, SLICE):
                     yield _as_text(block.slice(start, SLICE))
 
@@ -68,7 +68,7 @@ class CsvFiles(SourceFiles[CsvSource]):
             try:
                 return self._block(file, HEAD)
             except pa.ArrowInvalid:  # it may be a row longer than the head
-                return self._block(file, BLOCK)
+                return self._block(file, CSV_BLOCK_BYTES)
 
     def _block(self, file: FileVersion, size: int) -> pa.RecordBatch:
         with closing(open_plain(file.path)) as opened:
@@ -94,5 +94,5 @@ def _as_text(block: pa.RecordBatch) -> pa.RecordBatch:
     for column in block.columns:
         texts, bad = as_text(column)
         columns.append(texts)
-        reasons = pc.if_else(bad, NOT_UTF8, reasons) if bad is not None else reasons
-    return pa.record_batch([*columns, reasons], names=[*block.schema.names, REASON])
+        reasons = pc.if_else(bad, LINE_NOT_UTF8, reasons) if bad is not None else reasons
+    return pa.record_batch([*columns, reasons], names=[*block.schema.names, REASON_COLUMN])

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 import pyarrow as pa
 
 from tasks.adapters.files.access import hold_still, list_files, some
-from tasks.adapters.rows.row_schema import IMAGE_URI, KEY
+from tasks.adapters.rows.row_schema import IMAGE_URI, KEY_COLUMN
 from tasks.adapters.sources.source_files import SourceFiles
 from tasks.domain.job.source import ImagesSource
 from tasks.domain.shards.shard import FileVersion, Shard, Span, Whole
@@ -20,7 +20,7 @@ from tasks.domain.target.fields import FieldType
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".tif", ".tiff", ".bmp")
 BATCH_ROWS = 4_096
-SCHEMA = pa.schema([pa.field(KEY, pa.string()), pa.field(IMAGE_URI, pa.string())])
+SCHEMA = pa.schema([pa.field(KEY_COLUMN, pa.string()), pa.field(IMAGE_URI, pa.string())])
 
 
 class ImageFiles(SourceFiles[ImagesSource]):
@@ -32,7 +32,7 @@ class ImageFiles(SourceFiles[ImagesSource]):
 
     def spans(self) -> Iterator[Span]:
         files = list_files(self.config.uri, SUFFIXES)
-        return some((Span(files=tuple(group), extent=Whole(), rows=len(group)) for group in cut(files, self.rows)), self.config.uri)
+        return some((Span(files=tuple(group), extent=Whole(), rows=len(group)) for group in group_files(files, self.rows)), self.config.uri)
 
     def read(self, shard: Shard) -> Iterator[pa.RecordBatch]:
         return hold_still(shard.span.files, _batches(shard.span.files))
@@ -45,7 +45,7 @@ def _batches(files: tuple[FileVersion, ...]) -> Iterator[pa.RecordBatch]:
         yield pa.record_batch(columns, schema=SCHEMA)
 
 
-def cut(files: Iterable[FileVersion], rows: int) -> Iterator[list[FileVersion]]:
+def group_files(files: Iterable[FileVersion], rows: int) -> Iterator[list[FileVersion]]:
     """Groups of half to twice `rows` files (the last may be smaller), each begun by a name whose hash says so."""
     least, most = max(1, rows // 2), 2 * rows
     held: list[FileVersion] = []

@@ -13,8 +13,8 @@ import pyarrow as pa
 from tasks.adapters.concurrent_map import ahead
 from tasks.adapters.files.access import first_file, hold_still, is_compressed, list_files, open_file, open_plain, reading, some
 from tasks.adapters.rows.column_types import check_columns, from_objects, type_of_values
-from tasks.adapters.rows.row_schema import REASON
-from tasks.adapters.sources.line_reader import BOM, NOT_UTF8, Line, head_of, numbered, parse_line, ranged, rows_in_head
+from tasks.adapters.rows.row_schema import REASON_COLUMN
+from tasks.adapters.sources.line_reader import BOM, LINE_NOT_UTF8, Line, head_of, numbered, parse_line, ranged, rows_in_head
 from tasks.adapters.sources.source_files import SourceFiles
 from tasks.domain.errors import BadInput
 from tasks.domain.job.source import JsonLinesSource
@@ -80,8 +80,8 @@ class JsonLinesFiles(SourceFiles[JsonLinesSource]):
     def _batch(self, lines: list[Line], path: str) -> pa.RecordBatch:
         parsed = [parse_line(line, path) for line in lines]
         columns = from_objects([row or {} for row in parsed], self.config.columns)
-        reasons = pa.array([NOT_UTF8 if row is None else None for row in parsed], pa.string())
-        fields = [*(field for field, _ in columns.values()), pa.field(REASON, pa.string())]
+        reasons = pa.array([LINE_NOT_UTF8 if row is None else None for row in parsed], pa.string())
+        fields = [*(field for field, _ in columns.values()), pa.field(REASON_COLUMN, pa.string())]
         return pa.record_batch([*(array for _, array in columns.values()), reasons], schema=pa.schema(fields))
 
 

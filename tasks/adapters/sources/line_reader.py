@@ -17,11 +17,11 @@ from tasks.adapters.files.access import is_compressed, open_file, reading
 from tasks.domain.errors import BadInput
 from tasks.domain.shards.shard import FileVersion
 
-CHUNK = 1 << 20
-SMALL = 64 << 10
-COUNTED = 1 << 20  # bytes that tell how many rows a file has that cannot be cut
+LINE_READ_BYTES = 1 << 20
+SHORT_READ_BYTES = 64 << 10
+COUNTED_HEAD_BYTES = 1 << 20  # bytes that tell how many rows a file has that cannot be cut
 MOST_UNPACKED = 16 << 20  # bytes that such a head may come to
-NOT_UTF8 = "not UTF-8"
+LINE_NOT_UTF8 = "not UTF-8"
 BOM = b"\xef\xbb\xbf"
 
 
@@ -42,7 +42,7 @@ class Line:
     last: bool = False
 
 
-def blank(line: bytes) -> bool:
+def is_blank(line: bytes) -> bool:
     """Whether there is nothing but white space."""
     return not line or line.isspace()
 
@@ -52,7 +52,7 @@ def ranged(file: Readable, start: int, stop: int) -> Iterator[Line]:
     at = max(0, start - 1)
     file.seek(at)
     # From the byte before on, the first line end shows where the range's own first line begins.
-    chunk = min(CHUNK, max(SMALL, stop - at))
+    chunk = min(LINE_READ_BYTES, max(SHORT_READ_BYTES, stop - at))
     for number, (line, ended) in enumerate(_split(file, chunk)):
         begin, at = at, at + len(line) + ended
         if number == 0 and start > 0:
@@ -60,15 +60,15 @@ def ranged(file: Readable, start: int, stop: int) -> Iterator[Line]:
         if begin >= stop:
             return
         data = line.removeprefix(BOM) if begin == 0 else line
-        if not blank(data):
+        if not is_blank(data):
             yield Line(data, f"byte {begin}")
 
 
 def numbered(file: Readable) -> Iterator[Line]:
     """Every line that is not blank; `place` is its number, from 1."""
-    for number, (line, _) in enumerate(_split(file, CHUNK), 1):
+    for number, (line, _) in enumerate(_split(file, LINE_READ_BYTES), 1):
         data = line.removeprefix(BOM) if number == 1 else line
-        if not blank(data):
+        if not is_blank(data):
             yield Line(data, f"line {number}")
 
 
@@ -146,7 +146,7 @@ def _parses(text: str) -> dict[str, object] | None:
 def rows_in_head(file: FileVersion, *, delimiter: str | None = None) -> tuple[int, int]:
     """Rows in the first bytes of a file of lines, and how many bytes those are, as the file holds them. `delimiter`: of CSV, whose rows may hold newlines."""
     with reading(file.path, "file"), open_file(file.path) as opened:
-        raw = opened.read(COUNTED)
+        raw = opened.read(COUNTED_HEAD_BYTES)
     data, covered = _unpacked(raw) if is_compressed(file.path) else (raw, len(raw))
     lines = data.decode(errors="replace")
     rows = sum(1 for line in lines.split("\n") if line.strip())

@@ -11,7 +11,7 @@ from tasks.adapters.rows.builder import RowMaker
 from tasks.adapters.sources.source_files import SourceFiles
 from tasks.domain import ports
 from tasks.domain.job.kinds import declared_at
-from tasks.domain.job.source import SOURCES, Source
+from tasks.domain.job.source import SOURCES, AnySource
 from tasks.domain.job.target import TargetSettings
 from tasks.domain.shards.shard import Shard
 
@@ -19,7 +19,7 @@ LONG_ROW = 2_000  # bytes
 HEAD_SHARDS = 4  # the first may have no row that is good
 
 
-def open_source(source: Source, *, rows: int) -> SourceFiles[Any]:
+def open_source(source: AnySource, *, rows: int) -> SourceFiles[Any]:
     """The files of a source; nothing is read before it is asked.
 
     Args:

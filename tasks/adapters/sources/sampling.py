@@ -37,7 +37,7 @@ class Effort:
 
 
 @dataclass(slots=True)
-class Sample:
+class SourceSample:
     """What was seen. `rows`: of each point, in the form of `tasks.adapters.rows.row_schema`, keys of hashed content left null."""
 
     rows: list[pa.Table] = field(default_factory=list)
@@ -69,9 +69,9 @@ class Sampler:
     def __init__(self, source: SourceFiles[Any], fields: tuple[ScalarField, ...], target: TargetSettings, effort: Effort) -> None:
         self._source, self._fields, self._target, self._effort = source, fields, target, effort
 
-    def take(self, spans: Iterable[Span], whole: int) -> Sample:
+    def take(self, spans: Iterable[Span], whole: int) -> SourceSample:
         """Some rows of spans in source order whose weights come to `whole`. A place that cannot be read is a fault of the sample."""
-        sample, deadline = Sample(), time.monotonic() + self._effort.seconds
+        sample, deadline = SourceSample(), time.monotonic() + self._effort.seconds
         places = list(_places(spans, whole, self._effort))
         # Halves first, then quarters: where a bound ends it early, what was seen is still from everywhere.
         for at in sorted(range(len(places)), key=lambda at: f"{at:016b}"[::-1]):
@@ -83,7 +83,7 @@ class Sampler:
                 break
         return sample
 
-    def _look(self, span: Span, points: int, sample: Sample) -> None:
+    def _look(self, span: Span, points: int, sample: SourceSample) -> None:
         """Read a place, and share its rows out among the points that fell there."""
         maker = RowMaker(self._source.config, Shard(id="sample", span=span), self._fields, target=self._target, keyed=False)
         found: list[pa.RecordBatch] = []
@@ -102,7 +102,7 @@ class Sampler:
         if held:
             sample.rows += _shared(pa.Table.from_batches(found), points, self._effort.rows)
 
-    def _note_density(self, span: Span, seen: int, read: int, sample: Sample) -> None:
+    def _note_density(self, span: Span, seen: int, read: int, sample: SourceSample) -> None:
         if isinstance(span.extent, ByteRange):
             rows, covered = seen, span.extent.stop - span.extent.start
         else:

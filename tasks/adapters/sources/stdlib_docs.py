@@ -27,7 +27,7 @@ import pyarrow.parquet as pq
 
 from tasks.domain.errors import BadInput
 
-Kind = Literal["module", "class", "function", "method"]
+PassageKind = Literal["module", "class", "function", "method"]
 Size = Literal["quick", "default", "full"]
 
 QUESTIONS = (
@@ -85,7 +85,7 @@ class Passage:
     id: str  # as one writes it: datetime.datetime.strptime, str.split
     text: str  # name, signature, and the beginning of the docstring
     module: str
-    kind: Kind
+    kind: PassageKind
 
 
 def passages() -> Iterator[Passage]:
@@ -152,7 +152,7 @@ def _appear(written: Path, corpus: Path) -> None:
             raise
 
 
-def _passage(name: str, signature: str, doc: str, module: str, kind: Kind) -> Passage:
+def _passage(name: str, signature: str, doc: str, module: str, kind: PassageKind) -> Passage:
     clean = re.sub(r" at 0x[0-9a-fA-F]+", "", inspect.cleandoc(doc)).encode(errors="replace").decode()
     return Passage(id=name, text=f"{name}{signature}\n\n{_beginning(clean)}", module=module, kind=kind)
 
@@ -207,7 +207,7 @@ def _members(body: list[ast.stmt], owner: str, module: str, *, inside_class: boo
 
 
 def _documented(
-    node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef, name: str, signature: str, kind: Kind, module: str
+    node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef, name: str, signature: str, kind: PassageKind, module: str
 ) -> Iterator[Passage]:
     doc = ast.get_docstring(node)
     if doc and doc.strip():

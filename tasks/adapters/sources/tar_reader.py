@@ -16,8 +16,8 @@ from tasks.adapters.files.access import open_file, open_plain
 from tasks.domain.errors import BadInput
 from tasks.domain.shards.shard import FileVersion
 
-BLOCK = 512
-CHUNK = 1 << 20
+TAR_BLOCK_BYTES = 512
+TAR_READ_BYTES = 1 << 20
 LARGEST_MEMBER = 256 << 20  # bytes; a larger one is not read into memory
 
 
@@ -47,13 +47,13 @@ def check_whole(file: FileVersion) -> bool:
     """
     opened = open_file(file.path)
     try:
-        begin = opened.read(BLOCK)
-        opened.seek(max(0, file.size - BLOCK))
-        end = opened.read(BLOCK)
+        begin = opened.read(TAR_BLOCK_BYTES)
+        opened.seek(max(0, file.size - TAR_BLOCK_BYTES))
+        end = opened.read(TAR_BLOCK_BYTES)
     finally:
         opened.close()
-    if file.size % BLOCK or end.strip(b"\0"):
-        raise BadInput(f"{file.path} is cut off: a tar ends with empty blocks of {BLOCK} bytes: fetch or pack it again")
+    if file.size % TAR_BLOCK_BYTES or end.strip(b"\0"):
+        raise BadInput(f"{file.path} is cut off: a tar ends with empty blocks of {TAR_BLOCK_BYTES} bytes: fetch or pack it again")
     return bool(begin.strip(b"\0"))
 
 
@@ -66,7 +66,7 @@ def members(path: str, wanted: Callable[[str], bool]) -> Iterator[Member]:
     last = "its beginning"
     opened: pa.NativeFile = open_plain(path)
     try:
-        with tarfile.open(fileobj=cast("IO[bytes]", opened), mode="r|", bufsize=CHUNK, tarinfo=_Header) as tar:
+        with tarfile.open(fileobj=cast("IO[bytes]", opened), mode="r|", bufsize=TAR_READ_BYTES, tarinfo=_Header) as tar:
             for info in tar:
                 last = f"member '{info.name}'"
                 _check_name(info.name, path)

@@ -16,8 +16,8 @@ import pyarrow as pa
 from tasks.adapters.concurrent_map import ahead
 from tasks.adapters.files.access import first_file, hold_still, is_compressed, list_files, reading, some
 from tasks.adapters.rows.column_types import check_columns, from_objects, type_of_values
-from tasks.adapters.rows.row_schema import IMAGE, KEY, REASON, TEXT
-from tasks.adapters.sources.line_reader import NOT_UTF8
+from tasks.adapters.rows.row_schema import IMAGE, KEY_COLUMN, REASON_COLUMN, TEXT_COLUMN
+from tasks.adapters.sources.line_reader import LINE_NOT_UTF8
 from tasks.adapters.sources.source_files import SourceFiles
 from tasks.adapters.sources.tar_reader import LARGEST_MEMBER, Member, check_whole, members
 from tasks.domain.errors import BadInput
@@ -35,7 +35,7 @@ BATCH_BYTES = 32 << 20
 
 
 @dataclass(slots=True)
-class Sample:
+class TarSample:
     """The members of one key."""
 
     key: str
@@ -77,7 +77,7 @@ class WebDatasetFiles(SourceFiles[WebDatasetSource]):
                 yield Span(files=(file,), extent=Whole(), rows=None)
 
     def _batches(self, file: FileVersion) -> Iterator[pa.RecordBatch]:
-        held: list[Sample] = []
+        held: list[TarSample] = []
         size = 0
         with reading(file.path, "tar file"):
             for sample in self._samples(file.path, everything=False):
@@ -89,32 +89,32 @@ class WebDatasetFiles(SourceFiles[WebDatasetSource]):
             if held:
                 yield self._batch(held)
 
-    def _samples(self, path: str, *, everything: bool) -> Iterator[Sample]:
+    def _samples(self, path: str, *, everything: bool) -> Iterator[TarSample]:
         """Samples with what the job wants of them, or with all but the picture."""
         images = self.config.embed == "image" and not everything
         caption = everything or self.config.embed == "text" or CAPTION in self.config.metadata
         values = everything or bool(set(self.config.metadata) - {CAPTION})
         ends = {*(IMAGES if images else ()), *((CAPTION,) if caption else ()), *(("json",) if values else ())}
-        sample: Sample | None = None
+        sample: TarSample | None = None
         for member in members(path, lambda name: _end(name) in ends):
             key = _key(member.name)
             if sample is not None and sample.key != key:
                 yield _whole(sample)
                 sample = None
-            sample = sample or Sample(key)
+            sample = sample or TarSample(key)
             _add(sample, member, wanted=_end(member.name) in ends)
         if sample is not None:
             yield _whole(sample)
 
-    def _batch(self, samples: list[Sample]) -> pa.RecordBatch:
+    def _batch(self, samples: list[TarSample]) -> pa.RecordBatch:
         columns = from_objects([sample.values for sample in samples], self.config.metadata)
         if self.config.embed == "image":
             content, data = pa.field(IMAGE, pa.large_binary()), [sample.image for sample in samples]
         else:
-            content, data = pa.field(TEXT, pa.binary()), [sample.caption for sample in samples]
+            content, data = pa.field(TEXT_COLUMN, pa.binary()), [sample.caption for sample in samples]
         keys = pa.array([sample.key for sample in samples], pa.string())
         reasons = pa.array([sample.reason for sample in samples], pa.string())
-        fields = [pa.field(KEY, pa.string()), content, pa.field(REASON, pa.string()), *(f for f, _ in columns.values())]
+        fields = [pa.field(KEY_COLUMN, pa.string()), content, pa.field(REASON_COLUMN, pa.string()), *(f for f, _ in columns.values())]
         arrays = [keys, pa.array(data, content.type), reasons, *(array for _, array in columns.values())]
         return pa.record_batch(arrays, schema=pa.schema(fields))
 
@@ -134,7 +134,7 @@ def _end(name: str) -> str:
     return name.rsplit("/", 1)[-1].partition(".")[2].lower()
 
 
-def _add(sample: Sample, member: Member, *, wanted: bool) -> None:
+def _add(sample: TarSample, member: Member, *, wanted: bool) -> None:
     if not wanted:
         return
     if member.data is None:
@@ -150,7 +150,7 @@ def _add(sample: Sample, member: Member, *, wanted: bool) -> None:
         sample.image = member.data or None
 
 
-def _whole(sample: Sample) -> Sample:
+def _whole(sample: TarSample) -> TarSample:
     """Read the sample's .json and caption into its columns."""
     if sample.json is not None:
         try:
@@ -163,5 +163,5 @@ def _whole(sample: Sample) -> Sample:
         try:
             sample.values = {**sample.values, CAPTION: sample.caption.decode()}
         except UnicodeDecodeError:
-            sample.reason = sample.reason or NOT_UTF8
+            sample.reason = sample.reason or LINE_NOT_UTF8
     return sample

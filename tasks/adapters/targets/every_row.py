@@ -8,14 +8,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from tasks.adapters.concurrent_map import ahead
-from tasks.adapters.targets.shard_counts import Counted, Sealed
+from tasks.adapters.targets.shard_counts import CountedShard, Sealed
 from tasks.domain.ports import Collection
 from tasks.domain.shards.seal import Part
 from tasks.domain.target.difference import Compared, Difference
 
-AT_ONCE = 4  # parts: most of what one waits for is the server
+PARTS_AT_ONCE = 4  # parts: most of what one waits for is the server
 HELD_BYTES = 256 << 20  # of sealed parts that are held at a time; one is in any case
-ASKED = 10_000  # keys at a time
+KEYS_PER_LOOKUP = 10_000  # keys at a time
 MOST_SEEN = 100_000  # differences that are remembered by key
 
 Watch = Callable[[int], None]  # rows that were compared since the last call
@@ -40,27 +40,27 @@ class _Room:
                 self._freed.notify_all()
 
 
-def compare_parts(collection: Collection, shards: Iterable[Counted]) -> Iterator[tuple[Counted, Compared | None]]:
+def compare_parts(collection: Collection, shards: Iterable[CountedShard]) -> Iterator[tuple[CountedShard, Compared | None]]:
     """The outcome of each part, in order, and None at the end of each shard."""
     room = _Room(HELD_BYTES)
 
-    def parts() -> Iterator[tuple[Counted, Part | None]]:
+    def parts() -> Iterator[tuple[CountedShard, Part | None]]:
         for counted in shards:
             yield from ((counted, part) for part in counted.sealed.seal.parts)
             yield counted, None
 
-    def compare(at: tuple[Counted, Part | None]) -> tuple[Counted, Compared | None]:
+    def compare(at: tuple[CountedShard, Part | None]) -> tuple[CountedShard, Compared | None]:
         counted, part = at
         if part is None:
             return counted, None
         with room.of(part.bytes):
             return counted, collection.compare(counted.sealed.read(part), doubled=False)
 
-    yield from ahead(compare, parts(), at_once=AT_ONCE)
+    yield from ahead(compare, parts(), at_once=PARTS_AT_ONCE)
 
 
 @dataclass(slots=True)
-class Tally:
+class ComparisonTally:
     """A shard's rows while its parts go by."""
 
     rows: int = 0
@@ -70,14 +70,14 @@ class Tally:
         self.rows += compared.rows
         self.away += sum(each.kind in ("absent", "shard") for each in compared.differences)
 
-    def has_leftovers(self, counted: Counted) -> bool:
+    def has_leftovers(self, counted: CountedShard) -> bool:
         """Whether rows carry the shard that are not those which were compared: what was found by key is not the count."""
         return counted.found != self.rows - self.away
 
 
-def every_difference(collection: Collection, shards: Iterable[Counted], known: Container[str], watch: Watch) -> Iterator[Difference]:
+def every_difference(collection: Collection, shards: Iterable[CountedShard], known: Container[str], watch: Watch) -> Iterator[Difference]:
     """All that differs in some shards; what known shards took from retained ones does not."""
-    tally = Tally()
+    tally = ComparisonTally()
     for counted, compared in compare_parts(collection, shards):
         if compared is not None:
             tally.add(compared)
@@ -87,10 +87,10 @@ def every_difference(collection: Collection, shards: Iterable[Counted], known: C
             continue
         if tally.has_leftovers(counted) and not counted.sealed.is_unsealed:
             yield from leftovers(collection, counted)
-        tally = Tally()
+        tally = ComparisonTally()
 
 
-def leftovers(collection: Collection, counted: Counted) -> Iterator[Difference]:
+def leftovers(collection: Collection, counted: CountedShard) -> Iterator[Difference]:
     """Keys that carry a shard and are not in its seal, and those of its keys that come more than once."""
     seal = counted.sealed.seal
     there = set(collection.keys(seal.shard))
@@ -108,8 +108,8 @@ def away(collection: Collection, sealed: Sealed) -> Iterator[Difference]:
     there = set(collection.keys(seal.shard))
     for part in seal.parts:
         gone = [key for key in sealed.read(part)["id"].to_pylist() if key not in there]
-        for first in range(0, len(gone), ASKED):
-            some = gone[first : first + ASKED]
+        for first in range(0, len(gone), KEYS_PER_LOOKUP):
+            some = gone[first : first + KEYS_PER_LOOKUP]
             holders = collection.shards_of(some)
             for key in some:
                 held = holders.get(key)
@@ -119,7 +119,7 @@ def away(collection: Collection, sealed: Sealed) -> Iterator[Difference]:
 
 
 @dataclass(slots=True)
-class Differences:
+class DifferenceSummary:
     """What was found so far: all of it counted, some of it kept. What known shards took from retained ones is none."""
 
     named: int
@@ -142,7 +142,7 @@ class Differences:
                 keys.add(each.key)
         return len(keys)
 
-    def settle(self, known: set[str]) -> None:
+    def resolve(self, known: set[str]) -> None:
         """Judge what others have taken, now that all shards are known."""
         for (shard, holder), kept in self._taken.items():
             if holder not in known:

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from tasks.adapters.rows.collection_rows import columns_of, rows_for, vectors_of
-from tasks.adapters.rows.comparison import Held, compare_rows
+from tasks.adapters.rows.collection_rows import columns_of, rows_for, upsert_vectors
+from tasks.adapters.rows.comparison import StoredRows, compare_rows
 from tasks.adapters.rows.row_schema import ARROW_TYPES
 from tasks.adapters.rows.vector_types import rounded
 from tasks.domain.errors import BadInput, Permanent
@@ -32,7 +32,7 @@ class MemoryServer:
     lock: threading.RLock = field(default_factory=threading.RLock)
 
 
-servers: dict[str, MemoryServer] = defaultdict(MemoryServer)
+memory_servers: dict[str, MemoryServer] = defaultdict(MemoryServer)
 
 
 class MemoryCollection:
@@ -78,14 +78,14 @@ class MemoryCollection:
         ids = rows["id"].to_pylist()
         if len(set(ids)) < len(ids):
             raise Permanent("a key comes twice in one batch: duplicates have to be settled before loading")
-        vectors = rounded(vectors_of(rows, spec.dim), spec.vector_type)
+        vectors = rounded(upsert_vectors(rows, spec.dim), spec.vector_type)
         values = {name: vectors if kind is None else rows[name].to_pylist() for name, kind in columns_of(spec).items()}
         made = [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]
         with self._server.lock:
             self._rows.update(zip(ids, made, strict=True))
         return cut
 
-    def settle(self) -> None:
+    def flush_and_index(self) -> None:
         self._made()
 
     def _of(self, shard: str | None) -> list[str]:
@@ -124,7 +124,7 @@ class MemoryCollection:
         with self._server.lock:
             there = [self._rows[key] for key in sent["id"].to_pylist() if key in self._rows]
         fields = {name: kind for name, kind in columns_of(spec).items() if kind is not None}
-        held = Held(
+        held = StoredRows(
             keys=[row["id"] for row in there],
             vectors=np.stack([row["vector"] for row in there]) if there else np.empty((0, spec.dim), np.float32),
             fields={name: pa.array([row[name] for row in there], ARROW_TYPES[kind]) for name, kind in fields.items()},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tasks.adapters.targets.memory_collection import MemoryCollection, servers
+from tasks.adapters.targets.memory_collection import MemoryCollection, memory_servers
 from tasks.domain.errors import BadInput, Permanent
 from tasks.domain.job.target import MemorySettings
 from tasks.domain.target.collection import CollectionSpec
@@ -13,7 +13,7 @@ class MemoryTarget:
 
     def __init__(self, uri: str) -> None:
         self.address, self.overcounts = uri, False
-        self._server = servers[uri]
+        self._server = memory_servers[uri]
 
     def reach(self, alias: str) -> None:
         if alias in self._server.specs:

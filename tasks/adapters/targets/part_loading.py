@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from tasks.domain.errors import Permanent
 from tasks.domain.ports import Collection
 
-ASKED = 10_000  # keys at a time
+KEYS_PER_SLICE = 10_000  # keys at a time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,5 +45,5 @@ def load_free_rows(collection: Collection, part: pa.Table, shard: str, *, others
 
 def _holders(collection: Collection, part: pa.Table) -> Iterator[tuple[str, str]]:
     keys = part["id"].to_pylist()
-    for first in range(0, len(keys), ASKED):
-        yield from collection.shards_of(keys[first : first + ASKED]).items()
+    for first in range(0, len(keys), KEYS_PER_SLICE):
+        yield from collection.shards_of(keys[first : first + KEYS_PER_SLICE]).items()

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import pyarrow as pa
 
-from tasks.adapters.concurrent_map import AT_ONCE, ahead
-from tasks.adapters.rows.collection_rows import vectors_of
+from tasks.adapters.concurrent_map import CALLS_AT_ONCE, ahead
+from tasks.adapters.rows.collection_rows import upsert_vectors
 from tasks.adapters.rows.vector_types import rounded
 from tasks.adapters.targets.memory_collection import score
 from tasks.adapters.targets.shard_counts import Sealed
@@ -19,7 +19,7 @@ from tasks.domain.shards.seal import Part
 from tasks.domain.target.collection import CollectionSpec
 
 READ_BYTES = 64 << 20  # of parts that are read at a time
-QUERIES = 200
+SELF_QUERIES = 200
 SLACK = 1e-4
 
 
@@ -36,7 +36,7 @@ class _Drawn:
 
 
 @dataclass
-class Sample:
+class RowSample:
     """Those rows with the smallest random draws, so that parts can stream by, and only those that are drawn are read."""
 
     size: int
@@ -65,7 +65,7 @@ class Sample:
         for _, key, row, part, sealed in sorted(self.drawn, key=lambda entry: (-entry[0], entry[1], entry[2])):
             parts.setdefault(key, _Drawn(part, sealed, [])).rows.append(row)
         largest = max((drawn.part.bytes for drawn in parts.values()), default=1)
-        at_once = max(1, min(AT_ONCE, READ_BYTES // max(1, largest)))
+        at_once = max(1, min(CALLS_AT_ONCE, READ_BYTES // max(1, largest)))
         tables = list(ahead(_Drawn.take, parts.values(), at_once=at_once))
         return pa.concat_tables(tables, promote_options="default") if tables else pa.table({"id": pa.array([], pa.string())})
 
@@ -79,8 +79,8 @@ def recall(collection: Collection, rows: pa.Table, spec: CollectionSpec, seed: i
     keys = rows["id"].to_pylist()
     if not keys:
         return None
-    vectors = rounded(vectors_of(rows, spec.dim), spec.vector_type)
-    queries = vectors[np.random.default_rng(seed).permutation(len(keys))[:QUERIES]]
+    vectors = rounded(upsert_vectors(rows, spec.dim), spec.vector_type)
+    queries = vectors[np.random.default_rng(seed).permutation(len(keys))[:SELF_QUERIES]]
     exact = score(queries, vectors, spec.metric) * (-1 if spec.metric == "L2" else 1)
     answers = collection.search(queries, 10)
     due = had = 0

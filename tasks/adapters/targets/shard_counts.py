@@ -16,14 +16,14 @@ from tasks.domain.ports import Collection
 from tasks.domain.shards.seal import Part, Seal
 from tasks.domain.target.difference import Difference
 
-NAMED = 10  # of a kind, in words
-COUNTERS = 32  # strong counts at a time: each waits some 0.3 s for the server's clock, so that many take as long as one
+FAULTS_NAMED = 10  # of a kind, in words
+STRONG_COUNTS_AT_ONCE = 32  # strong counts at a time: each waits some 0.3 s for the server's clock, so that many take as long as one
 
 ReadPart = Callable[[Part], pa.Table]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Clock:
+class CountPatience:
     """How the proof waits for a server that over-counts."""
 
     settle: float = 60.0  # seconds, for all shards together
@@ -47,7 +47,7 @@ class Sealed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Counted:
+class CountedShard:
     """The same, and how many rows carry it."""
 
     sealed: Sealed
@@ -62,7 +62,7 @@ class Counted:
 class Waiting:
     """Counts that are too high are asked again until a deadline, which is one for all."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: CountPatience) -> None:
         self._clock, self._deadline = clock, clock.now() + clock.settle
 
     def until(self, settled: Callable[[], bool]) -> None:
@@ -70,10 +70,10 @@ class Waiting:
             self._clock.sleep(self._clock.pause)
 
 
-def count_shards(collection: Collection, shards: Iterable[Sealed], waiting: Waiting) -> Iterator[Counted]:
+def count_shards(collection: Collection, shards: Iterable[Sealed], waiting: Waiting) -> Iterator[CountedShard]:
     """Counts in the order given; some run at once, since a strong count mostly waits for the server's clock."""
 
-    def count(sealed: Sealed) -> Counted:
+    def count(sealed: Sealed) -> CountedShard:
         found = 0
 
         def settled() -> bool:
@@ -82,13 +82,13 @@ def count_shards(collection: Collection, shards: Iterable[Sealed], waiting: Wait
             return found <= sealed.seal.embedded
 
         waiting.until(settled)
-        return Counted(sealed=sealed, found=found)
+        return CountedShard(sealed=sealed, found=found)
 
-    asked: deque[Future[Counted]] = deque()
-    with ThreadPoolExecutor(COUNTERS) as pool:
+    asked: deque[Future[CountedShard]] = deque()
+    with ThreadPoolExecutor(STRONG_COUNTS_AT_ONCE) as pool:
         for sealed in shards:
             asked.append(pool.submit(count, sealed))
-            if len(asked) > COUNTERS:
+            if len(asked) > STRONG_COUNTS_AT_ONCE:
                 yield asked.popleft().result()
         while asked:
             yield asked.popleft().result()
@@ -132,7 +132,7 @@ def count_beside(
     waiting.until(settled)
     found.unaccounted = max(0, others - found.foreign)
     if found.unaccounted:
-        rows = islice(collection.strangers(known | theirs), NAMED)
+        rows = islice(collection.strangers(known | theirs), FAULTS_NAMED)
         found.strangers = [Difference(key=key, kind="unaccounted", shard=shard) for key, shard in rows]
         found.reasons.append(f"{found.unaccounted:,} of {found.total:,} rows in the collection are of no shard that a seal accounts for")
     if found.total != expected + others:

@@ -6,7 +6,7 @@ What is compared:
   to `settle` seconds; one that is too low is not: rows do not appear by waiting.
 - retained shards, of files that have left the source: newer shards may have taken rows of theirs. Each sealed key that
   does not carry the shard has to be held by a known one.
-- keys: of the first `NAMED` shards whose count is wrong, the sealed keys that do not carry the shard, with the shard that
+- keys: of the first `FAULTS_NAMED` shards whose count is wrong, the sealed keys that do not carry the shard, with the shard that
   holds the key now (a key in two shards: the last one loaded has it) or that it is nowhere; keys that carry the shard and
   are not sealed, and keys that come more than once.
 - rows: of a sample, or of all with `full`: found by key, cosine at least 0.9999 and lengths within 0.1% to what the
@@ -29,9 +29,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tasks.adapters.rows.collection_rows import columns_of
-from tasks.adapters.targets.every_row import Differences, Tally, Watch, away, compare_parts, leftovers
-from tasks.adapters.targets.row_sample import Sample, recall
-from tasks.adapters.targets.shard_counts import NAMED, Beside, Clock, Counted, ReadPart, Sealed, Waiting, count_beside, count_shards
+from tasks.adapters.targets.every_row import ComparisonTally, DifferenceSummary, Watch, away, compare_parts, leftovers
+from tasks.adapters.targets.row_sample import RowSample, recall
+from tasks.adapters.targets.shard_counts import (
+    FAULTS_NAMED,
+    Beside,
+    CountedShard,
+    CountPatience,
+    ReadPart,
+    Sealed,
+    Waiting,
+    count_beside,
+    count_shards,
+)
 from tasks.domain.errors import BadInput
 from tasks.domain.job.index import Parameters
 from tasks.domain.ports import Collection
@@ -42,18 +52,18 @@ from tasks.domain.target.proof import Proof, ShardCount
 
 LEAST_RECALL = 0.9
 
-Shards = Iterable[tuple[Seal, ReadPart]]
+SealedShards = Iterable[tuple[Seal, ReadPart]]
 
 
 def prove(
     collection: Collection,
-    seals: Shards,
-    retained: Shards = (),
+    seals: SealedShards,
+    retained: SealedShards = (),
     *,
     sample: int = 1_000,
     seed: int | None = None,
     least_recall: float = LEAST_RECALL,
-    clock: Clock | None = None,
+    clock: CountPatience | None = None,
     full: bool = False,
     search: Parameters | None = None,
     shared: bool = False,
@@ -80,13 +90,13 @@ def prove(
         BadInput: there is no such collection.
         Transient: the server stayed away.
     """
-    clock = clock or Clock()
+    clock = clock or CountPatience()
     began = clock.now()
     spec = collection.describe()
     if spec is None:
         raise BadInput("there is no collection to prove: load it first with `kitestring run` or `kitestring replay`")
     seed = secrets.randbelow(2**31) if seed is None else seed
-    work = _Work(collection=collection, spec=spec, drawn=Sample(sample, seed), waiting=Waiting(clock), full=full, watch=watch)
+    work = _Work(collection=collection, spec=spec, drawn=RowSample(sample, seed), waiting=Waiting(clock), full=full, watch=watch)
     work.count(_shards(seals, retained))
     known = {count.shard for count in work.counts}
     beside = count_beside(collection, known, sum(c.found for c in work.counts), work.waiting, shared=shared, elsewhere=elsewhere)
@@ -119,7 +129,7 @@ def prove(
     )
 
 
-def _shards(seals: Shards, retained: Shards) -> Iterator[Sealed]:
+def _shards(seals: SealedShards, retained: SealedShards) -> Iterator[Sealed]:
     yield from (Sealed(seal=seal, read=read) for seal, read in seals)
     yield from (Sealed(seal=seal, read=read, retained=True) for seal, read in retained)
 
@@ -142,12 +152,12 @@ class _Work:
 
     collection: Collection
     spec: CollectionSpec
-    drawn: Sample
+    drawn: RowSample
     waiting: Waiting
     full: bool
     watch: Watch
     counts: list[ShardCount] = field(default_factory=list)
-    found: Differences = field(default_factory=lambda: Differences(NAMED))
+    found: DifferenceSummary = field(default_factory=lambda: DifferenceSummary(FAULTS_NAMED))
     rows: int = 0
     sampled: int = 0
     absent: int = 0
@@ -163,9 +173,9 @@ class _Work:
             return
         for each in counted:
             self._enter(each)
-            if each.found != each.sealed.seal.embedded and (not each.miscounted or self._miscounted <= NAMED):
+            if each.found != each.sealed.seal.embedded and (not each.miscounted or self._miscounted <= FAULTS_NAMED):
                 self.found.add(away(self.collection, each.sealed))
-            if each.miscounted and self._miscounted <= NAMED:
+            if each.miscounted and self._miscounted <= FAULTS_NAMED:
                 self.found.add(leftovers(self.collection, each))
 
     def _meet(self, sealed: Sealed) -> Sealed:
@@ -174,15 +184,15 @@ class _Work:
             self.unsealed += sealed.is_unsealed
         return sealed
 
-    def _enter(self, each: Counted, *, same_keys: bool | None = None) -> None:
+    def _enter(self, each: CountedShard, *, same_keys: bool | None = None) -> None:
         seal, retained = each.sealed.seal, each.sealed.retained
         self.drawn.draw(each.sealed)
         self._miscounted += each.miscounted
         count = ShardCount(shard=seal.shard, name=seal.name, sealed=seal.embedded, found=each.found, same_keys=same_keys, retained=retained)
         self.counts.append(count)
 
-    def _compare_all(self, counted: Iterable[Counted]) -> None:
-        tally = Tally()
+    def _compare_all(self, counted: Iterable[CountedShard]) -> None:
+        tally = ComparisonTally()
         for each, compared in compare_parts(self.collection, counted):
             if compared is not None:
                 tally.add(compared)
@@ -193,7 +203,7 @@ class _Work:
             extra = self.found.add(leftovers(self.collection, each)) if rest else 0
             self._enter(each, same_keys=not extra and (not tally.away or each.sealed.retained))
             self.rows += tally.rows
-            tally = Tally()
+            tally = ComparisonTally()
 
     def _take(self, compared: Compared) -> None:
         self.found.add(compared.differences)
@@ -205,7 +215,7 @@ class _Work:
         compared = self.collection.compare(rows, doubled=False) if rows.num_rows else Compared(rows=0)
         if not self.full:
             self._take(compared)
-        self.found.settle(known)
+        self.found.resolve(known)
         gone = [each.key for each in compared.differences if each.kind == "absent"]
         taken = [each.key for each in compared.differences if each.kind == "shard" and each.shard in self.found.retained]
         self.absent, self.sampled = len(gone), rows.num_rows - len(taken)
@@ -214,11 +224,11 @@ class _Work:
     def reasons(self) -> Iterator[str]:
         names = {count.shard: count.name for count in self.counts}
         wrong = [count for count in self.counts if count.wrong]
-        for count in wrong[:NAMED]:
+        for count in wrong[:FAULTS_NAMED]:
             keys = ", and other keys" if count.sealed == count.found else ""
             yield f"shard {count.name} ({count.shard}): {count.sealed} rows sealed, {count.found} in the collection{keys}"
-        if len(wrong) > NAMED:
-            yield f"{len(wrong)} shards of {len(names)} have another count than their seal; the first {NAMED} are named"
+        if len(wrong) > FAULTS_NAMED:
+            yield f"{len(wrong)} shards of {len(names)} have another count than their seal; the first {FAULTS_NAMED} are named"
         for kind, kept in self.found.kept.items():
             yield from (each.line(names) for each in kept)
             if (rows := self.found.kinds[kind]) > len(kept):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from tasks.domain.encoding.protocol import At, Piece
+from tasks.domain.encoding.protocol import Heartbeat, Piece
 
 DEATHS_WITHOUT_A_CLUE = 3
 
 
-def after_death(piece: Piece, at: At | None) -> Piece:
+def after_death(piece: Piece, at: Heartbeat | None) -> Piece:
     """The piece as it is given out again.
 
     The first death may be anything (a kill, the kernel short of memory), so the rows in hand are only

@@ -1,7 +1,7 @@
 """What the coordinator and the ranks say to each other: one JSON document a line, over a private Unix socket.
 
-rank → coordinator    Hello, then Want, At, Storing and Done in any order, Fault instead of Hello or Done
-coordinator → rank    Welcome after Hello, then one Piece or Rest for each Want
+rank → coordinator    Hello, then RequestPiece, Heartbeat, Storing and Done in any order, Fault instead of Hello or Done
+coordinator → rank    Welcome after Hello, then one Piece or NoMoreWork for each RequestPiece
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Piece(Strict):
     barred: tuple[int, ...] = Field((), description="Source rows that crashed a rank twice: set aside unseen.")
 
 
-class Rest(Strict):
+class NoMoreWork(Strict):
     """No more work: leave."""
 
     kind: Literal["rest"] = "rest"
@@ -75,13 +75,13 @@ class Hello(Strict):
     seconds: dict[str, float] = Field(default_factory=dict, description="What start-up took, by step.")
 
 
-class Want(Strict):
+class RequestPiece(Strict):
     """A rank can take one more piece."""
 
     kind: Literal["want"] = "want"
 
 
-class At(Strict):
+class Heartbeat(Strict):
     """Where a rank is; also its heartbeat while it encodes, sent before each batch."""
 
     kind: Literal["at"] = "at"
@@ -116,5 +116,5 @@ class Fault(Strict):
     text: str
 
 
-ToRank = TypeAdapter(Annotated[Piece | Rest | Welcome, Field(discriminator="kind")])
-FromRank = TypeAdapter(Annotated[Hello | Want | At | Storing | Done | Fault, Field(discriminator="kind")])
+ToRank = TypeAdapter(Annotated[Piece | NoMoreWork | Welcome, Field(discriminator="kind")])
+FromRank = TypeAdapter(Annotated[Hello | RequestPiece | Heartbeat | Storing | Done | Fault, Field(discriminator="kind")])

@@ -11,7 +11,7 @@ from tasks.domain.report.figures import RankWork
 from tasks.domain.shards.seal import Part
 
 FIRST_PIECE = 512  # rows, before anything is known
-SHORTEST, LONGEST = 128, 50_000
+SHORTEST_PIECE, LONGEST_PIECE = 128, 50_000
 SECONDS_A_PIECE = 5.0  # a killed rank loses up to two pieces; each piece costs the writing of a part
 # Towards the end pieces get smaller, so that all ranks end together: a share of what is left ("guided self-scheduling",
 # Polychronopoulos and Kuck 1987), down to about a second. Smaller ones pad more, which would cost what they gain.
@@ -20,7 +20,7 @@ LAST_SECONDS, LAST_ROWS = 1.0, 16
 WEIGHT = 0.5  # of the newest piece in the running rate
 
 
-class Pace:
+class Throughput:
     """Counts of a run's encoding so far. Thread-safe; wall-clock free, so that a clock that jumps changes nothing."""
 
     def __init__(self, *, ranks: int) -> None:
@@ -133,10 +133,10 @@ class Pace:
         """Rows for the next piece: some seconds of one rank's work; less where little is left."""
         with self._lock:
             rate, left = self._rate, self._left
-        wanted = FIRST_PIECE if rate is None else max(SHORTEST, min(LONGEST, int(rate * SECONDS_A_PIECE)))
+        wanted = FIRST_PIECE if rate is None else max(SHORTEST_PIECE, min(LONGEST_PIECE, int(rate * SECONDS_A_PIECE)))
         if not left or left < 0:  # more than were expected, as where shards are tried again
             return wanted
-        least = SHORTEST if rate is None else max(LAST_ROWS, min(SHORTEST, int(rate * LAST_SECONDS)))
+        least = SHORTEST_PIECE if rate is None else max(LAST_ROWS, min(SHORTEST_PIECE, int(rate * LAST_SECONDS)))
         return min(wanted, max(least, left // (SHARES_OF_THE_REST * self.ranks)))
 
 

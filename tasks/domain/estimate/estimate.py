@@ -57,7 +57,7 @@ def dollars_of(seconds: Range | None, price_per_hour: float | None) -> Range | N
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Held:
+class EstimateOutcome:
     """One figure of an estimate and its actual value."""
 
     name: str
@@ -74,7 +74,7 @@ class Held:
         return self.actual in self.estimate
 
 
-def hold(estimate: Estimate, *, rows: int, tokens: int, seconds: float, checkpoint_bytes: int) -> list[Held]:
+def hold(estimate: Estimate, *, rows: int, tokens: int, seconds: float, checkpoint_bytes: int) -> list[EstimateOutcome]:
     """The comparison of an estimate with a run, for the figures that both have.
 
     Args:
@@ -93,4 +93,4 @@ def hold(estimate: Estimate, *, rows: int, tokens: int, seconds: float, checkpoi
         ("checkpoint bytes", estimate.checkpoint_bytes, checkpoint_bytes),
         ("cost", estimate.cost, dollars),
     ]
-    return [Held(name=n, estimate=told, actual=actual) for n, told, actual in found if told is not None and actual is not None]
+    return [EstimateOutcome(name=n, estimate=told, actual=actual) for n, told, actual in found if told is not None and actual is not None]

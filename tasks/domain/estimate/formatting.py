@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tasks.domain.estimate.estimate import Estimate, Held
+from tasks.domain.estimate.estimate import Estimate, EstimateOutcome
 from tasks.domain.estimate.intervals import between
 from tasks.domain.estimate.rates import Rate
 from tasks.domain.number_format import duration, money, number, size
@@ -10,7 +10,7 @@ from tasks.domain.number_format import duration, money, number, size
 WORDS = {"rows": number, "tokens": number, "seconds": duration, "checkpoint bytes": size, "cost": money}
 
 
-def told(estimate: Estimate) -> list[tuple[str, str]]:
+def format_estimate(estimate: Estimate) -> list[tuple[str, str]]:
     """(figure, value) of everything that is known about the remaining work of a run."""
     shown = [("rows", f"{between(estimate.rows, number)} to encode, {between(estimate.rows_to_load, number)} to load")]
     if estimate.tokens is not None:
@@ -29,9 +29,11 @@ def told(estimate: Estimate) -> list[tuple[str, str]]:
     return [*shown, ("sample", _sample(estimate)), *(("note", note) for note in estimate.notes)]
 
 
-def headline(estimate: Estimate) -> str:
+def estimate_headline(estimate: Estimate) -> str:
     """The estimate in a line of a log."""
-    return "; ".join(f"{name}: {value}" for name, value in told(estimate) if name in {"rows", "time", "cost", "checkpoint", "Milvus"})
+    return "; ".join(
+        f"{name}: {value}" for name, value in format_estimate(estimate) if name in {"rows", "time", "cost", "checkpoint", "Milvus"}
+    )
 
 
 def _rate(rate: Rate) -> str:
@@ -46,7 +48,7 @@ def _sample(estimate: Estimate) -> str:
     return f"{sample.rows:,} rows at {sample.places} places, {size(sample.bytes)}{by}"
 
 
-def told_held(held: Held) -> tuple[str, str, str, str]:
+def format_outcome(held: EstimateOutcome) -> tuple[str, str, str, str]:
     """(figure, expected, actual, deviation)."""
     words = WORDS[held.name]
     off = "" if held.off is None else f"{held.off:+.0%}"

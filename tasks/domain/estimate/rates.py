@@ -12,11 +12,11 @@ from tasks.domain.shards.layout import encoder_pins
 from tasks.domain.strict import Strict
 
 Unit = Literal["tokens", "rows"]
-KEPT = 10  # observations; machines and libraries change, and old ones say little
-LEAST = 0.10  # of a rate: two runs of one job on one machine differ by about as much
-ALONE = 0.25  # where a rate was seen once
-SHORT = 0.50  # where it was seen for a moment only
-MOMENT = 2.0  # seconds of encoding: with less, what comes first and last counts more than what is between
+OBSERVATIONS_KEPT = 10  # observations; machines and libraries change, and old ones say little
+LEAST_SPREAD = 0.10  # of a rate: two runs of one job on one machine differ by about as much
+SINGLE_SPREAD = 0.25  # where a rate was seen once
+SHORT_SPREAD = 0.50  # where it was seen for a moment only
+BRIEF_SECONDS = 2.0  # seconds of encoding: with less, what comes first and last counts more than what is between
 LOADED_ROWS = 500  # with fewer, making the collection counts more than filling it
 STARTUP = Range(low=5, expected=15, high=60)  # seconds until an encoder is loaded, where none was seen yet
 REST = Range(low=1, expected=5, high=20)  # seconds of a small run beyond start-up and encoding, where none was seen yet
@@ -49,7 +49,7 @@ class Rates(Strict):
 
     def noting(self, observation: Observation) -> Rates:
         """The same and one more."""
-        return Rates(observations=(*self.observations, observation)[-KEPT:])
+        return Rates(observations=(*self.observations, observation)[-OBSERVATIONS_KEPT:])
 
 
 class Rate(Strict):
@@ -76,19 +76,23 @@ def rate_of(rates: Rates, unit: Unit) -> Rate | None:
     count before dry runs: those load nothing beside encoding.
     """
     seen = [o for o in rates.observations if o.encode_seconds > 0 and _amount(o, unit)]
-    usable = [o for o in seen if o.kind == "run" and o.encode_seconds >= MOMENT] or [o for o in seen if o.encode_seconds >= MOMENT] or seen
+    usable = (
+        [o for o in seen if o.kind == "run" and o.encode_seconds >= BRIEF_SECONDS]
+        or [o for o in seen if o.encode_seconds >= BRIEF_SECONDS]
+        or seen
+    )
     if not usable:
         return None
-    least = SHORT if usable[0].encode_seconds < MOMENT else LEAST if len(usable) > 1 else ALONE
+    least = SHORT_SPREAD if usable[0].encode_seconds < BRIEF_SECONDS else LEAST_SPREAD if len(usable) > 1 else SINGLE_SPREAD
     expected = sum(_amount(o, unit) for o in usable) / sum(o.encode_seconds for o in usable)
     whole = [o for o in seen if o.kind == "run" and o.seconds]
     loads = [o.loaded / o.load_seconds for o in whole if o.load_seconds and o.loaded >= LOADED_ROWS]
     return Rate(
         unit=unit,
         per_second=spread_of((_amount(o, unit) / o.encode_seconds for o in usable), expected=expected, least=least),
-        startup_seconds=spread_of((o.startup_seconds for o in seen), least=ALONE),
-        rest_seconds=spread_of((o.rest_seconds for o in whole), least=SHORT) if whole else REST,
-        loaded_per_second=spread_of(loads, least=ALONE) if loads else None,
+        startup_seconds=spread_of((o.startup_seconds for o in seen), least=SINGLE_SPREAD),
+        rest_seconds=spread_of((o.rest_seconds for o in whole), least=SHORT_SPREAD) if whole else REST,
+        loaded_per_second=spread_of(loads, least=SINGLE_SPREAD) if loads else None,
         origin=_origin(usable),
     )
 
@@ -100,7 +104,7 @@ def _amount(observation: Observation, unit: Unit) -> int:
 def _origin(usable: Sequence[Observation]) -> str:
     kind, newest = usable[-1].kind, usable[-1].at[:10]
     runs = f"{len(usable)} {kind}s" if len(usable) > 1 else f"one {kind}"
-    short = "" if usable[0].encode_seconds >= MOMENT else f", of less than {MOMENT:.0f} s"
+    short = "" if usable[0].encode_seconds >= BRIEF_SECONDS else f", of less than {BRIEF_SECONDS:.0f} s"
     return f"{runs} of this corpus on such a machine, the last on {newest}{short}"
 
 
@@ -116,7 +120,7 @@ def rate_of_parts(parts: Sequence[tuple[int, float]], *, ranks: int, unit: Unit)
     expected = ranks * sum(amount for amount, _ in timed) / sum(seconds for _, seconds in timed)
     return Rate(
         unit=unit,
-        per_second=exactly(expected) * Range(low=1 - SHORT, expected=1, high=1 + SHORT),
+        per_second=exactly(expected) * Range(low=1 - SHORT_SPREAD, expected=1, high=1 + SHORT_SPREAD),
         startup_seconds=STARTUP,
         rest_seconds=REST,
         origin=f"{len(timed)} parts that earlier runs have sealed, on whatever machine",

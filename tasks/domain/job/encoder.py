@@ -14,7 +14,7 @@ from tasks.domain.job.ui_schema import Count, Nothing
 from tasks.domain.strict import Strict
 
 Precision = Literal["float32", "bfloat16", "float16"]
-Text = Annotated[str, Field(title="text")]
+TextSetting = Annotated[str, Field(title="text")]
 
 
 MOST_PIXELS = 178_956_970
@@ -64,9 +64,9 @@ class SentenceTransformersEncoder(EncoderSettings):
         "sentence-transformers/all-MiniLM-L6-v2",
         description="Hugging Face Hub name or local folder.",
     )
-    revision: Text | Nothing = Field(None, description="Commit, branch or tag of the Hub model. Left out: its main branch.")
-    prompt: Text | Nothing = Field(None, description="Prefix for each row, as the model card requires.")
-    prompt_name: Text | Nothing = Field(None, description="Name of a prompt in the model's own configuration.")
+    revision: TextSetting | Nothing = Field(None, description="Commit, branch or tag of the Hub model. Left out: its main branch.")
+    prompt: TextSetting | Nothing = Field(None, description="Prefix for each row, as the model card requires.")
+    prompt_name: TextSetting | Nothing = Field(None, description="Name of a prompt in the model's own configuration.")
     max_seq_length: Count | Nothing = Field(None, description="Tokens after which a text is truncated. Left out: the model's own limit.")
     truncate_dim: Count | Nothing = Field(None, description="Keep only the first N dimensions (Matryoshka models).")
     normalize: bool = Field(True, description="Scale each vector to length 1, after truncate_dim.")

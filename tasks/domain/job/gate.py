@@ -30,7 +30,7 @@ class Question(Strict):
     relevant: dict[str, float]
 
 
-class Measured(Strict):
+class GateScores(Strict):
     """Means over the questions of a gate, for one collection."""
 
     collection: str
@@ -63,10 +63,10 @@ def recall_at(hits: Sequence[str], relevant: Mapping[str, float], k: int) -> flo
     return len(wanted.intersection(hits[:k])) / len(wanted) if wanted else 0.0
 
 
-def measure(collection: str, questions: Sequence[Question], answers: Sequence[Sequence[str]], k: int) -> Measured:
+def score_gate(collection: str, questions: Sequence[Question], answers: Sequence[Sequence[str]], k: int) -> GateScores:
     """The means over all questions; `answers` has the keys of each question's hits, the best first."""
     pairs = list(zip(answers, questions, strict=True))
-    return Measured(
+    return GateScores(
         collection=collection,
         questions=len(pairs),
         at_k=k,
@@ -75,7 +75,7 @@ def measure(collection: str, questions: Sequence[Question], answers: Sequence[Se
     )
 
 
-def why_not(gate: Gate, new: Measured, old: Measured | None) -> str | None:
+def why_not(gate: Gate, new: GateScores, old: GateScores | None) -> str | None:
     """Why the new collection must not be promoted; None if it may."""
     if new.ndcg < gate.minimum:
         return f"nDCG@{gate.at_k} is {new.ndcg:.4f}, below target.gate.minimum ({gate.minimum:g})"

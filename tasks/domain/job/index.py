@@ -15,7 +15,7 @@ IndexType = Literal["AUTOINDEX", "FLAT", "IVF_FLAT", "IVF_SQ8", "IVF_PQ", "IVF_R
 Parameters = dict[str, int | float | str | bool]
 ServerKind = Literal["Milvus Lite", "Milvus", "Zilliz Cloud"]
 VectorType = Literal["float32", "float16", "bfloat16", "int8"]
-Way = Literal["auto", "upsert", "import"]
+LoadMethod = Literal["auto", "upsert", "import"]
 
 IMPORT_ROWS = 200_000  # from here on `auto` imports: a choice, not yet a measured one; see tests/benchmarks/README.md
 

@@ -10,7 +10,7 @@ from tasks.domain.errors import BadInput
 from tasks.domain.job.credentials import PLACE, settings_with_credentials
 from tasks.domain.job.encoder import ENCODERS, Encoder, SentenceTransformersEncoder
 from tasks.domain.job.engine import EngineChoice, LocalEngineSettings
-from tasks.domain.job.source import ParquetSource, Source
+from tasks.domain.job.source import AnySource, ParquetSource
 from tasks.domain.job.target import TARGETS, MilvusSettings, TargetSettings
 from tasks.domain.job.ui_schema import Auto, Count, Nothing
 from tasks.domain.strict import Strict
@@ -93,7 +93,7 @@ class Job(Strict):
     """A corpus, the encoder that embeds it, and the collection that serves it."""
 
     corpus: str = Field("corpus", pattern=NAME, description="Name of the corpus; checkpoints are stored under it.")
-    source: Source = Field(default_factory=ParquetSource, description="Where the rows come from.")
+    source: AnySource = Field(default_factory=ParquetSource, description="Where the rows come from.")
     encoder: Encoder = Field(default_factory=SentenceTransformersEncoder, description="The model that turns a row into a vector.")
     checkpoint: str = Field(
         "./kitestring", description="Folder or s3://bucket/prefix for the sealed vectors and all state of the job.", json_schema_extra=PLACE

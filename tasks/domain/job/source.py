@@ -19,9 +19,9 @@ def _as_list(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
 
-Columns = Annotated[list[str], BeforeValidator(_as_list)]
-Column = Annotated[str, Field(title="column")]
-Place = Annotated[str, Field(title="location", json_schema_extra=PLACE)]
+ColumnNames = Annotated[list[str], BeforeValidator(_as_list)]
+ColumnName = Annotated[str, Field(title="column")]
+FileLocation = Annotated[str, Field(title="location", json_schema_extra=PLACE)]
 
 
 DELIMITER: str = Field(",", min_length=1, max_length=1, description="Column delimiter. For CSV only.")
@@ -80,23 +80,23 @@ class TabularSource(SourceSettings):
         description="A file, a folder, a glob, or a URI such as s3://lake/docs/*.parquet. Folders are searched recursively.",
         json_schema_extra=PLACE,
     )
-    moved_from: Place | Nothing = MOVED_FROM
-    id: Column | Nothing = Field(
+    moved_from: FileLocation | Nothing = MOVED_FROM
+    id: ColumnName | Nothing = Field(
         None,
         title="Key column",
         description="Column with a unique key per row. Left out: the key is a hash of the content.",
     )
-    text: Annotated[Columns, Field(title="columns")] | Nothing = Field(
+    text: Annotated[ColumnNames, Field(title="columns")] | Nothing = Field(
         None,
         title="Text columns",
         description="Columns to embed as text, joined by a blank line. Left out with no image column: the column 'text'.",
     )
-    image: Column | Nothing = Field(
+    image: ColumnName | Nothing = Field(
         None,
         title="Image column",
         description="Column of images to embed instead of text: paths relative to the row's file, absolute paths, URIs, or encoded bytes.",
     )
-    metadata: Columns = Field(
+    metadata: ColumnNames = Field(
         default_factory=list,
         title="Metadata columns",
         description="Columns to store in Milvus as scalar fields, for filters and display.",
@@ -191,7 +191,7 @@ class ImagesSource(SourceSettings):
         description="A folder or a glob of jpg, png, webp, gif, tiff or bmp files; a local path or a URI.",
         json_schema_extra=PLACE,
     )
-    moved_from: Place | Nothing = MOVED_FROM
+    moved_from: FileLocation | Nothing = MOVED_FROM
 
     @property
     def modality(self) -> Modality:
@@ -205,9 +205,9 @@ class WebDatasetSource(SourceSettings):
 
     kind: Literal["webdataset"] = Field("webdataset", description="Samples in tar files.")
     uri: str = Field("tars", title="Where", description="A tar file, a folder, a glob, or a URI.", json_schema_extra=PLACE)
-    moved_from: Place | Nothing = MOVED_FROM
+    moved_from: FileLocation | Nothing = MOVED_FROM
     embed: Modality = Field("image", description="What to embed: the sample's image or its .txt.")
-    metadata: Columns = Field(
+    metadata: ColumnNames = Field(
         default_factory=list,
         title="Metadata keys",
         description="Keys of the sample's .json to store in Milvus as scalar fields. 'txt' is the caption.",
@@ -242,4 +242,4 @@ SOURCES = Kinds(
 )
 
 
-Source = Annotated[SourceSettings, SOURCES]
+AnySource = Annotated[SourceSettings, SOURCES]

@@ -10,7 +10,7 @@ from pydantic import ConfigDict, Field, model_validator
 
 from tasks.domain.job.credentials import PLACE
 from tasks.domain.job.gate import Gate
-from tasks.domain.job.index import IMPORT_ROWS, Index, Parameters, VectorType, Way, why_not_stored
+from tasks.domain.job.index import IMPORT_ROWS, Index, LoadMethod, Parameters, VectorType, why_not_stored
 from tasks.domain.job.kinds import Kind, Kinds
 from tasks.domain.job.ui_schema import Nothing
 from tasks.domain.strict import Strict
@@ -64,7 +64,7 @@ class TargetSettings(Strict):
         title="Search parameters",
         description="Milvus search parameters, such as {ef: 128}. Empty: the server's defaults.",
     )
-    load: Way = Field(
+    load: LoadMethod = Field(
         "auto",
         title="Loading",
         description=(

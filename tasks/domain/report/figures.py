@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from tasks.domain.job.credentials import without_credentials
 from tasks.domain.number_format import SECONDS_IN_AN_HOUR
-from tasks.domain.shards.row_accounting import RowFates
+from tasks.domain.shards.row_accounting import RowCounts
 from tasks.domain.strict import Strict
 
 
@@ -19,7 +19,7 @@ def storable(text: str) -> str:
     return without_credentials(text).encode("utf-8", "replace").decode()
 
 
-Shown = Annotated[str, AfterValidator(storable)]
+RedactedText = Annotated[str, AfterValidator(storable)]
 
 
 class RankWork(Strict):
@@ -72,7 +72,7 @@ class EarlierRun(Strict):
 
     run: str
     started: datetime = Field(description="UTC.")
-    rows: RowFates
+    rows: RowCounts
     seconds: float = Field(ge=0, description="From start to proof.")
     rows_per_second: float | None = Field(None, description="While encoding; None where nothing was encoded.")
     verified: bool
@@ -98,7 +98,7 @@ def earlier_run(document: Mapping[str, Any]) -> EarlierRun:
         ValueError: it is not one.
     """
     told = _Told.model_validate(document)
-    rows = RowFates(**{name: told.rows.get(name, 0) for name in RowFates.model_fields})
+    rows = RowCounts(**{name: told.rows.get(name, 0) for name in RowCounts.model_fields})
     encoding = told.seconds.get("encode")
     return EarlierRun(
         run=told.run,
@@ -110,10 +110,10 @@ def earlier_run(document: Mapping[str, Any]) -> EarlierRun:
     )
 
 
-class Group(Strict):
+class PointGroup(Strict):
     """Sampled rows that have one value in common, in two dimensions."""
 
-    name: Shown
+    name: RedactedText
     points: tuple[tuple[float, float], ...]
 
 
@@ -124,22 +124,22 @@ class Projection(Strict):
     rows: int = Field(ge=0, description="Rows in the sample.")
     kept: tuple[float, float] = Field(description="Share of the sample's variance along each direction, 0 to 1.")
     field: str | None = Field(None, description="The metadata field whose values make the groups; None: there is no fitting one.")
-    groups: tuple[Group, ...] = Field(description="The largest first; what does not fit is one last group.")
+    groups: tuple[PointGroup, ...] = Field(description="The largest first; what does not fit is one last group.")
 
 
 class ExampleHit(Strict):
     """One answer to an example search."""
 
-    id: Shown
+    id: RedactedText
     score: float
-    text: Shown = Field("", description="Its beginning.")
-    fields: dict[str, Shown] = Field(default_factory=dict, description="Metadata, each value's beginning.")
+    text: RedactedText = Field("", description="Its beginning.")
+    fields: dict[str, RedactedText] = Field(default_factory=dict, description="Metadata, each value's beginning.")
 
 
 class Example(Strict):
     """A search that anybody can make again."""
 
     kind: Literal["row", "question"] = Field(description="row: for rows like this one. question: one of the gate's.")
-    asked: Shown = Field(description="The row's key, or the question.")
-    text: Shown = Field("", description="The row's own text, its beginning.")
+    asked: RedactedText = Field(description="The row's key, or the question.")
+    text: RedactedText = Field("", description="The row's own text, its beginning.")
     hits: tuple[ExampleHit, ...] = Field(description="The nearest first, without the row itself.")

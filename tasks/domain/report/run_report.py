@@ -8,11 +8,11 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, JsonValue
 
-from tasks.domain.estimate.estimate import Estimate, Held, hold
+from tasks.domain.estimate.estimate import Estimate, EstimateOutcome, hold
 from tasks.domain.job.credentials import without_credentials
 from tasks.domain.job.encoder import EncoderFacts, EncoderIdentity
-from tasks.domain.report.figures import Cost, EarlierRun, Example, Projection, RankWork, Shown
-from tasks.domain.shards.row_accounting import RowFates, ShardFates
+from tasks.domain.report.figures import Cost, EarlierRun, Example, Projection, RankWork, RedactedText
+from tasks.domain.shards.row_accounting import RowCounts, ShardCounts
 from tasks.domain.strict import Strict
 
 STAGES = ("plan", "start-up", "encode", "load", "verify")
@@ -89,8 +89,8 @@ class RunReport(Strict):
     encoder: EncoderIdentity
     facts: EncoderFacts | None = Field(None, description="None: no encoder was started, since nothing had to be encoded.")
     target: TargetNamed
-    rows: RowFates = RowFates()
-    shards: ShardFates = ShardFates()
+    rows: RowCounts = RowCounts()
+    shards: ShardCounts = ShardCounts()
     verified: bool = False
     reasons: tuple[str, ...] = Field((), description="Result of the verification: the differences, or what was compared.")
     proved: str = Field("", description="What the proof compared, as a sentence without its end; empty where not verified.")
@@ -122,7 +122,7 @@ class RunReport(Strict):
     before: EarlierRun | None = Field(None, description="The run to compare with; None: this is the first.")
     projection: Projection | None = Field(None, description="Of a sample of the vectors.")
     examples: tuple[Example, ...] = Field((), description="Searches with their hits.")
-    left_out: dict[str, Shown] = Field(default_factory=dict, description="By section of the page, why it could not be made.")
+    left_out: dict[str, RedactedText] = Field(default_factory=dict, description="By section of the page, why it could not be made.")
     peak_memory: dict[str, int] = Field(default_factory=dict, description="Most bytes resident, by process; GPUs' memory beside it.")
     settings: Annotated[dict[str, JsonValue], AfterValidator(_settings_without_user)] = Field(default_factory=dict, description="The job.")
     versions: dict[str, str] = Field(default_factory=dict, description="Kitestring's and its libraries'.")
@@ -143,7 +143,7 @@ class RunReport(Strict):
         return _rate(self.rows.embedded, self.seconds.get("encode"))
 
     @property
-    def held(self) -> list[Held]:
+    def held(self) -> list[EstimateOutcome]:
         """The estimate compared with the actual figures; empty if there was none."""
         if self.estimate is None:
             return []
@@ -177,7 +177,7 @@ def summary(report: RunReport) -> dict[str, object]:
     }
 
 
-def headline(report: RunReport) -> str:
+def report_headline(report: RunReport) -> str:
     """The run in one sentence, without any text that came from the corpus."""
     if not report.rows.source and not report.shards.planned:
         return "The source holds no rows."
@@ -210,7 +210,7 @@ def _counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
-def rows_wrong(rows: RowFates, quarantine: Mapping[str, int], max_quarantined: float) -> str | None:
+def rows_wrong(rows: RowCounts, quarantine: Mapping[str, int], max_quarantined: float) -> str | None:
     """What is wrong with the outcome of the source's rows, in one line; None: every row is accounted for, and few enough are quarantined."""
     accounted = rows.embedded + rows.reused + rows.duplicates + rows.quarantined
     if accounted != rows.source:

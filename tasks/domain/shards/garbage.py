@@ -14,7 +14,7 @@ from typing import Literal
 from tasks.domain.shards.layout import writer_of
 from tasks.domain.strict import Strict
 
-DAY = 24 * 3600.0
+PROTECTED_SECONDS = 24 * 3600.0
 
 
 class Condemned(Strict):
@@ -42,11 +42,11 @@ class Activity:
     @property
     def busy(self) -> bool:
         """Something of the corpus is younger than a day, so a run may be at work on it."""
-        return self.now - self.latest < DAY
+        return self.now - self.latest < PROTECTED_SECONDS
 
     def is_old(self, key: str) -> bool:
         """Whether the attempt that wrote a part has been silent for a day, or a file of keys is as old."""
-        return self.now - self.newest.get(writer_of(key) or "", self.now) >= DAY
+        return self.now - self.newest.get(writer_of(key) or "", self.now) >= PROTECTED_SECONDS
 
 
 def garbage(files: Iterable[str], activity: Activity, *, named: Container[str] | None) -> Iterator[str]:

@@ -11,7 +11,7 @@ from tasks.domain.shards.seal import Seal
 from tasks.domain.strict import Strict
 
 
-class RowFates(Strict):
+class RowCounts(Strict):
     """What became of the source's rows."""
 
     source: int = 0
@@ -22,11 +22,11 @@ class RowFates(Strict):
     loaded: int = Field(0, description="In the collection, by the ledger.")
     removed: int = Field(0, description="Rows that this run removed from the collection; they are none of the source's.")
 
-    def __add__(self, other: RowFates) -> RowFates:
-        return RowFates(**{name: getattr(self, name) + getattr(other, name) for name in RowFates.model_fields})
+    def __add__(self, other: RowCounts) -> RowCounts:
+        return RowCounts(**{name: getattr(self, name) + getattr(other, name) for name in RowCounts.model_fields})
 
 
-class ShardFates(Strict):
+class ShardCounts(Strict):
     """What became of the plan's shards."""
 
     planned: int = 0
@@ -35,10 +35,10 @@ class ShardFates(Strict):
     failed: int = 0
 
 
-def fates_of(seal: Seal, *, encoded_now: int, loaded: bool = False) -> RowFates:
+def fates_of(seal: Seal, *, encoded_now: int, loaded: bool = False) -> RowCounts:
     """The fates that a seal states, where this run encoded so many of its rows; some of those another shard may own."""
     encoded_now = min(encoded_now, seal.embedded)
-    return RowFates(
+    return RowCounts(
         source=seal.source_rows,
         embedded=encoded_now,
         reused=seal.embedded - encoded_now,

@@ -206,7 +206,7 @@ def _leave_out(dumped: dict[str, Any], kind: type[Strict], first: frozenset[str]
             del dumped[name]
 
 
-class Cover:
+class SealSetDigest:
     """A digest of a set of seals, whatever their order; memory does not grow with their number."""
 
     def __init__(self) -> None:

@@ -9,14 +9,14 @@ from pydantic import Field
 
 from tasks.domain.strict import Strict
 
-Kind = Literal["absent", "extra", "shard", "doubled", "vector", "text", "field", "unaccounted"]
+DifferenceKind = Literal["absent", "extra", "shard", "doubled", "vector", "text", "field", "unaccounted"]
 
 
 class Difference(Strict):
     """One thing that is wrong with one key."""
 
     key: str
-    kind: Kind = Field(
+    kind: DifferenceKind = Field(
         description="absent: not in the collection; extra: carries the shard and is not in its seal; shard: carries another shard;"
         " doubled: comes more than once; vector, text, field: another value; unaccounted: carries a shard that no seal accounts for."
     )

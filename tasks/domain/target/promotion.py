@@ -15,7 +15,7 @@ from pydantic import Field
 
 from tasks.domain.strict import Strict
 
-DAY = 24.0  # hours
+DAY_HOURS = 24.0  # hours
 
 
 class Promotion(Strict):
@@ -103,4 +103,4 @@ def abandoned(
     left = set(outdated(history, kept=kept, keep_previous=keep_previous, grace=grace, now=now))
     led = {name for move in history for name in (move.collection, move.instead_of)}
     never = {name for name, hours in silent.items() if name not in led | kept and hours >= grace}
-    return [name for name, hours in silent.items() if hours >= DAY and name in left | never]
+    return [name for name, hours in silent.items() if hours >= DAY_HOURS and name in left | never]

@@ -17,9 +17,9 @@ import pyarrow.compute as pc
 from tasks.adapters.checkpoint.span_file import Spool
 from tasks.adapters.models.model_metadata import ModelShape, TokenCounter, shape_of
 from tasks.adapters.processes.hardware import plan_launch
-from tasks.adapters.sources.sampling import Effort, Sample, Sampler, weight_of
+from tasks.adapters.sources.sampling import Effort, Sampler, SourceSample, weight_of
 from tasks.domain.estimate.estimate import NO_RATE, Estimate, Sampled, dollars_of, seconds_of
-from tasks.domain.estimate.formatting import headline
+from tasks.domain.estimate.formatting import estimate_headline
 from tasks.domain.estimate.intervals import Range, exactly, mean_of
 from tasks.domain.estimate.rates import Rate, Unit, rate_of, rate_of_parts
 from tasks.domain.estimate.storage_size import HASH_KEY, checkpoint_bytes, target_bytes
@@ -41,7 +41,7 @@ log = logging.getLogger("kitestring.run")
 
 
 @dataclass(slots=True)
-class Left:
+class RemainingWork:
     """The remaining work, in the weights of `tasks.adapters.sources.sampling`."""
 
     to_encode: int = 0
@@ -51,7 +51,7 @@ class Left:
     sealed: deque[str] = field(default_factory=lambda: deque(maxlen=SEALS))
 
 
-class Foresight:
+class Estimator:
     """Looks ahead at one job.
 
     Args:
@@ -108,19 +108,19 @@ class Foresight:
             "estimate": estimate.model_dump(mode="json"),
         }
 
-    def sample(self, effort: Effort) -> Sample:
+    def sample(self, effort: Effort) -> SourceSample:
         """Rows of unsealed shards; if all are sealed, of shards that are not loaded."""
         done, whole = (self.sealed, self.left.to_encode) if self.left.to_encode else (self._loaded, self.left.to_load)
         if not whole:
-            return Sample()
+            return SourceSample()
         sampler = Sampler(self._inspected.source, self._inspected.fields, self._job.target, effort)
         return sampler.take((shard.span for shard in self._shards() if shard.id not in done), whole)
 
     def _shards(self) -> Iterator[Shard]:
         return iter(self._plan) if self._plan else self._spool.named("")
 
-    def _weigh(self) -> Left:
-        left = Left(rows_known=self._spool.rows_known)
+    def _weigh(self) -> RemainingWork:
+        left = RemainingWork(rows_known=self._spool.rows_known)
         for shard in self._shards():
             weight = weight_of(shard.span)
             if shard.id in self.sealed:
@@ -130,7 +130,7 @@ class Foresight:
                 left.to_encode, left.to_load, left.shards = left.to_encode + weight, left.to_load + weight, left.shards + 1
         return left
 
-    def _rows(self, weight: int, sample: Sample, notes: list[str]) -> Range:
+    def _rows(self, weight: int, sample: SourceSample, notes: list[str]) -> Range:
         """As the footers say; else as many as the bytes that were looked at hold, for all bytes."""
         if self.left.rows_known or not weight:
             return exactly(weight)
@@ -141,7 +141,7 @@ class Foresight:
             return exactly(weight) * LONG_OR_SHORT
         return exactly(weight) * mean_of(sample.density, seen=sample.covered / weight)
 
-    def _tokens(self, rows: Range, sample: Sample, counter: TokenCounter | None, notes: list[str]) -> Range | None:
+    def _tokens(self, rows: Range, sample: SourceSample, counter: TokenCounter | None, notes: list[str]) -> Range | None:
         if self.unit == "rows":
             return None
         if counter is None:
@@ -159,7 +159,7 @@ class Foresight:
         return ModelShape(dim=facts.dim, limit=facts.max_seq_length, prompt=shape.prompt, tokenizer=shape.tokenizer)
 
     def _storage(
-        self, rows: Range, to_load: Range, sample: Sample, shape: ModelShape, notes: list[str]
+        self, rows: Range, to_load: Range, sample: SourceSample, shape: ModelShape, notes: list[str]
     ) -> tuple[Range | None, Range | None]:
         """Bytes in the checkpoint, and in Milvus."""
         if shape.dim is None:
@@ -172,7 +172,7 @@ class Foresight:
             target_bytes(to_load, dim=shape.dim, scalars=raw, index=stored.index, vectors=stored.vector_type),
         )
 
-    def _scalars(self, sample: Sample) -> tuple[float, float]:
+    def _scalars(self, sample: SourceSample) -> tuple[float, float]:
         """Bytes of a row's key, stored text and metadata: as they are, and compressed."""
         if not sample.rows:
             return 0.0, 0.0
@@ -205,7 +205,7 @@ class Foresight:
         return seconds_of(amount, rows_to_load=to_load, rate=rate)
 
 
-def foresee(run: Run, plan: Plan, done: Container[str]) -> None:
+def start_estimate(run: Run, plan: Plan, done: Container[str]) -> None:
     """Estimate what a run will take while it begins: for its log, and for its report. A run does without where that fails.
 
     Args:
@@ -222,8 +222,8 @@ def foresee(run: Run, plan: Plan, done: Container[str]) -> None:
 def _foresee(run: Run, plan: Plan, foreseen: Future[Estimate | None]) -> None:
     estimate = None
     try:
-        estimate = Foresight(run.inspected, plan.spool, plan, Effort(bytes=8 << 20, seconds=3.0)).estimate()
-        log.info("expected: %s", headline(estimate))
+        estimate = Estimator(run.inspected, plan.spool, plan, Effort(bytes=8 << 20, seconds=3.0)).estimate()
+        log.info("expected: %s", estimate_headline(estimate))
     except Exception as error:  # noqa: BLE001 - whatever it is, the run has no need of it
         log.warning("what this run will take could not be estimated: %s", without_credentials(str(error)))
     foreseen.set_result(estimate)
@@ -249,11 +249,11 @@ def _times(rows: Range, values: Sequence[Sequence[float]], *, seen: float) -> Ra
     return rows * mean_of(values, seen=seen)
 
 
-def _seen(sample: Sample, rows: Range) -> float:
+def _seen(sample: SourceSample, rows: Range) -> float:
     return sum(place.num_rows for place in sample.rows) / rows.expected if rows.expected else 1.0
 
 
-def _content(sample: Sample) -> list[list[float]]:
+def _content(sample: SourceSample) -> list[list[float]]:
     """Bytes of texts or pictures, by place; nothing where rows only name their pictures."""
     if sample.file_bytes:
         return [[float(count) for count in place] for place in sample.file_bytes]
@@ -276,6 +276,6 @@ def _packed(rows: pa.Table) -> int:
     return max(0, written(rows) - written(rows.slice(0, 0))) if rows.num_columns else 0
 
 
-def _sampled(sample: Sample, counter: TokenCounter | None) -> Sampled:
+def _sampled(sample: SourceSample, counter: TokenCounter | None) -> Sampled:
     rows = sum(place.num_rows for place in sample.rows)
     return Sampled(rows=rows, places=len(sample.rows), bytes=sample.read, tokenizer=counter.name if counter else "")

@@ -14,32 +14,32 @@ from tasks.domain.target.promotion import Promotion
 from tasks.run.plan import Plan
 from tasks.run.preflight import open_target
 from tasks.run.promotion.fewer_rows import why_smaller
-from tasks.run.promotion.promotion_gate import Asked, ask_gate
+from tasks.run.promotion.promotion_gate import GateQuery, ask_gate
 
-By = Literal["run", "promote", "rollback"]
+Trigger = Literal["run", "promote", "rollback"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class MoveOutcome:
     """The target of the alias before and after an attempted promotion, notes, and the reason if it was refused."""
 
     before: str | None
     live: str | None
     told: list[str]
     refused: str | None = None
-    asked: tuple[Asked, ...] = ()
+    asked: tuple[GateQuery, ...] = ()
 
 
-def pass_gate(plan: Plan, collection: Collection, moves: Promotions, *, by: By, anyway: bool = False) -> Outcome:
+def pass_gate(plan: Plan, collection: Collection, moves: Promotions, *, by: Trigger, anyway: bool = False) -> MoveOutcome:
     live, name = collection.target.resolve(plan.spec.alias), plan.spec.name
     verdict = ask_gate(plan, collection, live)
     refused = verdict.refused or (why_smaller(plan, collection, live) if live and not anyway else None)
     if refused:
-        return Outcome(before=live, live=live, told=verdict.told, refused=refused, asked=verdict.asked)
+        return MoveOutcome(before=live, live=live, told=verdict.told, refused=refused, asked=verdict.asked)
     moves.note(new_move(plan, live, by))
     collection.target.point(plan.spec.alias, name)
     told = [*verdict.told, f"alias '{plan.spec.alias}' points to '{name}'"]
-    return Outcome(before=live, live=name, told=told, asked=verdict.asked)
+    return MoveOutcome(before=live, live=name, told=told, asked=verdict.asked)
 
 
 def standing_identities(plan: Plan, live: str | None) -> set[str]:
@@ -53,7 +53,7 @@ def identity_of(job: Job, name: str) -> str:
         return target.collection(name).identity() or ""
 
 
-def new_move(plan: Plan, live: str | None, by: By) -> Promotion:
+def new_move(plan: Plan, live: str | None, by: Trigger) -> Promotion:
     spec = plan.spec
     return Promotion(
         collection=spec.name, ledger=plan.target, instead_of=live, by=by, fingerprint=spec.fingerprint, model=spec.model, at=utc_now()

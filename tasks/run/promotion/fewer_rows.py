@@ -17,7 +17,7 @@ from tasks.run.plan import Plan
 from tasks.run.preflight import open_target
 from tasks.run.seals.seal_totals import count_seals
 
-NAMED = 3  # places
+PLACES_NAMED = 3  # places
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +69,7 @@ def _look(plan: Plan, live: str) -> _Live | None:
 def _why_fewer(plan: Plan, live: _Live, name: str, now: int) -> str:
     standing, roots = plan.spool.places(), plan.roots
     gone = sorted({roots.place(entry) for entry in live.entries() if entry.files <= 1 and digest(roots.place(entry)) not in standing})
-    some = ", ".join(gone[:NAMED]) + (f" and {len(gone) - NAMED} more" if len(gone) > NAMED else "")
+    some = ", ".join(gone[:PLACES_NAMED]) + (f" and {len(gone) - PLACES_NAMED} more" if len(gone) > PLACES_NAMED else "")
     cure = "add them to source.uri if they still exist" if gone else "find the missing rows"
     told = f" (rows of files that are no longer in the source: {some})" if gone else ""
     return f"it holds {now:,} rows, and '{name}' {live.rows:,}{told}: {cure}, or use `kitestring promote --anyway`"

@@ -13,7 +13,7 @@ from tasks.adapters.models.model_files import locate_model
 from tasks.adapters.sources.relevance_judgments import read_questions
 from tasks.domain.errors import BadInput, Permanent
 from tasks.domain.job.encoder import ENCODERS, EncoderRecord
-from tasks.domain.job.gate import Gate, Measured, Question, measure, why_not
+from tasks.domain.job.gate import Gate, GateScores, Question, score_gate, why_not
 from tasks.domain.ports import Collection
 from tasks.run.plan import Plan
 from tasks.run.promotion.query_encoder import load_encoder
@@ -22,47 +22,47 @@ if TYPE_CHECKING:
     from tasks.worker.base import LoadedEncoder
 
 
-KEPT = 10  # questions whose vectors a report may ask again
+QUERIES_KEPT = 10  # questions whose vectors a report may ask again
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
+class GateResult:
     """The result of the gate: notes, the reason of a refusal if any, and some of the queries."""
 
     told: list[str]
     refused: str | None
-    asked: tuple[Asked, ...] = ()
+    asked: tuple[GateQuery, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class GateQuery:
     """A question and its vector: float32 of shape (dim,)."""
 
     query: str
     vector: np.ndarray
 
 
-def ask_gate(plan: Plan, collection: Collection, live: str | None) -> Verdict:
+def ask_gate(plan: Plan, collection: Collection, live: str | None) -> GateResult:
     """Measure the new collection and, where the gate compares, the one that is live."""
     gate = plan.job.target.gate
     if gate is None:
-        return Verdict(told=[], refused=None)
+        return GateResult(told=[], refused=None)
     questions = read_questions(gate.queries)
     ours = load_encoder(plan.job.encoder, model_path=plan.inspected.model.path, precision=plan.record.identity.precision)
     vectors = _embed(ours, questions)
-    asked = tuple(Asked(query=q.query, vector=v) for q, v in zip(questions[:KEPT], vectors[:KEPT], strict=True))
+    asked = tuple(GateQuery(query=q.query, vector=v) for q, v in zip(questions[:QUERIES_KEPT], vectors[:QUERIES_KEPT], strict=True))
     new = _measure(collection, plan.spec.name, vectors, questions, gate.at_k)
     told = [f"gate, {new.questions:,} questions: {new} for '{new.collection}'"]
     try:
         old = _measure_live(plan, live, questions, gate) if live and gate.max_drop < 1 else None
     except BadInput as error:
         cure = "set target.gate.max_drop: 1 to go by target.gate.minimum alone"
-        return Verdict(told=told, refused=f"'{live}' could not be asked the gate's questions ({error}): {cure}", asked=asked)
+        return GateResult(told=told, refused=f"'{live}' could not be asked the gate's questions ({error}): {cure}", asked=asked)
     told += [f"gate, as it is now: {old} for '{old.collection}'"] if old else []
-    return Verdict(told=told, refused=why_not(gate, new, old), asked=asked)
+    return GateResult(told=told, refused=why_not(gate, new, old), asked=asked)
 
 
-def _measure_live(plan: Plan, live: str, questions: list[Question], gate: Gate) -> Measured:
+def _measure_live(plan: Plan, live: str, questions: list[Question], gate: Gate) -> GateScores:
     """With the encoder that made it, as recorded in its checkpoint.
 
     Raises:
@@ -97,6 +97,6 @@ def _embed(loaded: LoadedEncoder, questions: list[Question]) -> np.ndarray:
         loaded.close()
 
 
-def _measure(collection: Collection, name: str, vectors: np.ndarray, questions: list[Question], k: int) -> Measured:
+def _measure(collection: Collection, name: str, vectors: np.ndarray, questions: list[Question], k: int) -> GateScores:
     answers = [[hit.id for hit in hits] for hits in collection.search(vectors, k)]
-    return measure(name, questions, answers, k)
+    return score_gate(name, questions, answers, k)

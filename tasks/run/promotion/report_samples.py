@@ -16,26 +16,26 @@ import numpy as np
 import pyarrow as pa
 
 from tasks.adapters.report.vector_map import PartDraw, project, read_sample
-from tasks.adapters.rows.collection_rows import vectors_of
+from tasks.adapters.rows.collection_rows import upsert_vectors
 from tasks.domain.errors import Damaged, KitestringError
 from tasks.domain.ports import Collection
 from tasks.domain.report.figures import Example, ExampleHit, Projection
 from tasks.domain.target.collection import Hit
 from tasks.run.plan import Plan
-from tasks.run.promotion.promotion_gate import Asked
+from tasks.run.promotion.promotion_gate import GateQuery
 from tasks.run.promotion.source_images import pictures_of
 
 HITS, FIELDS = 4, 8  # of each search, and metadata fields of each hit
-TEXT, VALUE, KEY = 280, 80, 200  # characters that are shown of a row's text, of another field, of a key
-SIDE = 200  # pixels of a picture
+TEXT_CHARACTERS, VALUE_CHARACTERS, KEY_CHARACTERS = 280, 80, 200  # characters that are shown of a row's text, of another field, of a key
+PICTURE_PIXELS = 200  # pixels of a picture
 READ = 64 * 2**20  # bytes of the source that may be read for pictures
-PICTURES = 500_000  # bytes of all pictures in the page
+PICTURE_BYTES = 500_000  # bytes of all pictures in the page
 log = logging.getLogger("kitestring.report")
 T = TypeVar("T")
 
 
 @dataclass(slots=True)
-class Shown:
+class ReportSamples:
     """Samples for the report, and the reason for each section of the page that has none."""
 
     projection: Projection | None = None
@@ -60,9 +60,11 @@ class Shown:
             return None
 
 
-def show_rows(plan: Plan, collection: Collection, drawn: PartDraw, asked: Sequence[Asked], mends: Callable[[Damaged], bool]) -> Shown:
+def show_rows(
+    plan: Plan, collection: Collection, drawn: PartDraw, asked: Sequence[GateQuery], mends: Callable[[Damaged], bool]
+) -> ReportSamples:
     """Read the parts that were drawn, and ask the collection some questions. `mends`: whether a damaged part is raised."""
-    shown, settings = Shown(mends=mends), plan.job.report
+    shown, settings = ReportSamples(mends=mends), plan.job.report
     if not settings.examples:
         return shown
     sample = shown.attempt("projection", lambda: read_sample(drawn.parts(), plan.checkpoint.verified_part))
@@ -74,11 +76,11 @@ def show_rows(plan: Plan, collection: Collection, drawn: PartDraw, asked: Sequen
     return shown
 
 
-def _examples(plan: Plan, collection: Collection, sample: pa.Table, asked: Sequence[Asked]) -> tuple[Example, ...]:
+def _examples(plan: Plan, collection: Collection, sample: pa.Table, asked: Sequence[GateQuery]) -> tuple[Example, ...]:
     count = min(plan.job.report.examples, sample.num_rows)
     rows = sample.take([(2 * place + 1) * sample.num_rows // (2 * count) for place in range(count)])
     questions = asked[: plan.job.report.examples]
-    vectors = np.concatenate([*(question.vector[None] for question in questions), vectors_of(rows, plan.spec.dim)])
+    vectors = np.concatenate([*(question.vector[None] for question in questions), upsert_vectors(rows, plan.spec.dim)])
     fields = [*(["text"] if plan.spec.store_text else []), *(wanted.name for wanted in plan.spec.fields)]
     answers = collection.search(vectors, HITS + 1, fields=fields)
     keys, texts = rows["id"].to_pylist(), rows["text"].to_pylist() if "text" in rows.column_names else [""] * count
@@ -90,13 +92,15 @@ def _examples(plan: Plan, collection: Collection, sample: pa.Table, asked: Seque
 
 def _example(kind: str, asked: str, text: str, hits: Sequence[Hit]) -> Example:
     others = [hit for hit in hits if kind == "question" or hit.id != asked][:HITS]
-    return Example.model_validate({"kind": kind, "asked": asked[:KEY], "text": _short(text, TEXT), "hits": [_hit(hit) for hit in others]})
+    return Example.model_validate(
+        {"kind": kind, "asked": asked[:KEY_CHARACTERS], "text": _short(text, TEXT_CHARACTERS), "hits": [_hit(hit) for hit in others]}
+    )
 
 
 def _hit(hit: Hit) -> ExampleHit:
     told = ((name, value) for name, value in hit.fields.items() if name != "text" and value is not None)
-    values = {name: _short(value, VALUE) for name, value in islice(told, FIELDS)}
-    return ExampleHit(id=hit.id[:KEY], score=hit.score, text=_short(hit.fields.get("text"), TEXT), fields=values)
+    values = {name: _short(value, VALUE_CHARACTERS) for name, value in islice(told, FIELDS)}
+    return ExampleHit(id=hit.id[:KEY_CHARACTERS], score=hit.score, text=_short(hit.fields.get("text"), TEXT_CHARACTERS), fields=values)
 
 
 def _short(value: object, most: int) -> str:
@@ -108,7 +112,7 @@ def _pictures(plan: Plan, collection: Collection, examples: Sequence[Example]) -
     keys = [key for example in examples for key in ([example.asked] if example.kind == "row" else []) + [hit.id for hit in example.hits]]
     found: dict[str, bytes] = {}
     with suppress(KitestringError):  # a source that is gone: the hits are shown without
-        for key, picture in pictures_of(plan, collection, list(dict.fromkeys(keys)), side=SIDE, budget=READ):
-            if sum(map(len, found.values())) + len(picture) <= PICTURES:
+        for key, picture in pictures_of(plan, collection, list(dict.fromkeys(keys)), side=PICTURE_PIXELS, budget=READ):
+            if sum(map(len, found.values())) + len(picture) <= PICTURE_BYTES:
                 found[key] = picture
     return found

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tasks.domain.errors import BadInput
-from tasks.domain.shards.row_accounting import ShardFates
+from tasks.domain.shards.row_accounting import ShardCounts
 from tasks.domain.shards.shard import Shard
 from tasks.run.context import Run
 from tasks.run.plan import Plan
@@ -65,7 +65,7 @@ def look_for_rows(plan: Plan) -> ToRetry:
 def nothing_to_retry(plan: Plan) -> dict[str, object]:
     """What `quarantine retry` answers where every row has its vector; the figures of a run."""
     totals, proof = count_seals(plan, encoded_now={}), plan.checkpoint.read_proof(plan.target)
-    shards = ShardFates(planned=plan.spool.shards, sealed=totals.sealed, loaded=totals.loaded)
+    shards = ShardCounts(planned=plan.spool.shards, sealed=totals.sealed, loaded=totals.loaded)
     return {
         "rows": totals.rows.model_dump(),
         "shards": shards.model_dump(),

@@ -8,8 +8,8 @@ from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
 
 from tasks.domain.report.run_report import QUARANTINE_SAMPLES, SetAside
-from tasks.domain.shards.row_accounting import RowFates, fates_of
-from tasks.domain.shards.seal import Cover, EncodeStats, Seal
+from tasks.domain.shards.row_accounting import RowCounts, fates_of
+from tasks.domain.shards.seal import EncodeStats, Seal, SealSetDigest
 from tasks.run.plan import Plan
 from tasks.run.seals.effective_seals import owned_seals, retained_seals
 
@@ -17,16 +17,16 @@ SLOWEST = 10
 
 
 @dataclass(slots=True)
-class Totals:
+class SealTotals:
     """A fold over seals; memory does not grow with their number."""
 
-    rows: RowFates = field(default_factory=RowFates)
+    rows: RowCounts = field(default_factory=RowCounts)
     sealed: int = 0
     loaded: int = 0
     stats: EncodeStats = field(default_factory=EncodeStats)
     quarantine: Counter[str] = field(default_factory=Counter)
     samples: list[SetAside] = field(default_factory=list)
-    cover: Cover = field(default_factory=Cover)
+    cover: SealSetDigest = field(default_factory=SealSetDigest)
     slowest: list[tuple[float, str, int]] = field(default_factory=list)
 
     def add(self, seal: Seal, *, encoded_now: int, loaded: bool) -> None:
@@ -46,15 +46,15 @@ class Totals:
                 heapq.heappop(self.slowest)
 
 
-def total(seals: Iterable[Seal], *, encoded_now: dict[str, int], loaded: Container[str]) -> Totals:
+def total(seals: Iterable[Seal], *, encoded_now: dict[str, int], loaded: Container[str]) -> SealTotals:
     """Fold the seals of a plan."""
-    totals = Totals()
+    totals = SealTotals()
     for seal in seals:
         totals.add(seal, encoded_now=encoded_now.get(seal.shard, 0), loaded=seal.shard in loaded)
     return totals
 
 
-def count_seals(plan: Plan, *, encoded_now: dict[str, int]) -> Totals:
+def count_seals(plan: Plan, *, encoded_now: dict[str, int]) -> SealTotals:
     """Fold every seal of a plan; what covers them covers those that are retained as well."""
     totals = total(owned_seals(plan), encoded_now=encoded_now, loaded=plan.checkpoint.loaded_ids(plan.target))
     for seal in retained_seals(plan):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tasks.adapters.targets.shard_counts import Clock
+from tasks.adapters.targets.shard_counts import CountPatience
 from tasks.domain.ports import Collection
 from tasks.run.plan import Plan
 
@@ -25,8 +25,8 @@ def strangers(plan: Plan, collection: Collection) -> Iterator[tuple[str, str]]:
         yield from collection.strangers(known)
 
 
-def clock_of(collection: Collection, *, looking: bool = False) -> Clock:
+def clock_of(collection: Collection, *, looking: bool = False) -> CountPatience:
     """A server may over-count for a while after a run has loaded; less so for who only looks."""
     if not collection.target.overcounts:
-        return Clock(settle=0)
-    return Clock(settle=LOOKING_SECONDS if looking else LOADED_SECONDS)
+        return CountPatience(settle=0)
+    return CountPatience(settle=LOOKING_SECONDS if looking else LOADED_SECONDS)

@@ -27,7 +27,7 @@ from tasks.worker.encoders.image_decoder import Decoder, Picture
 from tasks.worker.encoders.open_clip_text import Captions, CaptionWork
 from tasks.worker.encoders.torch_errors import told_apart
 from tasks.worker.encoding_errors import first_line
-from tasks.worker.system.placement import Place
+from tasks.worker.system.placement import RankPlacement
 
 CPU_ROWS, GPU_ROWS = 16, 256
 TOKENS = 2  # dimensions of a batch of texts; one of pictures has 4
@@ -83,7 +83,7 @@ class ImageEncoder:
     """An open_clip model. See `tasks.worker.base.LoadedEncoder`."""
 
     def __init__(
-        self, encoder: OpenClipEncoder, *, model_path: str, precision: Precision, compute: Compute, place: Place, backend: Backend
+        self, encoder: OpenClipEncoder, *, model_path: str, precision: Precision, compute: Compute, place: RankPlacement, backend: Backend
     ) -> None:
         self._settings, self._precision, self._device, self._backend = encoder, precision, place.device, backend
         self._model, transform = _load(encoder, model_path, precision, place.device)
@@ -170,7 +170,7 @@ def _split(transform: Any) -> tuple[Any, Any]:
     return Compose([*steps[:-2], PILToTensor()]), steps[-1]
 
 
-def _workers(place: Place) -> int:
+def _workers(place: RankPlacement) -> int:
     """With two cores a rank, or fewer, helpers would only take turns with the model."""
     own = cores() // place.ranks
     return 0 if own <= 2 and not place.on_gpu else max(1, min(MOST_WORKERS, own - 1))

@@ -10,7 +10,7 @@ from tasks.domain.job.encoder import ENCODERS, Encoder, Precision
 from tasks.domain.job.job import Compute
 from tasks.worker.base import LoadedEncoder
 from tasks.worker.system.lazy_imports import import_quickly
-from tasks.worker.system.placement import Place
+from tasks.worker.system.placement import RankPlacement
 
 
 def open_encoder(
@@ -19,7 +19,7 @@ def open_encoder(
     model_path: str,
     precision: Precision,
     compute: Compute | None = None,
-    place: Place | None = None,
+    place: RankPlacement | None = None,
     backend: Backend = "torch",
 ) -> LoadedEncoder:
     """Load a model. Only the library that this encoder needs is imported: the import is most of the time.
@@ -35,7 +35,7 @@ def open_encoder(
     Raises:
         BadInput: the model cannot be loaded, or a setting does not fit it.
     """
-    compute, place = compute or Compute(num_workers=0), place or Place()
+    compute, place = compute or Compute(num_workers=0), place or RankPlacement()
     if backend not in ENCODERS[encoder.kind].backends:
         raise BadInput(f"compute.backend {backend} runs text encoders only: set it to torch or auto")
     loaded: LoadedEncoder = import_library(encoder.kind)(

@@ -29,12 +29,12 @@ from tasks.domain.job.job import Compute
 from tasks.domain.shards.seal import EncodeStats
 from tasks.worker.base import Batch, Vectors, unit_length
 from tasks.worker.batching import histogram, padded_size, plan_batches
-from tasks.worker.encoders.tokenizer import Text, Tokens
+from tasks.worker.encoders.tokenizer import TokenizedText, Tokens
 from tasks.worker.encoders.torch_errors import told_apart
 from tasks.worker.encoding_errors import first_line
 from tasks.worker.optimize.attention import take_plain_attention, unpadded_attention
 from tasks.worker.optimize.onednn_weights import pack_weights
-from tasks.worker.system.placement import Place
+from tasks.worker.system.placement import RankPlacement
 
 # Measured with all-MiniLM-L6-v2: above 2,000 tokens a batch leaves the CPU's caches and gets slower.
 CPU_TOKENS, CPU_ROWS = (1024, 512, 2048, 4096), 256
@@ -47,7 +47,7 @@ UNLIMITED = 10**9  # transformers says "no limit" with a number of 30 digits
 class TextWork:
     """Texts and their lengths in tokens."""
 
-    texts: list[Text]
+    texts: list[TokenizedText]
     sizes: list[int]
     stats: EncodeStats
     budget: int
@@ -79,7 +79,7 @@ class TextEncoder:
         model_path: str,
         precision: Precision,
         compute: Compute,
-        place: Place,
+        place: RankPlacement,
         backend: Backend,
     ) -> None:
         self._settings, self._precision, self._device, self._backend = encoder, precision, place.device, backend
@@ -184,13 +184,13 @@ def _read(encoder: SentenceTransformersEncoder, path: str, precision: Precision,
     )
 
 
-def _give_to_openvino(model: SentenceTransformer, encoder: SentenceTransformersEncoder, precision: Precision, place: Place) -> None:
+def _give_to_openvino(model: SentenceTransformer, encoder: SentenceTransformersEncoder, precision: Precision, place: RankPlacement) -> None:
     from tasks.worker.optimize.openvino import run_by_openvino  # noqa: PLC0415 - most runs have no use for it
 
     run_by_openvino(model, precision=precision, threads=place.threads, name=encoder.model)
 
 
-def _check_openvino(precision: Precision, place: Place) -> None:
+def _check_openvino(precision: Precision, place: RankPlacement) -> None:
     if place.on_gpu or precision == "float16":
         cure = "set compute.backend to torch" if place.on_gpu else "set encoder.precision to float32, bfloat16 or auto"
         raise BadInput(f"compute.backend openvino runs on CPUs, in float32 or bfloat16; this is {place.device} in {precision}: {cure}")

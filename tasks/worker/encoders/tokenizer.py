@@ -20,13 +20,13 @@ from sentence_transformers import SentenceTransformer
 
 TEXTS_AT_ONCE = 256  # what the tokenizer returns is many times larger than the text
 LONGEST_TRIED = 100_000  # tokens; "no limit" is a number of 30 digits
-TRIED = ["a", "", " some words, of which there are more \n", "x " * 40, "Ünïcode 漢字 \t 12.5%"]
+TOKENIZER_PROBES = ["a", "", " some words, of which there are more \n", "x " * 40, "Ünïcode 漢字 \t 12.5%"]
 
 Ids = npt.NDArray[np.int32]
 Features = dict[str, Any]
 
 
-class Text(str):
+class TokenizedText(str):
     """A text that may bring its tokens along: prompt and special ones included, cut to what the model reads."""
 
     __slots__ = ("ids",)
@@ -53,16 +53,16 @@ class Tokens:
             this_model: Any = model  # and no other of its class
             this_model.preprocess = self._preprocess
 
-    def read(self, texts: list[str]) -> tuple[list[Text], list[int], list[int]]:
+    def read(self, texts: list[str]) -> tuple[list[TokenizedText], list[int], list[int]]:
         """The texts with their tokens, how many the model reads of each, and how many each has. Safe beside `model.encode` in another thread."""
-        found: list[Text] = []
+        found: list[TokenizedText] = []
         whole: list[int] = []
         for at in range(0, len(texts), TEXTS_AT_ONCE):
             some = texts[at : at + TEXTS_AT_ONCE]
             ids, counted = self._ids([(self._prompt or "") + text for text in some])
             whole += counted
             for text, its_ids in zip(some, ids, strict=True):
-                found.append(Text(text))
+                found.append(TokenizedText(text))
                 found[-1].ids = its_ids if self._form is not None else None
         return found, [min(size, self._limit or size) for size in whole], whole
 
@@ -109,7 +109,7 @@ class Tokens:
         if self._own is None:
             return None
         longest: int = self._limit or getattr(self._tokenizer, "model_max_length", None) or 0  # where the library may cut
-        for texts in ([*TRIED, "word " * (longest if longest <= LONGEST_TRIED else 0)], TRIED[:1]):
+        for texts in ([*TOKENIZER_PROBES, "word " * (longest if longest <= LONGEST_TRIED else 0)], TOKENIZER_PROBES[:1]):
             library = self._library(texts, prompt=self._prompt)
             ids, _ = self._ids([(self._prompt or "") + text for text in texts])
             own = self._features([found for found in ids if found is not None], library)

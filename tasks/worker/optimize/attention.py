@@ -24,7 +24,7 @@ from tasks.domain.job.encoder import Precision
 
 CHOICES = (("flash_attention_3", "is_flash_attn_3_available"), ("flash_attention_2", "is_flash_attn_2_available"))
 PLAIN = "kitestring_plain"
-LONGEST = 512  # tokens: all scores of longer texts at once would take much memory
+LONGEST_TOKENS = 512  # tokens: all scores of longer texts at once would take much memory
 UNUSUAL = ("position_bias", "softcap", "cache")  # what only transformers' own functions know
 
 
@@ -71,7 +71,7 @@ def plain_attention(  # noqa: PLR0917 - as transformers calls it
 
     Returns: batch, tokens, heads, width of a head; and no weights.
     """
-    same_heads, short = query.shape[1] == key.shape[1], key.shape[-2] <= LONGEST
+    same_heads, short = query.shape[1] == key.shape[1], key.shape[-2] <= LONGEST_TOKENS
     if not same_heads or not short or dropout or any(more.get(name) is not None for name in UNUSUAL):
         found, _ = sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, dropout=dropout, **more)
         return found, None

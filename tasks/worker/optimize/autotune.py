@@ -21,14 +21,14 @@ from tasks.worker.encoding_errors import Fatal, OutOfMemory
 WORTH_BACKENDS, WORTH_TOKENS = 60.0, 180.0
 MEASURING_SECONDS = 1.0  # for each backend
 RACE_SECONDS = 0.4  # for each turn of each backend
-ROUNDS = 2
+TIMING_ROUNDS = 2
 GAIN = 1.03  # what is nearer than this is noise
 
 Clock = Callable[[], float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Measured:
+class TunedBatch:
     """The best budget of an encoder. `tokens`: None where there was nothing to choose from."""
 
     tokens: int | None
@@ -85,32 +85,32 @@ def worth_measuring(
     return rows is None or _seconds(encoder, sample, clock) / sample.num_rows * rows / ranks >= seconds
 
 
-def measure(encoder: LoadedEncoder, sample: pa.Table, clock: Clock = time.perf_counter) -> Measured:
+def tune_batches(encoder: LoadedEncoder, sample: pa.Table, clock: Clock = time.perf_counter) -> TunedBatch:
     """Encode the same rows in batches of every budget, in turn, and leave the encoder at the fastest."""
     usual, *others = encoder.budgets()
     encoder.take_budget(usual)
     once = _seconds(encoder, sample, clock)
-    rows = _repeated(encoder, sample, [usual, *others], allowed=MEASURING_SECONDS / (ROUNDS * (1 + len(others))) / max(once, 1e-9))
+    rows = _repeated(encoder, sample, [usual, *others], allowed=MEASURING_SECONDS / (TIMING_ROUNDS * (1 + len(others))) / max(once, 1e-9))
     tried = [usual, *(tokens for tokens in others if tokens <= _tokens(encoder, rows))]
     took = _in_turn(encoder, rows, tried, clock)
     best = min(tried, key=lambda tokens: took[tokens] * (1 if tokens == usual else GAIN))
     encoder.take_budget(best)
-    return Measured(tokens=best if len(tried) > 1 else None, row_seconds=took[best] / rows.num_rows)
+    return TunedBatch(tokens=best if len(tried) > 1 else None, row_seconds=took[best] / rows.num_rows)
 
 
 def race(
-    encoders: Mapping[Backend, LoadedEncoder], found: Mapping[Backend, Measured], sample: pa.Table, clock: Clock = time.perf_counter
-) -> dict[Backend, Measured]:
+    encoders: Mapping[Backend, LoadedEncoder], found: Mapping[Backend, TunedBatch], sample: pa.Table, clock: Clock = time.perf_counter
+) -> dict[Backend, TunedBatch]:
     """Encode the same rows with every backend, in turn: what was measured one after the other, other programs may have disturbed."""
     slowest = max(measured.row_seconds for measured in found.values()) * sample.num_rows
     rows = pa.concat_tables([sample] * max(1, int(RACE_SECONDS / max(slowest, 1e-9))))
     took: dict[Backend, float] = {}
-    for backend in [*encoders] * ROUNDS:
+    for backend in [*encoders] * TIMING_ROUNDS:
         took[backend] = min(took.get(backend, float("inf")), _seconds(encoders[backend], rows, clock) / rows.num_rows)
     return {backend: replace(measured, row_seconds=took[backend]) for backend, measured in found.items()}
 
 
-def compare(found: Mapping[Backend, Measured], remark: str = "") -> Tuning:
+def compare(found: Mapping[Backend, TunedBatch], remark: str = "") -> Tuning:
     """The fastest backend; torch where it is about as fast."""
     best = min(found, key=lambda backend: found[backend].row_seconds * (1 if backend == "torch" else GAIN))
     tokens = found[best].tokens
@@ -124,7 +124,7 @@ def _in_turn(encoder: LoadedEncoder, rows: pa.Table, tried: list[int], clock: Cl
     """The least seconds of each budget: what disturbs a measurement makes it longer."""
     took: dict[int, float] = {}
     began = clock()
-    for _ in range(ROUNDS):
+    for _ in range(TIMING_ROUNDS):
         for tokens in tried:
             encoder.take_budget(tokens)
             took[tokens] = min(took.get(tokens, float("inf")), _seconds(encoder, rows, clock))

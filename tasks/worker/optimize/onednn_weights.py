@@ -18,7 +18,7 @@ import torch
 from sentence_transformers import SentenceTransformer
 from torch import nn
 
-from tasks.worker.optimize.quality import LOWEST_COSINE, lowest_cosine, probe
+from tasks.worker.optimize.quality import LOWEST_COSINE, lowest_cosine, probe_vectors
 
 USUAL_TOKENS = 1024  # in a batch, for which the order is chosen; it serves others
 
@@ -42,11 +42,11 @@ def pack_weights(model: SentenceTransformer) -> bool:
     """Pack a bfloat16 model's layers for the CPU; False: they stay as they were."""
     layers = list(_layers(model))
     with suppress(Exception):  # torch's insides and models' own code raise what they like
-        before = probe(model)
+        before = probe_vectors(model)
         with torch.inference_mode():
             for parent, name, layer in layers:
                 setattr(parent, name, Packed(layer))
-        if lowest_cosine(before, probe(model)) >= LOWEST_COSINE:
+        if lowest_cosine(before, probe_vectors(model)) >= LOWEST_COSINE:
             return bool(layers)
     for parent, name, layer in layers:
         setattr(parent, name, layer)

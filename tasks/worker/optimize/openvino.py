@@ -21,7 +21,7 @@ from torch import nn
 from tasks.domain.errors import BadInput
 from tasks.domain.job.encoder import Precision
 from tasks.worker.encoding_errors import first_line
-from tasks.worker.optimize.quality import LOWEST_COSINE, PROBES, lowest_cosine, probe
+from tasks.worker.optimize.quality import LOWEST_COSINE, PROBE_TEXTS, lowest_cosine, probe_vectors
 
 HINTS: dict[Precision, str] = {"float32": "f32", "bfloat16": "bf16"}
 OUTPUT = "last_hidden_state"
@@ -45,7 +45,7 @@ def run_by_openvino(model: SentenceTransformer, *, precision: Precision, threads
         raise BadInput(
             "compute.backend is 'openvino', which is not installed: pip install -e '.[openvino]' in Kitestring's folder"
         ) from error
-    before = probe(model)
+    before = probe_vectors(model)
     try:
         with torch.inference_mode(), warnings.catch_warnings(action="ignore"):
             transformer: Any = model[0].model
@@ -59,7 +59,7 @@ def run_by_openvino(model: SentenceTransformer, *, precision: Precision, threads
     except Exception as error:
         raise BadInput(f"compute.backend: OpenVINO cannot run encoder.model '{name}': {first_line(error)}: use torch") from error
     model[0].model = Compiled(transformer.config, compiled, names)
-    lowest = lowest_cosine(before, probe(model))
+    lowest = lowest_cosine(before, probe_vectors(model))
     if not lowest >= LOWEST_COSINE:
         raise BadInput(
             f"compute.backend: OpenVINO's vectors of encoder.model '{name}' are others (cosine {lowest:.5f} to torch's): use torch"
@@ -103,7 +103,7 @@ def _inputs(model: SentenceTransformer) -> dict[str, torch.Tensor]:
 
     transformer.forward = noting  # not a hook: the library calls `forward` itself
     try:
-        model.encode(PROBES[:2], show_progress_bar=False)
+        model.encode(PROBE_TEXTS[:2], show_progress_bar=False)
     finally:
         del transformer.forward
     return found

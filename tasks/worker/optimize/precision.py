@@ -18,7 +18,7 @@ from tasks.worker.encoding_errors import Fatal
 from tasks.worker.optimize.quality import LOWEST_COSINE
 
 SAMPLE_SECONDS = 1.0  # after which no more rows are compared
-SAMPLE_ROWS = 8  # rows that are compared at once, and at least
+PROBED_ROWS = 8  # rows that are compared at once, and at least
 CPU_FLAGS = ("avx512_bf16", "amx_bf16")
 AMPERE = 8
 
@@ -89,8 +89,8 @@ def sample_cosines(exact: LoadedEncoder, fast: Encodes, sample: Callable[[Loaded
     """Compare two encoders on as much of a sample as a second allows. Rows that cannot be embedded are left out."""
     work, found = sample(exact), []
     began = time.perf_counter()
-    for at in range(0, len(work.sizes), SAMPLE_ROWS):
-        rows = list(range(at, min(at + SAMPLE_ROWS, len(work.sizes))))
+    for at in range(0, len(work.sizes), PROBED_ROWS):
+        rows = list(range(at, min(at + PROBED_ROWS, len(work.sizes))))
         for batch in work.load([rows], alone=True):
             found.extend(_compared(exact, fast, batch))
         if time.perf_counter() - began > SAMPLE_SECONDS:

@@ -12,12 +12,12 @@ if TYPE_CHECKING:  # who has a model has imported its library
     from sentence_transformers import SentenceTransformer
 
 LOWEST_COSINE = 0.9995
-PROBES = ["a", "some words, of which there are more", "x " * 40]  # lengths differ: what was traced must not hold one of them
+PROBE_TEXTS = ["a", "some words, of which there are more", "x " * 40]  # lengths differ: what was traced must not hold one of them
 
 
-def probe(model: SentenceTransformer) -> Vectors:
+def probe_vectors(model: SentenceTransformer) -> Vectors:
     """One vector of unit length for each probe."""
-    found = model.encode(PROBES, normalize_embeddings=False, show_progress_bar=False)  # its own scaling rounds to its precision
+    found = model.encode(PROBE_TEXTS, normalize_embeddings=False, show_progress_bar=False)  # its own scaling rounds to its precision
     return unit_length(np.asarray(found))
 
 

@@ -7,13 +7,13 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
-from tasks.domain.encoding.protocol import At, Done, Fault, Hello, Piece, Rest, Storing, ToRank, Want, Welcome
+from tasks.domain.encoding.protocol import Done, Fault, Heartbeat, Hello, NoMoreWork, Piece, RequestPiece, Storing, ToRank, Welcome
 from tasks.domain.errors import BadInput, KitestringError, Permanent, Transient
 from tasks.domain.job.credentials import without_credentials
 from tasks.worker.encoding_errors import first_line
 
 
-class Wire:
+class CoordinatorClient:
     """A connected socket. Any thread may send; one thread listens."""
 
     def __init__(self, path: str) -> None:
@@ -21,7 +21,7 @@ class Wire:
         self._socket.connect(path)
         self._sending = threading.Lock()
 
-    def send(self, message: Hello | Want | At | Storing | Done | Fault) -> None:
+    def send(self, message: Hello | RequestPiece | Heartbeat | Storing | Done | Fault) -> None:
         """Say one thing.
 
         Raises:
@@ -31,7 +31,7 @@ class Wire:
         with self._sending:
             self._socket.sendall(line)
 
-    def listen(self) -> Iterator[Piece | Rest | Welcome]:
+    def listen(self) -> Iterator[Piece | NoMoreWork | Welcome]:
         """What the coordinator says, until it hangs up."""
         with self._socket.makefile("rb") as lines:
             try:
@@ -46,7 +46,7 @@ class Wire:
         self._socket.close()
 
 
-BEAT_SECONDS = 1.0
+HEARTBEAT_SECONDS = 1.0
 
 
 @contextmanager
@@ -60,7 +60,7 @@ def beating(beat: Callable[[], object]) -> Iterator[None]:
     def send() -> None:
         with suppress(OSError):  # the coordinator is gone: the inbox notices
             beat()
-            while not over.wait(BEAT_SECONDS):
+            while not over.wait(HEARTBEAT_SECONDS):
                 beat()
 
     beats = threading.Thread(target=send, daemon=True, name="beats")

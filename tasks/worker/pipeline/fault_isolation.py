@@ -22,7 +22,7 @@ MOST_PATIENCE = 1024
 
 
 @dataclass(slots=True)
-class Outcome:
+class RowsOutcome:
     """What became of a batch: positions in it, each once in `kept` or in `refused`."""
 
     kept: list[int] = field(default_factory=list)
@@ -54,7 +54,7 @@ class _Cap:
             self.rows, self.fitted = self.rows + max(1, self.rows // 4), 0
 
 
-class CarefulRunner(Generic[Content]):
+class FaultIsolatingRunner(Generic[Content]):
     """Runs batches through `encode`, which returns float32 of shape (rows, dim) or raises.
 
     `OutOfMemory` halves the batch, and the size that fits is remembered for that length and longer ones.
@@ -66,14 +66,14 @@ class CarefulRunner(Generic[Content]):
         self._unit = unit
         self._caps: dict[int, _Cap] = {}
 
-    def run(self, batch: Sequence[Content], sizes: Sequence[int]) -> Outcome:
+    def run(self, batch: Sequence[Content], sizes: Sequence[int]) -> RowsOutcome:
         """Encode a batch, in as many pieces as it takes.
 
         Args:
             batch: what is encoded.
             sizes: length of each.
         """
-        outcome = Outcome()
+        outcome = RowsOutcome()
         waiting = list(range(len(batch)))
         while waiting:
             rows = self._allowed(max(sizes[i] for i in waiting))
@@ -85,7 +85,7 @@ class CarefulRunner(Generic[Content]):
         edge = upper_edge(size)
         return min((cap.rows for known, cap in self._caps.items() if known <= edge), default=2**31)
 
-    def _attempt(self, chunk: list[int], batch: Sequence[Content], sizes: Sequence[int], outcome: Outcome) -> None:
+    def _attempt(self, chunk: list[int], batch: Sequence[Content], sizes: Sequence[int], outcome: RowsOutcome) -> None:
         edge = upper_edge(max(sizes[i] for i in chunk))
         try:
             vectors = self._encode([batch[i] for i in chunk])
@@ -107,7 +107,7 @@ class CarefulRunner(Generic[Content]):
         if cap is not None and rows >= cap.rows:
             cap.fits()
 
-    def _split(self, chunk: list[int], reason: str, batch: Sequence[Content], sizes: Sequence[int], outcome: Outcome) -> None:
+    def _split(self, chunk: list[int], reason: str, batch: Sequence[Content], sizes: Sequence[int], outcome: RowsOutcome) -> None:
         if len(chunk) == 1:
             outcome.refused.append((chunk[0], reason))
             return
@@ -115,7 +115,9 @@ class CarefulRunner(Generic[Content]):
         self._attempt(chunk[:middle], batch, sizes, outcome)
         self._attempt(chunk[middle:], batch, sizes, outcome)
 
-    def _keep_finite(self, chunk: list[int], vectors: Vectors, batch: Sequence[Content], sizes: Sequence[int], outcome: Outcome) -> None:
+    def _keep_finite(
+        self, chunk: list[int], vectors: Vectors, batch: Sequence[Content], sizes: Sequence[int], outcome: RowsOutcome
+    ) -> None:
         finite: npt.NDArray[np.bool_] = np.asarray(np.isfinite(vectors).all(axis=1))
         outcome.keep([i for i, good in zip(chunk, finite, strict=True) if good], vectors[finite])
         for position, (index, good) in enumerate(zip(chunk, finite, strict=True)):

@@ -18,7 +18,7 @@ from tasks.domain.errors import KitestringError, Transient
 from tasks.domain.ports import Store
 from tasks.domain.shards.seal import Part
 from tasks.domain.target.fields import ScalarField
-from tasks.worker.pipeline.coordinator_client import Wire, beating, fault_of, unforeseen
+from tasks.worker.pipeline.coordinator_client import CoordinatorClient, beating, fault_of, unforeseen
 from tasks.worker.pipeline.piece_encoder import Encoded
 from tasks.worker.system.memory import peak_memory
 
@@ -26,7 +26,7 @@ from tasks.worker.system.memory import peak_memory
 class Outbox:
     """Writes one part at a time; `put` waits for the one before, which bounds what is in memory."""
 
-    def __init__(self, wire: Wire, store: Store, fields: tuple[ScalarField, ...], *, store_text: bool) -> None:
+    def __init__(self, wire: CoordinatorClient, store: Store, fields: tuple[ScalarField, ...], *, store_text: bool) -> None:
         self._wire, self._store = wire, store
         self._schema = part_schema(fields, store_text=store_text)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="outbox")
@@ -34,10 +34,10 @@ class Outbox:
 
     def put(self, encoded: Encoded) -> None:
         """Take over a piece that is encoded."""
-        self.settle()
+        self.drain()
         self._last = self._thread.submit(self._deliver, encoded)
 
-    def settle(self) -> None:
+    def drain(self) -> None:
         """Wait until everything that was put is in the store and told."""
         if self._last is not None:
             self._last.result()

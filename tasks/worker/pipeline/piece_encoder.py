@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tasks.domain.encoding.protocol import At
+from tasks.domain.encoding.protocol import Heartbeat
 from tasks.domain.shards.seal import Quarantined
 from tasks.worker.base import Batch, Vectors, Work
 from tasks.worker.batching import padded_size
 from tasks.worker.pipeline.coordinator_client import beating
-from tasks.worker.pipeline.fault_isolation import CarefulRunner
+from tasks.worker.pipeline.fault_isolation import FaultIsolatingRunner
 from tasks.worker.pipeline.piece_reader import Ready
 
-Announce = Callable[[At], None]
+Announce = Callable[[Heartbeat], None]
 Allows = Callable[[float], bool]  # whether so many more seconds may be spent
 
 
@@ -53,7 +53,7 @@ TELLING = 0.1  # of a piece, before its pace says how long the rest takes: the f
 class PieceEncoder:
     """Encodes pieces one after another; remembers between them what fits into memory."""
 
-    def __init__(self, runner: CarefulRunner[Any], dim: int, announce: Announce, allows: Allows) -> None:
+    def __init__(self, runner: FaultIsolatingRunner[Any], dim: int, announce: Announce, allows: Allows) -> None:
         self._runner, self._dim, self._announce, self._allows = runner, dim, announce, allows
 
     def encode(self, ready: Ready) -> Encoded | None:
@@ -100,7 +100,7 @@ class PieceEncoder:
                 sheet.done += len(batch_rows)
                 sheet.tokens += sum(ready.work.sizes[row] for row in batch_rows) if ready.work.stats.tokens else 0
 
-    def _told_while_loading(self, at: At, work: Work) -> AbstractContextManager[None]:
+    def _told_while_loading(self, at: Heartbeat, work: Work) -> AbstractContextManager[None]:
         """Say the same again for as long as rows come in, however slowly: pictures may be far away, and many in a batch."""
         seen = work.loaded
         if seen is None:
@@ -114,9 +114,9 @@ class PieceEncoder:
 
         return beating(beat)
 
-    def _at(self, ready: Ready, positions: list[int], sheet: _Sheet) -> At:
+    def _at(self, ready: Ready, positions: list[int], sheet: _Sheet) -> Heartbeat:
         rows = ready.rows.column("row").take(positions).to_pylist()
-        return At(key=ready.piece.key, rows=tuple(rows), done=sheet.done, tokens=sheet.tokens)
+        return Heartbeat(key=ready.piece.key, rows=tuple(rows), done=sheet.done, tokens=sheet.tokens)
 
     def _fill(self, sheet: _Sheet, batch: Batch, ready: Ready) -> None:
         sheet.refused.update(batch.refused)

@@ -11,12 +11,12 @@ from queue import SimpleQueue
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tasks.domain.encoding.protocol import Piece, Rest, Want
+from tasks.domain.encoding.protocol import NoMoreWork, Piece, RequestPiece
 from tasks.domain.errors import Permanent
 from tasks.domain.shards.seal import Quarantined
 from tasks.worker.base import LoadedEncoder, Work
 from tasks.worker.encoding_errors import first_line
-from tasks.worker.pipeline.coordinator_client import Wire
+from tasks.worker.pipeline.coordinator_client import CoordinatorClient
 
 BARRED = "crashed the encoder twice: the process that encoded it died"
 
@@ -42,7 +42,7 @@ class Unready:
 class Inbox:
     """Asks for one piece at a time, and has it ready before it is needed."""
 
-    def __init__(self, wire: Wire, encoder: LoadedEncoder) -> None:
+    def __init__(self, wire: CoordinatorClient, encoder: LoadedEncoder) -> None:
         self._wire, self._encoder = wire, encoder
         self._ready: SimpleQueue[Ready | Unready | None] = SimpleQueue()  # its put may be called in a signal handler
 
@@ -54,7 +54,7 @@ class Inbox:
         """The next piece, waited for; None when there is no more. One more is asked for at once."""
         taken = self._ready.get()
         if taken is not None:
-            self._wire.send(Want())
+            self._wire.send(RequestPiece())
         return taken
 
     def wake(self) -> None:
@@ -66,10 +66,10 @@ class Inbox:
             for message in self._wire.listen():
                 if isinstance(message, Piece):
                     self._ready.put(self._prepare(message))
-                elif isinstance(message, Rest):
+                elif isinstance(message, NoMoreWork):
                     self._ready.put(None)
                 else:  # Welcome
-                    self._wire.send(Want())
+                    self._wire.send(RequestPiece())
         except Exception as error:  # noqa: BLE001 - the main thread would wait for ever
             sys.stderr.write(f"Error: a rank cannot hear the coordinator any more: {type(error).__name__}: {first_line(error)}\n")
         finally:  # the coordinator is gone: nobody waits for what is being encoded. 0 would have a forking agent wait for a result

@@ -8,26 +8,28 @@ from tasks.domain.job.encoder import ENCODERS
 from tasks.domain.ports import Store
 from tasks.worker.base import LoadedEncoder
 from tasks.worker.encoding_errors import Fatal
-from tasks.worker.pipeline.coordinator_client import Wire, fault_of, unforeseen
-from tasks.worker.pipeline.fault_isolation import CarefulRunner
+from tasks.worker.pipeline.coordinator_client import CoordinatorClient, fault_of, unforeseen
+from tasks.worker.pipeline.fault_isolation import FaultIsolatingRunner
 from tasks.worker.pipeline.part_writer import Outbox
 from tasks.worker.pipeline.piece_encoder import PieceEncoder
 from tasks.worker.pipeline.piece_reader import Inbox, Ready, Unready
 from tasks.worker.system.memory import give_back
-from tasks.worker.system.signals import Notice
+from tasks.worker.system.signals import ShutdownSignal
 
 
 class Rank:
     """Takes pieces until there are no more, or until it is told to leave."""
 
-    def __init__(self, wire: Wire, encoder: LoadedEncoder, store: Store, assignment: Assignment, notice: Notice) -> None:
+    def __init__(
+        self, wire: CoordinatorClient, encoder: LoadedEncoder, store: Store, assignment: Assignment, notice: ShutdownSignal
+    ) -> None:
         store_text = assignment.store_text and assignment.modality == "text"
         counted = assignment.modality == "text" and ENCODERS[assignment.encoder.kind].counts_tokens
         unit = "tokens" if counted else {"text": "text", "image": "picture"}[assignment.modality]
         self._wire, self._notice = wire, notice
         self._inbox = Inbox(wire, encoder)
         self._outbox = Outbox(wire, store, assignment.fields, store_text=store_text)
-        self._pieces = PieceEncoder(CarefulRunner(encoder.encode, unit=unit), encoder.facts().dim, wire.send, notice.allows)
+        self._pieces = PieceEncoder(FaultIsolatingRunner(encoder.encode, unit=unit), encoder.facts().dim, wire.send, notice.allows)
 
     def work(self) -> None:
         """Until Rest, SIGTERM or a hang-up; what was encoded is in the store when this returns.
@@ -39,7 +41,7 @@ class Rank:
         self._inbox.open()
         while (taken := self._inbox.take()) is not None and not self._notice.given:
             self._do(taken)
-        self._outbox.settle()
+        self._outbox.drain()
 
     def _do(self, taken: Ready | Unready) -> None:
         if isinstance(taken, Unready):

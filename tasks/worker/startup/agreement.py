@@ -24,14 +24,14 @@ from tasks.domain.job.job import Compute
 from tasks.domain.strict import Strict
 from tasks.worker.base import LoadedEncoder, Work
 from tasks.worker.encoders.registry import import_library, open_encoder
-from tasks.worker.optimize.autotune import WORTH_BACKENDS, WORTH_TOKENS, Measured, Metered, compare, measure, race, worth_measuring
+from tasks.worker.optimize.autotune import WORTH_BACKENDS, WORTH_TOKENS, Metered, TunedBatch, compare, race, tune_batches, worth_measuring
 from tasks.worker.optimize.precision import Decision, decide, expected, sample_cosines
 from tasks.worker.optimize.quality import LOWEST_COSINE
-from tasks.worker.startup.process_group import Group
-from tasks.worker.system.placement import Place
+from tasks.worker.startup.process_group import ProcessGroup
+from tasks.worker.system.placement import RankPlacement
 
 
-def take_place(compute: Compute, *, needs_torch: bool = True) -> Place:
+def take_place(compute: Compute, *, needs_torch: bool = True) -> RankPlacement:
     """Settle this process's threads and device, and tell torch, if the encoder needs it. Reads what torchrun put into the environment.
 
     On a GPU this process opens a context on its own device and on no other; what does without torch is on none.
@@ -42,10 +42,10 @@ def take_place(compute: Compute, *, needs_torch: bool = True) -> Place:
     rank, ranks = int(os.environ.get("LOCAL_RANK", "0")), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     threads = max(1, cores() // ranks) if compute.threads == "auto" else compute.threads
     if not needs_torch:
-        return Place(rank=rank, ranks=ranks, threads=threads)
+        return RankPlacement(rank=rank, ranks=ranks, threads=threads)
     torch = _torch()
     torch.set_num_threads(threads)
-    place = Place(rank=rank, ranks=ranks, threads=threads, device=_device(compute, rank, torch))
+    place = RankPlacement(rank=rank, ranks=ranks, threads=threads, device=_device(compute, rank, torch))
     if place.on_gpu:
         torch.cuda.set_device(place.device)
     return place
@@ -96,7 +96,7 @@ class Settled(Strict):
 class Start:
     """Loads the encoder, in the precision and on the backend that rank 0 decides on for all."""
 
-    def __init__(self, assignment: Assignment, place: Place, group: Group, watch: Stopwatch) -> None:
+    def __init__(self, assignment: Assignment, place: RankPlacement, group: ProcessGroup, watch: Stopwatch) -> None:
         self._assignment, self._place, self._group, self._watch = assignment, place, group, watch
         self._open: dict[tuple[Precision, Backend], LoadedEncoder] = {}
         self._row_seconds: dict[Precision, float | None] = {}  # as the comparison of precisions found them
@@ -144,7 +144,7 @@ class Start:
         with self._watch.step("measure"):
             if not worth_measuring(encoder, sample, self._assignment.rows, self._place.ranks, seconds=worth, at_most=known):
                 return Tuning(backend=self._backend)
-            found: dict[Backend, Measured] = {self._backend: measure(encoder, sample)}
+            found: dict[Backend, TunedBatch] = {self._backend: tune_batches(encoder, sample)}
         remark = ""
         if races:
             try:
@@ -154,13 +154,13 @@ class Start:
         self.measured = compare(found, remark)
         return self.measured
 
-    def _against_openvino(self, precision: Precision, sample: pa.Table, torchs: Measured) -> dict[Backend, Measured]:
+    def _against_openvino(self, precision: Precision, sample: pa.Table, torchs: TunedBatch) -> dict[Backend, TunedBatch]:
         ours, openvino = self._opened(precision, "torch"), self._opened(precision, "openvino")
         with self._watch.step("measure"):
             lowest = float(sample_cosines(ours, openvino, self._sample).min(initial=1.0))
             if lowest < LOWEST_COSINE:
                 raise BadInput(f"openvino is left out: its lowest cosine to torch is {lowest:.5f}, below {LOWEST_COSINE}")
-            found: dict[Backend, Measured] = {"torch": torchs, "openvino": measure(openvino, sample)}
+            found: dict[Backend, TunedBatch] = {"torch": torchs, "openvino": tune_batches(openvino, sample)}
             return race({"torch": ours, "openvino": openvino}, found, sample)
 
     def _may_use_openvino(self, precision: Precision) -> bool:

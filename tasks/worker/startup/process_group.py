@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from importlib import import_module
 
 
-class Group:
+class ProcessGroup:
     """The ranks of one launch."""
 
     def __init__(self, ranks: int) -> None:
@@ -45,7 +45,7 @@ class Group:
 
 
 @contextmanager
-def gathered(ranks: int, seconds: float) -> Iterator[Group]:
+def gathered(ranks: int, seconds: float) -> Iterator[ProcessGroup]:
     """Be in the process group for a while; a process that torchrun did not start is a group of its own.
 
     Args:
@@ -53,11 +53,11 @@ def gathered(ranks: int, seconds: float) -> Iterator[Group]:
         seconds: for which one waits for the others: a large model on a cold disk takes long.
     """
     if ranks == 1 or "MASTER_ADDR" not in os.environ:
-        yield Group(1)
+        yield ProcessGroup(1)
         return
     distributed = import_module("torch.distributed")
     distributed.init_process_group("gloo", timeout=dt.timedelta(seconds=seconds))
     try:
-        yield Group(ranks)
+        yield ProcessGroup(ranks)
     finally:
         distributed.destroy_process_group()

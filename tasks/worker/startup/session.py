@@ -16,19 +16,19 @@ from tasks.domain.job.encoder import ENCODERS
 from tasks.domain.ports import Store
 from tasks.worker.base import LoadedEncoder
 from tasks.worker.encoding_errors import Fatal, first_line
-from tasks.worker.pipeline.coordinator_client import Wire, fault_of
+from tasks.worker.pipeline.coordinator_client import CoordinatorClient, fault_of
 from tasks.worker.pipeline.rank import Rank
 from tasks.worker.startup.agreement import AnotherFailed, Start, Stopwatch, take_place
 from tasks.worker.startup.process_group import gathered
-from tasks.worker.system.placement import Place
-from tasks.worker.system.signals import Notice
+from tasks.worker.system.placement import RankPlacement
+from tasks.worker.system.signals import ShutdownSignal
 
 
 def serve(assignment: Assignment) -> int:
     """Be a rank. 0: there was no more work, or nobody to work for; 1: the encoder cannot be loaded."""
     watch = Stopwatch()
     watch.seconds["launch"] = round(seconds_alive(os.getppid()), 3)  # of the agent; a forked rank has its imports
-    wire = Wire(assignment.socket)
+    wire = CoordinatorClient(assignment.socket)
     try:
         encoder, hello, measured = _build(assignment, watch)
     except AnotherFailed:
@@ -52,18 +52,18 @@ def _build(assignment: Assignment, watch: Stopwatch) -> tuple[LoadedEncoder, Hel
     return encoder, hello, start.measured
 
 
-def _announce(hello: Hello, place: Place) -> None:
+def _announce(hello: Hello, place: RankPlacement) -> None:
     if hello.rank == 0:
         facts, took = hello.facts, ", ".join(f"{step} {seconds:.1f}" for step, seconds in hello.seconds.items())
         what = f"{place.ranks} x {facts.device}, {place.threads} threads, {facts.dim} dimensions"
         sys.stderr.write(f"[rank 0] {what}; {facts.note}; start-up in seconds: {took}\n")
 
 
-def _run(assignment: Assignment, encoder: LoadedEncoder, hello: Hello, wire: Wire, measured: Tuning | None) -> int:
+def _run(assignment: Assignment, encoder: LoadedEncoder, hello: Hello, wire: CoordinatorClient, measured: Tuning | None) -> int:
     try:
         store = open_store(assignment.store, proven=True)
         wire.send(hello)
-        Rank(wire, encoder, store, assignment, Notice()).work()
+        Rank(wire, encoder, store, assignment, ShutdownSignal()).work()
         _keep(measured, store, assignment.tuning_key)  # not before: a job that turns out to be bad writes nothing
     except ConnectionError:  # the coordinator is gone
         return 0

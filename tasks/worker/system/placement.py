@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class RankPlacement:
     """A rank among those of its launch. All of a launch's ranks are on one machine."""
 
     rank: int = 0

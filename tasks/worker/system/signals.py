@@ -20,7 +20,7 @@ def be_a_rank() -> None:
     name_process(f"ks-rank-{os.environ.get('LOCAL_RANK', '0')}")
 
 
-class Notice:
+class ShutdownSignal:
     """SIGTERM, heard once: how long this rank may still go on."""
 
     def __init__(self) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from tasks.adapters.checkpoint.checkpoint import Checkpoint, put_pin, read_pin
 from tasks.adapters.checkpoint.json_documents import read_document
-from tasks.adapters.checkpoint.part_files import sha256_of, write_part
+from tasks.adapters.checkpoint.part_files import sha256_of_part, write_part
 from tasks.adapters.checkpoint.shard_id_set import DigestSet
 from tasks.domain.digest import digest
 from tasks.domain.errors import OutcomeUnknown, Permanent, Transient
@@ -333,9 +333,9 @@ def test_a_document_that_is_not_there_is_none(store: Store) -> None:
 
 def test_the_checksum_of_a_file_is_that_of_its_bytes(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(b"abc")
-    assert sha256_of(tmp_path / "x") == sha256_of(b"abc")
+    assert sha256_of_part(tmp_path / "x") == sha256_of_part(b"abc")
     with pytest.raises(Permanent, match=f"{tmp_path}/y"):
-        sha256_of(tmp_path / "y")
+        sha256_of_part(tmp_path / "y")
 
 
 def test_tables_of_parts_are_arrow(quick: Checkpoint, tmp_path: Path) -> None:

@@ -16,10 +16,10 @@ from tasks.adapters.checkpoint import checkpoint as checkpoint_module
 from tasks.adapters.checkpoint.checkpoint import Checkpoint
 from tasks.adapters.checkpoint.condemned import condemn, condemned, condemned_by
 from tasks.adapters.object_store.memory_store import MemoryStore
-from tasks.commands.unreferenced_objects import find_unreferenced, look_over, remove_unreferenced
+from tasks.commands.unreferenced_objects import find_unreferenced, remove_unreferenced, survey_corpus
 from tasks.domain.errors import Damaged
 from tasks.domain.ports import StoredObject
-from tasks.domain.shards.garbage import DAY
+from tasks.domain.shards.garbage import PROTECTED_SECONDS
 from tests.builders.checkpoints import IDENTITY, SHARD, TARGET, loaded, put_part, seal_of
 
 SCHEDULES = 400
@@ -121,14 +121,14 @@ def run(checkpoint: Checkpoint, folder: Path, attempt: str) -> None:
 
 
 def sweep(store: MemoryStore) -> None:
-    seen = look_over(store, "pydocs", lambda *_: None)
+    seen = survey_corpus(store, "pydocs", lambda *_: None)
     remove_unreferenced(seen, find_unreferenced(seen, lambda *_: None), lambda *_: None)
 
 
 def age(store: MemoryStore, days: float = 2) -> None:
     held = store._shelf.objects
     for key, (data, modified) in held.items():
-        held[key] = (data, modified - days * DAY)
+        held[key] = (data, modified - days * PROTECTED_SECONDS)
 
 
 def side_by_side(name: str, folder: Path, rng: random.Random) -> None:

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.adapters.checkpoint.duplicate_finder import KEYS, KeyTable
+from tasks.adapters.checkpoint.duplicate_finder import KEYS, DuplicateFinder
 from tasks.domain.errors import Permanent, Transient
 
 Shards = list[list[str]]  # a shard's keys; each is its own part
@@ -43,12 +43,12 @@ def by_hand(shards: Shards, *, last: bool, before: list[str]) -> tuple[dict[str,
     st.lists(st.sampled_from(["a", "b", "z"]), unique=True),
 )
 def test_each_key_has_one_owner_and_every_other_shard_loses_it(shards: Shards, last: bool, before: list[str]) -> None:
-    with tempfile.TemporaryDirectory() as folder, KeyTable(Path(folder)) as table:
+    with tempfile.TemporaryDirectory() as folder, DuplicateFinder(Path(folder)) as table:
         for number in reversed(range(len(shards))):
             table.add(number, file_of(shards[number]))
         table.remember(file_of(before))
         owners, lost = by_hand(shards, last=last, before=before)
-        assert table.settle(last=last) == len(lost)
+        assert table.assign_owners(last=last) == len(lost)
         assert {key: shard for shard, _, keys in table.owners() for key in keys} == owners
         assert {(shard, key) for shard, _, keys in table.lost() for key in keys} == lost
         assert all(shards[shard][part] == key for shard, part, keys in table.owners() for key in keys)
@@ -58,15 +58,15 @@ def test_each_key_has_one_owner_and_every_other_shard_loses_it(shards: Shards, l
 
 
 def test_a_corpus_without_shards_has_no_owners(tmp_path: Path) -> None:
-    with KeyTable(tmp_path) as table:
-        assert table.settle(last=False) == 0
+    with DuplicateFinder(tmp_path) as table:
+        assert table.assign_owners(last=False) == 0
         assert list(table.owners()) == []
 
 
 def test_what_the_disk_refuses_is_told_as_such_and_all_else_is_not(tmp_path: Path) -> None:
-    with pytest.raises(Permanent, match="no room left on the disk of"), KeyTable(tmp_path / "full"):
+    with pytest.raises(Permanent, match="no room left on the disk of"), DuplicateFinder(tmp_path / "full"):
         raise duckdb.IOException('IO Error: Could not write file "/x/keys.duckdb": No space left on device')
-    with pytest.raises(Transient, match="input/output error"), KeyTable(tmp_path / "broken"):
+    with pytest.raises(Transient, match="input/output error"), DuplicateFinder(tmp_path / "broken"):
         raise duckdb.IOException('IO Error: Could not read from file "/x": Input/output error\nmore')
-    with pytest.raises(Permanent, match="keys cannot be compared: Out of Memory Error"), KeyTable(tmp_path / "small"):
+    with pytest.raises(Permanent, match="keys cannot be compared: Out of Memory Error"), DuplicateFinder(tmp_path / "small"):
         raise duckdb.OutOfMemoryException("Out of Memory Error: could not allocate block of size 256.0 KiB")

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.adapters.checkpoint.part_files import PartMeta, part_of, read_part, sha256_of, vector_column, vectors_of, write_part
+from tasks.adapters.checkpoint.part_files import PartMeta, part_of, part_vectors, read_part, sha256_of_part, vector_column, write_part
 from tasks.adapters.rows.row_schema import part_schema
 from tasks.domain.errors import Newer, Permanent
 from tasks.domain.shards.seal import Quarantined
@@ -41,7 +41,7 @@ def test_a_part_tells_what_a_seal_says_of_it(tmp_path: Path) -> None:
     data = written(tmp_path, make_table(7))
     part = part_of("some/key", data, *read_part(data))
     assert (part.key, part.first, part.stop, part.rows, part.bytes) == ("some/key", 100, 1_101, 7, len(data))
-    assert part.sha256 == sha256_of(data)
+    assert part.sha256 == sha256_of_part(data)
     assert (part.quarantined, part.stats) == (META.quarantined, META.stats)
 
 
@@ -74,9 +74,9 @@ def test_vectors_are_the_same_memory_going_in_and_coming_out() -> None:
     column = vector_column(array)
     assert address(column.values) == array.ctypes.data
     table = pa.table({"vector": column})
-    assert vectors_of(table).ctypes.data == array.ctypes.data
-    assert vectors_of(table.slice(1)).ctypes.data == array[1:].ctypes.data
-    np.testing.assert_array_equal(vectors_of(table.slice(1, 1)), array[1:2])
+    assert part_vectors(table).ctypes.data == array.ctypes.data
+    assert part_vectors(table.slice(1)).ctypes.data == array[1:].ctypes.data
+    np.testing.assert_array_equal(part_vectors(table.slice(1, 1)), array[1:2])
 
 
 @given(rows=st.integers(0, 20), dim=st.integers(1, 5), cut=st.integers(0, 20), stride=st.integers(1, 3))
@@ -84,7 +84,7 @@ def test_vectors_survive_slices_strides_and_pieces(rows: int, dim: int, cut: int
     array = np.random.default_rng(1).standard_normal((rows * stride, dim)).astype(np.float32)[::stride]
     table = pa.table({"vector": vector_column(array)})
     pieces = pa.concat_tables([table.slice(0, cut), table.slice(cut)])
-    got = vectors_of(pieces)
+    got = part_vectors(pieces)
     assert got.shape == (array.shape if rows else (0, 0))
     np.testing.assert_array_equal(got.reshape(array.shape), array)
 
@@ -101,7 +101,7 @@ def test_vectors_survive_slices_strides_and_pieces(rows: int, dim: int, cut: int
 )
 def test_vectors_that_are_not_vectors_are_refused(column: pa.Array) -> None:
     with pytest.raises(Permanent, match="not all there"):
-        vectors_of(pa.table({"vector": column}))
+        part_vectors(pa.table({"vector": column}))
 
 
 def test_more_values_than_a_column_holds_are_refused() -> None:

@@ -15,7 +15,7 @@ from tasks.adapters.engines.encoders_by_kind import open_encoders
 from tasks.adapters.engines.workplace import open_workplace
 from tasks.adapters.models.model_files import locate_model
 from tasks.adapters.object_store.registry import open_store
-from tasks.adapters.processes.coordinator import Ranks
+from tasks.adapters.processes.coordinator import Coordinator
 from tasks.domain.encoding.encoding_spec import EncodingSpec
 from tasks.domain.encoding.protocol import Piece
 from tasks.domain.errors import BadInput, Permanent, Transient
@@ -45,7 +45,7 @@ def spec(tmp_path: Path, tiny_model: Path) -> EncodingSpec:
 def encoders(
     request: pytest.FixtureRequest, spec: EncodingSpec, tmp_path: Path, server: VectorServer, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Encoders]:
-    monkeypatch.setattr(torchrun_encoders, "Ranks", partial(Ranks, start=ThreadRank))
+    monkeypatch.setattr(torchrun_encoders, "Coordinator", partial(Coordinator, start=ThreadRank))
     if request.param == "http":
         monkeypatch.setitem(ENCODERS.known, "http", HTTP)
         job = override(spec.job, {"encoder.kind": "http", "encoder.url": server.url})

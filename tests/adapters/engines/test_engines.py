@@ -18,7 +18,7 @@ from tasks.adapters.engines import group_encoder, torchrun_encoders
 from tasks.adapters.engines.local_engine import LocalEngine
 from tasks.adapters.models.model_files import locate_model
 from tasks.adapters.object_store.memory_store import MemoryStore
-from tasks.adapters.processes.coordinator import Ranks
+from tasks.adapters.processes.coordinator import Coordinator
 from tasks.adapters.rows.builder import Prepared
 from tasks.adapters.rows.row_schema import rows_schema
 from tasks.adapters.sources.registry import open_source
@@ -106,7 +106,7 @@ def bench(request: pytest.FixtureRequest, tmp_path: Path, tiny_model: Path, monk
     document = make_job(tmp_path, tiny_model, checkpoint=f"memory://{secrets.token_hex(8)}", compute__unsaved_rows=2 * PIECE)
     job = parse_job(document)
     spec = EncodingSpec(run=RUN, job=job, fields=(), weights=locate_model(job.encoder).weights, declared="d" * 32)
-    monkeypatch.setattr(torchrun_encoders, "Ranks", partial(Ranks, start=ThreadRank))
+    monkeypatch.setattr(torchrun_encoders, "Coordinator", partial(Coordinator, start=ThreadRank))
     if request.param == "fake":
         monkeypatch.setitem(ENCODERS.known, job.encoder.kind, by_hash(job.encoder.kind))
     write_rows(tmp_path / "rows" / "a.parquet", 0, ROWS)

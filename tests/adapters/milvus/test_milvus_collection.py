@@ -235,7 +235,7 @@ def test_a_server_that_has_to_work_through_many_batches_is_waited_for(milvus_ser
         hurry.setattr(made._connection, "patience", RetryPolicy(seconds=0.5))
         with pytest.raises(Transient, match="reading"):
             made.count()
-        made.settle()
+        made.flush_and_index()
     assert made.count() == 600  # in its own time: a strong read of a server with nothing else to do may take half a second
     made.target.close()
 

@@ -30,7 +30,7 @@ def test_it_is_where_it_is_looked_for(tmp_path: Path) -> None:
     target = MilvusTarget(str(tmp_path / "t.db"))
     stub = protobuf.stub_of(target._connection.client)
     assert all(hasattr(stub, call) for call in ("Upsert", "Query", "Import", "GetImportState"))
-    assert lite.servers is not None
+    assert lite.lite_servers is not None
     target.close()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tasks.adapters.milvus.rate_limit import LEAST, Throttle
+from tasks.adapters.milvus.rate_limit import LOWEST_RATE, Throttle
 
 
 class Clock:
@@ -68,4 +68,4 @@ def test_refusals_side_by_side_count_as_one_and_never_stop_it(throttle, clock):
     for _ in range(40):
         clock.sleep(1)
         throttle.refused()
-    assert throttle.rate == LEAST
+    assert throttle.rate == LOWEST_RATE

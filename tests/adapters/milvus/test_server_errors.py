@@ -7,7 +7,7 @@ import pytest
 from pymilvus.exceptions import MilvusException, ParamError
 
 from tasks.adapters.backoff import RetryPolicy
-from tasks.adapters.milvus.server_errors import Place, RetryDecision, is_there_already, judge, retried
+from tasks.adapters.milvus.server_errors import RetryDecision, ServerAddress, is_there_already, judge, retried
 from tasks.domain.errors import BadInput, OutcomeUnknown, Permanent, Transient
 
 
@@ -45,7 +45,7 @@ class Script:
         return "done"
 
 
-AT = Place("http://milvus:19530", ("s3cret",))
+AT = ServerAddress("http://milvus:19530", ("s3cret",))
 
 
 @pytest.mark.parametrize("code", [1, 2, 4, 8, 12, 101, 103, 106, 202, 1002, 1807])
@@ -128,7 +128,7 @@ def test_what_pymilvus_and_grpc_raise_is_understood(error, verdict):
 def test_milvus_lite_is_not_waited_for():
     script = Script(MilvusException(1, "anything"))
     with pytest.raises(Permanent):
-        FakeTime().call(script, "upserting", Place("./t.db"), lite=True)
+        FakeTime().call(script, "upserting", ServerAddress("./t.db"), lite=True)
     assert script.calls == 1
 
 
@@ -169,6 +169,6 @@ def test_a_right_that_is_missing_in_a_database_is_one_of_the_token():
 
 
 def test_a_password_in_the_uri_is_not_told():
-    at = Place("https://user:pa55@host:443/db")
+    at = ServerAddress("https://user:pa55@host:443/db")
     assert at.name == "https://host:443"
     assert "pa55" not in at.without_secrets("cannot reach https://user:pa55@host:443")

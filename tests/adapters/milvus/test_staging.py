@@ -12,10 +12,10 @@ import pytest
 
 from tasks.adapters.milvus.staging import Staging, staged_rows
 from tasks.adapters.object_store.folder_store import FolderStore
-from tasks.adapters.rows.collection_rows import Columns
+from tasks.adapters.rows.collection_rows import FieldTypes
 from tasks.domain.errors import Permanent
 
-COLUMNS: Columns = {"id": "varchar", "x": "double", "xs": "double[]", "n": "int64"}
+COLUMNS: FieldTypes = {"id": "varchar", "x": "double", "xs": "double[]", "n": "int64"}
 ROWS = pa.table(
     {
         "id": ["finite", "null", "nan", "plus", "minus", "in an array", "other null"],

@@ -13,7 +13,7 @@ from pymilvus.client.types import LoadState
 from tasks.adapters.backoff import RetryPolicy
 from tasks.adapters.milvus.connection import Connection
 from tasks.adapters.milvus.milvus_target import MilvusTarget
-from tasks.adapters.milvus.vector_index import FLUSHED_ROWS, STUCK_SECONDS, await_indexes, load, server_of
+from tasks.adapters.milvus.vector_index import FLUSHED_ROWS, INDEX_STUCK_SECONDS, await_indexes, load, server_of
 from tasks.domain.errors import Transient
 from tests.builders.collections import part_of, spec_of, vectors_in
 
@@ -76,7 +76,7 @@ def test_a_load_that_goes_forward_is_waited_for_beyond_the_patience_of_a_call() 
 
 def test_a_load_that_stands_still_is_told() -> None:
     server = Server(loading(40))
-    with pytest.raises(Transient, match=rf"loading collection 'c' at there: 60% are left, and for {STUCK_SECONDS:.0f} s"):
+    with pytest.raises(Transient, match=rf"loading collection 'c' at there: 60% are left, and for {INDEX_STUCK_SECONDS:.0f} s"):
         load(server.connection, "c")
 
 
@@ -94,14 +94,14 @@ def test_an_index_that_stands_still_is_told_and_no_longer_waited_for(caplog: pyt
     server = Server(indexed(30, pending=70), indexed(88, pending=12))
     await_indexes(server.connection, "c")
     assert "12 rows of 'c' are still not indexed" in caplog.text
-    assert server.now > STUCK_SECONDS
+    assert server.now > INDEX_STUCK_SECONDS
 
 
 def test_rows_that_are_indexed_once_more_are_not_waited_for() -> None:
     """Milvus 2.3.5 was seen to tell 2,000,000 rows, all of them indexed, and 1,820,000 pending: it had merged segments."""
     server = Server(indexed(60, pending=40), indexed(100, pending=91))
     await_indexes(server.connection, "c")
-    assert server.now < STUCK_SECONDS
+    assert server.now < INDEX_STUCK_SECONDS
 
 
 def test_milvus_lite_indexes_what_was_written_before_it_is_searched_however_long_that_takes(tmp_path: Path) -> None:
@@ -109,7 +109,7 @@ def test_milvus_lite_indexes_what_was_written_before_it_is_searched_however_long
     made.ensure(spec_of("c"))
     part = part_of([f"k{row}" for row in range(FLUSHED_ROWS)])
     made.upsert(part)
-    made.settle()
+    made.flush_and_index()
     assert list(tmp_path.glob("t.db/**/indexes/*")), "nothing is indexed yet"
     assert made.search(vectors_in(part)[:1], 1)[0][0].id == "k0"
     made.target.close()

@@ -29,7 +29,7 @@ def reads(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Reads:
     counted = Reads()
     monkeypatch.setattr(file_digests, "hashlib", counted)
     monkeypatch.setattr(file_digests, "_known", {})
-    monkeypatch.setattr(file_digests, "LARGE", 10)
+    monkeypatch.setattr(file_digests, "REMEMBERED_BYTES", 10)
     monkeypatch.setattr(file_digests, "SETTLED_SECONDS", -1.0)  # what the test has just written counts as settled
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return counted

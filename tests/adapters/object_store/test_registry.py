@@ -15,7 +15,7 @@ from tasks.adapters.object_store.folder_store import FolderStore
 from tasks.adapters.object_store.key_rules import TEMPORARY
 from tasks.adapters.object_store.memory_store import MemoryStore
 from tasks.adapters.object_store.os_errors import disk_error
-from tasks.adapters.object_store.registry import open_store, probe
+from tasks.adapters.object_store.registry import open_store, probe_store
 from tasks.adapters.object_store.s3_store import S3Store
 from tasks.domain.errors import BadInput, Permanent, Transient
 from tasks.domain.ports import StoredObject
@@ -84,7 +84,7 @@ class Forgetful(MemoryStore):
 def test_the_probe_finds_a_store_that_cannot_hold_a_checkpoint(kind: type[MemoryStore], words: str) -> None:
     store = kind(kind.__name__)
     with pytest.raises(BadInput, match=words):
-        probe(store)
+        probe_store(store)
     assert list(MemoryStore(kind.__name__).list("")) == []
 
 
@@ -94,7 +94,7 @@ def test_the_probe_finds_an_s3_that_ignores_the_condition(s3_bucket: S3Bucket) -
         "before-sign.s3.PutObject", lambda request, **_: request.headers.__delitem__("If-None-Match")
     )
     with pytest.raises(BadInput, match=r"conditional put \(If-None-Match: \*\) replaced"):
-        probe(store)
+        probe_store(store)
     assert s3_bucket.keys() == []
 
 
@@ -119,14 +119,14 @@ def as_ordinary_user(folder: Path) -> Iterator[None]:
 def test_the_probe_finds_a_folder_that_cannot_be_written(tmp_path: Path, folder: str) -> None:
     (tmp_path / "kept").mkdir(mode=0o555)
     with as_ordinary_user(tmp_path), pytest.raises(BadInput, match="permission denied: let this user write there"):
-        probe(open_store(str(tmp_path / folder)))
+        probe_store(open_store(str(tmp_path / folder)))
 
 
 @pytest.mark.parametrize("folder", ["file", "file/below"])
 def test_a_folder_that_is_a_file_is_refused(tmp_path: Path, folder: str) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(BadInput, match=f"checkpoint {tmp_path}/{folder} cannot be written: .*: correct `checkpoint`"):
-        probe(open_store(str(tmp_path / folder)))
+        probe_store(open_store(str(tmp_path / folder)))
 
 
 def test_files_get_the_folders_own_bits(tmp_path: Path) -> None:

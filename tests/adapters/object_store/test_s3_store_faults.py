@@ -15,7 +15,7 @@ import pytest
 
 from tasks.adapters.backoff import RetryPolicy
 from tasks.adapters.object_store import s3_store
-from tasks.adapters.object_store.registry import open_store, probe
+from tasks.adapters.object_store.registry import open_store, probe_store
 from tasks.adapters.object_store.s3_client import connect
 from tasks.adapters.object_store.s3_store import S3Store
 from tasks.domain.errors import BadInput, OutcomeUnknown, Transient
@@ -219,7 +219,7 @@ class TestLargeFiles:
 
     @pytest.fixture(autouse=True)
     def _small_limits(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(s3_store, "LARGE", 1 << 20)
+        monkeypatch.setattr(s3_store, "MULTIPART_BYTES", 1 << 20)
         monkeypatch.setattr(s3_store, "PIECE", 5 << 20)
 
     @pytest.fixture
@@ -276,7 +276,7 @@ class TestWrongSettings:
 
     def refused(self, bucket: str, capture: pytest.LogCaptureFixture, **options: object) -> str:
         with capture.at_level(logging.INFO), pytest.raises(BadInput) as caught:
-            probe(open_patient(bucket, **options))  # type: ignore[arg-type]
+            probe_store(open_patient(bucket, **options))  # type: ignore[arg-type]
         text = str(caught.value)
         assert "\n" not in text
         assert SECRET not in text + capture.text
@@ -333,7 +333,7 @@ class TestWrongSettings:
     def test_half_of_the_credentials(self, s3_bucket: S3Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
         with pytest.raises(BadInput, match="half of the credentials"):
-            probe(open_store(s3_bucket.url))
+            probe_store(open_store(s3_bucket.url))
 
     def test_a_profile_that_is_not_there(self, s3_bucket: S3Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("AWS_PROFILE", "nobody")

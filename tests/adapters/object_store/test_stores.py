@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.adapters.object_store.registry import open_store, probe
+from tasks.adapters.object_store.registry import open_store, probe_store
 from tasks.domain.errors import Permanent
 from tasks.domain.ports import Store
 
@@ -209,5 +209,5 @@ def test_the_url_opens_the_same_store(store: Store) -> None:
 
 
 def test_a_good_store_passes_the_probe_and_keeps_nothing_of_it(store: Store) -> None:
-    probe(store)
+    probe_store(store)
     assert keys(store) == []

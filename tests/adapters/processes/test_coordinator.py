@@ -14,11 +14,23 @@ from typing import Any
 
 import pytest
 
-from tasks.adapters.processes.coordinator import Ranks
+from tasks.adapters.processes.coordinator import Coordinator
 from tasks.adapters.processes.device_locks import Devices
 from tasks.adapters.processes.hardware import Launch
 from tasks.adapters.processes.supervisor import MOST_FRUITLESS
-from tasks.domain.encoding.protocol import Assignment, At, Done, Fault, Hello, Piece, Rest, Storing, ToRank, Want, Welcome
+from tasks.domain.encoding.protocol import (
+    Assignment,
+    Done,
+    Fault,
+    Heartbeat,
+    Hello,
+    NoMoreWork,
+    Piece,
+    RequestPiece,
+    Storing,
+    ToRank,
+    Welcome,
+)
 from tasks.domain.errors import BadInput, Permanent, Transient
 from tasks.domain.job.encoder import EncoderFacts, SentenceTransformersEncoder
 from tasks.domain.job.job import Compute
@@ -36,10 +48,10 @@ class PlayedRank:
         self.socket.connect(path)
         self.lines = self.socket.makefile("rb")
 
-    def say(self, message: Hello | Want | At | Storing | Done | Fault) -> None:
+    def say(self, message: Hello | RequestPiece | Heartbeat | Storing | Done | Fault) -> None:
         self.socket.sendall(message.model_dump_json().encode() + b"\n")
 
-    def hear(self) -> Piece | Rest | Welcome | None:
+    def hear(self) -> Piece | NoMoreWork | Welcome | None:
         line = self.lines.readline()
         return ToRank.validate_json(line) if line else None
 
@@ -47,8 +59,8 @@ class PlayedRank:
         self.say(Hello(rank=self.rank, pid=0, facts=FACTS))
         assert isinstance(self.hear(), Welcome)
 
-    def take(self) -> Piece | Rest | None:
-        self.say(Want())
+    def take(self) -> Piece | NoMoreWork | None:
+        self.say(RequestPiece())
         piece = self.hear()
         assert not isinstance(piece, Welcome)
         return piece
@@ -109,10 +121,10 @@ class Plays:
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Callable[..., Ranks]]:
-    opened: list[Ranks] = []
+def start(tmp_path: Path) -> Iterator[Callable[..., Coordinator]]:
+    opened: list[Coordinator] = []
 
-    def make(plays: Plays, *, stall_seconds: float = 60, **settings: Any) -> Ranks:
+    def make(plays: Plays, *, stall_seconds: float = 60, **settings: Any) -> Coordinator:
         assignment = Assignment(
             encoder=SentenceTransformersEncoder(),
             model_path="",
@@ -125,7 +137,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Ranks]]:
             socket=str(tmp_path / "s"),
         )
         launch = Launch(ranks=plays.ranks, threads=1, device="cpu")
-        opened.append(Ranks(assignment, launch, tmp_path, stall_seconds=stall_seconds, start=plays, **settings))
+        opened.append(Coordinator(assignment, launch, tmp_path, stall_seconds=stall_seconds, start=plays, **settings))
         return opened[-1]
 
     yield make
@@ -148,23 +160,23 @@ def dies_with(*rows: int) -> Play:
         rank.greet()
         taken = rank.take()
         assert taken
-        rank.say(At(key=taken.key, rows=rows, done=0))
+        rank.say(Heartbeat(key=taken.key, rows=rows, done=0))
 
     return play
 
 
-def test_every_piece_comes_back_as_its_part(start: Callable[..., Ranks]) -> None:
+def test_every_piece_comes_back_as_its_part(start: Callable[..., Coordinator]) -> None:
     ranks = start(Plays(honest, honest, ranks=2))
     parts = [ranks.submit(piece(n, n + 10)) for n in range(0, 200, 10)]
     assert [part.result(20).first for part in parts] == list(range(0, 200, 10))
     assert ranks.pace.rows == 200
 
 
-def test_the_facts_are_the_encoders_own(start: Callable[..., Ranks]) -> None:
+def test_the_facts_are_the_encoders_own(start: Callable[..., Coordinator]) -> None:
     assert start(Plays(honest)).facts() == FACTS
 
 
-def test_an_encoder_that_cannot_be_loaded_fails_all_at_once(start: Callable[..., Ranks]) -> None:
+def test_an_encoder_that_cannot_be_loaded_fails_all_at_once(start: Callable[..., Coordinator]) -> None:
     def refuses(rank: PlayedRank) -> None:
         rank.say(Fault(leaf="bad input", text="no such model"))
 
@@ -174,7 +186,7 @@ def test_an_encoder_that_cannot_be_loaded_fails_all_at_once(start: Callable[...,
     assert plays.started == 1
 
 
-def test_a_rank_that_dies_costs_only_its_own_piece(start: Callable[..., Ranks]) -> None:
+def test_a_rank_that_dies_costs_only_its_own_piece(start: Callable[..., Coordinator]) -> None:
     heard: list[Piece] = []
 
     def careful(rank: PlayedRank) -> None:
@@ -189,13 +201,13 @@ def test_a_rank_that_dies_costs_only_its_own_piece(start: Callable[..., Ranks]) 
     assert [(p.first, p.suspects) for p in heard] == [(0, (3, 4)), (10, ())]
 
 
-def test_a_row_that_kills_twice_is_barred(start: Callable[..., Ranks]) -> None:
+def test_a_row_that_kills_twice_is_barred(start: Callable[..., Coordinator]) -> None:
     ranks = start(Plays(dies_with(3, 4), dies_with(4), honest))
     part = ranks.submit(piece()).result(20)
     assert part.rows == 9
 
 
-def test_a_piece_that_kills_without_a_clue_fails_for_good_and_the_next_goes_on(start: Callable[..., Ranks]) -> None:
+def test_a_piece_that_kills_without_a_clue_fails_for_good_and_the_next_goes_on(start: Callable[..., Coordinator]) -> None:
     def dies_on_the_first(rank: PlayedRank) -> None:
         rank.greet()
         while (taken := rank.take()) and taken.first:
@@ -209,14 +221,14 @@ def test_a_piece_that_kills_without_a_clue_fails_for_good_and_the_next_goes_on(s
     assert good.result(20).rows == 10
 
 
-def test_an_encoder_that_only_dies_is_given_up(start: Callable[..., Ranks]) -> None:
+def test_an_encoder_that_only_dies_is_given_up(start: Callable[..., Coordinator]) -> None:
     plays = Plays(lambda rank: None)
     with pytest.raises(Transient, match="died 3 times without finishing a piece"):
         start(plays).facts()
     assert plays.started == MOST_FRUITLESS
 
 
-def test_a_fault_fails_its_piece_alone(start: Callable[..., Ranks]) -> None:
+def test_a_fault_fails_its_piece_alone(start: Callable[..., Coordinator]) -> None:
     def faulty(rank: PlayedRank) -> None:
         rank.greet()
         taken = rank.take()
@@ -232,7 +244,7 @@ def test_a_fault_fails_its_piece_alone(start: Callable[..., Ranks]) -> None:
     assert second.result(20).rows == 10
 
 
-def test_a_rank_that_says_nothing_is_ended_and_its_piece_given_out_again(start: Callable[..., Ranks]) -> None:
+def test_a_rank_that_says_nothing_is_ended_and_its_piece_given_out_again(start: Callable[..., Coordinator]) -> None:
     def hangs(rank: PlayedRank) -> None:
         process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
         rank.say(Hello(rank=0, pid=process.pid, facts=FACTS))
@@ -244,7 +256,7 @@ def test_a_rank_that_says_nothing_is_ended_and_its_piece_given_out_again(start: 
     assert ranks.submit(piece()).result(20).rows == 10
 
 
-def test_a_rank_whose_part_is_long_on_its_way_to_the_store_lives_on(start: Callable[..., Ranks]) -> None:
+def test_a_rank_whose_part_is_long_on_its_way_to_the_store_lives_on(start: Callable[..., Coordinator]) -> None:
     def uploads_slowly(rank: PlayedRank) -> None:
         process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
         rank.say(Hello(rank=0, pid=process.pid, facts=FACTS))
@@ -263,14 +275,14 @@ def test_a_rank_whose_part_is_long_on_its_way_to_the_store_lives_on(start: Calla
     assert ends[0] is None
 
 
-def test_a_death_while_a_part_is_on_its_way_to_the_store_is_no_rows_fault(start: Callable[..., Ranks]) -> None:
+def test_a_death_while_a_part_is_on_its_way_to_the_store_is_no_rows_fault(start: Callable[..., Coordinator]) -> None:
     heard: list[Piece] = []
 
     def dies_uploading(rank: PlayedRank) -> None:
         rank.greet()
         taken = rank.take()
         assert isinstance(taken, Piece)
-        rank.say(At(key=taken.key, rows=(3, 4), done=8))
+        rank.say(Heartbeat(key=taken.key, rows=(3, 4), done=8))
         rank.say(Storing(key=taken.key))
 
     def careful(rank: PlayedRank) -> None:
@@ -288,10 +300,10 @@ def obedient(rank: PlayedRank) -> None:
     rank.greet()
     while isinstance(taken := rank.take(), Piece):
         rank.finish(taken)
-    assert isinstance(taken, Rest)
+    assert isinstance(taken, NoMoreWork)
 
 
-def test_ranks_that_may_rest_leave_and_are_not_started_again(start: Callable[..., Ranks]) -> None:
+def test_ranks_that_may_rest_leave_and_are_not_started_again(start: Callable[..., Coordinator]) -> None:
     plays = Plays(obedient)
     ranks = start(plays)
     assert ranks.submit(piece()).result(20).rows == 10
@@ -300,7 +312,7 @@ def test_ranks_that_may_rest_leave_and_are_not_started_again(start: Callable[...
     assert plays.started == 1
 
 
-def test_ranks_that_are_dismissed_have_left_when_that_is_said(start: Callable[..., Ranks]) -> None:
+def test_ranks_that_are_dismissed_have_left_when_that_is_said(start: Callable[..., Coordinator]) -> None:
     plays = Plays(obedient, obedient, ranks=2)
     ranks = start(plays)
     assert ranks.submit(piece()).result(20).rows == 10
@@ -310,7 +322,7 @@ def test_ranks_that_are_dismissed_have_left_when_that_is_said(start: Callable[..
     assert plays.started == 2
 
 
-def test_work_that_comes_after_all_starts_the_ranks_again(start: Callable[..., Ranks]) -> None:
+def test_work_that_comes_after_all_starts_the_ranks_again(start: Callable[..., Coordinator]) -> None:
     plays = Plays(obedient)
     ranks = start(plays)
     for first in (0, 10, 20):
@@ -319,14 +331,14 @@ def test_work_that_comes_after_all_starts_the_ranks_again(start: Callable[..., R
     assert plays.started == 3
 
 
-def test_work_that_comes_while_the_ranks_leave_is_done(start: Callable[..., Ranks]) -> None:
+def test_work_that_comes_while_the_ranks_leave_is_done(start: Callable[..., Coordinator]) -> None:
     ranks = start(Plays(obedient))
     for first in range(0, 100, 10):
         assert ranks.submit(piece(first, first + 10)).result(20).first == first
         ranks.release()
 
 
-def test_a_rank_that_does_not_leave_is_ended(start: Callable[..., Ranks], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_rank_that_does_not_leave_is_ended(start: Callable[..., Coordinator], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tasks.adapters.processes.coordinator.REST_SECONDS", 0.2)
     ended = threading.Event()
 
@@ -344,7 +356,7 @@ def test_a_rank_that_does_not_leave_is_ended(start: Callable[..., Ranks], monkey
     assert ended.is_set()
 
 
-def test_who_comes_later_to_an_encoder_that_cannot_be_loaded_is_told_the_same(start: Callable[..., Ranks]) -> None:
+def test_who_comes_later_to_an_encoder_that_cannot_be_loaded_is_told_the_same(start: Callable[..., Coordinator]) -> None:
     ranks = start(Plays(lambda rank: rank.say(Fault(leaf="bad input", text="no such model"))))
     with pytest.raises(BadInput, match="no such model"):
         ranks.submit(piece()).result(20)
@@ -352,7 +364,7 @@ def test_who_comes_later_to_an_encoder_that_cannot_be_loaded_is_told_the_same(st
         ranks.submit(piece(10, 20))
 
 
-def test_closing_fails_what_is_not_done(start: Callable[..., Ranks]) -> None:
+def test_closing_fails_what_is_not_done(start: Callable[..., Coordinator]) -> None:
     def sleeps(rank: PlayedRank) -> None:
         rank.greet()
         rank.take()
@@ -367,7 +379,7 @@ def test_closing_fails_what_is_not_done(start: Callable[..., Ranks]) -> None:
         ranks.submit(piece())
 
 
-def test_what_takes_connections_ends_with_the_ranks(start: Callable[..., Ranks]) -> None:
+def test_what_takes_connections_ends_with_the_ranks(start: Callable[..., Coordinator]) -> None:
     before = set(threading.enumerate())
     ranks = start(Plays(honest))
     ranks.submit(piece()).result(20)
@@ -393,20 +405,20 @@ def told_in_time(call: Callable[[], object]) -> object:
     return raised[0] if raised else None
 
 
-def assert_fails(ranks: Ranks, waiting: Callable[[], object], leaf: type[Exception], words: str) -> None:
+def assert_fails(ranks: Coordinator, waiting: Callable[[], object], leaf: type[Exception], words: str) -> None:
     error = told_in_time(waiting)
     assert isinstance(error, leaf)
     assert words in str(error)
     assert told_in_time(lambda: ranks.submit(piece(90, 100)).result(9)) is error, "whatever comes later has to fail as well"
 
 
-def test_a_device_lock_that_cannot_be_opened_fails_the_run(start: Callable[..., Ranks], tmp_path: Path) -> None:
+def test_a_device_lock_that_cannot_be_opened_fails_the_run(start: Callable[..., Coordinator], tmp_path: Path) -> None:
     (tmp_path / "kitestring-cpu.lock").symlink_to(tmp_path / "nowhere")
     ranks = start(Plays(honest), devices=Devices(["cpu"], folders=[tmp_path]))
     assert_fails(ranks, ranks.facts, BadInput, "remove it, or set compute.exclusive to false")
 
 
-def test_processes_that_cannot_be_started_fail_the_run(start: Callable[..., Ranks], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_processes_that_cannot_be_started_fail_the_run(start: Callable[..., Coordinator], monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> Plays:
         raise BlockingIOError(11, "Resource temporarily unavailable")
 
@@ -415,7 +427,7 @@ def test_processes_that_cannot_be_started_fail_the_run(start: Callable[..., Rank
     assert_fails(ranks, ranks.facts, Permanent, "(ranks-watch) has ended: BlockingIOError")
 
 
-def test_an_encoder_that_does_not_get_ready_in_time_is_ended(start: Callable[..., Ranks], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_encoder_that_does_not_get_ready_in_time_is_ended(start: Callable[..., Coordinator], monkeypatch: pytest.MonkeyPatch) -> None:
     ended = threading.Event()
     plays = Plays(lambda rank: ended.wait(20) and None)
     monkeypatch.setattr(plays, "end", ended.set)
@@ -425,7 +437,7 @@ def test_an_encoder_that_does_not_get_ready_in_time_is_ended(start: Callable[...
     assert plays.started == 1
 
 
-def test_an_encoder_that_is_ready_has_all_the_time(start: Callable[..., Ranks]) -> None:
+def test_an_encoder_that_is_ready_has_all_the_time(start: Callable[..., Coordinator]) -> None:
     def slow(rank: PlayedRank) -> None:
         rank.greet()
         while taken := rank.take():
@@ -437,7 +449,7 @@ def test_an_encoder_that_is_ready_has_all_the_time(start: Callable[..., Ranks]) 
 
 @pytest.mark.parametrize(("part", "name"), [("_take", "rank"), ("_end_stalled", "ranks-stalls")])
 def test_a_thread_that_dies_fails_what_waits_for_it(
-    start: Callable[..., Ranks], monkeypatch: pytest.MonkeyPatch, part: str, name: str
+    start: Callable[..., Coordinator], monkeypatch: pytest.MonkeyPatch, part: str, name: str
 ) -> None:
     def broken(*_: object) -> None:
         raise RuntimeError("a mistake")
@@ -447,12 +459,12 @@ def test_a_thread_that_dies_fails_what_waits_for_it(
         while rank.hear():
             pass
 
-    monkeypatch.setattr(Ranks, part, broken)
+    monkeypatch.setattr(Coordinator, part, broken)
     ranks = start(Plays(only_greets), stall_seconds=1)
     assert_fails(ranks, lambda: ranks.submit(piece()).result(20), Permanent, f"({name}) has ended: RuntimeError: a mistake")
 
 
-def test_a_socket_that_takes_no_connection_fails_the_run(start: Callable[..., Ranks], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_socket_that_takes_no_connection_fails_the_run(start: Callable[..., Coordinator], monkeypatch: pytest.MonkeyPatch) -> None:
     ranks = start(Plays(honest))
 
     class Full:

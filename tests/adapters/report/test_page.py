@@ -15,9 +15,9 @@ from tasks.domain.estimate.estimate import Estimate, Sampled
 from tasks.domain.estimate.intervals import Range, exactly
 from tasks.domain.job.encoder import EncoderFacts, EncoderIdentity
 from tasks.domain.number_format import duration, money
-from tasks.domain.report.figures import EarlierRun, Example, ExampleHit, Group, Projection, RankWork, cost_of
-from tasks.domain.report.run_report import FailedShard, Progress, RunReport, SetAside, ShardTime, TargetNamed, headline, summary
-from tasks.domain.shards.row_accounting import RowFates, ShardFates
+from tasks.domain.report.figures import EarlierRun, Example, ExampleHit, PointGroup, Projection, RankWork, cost_of
+from tasks.domain.report.run_report import FailedShard, Progress, RunReport, SetAside, ShardTime, TargetNamed, report_headline, summary
+from tasks.domain.shards.row_accounting import RowCounts, ShardCounts
 from tests.builders.pages import Page, Tables
 
 BEGUN = datetime(2026, 11, 21, 8, 55, tzinfo=UTC)
@@ -30,8 +30,8 @@ def work(rank: int, **counts: int) -> RankWork:
     return RankWork(rank=rank, parts=10, padded=counts["tokens"] * 5 // 4, **counts, **seconds)
 
 
-def group(name: str, count: int) -> Group:
-    return Group(name=name, points=tuple((float(n), n / 2) for n in range(count)))
+def group(name: str, count: int) -> PointGroup:
+    return PointGroup(name=name, points=tuple((float(n), n / 2) for n in range(count)))
 
 
 def hit(key: str, **told: object) -> ExampleHit:
@@ -48,8 +48,8 @@ def make(**changes: object) -> RunReport:
         ),
         "facts": EncoderFacts(dim=384, max_seq_length=256, precision="float32", device="cpu"),
         "target": TargetNamed(uri="./pydocs.db", collection="pydocs_0f0f0f0f", alias="pydocs"),
-        "rows": RowFates(source=20_000, embedded=20_000, loaded=20_000),
-        "shards": ShardFates(planned=20, sealed=20, loaded=20),
+        "rows": RowCounts(source=20_000, embedded=20_000, loaded=20_000),
+        "shards": ShardCounts(planned=20, sealed=20, loaded=20),
         "verified": True,
         "reasons": ("every shard's strong count equals its seal",),
         "started": BEGUN,
@@ -59,7 +59,7 @@ def make(**changes: object) -> RunReport:
         "ranks": (work(0, rows=12_000, tokens=840_000), work(1, rows=8_000, tokens=560_000)),
         "cost": cost_of(rows=20_000, tokens=1_400_000, seconds=192, price_per_hour=1.5),
         "before": EarlierRun(
-            run="r0", started=BEGUN, rows=RowFates(source=19_000, embedded=19_000), seconds=384, rows_per_second=100, verified=True
+            run="r0", started=BEGUN, rows=RowCounts(source=19_000, embedded=19_000), seconds=384, rows_per_second=100, verified=True
         ),
         "projection": Projection(rows=3, kept=(0.3, 0.1), field="kind", groups=(group("function", 2), group("class", 1))),
         "examples": (
@@ -78,8 +78,8 @@ def make(**changes: object) -> RunReport:
 
 def part_done(**changes: object) -> RunReport:
     failed = {
-        "rows": RowFates(source=20_000, embedded=18_000, quarantined=1_000, loaded=17_000),
-        "shards": ShardFates(planned=20, sealed=19, loaded=18, failed=1),
+        "rows": RowCounts(source=20_000, embedded=18_000, quarantined=1_000, loaded=17_000),
+        "shards": ShardCounts(planned=20, sealed=19, loaded=18, failed=1),
         "verified": False,
         "failures": (FailedShard(name=f"{HOSTILE}.parquet", error=f"refused: {HOSTILE}"),),
         "reasons": (f"shard {HOSTILE}: 998 of 1,000",),
@@ -99,26 +99,26 @@ def part_done(**changes: object) -> RunReport:
     [
         (make(), "20,000 of 20,000 rows are searchable; verified."),
         (
-            make(rows=RowFates(source=20_000, reused=20_000, loaded=20_000)),
+            make(rows=RowCounts(source=20_000, reused=20_000, loaded=20_000)),
             "20,000 of 20,000 rows are searchable, nothing had to be encoded; verified.",
         ),
         (
-            make(rows=RowFates(source=20_000, embedded=19_986, quarantined=13, duplicates=1, loaded=19_986)),
+            make(rows=RowCounts(source=20_000, embedded=19_986, quarantined=13, duplicates=1, loaded=19_986)),
             "19,986 of 20,000 rows are searchable, 13 were quarantined, 1 duplicate left out; verified.",
         ),
         (part_done(), "17,000 of 20,000 rows are searchable, 1,000 were quarantined; 1 of 20 shards failed."),
         (make(verified=False, reasons=("a", "b")), "20,000 of 20,000 rows are searchable; not verified (2 differences found)."),
         (make(verified=False, reasons=()), "20,000 of 20,000 rows are searchable; not verified yet."),
         (
-            make(shards=ShardFates(planned=20, sealed=12, loaded=12), verified=False),
+            make(shards=ShardCounts(planned=20, sealed=12, loaded=12), verified=False),
             "20,000 of 20,000 rows are searchable; 8 shards remaining.",
         ),
-        (make(rows=RowFates(source=1, embedded=1, loaded=1)), "1 of 1 row is searchable; verified."),
-        (make(rows=RowFates(), shards=ShardFates()), "The source holds no rows."),
+        (make(rows=RowCounts(source=1, embedded=1, loaded=1)), "1 of 1 row is searchable; verified."),
+        (make(rows=RowCounts(), shards=ShardCounts()), "The source holds no rows."),
     ],
 )
 def test_the_headline_tells_the_truth_in_one_sentence(report, sentence):
-    assert headline(report) == sentence
+    assert report_headline(report) == sentence
     assert sentence in Page(render_report(report)).text
 
 
@@ -195,7 +195,7 @@ def test_charts_take_the_pages_colours_so_that_dark_pages_stay_readable():
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"rows": RowFates(source=20_000, reused=20_000, loaded=20_000), "progress": ()}, "Nothing had to be encoded"),
+        ({"rows": RowCounts(source=20_000, reused=20_000, loaded=20_000), "progress": ()}, "Nothing had to be encoded"),
         ({"progress": (Progress(seconds=3.0, rows=20_000),)}, "before its speed could be drawn"),
         ({"lengths": {}}, "No text was measured"),
         ({"slowest": ()}, "No shard was encoded in this run"),
@@ -204,7 +204,7 @@ def test_charts_take_the_pages_colours_so_that_dark_pages_stay_readable():
         ({"ranks": ()}, "No rank had anything to do"),
         ({"ranks": ()}, "no text was encoded"),
         ({"peak_memory": {}}, "It was not measured"),
-        ({"rows": RowFates(), "shards": ShardFates(), "progress": (), "lengths": {}, "slowest": ()}, "The source holds no rows"),
+        ({"rows": RowCounts(), "shards": ShardCounts(), "progress": (), "lengths": {}, "slowest": ()}, "The source holds no rows"),
     ],
 )
 def test_where_there_is_nothing_to_draw_there_are_words(changes, words):
@@ -359,12 +359,12 @@ def largest_run() -> tuple[RunReport, dict[str, bytes]]:
     examples = [
         Example(kind="row", asked=key, text=long[:280], hits=tuple(hits[place * 4 : place * 4 + 4])) for place, key in enumerate(keys[:10])
     ]
-    groups = tuple(Group(name=f"{n}{long[:59]}", points=tuple((x / 7, x / 3) for x in range(188))) for n in range(8))
+    groups = tuple(PointGroup(name=f"{n}{long[:59]}", points=tuple((x / 7, x / 3) for x in range(188))) for n in range(8))
     by_rank = tuple(range(64))
     return make(
         **{name: (shard,) * 10_000 for name, shard in told.items()},
         verified=False,
-        shards=ShardFates(planned=20_000, sealed=10_000, failed=10_000),
+        shards=ShardCounts(planned=20_000, sealed=10_000, failed=10_000),
         reasons=(long,) * 1_000,
         refusals=(long,) * 100,
         notes=(long,) * 100,

@@ -9,7 +9,7 @@ from pathlib import Path
 from PIL import Image
 
 from tasks.adapters.report.search_page import render_hits
-from tasks.adapters.report.thumbnails import SIDE, thumbnail
+from tasks.adapters.report.thumbnails import THUMBNAIL_PIXELS, thumbnail
 from tasks.domain.target.collection import Hit
 
 HOSTILE = '<script>alert(1)</script>" onload="x'
@@ -55,7 +55,7 @@ def test_a_picture_becomes_small_from_bytes_and_from_its_file_and_what_is_none_b
     for small in (thumbnail(out.getvalue(), None, max_pixels=10**7), thumbnail(None, str(tmp_path / "a.png"), max_pixels=10**7)):
         assert small is not None
         with Image.open(io.BytesIO(small)) as image:
-            assert (image.format, image.size) == ("JPEG", (SIDE, SIDE // 4))
+            assert (image.format, image.size) == ("JPEG", (THUMBNAIL_PIXELS, THUMBNAIL_PIXELS // 4))
     assert thumbnail(out.getvalue(), None, max_pixels=1_000) is None  # a bomb, for all that is known
     assert thumbnail(b"no picture", None, max_pixels=10**7) is None
     assert thumbnail(None, str(tmp_path / "none.png"), max_pixels=10**7) is None

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from tasks.adapters.checkpoint.part_files import vector_column
-from tasks.adapters.report.vector_map import BYTES, GROUPS, PARTS, ROWS, PartDraw, project, read_sample
+from tasks.adapters.report.vector_map import BYTES, COLOUR_GROUPS, MAP_ROWS, PARTS, PartDraw, project, read_sample
 from tasks.domain.report.figures import Projection
 from tasks.domain.shards.seal import Part, Seal
 from tasks.domain.target.fields import FieldType, ScalarField
@@ -75,7 +75,7 @@ def test_what_a_small_part_lacks_larger_ones_give() -> None:
     read = [read_sample(parts, lambda part: table_of(np.zeros((sizes[part.key], 2)), shard=[part.key] * sizes[part.key])) for _ in range(2)]
     assert read[0] == read[1]
     assert read[0] is not None
-    assert read[0].num_rows == ROWS
+    assert read[0].num_rows == MAP_ROWS
     assert read[0]["shard"].to_pylist().count(parts[0].key) == 10
     assert read_sample([], lambda _: table_of(np.zeros((1, 2)))) is None
 
@@ -127,7 +127,7 @@ def test_a_field_that_is_asked_for_is_taken_and_its_rare_values_are_one_group() 
     columns: dict[str, list[object]] = {"lang": ["en", "de"] * 20, "url": ["often"] * 20 + [f"u{n}" for n in range(20)]}
     found = coloured([field("lang"), field("url")], "url column", **columns)
     assert found.field == "url column"
-    assert len(found.groups) == GROUPS
+    assert len(found.groups) == COLOUR_GROUPS
     assert (found.groups[0].name, len(found.groups[0].points)) == ("often", 20)
     assert (found.groups[-1].name, len(found.groups[-1].points)) == ("14 other values", 14)
 

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.adapters.rows import builder, content
-from tasks.adapters.rows.key_index import KeyIndex
+from tasks.adapters.rows.key_index import SeenKeys
 from tasks.adapters.rows.row_schema import rows_schema
 from tasks.domain.errors import BadInput
 from tasks.domain.target.fields import ScalarField
@@ -327,7 +327,7 @@ def test_the_index_is_exact_whether_keys_are_in_memory_or_on_disk(batches: list[
     first: dict[str, int] = {}
     last: dict[str, int] = {}
     row = 0
-    with KeyIndex(in_memory=in_memory) as adds, KeyIndex(in_memory=in_memory) as replaces:
+    with SeenKeys(in_memory=in_memory) as adds, SeenKeys(in_memory=in_memory) as replaces:
         for keys in batches:
             rows = list(range(row, row + len(keys)))
             row += len(keys)
@@ -341,6 +341,6 @@ def test_the_index_is_exact_whether_keys_are_in_memory_or_on_disk(batches: list[
 
 def test_the_index_takes_any_text_as_a_key() -> None:
     odd = ["", "\x00", "a\x00b", "a\x00c", "'", "%", "é", "e\u0301", "a", "A"]
-    with KeyIndex(in_memory=1) as index:
+    with SeenKeys(in_memory=1) as index:
         assert index.add(odd, list(range(len(odd)))) == {}
         assert index.add(odd, list(range(100, 100 + len(odd)))) == {i: i for i in range(len(odd))}

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.adapters.rows.builder import Prepared
-from tasks.adapters.rows.pieces import PieceRows, Tally, cut
+from tasks.adapters.rows.pieces import PieceRows, Tally, cut_pieces
 
 
 def prepared(kept: list[bool], chunk: int) -> Iterator[Prepared]:
@@ -23,7 +23,7 @@ def prepared(kept: list[bool], chunk: int) -> Iterator[Prepared]:
 
 def pieces_of(kept: list[bool], chunk: int, sizes: Callable[[], int], covered: list[tuple[int, int]]) -> tuple[list[PieceRows], Tally]:
     tally = Tally()
-    return list(cut(prepared(kept, chunk), tally, covered=covered, piece_rows=sizes)), tally
+    return list(cut_pieces(prepared(kept, chunk), tally, covered=covered, piece_rows=sizes)), tally
 
 
 @given(

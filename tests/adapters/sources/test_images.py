@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.adapters.sources.images import cut
+from tasks.adapters.sources.images import group_files
 from tasks.adapters.sources.registry import open_source, sample_texts
 from tasks.domain.errors import BadInput, Permanent
 from tasks.domain.shards.shard import FileVersion
@@ -23,22 +23,22 @@ def listing(count: int) -> list[FileVersion]:
 @pytest.mark.parametrize("rows", [1, 2, 10, 100])
 def test_groups_hold_every_file_once_in_order_and_are_of_fair_size(count: int, rows: int) -> None:
     files = listing(count)
-    groups = list(cut(files, rows))
+    groups = list(group_files(files, rows))
     assert [file for group in groups for file in group] == files
     assert all(max(1, rows // 2) <= len(group) <= 2 * rows for group in groups[:-1])
 
 
 def test_few_pictures_are_one_shard() -> None:
-    assert len(list(cut(listing(40), 100))) == 1
+    assert len(list(group_files(listing(40), 100))) == 1
 
 
 def test_one_picture_more_changes_one_shard_and_rarely_its_neighbour() -> None:
     files = listing(5_000)
-    before = {tuple(f.name for f in group) for group in cut(files, 200)}
+    before = {tuple(f.name for f in group) for group in group_files(files, 200)}
     changed = []
     for place in range(1, 10_000, 199):
         more = sorted([*files, FileVersion(path="/p/new.jpg", name=f"{place | 1:06d}.jpg", size=1, version="1")], key=lambda f: f.name)
-        changed.append(len(before - {tuple(f.name for f in group) for group in cut(more, 200)}))
+        changed.append(len(before - {tuple(f.name for f in group) for group in group_files(more, 200)}))
     assert sorted(changed)[len(changed) // 2] == 1
     assert sum(changed) / len(changed) < 1.5
     assert len(before) > 15
@@ -98,8 +98,8 @@ def test_a_sample_is_paths(tmp_path: Path) -> None:
 
 def test_hashes_of_names_cut_and_not_their_places() -> None:
     files = listing(2_000)
-    begins = {group[0].name for group in cut(files, 100)}
-    later = {group[0].name for group in cut(files[500:], 100)}
+    begins = {group[0].name for group in group_files(files, 100)}
+    later = {group[0].name for group in group_files(files[500:], 100)}
     common = {name for name in begins if name >= files[900].name}
     assert common <= later
     assert all(a < b for a, b in pairwise(sorted(begins)))

@@ -12,7 +12,7 @@ import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tasks.adapters.rows.row_schema import REASON
+from tasks.adapters.rows.row_schema import REASON_COLUMN
 from tasks.adapters.sources.line_reader import ranged
 from tasks.adapters.sources.registry import open_source
 from tasks.domain.errors import BadInput
@@ -123,7 +123,7 @@ def test_a_missing_column_is_told(tmp_path: Path) -> None:
 def test_a_line_that_is_not_utf8_is_a_row_with_a_reason(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_bytes(b'{"text": "a"}\n{"text": "\xff\xfe"}\n{"text": "\\ud800"}\n{"text": "b"}\n')
     job = make_job("jsonl", tmp_path)
-    assert [row[REASON] for row in raw(job)] == [None, "not UTF-8", "not UTF-8", None]
+    assert [row[REASON_COLUMN] for row in raw(job)] == [None, "not UTF-8", "not UTF-8", None]
     assert [row["text"] for row in good(job)] == ["a", "b"]
     assert aside(job) == [(1, None, "not UTF-8"), (2, None, "not UTF-8")]
 

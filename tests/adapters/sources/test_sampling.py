@@ -13,20 +13,20 @@ import pyarrow.parquet as pq
 import pytest
 
 from tasks.adapters.sources.registry import open_source
-from tasks.adapters.sources.sampling import Effort, Sample, Sampler, weight_of
+from tasks.adapters.sources.sampling import Effort, Sampler, SourceSample, weight_of
 from tasks.domain.job.job import Job
 from tests.builders.source_rows import make_job, spans_of, write_csv
 from tests.servers.s3 import S3Bucket
 
 
-def take(job: Job, effort: Effort | None = None) -> tuple[Sample, int]:
+def take(job: Job, effort: Effort | None = None) -> tuple[SourceSample, int]:
     """A sample, and the weight of the whole."""
     spans = spans_of(job)
     whole = sum(map(weight_of, spans))
     return Sampler(open_source(job.source, rows=job.shards.rows), (), job.target, effort or Effort()).take(spans, whole), whole
 
 
-def seen(sample: Sample, column: str = "id") -> list[str]:
+def seen(sample: SourceSample, column: str = "id") -> list[str]:
     return [value for place in sample.rows for value in place.column(column).to_pylist()]
 
 

@@ -101,7 +101,7 @@ def test_the_index_that_is_asked_for_is_made_when_the_rows_are_in(opening, name,
     made.ensure(spec_of(name, index=index))
     part = part_of([str(i) for i in range(300)])
     made.upsert(part)
-    made.settle()
+    made.flush_and_index()
     if isinstance(made, MilvusCollection):
         assert made._connection.client.describe_index(name, "vector")["index_type"] == index.type
     assert made.search(vectors_in(part)[:1], 1)[0][0].id == "0"

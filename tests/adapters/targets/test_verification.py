@@ -14,13 +14,13 @@ from tasks.adapters.milvus.milvus_target import MilvusTarget
 from tasks.adapters.object_store.memory_store import MemoryStore
 from tasks.adapters.targets.memory_collection import MemoryCollection
 from tasks.adapters.targets.memory_target import MemoryTarget
-from tasks.adapters.targets.verification import Clock, prove
+from tasks.adapters.targets.verification import CountPatience, prove
 from tasks.domain.errors import BadInput, Permanent
 from tasks.domain.shards.seal import Seal
 from tasks.domain.target.proof import compared, most_wrong, scope
 from tests.builders.collections import DIM, Parts, asked, part_of, seal_of, spec_of
 
-CLOCK = Clock(settle=0)
+CLOCK = CountPatience(settle=0)
 
 
 def three_shards(metric: str = "COSINE") -> list[tuple[Seal, Parts]]:
@@ -104,7 +104,7 @@ def test_rows_beside_the_shards_are_waited_for():
     """A server that over-counts, again."""
     seals = three_shards()
     collection = with_strangers(seals)
-    clock = Clock(settle=10, pause=2, sleep=lambda _: collection.delete_shard("other"), now=lambda: 0.0)
+    clock = CountPatience(settle=10, pause=2, sleep=lambda _: collection.delete_shard("other"), now=lambda: 0.0)
     assert prove_it(collection, seals, clock=clock).proved
 
 
@@ -224,7 +224,7 @@ def test_a_row_too_many_is_told_after_waiting_for_the_server_to_settle():
     collection = loaded(seals)
     collection.upsert(part_of(["extra"], shard="s2"))
     slept: list[float] = []
-    clock = Clock(settle=10, pause=2, sleep=slept.append, now=lambda: sum(slept))
+    clock = CountPatience(settle=10, pause=2, sleep=slept.append, now=lambda: sum(slept))
     proof = prove_it(collection, seals, clock=clock)
     assert proof.reasons == (
         "shard file-s2 (s2): 100 rows sealed, 101 in the collection",
@@ -237,7 +237,7 @@ def test_a_count_that_settles_is_waited_for():
     seals = three_shards()
     collection = loaded(seals)
     collection.upsert(part_of(["extra"], shard="s2"))
-    clock = Clock(settle=10, pause=2, sleep=lambda _: collection._rows.pop("extra", None), now=lambda: 0.0)
+    clock = CountPatience(settle=10, pause=2, sleep=lambda _: collection._rows.pop("extra", None), now=lambda: 0.0)
     assert prove_it(collection, seals, clock=clock).proved
 
 

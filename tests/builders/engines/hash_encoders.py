@@ -18,7 +18,7 @@ from tasks.adapters.object_store.registry import open_store
 from tasks.adapters.rows.row_schema import part_schema
 from tasks.domain.encoding.encoding_progress import EncodingProgress, UnderWay
 from tasks.domain.encoding.protocol import Piece
-from tasks.domain.encoding.throughput import Pace
+from tasks.domain.encoding.throughput import Throughput
 from tasks.domain.errors import Permanent, Transient
 from tasks.domain.job.encoder import ENCODERS, EncoderFacts, EncoderKind
 from tasks.domain.shards.seal import EncodeStats, Part, Quarantined
@@ -44,7 +44,7 @@ class HashEncoders:
     """`Encoders`, by one thread."""
 
     def __init__(self, place: Workplace) -> None:
-        self.pace = Pace(ranks=1)
+        self.pace = Throughput(ranks=1)
         self._scratch, self._store = place.scratch, open_store(place.parts, proven=True)
         self._schema = part_schema(place.spec.fields, store_text=place.job.target.store_text)
         self._room, self._closed = threading.Semaphore(QUEUED), threading.Event()

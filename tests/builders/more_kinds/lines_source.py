@@ -10,7 +10,7 @@ import pyarrow as pa
 from pydantic import ConfigDict, Field
 
 from tasks.adapters.files.access import hold_still, list_files, open_plain, reading, some
-from tasks.adapters.rows.row_schema import KEY, TEXT
+from tasks.adapters.rows.row_schema import KEY_COLUMN, TEXT_COLUMN
 from tasks.adapters.sources.source_files import SourceFiles
 from tasks.domain.job.source import Modality, SourceKind, SourceSettings
 from tasks.domain.shards.shard import FileVersion, Shard, Span, Whole
@@ -51,7 +51,7 @@ class LinesFiles(SourceFiles[LinesSource]):
         with reading(file.path, "text file"), closing(open_plain(file.path)) as opened:
             lines = opened.read().decode().splitlines()[self.config.skip :]
         keys = [f"{file.name}:{number}" for number in range(len(lines))]
-        yield pa.record_batch([pa.array(keys, pa.string()), pa.array(lines, pa.string())], names=[KEY, TEXT])
+        yield pa.record_batch([pa.array(keys, pa.string()), pa.array(lines, pa.string())], names=[KEY_COLUMN, TEXT_COLUMN])
 
 
 LINES = SourceKind(settings=LinesSource, files=f"{__name__}:LinesFiles")

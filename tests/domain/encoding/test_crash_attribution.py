@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from tasks.domain.encoding.crash_attribution import after_death
-from tasks.domain.encoding.protocol import At, Piece
+from tasks.domain.encoding.protocol import Heartbeat, Piece
 
 PIECE = Piece(shard="s", first=0, stop=10, rows="", key="k")
 
 
-def at(*rows: int, key: str = "k") -> At:
-    return At(key=key, rows=rows, done=0)
+def at(*rows: int, key: str = "k") -> Heartbeat:
+    return Heartbeat(key=key, rows=rows, done=0)
 
 
 def test_the_first_death_makes_suspects_of_the_rows_in_hand() -> None:

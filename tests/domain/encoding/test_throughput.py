@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tasks.domain.encoding.throughput import FIRST_PIECE, LAST_ROWS, LONGEST, SHORTEST, Pace
+from tasks.domain.encoding.throughput import FIRST_PIECE, LAST_ROWS, LONGEST_PIECE, SHORTEST_PIECE, Throughput
 from tasks.domain.shards.seal import EncodeStats, Part
 
 
@@ -11,21 +11,21 @@ def part(rows: int, seconds: float, key: str = "k") -> Part:
 
 
 def test_a_piece_is_some_seconds_of_work() -> None:
-    pace = Pace(ranks=1)
+    pace = Throughput(ranks=1)
     assert pace.piece_rows == FIRST_PIECE
     pace.done(0, part(1000, 10))
     assert pace.piece_rows == 500
 
 
 def test_a_piece_is_never_tiny_nor_huge() -> None:
-    slow, fast = Pace(ranks=1), Pace(ranks=1)
+    slow, fast = Throughput(ranks=1), Throughput(ranks=1)
     slow.done(0, part(1, 100))
     fast.done(0, part(10**6, 0.1))
-    assert (slow.piece_rows, fast.piece_rows) == (SHORTEST, LONGEST)
+    assert (slow.piece_rows, fast.piece_rows) == (SHORTEST_PIECE, LONGEST_PIECE)
 
 
 def test_pieces_get_smaller_towards_the_end() -> None:
-    pace, pieces = Pace(ranks=2), []
+    pace, pieces = Throughput(ranks=2), []
     pace.expect(5_000)
     pace.done(0, part(1_000, 10))
     while sum(pieces) < 5_000:
@@ -36,7 +36,7 @@ def test_pieces_get_smaller_towards_the_end() -> None:
 
 
 def test_slow_ranks_end_together_too() -> None:
-    pace = Pace(ranks=2)
+    pace = Throughput(ranks=2)
     pace.expect(200)
     pace.done(0, part(20, 100))
     assert pace.piece_rows == 50
@@ -45,13 +45,13 @@ def test_slow_ranks_end_together_too() -> None:
 
 
 def test_a_few_rows_are_shared_before_anything_is_known_of_a_rank() -> None:
-    pace = Pace(ranks=2)
+    pace = Throughput(ranks=2)
     pace.expect(1_000)
     assert pace.piece_rows == 250
 
 
 def test_more_rows_than_were_expected_are_cut_as_if_nobody_knew() -> None:
-    pace = Pace(ranks=2)
+    pace = Throughput(ranks=2)
     pace.expect(100)
     pace.given(100)
     assert pace.piece_rows == FIRST_PIECE
@@ -63,7 +63,7 @@ def test_more_rows_than_were_expected_are_cut_as_if_nobody_knew() -> None:
 
 
 def test_rows_in_hand_count_until_their_rank_is_gone() -> None:
-    pace = Pace(ranks=2)
+    pace = Throughput(ranks=2)
     pace.at(0, "a", 30)
     pace.at(1, "b", 12)
     assert pace.rows == 42
@@ -73,7 +73,7 @@ def test_rows_in_hand_count_until_their_rank_is_gone() -> None:
 
 
 def test_encoding_lasts_from_the_first_batch_to_the_last_part() -> None:
-    pace = Pace(ranks=1)
+    pace = Throughput(ranks=1)
     assert pace.seconds == 0
     pace.at(0, "a", 0)
     assert pace.seconds == 0

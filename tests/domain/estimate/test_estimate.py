@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tasks.domain.estimate.estimate import Estimate, Sampled, dollars_of, hold, seconds_of
-from tasks.domain.estimate.formatting import told, told_held
+from tasks.domain.estimate.formatting import format_estimate, format_outcome
 from tasks.domain.estimate.intervals import Range, exactly
 from tasks.domain.estimate.rates import Rate
 from tasks.domain.estimate.storage_size import checkpoint_bytes, index_share, target_bytes
@@ -79,7 +79,7 @@ def estimate(**changes: object) -> Estimate:
 
 def test_an_estimate_is_held_against_what_came() -> None:
     held = hold(estimate(), rows=1_000, tokens=55_000, seconds=200, checkpoint_bytes=1_500_000)
-    assert [told_held(figure) for figure in held] == [
+    assert [format_outcome(figure) for figure in held] == [
         ("rows", "1,000", "1,000", "+0%"),
         ("tokens", "50,000 (40,000 to 60,000)", "55,000", "+10%"),
         ("seconds", "1 min 40 s (50 s to 2 min 30 s)", "3 min 20 s", "+100%, outside the range"),
@@ -94,10 +94,10 @@ def test_what_was_not_told_is_not_held() -> None:
 
 
 def test_an_estimate_reads_well() -> None:
-    lines = dict(told(estimate(notes=("something is not known",))))
+    lines = dict(format_estimate(estimate(notes=("something is not known",))))
     assert lines["time"] == "1 min 40 s (50 s to 2 min 30 s)"
     assert lines["cost"] == "$0.10 ($0.05 to $0.15) at $3.60 an hour"
     assert lines["rate"] == "100 (50 to 200) tokens/s: a test"
     assert lines["sample"] == "640 rows at 16 places, 80 kB, tokens by the model's own tokenizer"
     assert lines["note"] == "something is not known"
-    assert dict(told(estimate(seconds=None)))["time"] == "not known"
+    assert dict(format_estimate(estimate(seconds=None)))["time"] == "not known"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tasks.domain.estimate.intervals import Range
-from tasks.domain.estimate.rates import KEPT, REST, STARTUP, Observation, Rates, rate_of, rate_of_parts
+from tasks.domain.estimate.rates import OBSERVATIONS_KEPT, REST, STARTUP, Observation, Rates, rate_of, rate_of_parts
 
 
 def seen(**changes: object) -> Observation:
@@ -62,9 +62,9 @@ def test_a_run_counts_before_a_dry_run_and_a_moment_is_hardly_trusted() -> None:
 
 def test_the_newest_are_kept() -> None:
     rates = Rates()
-    for rows in range(KEPT + 3):
+    for rows in range(OBSERVATIONS_KEPT + 3):
         rates = rates.noting(seen(rows=rows))
-    assert [observation.rows for observation in rates.observations] == list(range(3, KEPT + 3))
+    assert [observation.rows for observation in rates.observations] == list(range(3, OBSERVATIONS_KEPT + 3))
 
 
 def test_sealed_parts_count_for_each_of_todays_processes() -> None:

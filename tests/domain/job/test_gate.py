@@ -7,7 +7,7 @@ import random
 import pytest
 from sklearn.metrics import ndcg_score
 
-from tasks.domain.job.gate import Gate, Measured, Question, measure, ndcg_at, recall_at, why_not
+from tasks.domain.job.gate import Gate, GateScores, Question, ndcg_at, recall_at, score_gate, why_not
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -36,12 +36,12 @@ def test_recall_is_the_share_of_what_was_wanted() -> None:
 
 def test_the_mean_is_over_all_questions() -> None:
     questions = [Question(query="one", relevant={"a": 1}), Question(query="two", relevant={"b": 1})]
-    measured = measure("c", questions, [["a"], ["x"]], 10)
+    measured = score_gate("c", questions, [["a"], ["x"]], 10)
     assert (measured.questions, measured.ndcg, measured.recall) == (2, 0.5, 0.5)
 
 
-def of(ndcg: float, collection: str = "new") -> Measured:
-    return Measured(collection=collection, questions=3, at_k=10, ndcg=ndcg, recall=0.5)
+def of(ndcg: float, collection: str = "new") -> GateScores:
+    return GateScores(collection=collection, questions=3, at_k=10, ndcg=ndcg, recall=0.5)
 
 
 @pytest.mark.parametrize(

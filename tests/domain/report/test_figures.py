@@ -8,12 +8,12 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tasks.domain.encoding.throughput import Pace
+from tasks.domain.encoding.throughput import Throughput
 from tasks.domain.errors import BadInput
 from tasks.domain.job.parse import parse_job
 from tasks.domain.report.figures import ExampleHit, cost_of, earlier_run
 from tasks.domain.report.run_report import Progress
-from tasks.domain.shards.row_accounting import RowFates
+from tasks.domain.shards.row_accounting import RowCounts
 from tasks.domain.shards.seal import EncodeStats, Part
 from tasks.run.progress import MOST_SAMPLES, Journal
 
@@ -65,14 +65,14 @@ def test_an_earlier_run_is_read_from_its_report_whichever_version_wrote_it() -> 
         "what no version wrote so far": [1, 2],
     }
     before = earlier_run(json.loads(json.dumps(document)))
-    assert before.rows == RowFates(source=100, embedded=80, reused=20, loaded=100)
+    assert before.rows == RowCounts(source=100, embedded=80, reused=20, loaded=100)
     assert (before.seconds, before.rows_per_second, before.verified) == (90.0, 2.0, True)
     with pytest.raises(ValueError, match="run"):
         earlier_run({"rows": {}})
 
 
 def test_what_a_rank_did_adds_up_and_its_memory_is_its_highest() -> None:
-    pace = Pace(ranks=2)
+    pace = Throughput(ranks=2)
     pace.done(1, part(10, seconds=2.0), padded=40, memory={"": 500, "GPU": 900})
     pace.done(1, part(20, seconds=3.0), padded=80, memory={"": 400, "GPU": 950})
     (work,) = pace.work
@@ -82,7 +82,7 @@ def test_what_a_rank_did_adds_up_and_its_memory_is_its_highest() -> None:
 
 
 def test_rows_by_rank_add_up_to_the_rows() -> None:
-    pace = Pace(ranks=3)
+    pace = Throughput(ranks=3)
     assert pace.rows_by_rank == ()
     pace.done(2, part(10, key="a"))
     pace.at(0, "b", 4)

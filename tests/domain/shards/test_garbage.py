@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from tasks.domain.shards.garbage import DAY, Activity, garbage
+from tasks.domain.shards.garbage import PROTECTED_SECONDS, Activity, garbage
 
-NOW = 100 * DAY
+NOW = 100 * PROTECTED_SECONDS
 
 
 def part(attempt: str, first: int = 0) -> str:
@@ -15,7 +15,7 @@ def activity(*written: tuple[str, float]) -> Activity:
     """Parts, and how many days ago each was written."""
     seen = Activity(now=NOW)
     for key, days in written:
-        seen.note(key, NOW - days * DAY)
+        seen.note(key, NOW - days * PROTECTED_SECONDS)
     return seen
 
 

@@ -81,7 +81,7 @@ def test_when_the_owner_goes_the_next_one_has_the_key(run_flow: RunFlow, tmp_pat
     for name, rows in (("a", A), ("b", B)):
         write(tmp_path, name, rows)
     run_flow(job)
-    with patch.object(deduplicate, "KeyTable", side_effect=AssertionError("nothing changed, and keys were read")):
+    with patch.object(deduplicate, "DuplicateFinder", side_effect=AssertionError("nothing changed, and keys were read")):
         again = run_flow(job)
     assert (again["rows"]["duplicates"], again["verified"]) == (1, True)
 

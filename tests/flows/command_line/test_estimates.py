@@ -132,7 +132,7 @@ def test_a_run_does_without_an_estimate_that_cannot_be_made(run_flow: RunFlow, j
     def fail(*_: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(tasks.run.estimate.estimator.Foresight, "estimate", fail)
+    monkeypatch.setattr(tasks.run.estimate.estimator.Estimator, "estimate", fail)
     assert run_flow(job)["verified"] is True
     assert last_report(job)["estimate"] is None
     assert "Estimate and outcome" not in Path(last_report(job)["page"]).read_text()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.command_line.job_file import MOST_BYTES, read_job
+from flows.command_line.job_file import JOB_FILE_BYTES, read_job
 from tasks.domain.errors import BadInput
 
 JOB = """
@@ -40,7 +40,7 @@ def refused(folder: Path, text: str, *settings: str) -> str:
         (JOB + "title: 2026-13-40\n", "holds a value that cannot be read, month must be in 1..12 (line 7)"),
         (JOB + "corpus: other\n", "has the key 'corpus' twice (line 7)"),
         (JOB + "shards: {rows: 1, rows: 2}\n", "has the key 'rows' twice (line 7)"),
-        ("# " + "x" * MOST_BYTES + JOB, "is larger than 1 MiB"),
+        ("# " + "x" * JOB_FILE_BYTES + JOB, "is larger than 1 MiB"),
     ],
     ids=["bomb", "deep", "deep in one line", "itself", "itself below", "digits", "date", "twice", "twice below", "large"],
 )

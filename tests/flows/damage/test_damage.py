@@ -21,7 +21,7 @@ from tasks.commands.promote_by_hand import roll_back
 from tasks.domain.errors import BadInput, Newer, Permanent
 from tasks.domain.job.parse import parse_job
 from tasks.run.preflight import live_collection
-from tasks.run.promotion.report_samples import Shown, show_rows
+from tasks.run.promotion.report_samples import ReportSamples, show_rows
 from tests.builders.inprocess import RunFlow
 from tests.builders.kitestring import Command, Kitestring, make_job, text_of
 from tests.servers.s3 import S3Bucket
@@ -318,7 +318,7 @@ def test_a_part_that_only_the_report_reads_is_encoded_again_as_well(
 ) -> None:
     gone = parts(job)
 
-    def show_without_parts(*given: Any) -> Shown:
+    def show_without_parts(*given: Any) -> ReportSamples:
         while gone:
             gone.pop().unlink()
         return show_rows(*given)

@@ -21,9 +21,9 @@ import pytest
 
 from tasks.adapters.checkpoint.json_documents import write_document
 from tasks.adapters.engines import torchrun_encoders
-from tasks.adapters.milvus.bulk_loader import MilvusBulkLoader
+from tasks.adapters.milvus.milvus_bulk_loader import MilvusBulkLoader
 from tasks.adapters.object_store.registry import open_store
-from tasks.adapters.processes.coordinator import Ranks
+from tasks.adapters.processes.coordinator import Coordinator
 from tasks.adapters.processes.process_mark import started_since_boot, this_process
 from tasks.domain.errors import BadInput, OutcomeUnknown, Permanent, RunFailed
 from tasks.domain.shards.import_attempt import ImportAttempt, ProcessMark
@@ -221,7 +221,7 @@ def test_an_attempt_that_an_older_version_left_is_gone_on_with(sealed, target, m
 
 
 def test_a_run_says_that_it_lives_for_as_long_as_it_waits(sealed, target, monkeypatch):
-    monkeypatch.setattr(import_attempts, "BEAT_SECONDS", 0.05)
+    monkeypatch.setattr(import_attempts, "ATTEMPT_BEAT_SECONDS", 0.05)
     with opening(sealed, target) as at:
         key = at.plan.checkpoint.layout.importing(at.plan.address, at.run.id)
         seen, wait = list[float](), bulk_import._await
@@ -313,7 +313,7 @@ def test_a_key_in_two_shards_is_not_imported(sealed, target, tmp_path, tiny_mode
 
 def test_no_rank_lives_while_the_server_imports(target, tmp_path, tiny_model, run_flow, monkeypatch):
     """The ranks are real ones: their device is free for whoever waits for it."""
-    monkeypatch.setattr(torchrun_encoders, "Ranks", Ranks)
+    monkeypatch.setattr(torchrun_encoders, "Coordinator", Coordinator)
     before = {process.pid for process in workers_of(os.getpid())}  # the session's servers have guards as well
     alive: list[set[int]] = []
 

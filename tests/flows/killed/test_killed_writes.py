@@ -15,7 +15,7 @@ from unittest.mock import patch
 import pytest
 
 from tasks.adapters.object_store.folder_store import FolderStore
-from tasks.adapters.targets.memory_collection import MemoryCollection, servers
+from tasks.adapters.targets.memory_collection import MemoryCollection, memory_servers
 from tasks.adapters.targets.memory_target import MemoryTarget
 from tests.builders.inprocess import RunFlow
 from tests.builders.kitestring import write_rows
@@ -65,7 +65,7 @@ def sweep(folder: Path, job: dict[str, Any], killed: Callable[[], Any], after: C
     uri = job["target"]["uri"]
     kept = folder.parent / f"{folder.name}-kept"
     shutil.copytree(folder, kept, copy_function=shutil.copy2, symlinks=True)
-    server = servers[uri]
+    server = memory_servers[uri]
     state = copy.deepcopy((server.specs, server.identities, server.rows, server.aliases))
     number = int(os.environ.get("AUDIT_FIRST", "0"))
     while True:

@@ -14,7 +14,7 @@ import pytest
 import tasks.stages.report
 from tasks.run.context import new_run_id
 from tasks.run.plan import Plan
-from tasks.run.promotion.report_samples import Shown, show_rows
+from tasks.run.promotion.report_samples import ReportSamples, show_rows
 from tests.builders.inprocess import RunFlow
 from tests.builders.kitestring import make_job, text_of
 from tests.builders.pages import Page, Tables
@@ -100,7 +100,7 @@ def test_a_run_whose_rows_cannot_be_shown_ends_well_and_says_why(
 ) -> None:
     """Somebody removes the parts between the proof and the report, and again when they were mended."""
 
-    def show_without_parts(plan: Plan, *others: Any) -> Shown:
+    def show_without_parts(plan: Plan, *others: Any) -> ReportSamples:
         for part in Path(job["checkpoint"]).rglob("part-*"):
             part.unlink()
         return show_rows(plan, *others)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tasks.adapters.checkpoint.part_files import read_part, vectors_of
+from tasks.adapters.checkpoint.part_files import part_vectors, read_part
 from tasks.adapters.models.model_files import locate_model
 from tasks.adapters.models.model_metadata import shape_of
 from tasks.domain.encoding.protocol import Done, Hello, Piece
@@ -55,7 +55,7 @@ def test_a_whole_rank_of_an_encoder_without_torch_loads_no_torch(tmp_path: Path,
     assert "loaded: \n" in launch.log
     table, _ = read_part((tmp_path / "store" / piece.key).read_bytes())
     ours = open_encoder(job.encoder, model_path="", precision="float32")
-    np.testing.assert_allclose(vectors_of(table), ours.encode(TEXTS), rtol=1e-6)
+    np.testing.assert_allclose(part_vectors(table), ours.encode(TEXTS), rtol=1e-6)
 
 
 @pytest.mark.parametrize("module", ["tasks.worker.startup.session", "tasks.worker.encoders.registry", "tasks.worker.optimize.quality"])

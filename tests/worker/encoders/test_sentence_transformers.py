@@ -17,7 +17,7 @@ from tasks.domain.errors import BadInput
 from tasks.domain.job.encoder import SentenceTransformersEncoder
 from tasks.domain.job.job import Compute
 from tasks.worker.encoders.registry import open_encoder
-from tasks.worker.pipeline.fault_isolation import CarefulRunner
+from tasks.worker.pipeline.fault_isolation import FaultIsolatingRunner
 from tests.builders.text_encoder import embed, lowest_cosine, opened, passages, stock
 
 
@@ -103,7 +103,7 @@ def test_a_models_faults_cost_only_the_rows_that_cause_them(faulty_model: Path) 
     """Real torch errors, raised by a real model: the words stand in for whatever breaks one."""
     encoder = opened(faulty_model, trust_remote_code=True)
     texts = ["the cat", "boom", "a mat", "poison", "flood", *["of and to"] * 200]
-    outcome = CarefulRunner(encoder.encode).run(texts, [5] * len(texts))
+    outcome = FaultIsolatingRunner(encoder.encode).run(texts, [5] * len(texts))
     assert dict(outcome.refused) == {
         1: "encoder: this model cannot stand that word",
         3: "not finite: the model gave NaN",

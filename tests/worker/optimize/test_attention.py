@@ -10,7 +10,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from tasks.domain.job.encoder import SentenceTransformersEncoder
 from tasks.worker.encoders import sentence_transformers
 from tasks.worker.encoders.registry import open_encoder
-from tasks.worker.optimize.attention import LONGEST, PLAIN, plain_attention, take_plain_attention, unpadded_attention
+from tasks.worker.optimize.attention import LONGEST_TOKENS, PLAIN, plain_attention, take_plain_attention, unpadded_attention
 from tests.builders.text_encoder import lowest_cosine, opened, passages, stock
 
 
@@ -38,7 +38,7 @@ def test_a_model_that_cannot_have_it_is_loaded_without(tiny_model: Path, monkeyp
 
 
 @pytest.mark.parametrize("heads", [4, 2], ids=["heads of its own", "shared heads"])
-@pytest.mark.parametrize("tokens", [1, 9, LONGEST + 1])
+@pytest.mark.parametrize("tokens", [1, 9, LONGEST_TOKENS + 1])
 @pytest.mark.parametrize("padded", [True, False])
 @pytest.mark.parametrize("scaling", [None, 0.3])
 def test_plain_attention_is_attention(heads: int, tokens: int, padded: bool, scaling: float | None) -> None:

@@ -12,7 +12,7 @@ from tasks.domain.job.encoder import EncoderFacts
 from tasks.worker.base import Vectors
 from tasks.worker.batching import plan_batches
 from tasks.worker.encoding_errors import OutOfMemory
-from tasks.worker.optimize.autotune import Measured, Metered, compare, measure, race, worth_measuring
+from tasks.worker.optimize.autotune import Metered, TunedBatch, compare, race, tune_batches, worth_measuring
 from tests.builders.fakes import FakeEncoder, FakeWork
 
 SAMPLE = pa.table({"text": ["x" * 100] * 32})
@@ -66,31 +66,31 @@ class Clocked(FakeEncoder):
 
 def test_the_fastest_budget_is_taken() -> None:
     encoder = Clocked()
-    found = measure(encoder, SAMPLE, encoder.clock)
+    found = tune_batches(encoder, SAMPLE, encoder.clock)
     assert found.tokens == encoder.budget == 1_000  # 2,000 saves half of the calls, which is less than noise
     encoder = Clocked(allowed=(500, 2_000, 4_000), pace=0.001)
-    assert measure(encoder, SAMPLE, encoder.clock).tokens == 500
+    assert tune_batches(encoder, SAMPLE, encoder.clock).tokens == 500
     encoder = Clocked(allowed=(100, 2_000, 4_000))
-    assert measure(encoder, SAMPLE, encoder.clock).tokens == encoder.budget == 2_000
+    assert tune_batches(encoder, SAMPLE, encoder.clock).tokens == encoder.budget == 2_000
 
 
 def test_every_budget_has_the_same_rows_and_fills_a_batch() -> None:
     encoder = Clocked()
-    measure(encoder, SAMPLE, encoder.clock)
+    tune_batches(encoder, SAMPLE, encoder.clock)
     assert max(encoder.calls) == 4_000
     assert sum(encoder.calls) == 3_200 + 2 * 4 * 6_400
 
 
 def test_a_slow_model_is_not_measured_for_longer_than_seconds() -> None:
     encoder = Clocked(pace=1.0)
-    assert measure(encoder, SAMPLE, encoder.clock).tokens is not None
+    assert tune_batches(encoder, SAMPLE, encoder.clock).tokens is not None
     assert encoder.now < 20  # one row of 100 tokens takes a tenth of a second here: a pass over the sample, more than three
     assert max(encoder.calls) < 4_000
 
 
 def test_a_budget_that_has_no_room_is_not_taken() -> None:
     encoder = Clocked(room=1_500, allowed=(100, 2_000))
-    assert measure(encoder, SAMPLE, encoder.clock).tokens == encoder.budget == 100
+    assert tune_batches(encoder, SAMPLE, encoder.clock).tokens == encoder.budget == 100
 
 
 def test_a_budget_that_the_job_names_leaves_nothing_to_measure() -> None:
@@ -126,16 +126,16 @@ def test_what_a_comparison_has_shown_to_be_little_is_not_tried_again() -> None:
 def test_backends_are_held_against_each_other_in_turn() -> None:
     """The second was measured while other programs had the processor."""
     slow, fast = Clocked(budget=1_000), Clocked(budget=1_000, pace=0.005)
-    found = {"torch": Measured(tokens=1_000, row_seconds=0.001), "openvino": Measured(tokens=500, row_seconds=0.003)}
+    found = {"torch": TunedBatch(tokens=1_000, row_seconds=0.001), "openvino": TunedBatch(tokens=500, row_seconds=0.003)}
     raced = race({"torch": slow, "openvino": fast}, found, SAMPLE, lambda: slow.now + fast.now)
     assert compare(raced).backend == "openvino"
     assert raced["torch"].tokens == 1_000
 
 
 def test_openvino_has_to_be_clearly_faster() -> None:
-    torch = Measured(tokens=1_000, row_seconds=0.0100)
-    assert compare({"torch": torch, "openvino": Measured(tokens=500, row_seconds=0.0099)}).backend == "torch"
-    faster = compare({"torch": torch, "openvino": Measured(tokens=500, row_seconds=0.0080)}, "a remark")
+    torch = TunedBatch(tokens=1_000, row_seconds=0.0100)
+    assert compare({"torch": torch, "openvino": TunedBatch(tokens=500, row_seconds=0.0099)}).backend == "torch"
+    faster = compare({"torch": torch, "openvino": TunedBatch(tokens=500, row_seconds=0.0080)}, "a remark")
     assert (faster.backend, faster.batch_tokens) == ("openvino", 500)
     assert (
         faster.note

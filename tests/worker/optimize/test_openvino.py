@@ -11,13 +11,13 @@ from tasks.domain.errors import BadInput
 from tasks.domain.job.encoder import OpenClipEncoder, Precision, SentenceTransformersEncoder
 from tasks.worker.base import LoadedEncoder
 from tasks.worker.encoders.registry import open_encoder
-from tasks.worker.system.placement import Place
+from tasks.worker.system.placement import RankPlacement
 from tests.builders.text_encoder import embed, lowest_cosine, passages, stock
 
 needs_openvino = pytest.mark.skipif("not __import__('importlib.util').util.find_spec('openvino')", reason="the extra is not installed")
 
 
-def opened(path: Path, precision: Precision = "float32", place: Place | None = None, **settings: object) -> LoadedEncoder:
+def opened(path: Path, precision: Precision = "float32", place: RankPlacement | None = None, **settings: object) -> LoadedEncoder:
     encoder = SentenceTransformersEncoder.model_validate({"model": str(path), **settings})
     return open_encoder(encoder, model_path=str(path), precision=precision, place=place, backend="openvino")
 
@@ -67,7 +67,7 @@ def test_what_openvino_does_not_do_is_said(tiny_model: Path) -> None:
     with pytest.raises(BadInput, match=r"float16: set encoder\.precision"):
         opened(tiny_model, "float16")
     with pytest.raises(BadInput, match=r"cuda:0 in float32: set compute\.backend to torch"):
-        opened(tiny_model, place=Place(device="cuda:0"))
+        opened(tiny_model, place=RankPlacement(device="cuda:0"))
     with pytest.raises(BadInput, match="text encoders only"):
         open_encoder(OpenClipEncoder(), model_path="", precision="float32", backend="openvino")
 

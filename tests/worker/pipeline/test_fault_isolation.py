@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tasks.worker.base import Vectors
 from tasks.worker.encoding_errors import Fatal, OutOfMemory
-from tasks.worker.pipeline.fault_isolation import FIRST_PATIENCE, CarefulRunner, Outcome
+from tasks.worker.pipeline.fault_isolation import FIRST_PATIENCE, FaultIsolatingRunner, RowsOutcome
 
 
 @dataclass
@@ -35,11 +35,11 @@ class FakeModel:
         return vectors
 
 
-def run(model: FakeModel, batch: list[int], size: int = 10) -> Outcome:
-    return CarefulRunner(model).run(batch, [size] * len(batch))
+def run(model: FakeModel, batch: list[int], size: int = 10) -> RowsOutcome:
+    return FaultIsolatingRunner(model).run(batch, [size] * len(batch))
 
 
-def vectors_of(outcome: Outcome) -> dict[int, float]:
+def vectors_of(outcome: RowsOutcome) -> dict[int, float]:
     return dict(zip(outcome.kept, np.concatenate(outcome.vectors)[:, 0] if outcome.vectors else [], strict=True))
 
 
@@ -76,7 +76,7 @@ def test_nan_that_spreads_over_a_batch_costs_only_the_row_it_came_from() -> None
 
 
 def test_infinity_is_told_as_such() -> None:
-    runner: CarefulRunner[int] = CarefulRunner(lambda batch: np.full((len(batch), 2), np.inf, dtype=np.float32))
+    runner: FaultIsolatingRunner[int] = FaultIsolatingRunner(lambda batch: np.full((len(batch), 2), np.inf, dtype=np.float32))
     assert runner.run([1], [4]).refused == [(0, "not finite: the model gave Inf")]
 
 
@@ -88,7 +88,7 @@ def test_too_little_memory_halves_the_batch_and_loses_nothing() -> None:
 
 def test_the_size_that_fits_is_remembered_for_that_length_and_longer_ones() -> None:
     model = FakeModel(room=20)
-    runner: CarefulRunner[int] = CarefulRunner(model)
+    runner: FaultIsolatingRunner[int] = FaultIsolatingRunner(model)
     runner.run(list(range(64)), [100] * 64)
     model.calls.clear()
     runner.run(list(range(64)), [100] * 64)
@@ -102,7 +102,7 @@ def test_the_size_that_fits_is_remembered_for_that_length_and_longer_ones() -> N
 
 def test_batches_grow_back_when_there_is_room_again() -> None:
     model = FakeModel(room=16)
-    runner: CarefulRunner[int] = CarefulRunner(model)
+    runner: FaultIsolatingRunner[int] = FaultIsolatingRunner(model)
     runner.run(list(range(64)), [10] * 64)
     model.room = 10**9
     for _ in range(60 * FIRST_PATIENCE):
@@ -114,7 +114,7 @@ def test_batches_grow_back_when_there_is_room_again() -> None:
 
 def test_growing_back_gets_rarer_where_it_keeps_failing() -> None:
     model = FakeModel(room=16)
-    runner: CarefulRunner[int] = CarefulRunner(model)
+    runner: FaultIsolatingRunner[int] = FaultIsolatingRunner(model)
     for _ in range(400):
         runner.run(list(range(64)), [10] * 64)
     too_big = sum(1 for call in model.calls if call > 16)
@@ -131,4 +131,4 @@ def test_a_broken_device_is_no_rows_fault() -> None:
         raise Fatal
 
     with pytest.raises(Fatal):
-        CarefulRunner(encode).run([1, 2], [1, 1])
+        FaultIsolatingRunner(encode).run([1, 2], [1, 1])

@@ -19,7 +19,7 @@ from tasks.worker.pipeline.part_writer import Outbox
 from tasks.worker.pipeline.piece_encoder import Encoded
 from tasks.worker.pipeline.piece_reader import Inbox, Ready, Unready, read_rows
 from tasks.worker.pipeline.rank import Rank
-from tasks.worker.system.signals import Notice
+from tasks.worker.system.signals import ShutdownSignal
 from tests.builders.coordinator import Heard, write_rows
 from tests.builders.fakes import FakeEncoder
 
@@ -64,7 +64,7 @@ def test_an_upload_that_fails_in_an_unforeseen_way_is_told_of_its_own_piece(tmp_
     outbox = Outbox(wire, OddStore("odd"), (), store_text=True)
     outbox.put(encoded(tmp_path, "first"))
     outbox.put(encoded(tmp_path, "second"))
-    outbox.settle()
+    outbox.drain()
     fault = wire.told("first")
     assert isinstance(fault, Fault)
     assert fault.leaf == "transient"
@@ -77,7 +77,7 @@ def test_a_part_that_cannot_be_made_is_told_of_its_own_piece_and_not_tried_again
     outbox = Outbox(wire, MemoryStore("made"), (), store_text=True)
     outbox.put(encoded(tmp_path, "first", vectors=3))
     outbox.put(encoded(tmp_path, "second"))
-    outbox.settle()
+    outbox.drain()
     fault = wire.told("first")
     assert isinstance(fault, Fault)
     assert (fault.leaf, fault.text.partition(":")[0]) == ("permanent", "the part could not be written")
@@ -85,7 +85,7 @@ def test_a_part_that_cannot_be_made_is_told_of_its_own_piece_and_not_tried_again
 
 
 def test_a_rank_is_heard_of_as_long_as_its_part_is_on_its_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasks.worker.pipeline.coordinator_client.BEAT_SECONDS", 0.01)
+    monkeypatch.setattr("tasks.worker.pipeline.coordinator_client.HEARTBEAT_SECONDS", 0.01)
     wire, answers = Spoken(), threading.Event()
 
     class SlowStore(MemoryStore):
@@ -99,7 +99,7 @@ def test_a_rank_is_heard_of_as_long_as_its_part_is_on_its_way(tmp_path: Path, mo
         time.sleep(0.01)
     assert wire.said[:5] == [Storing(key="first")] * 5
     answers.set()
-    outbox.settle()
+    outbox.drain()
     assert isinstance(wire.said[-1], Done)
     told = len(wire.said)
     time.sleep(0.05)
@@ -120,7 +120,7 @@ def rank() -> tuple[Rank, Spoken]:
         store_text=True,
         socket="",
     )
-    return Rank(wire, FakeEncoder(), MemoryStore("rank"), assignment, Notice()), wire
+    return Rank(wire, FakeEncoder(), MemoryStore("rank"), assignment, ShutdownSignal()), wire
 
 
 @pytest.mark.parametrize(

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tasks.domain.encoding.protocol import At, Piece
+from tasks.domain.encoding.protocol import Heartbeat, Piece
 from tasks.domain.errors import Permanent
 from tasks.worker.base import Batch
-from tasks.worker.pipeline.fault_isolation import CarefulRunner
+from tasks.worker.pipeline.fault_isolation import FaultIsolatingRunner
 from tasks.worker.pipeline.piece_encoder import Encoded, PieceEncoder
 from tasks.worker.pipeline.piece_reader import Ready, read_rows
-from tasks.worker.system.signals import Notice
+from tasks.worker.system.signals import ShutdownSignal
 from tests.builders.coordinator import write_rows
 from tests.builders.fakes import FakeEncoder, FakeWork
 
@@ -30,9 +30,9 @@ def ready(scratch: Path, texts: list[str], *, first: int = 100, ahead: int = 0, 
     return Ready(piece=piece, rows=rows, work=work, barred=barred)
 
 
-def encode(work: Ready, notice: Notice | None = None) -> tuple[Encoded | None, list[At]]:
-    said: list[At] = []
-    pieces = PieceEncoder(CarefulRunner(FakeEncoder().encode), 2, said.append, (notice or Notice()).allows)
+def encode(work: Ready, notice: ShutdownSignal | None = None) -> tuple[Encoded | None, list[Heartbeat]]:
+    said: list[Heartbeat] = []
+    pieces = PieceEncoder(FaultIsolatingRunner(FakeEncoder().encode), 2, said.append, (notice or ShutdownSignal()).allows)
     return pieces.encode(work), said
 
 
@@ -76,13 +76,13 @@ def test_what_helpers_may_be_at_is_in_hand_too(tmp_path: Path) -> None:
 
 
 def test_a_rank_that_has_to_leave_drops_what_it_could_not_finish(tmp_path: Path) -> None:
-    notice = Notice()
+    notice = ShutdownSignal()
     notice.give(0)
     assert encode(ready(tmp_path, ["x"] * 12), notice)[0] is None
 
 
 def test_a_rank_that_has_to_leave_finishes_what_it_can(tmp_path: Path) -> None:
-    notice = Notice()
+    notice = ShutdownSignal()
     notice.give(20)
     encoded, _ = encode(ready(tmp_path, ["x"] * 12), notice)
     assert encoded is not None
@@ -110,7 +110,7 @@ def test_what_the_model_was_given_counts_the_padding(tmp_path: Path) -> None:
 
 def test_a_rank_is_heard_of_while_rows_come_in_slowly_and_not_while_none_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Many pictures of a slow store; and one that hangs its decoder."""
-    monkeypatch.setattr("tasks.worker.pipeline.coordinator_client.BEAT_SECONDS", 0.02)
+    monkeypatch.setattr("tasks.worker.pipeline.coordinator_client.HEARTBEAT_SECONDS", 0.02)
     work = ready(tmp_path, ["a"])
 
     class Slow(FakeWork):

@@ -13,8 +13,8 @@ import numpy as np
 import psutil
 import pytest
 
-from tasks.adapters.checkpoint.part_files import read_part, vectors_of
-from tasks.domain.encoding.protocol import At, Done, Fault, Hello, Piece
+from tasks.adapters.checkpoint.part_files import part_vectors, read_part
+from tasks.domain.encoding.protocol import Done, Fault, Heartbeat, Hello, Piece
 from tasks.domain.job.encoder import OpenClipEncoder, SentenceTransformersEncoder
 from tasks.domain.job.job import Compute
 from tasks.worker.encoders.registry import open_encoder
@@ -50,7 +50,7 @@ def stored(launch: Launch) -> dict[str, np.ndarray]:
         table, _ = read_part((launch.scratch / "store" / done.part.key).read_bytes(), done.part.key)
         ids = table.column("id").to_pylist()
         assert not found.keys() & set(ids)
-        found.update(zip(ids, vectors_of(table), strict=False))
+        found.update(zip(ids, part_vectors(table), strict=False))
     return found
 
 
@@ -106,7 +106,7 @@ def test_a_rank_that_is_done_leaves_while_the_other_works(tmp_path: Path, faulty
     with launch_of(tmp_path, faulty_model, ranks=2, pieces=cut(tmp_path, ["hang"], 1)) as launch:
         until = time.monotonic() + 60
         gone: list[int] = []
-        while not (gone and launch.said(At)) and time.monotonic() < until:
+        while not (gone and launch.said(Heartbeat)) and time.monotonic() < until:
             gone = [hello.pid for hello in launch.said(Hello) if not psutil.pid_exists(hello.pid)]
             time.sleep(0.05)
         assert len(gone) == 1
@@ -115,7 +115,7 @@ def test_a_rank_that_is_done_leaves_while_the_other_works(tmp_path: Path, faulty
 
 def test_a_rank_says_where_it_is_before_each_batch(served: Launch) -> None:
     for part in (done.part for done in served.said(Done)):
-        said = [at for at in served.said(At) if at.key == part.key]
+        said = [at for at in served.said(Heartbeat) if at.key == part.key]
         assert sorted(row for at in said for row in at.rows) == list(range(part.first, part.stop))
         assert [at.done for at in said] == [sum(len(before.rows) for before in said[:n]) for n in range(len(said))]
 
@@ -136,7 +136,7 @@ def test_suspects_are_alone_barred_rows_unseen_and_bad_rows_set_aside(tmp_path: 
     texts[1], texts[17], texts[130], texts[299] = "crash", "boom", "poison", "flood"
     with launch_of(tmp_path, faulty_model, pieces=cut(tmp_path, texts, 300, suspects=(0, 3), barred=(1,))) as launch:
         assert launch.wait() == 0
-    assert [at.rows for at in launch.said(At)][:2] == [(0,), (3,)]
+    assert [at.rows for at in launch.said(Heartbeat)][:2] == [(0,), (3,)]
     [done] = launch.said(Done)
     assert {q.row: (q.id, q.reason.split(":")[0]) for q in done.part.quarantined} == {
         1: ("r1", "crashed the encoder twice"),
@@ -151,7 +151,7 @@ def test_a_row_that_kills_the_process_is_in_the_last_word_of_the_rank(tmp_path: 
     texts = [*["it is"] * 30, "crash"]
     with launch_of(tmp_path, faulty_model, pieces=cut(tmp_path, texts, 31, suspects=(30,))) as launch:
         assert launch.wait() != 0
-    assert launch.said(At)[-1].rows == (30,)
+    assert launch.said(Heartbeat)[-1].rows == (30,)
     assert not launch.said(Done)
 
 
@@ -179,7 +179,7 @@ def test_a_model_that_cannot_be_loaded_is_told_in_one_line(tmp_path: Path) -> No
 
 def test_a_rank_leaves_when_the_coordinator_hangs_up(tmp_path: Path, tiny_model: Path) -> None:
     def hang_up(message: Heard) -> None:
-        if isinstance(message, At):
+        if isinstance(message, Heartbeat):
             launch.hang_up()
 
     launch = launch_of(tmp_path, tiny_model, pieces=cut(tmp_path, words(2000), 1000), on_message=hang_up)
@@ -190,7 +190,7 @@ def test_a_rank_leaves_when_the_coordinator_hangs_up(tmp_path: Path, tiny_model:
 
 def test_sigterm_lets_a_rank_finish_the_piece_in_hand(tmp_path: Path, tiny_model: Path) -> None:
     def terminate(message: Heard) -> None:
-        if isinstance(message, At) and message.done == 0 and not launch.said(Done):
+        if isinstance(message, Heartbeat) and message.done == 0 and not launch.said(Done):
             os.kill(launch.said(Hello)[0].pid, signal.SIGTERM)
 
     launch = launch_of(tmp_path, tiny_model, pieces=cut(tmp_path, words(5000), 500), on_message=terminate)
@@ -204,7 +204,7 @@ def test_a_rank_dies_with_its_parent(tmp_path: Path, faulty_model: Path) -> None
     """kill -9 of the agent, while a rank is deep in a call that never returns."""
 
     def kill(message: Heard) -> None:
-        if isinstance(message, At):
+        if isinstance(message, Heartbeat):
             launch.process.kill()
 
     launch = launch_of(tmp_path, faulty_model, pieces=cut(tmp_path, ["hang"], 1), on_message=kill)
@@ -233,5 +233,5 @@ def test_pictures_become_parts_and_bad_ones_are_set_aside(tmp_path: Path, tiny_c
     [done] = launch.said(Done)
     assert [(q.row, q.reason.split(":")[0]) for q in done.part.quarantined] == [(4, "undecodable image")]
     assert len(stored(launch)) == 19
-    assert launch.said(At)[0].rows == (3,)
-    assert set(launch.said(At)[1].rows) == {*range(20)} - {3}  # helpers may be at any of the next four batches
+    assert launch.said(Heartbeat)[0].rows == (3,)
+    assert set(launch.said(Heartbeat)[1].rows) == {*range(20)} - {3}  # helpers may be at any of the next four batches

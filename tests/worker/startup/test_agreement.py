@@ -15,16 +15,16 @@ from tasks.domain.job.encoder import EncoderFacts, Precision, SentenceTransforme
 from tasks.domain.job.job import Compute
 from tasks.worker.base import LoadedEncoder
 from tasks.worker.optimize import precision
-from tasks.worker.optimize.autotune import Measured
+from tasks.worker.optimize.autotune import TunedBatch
 from tasks.worker.optimize.precision import Decision
 from tasks.worker.startup import agreement
 from tasks.worker.startup.agreement import AnotherFailed, Settled, Start, Stopwatch, take_place
-from tasks.worker.startup.process_group import Group
-from tasks.worker.system.placement import Place
+from tasks.worker.startup.process_group import ProcessGroup
+from tasks.worker.system.placement import RankPlacement
 from tests.builders.fakes import FakeEncoder
 
 
-class FakeGroup(Group):
+class FakeGroup(ProcessGroup):
     """A second rank that always answers the same."""
 
     def __init__(self, told: str | None = None, other: int = 0) -> None:
@@ -56,11 +56,11 @@ def loaded(monkeypatch: pytest.MonkeyPatch) -> dict[Precision, FakeEncoder]:
     return opened
 
 
-def begin(wanted: str, *, rank: int = 0, group: Group | None = None, **more: object) -> tuple[LoadedEncoder, EncoderFacts]:
+def begin(wanted: str, *, rank: int = 0, group: ProcessGroup | None = None, **more: object) -> tuple[LoadedEncoder, EncoderFacts]:
     return starting(wanted, rank=rank, group=group, **more).encoder()
 
 
-def starting(wanted: str, *, rank: int = 0, group: Group | None = None, **more: object) -> Start:
+def starting(wanted: str, *, rank: int = 0, group: ProcessGroup | None = None, **more: object) -> Start:
     given = {
         "encoder": SentenceTransformersEncoder(),
         "model_path": "m",
@@ -74,7 +74,7 @@ def starting(wanted: str, *, rank: int = 0, group: Group | None = None, **more: 
         "socket": "s",
     }
     assignment = Assignment.model_validate(given | more)
-    return Start(assignment, Place(rank=rank, ranks=2), group or FakeGroup(), Stopwatch())
+    return Start(assignment, RankPlacement(rank=rank, ranks=2), group or FakeGroup(), Stopwatch())
 
 
 @pytest.fixture
@@ -84,7 +84,7 @@ def openvino(loaded: dict[Precision, FakeEncoder], monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(agreement, "find_spec", lambda _name: object())
     monkeypatch.setattr(agreement, "worth_measuring", lambda *_, **__: True)
     monkeypatch.setattr(agreement, "race", lambda _encoders, found, _sample: found)
-    monkeypatch.setattr(agreement, "measure", lambda *_: Measured(tokens=512, row_seconds=next(rates)))
+    monkeypatch.setattr(agreement, "tune_batches", lambda *_: TunedBatch(tokens=512, row_seconds=next(rates)))
 
 
 def test_what_was_measured_before_is_not_measured_again(loaded: dict[Precision, FakeEncoder], openvino: None) -> None:
@@ -141,7 +141,7 @@ def test_an_encoder_that_cannot_be_loaded_is_told_after_all_have_heard(loaded: d
 
 
 @pytest.mark.parametrize("group", [FakeGroup(other=1), FakeGroup(told="")])
-def test_a_rank_leaves_quietly_when_another_has_failed(loaded: dict[Precision, FakeEncoder], group: Group) -> None:
+def test_a_rank_leaves_quietly_when_another_has_failed(loaded: dict[Precision, FakeEncoder], group: ProcessGroup) -> None:
     with pytest.raises(AnotherFailed):
         begin("float32", rank=1, group=group)
 
@@ -152,7 +152,7 @@ def test_cores_are_shared_out_among_the_ranks(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(torch, "set_num_threads", told.append)
     monkeypatch.setenv("LOCAL_RANK", "1")
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
-    assert take_place(Compute(device="cpu")) == Place(rank=1, ranks=4, threads=2, device="cpu")
+    assert take_place(Compute(device="cpu")) == RankPlacement(rank=1, ranks=4, threads=2, device="cpu")
     take_place(Compute(device="cpu", threads=5))
     assert told == [2, 5]
 
