@@ -20,7 +20,7 @@ from botocore.exceptions import ConnectionError as NoConnectionError
 from pyarrow import fs
 
 from tasks.adapters.files.globs import WILD, make_pattern, split_pattern
-from tasks.adapters.object_store.s3_client import TRIES, connect, cure, endpoint_of, s3_code
+from tasks.adapters.object_store.s3_client import TRIES, S3Connection, connect, cure, endpoint_of, s3_code
 from tasks.domain.errors import BadInput, KitestringError, Transient
 from tasks.domain.shards.shard import FileVersion
 
@@ -119,18 +119,16 @@ def _environment() -> tuple[tuple[str, str], ...]:
 
 
 def _client() -> Any:
-    return _made_client(_environment())
+    return _connection(_environment()).client
 
 
 @lru_cache(maxsize=4)
-def _made_client(_: tuple[tuple[str, str], ...]) -> Any:
-    return connect().client
+def _connection(_: tuple[tuple[str, str], ...]) -> S3Connection:
+    return connect()
 
 
 def _system() -> fs.S3FileSystem:
-    client = _client()
-    signer: Any = client
-    credentials = signer._request_signer._credentials  # noqa: SLF001 - boto3 has no public way to ask a client
+    client, credentials = _client(), _connection(_environment()).session.get_credentials()
     if credentials is None:
         raise NoCredentialsError
     frozen = credentials.get_frozen_credentials()  # refreshed by boto3 where they expire

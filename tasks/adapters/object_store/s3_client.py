@@ -105,8 +105,9 @@ class Contact:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class S3Connection:
-    """`client` tries again by itself, `once` does not."""
+    """`client` tries again by itself, `once` does not. `session`: whose credentials they sign with, and refresh."""
 
+    session: boto3.session.Session
     client: S3Client
     once: S3Client
     contact: Contact
@@ -126,11 +127,16 @@ def connect(*, proven: bool = False, tries: int = TRIES, connect_seconds: float 
         BadInput: the environment is set wrongly.
     """
     contact = Contact(proven)
-    client, once = (_client(n, contact, connect_timeout=connect_seconds, read_timeout=read_seconds) for n in (tries, 1))
-    return S3Connection(client=client, once=once, contact=contact, tries=tries)
+    seconds = {"connect_timeout": connect_seconds, "read_timeout": read_seconds}
+    try:
+        session = boto3.session.Session()
+        client, once = (_client(session, n, contact, **seconds) for n in (tries, 1))
+    except (boto.BotoCoreError, ValueError) as error:
+        raise BadInput(f"S3: {_configuration(error)}") from None
+    return S3Connection(session=session, client=client, once=once, contact=contact, tries=tries)
 
 
-def _client(tries: int, contact: Contact, **seconds: float) -> S3Client:
+def _client(session: boto3.session.Session, tries: int, contact: Contact, **seconds: float) -> S3Client:
     config = Config(
         **seconds,  # type: ignore[arg-type]
         max_pool_connections=32,
@@ -138,11 +144,7 @@ def _client(tries: int, contact: Contact, **seconds: float) -> S3Client:
         request_checksum_calculation="when_required",  # stores other than AWS refuse the newer checksums
         response_checksum_validation="when_required",
     )
-    try:
-        session = boto3.session.Session()
-        client: Any = session.client("s3", config=config, region_name=session.region_name or "us-east-1")
-    except (boto.BotoCoreError, ValueError) as error:
-        raise BadInput(f"S3: {_configuration(error)}") from None
+    client: Any = session.client("s3", config=config, region_name=session.region_name or "us-east-1")
     client.meta.events.register_first("needs-retry.s3", contact.note)  # before botocore's own: the first answer counts
     return client  # type: ignore[no-any-return]
 
