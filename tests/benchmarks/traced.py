@@ -67,7 +67,7 @@ def watch_ranks() -> None:
             note("rank ready", again=not marks.get("first rows"))  # of the last one; a rank that comes back is no start-up
             marks[f"rank {message.rank}"] = message.seconds
             marks["CPU seconds until ready"] = cpu_seconds()
-        elif kind == "Done" or (kind == "At" and message.done):
+        elif kind == "Done" or (kind == "Heartbeat" and message.done):
             note("first rows")
             note("last rows", again=True)
         take(self, link, message)
@@ -116,7 +116,7 @@ def watch_report() -> None:
         import tasks.run.preflight  # noqa: PLC0415
         import tasks.stages.report  # noqa: PLC0415
 
-        around(tasks.adapters.milvus.milvus_collection.MilvusCollection, "settle", after="settled")
+        around(tasks.adapters.milvus.milvus_collection.MilvusCollection, "flush_and_index", after="settled")
 
         around(tasks.run.context, "inspect_job", before="looked at the job", after="job looked at")
         around(tasks.stages.report, "render_report", before="report began", after="report drawn")

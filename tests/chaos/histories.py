@@ -51,7 +51,7 @@ def resumed_before_the_proof(stage: Stage) -> Job:
     """All rows are loaded, and the run ends before it has proved anything."""
     for number in range(3):
         stage.write(number)
-    with interrupted("settle", 1):
+    with interrupted("flush_and_index", 1):
         stage.fail(failures__retries=0)
     return stage.run()
 

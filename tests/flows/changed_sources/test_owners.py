@@ -68,12 +68,12 @@ def test_a_server_that_lags_is_waited_for_before_it_is_asked_who_holds_a_key(
         original = getattr(MilvusCollection, name)
         monkeypatch.setattr(MilvusCollection, name, lambda *given: (called.append(name), original(*given))[1])
 
-    noted("settle")
+    noted("flush_and_index")
     noted("shards_of")
     for name, rows in (("a", A), ("b", B)):
         write(tmp_path, name, rows)
     run_flow(job_of(tmp_path, tiny_model, "first"))
-    assert called[:2] == ["settle", "shards_of"]
+    assert called[:2] == ["flush_and_index", "shards_of"]
 
 
 def test_when_the_owner_goes_the_next_one_has_the_key(run_flow: RunFlow, tmp_path: Path, tiny_model: Path) -> None:
