@@ -67,6 +67,12 @@ def test_importing_the_flow_loads_no_model_library() -> None:
     assert not loaded & {"torch", "transformers", "sentence_transformers", "open_clip"}
 
 
+def test_importing_a_flow_loads_pymilvus() -> None:
+    """It closes all handlers of logging when it is imported; with those of a flow that is under way it waits for ever."""
+    for flow in ("audit", "embed", "repair", "replay", "retry"):
+        assert "pymilvus" in modules_after(f"flows.{flow}")
+
+
 def test_importing_the_worker_loads_no_prefect() -> None:
     loaded = modules_after("tasks.worker.__main__")
     assert "tasks" in loaded

@@ -6,6 +6,10 @@ from tasks.domain.job.kinds import declared_at
 from tasks.domain.job.target import TARGETS, TargetSettings
 from tasks.domain.ports import Target
 
+# Here and not when a run first names it: pymilvus configures logging as it is imported, which closes every handler of the process. In
+# the middle of a flow that waits for Prefect's handlers to send what they hold, with the lock that their sending needs: for ever.
+declared_at(TARGETS[TARGETS.default].opens)
+
 
 def target_for(settings: TargetSettings, *, token: str | None) -> Target:
     """The target that a job names, to be closed; it connects at its first call. `token`: for a server that asks for one."""

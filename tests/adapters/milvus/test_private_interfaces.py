@@ -46,7 +46,7 @@ def test_zilliz_cloud_is_told_by_pymilvus_own_rule(uri: str) -> None:
     assert _is_zilliz(uri) is (get_server_type(host) == ZILLIZ)
 
 
-@pytest.mark.parametrize(("module", "missing"), [(protobuf, "schema_pb2"), (lite, "servers")])
+@pytest.mark.parametrize(("module", "missing"), [(protobuf, "schema_pb2"), (lite, "lite_servers")])
 def test_without_it_the_public_way_serves(module: object, missing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, missing, None)
     target, part = MilvusTarget(str(tmp_path / "t.db")), part_of(["a", "b"])
