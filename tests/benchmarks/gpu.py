@@ -138,7 +138,7 @@ def flops_for(encoder: LoadedEncoder, texts: Sequence[str], sizes: Sequence[int]
 
 def clip_lines(setting: Setting, folder: Path, name: str, rate: float) -> list[list[str]]:
     """Pictures that are decoded already, then JPEGs with helper processes that decode them."""
-    from tests.builders.pictures import saved, scene  # noqa: PLC0415
+    from tests.builders.worker.pictures import saved, scene  # noqa: PLC0415
 
     architecture = write_clip(folder, name, quick=setting.quick)
     settings, compute = OpenClipEncoder(architecture=architecture), Compute(num_workers=0 if setting.quick else "auto")

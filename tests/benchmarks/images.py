@@ -55,7 +55,7 @@ def write_model(path: Path) -> Path:
 
 def write_pictures(folder: Path, count: int) -> None:
     """Photograph-like JPEGs of some sizes; names sort in the order of their making."""
-    from tests.builders.pictures import photograph, saved  # noqa: PLC0415
+    from tests.builders.worker.pictures import photograph, saved  # noqa: PLC0415
 
     folder.mkdir()
     made = [saved(photograph(seed, *SIZES[seed % len(SIZES)]), "JPEG", quality=88) for seed in range(min(KINDS, count))]

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from tests.builders.kitestring import make_job, text_of
 from tests.builders.models import Clip
-from tests.builders.pictures import saved, scene
+from tests.builders.worker.pictures import saved, scene
 
 PICTURES, SPAN = 30, 10  # some three shards of ten files
 TABLES, TABLE_ROWS = 5, 12

@@ -22,10 +22,10 @@ from tasks.domain.errors import BadInput, Permanent, Transient
 from tasks.domain.job.encoder import ENCODERS
 from tasks.domain.job.parse import override, parse_job
 from tasks.domain.ports import Encoders
-from tests.builders.coordinator import write_rows as write_piece
 from tests.builders.engines.http_encoders import HTTP, VectorServer, vector_server
 from tests.builders.inprocess import ThreadRank
 from tests.builders.kitestring import make_job, write_rows
+from tests.builders.worker.coordinator import write_rows as write_piece
 
 
 @pytest.fixture

@@ -15,8 +15,8 @@ from tasks.domain.errors import BadInput
 from tests.builders.inprocess import RunFlow
 from tests.builders.kitestring import Kitestring, image_job, make_job, text_of, write_rows
 from tests.builders.models import Clip
-from tests.builders.pictures import saved, scene
 from tests.builders.runs import ids
+from tests.builders.worker.pictures import saved, scene
 from tests.chaos.mirror import rows_in
 
 pytestmark = [pytest.mark.server, pytest.mark.timeout(300)]

@@ -90,7 +90,7 @@ def test_a_dry_run_seals_and_loads_nothing_and_keeps_the_rate_alone(
     assert planned["rate"] == result["estimate"]["rate"]
     assert "one dry run of this corpus on such a machine" in planned["rate"]["origin"]
     shown = prefect_server.request("/artifacts/filter", {"artifacts": {"key": {"any_": ["estimate-rows"]}}, "sort": "CREATED_DESC"})
-    assert shown[0]["data"].startswith("# What a run of rows will take")
+    assert shown[0]["data"].startswith("# What a run of rows would take")
     assert "| time |" in shown[0]["data"]
 
 

@@ -13,7 +13,7 @@ from tasks.adapters.targets.memory_target import MemoryTarget
 from tests.builders.inprocess import RunFlow
 from tests.builders.kitestring import make_job
 from tests.builders.models import Clip
-from tests.builders.pictures import saved, scene
+from tests.builders.worker.pictures import saved, scene
 
 pytestmark = [pytest.mark.server, pytest.mark.timeout(300)]
 PICTURES = 6  # of which the last one comes late

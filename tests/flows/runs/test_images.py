@@ -16,7 +16,7 @@ from PIL import Image
 from tests.builders.inprocess import RunFlow
 from tests.builders.kitestring import Kitestring, image_job, make_job
 from tests.builders.models import Clip
-from tests.builders.pictures import every_kind, saved, scene
+from tests.builders.worker.pictures import every_kind, saved, scene
 
 pytestmark = [pytest.mark.server, pytest.mark.timeout(600), pytest.mark.usefixtures("no_process_left")]
 SUFFIX = {"jpeg": "jpg", "png": "png", "webp": "webp", "gif": "gif", "tiff": "tif", "bmp": "bmp"}

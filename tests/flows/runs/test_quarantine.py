@@ -13,7 +13,7 @@ from tasks.domain.errors import BadInput, RunFailed
 from tests.builders.inprocess import RunFlow
 from tests.builders.kitestring import Kitestring, make_job, write_rows
 from tests.builders.models import Clip
-from tests.builders.pictures import saved, scene
+from tests.builders.worker.pictures import saved, scene
 
 pytestmark = [pytest.mark.server, pytest.mark.timeout(600), pytest.mark.usefixtures("no_process_left")]
 

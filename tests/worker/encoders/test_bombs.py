@@ -10,7 +10,7 @@ import pytest
 
 from tasks.domain.job.encoder import OpenClipEncoder
 from tasks.worker.encoders.image_decoder import FORMATS, Decoder
-from tests.builders.pictures import saved, scene
+from tests.builders.worker.pictures import saved, scene
 
 SIDE = 30_000  # 900 million pixels: 2.7 GB as RGB
 LIMIT = OpenClipEncoder().max_pixels

@@ -25,7 +25,7 @@ from tasks.worker.encoders.image_decoder import Decoder
 from tasks.worker.encoders.registry import open_encoder
 from tasks.worker.encoding_errors import Fatal
 from tests.builders.models import Clip
-from tests.builders.pictures import every_kind, photograph, saved, scene
+from tests.builders.worker.pictures import every_kind, photograph, saved, scene
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -18,8 +18,8 @@ from tasks.domain.errors import BadInput
 from tasks.domain.job.encoder import ENCODERS, EncoderIdentity
 from tasks.domain.job.job import Job
 from tasks.worker.encoders.registry import open_encoder
-from tests.builders.coordinator import Launch, write_rows
 from tests.builders.more_kinds.registered import LETTERS
+from tests.builders.worker.coordinator import Launch, write_rows
 
 TEXTS = [f"the cat number {n}" for n in range(50)]
 RANK = f"""

@@ -18,7 +18,7 @@ from tasks.domain.job.encoder import SentenceTransformersEncoder
 from tasks.domain.job.job import Compute
 from tasks.worker.encoders.registry import open_encoder
 from tasks.worker.pipeline.fault_isolation import FaultIsolatingRunner
-from tests.builders.text_encoder import embed, lowest_cosine, opened, passages, stock
+from tests.builders.worker.text_encoder import embed, lowest_cosine, opened, passages, stock
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 from sentence_transformers.base.modules import Transformer
 
-from tests.builders.text_encoder import embed, lowest_cosine, opened, passages, stock
+from tests.builders.worker.text_encoder import embed, lowest_cosine, opened, passages, stock
 
 TEXTS = [*passages(60), "", " space around \n", "Ünïcode ✓ 日本語", "the " * 600]
 

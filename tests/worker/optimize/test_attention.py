@@ -11,7 +11,7 @@ from tasks.domain.job.encoder import SentenceTransformersEncoder
 from tasks.worker.encoders import sentence_transformers
 from tasks.worker.encoders.registry import open_encoder
 from tasks.worker.optimize.attention import LONGEST_TOKENS, PLAIN, plain_attention, take_plain_attention, unpadded_attention
-from tests.builders.text_encoder import lowest_cosine, opened, passages, stock
+from tests.builders.worker.text_encoder import lowest_cosine, opened, passages, stock
 
 
 def test_flash_attention_is_for_half_precision_on_a_gpu_that_has_it(monkeypatch: pytest.MonkeyPatch) -> None:

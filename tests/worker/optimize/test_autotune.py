@@ -13,7 +13,7 @@ from tasks.worker.base import Vectors
 from tasks.worker.batching import plan_batches
 from tasks.worker.encoding_errors import OutOfMemory
 from tasks.worker.optimize.autotune import Metered, TunedBatch, compare, race, tune_batches, worth_measuring
-from tests.builders.fakes import FakeEncoder, FakeWork
+from tests.builders.worker.fakes import FakeEncoder, FakeWork
 
 SAMPLE = pa.table({"text": ["x" * 100] * 32})
 

@@ -13,7 +13,7 @@ from tasks.domain.job.encoder import SentenceTransformersEncoder
 from tasks.worker.encoders.registry import open_encoder
 from tasks.worker.optimize import onednn_weights
 from tasks.worker.optimize.onednn_weights import Packed, pack_weights
-from tests.builders.text_encoder import lowest_cosine, passages
+from tests.builders.worker.text_encoder import lowest_cosine, passages
 
 needs_bfloat16 = pytest.mark.skipif(
     not (torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()),

@@ -12,7 +12,7 @@ from tasks.domain.job.encoder import OpenClipEncoder, Precision, SentenceTransfo
 from tasks.worker.base import LoadedEncoder
 from tasks.worker.encoders.registry import open_encoder
 from tasks.worker.system.placement import RankPlacement
-from tests.builders.text_encoder import embed, lowest_cosine, passages, stock
+from tests.builders.worker.text_encoder import embed, lowest_cosine, passages, stock
 
 needs_openvino = pytest.mark.skipif("not __import__('importlib.util').util.find_spec('openvino')", reason="the extra is not installed")
 

@@ -9,7 +9,7 @@ import pytest
 
 from tasks.worker.optimize import precision
 from tasks.worker.optimize.precision import Decision, decide, expected, native_bfloat16, sample_cosines
-from tests.builders.fakes import FakeEncoder, FakeWork
+from tests.builders.worker.fakes import FakeEncoder, FakeWork
 
 TEXTS = ["a", "bb", "ccc", "dddd"] * 10
 

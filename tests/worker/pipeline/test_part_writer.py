@@ -20,8 +20,8 @@ from tasks.worker.pipeline.piece_encoder import Encoded
 from tasks.worker.pipeline.piece_reader import Inbox, Ready, Unready, read_rows
 from tasks.worker.pipeline.rank import Rank
 from tasks.worker.system.signals import ShutdownSignal
-from tests.builders.coordinator import Heard, write_rows
-from tests.builders.fakes import FakeEncoder
+from tests.builders.worker.coordinator import Heard, write_rows
+from tests.builders.worker.fakes import FakeEncoder
 
 
 class Spoken:

@@ -16,8 +16,8 @@ from tasks.worker.pipeline.fault_isolation import FaultIsolatingRunner
 from tasks.worker.pipeline.piece_encoder import Encoded, PieceEncoder
 from tasks.worker.pipeline.piece_reader import Ready, read_rows
 from tasks.worker.system.signals import ShutdownSignal
-from tests.builders.coordinator import write_rows
-from tests.builders.fakes import FakeEncoder, FakeWork
+from tests.builders.worker.coordinator import write_rows
+from tests.builders.worker.fakes import FakeEncoder, FakeWork
 
 
 def ready(scratch: Path, texts: list[str], *, first: int = 100, ahead: int = 0, **settings: object) -> Ready:

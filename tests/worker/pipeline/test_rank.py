@@ -18,9 +18,9 @@ from tasks.domain.encoding.protocol import Done, Fault, Heartbeat, Hello, Piece
 from tasks.domain.job.encoder import OpenClipEncoder, SentenceTransformersEncoder
 from tasks.domain.job.job import Compute
 from tasks.worker.encoders.registry import open_encoder
-from tests.builders.coordinator import Heard, Launch, write_rows
 from tests.builders.models import Clip
-from tests.builders.pictures import saved, scene
+from tests.builders.worker.coordinator import Heard, Launch, write_rows
+from tests.builders.worker.pictures import saved, scene
 
 
 def words(count: int) -> list[str]:

@@ -21,7 +21,7 @@ from tasks.worker.startup import agreement
 from tasks.worker.startup.agreement import AnotherFailed, Settled, Start, Stopwatch, take_place
 from tasks.worker.startup.process_group import ProcessGroup
 from tasks.worker.system.placement import RankPlacement
-from tests.builders.fakes import FakeEncoder
+from tests.builders.worker.fakes import FakeEncoder
 
 
 class FakeGroup(ProcessGroup):
