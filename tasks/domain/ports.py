@@ -235,7 +235,7 @@ class EncodingService(Protocol):
 
 
 class Engine(EncodingService, Protocol):
-    """Who encodes groups of shards, here or on many machines, and tells events. It never tries a group again: its caller may (law 2)."""
+    """Who encodes groups of shards, here or on many machines, and tells events. It never tries a group again: its caller may ("One retry owner")."""
 
     @property
     def width(self) -> int:

@@ -1,7 +1,7 @@
 """The rows of a group's shards go through the encoders and come to rest as sealed parts.
 
 Read ahead while earlier shards are still being encoded; each is sealed as soon as its parts are there. A shard that is
-refused or breaks is told of and left, and the others go on (law 3).
+refused or breaks is told of and left, and the others go on ("Isolated failures").
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ class GroupEncoder:
             self._fail(opened.shard, for_good(error))
 
     def _seal(self, opened: OpenShard) -> None:
-        """Commit a shard, after holding it against law 1.
+        """Commit a shard, after checking it against "Accounted rows".
 
         Raises:
             Permanent: the accounts do not add up, or a piece failed for good.

@@ -1,4 +1,4 @@
-"""An engine holds every shard against law 1 before it seals: the reader's count, the parts', and the quarantine's."""
+"""An engine checks every shard against the law "Accounted rows" before it seals: the reader's count, the parts', and the quarantine's."""
 
 from __future__ import annotations
 
