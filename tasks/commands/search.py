@@ -26,12 +26,12 @@ def ask(job: Job, k: int, *, text: str | None = None, picture: str | None = None
         BadInput: not one of the two is given, this encoder knows no pictures, or as `Searcher.search`.
     """
     if (text is None) == (picture is None):
-        raise BadInput("a search is for some words or for a picture (--image FILE): give one of them")
+        raise BadInput("give either a text or an image (--image FILE)")
     if text is not None:
         with Searcher(job) as searcher:
             return searcher.search(text, k, expression=expression)
     if "image" not in ENCODERS[job.encoder.kind].modalities:
-        raise BadInput(f"--image: an encoder of kind '{job.encoder.kind}' knows words alone: pictures search what an open-clip job embeds")
+        raise BadInput(f"--image: an encoder of kind '{job.encoder.kind}' embeds text only: search by image needs an open-clip job")
     with Searcher(job) as searcher:
         return searcher.search_picture(str(picture), k, expression=expression)
 

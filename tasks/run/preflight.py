@@ -25,7 +25,7 @@ from tasks.domain.ports import Store, Target
 from tasks.domain.shards.layout import encoder_pin
 from tasks.domain.target.fields import ELEMENTS, ScalarField, check_partition_key, name_fields
 
-EDITED = "one was edited, so nothing was written: put it back as it was, or remove it and run again, which writes it anew"
+EDITED = "one was edited, so nothing was written: restore it, or delete it and run again, which writes a new one"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -53,7 +53,7 @@ class Checkpoint(Ledger):
     def _own(self, record: EncoderRecord | None) -> EncoderRecord | None:
         if record and record.identity.fingerprint != self.layout.fingerprint:
             raise Permanent(
-                f"{self.store.url}/{self.layout.encoder}: tells of encoder {record.identity.fingerprint}, not of its own folder's"
+                f"{self.store.url}/{self.layout.encoder}: describes encoder {record.identity.fingerprint}, not that of its own folder"
             )
         return record
 
@@ -97,7 +97,7 @@ class Checkpoint(Ledger):
         ]
         if found.shard != shard or strays:
             what = f"a part outside of it: {strays[0][:200]!r}" if strays else f"shard {found.shard[:200]!r}"
-            raise Permanent(f"it stands in {folder} and names {what}")
+            raise Permanent(f"it is in {folder} and names {what}")
 
     def effective_seal(self, shard: str, *, look_further: bool = True) -> Seal | None:
         """The shard's seal with everything that retries have added to it. `look_further`: False where a survey shows no amendment."""

@@ -180,7 +180,7 @@ def for_good(error: Exception) -> Permanent:
     words = without_credentials(f"{type(error).__name__}: {' '.join(str(error).split())[:LONGEST]}")
     if isinstance(error, MemoryError):
         raise Transient(f"there is not enough memory: {words}") from error
-    log.error("a shard failed with what nobody has foreseen", exc_info=error)
+    log.error("a shard failed with an unexpected error", exc_info=error)
     return Permanent(f"{words}; please report this")
 
 

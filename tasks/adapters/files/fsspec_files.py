@@ -111,7 +111,7 @@ def _files(system: Any, uri: str, path: str, suffixes: tuple[str, ...]) -> Itera
         return
     found = _info(system, root) if parts else found
     if found is None or found["type"] != "directory":
-        raise BadInput(f"no such file or folder: '{uri}': set source.uri to what is there")
+        raise BadInput(f"no such file or folder: '{uri}': correct source.uri")
     infos: dict[str, dict[str, Any]] = {}
 
     def entries(folder: str) -> list[Entry]:
@@ -152,7 +152,7 @@ def _system(uri: str) -> tuple[Any, str]:
 
 def _told(uri: str, error: Exception) -> KitestringError:
     if isinstance(error, FileNotFoundError) and not _is_passing(error):
-        return BadInput(f"no such file or folder: '{uri}': set source.uri to what is there")
+        return BadInput(f"no such file or folder: '{uri}': correct source.uri")
     if isinstance(error, PermissionError):
         return BadInput(f"'{uri}' may not be read: check the credentials for it")
     return Transient(f"'{uri}' could not be listed: {first_words(error)}")

@@ -87,4 +87,4 @@ def _not_there(path: str) -> str:
     beside = os.listdir(folder) if os.path.isdir(folder) else []  # noqa: PTH208, PTH112
     near = difflib.get_close_matches(name, beside, n=1)
     hint = f" (did you mean '{os.path.join(folder, near[0])}'?)" if near else ""  # noqa: PTH118
-    return f"no such file or folder: '{path}'{hint}: set source.uri to what is there"
+    return f"no such file or folder: '{path}'{hint}: correct source.uri"

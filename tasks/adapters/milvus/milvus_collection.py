@@ -106,8 +106,8 @@ class MilvusCollection(Reading):
         client = self._connection.client
         if self._connection.lite and not lite.make_room(self._connection.uri, self._connection.database, self.name):
             raise BadInput(
-                f"{self._at}: what is there of collection '{self.name}' has no schema.json, and no run of Kitestring left it so: "
-                "restore it, or move its folder elsewhere"
+                f"{self._at}: the folder of collection '{self.name}' has no schema.json, and no run of Kitestring left it so: "
+                "restore the folder, or move it elsewhere"
             )
         marker = write_marker(spec, new_identity())
         properties = {"properties": {MARKER: marker}} if self._connection.lite else {}

@@ -86,9 +86,7 @@ def load(connection: Connection, name: str) -> None:
 
     connection.call(ask, doing)
     if percent := _wait(connection, left):
-        raise Transient(
-            f"{doing} at {connection.at.name}: {percent}% are left, and for {INDEX_STUCK_SECONDS:.0f} s it has not gone forward"
-        )
+        raise Transient(f"{doing} at {connection.at.name}: {percent}% are left, without progress for {INDEX_STUCK_SECONDS:.0f} s")
 
 
 def await_indexes(connection: Connection, name: str) -> None:

@@ -85,7 +85,7 @@ def _try_out(store: Store, key: str) -> None:
         )
     store.write(key, b"third")
     if store.read(key) != b"third" or [found.key for found in store.list(key)] != [key]:
-        raise BadInput(f"checkpoint {store.url}: does not give back what was just written: use a store that is consistent at once")
+        raise BadInput(f"checkpoint {store.url}: does not return what was just written: use a store with read-after-write consistency")
 
 
 def _given(name: str) -> str:

@@ -122,7 +122,7 @@ class S3Store:
                 if uncertain and (there := self._look(key)) is not None:
                     return there == data
                 if not backoff.wait():
-                    unknown = OutcomeUnknown(f"{self.url}/{key}: nobody can say whether it was put")
+                    unknown = OutcomeUnknown(f"{self.url}/{key}: it is unknown whether it was written")
                     raise unknown if uncertain else self._passing(error, backoff.tries) from None
             else:
                 return True
@@ -178,7 +178,7 @@ class S3Store:
         try:
             return self.read(key)
         except Transient as error:
-            raise OutcomeUnknown(f"{self.url}/{key}: nobody can say whether it was put: {error}") from None
+            raise OutcomeUnknown(f"{self.url}/{key}: it is unknown whether it was written: {error}") from None
 
     @contextmanager
     def _telling(self) -> Iterator[None]:

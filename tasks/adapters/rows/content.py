@@ -107,7 +107,7 @@ def resolve(place: str, beside: str) -> str:
         return local_path(place) if place.startswith("file:") else place
     inside = posixpath.normpath(place)
     if inside.split("/")[0] == "..":
-        raise ValueError(f"'{place}' leads out of the folder of its file: name it by an absolute path or a URI")
+        raise ValueError(f"'{place}' points outside the folder of its file: use an absolute path or a URI")
     folder = beside.rpartition("/")[0]
     return f"{folder}/{inside}"
 

@@ -91,7 +91,7 @@ def _data(tar: tarfile.TarFile, info: tarfile.TarInfo, wanted: Callable[[str], b
 
 def _check_name(name: str, path: str) -> None:
     if name.startswith("/") or ".." in name.split("/"):
-        raise BadInput(f"{path} has a member '{name}', which leads out of the tar: pack it again with plain relative names")
+        raise BadInput(f"{path} has a member '{name}', which points outside the tar: pack it again with plain relative names")
 
 
 def _forget(tar: Any) -> None:

@@ -143,7 +143,7 @@ def _strange(beside: Beside) -> Iterator[str]:
     yield from beside.reasons
     yield from (each.line({}) for each in beside.strangers)
     if beside.unaccounted:
-        yield "`kitestring repair` removes them; target.shared: true says that they are somebody else's"
+        yield "`kitestring repair` removes them; set target.shared: true if another writer owns them"
 
 
 @dataclass(slots=True, kw_only=True)

@@ -43,7 +43,7 @@ def _rate(rate: Rate) -> str:
 def _sample(estimate: Estimate) -> str:
     sample = estimate.sample
     if not sample.rows:
-        return "no row had to be looked at"
+        return "no row had to be sampled"
     by = f", tokens by {sample.tokenizer}" if sample.tokenizer else ""
     return f"{sample.rows:,} rows at {sample.places} places, {size(sample.bytes)}{by}"
 

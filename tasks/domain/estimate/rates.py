@@ -123,5 +123,5 @@ def rate_of_parts(parts: Sequence[tuple[int, float]], *, ranks: int, unit: Unit)
         per_second=exactly(expected) * Range(low=1 - SHORT_SPREAD, expected=1, high=1 + SHORT_SPREAD),
         startup_seconds=STARTUP,
         rest_seconds=REST,
-        origin=f"{len(timed)} parts that earlier runs have sealed, on whatever machine",
+        origin=f"{len(timed)} parts that earlier runs sealed, on any machine",
     )

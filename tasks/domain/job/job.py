@@ -139,7 +139,7 @@ class Job(Strict):
     def _encoder_fits_source(self) -> Job:
         kind, name, modality = ENCODERS[self.encoder.kind], self.encoder.kind, self.source.modality
         if len(kind.modalities) > 1 and not self.source.states_modality:
-            raise ValueError(f"an encoder of kind '{name}' embeds pictures or texts: say which with source.image or source.text")
+            raise ValueError(f"an encoder of kind '{name}' embeds images or texts: set source.image or source.text")
         if modality not in kind.modalities:
             others = " or ".join(f"'{other}'" for other in ENCODERS if modality in ENCODERS[other].modalities)
             raise ValueError(

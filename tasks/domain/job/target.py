@@ -172,7 +172,7 @@ class MemorySettings(TargetSettings):
 
     model_config = ConfigDict(title="Memory")
 
-    kind: Literal["memory"] = Field("memory", description="The memory of the process that runs the job, gone with it.")
+    kind: Literal["memory"] = Field("memory", description="The memory of the process that runs the job; lost when it ends.")
     uri: str = Field(
         "memory://",
         pattern=r"^memory://",

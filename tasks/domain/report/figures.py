@@ -30,7 +30,7 @@ class RankWork(Strict):
     rows: int = Field(0, ge=0)
     tokens: int = Field(0, ge=0)
     bytes: int = Field(0, ge=0, description="Of its parts in the checkpoint.")
-    padded: int = Field(0, ge=0, description="Tokens that its model was given, padding counted; 0: it was given pictures.")
+    padded: int = Field(0, ge=0, description="Tokens that its model was given, padding counted; 0: images.")
     tokenize_seconds: float = Field(0.0, ge=0)
     encode_seconds: float = Field(0.0, ge=0)
     write_seconds: float = Field(0.0, ge=0)

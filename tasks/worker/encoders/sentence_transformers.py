@@ -135,7 +135,7 @@ class TextEncoder:
         return self.encode(self._tokens.read(texts)[0])
 
     def embed_pictures(self, places: list[str]) -> Vectors:
-        raise BadInput(f"'{places[0]}' is a picture, and encoder.model '{self._settings.model}' knows words alone")
+        raise BadInput(f"'{places[0]}' is an image, but encoder.model '{self._settings.model}' embeds text only")
 
     def budgets(self) -> tuple[int, ...]:
         return self._budgets

@@ -76,7 +76,9 @@ def test_a_load_that_goes_forward_is_waited_for_beyond_the_patience_of_a_call() 
 
 def test_a_load_that_stands_still_is_told() -> None:
     server = Server(loading(40))
-    with pytest.raises(Transient, match=rf"loading collection 'c' at there: 60% are left, and for {INDEX_STUCK_SECONDS:.0f} s"):
+    with pytest.raises(
+        Transient, match=rf"loading collection 'c' at there: 60% are left, without progress for {INDEX_STUCK_SECONDS:.0f} s"
+    ):
         load(server.connection, "c")
 
 

@@ -297,7 +297,7 @@ def test_a_path_stays_below_its_files_folder_unless_it_is_given_in_full(parquet,
     job = make_job("parquet", parquet({"id": range(6), "place": places}), id="id", image="place")
     inside = [str(tmp_path / "two.jpg"), str(tmp_path / "three.jpg"), places[5]]
     assert [row["image_uri"] for row in good(job)] == inside
-    words = "leads out of the folder of its file: name it by an absolute path or a URI"
+    words = "points outside the folder of its file: use an absolute path or a URI"
     assert aside(job) == [(at, str(at), f"image: '{places[at]}' {words}") for at in range(3)]
 
 

@@ -95,7 +95,7 @@ def test_a_member_too_large_to_hold_is_set_aside_unread(tmp_path: Path, monkeypa
 @pytest.mark.parametrize("name", ["/etc/passwd.jpg", "../up.jpg", "a/../../up.jpg"])
 def test_a_member_that_leads_out_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / "a.tar").write_bytes(pack([("a.jpg", b"x"), (name, b"x")]))
-    with pytest.raises(BadInput, match=r"a\.tar has a member '.*', which leads out of the tar"):
+    with pytest.raises(BadInput, match=r"a\.tar has a member '.*', which points outside the tar"):
         raw(make_job("webdataset", tmp_path))
 
 

@@ -96,7 +96,7 @@ def tar_of(count: int) -> bytes:
 
 
 SOURCES: dict[str, tuple[Callable[[Path], Job], list[str]]] = {
-    "a missing file": (lambda d: {"uri": f"{d}/row.parquet"}, ["no such file", "row.parquet", "set source.uri to what is there"]),
+    "a missing file": (lambda d: {"uri": f"{d}/row.parquet"}, ["no such file", "row.parquet", "correct source.uri"]),
     "an empty glob": (lambda d: {"uri": f"{d}/rows/*.pq"}, ["no file matches", "*.pq"]),
     "a folder with nothing in it": (lambda d: {"uri": truncated_folder(d)}, ["no file matches", ".parquet"]),
     "an empty file": (lambda d: {"uri": truncated(d, "empty.parquet", b"")}, ["empty.parquet", "it is empty", "replace"]),

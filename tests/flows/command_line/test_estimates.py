@@ -125,7 +125,7 @@ def test_what_was_sealed_elsewhere_has_only_to_be_loaded_and_its_timings_tell_a_
     assert (found["rows"]["expected"], found["rows_to_load"]["expected"]) == (0, 200)
     assert found["checkpoint_bytes"]["high"] == 0 < found["target_bytes"]["low"]
     write_rows(tmp_path / "rows" / "c.parquet", 200, 230)
-    assert "parts that earlier runs have sealed, on whatever machine" in estimate_of(job)["rate"]["origin"]
+    assert "parts that earlier runs sealed, on any machine" in estimate_of(job)["rate"]["origin"]
 
 
 def test_a_run_does_without_an_estimate_that_cannot_be_made(run_flow: RunFlow, job: Job, monkeypatch: pytest.MonkeyPatch) -> None:

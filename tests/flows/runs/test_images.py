@@ -117,7 +117,7 @@ def test_a_job_whose_encoder_knows_words_alone_is_not_searched_with_a_picture(
 ) -> None:
     refused = kitestring.here("search", kitestring.job(make_job(tmp_path, tiny_model)), "--image", "cat.jpg")
     assert refused.code == 2
-    assert "'sentence-transformers' knows words alone" in refused.err
+    assert "'sentence-transformers' embeds text only" in refused.err
 
 
 def _scores(clip: Clip, words: str, vectors: dict[str, np.ndarray]) -> dict[str, float]:

@@ -34,7 +34,7 @@ def test_a_job_of_two_kinds_that_were_registered_ends_in_a_proved_collection(run
     assert (again["rows"]["embedded"], again["rows"]["reused"], again["verified"]) == (0, 60, True)
     (hit,) = ask(parse_job(document), 1, text="bbbbbbbbbbbbbbbbbbbb")
     assert hit.id == "b.txt:19"
-    with pytest.raises(BadInput, match="an encoder of kind 'letters' knows words alone"):
+    with pytest.raises(BadInput, match="an encoder of kind 'letters' embeds text only"):
         ask(parse_job(document), 1, picture="cat.jpg")
 
 
