@@ -95,7 +95,7 @@ def test_what_nobody_is_known_to_have_left_half_made_stays_and_is_named(tmp_path
     (folder_of(tmp_path, "half") / "schema.json").unlink()
     there = sorted(folder_of(tmp_path, "half").rglob("*"))
     half = MilvusTarget(str(tmp_path / "t.db")).collection("half")
-    with pytest.raises(BadInput, match=r"collection 'half' has no schema\.json.*move its folder elsewhere"):
+    with pytest.raises(BadInput, match=r"collection 'half' has no schema\.json.*move it elsewhere"):
         half.ensure(spec_of("half"))
     assert half.target.drop("half") is False
     half.target.close()
