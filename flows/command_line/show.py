@@ -28,6 +28,8 @@ def run_text(result: dict[str, Any]) -> str:
     """The result of a run."""
     rows, shards = result["rows"], result["shards"]
     found = f"{rows['loaded']:,} of {rows['source']:,} rows are searchable" + (", verified" if result["verified"] else ", not verified")
+    if rows["source"] and rows["quarantined"] == rows["source"]:
+        found = f"no row is searchable: all {rows['source']:,} are quarantined (failures.max_quarantined allows it)"
     nothing = "nothing had to be encoded" if not rows["embedded"] else f"{rows['embedded']:,} encoded now"
     parts = [nothing, *(f"{rows[fate]:,} {fate}" for fate in ("reused", "duplicates", "quarantined") if rows[fate])]
     lines = [found, f"rows:   {', '.join(parts)}", f"shards: {shards['loaded']:,} of {shards['planned']:,} loaded"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+_ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 _COLOURS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
@@ -16,6 +17,6 @@ class OutOfMemory(Exception):
 
 
 def first_line(error: BaseException) -> str:
-    """An error in one line, without what would colour a terminal."""
-    lines = [line.strip() for line in _COLOURS.sub("", str(error)).splitlines() if line.strip()]
+    """An error in one line, without what would colour a terminal, and without addresses: the same error gives the same line."""
+    lines = [line.strip() for line in _ADDRESS.sub("", _COLOURS.sub("", str(error))).splitlines() if line.strip()]
     return (lines[0] if lines else type(error).__name__)[:500]

@@ -28,7 +28,7 @@ class Connection:
 
     def __init__(self, uri: str, *, database: str, token: str | None, patience: RetryPolicy) -> None:
         self.lite = lite.is_lite(uri)
-        self.uri = str(Path(uri).absolute()) if self.lite else uri
+        self.uri = str(Path(uri).expanduser().absolute()) if self.lite else uri
         self.database, self.patience = database, patience
         sent = b64encode(token.encode()).decode() if token else ""  # the form in which it travels
         secrets = [token, sent, *token.split(":")[1:]] if token else []

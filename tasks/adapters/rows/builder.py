@@ -13,7 +13,7 @@ from tasks.adapters.rows.arrays import arrays
 from tasks.adapters.rows.content import blank_texts, join_texts, key_of, key_of_file, pictures
 from tasks.adapters.rows.key_index import SeenKeys
 from tasks.adapters.rows.row_schema import IMAGE, IMAGE_URI, KEY_COLUMN, REASON_COLUMN, TEXT_COLUMN, rows_schema
-from tasks.adapters.rows.scalars import Problems, ScalarColumn, plain, reason, scalars, texts
+from tasks.adapters.rows.scalars import Problems, ScalarColumn, key_texts, plain, reason, scalars
 from tasks.domain.errors import BadInput, KitestringError, Transient
 from tasks.domain.job.job import Job
 from tasks.domain.job.source import AnySource as Config
@@ -126,7 +126,7 @@ class RowMaker:
     def _keys(self, columns: dict[str, ScalarColumn], reasons: Problems) -> pa.Array | None:
         if self.key is None:
             return None
-        keys, problems = texts(columns[self.key], nested=False)
+        keys, problems = key_texts(columns[self.key])
         _note(reasons, {at: reason(why, "id: ") for at, why in problems.items()})
         _mark(reasons, blank_texts(keys), "null id")
         sizes = pc.binary_length(keys)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import json
+import re
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import orjson
 import pyarrow as pa
@@ -12,6 +15,8 @@ import pyarrow.compute as pc
 from tasks.adapters.rows.row_schema import JSON_TEXT
 from tasks.domain.errors import BadInput
 from tasks.domain.target.fields import ARRAYS, FieldType
+
+_LONG_NUMBER = re.compile(rb"[0-9]{19}")  # or a text with such digits, which costs a slower look
 
 
 def check_columns(wanted: Iterable[str], there: Sequence[str], path: str) -> None:
@@ -125,7 +130,24 @@ def _column(name: str, values: list[object]) -> tuple[pa.Field, pa.Array]:
 
 def json_text(value: object) -> str:
     """JSON of a value; what JSON has no form for (dates, decimals, identifiers) becomes its text."""
-    return orjson.dumps(value, default=_as_text, option=orjson.OPT_NON_STR_KEYS | orjson.OPT_PASSTHROUGH_SUBCLASS).decode()
+    try:
+        return orjson.dumps(value, default=_as_text, option=orjson.OPT_NON_STR_KEYS | orjson.OPT_PASSTHROUGH_SUBCLASS).decode()
+    except orjson.JSONEncodeError:  # an integer of more than 64 bits, which the standard library writes as it is
+        return json.dumps(value, default=_as_text, ensure_ascii=False, separators=(",", ":"))
+
+
+def json_value(text: str | bytes) -> Any:
+    """The value of a JSON text, integers of any size digit by digit: orjson makes floats of those of more than 64 bits.
+
+    Raises:
+        ValueError: it is no JSON.
+    """
+    if not _LONG_NUMBER.search(text.encode() if isinstance(text, str) else text):
+        return orjson.loads(text)
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
 
 
 def _as_text(value: object) -> object:

@@ -7,13 +7,13 @@ import posixpath
 from collections.abc import Sequence
 from typing import Any
 
-import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from tasks.adapters.files.access import SCHEME, may_pass, open_file
 from tasks.adapters.files.fsspec_files import first_words
 from tasks.adapters.files.local_files import local_path
+from tasks.adapters.rows.column_types import json_value
 from tasks.adapters.rows.scalars import Problems, ScalarColumn, reason, texts
 from tasks.domain.errors import Transient
 
@@ -85,7 +85,7 @@ def _places(column: ScalarColumn, beside: str) -> tuple[pa.Array, Problems]:
 
 
 def _path_of(text: str | None) -> str | None:
-    value: Any = orjson.loads(text) if text else None
+    value: Any = json_value(text) if text else None
     path = value.get("path") if isinstance(value, dict) else value
     return path if isinstance(path, str) else None
 

@@ -9,18 +9,19 @@ import math
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
-import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tasks.adapters.rows.column_types import as_text, is_json, json_text
+from tasks.adapters.rows.column_types import as_text, is_json, json_text, json_value
 from tasks.adapters.rows.row_schema import ARROW_TYPES, JSON_TEXT
 from tasks.domain.target.fields import VARCHAR_BYTES, FieldType
 
 Problems = dict[int, str]
+EXACT_FLOATS = 2.0**53  # from here on neighbouring integers are one float
 
 
 class NotUtf8(str):
@@ -83,6 +84,35 @@ def texts(column: ScalarColumn, *, nested: bool) -> tuple[pa.Array, Problems]:
     return (pc.replace_substring(found, " ", "T", max_replacements=1) if pa.types.is_timestamp(kind) else found), {}
 
 
+def key_texts(column: ScalarColumn) -> tuple[pa.Array, Problems]:
+    """The values as keys, which are the same text whatever type or file a key comes in.
+
+    Whole numbers are written digit by digit: pandas makes floats of integers beside a null, and 1.2345678901e+10 would be
+    another row than 12345678901. A float that may have lost digits is a problem; NaN is how others write null.
+    """
+    kind = column.values.type
+    if column.json or pa.types.is_nested(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
+        return each(column, key_text, pa.string())
+    return texts(column, nested=False)
+
+
+def key_text(value: object) -> str | None:
+    """One value as a key.
+
+    Raises:
+        ValueError: it is no key, or none that is exact.
+    """
+    if isinstance(value, float):
+        if math.isnan(value):
+            return None
+        if abs(value) >= EXACT_FLOATS:
+            raise ValueError(f"{value!r} is a float, which may have lost digits: write keys as integers or texts")
+        return str(int(value)) if value.is_integer() else repr(value)
+    if isinstance(value, Decimal):
+        return str(int(value)) if value == value.to_integral_value() else format(value.normalize(), "f")
+    return str(value) if type(value) is int else _text_of(value, nested=False)
+
+
 def scalars(column: ScalarColumn, kind: FieldType) -> tuple[pa.Array, Problems]:
     """The values as a scalar field's type. Texts and JSON longer than Milvus takes are problems."""
     if kind in ("varchar", "json"):
@@ -132,7 +162,7 @@ def each(column: ScalarColumn, of: Callable[[Any], object], target: pa.DataType)
 
 def _value(scalar: pa.Scalar, *, json: bool) -> Any:
     value = scalar.as_py(maps_as_pydicts="lossy") if pa.types.is_nested(scalar.type) else scalar.as_py()
-    return orjson.loads(value) if json and value is not None else value
+    return json_value(value) if json and value is not None else value
 
 
 def _text_of(value: object, *, nested: bool) -> str:

@@ -10,10 +10,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
-import orjson
 import pyarrow as pa
 
 from tasks.adapters.files.access import is_compressed, open_file, reading
+from tasks.adapters.rows.column_types import json_value
 from tasks.domain.errors import BadInput
 from tasks.domain.shards.shard import FileVersion
 
@@ -94,8 +94,8 @@ def parse_line(line: Line, path: str) -> dict[str, object] | None:
         BadInput: it is no JSON object; names the file and the place.
     """
     try:
-        value = orjson.loads(line.data)
-    except orjson.JSONDecodeError as error:
+        value = json_value(line.data)
+    except ValueError as error:
         return _second_look(line, path, str(error))
     if isinstance(value, dict):
         return value

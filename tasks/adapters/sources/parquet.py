@@ -22,6 +22,7 @@ SUFFIXES = (".parquet", ".parq", ".pq")
 BATCH_BYTES = 16 << 20  # unpacked
 BATCH_ROWS = 8_192
 BUFFER = 1 << 20  # bytes in hand for each column
+INT96_UNIT = "us"  # as nanoseconds, which is pyarrow's own choice, years before 1677 and after 2262 come out as others
 
 
 class ParquetFiles(SourceFiles[ParquetSource]):
@@ -66,7 +67,9 @@ class ParquetFiles(SourceFiles[ParquetSource]):
 
 def _open(file: FileVersion) -> pq.ParquetFile:
     """A file whose column chunks are streamed: nothing is read ahead but a buffer for each column."""
-    return pq.ParquetFile(open_file(file.path), metadata=footer_of(file), buffer_size=BUFFER, pre_buffer=False)
+    return pq.ParquetFile(
+        open_file(file.path), metadata=footer_of(file), buffer_size=BUFFER, pre_buffer=False, coerce_int96_timestamp_unit=INT96_UNIT
+    )
 
 
 @lru_cache(maxsize=4)

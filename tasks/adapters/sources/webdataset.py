@@ -10,12 +10,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 
-import orjson
 import pyarrow as pa
 
 from tasks.adapters.concurrent_map import ahead
 from tasks.adapters.files.access import first_file, hold_still, is_compressed, list_files, reading, some
-from tasks.adapters.rows.column_types import check_columns, from_objects, type_of_values
+from tasks.adapters.rows.column_types import check_columns, from_objects, json_value, type_of_values
 from tasks.adapters.rows.row_schema import IMAGE, KEY_COLUMN, REASON_COLUMN, TEXT_COLUMN
 from tasks.adapters.sources.line_reader import LINE_NOT_UTF8
 from tasks.adapters.sources.source_files import SourceFiles
@@ -154,8 +153,8 @@ def _whole(sample: TarSample) -> TarSample:
     """Read the sample's .json and caption into its columns."""
     if sample.json is not None:
         try:
-            values = orjson.loads(sample.json)
-        except orjson.JSONDecodeError as error:
+            values = json_value(sample.json)
+        except ValueError as error:
             sample.reason = sample.reason or f"metadata: the .json of the sample is not JSON ({error})"
             values = {}
         sample.values = values if isinstance(values, dict) else {}

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from tasks.adapters.files.access import open_file, reading
 from tasks.domain.errors import KitestringError, Transient
@@ -41,13 +41,16 @@ class Decoder:
         """The picture as a tensor; a picture that cannot be one gives the reason, in words."""
         data, uri = picture
         try:
-            return self._decode(data if data is not None else _fetch(uri or ""))
+            data = _fetch(uri or "") if data is None else data
+            return self._decode(data)
         except FileNotFoundError:
             return f"missing image: {uri}"
         except Transient as error:
             return error
         except KitestringError as error:
             return f"unreadable image: {error}"
+        except UnidentifiedImageError:
+            return f"undecodable image: {_found_in(data or b'')}"
         except Exception as error:  # noqa: BLE001 - decoders raise SyntaxError, struct.error and what not on damaged files
             return f"undecodable image: {first_line(error)}"
 
@@ -60,6 +63,21 @@ class Decoder:
             if self.smallest:
                 image.draft(None, self.smallest)  # None: in its own mode; other formats than JPEG take no notice
             return self.transform(image)
+
+
+_KNOWN = {b"<svg": "SVG", b"<!doctype": "HTML", b"<html": "HTML", b"%pdf": "PDF", b"{": "JSON"}
+_BRANDS = {b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1"}  # of ISO media files: HEIF, as telephones write it
+
+
+def _found_in(data: bytes) -> str:
+    """What a file is that no decoder knows."""
+    head = data[:512].lstrip().lower()
+    if not head:
+        return "the file is empty"
+    if data[4:8] == b"ftyp" and data[8:12] in _BRANDS:
+        return "HEIC is not supported: convert it to JPEG or PNG"
+    found = next((name for begin, name in _KNOWN.items() if head.startswith(begin)), "SVG" if b"<svg" in head else None)
+    return f"the file is {found}, not an image that can be decoded" if found else "the format is not known, or the file is damaged"
 
 
 def _fetch(uri: str) -> bytes:

@@ -7,6 +7,7 @@ import decimal
 import hashlib
 import json
 import uuid
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -66,11 +67,57 @@ def test_batches_have_the_promised_form_and_rows_are_numbered_through(parquet) -
         (pa.array([dt.date(2024, 2, 29)]), ["2024-02-29"]),
         (pa.array(["a"], pa.large_string()), ["a"]),
         (pa.array(["a"], pa.string_view()), ["a"]),
+        (pa.array([12345678901.0, 5.0, -0.0, 1.5, 2.0**53 - 1]), ["12345678901", "5", "0", "1.5", "9007199254740991"]),
+        (pa.array([16777216.0, 0.5], pa.float32()), ["16777216", "0.5"]),
+        (pa.array([Decimal("12345678901234567890.00"), Decimal("1.50")]), ["12345678901234567890", "1.5"]),
+        (pa.array([True, False]), ["true", "false"]),
     ],
 )
 def test_keys_of_every_type_are_texts(parquet, keys: Any, expected: list[str]) -> None:
     path = parquet({"id": keys, "text": ["t"] * len(expected)})
     assert [row["id"] for row in good(make_job("parquet", path, id="id"))] == expected
+
+
+def test_a_key_that_a_float_may_have_rounded_is_refused_and_nan_is_no_key(parquet) -> None:
+    path = parquet({"id": pa.array([2.0**53, float("nan"), float("inf"), None, 7.0]), "text": list("abcde")})
+    job = make_job("parquet", path, id="id")
+    assert [row["id"] for row in good(job)] == ["7"]
+    lost = "which may have lost digits: write keys as integers or texts"
+    assert aside(job) == [
+        (0, None, f"id: 9007199254740992.0 is a float, {lost}"),
+        (1, None, "null id"),
+        (2, None, f"id: inf is a float, {lost}"),
+        (3, None, "null id"),
+    ]
+
+
+def test_one_key_is_one_text_whatever_type_a_file_gives_it(parquet, tmp_path: Path) -> None:
+    """pandas writes an integer column as floats where one value is missing."""
+    for keys in (pa.array([12345678901]), pa.array([12345678901.0]), pa.array(["12345678901"]), pa.array([Decimal(12345678901)])):
+        assert [row["id"] for row in good(make_job("parquet", parquet({"id": keys, "text": ["t"]}), id="id"))] == ["12345678901"]
+    lines = tmp_path / "a.jsonl"
+    lines.write_text('{"id": 12345678901, "text": "t"}\n{"id": 12345678901.0, "text": "t"}\n')
+    with pytest.raises(BadInput, match="key '12345678901' comes twice"):
+        good(make_job("jsonl", lines, id="id"))
+
+
+def test_dates_that_nanoseconds_cannot_hold_come_out_as_they_went_in(tmp_path: Path) -> None:
+    """Spark, Impala and awswrangler write INT96, which pyarrow reads as nanoseconds unless it is told not to."""
+    days = [dt.datetime(9999, 12, 31), dt.datetime(1000, 1, 1), dt.datetime(2024, 2, 29, 1, 2, 3, 4), None]  # noqa: DTZ001 - as Spark's
+    table = pa.table({"id": list("abcd"), "text": ["t"] * 4, "day": pa.array(days, pa.timestamp("us"))})
+    pq.write_table(table, tmp_path / "a.parquet", use_deprecated_int96_timestamps=True)
+    rows = good(make_job("parquet", tmp_path / "a.parquet", id="id", metadata=["day"]))
+    assert [row["day"] for row in rows] == ["9999-12-31T00:00:00.000000", "1000-01-01T00:00:00.000000", "2024-02-29T01:02:03.000004", None]
+
+
+def test_integers_of_any_size_keep_their_digits(tmp_path: Path) -> None:
+    big = ["24197857961711013000000000000000000001", str(2**64), str(-(2**63) - 1), "7"]
+    lines = tmp_path / "a.jsonl"
+    lines.write_text("".join(f'{{"id": {number}, "text": "t", "n": {number}, "o": {{"n": {number}}}}}\n' for number in big))
+    rows = good(make_job("jsonl", lines, id="id", metadata=["n", "o"]))
+    assert [row["id"] for row in rows] == big
+    assert [row["n"] for row in rows] == big
+    assert [row["o"] for row in rows] == [f'{{"n":{number}}}' for number in big]
 
 
 def test_rows_without_a_good_key_are_set_aside(parquet) -> None:
@@ -101,8 +148,8 @@ def test_text_columns_are_joined_by_a_blank_line_without_the_empty_ones(parquet)
 
 def test_a_reason_that_only_speaks_of_utf8_is_told_as_it_is(parquet, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is known by what it is, not by a word in it: a value that an error repeats may be any."""
-    for module in (builder, content):
-        monkeypatch.setattr(module, "texts", lambda column, **_: (column.values, {0: "'UTF-8' is no text"}))
+    for module, name in ((builder, "key_texts"), (content, "texts")):
+        monkeypatch.setattr(module, name, lambda column, **_: (column.values, {0: "'UTF-8' is no text"}))
     path = parquet({"id": ["a", "b"], "text": ["one", "two"]})
     assert [why for _, _, why in aside(make_job("parquet", path, id="id"))] == ["id: 'UTF-8' is no text"]
     assert [why for _, _, why in aside(make_job("parquet", path))] == ["text: column 'text' 'UTF-8' is no text"]

@@ -121,6 +121,12 @@ def test_reasons_say_what_is_wrong(encoder: LoadedEncoder, tmp_path: Path) -> No
     postscript = saved(scene(1), "EPS")
     assert refusal(encoder, saved(scene(1), "PNG")[:-4000]).startswith("undecodable image: ")
     assert refusal(encoder, b"no picture").startswith("undecodable image: ")
+    heic = b"\0\0\0\x18ftypheic" + bytes(40)
+    found = {b"": "empty", b"<!DOCTYPE html><p>404": "HTML", b"<?xml version='1.0'?>\n<svg/>": "SVG", heic: "HEIC", b"%PDF-1.7": "PDF"}
+    for data, what in found.items():  # such reasons are counted by kind: they are stable, and say what was found
+        assert what in refusal(encoder, data)
+        assert refusal(encoder, data) == refusal(encoder, data)
+        assert "0x" not in refusal(encoder, data)
     assert refusal(encoder, postscript).startswith("undecodable image: ")  # opening it would start Ghostscript
     assert refusal(encoder, None, str(tmp_path / "gone.png")) == f"missing image: {tmp_path / 'gone.png'}"
     assert refusal(encoder, None, str(tmp_path)).startswith("unreadable image: ")
