@@ -48,7 +48,10 @@ def _setting(text: str) -> tuple[str, Any]:
     path, equals, value = text.partition("=")
     if not equals or not path:
         raise BadInput(f"--set {text}: write it as path.to.key=value")
-    return path.strip(), _parse(value, f"--set {path.strip()}: the value")
+    try:
+        return path.strip(), _parse(value, f"--set {path.strip()}: the value")
+    except _NotYaml:
+        raise BadInput(f"--set {text}: what follows the = is not YAML: put it in quotes, or close its brackets") from None
 
 
 def _parse(text: str, what: str) -> Any:
@@ -57,7 +60,11 @@ def _parse(text: str, what: str) -> Any:
     except _Refused as refused:
         raise BadInput(f"{what} {refused}") from None
     except yaml.YAMLError as error:
-        raise BadInput(f"{what} is not YAML: {' '.join(str(error).split())}") from error
+        raise _NotYaml(f"{what} is not YAML: {' '.join(str(error).split())}") from error
+
+
+class _NotYaml(BadInput):
+    """Text that is no YAML."""
 
 
 class _Refused(Exception):

@@ -18,7 +18,7 @@ TOO_LATE = 31.0  # seconds: longer than a call waits for its answer
 # Files of a trial are small: what makes every put of one an upload in pieces. Python imports this first in each process.
 SMALL_PIECES = """
 from tasks.adapters.object_store import s3_store
-s3_store.LARGE = 1_000
+s3_store.MULTIPART_BYTES = 1_000
 """
 
 

@@ -188,7 +188,9 @@ def test_an_attempt_is_left_alone_while_somebody_may_be_at_work_on_it_and_discar
         assert list(at.plan.checkpoint.attempts(address)) == ["theirs"]
         assert len(left_behind(target)) == 2
         if where == "here":
-            psutil.Process(somebody.pid).kill()
+            process = psutil.Process(somebody.pid)
+            process.kill()
+            process.wait(10)  # it dies a moment later
         else:
             os.utime(Path(store.url) / key, times=(time.time() - SILENT_SECONDS,) * 2)
         assert at.load()

@@ -12,7 +12,8 @@ from pymilvus import MilvusClient
 
 from tasks.adapters.milvus.milvus_target import MilvusTarget
 from tasks.domain.errors import RunFailed
-from tasks.stages import bulk_import, load
+from tasks.run.seals import shard_loading
+from tasks.stages import bulk_import
 from tests.builders.inprocess import RunFlow, flows_in_process
 from tests.builders.kitestring import make_job, write_rows
 from tests.servers.milvus import MilvusProcess, milvus_process
@@ -59,7 +60,7 @@ def dying_at(server: MilvusProcess, original: Callable[..., Any], call: int) -> 
 @pytest.mark.parametrize(
     ("stage", "place", "name", "call"),
     [
-        ("load", load, "load_part", 2),
+        ("load", shard_loading, "load_part", 2),
         ("import", bulk_import, "_await", 1),
         ("import and ledger", bulk_import, "_enter", 1),
         ("alias", MilvusTarget, "_point", 1),

@@ -63,7 +63,7 @@ def test_each_bad_row_is_set_aside_with_its_reason_and_the_rest_goes_on(kitestri
         assert bad[row["row"]] in row["reason"], row
     shown = kitestring.here("quarantine", "list", job)
     assert "the model gave NaN" in shown.out
-    assert shown.out.splitlines()[0].replace("┃", " ").split() == ["shard", "row", "id", "why"]
+    assert shown.out.splitlines()[0].replace("┃", " ").split() == ["shard", "row", "id", "reason"]
 
 
 def test_retry_recovers_what_works_now_and_leaves_the_rest(kitestring: Kitestring, tmp_path: Path, tiny_clip: Clip) -> None:
