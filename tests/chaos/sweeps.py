@@ -17,7 +17,7 @@ PLACES = ("listed", "marked", "looked", "removed")
 HOOKS = """
 import os, time
 from pathlib import Path
-from tasks.adapters.checkpoint.checkpoint import condemned
+from tasks.adapters.checkpoint import condemned
 from tasks.adapters.object_store import s3_store
 from tasks.adapters.object_store import registry
 
