@@ -67,9 +67,14 @@ def _entry(found: os.DirEntry[str]) -> Entry | None:
     except UnicodeEncodeError:
         raise BadInput(f"the name of {found.path!r} is not UTF-8: rename the file") from None
     if found.is_dir():
-        loops = found.is_symlink() and Path(found.path).resolve() in Path(found.path).absolute().parents
-        return None if loops else Entry(name=found.name, path=found.path, folder=True)
+        return None if found.is_symlink() and _leads_up(Path(found.path)) else Entry(name=found.name, path=found.path, folder=True)
     return Entry(name=found.name, path=found.path, folder=False) if found.is_file() else None
+
+
+def _leads_up(link: Path) -> bool:
+    """Whether a link goes to a folder that it is in, wherever the walk began: that may be a link itself."""
+    folder = link.parent.resolve()
+    return link.resolve() in (folder, *folder.parents)
 
 
 def _version(path: str, name: str) -> FileVersion:

@@ -43,7 +43,7 @@ def make_indexes(connection: Connection, name: str, spec: CollectionSpec) -> Non
     """Index the vectors and the shard's field, where they are not yet; finishes what a killed run began."""
     there = connection.client.list_indexes(name)
     if "vector" not in there:
-        how = {"index_type": spec.index.type, "metric_type": spec.metric, "params": spec.index.params}
+        how = {"index_type": spec.index.type, "metric_type": spec.metric, "params": spec.index.build_params(spec.dim)}
         log.info("indexing the vectors of '%s' with %s", name, spec.index.type)
         _make(connection, name, field_name="vector", index_name="vector", **how)
     if "shard" not in there and not connection.lite:

@@ -26,6 +26,16 @@ LITE: frozenset[IndexType] = frozenset({"AUTOINDEX", "FLAT", "IVF_FLAT", "IVF_SQ
 ZILLIZ: frozenset[IndexType] = frozenset({"AUTOINDEX"})
 # 2.3.5 makes a collection of float16, takes its rows, and finds every one at an infinite distance. AUTOINDEX knows them since 2.4.5.
 VECTORS_SINCE: dict[VectorType, tuple[int, int, int]] = {"float16": (2, 4, 5), "bfloat16": (2, 4, 5), "int8": (2, 6, 0)}
+# What a server refuses to build an index without: usual values, for those that a job does not set.
+BUILD_DEFAULTS: dict[IndexType, Parameters] = {
+    "HNSW": {"M": 16, "efConstruction": 200},
+    "HNSW_SQ": {"M": 16, "efConstruction": 200, "sq_type": "SQ8"},
+    "IVF_FLAT": {"nlist": 1024},
+    "IVF_SQ8": {"nlist": 1024},
+    "IVF_PQ": {"nlist": 1024, "nbits": 8},
+    "IVF_RABITQ": {"nlist": 1024},
+    "SCANN": {"nlist": 1024},
+}
 INT8_INDEXES: frozenset[IndexType] = frozenset({"AUTOINDEX", "HNSW", "HNSW_SQ"})  # Milvus builds no other over int8
 
 
@@ -36,6 +46,13 @@ class Index(Strict):
     params: Parameters = Field(
         default_factory=dict, title="Build parameters", description="Milvus build parameters, such as {M: 32, efConstruction: 360}."
     )
+
+    def build_params(self, dim: int) -> Parameters:
+        """What the index is built with: the job's own values, and the usual ones for those that it leaves out."""
+        usual = dict(BUILD_DEFAULTS.get(self.type, {}))
+        if self.type == "IVF_PQ":  # parts of a vector: a divisor of its dimensions, four or more to a part where that is possible
+            usual["m"] = max(part for part in range(1, max(1, dim // 4) + 1) if dim % part == 0)
+        return {**usual, **self.params}
 
 
 @dataclass(frozen=True, slots=True)

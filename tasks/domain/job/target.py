@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
+from urllib.parse import urlsplit
 
 from pydantic import ConfigDict, Field, model_validator
 
@@ -97,6 +99,7 @@ class TargetSettings(Strict):
         return StoredAs()
 
 
+DATABASE = r"[A-Za-z_][A-Za-z0-9_]*"  # as Milvus allows
 OWN_FIRST = ("kind", "uri", "collection")  # in the run form
 
 
@@ -145,6 +148,14 @@ class MilvusSettings(TargetSettings):
     )
 
     token_variable: ClassVar[str] = "MILVUS_TOKEN"  # noqa: S105 - its name
+
+    @model_validator(mode="after")
+    def _database_is_a_setting(self) -> MilvusSettings:
+        """The client takes a database from the address for some calls, and from its own setting for others."""
+        inside = urlsplit(self.uri).path.strip("/") if self.uri.startswith(("http://", "https://")) else ""
+        if re.fullmatch(DATABASE, inside):
+            raise ValueError(f"uri ends in '/{inside}': take that off, and set database: {inside} if it is meant as the database")
+        return self
 
     @model_validator(mode="after")
     def _vectors_can_be_stored(self) -> MilvusSettings:

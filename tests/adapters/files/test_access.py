@@ -141,6 +141,16 @@ def test_mounting_elsewhere_keeps_names(tmp_path: Path) -> None:
     assert names(str(tmp_path / "one" / "docs" / "a*")) == names(str(tmp_path / "two" / "docs" / "a*"))
 
 
+def test_a_link_back_up_does_not_loop_where_the_source_is_a_link_itself(tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    (disk / "sub").mkdir(parents=True)
+    for name in ("x.csv", "sub/y.csv"):
+        (disk / name).write_text("a\n")
+    (disk / "sub" / "up").symlink_to("..")
+    (tmp_path / "link").symlink_to("disk")
+    assert [file.name for file in list_files(str(tmp_path / "link"), (".csv",))] == ["sub/y.csv", "x.csv"]
+
+
 def test_a_link_back_up_does_not_loop(tmp_path: Path) -> None:
     docs = fill(tmp_path)
     (docs / "a" / "up").symlink_to(docs)

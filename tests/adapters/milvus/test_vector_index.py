@@ -15,7 +15,9 @@ from tasks.adapters.milvus.connection import Connection
 from tasks.adapters.milvus.milvus_target import MilvusTarget
 from tasks.adapters.milvus.vector_index import FLUSHED_ROWS, INDEX_STUCK_SECONDS, await_indexes, load, server_of
 from tasks.domain.errors import Transient
+from tasks.domain.job.index import Index, IndexType
 from tests.builders.collections import part_of, spec_of, vectors_in
+from tests.servers.milvus import MilvusProcess
 
 
 class Server:
@@ -115,3 +117,18 @@ def test_milvus_lite_indexes_what_was_written_before_it_is_searched_however_long
     assert list(tmp_path.glob("t.db/**/indexes/*")), "nothing is indexed yet"
     assert made.search(vectors_in(part)[:1], 1)[0][0].id == "k0"
     made.target.close()
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("kind", ["HNSW", "IVF_FLAT", "IVF_SQ8", "IVF_PQ", "SCANN"])
+def test_an_index_of_every_type_is_built_without_a_parameter_in_the_job(milvus_server: MilvusProcess, kind: IndexType) -> None:
+    """The server refuses HNSW without efConstruction, after everything is encoded and loaded."""
+    name = f"built_{kind.lower()}"
+    target = MilvusTarget(milvus_server.uri)
+    made = target.collection(name)
+    made.ensure(spec_of(name).model_copy(update={"index": Index(type=kind)}))
+    part = part_of([f"k{row}" for row in range(300)])
+    made.upsert(part)
+    made.flush_and_index()
+    assert made.search(vectors_in(part)[:1], 1)[0][0].id == "k0"
+    target.close()

@@ -60,3 +60,13 @@ def test_a_type_of_vectors_that_the_server_lacks_is_named_with_what_to_choose(ve
 )
 def test_a_type_of_vectors_that_the_server_has_passes(vectors, server):
     check_vector_type(vectors, server)
+
+
+@pytest.mark.parametrize(("dim", "parts"), [(384, 96), (32, 8), (7, 1), (1, 1), (13, 1), (10, 2)])
+def test_a_product_quantizer_cuts_vectors_into_equal_parts(dim: int, parts: int) -> None:
+    assert Index(type="IVF_PQ").build_params(dim)["m"] == parts
+
+
+def test_a_jobs_own_build_parameters_win() -> None:
+    assert Index(type="HNSW", params={"M": 4}).build_params(8) == {"M": 4, "efConstruction": 200}
+    assert Index(type="AUTOINDEX").build_params(8) == {}

@@ -65,3 +65,11 @@ def test_an_override_below_a_single_value_is_refused() -> None:
 def test_an_override_of_an_unknown_setting_names_the_nearest() -> None:
     with pytest.raises(BadInput, match="did you mean 'rows'"):
         override(Job(), {"shards.row": 5})
+
+
+def test_a_database_in_the_address_is_refused_with_the_setting_that_it_belongs_to() -> None:
+    """The client would make the collection in one database and send the rows to another."""
+    job = {"corpus": "a", "source": {"uri": "x"}, "target": {"uri": "http://milvus:19530/mydb"}}
+    with pytest.raises(BadInput, match=r"'target': uri ends in '/mydb': take that off, and set database: mydb"):
+        parse_job(job)
+    assert parse_job({**job, "target": {"uri": "http://milvus:19530/"}}).target.address == "http://milvus:19530/"
