@@ -80,7 +80,7 @@ class Forgetful(MemoryStore):
         return iter(())
 
 
-@pytest.mark.parametrize(("kind", "words"), [(Careless, "two runs could both seal"), (Forgetful, "consistent at once")])
+@pytest.mark.parametrize(("kind", "words"), [(Careless, "two runs could both seal"), (Forgetful, "read-after-write consistency")])
 def test_the_probe_finds_a_store_that_cannot_hold_a_checkpoint(kind: type[MemoryStore], words: str) -> None:
     store = kind(kind.__name__)
     with pytest.raises(BadInput, match=words):
