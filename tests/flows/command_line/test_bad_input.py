@@ -159,7 +159,7 @@ ENCODERS: dict[str, tuple[Job, list[str]]] = {
     "an architecture": (CLIP | {"architecture": "ViT-B-23"}, ["open_clip knows no 'ViT-B-23'", "did you mean"]),
     "a checkpoint": (CLIP, ["encoder.pretrained", "there is no checkpoint '/nowhere/clip.pt'"]),
     "words alone": ({"kind": "sentence-transformers"}, ["embeds text, this source gives image", "use encoder kind 'open-clip'"]),
-    "pictures or texts": ({"kind": "open-clip"}, ["embeds pictures or texts", "source.image or source.text"]),
+    "pictures or texts": ({"kind": "open-clip"}, ["embeds images or texts", "source.image or source.text"]),
 }
 
 
