@@ -98,6 +98,17 @@ def write_page(path: Path, job: Job, question: str, hits: list[Hit], *, picture:
         raise BadInput(f"--html: '{path}' cannot be written: {error.strerror}") from error
 
 
+def _run_and_say(flow: str, job: Path, settings: list[str] | None, *, as_json: bool) -> None:
+    """Run a flow that takes the job alone, and print its result."""
+    from flows.command_line.show import run_text
+
+    with answers(as_json=as_json):
+        parsed = read_job(job, settings)
+        with progress_shown():
+            result = run_flow(flow, parsed)
+        say(result, as_json=as_json, text=run_text)
+
+
 @app.command()
 def run(
     job: JobFile,
@@ -123,13 +134,7 @@ def run(
 @app.command()
 def replay(job: JobFile, settings: SetOptions = None, as_json: AsJson = False) -> None:
     """Load the sealed vectors into the target (another server, another collection) without encoding."""
-    from flows.command_line.show import run_text
-
-    with answers(as_json=as_json):
-        parsed = read_job(job, settings)
-        with progress_shown():
-            result = run_flow("flows.replay.replay_seals", parsed)
-        say(result, as_json=as_json, text=run_text)
+    _run_and_say("flows.replay.replay_seals", job, settings, as_json=as_json)
 
 
 @app.command()
@@ -203,13 +208,7 @@ def diff(
 @app.command()
 def repair(job: JobFile, settings: SetOptions = None, as_json: AsJson = False) -> None:
     """Compare every row with its sealed vector, load differing shards again without encoding, remove unaccounted rows, and verify."""
-    from flows.command_line.show import run_text
-
-    with answers(as_json=as_json):
-        parsed = read_job(job, settings)
-        with progress_shown():
-            result = run_flow("flows.repair.repair_from_seals", parsed)
-        say(result, as_json=as_json, text=run_text)
+    _run_and_say("flows.repair.repair_from_seals", job, settings, as_json=as_json)
 
 
 @app.command()
@@ -306,13 +305,7 @@ def quarantine_list(job: JobFile, settings: SetOptions = None, as_json: AsJson =
 @quarantine.command("retry")
 def quarantine_retry(job: JobFile, settings: SetOptions = None, as_json: AsJson = False) -> None:
     """Retry only the quarantined rows, and load those that can be embedded now."""
-    from flows.command_line.show import run_text
-
-    with answers(as_json=as_json):
-        parsed = read_job(job, settings)
-        with progress_shown():
-            result = run_flow("flows.retry.retry_quarantined", parsed)
-        say(result, as_json=as_json, text=run_text)
+    _run_and_say("flows.retry.retry_quarantined", job, settings, as_json=as_json)
 
 
 @app.command()
