@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
@@ -21,3 +22,20 @@ def kind_or(default: str) -> Callable[[object], str]:
         return str(found)
 
     return kind
+
+
+class AddedLater:
+    """Marks a setting that documents already stored do not have: `name: Annotated[str, ADDED_LATER] = Field("", ...)`."""
+
+
+ADDED_LATER = AddedLater()
+
+
+def identifying(settings: BaseModel, *, exclude: set[str]) -> dict[str, Any]:
+    """What of some settings goes into a digest. A setting that was added later counts only where it is not its default, so that what
+    was stored before it keeps its name.
+    """
+    fields = type(settings).model_fields.items()
+    later = {name: field.get_default(call_default_factory=True) for name, field in fields if ADDED_LATER in field.metadata}
+    left = {name for name, default in later.items() if getattr(settings, name) == default}
+    return settings.model_dump(mode="json", exclude=exclude | left)

@@ -23,6 +23,7 @@ from tasks.domain.job.encoder import EncoderIdentity, EncoderRecord, Precision, 
 from tasks.domain.job.job import Job
 from tasks.domain.ports import Store, Target
 from tasks.domain.shards.layout import encoder_pin
+from tasks.domain.strict import identifying
 from tasks.domain.target.fields import ELEMENTS, ScalarField, check_partition_key, name_fields
 
 EDITED = "one was edited, so nothing was written: restore it, or delete it and run again, which writes a new one"
@@ -47,7 +48,7 @@ class Inspected:
     @property
     def rows_as(self) -> dict[str, object]:
         """How a row is made from the source, as far as it changes a part."""
-        source = self.job.source.model_dump(mode="json", exclude={"uri", "moved_from"})
+        source = identifying(self.job.source, exclude={"uri", "moved_from"})
         last = {"last_wins": True} if self.job.failures.on_duplicate == "last" else {}
         # Lists were JSON texts once: parts that hold them so are not those that hold arrays.
         arrays = {field.column: field.type for field in self.fields if field.type in ELEMENTS}

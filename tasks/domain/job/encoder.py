@@ -11,7 +11,7 @@ from tasks.domain.digest import digest
 from tasks.domain.job.kinds import Kind, Kinds
 from tasks.domain.job.source import Modality
 from tasks.domain.job.ui_schema import Count, Nothing
-from tasks.domain.strict import Strict
+from tasks.domain.strict import Strict, identifying
 
 Precision = Literal["float32", "bfloat16", "float16"]
 TextSetting = Annotated[str, Field(title="text")]
@@ -41,12 +41,12 @@ class EncoderSettings(Strict):
     @property
     def declared(self) -> dict[str, Any]:
         """The settings that say which encoder this is, beside the digest of its weights."""
-        return self.model_dump(mode="json")
+        return identifying(self, exclude=set())
 
     @property
     def preprocessing(self) -> dict[str, JsonValue]:
         """The settings of an identity: what changes a vector, and is neither in the weights nor the precision."""
-        return self.model_dump(mode="json", exclude={"kind", "precision"})
+        return identifying(self, exclude={"kind", "precision"})
 
     @classmethod
     def restored(cls, identity: EncoderIdentity, *, like: EncoderSettings) -> Self:  # noqa: ARG003 - other kinds ask it
@@ -82,11 +82,11 @@ class SentenceTransformersEncoder(EncoderSettings):
 
     @property
     def declared(self) -> dict[str, Any]:
-        return self.model_dump(mode="json", exclude={"model", "revision"})
+        return identifying(self, exclude={"model", "revision"})
 
     @property
     def preprocessing(self) -> dict[str, JsonValue]:
-        return self.model_dump(mode="json", exclude={"kind", "model", "revision", "precision", "trust_remote_code"})
+        return identifying(self, exclude={"kind", "model", "revision", "precision", "trust_remote_code"})
 
     @classmethod
     def restored(cls, identity: EncoderIdentity, *, like: EncoderSettings) -> Self:
@@ -126,7 +126,7 @@ class OpenClipEncoder(EncoderSettings):
 
     @property
     def preprocessing(self) -> dict[str, JsonValue]:
-        return self.model_dump(mode="json", exclude={"kind", "pretrained", "precision"})
+        return identifying(self, exclude={"kind", "pretrained", "precision"})
 
     @classmethod
     def restored(cls, identity: EncoderIdentity, *, like: EncoderSettings) -> Self:  # noqa: ARG003 - it has all that it needs
