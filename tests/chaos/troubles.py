@@ -97,6 +97,7 @@ def _killed_in_an_upload(trial: Trial) -> bool:
     there = trial.until(lambda: trial.state()["part"] >= after, run)
     trial.house.weather.hold = "uploadId="
     if not (there and trial.until(trial.house.weather.held.is_set, run)):
+        trial.house.weather.hold = ""
         trial.end(run)
         return False
     _kill(trial, run)
@@ -106,6 +107,7 @@ def _killed_in_an_upload(trial: Trial) -> bool:
 def _kill(trial: Trial, run: Launched) -> None:
     everything = trial.processes()
     trial.kill([psutil.Process(run.pid)])
+    trial.house.weather.hold = ""  # before the end of the run: there a pair's second fault starts runs of its own
     trial.end(run)
     trial.watch_them_go(everything)
 
