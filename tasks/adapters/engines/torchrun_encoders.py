@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tasks.adapters.checkpoint.json_documents import read_document
 from tasks.adapters.engines.workplace import Workplace
+from tasks.adapters.files.access import root_of
 from tasks.adapters.models.model_files import locate_model
 from tasks.adapters.processes.coordinator import Coordinator
 from tasks.adapters.processes.device_locks import Devices
@@ -13,6 +14,7 @@ from tasks.domain.encoding.protocol import Assignment
 from tasks.domain.encoding.tuning import Tuning, tuning_key
 from tasks.domain.errors import BadInput, Newer
 from tasks.domain.job.job import Job
+from tasks.domain.job.references import References
 from tasks.domain.ports import Encoders
 
 SAMPLE_ROWS = 32  # on which `precision: auto` is tried
@@ -60,6 +62,7 @@ def _assign(place: Workplace, launch: Launch) -> Assignment:
         store=place.parts,
         fields=place.spec.fields,
         store_text=job.target.store_text and job.source.modality == "text",
+        references=References(root=root_of(job.source.uri), opened=job.source.opened),
         socket=str(place.scratch / "ranks.sock"),
         startup_seconds=job.failures.startup_seconds,
     )

@@ -7,17 +7,23 @@ import warnings
 
 from PIL import Image
 
-from tasks.adapters.files.access import open_file, reading
+from tasks.adapters.files.access import reading
+from tasks.adapters.files.row_files import read_file
 from tasks.domain.errors import KitestringError
+from tasks.domain.job.references import References
 
 THUMBNAIL_PIXELS = 320  # pixels
 THUMBNAIL_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP")  # others start programs, or lie about their size
 
 
-def thumbnail(data: bytes | None, uri: str | None, *, max_pixels: int, side: int = THUMBNAIL_PIXELS) -> bytes | None:
-    """A JPEG of at most `side` pixels each way, from an encoded picture or from where it is; None where that cannot be."""
+def thumbnail(
+    data: bytes | None, uri: str | None, *, max_pixels: int, side: int = THUMBNAIL_PIXELS, references: References | None = None
+) -> bytes | None:
+    """A JPEG of at most `side` pixels each way, from an encoded picture or from where it is, which `references` lets a row name;
+    None where that cannot be.
+    """
     try:
-        picture = data if data is not None else _fetch(uri or "")
+        picture = data if data is not None else _fetch(uri or "", references)
         with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(picture), formats=THUMBNAIL_FORMATS) as image:
             return _small(image, side) if image.width * image.height <= max_pixels else None
     except KitestringError:
@@ -33,6 +39,6 @@ def _small(image: Image.Image, side: int) -> bytes:
     return out.getvalue()
 
 
-def _fetch(uri: str) -> bytes:
-    with reading(uri, "picture"), open_file(uri) as file:
-        return bytes(file.read())
+def _fetch(uri: str, references: References | None) -> bytes:
+    with reading(uri, "picture"):
+        return read_file(uri, references)

@@ -16,6 +16,7 @@ from tasks.adapters.rows.row_schema import IMAGE, IMAGE_URI, KEY_COLUMN, REASON_
 from tasks.adapters.rows.scalars import Problems, ScalarColumn, key_texts, plain, reason, scalars
 from tasks.domain.errors import BadInput, KitestringError, Transient
 from tasks.domain.job.job import Job
+from tasks.domain.job.references import References
 from tasks.domain.job.source import AnySource as Config
 from tasks.domain.job.target import TargetSettings
 from tasks.domain.ports import Source
@@ -100,6 +101,7 @@ class RowMaker:
         self.modality, self.fields, self.shard = config.modality, fields, shard
         self.schema = rows_schema(config.modality, fields)
         self.beside = shard.span.files[0].path
+        self.references = References(root=shard.span.files[0].root, opened=config.opened)
         self.id_length = target.id_length
         self.hashes, self.keyed = self.key is None, keyed
 
@@ -117,7 +119,7 @@ class RowMaker:
         content = self._texts(columns, reasons) if self.modality == "text" else self._pictures(columns, reasons)
         metadata = [self._scalar(columns[field.column], field, reasons) for field in self.fields]
         if keys is None:
-            keys = _content_keys(content, reasons) if self.keyed else pa.nulls(batch.num_rows, pa.string())
+            keys = _content_keys(content, reasons, self.references) if self.keyed else pa.nulls(batch.num_rows, pa.string())
         rows = pa.array(np.arange(first, first + batch.num_rows))
         whole = pa.record_batch([rows, keys, *content, *metadata], schema=self.schema)
         aside = [Quarantined(row=first + at, id=keys[at].as_py(), reason=reasons[at]) for at in sorted(reasons)]
@@ -143,7 +145,7 @@ class RowMaker:
 
     def _pictures(self, columns: dict[str, ScalarColumn], reasons: Problems) -> list[pa.Array]:
         if self.by_column:
-            data, places, problems = pictures(columns[self.content[0]], self.beside)
+            data, places, problems = pictures(columns[self.content[0]], self.beside, self.references)
             _note(reasons, problems)
         else:
             rows = len(columns[KEY_COLUMN].values)
@@ -178,13 +180,13 @@ def _mark(reasons: Problems, bad: pa.Array, why: str) -> None:
         _note(reasons, dict.fromkeys(np.flatnonzero(bad.to_numpy(zero_copy_only=False)).tolist(), why))
 
 
-def _content_keys(content: list[pa.Array], reasons: Problems) -> pa.Array:
+def _content_keys(content: list[pa.Array], reasons: Problems, references: References) -> pa.Array:
     keys: list[str | None] = []
     values = content[0].cast(pa.large_binary()).to_pylist()
     for at, value in enumerate(values):
         place = content[1][at].as_py() if value is None and len(content) > 1 and at not in reasons else None
         try:
-            keys.append(key_of(value) if value is not None else key_of_file(place) if place else None)
+            keys.append(key_of(value) if value is not None else key_of_file(place, references) if place else None)
         except Transient:  # a store that does not answer says nothing of the row
             raise
         except (KitestringError, OSError, ValueError) as error:

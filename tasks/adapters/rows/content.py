@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-import posixpath
 from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tasks.adapters.files.access import SCHEME, may_pass, open_file
+from tasks.adapters.files.access import may_pass
 from tasks.adapters.files.fsspec_files import first_words
-from tasks.adapters.files.local_files import local_path
+from tasks.adapters.files.row_files import read_file
 from tasks.adapters.rows.column_types import json_value
 from tasks.adapters.rows.scalars import Problems, ScalarColumn, reason, texts
 from tasks.domain.errors import Transient
+from tasks.domain.job.references import References
 
 KEY_DIGITS = 32  # hexadecimal: 128 bits of SHA-256
-HASH_CHUNK_BYTES = 1 << 20
+OUTSIDE = "image outside source.references"  # the class of the reason, by which quarantined rows are counted
 JOINT = "\n\n"
 
 
@@ -42,12 +42,13 @@ def join_texts(columns: Sequence[tuple[str, ScalarColumn]]) -> tuple[pa.Array, P
     return joined, problems
 
 
-def pictures(column: ScalarColumn, beside: str) -> tuple[pa.Array, pa.Array, Problems]:
+def pictures(column: ScalarColumn, beside: str, references: References) -> tuple[pa.Array, pa.Array, Problems]:
     """Pictures as (bytes, places): of each row one is set, or none where there is no picture.
 
     Args:
         column: bytes, struct<bytes, path> as Hugging Face datasets write, paths or URIs.
         beside: the row's file, from which relative paths start.
+        references: what rows may name.
     """
     values, kind = column.values, column.values.type
     nothing = pa.nulls(len(values), pa.large_binary())
@@ -55,9 +56,9 @@ def pictures(column: ScalarColumn, beside: str) -> tuple[pa.Array, pa.Array, Pro
         return _encoded(values), pa.nulls(len(values), pa.string()), {}
     if pa.types.is_struct(kind):
         data = _encoded(_member(column.values, "bytes")) if kind.get_field_index("bytes") >= 0 else nothing
-        paths, problems = _places(ScalarColumn(_member(values, "path"), json=False), beside)
+        paths, problems = _places(ScalarColumn(_member(values, "path"), json=False), beside, references)
         return data, pc.if_else(pc.is_valid(data), pa.scalar(None, pa.string()), paths), problems
-    return nothing, *_places(column, beside)
+    return nothing, *_places(column, beside, references)
 
 
 def _encoded(values: pa.Array) -> pa.Array:
@@ -69,18 +70,19 @@ def _member(values: pa.Array, name: str) -> pa.Array:
     return pc.struct_field(values, name) if values.type.get_field_index(name) >= 0 else pa.nulls(len(values), pa.string())
 
 
-def _places(column: ScalarColumn, beside: str) -> tuple[pa.Array, Problems]:
+def _places(column: ScalarColumn, beside: str, references: References) -> tuple[pa.Array, Problems]:
     if column.json:
         column = ScalarColumn(pa.array([_path_of(text) for text in column.values.to_pylist()], pa.string()), json=False)
     found, wrong = texts(column, nested=False)
     problems = {at: f"image: {why}" for at, why in wrong.items()}
     places: list[str | None] = []
+    folder = beside.rpartition("/")[0]
     for at, value in enumerate(found.to_pylist()):
         try:
-            places.append(resolve(value, beside) if value and value.strip() else None)
+            places.append(references.resolve(value, folder) if value and value.strip() else None)
         except ValueError as error:
             places.append(None)
-            problems[at] = f"image: {error}"
+            problems[at] = f"{OUTSIDE}: {error}"
     return pa.array(places, pa.string()), problems
 
 
@@ -90,47 +92,21 @@ def _path_of(text: str | None) -> str | None:
     return path if isinstance(path, str) else None
 
 
-def resolve(place: str, beside: str) -> str:
-    """An absolute path or a URI for what a row names.
-
-    A relative path stays below the folder of the row's file; whoever means a place elsewhere says it in full. A file
-    that came from elsewhere names no file of this machine: its author need not be who runs the job.
-
-    Raises:
-        ValueError: it would lead out; says how.
-    """
-    distant = bool(SCHEME.match(beside)) and not beside.startswith("file://")
-    on_this_machine = place.startswith(("/", "file:"))
-    if on_this_machine and distant:
-        raise ValueError(f"'{place}' is a file of this machine, named by a file that is not of it")
-    if SCHEME.match(place) or on_this_machine:
-        return local_path(place) if place.startswith("file:") else place
-    inside = posixpath.normpath(place)
-    if inside.split("/")[0] == "..":
-        raise ValueError(f"'{place}' points outside the folder of its file: use an absolute path or a URI")
-    folder = beside.rpartition("/")[0]
-    return f"{folder}/{inside}"
-
-
 def key_of(content: bytes) -> str:
     """The key of a row that has none: the same content is the same row."""
     return hashlib.sha256(content).hexdigest()[:KEY_DIGITS]
 
 
-def key_of_file(place: str) -> str:
-    """The key of the picture at a place; streams.
+def key_of_file(place: str, references: References | None = None) -> str:
+    """The key of the picture at a place, which `references` lets rows name.
 
     Raises:
         Transient: its store does not answer.
         KitestringError, OSError: it cannot be read.
     """
-    found = hashlib.sha256()
     try:
-        with open_file(place) as file:
-            while chunk := file.read(HASH_CHUNK_BYTES):
-                found.update(chunk)
+        return key_of(read_file(place, references))
     except OSError as error:
         if may_pass(error):
             raise Transient(f"{place} could not be read: {first_words(error)}") from error
         raise
-    return found.hexdigest()[:KEY_DIGITS]

@@ -14,6 +14,7 @@ from tasks.domain.encoding.tuning import Tuning
 from tasks.domain.errors import Leaf
 from tasks.domain.job.encoder import Encoder, EncoderFacts
 from tasks.domain.job.job import Compute
+from tasks.domain.job.references import References
 from tasks.domain.shards.seal import Part
 from tasks.domain.strict import Strict
 from tasks.domain.target.fields import ScalarField
@@ -35,6 +36,7 @@ class Assignment(Strict):
     store: str = Field(description="URL of the checkpoint store: ranks put their parts there themselves.")
     fields: tuple[ScalarField, ...]
     store_text: bool
+    references: References | None = Field(None, description="What rows may name.")
     socket: str
     startup_seconds: float = Field(1800, description="For which a rank that starts waits for the others.")
 

@@ -9,8 +9,9 @@ from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
 from tasks.domain.job.credentials import PLACE
 from tasks.domain.job.kinds import Kind, Kinds
+from tasks.domain.job.references import Reference
 from tasks.domain.job.ui_schema import Nothing
-from tasks.domain.strict import Strict
+from tasks.domain.strict import ADDED_LATER, Strict
 
 Modality = Literal["text", "image"]
 
@@ -69,6 +70,11 @@ class SourceSettings(Strict):
         """Columns that are carried into the collection beside the content."""
         return []
 
+    @property
+    def opened(self) -> tuple[str, ...]:
+        """What rows may name beside files of the source: see `tasks.domain.job.references`."""
+        return ()
+
 
 class TabularSource(SourceSettings):
     """Common settings of Parquet, JSON Lines and CSV: columns."""
@@ -94,12 +100,21 @@ class TabularSource(SourceSettings):
     image: ColumnName | Nothing = Field(
         None,
         title="Image column",
-        description="Column of images to embed instead of text: paths relative to the row's file, absolute paths, URIs, or encoded bytes.",
+        description="Column of images to embed instead of text: paths relative to the row's file, absolute paths, URIs that `references` "
+        "allows, or encoded bytes.",
     )
     metadata: ColumnNames = Field(
         default_factory=list,
         title="Metadata columns",
         description="Columns to store in Milvus as scalar fields, for filters and display.",
+    )
+    references: Annotated[list[Reference], ADDED_LATER] = Field(
+        default_factory=list,
+        title="Allowed references",
+        description="What the image column may name outside the source: a scheme (https: every public host), a URI (https://host/, "
+        "s3://other-bucket/folder/; a named host may be in a private network), or a folder of this machine (/data/images/). Files below "
+        "the source are always allowed, and so are files of this machine where the source is on it; loopback and link-local addresses, "
+        "chained URLs and other schemes never are.",
     )
 
     @model_validator(mode="before")
@@ -133,6 +148,10 @@ class TabularSource(SourceSettings):
     @property
     def scalars(self) -> list[str]:
         return self.metadata
+
+    @property
+    def opened(self) -> tuple[str, ...]:
+        return tuple(self.references)
 
     @property
     def content(self) -> list[str]:

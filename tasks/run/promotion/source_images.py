@@ -33,10 +33,11 @@ def pictures_of(
         wanted[holder].add(key)
     for shard in plan:
         missing = wanted.pop(shard.id, set())
-        for chunk in RowMaker(plan.job.source, shard, (), target=plan.job.target).rows(plan.inspected.source) if missing else ():
+        maker = RowMaker(plan.job.source, shard, (), target=plan.job.target)
+        for chunk in maker.rows(plan.inspected.source) if missing else ():
             for key, data, uri in _pictures(chunk.batch, missing):
                 missing.discard(key)
-                small = thumbnail(data, uri, max_pixels=plan.job.encoder.largest_picture, side=side)
+                small = thumbnail(data, uri, max_pixels=plan.job.encoder.largest_picture, side=side, references=maker.references)
                 if small:
                     yield key, small
             budget -= chunk.batch.nbytes

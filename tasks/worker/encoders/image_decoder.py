@@ -15,8 +15,10 @@ from typing import Any
 import torch
 from PIL import Image, UnidentifiedImageError
 
-from tasks.adapters.files.access import open_file, reading
+from tasks.adapters.files.access import reading
+from tasks.adapters.files.row_files import read_file
 from tasks.domain.errors import KitestringError, Transient
+from tasks.domain.job.references import References
 from tasks.worker.encoding_errors import first_line
 
 Image.MAX_IMAGE_PIXELS = None  # counted below, against the job's own limit
@@ -36,12 +38,13 @@ class Decoder:
     transform: Callable[[Any], torch.Tensor]  # open_clip's own, for inference
     max_pixels: int
     smallest: tuple[int, int] | None = None  # width and height that a JPEG may be unpacked at; None: at its full size only
+    references: References | None = None  # what rows may name; None: the user names each picture
 
     def __call__(self, picture: Picture) -> Decoded:
         """The picture as a tensor; a picture that cannot be one gives the reason, in words."""
         data, uri = picture
         try:
-            data = _fetch(uri or "") if data is None else data
+            data = _fetch(uri or "", self.references) if data is None else data
             return self._decode(data)
         except FileNotFoundError:
             return f"missing image: {uri}"
@@ -80,13 +83,12 @@ def _found_in(data: bytes) -> str:
     return f"the file is {found}, not an image that can be decoded" if found else "the format is not known, or the file is damaged"
 
 
-def _fetch(uri: str) -> bytes:
+def _fetch(uri: str, references: References | None) -> bytes:
     """The file's bytes; a missing file stays a FileNotFoundError, since here it is one row's trouble."""
     missing: FileNotFoundError | None = None
     with reading(uri, "picture"):
         try:
-            with open_file(uri) as file:
-                return bytes(file.read())
+            return read_file(uri, references)
         except FileNotFoundError as error:
             missing = error
     raise missing or FileNotFoundError(uri)

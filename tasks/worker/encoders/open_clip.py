@@ -92,7 +92,7 @@ class ImageEncoder:
         self._captions = Captions(encoder.architecture)
         self._most_rows = (GPU_ROWS if place.on_gpu else CPU_ROWS) if compute.batch_rows == "auto" else compute.batch_rows
         smallest = None if encoder.exact else self._size()[::-1]
-        self._decoder = Decoder(transform=transform, max_pixels=encoder.max_pixels, smallest=smallest)
+        self._decoder = Decoder(transform=transform, max_pixels=encoder.max_pixels, smallest=smallest, references=place.references)
         self._decoding = Decoding(
             self._decoder,
             workers=_workers(place) if compute.num_workers == "auto" else compute.num_workers,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import ExitStack
+from dataclasses import replace
 
 from tasks.adapters.checkpoint.json_documents import write_document
 from tasks.adapters.object_store.registry import open_store
@@ -42,6 +43,7 @@ def serve(assignment: Assignment) -> int:
 def _build(assignment: Assignment, watch: Stopwatch) -> tuple[LoadedEncoder, Hello, Tuning | None]:
     with ExitStack() as stack:
         place = take_place(assignment.compute, needs_torch=ENCODERS[assignment.encoder.kind].needs_torch)
+        place = replace(place, references=assignment.references)
         with watch.step("join"):
             group = stack.enter_context(gathered(place.ranks, assignment.startup_seconds))
         start = Start(assignment, place, group, watch)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tasks.domain.job.references import References
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RankPlacement:
@@ -13,6 +15,7 @@ class RankPlacement:
     ranks: int = 1
     threads: int = 1
     device: str = "cpu"
+    references: References | None = None  # what rows may name; None: the user names each file
 
     @property
     def on_gpu(self) -> bool:

@@ -327,10 +327,11 @@ def test_pictures_come_as_bytes_paths_or_uris(parquet, tmp_path: Path) -> None:
         pa.struct([("bytes", pa.binary()), ("path", pa.string())]),
     )
     places = ["sub/two.jpg", "s3://bucket/three.jpg", "/abs/four.jpg", f"file://{tmp_path}/a%20b.jpg"]
+    opened = ["s3://bucket/"]
     path = parquet({"id": range(4), "raw": [b"one", None, b"", b"four"], "both": both, "place": places})
 
     def found(column: str) -> list[tuple[bytes | None, str | None]]:
-        return [(row["image"], row["image_uri"]) for row in good(make_job("parquet", path, id="id", image=column))]
+        return [(row["image"], row["image_uri"]) for row in good(make_job("parquet", path, id="id", image=column, references=opened))]
 
     assert found("raw") == [(b"one", None), (b"four", None)]
     assert found("both") == [(b"one", None), (None, str(tmp_path / "sub/two.jpg"))]
@@ -345,22 +346,26 @@ def test_a_path_stays_below_its_files_folder_unless_it_is_given_in_full(parquet,
     inside = [str(tmp_path / "two.jpg"), str(tmp_path / "three.jpg"), places[5]]
     assert [row["image_uri"] for row in good(job)] == inside
     words = "points outside the folder of its file: use an absolute path or a URI"
-    assert aside(job) == [(at, str(at), f"image: '{places[at]}' {words}") for at in range(3)]
+    assert aside(job) == [(at, str(at), f"image outside source.references: '{places[at]}' {words}") for at in range(3)]
 
 
 def test_a_file_from_elsewhere_names_no_file_of_this_machine(s3_bucket: S3Bucket) -> None:
     places = ["/etc/passwd", "file:///etc/passwd", "../other.jpg", "sub/a.jpg", "s3://other/b.jpg", "https://host/c.jpg"]
     s3_bucket.put("lists/a.jsonl", "\n".join(json.dumps({"id": str(at), "p": p}) for at, p in enumerate(places)).encode())
     job = make_job("jsonl", f"{s3_bucket.url}/lists/a.jsonl", id="id", image="p")
-    assert [row["image_uri"] for row in good(job)] == [f"{s3_bucket.url}/lists/sub/a.jpg", *places[4:]]
-    assert [(row, reason.partition(":")[0]) for row, _, reason in aside(job)] == [(0, "image"), (1, "image"), (2, "image")]
+    assert [row["image_uri"] for row in good(job)] == [f"{s3_bucket.url}/lists/sub/a.jpg"]
+    assert [(row, reason.partition(":")[0]) for row, _, reason in aside(job)] == [
+        (at, "image outside source.references") for at in (0, 1, 2, 4, 5)
+    ]
+    job = make_job("jsonl", f"{s3_bucket.url}/lists/a.jsonl", id="id", image="p", references=["https", "s3://other/", "/etc/"])
+    assert [row["image_uri"] for row in good(job)] == ["/etc/passwd", "/etc/passwd", f"{s3_bucket.url}/lists/sub/a.jpg", *places[4:]]
 
 
 def test_pictures_without_a_key_are_keyed_by_their_bytes_wherever_they_are(tmp_path: Path, s3_bucket: S3Bucket) -> None:
     (tmp_path / "one.jpg").write_bytes(b"one")
     uri = s3_bucket.put("one.jpg", b"one")
     (tmp_path / "a.jsonl").write_text("\n".join(json.dumps({"p": p}) for p in ("one.jpg", uri, "gone.jpg")))
-    chunks = list(prepared(make_job("jsonl", tmp_path / "a.jsonl", image="p")))
+    chunks = list(prepared(make_job("jsonl", tmp_path / "a.jsonl", image="p", references=[s3_bucket.url])))
     assert [row["id"] for chunk in chunks for row in chunk.batch.to_pylist()] == [hashlib.sha256(b"one").hexdigest()[:32]]
     assert sum(chunk.duplicates for chunk in chunks) == 1
     [gone] = [row for chunk in chunks for row in chunk.quarantined]

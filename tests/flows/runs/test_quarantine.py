@@ -67,7 +67,7 @@ def test_each_bad_row_is_set_aside_with_its_reason_and_the_rest_goes_on(kitestri
 
 
 def test_retry_recovers_what_works_now_and_leaves_the_rest(kitestring: Kitestring, tmp_path: Path, tiny_clip: Clip) -> None:
-    """Pictures by their paths: one is missing and appears later, one is broken for good, one is a bomb."""
+    """Pictures by their paths: one is missing and appears later, one is broken for good, one is a bomb, one names this machine's network."""
     rows = tmp_path / "rows"
     rows.mkdir()
     for number in range(5):
@@ -75,16 +75,18 @@ def test_retry_recovers_what_works_now_and_leaves_the_rest(kitestring: Kitestrin
     (rows / "half.jpg").write_bytes(saved(scene(6), "JPEG")[:2_000])
     (rows / "bomb.png").write_bytes(saved(Image.new("1", (30_000, 30_000)), "PNG"))
     names = [*(f"{number}.png" for number in range(5)), "half.jpg", "bomb.png", "late.png"]
-    pq.write_table(pa.table({"id": names, "picture": names}), rows / "pictures.parquet")
+    places = [*names, "http://localhost:1/far.png"]
+    pq.write_table(pa.table({"id": [*names, "far"], "picture": places}), rows / "pictures.parquet")
     encoder = {"kind": "open-clip", "architecture": tiny_clip.architecture, "pretrained": tiny_clip.pretrained, "precision": "float32"}
-    source = {"kind": "parquet", "uri": str(rows / "*.parquet"), "id": "id", "image": "picture"}
+    source = {"kind": "parquet", "uri": str(rows / "*.parquet"), "id": "id", "image": "picture", "references": ["http"]}
     job = kitestring.job(make_job(tmp_path, tmp_path, source=source, encoder=encoder, failures__max_quarantined=0.5))
 
     run = kitestring("run", job, "--json")
     assert run.code == 0, run.err
-    assert (run.json["rows"]["embedded"], run.json["rows"]["quarantined"]) == (5, 3)
+    assert (run.json["rows"]["embedded"], run.json["rows"]["quarantined"]) == (5, 4)
     reasons = {row["id"]: row["reason"] for row in kitestring.here("quarantine", "list", job, "--json").json}
-    assert set(reasons) == {"half.jpg", "bomb.png", "late.png"}
+    assert set(reasons) == {"half.jpg", "bomb.png", "late.png", "far"}
+    assert reasons["far"] == "unreadable image: localhost is an address of this machine, which no row may name"
     assert "undecodable image" in reasons["half.jpg"]
     assert "image bomb: 30000x30000 pixels" in reasons["bomb.png"]
     assert "missing image" in reasons["late.png"]
@@ -92,9 +94,9 @@ def test_retry_recovers_what_works_now_and_leaves_the_rest(kitestring: Kitestrin
     (rows / "late.png").write_bytes(saved(scene(9), "PNG"))
     retried = kitestring("quarantine", "retry", job, "--json")
     assert retried.code == 0, retried.err
-    assert retried.json["rows"] == {"source": 8, "embedded": 1, "reused": 5, "duplicates": 0, "quarantined": 2, "loaded": 6, "removed": 0}
+    assert retried.json["rows"] == {"source": 9, "embedded": 1, "reused": 5, "duplicates": 0, "quarantined": 3, "loaded": 6, "removed": 0}
     assert retried.json["verified"] is True
-    assert {row["id"] for row in kitestring.here("quarantine", "list", job, "--json").json} == {"half.jpg", "bomb.png"}
+    assert {row["id"] for row in kitestring.here("quarantine", "list", job, "--json").json} == {"half.jpg", "bomb.png", "far"}
     assert kitestring.here("status", job).code == 0
 
 
