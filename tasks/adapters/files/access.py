@@ -20,9 +20,9 @@ from tasks.adapters.files.globs import split_pattern
 from tasks.adapters.files.local_files import LocalDrive, local_path
 from tasks.adapters.files.s3_files import S3Drive, split_uri
 from tasks.domain.errors import BadInput, KitestringError, Permanent, Transient
+from tasks.domain.job.references import SCHEME
 from tasks.domain.shards.shard import FileVersion
 
-SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+)://")
 T = TypeVar("T")
 DENIED = {"ACCESS_DENIED", "INVALID_ACCESS_KEY_ID", "SIGNATURE_DOES_NOT_MATCH"}
 CODECS = {".gz": "gzip", ".tgz": "gzip", ".zst": "zstd"}

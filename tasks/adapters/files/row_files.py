@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import stat
 
-from tasks.adapters.files.access import SCHEME, open_file
+from tasks.adapters.files.access import open_file
 from tasks.adapters.files.local_files import local_path
 from tasks.adapters.files.web_files import fetch
 from tasks.domain.errors import BadInput
-from tasks.domain.job.references import KERNEL, WEB, References
+from tasks.domain.job.references import KERNEL, SCHEME, WEB, References
 
 LARGEST_FILE = 256 << 20  # bytes; a larger one is not read into memory
 

@@ -18,7 +18,7 @@ from tasks.domain.job.references import References
 
 TIMEOUT_SECONDS = 30.0  # for each answer of the network
 LONGEST_SECONDS = 120.0  # for a file
-READ_BYTES = 1 << 20
+WEB_READ_BYTES = 1 << 20
 MOST_HOPS = 5
 PAUSES_SECONDS = (0.5, 2.0)  # between tries of a server that does not answer or is busy
 BUSY = {408, 425, 429, 500, 502, 503, 504}
@@ -80,7 +80,7 @@ def _answer(connection: HTTPConnection, uri: str, most: int) -> bytes | str:
 
 def _body(response: HTTPResponse, most: int) -> bytes:
     held, deadline = bytearray(), time.monotonic() + LONGEST_SECONDS
-    while piece := response.read1(READ_BYTES):
+    while piece := response.read1(WEB_READ_BYTES):
         held += piece
         if len(held) > most:
             raise BadInput(f"the file has more than {most} bytes")
