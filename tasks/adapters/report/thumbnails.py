@@ -8,12 +8,12 @@ import warnings
 from PIL import Image
 
 from tasks.adapters.files.access import reading
+from tasks.adapters.files.pictures import FORMATS, eight_bits
 from tasks.adapters.files.row_files import read_file
 from tasks.domain.errors import KitestringError
 from tasks.domain.job.references import References
 
 THUMBNAIL_PIXELS = 320  # pixels
-THUMBNAIL_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP")  # others start programs, or lie about their size
 
 
 def thumbnail(
@@ -24,7 +24,7 @@ def thumbnail(
     """
     try:
         picture = data if data is not None else _fetch(uri or "", references)
-        with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(picture), formats=THUMBNAIL_FORMATS) as image:
+        with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(picture), formats=FORMATS) as image:
             return _small(image, side) if image.width * image.height <= max_pixels else None
     except KitestringError:
         return None
@@ -33,6 +33,7 @@ def thumbnail(
 
 
 def _small(image: Image.Image, side: int) -> bytes:
+    image = eight_bits(image)
     image.thumbnail((side, side))
     out = io.BytesIO()
     image.convert("RGB").save(out, "JPEG", quality=85)

@@ -12,13 +12,14 @@ from collections.abc import Iterable, Iterator
 import pyarrow as pa
 
 from tasks.adapters.files.access import hold_still, list_files, some
+from tasks.adapters.files.pictures import ENDS
 from tasks.adapters.rows.row_schema import IMAGE_URI, KEY_COLUMN
 from tasks.adapters.sources.source_files import SourceFiles
 from tasks.domain.job.source import ImagesSource
 from tasks.domain.shards.shard import FileVersion, Shard, Span, Whole
 from tasks.domain.target.fields import FieldType
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".tif", ".tiff", ".bmp")
+SUFFIXES = tuple(f".{end}" for end in ENDS)
 BATCH_ROWS = 4_096
 SCHEMA = pa.schema([pa.field(KEY_COLUMN, pa.string()), pa.field(IMAGE_URI, pa.string())])
 

@@ -1,6 +1,7 @@
 """Tar files read in order, one member at a time. Nothing is ever written to disk.
 
-Python's tarfile ends without a word at a damaged header, and that would lose rows; here it raises.
+Python's tarfile ends without a word at a damaged header, and at empty blocks in the middle of a file, where `cat` has joined two tars;
+that would lose rows. Here the one raises and the other is read past.
 """
 
 from __future__ import annotations
@@ -30,13 +31,25 @@ class Member:
     data: bytes | None
 
 
-class _Header(tarfile.TarInfo):
-    @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _Header:
-        try:
-            return super().frombuf(buf, encoding, errors)
-        except (tarfile.EmptyHeaderError, tarfile.TruncatedHeaderError, tarfile.InvalidHeaderError) as error:  # type: ignore[attr-defined]
-            raise tarfile.ReadError(f"no sound header: {error}") from error
+def _headers() -> type[tarfile.TarInfo]:
+    """The headers of one file. Its end is an end after empty blocks alone."""
+
+    class Header(tarfile.TarInfo):
+        after_empty_block = False
+
+        @classmethod
+        def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Header:
+            ended, Header.after_empty_block = Header.after_empty_block, len(buf) > 0 and not any(buf)
+            try:
+                return super().frombuf(buf, encoding, errors)
+            except tarfile.EmptyHeaderError as error:  # type: ignore[attr-defined]
+                if ended:
+                    raise
+                raise tarfile.ReadError("its end is missing") from error
+            except (tarfile.TruncatedHeaderError, tarfile.InvalidHeaderError) as error:  # type: ignore[attr-defined]
+                raise tarfile.ReadError(f"no sound header: {error}") from error
+
+    return Header
 
 
 def check_whole(file: FileVersion) -> bool:
@@ -47,14 +60,17 @@ def check_whole(file: FileVersion) -> bool:
     """
     opened = open_file(file.path)
     try:
-        begin = opened.read(TAR_BLOCK_BYTES)
         opened.seek(max(0, file.size - TAR_BLOCK_BYTES))
         end = opened.read(TAR_BLOCK_BYTES)
+        if file.size % TAR_BLOCK_BYTES or end.strip(b"\0"):
+            raise BadInput(f"{file.path} is cut off: a tar ends with empty blocks of {TAR_BLOCK_BYTES} bytes: fetch or pack it again")
+        opened.seek(0)
+        while piece := opened.read(TAR_READ_BYTES):  # a tar without members may stand before another
+            if piece.strip(b"\0"):
+                return True
     finally:
         opened.close()
-    if file.size % TAR_BLOCK_BYTES or end.strip(b"\0"):
-        raise BadInput(f"{file.path} is cut off: a tar ends with empty blocks of {TAR_BLOCK_BYTES} bytes: fetch or pack it again")
-    return bool(begin.strip(b"\0"))
+    return False
 
 
 def members(path: str, wanted: Callable[[str], bool]) -> Iterator[Member]:
@@ -66,7 +82,7 @@ def members(path: str, wanted: Callable[[str], bool]) -> Iterator[Member]:
     last = "its beginning"
     opened: pa.NativeFile = open_plain(path)
     try:
-        with tarfile.open(fileobj=cast("IO[bytes]", opened), mode="r|", bufsize=TAR_READ_BYTES, tarinfo=_Header) as tar:
+        with _open_tar(opened) as tar:
             for info in tar:
                 last = f"member '{info.name}'"
                 _check_name(info.name, path)
@@ -77,6 +93,11 @@ def members(path: str, wanted: Callable[[str], bool]) -> Iterator[Member]:
         raise BadInput(f"{path} is cut off or damaged after {last} ({error}): fetch or pack it again") from error
     finally:
         opened.close()
+
+
+def _open_tar(file: pa.NativeFile) -> tarfile.TarFile:
+    stream = cast("IO[bytes]", file)
+    return tarfile.open(fileobj=stream, mode="r|", bufsize=TAR_READ_BYTES, tarinfo=_headers(), ignore_zeros=True)
 
 
 def _data(tar: tarfile.TarFile, info: tarfile.TarInfo, wanted: Callable[[str], bool]) -> bytes | None:

@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from tasks.adapters.concurrent_map import ahead
 from tasks.adapters.files.access import first_file, hold_still, is_compressed, list_files, reading, some
+from tasks.adapters.files.pictures import ENDS
 from tasks.adapters.rows.column_types import check_columns, from_objects, json_value, type_of_values
 from tasks.adapters.rows.row_schema import IMAGE, KEY_COLUMN, REASON_COLUMN, TEXT_COLUMN
 from tasks.adapters.sources.line_reader import LINE_NOT_UTF8
@@ -25,7 +26,6 @@ from tasks.domain.shards.shard import FileVersion, Shard, Span, Whole
 from tasks.domain.target.fields import FieldType
 
 SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.zst")
-IMAGES = ("jpg", "jpeg", "png", "webp", "gif", "tif", "tiff", "bmp")
 CAPTION = "txt"
 HEAD_SAMPLES = 32
 MEMBER = 1_024  # bytes of a tar around a member, on average: its header, and what fills its last block
@@ -93,7 +93,7 @@ class WebDatasetFiles(SourceFiles[WebDatasetSource]):
         images = self.config.embed == "image" and not everything
         caption = everything or self.config.embed == "text" or CAPTION in self.config.metadata
         values = everything or bool(set(self.config.metadata) - {CAPTION})
-        ends = {*(IMAGES if images else ()), *((CAPTION,) if caption else ()), *(("json",) if values else ())}
+        ends = {*(ENDS if images else ()), *((CAPTION,) if caption else ()), *(("json",) if values else ())}
         sample: TarSample | None = None
         for member in members(path, lambda name: _end(name) in ends):
             key = _key(member.name)

@@ -207,7 +207,8 @@ class ImagesSource(SourceSettings):
     uri: str = Field(
         "images",
         title="Folder",
-        description="A folder or a glob of jpg, png, webp, gif, tiff or bmp files; a local path or a URI.",
+        description="A folder or a glob of jpg, png, webp, avif, jp2, gif, tiff, bmp or (with the extra heif) heic files; a path or URI. Pixels of 16 bits "
+        "are scaled by their range; the EXIF orientation is not applied, as in open_clip.",
         json_schema_extra=PLACE,
     )
     moved_from: FileLocation | Nothing = MOVED_FROM

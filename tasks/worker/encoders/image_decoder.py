@@ -16,16 +16,14 @@ import torch
 from PIL import Image, UnidentifiedImageError
 
 from tasks.adapters.files.access import reading
+from tasks.adapters.files.pictures import FORMATS, eight_bits
 from tasks.adapters.files.row_files import read_file
 from tasks.domain.errors import KitestringError, Transient
 from tasks.domain.job.references import References
 from tasks.worker.encoding_errors import first_line
 
 Image.MAX_IMAGE_PIXELS = None  # counted below, against the job's own limit
-# What is opened. PIL knows more: EPS would start Ghostscript, and an ICO may hold a PNG that its header does not size.
-Image.init()  # otherwise PIL knows the most common ones only, and fails on the name of any other
-_WANTED = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF", "JPEG2000", "PPM", "TGA")
-FORMATS = tuple(name for name in _WANTED if name in Image.OPEN)
+LARGEST_RESIZED = 32 << 20  # pixels that a picture may have once it is resized: 96 MiB, two or three times over
 
 Picture = tuple[bytes | None, str | None]  # the encoded picture, or where it is
 Decoded = torch.Tensor | str | Transient  # (channels, height, width), why it cannot be embedded, or a fault that may pass
@@ -38,6 +36,7 @@ class Decoder:
     transform: Callable[[Any], torch.Tensor]  # open_clip's own, for inference
     max_pixels: int
     smallest: tuple[int, int] | None = None  # width and height that a JPEG may be unpacked at; None: at its full size only
+    covered: tuple[int, int] | None = None  # width and height that it is resized to cover, before it is cropped; None: not that way
     references: References | None = None  # what rows may name; None: the user names each picture
 
     def __call__(self, picture: Picture) -> Decoded:
@@ -63,9 +62,24 @@ class Decoder:
             width, height = image.size
             if width * height > self.max_pixels:
                 return f"image bomb: {width}x{height} pixels, more than encoder.max_pixels {self.max_pixels}"
+            resized = self._resized(width, height)
+            if resized:
+                return f"too narrow: {width}x{height} pixels would be resized to {resized}: crop it or leave it out"
             if self.smallest:
                 image.draft(None, self.smallest)  # None: in its own mode; other formats than JPEG take no notice
-            return self.transform(image)
+            try:
+                plain = eight_bits(image)
+            except ValueError as error:
+                return f"pixels without a range: {error}"
+            return self.transform(plain)
+
+    def _resized(self, width: int, height: int) -> str:
+        """The size that a picture is resized to where that is too large; empty where it is not."""
+        if not self.covered:
+            return ""
+        scale = max(self.covered[0] / width, self.covered[1] / height)
+        wide, high = round(width * scale), round(height * scale)
+        return f"{wide}x{high}" if wide * high > max(LARGEST_RESIZED, width * height) else ""
 
 
 _KNOWN = {b"<svg": "SVG", b"<!doctype": "HTML", b"<html": "HTML", b"%pdf": "PDF", b"{": "JSON"}
@@ -78,7 +92,7 @@ def _found_in(data: bytes) -> str:
     if not head:
         return "the file is empty"
     if data[4:8] == b"ftyp" and data[8:12] in _BRANDS:
-        return "HEIC is not supported: convert it to JPEG or PNG"
+        return "HEIC needs the extra 'heif': install kitestring[heif], or convert it to JPEG"
     found = next((name for begin, name in _KNOWN.items() if head.startswith(begin)), "SVG" if b"<svg" in head else None)
     return f"the file is {found}, not an image that can be decoded" if found else "the format is not known, or the file is damaged"
 

@@ -13,7 +13,8 @@ import numpy as np
 import open_clip
 import pyarrow as pa
 import torch
-from torchvision.transforms import Compose, Normalize, PILToTensor, ToTensor
+from open_clip.transform import ResizeKeepRatio
+from torchvision.transforms import Compose, Normalize, PILToTensor, Resize, ToTensor
 
 from tasks.adapters.processes.hardware import cores
 from tasks.domain.encoding.tuning import Backend
@@ -92,7 +93,13 @@ class ImageEncoder:
         self._captions = Captions(encoder.architecture)
         self._most_rows = (GPU_ROWS if place.on_gpu else CPU_ROWS) if compute.batch_rows == "auto" else compute.batch_rows
         smallest = None if encoder.exact else self._size()[::-1]
-        self._decoder = Decoder(transform=transform, max_pixels=encoder.max_pixels, smallest=smallest, references=place.references)
+        self._decoder = Decoder(
+            transform=transform,
+            max_pixels=encoder.max_pixels,
+            smallest=smallest,
+            covered=self._covered(transform),
+            references=place.references,
+        )
         self._decoding = Decoding(
             self._decoder,
             workers=_workers(place) if compute.num_workers == "auto" else compute.num_workers,
@@ -109,6 +116,12 @@ class ImageEncoder:
         size: Any = self._model.visual.image_size
         height, width = size if isinstance(size, tuple | list) else (size, size)
         return int(height), int(width)
+
+    def _covered(self, transform: Any) -> tuple[int, int] | None:
+        """Width and height that pictures are resized to cover; None where they are resized to fit in, or out of proportion."""
+        first = next(iter(getattr(transform, "transforms", [])), None)
+        covers = isinstance(first, Resize) and isinstance(first.size, int)
+        return self._size()[::-1] if covers or (isinstance(first, ResizeKeepRatio) and not first.longest) else None
 
     def facts(self) -> EncoderFacts:
         return EncoderFacts(dim=self._dim, max_seq_length=None, precision=self._precision, device=self._device)

@@ -112,6 +112,20 @@ def test_links_are_no_members(tmp_path: Path) -> None:
     assert [(row["__key__"], row["__image__"]) for row in raw(make_job("webdataset", tmp_path))] == [("real", b"x")]
 
 
+def test_tars_that_cat_has_joined_are_read_to_the_end(tmp_path: Path) -> None:
+    """Empty blocks end the first; the first may also hold nothing at all."""
+    both = [*samples(2), *[(name.replace("set/", "more/"), data) for name, data in samples(3)]]
+    joined = pack([]) + pack(both[:6]) + pack([]) + pack(both[6:])
+    (tmp_path / "a.tar").write_bytes(joined)
+    (tmp_path / "b.tar.gz").write_bytes(gzip.compress(joined[: len(joined) // 2]) + gzip.compress(joined[len(joined) // 2 :]))
+    for name in ("a.tar", "b.tar.gz"):
+        keys = [row["id"] for row in good(make_job("webdataset", tmp_path / name))]
+        assert keys == ["set/00000", "set/00001", "more/00000", "more/00001", "more/00002"]
+    (tmp_path / "c.tar.gz").write_bytes(gzip.compress(joined[: -len(pack(both[6:])) + 512 * 5]))
+    with pytest.raises(BadInput, match=r"c\.tar\.gz is cut off"):
+        raw(make_job("webdataset", tmp_path / "c.tar.gz"))
+
+
 @pytest.mark.parametrize("keep", [700, 512 * 3, 512 * 40])
 def test_a_tar_that_is_cut_off_is_found_at_planning(tmp_path: Path, keep: int) -> None:
     (tmp_path / "a.tar").write_bytes(pack(samples(50))[:keep])

@@ -7,9 +7,11 @@ import zlib
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
+from tasks.adapters.files.pictures import FORMATS
 from tasks.domain.job.encoder import OpenClipEncoder
-from tasks.worker.encoders.image_decoder import FORMATS, Decoder
+from tasks.worker.encoders.image_decoder import Decoder
 from tests.builders.worker.pictures import saved, scene
 
 SIDE = 30_000  # 900 million pixels: 2.7 GB as RGB
@@ -73,7 +75,7 @@ def test_every_format_tells_its_size_before_it_is_unpacked(kind: str) -> None:
     assert decode((data, None)) == "image bomb: 300x200 pixels, more than encoder.max_pixels 59999"
 
 
-@pytest.mark.parametrize("kind", [kind for kind in FORMATS if kind not in ("AVIF", "MPO")])
+@pytest.mark.parametrize("kind", [kind for kind in FORMATS if kind not in ("AVIF", "MPO", "HEIF")])
 def test_a_forged_header_takes_no_memory(kind: str) -> None:
     data = forged(kind)
     Path("/proc/self/clear_refs").write_text("5")
@@ -88,3 +90,17 @@ def test_a_gif_frame_larger_than_its_screen_counts() -> None:
     frame = data.rindex(b"\x2c\0\0\0\0" + struct.pack("<HH", 20, 20))
     reason = Decoder(transform=unpack, max_pixels=LIMIT)((put(data, frame + 5, struct.pack("<HH", SIDE, SIDE)), None))  # type: ignore[arg-type]
     assert str(reason).startswith(f"image bomb: {SIDE}x{SIDE} pixels")
+
+
+@pytest.mark.parametrize("size", [(5_000, 1), (1, 5_000), (1_000_000, 1)])
+def test_a_picture_that_would_be_resized_to_gigabytes_is_not_unpacked(size: tuple[int, int]) -> None:
+    reason = Decoder(transform=unpack, max_pixels=LIMIT, covered=(224, 224))((saved(Image.new("L", size), "PNG"), None))  # type: ignore[arg-type]
+    wide, high = (224 * side // min(size) for side in size)
+    assert reason == f"too narrow: {size[0]}x{size[1]} pixels would be resized to {wide}x{high}: crop it or leave it out"
+
+
+def test_a_panorama_is_no_bomb() -> None:
+    decode = Decoder(transform=lambda image: image.size, max_pixels=LIMIT, covered=(224, 224))  # type: ignore[arg-type, return-value]
+    assert decode((saved(Image.new("L", (20_000, 400)), "PNG"), None)) == (20_000, 400)
+    squashed = Decoder(transform=lambda image: image.size, max_pixels=LIMIT)  # type: ignore[arg-type, return-value]
+    assert squashed((saved(Image.new("L", (5_000, 1)), "PNG"), None)) == (5_000, 1)
