@@ -52,7 +52,7 @@ class Status:
     alias: str = ""
     led_to: str | None = None
     unasked: str = ""  # why the position of the alias is unknown
-
+    prompts: str = ""  # what the model is given before rows and before questions
     damaged: tuple[str, ...] = ()
 
     @property
@@ -75,6 +75,7 @@ class Status:
             "searched": self.searched,
             "report": self.report,
             "damaged": list(self.damaged),
+            "prompts": self.prompts,
         }
 
 
@@ -86,7 +87,8 @@ def look_at_status(job: Job) -> Status:
         if plan is None:
             spool = spool_spans(inspected, scratch)
             nothing = RowCounts(source=spool.rows)
-            return Status(rows=nothing, shards=ShardCounts(planned=spool.shards), verified=False, report=None, quarantine={})
+            shards = ShardCounts(planned=spool.shards)
+            return Status(rows=nothing, shards=shards, verified=False, report=None, quarantine={}, prompts=inspected.model.told)
         damaged = damaged_documents(plan)
         totals = count_seals(plan, encoded_now={})
         proof = plan.checkpoint.read_proof(plan.target)
@@ -102,6 +104,7 @@ def look_at_status(job: Job) -> Status:
             led_to=led_to,
             unasked=unasked,
             damaged=damaged,
+            prompts=inspected.model.told,
         )
 
 

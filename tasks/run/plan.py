@@ -25,6 +25,7 @@ from tasks.domain.shards.shard import Shard
 from tasks.domain.shards.task_groups import grouped, rows_of
 from tasks.domain.target.collection import CollectionSpec, collection_name, target_fingerprint
 from tasks.domain.target.fields import name_field
+from tasks.run.model_notes import metric_of
 from tasks.run.preflight import EDITED, Inspected, inspect_job
 
 NOWHERE = "nowhere"  # the ledger of a collection that is not there: nothing is ever written to it
@@ -43,7 +44,7 @@ class Plan:
             name=collection_name(job.target.collection, fingerprint),
             alias=job.target.collection,
             dim=record.facts.dim,
-            metric=job.target.metric,
+            metric=metric_of(inspected),
             store_text=job.target.store_text and job.source.modality == "text",
             id_length=job.target.id_length,
             fields=inspected.fields,
@@ -159,7 +160,10 @@ def check_target(plan: Plan) -> None:
             replace it.
     """
     with closing(plan.inspected.open_target()) as target:
-        target.collection(plan.spec.name).check(plan.spec)
+        collection = target.collection(plan.spec.name)
+        if plan.job.target.metric == "auto" and plan.inspected.model.metric and (there := collection.describe()):
+            plan.spec = plan.spec.model_copy(update={"metric": there.metric})
+        collection.check(plan.spec)
     check_roots(plan)
 
 

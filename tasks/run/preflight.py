@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, get_args
 
 from prefect.blocks.system import Secret
+from pydantic import JsonValue
 
 from tasks.adapters.checkpoint.checkpoint import Checkpoint, put_pin, read_pin
 from tasks.adapters.checkpoint.damaged_documents import Damages
@@ -43,7 +44,11 @@ class Inspected:
     @property
     def declared(self) -> str:
         """Digest of the encoder as declared and of its weights: the key of what `auto` was resolved to."""
-        return digest({"encoder": self.job.encoder.declared, "weights": self.model.weights})
+        return digest({"encoder": self.job.encoder.declared, "weights": self.model.weights, **self._resolved})
+
+    @property
+    def _resolved(self) -> dict[str, JsonValue]:
+        return {"resolved": dict(self.model.resolved)} if self.model.resolved else {}
 
     @property
     def rows_as(self) -> dict[str, object]:
@@ -92,7 +97,7 @@ class Inspected:
             model=encoder.model_name,
             revision=self.model.revision,
             weights=self.model.weights,
-            preprocessing=encoder.preprocessing,
+            preprocessing={**encoder.preprocessing, **self.model.resolved},
             precision=precision,
         )
 

@@ -8,6 +8,7 @@ from prefect.cache_policies import NO_CACHE
 from tasks.domain.errors import BadInput
 from tasks.domain.job.encoder import EncoderRecord
 from tasks.run.context import Run
+from tasks.run.model_notes import model_notes
 from tasks.run.plan import Plan, check_target, plan_again, spool_spans
 
 
@@ -23,6 +24,8 @@ def plan_shards(run: Run) -> Plan:
         plan = Plan(inspected, spool, pinned or _introduce(run))
         plan.confirm_encoder()
         check_target(plan)
+        for note in model_notes(inspected, plan.spec.metric):
+            run.journal.note(note)
     run.journal.shards = spool.shards
     return plan
 

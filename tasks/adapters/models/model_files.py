@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import difflib
 import importlib.util
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import (
@@ -19,8 +21,10 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
+from pydantic import JsonValue
 
 from tasks.adapters.models.file_digests import sha256_of_file
+from tasks.adapters.models.prompts import read_json, sides_of
 from tasks.domain.digest import digest
 from tasks.domain.errors import BadInput
 from tasks.domain.job.encoder import ENCODERS, Encoder, OpenClipEncoder, SentenceTransformersEncoder
@@ -29,6 +33,8 @@ from tasks.domain.job.kinds import declared_at
 # Formats of other runtimes: they stand beside the weights that are loaded, and change no vector.
 OTHER_RUNTIMES = ["onnx/*", "openvino/*", "*.onnx", "*.h5", "*.msgpack", "*.ot", "*.tflite", "*.gguf", "coreml/*"]
 NOT_THE_MODEL = {".md", ".png", ".jpg", ".pdf"}
+Metric = Literal["COSINE", "IP", "L2"]
+SIMILARITIES: dict[str, Metric] = {"cosine": "COSINE", "dot": "IP", "euclidean": "L2"}  # as sentence-transformers calls them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +44,9 @@ class LocatedModel:
     path: str  # what the worker loads: a folder, a file, or open_clip's own tag
     weights: str  # digest
     revision: str | None
+    resolved: Mapping[str, JsonValue] = field(default_factory=dict)  # what it adds to the settings of an identity
+    told: str = ""  # how it is used, for people
+    metric: Metric | None = None  # what the model is made for, where its files say so
 
 
 def locate_model(encoder: Encoder) -> LocatedModel:
@@ -54,17 +63,25 @@ def locate_text(encoder: SentenceTransformersEncoder) -> LocatedModel:
     """The folder of a sentence-transformers model."""
     folder = Path(encoder.model).expanduser()
     if folder.is_dir():
-        return _located_folder(folder.resolve(), None)
+        return _located_folder(encoder, folder.resolve(), None)
     if encoder.model.startswith((".", "/", "~")):
         raise BadInput(f"encoder.model: there is no folder '{encoder.model}'")
     path = _snapshot(encoder.model, encoder.revision)
-    return _located_folder(path, path.name)
+    return _located_folder(encoder, path, path.name)
 
 
-def _located_folder(folder: Path, revision: str | None) -> LocatedModel:
+def _located_folder(encoder: SentenceTransformersEncoder, folder: Path, revision: str | None) -> LocatedModel:
     if not (folder / "config.json").exists() and not (folder / "modules.json").exists():
         raise BadInput(f"encoder.model: '{folder}' holds no model: it has neither modules.json nor config.json")
-    return LocatedModel(path=str(folder), weights=_digest_folder(folder), revision=revision)
+    sides = sides_of(encoder, folder)
+    return LocatedModel(
+        path=str(folder),
+        weights=_digest_folder(folder),
+        revision=revision,
+        resolved=sides.changed,
+        told=sides.told,
+        metric=SIMILARITIES.get(str(read_json(folder / "config_sentence_transformers.json").get("similarity_fn_name"))),
+    )
 
 
 def _snapshot(model: str, revision: str | None) -> Path:

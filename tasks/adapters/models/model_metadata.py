@@ -6,7 +6,6 @@ What cannot be told so is None: only the loaded model knows better.
 from __future__ import annotations
 
 import importlib.util
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from tasks.adapters.models.model_files import LocatedModel
+from tasks.adapters.models.prompts import modules_of, read_json, sides_of
 from tasks.domain.job.encoder import ENCODERS, Encoder, OpenClipEncoder, SentenceTransformersEncoder
 from tasks.domain.job.kinds import declared_at
 
@@ -42,7 +42,7 @@ def shape_of(encoder: Encoder, located: LocatedModel) -> ModelShape:
 def shape_of_text(encoder: SentenceTransformersEncoder, located: LocatedModel) -> ModelShape:
     """Of a sentence-transformers model."""
     folder = Path(located.path)
-    modules = _parts(folder) or [("", "Transformer")]
+    modules = modules_of(folder) or [("", "Transformer")]
     sizes = [_dim(folder, *module) for module in modules]
     whole = next((size for size in reversed(sizes) if size), None)
     text = folder / modules[0][0]
@@ -50,7 +50,7 @@ def shape_of_text(encoder: SentenceTransformersEncoder, located: LocatedModel) -
     return ModelShape(
         dim=encoder.truncate_dim or whole,
         limit=encoder.max_seq_length or _limit(text),
-        prompt=_prompt(encoder, _read(folder / "config_sentence_transformers.json")),
+        prompt=sides_of(encoder, folder).rows.prompt,
         tokenizer=tokenizer if tokenizer.is_file() else None,
     )
 
@@ -92,18 +92,9 @@ def _opened(path: Path) -> Tokenizer | None:
     return tokenizer
 
 
-def _parts(folder: Path) -> list[tuple[str, str]]:
-    """(path, type) of each module of a sentence-transformers model; none where it is a bare transformer."""
-    try:
-        listed = json.loads((folder / "modules.json").read_text(encoding="utf-8"))
-        return [(str(module["path"]), str(module["type"])) for module in listed]
-    except (OSError, ValueError, KeyError, TypeError):
-        return []
-
-
 def _dim(folder: Path, path: str, kind: str) -> int | None:
     """The dimensions that a module hands on, where it changes them."""
-    config = _read(folder / path / "config.json")
+    config = read_json(folder / path / "config.json")
     if kind.endswith("Pooling"):
         return _whole(config.get("embedding_dimension", config.get("word_embedding_dimension")))
     return _whole(config.get("out_features") if kind.endswith("Dense") else config.get("hidden_size"))
@@ -111,37 +102,22 @@ def _dim(folder: Path, path: str, kind: str) -> int | None:
 
 def _limit(folder: Path) -> int | None:
     """As sentence-transformers has it: its own setting, or the tokenizer's, but no more than the model has positions."""
-    told = _whole(_read(folder / "sentence_bert_config.json").get("max_seq_length"))
-    longest = told or _whole(_read(folder / "tokenizer_config.json").get("model_max_length"))
-    positions = _whole(_read(folder / "config.json").get("max_position_embeddings"))
+    told = _whole(read_json(folder / "sentence_bert_config.json").get("max_seq_length"))
+    longest = told or _whole(read_json(folder / "tokenizer_config.json").get("model_max_length"))
+    positions = _whole(read_json(folder / "config.json").get("max_position_embeddings"))
     known = [number for number in (longest, None if told else positions) if number]
     return min(known, default=None)
-
-
-def _prompt(encoder: SentenceTransformersEncoder, config: dict[str, Any]) -> str:
-    if encoder.prompt is not None:
-        return encoder.prompt
-    prompts = config.get("prompts") or NOTHING
-    return prompts.get(encoder.prompt_name or str(config.get("default_prompt_name"))) or ""
 
 
 def _clip_dim(encoder: OpenClipEncoder) -> int | None:
     name = encoder.architecture
     if name.startswith("local-dir:"):
         folder = Path(name.removeprefix("local-dir:")).expanduser()
-        return _whole(_read(folder / "open_clip_config.json").get("model_cfg", NOTHING).get("embed_dim"))
+        return _whole(read_json(folder / "open_clip_config.json").get("model_cfg", NOTHING).get("embed_dim"))
     package = importlib.util.find_spec("open_clip")
     places = (package.submodule_search_locations if package else None) or []
-    configs = [_read(Path(place, "model_configs", f"{name.replace('/', '-')}.json")) for place in places]
+    configs = [read_json(Path(place, "model_configs", f"{name.replace('/', '-')}.json")) for place in places]
     return next((dim for config in configs if (dim := _whole(config.get("embed_dim")))), None)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return NOTHING
-    return found if isinstance(found, dict) else NOTHING
 
 
 def _whole(number: object) -> int | None:

@@ -11,13 +11,14 @@ from tasks.domain.digest import digest
 from tasks.domain.job.kinds import Kind, Kinds
 from tasks.domain.job.source import Modality
 from tasks.domain.job.ui_schema import Count, Nothing
-from tasks.domain.strict import Strict, identifying
+from tasks.domain.strict import ADDED_LATER, Strict, identifying
 
 Precision = Literal["float32", "bfloat16", "float16"]
 TextSetting = Annotated[str, Field(title="text")]
 
 
 MOST_PIXELS = 178_956_970
+QUESTIONS = ("query_prompt", "query_prompt_name")  # settings that change no row
 TORCHRUN = "tasks.adapters.engines.torchrun_encoders:open_ranks"  # ranks that load the kind's worker
 
 
@@ -51,7 +52,12 @@ class EncoderSettings(Strict):
     @classmethod
     def restored(cls, identity: EncoderIdentity, *, like: EncoderSettings) -> Self:  # noqa: ARG003 - other kinds ask it
         """The settings that gave an identity. `like`: of the job that asks, for what an identity does not say."""
-        return cls.model_validate({**identity.preprocessing, "precision": identity.precision})
+        return cls.model_validate({**_settings(cls, identity), "precision": identity.precision})
+
+
+def _settings(kind: type[EncoderSettings], identity: EncoderIdentity) -> dict[str, JsonValue]:
+    """The job's settings in an identity, without what the model's own files added to them."""
+    return {name: value for name, value in identity.preprocessing.items() if name in kind.model_fields}
 
 
 class SentenceTransformersEncoder(EncoderSettings):
@@ -65,8 +71,20 @@ class SentenceTransformersEncoder(EncoderSettings):
         description="Hugging Face Hub name or local folder.",
     )
     revision: TextSetting | Nothing = Field(None, description="Commit, branch or tag of the Hub model. Left out: its main branch.")
-    prompt: TextSetting | Nothing = Field(None, description="Prefix for each row, as the model card requires.")
-    prompt_name: TextSetting | Nothing = Field(None, description="Name of a prompt in the model's own configuration.")
+    prompt: TextSetting | Nothing = Field(
+        None,
+        description="Prefix for each row, as the model card requires. Left out: the model's own prompt for documents, if it brings one.",
+    )
+    prompt_name: TextSetting | Nothing = Field(None, description="Name of the rows' prompt in the model's own configuration.")
+    query_prompt: Annotated[TextSetting | Nothing, ADDED_LATER] = Field(
+        None,
+        title="Query prompt",
+        description="Prefix for each question (search, gate, report). Left out: the model's own prompt for queries, if it brings one."
+        " It changes no row: rows are not embedded again.",
+    )
+    query_prompt_name: Annotated[TextSetting | Nothing, ADDED_LATER] = Field(
+        None, title="Query prompt name", description="Name of the questions' prompt in the model's own configuration."
+    )
     max_seq_length: Count | Nothing = Field(None, description="Tokens after which a text is truncated. Left out: the model's own limit.")
     truncate_dim: Count | Nothing = Field(None, description="Keep only the first N dimensions (Matryoshka models).")
     normalize: bool = Field(True, description="Scale each vector to length 1, after truncate_dim.")
@@ -82,18 +100,19 @@ class SentenceTransformersEncoder(EncoderSettings):
 
     @property
     def declared(self) -> dict[str, Any]:
-        return identifying(self, exclude={"model", "revision"})
+        return identifying(self, exclude={"model", "revision", *QUESTIONS})
 
     @property
     def preprocessing(self) -> dict[str, JsonValue]:
-        return identifying(self, exclude={"kind", "model", "revision", "precision", "trust_remote_code"})
+        return identifying(self, exclude={"kind", "model", "revision", "precision", "trust_remote_code", *QUESTIONS})
 
     @classmethod
     def restored(cls, identity: EncoderIdentity, *, like: EncoderSettings) -> Self:
-        """Code is trusted where the job that asks trusts it."""
+        """Code is trusted where the job that asks trusts it; questions are put as it puts them, where it is the same model."""
+        told = {"model": identity.model, "revision": identity.revision, "precision": identity.precision}
+        asked = {name: getattr(like, name, None) for name in QUESTIONS} if like.model_name == identity.model else {}
         trusted = getattr(like, "trust_remote_code", False)
-        told = {"model": identity.model, "revision": identity.revision, "precision": identity.precision, "trust_remote_code": trusted}
-        return cls.model_validate({**identity.preprocessing, **told})
+        return cls.model_validate({**_settings(cls, identity), **told, **asked, "trust_remote_code": trusted})
 
 
 class OpenClipEncoder(EncoderSettings):
@@ -131,7 +150,7 @@ class OpenClipEncoder(EncoderSettings):
     @classmethod
     def restored(cls, identity: EncoderIdentity, *, like: EncoderSettings) -> Self:  # noqa: ARG003 - it has all that it needs
         pretrained = identity.model.removeprefix(str(identity.preprocessing.get("architecture", ""))).strip()
-        return cls.model_validate({**identity.preprocessing, "pretrained": pretrained, "precision": identity.precision})
+        return cls.model_validate({**_settings(cls, identity), "pretrained": pretrained, "precision": identity.precision})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -96,7 +96,7 @@ def why_not_stored(vectors: VectorType, *, metric: str, index: Index) -> str | N
     """
     if vectors != "int8":
         return None
-    if metric != "COSINE":
+    if metric not in {"auto", "COSINE"}:
         return f"vector_type int8 goes with metric COSINE alone, not with {metric}: choose float16, or COSINE"
     if index.type not in INT8_INDEXES:
         return f"vector_type int8 has no index {index.type}: choose one of {', '.join(sorted(INT8_INDEXES))}"

@@ -60,7 +60,11 @@ class TargetSettings(Strict):
     token_block: Annotated[str, Field(title="name")] | Nothing = Field(
         None, description="Name of a Prefect Secret block that holds the Milvus token. Replaces MILVUS_TOKEN."
     )
-    metric: Literal["COSINE", "IP", "L2"] = Field("COSINE", description="Similarity metric of the collection.")
+    metric: Literal["auto", "COSINE", "IP", "L2"] = Field(
+        "auto",
+        description="Similarity metric of the collection. auto: what the model's own files say it is made for (dot product: IP, Euclidean: L2),"
+        " else COSINE; a collection that is there keeps its own.",
+    )
     search: Parameters = Field(
         default_factory=dict,
         title="Search parameters",

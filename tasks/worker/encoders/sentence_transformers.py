@@ -21,7 +21,9 @@ import pyarrow as pa
 import torch
 import transformers
 from sentence_transformers import SentenceTransformer
+from sentence_transformers.base.modules import Router
 
+from tasks.adapters.models.prompts import Side, sides_of
 from tasks.domain.encoding.tuning import Backend
 from tasks.domain.errors import BadInput
 from tasks.domain.job.encoder import EncoderFacts, Precision, SentenceTransformersEncoder
@@ -40,6 +42,7 @@ from tasks.worker.system.placement import RankPlacement
 CPU_TOKENS, CPU_ROWS = (1024, 512, 2048, 4096), 256
 GPU_TOKENS, GPU_ROWS = (32_768, 16_384, 65_536, 131_072), 2048
 COUNTS_AFTER_PADDING = {"roberta", "xlm-roberta", "camembert", "mpnet"}  # position 0 is that of the token after the padding's
+QUESTIONS_AT_ONCE = 32
 UNLIMITED = 10**9  # transformers says "no limit" with a number of 30 digits
 
 
@@ -85,16 +88,18 @@ class TextEncoder:
         self._settings, self._precision, self._device, self._backend = encoder, precision, place.device, backend
         if backend == "openvino":
             _check_openvino(precision, place)
+        self._sides = sides_of(encoder, Path(model_path))
         self._model = _load(encoder, model_path, precision if backend == "torch" else "float32", place.device)
         if backend == "openvino":
             _give_to_openvino(self._model, encoder, precision, place)
-        elif precision == "bfloat16" and not place.on_gpu:
+        elif precision == "bfloat16" and not place.on_gpu and not isinstance(self._model[0], Router):
             take_plain_attention(self._model)
             pack_weights(self._model)
-        self._prompt = _prompt(encoder, self._model)
-        self._limit = _limit(encoder, self._model)
+        side = self._sides.rows
+        self._first = _first_module(self._model, side.task)
+        self._limit = _limit(encoder, self._model, self._first)
         self._dim = _dimension(encoder, self._model)
-        self._tokens = Tokens(self._model, prompt=self._prompt, limit=self._limit)
+        self._tokens = Tokens(self._model, self._first, prompt=side.prompt, task=side.task, limit=self._limit)
         tokens, rows = (GPU_TOKENS, GPU_ROWS) if place.on_gpu else (CPU_TOKENS, CPU_ROWS)
         self._budgets = tokens if compute.batch_tokens == "auto" else ()
         self._budget = tokens[0] if compute.batch_tokens == "auto" else compute.batch_tokens
@@ -114,15 +119,20 @@ class TextEncoder:
             lengths=histogram(sizes),
             backend=self._backend,
         )
-        flat = bool(getattr(self._model[0], "can_flatten_inputs", False))
+        flat = bool(getattr(self._first, "can_flatten_inputs", False))
         return TextWork(texts=texts, sizes=sizes, stats=stats, budget=self._budget, most_rows=self._most_rows, flat=flat)
 
     def encode(self, contents: Sequence[str]) -> Vectors:
+        return self._embed(contents, self._sides.rows, at_once=max(1, len(contents)))
+
+    def _embed(self, texts: Sequence[str], side: Side, at_once: int) -> Vectors:
         with told_apart():
-            vectors = self._model.encode(
-                list(contents),
-                batch_size=max(1, len(contents)),
-                prompt=self._prompt,
+            model: Any = self._model
+            vectors = model.encode(
+                list(texts),
+                batch_size=at_once,
+                prompt=side.prompt,
+                **({"task": side.task} if side.task else {}),
                 truncate_dim=self._settings.truncate_dim,
                 normalize_embeddings=False,
                 convert_to_numpy=True,
@@ -132,7 +142,7 @@ class TextEncoder:
         return unit_length(vectors) if self._settings.normalize else np.asarray(vectors, dtype=np.float32)
 
     def embed_queries(self, texts: list[str]) -> Vectors:
-        return self.encode(self._tokens.read(texts)[0])
+        return self._embed(texts, self._sides.questions, at_once=QUESTIONS_AT_ONCE)
 
     def embed_pictures(self, places: list[str]) -> Vectors:
         raise BadInput(f"'{places[0]}' is an image, but encoder.model '{self._settings.model}' embeds text only")
@@ -196,30 +206,26 @@ def _check_openvino(precision: Precision, place: RankPlacement) -> None:
         raise BadInput(f"compute.backend openvino runs on CPUs, in float32 or bfloat16; this is {place.device} in {precision}: {cure}")
 
 
-def _prompt(encoder: SentenceTransformersEncoder, model: SentenceTransformer) -> str | None:
-    prompts: dict[str, str | None] = model.prompts
-    if encoder.prompt is not None:
-        return encoder.prompt
-    name = encoder.prompt_name or model.default_prompt_name
-    if encoder.prompt_name is not None and name not in prompts:
-        there = ", ".join(prompts) or "none"
-        raise BadInput(f"encoder.prompt_name '{encoder.prompt_name}': the model brings no such prompt (it has: {there})")
-    return (prompts.get(name) or None) if name else None
+def _first_module(model: SentenceTransformer, task: str | None) -> Any:
+    """What reads the texts of a task: the first module, or that of the route that a Router chooses."""
+    first: Any = model[0]
+    is_router = isinstance(first, Router)
+    return first.sub_modules[first._resolve_route(task, "text")][0] if is_router else first  # noqa: SLF001
 
 
-def _limit(encoder: SentenceTransformersEncoder, model: SentenceTransformer) -> int | None:
+def _limit(encoder: SentenceTransformersEncoder, model: SentenceTransformer, first: Any) -> int | None:
     if encoder.max_seq_length is not None:
-        positions = _positions(model)
+        positions = _positions(first)
         if positions is not None and encoder.max_seq_length > positions:
             raise BadInput(f"encoder.max_seq_length {encoder.max_seq_length}: the model has positions for {positions} tokens")
         model.max_seq_length = encoder.max_seq_length
-    limit: Any = model.max_seq_length
+    limit: Any = getattr(first, "max_seq_length", None)
     return None if limit is None or limit > UNLIMITED else int(limit)
 
 
-def _positions(model: SentenceTransformer) -> int | None:
+def _positions(first: Any) -> int | None:
     """Tokens that the model has positions for."""
-    config = getattr(model[0], "config", None)
+    config = getattr(first, "config", None)
     positions: int | None = getattr(config, "max_position_embeddings", None)
     if config is None or positions is None or getattr(config, "position_embedding_type", "absolute") != "absolute":
         return None

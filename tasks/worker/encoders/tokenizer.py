@@ -36,10 +36,11 @@ class TokenizedText(str):
 class Tokens:
     """A model's tokenizer, in an object of its own: cutting and padding are settings of the object, and the library's are changed while this counts."""
 
-    def __init__(self, model: SentenceTransformer, *, prompt: str | None, limit: int | None) -> None:
+    def __init__(self, model: SentenceTransformer, first: Any, *, prompt: str, task: str | None, limit: int | None) -> None:
         self._prompt, self._limit = prompt, limit
+        self._more: Features = {"task": task} if task else {}
         self._library: Callable[..., Features] = model.preprocess
-        self._tokenizer: Any = getattr(model, "tokenizer", None)
+        self._tokenizer: Any = getattr(first, "tokenizer", None)
         fast = getattr(self._tokenizer, "backend_tokenizer", self._tokenizer)
         self._own: tokenizers.Tokenizer | None = None
         if isinstance(fast, tokenizers.Tokenizer):
@@ -59,7 +60,7 @@ class Tokens:
         whole: list[int] = []
         for at in range(0, len(texts), TEXTS_AT_ONCE):
             some = texts[at : at + TEXTS_AT_ONCE]
-            ids, counted = self._ids([(self._prompt or "") + text for text in some])
+            ids, counted = self._ids([self._prompt + text for text in some])
             whole += counted
             for text, its_ids in zip(some, ids, strict=True):
                 found.append(TokenizedText(text))
@@ -90,7 +91,7 @@ class Tokens:
     def _preprocess(self, inputs: list[Any], prompt: str | None = None, **more: Any) -> Features:
         """In the place of the library's, which does what comes without tokens, or is not as it was tried."""
         tokens = [getattr(text, "ids", None) for text in inputs]
-        if self._form is None or more or prompt != self._prompt or not tokens or any(ids is None for ids in tokens):
+        if self._form is None or more != self._more or prompt != self._prompt or not tokens or any(ids is None for ids in tokens):
             return self._library(inputs, prompt=prompt, **more)
         return self._features([ids for ids in tokens if ids is not None], self._form)
 
@@ -110,8 +111,8 @@ class Tokens:
             return None
         longest: int = self._limit or getattr(self._tokenizer, "model_max_length", None) or 0  # where the library may cut
         for texts in ([*TOKENIZER_PROBES, "word " * (longest if longest <= LONGEST_TRIED else 0)], TOKENIZER_PROBES[:1]):
-            library = self._library(texts, prompt=self._prompt)
-            ids, _ = self._ids([(self._prompt or "") + text for text in texts])
+            library = self._library(texts, prompt=self._prompt, **self._more)
+            ids, _ = self._ids([self._prompt + text for text in texts])
             own = self._features([found for found in ids if found is not None], library)
             if list(own) != list(library) or not all(_same(own[name], value) for name, value in library.items()):
                 return None

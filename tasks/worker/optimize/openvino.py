@@ -45,8 +45,8 @@ def run_by_openvino(model: SentenceTransformer, *, precision: Precision, threads
         raise BadInput(
             "compute.backend is 'openvino', which is not installed: pip install -e '.[openvino]' in Kitestring's folder"
         ) from error
-    before = probe_vectors(model)
     try:
+        before = probe_vectors(model)
         with torch.inference_mode(), warnings.catch_warnings(action="ignore"):
             transformer: Any = model[0].model
             inputs = _inputs(model)
@@ -59,7 +59,10 @@ def run_by_openvino(model: SentenceTransformer, *, precision: Precision, threads
     except Exception as error:
         raise BadInput(f"compute.backend: OpenVINO cannot run encoder.model '{name}': {first_line(error)}: use torch") from error
     model[0].model = Compiled(transformer.config, compiled, names)
-    lowest = lowest_cosine(before, probe_vectors(model))
+    try:
+        lowest = lowest_cosine(before, probe_vectors(model))
+    except Exception as error:
+        raise BadInput(f"compute.backend: OpenVINO cannot run encoder.model '{name}': {first_line(error)}: use torch") from error
     if not lowest >= LOWEST_COSINE:
         raise BadInput(
             f"compute.backend: OpenVINO's vectors of encoder.model '{name}' are others (cosine {lowest:.5f} to torch's): use torch"

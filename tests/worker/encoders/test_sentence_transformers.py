@@ -59,15 +59,6 @@ def test_vectors_keep_their_length_where_the_job_says_so(tiny_model: Path) -> No
     assert not np.allclose(lengths, 1, atol=0.01)
 
 
-@pytest.mark.parametrize("settings", [{"prompt": "it is: "}, {"prompt_name": "query"}])
-def test_prompts_are_put_before_rows_and_searches_alike(tiny_model: Path, settings: dict[str, str]) -> None:
-    texts = passages(20)
-    encoder = opened(tiny_model, **settings)
-    assert lowest_cosine(embed(encoder, texts), stock(tiny_model, texts, **settings)) >= 0.99999
-    assert lowest_cosine(encoder.embed_queries(texts), stock(tiny_model, texts, **settings)) >= 0.99999
-    assert lowest_cosine(embed(encoder, texts), stock(tiny_model, texts)) < 0.999
-
-
 def test_what_is_cut_off_is_counted(tiny_model: Path) -> None:
     encoder = opened(tiny_model, max_seq_length=16)
     work = encoder.prepare(pa.table({"text": ["the of and", "the " * 50, "it " * 14]}))

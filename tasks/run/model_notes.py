@@ -1,0 +1,47 @@
+"""What a model's own files ask for, where the job or an earlier version does otherwise: said in the notes of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+
+from tasks.adapters.checkpoint.checkpoint import read_pin
+from tasks.domain.digest import digest
+from tasks.domain.errors import KitestringError
+from tasks.run.preflight import Inspected
+
+MADE_FOR = {"COSINE": "cosine similarity", "IP": "dot product", "L2": "Euclidean distance"}
+
+
+def metric_of(inspected: Inspected) -> str:
+    """The metric of a new collection: the job's, or what the model is made for."""
+    target = inspected.job.target
+    if target.metric != "auto":
+        return target.metric
+    return "COSINE" if target.stored_as.vector_type == "int8" else inspected.model.metric or "COSINE"
+
+
+def model_notes(inspected: Inspected, metric: str) -> Iterator[str]:
+    """Notes on a run's encoder. `metric`: of its collection."""
+    model, encoder = inspected.model, inspected.job.encoder
+    if model.metric and model.metric != metric:
+        yield f"the model is made for {MADE_FOR[model.metric]}, and the collection compares by {metric}: target.metric: {model.metric} needs a new collection"
+    if model.metric in {"IP", "L2"} and getattr(encoder, "normalize", False):
+        yield (
+            f"the model is made for {MADE_FOR[model.metric]}, and encoder.normalize scales each vector to length 1, so that hits are ranked "
+            "as by cosine: encoder.normalize: false keeps the lengths"
+        )
+    if model.resolved and _embedded_before(inspected):
+        told = ", ".join(f"{name.replace('_', ' ')} {value!r}" for name, value in model.resolved.items())
+        yield (
+            f"rows are embedded as the model's documents now ({told}), which an earlier version did not do: they are another encoding, "
+            "and rows that were embedded before are embedded anew"
+        )
+
+
+def _embedded_before(inspected: Inspected) -> bool:
+    """Whether the same job has settled its encoder in a version that knew no sides."""
+    earlier = digest({"encoder": inspected.job.encoder.declared, "weights": inspected.model.weights})
+    with suppress(KitestringError):  # a damaged one
+        return read_pin(inspected.store, inspected.job.corpus, earlier) is not None
+    return False
