@@ -18,7 +18,7 @@ TextSetting = Annotated[str, Field(title="text")]
 
 
 MOST_PIXELS = 178_956_970
-QUESTIONS = ("query_prompt", "query_prompt_name")  # settings that change no row
+QUERY_SETTINGS = ("query_prompt", "query_prompt_name")  # settings that change no row
 TORCHRUN = "tasks.adapters.engines.torchrun_encoders:open_ranks"  # ranks that load the kind's worker
 
 
@@ -100,17 +100,17 @@ class SentenceTransformersEncoder(EncoderSettings):
 
     @property
     def declared(self) -> dict[str, Any]:
-        return identifying(self, exclude={"model", "revision", *QUESTIONS})
+        return identifying(self, exclude={"model", "revision", *QUERY_SETTINGS})
 
     @property
     def preprocessing(self) -> dict[str, JsonValue]:
-        return identifying(self, exclude={"kind", "model", "revision", "precision", "trust_remote_code", *QUESTIONS})
+        return identifying(self, exclude={"kind", "model", "revision", "precision", "trust_remote_code", *QUERY_SETTINGS})
 
     @classmethod
     def restored(cls, identity: EncoderIdentity, *, like: EncoderSettings) -> Self:
         """Code is trusted where the job that asks trusts it; questions are put as it puts them, where it is the same model."""
         told = {"model": identity.model, "revision": identity.revision, "precision": identity.precision}
-        asked = {name: getattr(like, name, None) for name in QUESTIONS} if like.model_name == identity.model else {}
+        asked = {name: getattr(like, name, None) for name in QUERY_SETTINGS} if like.model_name == identity.model else {}
         trusted = getattr(like, "trust_remote_code", False)
         return cls.model_validate({**_settings(cls, identity), **told, **asked, "trust_remote_code": trusted})
 
