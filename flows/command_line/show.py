@@ -14,6 +14,7 @@ from flows.command_line.process_setup import takes_unicode
 from tasks.domain.estimate.estimate import Estimate
 from tasks.domain.estimate.formatting import format_estimate
 from tasks.domain.shards.removal import RULES, Rule
+from tasks.domain.shards.unread_files import UnreadFiles, format_unread
 from tasks.domain.target.collection import Hit
 from tasks.domain.target.proof import Proof, compared, scope
 
@@ -51,7 +52,8 @@ def plan_text(plan: dict[str, Any]) -> str:
     left = "" if rows["to_encode"] is None else f"; {rows['to_encode']:,} rows to encode"
     found = f"{plan['corpus']}: {counted} rows in {shards['planned']:,} {'shard' if shards['planned'] == 1 else 'shards'}, {shards['sealed']:,} of them sealed{left}"
     figures = [f"{name + ':':<11} {value}" for name, value in format_estimate(Estimate.model_validate(plan["estimate"]))]
-    return "\n".join([found, *figures, *map(removal_text, plan.get("removals", {}).items())])
+    unread = [f"{'not read:':<11} {format_unread([UnreadFiles.model_validate(some) for some in plan['unread']])}"] if plan["unread"] else []
+    return "\n".join([found, *figures, *unread, *map(removal_text, plan.get("removals", {}).items())])
 
 
 def removal_text(removal: tuple[Rule, dict[str, int]]) -> str:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from tasks.adapters.checkpoint.span_file import Spool
 from tasks.domain.errors import BadInput
 from tasks.domain.job.encoder import EncoderRecord
+from tasks.domain.shards.unread_files import format_unread
 from tasks.run.context import Run
 from tasks.run.model_notes import model_notes
 from tasks.run.plan import Plan, check_target, plan_again, spool_spans
@@ -27,6 +29,7 @@ def plan_shards(run: Run) -> Plan:
         for note in model_notes(inspected, plan.spec.metric):
             run.journal.note(note)
     run.journal.shards = spool.shards
+    _note_unread(run, spool)
     return plan
 
 
@@ -44,7 +47,13 @@ def plan_sealed(run: Run) -> Plan:
         plan.confirm_encoder()
         check_target(plan)
     run.journal.shards = plan.spool.shards
+    _note_unread(run, plan.spool)
     return plan
+
+
+def _note_unread(run: Run, spool: Spool) -> None:
+    if spool.unread:
+        run.journal.note(format_unread(spool.unread))
 
 
 def _introduce(run: Run) -> EncoderRecord:

@@ -128,6 +128,7 @@ def _report(run: Run, plan: Plan, proof: Proof, totals: SealTotals, shown: Repor
         ),
         damaged=tuple(FailedShard(name=name, error=error) for name, error in journal.damaged.values()),
         notes=tuple(journal.notes),
+        unread=plan.spool.unread,
         refusals=tuple(journal.refusals),
         adopted=journal.adopted,
         texts_cut=journal.texts_cut,

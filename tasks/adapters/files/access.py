@@ -17,11 +17,13 @@ import pyarrow as pa
 
 from tasks.adapters.files.fsspec_files import FsspecDrive, first_words
 from tasks.adapters.files.globs import split_pattern
+from tasks.adapters.files.left_out import LeftOut
 from tasks.adapters.files.local_files import LocalDrive, local_path
 from tasks.adapters.files.s3_files import S3Drive, split_uri
 from tasks.domain.errors import BadInput, KitestringError, Permanent, Transient
 from tasks.domain.job.references import SCHEME
 from tasks.domain.shards.shard import FileVersion
+from tasks.domain.shards.unread_files import format_unread
 
 T = TypeVar("T")
 DENIED = {"ACCESS_DENIED", "INVALID_ACCESS_KEY_ID", "SIGNATURE_DOES_NOT_MATCH"}
@@ -31,8 +33,8 @@ CODECS = {".gz": "gzip", ".tgz": "gzip", ".zst": "zstd"}
 class Drive(Protocol):
     """One way to reach files."""
 
-    def files(self, uri: str, suffixes: tuple[str, ...]) -> Iterator[FileVersion]:
-        """What a file, folder or glob names, sorted; may be nothing where the place itself is there."""
+    def files(self, uri: str, suffixes: tuple[str, ...], left_out: LeftOut) -> Iterator[FileVersion]:
+        """What a file, folder or glob names, sorted; may be nothing where the place itself is there. The rest is counted."""
 
     def versions(self, files: Iterable[FileVersion]) -> Iterator[tuple[FileVersion, FileVersion | None]]:
         """Each file beside what is there now."""
@@ -49,20 +51,24 @@ def drive_of(uri: str) -> Drive:
     return S3Drive() if scheme[1] in {"s3", "s3a"} else FsspecDrive()
 
 
-def list_files(uri: str, suffixes: tuple[str, ...]) -> Iterator[FileVersion]:
+def list_files(uri: str, suffixes: tuple[str, ...], left_out: LeftOut | None = None) -> Iterator[FileVersion]:
     """Every file of a source, sorted, at least one.
 
     Args:
         uri: a file (taken whatever it is called), a folder or a glob.
         suffixes: lower case; what a folder's files, and those of a glob that ends in `*`, must end with.
+        left_out: counts what is there and is not taken.
 
     Raises:
         BadInput: nothing is there, or it may not be read; says what to change.
     """
-    files = drive_of(uri).files(uri, suffixes)
+    counts = left_out or LeftOut()
+    files = drive_of(uri).files(uri, suffixes, counts)
     first = next(files, None)
     if first is None:
-        raise BadInput(f"nothing to read in '{uri}': no file matches (wanted: {', '.join(suffixes)}; hidden names are left out)")
+        unread = counts.files()
+        found = f"; {format_unread(unread)}" if unread else ""
+        raise BadInput(f"nothing to read in '{uri}': no file matches (wanted: {', '.join(suffixes)}){found}")
     return chain([first], files)
 
 

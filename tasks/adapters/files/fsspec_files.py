@@ -13,6 +13,7 @@ import fsspec
 import pyarrow as pa
 
 from tasks.adapters.files.globs import make_pattern, split_pattern
+from tasks.adapters.files.left_out import LeftOut
 from tasks.adapters.files.walk import Entry, walk
 from tasks.domain.errors import BadInput, KitestringError, Transient
 from tasks.domain.shards.shard import FileVersion
@@ -23,10 +24,10 @@ VERSIONS = ("ETag", "etag", "md5", "md5Hash", "content_md5", "LastModified", "la
 class FsspecDrive:
     """Whatever fsspec has a package for. A version is the ETag, a checksum or a time, what the store tells first."""
 
-    def files(self, uri: str, suffixes: tuple[str, ...]) -> Iterator[FileVersion]:
+    def files(self, uri: str, suffixes: tuple[str, ...], left_out: LeftOut) -> Iterator[FileVersion]:
         system, path = _system(uri)
         try:
-            yield from _files(system, uri, path, suffixes)
+            yield from _files(system, uri, path, suffixes, left_out)
         except Exception as error:
             if isinstance(error, OSError | ValueError) or _is_passing(error):
                 raise _told(uri, error) from error
@@ -103,7 +104,7 @@ def first_words(error: BaseException) -> str:
     return " ".join(str(error).split())[:300].rstrip(".") or type(error).__name__
 
 
-def _files(system: Any, uri: str, path: str, suffixes: tuple[str, ...]) -> Iterator[FileVersion]:
+def _files(system: Any, uri: str, path: str, suffixes: tuple[str, ...], left_out: LeftOut) -> Iterator[FileVersion]:
     found = _info(system, path)
     root, parts = (path, []) if "http" in uri[:4] or found else split_pattern(path)
     if not parts and found and found["type"] == "file":
@@ -119,7 +120,7 @@ def _files(system: Any, uri: str, path: str, suffixes: tuple[str, ...]) -> Itera
         infos.update((name, info) for name, info in found.items() if info["type"] == "file")
         return [Entry(name=name.rsplit("/", 1)[-1], path=name, folder=info["type"] == "directory") for name, info in found.items()]
 
-    for name, entry in walk(root, make_pattern(parts, suffixes), entries):
+    for name, entry in walk(root, make_pattern(parts, suffixes), entries, left_out):
         yield _version(system, infos.pop(entry.path), name)
 
 

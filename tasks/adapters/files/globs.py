@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
+from tasks.adapters.files.left_out import HIDDEN, LeftOut, other_suffix
+
 WILD = re.compile(r"[*?\[]")
 
 
@@ -30,6 +32,18 @@ class Pattern:
         if self._hidden(name):
             return False
         return bool(self._states(name.split("/")))
+
+    def note_left_out(self, name: str, left_out: LeftOut) -> None:
+        """Count a file, or a folder (its name ends in '/'), that is not taken, if the pattern as such asks for it."""
+        asked = not self.parts or (bool(self._states(name[:-1].split("/"))) if name.endswith("/") else bool(self._rests(name)))
+        pieces = name.split("/")
+        hidden = next((at for at, piece in enumerate(pieces) if self._hidden(piece)), None)
+        if not asked:
+            return
+        if hidden is not None:
+            left_out.add(HIDDEN, "/".join(pieces[: hidden + 1]) + "/" * (hidden + 1 < len(pieces)))
+        elif not name.endswith("/"):
+            left_out.add(other_suffix(name), name)
 
     def _good_end(self, name: str, below: bool) -> bool:
         named = self.parts[-1].strip("*") != "" and not below
@@ -67,7 +81,8 @@ class Pattern:
     def _hidden(self, name: str) -> bool:
         """Names that start with '.' or '_' are left out, unless the pattern spells that out."""
         asked = {part[0] for part in self.parts if part[0] in "._"}
-        return any(piece[:1] in {".", "_"} and piece[0] not in asked for piece in name.split("/"))
+        pieces = (piece for piece in name.split("/") if piece not in {".", ".."})  # keys of S3 hold these as they hold any others
+        return any(piece[:1] in {".", "_"} and piece[0] not in asked for piece in pieces)
 
 
 def make_pattern(parts: list[str], suffixes: tuple[str, ...]) -> Pattern:

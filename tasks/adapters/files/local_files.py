@@ -12,6 +12,7 @@ from urllib.parse import unquote
 import pyarrow as pa
 
 from tasks.adapters.files.globs import make_pattern, split_pattern
+from tasks.adapters.files.left_out import LeftOut
 from tasks.adapters.files.walk import Entry, walk
 from tasks.domain.errors import BadInput
 from tasks.domain.shards.shard import FileVersion
@@ -20,7 +21,7 @@ from tasks.domain.shards.shard import FileVersion
 class LocalDrive:
     """Plain paths, and file:// URIs. A file's version is its modification time in nanoseconds."""
 
-    def files(self, uri: str, suffixes: tuple[str, ...]) -> Iterator[FileVersion]:
+    def files(self, uri: str, suffixes: tuple[str, ...], left_out: LeftOut) -> Iterator[FileVersion]:
         path = local_path(uri)
         # A name that has brackets and is there is meant as it stands.
         root, parts = (path, []) if os.path.lexists(path) else split_pattern(path)
@@ -30,7 +31,7 @@ class LocalDrive:
             return
         if not os.path.isdir(root):  # noqa: PTH112
             raise BadInput(_not_there(root))
-        for name, entry in walk(root, make_pattern(parts, suffixes), FolderLister()):
+        for name, entry in walk(root, make_pattern(parts, suffixes), FolderLister(left_out), left_out):
             yield _version(entry.path, name)
 
     def versions(self, files: Iterable[FileVersion]) -> Iterator[tuple[FileVersion, FileVersion | None]]:
@@ -47,12 +48,22 @@ class LocalDrive:
 class FolderLister:
     """Lists folders, and does not follow a link into a folder that it came from."""
 
+    def __init__(self, left_out: LeftOut) -> None:
+        self._left_out = left_out
+
     def __call__(self, folder: str) -> list[Entry]:
         try:
             with os.scandir(folder) as found:
-                return [entry for e in found if (entry := _entry(e)) is not None]
+                return [entry for e in found if (entry := self._entry(e)) is not None]
         except PermissionError as error:
             raise BadInput(f"folder '{folder}' may not be read: give this user the right to list it") from error
+
+    def _entry(self, found: os.DirEntry[str]) -> Entry | None:
+        reason = _not_listed(found)
+        if reason:
+            self._left_out.add(reason, os.fsencode(found.path).decode(errors="replace"))
+            return None
+        return Entry(name=found.name, path=found.path, folder=found.is_dir())
 
 
 def local_path(uri: str) -> str:
@@ -61,14 +72,17 @@ def local_path(uri: str) -> str:
     return os.path.abspath(os.path.expanduser(plain))  # noqa: PTH100, PTH111
 
 
-def _entry(found: os.DirEntry[str]) -> Entry | None:
+def _not_listed(found: os.DirEntry[str]) -> str:
+    """Why something in a folder is neither a folder nor a file of the source; empty: it is one."""
     try:
         found.name.encode()
     except UnicodeEncodeError:
-        raise BadInput(f"the name of {found.path!r} is not UTF-8: rename the file") from None
+        return "with a name that is not UTF-8 (rename them)"
     if found.is_dir():
-        return None if found.is_symlink() and _leads_up(Path(found.path)) else Entry(name=found.name, path=found.path, folder=True)
-    return Entry(name=found.name, path=found.path, folder=False) if found.is_file() else None
+        return "a link to a folder above it" if found.is_symlink() and _leads_up(Path(found.path)) else ""
+    if found.is_file():
+        return ""
+    return "a link to nothing" if found.is_symlink() else "a pipe, socket or device"
 
 
 def _leads_up(link: Path) -> bool:

@@ -15,7 +15,6 @@ if find_spec("pillow_heif"):  # the extra `heif`: what telephones write
 Image.init()  # otherwise PIL knows the most common ones only, and fails on the name of any other
 _WANTED = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF", "JPEG2000", "PPM", "TGA", "HEIF")
 FORMATS = tuple(name for name in _WANTED if name in Image.OPEN)
-ENDS = ("jpg", "jpeg", "png", "webp", "gif", "tif", "tiff", "bmp", "jfif", "jpe", "avif", "jp2", "j2k", "jpx", "heic", "heif", "hif")
 BITS_PER_SAMPLE = 258  # TIFF's tag
 
 

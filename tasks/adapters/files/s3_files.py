@@ -6,6 +6,7 @@ AWS_ENDPOINT_URL points everything at MinIO or Ceph.
 
 from __future__ import annotations
 
+import io
 import os
 import re
 from collections.abc import Iterable, Iterator
@@ -20,6 +21,8 @@ from botocore.exceptions import ConnectionError as NoConnectionError
 from pyarrow import fs
 
 from tasks.adapters.files.globs import WILD, make_pattern, split_pattern
+from tasks.adapters.files.left_out import LeftOut
+from tasks.adapters.files.s3_ranges import BUFFER_BYTES, RangedObject, is_no_path
 from tasks.adapters.object_store.s3_client import TRIES, S3Connection, connect, cure, endpoint_of, s3_code
 from tasks.domain.errors import BadInput, KitestringError, Transient
 from tasks.domain.shards.shard import FileVersion
@@ -31,12 +34,12 @@ FEW_VERSIONS = 4  # up to so many versions are asked one by one; more come from 
 class S3Drive:
     """s3://bucket/key. A file's version is its ETag."""
 
-    def files(self, uri: str, suffixes: tuple[str, ...]) -> Iterator[FileVersion]:
+    def files(self, uri: str, suffixes: tuple[str, ...], left_out: LeftOut) -> Iterator[FileVersion]:
         bucket, key = split_uri(uri)
         if not bucket:
             raise BadInput(f"'{uri}' names no bucket: write s3://bucket/folder")
         try:
-            yield from _files(_client(), bucket, key, suffixes)
+            yield from _files(_client(), bucket, key, suffixes, left_out)
         except (HTTPClientError, NoConnectionError):
             raise BadInput(f"nothing answers for '{uri}': correct AWS_ENDPOINT_URL, or start the server") from None
         except (BotoCoreError, ClientError) as error:
@@ -58,9 +61,19 @@ class S3Drive:
     def open(self, path: str) -> pa.NativeFile:
         bucket, key = split_uri(path)
         try:
+            if is_no_path(key):
+                return _open_ranges(path, bucket, key)
             return _system().open_input_file(f"{bucket}/{key}")
-        except BotoCoreError as error:
+        except (BotoCoreError, ClientError) as error:
             raise _told(error, path, bucket) from None
+
+
+def _open_ranges(path: str, bucket: str, key: str) -> pa.NativeFile:
+    found = _head(_client(), bucket, key, key)
+    if found is None:
+        raise FileNotFoundError(path)
+    ranges = RangedObject(_client(), bucket, key, found.size, lambda error: _told(error, path, bucket))
+    return pa.PythonFile(io.BufferedReader(ranges, BUFFER_BYTES), mode="r")
 
 
 def split_uri(uri: str) -> tuple[str, str]:
@@ -69,7 +82,7 @@ def split_uri(uri: str) -> tuple[str, str]:
     return bucket, key
 
 
-def _files(client: Any, bucket: str, key: str, suffixes: tuple[str, ...]) -> Iterator[FileVersion]:
+def _files(client: Any, bucket: str, key: str, suffixes: tuple[str, ...], left_out: LeftOut) -> Iterator[FileVersion]:
     root, parts = split_pattern(key)
     if not parts and key and not key.endswith("/"):
         single = _head(client, bucket, key, key.rsplit("/", 1)[-1])
@@ -82,8 +95,12 @@ def _files(client: Any, bucket: str, key: str, suffixes: tuple[str, ...]) -> Ite
     pattern = make_pattern(parts, suffixes)
     for found in _listing(client, bucket, prefix):
         name = found["Key"].removeprefix(folder)
-        if not found["Key"].endswith("/") and pattern.takes_file(name):
+        if found["Key"].endswith("/") and not found["Size"]:
+            continue  # what consoles put for a folder
+        if not name.endswith("/") and pattern.takes_file(name):
             yield _version(bucket, found, name)
+        else:
+            pattern.note_left_out(name, left_out)
 
 
 def _listing(client: Any, bucket: str, prefix: str, after: str = "") -> Iterator[Any]:

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from pyarrow import csv
 
 from tasks.adapters.concurrent_map import ahead
-from tasks.adapters.files.access import first_file, hold_still, list_files, open_plain, reading, some
+from tasks.adapters.files.access import first_file, hold_still, open_plain, reading, some
 from tasks.adapters.rows.column_types import as_text, check_columns, type_of_strings
 from tasks.adapters.rows.row_schema import REASON_COLUMN
 from tasks.adapters.sources.line_reader import LINE_NOT_UTF8, rows_in_head
@@ -47,8 +47,8 @@ class CsvFiles(SourceFiles[CsvSource]):
         return rows_in_head(file, delimiter=self.config.delimiter)
 
     def _spans(self) -> Iterator[Span]:
-        for file, rows in ahead(lambda file: (file, self._head(file).num_rows if file.size else 0), list_files(self.config.uri, SUFFIXES)):
-            if rows:
+        for file, rows in ahead(lambda file: (file, self._head(file).num_rows if file.size else 0), self.files(SUFFIXES)):
+            if self.is_read(file, rows):
                 yield Span(files=(file,), extent=Whole(), rows=None)
 
     def _batches(self, shard: Shard) -> Iterator[pa.RecordBatch]:

@@ -12,13 +12,13 @@ from collections.abc import Iterable, Iterator
 import pyarrow as pa
 
 from tasks.adapters.files.access import hold_still, list_files, some
-from tasks.adapters.files.pictures import ENDS
 from tasks.adapters.rows.row_schema import IMAGE_URI, KEY_COLUMN
 from tasks.adapters.sources.source_files import SourceFiles
 from tasks.domain.job.source import ImagesSource
 from tasks.domain.shards.shard import FileVersion, Shard, Span, Whole
 from tasks.domain.target.fields import FieldType
 
+ENDS = ("jpg", "jpeg", "png", "webp", "gif", "tif", "tiff", "bmp", "jfif", "jpe", "avif", "jp2", "j2k", "jpx", "heic", "heif", "hif")
 SUFFIXES = tuple(f".{end}" for end in ENDS)
 BATCH_ROWS = 4_096
 SCHEMA = pa.schema([pa.field(KEY_COLUMN, pa.string()), pa.field(IMAGE_URI, pa.string())])
@@ -32,7 +32,7 @@ class ImageFiles(SourceFiles[ImagesSource]):
         return {}
 
     def spans(self) -> Iterator[Span]:
-        files = list_files(self.config.uri, SUFFIXES)
+        files = self.files(SUFFIXES)
         return some((Span(files=tuple(group), extent=Whole(), rows=len(group)) for group in group_files(files, self.rows)), self.config.uri)
 
     def read(self, shard: Shard) -> Iterator[pa.RecordBatch]:

@@ -11,7 +11,7 @@ from contextlib import closing
 import pyarrow as pa
 
 from tasks.adapters.concurrent_map import ahead
-from tasks.adapters.files.access import first_file, hold_still, is_compressed, list_files, open_file, open_plain, reading, some
+from tasks.adapters.files.access import first_file, hold_still, is_compressed, open_file, open_plain, reading, some
 from tasks.adapters.rows.column_types import check_columns, from_objects, type_of_values
 from tasks.adapters.rows.row_schema import REASON_COLUMN
 from tasks.adapters.sources.line_reader import BOM, LINE_NOT_UTF8, Line, head_of, numbered, parse_line, ranged, rows_in_head
@@ -43,7 +43,7 @@ class JsonLinesFiles(SourceFiles[JsonLinesSource]):
         return {key: type_of_values(row.get(key) for row in objects) for key in keys}
 
     def spans(self) -> Iterator[Span]:
-        files = (file for file in list_files(self.config.uri, SUFFIXES) if file.size)
+        files = (file for file in self.files(SUFFIXES) if self.is_read(file, file.size))
         looked_at = ahead(lambda file: (file, _row_bytes(file)), files)
         return some((span for file, row in looked_at for span in self._cut(file, row)), self.config.uri)
 
@@ -54,8 +54,8 @@ class JsonLinesFiles(SourceFiles[JsonLinesSource]):
         return rows_in_head(file)
 
     def _cut(self, file: FileVersion, row: int) -> Iterator[Span]:
-        if not row:
-            return  # blank lines only
+        if not self.is_read(file, row, "with blank lines only"):
+            return
         if is_compressed(file.path):
             yield Span(files=(file,), extent=Whole(), rows=None)
             return

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tasks.adapters.concurrent_map import ahead
-from tasks.adapters.files.access import first_file, hold_still, list_files, open_file, reading, some
+from tasks.adapters.files.access import first_file, hold_still, open_file, reading, some
 from tasks.adapters.rows.column_types import check_columns, field_type
 from tasks.adapters.sources.source_files import SourceFiles
 from tasks.domain.errors import BadInput
@@ -34,7 +34,8 @@ class ParquetFiles(SourceFiles[ParquetSource]):
         return {field.name: field_type(field.type) for field in schema}
 
     def spans(self) -> Iterator[Span]:
-        counted = ahead(lambda file: (file, self._groups(file)), list_files(self.config.uri, SUFFIXES))
+        counted = ahead(lambda file: (file, self._groups(file)), self.files(SUFFIXES))
+        counted = ((file, groups) for file, groups in counted if self.is_read(file, sum(groups)))
         return some((span for file, groups in counted for span in _cut(file, groups, self.rows)), self.config.uri)
 
     def read(self, shard: Shard) -> Iterator[pa.RecordBatch]:

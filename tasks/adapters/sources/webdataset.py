@@ -13,10 +13,10 @@ from itertools import islice
 import pyarrow as pa
 
 from tasks.adapters.concurrent_map import ahead
-from tasks.adapters.files.access import first_file, hold_still, is_compressed, list_files, reading, some
-from tasks.adapters.files.pictures import ENDS
+from tasks.adapters.files.access import first_file, hold_still, is_compressed, reading, some
 from tasks.adapters.rows.column_types import check_columns, from_objects, json_value, type_of_values
 from tasks.adapters.rows.row_schema import IMAGE, KEY_COLUMN, REASON_COLUMN, TEXT_COLUMN
+from tasks.adapters.sources.images import ENDS
 from tasks.adapters.sources.line_reader import LINE_NOT_UTF8
 from tasks.adapters.sources.source_files import SourceFiles
 from tasks.adapters.sources.tar_reader import LARGEST_MEMBER, Member, check_whole, members
@@ -71,8 +71,8 @@ class WebDatasetFiles(SourceFiles[WebDatasetSource]):
         return seen, min(file.size, read + seen * MEMBER)
 
     def _spans(self) -> Iterator[Span]:
-        for file, whole in ahead(lambda file: (file, _is_whole(file)), list_files(self.config.uri, SUFFIXES)):
-            if whole:
+        for file, whole in ahead(lambda file: (file, _is_whole(file)), self.files(SUFFIXES)):
+            if self.is_read(file, whole):
                 yield Span(files=(file,), extent=Whole(), rows=None)
 
     def _batches(self, file: FileVersion) -> Iterator[pa.RecordBatch]:

@@ -13,6 +13,7 @@ from tasks.domain.job.credentials import without_credentials
 from tasks.domain.job.encoder import EncoderFacts, EncoderIdentity
 from tasks.domain.report.figures import Cost, EarlierRun, Example, Projection, RankWork, RedactedText
 from tasks.domain.shards.row_accounting import RowCounts, ShardCounts
+from tasks.domain.shards.unread_files import UnreadFiles
 from tasks.domain.strict import Strict
 
 STAGES = ("plan", "start-up", "encode", "load", "verify")
@@ -114,6 +115,7 @@ class RunReport(Strict):
         (), description="Shards of which a sealed part was not as sealed: encoded again, or due to be."
     )
     notes: tuple[str, ...] = Field((), description="Decisions of the run: the gate's figures, the collection that the alias points to.")
+    unread: tuple[UnreadFiles, ...] = Field((), description="What the source holds and is not read, by reason.")
     refusals: tuple[str, ...] = Field((), description="What the run left undone on purpose, and what to do about it.")
     adopted: int = Field(0, description="Parts of killed or racing runs that were found whole and kept.")
     ranks: tuple[RankWork, ...] = Field((), description="In the order of their numbers; empty where nothing was encoded.")
@@ -174,6 +176,7 @@ def summary(report: RunReport) -> dict[str, object]:
         "proof": report.proved,
         "report": report.page,
         "notes": list(report.notes),
+        "unread": [some.model_dump() for some in report.unread],
     }
 
 

@@ -106,6 +106,7 @@ class Estimator:
             "encoder": plan.record.identity.model_dump(mode="json") if plan else None,
             "collection": plan.spec.name if plan else None,
             "estimate": estimate.model_dump(mode="json"),
+            "unread": [some.model_dump() for some in spool.unread],
         }
 
     def sample(self, effort: Effort) -> SourceSample:

@@ -39,6 +39,10 @@ def test_a_folder_of_every_format_is_embedded_and_searched_with_words(kitestring
     run = kitestring("run", job, "--json")
     assert run.code == 0, run.err
     assert run.json["rows"] == {"source": 60, "embedded": 60, "reused": 0, "duplicates": 0, "quarantined": 0, "loaded": 60, "removed": 0}
+    unread = [{"reason": "with the suffix .txt", "files": 1, "example": "readme.txt"}]
+    words = "1 file in the source is not read: 1 with the suffix .txt ('readme.txt')"
+    assert (run.json["unread"], run.json["notes"][0]) == (unread, words)
+    assert words in kitestring.here("plan", job).out
     keys = {f"{name.split('-')[0]}/{name}" for name in pictures}
     (report,) = (tmp_path / "checkpoint").rglob("report.html")
     assert report.read_text().count('<img src="data:image/jpeg;base64,') == 3 * 5  # of three pictures and four like each

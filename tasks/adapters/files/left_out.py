@@ -1,0 +1,45 @@
+"""What a place holds and a source does not read: counted by reason while the place is listed, so that nothing is left out in silence."""
+
+from __future__ import annotations
+
+import posixpath
+from collections import Counter
+
+from tasks.domain.shards.unread_files import UnreadFiles
+
+HIDDEN = "hidden (its name begins with '.' or '_')"
+NO_SUFFIX = "without a suffix (name such files in a glob to read them, for example part-*)"
+EMPTY = "empty"
+MOST_REASONS = 20
+LONGEST_SUFFIX = 12  # characters; what is longer is a name with a dot in it
+
+
+class LeftOut:
+    """Counts of one listing."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+        self._examples: dict[str, str] = {}
+        self._last = ""
+
+    def add(self, reason: str, name: str) -> None:
+        """One file, or a folder that is not entered: however many files of it are listed one after another, it counts once."""
+        if name == self._last and name.endswith("/"):
+            return
+        self._last = name
+        if reason not in self._counts and len(self._counts) >= MOST_REASONS:
+            reason = "of other kinds"
+        self._counts[reason] += 1
+        self._examples.setdefault(reason, name)
+
+    def files(self) -> tuple[UnreadFiles, ...]:
+        """What was counted so far, the most first."""
+        return tuple(
+            UnreadFiles(reason=reason, files=files, example=self._examples[reason]) for reason, files in self._counts.most_common()
+        )
+
+
+def other_suffix(name: str) -> str:
+    """The reason for a file whose suffix is not the source's."""
+    suffix = posixpath.splitext(name)[1].lower()
+    return f"with the suffix {suffix}" if 1 < len(suffix) <= LONGEST_SUFFIX and suffix.isprintable() else NO_SUFFIX
