@@ -78,7 +78,7 @@ def status_text(status: Status) -> str:
         f"alias:  {_pointed_to(status)}",
     ]
     lines += [f"        {count:,} quarantined: {reason}" for reason, count in sorted(status.quarantine.items(), key=lambda kind: -kind[1])]
-    lines += [f"model:  {status.prompts}"] if status.prompts else []
+    lines += [f"model:  {status.model}"] if status.model else []
     lines += [f"report: {status.report}"] if status.report else []
     lines += [f"damage: {line}" for line in status.damaged]
     return "\n".join([("complete" if status.complete else "not complete yet"), *lines])

@@ -52,7 +52,7 @@ class Status:
     alias: str = ""
     led_to: str | None = None
     unasked: str = ""  # why the position of the alias is unknown
-    prompts: str = ""  # what the model is given before rows and before questions
+    model: str = ""  # how it is used: what stands before rows and questions, how pictures are made ready
     damaged: tuple[str, ...] = ()
 
     @property
@@ -75,7 +75,7 @@ class Status:
             "searched": self.searched,
             "report": self.report,
             "damaged": list(self.damaged),
-            "prompts": self.prompts,
+            "model": self.model,
         }
 
 
@@ -88,7 +88,7 @@ def look_at_status(job: Job) -> Status:
             spool = spool_spans(inspected, scratch)
             nothing = RowCounts(source=spool.rows)
             shards = ShardCounts(planned=spool.shards)
-            return Status(rows=nothing, shards=shards, verified=False, report=None, quarantine={}, prompts=inspected.model.told)
+            return Status(rows=nothing, shards=shards, verified=False, report=None, quarantine={}, model=inspected.model.told)
         damaged = damaged_documents(plan)
         totals = count_seals(plan, encoded_now={})
         proof = plan.checkpoint.read_proof(plan.target)
@@ -104,7 +104,7 @@ def look_at_status(job: Job) -> Status:
             led_to=led_to,
             unasked=unasked,
             damaged=damaged,
-            prompts=inspected.model.told,
+            model=inspected.model.told,
         )
 
 

@@ -34,7 +34,7 @@ def model_notes(inspected: Inspected, metric: str) -> Iterator[str]:
     if model.resolved and _embedded_before(inspected):
         told = ", ".join(f"{name.replace('_', ' ')} {value!r}" for name, value in model.resolved.items())
         yield (
-            f"rows are embedded as the model's documents now ({told}), which an earlier version did not do: they are another encoding, "
+            f"rows are embedded as the model asks for now ({told}), which an earlier version did not do: that is another encoding, "
             "and rows that were embedded before are embedded anew"
         )
 

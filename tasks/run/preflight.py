@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, get_args
 
 from prefect.blocks.system import Secret
@@ -26,6 +27,7 @@ from tasks.domain.ports import Store, Target
 from tasks.domain.shards.layout import encoder_pin
 from tasks.domain.strict import identifying
 from tasks.domain.target.fields import ELEMENTS, ScalarField, check_partition_key, name_fields
+from tasks.run.model_folders import place_of_folder
 
 EDITED = "one was edited, so nothing was written: restore it, or delete it and run again, which writes a new one"
 
@@ -40,11 +42,16 @@ class Inspected:
     model: LocatedModel
     store: Store
     damages: Damages
+    known_as: Mapping[str, JsonValue] = field(default_factory=dict)  # settings under which an older version keeps the encoder
 
     @property
     def declared(self) -> str:
         """Digest of the encoder as declared and of its weights: the key of what `auto` was resolved to."""
-        return digest({"encoder": self.job.encoder.declared, "weights": self.model.weights, **self._resolved})
+        return digest({"encoder": {**self.job.encoder.declared, **self.known_as}, "weights": self.model.weights, **self._resolved})
+
+    @property
+    def _named(self) -> dict[str, JsonValue]:
+        return {name: value for name, value in self.known_as.items() if name in self.job.encoder.preprocessing}
 
     @property
     def _resolved(self) -> dict[str, JsonValue]:
@@ -97,7 +104,7 @@ class Inspected:
             model=encoder.model_name,
             revision=self.model.revision,
             weights=self.model.weights,
-            preprocessing={**encoder.preprocessing, **self.model.resolved},
+            preprocessing={**encoder.preprocessing, **self._named, **self.model.resolved},
             precision=precision,
         )
 
@@ -153,7 +160,8 @@ def locate_job(job: Job) -> Inspected:
 
 def _inspected(job: Job, source: SourceFiles[Any], fields: tuple[ScalarField, ...]) -> Inspected:
     model, store = locate_model(job.encoder), open_store(job.checkpoint)
-    return Inspected(job=job, source=source, fields=fields, model=model, store=store, damages=Damages(store, job.corpus))
+    damages, known_as = Damages(store, job.corpus), place_of_folder(job, model, store)
+    return Inspected(job=job, source=source, fields=fields, model=model, store=store, damages=damages, known_as=known_as)
 
 
 def _token(job: Job) -> str | None:

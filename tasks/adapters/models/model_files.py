@@ -23,7 +23,9 @@ from huggingface_hub.errors import (
 )
 from pydantic import JsonValue
 
+from tasks.adapters.models.clip_preprocessing import family_preprocessing, told_of_pictures
 from tasks.adapters.models.file_digests import sha256_of_file
+from tasks.adapters.models.other_kinds import other_kind
 from tasks.adapters.models.prompts import read_json, sides_of
 from tasks.domain.digest import digest
 from tasks.domain.errors import BadInput
@@ -32,6 +34,7 @@ from tasks.domain.job.kinds import declared_at
 
 # Formats of other runtimes: they stand beside the weights that are loaded, and change no vector.
 OTHER_RUNTIMES = ["onnx/*", "openvino/*", "*.onnx", "*.h5", "*.msgpack", "*.ot", "*.tflite", "*.gguf", "coreml/*"]
+ADAPTER = "adapter_config.json"
 NOT_THE_MODEL = {".md", ".png", ".jpg", ".pdf"}
 Metric = Literal["COSINE", "IP", "L2"]
 SIMILARITIES: dict[str, Metric] = {"cosine": "COSINE", "dot": "IP", "euclidean": "L2"}  # as sentence-transformers calls them
@@ -73,6 +76,10 @@ def locate_text(encoder: SentenceTransformersEncoder) -> LocatedModel:
 def _located_folder(encoder: SentenceTransformersEncoder, folder: Path, revision: str | None) -> LocatedModel:
     if not (folder / "config.json").exists() and not (folder / "modules.json").exists():
         raise BadInput(f"encoder.model: '{folder}' holds no model: it has neither modules.json nor config.json")
+    if wrong := other_kind(folder):
+        raise BadInput(
+            f"encoder.model '{encoder.model}' is {wrong}: encoder.kind sentence-transformers takes models that give one vector for a text"
+        )
     sides = sides_of(encoder, folder)
     return LocatedModel(
         path=str(folder),
@@ -98,7 +105,18 @@ def _snapshot(model: str, revision: str | None) -> Path:
 
 def _digest_folder(folder: Path) -> str:
     files = [f for f in sorted(folder.rglob("*")) if f.is_file() and _counts(f, folder)]
-    return digest({f.relative_to(folder).as_posix(): sha256_of_file(f) for f in files})
+    return digest({f.relative_to(folder).as_posix(): _digest_file(f) for f in files})
+
+
+def _digest_file(file: Path) -> str:
+    """Of an adapter (PEFT) what it is laid over counts, and not where that is."""
+    told = read_json(file) if file.name == ADAPTER else {}
+    base = told.pop("base_model_name_or_path", None)
+    if not base:
+        return sha256_of_file(file)
+    revision = told.pop("revision", None)
+    here = Path(str(base)).expanduser()
+    return digest({"adapter": told, "base": _digest_folder(here if here.is_dir() else _snapshot(str(base), revision))})
 
 
 def _counts(file: Path, folder: Path) -> bool:
@@ -116,21 +134,35 @@ def locate_clip(encoder: OpenClipEncoder) -> LocatedModel:
     architecture, pretrained = encoder.architecture, encoder.pretrained
     folder = Path(architecture.removeprefix("local-dir:")).expanduser()
     if architecture.startswith("local-dir:"):
-        return _located_clip_folder(architecture, folder)
+        return _located_clip_folder(encoder, folder)
     if not architecture.startswith("hf-hub:"):
         _refuse_unknown(architecture)
-    checkpoint = Path(pretrained).expanduser()
+    checkpoint, told = Path(pretrained).expanduser(), told_of_pictures(encoder)
     if checkpoint.is_file():
-        return LocatedModel(path=str(checkpoint.resolve()), weights=digest([architecture, sha256_of_file(checkpoint)]), revision=None)
+        weights = digest([architecture, sha256_of_file(checkpoint)])
+        family = family_preprocessing(encoder)
+        resolved: dict[str, JsonValue] = {"trained_with": family} if family else {}
+        return LocatedModel(path=str(checkpoint.resolve()), weights=weights, revision=None, resolved=resolved, told=told)
+    if checkpoint.is_dir():
+        raise BadInput(f"encoder.pretrained: '{pretrained}' is a folder: {_cure_for_folder(checkpoint)}")
     if "/" in pretrained or checkpoint.suffix in {".pt", ".bin", ".safetensors"}:
         raise BadInput(f"encoder.pretrained: there is no checkpoint '{pretrained}'")
-    return LocatedModel(path=pretrained, weights=digest([architecture, "tag", pretrained]), revision=None)
+    return LocatedModel(path=pretrained, weights=digest([architecture, "tag", pretrained]), revision=None, told=told)
 
 
-def _located_clip_folder(architecture: str, folder: Path) -> LocatedModel:
+def _cure_for_folder(folder: Path) -> str:
+    if (folder / "open_clip_config.json").exists():
+        return f"set encoder.architecture: local-dir:{folder}, and leave encoder.pretrained empty"
+    found = sorted(path.name for path in folder.iterdir() if path.suffix in {".pt", ".pth", ".bin", ".safetensors"})[:5]
+    return (
+        f"name a checkpoint in it{' (' + ', '.join(found) + ')' if found else ''}, or a folder with an open_clip_config.json as local-dir:"
+    )
+
+
+def _located_clip_folder(encoder: OpenClipEncoder, folder: Path) -> LocatedModel:
     if not (folder / "open_clip_config.json").exists():
-        raise BadInput(f"encoder.architecture: '{architecture}' has no open_clip_config.json")
-    return LocatedModel(path="", weights=_digest_folder(folder), revision=None)
+        raise BadInput(f"encoder.architecture: '{encoder.architecture}' has no open_clip_config.json")
+    return LocatedModel(path="", weights=_digest_folder(folder), revision=None, told=told_of_pictures(encoder))
 
 
 def _refuse_unknown(architecture: str) -> None:

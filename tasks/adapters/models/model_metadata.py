@@ -20,6 +20,13 @@ from tasks.domain.job.kinds import declared_at
 
 CHARACTERS_A_TOKEN = 4  # a rough guess where no tokenizer is at hand; English text has about as many
 LONGEST_TOKEN = 16  # characters: of a text, so many for each token that the model reads are enough to fill it
+COUNTS_AFTER_PADDING = {
+    "roberta",
+    "xlm-roberta",
+    "xlm-roberta-xl",
+    "camembert",
+    "mpnet",
+}  # the first token has the position after the padding's
 NOTHING: dict[str, Any] = {}
 
 
@@ -104,8 +111,11 @@ def _limit(folder: Path) -> int | None:
     """As sentence-transformers has it: its own setting, or the tokenizer's, but no more than the model has positions."""
     told = _whole(read_json(folder / "sentence_bert_config.json").get("max_seq_length"))
     longest = told or _whole(read_json(folder / "tokenizer_config.json").get("model_max_length"))
-    positions = _whole(read_json(folder / "config.json").get("max_position_embeddings"))
-    known = [number for number in (longest, None if told else positions) if number]
+    config = read_json(folder / "config.json")
+    positions = _whole(config.get("max_position_embeddings"))
+    if after := positions is not None and config.get("model_type") in COUNTS_AFTER_PADDING:
+        positions -= 1 + int(config.get("pad_token_id") or 0)
+    known = [number for number in (longest, None if told and not after else positions) if number]
     return min(known, default=None)
 
 

@@ -15,10 +15,14 @@ from tasks.domain.strict import ADDED_LATER, Strict, identifying
 
 Precision = Literal["float32", "bfloat16", "float16"]
 TextSetting = Annotated[str, Field(title="text")]
+Channels = Annotated[tuple[float, ...], Field(title="red, green, blue", min_length=3, max_length=3)]
+ResizeMode = Annotated[Literal["shortest", "longest", "squash"], Field(title="mode")]
+Interpolation = Annotated[Literal["bicubic", "bilinear"], Field(title="way")]
 
 
 MOST_PIXELS = 178_956_970
 QUERY_SETTINGS = ("query_prompt", "query_prompt_name")  # settings that change no row
+FOLDER = "local-dir:"  # before the path of an open_clip model's folder
 TORCHRUN = "tasks.adapters.engines.torchrun_encoders:open_ranks"  # ranks that load the kind's worker
 
 
@@ -48,6 +52,15 @@ class EncoderSettings(Strict):
     def preprocessing(self) -> dict[str, JsonValue]:
         """The settings of an identity: what changes a vector, and is neither in the weights nor the precision."""
         return identifying(self, exclude={"kind", "precision"})
+
+    @property
+    def in_folder(self) -> bool:
+        """Whether an older version's identity held the path of its folder."""
+        return False
+
+    def as_earlier(self, identity: EncoderIdentity) -> dict[str, JsonValue]:  # noqa: ARG002 - other kinds ask it
+        """The settings that an older version's identity of this very encoder has instead; none where it is another encoder."""
+        return {}
 
     @classmethod
     def restored(cls, identity: EncoderIdentity, *, like: EncoderSettings) -> Self:  # noqa: ARG003 - other kinds ask it
@@ -129,6 +142,28 @@ class OpenClipEncoder(EncoderSettings):
         description="Decode every image at full size. false: a JPEG of at least twice the model's size is decoded at 1/2, 1/4 or 1/8 scale,"
         " which is faster and changes vectors slightly (cosine 0.999 or better).",
     )
+    mean: Annotated[Channels | Nothing, ADDED_LATER] = Field(
+        None,
+        title="Mean",
+        description="Mean of the red, green and blue of a picture, from 0 to 1. Left out: what the model was trained with.",
+    )
+    std: Annotated[Channels | Nothing, ADDED_LATER] = Field(None, title="Deviation", description="Standard deviation likewise.")
+    resize_mode: Annotated[ResizeMode | Nothing, ADDED_LATER] = Field(
+        None,
+        title="Resize mode",
+        description="shortest: the middle of a picture; longest: all of it, with borders; squash: all of it, distorted. Left out: the model's own.",
+    )
+    interpolation: Annotated[Interpolation | Nothing, ADDED_LATER] = Field(
+        None, title="Interpolation", description="How a picture is resized. Left out: the model's own."
+    )
+    image_size: Annotated[Count | Nothing, ADDED_LATER] = Field(
+        None, title="Image size", description="Pixels of a side of what the model is given. Left out: the model's own."
+    )
+    quick_gelu: Annotated[bool, ADDED_LATER] = Field(
+        False,
+        title="QuickGELU",
+        description="The model was trained with QuickGELU, as OpenAI's were, and its architecture's name does not say so.",
+    )
     normalize: bool = Field(True, description="Scale each vector to length 1.")
     precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto",
@@ -137,7 +172,17 @@ class OpenClipEncoder(EncoderSettings):
 
     @property
     def model_name(self) -> str:
-        return f"{self.architecture} {self.pretrained}"
+        return self.architecture if self.in_folder else f"{self.architecture} {self.pretrained}"
+
+    @property
+    def in_folder(self) -> bool:
+        """Whether the architecture is a folder, which holds the weights as well."""
+        return self.architecture.startswith(FOLDER)
+
+    def as_earlier(self, identity: EncoderIdentity) -> dict[str, JsonValue]:
+        place = str(identity.preprocessing.get("architecture", ""))
+        same = {**identity.preprocessing, "architecture": FOLDER} == self.preprocessing
+        return {"architecture": place, "pretrained": identity.model.removeprefix(place).strip()} if same and place != FOLDER else {}
 
     @property
     def largest_picture(self) -> int:
@@ -145,10 +190,20 @@ class OpenClipEncoder(EncoderSettings):
 
     @property
     def preprocessing(self) -> dict[str, JsonValue]:
-        return identifying(self, exclude={"kind", "pretrained", "precision"})
+        """A folder's weights and configuration are digested: where it is, is no part of it."""
+        told = identifying(self, exclude={"kind", "pretrained", "precision"})
+        return {**told, "architecture": FOLDER} if self.in_folder else told
+
+    @property
+    def declared(self) -> dict[str, Any]:
+        told = identifying(self, exclude=set())
+        return {**told, "architecture": FOLDER, "pretrained": ""} if self.in_folder else told
 
     @classmethod
     def restored(cls, identity: EncoderIdentity, *, like: EncoderSettings) -> Self:  # noqa: ARG003 - it has all that it needs
+        if identity.preprocessing.get("architecture") == FOLDER:
+            told = {"architecture": identity.model, "pretrained": "", "precision": identity.precision}
+            return cls.model_validate({**_settings(cls, identity), **told})
         pretrained = identity.model.removeprefix(str(identity.preprocessing.get("architecture", ""))).strip()
         return cls.model_validate({**_settings(cls, identity), "pretrained": pretrained, "precision": identity.precision})
 

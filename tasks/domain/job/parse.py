@@ -80,7 +80,7 @@ def _explain(detail: Any, path: str, model: type[BaseModel] | None) -> str:
 
 def _nearest(key: str, model: type[BaseModel] | None) -> str:
     known = list(model.model_fields) if model else []
-    near = difflib.get_close_matches(key, known, 1, cutoff=0.5)
+    near = difflib.get_close_matches(key, known, 1, cutoff=0.55)
     return f"; did you mean '{near[0]}'?" if near else f"; there are {', '.join(known)}"
 
 

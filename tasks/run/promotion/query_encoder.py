@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from tasks.domain.job.encoder import Encoder, Precision
@@ -18,4 +19,10 @@ def load_encoder(encoder: Encoder, *, model_path: str, precision: Precision) -> 
     """
     from tasks.worker.encoders.registry import open_encoder  # noqa: PLC0415
 
-    return open_encoder(encoder, model_path=model_path, precision=precision)
+    if precision != "float32":
+        with suppress(Exception):
+            loaded = open_encoder(encoder, model_path=model_path, precision=precision)
+            loaded.embed_queries(["a"])  # it is said where it fails in float32 as well
+            return loaded
+    # Rows may be pictures, and the tower for words one that runs in float32 alone.
+    return open_encoder(encoder, model_path=model_path, precision="float32")

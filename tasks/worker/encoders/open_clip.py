@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ import torch
 from open_clip.transform import ResizeKeepRatio
 from torchvision.transforms import Compose, Normalize, PILToTensor, Resize, ToTensor
 
+from tasks.adapters.models.clip_preprocessing import family_preprocessing
 from tasks.adapters.processes.hardware import cores
 from tasks.domain.encoding.tuning import Backend
 from tasks.domain.errors import BadInput, Transient
@@ -26,8 +28,7 @@ from tasks.worker.base import Batch, Vectors, unit_length
 from tasks.worker.encoders.decode_workers import Decoding, Load
 from tasks.worker.encoders.image_decoder import Decoder, Picture
 from tasks.worker.encoders.open_clip_text import Captions, CaptionWork
-from tasks.worker.encoders.torch_errors import told_apart
-from tasks.worker.encoding_errors import first_line
+from tasks.worker.encoders.torch_errors import told_apart, told_of_checkpoint
 from tasks.worker.system.placement import RankPlacement
 
 CPU_ROWS, GPU_ROWS = 16, 256
@@ -87,7 +88,7 @@ class ImageEncoder:
         self, encoder: OpenClipEncoder, *, model_path: str, precision: Precision, compute: Compute, place: RankPlacement, backend: Backend
     ) -> None:
         self._settings, self._precision, self._device, self._backend = encoder, precision, place.device, backend
-        self._model, transform = _load(encoder, model_path, precision, place.device)
+        self._model, transform, self._note = _load(encoder, model_path, precision, place.device)
         transform, self._normalize = _split(transform)
         self._input = open_clip.get_input_dtype(CLIP_PRECISION[precision])
         self._captions = Captions(encoder.architecture)
@@ -124,7 +125,7 @@ class ImageEncoder:
         return self._size()[::-1] if covers or (isinstance(first, ResizeKeepRatio) and not first.longest) else None
 
     def facts(self) -> EncoderFacts:
-        return EncoderFacts(dim=self._dim, max_seq_length=None, precision=self._precision, device=self._device)
+        return EncoderFacts(dim=self._dim, max_seq_length=None, precision=self._precision, device=self._device, note=self._note)
 
     def prepare(self, rows: pa.Table) -> ImageWork | CaptionWork:
         if "image" not in rows.column_names:
@@ -189,22 +190,44 @@ def _workers(place: RankPlacement) -> int:
     return 0 if own <= 2 and not place.on_gpu else max(1, min(MOST_WORKERS, own - 1))
 
 
-def _load(encoder: OpenClipEncoder, model_path: str, precision: Precision, device: str) -> tuple[Any, Any]:
+def _load(encoder: OpenClipEncoder, model_path: str, precision: Precision, device: str) -> tuple[Any, Any, str]:
+    """The model, its transform, and what open_clip says against the two."""
     # A folder or a hub name brings its own weights; otherwise open_clip would start with random ones, hence `from_pretrained`.
     brings_weights = encoder.architecture.startswith(("local-dir:", "hf-hub:"))
+    if not brings_weights:
+        _refuse_unknown_tag(encoder, model_path)
     try:
-        with warnings.catch_warnings(action="ignore"), _silent_root():
+        with warnings.catch_warnings(action="always", record=True) as said, _silent_root():
             model, transform = open_clip.create_model_from_pretrained(
                 encoder.architecture,
                 pretrained=None if brings_weights else model_path,
                 precision=CLIP_PRECISION[precision],
                 device=device,
                 weights_only=True,
+                force_quick_gelu=encoder.quick_gelu,
+                force_image_size=encoder.image_size,
+                **_preprocessing(encoder),
             )
     except Exception as error:
         name = encoder.architecture if brings_weights else f"{encoder.architecture}' with encoder.pretrained '{encoder.pretrained}"
-        raise BadInput(f"encoder.architecture '{name}' cannot be loaded: {first_line(error)}") from error
-    return model.eval(), transform
+        raise BadInput(f"encoder.architecture '{name}' cannot be loaded: {told_of_checkpoint(error)}") from error
+    odd = any("QuickGELU mismatch" in str(warning.message) for warning in said)
+    note = f"these weights were {'not ' if encoder.quick_gelu else ''}trained with QuickGELU: set encoder.quick_gelu: {str(not encoder.quick_gelu).lower()}"
+    return model.eval(), transform, note if odd else ""
+
+
+def _preprocessing(encoder: OpenClipEncoder) -> dict[str, Any]:
+    """What is said to open_clip; the rest is as the tag or the folder has it, or CLIP's."""
+    said = {name: getattr(encoder, name) for name in ("mean", "std", "interpolation", "resize_mode")}
+    taken = {**said, **family_preprocessing(encoder)}
+    return {f"image_{name}": value for name, value in taken.items() if value is not None}
+
+
+def _refuse_unknown_tag(encoder: OpenClipEncoder, tag: str) -> None:
+    if os.path.isfile(tag) or open_clip.get_pretrained_cfg(encoder.architecture, tag):  # noqa: PTH113 - a tag is no path
+        return
+    tags = ", ".join(open_clip.list_pretrained_tags_by_model(encoder.architecture.replace("/", "-"))) or "none"
+    raise BadInput(f"encoder.pretrained: '{tag}' is no checkpoint here, and no tag of {encoder.architecture} (it has: {tags})")
 
 
 @contextmanager

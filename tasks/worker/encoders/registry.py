@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from tasks.domain.encoding.tuning import Backend
-from tasks.domain.errors import BadInput
+from tasks.domain.errors import BadInput, KitestringError
 from tasks.domain.job.encoder import ENCODERS, Encoder, Precision
 from tasks.domain.job.job import Compute
 from tasks.worker.base import LoadedEncoder
+from tasks.worker.encoding_errors import Fatal, OutOfMemory, first_line
 from tasks.worker.system.lazy_imports import import_quickly
 from tasks.worker.system.placement import RankPlacement
 
@@ -38,9 +39,13 @@ def open_encoder(
     compute, place = compute or Compute(num_workers=0), place or RankPlacement()
     if backend not in ENCODERS[encoder.kind].backends:
         raise BadInput(f"compute.backend {backend} runs text encoders only: set it to torch or auto")
-    loaded: LoadedEncoder = import_library(encoder.kind)(
-        encoder, model_path=model_path, precision=precision, compute=compute, place=place, backend=backend
-    )
+    kind = import_library(encoder.kind)
+    try:
+        loaded: LoadedEncoder = kind(encoder, model_path=model_path, precision=precision, compute=compute, place=place, backend=backend)
+    except (KitestringError, Fatal, OutOfMemory):
+        raise
+    except Exception as error:  # a library's, over the model: no crash that a new launch might mend
+        raise BadInput(f"encoder: the model cannot be run in {precision}: {first_line(error)}") from error
     return loaded
 
 

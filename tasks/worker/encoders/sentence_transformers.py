@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -32,16 +33,17 @@ from tasks.domain.shards.seal import EncodeStats
 from tasks.worker.base import Batch, Vectors, unit_length
 from tasks.worker.batching import histogram, padded_size, plan_batches
 from tasks.worker.encoders.tokenizer import TokenizedText, Tokens
-from tasks.worker.encoders.torch_errors import told_apart
-from tasks.worker.encoding_errors import first_line
+from tasks.worker.encoders.torch_errors import told_apart, told_of_checkpoint
+from tasks.worker.encoding_errors import Fatal, OutOfMemory, first_line
 from tasks.worker.optimize.attention import take_plain_attention, unpadded_attention
 from tasks.worker.optimize.onednn_weights import pack_weights
+from tasks.worker.optimize.quality import PROBE_TEXTS, lowest_cosine
 from tasks.worker.system.placement import RankPlacement
 
 # Measured with all-MiniLM-L6-v2: above 2,000 tokens a batch leaves the CPU's caches and gets slower.
 CPU_TOKENS, CPU_ROWS = (1024, 512, 2048, 4096), 256
 GPU_TOKENS, GPU_ROWS = (32_768, 16_384, 65_536, 131_072), 2048
-COUNTS_AFTER_PADDING = {"roberta", "xlm-roberta", "camembert", "mpnet"}  # position 0 is that of the token after the padding's
+SAME_IN_COMPANY = 0.999  # cosine of a text's vectors alone and beside others: below it is more than rounding
 QUESTIONS_AT_ONCE = 32
 UNLIMITED = 10**9  # transformers says "no limit" with a number of 30 digits
 
@@ -56,13 +58,17 @@ class TextWork:
     budget: int
     most_rows: int
     flat: bool = False  # nothing is padded
+    alike: bool = False  # the texts of a batch have one length
     ahead: int = 0
     loaded: int | None = None
 
     def plan(self, rows: Iterable[int]) -> list[list[int]]:
         chosen = list(rows)
         batches = plan_batches([self.sizes[i] for i in chosen], budget=self.budget, rows=self.most_rows)
-        return [[chosen[i] for i in batch] for batch in batches]
+        planned = [[chosen[i] for i in batch] for batch in batches]
+        if not self.alike:
+            return planned
+        return [list(same) for batch in planned for _, same in groupby(batch, key=self.sizes.__getitem__)]
 
     def given(self, batch: Sequence[int]) -> int:
         return sum(self.sizes[i] for i in batch) if self.flat else padded_size(batch, self.sizes)
@@ -90,6 +96,7 @@ class TextEncoder:
             _check_openvino(precision, place)
         self._sides = sides_of(encoder, Path(model_path))
         self._model = _load(encoder, model_path, precision if backend == "torch" else "float32", place.device)
+        positions = _positions(_first_module(self._model, self._sides.rows.task))
         if backend == "openvino":
             _give_to_openvino(self._model, encoder, precision, place)
         elif precision == "bfloat16" and not place.on_gpu and not isinstance(self._model[0], Router):
@@ -97,9 +104,10 @@ class TextEncoder:
             pack_weights(self._model)
         side = self._sides.rows
         self._first = _first_module(self._model, side.task)
-        self._limit = _limit(encoder, self._model, self._first)
+        self._limit = _limit(encoder, self._first, positions)
         self._dim = _dimension(encoder, self._model)
         self._tokens = Tokens(self._model, self._first, prompt=side.prompt, task=side.task, limit=self._limit)
+        self._alike = self._changes_in_company()
         tokens, rows = (GPU_TOKENS, GPU_ROWS) if place.on_gpu else (CPU_TOKENS, CPU_ROWS)
         self._budgets = tokens if compute.batch_tokens == "auto" else ()
         self._budget = tokens[0] if compute.batch_tokens == "auto" else compute.batch_tokens
@@ -120,7 +128,7 @@ class TextEncoder:
             backend=self._backend,
         )
         flat = bool(getattr(self._first, "can_flatten_inputs", False))
-        return TextWork(texts=texts, sizes=sizes, stats=stats, budget=self._budget, most_rows=self._most_rows, flat=flat)
+        return TextWork(texts=texts, sizes=sizes, stats=stats, budget=self._budget, most_rows=self._most_rows, flat=flat, alike=self._alike)
 
     def encode(self, contents: Sequence[str]) -> Vectors:
         return self._embed(contents, self._sides.rows, at_once=max(1, len(contents)))
@@ -142,7 +150,26 @@ class TextEncoder:
         return unit_length(vectors) if self._settings.normalize else np.asarray(vectors, dtype=np.float32)
 
     def embed_queries(self, texts: list[str]) -> Vectors:
-        return self._embed(texts, self._sides.questions, at_once=QUESTIONS_AT_ONCE)
+        return self._embed(texts, self._sides.questions, at_once=1 if self._alike else QUESTIONS_AT_ONCE)
+
+    def _changes_in_company(self) -> bool:
+        """Whether a text has another vector beside longer ones, as where positions are counted with the padding before it.
+
+        Raises:
+            BadInput: the model embeds nothing: what fails for every text is no property of rows.
+        """
+        try:
+            alone = unit_length(self._embed(PROBE_TEXTS, self._sides.rows, at_once=1))
+            together = unit_length(self._embed(PROBE_TEXTS, self._sides.rows, at_once=len(PROBE_TEXTS)))
+        except Fatal:
+            raise
+        except OutOfMemory:
+            return False
+        except Exception as error:
+            told = f"encoder.model '{self._settings.model}' cannot embed a text in {self._precision}"
+            raise BadInput(f"{told}: {first_line(error)}") from error
+        some = alone.any(axis=1)  # not of words that it does not know
+        return lowest_cosine(alone[some], together[some]) < SAME_IN_COMPANY
 
     def embed_pictures(self, places: list[str]) -> Vectors:
         raise BadInput(f"'{places[0]}' is an image, but encoder.model '{self._settings.model}' embeds text only")
@@ -166,14 +193,32 @@ def _load(encoder: SentenceTransformersEncoder, model_path: str, precision: Prec
     kernels = unpadded_attention(device, precision)
     if kernels:
         with suppress(Exception):  # an architecture that has no use for them; what else is wrong will be so without them
-            return _read(encoder, model_path, precision, device, attn_implementation=kernels)
+            return _padded(encoder, _read(encoder, model_path, precision, device, attn_implementation=kernels))
     try:
-        return _read(encoder, model_path, precision, device)
+        return _padded(encoder, _read(encoder, model_path, precision, device))
+    except BadInput:
+        raise
     except Exception as error:
         if isinstance(error, ValueError) and not encoder.trust_remote_code and _brings_code(Path(model_path)):
             cure = "read that code, and set encoder.trust_remote_code if you trust it"
             raise BadInput(f"encoder.model '{encoder.model}' comes with Python code of its own: {cure}") from error
-        raise BadInput(f"encoder.model '{encoder.model}' cannot be loaded from {model_path}: {first_line(error)}") from error
+        raise BadInput(f"encoder.model '{encoder.model}' cannot be loaded from {model_path}: {told_of_checkpoint(error)}") from error
+
+
+def _padded(encoder: SentenceTransformersEncoder, model: SentenceTransformer) -> SentenceTransformer:
+    """The model with a padding token. Where its tokenizer has none, the token that ends a text, as its family pads: it is masked."""
+    for tokenizer in {id(found): found for found in map(_tokenizer, model.modules()) if found is not None}.values():
+        if tokenizer.pad_token is None:
+            tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
+        if tokenizer.pad_token is None:
+            cure = "set pad_token in its tokenizer_config.json"
+            raise BadInput(f"encoder.model '{encoder.model}': its tokenizer has no token to pad with: {cure}")
+    return model
+
+
+def _tokenizer(module: Any) -> Any:
+    found = getattr(module, "tokenizer", None)
+    return found if isinstance(found, transformers.PreTrainedTokenizerBase) else None
 
 
 def _brings_code(folder: Path) -> bool:
@@ -213,23 +258,34 @@ def _first_module(model: SentenceTransformer, task: str | None) -> Any:
     return first.sub_modules[first._resolve_route(task, "text")][0] if is_router else first  # noqa: SLF001
 
 
-def _limit(encoder: SentenceTransformersEncoder, model: SentenceTransformer, first: Any) -> int | None:
-    if encoder.max_seq_length is not None:
-        positions = _positions(first)
-        if positions is not None and encoder.max_seq_length > positions:
-            raise BadInput(f"encoder.max_seq_length {encoder.max_seq_length}: the model has positions for {positions} tokens")
-        model.max_seq_length = encoder.max_seq_length
-    limit: Any = getattr(first, "max_seq_length", None)
-    return None if limit is None or limit > UNLIMITED else int(limit)
+def _limit(encoder: SentenceTransformersEncoder, first: Any, positions: int | None) -> int | None:
+    """Tokens that are read of a text. The library's own limit may be more than the model has positions for."""
+    most = positions or _declared_positions(first)
+    if encoder.max_seq_length is not None and most is not None and encoder.max_seq_length > most:
+        raise BadInput(f"encoder.max_seq_length {encoder.max_seq_length}: the model has positions for {most} tokens")
+    own: Any = getattr(first, "max_seq_length", None)
+    known = [limit for limit in (encoder.max_seq_length or own, positions) if limit is not None and limit <= UNLIMITED]
+    limit = min(known, default=None)
+    if limit is not None and limit != own:
+        first.max_seq_length = limit
+    return limit
 
 
 def _positions(first: Any) -> int | None:
-    """Tokens that the model has positions for."""
+    """Tokens that the model has positions for, where it has learned one for each."""
+    for module in first.modules():
+        table = getattr(module, "position_embeddings", None)
+        if isinstance(table, torch.nn.Embedding):
+            before = getattr(module, "padding_idx", None)  # RoBERTa and its kin count from the position after the padding's
+            return table.num_embeddings - (before + 1 if isinstance(before, int) else 0)
+    return None
+
+
+def _declared_positions(first: Any) -> int | None:
+    """What the model's configuration says; it may compute positions beyond."""
     config = getattr(first, "config", None)
     positions: int | None = getattr(config, "max_position_embeddings", None)
-    if config is None or positions is None or getattr(config, "position_embedding_type", "absolute") != "absolute":
-        return None
-    return positions - (config.pad_token_id + 1) if getattr(config, "model_type", "") in COUNTS_AFTER_PADDING else positions
+    return positions if getattr(config, "position_embedding_type", "absolute") == "absolute" else None
 
 
 def _dimension(encoder: SentenceTransformersEncoder, model: SentenceTransformer) -> int:

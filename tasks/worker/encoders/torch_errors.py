@@ -33,3 +33,17 @@ def told_apart() -> Iterator[None]:
 def _release() -> None:
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         torch.cuda.empty_cache()
+
+
+def told_of_checkpoint(error: BaseException) -> str:
+    """Why weights cannot be loaded, in one line: torch says it on the second, and the cure on the last."""
+    told = str(error)
+    if "Weights only load failed" in told or "WeightsUnpickler" in told:
+        return (
+            "its weights are a pickle that holds more than tensors, which would run as code: save them as safetensors, or "
+            "torch.save(model.state_dict(), path)"
+        )
+    if "loading state_dict" in told:
+        details = [line.strip() for line in told.splitlines()[1:] if line.strip()]
+        return f"its weights are those of another architecture: {details[0][:300] if details else first_line(error)}"
+    return first_line(error)

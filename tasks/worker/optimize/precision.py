@@ -15,7 +15,7 @@ from tasks.domain.job.encoder import Precision
 from tasks.domain.strict import Strict
 from tasks.worker.base import Batch, LoadedEncoder, Vectors, Work
 from tasks.worker.encoding_errors import Fatal
-from tasks.worker.optimize.quality import LOWEST_COSINE
+from tasks.worker.optimize.quality import LOWEST_COSINE, PROBE_TEXTS
 
 SAMPLE_SECONDS = 1.0  # after which no more rows are compared
 PROBED_ROWS = 8  # rows that are compared at once, and at least
@@ -30,6 +30,10 @@ class Decision(Strict):
     lowest_cosine: float | None = None
     mean_cosine: float | None = None
     note: str = ""
+
+
+class FasterFailed(Exception):
+    """The model does not run in bfloat16."""
 
 
 def native_bfloat16(device: str, cpu_info: Path = CPU_INFO) -> bool:
@@ -58,13 +62,16 @@ def decide(wanted: Literal["auto"] | Precision, device: str, cosines: Callable[[
     Args:
         wanted: as the job says it.
         device: where the model runs.
-        cosines: makes the comparison: the cosine of each sampled row's bfloat16 vector to its float32 vector.
+        cosines: makes the comparison: the cosine of each sampled row's bfloat16 vector to its float32 vector; or raises `FasterFailed`.
     """
     if wanted != "auto":
         return Decision(precision=wanted, note=f"{wanted}: as the job says")
     if not native_bfloat16(device):
         return Decision(precision="float32", note="float32: this hardware does not multiply bfloat16 natively")
-    found = cosines()
+    try:
+        found = cosines()
+    except FasterFailed as error:
+        return Decision(precision="float32", note=f"float32: the model does not run in bfloat16 ({error})")
     if not len(found):
         return Decision(precision="float32", note="float32: there was no sample to compare bfloat16 on")
     lowest, mean = float(found.min()), float(found.mean())
@@ -96,6 +103,18 @@ def sample_cosines(exact: LoadedEncoder, fast: Encodes, sample: Callable[[Loaded
         if time.perf_counter() - began > SAMPLE_SECONDS:
             break
     return np.concatenate(found) if found else np.zeros(0)
+
+
+def question_cosines(exact: LoadedEncoder, fast: LoadedEncoder) -> npt.NDArray[np.float64]:
+    """Likewise for questions in words. None where the encoder cannot be asked any even in float32, as without its tokenizer."""
+    try:
+        reference = exact.embed_queries(PROBE_TEXTS)
+    except Fatal:
+        raise
+    except Exception:  # noqa: BLE001 - a search will say so
+        return np.zeros(0)
+    known = reference.any(axis=1)
+    return _cosines(reference, fast.embed_queries(PROBE_TEXTS))[known]
 
 
 def _compared(exact: LoadedEncoder, fast: Encodes, batch: Batch) -> list[npt.NDArray[np.float64]]:

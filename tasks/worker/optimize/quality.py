@@ -22,5 +22,5 @@ def probe_vectors(model: SentenceTransformer) -> Vectors:
 
 
 def lowest_cosine(before: Vectors, after: Vectors) -> float:
-    """Of the probes' vectors, each to itself."""
-    return float((before * after).sum(axis=1).min())
+    """Of the probes' vectors, each to itself; 1 where there are none."""
+    return float((before * after).sum(axis=1).min(initial=1.0))

@@ -19,6 +19,7 @@ from tasks.worker.encoding_errors import Fatal, OutOfMemory, first_line
 Content = TypeVar("Content")
 FIRST_PATIENCE = 8  # batches that must fit before a bigger one is tried
 MOST_PATIENCE = 1024
+ZERO = "zero: the model gave a vector of zeros, as of words that it does not know"
 
 
 @dataclass(slots=True)
@@ -119,7 +120,9 @@ class FaultIsolatingRunner(Generic[Content]):
         self, chunk: list[int], vectors: Vectors, batch: Sequence[Content], sizes: Sequence[int], outcome: RowsOutcome
     ) -> None:
         finite: npt.NDArray[np.bool_] = np.asarray(np.isfinite(vectors).all(axis=1))
-        outcome.keep([i for i, good in zip(chunk, finite, strict=True) if good], vectors[finite])
+        kept = finite & np.asarray(vectors.any(axis=1))
+        outcome.keep([i for i, good in zip(chunk, kept, strict=True) if good], vectors[kept])
+        outcome.refused += [(i, ZERO) for i, zero in zip(chunk, finite & ~kept, strict=True) if zero]  # near nothing, and far from nothing
         for position, (index, good) in enumerate(zip(chunk, finite, strict=True)):
             if good:
                 continue

@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from tasks.adapters.processes.gc_control import importing
@@ -24,8 +25,9 @@ from tasks.domain.job.job import Compute
 from tasks.domain.strict import Strict
 from tasks.worker.base import LoadedEncoder, Work
 from tasks.worker.encoders.registry import import_library, open_encoder
+from tasks.worker.encoding_errors import Fatal, first_line
 from tasks.worker.optimize.autotune import WORTH_BACKENDS, WORTH_TOKENS, Metered, TunedBatch, compare, race, tune_batches, worth_measuring
-from tasks.worker.optimize.precision import Decision, decide, expected, sample_cosines
+from tasks.worker.optimize.precision import Decision, FasterFailed, decide, expected, question_cosines, sample_cosines
 from tasks.worker.optimize.quality import LOWEST_COSINE
 from tasks.worker.startup.process_group import ProcessGroup
 from tasks.worker.system.placement import RankPlacement
@@ -112,6 +114,8 @@ class Start:
             Permanent: the ranks have loaded different things.
         """
         error = self._attempt(partial(self._opened, expected(self._assignment.precision, self._place.device), self._backend))
+        if self._assignment.precision == "auto":
+            error = None  # in the precision that is settled it may go well
         settled: Settled | None = None
         if self._place.rank == 0 and error is None:
             settled, error = self._settled()
@@ -149,8 +153,12 @@ class Start:
         if races:
             try:
                 found = self._against_openvino(precision, sample, found["torch"])
-            except BadInput as error:  # what OpenVINO cannot run, torch can
+            except Fatal:
+                raise
+            except BadInput as error:
                 remark = str(error)
+            except Exception as error:  # noqa: BLE001 - what OpenVINO cannot run, torch can
+                remark = f"openvino is left out: {first_line(error)}"
         self.measured = compare(found, remark)
         return self.measured
 
@@ -175,8 +183,9 @@ class Start:
         self._open.clear()
         if tuning.batch_tokens:
             encoder.take_budget(tuning.batch_tokens)
-        note = "; ".join(filter(None, (decision.note, tuning.note)))
-        facts = encoder.facts().model_copy(update={**decision.model_dump(exclude={"precision"}), "note": note})
+        facts = encoder.facts()
+        note = "; ".join(filter(None, (decision.note, tuning.note, facts.note)))
+        facts = facts.model_copy(update={**decision.model_dump(exclude={"precision"}), "note": note})
         with self._watch.step("agree"):
             dims = self._group.gather(facts.dim)
         if len(set(dims)) > 1:
@@ -204,11 +213,20 @@ class Start:
         return self._open[precision, backend]
 
     def _compare(self) -> Any:
-        exact, fast = self._opened("float32", "torch"), Metered(self._opened("bfloat16", self._backend))
-        with self._watch.step("check"):
-            cosines = sample_cosines(exact, fast, self._sample)
+        """Of rows and of questions: a model may have a tower for each."""
+        exact = self._opened("float32", "torch")  # what fails here fails in bfloat16 as well
+        try:
+            opened = self._opened("bfloat16", self._backend)
+            fast = Metered(opened)
+            with self._watch.step("check"):
+                cosines = sample_cosines(exact, fast, self._sample)
+                asked = question_cosines(exact, opened)
+        except Fatal:
+            raise
+        except Exception as error:
+            raise FasterFailed(first_line(error)) from error
         self._row_seconds["bfloat16"] = fast.row_seconds
-        return cosines
+        return np.concatenate([cosines, asked]) if len(cosines) else cosines
 
     def _sample(self, encoder: LoadedEncoder) -> Work:
         return encoder.prepare(sample_rows(self._assignment))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -94,3 +96,19 @@ def test_a_cache_that_is_damaged_or_cannot_be_is_none(reads: Reads, model: Path,
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     another_process(monkeypatch)
     assert weights(model) == before
+
+
+def test_the_model_that_an_adapter_is_laid_over_counts_and_not_where_it_is(model: Path, tmp_path: Path) -> None:
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    (adapter / "modules.json").write_text("[]")
+    (adapter / "adapter_model.safetensors").write_bytes(b"a little")
+
+    def over(base: Path, **more: object) -> str:
+        (adapter / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "base_model_name_or_path": str(base), **more}))
+        return weights(adapter)
+
+    moved, other = (Path(shutil.copytree(model, tmp_path / name)) for name in ("moved", "other"))
+    (other / "model.safetensors").write_bytes(b"other weights")
+    assert over(model) == over(moved)
+    assert len({over(model), over(other), over(model, r=8)}) == 3

@@ -29,7 +29,7 @@ class FakeModel:
             raise OutOfMemory
         if self.raises & set(batch):
             raise ValueError("bad token\n(and a long explanation)")
-        vectors = np.array([[n, -n] for n in batch], dtype=np.float32)
+        vectors = np.array([[n, -n - 1] for n in batch], dtype=np.float32)
         bad = [n in self.poison for n in batch]
         vectors[[any(bad)] * len(batch) if self.spreads else bad] = np.nan
         return vectors
@@ -73,6 +73,13 @@ def test_nan_that_spreads_over_a_batch_costs_only_the_row_it_came_from() -> None
     outcome = run(FakeModel(poison={3}, spreads=True), [1, 2, 3, 4])
     assert outcome.refused == [(2, "not finite: the model gave NaN")]
     assert vectors_of(outcome) == {0: 1, 1: 2, 3: 4}
+
+
+def test_a_vector_of_zeros_is_set_aside() -> None:
+    runner: FaultIsolatingRunner[int] = FaultIsolatingRunner(lambda batch: np.array([[n, 0.0] for n in batch], dtype=np.float32))
+    outcome = runner.run([1, 0, 2], [4, 4, 4])
+    assert outcome.refused == [(1, "zero: the model gave a vector of zeros, as of words that it does not know")]
+    assert vectors_of(outcome) == {0: 1, 2: 2}
 
 
 def test_infinity_is_told_as_such() -> None:
