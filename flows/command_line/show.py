@@ -98,7 +98,7 @@ def proof_text(proof: Proof) -> str:
     lines = [*proof.reasons, *(f"compared: {line}" for line in compared(proof) if proof.counts)]
     found = f"verified: {scope(proof)}" if proof.proved else "not verified"
     exact = ["the collection holds exactly these rows"] if proof.exact else []
-    return "\n".join([found, *(f"  {line}" for line in [*lines, *exact])])
+    return "\n".join([found, *(f"  {line}" for line in [*lines, *exact]), *(f"note: {line}" for line in proof.notes)])
 
 
 def difference_text(difference: Listed) -> str:

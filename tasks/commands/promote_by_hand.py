@@ -12,7 +12,7 @@ from tasks.adapters.processes.scratch import scratch_folder
 from tasks.domain.errors import BadInput
 from tasks.domain.job.job import Job
 from tasks.domain.target.promotion import Promotion, previous
-from tasks.run.plan import Plan, opened, plan_again
+from tasks.run.plan import Plan, index_notes, opened, plan_again
 from tasks.run.preflight import inspect_job, live_collection, open_target
 from tasks.run.promotion.alias_moves import Trigger, identity_of, pass_gate
 from tasks.run.seals.seal_totals import count_seals
@@ -33,17 +33,18 @@ def promote_by_hand(job: Job, *, anyway: bool = False) -> dict[str, Any]:
         if plan is None:
             raise BadInput(f"corpus '{job.corpus}' holds nothing made with this encoder: run the job first")
         with opened(plan) as collection:
-            if collection.describe() is None:
+            there = collection.describe()
+            if there is None:
                 raise BadInput(f"collection '{plan.spec.name}' is not at {job.target.address}: `kitestring run` makes it")
             _refuse_unproved(plan)
-            before = collection.target.resolve(plan.spec.alias)
+            before, notes = collection.target.resolve(plan.spec.alias), index_notes(plan, there)
             if before == plan.spec.name:
-                return _said(job, before, before, [])
+                return _said(job, before, before, notes)
             moves = Promotions(plan.inspected.store, job, plan.inspected.damages)
             outcome = pass_gate(plan, collection, moves, by="promote", anyway=anyway)
     if outcome.refused:
         raise BadInput("; ".join([f"the alias was not moved to '{plan.spec.name}': {outcome.refused}", *outcome.told]))
-    return _said(job, outcome.live, before, outcome.told)
+    return _said(job, outcome.live, before, [*outcome.told, *notes])
 
 
 def roll_back(job: Job) -> dict[str, Any]:

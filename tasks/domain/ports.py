@@ -174,6 +174,9 @@ class Collection(Protocol):
         Returns how many texts were cut to fit the stored field (65,535 bytes); their vectors are of the whole text.
         """
 
+    def reindex(self, spec: CollectionSpec) -> str | None:
+        """Build the vector index anew where it is not the spec's: how it differed; None: it is. Searches wait meanwhile where a server needs that."""
+
     def flush_and_index(self) -> None:
         """After the last row: indexed, loaded, all that was written readable, and where it was much flushed once and indexed."""
 

@@ -23,7 +23,7 @@ from tasks.domain.shards.resume import missing
 from tasks.domain.shards.seal import Seal
 from tasks.domain.shards.shard import Shard
 from tasks.domain.shards.task_groups import grouped, rows_of
-from tasks.domain.target.collection import CollectionSpec, collection_name, target_fingerprint
+from tasks.domain.target.collection import CollectionSpec, collection_name, index_to_build, target_fingerprint
 from tasks.domain.target.fields import name_field
 from tasks.run.model_notes import metric_of
 from tasks.run.preflight import EDITED, Inspected, inspect_job
@@ -197,6 +197,12 @@ def planned_before(job: Job) -> Iterator[Plan]:
         if plan is None:
             raise BadInput(f"corpus '{job.corpus}' holds nothing made with this encoder: `kitestring run` makes it")
         yield plan
+
+
+def index_notes(plan: Plan, there: CollectionSpec) -> list[str]:
+    """What is said of an index that differs from the job's, by those who only look."""
+    differs = index_to_build(there, plan.spec)
+    return [f"'{plan.spec.name}' has the index {differs}: `kitestring run` builds it anew"] if differs else []
 
 
 @contextmanager

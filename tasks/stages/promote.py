@@ -33,6 +33,7 @@ def promote_proved(run: Run, plan: Plan, collection: Collection, proof: Proof) -
         for line in outcome.told:
             run.journal.note(line)
         if outcome.live != outcome.before:
+            run.journal.note(f"alias '{plan.spec.alias}' points to '{outcome.live}'")
             run.journal.tell("collection.promoted", {"collection": outcome.live, "before": outcome.before})
         if outcome.refused:
             run.journal.note_refusal(f"the alias was not moved to '{plan.spec.name}': {outcome.refused}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from itertools import chain
@@ -17,7 +18,7 @@ from tasks.domain.ports import Collection
 from tasks.domain.shards.seal import SealSetDigest
 from tasks.domain.target.proof import Proof, unproved
 from tasks.run.context import Run
-from tasks.run.plan import Plan, opened, planned_before
+from tasks.run.plan import Plan, index_notes, opened, planned_before
 from tasks.run.seals.damage import damaged_documents
 from tasks.run.seals.effective_seals import owned_parts, owned_seals, retained_parts, retained_seals, seals_of
 from tasks.run.seals.unaccounted_rows import clock_of
@@ -37,8 +38,18 @@ def verify_collection(run: Run, plan: Plan, collection: Collection) -> Proof:
     _refuse_bad_input(run, plan)
     with run.journal.during("verify"):
         plan.bind(collection.ensure(plan.spec))  # where no shard could be sealed, nobody has made it yet
+        _reindex(run, plan, collection)
         collection.flush_and_index()
         return _mended(run, plan, collection, verify_plan(plan, collection))
+
+
+def _reindex(run: Run, plan: Plan, collection: Collection) -> None:
+    """After rows were loaded, so that they are indexed once."""
+    begun = time.monotonic()
+    differed = collection.reindex(plan.spec)
+    if differed:
+        took = time.monotonic() - begun
+        run.journal.note(f"index built anew: '{plan.spec.name}' had {differed}; searches waited for up to {took:.0f} s")
 
 
 def _mended(run: Run, plan: Plan, collection: Collection, proof: Proof) -> Proof:
@@ -120,7 +131,8 @@ def look_at_proof(job: Job, *, full: bool = False, seed: int | None = None, watc
         watched: gives what is told of rows as they are compared, for so many in all.
     """
     with planned_before(job) as plan, opened(plan) as collection:
-        if collection.describe() is None:
+        there = collection.describe()
+        if there is None:
             raise BadInput(f"collection '{plan.spec.name}' is not at {job.target.address}: `kitestring run` or `replay` loads it")
         if damaged := damaged_documents(plan):
             return unproved(*damaged)
@@ -130,6 +142,7 @@ def look_at_proof(job: Job, *, full: bool = False, seed: int | None = None, watc
                 proof = verify_plan(plan, collection, full=full, seed=seed, looking=True, watch=watch)
         except Damaged as damage:
             return unproved(f"{damage}: `kitestring run` encodes its shard again")
+        proof = proof.model_copy(update={"notes": tuple(index_notes(plan, there))})
         return _led_astray(plan, collection.target.resolve(plan.spec.alias), proof)
 
 

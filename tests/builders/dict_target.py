@@ -17,7 +17,7 @@ from tasks.adapters.rows.comparison import StoredRows, compare_rows
 from tasks.adapters.rows.row_schema import ARROW_TYPES
 from tasks.domain.errors import BadInput, Permanent
 from tasks.domain.job.target import TargetKind, TargetSettings
-from tasks.domain.target.collection import CollectionSpec, Hit, check_same, new_identity
+from tasks.domain.target.collection import CollectionSpec, Hit, check_same, index_to_build, new_identity
 from tasks.domain.target.difference import Compared
 
 
@@ -132,6 +132,10 @@ class DictCollection:
         for row, vector in zip(sent.to_pylist(), vectors, strict=True):
             kept.rows[row["id"]] = {**row, "vector": vector}
         return cut
+
+    def reindex(self, spec: CollectionSpec) -> str | None:
+        there, self._kept.spec = self._kept.spec, spec
+        return index_to_build(there, spec)
 
     def flush_and_index(self) -> None:
         _ = self._kept

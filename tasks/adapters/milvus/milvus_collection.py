@@ -26,13 +26,13 @@ from tasks.adapters.milvus.rate_limit import Throttle
 from tasks.adapters.milvus.reading import Reading, chunks
 from tasks.adapters.milvus.row_dicts import as_rows, as_stored
 from tasks.adapters.milvus.server_errors import is_there_already, is_too_fast
-from tasks.adapters.milvus.vector_index import FLUSHED_ROWS, await_indexes, load, make_indexes
+from tasks.adapters.milvus.vector_index import FLUSHED_ROWS, await_indexes, load, make_indexes, replace_index
 from tasks.adapters.rows.collection_rows import FieldTypes, batches, columns_of
 from tasks.adapters.rows.vector_types import narrow
 from tasks.domain.errors import BadInput, Permanent
 from tasks.domain.job.index import Parameters
 from tasks.domain.ports import Target
-from tasks.domain.target.collection import CollectionSpec, Hit, check_same, new_identity
+from tasks.domain.target.collection import CollectionSpec, Hit, check_same, index_to_build, new_identity
 
 T = TypeVar("T")
 log = logging.getLogger("kitestring.load")
@@ -143,6 +143,22 @@ class MilvusCollection(Reading):
                 load(self._connection, self.name)
                 self._is_ready = True
         return spec
+
+    def reindex(self, spec: CollectionSpec) -> str | None:
+        there = self._made()
+        differs = index_to_build(there, spec)
+        if differs:
+            made = there.model_copy(update={"index": spec.index})
+            self._call(partial(replace_index, self._connection, self.name, made), f"indexing collection '{self.name}'", writes=True)
+            with self._lock:
+                load(self._connection, self.name)
+                self._is_ready = True
+            # Last, so that one that was killed meanwhile is built once more. A server changes no description: the property goes before it.
+            marker = {MARKER: write_marker(made, self._identity)}
+            note = partial(self._connection.client.alter_collection_properties, self.name, marker, timeout=CALL_SECONDS)
+            self._call(note, f"noting the index of '{self.name}'", writes=True)
+            self._spec = None
+        return differs
 
     def flush_and_index(self) -> None:
         if self._connection.lite:  # what it answered is readable; loading indexes what is flushed by then, on every core

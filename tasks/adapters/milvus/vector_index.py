@@ -54,6 +54,14 @@ def make_indexes(connection: Connection, name: str, spec: CollectionSpec) -> Non
                 raise  # older servers have no such index, and filter without one
 
 
+def replace_index(connection: Connection, name: str, spec: CollectionSpec) -> None:
+    """Index the vectors anew. One index at a time, and none is dropped while the collection is loaded: searches wait until it is again."""
+    if "vector" in connection.client.list_indexes(name):
+        connection.client.release_collection(name, timeout=CALL_SECONDS)
+        connection.client.drop_index(name, "vector", timeout=CALL_SECONDS)
+    make_indexes(connection, name, spec)
+
+
 def _make(connection: Connection, name: str, **how: Any) -> None:
     params = MilvusClient.prepare_index_params()
     params.add_index(**how)

@@ -17,7 +17,7 @@ from tasks.adapters.rows.row_schema import ARROW_TYPES
 from tasks.adapters.rows.vector_types import rounded
 from tasks.domain.errors import BadInput, Permanent
 from tasks.domain.ports import Target
-from tasks.domain.target.collection import CollectionSpec, Hit, check_same, new_identity
+from tasks.domain.target.collection import CollectionSpec, Hit, check_same, index_to_build, new_identity
 from tasks.domain.target.difference import Compared
 
 
@@ -84,6 +84,11 @@ class MemoryCollection:
         with self._server.lock:
             self._rows.update(zip(ids, made, strict=True))
         return cut
+
+    def reindex(self, spec: CollectionSpec) -> str | None:
+        there = self._made()
+        self._server.specs[self.name] = there.model_copy(update={"index": spec.index})
+        return index_to_build(there, spec)
 
     def flush_and_index(self) -> None:
         self._made()

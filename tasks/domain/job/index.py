@@ -47,6 +47,9 @@ class Index(Strict):
         default_factory=dict, title="Build parameters", description="Milvus build parameters, such as {M: 32, efConstruction: 360}."
     )
 
+    def __str__(self) -> str:
+        return " ".join([self.type, *(f"{name}={value}" for name, value in self.params.items())])
+
     def build_params(self, dim: int) -> Parameters:
         """What the index is built with: the job's own values, and the usual ones for those that it leaves out."""
         usual = dict(BUILD_DEFAULTS.get(self.type, {}))

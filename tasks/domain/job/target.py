@@ -133,7 +133,7 @@ class MilvusSettings(TargetSettings):
             " later), int8 a quarter (Milvus 2.6 or later, COSINE only)."
         ),
     )
-    index: Index = Field(Index(), title="Index", description="Vector index. Built once, after a new collection is filled.")
+    index: Index = Field(Index(), title="Index", description="Vector index. Built once, after a new collection is filled; anew where a later run finds another.")
     staging: str = Field(
         "",
         description=(

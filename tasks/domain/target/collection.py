@@ -72,8 +72,10 @@ def check_same(there: CollectionSpec, wanted: CollectionSpec, at: str) -> None:
         )
 
 
-def _index_of(spec: CollectionSpec) -> str:
-    return " ".join([spec.index.type, *(f"{name}={value}" for name, value in sorted(spec.index.params.items()))])
+def index_to_build(there: CollectionSpec, wanted: CollectionSpec) -> str | None:
+    """How the index of a collection differs from the one that a job asks for; None: it does not. It can be built anew in place."""
+    now, then = (spec.index.model_copy(update={"params": spec.index.build_params(spec.dim)}) for spec in (there, wanted))
+    return None if now == then else f"{now}, the job {then}"
 
 
 def _compared(there: CollectionSpec, wanted: CollectionSpec) -> list[tuple[str, object, object]]:
@@ -83,7 +85,6 @@ def _compared(there: CollectionSpec, wanted: CollectionSpec) -> list[tuple[str, 
         ("encoder", f"{there.model} ({there.fingerprint[:8]})", f"{wanted.model} ({wanted.fingerprint[:8]})"),
         ("key length", there.id_length, wanted.id_length),
         ("stored text", there.store_text, wanted.store_text),
-        ("index", _index_of(there), _index_of(wanted)),
         ("vectors of", there.vector_type, wanted.vector_type),
         ("partition key", there.partition_key or "none", wanted.partition_key or "none"),
     ]

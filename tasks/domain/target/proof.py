@@ -33,6 +33,7 @@ class Proof(Strict):
     format_version: Literal[1, 2] = 2
     proved: bool
     reasons: tuple[str, ...] = Field(description="One line per difference; empty when verified.")
+    notes: tuple[str, ...] = Field((), description="What is worth knowing and no difference, such as an index that is not the job's.")
     counts: tuple[ShardCount, ...] = Field(description="Every shard, in the order given.")
     rows: int = Field(ge=0, description="Sum of the sealed rows.")
     total: int = Field(ge=0, description="Rows in the whole collection.")

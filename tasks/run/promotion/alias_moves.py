@@ -38,8 +38,7 @@ def pass_gate(plan: Plan, collection: Collection, moves: Promotions, *, by: Trig
         return MoveOutcome(before=live, live=live, told=verdict.told, refused=refused, asked=verdict.asked)
     moves.note(new_move(plan, live, by))
     collection.target.point(plan.spec.alias, name)
-    told = [*verdict.told, f"alias '{plan.spec.alias}' points to '{name}'"]
-    return MoveOutcome(before=live, live=name, told=told, asked=verdict.asked)
+    return MoveOutcome(before=live, live=name, told=verdict.told, asked=verdict.asked)
 
 
 def standing_identities(plan: Plan, live: str | None) -> set[str]:

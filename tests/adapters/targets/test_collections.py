@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from unittest.mock import Mock
 
 import numpy as np
 import pyarrow as pa
@@ -88,9 +89,43 @@ def test_another_partition_key_is_refused_with_both_sides_named(collection, open
         other.check(spec_of(name, partition_key="url"))
 
 
-def test_another_index_is_refused_with_both_sides_named(collection, opening, name):
-    with pytest.raises(BadInput, match=r"index AUTOINDEX, the job HNSW M=8"):
-        opening(name).ensure(spec_of(name, index=Index(type="HNSW", params={"M": 8})))
+def test_another_index_is_built_in_place_of_the_one_there_and_the_collection_says_so(opening, name):
+    made = opening(name)
+    made.ensure(spec_of(name))
+    part = part_of([str(i) for i in range(300)])
+    made.upsert(part)
+    made.flush_and_index()
+    other, wanted = opening(name), spec_of(name, index=Index(type="HNSW", params={"M": 8}))
+    identity = other.ensure(wanted)  # no refusal
+    assert other.reindex(wanted) == "AUTOINDEX, the job HNSW M=8 efConstruction=200"
+    for each in (other, opening(name)):
+        assert (each.describe(), each.identity()) == (wanted, identity)
+        assert each.reindex(wanted) is None
+        assert (each.count(), each.search(vectors_in(part)[:1], 1)[0][0].id) == (300, "0")
+    assert made.count() == 300  # whoever had it open
+    if isinstance(made, MilvusCollection):
+        assert made._connection.client.describe_index(name, "vector")["index_type"] == "HNSW"
+
+
+def test_parameters_that_the_index_was_built_with_by_default_are_no_other_index(opening, name):
+    made = opening(name)
+    made.ensure(spec_of(name, index=Index(type="HNSW")))
+    assert made.reindex(spec_of(name, index=Index(type="HNSW", params={"M": 16}))) is None
+
+
+def test_an_index_of_which_the_building_was_killed_is_built_by_the_next_run(opening, name, monkeypatch):
+    made, wanted = opening(name), spec_of(name, index=Index(type="FLAT"))
+    if not isinstance(made, MilvusCollection):
+        pytest.skip("it has no index")
+    made.ensure(spec_of(name))
+    made.upsert(part_of(["a"]))
+    made.flush_and_index()
+    with monkeypatch.context() as killed, pytest.raises(KeyboardInterrupt):
+        killed.setattr("tasks.adapters.milvus.vector_index.make_indexes", Mock(side_effect=KeyboardInterrupt))
+        made.reindex(wanted)
+    reader = opening(name)
+    assert reader.count() == 1  # it is searched meanwhile
+    assert opening(name).reindex(wanted) == "AUTOINDEX, the job FLAT"
 
 
 @pytest.mark.parametrize(

@@ -102,6 +102,23 @@ def test_half_the_room_for_the_same_answers_and_back_again(run_flow: RunFlow, tm
     assert (replayed["verified"], replayed["rows"]["embedded"]) == (True, 0)
 
 
+def test_another_index_is_built_by_the_next_run_or_replay_and_told_by_those_who_look(
+    run_flow: RunFlow, tmp_path: Path, tiny_model: Path
+) -> None:
+    write(tmp_path, 0, langs=["de"] * 4)
+    document = make_job(tmp_path, tiny_model)
+    run_flow(document)
+    exact = {**document, "target": document["target"] | {"index": {"type": "FLAT"}}}
+    said = "has the index AUTOINDEX, the job FLAT: `kitestring run` builds it anew"
+    proof, promoted = command(tmp_path, exact, "verify"), command(tmp_path, exact, "promote")
+    assert (proof["proved"], said in proof["notes"][0], said in promoted["told"][0]) == (True, True, True)
+    for flow, index, had in (("flows.embed.embed_corpus", exact, "AUTOINDEX"), (REPLAY, document, "FLAT")):
+        again = run_flow(index, flow)
+        assert (again["verified"], again["rows"]["embedded"]) == (True, 0)
+        assert any(note.startswith("index built anew: ") and f"had {had}, the job" in note for note in again["notes"]), again["notes"]
+        assert command(tmp_path, index, "verify")["notes"] == []
+
+
 def test_lists_that_were_sealed_as_json_are_encoded_again(run_flow: RunFlow, tmp_path: Path, tiny_model: Path, monkeypatch: Any) -> None:
     """A shard is what its columns are: an older seal is not loaded as what it is not."""
     for number in range(2):

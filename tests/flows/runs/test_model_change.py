@@ -102,8 +102,10 @@ def test_a_new_model_is_promoted_rolled_back_for_good_and_promoted_by_hand(run_f
     path.write_text(json.dumps(newest))
     back = commands.invoke(app, ["rollback", str(path)])
     assert (back.exit_code, live(old)) == (0, "model-22")
-    assert "alias 'rows' points to 'rows_" in back.stdout
+    assert back.stdout.count("alias 'rows' points to 'rows_") == 1
     assert commands.invoke(app, ["rollback", str(path)]).exit_code == 2  # the first one is dropped
+    assert commands.invoke(app, ["promote", str(path)]).stdout.count("points to") == 1
+    assert commands.invoke(app, ["rollback", str(path)]).exit_code == 0
     forth = commands.invoke(app, ["promote", str(path), "--json"])
     assert (forth.exit_code, json.loads(forth.stdout)["alias"], live(old)) == (0, "rows", "model-23")
 
