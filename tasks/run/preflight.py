@@ -115,7 +115,7 @@ class Inspected:
 
 def open_target(job: Job) -> Target:
     """A job's target, to be closed; it connects at its first call."""
-    return target_for(job.target, token=_token(job))
+    return target_for(job.target, token=_token(job), secret=_secret)
 
 
 def live_collection(job: Job) -> str | None:
@@ -168,7 +168,11 @@ def _token(job: Job) -> str | None:
     block = job.target.token_block
     if block is None:
         return os.environ.get(job.target.token_variable)
+    return _secret("target.token_block", block, instead=" or use MILVUS_TOKEN")
+
+
+def _secret(setting: str, block: str, instead: str = "") -> str:
     try:
         return str(Secret.load(block).get())  # type: ignore[union-attr]
     except ValueError as error:
-        raise BadInput(f"target.token_block: Prefect has no Secret block '{block}'; create it or use MILVUS_TOKEN") from error
+        raise BadInput(f"{setting}: Prefect has no Secret block '{block}'; create it{instead}") from error

@@ -201,7 +201,7 @@ class DictCollection:
             self._kept.rows.pop(key, None)
 
 
-def open_dict(settings: DictSettings, _token: str | None) -> DictTarget:
+def open_dict(settings: DictSettings, _token: str | None, _secret: object) -> DictTarget:
     """The target that a job's settings name."""
     return DictTarget(settings.shelf)
 

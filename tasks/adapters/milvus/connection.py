@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from base64 import b64encode
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import grpc  # type: ignore[import-untyped]
 from pymilvus import MilvusClient
@@ -16,19 +18,24 @@ from pymilvus.exceptions import ConnectionConfigException, MilvusException
 from tasks.adapters.backoff import RetryPolicy
 from tasks.adapters.milvus import lite
 from tasks.adapters.milvus.server_errors import RetryDecision, ServerAddress, judge, milvus_code, quieten, retried, text_of
+from tasks.adapters.milvus.transport.certificates import Certificates
+from tasks.adapters.milvus.transport.diagnosis import START_IT, why_silent
+from tasks.adapters.milvus.transport.proxy import proxy_of
 from tasks.domain.errors import BadInput
 
 T = TypeVar("T")
 
+_GRPC = re.compile(r"^grpc(?=s?://)", re.IGNORECASE)  # others write grpcs:// where pymilvus reads https://
 CONNECT_SECONDS, CALL_SECONDS = 5.0, 30.0
 
 
 class Connection:
     """A MilvusClient that is there when it is asked for."""
 
-    def __init__(self, uri: str, *, database: str, token: str | None, patience: RetryPolicy) -> None:
+    def __init__(self, uri: str, *, database: str, token: str | None, patience: RetryPolicy, certificates: Certificates) -> None:
         self.lite = lite.is_lite(uri)
-        self.uri = str(Path(uri).expanduser().absolute()) if self.lite else uri
+        self.uri = str(Path(uri).expanduser().absolute()) if self.lite else _GRPC.sub("http", uri)
+        self.certificates = certificates
         self.database, self.patience = database, patience
         sent = b64encode(token.encode()).decode() if token else ""  # the form in which it travels
         secrets = [token, sent, *token.split(":")[1:]] if token else []
@@ -74,8 +81,10 @@ class Connection:
         if self.lite:
             lite.take(self.uri, self.at.name)
         try:
-            # dedicated: pymilvus would share the connection among clients and keep it open after close().
-            return MilvusClient(self.uri, token=self._token, db_name=self.database, timeout=CONNECT_SECONDS, dedicated=True)
+            with self.certificates.client_options() as shown:
+                # dedicated: pymilvus would share the connection among clients and keep it open after close().
+                how = {**shown, "grpc_options": {"grpc.enable_http_proxy": int(self.proxied)}, "dedicated": True}
+                return MilvusClient(self.uri, token=self._token, db_name=self.database, timeout=CONNECT_SECONDS, **how)
         except (MilvusException, grpc.RpcError, ValueError) as error:
             if self.lite:
                 lite.let_go(self.uri)
@@ -86,8 +95,16 @@ class Connection:
             if isinstance(reason, (MilvusException, grpc.RpcError)) and judge(reason) is RetryDecision.DENIED:
                 return self.at.denied(text_of(reason), milvus_code(reason))
         if isinstance(error, ConnectionConfigException | ValueError):
-            return BadInput(f"target.uri '{self.at.name}' is not one that Milvus knows: give a path ending in .db, or http://host:19530")
-        return BadInput(f"Milvus at {self.at.name} does not answer: start it or correct target.uri")
+            return BadInput(
+                f"target.uri '{self.at.name}' is not one that Milvus knows: give a path ending in .db, or http://host:19530 or https://host:19530"
+            )
+        why = START_IT if self.lite else why_silent(self.uri, self.certificates)
+        return BadInput(f"Milvus at {self.at.name} does not answer: {why}")
+
+    @property
+    def proxied(self) -> bool:
+        """Whether the environment sends calls through a proxy. gRPC's own rule would take one for the loopback, too."""
+        return not self.lite and proxy_of(urlsplit(self.uri).hostname or "localhost") is not None
 
     def close(self) -> None:
         """Let go of the connection; the next call makes a new one."""

@@ -14,6 +14,7 @@ for a server that refuses and for one whose answer did not come.
 from __future__ import annotations
 
 import os
+import ssl
 from collections.abc import Sequence
 from typing import Any, Protocol
 from urllib.parse import urlsplit
@@ -68,7 +69,9 @@ def importer_for(connection: Connection, server: Server, *, token: str | None, d
         return RestImporter(os.environ.get("ZILLIZ_API", ZILLIZ_API), token=token, database=database, cluster=_cluster(connection.uri))
     if server.number < (2, 4):
         return GrpcImporter(connection)
-    return RestImporter(connection.uri, token=token, database=database)
+    return RestImporter(
+        connection.uri, token=token, database=database, verify=connection.certificates.context(), proxied=connection.proxied
+    )
 
 
 def _cluster(uri: str) -> str:
@@ -113,10 +116,19 @@ class GrpcImporter:
 class RestImporter:
     """Milvus 2.4 and later, and with `cluster` Zilliz Cloud."""
 
-    def __init__(self, base: str, *, token: str | None, database: str, cluster: str = "") -> None:
+    def __init__(
+        self,
+        base: str,
+        *,
+        token: str | None,
+        database: str,
+        cluster: str = "",
+        verify: ssl.SSLContext | bool = True,
+        proxied: bool = True,
+    ) -> None:
         self._base, self._database, self._cluster = base.rstrip("/"), database, cluster
         headers = {"Authorization": f"Bearer {token}"} if token else {}
-        self._http = httpx.Client(headers=headers, timeout=IMPORT_CALL_SECONDS)
+        self._http = httpx.Client(headers=headers, timeout=IMPORT_CALL_SECONDS, verify=verify, trust_env=proxied)
 
     def start(self, collection: str, files: Sequence[str], *, idempotency_key: str) -> list[str]:
         jobs = []

@@ -13,8 +13,10 @@ from tasks.adapters.milvus.connection import CALL_SECONDS, Connection
 from tasks.adapters.milvus.milvus_bulk_loader import MilvusBulkLoader
 from tasks.adapters.milvus.milvus_collection import UPSERT_BYTES, UPSERT_ROWS, MilvusCollection
 from tasks.adapters.milvus.server_errors import ALIAS_NOT_FOUND, COLLECTION_NOT_FOUND, milvus_code
+from tasks.adapters.milvus.transport.certificates import Certificates, read_certificates
 from tasks.adapters.milvus.vector_index import server_of
 from tasks.domain.errors import BadInput
+from tasks.domain.job.credentials import ReadSecret
 from tasks.domain.job.index import Parameters
 from tasks.domain.job.target import MilvusSettings
 from tasks.domain.target.collection import CollectionSpec, check_server
@@ -35,9 +37,12 @@ class MilvusTarget:
         batch_rows: int = UPSERT_ROWS,
         batch_bytes: int = UPSERT_BYTES,
         columns: bool = True,
+        certificates: Certificates | None = None,
     ) -> None:
         """`columns` off sends row dicts through the public API, which is slower and does not lean on pymilvus' insides."""
-        self._connection = Connection(uri, database=database, token=token, patience=patience or RetryPolicy())
+        self._connection = Connection(
+            uri, database=database, token=token, patience=patience or RetryPolicy(), certificates=certificates or Certificates()
+        )
         self._call, self._token, self._staging = self._connection.call, token, staging
         self._search_params, self._batch = search_params or {}, {"most_rows": batch_rows, "most_bytes": batch_bytes}
         self._columns = columns
@@ -144,6 +149,12 @@ class MilvusTarget:
         return str(answer["collection_name"])
 
 
-def open_milvus(settings: MilvusSettings, token: str | None) -> MilvusTarget:
-    """The target that a job's settings name."""
-    return MilvusTarget(settings.uri, database=settings.database, token=token, search_params=settings.search, staging=settings.staging)
+def open_milvus(settings: MilvusSettings, token: str | None, secret: ReadSecret) -> MilvusTarget:
+    """The target that a job's settings name.
+
+    Raises:
+        BadInput: a certificate cannot be read.
+    """
+    shown = read_certificates(settings.tls, secret)
+    how = {"database": settings.database, "token": token, "search_params": settings.search, "staging": settings.staging}
+    return MilvusTarget(settings.uri, certificates=shown, **how)  # type: ignore[arg-type]

@@ -50,6 +50,6 @@ class MemoryTarget:
         """Nothing to let go of."""
 
 
-def open_memory(settings: MemorySettings, _token: str | None) -> MemoryTarget:
+def open_memory(settings: MemorySettings, _token: str | None, _secret: object) -> MemoryTarget:
     """The target that a job's settings name."""
     return MemoryTarget(settings.uri)

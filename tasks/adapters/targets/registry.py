@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from tasks.domain.errors import BadInput
+from tasks.domain.job.credentials import ReadSecret
 from tasks.domain.job.kinds import declared_at
 from tasks.domain.job.target import TARGETS, TargetSettings
 from tasks.domain.ports import Target
@@ -11,7 +13,18 @@ from tasks.domain.ports import Target
 declared_at(TARGETS[TARGETS.default].opens)
 
 
-def target_for(settings: TargetSettings, *, token: str | None) -> Target:
-    """The target that a job names, to be closed; it connects at its first call. `token`: for a server that asks for one."""
-    target: Target = declared_at(TARGETS[settings.kind].opens)(settings, token)
+def no_secrets(setting: str, block: str) -> str:
+    """Where nobody keeps any."""
+    raise BadInput(f"{setting}: there is no Secret block '{block}' here")
+
+
+def target_for(settings: TargetSettings, *, token: str | None, secret: ReadSecret = no_secrets) -> Target:
+    """The target that a job names, to be closed; it connects at its first call.
+
+    Args:
+        settings: the job's.
+        token: for a server that asks for one.
+        secret: reads a Secret block.
+    """
+    target: Target = declared_at(TARGETS[settings.kind].opens)(settings, token, secret)
     return target

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from pydantic import BaseModel
+
+ReadSecret = Callable[[str, str], str]  # a Secret block's text, by the setting that names the block and the block's name
 
 _NAMES = r"(?:[Tt]oken|TOKEN|[Ss]ecret|SECRET|[Pp]ass(?:word|wd)?|PASSWORD|[Pp]wd|[Ss]ig(?:nature)?|[Cc]redential|[Aa]uth|[Kk]ey(?:_?[Ii][Dd])?|KEY)"
 

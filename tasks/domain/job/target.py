@@ -14,6 +14,7 @@ from tasks.domain.job.credentials import PLACE
 from tasks.domain.job.gate import Gate
 from tasks.domain.job.index import IMPORT_ROWS, Index, LoadMethod, Parameters, VectorType, why_not_stored
 from tasks.domain.job.kinds import Kind, Kinds
+from tasks.domain.job.tls import Tls
 from tasks.domain.job.ui_schema import Nothing
 from tasks.domain.strict import Strict
 
@@ -121,8 +122,12 @@ class MilvusSettings(TargetSettings):
     uri: str = Field(
         "./kitestring.db",
         title="Milvus",
-        description="A Milvus Lite file (ends in .db), http://host:19530, or a Zilliz Cloud endpoint. The token comes from MILVUS_TOKEN.",
+        description="A Milvus Lite file (ends in .db), http:// or https://host:19530 (or grpc://, grpcs://), or a Zilliz Cloud endpoint."
+        " The token comes from MILVUS_TOKEN.",
         json_schema_extra=PLACE,
+    )
+    tls: Tls | Nothing = Field(
+        None, title="TLS", description="Certificates for a server with a private certificate authority, or that asks its clients for one."
     )
     database: str = Field("", description="Milvus database. Empty: the server's default.")
     vector_type: VectorType = Field(
@@ -133,7 +138,11 @@ class MilvusSettings(TargetSettings):
             " later), int8 a quarter (Milvus 2.6 or later, COSINE only)."
         ),
     )
-    index: Index = Field(Index(), title="Index", description="Vector index. Built once, after a new collection is filled; anew where a later run finds another.")
+    index: Index = Field(
+        Index(),
+        title="Index",
+        description="Vector index. Built once, after a new collection is filled; anew where a later run finds another.",
+    )
     staging: str = Field(
         "",
         description=(
@@ -156,9 +165,15 @@ class MilvusSettings(TargetSettings):
     @model_validator(mode="after")
     def _database_is_a_setting(self) -> MilvusSettings:
         """The client takes a database from the address for some calls, and from its own setting for others."""
-        inside = urlsplit(self.uri).path.strip("/") if self.uri.startswith(("http://", "https://")) else ""
+        inside = urlsplit(self.uri).path.strip("/") if self.uri.startswith(("http", "grpc")) else ""
         if re.fullmatch(DATABASE, inside):
             raise ValueError(f"uri ends in '/{inside}': take that off, and set database: {inside} if it is meant as the database")
+        return self
+
+    @model_validator(mode="after")
+    def _certificates_are_used(self) -> MilvusSettings:
+        if self.tls and not self.uri.startswith(("https://", "grpcs://")):
+            raise ValueError(f"uri '{self.uri}' is no TLS address, so that tls is not used: write https://, or leave tls out")
         return self
 
     @model_validator(mode="after")
@@ -205,7 +220,7 @@ class MemorySettings(TargetSettings):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TargetKind(Kind[TargetSettings]):
-    """A kind of target. `opens`: "module:function" that makes a `tasks.domain.ports.Target` of its settings and a token, or None."""
+    """A kind of target. `opens`: "module:function" that makes a `tasks.domain.ports.Target` of its settings, a token or None, and a `ReadSecret`."""
 
     opens: str
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from unittest.mock import Mock
+from unittest.mock import patch
 
 import numpy as np
 import pyarrow as pa
@@ -113,15 +113,15 @@ def test_parameters_that_the_index_was_built_with_by_default_are_no_other_index(
     assert made.reindex(spec_of(name, index=Index(type="HNSW", params={"M": 16}))) is None
 
 
-def test_an_index_of_which_the_building_was_killed_is_built_by_the_next_run(opening, name, monkeypatch):
+def test_an_index_of_which_the_building_was_killed_is_built_by_the_next_run(opening, name):
     made, wanted = opening(name), spec_of(name, index=Index(type="FLAT"))
     if not isinstance(made, MilvusCollection):
         pytest.skip("it has no index")
     made.ensure(spec_of(name))
     made.upsert(part_of(["a"]))
     made.flush_and_index()
-    with monkeypatch.context() as killed, pytest.raises(KeyboardInterrupt):
-        killed.setattr("tasks.adapters.milvus.vector_index.make_indexes", Mock(side_effect=KeyboardInterrupt))
+    killed = patch("tasks.adapters.milvus.vector_index.make_indexes", side_effect=KeyboardInterrupt)
+    with killed, pytest.raises(KeyboardInterrupt):
         made.reindex(wanted)
     reader = opening(name)
     assert reader.count() == 1  # it is searched meanwhile

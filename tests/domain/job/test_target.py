@@ -12,7 +12,7 @@ from tasks.domain.job.target import TARGETS, MemorySettings, MilvusSettings, Sto
 from tasks.domain.target.collection import target_fingerprint
 
 SETTINGS = {"uri": "http://host:19530", "database": "db", "collection": "rows", "partition_key": "lang", "index": {"type": "FLAT"}}
-MILVUS = {"uri", "database", "vector_type", "index", "staging", "partition_key"}
+MILVUS = {"uri", "tls", "database", "vector_type", "index", "staging", "partition_key"}
 
 
 def test_a_job_without_a_kind_is_for_milvus() -> None:

@@ -1,0 +1,1 @@
+"""The way to a Milvus server: certificates, proxies, and why nothing answers."""
