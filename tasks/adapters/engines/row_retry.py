@@ -53,7 +53,7 @@ class RowRetry:
 
     def _amend(self, shard: Shard, seal: Seal) -> None:
         begun = time.monotonic()
-        wanted = {row.row for row in seal.quarantined}
+        wanted = {row.row: row for row in seal.quarantined}
         still, readable = self._read(shard, wanted)
         parts = self._encode(shard, readable)
         still += [row for part in parts for row in part.quarantined]
@@ -65,7 +65,7 @@ class RowRetry:
             run=self._place.spec.run,
             parts=tuple(parts),
             recovered=tuple(sorted(tried - failed)),
-            duplicates=tuple(sorted(wanted - tried - failed)),
+            duplicates=tuple(sorted(wanted.keys() - tried - failed)),
             quarantined=tuple(sorted(still, key=lambda row: row.row)),
             seconds=round(time.monotonic() - begun, 3),
             amended_at=utc_now(),
@@ -74,15 +74,25 @@ class RowRetry:
             self._checkpoint.amend(amendment)
             self._place.tell(ShardAmended(shard=shard.id, recovered=len(amendment.recovered)))
 
-    def _read(self, shard: Shard, wanted: set[int]) -> tuple[list[Quarantined], pa.Table]:
-        """Read the shard again: the wanted rows that still cannot be read, and those that can."""
+    def _read(self, shard: Shard, wanted: dict[int, Quarantined]) -> tuple[list[Quarantined], pa.Table]:
+        """Read the shard again: the wanted rows that still cannot be read, and those that can.
+
+        A version that joins a tar's samples otherwise may count rows otherwise: a row that is another one now stays as it was.
+        """
+        seen = 0
         still: list[Quarantined] = []
         readable: list[pa.RecordBatch] = []
         rows = pa.array(sorted(wanted), pa.int64())
         for chunk in prepare(self._place.source, shard, job=self._place.job, fields=self._place.spec.fields):
             still += [row for row in chunk.quarantined if row.row in wanted]
+            seen += chunk.seen
             readable.append(chunk.batch.filter(pc.is_in(chunk.batch.column("row"), rows)))
-        return still, pa.Table.from_batches(readable)
+        found = pa.Table.from_batches(readable)
+        ids = zip(found["row"].to_pylist(), found["id"].to_pylist(), strict=True)
+        counted = self._place.job.source.named is None  # a row is known by its place alone
+        others = {row for row, key in ids if counted and wanted[row].id not in {None, key}} | {row for row in wanted if row >= seen}
+        still += [wanted[row] for row in others]
+        return still, found.filter(pc.invert(pc.is_in(found["row"], pa.array(sorted(others), pa.int64()))))
 
     def _encode(self, shard: Shard, readable: pa.Table) -> list[Part]:
         parts: list[Future[Part]] = []

@@ -10,11 +10,13 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from itertools import chain
+from itertools import chain, islice
 from typing import Protocol, TypeVar
 
 import pyarrow as pa
 
+from tasks.adapters.concurrent_map import ahead
+from tasks.adapters.files.braces import expand_braces, fixed_folder, has_braces
 from tasks.adapters.files.fsspec_files import FsspecDrive, first_words
 from tasks.adapters.files.globs import split_pattern
 from tasks.adapters.files.left_out import LeftOut
@@ -55,7 +57,7 @@ def list_files(uri: str, suffixes: tuple[str, ...], left_out: LeftOut | None = N
     """Every file of a source, sorted, at least one.
 
     Args:
-        uri: a file (taken whatever it is called), a folder or a glob.
+        uri: a file (taken whatever it is called), a folder, a glob, or a list in braces of files or folders that are all there.
         suffixes: lower case; what a folder's files, and those of a glob that ends in `*`, must end with.
         left_out: counts what is there and is not taken.
 
@@ -63,7 +65,7 @@ def list_files(uri: str, suffixes: tuple[str, ...], left_out: LeftOut | None = N
         BadInput: nothing is there, or it may not be read; says what to change.
     """
     counts = left_out or LeftOut()
-    files = drive_of(uri).files(uri, suffixes, counts)
+    files = _listed(uri, suffixes, counts) if _is_list(uri) else drive_of(uri).files(uri, suffixes, counts)
     first = next(files, None)
     if first is None:
         unread = counts.files()
@@ -72,8 +74,35 @@ def list_files(uri: str, suffixes: tuple[str, ...], left_out: LeftOut | None = N
     return chain([first], files)
 
 
+def _is_list(uri: str) -> bool:
+    """Whether braces are meant as such: a file of this machine may have them in its name."""
+    return has_braces(uri) and not (isinstance(drive_of(uri), LocalDrive) and os.path.lexists(local_path(uri)))
+
+
+def _listed(uri: str, suffixes: tuple[str, ...], left_out: LeftOut) -> Iterator[FileVersion]:
+    """The files of a list in braces, named below the folder before the first brace; many are asked for at a time."""
+    drive = drive_of(uri)
+    uri = local_path(uri) if isinstance(drive, LocalDrive) else uri
+    head = len(fixed_folder(uri)) + 1
+
+    def begin(place: str) -> tuple[str, Iterator[FileVersion]]:
+        files = iter(drive.files(place, suffixes, left_out))
+        return place, chain(list(islice(files, 1)), files)  # the first is asked for here, in a thread
+
+    for place, files in ahead(begin, expand_braces(uri)):
+        empty = True
+        for file in files:
+            empty = False
+            name = place[head:].rstrip("/")
+            yield file.model_copy(update={"name": name if file.path.endswith(f"/{name}") else f"{name}/{file.name}"})
+        if empty:
+            raise BadInput(f"source.uri lists '{place}', and there is no such file: correct the list")
+
+
 def root_of(uri: str) -> str:
     """What the names of the files below a path or URI begin after, as `FileVersion.root` has it; nothing has to be there."""
+    if _is_list(uri):
+        uri = fixed_folder(uri) or "."
     drive = drive_of(uri)
     if isinstance(drive, LocalDrive):
         path = local_path(uri)

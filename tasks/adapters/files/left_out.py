@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+import threading
 from collections import Counter
 
 from tasks.domain.shards.unread_files import UnreadFiles
@@ -21,16 +22,18 @@ class LeftOut:
         self._counts: Counter[str] = Counter()
         self._examples: dict[str, str] = {}
         self._last = ""
+        self._lock = threading.Lock()
 
     def add(self, reason: str, name: str) -> None:
         """One file, or a folder that is not entered: however many files of it are listed one after another, it counts once."""
-        if name == self._last and name.endswith("/"):
-            return
-        self._last = name
-        if reason not in self._counts and len(self._counts) >= MOST_REASONS:
-            reason = "of other kinds"
-        self._counts[reason] += 1
-        self._examples.setdefault(reason, name)
+        with self._lock:
+            if name == self._last and name.endswith("/"):
+                return
+            self._last = name
+            if reason not in self._counts and len(self._counts) >= MOST_REASONS:
+                reason = "of other kinds"
+            self._counts[reason] += 1
+            self._examples.setdefault(reason, name)
 
     def files(self) -> tuple[UnreadFiles, ...]:
         """What was counted so far, the most first."""

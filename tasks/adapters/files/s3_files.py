@@ -47,14 +47,16 @@ class S3Drive:
 
     def versions(self, files: Iterable[FileVersion]) -> Iterator[tuple[FileVersion, FileVersion | None]]:
         planned = list(files)
-        bucket, first = split_uri(planned[0].path)
+        bucket, _ = split_uri(planned[0].path)
         try:
             if len(planned) <= FEW_VERSIONS:
                 yield from ((file, _head(_client(), *split_uri(file.path), file.name)) for file in planned)
                 return
-            now = {file.path: file for file in _between(_client(), bucket, first, split_uri(planned[-1].path)[1])}
-            yield planned[0], _head(_client(), bucket, first, planned[0].name)
-            yield from ((file, now.get(file.path)) for file in planned[1:])
+            keys = sorted(split_uri(file.path)[1] for file in planned)
+            now = {file.path: file for file in _between(_client(), bucket, keys[0], keys[-1])}
+            at_first = _head(_client(), bucket, keys[0], keys[0])
+            now |= {at_first.path: at_first} if at_first else {}
+            yield from ((file, now.get(file.path)) for file in planned)
         except (BotoCoreError, ClientError) as error:
             raise _told(error, planned[0].path, bucket) from None
 

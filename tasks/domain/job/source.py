@@ -83,7 +83,8 @@ class TabularSource(SourceSettings):
     uri: str = Field(
         "data",
         title="Where",
-        description="A file, a folder, a glob, or a URI such as s3://lake/docs/*.parquet. Folders are searched recursively.",
+        description="A file, a folder, a glob, a list in braces (part-{000..099}.parquet), or a URI such as s3://lake/docs/*.parquet. Folders are "
+        "searched recursively.",
         json_schema_extra=PLACE,
     )
     moved_from: FileLocation | Nothing = MOVED_FROM
@@ -224,14 +225,30 @@ class WebDatasetSource(SourceSettings):
     model_config = ConfigDict(title="WebDataset")
 
     kind: Literal["webdataset"] = Field("webdataset", description="Samples in tar files.")
-    uri: str = Field("tars", title="Where", description="A tar file, a folder, a glob, or a URI.", json_schema_extra=PLACE)
+    uri: str = Field(
+        "tars",
+        title="Where",
+        description="A tar file, a folder, a glob, a list in braces such as {00000..00099}.tar, or a URI.",
+        json_schema_extra=PLACE,
+    )
     moved_from: FileLocation | Nothing = MOVED_FROM
-    embed: Modality = Field("image", description="What to embed: the sample's image or its .txt.")
+    embed: Modality = Field("image", description="What to embed: the sample's image or its caption.")
+    caption_key: Annotated[ColumnName | Nothing, ADDED_LATER] = Field(
+        None,
+        title="Caption key",
+        description="Key of the sample's .json that holds the caption to embed. Left out: the sample's .txt. For embed: text only.",
+    )
     metadata: ColumnNames = Field(
         default_factory=list,
         title="Metadata keys",
-        description="Keys of the sample's .json to store in Milvus as scalar fields. 'txt' is the caption.",
+        description="Keys of the sample's .json to store in Milvus as scalar fields. 'txt' is the sample's .txt.",
     )
+
+    @model_validator(mode="after")
+    def _no_idle_caption_key(self) -> WebDatasetSource:
+        if self.caption_key is not None and self.embed != "text":
+            raise ValueError("caption_key is for embed: text; to store captions beside images, name the key in metadata")
+        return self
 
     @property
     def modality(self) -> Modality:

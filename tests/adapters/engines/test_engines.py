@@ -224,6 +224,21 @@ def test_rows_that_were_set_aside_are_tried_again_and_amend_the_seal(bench: Benc
     assert bench.encode(shard, rows="quarantined") == []
 
 
+def test_a_row_that_the_source_no_longer_counts_stays_quarantined(bench: Bench) -> None:
+    """As where a version joins the samples of a tar otherwise."""
+    (shard,) = bench.write("a.parquet")
+    bench.encode(shard)
+    seal = bench.checkpoint.read_seal(shard.id)
+    assert seal
+    aside = (Quarantined(row=0, id="row-0", reason="once"), Quarantined(row=ROWS, id="gone", reason="no image"))
+    bench.store.delete(bench.checkpoint.layout.seal(shard.id))
+    changed = {"parts": seal.parts[1:], "embedded": ROWS - PIECE, "source_rows": ROWS - PIECE + 2, "quarantined": aside}
+    bench.checkpoint.seal(seal.model_copy(update=changed))
+    assert bench.encode(shard, rows="quarantined") == [ShardAmended(shard=shard.id, recovered=1)]
+    [amendment] = bench.checkpoint.amendments(shard.id)
+    assert (amendment.recovered, amendment.duplicates, amendment.quarantined) == ((0,), (), (aside[1],))
+
+
 def test_a_shard_whose_rows_cannot_be_read_again_does_not_stop_the_retry_of_others(bench: Bench) -> None:
     shards = bench.write("a.parquet", "b.parquet")
     bench.encode(*shards)

@@ -1,0 +1,138 @@
+"""Members of a tar joined to samples: those that share their name up to the first dot, as webdataset splits it.
+
+They need not stand side by side: a sample waits for what it lacks while no more than some others have begun after it. Samples come in the order in
+which they begin.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+from tasks.adapters.sources.images import ENDS
+from tasks.adapters.sources.tar_reader import LARGEST_MEMBER, Member
+
+WINDOW_SAMPLES = 1_024
+WINDOW_BYTES = 64 << 20
+KEYS_REMEMBERED = 1 << 18  # of samples that have left: some 25 MB
+APART = f"apart in the tar: other members of this sample stand more than {WINDOW_SAMPLES:,} samples or {WINDOW_BYTES >> 20} MiB before: pack it anew"
+
+Part = Literal["image", "caption", "json"]
+PARTS: dict[str, Part] = {"txt": "caption", "json": "json", **dict.fromkeys(ENDS, "image")}
+
+
+@dataclass(slots=True)
+class TarSample:
+    """The wanted members of one key."""
+
+    key: str
+    parts: dict[Part, bytes] = field(default_factory=dict)
+    ends: set[str] = field(default_factory=set)
+    dotted: dict[Part, list[str]] = field(default_factory=dict)  # ends such as "left.jpg", which a plain one goes before
+    reason: str | None = None
+    size: int = 0
+
+    def add(self, end: str, part: Part, member: Member) -> None:
+        """Take a member; of two images the first stays."""
+        self.ends.add(end)
+        if member.data is None:
+            self.reason = f"too large: {member.name} has {member.size} bytes, {LARGEST_MEMBER} are read at most"
+            return
+        plain = "." not in end
+        if plain and part in self.dotted:
+            self.parts.pop(part)
+            del self.dotted[part]
+        elif not plain and (part in self.dotted or part not in self.parts):
+            self.dotted.setdefault(part, []).append(end)
+        if part not in self.parts:
+            self.parts[part] = member.data
+            self.size += len(member.data)
+
+    def ambiguous(self) -> str | None:
+        """Why it is not known which member is meant."""
+        for part, ends in self.dotted.items():
+            if len(ends) > 1:
+                return (
+                    f"more than one {part}: {', '.join(sorted(ends))}: name the one that is meant {self.key}.{ends[0].rpartition('.')[2]}"
+                )
+        return None
+
+
+def split_name(name: str) -> tuple[str, str] | None:
+    """The key of a member's sample, and what follows the first dot of its name; None: hidden, as what macOS puts beside each file is."""
+    folder, slash, base = name.removeprefix("./").rpartition("/")
+    if base.startswith(".") or "__MACOSX" in folder.split("/"):
+        return None
+    key, _, end = base.partition(".")
+    return f"{folder}{slash}{key}", end.lower()
+
+
+def part_of_name(name: str) -> Part | None:
+    """What a member is to its sample; None: nothing that is known."""
+    found = split_name(name)
+    return PARTS.get(found[1].rpartition(".")[2]) if found else None
+
+
+def join_samples(members: Iterable[Member], wanted: frozenset[Part], *, window: int = WINDOW_SAMPLES) -> Iterator[TarSample]:
+    """Samples in the order of their first members.
+
+    Args:
+        members: in the order of the tar, those of wanted parts with their bytes.
+        wanted: parts without which a sample is not whole.
+        window: samples that may begin after one that is not.
+    """
+    joiner = _Joiner(wanted, window)
+    for member in members:
+        found = split_name(member.name)
+        if found:
+            yield from joiner.add(*found, member)
+    while joiner.waiting:
+        yield joiner.leave()
+
+
+class _Joiner:
+    def __init__(self, wanted: frozenset[Part], window: int) -> None:
+        self.waiting: deque[TarSample] = deque()
+        self._wanted, self._window, self._size = wanted, window, 0
+        self._by_key: dict[str, TarSample] = {}
+        self._gone: dict[int, bool] = {}  # by the hash of a key that has left, whether its sample was whole
+
+    def add(self, key: str, end: str, member: Member) -> Iterator[TarSample]:
+        """Take a member; samples that wait for nothing any more, or too long, leave."""
+        part = PARTS.get(end.rpartition(".")[2])
+        part = part if part in self._wanted else None
+        sample, whole = self._by_key.get(key), self._gone.get(hash(key))
+        if sample is None and whole is not None and part is None:
+            return  # of a sample that needs nothing of it
+        if sample is None or (part and end in sample.ends):  # the same name again: another row of this key
+            while self.waiting and self._may_leave(self.waiting[0]):
+                yield self.leave()
+            sample = self._begin(key, None if whole is not False else APART)
+        if part:
+            self._size -= sample.size
+            sample.add(end, part, member)
+            self._size += sample.size
+
+    def _may_leave(self, first: TarSample) -> bool:
+        return self._is_whole(first) or len(self.waiting) >= self._window or self._size > WINDOW_BYTES
+
+    def _is_whole(self, sample: TarSample) -> bool:
+        return self._wanted <= sample.parts.keys()
+
+    def _begin(self, key: str, reason: str | None) -> TarSample:
+        sample = self._by_key[key] = TarSample(key, reason=reason)
+        self.waiting.append(sample)
+        return sample
+
+    def leave(self) -> TarSample:
+        """The first that waits."""
+        sample = self.waiting.popleft()
+        self._size -= sample.size
+        if self._by_key.get(sample.key) is sample:
+            del self._by_key[sample.key]
+        if len(self._gone) >= KEYS_REMEMBERED:
+            del self._gone[next(iter(self._gone))]
+        self._gone[hash(sample.key)] = self._is_whole(sample)
+        return sample
