@@ -19,8 +19,8 @@ WINDOW_BYTES = 64 << 20
 KEYS_REMEMBERED = 1 << 18  # of samples that have left: some 25 MB
 APART = f"apart in the tar: other members of this sample stand more than {WINDOW_SAMPLES:,} samples or {WINDOW_BYTES >> 20} MiB before: pack it anew"
 
-Part = Literal["image", "caption", "json"]
-PARTS: dict[str, Part] = {"txt": "caption", "json": "json", **dict.fromkeys(ENDS, "image")}
+MemberPart = Literal["image", "caption", "json"]
+MEMBER_PARTS: dict[str, MemberPart] = {"txt": "caption", "json": "json", **dict.fromkeys(ENDS, "image")}
 
 
 @dataclass(slots=True)
@@ -28,13 +28,13 @@ class TarSample:
     """The wanted members of one key."""
 
     key: str
-    parts: dict[Part, bytes] = field(default_factory=dict)
+    parts: dict[MemberPart, bytes] = field(default_factory=dict)
     ends: set[str] = field(default_factory=set)
-    dotted: dict[Part, list[str]] = field(default_factory=dict)  # ends such as "left.jpg", which a plain one goes before
+    dotted: dict[MemberPart, list[str]] = field(default_factory=dict)  # ends such as "left.jpg", which a plain one goes before
     reason: str | None = None
     size: int = 0
 
-    def add(self, end: str, part: Part, member: Member) -> None:
+    def add(self, end: str, part: MemberPart, member: Member) -> None:
         """Take a member; of two images the first stays."""
         self.ends.add(end)
         if member.data is None:
@@ -69,13 +69,13 @@ def split_name(name: str) -> tuple[str, str] | None:
     return f"{folder}{slash}{key}", end.lower()
 
 
-def part_of_name(name: str) -> Part | None:
+def part_of_name(name: str) -> MemberPart | None:
     """What a member is to its sample; None: nothing that is known."""
     found = split_name(name)
-    return PARTS.get(found[1].rpartition(".")[2]) if found else None
+    return MEMBER_PARTS.get(found[1].rpartition(".")[2]) if found else None
 
 
-def join_samples(members: Iterable[Member], wanted: frozenset[Part], *, window: int = WINDOW_SAMPLES) -> Iterator[TarSample]:
+def join_samples(members: Iterable[Member], wanted: frozenset[MemberPart], *, window: int = WINDOW_SAMPLES) -> Iterator[TarSample]:
     """Samples in the order of their first members.
 
     Args:
@@ -93,7 +93,7 @@ def join_samples(members: Iterable[Member], wanted: frozenset[Part], *, window: 
 
 
 class _Joiner:
-    def __init__(self, wanted: frozenset[Part], window: int) -> None:
+    def __init__(self, wanted: frozenset[MemberPart], window: int) -> None:
         self.waiting: deque[TarSample] = deque()
         self._wanted, self._window, self._size = wanted, window, 0
         self._by_key: dict[str, TarSample] = {}
@@ -101,7 +101,7 @@ class _Joiner:
 
     def add(self, key: str, end: str, member: Member) -> Iterator[TarSample]:
         """Take a member; samples that wait for nothing any more, or too long, leave."""
-        part = PARTS.get(end.rpartition(".")[2])
+        part = MEMBER_PARTS.get(end.rpartition(".")[2])
         part = part if part in self._wanted else None
         sample, whole = self._by_key.get(key), self._gone.get(hash(key))
         if sample is None and whole is not None and part is None:

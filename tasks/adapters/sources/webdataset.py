@@ -19,7 +19,7 @@ from tasks.adapters.rows.row_schema import IMAGE, KEY_COLUMN, REASON_COLUMN, TEX
 from tasks.adapters.sources.line_reader import LINE_NOT_UTF8
 from tasks.adapters.sources.source_files import SourceFiles
 from tasks.adapters.sources.tar_reader import check_whole, members
-from tasks.adapters.sources.tar_samples import WINDOW_SAMPLES, Part, TarSample, join_samples, part_of_name
+from tasks.adapters.sources.tar_samples import WINDOW_SAMPLES, MemberPart, TarSample, join_samples, part_of_name
 from tasks.domain.errors import BadInput
 from tasks.domain.job.source import WebDatasetSource
 from tasks.domain.shards.shard import FileVersion, Shard, Span, Whole
@@ -99,15 +99,15 @@ class WebDatasetFiles(SourceFiles[WebDatasetSource]):
             if held:
                 yield self._batch(held)
 
-    def _wanted(self) -> frozenset[Part]:
+    def _wanted(self) -> frozenset[MemberPart]:
         """What the job reads of a sample."""
         config = self.config
         caption = (config.embed == "text" and config.caption_key is None) or CAPTION in config.metadata
         json = config.caption_key is not None or bool(set(config.metadata) - {CAPTION})
-        parts: dict[Part, bool] = {"image": config.embed == "image", "caption": caption, "json": json}
+        parts: dict[MemberPart, bool] = {"image": config.embed == "image", "caption": caption, "json": json}
         return frozenset(part for part, wanted in parts.items() if wanted)
 
-    def _samples(self, path: str, wanted: frozenset[Part], window: int = WINDOW_SAMPLES) -> Iterator[TarRow]:
+    def _samples(self, path: str, wanted: frozenset[MemberPart], window: int = WINDOW_SAMPLES) -> Iterator[TarRow]:
         found = members(path, lambda name: part_of_name(name) in wanted)
         return (_row(sample) for sample in join_samples(found, wanted, window=window))
 
