@@ -9,8 +9,8 @@ import pytest
 
 from tasks.adapters.sources import tar_samples
 from tasks.domain.errors import BadInput
-from tests.adapters.sources.test_webdataset import pack
 from tests.builders.source_rows import aside, good, make_job
+from tests.builders.tars import pack
 
 
 def apart(count: int) -> list[tuple[str, bytes]]:

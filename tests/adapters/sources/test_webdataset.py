@@ -14,17 +14,8 @@ from tasks.adapters.sources import tar_reader
 from tasks.adapters.sources.registry import open_source
 from tasks.domain.errors import BadInput
 from tests.builders.source_rows import aside, good, make_job, raw, spans_of
+from tests.builders.tars import pack
 from tests.servers.s3 import S3Bucket
-
-
-def pack(members: list[tuple[str, bytes]]) -> bytes:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as tar:
-        for name, data in members:
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            tar.addfile(info, io.BytesIO(data))
-    return buffer.getvalue()
 
 
 def samples(count: int) -> list[tuple[str, bytes]]:
