@@ -60,7 +60,7 @@ class Inspected:
     @property
     def rows_as(self) -> dict[str, object]:
         """How a row is made from the source, as far as it changes a part."""
-        source = identifying(self.job.source, exclude={"uri", "moved_from", "references"})
+        source = identifying(self.job.source, exclude=set(self.job.source.locating))
         last = {"last_wins": True} if self.job.failures.on_duplicate == "last" else {}
         # Lists were JSON texts once: parts that hold them so are not those that hold arrays.
         arrays = {field.column: field.type for field in self.fields if field.type in ELEMENTS}

@@ -6,8 +6,10 @@ import re
 from dataclasses import dataclass, field
 
 from tasks.adapters.files.left_out import HIDDEN, LeftOut, other_suffix
+from tasks.adapters.files.table_marks import table_of
 
 WILD = re.compile(r"[*?\[]")
+PARQUET = ".parquet"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,12 +25,14 @@ class Pattern:
 
     def takes_file(self, name: str) -> bool:
         """Whether a file of this name is wanted."""
+        self._refuse_table(name)
         if not self.parts:
             return name.lower().endswith(self.suffixes) and not self._hidden(name)
         return not self._hidden(name) and any(self._good_end(name, rest) for rest in self._rests(name))
 
     def enters(self, name: str) -> bool:
         """Whether a folder of this name can hold a wanted file."""
+        self._refuse_table(name)
         if self._hidden(name):
             return False
         return bool(self._states(name.split("/")))
@@ -44,6 +48,12 @@ class Pattern:
             left_out.add(HIDDEN, "/".join(pieces[: hidden + 1]) + "/" * (hidden + 1 < len(pieces)))
         elif not name.endswith("/"):
             left_out.add(other_suffix(name), name)
+
+    def _refuse_table(self, name: str) -> None:
+        """Parquet files are wanted, and this name belongs to the log of a lakehouse table that holds some of them."""
+        found = table_of(name) if PARQUET in self.suffixes else None
+        if found and not self._hidden(found[0]) and (not found[0] or self._states(found[0].split("/"))):
+            raise found[1]
 
     def _good_end(self, name: str, below: bool) -> bool:
         named = self.parts[-1].strip("*") != "" and not below

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from tasks.adapters.concurrent_map import ahead
 from tasks.adapters.files.access import first_file, hold_still, open_file, reading, some
+from tasks.adapters.files.table_roots import refuse_tables_above
 from tasks.adapters.rows.column_types import check_columns, field_type
 from tasks.adapters.sources.source_files import SourceFiles
 from tasks.domain.errors import BadInput
@@ -29,6 +30,7 @@ class ParquetFiles(SourceFiles[ParquetSource]):
     """Parquet files below a URI."""
 
     def inspect(self) -> dict[str, FieldType]:
+        refuse_tables_above(self.config.uri)
         file = first_file(self.config.uri, SUFFIXES)
         schema = self._footer(file).schema.to_arrow_schema()
         return {field.name: field_type(field.type) for field in schema}
@@ -36,7 +38,7 @@ class ParquetFiles(SourceFiles[ParquetSource]):
     def spans(self) -> Iterator[Span]:
         counted = ahead(lambda file: (file, self._groups(file)), self.files(SUFFIXES))
         counted = ((file, groups) for file, groups in counted if self.is_read(file, sum(groups)))
-        return some((span for file, groups in counted for span in _cut(file, groups, self.rows)), self.config.uri)
+        return some((span for file, groups in counted for span in cut_groups(file, groups, self.rows)), self.config.uri)
 
     def read(self, shard: Shard) -> Iterator[pa.RecordBatch]:
         return hold_still(shard.span.files, self._batches(shard))
@@ -58,15 +60,15 @@ class ParquetFiles(SourceFiles[ParquetSource]):
         if not isinstance(extent, RowGroups):
             raise TypeError(f"a Parquet shard has row groups, not {extent.kind}")
         columns = self.config.columns
-        with reading(file.path, "Parquet file"), closing(_open(file)) as parquet:
+        with reading(file.path, "Parquet file"), closing(open_version(file)) as parquet:
             for group in range(extent.start, extent.stop):
-                size = _batch_rows(parquet.metadata.row_group(group), columns)
+                size = batch_rows(parquet.metadata.row_group(group), columns)
                 with reading(f"{file.path} row group {group}", "part of a Parquet file"):
                     for batch in parquet.iter_batches(batch_size=size, row_groups=[group], columns=columns, use_threads=False):
                         yield batch.select(columns)  # 'a.b' is also found under 'a'
 
 
-def _open(file: FileVersion) -> pq.ParquetFile:
+def open_version(file: FileVersion) -> pq.ParquetFile:
     """A file whose column chunks are streamed: nothing is read ahead but a buffer for each column."""
     return pq.ParquetFile(
         open_file(file.path), metadata=footer_of(file), buffer_size=BUFFER, pre_buffer=False, coerce_int96_timestamp_unit=INT96_UNIT
@@ -80,7 +82,7 @@ def footer_of(file: FileVersion) -> pq.FileMetaData:
         return parquet.metadata
 
 
-def _batch_rows(group: pq.RowGroupMetaData, columns: list[str]) -> int:
+def batch_rows(group: pq.RowGroupMetaData, columns: list[str]) -> int:
     """Rows that unpack to about BATCH_BYTES."""
     chunks = (group.column(i) for i in range(group.num_columns))
     size: int = sum(chunk.total_uncompressed_size for chunk in chunks if chunk.path_in_schema.split(".")[0] in columns)
@@ -88,7 +90,7 @@ def _batch_rows(group: pq.RowGroupMetaData, columns: list[str]) -> int:
     return max(1, min(BATCH_ROWS, BATCH_BYTES * rows // max(1, size)))
 
 
-def _cut(file: FileVersion, groups: Iterable[int], rows: int) -> Iterator[Span]:
+def cut_groups(file: FileVersion, groups: Iterable[int], rows: int) -> Iterator[Span]:
     """Consecutive row groups of up to `rows` rows together; a larger group stands alone."""
     start = held = group = 0
     for group, more in enumerate(groups):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
@@ -44,7 +44,12 @@ class NamedColumns:
 
 
 class SourceSettings(Strict):
-    """What every kind of source has, and what it answers of itself."""
+    """What every kind of source has, and what it answers of itself.
+
+    `locating`: the settings that say where rows are read, and not how they are made; no digest holds them.
+    """
+
+    locating: ClassVar[frozenset[str]] = frozenset({"uri", "moved_from", "references"})
 
     kind: str
     uri: str
@@ -77,9 +82,9 @@ class SourceSettings(Strict):
 
 
 class TabularSource(SourceSettings):
-    """Common settings of Parquet, JSON Lines and CSV: columns."""
+    """Common settings of files and tables of rows with columns."""
 
-    kind: Literal["parquet", "jsonl", "csv"] = Field("parquet", title="Format", description="File format.")
+    kind: Literal["parquet", "jsonl", "csv", "delta", "iceberg"] = Field("parquet", title="Format", description="File format.")
     uri: str = Field(
         "data",
         title="Where",
@@ -275,6 +280,8 @@ SOURCES = Kinds(
         "parquet": SourceKind(settings=ParquetSource, files="tasks.adapters.sources.parquet:ParquetFiles", form=TableForm),
         "jsonl": SourceKind(settings=JsonLinesSource, files="tasks.adapters.sources.jsonl:JsonLinesFiles", form=TableForm),
         "csv": SourceKind(settings=CsvSource, files="tasks.adapters.sources.csv:CsvFiles", form=TableForm),
+        "delta": "tasks.adapters.sources.lake.delta:DELTA",
+        "iceberg": "tasks.adapters.sources.lake.iceberg:ICEBERG",
     },
 )
 

@@ -1,0 +1,1 @@
+"""Tables of a lakehouse, read through their own libraries."""

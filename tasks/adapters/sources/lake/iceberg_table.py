@@ -1,0 +1,99 @@
+"""Finding an Iceberg table's current metadata: by its catalog, by a file that is named, or by the newest in its folder."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+from tasks.adapters.files.access import drive_of, open_file
+from tasks.adapters.files.fsspec_files import first_words
+from tasks.adapters.sources.lake.table_location import imported, plain_place, s3_settings
+from tasks.domain.errors import BadInput, KitestringError, Transient
+
+if TYPE_CHECKING:
+    from pyiceberg.table import Table
+
+METADATA = ".metadata.json"
+HINT = "version-hint.text"
+_NUMBER = re.compile(r"v?(\d+)[-.]")
+
+
+def open_table(uri: str, catalog: str | None) -> Table:
+    """A table as it is now.
+
+    Args:
+        uri: its folder or metadata file; with a catalog, its name there.
+        catalog: by its name in pyiceberg's own configuration (.pyiceberg.yaml, PYICEBERG_CATALOG__*).
+
+    Raises:
+        BadInput: there is no such table, or it cannot be read.
+        Transient: the catalog or the store does not answer.
+    """
+    table: Any = imported("pyiceberg.table", "iceberg")
+    try:
+        return _of_catalog(uri, catalog) if catalog else table.StaticTable.from_metadata(current_metadata(uri), _io_settings(uri))
+    except KitestringError:
+        raise
+    except FileNotFoundError as error:
+        raise BadInput(f"there is no Iceberg table in '{uri}': correct source.uri") from error
+    except OSError as error:
+        raise Transient(f"Iceberg table '{uri}' could not be read: {first_words(error)}") from error
+    except Exception as error:  # pyiceberg's have no common base, and catalogs raise their clients' own
+        raise BadInput(f"Iceberg table '{uri}' cannot be read: {first_words(error)}") from error
+
+
+def _of_catalog(name: str, catalog: str) -> Table:
+    catalogs: Any = imported("pyiceberg.catalog", "iceberg")
+    io: Any = imported("pyiceberg.io", "iceberg")
+    table: Table = catalogs.load_catalog(catalog).load_table(name)
+    table.io = io.load_file_io({**_io_settings(table.location()), **table.io.properties}, table.metadata_location)
+    return table
+
+
+def current_metadata(uri: str) -> str:
+    """The metadata file of a table's folder: what its hint names, else the one with the highest number; a file that is named is taken.
+
+    Raises:
+        BadInput: there is none, or there are two with the highest number, of which one may never have been committed.
+    """
+    place = plain_place(uri)
+    if place.endswith(METADATA):
+        return place
+    folder = f"{place}/metadata"
+    names = [file.name for file in drive_of(folder).files(folder, (METADATA, HINT)) if "/" not in file.name]
+    if HINT in names:
+        return f"{folder}/{_hinted(folder)}"
+    found: dict[int, list[str]] = defaultdict(list)
+    for name in names:
+        if number := _NUMBER.match(name):
+            found[int(number[1])].append(name)
+    if not found:
+        raise BadInput(f"there is no Iceberg table in '{place}' (no metadata/*{METADATA}): correct source.uri")
+    newest = found[max(found)]
+    if len(newest) > 1:
+        raise BadInput(f"'{folder}' has two newest metadata files, {' and '.join(sorted(newest)[:2])}: set source.catalog, or name one")
+    return f"{folder}/{newest[0]}"
+
+
+def _hinted(folder: str) -> str:
+    with closing(open_file(f"{folder}/{HINT}")) as opened:
+        hint = opened.read().decode().strip()
+    return hint if hint.endswith(METADATA) else f"{'v' * hint.isnumeric()}{hint}{METADATA}"
+
+
+def _io_settings(uri: str) -> dict[str, str]:
+    """pyarrow reads manifests as it reads data, with the credentials of every other source."""
+    settings = {"py-io-impl": "pyiceberg.io.pyarrow.PyArrowFileIO"}
+    if not plain_place(uri).startswith("s3:"):
+        return settings
+    found = s3_settings()
+    names = {
+        "endpoint": "s3.endpoint",
+        "region": "s3.region",
+        "access": "s3.access-key-id",
+        "secret": "s3.secret-access-key",  # noqa: S105 - the name of a property
+        "token": "s3.session-token",  # noqa: S105
+    }
+    return settings | {names[name]: value for name, value in found.items() if value}

@@ -1,0 +1,64 @@
+"""Rows that an Iceberg table deletes by their positions in data files: in Parquet files of (file, position), or in deletion vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import closing
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from tasks.adapters.files.access import open_file, reading
+from tasks.adapters.sources.lake.table_files import NOTHING, Positions
+from tasks.adapters.sources.lake.table_location import imported, plain_place
+from tasks.domain.errors import BadInput
+
+if TYPE_CHECKING:
+    from pyiceberg.manifest import DataFile
+
+FILES_KEPT = 16  # one file of deletes can be about many data files
+
+
+def deleted_rows(data_file: str, deletes: Iterable[DataFile]) -> Positions:
+    """Positions of a data file's rows that are deleted.
+
+    Args:
+        data_file: its path, as the table writes it.
+        deletes: files that may have some.
+    """
+    found = [_by_file(file.file_path, file.file_format.value).get(data_file, NOTHING) for file in deletes]
+    return np.unique(np.concatenate([NOTHING, *found]))
+
+
+@lru_cache(maxsize=FILES_KEPT)
+def _by_file(path: str, file_format: str) -> dict[str, Positions]:
+    """Positions by data file. A file of deletes never changes, so it is kept by its path."""
+    place = plain_place(path)
+    with reading(place, "file of deleted rows"):
+        if file_format == "PARQUET":
+            return _of_parquet(place)
+        if file_format == "PUFFIN":
+            return _of_vectors(place)
+    raise BadInput(f"{place} has deleted rows in {file_format}, which is not supported: compact the table")
+
+
+def _of_parquet(place: str) -> dict[str, Positions]:
+    with closing(pq.ParquetFile(open_file(place))) as parquet:
+        table = parquet.read(columns=["file_path", "pos"])
+    paths = table.column("file_path").cast(pa.string()).combine_chunks().dictionary_encode()
+    positions, codes = table.column("pos").to_numpy(), paths.indices.to_numpy()
+    order = np.argsort(codes, kind="stable")
+    ends = np.searchsorted(codes[order], np.arange(len(paths.dictionary) + 1))
+    return {path: positions[order[ends[at] : ends[at + 1]]] for at, path in enumerate(paths.dictionary.to_pylist())}
+
+
+def _of_vectors(place: str) -> dict[str, Positions]:
+    vectors: Any = imported("pyiceberg.table.deletion_vector", "iceberg")
+    puffin: Any = imported("pyiceberg.table.puffin", "iceberg")
+    with closing(open_file(place)) as opened:
+        found = vectors.deletion_vectors_from_puffin_file(puffin.PuffinFile(opened.read()))
+    return {vector.referenced_data_file: pc.cast(vector.to_vector(), pa.int64()).to_numpy() for vector in found}

@@ -1,0 +1,72 @@
+"""Where tables are, and what their libraries need to read there."""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+from urllib.parse import urlsplit
+
+from tasks.adapters.files.access import SCHEME
+from tasks.adapters.files.local_files import local_path
+from tasks.adapters.object_store.s3_client import connect
+from tasks.domain.errors import BadInput
+
+INSTALL = "pip install -e '.[lake]'"
+
+
+def imported(module: str, kind: str) -> ModuleType:
+    """A library of the extra `lake`.
+
+    Raises:
+        BadInput: it is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise BadInput(f"source.kind: {kind} needs a package that is not installed ({error.name}): {INSTALL}") from error
+
+
+def plain_place(uri: str) -> str:
+    """A local path, or an s3:// URI, as `tasks.adapters.files` opens it.
+
+    Raises:
+        BadInput: it is elsewhere.
+    """
+    scheme = SCHEME.match(uri)
+    if scheme is None or scheme[1] == "file":
+        return local_path(uri).rstrip("/")
+    if scheme[1] in {"s3", "s3a", "s3n"}:
+        return f"s3://{uri[len(scheme[0]) :].rstrip('/')}"
+    raise BadInput(f"'{uri}': tables are read from local folders and from s3://")
+
+
+def below(root: str, path: str) -> str:
+    """A file's name below its table's folder; of a file elsewhere, its own.
+
+    Raises:
+        BadInput: a table of a store names a file of this machine, which whoever wrote the table may not read.
+    """
+    if "://" in root and "://" not in path:
+        raise BadInput(f"table '{root}' names the local file '{path}': a table in a store may not")
+    return path[len(root) + 1 :] if path.startswith(f"{root}/") else path.rpartition("/")[2]
+
+
+def s3_settings() -> dict[str, str | None]:
+    """Endpoint, region and credentials, as boto3 finds them for every other source.
+
+    Raises:
+        BadInput: the environment is set wrongly.
+    """
+    found = connect()
+    credentials = found.session.get_credentials()
+    if credentials is None:
+        raise BadInput("S3: there are no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE")
+    frozen, endpoint = credentials.get_frozen_credentials(), found.client.meta.endpoint_url
+    own = not urlsplit(endpoint).netloc.endswith(("amazonaws.com", "amazonaws.com.cn"))
+    return {
+        "endpoint": endpoint if own else None,
+        "region": found.client.meta.region_name,
+        "access": frozen.access_key,
+        "secret": frozen.secret_key,
+        "token": frozen.token,
+    }
