@@ -64,11 +64,11 @@ def delete_by_vector(table: Path, rows: list[int]) -> None:
     (log / f"{version + 1:020}.json").write_text("\n".join(map(json.dumps, commit)))
 
 
-def iceberg_table(folder: Path, rows: pa.Table, **properties: Any) -> Table:
-    """An Iceberg table of a catalog in SQLite; it lies in `folder`/db/t."""
-    catalog = SqlCatalog("tests", uri=f"sqlite:///{folder}/catalog.db", warehouse=f"file://{folder}")
+def iceberg_table(folder: Path, rows: pa.Table, location: str | None = None, **store: str) -> Table:
+    """An Iceberg table of a catalog in SQLite; it lies in `folder`/db/t, or elsewhere with properties of a store."""
+    catalog = SqlCatalog("lake", uri=f"sqlite:///{folder}/catalog.db", warehouse=f"file://{folder}", **store)
     catalog.create_namespace("db")
-    table = catalog.create_table("db.t", schema=rows.schema, **properties)
+    table = catalog.create_table("db.t", schema=rows.schema, location=location)
     table.append(rows)
     return table
 
@@ -82,9 +82,7 @@ class _DeleteManifest(ManifestWriterV2):
         return {**super()._meta, "content": "deletes"}
 
 
-def delete_by_position(
-    table: Table, rows: dict[str, list[int]], content: DataFileContent = DataFileContent.POSITION_DELETES
-) -> None:
+def delete_by_position(table: Table, rows: dict[str, list[int]], content: DataFileContent = DataFileContent.POSITION_DELETES) -> None:
     """Commit a file of position deletes, as a merge-on-read writer does.
 
     Args:
@@ -115,14 +113,19 @@ def delete_by_position(
     listed = f"{folder}/metadata/snap-{number}.avro"
     with write_manifest_list(2, io.new_output(listed), number, now.snapshot_id, sequence, codec) as lists:
         lists.add_manifests(manifests)
-    _commit(table, Snapshot(**{
-        "snapshot-id": number,
-        "parent-snapshot-id": now.snapshot_id,
-        "sequence-number": sequence,
-        "manifest-list": listed,
-        "summary": Summary(Operation.DELETE),
-        "schema-id": table.metadata.current_schema_id,
-    }))
+    _commit(
+        table,
+        Snapshot(
+            **{
+                "snapshot-id": number,
+                "parent-snapshot-id": now.snapshot_id,
+                "sequence-number": sequence,
+                "manifest-list": listed,
+                "summary": Summary(Operation.DELETE),
+                "schema-id": table.metadata.current_schema_id,
+            }
+        ),
+    )
 
 
 def _commit(table: Table, snapshot: Snapshot) -> None:
@@ -135,7 +138,12 @@ def puffin_of(data_file: str, rows: list[int]) -> bytes:
     body = PUFFIN_VECTOR + BitMap64(rows).serialize()
     blob = struct.pack(">I", len(body)) + body + b"\0" * 4
     facts = {
-        "type": "deletion-vector-v1", "fields": [], "snapshot-id": -1, "sequence-number": -1, "offset": 4, "length": len(blob),
+        "type": "deletion-vector-v1",
+        "fields": [],
+        "snapshot-id": -1,
+        "sequence-number": -1,
+        "offset": 4,
+        "length": len(blob),
         "properties": {"referenced-data-file": data_file, "cardinality": str(len(rows))},
     }
     footer = json.dumps({"blobs": [facts], "properties": {}}).encode()

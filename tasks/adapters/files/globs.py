@@ -35,7 +35,7 @@ class Pattern:
         self._refuse_table(name)
         if self._hidden(name):
             return False
-        return bool(self._states(name.split("/")))
+        return bool(self._states(name.split("/"))) or self._may_be_log(name)
 
     def note_left_out(self, name: str, left_out: LeftOut) -> None:
         """Count a file, or a folder (its name ends in '/'), that is not taken, if the pattern as such asks for it."""
@@ -48,6 +48,11 @@ class Pattern:
             left_out.add(HIDDEN, "/".join(pieces[: hidden + 1]) + "/" * (hidden + 1 < len(pieces)))
         elif not name.endswith("/"):
             left_out.add(other_suffix(name), name)
+
+    def _may_be_log(self, name: str) -> bool:
+        """Iceberg's folder is entered to tell it from others of its name, though the pattern asks for folders beside it alone."""
+        *above, last = name.split("/")
+        return last == "metadata" and PARQUET in self.suffixes and (not above or bool(self._states(above)))
 
     def _refuse_table(self, name: str) -> None:
         """Parquet files are wanted, and this name belongs to the log of a lakehouse table that holds some of them."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tasks.adapters.files.access import SCHEME, drive_of, root_of
+from tasks.adapters.files.access import list_files, root_of
 from tasks.adapters.files.table_marks import table_of
 from tasks.domain.errors import KitestringError
+from tasks.domain.job.references import SCHEME
 
 LOGS = {"_delta_log": (".json",), "metadata": (".metadata.json",), ".hoodie": (".properties",)}
 
@@ -39,7 +40,6 @@ def _upwards(root: str) -> Iterator[str]:
 def _first(folder: str, suffixes: tuple[str, ...]) -> str | None:
     """The first file's name; None as well where nothing may be listed."""
     try:
-        file = next(drive_of(folder).files(folder, suffixes), None)
+        return next(list_files(folder, suffixes)).name
     except KitestringError:
         return None
-    return file.name if file else None

@@ -201,6 +201,7 @@ class TableForm(TabularSource):
 
     model_config = ConfigDict(title="Table files")  # the three have the same keys, so the form could not distinguish their tabs
 
+    kind: Literal["parquet", "jsonl", "csv"] = Field("parquet", title="Format", description="File format.")
     delimiter: str = DELIMITER
 
 
@@ -271,7 +272,7 @@ class SourceKind(Kind[SourceSettings]):
     files: str
 
 
-SOURCES = Kinds(
+SOURCES: Kinds[SourceKind] = Kinds(
     "source",
     default="parquet",
     known={

@@ -22,7 +22,7 @@ TREE = [
     "docs/a/y.parquet",
     "docs/notes.txt",
     "docs/.hidden/h.parquet",
-    "docs/_delta_log/l.parquet",
+    "docs/_hidden_log/l.parquet",
     "docs/a/_SUCCESS",
     "docs/é/ü.parquet",
 ]
@@ -75,7 +75,7 @@ def test_a_folder_is_searched_to_the_bottom_in_the_order_of_s3_keys(docs: str) -
         ("a/**/z.PAR*", ["deep/er/z.PARQUET"]),
         ("?.parquet", ["a.parquet"]),
         ("notes.*", ["notes.txt"]),
-        ("_delta*/*.parquet", ["_delta_log/l.parquet"]),
+        ("_hidden*/*.parquet", ["_hidden_log/l.parquet"]),
     ],
 )
 def test_globs_mean_the_same_everywhere(docs: str, pattern: str, expected: list[str]) -> None:

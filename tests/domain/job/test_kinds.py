@@ -42,7 +42,7 @@ def test_a_job_of_a_kind_that_was_registered_is_read_kept_and_changed_like_any_o
         ({"source": {"kind": "lines", "skip": -1}}, "'source.skip': Input should be greater than or equal to 0"),
         (
             {"source": {"kind": "line"}},
-            "'source.kind' is 'line', it must be one of 'images', 'webdataset', 'parquet', 'jsonl', 'csv', 'lines'",
+            "'source.kind' is 'line', it must be one of 'images', 'webdataset', 'parquet', 'jsonl', 'csv', 'delta', 'iceberg', 'lines'",
         ),
         (
             {"source": {"kind": "images"}, "encoder": {"kind": "letters"}},
@@ -58,7 +58,7 @@ def test_what_is_wrong_with_its_settings_is_said_as_of_any_other(document: objec
 
 @more_kinds
 def test_the_run_form_has_a_tab_for_each_kind_that_was_registered() -> None:
-    assert tabs("source") == ["Image folder", "WebDataset", "Table files", "Lines"]
+    assert tabs("source") == ["Image folder", "WebDataset", "Table files", "Delta table", "Iceberg table", "Lines"]
     assert tabs("encoder") == ["sentence-transformers", "open_clip", "Letters"]
 
 

@@ -11,12 +11,12 @@ import numpy as np
 import pyarrow as pa
 from pydantic import ConfigDict, Field
 
-from tasks.adapters.files.access import SCHEME
 from tasks.adapters.files.fsspec_files import first_words
 from tasks.adapters.sources.lake.table_files import FileState, Origin, Positions, TableFiles, fingerprint
-from tasks.adapters.sources.lake.table_location import below, imported, plain_place, s3_settings
+from tasks.adapters.sources.lake.table_location import imported, name_below, plain_place, s3_settings
 from tasks.domain.errors import BadInput, Permanent, Transient
 from tasks.domain.job.credentials import PLACE
+from tasks.domain.job.references import SCHEME
 from tasks.domain.job.source import SourceKind, TabularSource
 from tasks.domain.job.ui_schema import Nothing
 from tasks.domain.shards.shard import FileVersion
@@ -45,7 +45,9 @@ class DeltaSource(TabularSource):
     locating: ClassVar[frozenset[str]] = TabularSource.locating | {"version"}
 
     kind: Literal["delta"] = Field("delta", description="A Delta Lake table.")
-    uri: str = Field("table", title="Table", description="The table's folder, with _delta_log in it: local or s3://.", json_schema_extra=PLACE)
+    uri: str = Field(
+        "table", title="Table", description="The table's folder, with _delta_log in it: local or s3://.", json_schema_extra=PLACE
+    )
     version: int | Nothing = Field(None, title="Version", description="Version of the table to read. Left out: the newest.")
 
 
@@ -58,11 +60,12 @@ class DeltaFiles(TableFiles[DeltaSource]):
 
     def data_files(self) -> Iterator[FileVersion]:
         table = pa.table(self._table.get_add_actions())
-        partition = table.column("partition").combine_chunks() if "partition" in table.column_names else None
+        typed = table.column("partition").combine_chunks() if "partition" in table.column_names else None
         columns = [name for name in self.config.columns if name in self._table.metadata().partition_columns]
-        values = {name: partition.field(name).cast(pa.string()).to_pylist() for name in columns} if partition is not None else {}
+        values = {name: typed.field(name).cast(pa.string()).to_pylist() for name in columns} if typed is not None else {}
         facts = zip(*(table.column(name).to_pylist() for name in ("path", "size_bytes", "modification_time")), strict=True)
-        listed = (self._file(*fact, {name: values[name][at] for name in values}) for at, fact in enumerate(facts))
+        constants = ({name: values[name][at] for name in values} for at in range(table.num_rows))
+        listed = (self._file(*fact, partition=partition) for fact, partition in zip(facts, constants, strict=True))
         yield from sorted(listed, key=lambda file: file.path)
 
     def deleted(self, file: FileVersion) -> Positions:
@@ -100,7 +103,9 @@ class DeltaFiles(TableFiles[DeltaSource]):
         """Refuse what changes the meaning of data files in a way that is not honoured here."""
         unknown = sorted(set(table.protocol().reader_features or []) - HONOURED)
         if unknown:
-            raise BadInput(f"Delta table '{self._root}' has the table feature '{unknown[0]}', which is not supported: drop it from the table")
+            raise BadInput(
+                f"Delta table '{self._root}' has the table feature '{unknown[0]}', which is not supported: drop it from the table"
+            )
         if table.metadata().configuration.get(MODE) == "id":
             raise BadInput(f"Delta table '{self._root}' maps columns by id ({MODE}), which is not supported: set it to 'name'")
 
@@ -108,12 +113,12 @@ class DeltaFiles(TableFiles[DeltaSource]):
         """The name in the data files; of a table that maps columns, another than its own."""
         if any(_renamed(child) for child in _children(field.type)):
             raise BadInput(f"column '{field.name}' of '{self._root}' has fields that are mapped to other names: leave it out")
-        return (field.metadata or {}).get(PHYSICAL, field.name.encode()).decode()
+        return _physical(field)
 
-    def _file(self, written: str, size: int, modified: int, partition: dict[str, Any]) -> FileVersion:
+    def _file(self, written: str, size: int, modified: int, *, partition: dict[str, Any]) -> FileVersion:
         path = self._path(unquote(written))
         state = FileState(made=str(modified), deleted=self._fingerprints.get(path, ""), partition=partition)
-        return FileVersion(path=path, name=below(self._root, path), size=size, version=state.version)
+        return FileVersion(path=path, name=name_below(self._root, path), size=size, version=state.version)
 
     def _path(self, path: str) -> str:
         """What opens a file of the log: most are named below the table's folder, those of a shallow clone in full."""
@@ -143,8 +148,8 @@ def _options(root: str) -> dict[str, str] | None:
         "endpoint": "aws_endpoint",
         "region": "aws_region",
         "access": "aws_access_key_id",
-        "secret": "aws_secret_access_key",  # noqa: S105 - the name of an option
-        "token": "aws_session_token",  # noqa: S105
+        "secret": "aws_secret_access_key",
+        "token": "aws_session_token",
     }
     options = {names[name]: value for name, value in found.items() if value}
     return {**options, "allow_http": "true"} if str(found["endpoint"]).startswith("http:") else options
@@ -158,7 +163,12 @@ def _children(kind: pa.DataType) -> Iterator[pa.Field]:
 
 
 def _renamed(field: pa.Field) -> bool:
-    return (field.metadata or {}).get(PHYSICAL, field.name.encode()) != field.name.encode()
+    return _physical(field) != str(field.name)
+
+
+def _physical(field: pa.Field) -> str:
+    found: bytes = (field.metadata or {}).get(PHYSICAL, field.name.encode())
+    return found.decode()
 
 
 DELTA = SourceKind(settings=DeltaSource, files=f"{__name__}:DeltaFiles")

@@ -13,7 +13,7 @@ from tasks.adapters.files.fsspec_files import first_words
 from tasks.adapters.sources.lake.iceberg_table import open_table
 from tasks.adapters.sources.lake.position_deletes import deleted_rows
 from tasks.adapters.sources.lake.table_files import FileState, Origin, Positions, TableFiles, constant, fingerprint
-from tasks.adapters.sources.lake.table_location import below, plain_place
+from tasks.adapters.sources.lake.table_location import name_below, written_place
 from tasks.domain.errors import BadInput, Permanent, Transient
 from tasks.domain.job.credentials import PLACE
 from tasks.domain.job.source import SourceKind, TabularSource
@@ -46,9 +46,9 @@ class IcebergSource(TabularSource):
         title="Catalog",
         description="A catalog of pyiceberg's configuration (.pyiceberg.yaml or PYICEBERG_CATALOG__*), which knows the newest metadata.",
     )
-    snapshot: Annotated[str, BeforeValidator(lambda value: str(value) if isinstance(value, int) else value), Field(title="name")] | Nothing = (
-        Field(None, title="Snapshot", description="Snapshot to read: its id, a branch or a tag. Left out: the newest.")
-    )
+    snapshot: (
+        Annotated[str, BeforeValidator(lambda value: str(value) if isinstance(value, int) else value), Field(title="name")] | Nothing
+    ) = Field(None, title="Snapshot", description="Snapshot to read: its id, a branch or a tag. Left out: the newest.")
 
 
 class IcebergFiles(TableFiles[IcebergSource]):
@@ -72,7 +72,11 @@ class IcebergFiles(TableFiles[IcebergSource]):
         if found is not None:
             _check_nested(found, self.schema.field(name))
             return Origin(column=found.name)
-        return Origin() if field.initial_default is None else Origin(constant=constant(_plain(field.initial_default), self.schema.field(name).type))
+        return (
+            Origin()
+            if field.initial_default is None
+            else Origin(constant=constant(_plain(field.initial_default), self.schema.field(name).type))
+        )
 
     def _id_of(self, column: pa.Field) -> int | None:
         """The id of a file's column; where files have none, by the table's map of names."""
@@ -90,7 +94,7 @@ class IcebergFiles(TableFiles[IcebergSource]):
 
     @cached_property
     def _root(self) -> str:
-        return plain_place(self._table.location())
+        return written_place(self._table.location()).rstrip("/")
 
     @cached_property
     def _scan(self) -> DataScan:
@@ -115,7 +119,7 @@ class IcebergFiles(TableFiles[IcebergSource]):
     def _tasks(self) -> dict[str, FileScanTask]:
         """What is planned to be read, by path."""
         try:
-            return {plain_place(task.file.file_path): task for task in self._scan.plan_files()}
+            return {written_place(task.file.file_path): task for task in self._scan.plan_files()}
         except OSError as error:
             raise Transient(f"manifests of Iceberg table '{self._root}' could not be read: {first_words(error)}") from error
         except ValueError as error:
@@ -126,12 +130,12 @@ class IcebergFiles(TableFiles[IcebergSource]):
         return deleted_rows(task.file.file_path, task.delete_files)
 
     def _file(self, task: FileScanTask) -> FileVersion:
-        file, path = task.file, plain_place(task.file.file_path)
+        file, path = task.file, written_place(task.file.file_path)
         if file.file_format.value != "PARQUET":
             raise BadInput(f"{path} is {file.file_format.value}: only tables of Parquet files can be read")
         deleted = fingerprint(self._deleted_rows(task)) if task.delete_files else ""
         state = FileState(made=str(file.record_count), deleted=deleted, partition=self._partition(file))
-        return FileVersion(path=path, name=below(self._root, path), size=file.file_size_in_bytes, version=state.version)
+        return FileVersion(path=path, name=name_below(self._root, path), size=file.file_size_in_bytes, version=state.version)
 
     def _partition(self, file: DataFile) -> dict[str, JsonValue]:
         """Wanted columns by which the table is partitioned as they are: files that were added from elsewhere may lack them."""

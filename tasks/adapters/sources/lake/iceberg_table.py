@@ -7,15 +7,15 @@ from collections import defaultdict
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
-from tasks.adapters.files.access import drive_of, open_file
+from tasks.adapters.files.access import list_files, open_file
 from tasks.adapters.files.fsspec_files import first_words
-from tasks.adapters.sources.lake.table_location import imported, plain_place, s3_settings
+from tasks.adapters.sources.lake.table_location import imported, plain_place, s3_settings, written_place
 from tasks.domain.errors import BadInput, KitestringError, Transient
 
 if TYPE_CHECKING:
     from pyiceberg.table import Table
 
-METADATA = ".metadata.json"
+METADATA_JSON = ".metadata.json"
 HINT = "version-hint.text"
 _NUMBER = re.compile(r"v?(\d+)[-.]")
 
@@ -59,10 +59,10 @@ def current_metadata(uri: str) -> str:
         BadInput: there is none, or there are two with the highest number, of which one may never have been committed.
     """
     place = plain_place(uri)
-    if place.endswith(METADATA):
+    if place.endswith(METADATA_JSON):
         return place
     folder = f"{place}/metadata"
-    names = [file.name for file in drive_of(folder).files(folder, (METADATA, HINT)) if "/" not in file.name]
+    names = [file.name for file in list_files(folder, (METADATA_JSON, HINT)) if "/" not in file.name]
     if HINT in names:
         return f"{folder}/{_hinted(folder)}"
     found: dict[int, list[str]] = defaultdict(list)
@@ -70,7 +70,7 @@ def current_metadata(uri: str) -> str:
         if number := _NUMBER.match(name):
             found[int(number[1])].append(name)
     if not found:
-        raise BadInput(f"there is no Iceberg table in '{place}' (no metadata/*{METADATA}): correct source.uri")
+        raise BadInput(f"there is no Iceberg table in '{place}' (no metadata/*{METADATA_JSON}): correct source.uri")
     newest = found[max(found)]
     if len(newest) > 1:
         raise BadInput(f"'{folder}' has two newest metadata files, {' and '.join(sorted(newest)[:2])}: set source.catalog, or name one")
@@ -80,20 +80,20 @@ def current_metadata(uri: str) -> str:
 def _hinted(folder: str) -> str:
     with closing(open_file(f"{folder}/{HINT}")) as opened:
         hint = opened.read().decode().strip()
-    return hint if hint.endswith(METADATA) else f"{'v' * hint.isnumeric()}{hint}{METADATA}"
+    return hint if hint.endswith(METADATA_JSON) else f"{'v' * hint.isnumeric()}{hint}{METADATA_JSON}"
 
 
 def _io_settings(uri: str) -> dict[str, str]:
-    """pyarrow reads manifests as it reads data, with the credentials of every other source."""
+    """Pyarrow reads manifests as it reads data, with the credentials of every other source."""
     settings = {"py-io-impl": "pyiceberg.io.pyarrow.PyArrowFileIO"}
-    if not plain_place(uri).startswith("s3:"):
+    if not written_place(uri).startswith("s3:"):
         return settings
     found = s3_settings()
     names = {
         "endpoint": "s3.endpoint",
         "region": "s3.region",
         "access": "s3.access-key-id",
-        "secret": "s3.secret-access-key",  # noqa: S105 - the name of a property
-        "token": "s3.session-token",  # noqa: S105
+        "secret": "s3.secret-access-key",
+        "token": "s3.session-token",
     }
     return settings | {names[name]: value for name, value in found.items() if value}

@@ -13,8 +13,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tasks.adapters.files.access import open_file, reading
-from tasks.adapters.sources.lake.table_files import NOTHING, Positions
-from tasks.adapters.sources.lake.table_location import imported, plain_place
+from tasks.adapters.sources.lake.table_files import NO_ROWS, Positions
+from tasks.adapters.sources.lake.table_location import imported, written_place
 from tasks.domain.errors import BadInput
 
 if TYPE_CHECKING:
@@ -30,14 +30,14 @@ def deleted_rows(data_file: str, deletes: Iterable[DataFile]) -> Positions:
         data_file: its path, as the table writes it.
         deletes: files that may have some.
     """
-    found = [_by_file(file.file_path, file.file_format.value).get(data_file, NOTHING) for file in deletes]
-    return np.unique(np.concatenate([NOTHING, *found]))
+    found = [_by_file(file.file_path, file.file_format.value).get(data_file, NO_ROWS) for file in deletes]
+    return np.unique(np.concatenate([NO_ROWS, *found]))
 
 
 @lru_cache(maxsize=FILES_KEPT)
 def _by_file(path: str, file_format: str) -> dict[str, Positions]:
     """Positions by data file. A file of deletes never changes, so it is kept by its path."""
-    place = plain_place(path)
+    place = written_place(path)
     with reading(place, "file of deleted rows"):
         if file_format == "PARQUET":
             return _of_parquet(place)

@@ -7,7 +7,7 @@ that it is known anew when rows of it are deleted, and a snapshot that only adds
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import JsonValue
+from pydantic import Field, JsonValue
 
 from tasks.adapters.concurrent_map import ahead
 from tasks.adapters.files.access import reading, some
@@ -32,7 +32,7 @@ from tasks.domain.target.fields import FieldType
 
 Settings = TypeVar("Settings", bound=TabularSource)
 Positions = npt.NDArray[np.int64]  # of rows in a file, sorted, each once
-NOTHING: Positions = np.array([], np.int64)
+NO_ROWS: Positions = np.array([], np.int64)
 
 
 class FileState(Strict):
@@ -40,7 +40,9 @@ class FileState(Strict):
 
     made: str  # tells the file from another of its name
     deleted: str = ""  # digest of the rows that are deleted from it
-    partition: dict[str, JsonValue] = {}  # values of wanted columns for the whole file, in a form that Arrow casts to their types
+    partition: Mapping[str, JsonValue] = Field(
+        default_factory=dict
+    )  # values of wanted columns for the whole file, in a form that Arrow casts to their types
 
     @property
     def version(self) -> str:
@@ -115,7 +117,7 @@ class TableFiles(SourceFiles[Settings], Generic[Settings]):
     def _deleted(self, file: FileVersion) -> Positions:
         planned = FileState.of(file).deleted
         if not planned:
-            return NOTHING
+            return NO_ROWS
         found = self.deleted(file)
         if fingerprint(found) != planned:
             raise Permanent(f"rows of {file.path} were deleted from the table while it was being read: run again")
@@ -124,7 +126,9 @@ class TableFiles(SourceFiles[Settings], Generic[Settings]):
     def _origins(self, file: FileVersion, schema: pa.Schema) -> dict[str, Origin]:
         constants = FileState.of(file).partition
         return {
-            name: Origin(constant=constant(constants[name], self.schema.field(name).type)) if name in constants else self.origin(name, schema)
+            name: Origin(constant=constant(constants[name], self.schema.field(name).type))
+            if name in constants
+            else self.origin(name, schema)
             for name in self.config.columns
         }
 

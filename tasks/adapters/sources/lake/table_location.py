@@ -6,10 +6,10 @@ import importlib
 from types import ModuleType
 from urllib.parse import urlsplit
 
-from tasks.adapters.files.access import SCHEME
 from tasks.adapters.files.local_files import local_path
 from tasks.adapters.object_store.s3_client import connect
 from tasks.domain.errors import BadInput
+from tasks.domain.job.references import SCHEME
 
 INSTALL = "pip install -e '.[lake]'"
 
@@ -26,6 +26,11 @@ def imported(module: str, kind: str) -> ModuleType:
         raise BadInput(f"source.kind: {kind} needs a package that is not installed ({error.name}): {INSTALL}") from error
 
 
+def written_place(path: str) -> str:
+    """The same of a path within Iceberg's metadata, where a `%` of a local URI stands for itself."""
+    return f"/{path.removeprefix('file:').lstrip('/')}" if path.startswith("file:") else plain_place(path)
+
+
 def plain_place(uri: str) -> str:
     """A local path, or an s3:// URI, as `tasks.adapters.files` opens it.
 
@@ -40,7 +45,7 @@ def plain_place(uri: str) -> str:
     raise BadInput(f"'{uri}': tables are read from local folders and from s3://")
 
 
-def below(root: str, path: str) -> str:
+def name_below(root: str, path: str) -> str:
     """A file's name below its table's folder; of a file elsewhere, its own.
 
     Raises:

@@ -42,7 +42,9 @@ def test_rows_of_files_that_the_log_removed_are_not_there(tmp_path: Path) -> Non
 
 
 def test_rows_that_a_deletion_vector_marks_are_left_out_and_not_counted(tmp_path: Path) -> None:
-    write_deltalake(tmp_path / "a t%", pa.table({"id": [str(i) for i in range(10)], "text": ["x"] * 10, "n": range(10)}), partition_by=["text"])
+    write_deltalake(
+        tmp_path / "a t%", pa.table({"id": [str(i) for i in range(10)], "text": ["x"] * 10, "n": range(10)}), partition_by=["text"]
+    )
     whole = shards(tmp_path / "a t%")
     delete_by_vector(tmp_path / "a t%", [0, 4, 9])
     assert [row["n"] for row in read(tmp_path / "a t%", "n")] == [1, 2, 3, 5, 6, 7, 8]
@@ -57,11 +59,7 @@ def test_rows_that_are_deleted_while_they_are_read_end_the_shard(tmp_path: Path)
     delete_by_vector(tmp_path, [1])
     job = make_job("delta", tmp_path)
     [planned] = spans_of(job)
-    DeltaTable(tmp_path).optimize.compact()
-    delete_by_vector_again = json.loads((tmp_path / "_delta_log" / f"{1:020}.json").read_text().splitlines()[1])
-    delete_by_vector_again["add"]["deletionVector"] = None
-    commit = [{"remove": {"path": delete_by_vector_again["add"]["path"], "deletionTimestamp": 1, "dataChange": True}}]
-    (tmp_path / "_delta_log" / f"{DeltaTable(tmp_path).version() + 1:020}.json").write_text("\n".join(map(json.dumps, commit)))
+    DeltaTable(tmp_path).delete("id = '1'")
     with pytest.raises(Permanent, match="while it was being read: run again"):
         list(open_source(job.source, rows=9).read(shard_of(planned)))
 
@@ -85,7 +83,7 @@ PARTITIONS = {
     "text": (["a/b c%", None], ["a/b c%", None]),
     "day": ([dt.date(2024, 2, 29), None],) * 2,
     "at": ([dt.datetime(2024, 2, 29, 1, 2, 3, 4, dt.UTC), None],) * 2,
-    "price": ([Decimal("1.50"), Decimal("-2.25")],) * 2,
+    "price": ([Decimal("1.50"), Decimal("2.25")],) * 2,
     "flag": ([True, False],) * 2,
     "n": ([2**53 + 1, None],) * 2,
     "x": ([0.1, None],) * 2,
@@ -103,14 +101,23 @@ def test_mapped_columns_are_read_under_their_names(tmp_path: Path) -> None:
     write_deltalake(tmp_path, pa.table({"col-1": ["1", "2"], "col-2": ["a", "b"], "col-3": ["x", "y"]}), partition_by=["col-3"])
     names = {"col-1": "id", "col-2": "text", "col-3": "lang"}
     fields = [
-        {"name": name, "type": "string", "nullable": True, "metadata": {"delta.columnMapping.id": at, "delta.columnMapping.physicalName": physical}}
+        {
+            "name": name,
+            "type": "string",
+            "nullable": True,
+            "metadata": {"delta.columnMapping.id": at, "delta.columnMapping.physicalName": physical},
+        }
         for at, (physical, name) in enumerate(names.items(), 1)
     ]
     changed: dict[str, Any] = {"schemaString": json.dumps({"type": "struct", "fields": fields}), "partitionColumns": ["lang"]}
-    change_log(tmp_path, 0, {
-        "protocol": {"minReaderVersion": 2, "minWriterVersion": 5},
-        "metaData": {**changed, "configuration": {"delta.columnMapping.mode": "name", "delta.columnMapping.maxColumnId": "3"}},
-    })
+    change_log(
+        tmp_path,
+        0,
+        {
+            "protocol": {"minReaderVersion": 2, "minWriterVersion": 5},
+            "metaData": {**changed, "configuration": {"delta.columnMapping.mode": "name", "delta.columnMapping.maxColumnId": "3"}},
+        },
+    )
     assert read(tmp_path, "lang") == [{"id": "1", "lang": "x"}, {"id": "2", "lang": "y"}]
     change_log(tmp_path, 0, {"metaData": {"configuration": {"delta.columnMapping.mode": "id", "delta.columnMapping.maxColumnId": "3"}}})
     with pytest.raises(BadInput, match=r"maps columns by id \(delta\.columnMapping\.mode\), which is not supported"):
@@ -119,9 +126,9 @@ def test_mapped_columns_are_read_under_their_names(tmp_path: Path) -> None:
 
 def test_a_table_feature_that_is_not_known_is_refused_by_its_name(tmp_path: Path) -> None:
     write_deltalake(tmp_path, rows("1"))
-    features = {"minReaderVersion": 3, "minWriterVersion": 7, "readerFeatures": ["catalogManaged"], "writerFeatures": ["catalogManaged"]}
+    features = {"minReaderVersion": 3, "minWriterVersion": 7, "readerFeatures": ["fancyRows"], "writerFeatures": ["fancyRows"]}
     change_log(tmp_path, 0, {"protocol": features})
-    with pytest.raises(BadInput, match="catalogManaged"):
+    with pytest.raises(BadInput, match="fancyRows"):
         read(tmp_path)
 
 
@@ -129,7 +136,7 @@ def test_what_is_no_table_and_versions_that_are_not_there_are_refused(tmp_path: 
     with pytest.raises(BadInput, match="there is no Delta table in"):
         read(tmp_path / "nowhere")
     write_deltalake(tmp_path, rows("1"))
-    with pytest.raises(BadInput, match="cannot be read: .*9"):
+    with pytest.raises(BadInput, match=r"cannot be read: .*9"):
         read(tmp_path, version=9)
     with pytest.raises(BadInput, match="column 'lang' is not in table"):
         open_source(make_job("delta", tmp_path, metadata=["lang"]).source, rows=9).inspect()

@@ -60,7 +60,8 @@ def test_rows_of_files_that_were_replaced_are_not_there(tmp_path: Path) -> None:
 def test_rows_that_are_deleted_by_position_are_left_out_and_other_files_keep_their_shards(tmp_path: Path) -> None:
     table = iceberg_table(tmp_path, rows("1", "2", "3"))
     table.append(rows("4", "5"))
-    before, (last, first) = shards(tmp_path / "db" / "t"), sorted(files_of(table), key=lambda path: "00000-0-" in path and pq.read_metadata(path.removeprefix("file://")).num_rows)
+    before = shards(tmp_path / "db" / "t")
+    last, first = sorted(files_of(table), key=lambda path: pq.read_metadata(path.removeprefix("file://")).num_rows)
     delete_by_position(table, {first: [0, 2]})
     assert [row["id"] for row in read(tmp_path / "db" / "t")] == ["2", "4", "5"]
     assert sum(span.rows or 0 for span in spans_of(make_job("iceberg", tmp_path / "db" / "t"))) == 3
@@ -89,8 +90,9 @@ def test_columns_are_found_by_their_ids_and_widened_and_those_added_later_are_nu
     table = iceberg_table(tmp_path, rows("1", n=pa.array([1], pa.int32())))
     before = shards(tmp_path / "db" / "t")
     with table.update_schema() as change:
+        change.update_column("n", LongType())
         change.rename_column("n", "number")
-        change.update_column("number", LongType())
+    with table.update_schema() as change:
         change.add_column("lang", StringType())
         change.add_column("n", StringType())
     table.append(rows("2", number=[2**40], lang=["de"], n=["x"]))
@@ -104,7 +106,7 @@ def test_columns_are_found_by_their_ids_and_widened_and_those_added_later_are_nu
 PARTITIONS = {
     "text": ["a/b", None],
     "day": [dt.date(2024, 2, 29), None],
-    "at": [dt.datetime(2024, 2, 29, 1, 2, 3, 4), None],
+    "at": [dt.datetime(2024, 2, 29, 1, 2, 3, 4), None],  # noqa: DTZ001 - a column without a zone
     "price": [Decimal("1.50"), Decimal("-2.25")],
     "flag": [True, False],
     "n": [2**53 + 1, None],
@@ -132,7 +134,7 @@ def test_the_metadata_is_the_hinted_the_named_or_the_newest_one_and_never_one_of
         read(tmp_path / "db" / "t")
     (folder / "version-hint.text").write_text(Path(older).name.removesuffix(".metadata.json"))
     assert len(read(tmp_path / "db" / "t")) == 1
-    with pytest.raises(BadInput, match="there is no Iceberg table in"):
+    with pytest.raises(BadInput, match=r"no such file or folder: .*/db/metadata"):
         read(tmp_path / "db")
 
 
@@ -141,8 +143,9 @@ def test_a_catalog_knows_the_newest_metadata(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setenv("PYICEBERG_CATALOG__LAKE__TYPE", "sql")
     monkeypatch.setenv("PYICEBERG_CATALOG__LAKE__URI", f"sqlite:///{tmp_path}/catalog.db")
     monkeypatch.setattr("pyiceberg.catalog._ENV_CONFIG", __import__("pyiceberg.utils.config", fromlist=["Config"]).Config())
-    with pytest.raises(BadInput, match="cannot be read: Table does not exist: db.t"):
-        read("db.t", catalog="lake")
+    assert [row["id"] for row in read("db.t", catalog="lake")] == ["1"]
+    with pytest.raises(BadInput, match=r"'db\.u' cannot be read: Table does not exist"):
+        read("db.u", catalog="lake")
 
 
 def test_without_the_library_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,7 +156,7 @@ def test_without_the_library_it_says_what_to_install(tmp_path: Path, monkeypatch
 
 def test_a_table_in_a_store_is_read_with_the_credentials_of_every_other_source(s3_bucket: S3Bucket, tmp_path: Path) -> None:
     found = {"s3.endpoint": s3_bucket.server.url, "s3.access-key-id": "test", "s3.secret-access-key": "test", "s3.region": "us-east-1"}
-    table = iceberg_table(tmp_path, rows("1"), location=f"{s3_bucket.url}/lake/t", properties=found)
+    table = iceberg_table(tmp_path, rows("1"), location=f"{s3_bucket.url}/lake/t", **found)
     table.append(rows("2"))
     assert [row["id"] for row in read(f"{s3_bucket.url}/lake/t")] == ["1", "2"]
     with pytest.raises(BadInput, match="Iceberg table"):
