@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import multiprocessing
+
 from tasks.adapters.checkpoint.json_documents import read_document
 from tasks.adapters.engines.workplace import Workplace
 from tasks.adapters.files.access import root_of
@@ -25,9 +27,10 @@ def open_ranks(place: Workplace) -> Encoders:
     """Ranks for a run's encoder; none is started yet.
 
     Raises:
-        BadInput: the model is not on this machine, or another one is.
+        BadInput: the model is not on this machine, or another one is; or its processes can share no lock.
     """
     job = place.job
+    _check_shared_memory()
     launch = plan_launch(job.compute)
     return Coordinator(
         _assign(place, launch),
@@ -37,6 +40,14 @@ def open_ranks(place: Workplace) -> Encoders:
         startup_seconds=job.failures.startup_seconds,
         devices=_devices(job, launch),
     )
+
+
+def _check_shared_memory() -> None:
+    try:
+        multiprocessing.get_context("fork").Lock()
+    except OSError as error:
+        cure = "mount it writable (Docker: --shm-size; Kubernetes: an emptyDir of medium Memory)"
+        raise BadInput(f"/dev/shm, where the encoder's processes share locks, cannot be used ({error}): {cure}") from error  # noqa: S108
 
 
 def _devices(job: Job, launch: Launch) -> Devices:

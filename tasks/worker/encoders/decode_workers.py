@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import mmap
 import multiprocessing
 from collections.abc import Iterable, Iterator
 from multiprocessing.process import BaseProcess
@@ -11,9 +13,9 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from tasks.adapters.processes.process_guard import die_with_parent
-from tasks.domain.errors import Transient
+from tasks.domain.errors import BadInput, Transient
 from tasks.worker.encoders.image_decoder import Decoded, Decoder, Picture
-from tasks.worker.encoding_errors import Fatal
+from tasks.worker.encoding_errors import Fatal, first_line
 
 PREFETCH = 2  # batches for each helper
 
@@ -25,7 +27,8 @@ class _Pictures(Dataset[Decoded]):
 
     def __init__(self, decoder: Decoder) -> None:
         self._decoder = decoder
-        self.count = multiprocessing.RawValue("Q")  # shared with helpers; two that count at once may count one, and it has grown
+        # Shared with the helpers that are forked, without a file in /dev/shm; two that count at once may count one, and it has grown.
+        self.count = ctypes.c_uint64.from_buffer(mmap.mmap(-1, ctypes.sizeof(ctypes.c_uint64)))
 
     def __getitem__(self, index: Any) -> Decoded:
         try:
@@ -53,6 +56,16 @@ def _together(decoded: list[Decoded]) -> Load:
 
 def _settle_in(_worker: int) -> None:
     die_with_parent()
+
+
+def no_shared_memory() -> str:
+    """Why processes cannot share tensors here; "": they can."""
+    try:
+        multiprocessing.Semaphore()
+        torch.empty(1).share_memory_()  # type: ignore[no-untyped-call]
+    except (OSError, RuntimeError) as error:
+        return first_line(error)
+    return ""
 
 
 class Decoding:
@@ -85,8 +98,17 @@ class Decoding:
         return int(self._pictures.count.value)
 
     def start(self) -> None:
-        """Fork the helpers."""
+        """Fork the helpers.
+
+        Raises:
+            BadInput: this machine has no memory that processes can share.
+        """
         if self._loader is not None and not self._helpers:
+            if why := no_shared_memory():
+                cure = "mount it writable, or set compute.num_workers: 0"
+                raise BadInput(
+                    f"compute.num_workers {self._workers}: processes that decode images share memory in /dev/shm ({why}): {cure}"
+                )
             before = multiprocessing.active_children()
             iter(self._loader)
             self._helpers = [child for child in multiprocessing.active_children() if child not in before]

@@ -25,7 +25,7 @@ from tasks.domain.job.encoder import EncoderFacts, OpenClipEncoder, Precision
 from tasks.domain.job.job import Compute
 from tasks.domain.shards.seal import EncodeStats
 from tasks.worker.base import Batch, Vectors, unit_length
-from tasks.worker.encoders.decode_workers import Decoding, Load
+from tasks.worker.encoders.decode_workers import Decoding, Load, no_shared_memory
 from tasks.worker.encoders.image_decoder import Decoder, Picture
 from tasks.worker.encoders.open_clip_text import Captions, CaptionWork
 from tasks.worker.encoders.torch_errors import told_apart, told_of_checkpoint
@@ -187,7 +187,8 @@ def _split(transform: Any) -> tuple[Any, Any]:
 def _workers(place: RankPlacement) -> int:
     """With two cores a rank, or fewer, helpers would only take turns with the model."""
     own = cores() // place.ranks
-    return 0 if own <= 2 and not place.on_gpu else max(1, min(MOST_WORKERS, own - 1))
+    few = own <= 2 and not place.on_gpu
+    return 0 if few or no_shared_memory() else max(1, min(MOST_WORKERS, own - 1))
 
 
 def _load(encoder: OpenClipEncoder, model_path: str, precision: Precision, device: str) -> tuple[Any, Any, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import secrets
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -111,3 +112,14 @@ def test_a_machine_with_another_model_is_refused(spec: EncodingSpec, tmp_path: P
     place = open_workplace(spec.model_copy(update={"weights": "others"}), scratch=tmp_path, tell=lambda _: None)
     with pytest.raises(BadInput, match="not those that the run began with"):
         open_encoders(place)
+
+
+def test_a_machine_whose_processes_can_share_no_lock_is_refused_by_the_place(
+    spec: EncodingSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse() -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(multiprocessing.get_context("fork"), "Lock", refuse)
+    with pytest.raises(BadInput, match=r"^/dev/shm, .* \(\[Errno 30\] Read-only file system\): mount it writable"):
+        open_encoders(open_workplace(spec, scratch=tmp_path, tell=lambda _: None))

@@ -28,6 +28,8 @@ from tasks.domain.job.encoder import OpenClipEncoder
 from tasks.domain.job.job import Compute
 from tasks.run.promotion.query_encoder import load_encoder
 from tasks.worker.base import LoadedEncoder, Vectors
+from tasks.worker.encoders import decode_workers
+from tasks.worker.encoders import open_clip as open_clip_encoder
 from tasks.worker.encoders.registry import open_encoder
 from tasks.worker.optimize import precision
 from tasks.worker.startup.agreement import Start, Stopwatch
@@ -217,3 +219,20 @@ def test_a_folder_in_the_place_of_a_checkpoint_is_told_where_it_belongs(tiny_cli
     (tmp_path / "epoch_1.pt").touch()
     with pytest.raises(BadInput, match=r"name a checkpoint in it \(epoch_1\.pt\)"):
         locate_model(OpenClipEncoder(architecture="ViT-B-32", pretrained=str(tmp_path)))
+
+
+def test_without_shared_memory_pictures_are_decoded_here_or_the_setting_is_named(tiny_clip: Clip, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(decode_workers.multiprocessing, "Semaphore", fail)
+    monkeypatch.setattr(open_clip_encoder, "cores", lambda: 8)
+    settings = OpenClipEncoder(architecture=tiny_clip.architecture, pretrained="")
+    usual = opened(settings)
+    usual.start()
+    assert embed(usual, PICTURE).shape == (1, HIDDEN)
+    named = opened(settings, compute=Compute(num_workers=2))
+    with pytest.raises(
+        BadInput, match=r"compute\.num_workers 2: .* /dev/shm \(\[Errno 30\] Read-only file system\): .* set compute\.num_workers: 0"
+    ):
+        named.start()
