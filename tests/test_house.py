@@ -15,7 +15,7 @@ import yaml
 ROOT = Path(__file__).parents[1]
 LONGEST = 350
 MOST = 16  # files in a folder, but for __init__
-WITHOUT_COUNTERPART = {"builders", "servers", "formats", "chaos", "benchmarks"}  # of tests' folders
+WITHOUT_COUNTERPART = {"builders", "servers", "formats", "chaos", "cluster", "benchmarks"}  # of tests' folders
 FROM_A_TEST = re.compile(r"^\s*(?:from|import) tests\b.*\b(?:test_\w+|conftest)\b.*$", re.MULTILINE)
 
 SUSPICIOUS = {
@@ -165,7 +165,7 @@ def test_what_the_image_copies_is_there() -> None:
 def test_the_containers_run_commands_that_exist() -> None:
     """No container is started by these tests, but what they would start is what `tests/flows` starts without them."""
     compose = yaml.safe_load((ROOT / "infra" / "compose.yaml").read_text())
-    (pod,) = yaml.safe_load_all((ROOT / "infra" / "kubernetes" / "worker.yaml").read_text())
+    (pod,) = yaml.safe_load_all((ROOT / "infra" / "kubernetes" / "base" / "worker.yaml").read_text())
     worker = ["prefect", "worker", "start", "--pool", "kitestring", "--type", "process"]
     assert compose["services"]["worker"]["command"].split() == worker
     assert pod["spec"]["template"]["spec"]["containers"][0]["args"] == worker
