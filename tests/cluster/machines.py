@@ -85,7 +85,7 @@ class Machines:
     def start(self, name: str, command: Sequence[object], env: Mapping[str, str] | None = None, **options: Any) -> subprocess.Popen[Any]:
         """A command under way on a machine, in the folder that this process is in."""
         enter = ["nsenter", "-t", str(self._inits[name][1]), "-m", "-u", "-i", "-n", "-p", f"--wd={Path.cwd()}", "--"]
-        return subprocess.Popen([*enter, *map(str, command)], env={**os.environ, **(env or {})}, stdin=subprocess.DEVNULL, **options)
+        return subprocess.Popen([*enter, *map(str, command)], env={**os.environ, **(env or {})}, **{"stdin": subprocess.DEVNULL, **options})
 
     def run(self, name: str, command: Sequence[object], env: Mapping[str, str] | None = None, *, seconds: float = 120) -> str:
         """What a command says on a machine. AssertionError with all that it said where it fails."""
@@ -178,7 +178,7 @@ def _booted(outer: int) -> int:
     """The init below `unshare`, once the machine is up; `ip netns exec` becomes `unshare`."""
     with contextlib.suppress(OSError, ValueError, IndexError):
         child = int(Path(f"/proc/{outer}/task/{outer}/children").read_text().split()[0])
-        if Path(f"/proc/{child}/root/run/lock/booted").exists():
+        if (Path(f"/proc/{child}/root") / "run" / "lock" / "booted").exists():
             return child
     return 0
 

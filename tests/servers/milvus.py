@@ -19,8 +19,9 @@ import time
 import urllib.error
 import urllib.request
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -105,7 +106,7 @@ class MilvusProcess:
             "LD_LIBRARY_PATH": str(binaries),
         }
         with (self.folder / "logs" / "server.log").open("ab") as log:
-            self._process = subprocess.Popen(
+            self._process = self._popen(
                 [str(binaries / "milvus"), "run", "standalone"],
                 env=environment,
                 cwd=self.folder,
@@ -113,13 +114,16 @@ class MilvusProcess:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                preexec_fn=die_with_parent if self._ends_with_us else None,  # noqa: PLW1509 - it calls the kernel alone
+                preexec_fn=die_with_parent if self._ends_with_us else None,
             )
         try:
             self._wait_until_healthy(time.monotonic() + seconds)
         except BaseException:
             self.kill()
             raise
+
+    def _popen(self, command: Sequence[str], **options: Any) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(command, **options)
 
     def _wait_until_healthy(self, deadline: float) -> None:
         assert self._process is not None

@@ -1,0 +1,176 @@
+"""A cluster on machines of namespaces: S3 (moto) and Milvus 2.3.5 on the hub, a Ray head there that has nothing to give, a node on each host.
+
+Commands run on the hub as a user's would, with the credentials of its environment. Faults are methods: `kill_raylet`, `kill_actor`,
+and what `Machines` has (`lose`, `cut`, `mend`, `back`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.cluster.machines import HUB, Machines, machines
+from tests.servers.milvus import MilvusProcess
+
+ROOT = Path(__file__).parents[2]
+S3_PORT, RAY_PORT = 5000, 6379
+RAY = [sys.executable, "-m", "ray.scripts.scripts", "start"]
+RAY_MEMORY = ["--memory=1000000000", "--object-store-memory=100000000", "--disable-usage-stats"]
+FAST = {"RAY_health_check_period_ms": "1000", "RAY_health_check_timeout_ms": "2000", "RAY_health_check_failure_threshold": "3"}
+RANK = "tasks.worker"  # in the command line of every process of a launch
+START_SECONDS = 180.0
+JOB_SECONDS = 400.0
+
+
+class HubMilvus(MilvusProcess):
+    """Milvus on the hub, with its folder on the disk that all machines share."""
+
+    def __init__(self, folder: Path, net: Machines) -> None:
+        super().__init__(folder)
+        self._net = net
+        self.uri = f"http://{HUB}:{self.uri.rsplit(':', 1)[1]}"
+
+    def _popen(self, command: Sequence[str], **options: Any) -> subprocess.Popen[bytes]:
+        env = options.pop("env")
+        return self._net.start(HUB, ["env", "-C", options.pop("cwd"), *command], env, **options)
+
+    def _is_healthy(self) -> bool:
+        ask = f"import urllib.request as r; r.urlopen('http://127.0.0.1:{self._health}/healthz', timeout=3)"
+        with contextlib.suppress(AssertionError):
+            self._net.run(HUB, [sys.executable, "-c", ask])
+            return True
+        return False
+
+
+class Cluster:
+    """What runs on the machines. `folder`: on the shared disk."""
+
+    def __init__(self, net: Machines, folder: Path) -> None:
+        self.net, self.folder = net, folder
+        self._s3: subprocess.Popen[Any] | None = None
+
+    @cached_property
+    def milvus(self) -> HubMilvus:
+        return HubMilvus(self.folder / "milvus", self.net)
+
+    @property
+    def env(self) -> dict[str, str]:
+        """Of every process: nothing of a job's credentials is anywhere else."""
+        return {
+            **FAST,
+            "AWS_ENDPOINT_URL": f"http://{HUB}:{S3_PORT}",
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test",
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "HOME": "/tmp",  # each machine's own
+            "OMP_NUM_THREADS": "1",
+            "PREFECT_HOME": "/tmp/prefect",
+            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+            "PYTHONPATH": str(ROOT),
+            "RAY_AUTH_MODE": "disabled",
+            "RAY_raylet_start_wait_time_s": "60",
+        }
+
+    def start(self, hosts: Sequence[str]) -> None:
+        """Servers, the Ray head, and these hosts."""
+        self.start_s3()
+        self.milvus.start()
+        self.start_head()
+        for host in hosts:
+            self.join(host)
+
+    def start_s3(self) -> None:
+        with self.net.log(HUB, "s3") as log:
+            command = [sys.executable, "-m", "moto.server", "-H", "0.0.0.0", "-p", S3_PORT]
+            self._s3 = self.net.start(HUB, command, self.env, stdout=log, stderr=log)
+        self.wait(lambda: self.s3("list_buckets") is not None, "S3")
+
+    def s3(self, method: str, **arguments: Any) -> Any:
+        """A call of boto3's client, made on the hub; None where it fails."""
+        code = "import json, sys, boto3; a = json.loads(sys.argv[2]); print(json.dumps(getattr(boto3.client('s3'), sys.argv[1])(**a), default=str))"
+        with contextlib.suppress(AssertionError):
+            return json.loads(self.net.run(HUB, [sys.executable, "-c", code, method, json.dumps(arguments)], self.env))
+        return None
+
+    def pause_s3(self) -> Callable[[], None]:
+        """Stop it from answering; what is returned lets it go on."""
+        assert self._s3 is not None
+        served = [pid for pid, line in self.net.processes(HUB).items() if "moto.server" in line]
+        for pid in served:
+            os.kill(pid, signal.SIGSTOP)
+        return lambda: [os.kill(pid, signal.SIGCONT) for pid in served] and None
+
+    def start_head(self) -> None:
+        options = ["--head", f"--port={RAY_PORT}", "--num-cpus=0", "--num-gpus=0", "--include-dashboard=false"]
+        self._ray(HUB, options)
+
+    def join(self, host: str) -> None:
+        """Have a host join; it is used as soon as a run sees it."""
+        self._ray(host, [f"--address={self.net.address(HUB)}:{RAY_PORT}", "--num-cpus=2", "--num-gpus=0"])
+
+    def _ray(self, name: str, options: Sequence[str]) -> None:
+        self.net.run(name, [*RAY, f"--node-ip-address={self.net.address(name)}", *options, *RAY_MEMORY], self.env, seconds=START_SECONDS)
+
+    def begin(self, *arguments: object, log: str = "run") -> subprocess.Popen[Any]:
+        """`kitestring ...` under way on the hub; what it says goes into its log."""
+        with self.net.log(HUB, log) as file:
+            return self.net.start(HUB, [sys.executable, "-m", "flows", *arguments], self.env, stdout=file, stderr=subprocess.STDOUT)
+
+    def kitestring(self, *arguments: object, seconds: float = JOB_SECONDS) -> str:
+        """`kitestring ...` to its end, on the hub. AssertionError with all that it said where it fails."""
+        return self.net.run(HUB, [sys.executable, "-m", "flows", *arguments], self.env, seconds=seconds)
+
+    def job(self, document: dict[str, Any], name: str) -> Path:
+        path = self.folder / f"{name}.yaml"
+        path.write_text(yaml.safe_dump(document))
+        return path
+
+    def rows(self, collection: str) -> list[tuple[str, list[float]]]:
+        """Every row that a search could find, in the order of keys, doubled ones twice."""
+        return [
+            (key, vector)
+            for key, vector in json.loads(
+                self.net.run(HUB, [sys.executable, "-m", "tests.cluster.look", self.milvus.uri, collection], self.env)
+            )
+        ]
+
+    def ranks(self, name: str) -> list[int]:
+        """The processes of launches on a machine."""
+        return [pid for pid, line in self.net.processes(name).items() if RANK in line]
+
+    def kill(self, name: str, what: str) -> int:
+        """kill -9 of every process of a machine whose command line has a text; how many there were."""
+        found = [pid for pid, line in self.net.processes(name).items() if what in line]
+        for pid in found:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        return len(found)
+
+    def wait(self, ready: Callable[[], object], what: str, seconds: float = START_SECONDS) -> float:
+        """Until something holds; seconds that it took."""
+        began = time.monotonic()
+        while not ready():
+            assert time.monotonic() < began + seconds, f"{what}: not within {seconds:.0f} s"
+            time.sleep(0.2)
+        return time.monotonic() - began
+
+
+@contextlib.contextmanager
+def cluster(folder: Path, hosts: Sequence[str]) -> Iterator[Cluster]:
+    """A cluster of the hub and these hosts; the other machines are up, but have not joined."""
+    with machines(folder, kept=[folder]) as net:
+        made = Cluster(net, folder)
+        made.start(hosts)
+        yield made
