@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -61,11 +61,11 @@ class Store(Protocol):
 class Source(Protocol):
     """A corpus as files and rows."""
 
-    def inspect(self) -> dict[str, FieldType]:
-        """Look at the first file: every source column and its type.
+    def inspect(self, wanted: Sequence[str] | None = None) -> dict[str, FieldType]:
+        """Types of columns, as far as the files tell; the first file is looked at in any case. `wanted`: which; None: all.
 
         Raises:
-            BadInput: nothing there, not readable, or a wanted column is missing (names those that are there).
+            BadInput: nothing there, not readable, key or content is missing, or a wanted column is nowhere (names those that are there).
         """
 
     def spans(self) -> Iterator[Span]:
@@ -76,7 +76,7 @@ class Source(Protocol):
         """
 
     def read(self, shard: Shard) -> Iterator[pa.RecordBatch]:
-        """The shard's rows, in order, in batches bounded by rows and bytes, only the wanted columns.
+        """The shard's rows, in order, in batches bounded by rows and bytes, only the wanted columns; metadata may be absent.
 
         A row that cannot be read as such (a line that is not UTF-8) comes with the reason in the column
         `tasks.adapters.rows.row_schema.REASON_COLUMN`, which is null for all others.

@@ -24,7 +24,6 @@ from tasks.domain.shards.seal import Seal
 from tasks.domain.shards.shard import Shard
 from tasks.domain.shards.task_groups import grouped, rows_of
 from tasks.domain.target.collection import CollectionSpec, collection_name, index_to_build, target_fingerprint
-from tasks.domain.target.fields import name_field
 from tasks.run.model_notes import metric_of
 from tasks.run.preflight import EDITED, Inspected, inspect_job
 
@@ -48,7 +47,7 @@ class Plan:
             store_text=job.target.store_text and job.source.modality == "text",
             id_length=job.target.id_length,
             fields=inspected.fields,
-            partition_key=name_field(stored.partition_key) if stored.partition_key is not None else None,
+            partition_key=next((field.name for field in inspected.fields if field.column == stored.partition_key), None),
             vector_type=stored.vector_type,
             index=stored.index,
             fingerprint=fingerprint,
@@ -118,6 +117,11 @@ class Plan:
             raise BadInput(f"{self.inspected.store.url}/{self.checkpoint.layout.encoder} does not agree with {pin}: {wrong}: {EDITED}")
         if self.inspected.damages.mends and (pinned is None) != (told is None):
             pin_encoder(self.checkpoint, self.inspected.declared, self.record)
+
+    def settle_columns(self) -> None:
+        """Write down what the metadata was found to be, before any row is made from it; a dry run does not."""
+        if self.inspected.settles and self.inspected.damages.mends:
+            self.checkpoint.settle_columns(self.inspected.settles)
 
     def beyond(self, loaded: Container[str]) -> tuple[int, int | None]:
         """How many shards are not yet loaded, and their source rows; None if a footer does not state the rows of a shard."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, get_args
 
 from prefect.blocks.system import Secret
@@ -26,7 +26,8 @@ from tasks.domain.job.job import Job
 from tasks.domain.ports import Store, Target
 from tasks.domain.shards.layout import encoder_pin
 from tasks.domain.strict import identifying
-from tasks.domain.target.fields import ELEMENTS, ScalarField, check_partition_key, name_fields
+from tasks.domain.target.fields import ELEMENTS, SettledColumns, SourceField, check_partition_key, name_notes
+from tasks.run.metadata_fields import field_notes, found_before, newly_settled, sealed_before, settle_fields
 from tasks.run.model_folders import place_of_folder
 
 EDITED = "one was edited, so nothing was written: restore it, or delete it and run again, which writes a new one"
@@ -38,11 +39,12 @@ class Inspected:
 
     job: Job
     source: SourceFiles[Any]
-    fields: tuple[ScalarField, ...]
+    fields: tuple[SourceField, ...]
     model: LocatedModel
     store: Store
     damages: Damages
     known_as: Mapping[str, JsonValue] = field(default_factory=dict)  # settings under which an older version keeps the encoder
+    settles: SettledColumns | None = None  # what a run has to write down of the fields
 
     @property
     def declared(self) -> str:
@@ -131,15 +133,37 @@ def inspect_job(job: Job) -> Inspected:
         BadInput: something is not there or does not fit; one line that names it and the cure.
     """
     source = open_source(job.source, rows=job.shards.rows)
-    columns = source.inspect()
-    wanted = list(dict.fromkeys(job.source.scalars))
-    fields = name_fields({column: columns[column] for column in wanted})
+    source.inspect(())
+    if job.target.gate:
+        read_questions(job.target.gate.queries)
+    inspected = _inspected(job, source, ())
+    kept, known = columns_before(inspected) if job.source.scalars else (None, None)
+    fields = settle_fields(source, known)
     partition_key = job.target.stored_as.partition_key
     if partition_key is not None:
         check_partition_key(partition_key, fields)
-    if job.target.gate:
-        read_questions(job.target.gate.queries)
-    return _inspected(job, source, fields)
+    return replace(inspected, fields=fields, settles=newly_settled(job.source, fields, kept))
+
+
+def columns_before(inspected: Inspected) -> tuple[SettledColumns | None, SettledColumns | None]:
+    """What earlier runs of the corpus found its metadata to be: as it is kept, and where an older version kept nothing as it has it."""
+    record = inspected.pinned()
+    if record is None:
+        return None, None
+    checkpoint = Checkpoint(inspected.store, inspected.job.corpus, record.identity.fingerprint, inspected.damages)
+    kept = checkpoint.read_columns()
+    if kept:
+        return kept, kept
+    found = found_before(checkpoint, inspected.open_target(), inspected.job.target.collection)
+    return None, found or sealed_before(checkpoint, inspected.job.source.scalars)
+
+
+def source_notes(inspected: Inspected) -> Iterator[str]:
+    """What whoever runs the job should know of its metadata; asked once the source is cut."""
+    given = [column for column, name in inspected.job.source.metadata_as.items() if name]
+    yield from inspected.source.notes
+    yield from name_notes(inspected.fields, given)
+    yield from field_notes(inspected.source, inspected.fields)
 
 
 def reach_target(inspected: Inspected) -> None:
@@ -158,7 +182,7 @@ def locate_job(job: Job) -> Inspected:
     return _inspected(job, source, ())
 
 
-def _inspected(job: Job, source: SourceFiles[Any], fields: tuple[ScalarField, ...]) -> Inspected:
+def _inspected(job: Job, source: SourceFiles[Any], fields: tuple[SourceField, ...]) -> Inspected:
     model, store = locate_model(job.encoder), open_store(job.checkpoint)
     damages, known_as = Damages(store, job.corpus), place_of_folder(job, model, store)
     return Inspected(job=job, source=source, fields=fields, model=model, store=store, damages=damages, known_as=known_as)

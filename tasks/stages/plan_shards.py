@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import chain
+
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
@@ -12,6 +14,7 @@ from tasks.domain.shards.unread_files import format_unread
 from tasks.run.context import Run
 from tasks.run.model_notes import model_notes
 from tasks.run.plan import Plan, check_target, plan_again, spool_spans
+from tasks.run.preflight import source_notes
 
 
 @task(name="plan", cache_policy=NO_CACHE)
@@ -26,7 +29,8 @@ def plan_shards(run: Run) -> Plan:
         plan = Plan(inspected, spool, pinned or _introduce(run))
         plan.confirm_encoder()
         check_target(plan)
-        for note in model_notes(inspected, plan.spec.metric):
+        plan.settle_columns()
+        for note in chain(model_notes(inspected, plan.spec.metric), source_notes(inspected)):
             run.journal.note(note)
     run.journal.shards = spool.shards
     _note_unread(run, spool)
@@ -46,6 +50,7 @@ def plan_sealed(run: Run) -> Plan:
             raise BadInput(f"corpus '{run.job.corpus}' holds nothing made with this encoder: `kitestring run` makes it")
         plan.confirm_encoder()
         check_target(plan)
+        plan.settle_columns()
     run.journal.shards = plan.spool.shards
     _note_unread(run, plan.spool)
     return plan

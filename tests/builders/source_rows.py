@@ -11,7 +11,7 @@ from tasks.adapters.rows.builder import Prepared, prepare
 from tasks.adapters.sources.registry import open_source
 from tasks.domain.job.job import Job
 from tasks.domain.shards.shard import Shard, Span, name_shard
-from tasks.domain.target.fields import name_fields
+from tasks.run.metadata_fields import settle_fields
 
 IMAGE_ENCODER = {"kind": "open-clip"}
 
@@ -44,8 +44,7 @@ def raw(job: Job) -> list[dict[str, Any]]:
 def prepared(job: Job) -> Iterator[Prepared]:
     """Every batch as the encoder gets it, over all spans, checked against the law "Accounted rows"."""
     source = open_source(job.source, rows=job.shards.rows)
-    types = source.inspect()
-    fields = name_fields({column: types[column] for column in getattr(job.source, "metadata", [])})
+    fields = settle_fields(source, None)
     for span in source.spans():
         for chunk in prepare(source, shard_of(span), job=job, fields=fields):
             assert chunk.seen == chunk.batch.num_rows + len(chunk.quarantined) + chunk.duplicates

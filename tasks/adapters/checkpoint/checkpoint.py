@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Container, Iterator
+from functools import reduce
 from itertools import count
+from operator import add
 
 import pyarrow as pa
 
@@ -28,6 +30,7 @@ from tasks.domain.shards.layout import RETRY, encoder_pin, part_rows, writer_of
 from tasks.domain.shards.resume import without_overlap
 from tasks.domain.shards.row_accounting import check_accounts
 from tasks.domain.shards.seal import Loaded, Part, Seal
+from tasks.domain.target.fields import SettledColumns
 
 _ATTEMPT = re.compile(r"(?!\.\.?/)[^/]+/part-\d+-\d+\.parquet")  # below a shard's folder
 
@@ -56,6 +59,24 @@ class Checkpoint(Ledger):
                 f"{self.store.url}/{self.layout.encoder}: describes encoder {record.identity.fingerprint}, not that of its own folder"
             )
         return record
+
+    # The columns
+
+    def read_columns(self) -> SettledColumns | None:
+        """What metadata columns were found to be by earlier runs; None before them, and where an older version made them."""
+        keys = sorted(stored.key for stored in self.store.list(self.layout.all_columns))
+        found = [document for key in keys if (document := self.read(key, SettledColumns))]
+        return reduce(add, found) if found else None
+
+    def settle_columns(self, columns: SettledColumns) -> None:
+        """Write down what columns were found to be.
+
+        Raises:
+            Permanent: another run found the same ones to be something else in this moment.
+        """
+        key = self.layout.columns([*columns.types, *(f"{name}=" for name in columns.names)])
+        if commit_document(self.store, key, columns, damages=self.damages) != columns:
+            raise Permanent(f"another run has just found the metadata of '{self.layout.corpus}' to be of other types: run again")
 
     # Shards
 

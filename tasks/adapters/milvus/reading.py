@@ -108,7 +108,7 @@ class Reading:
     def _as_sent(self, rows: pa.Table, spec: CollectionSpec) -> tuple[pa.Table, int]:
         """Rows in the form of an upsert, and how many of their texts were cut."""
         rows, cut = rows_for(spec, rows)
-        return fit_fields(rows, columns_of(spec), self._nullable), cut
+        return fit_fields(rows, columns_of(spec), self._nullable, lite=self._connection.lite), cut
 
     def compare(self, rows: pa.Table, *, doubled: bool = True) -> Compared:
         spec = self._ready()

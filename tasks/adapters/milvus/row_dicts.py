@@ -6,7 +6,8 @@ A server that knows no null (before 2.5) gets in its place: '' for varchar, NaN 
 it), the smallest int64 for int64 (below every range anybody asks for), false for bool, JSON's own null, and an empty
 array. Reading gives null again for all but varchar, bool and arrays (a null array comes back empty from Milvus Lite, too).
 Such a server also takes no JSON but objects: a list or a bare value is kept as `{"kitestring_value": ...}`, which reading
-undoes and a filter has to name. A partition key can be null nowhere, and is treated so everywhere.
+undoes and a filter has to name. Milvus Lite takes no bare numbers and truths, and gives texts back without their quotes: there bare
+values are kept in the same way, and lists as they are. A partition key can be null nowhere, and is treated so everywhere.
 """
 
 from __future__ import annotations
@@ -22,31 +23,33 @@ import pyarrow.compute as pc
 
 from tasks.adapters.rows.collection_rows import FieldTypes, ends_of, lengths_of, upsert_vectors, whole
 from tasks.adapters.rows.comparison import StoredRows
-from tasks.adapters.rows.row_schema import ARROW_TYPES
+from tasks.adapters.rows.row_schema import ARROW_TYPES, WRAPPED
 from tasks.adapters.rows.vector_types import narrow, widen
 from tasks.domain.errors import Permanent
 from tasks.domain.job.index import VectorType
 from tasks.domain.target.fields import ELEMENTS, FieldType
 
-WRAPPED = "kitestring_value"
 INSTEAD_OF_NULL: dict[FieldType, Any] = {"varchar": "", "double": float("nan"), "int64": -(2**63), "bool": False, "json": "null"}
 
 
-def fit_fields(rows: pa.Table, columns: FieldTypes, nullable: Names[str]) -> pa.Table:
-    """Put what a server without null takes in place of what it does not, in every field that cannot be null."""
+def fit_fields(rows: pa.Table, columns: FieldTypes, nullable: Names[str], *, lite: bool = False) -> pa.Table:
+    """Put what a server without null takes in place of what it does not, in every field that cannot be null. `lite`: it is Milvus Lite."""
     for name, kind in columns.items():
+        if lite and kind == "json":
+            rows = rows.set_column(rows.schema.get_field_index(name), name, _wrap(rows[name], r"^\s*[{\[]"))
         if kind is None or name in nullable:
             continue
         if name in ("id", "shard") and rows[name].null_count:
             raise Permanent(f"a part has rows with no {name}")
         column = _empty_for_null(rows[name]) if kind in ELEMENTS else rows[name].fill_null(INSTEAD_OF_NULL[kind])
-        column = _wrap(column) if kind == "json" else column
+        column = _wrap(column, r"^\s*\{") if kind == "json" else column
         rows = rows.set_column(rows.schema.get_field_index(name), name, column)
     return rows
 
 
-def _wrap(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    plain = pc.or_(pc.match_substring_regex(column, r"^\s*\{"), pc.equal(column, "null"))
+def _wrap(column: pa.ChunkedArray, pattern: str) -> pa.ChunkedArray:
+    """Wrap all but null and what begins as the pattern says."""
+    plain = pc.or_(pc.match_substring_regex(column, pattern), pc.equal(column, "null"))
     wrapped = pc.binary_join_element_wise('{"%s": ' % WRAPPED, column, "}", "")  # noqa: UP031 - braces
     return pc.if_else(plain, column, wrapped)
 

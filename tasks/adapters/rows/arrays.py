@@ -15,8 +15,8 @@ from tasks.adapters.rows.scalars import Problems, ScalarColumn, each, plain, sca
 from tasks.domain.target.fields import ARRAY_ELEMENTS, VARCHAR_BYTES, FieldType
 
 
-def arrays(column: ScalarColumn, of: FieldType) -> tuple[pa.Array, Problems]:
-    """The lists as arrays of elements of a scalar type.
+def arrays(column: ScalarColumn, of: FieldType, *, exact: bool = True) -> tuple[pa.Array, Problems]:
+    """The lists as arrays of elements of a scalar type. `exact`: see `scalars`.
 
     Returns the array and its problems: rows whose value is no list, holds an element that does not convert, or is too much
     for Milvus, and why.
@@ -24,7 +24,7 @@ def arrays(column: ScalarColumn, of: FieldType) -> tuple[pa.Array, Problems]:
     lists, problems = _lists(column)
     lengths = pc.list_value_length(lists).fill_null(0).to_numpy()
     rows = np.repeat(np.arange(len(lists)), lengths)
-    elements, wrong = scalars(_elements(lists, json=column.json or not is_list(column.values.type)), of)
+    elements, wrong = scalars(_elements(lists, json=column.json or not is_list(column.values.type)), of, exact=exact)
     for at, why in wrong.items():
         problems.setdefault(int(rows[at]), f"in its list: {why}")
     present = elements.is_valid().to_numpy(zero_copy_only=False)

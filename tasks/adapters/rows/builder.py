@@ -9,10 +9,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tasks.adapters.files.partitions import partitions_of
 from tasks.adapters.rows.arrays import arrays
 from tasks.adapters.rows.content import blank_texts, join_texts, key_of, key_of_file, pictures
 from tasks.adapters.rows.key_index import SeenKeys
-from tasks.adapters.rows.row_schema import IMAGE, IMAGE_URI, KEY_COLUMN, REASON_COLUMN, TEXT_COLUMN, rows_schema
+from tasks.adapters.rows.row_schema import ARROW_TYPES, IMAGE, IMAGE_URI, KEY_COLUMN, REASON_COLUMN, TEXT_COLUMN, rows_schema
 from tasks.adapters.rows.scalars import Problems, ScalarColumn, key_texts, plain, reason, scalars
 from tasks.domain.errors import BadInput, KitestringError, Transient
 from tasks.domain.job.job import Job
@@ -22,7 +23,7 @@ from tasks.domain.job.target import TargetSettings
 from tasks.domain.ports import Source
 from tasks.domain.shards.seal import Quarantined
 from tasks.domain.shards.shard import Shard
-from tasks.domain.target.fields import ELEMENTS, ScalarField
+from tasks.domain.target.fields import ELEMENTS, SourceField
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +36,7 @@ class Prepared:
     duplicates: int = 0
 
 
-def prepare(source: Source, shard: Shard, *, job: Job, fields: tuple[ScalarField, ...]) -> Iterator[Prepared]:
+def prepare(source: Source, shard: Shard, *, job: Job, fields: tuple[SourceField, ...]) -> Iterator[Prepared]:
     """A shard's rows in the form of `rows_schema`, in source order; memory is bounded by a batch.
 
     Raises:
@@ -93,7 +94,7 @@ class RowMaker:
     """
 
     def __init__(
-        self, config: Config, shard: Shard, fields: tuple[ScalarField, ...], *, target: TargetSettings, keyed: bool = True
+        self, config: Config, shard: Shard, fields: tuple[SourceField, ...], *, target: TargetSettings, keyed: bool = True
     ) -> None:
         named = config.named
         self.key, self.content = (named.key, named.content) if named else (KEY_COLUMN, [TEXT_COLUMN])
@@ -101,6 +102,7 @@ class RowMaker:
         self.modality, self.fields, self.shard = config.modality, fields, shard
         self.schema = rows_schema(config.modality, fields)
         self.beside = shard.span.files[0].path
+        self.folders = partitions_of(shard.span.files[0])
         self.references = References(root=shard.span.files[0].root, opened=config.opened)
         self.id_length = target.id_length
         self.hashes, self.keyed = self.key is None, keyed
@@ -117,7 +119,7 @@ class RowMaker:
         columns = {name: plain(batch.schema.field(i), batch.column(i)) for i, name in enumerate(batch.schema.names)}
         keys = self._keys(columns, reasons)
         content = self._texts(columns, reasons) if self.modality == "text" else self._pictures(columns, reasons)
-        metadata = [self._scalar(columns[field.column], field, reasons) for field in self.fields]
+        metadata = [self._scalar(columns.get(field.column), field, batch.num_rows, reasons) for field in self.fields]
         if keys is None:
             keys = _content_keys(content, reasons, self.references) if self.keyed else pa.nulls(batch.num_rows, pa.string())
         rows = pa.array(np.arange(first, first + batch.num_rows))
@@ -154,11 +156,22 @@ class RowMaker:
         _mark(reasons, pc.and_(pc.is_null(data), pc.is_null(places)), "no image")
         return [data, places]
 
-    def _scalar(self, column: ScalarColumn, field: ScalarField, reasons: Problems) -> pa.Array:
-        element = ELEMENTS.get(field.type)
-        values, problems = arrays(column, element) if element else scalars(column, field.type)
+    def _scalar(self, column: ScalarColumn | None, field: SourceField, rows: int, reasons: Problems) -> pa.Array:
+        """A field's values; what a row lacks is what the folders of its file say, or null."""
+        values, problems = _values(column, field) if column else (pa.nulls(rows, ARROW_TYPES[field.type]), {})
+        stated = self.folders.get(field.column)
+        if stated is not None and values.null_count:
+            value, wrong = _values(ScalarColumn(pa.array([stated]), json=False), field)
+            lacking = np.flatnonzero(values.is_null().to_numpy(zero_copy_only=False)).tolist()
+            problems = {**{at: why for why in wrong.values() for at in lacking}, **problems}
+            values = values if wrong else pc.if_else(values.is_null(), value[0], values)
         _note(reasons, {at: f"metadata: column '{field.column}' {why}" for at, why in problems.items()})
         return values
+
+
+def _values(column: ScalarColumn, field: SourceField) -> tuple[pa.Array, Problems]:
+    element = ELEMENTS.get(field.type)
+    return arrays(column, element, exact=field.exact) if element else scalars(column, field.type, exact=field.exact)
 
 
 def _unread(batch: pa.RecordBatch) -> Problems:

@@ -16,20 +16,25 @@ from tasks.adapters.rows.row_schema import JSON_TEXT
 from tasks.domain.errors import BadInput
 from tasks.domain.target.fields import ARRAYS, FieldType
 
+INT64_DIGITS = 18  # any number of so many decimal digits is one
+DOUBLE_DIGITS = 15  # so many come back
 _LONG_NUMBER = re.compile(rb"[0-9]{19}")  # or a text with such digits, which costs a slower look
 
 
-def check_columns(wanted: Iterable[str], there: Sequence[str], path: str) -> None:
+def check_columns(wanted: Iterable[str], there: Sequence[str], path: str, *, cure: str = "") -> None:
     """Hold a file's columns against those that are wanted.
 
     Raises:
-        BadInput: one is missing or there twice; names the file, the columns that it has and the nearest of them.
+        BadInput: one is missing or there twice; names the file, the columns that it has and the nearest of them. `cure`: is told
+            of one that is missing, with its name in place of %s.
     """
     for column in wanted:
         if there.count(column) > 1:
             raise BadInput(f"column '{column}' is in {path} {there.count(column)} times: rename one")
         if column not in there:
-            raise BadInput(f"column '{column}' is not in {path}: it has {_listed(there)}{_nearest(column, there)}")
+            raise BadInput(
+                f"column '{column}' is not in {path}: it has {_listed(there)}{_nearest(column, there)}{cure.replace('%s', column)}"
+            )
 
 
 def _listed(there: Sequence[str]) -> str:
@@ -51,9 +56,18 @@ def field_type(kind: pa.DataType) -> FieldType:
         return "varchar" if pa.types.is_uint64(kind) else "int64"  # the upper half of uint64 does not fit
     if pa.types.is_floating(kind):
         return "double"
+    if pa.types.is_decimal(kind):
+        return _decimal_type(kind)
     if is_list(kind):
         return ARRAYS.get(field_type(kind.value_type), "json")
     return "json" if pa.types.is_nested(kind) or pa.types.is_null(kind) or is_json(kind) else "varchar"
+
+
+def _decimal_type(kind: pa.DataType) -> FieldType:
+    """A number where it holds every digit, and text where it does not."""
+    if kind.scale <= 0 and kind.precision - kind.scale <= INT64_DIGITS:
+        return "int64"
+    return "double" if kind.precision <= DOUBLE_DIGITS else "varchar"
 
 
 def is_list(kind: pa.DataType) -> bool:
@@ -72,24 +86,6 @@ def plain_type(kind: pa.DataType) -> pa.DataType:
 def is_json(kind: pa.DataType) -> bool:
     """Arrow's own JSON type, which Parquet files can carry."""
     return isinstance(kind, pa.BaseExtensionType) and kind.extension_name == "arrow.json"
-
-
-def type_of_strings(values: pa.Array) -> FieldType:
-    """What the cells of a CSV column are: numbers only where no digit would be lost ('007' is a text)."""
-    values = values.drop_null()
-    if len(values) == 0:
-        return "json"
-    if pc.any(pc.match_substring_regex(values, r"^\s*[+-]?0[0-9]")).as_py():
-        return "varchar"
-    kinds: list[tuple[pa.DataType, FieldType]] = [(pa.int64(), "int64"), (pa.float64(), "double")]
-    for arrow, kind in kinds:
-        try:
-            values.cast(arrow)
-        except pa.ArrowInvalid:
-            continue
-        return kind
-    truths = pc.is_in(pc.utf8_lower(values), pa.array(["true", "false"]))
-    return "bool" if pc.all(truths).as_py() else "varchar"
 
 
 def as_text(values: pa.Array) -> tuple[pa.Array, pa.Array | None]:
@@ -152,25 +148,3 @@ def json_value(text: str | bytes) -> Any:
 
 def _as_text(value: object) -> object:
     return value.decode() if isinstance(value, bytes) else str(value)
-
-
-def type_of_values(values: Iterable[object]) -> FieldType:
-    """What the values of a JSON key are, as far as a sample tells."""
-    found = [value for value in values if value is not None]
-    if found and all(isinstance(value, list) for value in found):
-        return _type_of_lists([element for value in found if isinstance(value, list) for element in value if element is not None])
-    if not found or any(isinstance(value, list | dict) for value in found):
-        return "json"
-    kinds = {type(value) for value in found}
-    if kinds == {bool}:
-        return "bool"
-    if kinds == {int}:
-        return "int64" if all(-(2**63) <= int(str(value)) < 2**63 for value in found) else "varchar"
-    return "double" if kinds <= {int, float} else "varchar"
-
-
-def _type_of_lists(elements: Sequence[object]) -> FieldType:
-    """Lists of one kind of element are arrays. Those that are empty, or hold many kinds, are JSON."""
-    kind = type_of_values(elements)
-    mixed = kind == "varchar" and {type(element) for element in elements} != {str}
-    return "json" if mixed else ARRAYS.get(kind, "json")

@@ -24,6 +24,8 @@ IMAGE_URI = "__image_uri__"  # or where it is
 
 JSON_TEXT = {b"kitestring": b"json"}  # metadata of a source's column whose strings are JSON texts
 
+WRAPPED = "kitestring_value"  # the key under which a collection has JSON that is no object, where its server takes objects alone
+
 ARROW_TYPES: dict[FieldType, pa.DataType] = {
     "int64": pa.int64(),
     "double": pa.float64(),

@@ -6,6 +6,7 @@ A value that does not convert is null in the result and named in the problems: i
 from __future__ import annotations
 
 import math
+import re
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,11 +17,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tasks.adapters.rows.column_types import as_text, is_json, json_text, json_value
+from tasks.adapters.rows.column_types import DOUBLE_DIGITS, as_text, is_json, json_text, json_value
+from tasks.adapters.rows.inferred_types import INTEGER, is_exact_number
 from tasks.adapters.rows.row_schema import ARROW_TYPES, JSON_TEXT
+from tasks.adapters.rows.times import durations, seconds
 from tasks.domain.target.fields import VARCHAR_BYTES, FieldType
 
 Problems = dict[int, str]
+_SHORT_NUMBER = r"^-?(0|[1-9][0-9]{0,6})(\.([0-9]{0,6}[1-9]|0))?$"
 EXACT_FLOATS = 2.0**53  # from here on neighbouring integers are one float
 
 
@@ -61,7 +65,7 @@ def plain(field: pa.Field, values: pa.Array) -> ScalarColumn:
 
 
 def texts(column: ScalarColumn, *, nested: bool) -> tuple[pa.Array, Problems]:
-    """The values as strings: dates and times as ISO 8601, identifiers as usual, numbers as JSON writes them.
+    """The values as strings: dates, times and durations as ISO 8601, identifiers as usual, numbers as JSON writes them.
 
     Args:
         column: what to convert.
@@ -73,15 +77,22 @@ def texts(column: ScalarColumn, *, nested: bool) -> tuple[pa.Array, Problems]:
     if _stringlike(kind):
         found, bad = as_text(values)
         return found, {} if bad is None else dict.fromkeys(np.flatnonzero(bad.to_numpy(zero_copy_only=False)).tolist(), NOT_UTF8)
-    if pa.types.is_fixed_size_binary(kind) and kind.byte_width == 16:
-        return each(column, lambda value: str(uuid.UUID(bytes=value)), pa.string())
     if pa.types.is_nested(kind):
         return each(column, lambda value: _text_of(value, nested=nested), pa.string())
+    return _written(column), {}
+
+
+def _written(column: ScalarColumn) -> pa.Array:
+    values, kind = column.values, column.values.type
+    if pa.types.is_fixed_size_binary(kind):
+        return each(column, lambda value: str(uuid.UUID(bytes=value)), pa.string())[0]
+    if pa.types.is_duration(kind):
+        return durations(values)
     try:
         found = values.cast(pa.string())
     except (pa.ArrowNotImplementedError, pa.ArrowInvalid):
-        return each(column, str, pa.string())
-    return (pc.replace_substring(found, " ", "T", max_replacements=1) if pa.types.is_timestamp(kind) else found), {}
+        return each(column, str, pa.string())[0]
+    return pc.replace_substring(found, " ", "T", max_replacements=1) if pa.types.is_timestamp(kind) else found
 
 
 def key_texts(column: ScalarColumn) -> tuple[pa.Array, Problems]:
@@ -93,6 +104,8 @@ def key_texts(column: ScalarColumn) -> tuple[pa.Array, Problems]:
     kind = column.values.type
     if column.json or pa.types.is_nested(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
         return each(column, key_text, pa.string())
+    if pa.types.is_duration(kind):  # as keys always were
+        return column.values.cast(pa.string()), {}
     return texts(column, nested=False)
 
 
@@ -113,15 +126,39 @@ def key_text(value: object) -> str | None:
     return str(value) if type(value) is int else _text_of(value, nested=False)
 
 
-def scalars(column: ScalarColumn, kind: FieldType) -> tuple[pa.Array, Problems]:
-    """The values as a scalar field's type. Texts and JSON longer than Milvus takes are problems."""
+def scalars(column: ScalarColumn, kind: FieldType, *, exact: bool = True) -> tuple[pa.Array, Problems]:
+    """The values as a scalar field's type. Texts and JSON longer than Milvus takes are problems.
+
+    Args:
+        column: what to convert. Times and durations become seconds, those since 1970, where they are to be numbers.
+        kind: of the field.
+        exact: a text or number that would not come back the same is a problem; otherwise the nearest number is taken.
+    """
     if kind in ("varchar", "json"):
         found, problems = texts(column, nested=True) if kind == "varchar" else _json(column)
         return found, {**problems, **_too_long(found)}
+    column = ScalarColumn(seconds(column.values), column.json)
     target = ARROW_TYPES[kind]
     if kind == "double":
-        return _finite(*_numbers(column, target, _float_of))
-    return _numbers(column, target, _int_of if kind == "int64" else _bool_of)
+        return _finite(*_numbers(column, target, _exact_float_of if exact else _float_of, plain=not exact or _fits_double(column.values)))
+    of = _bool_of if kind == "bool" else _exact_int_of if exact else _int_of
+    return _numbers(column, target, of, plain=not exact or kind == "bool" or _fits_int64(column.values))
+
+
+def _fits_int64(values: pa.Array) -> bool:
+    return not _stringlike(values.type) or _all_match(values, INTEGER)
+
+
+def _fits_double(values: pa.Array) -> bool:
+    """Whether every value surely comes back from a float: those of few digits, which are the most, are found without a look at each."""
+    if pa.types.is_decimal(values.type):
+        return bool(values.type.precision <= DOUBLE_DIGITS)
+    return not _stringlike(values.type) or _all_match(values, _SHORT_NUMBER)
+
+
+def _all_match(values: pa.Array, pattern: str) -> bool:
+    texts, bad = as_text(values)
+    return bad is None and pc.all(pc.match_substring_regex(texts, pattern)).as_py() is not False
 
 
 def _stringlike(kind: pa.DataType) -> bool:
@@ -134,8 +171,8 @@ def _stringlike(kind: pa.DataType) -> bool:
     )
 
 
-def _numbers(column: ScalarColumn, target: pa.DataType, of: Callable[[Any], object]) -> tuple[pa.Array, Problems]:
-    if not column.json and not pa.types.is_nested(column.values.type):
+def _numbers(column: ScalarColumn, target: pa.DataType, of: Callable[[Any], object], *, plain: bool) -> tuple[pa.Array, Problems]:
+    if plain and not column.json and not pa.types.is_nested(column.values.type):
         try:
             return column.values.cast(target), {}
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
@@ -161,8 +198,16 @@ def each(column: ScalarColumn, of: Callable[[Any], object], target: pa.DataType)
 
 
 def _value(scalar: pa.Scalar, *, json: bool) -> Any:
-    value = scalar.as_py(maps_as_pydicts="lossy") if pa.types.is_nested(scalar.type) else scalar.as_py()
+    value = _nested(scalar) if pa.types.is_nested(scalar.type) else scalar.as_py()
     return json_value(value) if json and value is not None else value
+
+
+def _nested(scalar: pa.Scalar) -> Any:
+    """Maps as objects; where a key comes twice, which no object holds, maps as lists of pairs."""
+    try:
+        return scalar.as_py(maps_as_pydicts="strict")
+    except KeyError:
+        return scalar.as_py()
 
 
 def _text_of(value: object, *, nested: bool) -> str:
@@ -179,9 +224,15 @@ def _json(column: ScalarColumn) -> tuple[pa.Array, Problems]:
 
 def _int_of(value: Any) -> int:
     number = None if isinstance(value, bool) else _try(int, value)
-    if number is None or (isinstance(value, float) and number != value) or not -(2**63) <= number < 2**63:
+    if number is None or (isinstance(value, float | Decimal) and number != value) or not -(2**63) <= number < 2**63:
         raise ValueError(f"{shown(value)} is no whole number of 64 bits")
     return int(number)
+
+
+def _exact_int_of(value: Any) -> int:
+    if isinstance(value, str) and not re.fullmatch(INTEGER, value.strip()):
+        raise ValueError(_inexact(value) if _try(int, value) is not None else f"{shown(value)} is no whole number of 64 bits")
+    return _int_of(value)
 
 
 def _float_of(value: Any) -> float:
@@ -189,6 +240,24 @@ def _float_of(value: Any) -> float:
     if number is None:
         raise ValueError(f"{shown(value)} is no number")
     return float(number)
+
+
+def _exact_float_of(value: Any) -> float:
+    number = _float_of(value)
+    same = is_exact_number(value.strip()) if isinstance(value, str) else _comes_back(value, number)
+    if not same and not math.isinf(number):
+        raise ValueError(_inexact(value))
+    return number
+
+
+def _comes_back(value: Any, number: float) -> bool:
+    if isinstance(value, Decimal):
+        return Decimal(repr(number)) == value
+    return not isinstance(value, int) or number == value
+
+
+def _inexact(value: object) -> str:
+    return f"{shown(value)} would not come back the same from a number: see source.types"
 
 
 def _bool_of(value: Any) -> bool:

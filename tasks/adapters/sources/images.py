@@ -7,16 +7,15 @@ et al. 2001): one picture more or less changes the shard that it falls in and le
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 import pyarrow as pa
 
 from tasks.adapters.files.access import hold_still, list_files, some
 from tasks.adapters.rows.row_schema import IMAGE_URI, KEY_COLUMN
-from tasks.adapters.sources.source_files import SourceFiles
+from tasks.adapters.sources.source_files import ColumnSurvey, SourceFiles
 from tasks.domain.job.source import ImagesSource
 from tasks.domain.shards.shard import FileVersion, Shard, Span, Whole
-from tasks.domain.target.fields import FieldType
 
 ENDS = ("jpg", "jpeg", "png", "webp", "gif", "tif", "tiff", "bmp", "jfif", "jpe", "avif", "jp2", "j2k", "jpx", "heic", "heif", "hif")
 SUFFIXES = tuple(f".{end}" for end in ENDS)
@@ -27,9 +26,9 @@ SCHEMA = pa.schema([pa.field(KEY_COLUMN, pa.string()), pa.field(IMAGE_URI, pa.st
 class ImageFiles(SourceFiles[ImagesSource]):
     """Picture files below a URI."""
 
-    def inspect(self) -> dict[str, FieldType]:
+    def survey(self, wanted: Collection[str] | None) -> ColumnSurvey:
         next(list_files(self.config.uri, SUFFIXES))
-        return {}
+        return ColumnSurvey(wanted)
 
     def spans(self) -> Iterator[Span]:
         files = self.files(SUFFIXES)

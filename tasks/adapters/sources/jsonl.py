@@ -5,24 +5,25 @@ A line belongs to the range in which its first byte stands. Blank lines are no r
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Collection, Iterator
+from contextlib import closing, suppress
 
 import pyarrow as pa
 
 from tasks.adapters.concurrent_map import ahead
-from tasks.adapters.files.access import first_file, hold_still, is_compressed, open_file, open_plain, reading, some
-from tasks.adapters.rows.column_types import check_columns, from_objects, type_of_values
+from tasks.adapters.files.access import first_file, hold_still, is_compressed, list_files, open_file, open_plain, reading, some
+from tasks.adapters.rows.column_types import check_columns, from_objects
+from tasks.adapters.rows.inferred_types import mixture, type_of_values
 from tasks.adapters.rows.row_schema import REASON_COLUMN
 from tasks.adapters.sources.line_reader import BOM, LINE_NOT_UTF8, Line, head_of, numbered, parse_line, ranged, rows_in_head
-from tasks.adapters.sources.source_files import SourceFiles
+from tasks.adapters.sources.source_files import SAMPLED_BYTES, ColumnSurvey, SourceFiles, spread
 from tasks.domain.errors import BadInput
 from tasks.domain.job.source import JsonLinesSource
 from tasks.domain.shards.shard import ByteRange, FileVersion, Shard, Span, Whole
-from tasks.domain.target.fields import FieldType
 
 SUFFIXES = tuple(f"{plain}{packed}" for plain in (".jsonl", ".ndjson", ".json") for packed in ("", ".gz", ".zst"))
 HEAD = 64 << 10  # bytes that tell how long a row is and what its keys hold
+SAMPLE_WINDOW = 1 << 20  # bytes that are looked at in one place of a large file
 BATCH_ROWS = 4_096
 BATCH_BYTES = 8 << 20
 
@@ -30,7 +31,7 @@ BATCH_BYTES = 8 << 20
 class JsonLinesFiles(SourceFiles[JsonLinesSource]):
     """JSON Lines files below a URI."""
 
-    def inspect(self) -> dict[str, FieldType]:
+    def survey(self, wanted: Collection[str] | None) -> ColumnSurvey:
         file = first_file(self.config.uri, SUFFIXES)
         lines, _ = _head(file)
         objects = [row for line in lines if (row := parse_line(line, file.path)) is not None]
@@ -39,8 +40,15 @@ class JsonLinesFiles(SourceFiles[JsonLinesSource]):
                 f"{file.path} has no row in its first {HEAD} bytes from which the columns could be read: give another file first"
             )
         keys = list(dict.fromkeys(key for row in objects for key in row))
-        check_columns(self.config.columns, keys, file.path)
-        return {key: type_of_values(row.get(key) for row in objects) for key in keys}
+        survey = ColumnSurvey(wanted)
+        if not (wanted is None or wanted or set(self.config.required) - set(keys)):
+            return survey
+        files = spread(survey.listed(list_files(self.config.uri, SUFFIXES)))
+        for each, rows in ahead(lambda each: (each, _sampled(each, SAMPLED_BYTES // max(1, len(files)))), files):
+            _note_keys(survey, rows, each)
+            keys += (key for row in rows for key in row)
+        check_columns(self.config.required, list(dict.fromkeys(keys)), file.path)
+        return survey
 
     def spans(self) -> Iterator[Span]:
         files = (file for file in self.files(SUFFIXES) if self.is_read(file, file.size))
@@ -98,6 +106,33 @@ class _Lines:
 
     def close(self) -> None:
         self._file.close()
+
+
+def _note_keys(survey: ColumnSurvey, rows: list[dict[str, object]], file: FileVersion) -> None:
+    for key in dict.fromkeys(key for row in rows for key in row):
+        if survey.wants(key):
+            values = [row.get(key) for row in rows]
+            survey.add(key, type_of_values(values), file.name)
+            if mixture(values):
+                survey.said[key] = f"column '{key}' holds texts and other values in {file.name}: it is stored as text"
+
+
+def _sampled(file: FileVersion, size: int) -> list[dict[str, object]]:
+    """Rows from everywhere in a file, or from the beginning of one that can only be read from there; about `size` bytes. Bad lines are left out."""
+    with reading(file.path, "JSON Lines file"):
+        if is_compressed(file.path):
+            with closing(open_plain(file.path)) as opened:
+                lines = head_of(opened, size)[0]
+        else:
+            with closing(open_file(file.path)) as opened:
+                windows = max(1, min(size, file.size) // SAMPLE_WINDOW)
+                step, width = file.size / windows, min(file.size, max(SAMPLE_WINDOW, size)) if windows == 1 else SAMPLE_WINDOW
+                lines = [line for at in range(windows) for line in ranged(opened, int(at * step), int(at * step) + width)]
+    rows: list[dict[str, object]] = []
+    for line in lines:
+        with suppress(BadInput):
+            rows += [row] if (row := parse_line(line, file.path)) is not None else []
+    return rows
 
 
 def _head(file: FileVersion) -> tuple[list[Line], int]:

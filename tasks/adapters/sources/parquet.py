@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import closing
 from functools import lru_cache
 
@@ -10,14 +10,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tasks.adapters.concurrent_map import ahead
-from tasks.adapters.files.access import first_file, hold_still, open_file, reading, some
+from tasks.adapters.files.access import first_file, hold_still, list_files, open_file, reading, some
 from tasks.adapters.files.table_roots import refuse_tables_above
-from tasks.adapters.rows.column_types import check_columns, field_type
-from tasks.adapters.sources.source_files import SourceFiles
+from tasks.adapters.rows.column_types import check_columns, field_type, plain_type
+from tasks.adapters.sources.source_files import ColumnSurvey, SourceFiles
 from tasks.domain.errors import BadInput
 from tasks.domain.job.source import ParquetSource
 from tasks.domain.shards.shard import FileVersion, RowGroups, Shard, Span
-from tasks.domain.target.fields import FieldType
 
 SUFFIXES = (".parquet", ".parq", ".pq")
 BATCH_BYTES = 16 << 20  # unpacked
@@ -27,15 +26,29 @@ INT96_UNIT = "us"  # as nanoseconds, which is pyarrow's own choice, years before
 
 
 class ParquetFiles(SourceFiles[ParquetSource]):
-    """Parquet files below a URI."""
+    """Parquet files below a URI; their footers tell all types."""
 
-    def inspect(self) -> dict[str, FieldType]:
+    sampled = False
+
+    def __init__(self, config: ParquetSource, *, rows: int) -> None:
+        super().__init__(config, rows=rows)
+        self._seen = ColumnSurvey(())
+
+    def survey(self, wanted: Collection[str] | None) -> ColumnSurvey:
         refuse_tables_above(self.config.uri)
-        file = first_file(self.config.uri, SUFFIXES)
-        schema = self._footer(file).schema.to_arrow_schema()
-        return {field.name: field_type(field.type) for field in schema}
+        self._footer(first_file(self.config.uri, SUFFIXES))
+        survey = ColumnSurvey(wanted)
+        if wanted is None or wanted:
+            files = survey.listed(list_files(self.config.uri, SUFFIXES))
+            for file, schema in ahead(lambda file: (file, self._schema(file)), (file for file in files if file.size)):
+                note_fields(survey, schema, file)
+        return survey
+
+    def types_now(self, columns: Collection[str]) -> ColumnSurvey:  # noqa: ARG002 - all were seen
+        return self._seen
 
     def spans(self) -> Iterator[Span]:
+        self._seen = ColumnSurvey(self.config.scalars)
         counted = ahead(lambda file: (file, self._groups(file)), self.files(SUFFIXES))
         counted = ((file, groups) for file, groups in counted if self.is_read(file, sum(groups)))
         return some((span for file, groups in counted for span in cut_groups(file, groups, self.rows)), self.config.uri)
@@ -47,20 +60,27 @@ class ParquetFiles(SourceFiles[ParquetSource]):
         if file.size == 0:
             raise BadInput(f"{file.path} is not a readable Parquet file: it is empty: replace the file or leave it out")
         with reading(file.path, "Parquet file"), closing(pq.ParquetFile(open_file(file.path))) as parquet:
-            check_columns(self.config.columns, parquet.schema_arrow.names, file.path)
+            names = parquet.schema_arrow.names
+            check_columns(self.config.required, names, file.path)
+            check_columns((column for column in self.config.scalars if column in names), names, file.path)
             return parquet.metadata
+
+    def _schema(self, file: FileVersion) -> pa.Schema:
+        return self._footer(file).schema.to_arrow_schema()
 
     def _groups(self, file: FileVersion) -> list[int]:
         """Rows of each row group: all that is kept of a footer, which may be large."""
         footer = self._footer(file)
+        if self._seen.wanted:
+            note_fields(self._seen, footer.schema.to_arrow_schema(), file)
         return [footer.row_group(group).num_rows for group in range(footer.num_row_groups)]
 
     def _batches(self, shard: Shard) -> Iterator[pa.RecordBatch]:
         [file], extent = shard.span.files, shard.span.extent
         if not isinstance(extent, RowGroups):
             raise TypeError(f"a Parquet shard has row groups, not {extent.kind}")
-        columns = self.config.columns
         with reading(file.path, "Parquet file"), closing(open_version(file)) as parquet:
+            columns = [column for column in self.config.columns if column in parquet.schema_arrow.names]
             for group in range(extent.start, extent.stop):
                 size = batch_rows(parquet.metadata.row_group(group), columns)
                 with reading(f"{file.path} row group {group}", "part of a Parquet file"):
@@ -80,6 +100,20 @@ def footer_of(file: FileVersion) -> pq.FileMetaData:
     """The footer of a version of a file. Those used last are kept: of a file of many shards it is long, and each shard needs it."""
     with closing(pq.ParquetFile(open_file(file.path))) as parquet:
         return parquet.metadata
+
+
+def note_fields(survey: ColumnSurvey, schema: pa.Schema, file: FileVersion) -> None:
+    for field in schema:
+        if survey.wants(field.name):
+            _note_field(survey, field, file)
+
+
+def _note_field(survey: ColumnSurvey, field: pa.Field, file: FileVersion) -> None:
+    kind = plain_type(field.type)
+    survey.add(field.name, None if pa.types.is_null(kind) else field_type(kind), file.name)
+    if pa.types.is_decimal(kind) and field_type(kind) == "varchar":
+        told = f"column '{field.name}' is {kind}, which no number holds: it is stored as text, and filters compare it as text"
+        survey.said[field.name] = f"{told}. source.types: {{{field.name}: double}} stores rounded numbers"
 
 
 def batch_rows(group: pq.RowGroupMetaData, columns: list[str]) -> int:

@@ -21,7 +21,7 @@ from tasks.adapters.sources.source_files import SourceFiles
 from tasks.domain.errors import KitestringError
 from tasks.domain.job.target import TargetSettings
 from tasks.domain.shards.shard import ByteRange, RowGroups, Shard, Span, Whole
-from tasks.domain.target.fields import ScalarField
+from tasks.domain.target.fields import SourceField
 
 WINDOW = 128 << 10  # bytes of a file of lines that are one place
 
@@ -66,7 +66,7 @@ class Sampler:
         effort: the bounds.
     """
 
-    def __init__(self, source: SourceFiles[Any], fields: tuple[ScalarField, ...], target: TargetSettings, effort: Effort) -> None:
+    def __init__(self, source: SourceFiles[Any], fields: tuple[SourceField, ...], target: TargetSettings, effort: Effort) -> None:
         self._source, self._fields, self._target, self._effort = source, fields, target, effort
 
     def take(self, spans: Iterable[Span], whole: int) -> SourceSample:

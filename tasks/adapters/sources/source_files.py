@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Generic, TypeVar
 
 import pyarrow as pa
 
 from tasks.adapters.files.access import list_files
 from tasks.adapters.files.left_out import EMPTY, LeftOut
+from tasks.adapters.files.partitions import partitions_of
+from tasks.adapters.rows.column_types import check_columns
+from tasks.adapters.rows.inferred_types import TypeSurvey, type_of_strings
 from tasks.domain.job.source import SourceSettings
 from tasks.domain.shards.shard import FileVersion, Shard, Span
 from tasks.domain.target.fields import FieldType
 
 Settings = TypeVar("Settings", bound=SourceSettings)
+SAMPLED_FILES = 64  # from everywhere in the listing, whose values tell the types of columns
+SAMPLED_BYTES = 16 << 20  # of all those together
+FOLDER_VALUES = 10_000  # of a column of folders that are looked at
 
 
 class SourceFiles(ABC, Generic[Settings]):
@@ -25,12 +31,23 @@ class SourceFiles(ABC, Generic[Settings]):
         rows: what a shard aims at.
     """
 
+    sampled = True  # whether types are told by a sample, which may lack a column
+
     def __init__(self, config: Settings, *, rows: int) -> None:
         self.config, self.rows = config, rows
         self.left_out = LeftOut()
+        self.notes: list[str] = []  # what `inspect` found that whoever runs the job should know
+
+    def inspect(self, wanted: Collection[str] | None = None) -> dict[str, FieldType]:
+        return self.survey(wanted).settle(self.config.uri, self.notes, sampled=self.sampled)
 
     @abstractmethod
-    def inspect(self) -> dict[str, FieldType]: ...
+    def survey(self, wanted: Collection[str] | None) -> ColumnSurvey:
+        """Look at the first file, and where columns are wanted at as much as tells their types; as `inspect`."""
+
+    def types_now(self, columns: Collection[str]) -> ColumnSurvey:
+        """What columns hold whose types are known from before; asked after `spans`, which may have seen it."""
+        return self.survey(columns)
 
     @abstractmethod
     def spans(self) -> Iterator[Span]: ...
@@ -58,3 +75,56 @@ class SourceFiles(ABC, Generic[Settings]):
             read: bytes of those, unpacked.
         """
         return seen, min(file.size, read)
+
+
+class ColumnSurvey(TypeSurvey):
+    """Types of some columns over the files of a source. `wanted`: their names; None: all."""
+
+    def __init__(self, wanted: Collection[str] | None) -> None:
+        super().__init__()
+        self.wanted = wanted
+        self.there: dict[str, None] = {}  # every column, in order
+        self._folders: dict[str, set[str | None]] = {}
+
+    def wants(self, column: str) -> bool:
+        """Whether the type of a column that is there is asked for."""
+        self.there.setdefault(column)
+        return self.wanted is None or column in self.wanted
+
+    def listed(self, files: Iterable[FileVersion]) -> Iterator[FileVersion]:
+        """Pass files on, and take in the columns that their folders state."""
+        for file in files:
+            for column, value in partitions_of(file).items():
+                values = self._folders.setdefault(column, set())
+                if self.wants(column) and len(values) < FOLDER_VALUES:
+                    values.add(value)
+            yield file
+
+    def settle(self, uri: str, notes: list[str], *, sampled: bool) -> dict[str, FieldType]:
+        """The types; what there is to say of them goes to `notes`.
+
+        Raises:
+            BadInput: a wanted column is nowhere. `sampled`: not all was looked at, so that a declared type would do.
+        """
+        for column, values in self._folders.items():
+            if self.wants(column):
+                self.add(column, type_of_strings(pa.array(list(values), pa.string())), "the names of folders")
+        there = list(self.there)
+        cure = "; if it comes later, set source.types: {%s: text}, or what it is" if sampled else ""
+        check_columns(self.wanted or (), there, uri, cure=cure)
+        columns = there if self.wanted is None else list(self.wanted)
+        notes += [note for column in columns if (note := self.note(column))]
+        return {column: self.type_of(column) for column in columns}
+
+
+def spread(files: Iterable[FileVersion], most: int = SAMPLED_FILES) -> list[FileVersion]:
+    """Up to about `most` files that have something in them, at equal distances, the first and the last among them."""
+    kept: list[FileVersion] = []
+    step, last = 1, None
+    for number, file in enumerate(file for file in files if file.size):
+        last = file
+        if number % step == 0:
+            kept.append(file)
+            if len(kept) == most:
+                kept, step = kept[::2], 2 * step
+    return kept if last is None or last == kept[-1] else [*kept, last]

@@ -6,24 +6,25 @@ the caption, which `caption_key` takes from the .json.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
 
 import pyarrow as pa
 
 from tasks.adapters.concurrent_map import ahead
-from tasks.adapters.files.access import first_file, hold_still, is_compressed, reading, some
-from tasks.adapters.rows.column_types import check_columns, from_objects, json_value, type_of_values
+from tasks.adapters.files.access import first_file, hold_still, is_compressed, list_files, reading, some
+from tasks.adapters.rows.column_types import check_columns, from_objects, json_value
+from tasks.adapters.rows.inferred_types import type_of_values
 from tasks.adapters.rows.row_schema import IMAGE, KEY_COLUMN, REASON_COLUMN, TEXT_COLUMN
 from tasks.adapters.sources.line_reader import LINE_NOT_UTF8
-from tasks.adapters.sources.source_files import SourceFiles
+from tasks.adapters.sources.source_files import ColumnSurvey, SourceFiles, spread
 from tasks.adapters.sources.tar_reader import check_whole, members
 from tasks.adapters.sources.tar_samples import WINDOW_SAMPLES, MemberPart, TarSample, join_samples, part_of_name
-from tasks.domain.errors import BadInput
+from tasks.domain.errors import BadInput, KitestringError
 from tasks.domain.job.source import WebDatasetSource
 from tasks.domain.shards.shard import FileVersion, Shard, Span, Whole
-from tasks.domain.target.fields import FieldType
 
 SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.zst")
 CAPTION = "txt"
@@ -49,18 +50,34 @@ class TarRow:
 class WebDatasetFiles(SourceFiles[WebDatasetSource]):
     """WebDataset tars below a URI."""
 
-    def inspect(self) -> dict[str, FieldType]:
+    def survey(self, wanted: Collection[str] | None) -> ColumnSurvey:
         file = first_file(self.config.uri, SUFFIXES)
         with reading(file.path, "tar file"):
             if file.size and not is_compressed(file.path):
                 check_whole(file)
-            head = list(islice(self._samples(file.path, frozenset(("caption", "json")), 2 * HEAD_SAMPLES), HEAD_SAMPLES))
+            head = self._first(file.path)
         if not head:
             raise BadInput(f"{file.path} has no samples from which the columns could be read: give another tar first")
-        keys = list(dict.fromkeys([CAPTION, *(key for sample in head for key in sample.values)]))
-        check_columns([*self.config.metadata, *filter(None, [self.config.caption_key])], keys, file.path)
+        check_columns(filter(None, [self.config.caption_key]), [CAPTION, *(key for sample in head for key in sample.values)], file.path)
         self._check_captions(head, file.path)
-        return {key: "varchar" if key == CAPTION else type_of_values(s.values.get(key) for s in head) for key in keys}
+        survey = ColumnSurvey(wanted)
+        if survey.wants(CAPTION):
+            survey.add(CAPTION, "varchar", file.name)
+        if wanted is None or set(wanted) - {CAPTION}:
+            for each, samples in ahead(lambda each: (each, self._head(each)), spread(survey.listed(list_files(self.config.uri, SUFFIXES)))):
+                for key in dict.fromkeys(key for sample in samples for key in sample.values if key != CAPTION):
+                    if survey.wants(key):
+                        survey.add(key, type_of_values(sample.values.get(key) for sample in samples), each.name)
+        return survey
+
+    def _head(self, file: FileVersion) -> list[TarRow]:
+        """The first samples of a tar without their pictures; none of one that cannot be read."""
+        with suppress(KitestringError), reading(file.path, "tar file"):
+            return self._first(file.path)
+        return []
+
+    def _first(self, path: str) -> list[TarRow]:
+        return list(islice(self._samples(path, frozenset(("caption", "json")), 2 * HEAD_SAMPLES), HEAD_SAMPLES))
 
     def _check_captions(self, head: list[TarRow], path: str) -> None:
         """Captions are often in the .json alone, as img2dataset writes them."""
@@ -102,8 +119,8 @@ class WebDatasetFiles(SourceFiles[WebDatasetSource]):
     def _wanted(self) -> frozenset[MemberPart]:
         """What the job reads of a sample."""
         config = self.config
-        caption = (config.embed == "text" and config.caption_key is None) or CAPTION in config.metadata
-        json = config.caption_key is not None or bool(set(config.metadata) - {CAPTION})
+        caption = (config.embed == "text" and config.caption_key is None) or CAPTION in config.scalars
+        json = config.caption_key is not None or bool(set(config.scalars) - {CAPTION})
         parts: dict[MemberPart, bool] = {"image": config.embed == "image", "caption": caption, "json": json}
         return frozenset(part for part, wanted in parts.items() if wanted)
 
@@ -112,7 +129,7 @@ class WebDatasetFiles(SourceFiles[WebDatasetSource]):
         return (_row(sample) for sample in join_samples(found, wanted, window=window))
 
     def _batch(self, samples: list[TarRow]) -> pa.RecordBatch:
-        columns = from_objects([sample.values for sample in samples], self.config.metadata)
+        columns = from_objects([sample.values for sample in samples], self.config.scalars)
         if self.config.embed == "image":
             content, data = pa.field(IMAGE, pa.large_binary()), [sample.image for sample in samples]
         else:

@@ -10,7 +10,7 @@ from tasks.domain.job.encoder import EncoderRecord
 from tasks.domain.job.job import Job
 from tasks.domain.shards.shard import Shard
 from tasks.domain.strict import Strict
-from tasks.domain.target.fields import ScalarField
+from tasks.domain.target.fields import SourceField
 
 
 class EncodingSpec(Strict):
@@ -19,7 +19,7 @@ class EncodingSpec(Strict):
     format_version: Literal[1] = 1
     run: str
     job: Job
-    fields: tuple[ScalarField, ...]
+    fields: tuple[SourceField, ...]
     weights: str = Field(description="Digest of the model's weights, which every machine has to have.")
     declared: str = Field(description="Digest of the encoder as the job declares it, and of its weights.")
     pinned: EncoderRecord | None = Field(None, description="What the corpus' first run settled; None: this is the first.")

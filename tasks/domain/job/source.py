@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from tasks.domain.job.credentials import PLACE
 from tasks.domain.job.kinds import Kind, Kinds
+from tasks.domain.job.metadata import METADATA_DESCRIPTION, TYPES_DESCRIPTION, ColumnNames, ColumnType, DeclaredType, Metadata
 from tasks.domain.job.references import Reference
 from tasks.domain.job.ui_schema import Nothing
 from tasks.domain.strict import ADDED_LATER, Strict
@@ -16,16 +17,14 @@ from tasks.domain.strict import ADDED_LATER, Strict
 Modality = Literal["text", "image"]
 
 
-def _as_list(value: object) -> object:
-    return [value] if isinstance(value, str) else value
-
-
-ColumnNames = Annotated[list[str], BeforeValidator(_as_list)]
 ColumnName = Annotated[str, Field(title="column")]
 FileLocation = Annotated[str, Field(title="location", json_schema_extra=PLACE)]
 
 
 DELIMITER: str = Field(",", min_length=1, max_length=1, description="Column delimiter. For CSV only.")
+
+
+TYPES: dict[str, ColumnType] = Field(default_factory=dict, title="Types", description=TYPES_DESCRIPTION)
 
 
 MOVED_FROM: str | None = Field(
@@ -73,12 +72,39 @@ class SourceSettings(Strict):
     @property
     def scalars(self) -> list[str]:
         """Columns that are carried into the collection beside the content."""
-        return []
+        return list(self.metadata_as)
+
+    @property
+    def metadata_as(self) -> dict[str, str | None]:
+        """Those columns, each with the name of its field where the job gives one."""
+        return {}
+
+    @property
+    def declared_types(self) -> dict[str, ColumnType]:
+        """Those of them whose type the job declares."""
+        return {}
 
     @property
     def opened(self) -> tuple[str, ...]:
         """What rows may name beside files of the source: see `tasks.domain.job.references`."""
         return ()
+
+
+def named_metadata(metadata: list[str] | dict[str, str | None]) -> dict[str, str | None]:
+    """Each column once, with the name of its field where one is given."""
+    return metadata if isinstance(metadata, dict) else dict.fromkeys(metadata)
+
+
+def check_declared(source: SourceSettings) -> None:
+    """Find a declared type of what is no metadata.
+
+    Raises:
+        ValueError: names the column.
+    """
+    wanted = source.scalars
+    for column in source.declared_types:
+        if column not in wanted:
+            raise ValueError(f"types: column '{column}' is not in metadata ({', '.join(wanted) or 'none'}): add it there")
 
 
 class TabularSource(SourceSettings):
@@ -109,11 +135,8 @@ class TabularSource(SourceSettings):
         description="Column of images to embed instead of text: paths relative to the row's file, absolute paths, URIs that `references` "
         "allows, or encoded bytes.",
     )
-    metadata: ColumnNames = Field(
-        default_factory=list,
-        title="Metadata columns",
-        description="Columns to store in Milvus as scalar fields, for filters and display.",
-    )
+    metadata: Metadata = Field(default_factory=list, title="Metadata columns", description=f"Columns {METADATA_DESCRIPTION}")
+    types: Annotated[dict[str, DeclaredType], ADDED_LATER] = TYPES
     references: Annotated[list[Reference], ADDED_LATER] = Field(
         default_factory=list,
         title="Allowed references",
@@ -137,6 +160,7 @@ class TabularSource(SourceSettings):
             raise ValueError("give text columns or an image column, not both")
         if self.text is not None and not self.text:
             raise ValueError("text needs at least one column")
+        check_declared(self)
         return self
 
     @property
@@ -152,8 +176,12 @@ class TabularSource(SourceSettings):
         return NamedColumns(self.id, self.content)
 
     @property
-    def scalars(self) -> list[str]:
-        return self.metadata
+    def metadata_as(self) -> dict[str, str | None]:
+        return named_metadata(self.metadata)
+
+    @property
+    def declared_types(self) -> dict[str, ColumnType]:
+        return self.types
 
     @property
     def opened(self) -> tuple[str, ...]:
@@ -167,8 +195,12 @@ class TabularSource(SourceSettings):
     @property
     def columns(self) -> list[str]:
         """Every column that has to be read, each once."""
-        wanted = [*([self.id] if self.id else []), *self.content, *self.metadata]
-        return list(dict.fromkeys(wanted))
+        return list(dict.fromkeys([*self.required, *self.metadata]))
+
+    @property
+    def required(self) -> list[str]:
+        """Those that every file must have: key and content."""
+        return list(dict.fromkeys([*([self.id] if self.id else []), *self.content]))
 
 
 class ParquetSource(TabularSource):
@@ -244,11 +276,17 @@ class WebDatasetSource(SourceSettings):
         title="Caption key",
         description="Key of the sample's .json that holds the caption to embed. Left out: the sample's .txt. For embed: text only.",
     )
-    metadata: ColumnNames = Field(
+    metadata: Metadata = Field(
         default_factory=list,
         title="Metadata keys",
-        description="Keys of the sample's .json to store in Milvus as scalar fields. 'txt' is the sample's .txt.",
+        description=f"Keys of the sample's .json ('txt' is the sample's .txt) {METADATA_DESCRIPTION}",
     )
+    types: Annotated[dict[str, DeclaredType], ADDED_LATER] = TYPES
+
+    @model_validator(mode="after")
+    def _types_of_metadata(self) -> WebDatasetSource:
+        check_declared(self)
+        return self
 
     @model_validator(mode="after")
     def _no_idle_caption_key(self) -> WebDatasetSource:
@@ -261,8 +299,12 @@ class WebDatasetSource(SourceSettings):
         return self.embed
 
     @property
-    def scalars(self) -> list[str]:
-        return self.metadata
+    def metadata_as(self) -> dict[str, str | None]:
+        return named_metadata(self.metadata)
+
+    @property
+    def declared_types(self) -> dict[str, ColumnType]:
+        return self.types
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,6 +6,7 @@
 {corpus}/promotions/{alias}/{n}.json         each move of the alias, written before it is made
 {corpus}/damaged/{run}/{key}                 a document that could not be read, as a run found it under that key
 {corpus}/{fingerprint}/encoder.json
+{corpus}/{fingerprint}/columns/{columns}.json         what metadata columns were found to be: types and names of their fields
 {corpus}/{fingerprint}/shards/{shard}/{attempt}/part-{first}-{stop}.parquet
 {corpus}/{fingerprint}/shards/{shard}/seal.json
 {corpus}/{fingerprint}/shards/{shard}/amend-{n}.json
@@ -26,6 +27,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from tasks.domain.digest import digest
@@ -45,6 +47,14 @@ class Layout:
     @property
     def encoder(self) -> str:
         return f"{self.root}/encoder.json"
+
+    @property
+    def all_columns(self) -> str:
+        return f"{self.root}/columns/"
+
+    def columns(self, names: Iterable[str]) -> str:
+        listed = "\n".join(sorted(names))
+        return f"{self.all_columns}{digest(listed)}.json"
 
     @property
     def shards(self) -> str:

@@ -201,7 +201,7 @@ def test_metadata_becomes_what_the_field_is(parquet) -> None:
     assert {name: first[name] for name in names} == {
         "when": "2024-02-29T12:30:00.000000Z",
         "day": "2024-02-29",
-        "price": "1.50",
+        "price": 1.5,
         "key": str(uuid.UUID(int=7)),
         "flag": True,
         "x": None,
@@ -245,7 +245,7 @@ def test_arrays_that_milvus_does_not_take_set_aside_only_their_rows(tmp_path: Pa
     rows += [{"text": "bad", "n": [1, "many"]}, {"text": "no list", "n": 1}, {"text": "many", "n": [1] * 4_097}]
     rows += [{"text": "long", "s": ["x" * 40_000] * 2}, {"text": "fine", "n": ["17", None] * 4_096, "s": ["x" * 65_535]}]
     (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    job = make_job("jsonl", tmp_path, metadata=["n", "s"])
+    job = make_job("jsonl", tmp_path, metadata=["n", "s"], types={"n": "int64[]"})
     assert [(row, reason) for row, _, reason in aside(job)] == [
         (2_000, "metadata: column 'n' in its list: 'many' is no whole number of 64 bits"),
         (2_001, "metadata: column 'n' 1 is no list"),
@@ -260,7 +260,7 @@ def test_a_later_file_may_hold_its_lists_otherwise(tmp_path: Path) -> None:
     pq.write_table(pa.table({"text": ["a"], "m": [["1", "2"]]}), tmp_path / "a.parquet")
     pq.write_table(pa.table({"text": ["b"], "m": pa.array([[1, 2]], pa.large_list(pa.int8()))}), tmp_path / "b.parquet")
     pq.write_table(pa.table({"text": ["c"], "m": ["1"]}), tmp_path / "c.parquet")
-    job = make_job("parquet", tmp_path, metadata=["m"])
+    job = make_job("parquet", tmp_path, metadata=["m"], types={"m": "text[]"})
     assert [row["m"] for row in good(job)] == [["1", "2"], ["1", "2"]]
     assert [reason for _, _, reason in aside(job)] == ["metadata: column 'm' '1' is no list"]
 
@@ -277,7 +277,7 @@ def test_values_that_do_not_convert_set_aside_only_their_rows(tmp_path: Path) ->
     rows += [{"text": "bad n", "n": "many"}, {"text": "bad x", "x": "inf"}, {"text": "bad flag", "flag": "maybe"}]
     rows += [{"text": "long", "s": "x" * 65_536}, {"text": "fine", "n": "17", "x": "1e3", "s": 5}, {"text": "too big", "n": 2**63}]
     (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    job = make_job("jsonl", tmp_path, metadata=["n", "x", "flag", "s"])
+    job = make_job("jsonl", tmp_path, metadata=["n", "x", "flag", "s"], types={"n": "int64", "x": "double", "flag": "bool"})
     assert [(row, reason) for row, _, reason in aside(job)] == [
         (2_000, "metadata: column 'n' 'many' is no whole number of 64 bits"),
         (2_001, "metadata: column 'x' is infinite"),
@@ -287,6 +287,20 @@ def test_values_that_do_not_convert_set_aside_only_their_rows(tmp_path: Path) ->
     ]
     [fine] = [row for row in good(job) if row["text"] == "fine"]
     assert (fine["n"], fine["x"], fine["s"]) == (17, 1000.0, "5")
+
+
+def test_durations_say_their_unit_and_become_seconds_where_they_are_to_be_numbers(parquet) -> None:
+    spans = [dt.timedelta(hours=25, microseconds=500), dt.timedelta(seconds=-5), dt.timedelta()]
+    path = parquet({"took": spans, "at": [dt.datetime(1970, 1, 2, tzinfo=dt.UTC), None, dt.datetime(1970, 1, 1, 0, 0, 0, 500_000, dt.UTC)]})
+    assert [row["took"] for row in good(make_job("parquet", path, metadata=["took"]))] == ["PT25H0.0005S", "-PT5S", "PT0S"]
+    job = make_job("parquet", path, metadata=["took", "at"], types={"took": "double", "at": "double"})
+    assert [(row["took"], row["at"]) for row in good(job)] == [(90_000.0005, 86_400.0), (-5.0, None), (0.0, 0.5)]
+
+
+def test_a_map_with_a_key_twice_keeps_both_without_a_warning(parquet, recwarn: pytest.WarningsRecorder) -> None:
+    path = parquet({"m": pa.array([[("a", 1), ("a", 2)], [("a", 1)]], pa.map_(pa.string(), pa.int64()))})
+    assert [row["m"] for row in good(make_job("parquet", path, metadata=["m"]))] == ['[["a",1],["a",2]]', '{"a":1}']
+    assert not list(recwarn)
 
 
 def test_without_a_key_the_content_is_the_key_and_the_same_content_is_one_row(parquet) -> None:

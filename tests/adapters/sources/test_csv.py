@@ -40,6 +40,56 @@ def test_types_are_told_by_the_head_and_no_digit_is_lost(tmp_path: Path) -> None
     assert [(row["n"], row["x"], row["flag"], row["zip"]) for row in rows] == [(1, 0.5, True, "01234"), (None, 2.0, False, "99999")]
 
 
+def test_numbers_that_are_names_stay_texts_and_a_note_says_so(tmp_path: Path) -> None:
+    names = {
+        "zip": ("90210", "02134"),
+        "order": ("12345678901234567890",) * 2,
+        "version": ("3.1", "3.10"),
+        "phone": ("+4915112345678",) * 2,
+    }
+    numbers = {"n": ("-7", "0"), "x": ("5", "1.5E-7"), "price": ("2.5", "100.0")}
+    columns = {**names, **numbers}
+    head = [f"{'long ' * 200},{','.join(first for first, _ in columns.values())}\n"] * 100
+    (tmp_path / "a.csv").write_text(f"text,{','.join(columns)}\n{''.join(head)}last,{','.join(last for _, last in columns.values())}\n")
+    source = open_source(make_job("csv", tmp_path).source, rows=1)
+    assert source.inspect(list(columns)) == {**dict.fromkeys(names, "varchar"), "n": "int64", "x": "double", "price": "double"}
+    assert source.notes[0] == (
+        "column 'zip' holds '02134', which a number would not give back: it is stored as text. "
+        "Where it is a number, set source.types: {zip: double}"
+    )
+    last = good(make_job("csv", tmp_path, metadata=list(columns)))[-1]
+    assert {name: last[name] for name in names} == {name: value for name, (_, value) in names.items()}
+    assert [last[name] for name in numbers] == [0, 1.5e-7, 100.0]
+
+
+def test_a_declared_type_takes_every_number(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("text,zip,price\na,2134,1.50\nb,90210,+2\n")
+    rows = good(make_job("csv", tmp_path, metadata=["zip", "price"], types={"zip": "text", "price": "double"}))
+    assert [(row["zip"], row["price"]) for row in rows] == [("2134", 1.5), ("90210", 2.0)]
+
+
+def test_a_text_beyond_the_sample_that_its_number_would_not_give_back_is_set_aside(tmp_path: Path) -> None:
+    rows = "".join(f"{'x' * 50_000},{i},{i}.5\n" for i in range(400))
+    (tmp_path / "a.csv").write_text(f"text,n,x\n{rows}late,007,3.10\nlater,7,3.1\n")
+    job = make_job("csv", tmp_path, metadata=["n", "x"])
+    assert [reason for _, _, reason in aside(job)] == [
+        "metadata: column 'n' '007' would not come back the same from a number: see source.types"
+    ]
+
+
+def test_later_files_may_have_other_columns_and_folders_may_be_columns(tmp_path: Path) -> None:
+    for lang, text in (("de", "text\na\n"), ("en", "lang,text,n\n,b,5\nfr,c,2.5\n")):
+        (tmp_path / f"lang={lang}").mkdir()
+        (tmp_path / f"lang={lang}" / "a.csv").write_text(text)
+    rows = good(make_job("csv", tmp_path, metadata=["lang", "n"]))
+    assert [(row["text"], row["lang"], row["n"]) for row in rows] == [("a", "de", None), ("b", "en", 5.0), ("c", "fr", 2.5)]
+    with pytest.raises(
+        BadInput, match=r"column 'm' is not in .*: it has text, lang, n.*; if it comes later, set source.types: \{m: text\}"
+    ):
+        good(make_job("csv", tmp_path, metadata=["m"]))
+    assert [row["m"] for row in good(make_job("csv", tmp_path, metadata=["m"], types={"m": "text"}))] == [None] * 3
+
+
 def test_a_quoted_nothing_is_a_text_and_an_empty_cell_is_null(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text('text,lang\na,""\nb,\nNA,null\n')
     assert [row["lang"] for row in raw(make_job("csv", tmp_path, metadata=["lang"]))] == ["", None, "null"]
@@ -60,7 +110,7 @@ def test_a_byte_order_mark_is_no_part_of_a_name(tmp_path: Path) -> None:
 def test_a_number_that_comes_later_and_is_none_is_set_aside(tmp_path: Path) -> None:
     rows = "".join(f"t{i},{i}\n" for i in range(20_000))
     (tmp_path / "a.csv").write_text(f"text,n\n{rows}late,many\n")
-    job = make_job("csv", tmp_path, metadata=["n"], id="text")
+    job = make_job("csv", tmp_path, metadata=["n"], id="text", types={"n": "int64"})
     assert aside(job) == [(20_000, "late", "metadata: column 'n' 'many' is no whole number of 64 bits")]
 
 

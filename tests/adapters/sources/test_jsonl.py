@@ -114,6 +114,25 @@ def test_types_are_told_by_the_head(tmp_path: Path) -> None:
     }
 
 
+def test_what_comes_late_in_a_file_or_in_a_later_file_counts(tmp_path: Path) -> None:
+    rows = [{"text": "long " * 200, "n": i, "lang": None, "zip": i, "tags": []} for i in range(100)]
+    rows += [{"text": "late", "n": 130.5, "lang": "en", "zip": "02134", "tags": ["a"], "new": True}]
+    (tmp_path / "lang=de").mkdir()
+    (tmp_path / "lang=de" / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (tmp_path / "lang=de" / "b.jsonl.gz").write_bytes(gzip.compress(b'{"text": "b", "later": 7, "n": 9007199254740993}'))
+    columns = ["n", "lang", "zip", "tags", "new", "later"]
+    source = open_source(make_job("jsonl", tmp_path).source, rows=1)
+    assert list(source.inspect(columns).values()) == ["double", "varchar", "varchar", "varchar[]", "bool", "int64"]
+    assert [note.split(" ")[1] for note in source.notes] == ["'n'", "'zip'"]
+    job = make_job("jsonl", tmp_path, metadata=columns)
+    first, *_, late = good(job)
+    assert [first[name] for name in columns] == [0.0, "de", "0", [], None, None]
+    assert [late[name] for name in columns] == [130.5, "en", "02134", ["a"], True, None]
+    assert [reason for *_, reason in aside(job)] == [
+        "metadata: column 'n' 9007199254740993 would not come back the same from a number: see source.types"
+    ]
+
+
 def test_a_missing_column_is_told(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_bytes(lines(3))
     with pytest.raises(BadInput, match=r"column 'Text' is not in .*a\.jsonl: it has id, text \(did you mean 'text'\?\)"):

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import datetime as dt
 import io
+from decimal import Decimal
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tasks.adapters.files.partitions import NULL
 from tasks.adapters.sources.parquet import footer_of
 from tasks.adapters.sources.registry import open_source, sample_texts
 from tasks.domain.errors import BadInput, Permanent
-from tests.builders.source_rows import make_job, raw, shard_of, spans_of
+from tests.builders.source_rows import good, make_job, raw, shard_of, spans_of
 from tests.servers.s3 import S3Bucket
 
 
@@ -97,7 +99,7 @@ def test_types_become_field_types(tmp_path: Path) -> None:
         "flag": "bool",
         "when": "varchar",
         "day": "varchar",
-        "price": "varchar",
+        "price": "double",
         "raw": "varchar",
         "tags": "varchar[]",
         "sizes": "int64[]",
@@ -158,11 +160,46 @@ def test_a_missing_column_is_told_with_those_that_are_there(tmp_path: Path) -> N
         open_source(make_job("parquet", tmp_path, text="txet").source, rows=1).inspect()
 
 
-def test_a_later_file_that_lacks_a_column_is_found_at_planning(tmp_path: Path) -> None:
-    write(tmp_path / "a.parquet", 1, group=1)
-    pq.write_table(pa.table({"text": ["a"]}), tmp_path / "b.parquet")
-    with pytest.raises(BadInput, match=r"column 'n' is not in .*b\.parquet: it has text"):
-        spans_of(make_job("parquet", tmp_path, metadata=["n"]))
+def test_metadata_that_a_file_lacks_is_null_and_a_missing_key_is_found_at_planning(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"text": ["b"]}), tmp_path / "b.parquet")
+    pq.write_table(pa.table({"id": ["c"], "text": ["c"], "n": [2.5]}), tmp_path / "c.parquet")
+    write(tmp_path / "d.parquet", 1, group=1)
+    assert [row["n"] for row in good(make_job("parquet", tmp_path, metadata=["n"]))] == [None, 2.5, 0.0]
+    with pytest.raises(BadInput, match=r"column 'id' is not in .*b\.parquet: it has text"):
+        spans_of(make_job("parquet", tmp_path, id="id"))
+    with pytest.raises(BadInput, match=r"column 'nn' is not in .*: it has text, id, n \(did you mean 'n'\?\)$"):
+        good(make_job("parquet", tmp_path, metadata=["nn"]))
+
+
+def test_types_are_the_union_over_all_files_with_a_note(tmp_path: Path) -> None:
+    columns = {
+        "n": [1],
+        "x": [1],
+        "none": pa.nulls(1),
+        "s": [1.5],
+        "tags": pa.array([["a"]]),
+        "big": pa.array([Decimal("1.5")], pa.decimal128(38, 18)),
+    }
+    pq.write_table(pa.table({"text": ["a"], **columns}), tmp_path / "a.parquet")
+    later = {"n": [2**40], "x": [0.5], "none": ["en"], "s": ["x"], "tags": pa.array([[1]]), "big": pa.nulls(1)}
+    pq.write_table(pa.table({"text": ["b"], **later}), tmp_path / "b.parquet")
+    source = open_source(make_job("parquet", tmp_path).source, rows=1)
+    types = source.inspect(list(columns))
+    assert types == {"n": "int64", "x": "double", "none": "varchar", "s": "varchar", "tags": "varchar[]", "big": "varchar"}
+    assert source.notes[0] == "column 'x' is int64 in a.parquet, double in b.parquet: it is stored as double"
+    assert [note.split("'")[1] for note in source.notes] == ["x", "s", "tags", "big"]
+    rows = good(make_job("parquet", tmp_path, metadata=list(columns)))
+    assert [(row["x"], row["none"], row["tags"], row["big"]) for row in rows] == [
+        (1.0, None, ["a"], "1.500000000000000000"),
+        (0.5, "en", ["1"], None),
+    ]
+
+
+def test_folders_of_partitions_are_typed_columns(tmp_path: Path) -> None:
+    for folder, year in (("lang=de/year=2023", 1), ("lang=en%20us/year=2024", 2), (f"lang={NULL}/year=2024", 3)):
+        write(tmp_path / folder / "part-0.parquet", 1, group=1, first=year)
+    rows = good(make_job("parquet", tmp_path, metadata=["lang", "year"]))
+    assert [(row["lang"], row["year"]) for row in rows] == [(None, 2024), ("de", 2023), ("en us", 2024)]
 
 
 def test_a_column_that_is_there_twice_is_told(tmp_path: Path) -> None:

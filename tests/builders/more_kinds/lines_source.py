@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import closing
 from typing import Literal
 
@@ -11,10 +11,9 @@ from pydantic import ConfigDict, Field
 
 from tasks.adapters.files.access import hold_still, list_files, open_plain, reading, some
 from tasks.adapters.rows.row_schema import KEY_COLUMN, TEXT_COLUMN
-from tasks.adapters.sources.source_files import SourceFiles
+from tasks.adapters.sources.source_files import ColumnSurvey, SourceFiles
 from tasks.domain.job.source import Modality, SourceKind, SourceSettings
 from tasks.domain.shards.shard import FileVersion, Shard, Span, Whole
-from tasks.domain.target.fields import FieldType
 
 SUFFIXES = (".txt",)
 
@@ -36,9 +35,9 @@ class LinesSource(SourceSettings):
 class LinesFiles(SourceFiles[LinesSource]):
     """Text files below a URI."""
 
-    def inspect(self) -> dict[str, FieldType]:
+    def survey(self, wanted: Collection[str] | None) -> ColumnSurvey:
         next(list_files(self.config.uri, SUFFIXES))
-        return {}
+        return ColumnSurvey(wanted)
 
     def spans(self) -> Iterator[Span]:
         files = list_files(self.config.uri, SUFFIXES)

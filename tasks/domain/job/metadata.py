@@ -1,0 +1,81 @@
+"""Which columns of a source are kept beside the content: under which names, and as what."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field
+
+ColumnType = Literal["int64", "double", "bool", "varchar", "json", "int64[]", "double[]", "bool[]", "varchar[]"]
+RESERVED = ("id", "vector", "text", "shard")  # fields that every collection has
+# Words of Milvus' filter language, in any case: a field of such a name can be stored, but no filter can name it.
+FILTER_WORDS = frozenset(
+    [
+        "and",
+        "array_contains",
+        "array_contains_all",
+        "array_contains_any",
+        "array_length",
+        "exists",
+        "false",
+        "in",
+        "interval",
+        "is",
+        "iso",
+        "json_contains",
+        "json_contains_all",
+        "json_contains_any",
+        "like",
+        "not",
+        "null",
+        "or",
+        "phrase_match",
+        "random_sample",
+        "text_match",
+        "true",
+        "_partition",
+        "_seq",
+    ]
+)
+FIELD_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}")
+
+
+def is_taken(name: str) -> bool:
+    """Whether no metadata field can have this name."""
+    return name in RESERVED or name.lower() in FILTER_WORDS
+
+
+def _as_list(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+def _as_type(value: object) -> object:
+    return value.replace("text", "varchar") if value in ("text", "text[]") and isinstance(value, str) else value
+
+
+def _checked(names: dict[str, str | None]) -> dict[str, str | None]:
+    given = [name for name in names.values() if name is not None]
+    for name in given:
+        if not FIELD_NAME.fullmatch(name):
+            raise ValueError(f"'{name}' is no name of a field: use letters, digits and underscores, not beginning with a digit")
+        if is_taken(name):
+            why = "a field that every collection has" if name in RESERVED else "a word of Milvus' filter language"
+            raise ValueError(f"'{name}' is {why}: choose another name")
+        if given.count(name) > 1:
+            raise ValueError(f"'{name}' names two columns: choose another name for one")
+    return names
+
+
+ColumnNames = Annotated[list[str], BeforeValidator(_as_list)]
+FieldNames = Annotated[dict[str, str | None], AfterValidator(_checked)]
+DeclaredType = Annotated[ColumnType, BeforeValidator(_as_type)]
+Metadata = Annotated[ColumnNames, Field(title="columns")] | Annotated[FieldNames, Field(title="columns and names")]
+METADATA_DESCRIPTION = (
+    "to store in Milvus as scalar fields, for filters and display: a list, or a map of each to the name of its field ({标题: title}). "
+    "Those of folders such as lang=de/ are columns too. What a row lacks is null."
+)
+TYPES_DESCRIPTION = (
+    "Types of metadata that a look at the files cannot tell: int64, double, bool, text, json, or arrays of them (int64[]). Left out: found in a sample "
+    "of the files, in Parquet in all of them, and kept for the corpus; texts that would not come back the same from a number stay texts."
+)
