@@ -41,7 +41,7 @@ class ParquetFiles(SourceFiles[ParquetSource]):
         if wanted is None or wanted:
             files = survey.listed(list_files(self.config.uri, SUFFIXES))
             for file, schema in ahead(lambda file: (file, self._schema(file)), (file for file in files if file.size)):
-                note_fields(survey, schema, file)
+                note_fields(survey, schema, file.name)
         return survey
 
     def types_now(self, columns: Collection[str]) -> ColumnSurvey:  # noqa: ARG002 - all were seen
@@ -72,7 +72,7 @@ class ParquetFiles(SourceFiles[ParquetSource]):
         """Rows of each row group: all that is kept of a footer, which may be large."""
         footer = self._footer(file)
         if self._seen.wanted:
-            note_fields(self._seen, footer.schema.to_arrow_schema(), file)
+            note_fields(self._seen, footer.schema.to_arrow_schema(), file.name)
         return [footer.row_group(group).num_rows for group in range(footer.num_row_groups)]
 
     def _batches(self, shard: Shard) -> Iterator[pa.RecordBatch]:
@@ -102,15 +102,16 @@ def footer_of(file: FileVersion) -> pq.FileMetaData:
         return parquet.metadata
 
 
-def note_fields(survey: ColumnSurvey, schema: pa.Schema, file: FileVersion) -> None:
+def note_fields(survey: ColumnSurvey, schema: pa.Schema, where: str) -> None:
+    """Take in the types of a file or a table."""
     for field in schema:
         if survey.wants(field.name):
-            _note_field(survey, field, file)
+            _note_field(survey, field, where)
 
 
-def _note_field(survey: ColumnSurvey, field: pa.Field, file: FileVersion) -> None:
+def _note_field(survey: ColumnSurvey, field: pa.Field, where: str) -> None:
     kind = plain_type(field.type)
-    survey.add(field.name, None if pa.types.is_null(kind) else field_type(kind), file.name)
+    survey.add(field.name, None if pa.types.is_null(kind) else field_type(kind), where)
     if pa.types.is_decimal(kind) and field_type(kind) == "varchar":
         told = f"column '{field.name}' is {kind}, which no number holds: it is stored as text, and filters compare it as text"
         survey.said[field.name] = f"{told}. source.types: {{{field.name}: double}} stores rounded numbers"

@@ -7,7 +7,7 @@ that it is known anew when rows of it are deleted, and a snapshot that only adds
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -20,15 +20,14 @@ from pydantic import Field, JsonValue
 
 from tasks.adapters.concurrent_map import ahead
 from tasks.adapters.files.access import reading, some
-from tasks.adapters.rows.column_types import check_columns, field_type
-from tasks.adapters.sources.parquet import batch_rows, cut_groups, footer_of, open_version
-from tasks.adapters.sources.source_files import SourceFiles
+from tasks.adapters.rows.column_types import check_columns
+from tasks.adapters.sources.parquet import batch_rows, cut_groups, footer_of, note_fields, open_version
+from tasks.adapters.sources.source_files import ColumnSurvey, SourceFiles
 from tasks.domain.digest import digest
 from tasks.domain.errors import BadInput, Permanent
 from tasks.domain.job.source import TabularSource
 from tasks.domain.shards.shard import FileVersion, RowGroups, Shard, Span
 from tasks.domain.strict import Strict
-from tasks.domain.target.fields import FieldType
 
 Settings = TypeVar("Settings", bound=TabularSource)
 Positions = npt.NDArray[np.int64]  # of rows in a file, sorted, each once
@@ -64,6 +63,8 @@ class Origin:
 class TableFiles(SourceFiles[Settings], Generic[Settings]):
     """The data files of one snapshot of a table; each object reads one, whatever is committed meanwhile."""
 
+    sampled = False
+
     @property
     @abstractmethod
     def schema(self) -> pa.Schema:
@@ -81,9 +82,11 @@ class TableFiles(SourceFiles[Settings], Generic[Settings]):
     def origin(self, name: str, file: pa.Schema) -> Origin:
         """Where a column comes from in a file with this schema; `Origin()`: it is null throughout."""
 
-    def inspect(self) -> dict[str, FieldType]:
-        check_columns(self.config.columns, self.schema.names, f"table '{self.config.uri}'")
-        return {field.name: field_type(field.type) for field in self.schema}
+    def survey(self, wanted: Collection[str] | None) -> ColumnSurvey:
+        check_columns(self.config.required, self.schema.names, f"table '{self.config.uri}'")
+        survey = ColumnSurvey(wanted)
+        note_fields(survey, self.schema, "the table")
+        return survey
 
     def spans(self) -> Iterator[Span]:
         counted = ahead(lambda file: (file, self._groups(file)), self.data_files())
@@ -130,6 +133,7 @@ class TableFiles(SourceFiles[Settings], Generic[Settings]):
             if name in constants
             else self.origin(name, schema)
             for name in self.config.columns
+            if name in self.schema.names
         }
 
     def _as_table(self, batch: pa.RecordBatch, origins: dict[str, Origin], file: FileVersion) -> pa.RecordBatch:
