@@ -52,7 +52,7 @@ def plan_text(plan: dict[str, Any]) -> str:
     left = "" if rows["to_encode"] is None else f"; {rows['to_encode']:,} rows to encode"
     found = f"{plan['corpus']}: {counted} rows in {shards['planned']:,} {'shard' if shards['planned'] == 1 else 'shards'}, {shards['sealed']:,} of them sealed{left}"
     figures = [f"{name + ':':<11} {value}" for name, value in format_estimate(Estimate.model_validate(plan["estimate"]))]
-    unread = [f"{'not read:':<11} {format_unread([UnreadFiles.model_validate(some) for some in plan['unread']])}"] if plan["unread"] else []
+    unread = [f"{'note:':<11} {format_unread([UnreadFiles.model_validate(some) for some in plan['unread']])}"] if plan["unread"] else []
     return "\n".join([found, *figures, *unread, *map(removal_text, plan.get("removals", {}).items())])
 
 

@@ -16,8 +16,8 @@ from urllib.parse import quote, urljoin, urlsplit
 from tasks.domain.errors import BadInput
 from tasks.domain.job.references import References
 
-TIMEOUT_SECONDS = 30.0  # for each answer of the network
-LONGEST_SECONDS = 120.0  # for a file
+TIMEOUT_SECONDS = 20.0  # for each answer of the network
+LONGEST_SECONDS = 60.0  # for a file; no try begins after as long: a rank that fetches must not look like one that hangs
 WEB_READ_BYTES = 1 << 20
 MOST_HOPS = 5
 PAUSES_SECONDS = (0.5, 2.0)  # between tries of a server that does not answer or is busy
@@ -36,13 +36,14 @@ def fetch(uri: str, references: References, *, most: int) -> bytes:
         FileNotFoundError: the server has no such file.
         BadInput: it may not be read, is larger than `most` bytes, or the server did not answer after some tries; names the URI.
     """
+    deadline = time.monotonic() + LONGEST_SECONDS
     for pause in (*PAUSES_SECONDS, None):
         try:
             return _followed(uri, references, most)
         except (OSError, HTTPException) as error:
             if isinstance(error, FileNotFoundError):
                 raise
-            if pause is None or isinstance(error, ssl.SSLCertVerificationError | socket.gaierror):
+            if pause is None or time.monotonic() > deadline or isinstance(error, ssl.SSLCertVerificationError | socket.gaierror):
                 raise BadInput(f"{urlsplit(uri).netloc} did not answer ({type(error).__name__})") from error
             time.sleep(pause)
     raise AssertionError
