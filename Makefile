@@ -5,13 +5,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help demo up down test bench check chaos clean
+.PHONY: help demo up down test bench check chaos cluster clean
 
 help:
 	@echo "make demo    embed the documentation of Python's standard library and search it"
 	@echo "make up      a Prefect server, the deployments and a worker on this machine; make down ends them"
 	@echo "make test    run every test; they start the servers that they need"
 	@echo "make chaos   break the real job in every way that is known, and audit what is left (CHAOS='--trials 12 --seed 1')"
+	@echo "make cluster break a job on a Ray cluster of namespaces, as root (CLUSTER='--trials 12 --seed 1')"
 	@echo "make bench   the measured comparisons of tests/benchmarks; hours, on a quiet machine (BENCH='encode --quick')"
 	@echo "make check   format, lint, types, which way imports point, and one meaning for each name"
 	@echo "make clean   remove what the other goals made"
@@ -37,6 +38,9 @@ check: $(INSTALLED)
 
 chaos: $(INSTALLED)
 	$(BIN)/python -m tests.chaos $(CHAOS)
+
+cluster: $(INSTALLED)
+	$(BIN)/python -m tests.cluster $(CLUSTER)
 
 # The stamp stands for an install of exactly these two files; a change in either installs again.
 $(INSTALLED): pyproject.toml constraints.txt

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -25,8 +26,6 @@ from tests.servers.milvus import MilvusProcess
 
 ROOT = Path(__file__).parents[2]
 S3_PORT, RAY_PORT = 5000, 6379
-RAY = [sys.executable, "-m", "ray.scripts.scripts", "start"]
-RAY_MEMORY = ["--memory=1000000000", "--object-store-memory=100000000", "--disable-usage-stats"]
 FAST = {"RAY_health_check_period_ms": "1000", "RAY_health_check_timeout_ms": "2000", "RAY_health_check_failure_threshold": "3"}
 RANK = "tasks.worker"  # in the command line of every process of a launch
 START_SECONDS = 180.0
@@ -79,7 +78,9 @@ class Cluster:
             "PREFECT_HOME": "/tmp/prefect",
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             "PYTHONPATH": str(ROOT),
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
             "RAY_AUTH_MODE": "disabled",
+            "RAY_USAGE_STATS_ENABLED": "0",
             "RAY_raylet_start_wait_time_s": "60",
         }
 
@@ -113,15 +114,14 @@ class Cluster:
         return lambda: [os.kill(pid, signal.SIGCONT) for pid in served] and None
 
     def start_head(self) -> None:
-        options = ["--head", f"--port={RAY_PORT}", "--num-cpus=0", "--num-gpus=0", "--include-dashboard=false"]
-        self._ray(HUB, options)
+        self._as_the_readme_says(HUB, readme_command("hub", "ray start"))
 
     def join(self, host: str) -> None:
         """Have a host join; it is used as soon as a run sees it."""
-        self._ray(host, [f"--address={self.net.address(HUB)}:{RAY_PORT}", "--num-cpus=2", "--num-gpus=0"])
+        self._as_the_readme_says(host, readme_command("gpu1", "ray start"))
 
-    def _ray(self, name: str, options: Sequence[str]) -> None:
-        self.net.run(name, [*RAY, f"--node-ip-address={self.net.address(name)}", *options, *RAY_MEMORY], self.env, seconds=START_SECONDS)
+    def _as_the_readme_says(self, name: str, command: str) -> None:
+        self.net.run(name, ["bash", "-c", command], self.env, seconds=START_SECONDS)
 
     def begin(self, *arguments: object, log: str = "run") -> subprocess.Popen[Any]:
         """`kitestring ...` under way on the hub; what it says goes into its log."""
@@ -165,6 +165,12 @@ class Cluster:
             assert time.monotonic() < began + seconds, f"{what}: not within {seconds:.0f} s"
             time.sleep(0.2)
         return time.monotonic() - began
+
+
+def readme_command(machine: str, begins: str) -> str:
+    """The one command that the README has for a machine and that begins so."""
+    (found,) = re.findall(rf"^{machine}\$ ({begins}.*)$", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
+    return str(found)
 
 
 @contextlib.contextmanager
