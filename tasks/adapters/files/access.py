@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import chain, islice
 from typing import Protocol, TypeVar
 
@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from tasks.adapters.concurrent_map import ahead
 from tasks.adapters.files.braces import expand_braces, fixed_folder, has_braces
+from tasks.adapters.files.compression import CONTENT_HEAD_BYTES, codec_of, kind_of, packing_of, unpacking
 from tasks.adapters.files.fsspec_files import FsspecDrive, first_words
 from tasks.adapters.files.globs import split_pattern
 from tasks.adapters.files.left_out import LeftOut
@@ -29,7 +30,6 @@ from tasks.domain.shards.unread_files import format_unread
 
 T = TypeVar("T")
 DENIED = {"ACCESS_DENIED", "INVALID_ACCESS_KEY_ID", "SIGNATURE_DOES_NOT_MATCH"}
-CODECS = {".gz": "gzip", ".tgz": "gzip", ".zst": "zstd"}
 
 
 class Drive(Protocol):
@@ -119,15 +119,27 @@ def open_file(path: str) -> pa.NativeFile:
 
 
 def open_plain(path: str) -> pa.NativeFile:
-    """Open for reading in order; .gz and .zst are unpacked on the way, and a truncated one raises OSError."""
+    """Open for reading in order; what is packed is unpacked on the way, and a truncated file raises OSError or EOFError.
+
+    Raises:
+        BadInput: its name says that it is packed, and it is neither that nor text.
+    """
     file = open_file(path)
-    codec = next((codec for suffix, codec in CODECS.items() if path.lower().endswith(suffix)), None)
-    return pa.CompressedInputStream(file, codec) if codec else file
+    codec = packing_of(file.read(CONTENT_HEAD_BYTES), path)
+    file.seek(0)
+    return unpacking(file, codec)
 
 
-def is_compressed(path: str) -> bool:
-    """Whether `open_plain` unpacks it."""
-    return path.lower().endswith(tuple(CODECS))
+def open_with_head(path: str, size: int) -> tuple[bytes, pa.NativeFile, bool]:
+    """The first `size` bytes, what follows them in order, and whether that was unpacked. Costs no read more than the head. Raises as `open_plain`."""
+    file = open_file(path)
+    head: bytes = file.read(size)
+    codec = packing_of(head[:CONTENT_HEAD_BYTES], path)
+    if codec is None:
+        return head, file, False
+    file.seek(0)
+    plain = unpacking(file, codec)
+    return plain.read(size), plain, True
 
 
 def check_unchanged(files: Iterable[FileVersion]) -> None:
@@ -192,13 +204,23 @@ def _service(error: BaseException) -> str:
 
 
 def _unreadable(path: str, kind: str, error: BaseException) -> KitestringError:
-    reason = first_words(error)
     service = _service(error)
     if may_pass(error):
-        return Transient(f"{path} could not be read: {service or reason}")
+        return Transient(f"{path} could not be read: {service or first_words(error)}")
     if service:
         return BadInput(f"{path} may not be read ({service}): check the AWS credentials and the bucket's policy")
+    found = _other_content(path, kind)
+    reason = f"it is {found}" if found else first_words(error)
     return BadInput(f"{path} is not a readable {kind}: {reason}: replace the file or leave it out")
+
+
+def _other_content(path: str, kind: str) -> str | None:
+    """What a file that could not be read is by its first bytes, where that is not what it should be."""
+    head = b""
+    with suppress(Exception), open_file(path) as file:
+        head = file.read(CONTENT_HEAD_BYTES)
+    found = kind_of(head) if codec_of(head) is None or kind.startswith("Parquet") else None
+    return found if found != f"a {kind}" else None
 
 
 def some(values: Iterable[T], uri: str) -> Iterator[T]:

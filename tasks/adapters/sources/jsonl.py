@@ -1,29 +1,48 @@
-"""JSON Lines: plain files are cut at byte ranges, .gz and .zst are one shard each. No file is held whole.
+"""JSON Lines: plain files are cut at byte ranges; packed ones, arrays and other encodings than UTF-8 are one shard each. No file is held whole.
 
-A line belongs to the range in which its first byte stands. Blank lines are no rows.
+A line belongs to the range in which its first byte stands. Blank lines are no rows. A file that is one array of objects is read item
+by item.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import closing, suppress
+from dataclasses import dataclass
+from itertools import islice
 
 import pyarrow as pa
 
 from tasks.adapters.concurrent_map import ahead
-from tasks.adapters.files.access import first_file, hold_still, is_compressed, list_files, open_file, open_plain, reading, some
+from tasks.adapters.files.access import first_file, hold_still, list_files, open_file, reading, some
+from tasks.adapters.files.compression import named_packed, with_packed
 from tasks.adapters.rows.column_types import check_columns, from_objects
 from tasks.adapters.rows.inferred_types import mixture, type_of_values
 from tasks.adapters.rows.row_schema import REASON_COLUMN
-from tasks.adapters.sources.line_reader import BOM, LINE_NOT_UTF8, Line, head_of, numbered, parse_line, ranged, rows_in_head
 from tasks.adapters.sources.source_files import SAMPLED_BYTES, ColumnSurvey, SourceFiles, spread
+from tasks.adapters.sources.text_files.json_array import ArrayItems, is_array
+from tasks.adapters.sources.text_files.line_reader import (
+    BOM,
+    LINE_READ_BYTES,
+    Line,
+    Stream,
+    count_lines,
+    head_of,
+    numbered,
+    parse_line,
+    ranged,
+    rows_in_head,
+)
+from tasks.adapters.sources.text_files.text_stream import TextStream, is_utf8
 from tasks.domain.errors import BadInput
 from tasks.domain.job.source import JsonLinesSource
 from tasks.domain.shards.shard import ByteRange, FileVersion, Shard, Span, Whole
 
-SUFFIXES = tuple(f"{plain}{packed}" for plain in (".jsonl", ".ndjson", ".json") for packed in ("", ".gz", ".zst"))
+SUFFIXES = with_packed(".jsonl", ".ndjson", ".json")
+KIND = "JSON Lines file"
 HEAD = 64 << 10  # bytes that tell how long a row is and what its keys hold
 SAMPLE_WINDOW = 1 << 20  # bytes that are looked at in one place of a large file
+LATER_LINES = 64  # that are looked at where the first bytes hold no row
 BATCH_ROWS = 4_096
 BATCH_BYTES = 8 << 20
 
@@ -33,18 +52,20 @@ class JsonLinesFiles(SourceFiles[JsonLinesSource]):
 
     def survey(self, wanted: Collection[str] | None) -> ColumnSurvey:
         file = first_file(self.config.uri, SUFFIXES)
-        lines, _ = _head(file)
-        objects = [row for line in lines if (row := parse_line(line, file.path)) is not None]
+        lines = self._head(file).lines
+        objects = _objects(lines, file.path) or self._later_objects(file)
         if not objects:
+            why = next((f" ({reason})" for line in lines if (reason := parse_line(line, file.path)[1])), "")
             raise BadInput(
-                f"{file.path} has no row in its first {HEAD} bytes from which the columns could be read: give another file first"
+                f"{file.path} has no row in its first {HEAD} bytes from which the columns could be read{why}: "
+                "write one object on each line, or give another file first"
             )
         keys = list(dict.fromkeys(key for row in objects for key in row))
         survey = ColumnSurvey(wanted)
         if not (wanted is None or wanted or set(self.config.required) - set(keys)):
             return survey
         files = spread(survey.listed(list_files(self.config.uri, SUFFIXES)))
-        for each, rows in ahead(lambda each: (each, _sampled(each, SAMPLED_BYTES // max(1, len(files)))), files):
+        for each, rows in ahead(lambda each: (each, self._sampled(each, SAMPLED_BYTES // max(1, len(files)))), files):
             _note_keys(survey, rows, each)
             keys += (key for row in rows for key in row)
         check_columns(self.config.required, list(dict.fromkeys(keys)), file.path)
@@ -52,22 +73,48 @@ class JsonLinesFiles(SourceFiles[JsonLinesSource]):
 
     def spans(self) -> Iterator[Span]:
         files = (file for file in self.files(SUFFIXES) if self.is_read(file, file.size))
-        looked_at = ahead(lambda file: (file, _row_bytes(file)), files)
-        return some((span for file, row in looked_at for span in self._cut(file, row)), self.config.uri)
+        looked_at = ahead(lambda file: (file, self._head(file)), files)
+        return some((span for file, head in looked_at for span in self._cut(file, head)), self.config.uri)
 
     def read(self, shard: Shard) -> Iterator[pa.RecordBatch]:
         return hold_still(shard.span.files, self._batches(shard))
 
-    def rows_in_head(self, file: FileVersion, *, seen: int, read: int) -> tuple[int, int]:  # noqa: ARG002 - it is counted in lines
-        return rows_in_head(file)
+    def rows_in_head(self, file: FileVersion, *, seen: int, read: int) -> tuple[int, int]:
+        if self._head(file).array:
+            return super().rows_in_head(file, seen=seen, read=read)
+        return rows_in_head(file, self.config.encoding, count_lines)
 
-    def _cut(self, file: FileVersion, row: int) -> Iterator[Span]:
-        if not self.is_read(file, row, "with blank lines only"):
+    def _sampled(self, file: FileVersion, size: int) -> list[dict[str, object]]:
+        """Rows from everywhere in a file, or from the beginning of one that can only be read from there; about `size` bytes. Bad lines are left out."""
+        head = self._beginning(file, size)
+        return _objects(head.lines if head.whole else _windows(file, size), file.path)
+
+    def _head(self, file: FileVersion) -> _Head:
+        """The beginning of a file; the end, too, of one that can be cut: half a line there is found before anything is encoded."""
+        head = self._beginning(file, HEAD)
+        if head.row_bytes and not head.whole:
+            _check_last_line(file)
+        return head
+
+    def _beginning(self, file: FileVersion, size: int) -> _Head:
+        with reading(file.path, KIND), closing(TextStream(file.path, self.config.encoding, KIND)) as stream:
+            array = is_array(stream.head)
+            whole = array or stream.packed or named_packed(file.path) or not is_utf8(self.config.encoding)
+            lines, row = _first_items(stream, file.path, size) if array else head_of(stream, size if whole else HEAD)
+        return _Head(lines, row, whole, array)
+
+    def _later_objects(self, file: FileVersion) -> list[dict[str, object]]:
+        """Rows behind a first line that is too long."""
+        with reading(file.path, KIND), closing(TextStream(file.path, self.config.encoding, KIND)) as stream:
+            return _objects(islice(numbered(stream), LATER_LINES), file.path) if not is_array(stream.head) else []
+
+    def _cut(self, file: FileVersion, head: _Head) -> Iterator[Span]:
+        if not self.is_read(file, head.row_bytes, "with no rows" if head.array else "with blank lines only"):
             return
-        if is_compressed(file.path):
+        if head.whole:
             yield Span(files=(file,), extent=Whole(), rows=None)
             return
-        step = self.rows * row
+        step = self.rows * head.row_bytes
         for start in range(0, file.size, step):
             yield Span(files=(file,), extent=ByteRange(start=start, stop=min(start + step, file.size)), rows=None)
 
@@ -75,7 +122,7 @@ class JsonLinesFiles(SourceFiles[JsonLinesSource]):
         [file] = shard.span.files
         lines: list[Line] = []
         size = 0
-        with reading(file.path, "JSON Lines file"), closing(_Lines(shard)) as source:
+        with reading(file.path, KIND), closing(_Lines(shard, self.config.encoding)) as source:
             for line in source:
                 lines.append(line)
                 size += len(line.data)
@@ -87,19 +134,42 @@ class JsonLinesFiles(SourceFiles[JsonLinesSource]):
 
     def _batch(self, lines: list[Line], path: str) -> pa.RecordBatch:
         parsed = [parse_line(line, path) for line in lines]
-        columns = from_objects([row or {} for row in parsed], self.config.columns)
-        reasons = pa.array([LINE_NOT_UTF8 if row is None else None for row in parsed], pa.string())
+        columns = from_objects([row or {} for row, _ in parsed], self.config.columns)
+        reasons = pa.array([reason for _, reason in parsed], pa.string())
         fields = [*(field for field, _ in columns.values()), pa.field(REASON_COLUMN, pa.string())]
         return pa.record_batch([*(array for _, array in columns.values()), reasons], schema=pa.schema(fields))
+
+
+def _objects(lines: Iterable[Line], path: str) -> list[dict[str, object]]:
+    rows: list[dict[str, object]] = []
+    for line in lines:
+        with suppress(BadInput):  # the last, which is cut off
+            rows += [row] if (row := parse_line(line, path)[0]) is not None else []
+    return rows
+
+
+@dataclass(frozen=True, slots=True)
+class _Head:
+    """The beginning of a file. `row_bytes`: of a row there; 0: it has none. `whole`: it cannot be cut. `array`: it is one."""
+
+    lines: list[Line]
+    row_bytes: int
+    whole: bool
+    array: bool
 
 
 class _Lines:
     """The lines of a shard, with the file that they come from."""
 
-    def __init__(self, shard: Shard) -> None:
+    def __init__(self, shard: Shard, encoding: str) -> None:
         [file], extent = shard.span.files, shard.span.extent
-        self._file: pa.NativeFile = open_plain(file.path) if isinstance(extent, Whole) else open_file(file.path)
-        self._lines = ranged(self._file, extent.start, extent.stop) if isinstance(extent, ByteRange) else numbered(self._file)
+        self._lines: Iterator[Line]
+        if isinstance(extent, ByteRange):
+            self._file = open_file(file.path)
+            self._lines = ranged(self._file, extent.start, extent.stop)
+        else:
+            self._file = stream = TextStream(file.path, encoding, KIND)
+            self._lines = iter(ArrayItems(stream, file.path, size=LINE_READ_BYTES)) if is_array(stream.head) else numbered(stream)
 
     def __iter__(self) -> Iterator[Line]:
         return self._lines
@@ -117,40 +187,28 @@ def _note_keys(survey: ColumnSurvey, rows: list[dict[str, object]], file: FileVe
                 survey.said[key] = f"column '{key}' holds texts and other values in {file.name}: it is stored as text"
 
 
-def _sampled(file: FileVersion, size: int) -> list[dict[str, object]]:
-    """Rows from everywhere in a file, or from the beginning of one that can only be read from there; about `size` bytes. Bad lines are left out."""
-    with reading(file.path, "JSON Lines file"):
-        if is_compressed(file.path):
-            with closing(open_plain(file.path)) as opened:
-                lines = head_of(opened, size)[0]
-        else:
-            with closing(open_file(file.path)) as opened:
-                windows = max(1, min(size, file.size) // SAMPLE_WINDOW)
-                step, width = file.size / windows, min(file.size, max(SAMPLE_WINDOW, size)) if windows == 1 else SAMPLE_WINDOW
-                lines = [line for at in range(windows) for line in ranged(opened, int(at * step), int(at * step) + width)]
-    rows: list[dict[str, object]] = []
-    for line in lines:
-        with suppress(BadInput):
-            rows += [row] if (row := parse_line(line, file.path)) is not None else []
-    return rows
+def _windows(file: FileVersion, size: int) -> list[Line]:
+    """Lines from everywhere in a file, about `size` bytes of it."""
+    with reading(file.path, KIND), closing(open_file(file.path)) as opened:
+        windows = max(1, min(size, file.size) // SAMPLE_WINDOW)
+        step, width = file.size / windows, min(file.size, max(SAMPLE_WINDOW, size)) if windows == 1 else SAMPLE_WINDOW
+        return [line for at in range(windows) for line in ranged(opened, int(at * step), int(at * step) + width)]
 
 
-def _head(file: FileVersion) -> tuple[list[Line], int]:
-    with reading(file.path, "JSON Lines file"), closing(open_plain(file.path)) as opened:
-        return head_of(opened, HEAD)
-
-
-def _row_bytes(file: FileVersion) -> int:
-    """Bytes of a row, by the file's head; 0: it has none."""
-    _, row = _head(file)
-    if row and not is_compressed(file.path):
-        _check_last_line(file)
-    return row
+def _first_items(stream: Stream, path: str, size: int) -> tuple[list[Line], int]:
+    """As many items of an array as `size` bytes hold, and how many bytes one takes."""
+    items, read = [], 0
+    for item in ArrayItems(stream, path, size=HEAD):
+        items.append(item)
+        read += len(item.data)
+        if read >= size:
+            break
+    return items, read // len(items) if items else 0
 
 
 def _check_last_line(file: FileVersion) -> None:
     """A file that was cut off while it was written ends in half a line: find that before anything is encoded."""
-    with reading(file.path, "JSON Lines file"), closing(open_file(file.path)) as opened:
+    with reading(file.path, KIND), closing(open_file(file.path)) as opened:
         size = HEAD
         while True:
             start = max(0, file.size - size)

@@ -14,6 +14,7 @@ from typing import IO, Any, cast
 import pyarrow as pa
 
 from tasks.adapters.files.access import open_file, open_plain
+from tasks.adapters.files.compression import kind_of, packing_of
 from tasks.domain.errors import BadInput
 from tasks.domain.shards.shard import FileVersion
 
@@ -53,13 +54,18 @@ def _headers() -> type[tarfile.TarInfo]:
 
 
 def check_whole(file: FileVersion) -> bool:
-    """Look at both ends of a plain tar; False where it has no member.
+    """Look at both ends of a plain tar; False where it has no member. One that is packed shows its end to its reader only.
 
     Raises:
-        BadInput: it was cut off.
+        BadInput: it was cut off, or is something else.
     """
     opened = open_file(file.path)
     try:
+        begin = opened.read(TAR_BLOCK_BYTES)
+        if packing_of(begin, file.path):
+            return True
+        if (found := kind_of(begin)) and found != "a tar archive":
+            raise BadInput(f"{file.path} is no tar, but {found}: replace the file or leave it out")
         opened.seek(max(0, file.size - TAR_BLOCK_BYTES))
         end = opened.read(TAR_BLOCK_BYTES)
         if file.size % TAR_BLOCK_BYTES or end.strip(b"\0"):

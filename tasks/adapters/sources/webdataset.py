@@ -14,19 +14,20 @@ from itertools import islice
 import pyarrow as pa
 
 from tasks.adapters.concurrent_map import ahead
-from tasks.adapters.files.access import first_file, hold_still, is_compressed, list_files, reading, some
+from tasks.adapters.files.access import first_file, hold_still, list_files, reading, some
+from tasks.adapters.files.compression import with_packed
 from tasks.adapters.rows.column_types import check_columns, from_objects, json_value
 from tasks.adapters.rows.inferred_types import type_of_values
 from tasks.adapters.rows.row_schema import IMAGE, KEY_COLUMN, REASON_COLUMN, TEXT_COLUMN
-from tasks.adapters.sources.line_reader import LINE_NOT_UTF8
 from tasks.adapters.sources.source_files import ColumnSurvey, SourceFiles, spread
 from tasks.adapters.sources.tar_reader import check_whole, members
 from tasks.adapters.sources.tar_samples import WINDOW_SAMPLES, MemberPart, TarSample, join_samples, part_of_name
+from tasks.adapters.sources.text_files.line_reader import LINE_NOT_UTF8
 from tasks.domain.errors import BadInput, KitestringError
 from tasks.domain.job.source import WebDatasetSource
 from tasks.domain.shards.shard import FileVersion, Shard, Span, Whole
 
-SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.zst")
+SUFFIXES = (*with_packed(".tar"), ".tgz", ".tbz2", ".txz")
 CAPTION = "txt"
 CAPTION_KEYS = ("caption", "text", "txt")  # as others write them
 HEAD_SAMPLES = 32
@@ -53,7 +54,7 @@ class WebDatasetFiles(SourceFiles[WebDatasetSource]):
     def survey(self, wanted: Collection[str] | None) -> ColumnSurvey:
         file = first_file(self.config.uri, SUFFIXES)
         with reading(file.path, "tar file"):
-            if file.size and not is_compressed(file.path):
+            if file.size:
                 check_whole(file)
             head = self._first(file.path)
         if not head:
@@ -172,4 +173,4 @@ def _row(sample: TarSample) -> TarRow:
 def _is_whole(file: FileVersion) -> bool:
     """Whether there is something in it, and its end as well."""
     with reading(file.path, "tar file"):
-        return bool(file.size and (is_compressed(file.path) or check_whole(file)))
+        return bool(file.size and check_whole(file))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import codecs
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from tasks.domain.job.credentials import PLACE
 from tasks.domain.job.kinds import Kind, Kinds
@@ -21,7 +22,31 @@ ColumnName = Annotated[str, Field(title="column")]
 FileLocation = Annotated[str, Field(title="location", json_schema_extra=PLACE)]
 
 
-DELIMITER: str = Field(",", min_length=1, max_length=1, description="Column delimiter. For CSV only.")
+DELIMITER: str = Field(
+    ",",
+    pattern=r"^([ -~\t]|auto)$",
+    description="Column delimiter, or auto: the one of , ; tab | with which the header has the wanted columns. For CSV only.",
+)
+QUOTE: str = Field('"', pattern=r"^[ -~]?$", description='Character around values that hold delimiters; "": there is none. For CSV only.')
+ESCAPE: str = Field(
+    "",
+    pattern=r"^[ -~]?$",
+    description=r"Character that escapes the next one, such as \ in files of Spark and MySQL. Left empty: quotes are doubled. For CSV only.",
+)
+ENCODING: str = Field("utf-8", description="Encoding of the text, such as utf-16, cp1252 or latin-1. For CSV and JSON Lines only.")
+
+
+def _check_encoding(name: str) -> str:
+    try:
+        "".encode(name)
+        codecs.getincrementaldecoder(name)("strict")
+    except (LookupError, ValueError, TypeError):
+        raise ValueError(f"'{name}' is no encoding of text: give one such as utf-8, utf-16, cp1252 or latin-1") from None
+    return name
+
+
+QuoteCharacter = Annotated[str, ADDED_LATER]
+Encoding = Annotated[str, ADDED_LATER, AfterValidator(_check_encoding)]
 
 
 TYPES: dict[str, ColumnType] = Field(default_factory=dict, title="Types", description=TYPES_DESCRIPTION)
@@ -148,11 +173,12 @@ class TabularSource(SourceSettings):
 
     @model_validator(mode="before")
     @classmethod
-    def _no_idle_delimiter(cls, value: object) -> object:
-        """The run form has one tab for all three, and sends the delimiter of a format that has none."""
-        if isinstance(value, dict) and "delimiter" not in cls.model_fields and value.get("delimiter") == ",":
-            return {name: setting for name, setting in value.items() if name != "delimiter"}
-        return value
+    def _no_idle_settings(cls, value: object) -> object:
+        """The run form has one tab for all three, and sends the settings of a format that has none, as they are by default."""
+        if not isinstance(value, dict):
+            return value
+        idle = {name: field.get_default() for name, field in TableForm.model_fields.items() if name not in cls.model_fields}
+        return {name: setting for name, setting in value.items() if name not in idle or setting != idle[name]}
 
     @model_validator(mode="after")
     def _one_modality(self) -> TabularSource:
@@ -212,11 +238,12 @@ class ParquetSource(TabularSource):
 
 
 class JsonLinesSource(TabularSource):
-    """JSON Lines: plain (split at byte ranges), .gz or .zst (a file is a shard)."""
+    """JSON Lines: plain (split at byte ranges), or packed (a file is a shard); a .json file may be one array of objects."""
 
     model_config = ConfigDict(title="JSON Lines")
 
     kind: Literal["jsonl"] = "jsonl"
+    encoding: Encoding = ENCODING
 
 
 class CsvSource(TabularSource):
@@ -226,6 +253,15 @@ class CsvSource(TabularSource):
 
     kind: Literal["csv"] = "csv"
     delimiter: str = DELIMITER
+    quote: QuoteCharacter = QUOTE
+    escape: QuoteCharacter = ESCAPE
+    encoding: Encoding = ENCODING
+
+    @model_validator(mode="after")
+    def _distinct(self) -> CsvSource:
+        if self.delimiter in {self.quote, self.escape}:
+            raise ValueError("delimiter, quote and escape must be different characters")
+        return self
 
 
 class TableForm(TabularSource):
@@ -235,6 +271,9 @@ class TableForm(TabularSource):
 
     kind: Literal["parquet", "jsonl", "csv"] = Field("parquet", title="Format", description="File format.")
     delimiter: str = DELIMITER
+    quote: QuoteCharacter = QUOTE
+    escape: QuoteCharacter = ESCAPE
+    encoding: Encoding = ENCODING
 
 
 class ImagesSource(SourceSettings):

@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import gzip
+import io
+from csv import writer
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pyarrow import csv
 
+from tasks.adapters.rows.row_schema import REASON_COLUMN
 from tasks.adapters.sources.registry import open_source
+from tasks.adapters.sources.text_files import csv_pieces, csv_rows, line_reader
+from tasks.adapters.sources.text_files.csv_dialect import parse_options
+from tasks.adapters.sources.text_files.csv_pieces import CsvPieces
+from tasks.adapters.sources.text_files.csv_structure import CsvDialect, row_starts, structure_of
 from tasks.domain.errors import BadInput
 from tests.builders.source_rows import aside, good, make_job, raw, spans_of, write_csv
 from tests.servers.s3 import S3Bucket
@@ -97,7 +108,8 @@ def test_a_cell_that_is_not_utf8_is_one_bad_row(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_bytes(b"id,text\n1,good\n2,bad \xff\n3,fine\n")
     job = make_job("csv", tmp_path, id="id")
     assert [row["id"] for row in good(job)] == ["1", "3"]
-    assert aside(job) == [(1, "2", "not UTF-8")]
+    wrong = "not UTF-8: line 3: set source.encoding if the file has another, such as cp1252 or latin-1"
+    assert aside(job) == [(1, "2", wrong)]
 
 
 def test_a_byte_order_mark_is_no_part_of_a_name(tmp_path: Path) -> None:
@@ -117,20 +129,100 @@ def test_a_row_longer_than_the_head_is_read(tmp_path: Path) -> None:
     assert [len(row["text"]) for row in raw(make_job("csv", tmp_path))] == [200_000, 1]
 
 
-@pytest.mark.parametrize(
-    ("content", "why"),
-    [("text,n\na,1\nb\n", "Expected 2 columns, got 1"), ("text,n\na,1,2\n", "Expected 2 columns, got 3"), ("\n", "Empty CSV file")],
-)
-def test_a_broken_file_is_told_with_the_place(tmp_path: Path, content: str, why: str) -> None:
-    (tmp_path / "a.csv").write_text(content)
-    with pytest.raises(BadInput, match=rf"a\.csv is not a readable CSV file: .*{why}"):
-        spans_of(make_job("csv", tmp_path))
+def test_a_row_with_too_few_or_many_fields_is_set_aside_with_its_line(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text('text,n\n"a\nb",1\nb\n   \n\n' + "c,2\n" * 20_000 + "d,2,3\ne,4\n")
+    job = make_job("csv", tmp_path, metadata=["n"], on_duplicate="last")
+    found = raw(job)
+    assert len(found) == 20_004
+    bad = [(at, row[REASON_COLUMN]) for at, row in enumerate(found) if row[REASON_COLUMN]]
+    assert bad == [
+        (1, "ragged: line 4: 1 fields, and the header has 2"),
+        (20_002, "ragged: line 20007: 3 fields, and the header has 2"),
+    ]
+    assert (found[0]["text"], found[2]["text"], found[-1]["text"]) == ("a\nb", "c", "e")
 
 
-def test_a_later_row_that_is_broken_is_told(tmp_path: Path) -> None:
-    (tmp_path / "a.csv").write_text("text,n\n" + "a,1\n" * 50_000 + "b\n")
-    with pytest.raises(BadInput, match=r"a\.csv is not a readable CSV file"):
-        raw(make_job("csv", tmp_path))
+SPARK = r"""id,text
+s1,"He said \"hi\""
+s2,"ends in \""
+s3,three
+s4,"four \"x\""
+s5,five
+"""
+
+
+def test_quotes_that_are_escaped_otherwise_are_told_by_line_and_read_with_the_setting(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(SPARK)
+    assert [reason for _, _, reason in aside(make_job("csv", tmp_path, id="id"))] == [
+        r"broken quotes: line 2: text follows a closing quote: is a quote escaped by \? Set source.escape",
+        "broken quotes: lines 3 to 5: text follows a closing quote",
+    ]
+    texts = [row["text"] for row in good(make_job("csv", tmp_path, id="id", escape="\\"))]
+    assert texts == ['He said "hi"', 'ends in "', "three", 'four "x"', "five"]
+
+
+def test_a_file_that_ends_within_quotes_names_the_line_on_which_they_begin(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("id,text\n" + "0,x\n" * 3_000 + 'c2,"open\nc3,c\nc4,d\n')
+    with pytest.raises(BadInput, match=r"a\.csv line 3002: the quote that opens a field here is never closed"):
+        raw(make_job("csv", tmp_path, id="id"))
+    assert [row["text"] for row in raw(make_job("csv", tmp_path, id="id", quote=""))][-3:] == ['"open', "c", "d"]
+
+
+@pytest.mark.parametrize("end", ["\n", '"\n', '""x"\n'])
+def test_a_row_that_is_too_long_is_set_aside_and_never_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str) -> None:
+    for module in (csv_pieces, csv_rows, line_reader):
+        monkeypatch.setattr(module, "LONGEST_ROW_BYTES", 3 << 20)
+    quote = '"' if end != "\n" else ""
+    (tmp_path / "a.csv").write_text(f"id,text\n1,{quote}" + ("x, \n" if quote else "x  ") * (2 << 20) + end + "2,b\n")
+    found = raw(make_job("csv", tmp_path, id="id"))
+    assert [(row["id"], row[REASON_COLUMN] and row[REASON_COLUMN][:17]) for row in found] == [(None, "too large: line 2"), ("2", None)]
+
+
+@pytest.mark.parametrize("delimiter", [";", "\t", "|"])
+def test_another_delimiter_is_told_and_auto_finds_it(tmp_path: Path, delimiter: str) -> None:
+    (tmp_path / "a.csv").write_text(f"id{delimiter}text\n1{delimiter}a, b\n")
+    with pytest.raises(BadInput, match=r"set source\.delimiter to '(;|\\t|\|)', or to auto"):
+        spans_of(make_job("csv", tmp_path, id="id"))
+    assert raw(make_job("csv", tmp_path, id="id", delimiter="auto"))[0]["text"] == "a, b"
+    (tmp_path / "a.csv").write_text(f"sep={delimiter}\nid{delimiter}text\n1{delimiter}a, b\n")
+    assert raw(make_job("csv", tmp_path, id="id", delimiter="auto"))[0]["text"] == "a, b"
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "cp1252"])
+def test_other_encodings_are_read_and_told(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "a.csv").write_bytes("id,größe\n1,naïve\n".encode(encoding))
+    with pytest.raises(BadInput, match=r"set source\.encoding"):
+        spans_of(make_job("csv", tmp_path, id="id", text="größe"))
+    assert raw(make_job("csv", tmp_path, id="id", text="größe", encoding=encoding))[0]["größe"] == "naïve"
+
+
+CELLS = st.lists(st.sampled_from(["a", ",", '"', "\n", "\r", "\\", " "]), max_size=40).map("".join)
+
+
+@settings(max_examples=200, deadline=None)
+@given(CELLS, st.sampled_from(["", "\\"]))
+def test_rows_begin_where_arrow_has_them(text: str, escape: str) -> None:
+    data, dialect = f"{text}\n".encode(), CsvDialect(escape=escape)
+    structure = structure_of(data, dialect)
+    if structure.open_at is not None or not data.strip(b"\r\n"):
+        return
+    skipped: list[csv.InvalidRow] = []
+    options = parse_options(dialect, invalid_row_handler=lambda row: skipped.append(row) or "skip")
+    read = csv.ReadOptions(use_threads=False, column_names=["a", "b"])
+    rows = csv.read_csv(pa.BufferReader(data), read, options).num_rows + len(skipped)
+    assert len(row_starts(data, structure)) == rows
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(CELLS, min_size=1, max_size=6), st.integers(1, 40))
+def test_pieces_hold_every_row_once_wherever_reading_stops(cells: list[str], size: int) -> None:
+    text = io.StringIO()
+    writer(text, lineterminator="\n").writerows([str(at), cell.replace("\r", "")] for at, cell in enumerate(cells))
+    data = text.getvalue().encode()
+    pieces = list(CsvPieces(io.BytesIO(data), CsvDialect(), "a.csv", begin=b"", line=1, size=size))
+    assert b"".join(piece.data for piece in pieces) == data
+    assert sum(len(piece.starts) for piece in pieces) == len(cells)
+    assert [piece.line for piece in pieces] == [1 + b"".join(p.data for p in pieces[:at]).count(b"\n") for at in range(len(pieces))]
 
 
 def test_a_missing_column_is_found_in_any_file_at_planning(tmp_path: Path) -> None:
@@ -143,6 +235,7 @@ def test_a_missing_column_is_found_in_any_file_at_planning(tmp_path: Path) -> No
 def test_a_header_alone_is_no_shard(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("id,text\n")
     (tmp_path / "b.csv").write_text("")
+    (tmp_path / "d.csv").write_text("\n\r\n")
     with pytest.raises(BadInput, match="has no rows"):
         spans_of(make_job("csv", tmp_path))
     write_csv(tmp_path / "c.csv", 2)

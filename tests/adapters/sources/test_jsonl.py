@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import io
 import json
+import lzma
 from pathlib import Path
 
 import pytest
@@ -12,9 +14,10 @@ import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tasks.adapters.rows.row_schema import REASON_COLUMN
-from tasks.adapters.sources.line_reader import ranged
 from tasks.adapters.sources.registry import open_source
+from tasks.adapters.sources.text_files import line_reader
+from tasks.adapters.sources.text_files.json_array import ArrayItems
+from tasks.adapters.sources.text_files.line_reader import ranged
 from tasks.domain.errors import BadInput
 from tasks.domain.shards.shard import ByteRange, Whole
 from tests.builders.source_rows import aside, good, make_job, raw, spans_of
@@ -142,9 +145,9 @@ def test_a_missing_column_is_told(tmp_path: Path) -> None:
 def test_a_line_that_is_not_utf8_is_a_row_with_a_reason(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_bytes(b'{"text": "a"}\n{"text": "\xff\xfe"}\n{"text": "\\ud800"}\n{"text": "b"}\n')
     job = make_job("jsonl", tmp_path)
-    assert [row[REASON_COLUMN] for row in raw(job)] == [None, "not UTF-8", "not UTF-8", None]
     assert [row["text"] for row in good(job)] == ["a", "b"]
-    assert aside(job) == [(1, None, "not UTF-8"), (2, None, "not UTF-8")]
+    wrong = "not UTF-8: byte 14: set source.encoding if the file has another, such as cp1252 or latin-1"
+    assert aside(job) == [(1, None, wrong), (2, None, "not UTF-8: byte 29: half of a surrogate pair")]
 
 
 def test_a_last_line_that_is_not_utf8_is_no_damage(tmp_path: Path) -> None:
@@ -159,16 +162,93 @@ def test_a_last_line_that_is_cut_off_is_found_at_planning(tmp_path: Path, end: b
         spans_of(make_job("jsonl", tmp_path))
 
 
-@pytest.mark.parametrize("bad", [b"{'text': 1}", b"[1, 2]", b"null", b'"text"', b"hello"])
-def test_a_line_that_is_no_object_names_file_and_byte(tmp_path: Path, bad: bytes) -> None:
-    (tmp_path / "a.jsonl").write_bytes(lines(2_000) + bad + b"\n" + lines(1))
-    with pytest.raises(BadInput, match=rf"a\.jsonl byte {len(lines(2_000))}: the line"):
-        raw(make_job("jsonl", tmp_path, rows=10))
+@pytest.mark.parametrize(
+    ("bad", "why"),
+    [
+        (b"{'text': 1}", "not JSON: byte 70"),
+        (b"[1, 2]", "not an object: byte 70"),
+        (b"null", "not an object: byte 70"),
+        (b"\0\0", "not JSON: byte 70"),
+    ],
+)
+def test_a_line_that_is_no_object_is_a_row_with_a_reason(tmp_path: Path, bad: bytes, why: str) -> None:
+    (tmp_path / "a.jsonl").write_bytes(b'{"text": "' + b"x" * 57 + b'"}\n' + bad + b'\n{"text": "b"}\n')
+    job = make_job("jsonl", tmp_path)
+    assert [(row, reason[: len(why)]) for row, _, reason in aside(job)] == [(1, why)]
+    assert [row["row"] for row in good(job)] == [0, 2]
 
 
 def test_a_bad_line_in_a_packed_file_is_told_by_its_number(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(lines(2_000) + b"oops\n"))
-    with pytest.raises(BadInput, match=r"a\.jsonl\.gz line 2001: the line is not JSON"):
+    [(row, _, reason)] = aside(make_job("jsonl", tmp_path))
+    assert row == 2_000
+    assert reason.startswith("not JSON: line 2001: ")
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz"])
+def test_a_line_that_is_too_long_is_set_aside_and_never_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setattr(line_reader, "LONGEST_ROW_BYTES", 3 << 20)
+    pack = gzip.compress if name.endswith(".gz") else bytes
+    (tmp_path / name).write_bytes(pack(b'{"text": "' + b"y" * (5 << 20) + b'"}\n' + lines(3)))
+    job = make_job("jsonl", tmp_path, rows=1)
+    assert [reason.partition(" of more")[0] for _, _, reason in aside(job)] == [
+        f"too large: {'line 1' if pack is not bytes else 'byte 0'}: a row"
+    ]
+    assert len(good(job)) == 3
+
+
+@pytest.mark.parametrize("packed", [gzip.compress, zstandard.compress, bz2.compress, lzma.compress, bytes])
+@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "a.jsonl.xz", "a.ndjson.bz2"])
+def test_content_tells_how_a_file_is_packed_whatever_it_is_called(tmp_path: Path, packed, name: str) -> None:
+    (tmp_path / name).write_bytes(packed(lines(300)))
+    job = make_job("jsonl", tmp_path, id="id")
+    assert len(spans_of(job)) == 1
+    assert [row["id"] for row in raw(job)] == [*range(300)]
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (b"PK\x03\x04\0\0", "no JSON Lines file, but a ZIP archive"),
+        (b"<!DOCTYPE html><p>Not found", "no JSON Lines file, but an HTML page"),
+        ('{"text": "a"}'.encode("utf-16"), "text in UTF-16, not in UTF-8: set source.encoding to utf-16"),
+        ('{"text": "a"}'.encode("utf-16-be"), "text in UTF-16-BE, not in UTF-8: set source.encoding to utf-16-be"),
+    ],
+)
+def test_what_is_no_text_is_told_as_what_it_is(tmp_path: Path, content: bytes, what: str) -> None:
+    (tmp_path / "a.jsonl").write_bytes(content)
+    with pytest.raises(BadInput, match=what):
+        spans_of(make_job("jsonl", tmp_path))
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "cp1252", "shift_jis"])
+def test_other_encodings_are_read(tmp_path: Path, encoding: str) -> None:
+    text = "日本" if encoding == "shift_jis" else "café"
+    (tmp_path / "a.jsonl").write_bytes(f'{{"text": "{text}"}}\n{{"text": "b"}}\n'.encode(encoding))
+    assert [row["text"] for row in raw(make_job("jsonl", tmp_path, encoding=encoding))] == [text, "b"]
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.text(max_size=30), min_size=1, max_size=20), st.sampled_from([None, 1]), st.integers(1, 60))
+def test_an_array_is_read_item_by_item(tmp_path: Path, texts: list[str], indent: int | None, size: int) -> None:
+    data = json.dumps([{"text": text, "n": 10**30} for text in texts], indent=indent, ensure_ascii=False).encode()
+    items = [json.loads(item.data) for item in ArrayItems(io.BytesIO(data), "a.json", size=size)]
+    assert items == [{"text": text, "n": 10**30} for text in texts]
+    (tmp_path / "a.json").write_bytes(data)
+    assert [row["text"] for row in raw(make_job("jsonl", tmp_path / "a.json"))] == texts
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (b'[{"text": "a"}, {"te', "item 2: it is no JSON, cut off"),
+        (b'[{"text": "a"} {"text": "b"}]', "item 2: a comma or ] is missing"),
+        (b'[{"text": "a"}]\n[{"text": "b"}]', "item 2: something follows the array"),
+    ],
+)
+def test_an_array_that_is_broken_names_the_item(tmp_path: Path, data: bytes, why: str) -> None:
+    (tmp_path / "a.json").write_bytes(data)
+    with pytest.raises(BadInput, match=rf"a\.json {why}"):
         raw(make_job("jsonl", tmp_path))
 
 

@@ -124,12 +124,12 @@ def test_picture_files_are_known_by_their_listing(tmp_path: Path) -> None:
 
 
 def test_a_place_that_cannot_be_read_is_told_and_left_out(tmp_path: Path) -> None:
-    lines = write_lines(tmp_path / "a.jsonl", 30_000)
-    at = len(lines) * 17 // 32  # the ninth of sixteen points
-    (tmp_path / "a.jsonl").write_bytes(lines[:at] + b"\n{broken\n" + lines[at:])
-    sample, _ = take(make_job("jsonl", tmp_path / "a.jsonl", id="id"))
+    write_lines(tmp_path / "a.jsonl", 30_000)
+    write_lines(tmp_path / "b.jsonl.gz", 4_000, width=200)
+    (tmp_path / "b.jsonl.gz").write_bytes((tmp_path / "b.jsonl.gz").read_bytes()[:-20])
+    sample, _ = take(make_job("jsonl", tmp_path, id="id"))
     assert len(sample.faults) == 1
-    assert "a.jsonl" in sample.faults[0]
+    assert "b.jsonl.gz" in sample.faults[0]
     assert len(sample.rows) > 10
 
 

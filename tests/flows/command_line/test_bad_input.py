@@ -329,12 +329,11 @@ def test_what_only_the_encoder_can_find_is_refused_alike(kitestring: Kitestring,
 
 def test_what_only_reading_can_find_is_refused_alike(kitestring: Kitestring, job: Job, tmp_path: Path) -> None:
     lines = json_lines(40_000)
-    (tmp_path / "broken.jsonl").write_text("\n".join([*lines[:30_000], '{"id": broken', *lines[30_000:]]))
-    job["source"] |= {"kind": "jsonl", "uri": str(tmp_path / "broken.jsonl")}
+    (tmp_path / "broken.json").write_text("[" + ",".join([*lines[:30_000], '{"id": broken', *lines[30_000:]]) + "]")
+    job["source"] |= {"kind": "jsonl", "uri": str(tmp_path / "broken.json")}
     line = complaint(kitestring("run", kitestring.job(job)))
-    at = sum(len(text) + 1 for text in lines[:30_000])
-    assert line.startswith(f"error: {tmp_path}/broken.jsonl byte {at}: the line is not JSON")
-    assert "repair or remove it" in line
+    assert line.startswith(f"error: {tmp_path}/broken.json item 30001: it is no JSON")
+    assert "repair the array" in line
     assert written(tmp_path) == []
 
 

@@ -1,0 +1,105 @@
+"""What a file is and how it is packed: its first bytes tell, whatever it is called."""
+
+from __future__ import annotations
+
+import codecs
+import lzma
+from typing import IO, cast
+
+import pyarrow as pa
+
+from tasks.domain.errors import BadInput
+
+CONTENT_HEAD_BYTES = 512  # that tell what a file is
+PACKED = (".gz", ".zst", ".bz2", ".xz", ".lz4")
+_PACKED_NAMES = (*PACKED, ".tgz", ".tbz2", ".txz")
+_CODECS = (
+    (b"\x1f\x8b", "gzip"),
+    (b"\x28\xb5\x2f\xfd", "zstd"),
+    *((bytes([number, 0x2A, 0x4D, 0x18]), "zstd") for number in range(0x50, 0x60)),  # a skippable frame, with which pzstd begins
+    (b"BZh", "bz2"),
+    (b"\xfd7zXZ\0", "xz"),
+    (b"\x04\x22\x4d\x18", "lz4"),
+)
+_BINARY = (
+    (b"PK\x03\x04", "a ZIP archive or an Office document"),
+    (b"PK\x05\x06", "an empty ZIP archive"),
+    (b"PAR1", "a Parquet file"),
+    (b"ARROW1", "an Arrow file"),
+    (b"ORC", "an ORC file"),
+    (b"Obj\x01", "an Avro file"),
+    (b"SQLite format 3\0", "an SQLite database"),
+    (b"\xd0\xcf\x11\xe0", "an old Office document"),
+    (b"7z\xbc\xaf", "a 7z archive"),
+    (b"Rar!", "a RAR archive"),
+    (b"%PDF-", "a PDF document"),
+    (codecs.BOM_UTF32_LE, "text in UTF-32"),
+    (codecs.BOM_UTF32_BE, "text in UTF-32"),
+    (codecs.BOM_UTF16_LE, "text in UTF-16"),
+    (codecs.BOM_UTF16_BE, "text in UTF-16"),
+)
+_MARKUP = ((b"<!doctype html", "an HTML page"), (b"<html", "an HTML page"), (b"<?xml", "an XML document"))
+
+
+def codec_of(head: bytes) -> str | None:
+    """How a file that begins so is packed; None: it is not."""
+    return next((codec for magic, codec in _CODECS if head.startswith(magic) and not is_text(head)), None)
+
+
+def kind_of(head: bytes) -> str | None:
+    """What a file that begins so is, for messages; None where nothing tells: it may be plain text."""
+    if is_text(head):
+        return next((kind for magic, kind in _MARKUP if head.lstrip().lower().startswith(magic)), None)
+    if codec := codec_of(head):
+        return f"{codec}-compressed"
+    if head[257:262] == b"ustar":
+        return "a tar archive"
+    return next((kind for magic, kind in _BINARY if head.startswith(magic)), None) or _without_mark(head)
+
+
+def _without_mark(head: bytes) -> str | None:
+    """UTF-16 that has no byte order mark: every second byte of most texts is zero."""
+    low, high = head[::2].count(0), head[1::2].count(0)
+    if max(low, high) * 2 < 0.8 * len(head) or min(low, high) * 8 > len(head):
+        return None
+    return "text in UTF-16-LE" if high > low else "text in UTF-16-BE"
+
+
+def named_packed(path: str) -> bool:
+    """Whether a file's name says that it is packed."""
+    return path.lower().endswith(_PACKED_NAMES)
+
+
+def is_text(head: bytes) -> bool:
+    """Whether a file that begins so may be text in UTF-8."""
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(head)
+    except UnicodeDecodeError:
+        return False
+    return b"\0" not in head
+
+
+def packing_of(head: bytes, path: str) -> str | None:
+    """How the file at a path is packed.
+
+    Raises:
+        BadInput: its name says that it is packed, and it is neither that nor a plain file.
+    """
+    codec = codec_of(head)
+    if codec is None and named_packed(path) and not is_text(head) and kind_of(head) != "a tar archive":
+        raise BadInput(f"{path} is not compressed as its name says: it begins with the bytes {head[:4].hex(' ')}: fetch it again")
+    return codec
+
+
+def unpacking(file: pa.NativeFile, codec: str | None) -> pa.NativeFile:
+    """The bytes that a packed file holds, in order; one that is cut off raises OSError or EOFError."""
+    if codec is None:
+        return file
+    if codec == "xz":  # which Arrow has not
+        return pa.PythonFile(lzma.LZMAFile(cast("IO[bytes]", file)), mode="r")
+    return pa.CompressedInputStream(file, codec)
+
+
+def with_packed(*plain: str) -> tuple[str, ...]:
+    """Suffixes, each alone and before each that says how a file is packed."""
+    return tuple(f"{suffix}{packed}" for suffix in plain for packed in ("", *PACKED))

@@ -1,0 +1,177 @@
+"""The rows of a CSV file as batches. Every row comes, in order; one that cannot be read comes with the reason, and its cells are null."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+from pyarrow import csv
+
+from tasks.adapters.rows.column_types import as_text, check_columns
+from tasks.adapters.rows.row_schema import REASON_COLUMN
+from tasks.adapters.rows.scalars import Problems
+from tasks.adapters.sources.text_files.csv_dialect import (
+    AUTO,
+    check_header,
+    find_delimiter,
+    parse_options,
+    without_separator_line,
+)
+from tasks.adapters.sources.text_files.csv_pieces import CSV_PIECE_BYTES, CsvPiece, CsvPieces
+from tasks.adapters.sources.text_files.csv_structure import CsvDialect, end_of_rows, row_starts, structure_of
+from tasks.adapters.sources.text_files.line_reader import BOM, LONGEST_ROW_BYTES, not_utf8, too_long
+from tasks.adapters.sources.text_files.text_stream import TextStream
+from tasks.domain.errors import BadInput
+from tasks.domain.job.source import CsvSource
+
+_NOT_EMPTY = re.compile(rb"[^\r\n]")
+
+
+def count_rows(data: bytes, config: CsvSource) -> int:
+    """Rows in the beginning of a file, the last as well, without the header."""
+    dialect = _dialect_of(config)
+    if config.delimiter == AUTO:
+        dialect = replace(dialect, delimiter=find_delimiter(data.split(b"\n", 1)[0].removeprefix(BOM), dialect, config.required))
+    return len(row_starts(data, structure_of(data, dialect))) - 1
+
+
+def _dialect_of(config: CsvSource) -> CsvDialect:
+    delimiter = "," if config.delimiter == AUTO else config.delimiter
+    return CsvDialect(delimiter=delimiter, quote=config.quote, escape=config.escape if config.escape != config.quote else "")
+
+
+class CsvRows:
+    """An opened file, read up to its header.
+
+    Args:
+        path: what opens it.
+        config: the job's source.
+        size: bytes to read at a time.
+
+    Attributes:
+        names: its columns; none where the file has no line.
+
+    Raises:
+        BadInput: it is no text, has no such columns, or another delimiter.
+    """
+
+    def __init__(self, path: str, config: CsvSource, *, size: int = CSV_PIECE_BYTES) -> None:
+        self._path, self._config, self._size = path, config, size
+        self._stream = TextStream(path, config.encoding, "CSV file")
+        try:
+            self._begin()
+        except BaseException:
+            self._stream.close()
+            raise
+
+    def close(self) -> None:
+        self._stream.close()
+
+    def _begin(self) -> None:
+        config = self._config
+        self.dialect = _dialect_of(config)
+        head = self._stream.read(self._size).removeprefix(BOM)
+        data, named = without_separator_line(head)
+        header, behind = self._header(data)
+        if config.delimiter == AUTO:
+            self.dialect = replace(self.dialect, delimiter=named or find_delimiter(header, self.dialect, config.required))
+        self.names = check_header(header, self.dialect, config.required, self._path, named=named) if header.strip() else []
+        check_columns((column for column in config.scalars if column in self.names), self.names, self._path)
+        line = 1 + (head is not data) + header.count(b"\n" if b"\n" in header else b"\r")
+        self._pieces = CsvPieces(self._stream, self.dialect, self._path, begin=behind, line=line, size=self._size)
+
+    def _header(self, data: bytes) -> tuple[bytes, bytes]:
+        """The header with the empty lines before it, and what follows."""
+        more = b"more"
+        while True:
+            structure = structure_of(data, self.dialect)
+            starts = row_starts(data, structure)
+            if len(starts) > 1:
+                return data[: starts[1]], data[starts[1] :]
+            if not more or (len(starts) and end_of_rows(data, structure)):
+                return data, b""
+            if len(data) > LONGEST_ROW_BYTES:
+                raise BadInput(f"{self._path}: the header is longer than {LONGEST_ROW_BYTES} bytes: is it a CSV file?")
+            more = self._stream.read(self._size)
+            data += more
+
+    def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """These columns as strings, null where the file has no such column, and why a row cannot be read. Raises BadInput where the file ends within quotes."""
+        wanted = {name: f"{self.names.index(name) if name in self.names else -1}" for name in columns}
+        for piece in self._pieces if self.names else ():
+            if piece.too_long:
+                yield _texts(
+                    pa.record_batch([pa.nulls(1, pa.binary()) for _ in columns], names=[*columns]), {0: too_long(f"line {piece.line}")}
+                )
+            elif _NOT_EMPTY.search(piece.data):
+                yield self._batch(piece, wanted)
+
+    def _batch(self, piece: CsvPiece, wanted: dict[str, str]) -> pa.RecordBatch:
+        ragged: list[csv.InvalidRow] = []
+        cells = self._cells(piece, list(dict.fromkeys(wanted.values())), ragged).select([*wanted.values()]).rename_columns([*wanted])
+        reasons: Problems = {}
+        lines = np.arange(cells.num_rows)  # which row of the piece each is
+        if ragged:
+            bad = {row.number - 1: row for row in ragged if not row.text.isspace()}
+            lines = np.setdiff1d(np.arange(cells.num_rows + len(ragged)), [row.number - 1 for row in ragged if row.text.isspace()])
+            cells, reasons = _with_gaps(cells, np.flatnonzero(np.isin(lines, [*bad]))), self._ragged(bad, lines, piece)
+        for position in piece.structure.torn:
+            if position < len(piece.data):
+                row = piece.row_at(position)
+                reasons[int(np.searchsorted(lines, row))] = self._torn(piece, row, position)
+        return _texts(cells, reasons, lambda at: piece.lines_of(lines[at]))
+
+    def _cells(self, piece: CsvPiece, columns: list[str], ragged: list[csv.InvalidRow]) -> pa.RecordBatch:
+        """The rows that have as many fields as the header, and in `ragged` those that have not."""
+
+        def skip(row: csv.InvalidRow) -> str:
+            ragged.append(row)
+            return "skip"
+
+        read = csv.ReadOptions(use_threads=False, block_size=len(piece.data) + 1, column_names=[str(i) for i in range(len(self.names))])
+        convert = csv.ConvertOptions(
+            strings_can_be_null=True,
+            quoted_strings_can_be_null=False,
+            null_values=[""],
+            column_types=dict.fromkeys(columns, pa.binary()),  # not strings: one cell that is not UTF-8 is one bad row, not a bad file
+            include_columns=columns,
+            include_missing_columns=True,
+        )
+        options = parse_options(self.dialect, invalid_row_handler=skip)
+        [batch] = csv.read_csv(pa.BufferReader(piece.data), read, options, convert).combine_chunks().to_batches() or [None]
+        return batch if batch is not None else pa.record_batch([pa.nulls(0, pa.binary()) for _ in columns], names=columns)
+
+    def _ragged(self, bad: dict[int, csv.InvalidRow], lines: np.ndarray, piece: CsvPiece) -> Problems:
+        return {
+            int(
+                np.searchsorted(lines, at)
+            ): f"ragged: {piece.lines_of(at)}: {row.actual_columns} fields, and the header has {row.expected_columns}"
+            for at, row in bad.items()
+        }
+
+    def _torn(self, piece: CsvPiece, row: int, position: int) -> str:
+        escaped = piece.data[position - 2 : position] == b"\\" + self.dialect.quote.encode()
+        cure = r": is a quote escaped by \? Set source.escape" if escaped else ""
+        return f"broken quotes: {piece.lines_of(row)}: text follows a closing quote{cure}"
+
+
+def _with_gaps(cells: pa.RecordBatch, gaps: np.ndarray) -> pa.RecordBatch:
+    """Rows of nulls put in at these positions of the result."""
+    rows = cells.num_rows + len(gaps)
+    empty = np.isin(np.arange(rows), gaps)
+    return cells.take(pa.array(np.cumsum(~empty) - 1, mask=empty))
+
+
+def _texts(cells: pa.RecordBatch, reasons: Problems, place: Callable[[int], str] = str) -> pa.RecordBatch:
+    """Cells as strings; a row with one that is not UTF-8 has that cell null and the reason set."""
+    columns = []
+    for column in cells.columns:
+        texts, bad = as_text(column)
+        columns.append(texts)
+        for at in np.flatnonzero(bad) if bad is not None else ():
+            reasons.setdefault(int(at), not_utf8(place(int(at))))
+    whys = pa.array([reasons.get(at) for at in range(cells.num_rows)], pa.string()) if reasons else pa.nulls(cells.num_rows, pa.string())
+    return pa.record_batch([*columns, whys], names=[*cells.schema.names, REASON_COLUMN])

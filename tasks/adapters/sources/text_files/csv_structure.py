@@ -1,0 +1,167 @@
+"""Where the quoted fields and the rows of a piece of CSV begin and end.
+
+As Arrow's reader sees it: a quote opens a field where it is the first character of it, a doubled quote within is one that belongs
+to the value, and what follows a closing quote up to the delimiter belongs to the value, too. RFC 4180 has no such text: it shows that
+a quote was not meant as one, or is escaped in another way.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+import numpy as np
+
+NEWLINES = b"\r\n"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CsvDialect:
+    """Single ASCII characters. "": there is none, and a quote or an escape is a character like all others."""
+
+    delimiter: str = ","
+    quote: str = '"'
+    escape: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CsvStructure:
+    """Of bytes that begin with a row.
+
+    Attributes:
+        edges: positions of the quotes that open and close fields, in turn; an odd number where the last is not closed.
+        torn: positions of text that follows a closing quote.
+        escaped: positions of newlines outside of quotes that an escape makes part of a value.
+    """
+
+    edges: np.ndarray
+    torn: list[int] = field(default_factory=list)
+    escaped: list[int] = field(default_factory=list)
+
+    @property
+    def open_at(self) -> int | None:
+        """The quote that is not closed."""
+        return int(self.edges[-1]) if len(self.edges) % 2 else None
+
+
+def structure_of(data: bytes, dialect: CsvDialect) -> CsvStructure:
+    """Find the quoted fields. Whole arrays at a time where every quote stands as RFC 4180 has it, one by one elsewhere."""
+    if dialect.escape and dialect.escape.encode() in data:
+        return _with_escapes(data, dialect)
+    if not dialect.quote or dialect.quote.encode() not in data:
+        return CsvStructure(np.empty(0, np.int64))
+    return _regular(data, dialect) or _one_by_one(data, dialect)
+
+
+def end_of_rows(data: bytes, structure: CsvStructure) -> int:
+    """Where the last whole row ends, behind its newline; 0: there is none."""
+    # A \r at the very end may be the first half of a newline.
+    return _last(data, b"\n", len(data), structure) or _last(data, b"\r", len(data) - 1, structure)
+
+
+def row_starts(data: bytes, structure: CsvStructure) -> np.ndarray:
+    """Where each row begins. Empty lines are no rows."""
+    values = np.frombuffer(data, np.uint8)
+    ends = np.flatnonzero((values == NEWLINES[0]) | (values == NEWLINES[1]))
+    ends = ends[np.searchsorted(structure.edges, ends) % 2 == 0]
+    ends = np.setdiff1d(ends, structure.escaped)
+    starts = np.concatenate([[0], ends + 1])
+    return np.setdiff1d(starts, np.append(ends, len(data)))
+
+
+def _last(data: bytes, newline: bytes, stop: int, structure: CsvStructure) -> int:
+    escaped = set(structure.escaped)
+    while (at := data.rfind(newline, 0, max(0, stop))) >= 0:
+        before = int(np.searchsorted(structure.edges, at))
+        if before % 2 == 0 and at not in escaped:
+            return at + 1
+        stop = int(structure.edges[before - 1]) if before % 2 else at
+    return 0
+
+
+def _regular(data: bytes, dialect: CsvDialect) -> CsvStructure | None:
+    """Every second quote closes, if each that opens follows a delimiter or a newline and each that closes precedes one, or either doubles another."""
+    values = np.frombuffer(data, np.uint8)
+    quotes = np.flatnonzero(values == ord(dialect.quote))
+    around = np.zeros(256, bool)
+    around[list(_borders(dialect) + dialect.quote.encode())] = True
+    opening, closing = quotes[::2], quotes[1::2]
+    before, behind = opening[opening > 0] - 1, closing[closing < len(data) - 1] + 1
+    fits = around[values[before]].all() and around[values[behind]].all()
+    return CsvStructure(quotes) if fits else None
+
+
+def _borders(dialect: CsvDialect) -> bytes:
+    return dialect.delimiter.encode() + NEWLINES
+
+
+def _one_by_one(data: bytes, dialect: CsvDialect) -> CsvStructure:
+    quote, borders = dialect.quote.encode(), _borders(dialect)
+    edges: list[int] = []
+    torn: list[int] = []
+    at = data.find(quote)
+    while at >= 0:
+        close = at
+        if at == 0 or data[at - 1] in borders:
+            edges.append(at)
+            close = _closing(data, at + 1, quote)
+            if close < 0:
+                break
+            edges.append(close)
+            if _is_torn(data, close + 1, borders):
+                torn.append(close + 1)
+        at = data.find(quote, close + 1)
+    return CsvStructure(np.array(edges, np.int64), torn)
+
+
+def _closing(data: bytes, at: int, quote: bytes) -> int:
+    """The quote that closes a field whose text begins here; -1: none does."""
+    while (at := data.find(quote, at)) >= 0 and data[at + 1 : at + 2] == quote:
+        at += 2
+    return at
+
+
+def _is_torn(data: bytes, behind: int, borders: bytes) -> bool:
+    """Whether text other than blanks stands between a closing quote and the end of its field."""
+    while data[behind : behind + 1] in {b" ", b"\t"} and data[behind] not in borders:
+        behind += 1
+    return behind < len(data) and data[behind] not in borders
+
+
+def _with_escapes(data: bytes, dialect: CsvDialect) -> CsvStructure:
+    marks = [re.escape(dialect.escape.encode()) + b".", *([re.escape(dialect.quote.encode())] if dialect.quote else [])]
+    return _EscapedWalk(data, dialect).over(re.compile(b"|".join(marks), re.DOTALL))
+
+
+class _EscapedWalk:
+    """Goes from one escape or quote to the next."""
+
+    def __init__(self, data: bytes, dialect: CsvDialect) -> None:
+        self.data, self.borders = data, _borders(dialect)
+        self.escape, self.quote = dialect.escape.encode(), dialect.quote.encode()
+        self.edges: list[int] = []
+        self.torn: list[int] = []
+        self.newlines: list[int] = []
+        self._free = 0  # what stands before is no border, for it is escaped or was looked at
+
+    def over(self, pattern: re.Pattern[bytes]) -> CsvStructure:
+        for mark in pattern.finditer(self.data):
+            at, inside = mark.start(), len(self.edges) % 2 == 1
+            if mark[0][:1] == self.escape:
+                self._free = at + 2
+                if not inside and self.data[at + 1] in NEWLINES:
+                    self.newlines.append(at + 1)
+            elif inside:
+                self._close(at)
+            elif at == 0 or (self.data[at - 1] in self.borders and at > self._free):
+                self.edges.append(at)
+                self._free = at + 1
+        return CsvStructure(np.array(self.edges, np.int64), self.torn, self.newlines)
+
+    def _close(self, at: int) -> None:
+        if self.data[at + 1 : at + 2] == self.quote and at >= self._free:
+            self._free = at + 2  # the first of two: the second is passed over
+        elif at >= self._free:
+            self.edges.append(at)
+            if _is_torn(self.data, at + 1, self.borders):
+                self.torn.append(at + 1)

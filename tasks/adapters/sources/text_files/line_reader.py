@@ -1,0 +1,214 @@
+"""Lines out of bytes, and objects out of lines."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Protocol
+
+import pyarrow as pa
+
+from tasks.adapters.files.access import open_file, reading
+from tasks.adapters.files.compression import CONTENT_HEAD_BYTES, codec_of, unpacking
+from tasks.adapters.rows.column_types import json_value
+from tasks.domain.errors import BadInput
+from tasks.domain.shards.shard import FileVersion
+
+LINE_READ_BYTES = 1 << 20
+SHORT_READ_BYTES = 64 << 10
+COUNTED_HEAD_BYTES = 1 << 20  # bytes that tell how many rows a file has that cannot be cut
+MOST_UNPACKED = 16 << 20  # bytes that such a head may come to
+LONGEST_ROW_BYTES = 16 << 20  # a longer one is set aside, and never held whole
+LINE_NOT_UTF8 = "not UTF-8"
+BOM = b"\xef\xbb\xbf"
+
+
+class Stream(Protocol):
+    """What lines are read from, in order."""
+
+    def read(self, nbytes: int, /) -> bytes: ...
+
+
+class Readable(Stream, Protocol):
+    """The same, from any place."""
+
+    def seek(self, position: int, /) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line without its end, and where it is. `reason`: why it cannot be read, and `data` is empty then."""
+
+    data: bytes
+    place: str
+    last: bool = False
+    reason: str | None = None
+
+
+def too_long(place: str) -> str:
+    """Why a row is set aside that is longer than LONGEST_ROW_BYTES."""
+    return f"too large: {place}: a row of more than {LONGEST_ROW_BYTES} bytes"
+
+
+def not_utf8(place: str) -> str:
+    """Why a row is set aside that does not decode."""
+    return f"{LINE_NOT_UTF8}: {place}: set source.encoding if the file has another, such as cp1252 or latin-1"
+
+
+def is_blank(line: bytes) -> bool:
+    """Whether there is nothing but white space."""
+    return not line or line.isspace()
+
+
+def ranged(file: Readable, start: int, stop: int) -> Iterator[Line]:
+    """The lines whose first byte is in [start, stop), blank ones left out; `place` is the byte."""
+    at = max(0, start - 1)
+    file.seek(at)
+    # From the byte before on, the first line end shows where the range's own first line begins.
+    chunk = min(LINE_READ_BYTES, max(SHORT_READ_BYTES, stop - at))
+    for number, (line, length) in enumerate(_split(file, chunk)):
+        begin, at = at, at + length
+        if number == 0 and start > 0:
+            continue
+        if begin >= stop:
+            return
+        yield from _line(line, f"byte {begin}", first=begin == 0)
+
+
+def numbered(file: Stream, size: int = LINE_READ_BYTES) -> Iterator[Line]:
+    """Every line that is not blank; `place` is its number, from 1. `size`: bytes to read at a time."""
+    for number, (line, _) in enumerate(_split(file, size), 1):
+        yield from _line(line, f"line {number}", first=number == 1)
+
+
+def _line(line: bytes | None, place: str, *, first: bool) -> Iterator[Line]:
+    if line is None:
+        yield Line(b"", place, reason=too_long(place))
+        return
+    data = line.removeprefix(BOM) if first else line
+    if not is_blank(data):
+        yield Line(data, place)
+
+
+def _split(file: Stream, size: int) -> Iterator[tuple[bytes | None, int]]:
+    """Lines, and how many bytes each takes with its end; None: it is too long. Holds a chunk and a line."""
+    rest = _Rest()
+    while chunk := file.read(size):
+        lines = chunk.split(b"\n")
+        if len(lines) > 1:
+            rest.add(lines[0])
+            yield rest.taken(ended=1)
+            for line in lines[1:-1]:
+                yield line, len(line) + 1
+        rest.add(lines[-1])
+    if rest.length:
+        yield rest.taken(ended=0)
+
+
+class _Rest:
+    """Pieces of a line that is longer than a chunk."""
+
+    def __init__(self) -> None:
+        self.pieces: list[bytes] = []
+        self.length = 0
+
+    def add(self, piece: bytes) -> None:
+        self.length += len(piece)
+        self.pieces = [*self.pieces, piece] if self.length <= LONGEST_ROW_BYTES else []
+
+    def taken(self, *, ended: int) -> tuple[bytes | None, int]:
+        pieces, length = self.pieces, self.length
+        self.pieces, self.length = [], 0
+        return (b"".join(pieces) if length <= LONGEST_ROW_BYTES else None), length + ended
+
+
+def parse_line(line: Line, path: str) -> tuple[dict[str, object] | None, str | None]:
+    """The line's object, or why there is none: it is too long, no JSON object or not UTF-8.
+
+    Raises:
+        BadInput: it is the file's last and cut off; names the file and the place.
+    """
+    if line.reason:
+        return None, line.reason
+    try:
+        value = json_value(line.data)
+    except ValueError as error:
+        return _second_look(line, path, str(error))
+    if isinstance(value, dict):
+        return value, None
+    return None, f"not an object: {line.place}: JSON, but no object {{...}}"
+
+
+def head_of(file: Stream, size: int) -> tuple[list[Line], int]:
+    """The whole lines in about the first `size` bytes, and how many bytes a row takes there; (.., 0) where there is no row.
+
+    Where the first line is too long, the line alone, which says so.
+    """
+    data = b""
+    while len(data) < size or (b"\n" not in data and len(data) <= LONGEST_ROW_BYTES):
+        more = file.read(size)
+        if not more:
+            lines = list(numbered(io.BytesIO(data)))
+            return lines, -(-len(data) // len(lines)) if lines else 0
+        data += more
+    if b"\n" not in data:
+        return list(numbered(io.BytesIO(data))), len(data)
+    lines = list(numbered(io.BytesIO(data[: data.rfind(b"\n") + 1])))
+    # The line that the head cuts off counts too: after short lines, a very long one may begin there.
+    return lines, len(data) // (len(lines) + 1)
+
+
+def _second_look(line: Line, path: str, complaint: str) -> tuple[dict[str, object] | None, str | None]:
+    """What orjson refuses may still be a row: NaN, which others write, or bytes that are not UTF-8."""
+    try:
+        text = line.data.decode()
+    except UnicodeDecodeError:
+        if not line.last or _parses(line.data.decode(errors="replace")):
+            return None, not_utf8(line.place)
+        text = ""
+    value = _parses(text)
+    if value is None:
+        if line.last:
+            raise BadInput(f"{path} {line.place}: the line is cut off or broken ({complaint}): repair or remove it") from None
+        return None, f"not JSON: {line.place}: {complaint}"
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:  # half of a surrogate pair
+        return None, f"{LINE_NOT_UTF8}: {line.place}: half of a surrogate pair"
+    return value, None
+
+
+def _parses(text: str) -> dict[str, object] | None:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def rows_in_head(file: FileVersion, encoding: str, count: Callable[[bytes], int]) -> tuple[int, int]:
+    """Rows in the first bytes of a file of lines, and how many bytes those are, as the file holds them. `count`: of rows, the last as well, in UTF-8."""
+    with reading(file.path, "file"), open_file(file.path) as opened:
+        raw = opened.read(COUNTED_HEAD_BYTES)
+    codec = codec_of(raw[:CONTENT_HEAD_BYTES])
+    data, covered = _unpacked(raw, codec) if codec else (raw, len(raw))
+    return max(0, count(data.decode(encoding, errors="replace").encode()) - (covered < file.size)), covered
+
+
+def count_lines(data: bytes) -> int:
+    """Lines that are not blank."""
+    return sum(1 for line in data.split(b"\n") if not is_blank(line))
+
+
+def _unpacked(raw: bytes, codec: str) -> tuple[bytes, int]:
+    """As much as the beginning of a compressed file gives, within bounds, and how many bytes of it that took."""
+    found, packed = io.BytesIO(), pa.BufferReader(raw)
+    with suppress(OSError, EOFError), unpacking(packed, codec) as stream:
+        while chunk := stream.read(64 << 10):
+            found.write(chunk)
+            if found.tell() > MOST_UNPACKED:
+                return found.getvalue(), packed.tell()
+    return found.getvalue(), len(raw)
