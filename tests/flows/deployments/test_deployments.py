@@ -208,7 +208,9 @@ def test_the_tab_of_a_job_is_the_one_that_shares_most_keys_with_it(deployed: Pre
 
 def test_the_form_may_send_what_a_format_does_not_have() -> None:
     """One tab for Parquet, JSON Lines and CSV; the form fills in every default of it."""
-    assert Job.model_validate({"source": {"kind": "jsonl", "uri": "a", "delimiter": ","}}).source.kind == "jsonl"
+    idle = {"delimiter": ",", "quote": '"', "escape": ""}
+    assert Job.model_validate({"source": {"kind": "jsonl", "uri": "a", "encoding": "utf-8", **idle}}).source.kind == "jsonl"
+    assert Job.model_validate({"source": {"kind": "parquet", "uri": "a", "encoding": "utf-8", **idle}}).source.kind == "parquet"
 
 
 @pytest.mark.parametrize("name", ["kitestring", "kitestring-docker", "kitestring-kubernetes", "kitestring-ecs"])
