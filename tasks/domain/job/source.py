@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import codecs
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import AfterValidator, ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from tasks.domain.job.credentials import PLACE
 from tasks.domain.job.kinds import Kind, Kinds
 from tasks.domain.job.metadata import METADATA_DESCRIPTION, TYPES_DESCRIPTION, ColumnNames, ColumnType, DeclaredType, Metadata
 from tasks.domain.job.references import Reference
+from tasks.domain.job.text_format import DELIMITER, ENCODING, ESCAPE, QUOTE, Encoding, QuoteCharacter
 from tasks.domain.job.ui_schema import Nothing
 from tasks.domain.strict import ADDED_LATER, Strict
 
@@ -20,33 +20,6 @@ Modality = Literal["text", "image"]
 
 ColumnName = Annotated[str, Field(title="column")]
 FileLocation = Annotated[str, Field(title="location", json_schema_extra=PLACE)]
-
-
-DELIMITER: str = Field(
-    ",",
-    pattern=r"^([ -~\t]|auto)$",
-    description="Column delimiter, or auto: the one of , ; tab | with which the header has the wanted columns. For CSV only.",
-)
-QUOTE: str = Field('"', pattern=r"^[ -~]?$", description='Character around values that hold delimiters; "": there is none. For CSV only.')
-ESCAPE: str = Field(
-    "",
-    pattern=r"^[ -~]?$",
-    description=r"Character that escapes the next one, such as \ in files of Spark and MySQL. Left empty: quotes are doubled. For CSV only.",
-)
-ENCODING: str = Field("utf-8", description="Encoding of the text, such as utf-16, cp1252 or latin-1. For CSV and JSON Lines only.")
-
-
-def _check_encoding(name: str) -> str:
-    try:
-        "".encode(name)
-        codecs.getincrementaldecoder(name)("strict")
-    except (LookupError, ValueError, TypeError):
-        raise ValueError(f"'{name}' is no encoding of text: give one such as utf-8, utf-16, cp1252 or latin-1") from None
-    return name
-
-
-QuoteCharacter = Annotated[str, ADDED_LATER]
-Encoding = Annotated[str, ADDED_LATER, AfterValidator(_check_encoding)]
 
 
 TYPES: dict[str, ColumnType] = Field(default_factory=dict, title="Types", description=TYPES_DESCRIPTION)
