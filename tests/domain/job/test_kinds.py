@@ -15,6 +15,7 @@ from tasks.domain.job.encoder import ENCODERS
 from tasks.domain.job.job import Job
 from tasks.domain.job.parse import override, parse_job
 from tasks.domain.job.source import SOURCES
+from tasks.domain.strict import identifying
 
 ROOT = Path(__file__).parents[3]
 more_kinds = pytest.mark.usefixtures("more_kinds")
@@ -112,3 +113,11 @@ def test_nothing_is_done_for_one_kind_by_its_class_or_its_name() -> None:
         for line in distinctions(ast.parse(path.read_text()), classes, names)
     ]
     assert not found
+
+
+@pytest.mark.parametrize(("kind", "settings"), [("delta", {"version": 3}), ("iceberg", {"snapshot": 7, "catalog": "lake"})])
+def test_which_snapshot_of_a_table_is_read_is_in_no_digest(kind: str, settings: dict[str, object]) -> None:
+    sources = [parse_job({"source": {"kind": kind, **more}}).source for more in ({}, settings)]
+    plain, chosen = (identifying(source, exclude=set(source.locating)) for source in sources)
+    assert plain == chosen
+    assert "uri" not in plain
