@@ -29,7 +29,7 @@ from tasks.stages.report import report_run
 from tasks.stages.rounds import Rounds
 from tasks.stages.verify import verify_collection
 
-MOST_THREADS = 64  # the window decides how many of them work
+MOST_THREADS = 400  # the window decides how many of them work: on a hundred hosts 200 wait for a group each
 
 
 @flow(name="embed-corpus", flow_run_name="{job.corpus}", task_runner=threads(MOST_THREADS))
@@ -60,7 +60,7 @@ def embed_corpus(
             retries = job.failures.retries
             encode = partial(encode_shards.with_options(retries=retries).submit, run, plan)
             load = partial(load_shards.with_options(retries=retries).submit, run, plan, collection)
-            width = run.engine.width
+            width = partial(getattr, run.engine, "width")  # asked again and again: hosts come and go
             loaded = up_to_date(plan)
             run.expect(*plan.beyond(loaded))
             start_estimate(run, plan, loaded)

@@ -51,7 +51,7 @@ def retry_quarantined(job: Job, overrides: Overrides | None = None, token: Secre
             retries = job.failures.retries
             retry = partial(retry_shards.with_options(retries=retries).submit, run, plan)
             load = partial(load_shards.with_options(retries=retries).submit, run, plan, collection)
-            width, rest = run.engine.width, run.engine.release
+            width, rest = partial(getattr, run.engine, "width"), run.engine.release
 
             rounds = Rounds(run, plan, collection, loaded=(), seals=True)
 

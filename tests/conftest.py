@@ -15,6 +15,7 @@ pytest_plugins = [
     "tests.servers.milvus",
     "tests.servers.narrow_milvus",
     "tests.servers.prefect",
+    "tests.servers.ray",
     "tests.builders.models",
     "tests.builders.more_kinds.registered",
     "tests.builders.kitestring",

@@ -41,13 +41,20 @@ class Window:
 
     Args:
         steps: each submits a task for a group.
-        width: groups that may be in one step at a time.
+        width: groups that may be in one step at a time; or what tells it, asked before each.
         finish: called for every finished group, with the first error of its steps.
         first_over: called once when the first step is over for all groups, while later steps may still run.
     """
 
-    def __init__(self, *steps: Submit, width: int, finish: Finish = lambda *_: None, first_over: Callable[[], None] = lambda: None) -> None:
-        self._steps, self._width, self._finish, self._first_over = steps, width, finish, first_over
+    def __init__(
+        self,
+        *steps: Submit,
+        width: int | Callable[[], int],
+        finish: Finish = lambda *_: None,
+        first_over: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._width = width if callable(width) else lambda: width
+        self._steps, self._finish, self._first_over = steps, finish, first_over
         self._busy: list[dict[PrefectFuture[Any], _Passing]] = [{} for _ in steps]
 
     def run(self, groups: Iterable[GroupOfShards]) -> None:
@@ -58,7 +65,7 @@ class Window:
 
     def push(self, group: GroupOfShards) -> None:
         """Take one more group, waiting until every step has room."""
-        while any(len(busy) >= self._width for busy in self._busy):
+        while any(len(busy) >= self._width() for busy in self._busy):
             self._wait_for_one()
         self._start(0, _Passing(group))
 

@@ -52,10 +52,21 @@ class GroupEncoder:
         checkpoint: of the group's encoder.
         group: the shards.
         pin: writes down what the vectors are made with; called before a seal says that there are any.
+        go_on: called before each piece; raises Transient where none may be begun any more.
     """
 
-    def __init__(self, place: Workplace, encoders: Encoders, checkpoint: Checkpoint, group: ShardGroup, *, pin: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        place: Workplace,
+        encoders: Encoders,
+        checkpoint: Checkpoint,
+        group: ShardGroup,
+        *,
+        pin: Callable[[], None],
+        go_on: Callable[[], None] = lambda: None,
+    ) -> None:
         self._place, self._encoders, self._checkpoint, self._group, self._pin = place, encoders, checkpoint, group, pin
+        self._go_on = go_on
         self._failures: list[Permanent] = []
 
     def run(self) -> list[Permanent]:
@@ -109,6 +120,7 @@ class GroupEncoder:
         return self._encoders.pace.piece_rows if unsaved == "auto" else unsaved // 2
 
     def _submit(self, shard: Shard, rows: PieceRows) -> Future[Part]:
+        self._go_on()
         path = self._place.scratch / f"{shard.id}-{rows.first}.arrow"
         rows.write(path)
         self._encoders.pace.given(rows.stop - rows.first)

@@ -21,6 +21,7 @@ from tasks.adapters.models.model_files import LocatedModel
 from tasks.domain.encoding.encoding_events import Tell
 from tasks.domain.encoding.encoding_progress import EncodingProgress
 from tasks.domain.encoding.encoding_spec import EncodingSpec, ShardGroup
+from tasks.domain.errors import Transient
 from tasks.domain.estimate.rates import Observation
 from tasks.domain.job.encoder import EncoderFacts, EncoderRecord
 from tasks.domain.ports import Store
@@ -46,6 +47,7 @@ class Host:
         self._place = open_workplace(spec, scratch=scratch, tell=tell, store=store, model=model)
         self._encoders = open_encoders(self._place)
         self._pinned = set[str]()  # fingerprints that are written down
+        self._giving_back = False
 
     @property
     def width(self) -> int:
@@ -67,11 +69,12 @@ class Host:
     def encode(self, group: ShardGroup) -> None:
         """As of `Engine`."""
         checkpoint = self._checkpoint(group.record)
+        self._check_stays()
         if group.rows == "quarantined":
             failures = RowRetry(self._place, self._encoders, checkpoint, group).run()
         else:
             pin = partial(self._pin, checkpoint, group.record)
-            failures = GroupEncoder(self._place, self._encoders, checkpoint, group, pin=pin).run()
+            failures = GroupEncoder(self._place, self._encoders, checkpoint, group, pin=pin, go_on=self._check_stays).run()
         if failures:
             raise failures[0]
 
@@ -90,6 +93,14 @@ class Host:
     def close(self) -> None:
         """As of `Engine`."""
         self._encoders.close()
+
+    def give_back(self) -> None:
+        """Begin nothing more: pieces in hand are finished, and every group under way fails with Transient."""
+        self._giving_back = True
+
+    def _check_stays(self) -> None:
+        if self._giving_back:
+            raise Transient("the machine will be taken away: it begins nothing more")
 
     def _checkpoint(self, record: EncoderRecord) -> Checkpoint:
         place = self._place

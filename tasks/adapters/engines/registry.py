@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 from typing import Protocol
 
 from tasks.adapters.models.model_files import LocatedModel
 from tasks.domain.encoding.encoding_events import Tell
 from tasks.domain.encoding.encoding_spec import EncodingSpec
+from tasks.domain.errors import BadInput
 from tasks.domain.job.engine import ENGINES
 from tasks.domain.job.kinds import declared_at
 from tasks.domain.ports import Engine, Store
@@ -33,7 +35,11 @@ def open_engine(spec: EncodingSpec, *, scratch: Path, tell: Tell, store: Store |
         model: the model's files on this machine, where they were found already: the same holds.
 
     Raises:
-        BadInput: something that the job names cannot be opened.
+        BadInput: something that the job names cannot be opened, or the engine is not installed.
     """
-    opens: OpenEngine = declared_at(ENGINES[spec.job.compute.engine.kind].opens)
+    name = spec.job.compute.engine.kind
+    kind = ENGINES[name]
+    if kind.extra and importlib.util.find_spec(kind.extra) is None:
+        raise BadInput(f"compute.engine.kind: {name} is not installed here: pip install -e '.[{kind.extra}]', on every host")
+    opens: OpenEngine = declared_at(kind.opens)
     return opens(spec, scratch=scratch, tell=tell, store=store, model=model)

@@ -12,6 +12,7 @@ class UnderWay(Strict):
     """Where a rank is: in source rows [first, stop) of a shard, of which so many are encoded."""
 
     rank: int
+    host: str = Field("", description="The host that it is on; empty: the flow's machine.")
     shard: str = Field(description="Its name for people.")
     first: int
     stop: int

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field
 
 from tasks.domain.job.kinds import Kind, Kinds
+from tasks.domain.job.ui_schema import Auto, Count
 from tasks.domain.strict import Strict
 
 
@@ -25,17 +26,51 @@ class LocalEngineSettings(EngineSettings):
     kind: Literal["local"] = Field("local", description="On the machine that the flow runs on.")
 
 
+class ClusterSettings(EngineSettings):
+    """What every engine of many machines has."""
+
+    hosts: Auto | Count = Field(
+        "auto", description="Most hosts of the cluster that encode. auto: every one that it has, those that join later included."
+    )
+    shared: bool = Field(
+        False,
+        description="Every host has the flow's folders mounted at the same paths. Without it a folder as checkpoint or source is refused.",
+    )
+
+
+class RayEngineSettings(ClusterSettings):
+    """Encodes on the nodes of a Ray cluster; the flow runs on one of them."""
+
+    model_config = ConfigDict(title="ray")
+
+    kind: Literal["ray"] = Field("ray", description="On the nodes of a Ray cluster; needs the extra `ray`.")
+    address: str = Field("auto", description="The cluster, as host:port of its head. auto: the one that this machine is a node of.")
+    resources: dict[str, Annotated[float, Field(gt=0)]] = Field(
+        default_factory=dict,
+        description="Ray resources that one host needs, such as {GPU: 4}: a node has as many hosts as fit in. Left out: one host on each"
+        " node, with all its GPUs.",
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineKind(Kind[EngineSettings]):
-    """A kind of engine. `opens`: "module:name" of what makes one, as `tasks.adapters.engines.registry.OpenEngine`."""
+    """A kind of engine.
+
+    opens: "module:name" of what makes one, as `tasks.adapters.engines.registry.OpenEngine`.
+    extra: the module that it cannot do without, and the extra of the same name that installs it.
+    """
 
     opens: str
+    extra: str | None = None
 
 
 ENGINES = Kinds(
     "compute.engine",
     default="local",
-    known={"local": EngineKind(settings=LocalEngineSettings, opens="tasks.adapters.engines.local_engine:LocalEngine")},
+    known={
+        "local": EngineKind(settings=LocalEngineSettings, opens="tasks.adapters.engines.local_engine:LocalEngine"),
+        "ray": EngineKind(settings=RayEngineSettings, opens="tasks.adapters.engines.ray_engine:open_ray", extra="ray"),
+    },
 )
 
 EngineChoice = Annotated[EngineSettings, ENGINES]

@@ -26,6 +26,7 @@ class RankWork(Strict):
     """The work of one rank in this run. Seconds are its own; tokenising and writing overlap with encoding."""
 
     rank: int = Field(ge=0)
+    host: str = Field("", description="The host that it was on; empty: the flow's machine.")
     parts: int = Field(0, ge=0)
     rows: int = Field(0, ge=0)
     tokens: int = Field(0, ge=0)

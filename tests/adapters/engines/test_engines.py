@@ -1,4 +1,7 @@
-"""What every engine does with a group of shards, wherever it encodes: the local one with a real model, and one of two hosts without."""
+"""What every engine does with a group of shards, wherever it encodes: the local one with a real model, and those of two hosts without.
+
+The hosts of `fake` are threads of this process, those of `ray` are actors of a real cluster. Faults are files, so that all can have them.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +17,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from tasks.adapters.checkpoint.checkpoint import Checkpoint, read_pin
-from tasks.adapters.engines import group_encoder, torchrun_encoders
+from tasks.adapters.engines import torchrun_encoders
+from tasks.adapters.engines.far_spec import spec_for_afar
+from tasks.adapters.engines.fleet import Fleet
 from tasks.adapters.engines.local_engine import LocalEngine
+from tasks.adapters.engines.ray_engine import RayCluster
 from tasks.adapters.models.model_files import locate_model
-from tasks.adapters.object_store.memory_store import MemoryStore
+from tasks.adapters.object_store.registry import open_store
 from tasks.adapters.processes.coordinator import Coordinator
-from tasks.adapters.rows.builder import Prepared
 from tasks.adapters.rows.row_schema import rows_schema
 from tasks.adapters.sources.registry import open_source
 from tasks.domain.encoding.encoding_events import (
@@ -34,12 +39,15 @@ from tasks.domain.encoding.encoding_events import (
 from tasks.domain.encoding.encoding_spec import EncodingSpec, ShardGroup
 from tasks.domain.errors import BadInput, Permanent, Transient
 from tasks.domain.job.encoder import ENCODERS, EncoderIdentity, EncoderRecord
+from tasks.domain.job.engine import RayEngineSettings
 from tasks.domain.job.parse import parse_job
-from tasks.domain.ports import Engine, Source
+from tasks.domain.ports import Engine
 from tasks.domain.shards.seal import Quarantined
 from tasks.domain.shards.shard import Shard, name_shard
-from tests.builders.engines.fake_engine import FakeEngine
+from tests.builders.engines import faults
+from tests.builders.engines.fake_engine import open_fake
 from tests.builders.engines.hash_encoders import by_hash
+from tests.builders.engines.hash_host import HashActor
 from tests.builders.inprocess import ThreadRank
 from tests.builders.kitestring import make_job, write_rows
 
@@ -62,7 +70,7 @@ class Bench:
             kind="k", model="m", revision=None, weights=self.spec.weights, preprocessing={}, precision=self.engine.facts().precision
         )
         self.record = EncoderRecord(identity=identity, facts=self.engine.facts())
-        self.store = MemoryStore(self.spec.job.checkpoint.removeprefix("memory://"))
+        self.store = open_store(self.spec.job.checkpoint)
         self.checkpoint = Checkpoint(self.store, self.spec.job.corpus, identity.fingerprint)
 
     def shards(self) -> list[Shard]:
@@ -98,16 +106,30 @@ def _local(scratch: Path, tell: Callable[[EncodingEvent], None], spec: EncodingS
 
 
 def _fake(scratch: Path, tell: Callable[[EncodingEvent], None], spec: EncodingSpec) -> Engine:
-    return FakeEngine(spec, scratch=scratch, tell=tell)
+    return open_fake(spec, scratch=scratch, tell=tell)
 
 
-@pytest.fixture(params=["local", "fake"])
+def _ray(_scratch: Path, tell: Callable[[EncodingEvent], None], spec: EncodingSpec) -> Engine:
+    settings = spec.job.compute.engine
+    assert isinstance(settings, RayEngineSettings)
+    return Fleet(lambda: RayCluster(settings, run=spec.run, actor_class=HashActor), spec_for_afar(spec, shared=True), tell=tell)
+
+
+OPENS = {"local": _local, "fake": _fake, "ray": _ray}
+
+
+@pytest.fixture(params=[*OPENS])
 def bench(request: pytest.FixtureRequest, tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
-    document = make_job(tmp_path, tiny_model, checkpoint=f"memory://{secrets.token_hex(8)}", compute__unsaved_rows=2 * PIECE)
+    document = make_job(tmp_path, tiny_model, compute__unsaved_rows=2 * PIECE)
+    if request.param == "ray":
+        document["compute"]["engine"] = request.getfixturevalue("ray_server").engine()
+    else:
+        document["checkpoint"] = f"memory://{secrets.token_hex(8)}"
     job = parse_job(document)
+    faults.install(faults.folder_of(job), monkeypatch.setattr)
     spec = EncodingSpec(run=RUN, job=job, fields=(), weights=locate_model(job.encoder).weights, declared="d" * 32)
     monkeypatch.setattr(torchrun_encoders, "Coordinator", partial(Coordinator, start=ThreadRank))
-    if request.param == "fake":
+    if request.param != "local":
         monkeypatch.setitem(ENCODERS.known, job.encoder.kind, by_hash(job.encoder.kind))
     write_rows(tmp_path / "rows" / "a.parquet", 0, ROWS)
     opened: list[Engine] = []
@@ -116,7 +138,7 @@ def bench(request: pytest.FixtureRequest, tmp_path: Path, tiny_model: Path, monk
     def opens(spec: EncodingSpec) -> Engine:
         scratch = tmp_path / f"s{len(opened)}"
         scratch.mkdir()
-        opened.append((_local if request.param == "local" else _fake)(scratch, told.append, spec))
+        opened.append(OPENS[request.param](scratch, told.append, spec))
         return opened[-1]
 
     yield Bench(spec, opens, tmp_path / "rows", told)
@@ -127,9 +149,9 @@ def bench(request: pytest.FixtureRequest, tmp_path: Path, tiny_model: Path, monk
 def test_every_row_of_a_group_comes_out_once_and_each_shard_is_told_of(bench: Bench) -> None:
     shards = bench.write("a.parquet", "b.parquet")
     told = bench.encode(*shards)
-    assert [(event.seal.shard, event.encoded, event.adopted) for event in told if isinstance(event, ShardSealed)] == [
+    assert {(event.seal.shard, event.encoded, event.adopted) for event in told if isinstance(event, ShardSealed)} == {
         (shard.id, ROWS, 0) for shard in shards
-    ]
+    }
     assert len(told) == 2
     for number, shard in enumerate(shards):
         assert bench.keys(shard) == [f"row-{row}" for row in range(1_000 * number, 1_000 * number + ROWS)]
@@ -179,17 +201,11 @@ def test_a_bad_shard_fails_alone_with_its_own_error(bench: Bench) -> None:
     assert {event.seal.shard for event in told if isinstance(event, ShardSealed)} == {shards[1].id, shards[2].id}
 
 
-def test_what_nobody_has_foreseen_of_a_shard_is_its_own_alone(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_nobody_has_foreseen_of_a_shard_is_its_own_alone(bench: Bench) -> None:
     shards = bench.write("a.parquet", "b.parquet")
-    ready = group_encoder.prepare
-
-    def breaks(source: Source, shard: Shard, **settings: Any) -> Iterator[Prepared]:
-        if shard == shards[0]:
-            raise RuntimeError("a mistake")
-        return ready(source, shard, **settings)
-
-    monkeypatch.setattr(group_encoder, "prepare", breaks)
-    error, (failed, sealed) = bench.failing(*shards)
+    faults.break_shard(faults.folder_of(bench.spec.job), shards[0].id)
+    error, told = bench.failing(*shards)
+    failed, sealed = sorted(told, key=lambda event: event.kind)
     assert isinstance(failed, ShardFailed)
     assert (failed.shard, failed.text, failed.leaf) == (shards[0].id, "RuntimeError: a mistake; please report this", "permanent")
     assert isinstance(sealed, ShardSealed)
@@ -251,27 +267,20 @@ def test_a_shard_whose_rows_cannot_be_read_again_does_not_stop_the_retry_of_othe
     (bench.folder / "a.parquet").unlink()
     with pytest.raises(Permanent):
         bench.encode(*shards, rows="quarantined")
-    first, second = bench.told[-2:]
+    first, second = sorted(bench.told[-2:], key=lambda event: event.kind, reverse=True)
     assert isinstance(first, ShardFailed)
     assert first.shard == shards[0].id
     assert second == ShardAmended(shard=shards[1].id, recovered=PIECE)
 
 
-def test_a_passing_fault_is_raised_and_whoever_called_tries_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_passing_fault_is_raised_and_whoever_called_tries_again(bench: Bench) -> None:
     (shard,) = bench.write("a.parquet")
-    write, tries = MemoryStore.write, list[str]()
-
-    def fails_once(store: MemoryStore, key: str, data: bytes | Path) -> None:
-        if "part-" in key:
-            tries.append(key)
-            if len(tries) == 1:
-                raise Transient("the store is away for a moment")
-        write(store, key, data)
-
-    monkeypatch.setattr(MemoryStore, "write", fails_once)
+    folder = faults.folder_of(bench.spec.job)
+    faults.refuse_part(folder)
     with pytest.raises(Transient, match="away for a moment"):
         bench.encode(shard)
     assert bench.told == []
+    tries = faults.parts_written(folder)
     assert sorted(tries) == sorted(set(tries)), "an engine never tries again by itself"
     (event,) = bench.encode(shard)
     assert isinstance(event, ShardSealed)
@@ -321,8 +330,7 @@ def test_a_closed_engine_takes_no_group(bench: Bench) -> None:
     assert bench.checkpoint.read_seal(shard.id) is None
 
 
-def test_a_dry_engine_measures_and_leaves_the_checkpoint_alone(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasks.adapters.engines.sample_rate.LEAST_SECONDS", 0.1)
+def test_a_dry_engine_measures_and_leaves_the_checkpoint_alone(bench: Bench) -> None:
     columns = {"row": range(64), "id": map(str, range(64)), "text": ["the one that was"] * 64}
     rows = pa.table({name: list(values) for name, values in columns.items()}, schema=rows_schema("text", ()))
     found = bench.open(bench.spec.model_copy(update={"dry": True})).measure(rows)

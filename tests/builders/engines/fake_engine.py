@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal
 
-import pyarrow as pa
-
-from tasks.adapters.engines.host import Host
+from tasks.adapters.engines.fleet import Fleet
+from tasks.adapters.engines.remote_host import RemoteHost
 from tasks.adapters.models.model_files import LocatedModel
-from tasks.domain.encoding.encoding_events import EVENTS, EncodingEvent, Tell
-from tasks.domain.encoding.encoding_progress import EncodingProgress
-from tasks.domain.encoding.encoding_spec import EncodingSpec, ShardGroup
-from tasks.domain.errors import KitestringError, error_of, leaf_of
-from tasks.domain.estimate.rates import Observation
-from tasks.domain.job.encoder import EncoderFacts
+from tasks.domain.encoding.encoding_events import Tell
+from tasks.domain.encoding.encoding_spec import EncodingSpec
 from tasks.domain.job.engine import EngineKind, EngineSettings
 from tasks.domain.ports import Store
 
 HOSTS = 2
-DEPTH = 2  # groups that a host has at a time
-R = TypeVar("R")
 
 
 class FakeEngineSettings(EngineSettings):
@@ -32,89 +24,60 @@ class FakeEngineSettings(EngineSettings):
     kind: Literal["fake"] = "fake"
 
 
-@dataclass(slots=True)
-class _Member:
-    """A host, where it works, and how many groups it has."""
+class ThreadHost:
+    """A `HostLink` to a `RemoteHost` in threads of this process. `lose` makes its calls fail, until a fleet has ended and called it anew."""
 
-    host: Host
-    threads: ThreadPoolExecutor
-    groups: int = 0
+    def __init__(self, **settings: Any) -> None:
+        self._settings = settings
+        self._threads = ThreadPoolExecutor(8, thread_name_prefix="thread-host")
+        self.host: RemoteHost | None = None
+        self.lost = self.silent = False
+        self.calls: list[str] = []
 
-    def ask(self, call: Callable[[Host], R]) -> R:
-        """As a call to another machine: an error comes back as what it says."""
+    def call(self, method: str, *arguments: object) -> Future[str]:
+        self.calls.append(method)
+        if self.silent:
+            return Future()
+        self.host = self.host or RemoteHost(alone=False, **self._settings)
+        host, answer = self.host, Future[str]()
 
-        def answer() -> R | tuple[str, ...]:
-            return call(self.host)
+        def work() -> None:
+            found = getattr(host, method)(*arguments)
+            assert isinstance(found, str)
+            if self.host is not host or self.lost:
+                answer.set_exception(ConnectionError("the host is gone\nand so on"))
+            else:
+                answer.set_result(found)
 
-        try:
-            return self.threads.submit(answer).result()  # type: ignore[return-value]
-        except KitestringError as error:
-            raise error_of(leaf_of(error), str(error), row=error.row) from None
+        self._threads.submit(work)
+        return answer
+
+    def lose(self) -> None:
+        """As kill -9."""
+        self.lost = True
+
+    def end(self) -> None:
+        host, self.host, self.lost, self.silent = self.host, None, False, False
+        if host is not None:
+            host.close()
 
 
-class FakeEngine:
-    """An `Engine`."""
+class ThreadCluster:
+    """A `Cluster` of hosts in threads."""
 
-    def __init__(
-        self, spec: EncodingSpec, *, scratch: Path, tell: Tell, store: Store | None = None, model: LocatedModel | None = None
-    ) -> None:
-        self._tell = tell
-        self._members = [self._member(spec.model_dump_json(), scratch / f"host-{number}") for number in range(HOSTS)]
+    def __init__(self, *hosts: ThreadHost) -> None:
+        self.there = list(hosts) or [ThreadHost() for _ in range(HOSTS)]
 
-    def _member(self, spec: str, scratch: Path) -> _Member:
-        scratch.mkdir()
-        host = Host(EncodingSpec.model_validate_json(spec), scratch=scratch, tell=self._hear)
-        return _Member(host, ThreadPoolExecutor(DEPTH, thread_name_prefix=scratch.name))
-
-    def _hear(self, event: EncodingEvent) -> None:
-        self._tell(EVENTS.validate_json(EVENTS.dump_json(event)))
-
-    @property
-    def width(self) -> int:
-        return HOSTS * DEPTH
-
-    def start(self) -> None:
-        self._members[0].ask(Host.start)
-
-    def facts(self) -> EncoderFacts:
-        return self._members[0].ask(Host.facts)
-
-    def expect(self, rows: int | None) -> None:
-        for member in self._members:
-            member.ask(lambda host: host.expect(rows and rows // HOSTS))
-
-    def encode(self, group: ShardGroup) -> None:
-        written = group.model_dump_json()
-        member = min(self._members, key=lambda member: member.groups)
-        member.groups += 1
-        try:
-            member.ask(lambda host: host.encode(ShardGroup.model_validate_json(written)))
-        finally:
-            member.groups -= 1
-
-    def measure(self, rows: pa.Table) -> Observation:
-        return self._members[0].ask(lambda host: host.measure(rows))
-
-    def progress(self) -> EncodingProgress:
-        """All ranks in one row: those of the second host come after those of the first."""
-        each = [member.host.progress() for member in self._members]
-        return EncodingProgress(
-            rows=sum(one.rows for one in each),
-            tokens=sum(one.tokens for one in each),
-            seconds=max(one.seconds for one in each),
-            rows_by_rank=tuple(sum(one.rows_by_rank) for one in each),
-            work=tuple(work.model_copy(update={"rank": rank}) for rank, one in enumerate(each) for work in one.work),
-            newest={rank: name for rank, one in enumerate(each) for name in one.newest.values()},
-            under_way=tuple(at.model_copy(update={"rank": rank}) for rank, one in enumerate(each) for at in one.under_way),
-        )
-
-    def release(self, *, wait: bool = False) -> None:
-        for member in self._members:
-            member.ask(lambda host: host.release(wait=wait))
+    def hosts(self) -> Sequence[ThreadHost]:
+        return list(self.there)
 
     def close(self) -> None:
-        for member in self._members:
-            member.host.close()
+        for host in self.there:
+            host.end()
 
 
-FAKE = EngineKind(settings=FakeEngineSettings, opens=f"{__name__}:FakeEngine")
+def open_fake(spec: EncodingSpec, *, scratch: Path, tell: Tell, store: Store | None = None, model: LocatedModel | None = None) -> Fleet:
+    return Fleet(ThreadCluster, spec, tell=tell)
+
+
+FAKE = EngineKind(settings=FakeEngineSettings, opens=f"{__name__}:open_fake")

@@ -43,7 +43,7 @@ def test_a_registered_kind_has_its_own_settings_and_keeps_them() -> None:
 @pytest.mark.parametrize(
     ("engine", "line"),
     [
-        ({"kind": "farr"}, "'compute.engine.kind' is 'farr', it must be one of 'local'"),
+        ({"kind": "farr"}, "'compute.engine.kind' is 'farr', it must be one of 'local', 'ray'"),
         ({"kind": "local", "address": "x"}, "'compute.engine.address' is not a setting"),
         ("far", "'compute.engine': Input should be a valid dictionary"),
     ],
@@ -55,15 +55,15 @@ def test_what_is_wrong_with_it_is_said_in_one_line(engine: object, line: str) ->
     assert "\n" not in str(caught.value)
 
 
-def test_the_form_shows_the_only_kind_as_it_is() -> None:
-    shown = Compute.model_json_schema()["properties"]["engine"]
-    assert (shown["title"], shown["properties"]["kind"]["const"]) == ("local", "local")
+def test_the_form_shows_each_kind_by_its_name() -> None:
+    shown = Compute.model_json_schema()["properties"]["engine"]["anyOf"]
+    assert [(kind["title"], kind["properties"]["kind"]["const"]) for kind in shown] == [(name, name) for name in ENGINES]
 
 
 @pytest.mark.usefixtures("far")
 def test_a_choice_of_kinds_is_a_choice_in_the_form() -> None:
     choices = Compute.model_json_schema()["properties"]["engine"]["anyOf"]
-    assert len(choices) == 2
+    assert len(choices) == len(ENGINES.known)
 
 
 @pytest.mark.usefixtures("far")

@@ -1,0 +1,45 @@
+"""A run as it is told to machines other than the flow's."""
+
+from __future__ import annotations
+
+import os
+
+from tasks.domain.encoding.encoding_spec import EncodingSpec
+from tasks.domain.errors import BadInput
+from tasks.domain.job.references import SCHEME
+
+MODELS = ("model", "pretrained")  # settings of encoders that may be a path
+
+
+def spec_for_afar(spec: EncodingSpec, *, shared: bool) -> EncodingSpec:
+    """With folders as absolute paths.
+
+    Args:
+        spec: as the flow's machine has it.
+        shared: whether the job says that every host has the flow's folders, at the same paths.
+
+    Raises:
+        BadInput: the checkpoint or the source is a folder, and it is not said to be shared.
+    """
+    job = spec.job
+    for setting, place in (("checkpoint", job.checkpoint), ("source.uri", job.source.uri)):
+        if _is_local(place) and not shared:
+            raise BadInput(
+                f"{setting}: hosts of compute.engine.kind: {job.compute.engine.kind} cannot reach the folder '{place}': use s3://bucket/prefix,"
+                " or set compute.engine.shared: true where every host has it mounted at the same path"
+            )
+    source = job.source.model_copy(update={"uri": _absolute(job.source.uri)})
+    models = {name: _absolute(place) for name in MODELS if (place := getattr(job.encoder, name, "")).startswith(".")}
+    changed = job.model_copy(
+        update={"checkpoint": _absolute(job.checkpoint), "source": source, "encoder": job.encoder.model_copy(update=models)}
+    )
+    return spec.model_copy(update={"job": changed})
+
+
+def _is_local(place: str) -> bool:
+    scheme = SCHEME.match(place)
+    return scheme is None or scheme[1] == "file"
+
+
+def _absolute(place: str) -> str:
+    return os.path.abspath(os.path.expanduser(place)) if SCHEME.match(place) is None else place  # noqa: PTH100, PTH111 - may be a glob

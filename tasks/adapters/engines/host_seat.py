@@ -1,0 +1,51 @@
+"""What a fleet knows of one of its hosts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import Literal
+
+from tasks.adapters.engines.cluster import HostLink
+from tasks.domain.encoding.encoding_progress import EncodingProgress
+from tasks.domain.encoding.fleet_progress import added, finished
+from tasks.domain.encoding.work_division import Take
+
+# new: to be called; opening: asked who it is; opened: the same as the flow's machine; loading: its encoder; ready: it works.
+SeatState = Literal["new", "opening", "opened", "loading", "ready", "barred"]
+
+
+@dataclass(slots=True, eq=False)
+class HostSeat:
+    """A host's seat in a fleet; processes of it come and go. `life` counts them: what an earlier one answers comes too late."""
+
+    link: HostLink
+    state: SeatState = "new"
+    name: str = ""  # for people; known once it has said who it is
+    life: int = 0
+    seen: int = 0  # events of this life that are taken in
+    heard: float = field(default_factory=monotonic)
+    asked: bool = False  # how it is, and it has not answered
+    asked_at: float = 0.0
+    leaving: bool = False
+    losses: int = 0  # running
+    not_before: float = 0.0  # when it may be tried again
+    takes: list[Take] = field(default_factory=list)
+    _past: EncodingProgress = field(default_factory=EncodingProgress)
+    _now: EncodingProgress = field(default_factory=EncodingProgress)
+
+    @property
+    def progress(self) -> EncodingProgress:
+        """Of all its lives."""
+        return added(self._past, self._now)
+
+    def take_in(self, progress: EncodingProgress) -> None:
+        """How far this life is."""
+        self._now = progress
+
+    def end(self, state: SeatState) -> None:
+        """End its process; the next one is another life."""
+        self.link.end()
+        self.state, self.takes, self.asked, self.leaving, self.seen = state, [], False, False, 0
+        self.life += 1
+        self._past, self._now = added(self._past, finished(self._now)), EncodingProgress()

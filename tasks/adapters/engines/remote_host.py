@@ -1,0 +1,231 @@
+"""What runs on a machine of a cluster: a `Host` that is called from afar, in JSON.
+
+An engine for a cluster puts one on each of its hosts (a Ray actor, an object in a Dask worker) and calls its methods, each
+of which answers with a `HostAnswer`. It knows no engine. Credentials come from its own environment, never in a call.
+
+- Events are numbered, kept until the caller says that it has them, and sent with every answer: none is lost with an answer.
+- Nobody calls for `SILENCE_SECONDS`: it closes itself with its ranks, as behind a cable that was pulled or after the flow's death.
+- SIGTERM (the machine will be taken away): it finishes the pieces in hand, and gives back the rest.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from functools import cache
+from pathlib import Path
+
+import pyarrow as pa
+from pydantic import JsonValue
+
+import tasks
+from tasks.adapters.engines.host import Host
+from tasks.adapters.models.file_digests import sha256_of_file
+from tasks.adapters.processes.hardware import version_of
+from tasks.adapters.processes.scratch import scratch_folder
+from tasks.domain.digest import digest
+from tasks.domain.encoding.encoding_events import EncodingEvent
+from tasks.domain.encoding.encoding_progress import EncodingProgress
+from tasks.domain.encoding.encoding_spec import EncodingSpec, ShardGroup
+from tasks.domain.encoding.host_messages import HostAnswer, HostIdentity, HostReport, LogLine, refusal_of
+from tasks.domain.errors import KitestringError, Permanent, Transient
+
+SILENCE_SECONDS = 30.0  # without a call, after which a host closes itself
+LEAVING_SECONDS = 20.0  # for the pieces in hand of a host that will be taken away; machines are given about 30
+LIBRARIES = ("torch", "transformers", "sentence-transformers", "tokenizers", "open-clip-torch")  # that vectors depend on
+MOST_LINES = 200  # of its log that are kept until somebody calls
+LOGGED = "kitestring"
+log = logging.getLogger("kitestring.host")
+
+
+@cache
+def own_identity() -> HostIdentity:
+    """Of the machine that asks."""
+    return HostIdentity(
+        host=socket.gethostname(),
+        version=version_of("kitestring"),
+        code=_code_digest(Path(tasks.__file__).parent),
+        libraries={name: version_of(name) for name in LIBRARIES},
+    )
+
+
+def _code_digest(package: Path) -> str:
+    return digest({path.relative_to(package).as_posix(): sha256_of_file(path) for path in sorted(package.rglob("*.py"))})
+
+
+class RemoteHost:
+    """A host of a cluster, for one run. Any method may be called by any thread, `report` while others are at work.
+
+    Args:
+        silence_seconds: without a call, after which it closes itself.
+        alone: whether the process is this host's alone: its caller is sent what it logs, and it ends when the host has left.
+    """
+
+    def __init__(self, *, silence_seconds: float = SILENCE_SECONDS, alone: bool = True) -> None:
+        self._silence_seconds, self._alone = silence_seconds, alone
+        self._lock = threading.RLock()
+        self._stack = ExitStack()
+        self._host: Host | None = None
+        self._events: list[EncodingEvent] = []
+        self._groups = 0  # under way
+        self._first = 0  # number of the first event that is kept
+        self._lines = _Lines()
+        if alone:
+            logging.getLogger(LOGGED).addHandler(self._lines)
+        self._called = time.monotonic()
+        self._leaving = self._closed = False
+        threading.Thread(target=self._watch, daemon=True, name="host-silence").start()
+
+    def leave_on_sigterm(self) -> None:
+        """From the main thread of a process that is all this host's."""
+        signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=self.leave, daemon=True, name="host-leaves").start())
+
+    # Calls
+
+    def identify(self) -> str:
+        """Who it is: a `HostIdentity`."""
+        return self._answer(lambda: own_identity().model_dump(mode="json"))
+
+    def load(self, spec: str, seen: int = 0) -> str:
+        """Open what the run needs and load the encoder: its `EncoderFacts`. Waits for it."""
+        return self._answer(lambda: self._load(EncodingSpec.model_validate_json(spec)), seen)
+
+    def encode(self, group: str, seen: int) -> str:
+        """As of `Engine`."""
+        with self._lock:
+            self._groups += 1
+        try:
+            return self._answer(lambda: self._opened.encode(ShardGroup.model_validate_json(group)), seen)
+        finally:
+            with self._lock:
+                self._groups -= 1
+
+    def expect(self, rows: int | None) -> str:
+        """As of `Engine`, of what this host was given."""
+        return self._answer(lambda: self._opened.expect(rows))
+
+    def measure(self, rows: bytes) -> str:
+        """As of `Engine`; the rows as an Arrow stream. An `Observation`."""
+        return self._answer(lambda: self._opened.measure(pa.ipc.open_stream(rows).read_all()).model_dump(mode="json"))
+
+    def release(self, wait: bool, seen: int) -> str:
+        """As of `Engine`."""
+        return self._answer(lambda: self._opened.release(wait=wait), seen)
+
+    def report(self, seen: int) -> str:
+        """How it is; asked every second. `seen`: the caller has the events before this number."""
+        return self._answer(lambda: None, seen)
+
+    def close(self) -> str:
+        """End every process of the run here. May be called again."""
+        return self._answer(self._close)
+
+    # Leaving
+
+    def leave(self) -> None:
+        """Finish the pieces in hand, give back the rest, and close: the machine will be taken away."""
+        with self._lock:
+            if self._leaving:
+                return
+            self._leaving = True
+        log.warning("this host will be taken away: it finishes the pieces in hand, and gives back the rest")
+        host = self._host
+        if host is not None:
+            host.give_back()
+        ends = time.monotonic() + LEAVING_SECONDS
+        while time.monotonic() < ends and not self._closed and self._groups:
+            time.sleep(0.1)
+        until = time.monotonic() + 5  # for the caller to hear of it, and to close it
+        while time.monotonic() < until and not self._closed:
+            time.sleep(0.1)
+        self._close()
+        if self._alone:
+            os._exit(0)
+
+    # Inside
+
+    @property
+    def _opened(self) -> Host:
+        with self._lock:
+            if self._closed or self._host is None:
+                raise Transient("the host is closed" if self._closed else "the host has not been opened")
+            return self._host
+
+    def _load(self, spec: EncodingSpec) -> JsonValue:
+        with self._lock:
+            if self._closed:
+                raise Transient("the host is closed")
+            if self._host is None:
+                scratch = self._stack.enter_context(scratch_folder())
+                self._host = Host(spec, scratch=scratch, tell=self._tell)
+            host = self._host
+        facts = host.facts()
+        return {"facts": facts.model_dump(mode="json"), "ranks": host.width - 1}
+
+    def _tell(self, event: EncodingEvent) -> None:
+        with self._lock:
+            self._events.append(event)
+
+    def _answer(self, call: Callable[[], JsonValue], seen: int = 0) -> str:
+        self._called = time.monotonic()
+        answer = HostAnswer()
+        try:
+            answer = HostAnswer(value=call())
+        except KitestringError as error:
+            given_back = self._leaving and isinstance(error, Transient)
+            answer = HostAnswer(refusal=refusal_of(error), given_back=given_back)
+        except Exception as error:
+            log.exception("a call failed with an unexpected error")
+            answer = HostAnswer(refusal=refusal_of(Permanent(f"{type(error).__name__}: {error}; please report this")))
+        self._called = time.monotonic()
+        return answer.model_copy(update={"report": self._report(seen)}).model_dump_json()
+
+    def _report(self, seen: int) -> HostReport:
+        with self._lock:
+            known = max(0, min(seen - self._first, len(self._events)))
+            del self._events[:known]
+            self._first += known
+            first, events, host = self._first, tuple(self._events), self._host
+        progress = host.progress() if host else EncodingProgress()  # after the events, so that it counts what they are about
+        lines = self._lines.taken()
+        return HostReport(first=first, events=events, lines=lines, progress=progress, leaving=self._leaving, closed=self._closed)
+
+    def _close(self) -> None:
+        with self._lock:
+            self._closed, host = True, self._host
+        if host is not None:
+            host.close()
+        with self._lock:
+            logging.getLogger(LOGGED).removeHandler(self._lines)
+            self._stack.close()
+
+    def _watch(self) -> None:
+        while not self._closed:
+            time.sleep(min(1.0, self._silence_seconds / 4))
+            if time.monotonic() - self._called > self._silence_seconds:
+                log.warning("nobody has called this host for %.0f s: it closes", self._silence_seconds)
+                self._close()
+
+
+class _Lines(logging.Handler):
+    """Keeps what is logged here until it is asked for; the newest, where nobody asks."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.INFO)
+        self._kept: list[LogLine] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with suppress(Exception):
+            self._kept.append(LogLine(level=record.levelno, text=self.format(record)))
+            del self._kept[:-MOST_LINES]
+
+    def taken(self) -> tuple[LogLine, ...]:
+        """All of them, each once."""
+        kept, self._kept = self._kept, []
+        return tuple(kept)

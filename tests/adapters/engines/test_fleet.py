@@ -1,0 +1,247 @@
+"""Hosts that are lost, fall silent, leave, or are not what the run needs: threads stand for them."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from pathlib import Path
+
+import pytest
+
+from tasks.adapters.checkpoint.checkpoint import Checkpoint
+from tasks.adapters.engines import fleet
+from tasks.adapters.engines.far_spec import spec_for_afar
+from tasks.adapters.engines.fleet import Fleet
+from tasks.adapters.engines.remote_host import RemoteHost, own_identity
+from tasks.adapters.models.model_files import locate_model
+from tasks.adapters.object_store.registry import open_store
+from tasks.adapters.sources.registry import open_source
+from tasks.domain.encoding.encoding_events import EncodingEvent, ShardSealed
+from tasks.domain.encoding.encoding_spec import EncodingSpec, ShardGroup
+from tasks.domain.encoding.host_messages import HostAnswer, HostIdentity
+from tasks.domain.errors import BadInput
+from tasks.domain.job.encoder import ENCODERS, EncoderIdentity, EncoderRecord
+from tasks.domain.job.parse import parse_job
+from tasks.domain.shards.shard import Shard, name_shard
+from tests.builders.engines import hash_encoders
+from tests.builders.engines.fake_engine import ThreadCluster, ThreadHost
+from tests.builders.engines.hash_encoders import by_hash
+from tests.builders.kitestring import make_job, write_rows
+
+FILES, ROWS = 12, 40
+KIND = "sentence-transformers"
+
+
+@pytest.fixture
+def spec(tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> EncodingSpec:
+    monkeypatch.setitem(ENCODERS.known, KIND, by_hash(KIND))
+    monkeypatch.setattr(fleet, "RETRY_SECONDS", 0.05)
+    job = parse_job(make_job(tmp_path, tiny_model, compute__unsaved_rows=ROWS // 2))
+    for number in range(FILES):
+        write_rows(tmp_path / "rows" / f"{number}.parquet", number * ROWS, (number + 1) * ROWS)
+    return EncodingSpec(run="20261126T080000000-abcdef", job=job, fields=(), weights=locate_model(job.encoder).weights, declared="d" * 32)
+
+
+class Work:
+    """A fleet with a group to do."""
+
+    def __init__(self, spec: EncodingSpec, *hosts: ThreadHost, silence_seconds: float = 30) -> None:
+        self.spec, self.cluster, self.told = spec, ThreadCluster(*hosts), list[EncodingEvent]()
+        self.fleet = Fleet(lambda: self.cluster, spec, tell=self.told.append, silence_seconds=silence_seconds)
+        self.ended: Future[None] = Future()
+
+    def begin(self) -> None:
+        """Encode every shard, in a thread."""
+
+        def encode() -> None:
+            try:
+                self.fleet.encode(self.group())
+            except Exception as error:  # noqa: BLE001 - raised where it is asked
+                self.ended.set_exception(error)
+            else:
+                self.ended.set_result(None)
+
+        threading.Thread(target=encode, daemon=True).start()
+
+    def group(self) -> ShardGroup:
+        facts = self.fleet.facts()
+        identity = EncoderIdentity(
+            kind="k", model="m", revision=None, weights=self.spec.weights, preprocessing={}, precision=facts.precision
+        )
+        spans = open_source(self.spec.job.source, rows=self.spec.job.shards.rows).spans()
+        shards = tuple(name_shard(span, rows_as={}, fingerprint=identity.fingerprint) for span in spans)
+        return ShardGroup(shards=shards, record=EncoderRecord(identity=identity, facts=facts), attempt=self.spec.run)
+
+    def keys(self, shard: Shard, record: EncoderRecord) -> list[str]:
+        checkpoint = Checkpoint(open_store(self.spec.job.checkpoint), self.spec.job.corpus, record.identity.fingerprint)
+        seal = checkpoint.read_seal(shard.id)
+        assert seal
+        return [key for part in seal.parts for key in checkpoint.verified_part(part)["id"].to_pylist()]
+
+    def assert_done_once(self) -> None:
+        self.ended.result(timeout=60)
+        group = self.group()
+        keys = [key for shard in group.shards for key in self.keys(shard, group.record)]
+        assert sorted(keys) == sorted(f"row-{row}" for row in range(FILES * ROWS))
+        sealed = [event for event in self.told if isinstance(event, ShardSealed)]
+        assert sorted(event.seal.shard for event in sealed) == sorted(shard.id for shard in group.shards), "each is told of once"
+        assert sum(event.encoded for event in sealed) == FILES * ROWS, "all of it was this run's work"
+
+
+@pytest.fixture
+def work(spec: EncodingSpec) -> Iterator[Callable[..., Work]]:
+    made: list[Work] = []
+
+    def make(*hosts: ThreadHost, **settings: float) -> Work:
+        made.append(Work(spec, *hosts, **settings))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.fleet.close()
+
+
+def slow(monkeypatch: pytest.MonkeyPatch, seconds: float = 0.1) -> None:
+    """Every piece takes so long."""
+    vectors = hash_encoders.HashEncoders.vectors
+
+    def take_time(self: hash_encoders.HashEncoders, texts: list[str]) -> object:
+        time.sleep(seconds)
+        return vectors(self, texts)
+
+    monkeypatch.setattr(hash_encoders.HashEncoders, "vectors", take_time)
+
+
+def until(holds: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 30
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_what_a_lost_host_had_is_done_by_another_and_it_comes_back(work: Callable[..., Work], monkeypatch: pytest.MonkeyPatch) -> None:
+    slow(monkeypatch)
+    lost = ThreadHost()
+    run = work(ThreadHost(), lost)
+    run.begin()
+    until(lambda: "encode" in lost.calls)
+    lost.lose()
+    run.assert_done_once()
+    until(lambda: lost.calls.count("load") > 1)
+    assert not run.fleet._left_out
+
+
+def test_a_silent_host_loses_its_groups_and_is_ended(work: Callable[..., Work], monkeypatch: pytest.MonkeyPatch) -> None:
+    slow(monkeypatch)
+    silent = ThreadHost()
+    run = work(ThreadHost(), silent, silence_seconds=1.5)
+    run.begin()
+    until(lambda: "encode" in silent.calls)
+    silent.silent, before = True, silent.host
+    run.assert_done_once()
+    until(lambda: silent.host is not before)
+    assert before
+    assert before._closed
+
+
+def test_a_host_that_joins_in_the_middle_is_used(work: Callable[..., Work], monkeypatch: pytest.MonkeyPatch) -> None:
+    slow(monkeypatch)
+    monkeypatch.setattr(fleet, "LOOK_SECONDS", 0.2)
+    run, late = work(ThreadHost()), ThreadHost()
+    run.begin()
+    until(lambda: run.told)
+    run.cluster.there.append(late)
+    run.assert_done_once()
+    assert late.calls.count("encode") > 0
+
+
+def test_a_host_that_will_be_taken_away_finishes_what_it_has_begun_and_gives_back_the_rest(
+    work: Callable[..., Work], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow(monkeypatch)
+    leaving = ThreadHost()
+    run = work(ThreadHost(), leaving)
+    run.fleet.expect(2 * FILES * ROWS)  # so that takes are large
+    run.begin()
+    until(lambda: "encode" in leaving.calls)
+    assert leaving.host
+    threading.Thread(target=leaving.host.leave, daemon=True).start()
+    run.assert_done_once()
+    assert run.fleet._division.records[next(seat.name for seat in run.fleet._seats.values() if seat.link is leaving)].given_back
+    assert not run.fleet._left_out
+
+
+class OtherHost(ThreadHost):
+    """One with other code."""
+
+    def call(self, method: str, *arguments: object) -> Future[str]:
+        if method != "identify":
+            return super().call(method, *arguments)
+        other = own_identity().model_copy(update={"host": "other", "code": "0"})
+        answer: Future[str] = Future()
+        answer.set_result(HostAnswer(value=other.model_dump(mode="json")).model_dump_json())
+        return answer
+
+
+def test_a_host_with_other_code_is_left_out_by_name_and_alone_it_ends_the_run(work: Callable[..., Work]) -> None:
+    run = work(ThreadHost(), OtherHost())
+    run.begin()
+    run.assert_done_once()
+    until(lambda: run.fleet._left_out)
+    assert "other code" in run.fleet._left_out["other"]
+    with pytest.raises(BadInput, match=r"no host of the cluster is left to encode: 1 were left out; the first: other: its Kitestring"):
+        work(OtherHost()).fleet.facts()
+
+
+def test_a_host_with_other_weights_is_left_out(work: Callable[..., Work], spec: EncodingSpec, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Elsewhere(ThreadHost):
+        def call(self, method: str, *arguments: object) -> Future[str]:
+            if method == "load":
+                other = EncodingSpec.model_validate_json(str(arguments[0])).model_copy(update={"weights": "others"})
+                arguments = (other.model_dump_json(), *arguments[1:])
+            return super().call(method, *arguments)
+
+    monkeypatch.undo()  # real encoders look at the weights before anything is started
+    with pytest.raises(BadInput, match=r"the files of this machine's model .* are not those that the run began with"):
+        work(Elsewhere()).fleet.facts()
+
+
+@pytest.mark.parametrize(
+    ("update", "words"),
+    [
+        ({"version": "0.0.9"}, "it has Kitestring 0.0.9, the flow"),
+        ({"libraries": {**own_identity().libraries, "torch": "1.0"}}, "it has torch 1.0, the flow"),
+        ({}, ""),
+    ],
+)
+def test_what_differs_of_a_host_is_named(update: dict[str, object], words: str) -> None:
+    other: HostIdentity = own_identity().model_copy(update=update)
+    assert other.difference(own_identity()).startswith(words)
+    assert bool(words) == bool(other.difference(own_identity()))
+
+
+def test_a_host_that_nobody_calls_closes_itself(spec: EncodingSpec) -> None:
+    host = RemoteHost(silence_seconds=0.4, alone=False)
+    assert HostAnswer.model_validate_json(host.load(spec.model_dump_json())).refusal is None
+    until(lambda: host._closed)
+    answer = HostAnswer.model_validate_json(host.report(0))
+    assert answer.report.closed
+
+
+def test_a_folder_as_checkpoint_or_source_is_refused_unless_it_is_shared(spec: EncodingSpec) -> None:
+    with pytest.raises(
+        BadInput, match=r"^checkpoint: hosts of compute.engine.kind: local cannot reach the folder .* compute.engine.shared"
+    ):
+        spec_for_afar(spec, shared=False)
+    on_s3 = spec.model_copy(update={"job": spec.job.model_copy(update={"checkpoint": "s3://bucket/prefix"})})
+    with pytest.raises(BadInput, match=r"^source.uri: hosts"):
+        spec_for_afar(on_s3, shared=False)
+    assert spec_for_afar(spec, shared=True) == spec
+
+
+def test_no_credential_is_in_what_a_host_is_told(spec: EncodingSpec, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hidden-in-the-environment")
+    monkeypatch.setenv("MILVUS_TOKEN", "hidden-in-the-environment")
+    assert "hidden" not in spec_for_afar(spec, shared=True).model_dump_json()

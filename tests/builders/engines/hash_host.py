@@ -1,0 +1,20 @@
+"""Hosts of a cluster with encoders that are threads: no model, no torchrun."""
+
+from __future__ import annotations
+
+from tasks.adapters.engines.ray_engine import HostActor
+from tasks.domain.encoding.encoding_spec import EncodingSpec
+from tasks.domain.job.encoder import ENCODERS
+from tests.builders.engines import faults
+from tests.builders.engines.hash_encoders import by_hash
+
+KIND = "sentence-transformers"
+
+
+class HashActor(HostActor):
+    """An actor of them."""
+
+    def load(self, spec: str, seen: int = 0) -> str:
+        ENCODERS.known[KIND] = by_hash(KIND)
+        faults.install(faults.folder_of(EncodingSpec.model_validate_json(spec).job))
+        return super().load(spec, seen)
