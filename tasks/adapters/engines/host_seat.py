@@ -9,7 +9,7 @@ from typing import Literal
 from tasks.adapters.engines.cluster import HostLink
 from tasks.domain.encoding.encoding_progress import EncodingProgress
 from tasks.domain.encoding.fleet_progress import added, finished
-from tasks.domain.encoding.work_division import Take
+from tasks.domain.encoding.work_items import Take
 
 # new: to be called; opening: asked who it is; opened: the same as the flow's machine; loading: its encoder; ready: it works.
 SeatState = Literal["new", "opening", "opened", "loading", "ready", "barred"]

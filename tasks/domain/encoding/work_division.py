@@ -1,6 +1,6 @@
 """Who encodes which shards: the groups of a run divided among hosts that come, go, fail and fall silent.
 
-Pure state, asked and told by one thread (`tasks.adapters.engines.fleet`); it knows no engine, no clock and no network.
+Pure state, asked and told by one thread (`tasks.adapters.engines.fleet_driver`); it knows no engine, no clock and no network.
 
 - A host has `TAKES_AT_ONCE` takes at a time, so that it reads one while it encodes another. A take is a share of what is left,
   left / (4 x hosts), at most `MOST_SHARDS`: hosts of unlike speed end together ("guided self-scheduling").
@@ -13,12 +13,12 @@ Pure state, asked and told by one thread (`tasks.adapters.engines.fleet`); it kn
 from __future__ import annotations
 
 import secrets
-from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from tasks.domain.encoding.encoding_events import ShardFailed
 from tasks.domain.encoding.encoding_spec import ShardGroup
+from tasks.domain.encoding.work_items import Call, HostRecord, ShardOnItsWay, Take
 from tasks.domain.errors import KitestringError, Transient
 from tasks.domain.shards.shard import Shard
 
@@ -27,52 +27,6 @@ MOST_SHARDS = 50  # in a take
 TAKES_OF_THE_REST = 4  # for each host
 MOST_STRIKES = 2  # failures running that no other host shares, after which a host is left out
 MOST_DEATHS = 3  # hosts lost with a shard in hand before it is given up; losses of a host without a take done between
-
-
-@dataclass(slots=True, eq=False)
-class ShardOnItsWay:
-    """A shard of a call on its way. `refused`: what each host that cannot do it has said."""
-
-    shard: Shard
-    rows: int
-    again: bool = False  # a host that was lost may still be at work on it
-    deaths: int = 0
-    refused: dict[str, ShardFailed] = field(default_factory=dict)
-
-
-@dataclass(slots=True, eq=False)
-class Call:
-    """A group that somebody waits for. It is over when no unit is open; `error`: a fault that may pass, which ends it early."""
-
-    group: ShardGroup
-    finish: Callable[[Call], None]
-    fresh: deque[ShardOnItsWay] = field(default_factory=deque)
-    returned: list[ShardOnItsWay] = field(default_factory=list)  # from hosts that were lost or have refused them: these go first
-    open: int = 0
-    failures: list[ShardFailed] = field(default_factory=list)
-    error: KitestringError | None = None
-
-
-@dataclass(slots=True, eq=False)
-class Take:
-    """What one host was given of a call, and has neither done nor refused. `again`: see `ShardOnItsWay`."""
-
-    host: str
-    call: Call
-    group: ShardGroup
-    units: dict[str, ShardOnItsWay]
-    again: bool
-    refused: bool = False  # whether any of it was
-
-
-@dataclass(slots=True)
-class HostRecord:
-    """What a host has done in this run, whatever process of it. `doubled`: shards that it has sealed after another host had."""
-
-    taken: int = 0
-    given_back: int = 0
-    doubled: int = 0
-    left_out: str = ""  # why it gets no more
 
 
 @dataclass(slots=True, eq=False)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tasks.adapters.checkpoint.checkpoint import Checkpoint
-from tasks.adapters.engines import fleet
+from tasks.adapters.engines import fleet_driver
 from tasks.adapters.engines.far_spec import spec_for_afar
 from tasks.adapters.engines.fleet import Fleet
 from tasks.adapters.engines.remote_host import RemoteHost, own_identity
@@ -37,7 +37,7 @@ KIND = "sentence-transformers"
 @pytest.fixture
 def spec(tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> EncodingSpec:
     monkeypatch.setitem(ENCODERS.known, KIND, by_hash(KIND))
-    monkeypatch.setattr(fleet, "RETRY_SECONDS", 0.05)
+    monkeypatch.setattr(fleet_driver, "RETRY_SECONDS", 0.05)
     job = parse_job(make_job(tmp_path, tiny_model, compute__unsaved_rows=ROWS // 2))
     for number in range(FILES):
         write_rows(tmp_path / "rows" / f"{number}.parquet", number * ROWS, (number + 1) * ROWS)
@@ -148,7 +148,7 @@ def test_a_silent_host_loses_its_groups_and_is_ended(work: Callable[..., Work], 
 
 def test_a_host_that_joins_in_the_middle_is_used(work: Callable[..., Work], monkeypatch: pytest.MonkeyPatch) -> None:
     slow(monkeypatch)
-    monkeypatch.setattr(fleet, "LOOK_SECONDS", 0.2)
+    monkeypatch.setattr(fleet_driver, "LOOK_SECONDS", 0.2)
     run, late = work(ThreadHost()), ThreadHost()
     run.begin()
     until(lambda: run.told)

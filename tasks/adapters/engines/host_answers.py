@@ -1,0 +1,57 @@
+"""What the answers of a fleet's hosts say."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+from typing import Any
+
+from tasks.domain.encoding.encoding_events import ShardFailed
+from tasks.domain.encoding.host_messages import HostAnswer
+from tasks.domain.errors import Transient
+from tasks.domain.job.encoder import EncoderFacts
+from tasks.domain.shards.layout import writer_of
+from tasks.domain.shards.shard import Shard
+
+
+def value_of(answer: HostAnswer) -> Any:
+    """What was asked for.
+
+    Raises:
+        KitestringError: as the host raised it.
+    """
+    if answer.refusal is not None:
+        raise answer.refusal.error
+    return answer.value
+
+
+def in_a_line(error: BaseException) -> str:
+    """An error of a distributed engine, which may be pages, in a line."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0][:300]}" if lines else type(error).__name__
+
+
+def facts_difference(ours: EncoderFacts, settled: EncoderFacts) -> str:
+    """Why a host's encoder is not what the corpus was settled on; empty: it is."""
+    names = ("precision", "dim", "max_seq_length")
+    wrong = [name for name in names if getattr(ours, name) != getattr(settled, name)]
+    return ", ".join(f"its encoder has {name} {getattr(ours, name)}, the corpus {getattr(settled, name)}" for name in wrong)
+
+
+def made_by(key: str, attempt: str) -> bool:
+    """Whether a part is of an attempt, or of one that followed it."""
+    writer = writer_of(key)
+    return writer is not None and (writer == attempt or writer.startswith(f"{attempt}-"))
+
+
+def failed_without_a_word(shard: Shard, answer: HostAnswer) -> ShardFailed:
+    """Of a host that refuses a group without saying which shard."""
+    assert answer.refusal is not None
+    return ShardFailed(shard=shard.id, name=shard.name, leaf=answer.refusal.leaf, text=answer.refusal.text, row=answer.refusal.row)
+
+
+def pass_on(answered: Future[HostAnswer], future: Future[str]) -> None:
+    """Hand on an answer to whoever waits for it."""
+    if error := future.exception():
+        answered.set_exception(Transient(f"the host that was to measure is gone: {in_a_line(error)}"))
+    else:
+        answered.set_result(HostAnswer.model_validate_json(future.result()))

@@ -1,0 +1,58 @@
+"""What a division of work is about: shards on their way, the calls that wait for them, and the takes that hosts have."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from tasks.domain.encoding.encoding_events import ShardFailed
+from tasks.domain.encoding.encoding_spec import ShardGroup
+from tasks.domain.errors import KitestringError
+from tasks.domain.shards.shard import Shard
+
+
+@dataclass(slots=True, eq=False)
+class ShardOnItsWay:
+    """A shard of a call on its way. `refused`: what each host that cannot do it has said."""
+
+    shard: Shard
+    rows: int
+    again: bool = False  # a host that was lost may still be at work on it
+    deaths: int = 0
+    refused: dict[str, ShardFailed] = field(default_factory=dict)
+
+
+@dataclass(slots=True, eq=False)
+class Call:
+    """A group that somebody waits for. It is over when no unit is open; `error`: a fault that may pass, which ends it early."""
+
+    group: ShardGroup
+    finish: Callable[[Call], None]
+    fresh: deque[ShardOnItsWay] = field(default_factory=deque)
+    returned: list[ShardOnItsWay] = field(default_factory=list)  # from hosts that were lost or have refused them: these go first
+    open: int = 0
+    failures: list[ShardFailed] = field(default_factory=list)
+    error: KitestringError | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Take:
+    """What one host was given of a call, and has neither done nor refused. `again`: see `ShardOnItsWay`."""
+
+    host: str
+    call: Call
+    group: ShardGroup
+    units: dict[str, ShardOnItsWay]
+    again: bool
+    refused: bool = False  # whether any of it was
+
+
+@dataclass(slots=True)
+class HostRecord:
+    """What a host has done in this run, whatever process of it. `doubled`: shards that it has sealed after another host had."""
+
+    taken: int = 0
+    given_back: int = 0
+    doubled: int = 0
+    left_out: str = ""  # why it gets no more
