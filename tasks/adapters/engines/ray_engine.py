@@ -27,9 +27,9 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from tasks.adapters.engines.cluster_hosts.fleet import Fleet
+from tasks.adapters.engines.cluster_hosts.host_answers import in_a_line
 from tasks.adapters.engines.far_spec import spec_for_afar
-from tasks.adapters.engines.fleet import Fleet
-from tasks.adapters.engines.host_answers import in_a_line
 from tasks.adapters.engines.remote_host import RemoteHost
 from tasks.adapters.models.model_files import LocatedModel
 from tasks.domain.encoding.encoding_events import Tell

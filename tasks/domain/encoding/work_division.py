@@ -1,6 +1,6 @@
 """Who encodes which shards: the groups of a run divided among hosts that come, go, fail and fall silent.
 
-Pure state, asked and told by one thread (`tasks.adapters.engines.fleet_driver`); it knows no engine, no clock and no network.
+Pure state, asked and told by one thread (`tasks.adapters.engines.cluster_hosts.fleet_driver`); it knows no engine, no clock and no network.
 
 - A host has `TAKES_AT_ONCE` takes at a time, so that it reads one while it encodes another. A take is a share of what is left,
   left / (4 x hosts), at most `MOST_SHARDS`: hosts of unlike speed end together ("guided self-scheduling").

@@ -18,8 +18,8 @@ import pytest
 
 from tasks.adapters.checkpoint.checkpoint import Checkpoint, read_pin
 from tasks.adapters.engines import torchrun_encoders
+from tasks.adapters.engines.cluster_hosts.fleet import Fleet
 from tasks.adapters.engines.far_spec import spec_for_afar
-from tasks.adapters.engines.fleet import Fleet
 from tasks.adapters.engines.local_engine import LocalEngine
 from tasks.adapters.engines.ray_engine import RayCluster
 from tasks.adapters.models.model_files import locate_model

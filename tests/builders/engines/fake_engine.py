@@ -7,7 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal
 
-from tasks.adapters.engines.fleet import Fleet
+from tasks.adapters.engines.cluster_hosts.fleet import Fleet
 from tasks.adapters.engines.remote_host import RemoteHost
 from tasks.adapters.models.model_files import LocatedModel
 from tasks.domain.encoding.encoding_events import Tell

@@ -13,9 +13,9 @@ from functools import partial
 from itertools import count
 from typing import Any
 
-from tasks.adapters.engines.cluster import Cluster
-from tasks.adapters.engines.host_answers import facts_difference, failed_without_a_word, in_a_line, made_by, value_of
-from tasks.adapters.engines.host_seat import HostSeat
+from tasks.adapters.engines.cluster_hosts.cluster import Cluster
+from tasks.adapters.engines.cluster_hosts.host_answers import facts_difference, failed_without_a_word, in_a_line, made_by, value_of
+from tasks.adapters.engines.cluster_hosts.host_seat import HostSeat
 from tasks.adapters.engines.remote_host import SILENCE_SECONDS, own_identity
 from tasks.domain.encoding.encoding_events import DocumentMoved, EncodingEvent, ShardFailed, ShardReused, ShardSealed, Tell
 from tasks.domain.encoding.encoding_spec import EncodingSpec
@@ -36,7 +36,7 @@ log = logging.getLogger("kitestring.fleet")
 
 
 class FleetDriver:
-    """The hosts of a fleet (`tasks.adapters.engines.fleet.Fleet`).
+    """The hosts of a fleet (`tasks.adapters.engines.cluster_hosts.fleet.Fleet`).
 
     Args:
         connect: joins the cluster; called at the first need.

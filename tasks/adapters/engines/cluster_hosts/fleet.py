@@ -14,9 +14,9 @@ from functools import partial
 
 import pyarrow as pa
 
-from tasks.adapters.engines.fleet_driver import CLOSED, FleetDriver
-from tasks.adapters.engines.host_answers import pass_on, value_of
-from tasks.adapters.engines.host_seat import HostSeat
+from tasks.adapters.engines.cluster_hosts.fleet_driver import CLOSED, FleetDriver
+from tasks.adapters.engines.cluster_hosts.host_answers import pass_on, value_of
+from tasks.adapters.engines.cluster_hosts.host_seat import HostSeat
 from tasks.domain.encoding.encoding_progress import EncodingProgress
 from tasks.domain.encoding.encoding_spec import ShardGroup
 from tasks.domain.encoding.fleet_progress import merged

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from time import monotonic
 from typing import Literal
 
-from tasks.adapters.engines.cluster import HostLink
+from tasks.adapters.engines.cluster_hosts.cluster import HostLink
 from tasks.domain.encoding.encoding_progress import EncodingProgress
 from tasks.domain.encoding.fleet_progress import added, finished
 from tasks.domain.encoding.work_items import Take

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from tasks.adapters.checkpoint.checkpoint import Checkpoint
-from tasks.adapters.engines import fleet_driver
+from tasks.adapters.engines.cluster_hosts import fleet_driver
+from tasks.adapters.engines.cluster_hosts.fleet import Fleet
 from tasks.adapters.engines.far_spec import spec_for_afar
-from tasks.adapters.engines.fleet import Fleet
 from tasks.adapters.engines.remote_host import RemoteHost, own_identity
 from tasks.adapters.models.model_files import locate_model
 from tasks.adapters.object_store.registry import open_store
