@@ -13,7 +13,7 @@ from tests.cluster.cluster import cluster
 from tests.cluster.machines import unavailable
 from tests.cluster.trials import GONE_SECONDS, Trials
 
-pytest.importorskip("ray", reason="the extra `ray` is not installed")
+pytest.importorskip("tasks.adapters.engines.ray_engine", reason="the extra `ray` is not installed", exc_type=ImportError)
 pytestmark = [pytest.mark.server, pytest.mark.timeout(600)]
 HOSTS = ("h1", "h2")
 
