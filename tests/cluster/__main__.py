@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -29,6 +30,7 @@ def main() -> int:
     if reason := unavailable() or (not chosen and f"no such fault; there are: {', '.join(FAULTS)}"):
         sys.stderr.write(f"{reason}\n")
         return 2
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the machines are ended on the way out
     hosts, outcomes = [f"h{number + 1}" for number in range(options.hosts)], list[Outcome]()
     folder = Path(tempfile.mkdtemp(prefix="cluster-"))
     try:
