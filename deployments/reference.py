@@ -1,4 +1,4 @@
-"""Write reference.md: every command and every setting, from the command line and the job's schema themselves.
+"""Write reference.md, every command and every setting, and job.schema.json, from the command line and the job's schema themselves.
 
     python deployments/reference.py
 
@@ -17,8 +17,10 @@ import typer
 
 from flows.command_line.cli import app
 from tasks.domain.job.job import Job
+from tasks.domain.job.json_schema import job_schema
 
 PAGE = Path(__file__).with_name("reference.md")
+SCHEMA = PAGE.with_name("job.schema.json")
 SHARED = {"job", "settings", "as_json"}  # parameters that nearly every command takes
 HEAD = """# Reference
 
@@ -143,7 +145,8 @@ def _one_line(text: str) -> str:
 def main() -> None:
     """Write the page."""
     PAGE.write_text(reference(), encoding="utf-8")
-    sys.stdout.write(f"{PAGE.name} is written\n")
+    SCHEMA.write_text(json.dumps(job_schema(), indent=2) + "\n", encoding="utf-8")
+    sys.stdout.write(f"{PAGE.name} and {SCHEMA.name} are written\n")
 
 
 if __name__ == "__main__":

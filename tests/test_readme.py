@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import runpy
 import subprocess
@@ -12,6 +13,7 @@ import yaml
 
 from flows.command_line import cli
 from tasks.domain.job.job import Job
+from tasks.domain.job.json_schema import job_schema
 from tasks.domain.job.parse import parse_job
 from tests.builders.readme import README, ROOT, prints, quick_starts
 
@@ -87,6 +89,8 @@ def test_the_exit_codes_are_those_of_the_command() -> None:
 def test_the_reference_is_what_the_command_line_and_the_schema_say() -> None:
     written = runpy.run_path(str(ROOT / "deployments" / "reference.py"))["reference"]()
     assert REFERENCE.read_text(encoding="utf-8") == written, "python deployments/reference.py writes it anew"
+    schema = json.loads((ROOT / "deployments" / "job.schema.json").read_text(encoding="utf-8"))
+    assert schema == job_schema(), "python deployments/reference.py writes it anew"
 
 
 @pytest.mark.parametrize(

@@ -19,19 +19,46 @@ from flows.command_line.job_file import read_job
 from flows.command_line.process_setup import surroundings, takes_unicode
 from flows.command_line.terminal import count_shown, errors, progress_shown, rows_watched
 from tasks.adapters.processes.gc_control import leaving
+from tasks.adapters.processes.hardware import version_of
 from tasks.domain.errors import BadInput, Damaged, KitestringError, Permanent, RunFailed
 from tasks.domain.job.credentials import without_credentials
 from tasks.domain.job.job import Job
+from tasks.domain.job.json_schema import job_schema
 from tasks.domain.target.collection import Hit
 
 OK, FAILED, BAD_INPUT, NOT_YET, NOT_PROVED = 0, 1, 2, 3, 4
 TERMINATED = 128 + signal.SIGTERM
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+HELP = """Kitestring embeds a corpus of texts or images into Milvus or Zilliz Cloud, exactly once.
+
+A job file (YAML) names the source, the encoder, a checkpoint and the collection. `run` embeds what is new, loads it, verifies the
+collection and points the alias at it; run it again to resume, or after the source changed. Relative paths in a job file start at the
+current folder. Results go to stdout, progress and errors to stderr.
+
+Example:  kitestring plan job.yaml;  kitestring run job.yaml;  kitestring search job.yaml "a question"
+"""
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=HELP)
 quarantine = typer.Typer(no_args_is_help=True, help="Rows that could not be embedded.")
 app.add_typer(quarantine, name="quarantine")
 
-JobFile = Annotated[Path, typer.Argument(metavar="JOB", help="The job file (YAML or JSON).")]
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        sys.stdout.write(f"kitestring {version_of('kitestring') or '(a checkout that is not installed)'}\n")
+        raise typer.Exit(OK)
+
+
+@app.callback(help=HELP)
+def every_command(
+    *, version: Annotated[bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)] = False
+) -> None:
+    """What is asked of no command in particular."""
+    assert not version  # it has left
+
+
+JobFile = Annotated[
+    Path, typer.Argument(metavar="JOB", help="The job file (YAML or JSON). Relative paths in it start at the current folder.")
+]
 SetOptions = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="PATH=VALUE", help="Override a setting of the job file, such as shards.rows=1000. May be repeated."),
@@ -52,6 +79,11 @@ def answers(*, as_json: bool = False) -> Iterator[None]:
         _leave(mistake, BAD_INPUT)
     except KitestringError as error:
         _leave(error, FAILED)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        code = BAD_INPUT if isinstance(error, PermissionError | FileNotFoundError | NotADirectoryError | IsADirectoryError) else FAILED
+        _leave(OSError(f"'{error.filename}' cannot be used: {error.strerror}"), code)
     except KeyboardInterrupt:
         errors.print("interrupted; run the command again to resume")
         raise typer.Exit(130) from None
@@ -258,10 +290,12 @@ def search(
     as_json: AsJson = False,
 ) -> None:
     """Embed a query with the job's encoder, as text or as an image, and search."""
-    from flows.command_line.show import hits_text
-    from tasks.commands.search import ask
-
     with answers():
+        if (text is None) == (image is None):  # said before seconds of imports
+            raise BadInput('give the words to search for, as in `kitestring search JOB "a question"`, or an image (--image FILE)')
+        from flows.command_line.show import hits_text
+        from tasks.commands.search import ask
+
         parsed = read_job(job, settings)
         hits = ask(parsed, k, text=text, picture=image, expression=expression)
         if html:
@@ -306,6 +340,12 @@ def quarantine_list(job: JobFile, settings: SetOptions = None, as_json: AsJson =
 def quarantine_retry(job: JobFile, settings: SetOptions = None, as_json: AsJson = False) -> None:
     """Retry only the quarantined rows, and load those that can be embedded now."""
     _run_and_say("flows.retry.retry_quarantined", job, settings, as_json=as_json)
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of a job file, by which editors complete and check it."""
+    say(json.dumps(job_schema(), indent=2), as_json=False)
 
 
 @app.command()

@@ -28,6 +28,7 @@ def read_job(path: Path, settings: list[str] | None) -> Job:
     document = _parse(_read(path), f"the job file '{path}'")
     if not isinstance(document, dict):
         raise BadInput(f"the job file '{path}' is empty or no mapping: it needs keys such as corpus, source and target")
+    document.pop("$schema", None)  # for editors
     return parse_job(override_document(document, dict(_setting(text) for text in settings or [])))
 
 
@@ -39,7 +40,7 @@ def _read(path: Path) -> str:
             raise BadInput(f"the job file '{path}' is larger than {JOB_FILE_BYTES >> 20} MiB: is it one?")
         return content.decode()
     except FileNotFoundError as error:
-        raise BadInput(f"there is no job file '{path}'") from error
+        raise BadInput(f"there is no job file '{path}'{'' if path.is_absolute() else f' in {Path.cwd()}'}") from error
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"the job file '{path}' cannot be read: {error}") from error
 
@@ -60,7 +61,13 @@ def _parse(text: str, what: str) -> Any:
     except _Refused as refused:
         raise BadInput(f"{what} {refused}") from None
     except yaml.YAMLError as error:
-        raise _NotYaml(f"{what} is not YAML: {' '.join(str(error).split())}") from error
+        raise _NotYaml(f"{what} is not YAML: {_why_not_yaml(error)}") from error
+
+
+def _why_not_yaml(error: yaml.YAMLError) -> str:
+    if "'\\t'" in str(error) and isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
+        return f"line {error.problem_mark.line + 1} has a tab, which YAML does not take: indent with spaces"
+    return " ".join(str(error).split())
 
 
 class _NotYaml(BadInput):

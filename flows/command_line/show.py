@@ -13,6 +13,8 @@ from rich.table import Table
 from flows.command_line.process_setup import takes_unicode
 from tasks.domain.estimate.estimate import Estimate
 from tasks.domain.estimate.formatting import format_estimate
+from tasks.domain.estimate.intervals import between
+from tasks.domain.number_format import number
 from tasks.domain.shards.removal import RULES, Rule
 from tasks.domain.shards.unread_files import UnreadFiles, format_unread
 from tasks.domain.target.collection import Hit
@@ -47,11 +49,14 @@ def promoted_text(said: dict[str, Any]) -> str:
 
 def plan_text(plan: dict[str, Any]) -> str:
     """What a run would do, and the resources it would take."""
-    rows, shards = plan["rows"], plan["shards"]
-    counted = "an unknown number of" if rows["source"] is None else f"{rows['source']:,}"
+    rows, shards, estimate = plan["rows"], plan["shards"], Estimate.model_validate(plan["estimate"])
+    counted = None if rows["source"] is None else f"{rows['source']:,}"
+    if counted is None and not shards["sealed"]:  # no file states them, and the sample of all that is left does
+        counted = between(estimate.rows, number)
     left = "" if rows["to_encode"] is None else f"; {rows['to_encode']:,} rows to encode"
-    found = f"{plan['corpus']}: {counted} rows in {shards['planned']:,} {'shard' if shards['planned'] == 1 else 'shards'}, {shards['sealed']:,} of them sealed{left}"
-    figures = [f"{name + ':':<11} {value}" for name, value in format_estimate(Estimate.model_validate(plan["estimate"]))]
+    rows_in = f"{counted} rows in " if counted else ""
+    found = f"{plan['corpus']}: {rows_in}{shards['planned']:,} {'shard' if shards['planned'] == 1 else 'shards'}, {shards['sealed']:,} of them sealed{left}"
+    figures = [f"{name + ':':<11} {value}" for name, value in format_estimate(estimate)]
     unread = [f"{'note:':<11} {format_unread([UnreadFiles.model_validate(some) for some in plan['unread']])}"] if plan["unread"] else []
     return "\n".join([found, *figures, *unread, *map(removal_text, plan.get("removals", {}).items())])
 

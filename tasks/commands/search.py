@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from tasks.adapters.checkpoint.span_file import Spool
-from tasks.domain.errors import BadInput
+from tasks.domain.errors import BadInput, Permanent
 from tasks.domain.job.encoder import ENCODERS, EncoderRecord
 from tasks.domain.job.job import Job
 from tasks.domain.target.collection import Hit
@@ -23,10 +23,8 @@ def ask(job: Job, k: int, *, text: str | None = None, picture: str | None = None
     """The k nearest rows to some words, or to a picture (a local path or a URI), whatever the rows are.
 
     Raises:
-        BadInput: not one of the two is given, this encoder knows no pictures, or as `Searcher.search`.
+        BadInput: this encoder knows no pictures, or as `Searcher.search`.
     """
-    if (text is None) == (picture is None):
-        raise BadInput("give either a text or an image (--image FILE)")
     if text is not None:
         with Searcher(job) as searcher:
             return searcher.search(text, k, expression=expression)
@@ -82,7 +80,13 @@ class Searcher:
             nothing = f"collection '{ours.name}' does not exist: `kitestring run` makes it"
             raise BadInput(_refused(self._plan.job, f"{ours.model} ({ours.fingerprint[:8]})") or nothing)
         shown = [*(["text"] if made_by.store_text else []), *(field.name for field in made_by.fields)]
-        return self._collection.search(vectors, k, expression=expression, fields=shown)[0]
+        try:
+            return self._collection.search(vectors, k, expression=expression, fields=shown)[0]
+        except Permanent as error:
+            if not expression:
+                raise
+            fields = ", ".join(["id", *shown])
+            raise BadInput(f"--filter '{expression}' was refused ({error}): filter by the fields {fields}, as in id == \"...\"") from error
 
 
 def _settled(inspected: Inspected) -> EncoderRecord:

@@ -10,7 +10,7 @@ from tasks.adapters.files.access import root_of
 from tasks.adapters.models.model_files import locate_model
 from tasks.adapters.processes.coordinator import Coordinator
 from tasks.adapters.processes.device_locks import Devices
-from tasks.adapters.processes.hardware import Launch, device_names, machine_digest, plan_launch
+from tasks.adapters.processes.hardware import Launch, device_names, launch_for, machine_digest
 from tasks.adapters.sources.registry import rows_at_least, sample_texts
 from tasks.domain.encoding.protocol import Assignment
 from tasks.domain.encoding.tuning import Tuning, tuning_key
@@ -31,7 +31,7 @@ def open_ranks(place: Workplace) -> Encoders:
     """
     job = place.job
     _check_shared_memory()
-    launch = plan_launch(job.compute)
+    launch = launch_for(job)
     return Coordinator(
         _assign(place, launch),
         launch,

@@ -42,11 +42,11 @@ def check_folder(absolute: str, uri: str) -> None:
     """Whether a file that is not there yet could be made.
 
     Raises:
-        BadInput: its folder is missing, or may not be written; names both.
+        BadInput: its folder cannot be made, or may not be written; names both.
     """
-    folder = Path(absolute).parent
+    folder = next(each for each in Path(absolute).parents if each.exists())
     if not folder.is_dir():
-        raise BadInput(f"{uri}: the folder {folder} does not exist: make it, or correct target.uri")
+        raise BadInput(f"{uri}: {folder} is a file, and no folder can be made in it: correct target.uri")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise BadInput(f"{uri}: the folder {folder} may not be written: give this user the right to, or correct target.uri")
 
@@ -61,6 +61,7 @@ def take(absolute: str, uri: str) -> None:
     with _lock:
         if not path.exists():
             check_folder(absolute, uri)
+            path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists() and not path.is_dir():
             raise BadInput(f"{uri} is not a Milvus Lite 3 database (it is a file, not a folder): give target.uri another path")
         if lite_servers is not None and lite_servers.start_and_get_uri(str(path)) is None:

@@ -227,7 +227,7 @@ class MilvusCollection(Reading):
                 data=list(narrow(some, spec.vector_type)),
                 limit=k,
                 filter=expression,
-                output_fields=wanted,
+                output_fields=wanted or ["id"],  # of none Milvus Lite returns all
                 search_params={"metric_type": spec.metric, "params": self._search_params},
                 anns_field="vector",
                 consistency_level="Strong",
@@ -235,10 +235,10 @@ class MilvusCollection(Reading):
             )
 
         answers = [self._call(partial(ask, some), f"searching '{self.name}'") for some in chunks(vectors, QUERIES_PER_SEARCH)]
-        return [[self._hit(hit) for hit in hits] for answer in answers for hits in answer]
+        return [[self._hit(hit, wanted) for hit in hits] for answer in answers for hits in answer]
 
-    def _hit(self, hit: Any) -> Hit:
-        entity = {name: as_stored(value) for name, value in hit["entity"].items()}
+    def _hit(self, hit: Any, wanted: list[str]) -> Hit:
+        entity = {name: as_stored(value) for name, value in hit["entity"].items() if name in wanted}
         return Hit(id=hit["id"], score=float(hit["distance"]), fields=entity)
 
     def form(self) -> tuple[FieldTypes, frozenset[str]]:

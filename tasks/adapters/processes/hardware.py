@@ -16,7 +16,8 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from tasks.domain.digest import digest
-from tasks.domain.job.job import Compute
+from tasks.domain.job.encoder import ENCODERS
+from tasks.domain.job.job import Compute, Job
 
 CPU_INFO, OWN_STATUS = Path("/proc/cpuinfo"), Path("/proc/self/status")
 CGROUPS, OWN_CGROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
@@ -129,14 +130,19 @@ def version_of(library: str) -> str | None:
         return None
 
 
-def plan_launch(compute: Compute) -> Launch:
-    """Settle every `auto` that the launcher has to know.
+def launch_for(job: Job) -> Launch:
+    """The launch of a job's encoder."""
+    return plan_launch(job.compute, needs_torch=ENCODERS[job.encoder.kind].needs_torch)
+
+
+def plan_launch(compute: Compute, *, needs_torch: bool = True) -> Launch:
+    """Settle every `auto` that the launcher has to know. An encoder that does without torch is on no GPU (`take_place`), however many there are.
 
     On a CPU the cores are shared out among the ranks: torchrun's own default of one thread each would leave
     cores idle with few ranks, and torch's own default of all cores would have ranks fight over them.
     """
-    cards = gpus() if compute.device != "cpu" else 0
-    device = "cuda" if cards or compute.device == "cuda" else "cpu"
+    cards = gpus() if needs_torch and compute.device != "cpu" else 0
+    device = "cuda" if cards or (needs_torch and compute.device == "cuda") else "cpu"
     ranks = compute.processes if compute.processes != "auto" else (cards if device == "cuda" else min(cores(), MOST_CPU_RANKS))
     threads = compute.threads if compute.threads != "auto" else max(1, cores() // max(1, ranks))
     return Launch(ranks=max(1, ranks), threads=threads, device=device)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from tasks.adapters.object_store.registry import open_store
 from tasks.adapters.processes.device_locks import Devices
-from tasks.adapters.processes.hardware import Launch, plan_launch
+from tasks.adapters.processes.hardware import Launch, launch_for
 from tasks.adapters.processes.scratch import scratch_folder
 from tasks.adapters.processes.torchrun import Torchrun
 from tasks.domain.errors import KitestringError
@@ -52,7 +52,7 @@ _waiting: list[PrestartedLaunch] = []  # one at most
 @contextmanager
 def early_launch(job: Job) -> Iterator[None]:
     """Within, a launch for this job begins at once, if it is sure to be wanted; what `start_torchrun` has not taken is ended on leaving."""
-    launch = plan_launch(job.compute)
+    launch = launch_for(job)
     if not _sure_to_be_wanted(job, launch):
         yield
         return

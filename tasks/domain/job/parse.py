@@ -57,13 +57,43 @@ def override_document(document: Mapping[str, Any], settings: Mapping[str, Any]) 
 
 def _explain_all(error: ValidationError) -> str:
     """One line; alternatives of one setting (`auto` or a number) are joined."""
+    wanted: dict[str, list[str]] = {}
+    given: dict[str, str] = {}
     told: dict[str, list[str]] = {}
     for detail in error.errors(include_url=False):
         path, model = _walk(detail["loc"])
-        told.setdefault(path, []).append(_explain(detail, path, model))
-    return "; ".join(
-        " or ".join([first, *(other.removeprefix(f"'{path}': ") for other in others)]) for path, (first, *others) in told.items()
-    )
+        must = _MUST.get(detail["type"])
+        if must:
+            wanted.setdefault(path, []).append(must.format(**detail.get("ctx", {})))
+            given[path] = _short(detail["input"])
+        else:
+            told.setdefault(path, []).append(_explain(detail, path, model))
+    lines = [f"'{path}' must be {' or '.join(dict.fromkeys(kinds))}, not {given[path]}" for path, kinds in wanted.items()]
+    others = [" or ".join([first, *(other.removeprefix(f"'{path}': ") for other in rest)]) for path, (first, *rest) in told.items()]
+    return "; ".join([*lines, *others])
+
+
+# pydantic's types of errors, in the words of a job file.
+_MUST = {
+    **dict.fromkeys(("int_type", "int_parsing", "int_from_float", "int_parsing_size"), "an integer"),
+    **dict.fromkeys(("float_type", "float_parsing", "finite_number"), "a number"),
+    **dict.fromkeys(("bool_type", "bool_parsing"), "true or false"),
+    **dict.fromkeys(("dict_type", "model_type", "model_attributes_type"), "a mapping of settings"),
+    **dict.fromkeys(("list_type", "tuple_type"), "a list"),
+    "string_type": "a text",
+    "none_required": "left out",
+    "literal_error": "{expected}",
+    "greater_than_equal": "at least {ge}",
+    "greater_than": "more than {gt}",
+    "less_than_equal": "at most {le}",
+    "less_than": "less than {lt}",
+}
+SHOWN = 60  # characters of a wrong value
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
 
 
 def _explain(detail: Any, path: str, model: type[BaseModel] | None) -> str:
@@ -71,7 +101,9 @@ def _explain(detail: Any, path: str, model: type[BaseModel] | None) -> str:
         key = str(detail["loc"][-1])
         return f"'{path}' is not a setting{_nearest(key, model)}"
     if detail["type"] == "union_tag_invalid":
-        return f"'{path}.kind' is {detail['ctx']['tag']!r}, it must be one of {detail['ctx']['expected_tags']}"
+        there = detail["ctx"]["expected_tags"]
+        near = difflib.get_close_matches(detail["ctx"]["tag"], there.replace("'", "").split(", "), 1, cutoff=0.5)
+        return f"'{path}.kind' is {detail['ctx']['tag']!r}, it must be one of {there}{f'; did you mean {near[0]!r}?' if near else ''}"
     if detail["type"] == "string_pattern_mismatch":
         return f"'{path}': {detail['input']!r} has characters that it may not have, or too many: it must match {detail['ctx']['pattern']}"
     message = detail["msg"].removeprefix("Value error, ")

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from tasks.adapters.checkpoint.span_file import Spool
 from tasks.adapters.models.model_metadata import ModelShape, TokenCounter, shape_of
-from tasks.adapters.processes.hardware import plan_launch
+from tasks.adapters.processes.hardware import launch_for
 from tasks.adapters.sources.sampling import Effort, Sampler, SourceSample, weight_of
 from tasks.domain.estimate.estimate import NO_RATE, Estimate, Sampled, dollars_of, seconds_of
 from tasks.domain.estimate.formatting import estimate_headline
@@ -194,7 +194,7 @@ class Estimator:
         seals = [seal for shard in self.left.sealed if (seal := self._plan.checkpoint.read_seal(shard))]
         parts = [part for seal in seals for part in seal.parts]
         amounts = [(part.stats.tokens if self.unit == "tokens" else part.rows, part.stats.encode_seconds) for part in parts]
-        return rate_of_parts(amounts, ranks=plan_launch(self._job.compute).ranks, unit=self.unit)
+        return rate_of_parts(amounts, ranks=launch_for(self._job).ranks, unit=self.unit)
 
     def _seconds(self, amount: Range | None, to_load: Range, rate: Rate | None, notes: list[str]) -> Range | None:
         if rate is None and self.left.to_encode:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from tasks.adapters.checkpoint.json_documents import read_document, utc_now, write_document
-from tasks.adapters.processes.hardware import machine_digest, plan_launch
+from tasks.adapters.processes.hardware import launch_for, machine_digest
 from tasks.domain.errors import KitestringError, Newer
 from tasks.domain.estimate.rates import Observation, Rates, rates_key
 from tasks.run.context import Run
@@ -29,7 +29,7 @@ def _read(inspected: Inspected) -> Rates:
 def key_of_rates(inspected: Inspected) -> str:
     """Where they are in the checkpoint store."""
     job = inspected.job
-    return rates_key(job.corpus, inspected.declared, machine_digest(job.compute, plan_launch(job.compute)))
+    return rates_key(job.corpus, inspected.declared, machine_digest(job.compute, launch_for(job)))
 
 
 def keep_rates(run: Run, *, seconds: float) -> None:

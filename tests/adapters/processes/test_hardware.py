@@ -50,6 +50,11 @@ def test_a_containers_quota_counts_as_its_cores(cgroups: Path) -> None:
     note(cgroups / "cpu.max", "350000 100000\n")
     assert cores() == 4
     assert plan_launch(Compute(device="cpu")) == Launch(ranks=4, threads=1, device="cpu")
+    with monkeypatch.context() as many:
+        many.setattr("tasks.adapters.processes.hardware.gpus", lambda: 8)
+        assert plan_launch(Compute()).ranks == 8
+        for device in ("auto", "cuda"):  # an encoder without torch is on none of them
+            assert plan_launch(Compute(device=device), needs_torch=False) == Launch(ranks=4, threads=1, device="cpu")
     note(cgroups / "cpu.max", "5000 100000\n")
     assert cores() == 1
 

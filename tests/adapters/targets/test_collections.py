@@ -103,6 +103,7 @@ def test_another_index_is_built_in_place_of_the_one_there_and_the_collection_say
         assert each.reindex(wanted) is None
         assert (each.count(), each.search(vectors_in(part)[:1], 1)[0][0].id) == (300, "0")
     assert made.count() == 300  # whoever had it open
+    assert made.search(vectors_in(part)[:1], 1)[0][0].fields == {}  # none was asked for
     if isinstance(made, MilvusCollection):
         assert made._connection.client.describe_index(name, "vector")["index_type"] == "HNSW"
 

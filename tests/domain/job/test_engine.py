@@ -45,7 +45,7 @@ def test_a_registered_kind_has_its_own_settings_and_keeps_them() -> None:
     [
         ({"kind": "farr"}, "'compute.engine.kind' is 'farr', it must be one of 'local', 'ray'"),
         ({"kind": "local", "address": "x"}, "'compute.engine.address' is not a setting"),
-        ("far", "'compute.engine': Input should be a valid dictionary"),
+        ("far", "'compute.engine' must be a mapping of settings"),
     ],
 )
 def test_what_is_wrong_with_it_is_said_in_one_line(engine: object, line: str) -> None:

@@ -40,7 +40,7 @@ def test_a_job_of_a_kind_that_was_registered_is_read_kept_and_changed_like_any_o
     ("document", "line"),
     [
         ({"source": {"kind": "lines", "skp": 1}}, "'source.skp' is not a setting; did you mean 'skip'?"),
-        ({"source": {"kind": "lines", "skip": -1}}, "'source.skip': Input should be greater than or equal to 0"),
+        ({"source": {"kind": "lines", "skip": -1}}, "'source.skip' must be at least 0, not -1"),
         (
             {"source": {"kind": "line"}},
             "'source.kind' is 'line', it must be one of 'images', 'webdataset', 'parquet', 'jsonl', 'csv', 'delta', 'iceberg', 'lines'",

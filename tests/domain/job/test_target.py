@@ -41,7 +41,7 @@ def test_every_setting_of_a_kind_goes_through_a_document_and_an_override(target:
         ({"colection": "x"}, "'target.colection' is not a setting; did you mean 'collection'?"),
         ({"kind": "memory", "database": "x"}, "'target.database' is not a setting"),
         ({"kind": "memory", "uri": "./x.db"}, "'target.uri': './x.db' has characters that it may not have"),
-        ({"index": {"type": "TREE"}}, "'target.index.type': Input should be 'AUTOINDEX'"),
+        ({"index": {"type": "TREE"}}, "'target.index.type' must be 'AUTOINDEX'"),
         ({"vector_type": "int8", "metric": "L2"}, "'target': vector_type int8 goes with metric COSINE alone"),
         ({"load": "import", "vector_type": "float16"}, "'target': load import fills float32 vectors"),
     ],

@@ -235,7 +235,7 @@ def test_a_target_that_does_not_answer_is_named_at_once(job: Job, tmp_path: Path
 @pytest.mark.parametrize(
     ("uri", "words"),
     [
-        ("nowhere/rows.db", ["nowhere does not exist", "correct target.uri"]),
+        ("file.db/below/rows.db", ["file.db is a file", "correct target.uri"]),
         ("file.db", ["file.db is not a Milvus Lite 3 database", "another path"]),
         ("rows.sqlite", ["'rows.sqlite' is not one that Milvus knows", "ending in .db"]),
     ],
@@ -290,7 +290,7 @@ def test_a_milvus_lite_file_in_use_is_named(job: Job, tmp_path: Path) -> None:
         ("corpus: a", ["--set", "shards.row=5"], ["'shards.row' is not a setting; did you mean 'rows'?"]),
         ("corpus: a", ["--set", "source.uri=[unclosed"], ["--set source.uri=[unclosed"]),
         ("sorce: {uri: a}", [], ["'sorce' is not a setting; did you mean 'source'?"]),
-        ("shards: {rows: many}", [], ["'shards.rows': Input should be a valid integer"]),
+        ("shards: {rows: many}", [], ["'shards.rows' must be an integer, not 'many'"]),
     ],
 )
 def test_a_job_that_is_none_is_refused(

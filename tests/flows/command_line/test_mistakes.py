@@ -1,0 +1,132 @@
+"""A table of mistakes: for each the command, its exit code and the words of its one line. No mistake ends in a traceback."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import yaml
+
+from flows.command_line.flow_runner import _refuse_silent
+from tasks.domain.errors import BadInput
+from tests.builders.inprocess import RunFlow
+from tests.builders.kitestring import Kitestring, make_job, write_rows
+from tests.servers.milvus import free_ports
+
+Job = dict[str, Any]
+Spoil = Callable[[Path], str]
+
+
+class Mistake(NamedTuple):
+    """`settings` over a job with nothing wrong; `text` in place of its file."""
+
+    command: str
+    words: list[str]
+    settings: list[str] = []  # noqa: RUF012 - a constant
+    text: str | None = None
+    code: int = 2
+    rest: tuple[str, ...] = ()
+
+
+SOURCE = "source: {kind: parquet, uri: rows, id: id, text: text}\n"
+MISTAKES: dict[str, Mistake] = {
+    "no job file": Mistake("run", ["there is no job file 'none.yaml' in "], rest=("none.yaml",)),
+    "a folder as the job file": Mistake("plan", ["the job file '.' cannot be read", "Is a directory"], rest=(".",)),
+    "an empty job file": Mistake("status", ["is empty or no mapping"], text=""),
+    "a tab": Mistake("plan", ["is not YAML: line 2 has a tab", "indent with spaces"], text="source:\n\tkind: parquet\n"),
+    "an open bracket": Mistake("plan", ["is not YAML", "line 1"], text="source: [unclosed"),
+    "a wrong key": Mistake("verify", ["'sorce' is not a setting; did you mean 'source'?"], text=SOURCE.replace("source", "sorce", 1)),
+    "a wrong key below": Mistake("gc", ["'shards.row' is not a setting; did you mean 'rows'?"], ["shards.row=5"]),
+    "a word for a number": Mistake("plan", ["'shards.rows' must be an integer, not 'many'"], ["shards.rows=many"]),
+    "a number too small": Mistake("plan", ["'shards.rows' must be at least 1, not 0"], ["shards.rows=0"]),
+    "a choice that is none": Mistake("plan", ["'target.mode' must be 'append' or 'mirror', not 'sync'"], ["target.mode=sync"]),
+    "a list for a text": Mistake("plan", ["'checkpoint' must be a text, not ['a']"], ["checkpoint=[a]"]),
+    "a text for settings": Mistake("plan", ["'shards' must be a mapping of settings, not '5 rows'"], ["shards=5 rows"]),
+    "json lines by another name": Mistake("plan", ["'source.kind' is 'json'", "did you mean 'jsonl'?"], ["source={kind: json, uri: a}"]),
+    "a secret in the file": Mistake("plan", ["holds a password, a token or a key", "MILVUS_TOKEN"], ["target.uri=http://a:b@host:19530"]),
+    "--set without a value": Mistake("plan", ["--set shards.rows: write it as path.to.key=value"], ["shards.rows"]),
+    "a source that is not there": Mistake(
+        "plan", ["no such file or folder", "none.parquet", "correct source.uri"], ["source.uri=none.parquet"]
+    ),
+    "a source's scheme": Mistake("plan", ["'htp://host/rows' cannot be opened: Protocol not known: htp"], ["source.uri=htp://host/rows"]),
+    "a column that is not there": Mistake("plan", ["'txt' is not in", "did you mean 'text'?"], ["source.text=[txt]"]),
+    "a model that is not there": Mistake(
+        "plan", ["encoder.model", "there is no folder '/nowhere/model'"], ["encoder.model=/nowhere/model"]
+    ),
+    "a checkpoint's scheme": Mistake("status", ["use a folder or s3://bucket/prefix"], ["checkpoint=gs://bucket/below"]),
+    "a target's scheme": Mistake("verify", ["is not one that Milvus knows", "https://host:19530"], ["target.uri=ftp://host"]),
+    "a target's file": Mistake("verify", ["is not one that Milvus knows", "ending in .db"], ["target.uri=rows.sqlite"]),
+    "certificates without TLS": Mistake("verify", ["is no TLS address"], ["target.uri=http://host:19530", "target.tls={ca: a.pem}"]),
+    "a certificate that is not there": Mistake(
+        "verify", ["target.tls.ca: 'a.pem' cannot be read: No such file"], ["target.uri=https://host:19530", "target.tls={ca: a.pem}"]
+    ),
+    "no words": Mistake("search", ["give the words to search for", "--image FILE"]),
+    "empty words": Mistake("search", ["the text to search for is empty"], rest=(" ",)),
+    "an image for a model of texts": Mistake("search", ["--image", "embeds text only"], rest=("--image", "a.png")),
+    "a filter that is none": Mistake(
+        "search", ["--filter 'lang = de' was refused", "filter by the fields id, text"], rest=("words", "--filter", "lang = de")
+    ),
+    "a page that cannot be written": Mistake(
+        "search", ["--html: 'none/a.html' cannot be written"], rest=("words", "--html", "none/a.html")
+    ),
+    "promoted before a run": Mistake("promote", ["holds nothing made with this encoder: run the job first"], ["corpus=other"]),
+    "verified before a run": Mistake("verify", ["run"], ["corpus=other"]),
+    "nothing to roll back to": Mistake("rollback", ["has no earlier collection to roll back to"]),
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
+    """A job with nothing wrong."""
+    folder = tmp_path_factory.mktemp("mistakes")
+    write_rows(folder / "rows" / "a.parquet", 0, 5)
+    (folder / "job.yaml").write_text(yaml.safe_dump(make_job(folder, tiny_model)))
+    return folder
+
+
+def line_of(folder: Path, mistake: Mistake) -> str:
+    """The one line that a command answers with."""
+    path = folder / "spoiled.yaml"
+    path.write_text((folder / "job.yaml").read_text() if mistake.text is None else mistake.text)
+    own = mistake.command != "search" and mistake.rest
+    settings = [part for setting in mistake.settings for part in ("--set", setting)]
+    done = Kitestring(folder=folder, env={}).here(mistake.command, *([] if own else [path]), *mistake.rest, *settings)
+    assert (done.code, done.out) == (mistake.code, ""), done
+    (line,) = done.err.splitlines()
+    assert line.startswith("error: ")
+    return line
+
+
+@pytest.mark.parametrize("what", MISTAKES)
+def test_a_mistake_is_told_in_one_line(folder: Path, run_flow: RunFlow, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    monkeypatch.chdir(folder)
+    if not (folder / "rows.db").exists():
+        run_flow(yaml.safe_load((folder / "job.yaml").read_text()))
+    line = line_of(folder, MISTAKES[what])
+    assert all(word in line for word in MISTAKES[what].words), line
+
+
+def test_a_prefect_server_that_is_down_is_told_in_one_line() -> None:
+    with pytest.raises(BadInput, match=r"cannot be used .*: start it, or unset PREFECT_API_URL"):
+        _refuse_silent(f"http://127.0.0.1:{free_ports(1)[0]}/api")
+
+
+@pytest.mark.parametrize("command", ["plan", "status", "verify"])
+def test_a_file_that_may_not_be_read_is_told_by_its_path(folder: Path, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+    """Root may read all, so that the refusal is the system call's in its place."""
+    denied = "model.safetensors"
+    opened = Path.open
+
+    def refusing(path: Path, *how: Any, **more: Any) -> Any:
+        if path.name == denied:
+            raise PermissionError(13, os.strerror(13), str(path))
+        return opened(path, *how, **more)
+
+    monkeypatch.setattr(Path, "open", refusing)
+    monkeypatch.setattr("tasks.adapters.models.file_digests._known", {})
+    line = line_of(folder, Mistake(command, []))
+    assert denied in line
+    assert "Permission denied" in line
