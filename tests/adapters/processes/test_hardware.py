@@ -43,7 +43,7 @@ def note(path: Path, text: str) -> None:
     path.write_text(text)
 
 
-def test_a_containers_quota_counts_as_its_cores(cgroups: Path) -> None:
+def test_a_containers_quota_counts_as_its_cores(cgroups: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert cores() == 64
     note(cgroups / "cpu.max", "max 100000\n")
     assert cores() == 64
