@@ -88,12 +88,12 @@ _MUST = {
     "less_than_equal": "at most {le}",
     "less_than": "less than {lt}",
 }
-SHOWN = 60  # characters of a wrong value
+VALUE_CHARACTERS = 60  # characters of a wrong value
 
 
 def _short(value: object) -> str:
     text = repr(value)
-    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
+    return text if len(text) <= VALUE_CHARACTERS else f"{text[:VALUE_CHARACTERS]}..."
 
 
 def _explain(detail: Any, path: str, model: type[BaseModel] | None) -> str:
