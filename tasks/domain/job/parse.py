@@ -88,12 +88,12 @@ _MUST = {
     "less_than_equal": "at most {le}",
     "less_than": "less than {lt}",
 }
-VALUE_CHARACTERS = 60  # characters of a wrong value
+WRONG_VALUE_CHARACTERS = 60  # characters of a wrong value
 
 
 def _short(value: object) -> str:
     text = repr(value)
-    return text if len(text) <= VALUE_CHARACTERS else f"{text[:VALUE_CHARACTERS]}..."
+    return text if len(text) <= WRONG_VALUE_CHARACTERS else f"{text[:WRONG_VALUE_CHARACTERS]}..."
 
 
 def _explain(detail: Any, path: str, model: type[BaseModel] | None) -> str:
