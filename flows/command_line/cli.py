@@ -6,27 +6,23 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated
 
 import typer
 
+from flows.command_line.answers import NOT_PROVED, NOT_YET, OK, answers, leave, say, say_each
 from flows.command_line.flow_runner import run_flow
 from flows.command_line.job_file import read_job
-from flows.command_line.process_setup import surroundings, takes_unicode
+from flows.command_line.process_setup import surroundings
 from flows.command_line.terminal import count_shown, errors, progress_shown, rows_watched
 from tasks.adapters.processes.gc_control import leaving
 from tasks.adapters.processes.hardware import version_of
-from tasks.domain.errors import BadInput, Damaged, KitestringError, Permanent, RunFailed
-from tasks.domain.job.credentials import without_credentials
+from tasks.domain.errors import BadInput, Damaged, Permanent
 from tasks.domain.job.job import Job
 from tasks.domain.job.json_schema import job_schema
 from tasks.domain.target.collection import Hit
 
-OK, FAILED, BAD_INPUT, NOT_YET, NOT_PROVED = 0, 1, 2, 3, 4
 TERMINATED = 128 + signal.SIGTERM
 
 HELP = """Kitestring embeds a corpus of texts or images into Milvus or Zilliz Cloud, exactly once.
@@ -64,57 +60,6 @@ SetOptions = Annotated[
     typer.Option("--set", metavar="PATH=VALUE", help="Override a setting of the job file, such as shards.rows=1000. May be repeated."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
-
-
-@contextmanager
-def answers(*, as_json: bool = False) -> Iterator[None]:
-    """Turn every outcome of a command into one line and an exit code."""
-    try:
-        yield
-    except RunFailed as failure:
-        if as_json:
-            say(failure.summary, as_json=True)
-        _leave(failure, FAILED)
-    except BadInput as mistake:
-        _leave(mistake, BAD_INPUT)
-    except KitestringError as error:
-        _leave(error, FAILED)
-    except OSError as error:
-        if error.filename is None:
-            raise
-        code = BAD_INPUT if isinstance(error, PermissionError | FileNotFoundError | NotADirectoryError | IsADirectoryError) else FAILED
-        _leave(OSError(f"'{error.filename}' cannot be used: {error.strerror}"), code)
-    except KeyboardInterrupt:
-        errors.print("interrupted; run the command again to resume")
-        raise typer.Exit(130) from None
-
-
-def _leave(error: Exception, code: int) -> NoReturn:
-    errors.print("[bold red]error:[/] ", end="")
-    errors.print(without_credentials(str(error)), markup=False)
-    raise typer.Exit(code) from None
-
-
-def say(answer: Any, *, as_json: bool, text: Callable[[Any], str] = str) -> None:
-    """Print the result on stdout."""
-    sys.stdout.write((_as_json(answer) if as_json else text(answer)) + "\n")
-    sys.stdout.flush()
-
-
-def _as_json(answer: Any) -> str:
-    return json.dumps(answer, ensure_ascii=not takes_unicode(sys.stdout), default=str)
-
-
-def say_each(found: Iterable[Any], *, as_json: bool, text: Callable[[Any], str]) -> int:
-    """Print many values on stdout as they are found; returns their number."""
-    count = 0
-    for count, value in enumerate(found, 1):
-        begin = "" if not as_json else "[" if count == 1 else ","
-        sys.stdout.write(begin + (_as_json(asdict(value)) if as_json else text(value)) + "\n")
-    if as_json:
-        sys.stdout.write("]\n" if count else "[]\n")
-    sys.stdout.flush()
-    return count
 
 
 def write_page(path: Path, job: Job, question: str, hits: list[Hit], *, picture: str | None) -> None:
@@ -230,7 +175,7 @@ def diff(
         try:
             found = say_each(looked.found, as_json=as_json, text=difference_text)
         except Damaged as damage:
-            _leave(Damaged(f"{damage}: `kitestring run` encodes its shard again"), NOT_PROVED)
+            leave(Damaged(f"{damage}: `kitestring run` encodes its shard again"), NOT_PROVED)
         if looked.unsealed:
             errors.print(f"{looked.unsealed:,} shards are not sealed yet and were not compared: `kitestring run` encodes them")
         if found or looked.damaged:
