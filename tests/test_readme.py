@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from flows.command_line import cli
+from flows.command_line import answers, cli
 from tasks.domain.job.job import Job
 from tasks.domain.job.json_schema import job_schema
 from tasks.domain.job.parse import parse_job
@@ -83,7 +83,7 @@ def test_the_settings_that_it_names_exist() -> None:
 
 def test_the_exit_codes_are_those_of_the_command() -> None:
     told = {int(code) for row in table("Troubleshooting") if row.startswith("exit code") for code in re.findall(r"\d+", row)}
-    assert told == {cli.FAILED, cli.BAD_INPUT, cli.NOT_YET, cli.NOT_PROVED, 130, cli.TERMINATED}
+    assert told == {answers.FAILED, answers.BAD_INPUT, answers.NOT_YET, answers.NOT_PROVED, 130, cli.TERMINATED}
 
 
 def test_the_reference_is_what_the_command_line_and_the_schema_say() -> None:
