@@ -10,11 +10,8 @@ from typing import Any, NamedTuple
 import pytest
 import yaml
 
-from flows.command_line.flow_runner import _refuse_silent
-from tasks.domain.errors import BadInput
 from tests.builders.inprocess import RunFlow
 from tests.builders.kitestring import Kitestring, make_job, write_rows
-from tests.servers.milvus import free_ports
 
 Job = dict[str, Any]
 Spoil = Callable[[Path], str]
@@ -107,11 +104,6 @@ def test_a_mistake_is_told_in_one_line(folder: Path, run_flow: RunFlow, monkeypa
         run_flow(yaml.safe_load((folder / "job.yaml").read_text()))
     line = line_of(folder, MISTAKES[what])
     assert all(word in line for word in MISTAKES[what].words), line
-
-
-def test_a_prefect_server_that_is_down_is_told_in_one_line() -> None:
-    with pytest.raises(BadInput, match=r"cannot be used .*: start it, or unset PREFECT_API_URL"):
-        _refuse_silent(f"http://127.0.0.1:{free_ports(1)[0]}/api")
 
 
 @pytest.mark.parametrize("command", ["plan", "status", "verify"])
