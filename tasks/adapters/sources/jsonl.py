@@ -219,5 +219,6 @@ def _check_last_line(file: FileVersion) -> None:
                 break
             size *= 4
     if tail:
-        place = f"byte {start + line + 1}"
+        lines = tail.count(b"\n") + 1  # of the file, where all of it was read
+        place = f"byte {start + line + 1}" if start else f"line {lines}"
         parse_line(Line(data=tail[line + 1 :].removeprefix(BOM), place=place, last=True), file.path)

@@ -158,7 +158,10 @@ def test_a_last_line_that_is_not_utf8_is_no_damage(tmp_path: Path) -> None:
 @pytest.mark.parametrize("end", [b'{"text": "c', b'{"text": "c\xc3', b"{"])
 def test_a_last_line_that_is_cut_off_is_found_at_planning(tmp_path: Path, end: bytes) -> None:
     (tmp_path / "a.jsonl").write_bytes(b'{"text": "a"}\n{"text": "b"}\n' + end)
-    with pytest.raises(BadInput, match=r"a\.jsonl byte 28: the line is cut off or broken"):
+    with pytest.raises(BadInput, match=r"a\.jsonl line 3: the line is cut off or broken"):
+        spans_of(make_job("jsonl", tmp_path))
+    (tmp_path / "a.jsonl").write_bytes(b'{"text": "a"}\n' * 10_000 + end)
+    with pytest.raises(BadInput, match=r"a\.jsonl byte 140000: the line is cut off or broken"):
         spans_of(make_job("jsonl", tmp_path))
 
 

@@ -106,7 +106,7 @@ SOURCES: dict[str, tuple[Callable[[Path], Job], list[str]]] = {
     ),
     "a truncated last line": (
         lambda d: {"kind": "jsonl", "uri": truncated(d, "cut.jsonl", "\n".join(json_lines(9)).encode()[:-5])},
-        ["cut.jsonl line 9", "not JSON", "repair or remove it"],
+        ["cut.jsonl line 9", "the line is cut off", "repair or remove it"],
     ),
     "a truncated gzip": (
         lambda d: {"kind": "jsonl", "uri": truncated(d, "cut.jsonl.gz", gzip.compress("\n".join(json_lines(9)).encode())[:-20])},
