@@ -44,6 +44,7 @@ def raw(job: Job) -> list[dict[str, Any]]:
 def prepared(job: Job) -> Iterator[Prepared]:
     """Every batch as the encoder gets it, over all spans, checked against the law "Accounted rows"."""
     source = open_source(job.source, rows=job.shards.rows)
+    source.inspect(())  # as a run does before it reads
     fields = settle_fields(source, None)
     for span in source.spans():
         for chunk in prepare(source, shard_of(span), job=job, fields=fields):

@@ -59,7 +59,8 @@ class WebDatasetFiles(SourceFiles[WebDatasetSource]):
             head = self._first(file.path)
         if not head:
             raise BadInput(f"{file.path} has no samples from which the columns could be read: give another tar first")
-        check_columns(filter(None, [self.config.caption_key]), [CAPTION, *(key for sample in head for key in sample.values)], file.path)
+        keys = dict.fromkeys([CAPTION, *(key for sample in head for key in sample.values)])
+        check_columns(filter(None, [self.config.caption_key]), list(keys), file.path)
         self._check_captions(head, file.path)
         survey = ColumnSurvey(wanted)
         if survey.wants(CAPTION):

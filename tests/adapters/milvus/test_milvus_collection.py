@@ -154,9 +154,14 @@ def test_looking_does_not_make_the_file(lite, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_that_is_not_there_is_named(tmp_path):
-    with pytest.raises(BadInput, match=r"the folder .*nowhere does not exist"):
-        MilvusTarget(str(tmp_path / "nowhere" / "t.db")).collection("c").ensure(spec_of("c"))
+def test_a_folder_that_is_not_there_is_made_and_one_that_cannot_be_is_named(tmp_path):
+    target = MilvusTarget(str(tmp_path / "nowhere" / "yet" / "t.db"))
+    target.collection("c").ensure(spec_of("c"))
+    assert target.collection("c").describe()
+    target.close()
+    (tmp_path / "file").touch()
+    with pytest.raises(BadInput, match=r"t\.db: .*file is a file, and no folder can be made in it"):
+        MilvusTarget(str(tmp_path / "file" / "t.db")).collection("c").ensure(spec_of("c"))
 
 
 def test_a_file_that_is_no_database_is_named(tmp_path):

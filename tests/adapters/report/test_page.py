@@ -130,6 +130,7 @@ def test_the_summary_is_what_machines_were_promised():
         "proof": "",
         "report": "/runs/r1/report.html",
         "notes": [],
+        "unread": [],
     }
 
 

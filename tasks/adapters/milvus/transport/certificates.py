@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import certifi
 
+from tasks.adapters.processes.scratch import scratch_folder
 from tasks.domain.errors import BadInput
 from tasks.domain.job.credentials import ReadSecret
 from tasks.domain.job.tls import Tls
@@ -28,11 +28,12 @@ class Certificates:
     @contextmanager
     def files(self) -> Iterator[dict[str, str]]:
         """The texts as files of this user's alone, for those who read nothing else; by their names here."""
-        with TemporaryDirectory(prefix="kitestring-tls-") as folder:
-            paths = {name: Path(folder, f"{name}.pem") for name in ("ca", "cert", "key") if getattr(self, name)}
+        texts = {name: text for name in ("ca", "cert", "key") if (text := getattr(self, name))}
+        with scratch_folder() if texts else nullcontext(Path()) as folder:  # swept by the next run where this one is killed: a key is in it
+            paths = {name: folder / f"{name}.pem" for name in texts}
             for name, path in paths.items():
                 path.touch(0o600)
-                path.write_text(getattr(self, name))
+                path.write_text(texts[name])
             yield {"ca": certifi.where(), **{name: str(path) for name, path in paths.items()}}
 
     @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from urllib.parse import unquote
 
 import numpy as np
@@ -48,7 +48,9 @@ class DeltaSource(TabularSource):
     uri: str = Field(
         "table", title="Table", description="The table's folder, with _delta_log in it: local or s3://.", json_schema_extra=PLACE
     )
-    version: int | Nothing = Field(None, title="Version", description="Version of the table to read. Left out: the newest.")
+    version: Annotated[int, Field(title="number")] | Nothing = Field(
+        None, title="Version", description="Version of the table to read. Left out: the newest."
+    )
 
 
 class DeltaFiles(TableFiles[DeltaSource]):

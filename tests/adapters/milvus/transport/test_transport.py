@@ -21,6 +21,7 @@ from tasks.domain.errors import BadInput
 from tasks.domain.job.target import MilvusSettings
 from tasks.domain.job.tls import Tls
 from tests.builders.collections import part_of, spec_of
+from tests.builders.temporary_files import swept_files
 from tests.servers.milvus import MilvusProcess
 from tests.servers.milvus_proxy import milvus_proxy
 from tests.servers.tls import Authority, make_authority, tls_before
@@ -154,3 +155,13 @@ def test_a_proxy_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("https_proxy", "http://user:secret@127.0.0.1:1")
     with pytest.raises(BadInput, match=r"through the proxy http://127\.0\.0\.1:1 \(https_proxy\).* add 'milvus.invalid' to no_proxy"):
         target_for(MilvusSettings(uri="http://milvus.invalid:19530"), token=None).reach("x")
+
+
+def test_a_key_is_written_where_the_next_run_sweeps_and_nothing_is_written_without_one() -> None:
+    with swept_files() as kinds, Certificates(key="-----BEGIN").files() as files:
+        assert Path(files["key"]).stat().st_mode & 0o077 == 0
+    assert kinds == {"kitestring"}
+    assert not Path(files["key"]).exists()
+    with swept_files() as kinds, Certificates().files() as files:
+        assert set(files) == {"ca"}
+    assert not kinds
