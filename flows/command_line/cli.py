@@ -237,7 +237,7 @@ def search(
     """Embed a query with the job's encoder, as text or as an image, and search."""
     with answers():
         if (text is None) == (image is None):  # said before seconds of imports
-            raise BadInput('give the words to search for, as in `kitestring search JOB "a question"`, or an image (--image FILE)')
+            raise BadInput('give either words to search for, as in `kitestring search JOB "a question"`, or an image (--image FILE)')
         from flows.command_line.show import hits_text
         from tasks.commands.search import ask
 

@@ -60,7 +60,7 @@ MISTAKES: dict[str, Mistake] = {
     "a certificate that is not there": Mistake(
         "verify", ["target.tls.ca: 'a.pem' cannot be read: No such file"], ["target.uri=https://host:19530", "target.tls={ca: a.pem}"]
     ),
-    "no words": Mistake("search", ["give the words to search for", "--image FILE"]),
+    "no words": Mistake("search", ["give either words to search for", "--image FILE"]),
     "empty words": Mistake("search", ["the text to search for is empty"], rest=(" ",)),
     "an image for a model of texts": Mistake("search", ["--image", "embeds text only"], rest=("--image", "a.png")),
     "a filter that is none": Mistake(
