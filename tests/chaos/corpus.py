@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from tokenizers import Tokenizer
 
+from tasks.worker.optimize.quality import PROBE_TEXTS
 from tests.builders.kitestring import text_of
 from tests.builders.models import make_tiny_model
 
@@ -26,15 +28,16 @@ import json, os, time
 from torch import nn
 
 class Slow(nn.Module):
-    def __init__(self, seconds, poison):
+    def __init__(self, seconds, poison, probes):
         super().__init__()
-        self.seconds, self.poison = seconds, poison
+        self.seconds, self.poison, self.probes = seconds, poison, probes
 
     def forward(self, features, **kwargs):
         ids = features["input_ids"]
         if count := os.environ.get("CHAOS_COUNT"):
+            rows = [row[mask == 1].tolist() for row, mask in zip(ids, features["attention_mask"])]
             with open(count, "ab", buffering=0) as file:
-                file.write(b"%d\\n" % ids.shape[0])
+                file.write(b"%d\\n" % sum(row not in self.probes for row in rows))
         time.sleep(self.seconds)
         bad = (ids == self.poison).any(dim=1)
         if "CHAOS_MENDED" not in os.environ:
@@ -57,7 +60,9 @@ def make_slow_model(folder: Path, seconds: float = BATCH_SECONDS, poison: str = 
     slow = {"idx": 2, "name": "2", "path": "", "type": "slow.Slow"}
     (folder / "modules.json").write_text(json.dumps([*modules, slow]))
     token = json.loads((folder / "tokenizer.json").read_text())["model"]["vocab"][poison]
-    (folder / "slow.json").write_text(json.dumps({"seconds": seconds, "poison": token}))
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    probes = [tokenizer.encode(text).ids for text in PROBE_TEXTS]  # what an encoder tries when it is loaded is no row
+    (folder / "slow.json").write_text(json.dumps({"seconds": seconds, "poison": token, "probes": probes}))
     (folder / "slow.py").write_text(SLOW)
     return folder
 
