@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from tasks.adapters.files.local_files import is_local
 from tasks.domain.encoding.encoding_spec import EncodingSpec
 from tasks.domain.errors import BadInput
 from tasks.domain.job.references import SCHEME
@@ -23,7 +24,7 @@ def spec_for_afar(spec: EncodingSpec, *, shared: bool) -> EncodingSpec:
     """
     job = spec.job
     for setting, place in (("checkpoint", job.checkpoint), ("source.uri", job.source.uri)):
-        if _is_local(place) and not shared:
+        if is_local(place) and not shared:
             raise BadInput(
                 f"{setting}: hosts of compute.engine.kind: {job.compute.engine.kind} cannot reach the folder '{place}': use s3://bucket/prefix,"
                 " or set compute.engine.shared: true where every host has it mounted at the same path"
@@ -34,11 +35,6 @@ def spec_for_afar(spec: EncodingSpec, *, shared: bool) -> EncodingSpec:
         update={"checkpoint": _absolute(job.checkpoint), "source": source, "encoder": job.encoder.model_copy(update=models)}
     )
     return spec.model_copy(update={"job": changed})
-
-
-def _is_local(place: str) -> bool:
-    scheme = SCHEME.match(place)
-    return scheme is None or scheme[1] == "file"
 
 
 def _absolute(place: str) -> str:

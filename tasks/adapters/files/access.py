@@ -21,7 +21,7 @@ from tasks.adapters.files.compression import CONTENT_HEAD_BYTES, codec_of, kind_
 from tasks.adapters.files.fsspec_files import FsspecDrive, first_words
 from tasks.adapters.files.globs import split_pattern
 from tasks.adapters.files.left_out import LeftOut
-from tasks.adapters.files.local_files import LocalDrive, local_path
+from tasks.adapters.files.local_files import LocalDrive, is_local, local_path
 from tasks.adapters.files.s3_files import S3Drive, split_uri
 from tasks.domain.errors import BadInput, KitestringError, Permanent, Transient
 from tasks.domain.job.references import SCHEME
@@ -47,10 +47,10 @@ class Drive(Protocol):
 
 def drive_of(uri: str) -> Drive:
     """The drive for a path or URI."""
-    scheme = SCHEME.match(uri)
-    if scheme is None or scheme[1] == "file":
+    if is_local(uri):
         return LocalDrive()
-    return S3Drive() if scheme[1] in {"s3", "s3a"} else FsspecDrive()
+    scheme = SCHEME.match(uri)
+    return S3Drive() if scheme and scheme[1] in {"s3", "s3a"} else FsspecDrive()
 
 
 def list_files(uri: str, suffixes: tuple[str, ...], left_out: LeftOut | None = None) -> Iterator[FileVersion]:
@@ -76,7 +76,7 @@ def list_files(uri: str, suffixes: tuple[str, ...], left_out: LeftOut | None = N
 
 def _is_list(uri: str) -> bool:
     """Whether braces are meant as such: a file of this machine may have them in its name."""
-    return has_braces(uri) and not (isinstance(drive_of(uri), LocalDrive) and os.path.lexists(local_path(uri)))
+    return has_braces(uri) and not (is_local(uri) and os.path.lexists(local_path(uri)))
 
 
 def _listed(uri: str, suffixes: tuple[str, ...], left_out: LeftOut) -> Iterator[FileVersion]:

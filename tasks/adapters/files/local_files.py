@@ -15,6 +15,7 @@ from tasks.adapters.files.globs import make_pattern, split_pattern
 from tasks.adapters.files.left_out import LeftOut
 from tasks.adapters.files.walk import Entry, walk
 from tasks.domain.errors import BadInput
+from tasks.domain.job.references import SCHEME
 from tasks.domain.shards.shard import FileVersion
 
 
@@ -64,6 +65,12 @@ class FolderLister:
             self._left_out.add(reason, os.fsencode(found.path).decode(errors="replace"))
             return None
         return Entry(name=found.name, path=found.path, folder=found.is_dir())
+
+
+def is_local(uri: str) -> bool:
+    """Whether a path or URI is of this machine."""
+    scheme = SCHEME.match(uri)
+    return scheme is None or scheme[1] == "file"
 
 
 def local_path(uri: str) -> str:

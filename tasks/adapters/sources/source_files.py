@@ -37,8 +37,10 @@ class SourceFiles(ABC, Generic[Settings]):
         self.config, self.rows = config, rows
         self.left_out = LeftOut()
         self.notes: list[str] = []  # what `inspect` found that whoever runs the job should know
+        self._inspected = set[str]()  # columns whose types it found
 
     def inspect(self, wanted: Collection[str] | None = None) -> dict[str, FieldType]:
+        self._inspected.update(wanted or ())
         return self.survey(wanted).settle(self.config.uri, self.notes, sampled=self.sampled)
 
     @abstractmethod
@@ -46,8 +48,9 @@ class SourceFiles(ABC, Generic[Settings]):
         """Look at the first file, and where columns are wanted at as much as tells their types; as `inspect`."""
 
     def types_now(self, columns: Collection[str]) -> ColumnSurvey:
-        """What columns hold whose types are known from before; asked after `spans`, which may have seen it."""
-        return self.survey(columns)
+        """What columns hold whose types are known from before; asked after `spans`, which may have seen it. Those just inspected are left out."""
+        known = [column for column in columns if column not in self._inspected]
+        return self.survey(known) if known else ColumnSurvey(())
 
     @abstractmethod
     def spans(self) -> Iterator[Span]: ...

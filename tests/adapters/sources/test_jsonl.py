@@ -266,3 +266,15 @@ def test_s3_is_read_by_ranges(s3_bucket: S3Bucket) -> None:
     job = make_job("jsonl", f"{s3_bucket.url}/logs", rows=100, id="id")
     assert len(spans_of(job)) >= 5
     assert [row["id"] for row in raw(job)] == [*range(500), *range(20)]
+
+
+def test_what_was_just_inspected_is_not_sampled_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.jsonl").write_bytes(b'{"text": "a", "n": 1, "m": 2}\n')
+    source = open_source(make_job("jsonl", tmp_path, metadata=["n", "m"]).source, rows=10)
+    asked: list[object] = []
+    survey = type(source).survey
+    monkeypatch.setattr(type(source), "survey", lambda source, wanted: asked.append(wanted) or survey(source, wanted))
+    assert source.inspect(["n"]) == {"n": "int64"}
+    assert not source.types_now(["n"]).seen
+    assert list(source.types_now(["n", "m"]).seen) == ["m"]
+    assert asked == [["n"], ["m"]]

@@ -35,6 +35,13 @@ HONOURED = {
     "variantType",
     "variantType-preview",
 }
+S3_NAMES = {
+    "endpoint": "aws_endpoint",
+    "region": "aws_region",
+    "access": "aws_access_key_id",
+    "secret": "aws_secret_access_key",
+    "token": "aws_session_token",
+}
 MODE, PHYSICAL = "delta.columnMapping.mode", b"delta.columnMapping.physicalName"
 
 
@@ -145,16 +152,8 @@ class DeltaFiles(TableFiles[DeltaSource]):
 def _options(root: str) -> dict[str, str] | None:
     if "://" not in root:
         return None
-    found = s3_settings()
-    names = {
-        "endpoint": "aws_endpoint",
-        "region": "aws_region",
-        "access": "aws_access_key_id",
-        "secret": "aws_secret_access_key",
-        "token": "aws_session_token",
-    }
-    options = {names[name]: value for name, value in found.items() if value}
-    return {**options, "allow_http": "true"} if str(found["endpoint"]).startswith("http:") else options
+    options = s3_settings(S3_NAMES)
+    return {**options, "allow_http": "true"} if options.get("aws_endpoint", "").startswith("http:") else options
 
 
 def _children(kind: pa.DataType) -> Iterator[pa.Field]:

@@ -17,6 +17,13 @@ if TYPE_CHECKING:
 
 METADATA_JSON = ".metadata.json"
 HINT = "version-hint.text"
+IO_NAMES = {
+    "endpoint": "s3.endpoint",
+    "region": "s3.region",
+    "access": "s3.access-key-id",
+    "secret": "s3.secret-access-key",
+    "token": "s3.session-token",
+}
 _NUMBER = re.compile(r"v?(\d+)[-.]")
 
 
@@ -88,12 +95,4 @@ def _io_settings(uri: str) -> dict[str, str]:
     settings = {"py-io-impl": "pyiceberg.io.pyarrow.PyArrowFileIO"}
     if not written_place(uri).startswith("s3:"):
         return settings
-    found = s3_settings()
-    names = {
-        "endpoint": "s3.endpoint",
-        "region": "s3.region",
-        "access": "s3.access-key-id",
-        "secret": "s3.secret-access-key",
-        "token": "s3.session-token",
-    }
-    return settings | {names[name]: value for name, value in found.items() if value}
+    return settings | s3_settings(IO_NAMES)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping
 from types import ModuleType
 from urllib.parse import urlsplit
 
-from tasks.adapters.files.local_files import local_path
+from tasks.adapters.files.local_files import is_local, local_path
 from tasks.adapters.object_store.s3_client import connect
 from tasks.domain.errors import BadInput
 from tasks.domain.job.references import SCHEME
@@ -37,10 +38,10 @@ def plain_place(uri: str) -> str:
     Raises:
         BadInput: it is elsewhere.
     """
-    scheme = SCHEME.match(uri)
-    if scheme is None or scheme[1] == "file":
+    if is_local(uri):
         return local_path(uri).rstrip("/")
-    if scheme[1] in {"s3", "s3a", "s3n"}:
+    scheme = SCHEME.match(uri)
+    if scheme and scheme[1] in {"s3", "s3a", "s3n"}:
         return f"s3://{uri[len(scheme[0]) :].rstrip('/')}"
     raise BadInput(f"'{uri}': tables are read from local folders and from s3://")
 
@@ -56,8 +57,11 @@ def name_below(root: str, path: str) -> str:
     return path[len(root) + 1 :] if path.startswith(f"{root}/") else path.rpartition("/")[2]
 
 
-def s3_settings() -> dict[str, str | None]:
+def s3_settings(names: Mapping[str, str]) -> dict[str, str]:
     """Endpoint, region and credentials, as boto3 finds them for every other source.
+
+    Args:
+        names: what a library calls `endpoint`, `region`, `access`, `secret` and `token`; without a value a setting is left out.
 
     Raises:
         BadInput: the environment is set wrongly.
@@ -68,10 +72,11 @@ def s3_settings() -> dict[str, str | None]:
         raise BadInput("S3: there are no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE")
     frozen, endpoint = credentials.get_frozen_credentials(), found.client.meta.endpoint_url
     own = not urlsplit(endpoint).netloc.endswith(("amazonaws.com", "amazonaws.com.cn"))
-    return {
+    values = {
         "endpoint": endpoint if own else None,
         "region": found.client.meta.region_name,
         "access": frozen.access_key,
         "secret": frozen.secret_key,
         "token": frozen.token,
     }
+    return {names[name]: value for name, value in values.items() if value}
