@@ -5,11 +5,16 @@ from __future__ import annotations
 import json
 import threading
 import time
+from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 import pytest
 
+from tasks.adapters.engines.cluster_hosts.host_seat import HostSeat
+from tasks.domain.encoding.encoding_progress import EncodingProgress
+from tests.builders.held_model import make_held_model
 from tests.builders.inprocess import RunFlow
 from tests.builders.kitestring import make_job, write_rows
 from tests.builders.runs import keys_in
@@ -17,31 +22,48 @@ from tests.servers.ray import RayServer
 
 pytestmark = [pytest.mark.server, pytest.mark.timeout(600)]
 FILES, ROWS = 16, 40
+START_SECONDS = 200
 
 
-def kill_a_host(server: RayServer, checkpoint: Path, killed: list[int]) -> None:
-    """As soon as there are seals: the newest actor."""
-    deadline = time.monotonic() + 200
-    while len(list(checkpoint.rglob("seal.json"))) < 2 and time.monotonic() < deadline:
+@pytest.fixture
+def encoded(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
+    """Rows that each host has encoded, as the flow knows it."""
+    rows: dict[str, int] = defaultdict(int)
+    take_in = HostSeat.take_in
+
+    def counted(seat: HostSeat, progress: EncodingProgress) -> None:
+        take_in(seat, progress)
+        rows[seat.name] = max(rows[seat.name], seat.progress.rows)
+
+    monkeypatch.setattr(HostSeat, "take_in", counted)
+    return rows
+
+
+def kill_a_host(server: RayServer, both_have_encoded: Callable[[], bool], killed: list[int], held: Path) -> None:
+    """The newest actor, when each host has encoded a shard and holds the next."""
+    deadline = time.monotonic() + START_SECONDS
+    while not both_have_encoded() and time.monotonic() < deadline:
         time.sleep(0.05)
     raylets = [p for p in psutil.process_iter(["cmdline"]) if str(server.folder) in " ".join(p.info["cmdline"] or [])]
     actors = [child for raylet in raylets for child in raylet.children() if any("HostActor" in part for part in child.cmdline())]
     newest = max(actors, key=lambda actor: actor.create_time())
     ranks = newest.children(recursive=True)
     newest.kill()
+    held.unlink()
     killed.append(newest.pid)
     assert not psutil.wait_procs(ranks, timeout=30)[1], "no rank outlives its host"
 
 
 def test_a_host_that_is_killed_costs_nothing_and_nothing_is_doubled(
-    run_flow: RunFlow, ray_server: RayServer, tmp_path: Path, tiny_model: Path
+    run_flow: RunFlow, ray_server: RayServer, encoded: dict[str, int], tmp_path: Path
 ) -> None:
     keys = [key for n in range(FILES) for key in write_rows(tmp_path / "rows" / f"{n}.parquet", n * ROWS, (n + 1) * ROWS)]
+    model = make_held_model(tmp_path / "model", held := tmp_path / "held", rows=ROWS)
     killed: list[int] = []
-    killing = threading.Thread(target=kill_a_host, args=(ray_server, tmp_path / "checkpoint", killed), daemon=True)
-    killing.start()
-    result = run_flow(make_job(tmp_path, tiny_model, compute={"processes": 1, "engine": ray_server.engine(2)}))
-    killing.join()
+    both = lambda: len([host for host, rows in list(encoded.items()) if rows >= ROWS]) == 2  # noqa: E731
+    threading.Thread(target=kill_a_host, args=(ray_server, both, killed, held), daemon=True, name="killer").start()
+    engine = {"processes": 1, "engine": ray_server.engine(2)}
+    result = run_flow(make_job(tmp_path, model, compute=engine, encoder__trust_remote_code=True))
     assert killed
     assert result["verified"] is True
     rows = result["rows"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
@@ -31,6 +32,7 @@ from tests.builders.engines.hash_encoders import by_hash
 from tests.builders.kitestring import make_job, write_rows
 
 FILES, ROWS = 12, 40
+PIECES = 2  # of a file
 KIND = "sentence-transformers"
 
 
@@ -38,7 +40,7 @@ KIND = "sentence-transformers"
 def spec(tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> EncodingSpec:
     monkeypatch.setitem(ENCODERS.known, KIND, by_hash(KIND))
     monkeypatch.setattr(fleet_driver, "RETRY_SECONDS", 0.05)
-    job = parse_job(make_job(tmp_path, tiny_model, compute__unsaved_rows=ROWS // 2))
+    job = parse_job(make_job(tmp_path, tiny_model, compute__unsaved_rows=2 * ROWS // PIECES))
     for number in range(FILES):
         write_rows(tmp_path / "rows" / f"{number}.parquet", number * ROWS, (number + 1) * ROWS)
     return EncodingSpec(run="20261126T080000000-abcdef", job=job, fields=(), weights=locate_model(job.encoder).weights, declared="d" * 32)
@@ -103,15 +105,20 @@ def work(spec: EncodingSpec) -> Iterator[Callable[..., Work]]:
         each.fleet.close()
 
 
-def slow(monkeypatch: pytest.MonkeyPatch, seconds: float = 0.1) -> None:
-    """Every piece takes so long."""
-    vectors = hash_encoders.HashEncoders.vectors
+@pytest.fixture
+def go_on(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """Each host encodes one shard, and more only once this is set: no host is so fast that another has nothing to do."""
+    vectors, event = hash_encoders.HashEncoders.vectors, threading.Event()
+    begun = defaultdict[int, int](int)
 
-    def take_time(self: hash_encoders.HashEncoders, texts: list[str]) -> object:
-        time.sleep(seconds)
+    def held(self: hash_encoders.HashEncoders, texts: list[str]) -> object:
+        begun[id(self)] += 1
+        assert begun[id(self)] <= PIECES or event.wait(60)
         return vectors(self, texts)
 
-    monkeypatch.setattr(hash_encoders.HashEncoders, "vectors", take_time)
+    monkeypatch.setattr(hash_encoders.HashEncoders, "vectors", held)
+    yield event
+    event.set()
 
 
 def until(holds: Callable[[], object]) -> None:
@@ -121,46 +128,48 @@ def until(holds: Callable[[], object]) -> None:
         time.sleep(0.01)
 
 
-def test_what_a_lost_host_had_is_done_by_another_and_it_comes_back(work: Callable[..., Work], monkeypatch: pytest.MonkeyPatch) -> None:
-    slow(monkeypatch)
+def test_what_a_lost_host_had_is_done_by_another_and_it_comes_back(work: Callable[..., Work], go_on: threading.Event) -> None:
     lost = ThreadHost()
     run = work(ThreadHost(), lost)
     run.begin()
     until(lambda: "encode" in lost.calls)
     lost.lose()
+    go_on.set()
     run.assert_done_once()
     until(lambda: lost.calls.count("load") > 1)
     assert not run.fleet._left_out
 
 
-def test_a_silent_host_loses_its_groups_and_is_ended(work: Callable[..., Work], monkeypatch: pytest.MonkeyPatch) -> None:
-    slow(monkeypatch)
+def test_a_silent_host_loses_its_groups_and_is_ended(work: Callable[..., Work], go_on: threading.Event) -> None:
     silent = ThreadHost()
     run = work(ThreadHost(), silent, silence_seconds=1.5)
     run.begin()
     until(lambda: "encode" in silent.calls)
     silent.silent, before = True, silent.host
+    go_on.set()
     run.assert_done_once()
     until(lambda: silent.host is not before)
     assert before
     assert before._closed
 
 
-def test_a_host_that_joins_in_the_middle_is_used(work: Callable[..., Work], monkeypatch: pytest.MonkeyPatch) -> None:
-    slow(monkeypatch)
+def test_a_host_that_joins_in_the_middle_is_used(
+    work: Callable[..., Work], go_on: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(fleet_driver, "LOOK_SECONDS", 0.2)
-    run, late = work(ThreadHost()), ThreadHost()
+    first, late = ThreadHost(), ThreadHost()
+    run = work(first)
     run.begin()
-    until(lambda: run.told)
+    until(lambda: "encode" in first.calls)
     run.cluster.there.append(late)
+    until(lambda: "encode" in late.calls)
+    go_on.set()
     run.assert_done_once()
-    assert late.calls.count("encode") > 0
 
 
 def test_a_host_that_will_be_taken_away_finishes_what_it_has_begun_and_gives_back_the_rest(
-    work: Callable[..., Work], monkeypatch: pytest.MonkeyPatch
+    work: Callable[..., Work], go_on: threading.Event
 ) -> None:
-    slow(monkeypatch)
     leaving = ThreadHost()
     run = work(ThreadHost(), leaving)
     run.fleet.expect(2 * FILES * ROWS)  # so that takes are large
@@ -168,6 +177,8 @@ def test_a_host_that_will_be_taken_away_finishes_what_it_has_begun_and_gives_bac
     until(lambda: "encode" in leaving.calls)
     assert leaving.host
     threading.Thread(target=leaving.host.leave, daemon=True).start()
+    until(lambda: leaving.host and leaving.host._leaving)
+    go_on.set()
     run.assert_done_once()
     assert run.fleet._division.records[next(seat.name for seat in run.fleet._seats.values() if seat.link is leaving)].given_back
     assert not run.fleet._left_out
