@@ -1,1 +1,1 @@
-"""What runs under torchrun: the only home of torch, sentence-transformers and open_clip."""
+"""The processes under torchrun: the only home of torch, sentence-transformers and open_clip."""

@@ -2,9 +2,9 @@
 
     python -m torch.distributed.run --standalone --nproc-per-node N -m tasks.worker --assignment PATH
 
-or forked by `tasks.worker.agent`, which has imported what is imported here.
+or forked by `tasks.worker.agent`, which has imported these modules already.
 
-Exits 0 when there was no more work or nobody to work for, 1 when the encoder cannot be loaded (told to the
+Exits 0 when there was no more work or the coordinator has ended, 1 when the encoder cannot be loaded (reported to the
 coordinator in one line), and with a traceback when something broke that no row is to blame for.
 """
 

@@ -24,7 +24,7 @@ AGENT_POLL_SECONDS = 0.02
 
 
 class Unawaited:
-    """In place of the event for which torchrun has a forked rank that is done wait until all are.
+    """Replaces torch elastic's exit barrier, which deadlocks when a waiting rank is killed.
 
     Its `set` never returns where a rank was killed while it waited. What a rank returns is in its pipe before it ends, so none need wait.
     """
@@ -36,7 +36,7 @@ class Unawaited:
 
 
 def main() -> int:
-    """Import, then be torchrun; 1: a rank failed, and torchrun's own table of whose end was which is told."""
+    """Import, then be torchrun; 1: a rank failed, and torchrun's own table of exit codes is printed."""
     parser = argparse.ArgumentParser(prog="tasks.worker.agent", description="torchrun, with what its ranks import.")
     parser.add_argument("--encoder", required=True, help="kind of the encoder that the ranks will load")
     parser.add_argument("--assignment", type=Path, required=True, help="JSON file of tasks.domain.encoding.protocol.Assignment")
@@ -47,11 +47,11 @@ def main() -> int:
 
         from tasks.worker.encoders.registry import import_library  # noqa: PLC0415 - takes seconds
 
-        with suppress(Exception):  # the ranks will meet it too, and can tell
+        with suppress(Exception):  # the ranks will meet it too, and report it
             import_library(arguments.encoder)
     multiprocessing.get_context("fork").Event = Unawaited  # type: ignore[assignment]
     gc.freeze()  # pages that no collection touches stay shared with the ranks
-    while not arguments.assignment.exists():  # whoever is to write it ends this process when it ends itself
+    while not arguments.assignment.exists():  # the parent writes it; this process ends with the parent
         time.sleep(AGENT_POLL_SECONDS)
     try:
         torchrun([*options, "--start-method", "fork", "--run-path", rank.__file__, "--assignment", str(arguments.assignment)])

@@ -37,7 +37,7 @@ class Work(Protocol):
 
     @property
     def stats(self) -> EncodeStats:
-        """What preparing took, and what it found."""
+        """The time of preparing, and its findings."""
 
     @property
     def ahead(self) -> int:

@@ -1,4 +1,4 @@
-"""What may come between a batch and its vectors, told apart by what a rank may do next; and an error in one line."""
+"""Errors of encoding a batch, classified by what a rank may do next; and an error in one line."""
 
 from __future__ import annotations
 
@@ -17,6 +17,6 @@ class OutOfMemory(Exception):
 
 
 def first_line(error: BaseException) -> str:
-    """An error in one line, without what would colour a terminal, and without addresses: the same error gives the same line."""
+    """An error in one line, without terminal escapes and memory addresses: the same error gives the same line."""
     lines = [line.strip() for line in _ADDRESS.sub("", _COLOURS.sub("", str(error))).splitlines() if line.strip()]
     return (lines[0] if lines else type(error).__name__)[:500]

@@ -1,1 +1,1 @@
-"""The model libraries. One file for each encoder, and what it needs."""
+"""The model libraries. One file for each encoder, and its helpers."""

@@ -19,7 +19,7 @@ from tasks.worker.encoding_errors import Fatal, first_line
 
 PREFETCH = 2  # batches for each helper
 
-Load = tuple[torch.Tensor, list[str | Transient | None]]  # the good pictures stacked; for each picture None or what is wrong
+Load = tuple[torch.Tensor, list[str | Transient | None]]  # the good pictures stacked; for each picture None or its error
 
 
 class _Pictures(Dataset[Decoded]):
@@ -38,7 +38,7 @@ class _Pictures(Dataset[Decoded]):
 
 
 class _Feed:
-    """The batches of the piece in hand, as DataLoader's sampler."""
+    """The batches of the present piece, as DataLoader's sampler."""
 
     def __init__(self) -> None:
         self.batches: Iterable[list[Picture]] = ()

@@ -57,7 +57,7 @@ class Decoder:
             return f"undecodable image: {first_line(error)}"
 
     def _decode(self, data: bytes) -> Decoded:
-        # The header tells the size before a pixel is unpacked. The warnings are about metadata that is not looked at.
+        # The header has the size before a pixel is decoded. The warnings are about metadata that is not looked at.
         with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(data), formats=FORMATS) as image:
             width, height = image.size
             if width * height > self.max_pixels:

@@ -218,7 +218,7 @@ def _load(encoder: OpenClipEncoder, model_path: str, precision: Precision, devic
 
 
 def _preprocessing(encoder: OpenClipEncoder) -> dict[str, Any]:
-    """What is said to open_clip; the rest is as the tag or the folder has it, or CLIP's."""
+    """The settings passed to open_clip; the rest is as the tag or the folder has it, or CLIP's."""
     said = {name: getattr(encoder, name) for name in ("mean", "std", "interpolation", "resize_mode")}
     taken = {**said, **family_preprocessing(encoder)}
     return {f"image_{name}": value for name, value in taken.items() if value is not None}
@@ -233,7 +233,7 @@ def _refuse_unknown_tag(encoder: OpenClipEncoder, tag: str) -> None:
 
 @contextmanager
 def _silent_root() -> Iterator[None]:
-    """open_clip tells its failures to the root logger as well as raising them."""
+    """open_clip logs its failures to the root logger as well as raising them."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:

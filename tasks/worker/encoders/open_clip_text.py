@@ -1,4 +1,4 @@
-"""Texts for open_clip's text tower, which reads a fixed number of tokens: cut, and what is lost by that counted."""
+"""Texts for open_clip's text tower, which reads a fixed number of tokens: truncated, and the lost tokens counted."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tasks.worker.base import Batch
 from tasks.worker.encoding_errors import first_line
 
 CHARACTERS = 64  # for each token that the model reads: no token is as long, so that what lies beyond cannot change a vector
-COUNTED = 64  # times the tokens that the model reads: what is lost beyond is not counted
+COUNTED = 64  # times the tokens that the model reads: tokens beyond are not counted
 COUNTED_AT_ONCE = 32
 FORGET = 10_000_000  # characters: open_clip's own tokenizer keeps every word that it has met
 

@@ -31,7 +31,7 @@ def open_encoder(
         precision: what the model computes in; vectors are float32 in any case.
         compute: how batches are made; left out, as for a search.
         place: device and threads; left out, the CPU.
-        backend: what runs the model.
+        backend: torch or openvino.
 
     Raises:
         BadInput: the model cannot be loaded, or a setting does not fit it.

@@ -1,6 +1,6 @@
 """Text to vectors with sentence-transformers, in batches that this module plans.
 
-`SentenceTransformer.encode` does the encoding; what it is given differs. Left alone it sorts by characters and
+`SentenceTransformer.encode` does the encoding; its inputs are prepared here. Left alone it sorts by characters and
 fills batches by count, so that a batch may be mostly padding; here batches are filled to a number of tokens.
 It also cuts long texts without a word; here the tokens that are lost are counted. Contents of a batch may be plain texts, or bring
 their tokens along (`tasks.worker.encoders.tokenizer`).

@@ -48,7 +48,7 @@ class Tokens:
             self._own.no_truncation()
             self._own.no_padding()
         self._form: Mapping[str, Any] | None = None  # the library's features, as an example
-        with suppress(Exception):  # models' own code raises what it likes
+        with suppress(Exception):  # models' own code may raise anything
             self._form = self._proven()
         if self._form is not None:
             this_model: Any = model  # and no other of its class
@@ -89,7 +89,7 @@ class Tokens:
         return [1 + len(text) // 4 for text in texts]
 
     def _preprocess(self, inputs: list[Any], prompt: str | None = None, **more: Any) -> Features:
-        """In the place of the library's, which does what comes without tokens, or is not as it was tried."""
+        """Replaces the library's; falls back to it for inputs without tokens, or whose form was not tested."""
         tokens = [getattr(text, "ids", None) for text in inputs]
         if self._form is None or more != self._more or prompt != self._prompt or not tokens or any(ids is None for ids in tokens):
             return self._library(inputs, prompt=prompt, **more)

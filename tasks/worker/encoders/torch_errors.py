@@ -1,4 +1,4 @@
-"""torch's failures, told apart by what a rank may do next."""
+"""torch's failures, classified by what a rank may do next."""
 
 from __future__ import annotations
 

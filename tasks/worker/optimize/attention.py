@@ -57,7 +57,7 @@ def plain_attention(  # noqa: PLR0917 - as transformers calls it
     dropout: float = 0.0,
     **more: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Attention as transformers asks for it; what is out of the ordinary goes to its own.
+    """Attention with transformers' interface; unusual calls go to its own implementation.
 
     Args:
         module: the layer, which says whether it is causal.
@@ -67,7 +67,7 @@ def plain_attention(  # noqa: PLR0917 - as transformers calls it
         attention_mask: added to the scores; None where no text of the batch is padded.
         scaling: of the scores; None: one over the root of the width.
         dropout: 0 but in training.
-        more: the rest of what it gives.
+        more: its other arguments.
 
     Returns: batch, tokens, heads, width of a head; and no weights.
     """

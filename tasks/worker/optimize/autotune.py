@@ -1,4 +1,4 @@
-"""How many tokens make the best batch here, and what runs the model fastest: measured on the sample, where the work is worth it.
+"""The best batch size in tokens, and the fastest backend: measured on the sample, where the work is worth it.
 
 Too few tokens, and calling the model costs more than its arithmetic; too many, and a batch leaves the caches.
 """
@@ -22,7 +22,7 @@ WORTH_BACKENDS, WORTH_TOKENS = 60.0, 180.0
 MEASURING_SECONDS = 1.0  # for each backend
 RACE_SECONDS = 0.4  # for each turn of each backend
 TIMING_ROUNDS = 2
-GAIN = 1.03  # what is nearer than this is noise
+GAIN = 1.03  # a smaller gain is noise
 
 Clock = Callable[[], float]
 
@@ -36,7 +36,7 @@ class TunedBatch:
 
 
 class Metered:
-    """An encoder's `encode`, timed: what was compared need not be run again to know about how long a row takes."""
+    """An encoder's `encode`, timed: the comparison also gives the time for a row."""
 
     def __init__(self, encoder: LoadedEncoder, clock: Clock = time.perf_counter) -> None:
         self._encoder, self._clock = encoder, clock
@@ -50,7 +50,7 @@ class Metered:
 
     @property
     def row_seconds(self) -> float | None:
-        """What a row took after the first call, which is slow; None where there were no two. In work, whose batches are planned, it takes less."""
+        """Seconds for a row, without the slow first call; None for fewer than two calls. Planned batches take less."""
         later = self._taken[1:]
         rows = sum(rows for rows, _ in later)
         return sum(seconds for _, seconds in later) / rows if rows else None
@@ -66,12 +66,12 @@ def worth_measuring(
     seconds: float = WORTH_BACKENDS,
     at_most: float | None = None,
 ) -> bool:
-    """Whether the work ahead takes so long with what is at hand that measuring pays.
+    """Whether the remaining work takes so long with the present backend that measuring pays off.
 
     Args:
-        encoder: what is at hand.
+        encoder: the present backend.
         sample: rows of the work.
-        rows: how many there are; None: nobody knows.
+        rows: how many there are; None: unknown.
         ranks: that share them.
         clock: seconds.
         seconds: of work from which it does.
@@ -101,7 +101,7 @@ def tune_batches(encoder: LoadedEncoder, sample: pa.Table, clock: Clock = time.p
 def race(
     encoders: Mapping[Backend, LoadedEncoder], found: Mapping[Backend, TunedBatch], sample: pa.Table, clock: Clock = time.perf_counter
 ) -> dict[Backend, TunedBatch]:
-    """Encode the same rows with every backend, in turn: what was measured one after the other, other programs may have disturbed."""
+    """Encode the same rows with every backend, in turn: other programs may disturb measurements that are made one after the other."""
     slowest = max(measured.row_seconds for measured in found.values()) * sample.num_rows
     rows = pa.concat_tables([sample] * max(1, int(RACE_SECONDS / max(slowest, 1e-9))))
     took: dict[Backend, float] = {}

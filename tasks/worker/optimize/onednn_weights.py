@@ -3,7 +3,7 @@
 torch keeps a layer's weights as they come and has oneDNN reorder them for each product: 3 to 14% of a product's CPU time, measured
 at the shapes of all-MiniLM-L6-v2 on one thread, beside other work. torch's own compiler packs them when it freezes a model (`torch._inductor`,
 `mkldnn_fusion.py`), with the two operations that are called here; compiling itself takes longer than most runs. torch's public way
-(`torch.utils.mkldnn`) copies what goes into a product and what comes out, and is slower than not packing.
+(`torch.utils.mkldnn`) copies a product's inputs and outputs, and is slower than not packing.
 
 These operations are torch's insides: where a version has them no more, or a model's code wants more of a layer than its product,
 the model stays as it was.
@@ -41,7 +41,7 @@ class Packed(nn.Module):
 def pack_weights(model: SentenceTransformer) -> bool:
     """Pack a bfloat16 model's layers for the CPU; False: they stay as they were."""
     layers = list(_layers(model))
-    with suppress(Exception):  # torch's insides and models' own code raise what they like
+    with suppress(Exception):  # torch's internals and models' own code may raise anything
         before = probe_vectors(model)
         with torch.inference_mode():
             for parent, name, layer in layers:

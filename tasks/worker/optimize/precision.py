@@ -86,7 +86,7 @@ def decide(wanted: Literal["auto"] | Precision, device: str, cosines: Callable[[
 
 
 class Encodes(Protocol):
-    """What is held against an encoder."""
+    """The reference that an encoder is compared with."""
 
     def encode(self, contents: Sequence[Any]) -> Vectors:
         """As `LoadedEncoder.encode`."""

@@ -1,4 +1,4 @@
-"""How near to float32 vectors have to be, and a few texts by which a rebuilt model is held against what it was."""
+"""How near to float32 vectors have to be, and a few texts by which a converted model is compared with the original."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import numpy as np
 
 from tasks.worker.base import Vectors, unit_length
 
-if TYPE_CHECKING:  # who has a model has imported its library
+if TYPE_CHECKING:  # a caller that has a model has imported its library
     from sentence_transformers import SentenceTransformer
 
 LOWEST_COSINE = 0.9995
-PROBE_TEXTS = ["a", "some words, of which there are more", "x " * 40]  # lengths differ: what was traced must not hold one of them
+PROBE_TEXTS = ["a", "some words, of which there are more", "x " * 40]  # lengths differ: a traced model must not have a fixed one
 
 
 def probe_vectors(model: SentenceTransformer) -> Vectors:

@@ -25,7 +25,7 @@ class CoordinatorClient:
         """Say one thing.
 
         Raises:
-            OSError: the coordinator is gone.
+            OSError: the coordinator has ended.
         """
         line = message.model_dump_json().encode() + b"\n"
         with self._sending:
@@ -53,12 +53,12 @@ HEARTBEAT_SECONDS = 1.0
 def beating(beat: Callable[[], object]) -> Iterator[None]:
     """Send a heartbeat at once and every second: a store may take minutes, and a rank that says nothing is taken to hang.
 
-    What is within has to have an end by itself: every call to a store has a time limit, and a number of tries.
+    The block must end by itself: every call to a store has a time limit and a maximum number of tries.
     """
     over = threading.Event()
 
     def send() -> None:
-        with suppress(OSError):  # the coordinator is gone: the inbox notices
+        with suppress(OSError):  # the coordinator has ended: the inbox notices
             beat()
             while not over.wait(HEARTBEAT_SECONDS):
                 beat()
@@ -73,7 +73,7 @@ def beating(beat: Callable[[], object]) -> Iterator[None]:
 
 
 def unforeseen(error: BaseException, what: str) -> KitestringError:
-    """What nobody has thought of, as the leaf of the error tree that it is taken for: it has happened to what it is told of, and to no row.
+    """An unexpected error as a leaf of the error tree: it belongs to the reported operation, and to no row.
 
     Args:
         error: anything but a KitestringError.
@@ -84,7 +84,7 @@ def unforeseen(error: BaseException, what: str) -> KitestringError:
 
 
 def fault_of(error: KitestringError, key: str = "") -> Fault:
-    """An error as the coordinator is told it; no key: the encoder itself is at fault."""
+    """An error as a message to the coordinator; no key: the encoder itself is at fault."""
     text = " ".join(str(error).split())
     if isinstance(error, BadInput):
         return Fault(key=key, leaf="bad input", text=text)

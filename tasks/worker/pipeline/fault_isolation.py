@@ -59,7 +59,7 @@ class FaultIsolatingRunner(Generic[Content]):
     """Runs batches through `encode`, which returns float32 of shape (rows, dim) or raises.
 
     `OutOfMemory` halves the batch, and the size that fits is remembered for that length and longer ones.
-    `Fatal` and what is no Exception pass through. Any other exception is a row's fault: found by bisection.
+    `Fatal` and BaseExceptions propagate. Any other exception is attributed to a row, found by bisection.
     """
 
     def __init__(self, encode: Callable[[Sequence[Content]], Vectors], *, unit: str = "tokens") -> None:
@@ -71,7 +71,7 @@ class FaultIsolatingRunner(Generic[Content]):
         """Encode a batch, in as many pieces as it takes.
 
         Args:
-            batch: what is encoded.
+            batch: the rows to encode.
             sizes: length of each.
         """
         outcome = RowsOutcome()
@@ -95,7 +95,7 @@ class FaultIsolatingRunner(Generic[Content]):
         except OutOfMemory:
             self._caps.setdefault(edge, _Cap(len(chunk))).did_not_fit(len(chunk))
             reason = f"out of memory: {sizes[chunk[0]]} {self._unit}"
-        except Exception as error:  # noqa: BLE001 - the model may raise anything, and it is told as the row's reason
+        except Exception as error:  # noqa: BLE001 - the model may raise anything, and it is recorded as the row's reason
             reason = f"encoder: {first_line(error)}"
         else:
             self._note_fit(edge, len(chunk))
@@ -129,5 +129,5 @@ class FaultIsolatingRunner(Generic[Content]):
             if len(chunk) == 1:
                 kind = "NaN" if np.isnan(vectors[position]).any() else "Inf"
                 outcome.refused.append((index, f"not finite: the model gave {kind}"))
-            else:  # a neighbour's NaN may have spread over the batch: only what is not finite alone is a bad row
+            else:  # a neighbour's NaN may have spread over the batch: only a row that is not finite by itself is bad
                 self._attempt([index], batch, sizes, outcome)

@@ -24,7 +24,7 @@ from tasks.worker.system.memory import peak_memory
 
 
 class Outbox:
-    """Writes one part at a time; `put` waits for the one before, which bounds what is in memory."""
+    """Writes one part at a time; `put` waits for the one before, which bounds memory."""
 
     def __init__(self, wire: CoordinatorClient, store: Store, fields: tuple[ScalarField, ...], *, store_text: bool) -> None:
         self._wire, self._store = wire, store
@@ -38,7 +38,7 @@ class Outbox:
         self._last = self._thread.submit(self._deliver, encoded)
 
     def drain(self) -> None:
-        """Wait until everything that was put is in the store and told."""
+        """Wait until every part is in the store and reported."""
         if self._last is not None:
             self._last.result()
 

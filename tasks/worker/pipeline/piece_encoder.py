@@ -37,7 +37,7 @@ class Encoded:
 
 @dataclass(slots=True)
 class _Sheet:
-    """A place for each row's vector; what has none is in `refused`."""
+    """A vector for each row; rows without one are in `refused`."""
 
     vectors: Vectors
     kept: npt.NDArray[np.bool_]
@@ -81,7 +81,7 @@ class PieceEncoder:
         )
 
     def _batches(self, ready: Ready, sheet: _Sheet) -> Iterator[tuple[Batch, float]]:
-        """Batches, each announced before anything touches it, and what is left as a multiple of the time so far."""
+        """Batches, each announced before it is touched, and the remaining work as a multiple of the time so far."""
         suspects, others = _split(ready)
         done = 0
         planned = ready.work.plan(others)

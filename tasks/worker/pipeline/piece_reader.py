@@ -70,9 +70,9 @@ class Inbox:
                     self._ready.put(None)
                 else:  # Welcome
                     self._wire.send(RequestPiece())
-        except Exception as error:  # noqa: BLE001 - the main thread would wait for ever
-            sys.stderr.write(f"Error: a rank cannot hear the coordinator any more: {type(error).__name__}: {first_line(error)}\n")
-        finally:  # the coordinator is gone: nobody waits for what is being encoded. 0 would have a forking agent wait for a result
+        except Exception as error:  # noqa: BLE001 - the main thread would wait without end
+            sys.stderr.write(f"Error: a rank has lost its connection to the coordinator: {type(error).__name__}: {first_line(error)}\n")
+        finally:  # the coordinator has ended: the piece in work is not needed. 0 would have a forking agent wait for a result
             os._exit(1)
 
     def _prepare(self, piece: Piece) -> Ready | Unready:

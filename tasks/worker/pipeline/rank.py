@@ -18,7 +18,7 @@ from tasks.worker.system.signals import ShutdownSignal
 
 
 class Rank:
-    """Takes pieces until there are no more, or until it is told to leave."""
+    """Takes pieces until there are no more, or until SIGTERM."""
 
     def __init__(
         self, wire: CoordinatorClient, encoder: LoadedEncoder, store: Store, assignment: Assignment, notice: ShutdownSignal
@@ -32,7 +32,7 @@ class Rank:
         self._pieces = PieceEncoder(FaultIsolatingRunner(encoder.encode, unit=unit), encoder.facts().dim, wire.send, notice.allows)
 
     def work(self) -> None:
-        """Until Rest, SIGTERM or a hang-up; what was encoded is in the store when this returns.
+        """Until NoMoreWork, SIGTERM or a closed connection; encoded parts are in the store when this returns.
 
         Raises:
             Fatal: this process cannot go on.
@@ -57,7 +57,7 @@ class Rank:
         give_back()
 
     def _refuse(self, unready: Unready) -> None:
-        """A death over it would be put down to the rows that were in hand before."""
+        """A crash over it would be attributed to the rows of the piece before."""
         if isinstance(unready.error, Fatal | KeyboardInterrupt | SystemExit):
             raise unready.error
         error = unready.error

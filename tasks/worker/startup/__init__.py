@@ -1,1 +1,1 @@
-"""A rank from its first moment until all ranks agree on what they run."""
+"""A rank from its start until all ranks agree on the encoder and its settings."""

@@ -34,7 +34,7 @@ from tasks.worker.system.placement import RankPlacement
 
 
 def take_place(compute: Compute, *, needs_torch: bool = True) -> RankPlacement:
-    """Settle this process's threads and device, and tell torch, if the encoder needs it. Reads what torchrun put into the environment.
+    """Choose this process's threads and device, and configure torch, if the encoder needs it. Reads torchrun's environment variables.
 
     On a GPU this process opens a context on its own device and on no other; what does without torch is on none.
 
@@ -106,7 +106,7 @@ class Start:
         self.measured: Tuning | None = None  # by this rank, and worth keeping
 
     def encoder(self) -> tuple[LoadedEncoder, EncoderFacts]:
-        """The encoder, and what it says of itself.
+        """The encoder, and its facts.
 
         Raises:
             BadInput: it cannot be loaded.
@@ -193,7 +193,7 @@ class Start:
         return encoder, facts
 
     def _attempt(self, load: Callable[[], object]) -> KitestringError | None:
-        """Load; a failure is held back until every rank knows of it, since none may wait for one that is gone."""
+        """Load; a failure is held back until every rank knows of it, since none may wait for one that has exited."""
         try:
             load()
         except KitestringError as error:
@@ -233,7 +233,7 @@ class Start:
 
 
 def _first_backend(assignment: Assignment) -> Backend:
-    """What the job says, or what an earlier run has measured; else torch, which everything is held against."""
+    """The job's setting, or an earlier run's measurement; else torch, the reference for all others."""
     wanted = assignment.compute.backend
     if wanted != "auto":
         return wanted

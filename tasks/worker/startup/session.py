@@ -26,7 +26,7 @@ from tasks.worker.system.signals import ShutdownSignal
 
 
 def serve(assignment: Assignment) -> int:
-    """Be a rank. 0: there was no more work, or nobody to work for; 1: the encoder cannot be loaded."""
+    """Run a rank. 0: no more work, or the coordinator has ended; 1: the encoder cannot be loaded."""
     watch = Stopwatch()
     watch.seconds["launch"] = round(seconds_alive(os.getppid()), 3)  # of the agent; a forked rank has its imports
     wire = CoordinatorClient(assignment.socket)
@@ -67,7 +67,7 @@ def _run(assignment: Assignment, encoder: LoadedEncoder, hello: Hello, wire: Coo
         wire.send(hello)
         Rank(wire, encoder, store, assignment, ShutdownSignal()).work()
         _keep(measured, store, assignment.tuning_key)  # not before: a job that turns out to be bad writes nothing
-    except ConnectionError:  # the coordinator is gone
+    except ConnectionError:  # the coordinator has ended
         return 0
     except Fatal as error:
         sys.stderr.write(f"[rank {hello.rank}] Error: {first_line(error)}\n")
@@ -84,4 +84,4 @@ def _keep(measured: Tuning | None, store: Store, key: str) -> None:
         try:
             write_document(store, key, measured)
         except KitestringError as error:
-            sys.stderr.write(f"What was measured of the encoder is not kept: {first_line(error)}\n")
+            sys.stderr.write(f"The encoder's measurements could not be saved: {first_line(error)}\n")

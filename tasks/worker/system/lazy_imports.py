@@ -1,4 +1,4 @@
-"""Imports that a library asks for and a rank does not need, put off until somebody does.
+"""Imports of a library that a rank does not need, deferred until first use.
 
 sentence-transformers imports scikit-learn for one function of its training code, and with it SciPy's statistics
 and pandas; transformers imports SciPy's optimisation for the losses of models that find objects. Nothing on the way from a
@@ -55,7 +55,7 @@ def put_off(*modules: str) -> Iterator[None]:
 
 
 def import_quickly(module: str) -> ModuleType:
-    """Import one of this package's modules without what it puts off; with all of it, should a library need more of that than functions."""
+    """Import one of this package's modules with deferred imports; with real ones, should a library need more of them than functions."""
     try:
         with importing(), put_off("sklearn", "sklearn.metrics", "scipy.optimize"):
             return importlib.import_module(module)

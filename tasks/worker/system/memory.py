@@ -1,4 +1,4 @@
-"""The memory of a rank: what it has had at most, and what it can do without."""
+"""The memory of a rank: its peak, and returning what is free."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def peak_memory() -> dict[str, int]:
 
 
 def give_back() -> None:
-    """Have the C library return to the system what is free in it; does nothing where it is not glibc.
+    """Have the C library return free memory to the system; does nothing where it is not glibc.
 
     Batches of hundreds of different sizes leave gaps between what lives on: measured with all-MiniLM-L6-v2 in bfloat16, a rank of
     1,180 MiB had grown to 1,940 after 9,000 rows, and to 1,590 with this after each piece, at the same speed.

@@ -1,4 +1,4 @@
-"""What ends a rank from outside: its parent's death (at once), and SIGTERM (after the piece in hand)."""
+"""How a rank is ended from outside: by its parent's death (at once), and by SIGTERM (after the piece in progress)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ GRACE_SECONDS = 20.0  # torch's elastic agent sends SIGKILL 30 s after SIGTERM
 
 
 def be_a_rank() -> None:
-    """End with the agent, be ended as it is not (a forked rank has its signal handlers), and be told from it in a list of processes."""
+    """Die with the parent, reset inherited signal handlers, set the process title."""
     die_with_parent()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(number, signal.SIG_DFL)

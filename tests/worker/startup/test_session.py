@@ -26,4 +26,4 @@ def test_a_store_that_refuses_it_costs_nothing(capsys: pytest.CaptureFixture[str
             raise Transient("no answer")
 
     _keep(MEASURED, Refusing("refusing"), KEY)
-    assert "is not kept: no answer" in capsys.readouterr().err
+    assert "could not be saved: no answer" in capsys.readouterr().err
