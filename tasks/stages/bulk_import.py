@@ -4,7 +4,7 @@ An import knows no keys: the same file twice, or one key in two files, doubles r
 its own, whose name is noted before it is made; keys are counted before the first job starts; the rows are counted when
 the jobs have ended; and only then the collection takes the real name. Whatever else happens, that collection is dropped,
 and the rows are upserted instead: those that the ledger lacks, where another run took the name first. An attempt that a
-killed run left is gone on with where its jobs are known and its seals are still those; otherwise it is dropped. One
+killed run left is resumed where its jobs are known and its seals are unchanged; otherwise it is dropped. One
 that a living run is at work on is left to it (`tasks.run.import_attempts`).
 """
 
@@ -97,7 +97,7 @@ def _await_ledger(plan: Plan) -> None:
 
 
 def _go_on(run: Run, plan: Plan, collection: Collection) -> bool:
-    """Finish what another run began, where it is known what it did, and discard what nobody is at work on; whether one was finished."""
+    """Finish an import of another run where its state is known, and discard abandoned ones; whether one was finished."""
     found, covers, finished = attempts_of(plan), SealSetDigest(), False
     for seal in seals_of(plan) if found else ():
         covers.add(seal)
@@ -154,7 +154,7 @@ def _fill(plan: Plan, filled: Collection, own: OwnAttempt) -> None:
 
 
 def _stage(plan: Plan, loader: BulkLoader, attempt: ImportAttempt) -> tuple[list[str], dict[str, Any]]:
-    """Where the server finds the files, and what is to be noted of them."""
+    """Where the server finds the files, and their record."""
     covers, rows, cuts = SealSetDigest(), 0, dict[str, int]()
     with SeenKeys() as keys, loader.stage(attempt.collection, staged_at(plan.address, attempt), plan.scratch) as staging:
 
@@ -196,7 +196,7 @@ def _finish(run: Run, plan: Plan, collection: Collection, filled: Collection, ow
     _intend(plan, target, attempt)
     try:
         loader.rename(filled.name, plan.spec.name)
-    except Permanent:  # somebody has the name
+    except Permanent:  # the name is taken
         for shard in plan:
             plan.checkpoint.forget_load(target, shard.id)
         raise
@@ -204,7 +204,7 @@ def _finish(run: Run, plan: Plan, collection: Collection, filled: Collection, ow
 
 
 def _intend(plan: Plan, target: str, attempt: ImportAttempt) -> None:
-    """Say whose rows are in it before it has its name: whoever comes after a kill has to account for them, be the source another."""
+    """Record whose rows are in it before it has its name: a run after a kill has to account for them, even with another source."""
     intents = (intent_of(shard, seal, run=attempt.run, at=utc_now()) for shard, seal in shards_with_seals(plan))
     for _ in ahead(partial(plan.checkpoint.intend_load, target), intents):
         pass

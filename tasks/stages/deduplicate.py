@@ -11,7 +11,7 @@ and the proof expects each shard with what it owns.
   duplicates never asks the collection anything here.
 - Resume: the outcome is written after the collection is right. A run that is killed before leaves the older outcome,
   marked as unsettled, and the next one settles again: both the keys doubled now and those doubled then are looked at.
-- Mirror, and a shard that changed: before rows of a shard that is gone are removed, every key that it owned and others
+- Mirror, and a shard that changed: before rows of a removed shard are deleted, every key that it owned and others
   have as well belongs to one of those, so that nothing is missed when it goes. A changed shard that owns a key again
   gets it back from the one that was loaded later.
 - Refused: owners are settled as for `first`, so that the collection is the same each time, and every shard that lost a
@@ -45,12 +45,12 @@ from tasks.run.seals.effective_seals import seals_of
 
 KEYS_PER_BATCH = 10_000  # keys at a time
 KEY_READERS = 16  # of shards' keys: each may be a megabyte or two
-REFUSALS_NAMED = 10  # shards of which it is told why they are refused
+REFUSALS_NAMED = 10  # refused shards whose reason is logged
 
 
 @task(name="owners", cache_policy=NO_CACHE)
 def assign_owners(run: Run, plan: Plan, collection: Collection) -> None:
-    """Give each key that comes in several shards to one of them, for good."""
+    """Assign each key that occurs in several shards to one of them, permanently."""
     with run.journal.during("load"):
         covers = SealSetDigest()
         for seal in seals_of(plan):
@@ -69,7 +69,7 @@ def assign_owners(run: Run, plan: Plan, collection: Collection) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Sealed:
-    """What is remembered of a seal while keys are compared: seals themselves hold every part, and there may be many."""
+    """The fields of a seal that are kept in memory while keys are compared: a seal holds every part, and there may be many."""
 
     shard: str
     name: str

@@ -1,4 +1,4 @@
-"""Dry run: the real encoders encode a sample, nothing is sealed or loaded, and what a run will take is told."""
+"""Dry run: the real encoders encode a sample, nothing is sealed or loaded, and a run's time and cost are estimated."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ log = logging.getLogger("kitestring.run")
 
 
 def try_out(job: Job) -> dict[str, Any]:
-    """Encode a sample as a run would, and tell what the run will take. Of all that, the rate alone is kept.
+    """Encode a sample as a run would, and estimate the run. Only the measured rate is kept.
 
     Returns:
-        What `plan --json` prints, with `dry_run` and what was measured.
+        The output of `plan --json`, with `dry_run` and the measurements.
 
     Raises:
         BadInput: as a run does.

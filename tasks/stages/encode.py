@@ -1,4 +1,4 @@
-"""Encode: groups of shards go to the run's engine, which seals them; Prefect tries a group again after a passing fault, and nobody else does."""
+"""Encode: groups of shards go to the run's engine, which seals them; Prefect alone retries a group after a transient fault."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def encode_shards(run: Run, plan: Plan, group: list[Shard]) -> None:
     """Seal every shard of a group that is not sealed yet. One that cannot be sealed does not stop the others.
 
     Raises:
-        Permanent: a shard failed for good; the first of them, after all others are sealed.
+        Permanent: a shard failed permanently; the first of them, after all others are sealed.
         Transient: something passing; sealed shards stay sealed when it is tried again.
     """
     with run.journal.during("encode"), run.journal.telling(group):
@@ -45,7 +45,7 @@ def encode_group(run: Run, plan: Plan, group: list[Shard], *, rows: Literal["all
     """Have the run's engine do a group; what becomes of each shard is in the journal (`tasks.run.encoding_notes`).
 
     Raises:
-        Permanent: a shard failed for good; names the first of them.
+        Permanent: a shard failed permanently; names the first of them.
         Transient: something passing.
     """
     try:
@@ -56,7 +56,7 @@ def encode_group(run: Run, plan: Plan, group: list[Shard], *, rows: Literal["all
 
 
 def seal_again(run: Run, plan: Plan, shard: Shard) -> None:
-    """Encode what is missing of a shard whose seal was withdrawn, and seal it.
+    """Encode the missing parts of a shard whose seal was withdrawn, and seal it.
 
     Under an attempt of its own: a key that was sealed or condemned once is never used again (see `tasks.adapters.checkpoint.condemned`).
 

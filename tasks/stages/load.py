@@ -1,4 +1,4 @@
-"""Load: what is sealed goes into the collection, and the ledger says so once the server has."""
+"""Load: sealed shards are written to the collection, and recorded in the ledger once the server has confirmed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ log = logging.getLogger("kitestring.load")
 def load_shards(run: Run, plan: Plan, collection: Collection, group: list[Shard], *, mend: bool = True) -> None:
     """Load every sealed shard of a group.
 
-    A part that is not what was sealed is found by its checksum before anything of it is loaded: the shard's seal is
+    A part that does not match its seal is found by its checksum before any row of it is loaded: the shard's seal is
     withdrawn, and with `mend` the shard is encoded again here and now, otherwise by the next run.
 
     Raises:
@@ -65,7 +65,7 @@ def _load_shard(run: Run, plan: Plan, collection: Collection, shard: Shard, *, m
 
 
 def _seal_again(run: Run, plan: Plan, shard: Shard, before: Seal) -> Seal:
-    """The seal in place of one that was withdrawn. Rows that retries had recovered are tried again."""
+    """The seal that replaces a withdrawn one. Rows that retries had recovered are tried again."""
     seal_again(run, plan, shard)
     if any(part.amendment for part in before.parts):
         recover(run, plan, shard)

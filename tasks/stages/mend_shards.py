@@ -1,6 +1,6 @@
 """Mend: a collection that differs from its seals is made right from them, shard by shard, without encoding anything.
 
-What a shard holds too much leaves by its keys; what it lacks or has otherwise is loaded again. Milvus 2.3.5 deletes by key
+Surplus rows of a shard are deleted by key; missing and different ones are loaded again. Milvus 2.3.5 deletes by key
 whatever a filter says, so that a right row of a deleted key goes as well: shards are counted again after anything was
 deleted, and those that lost a row by it are loaded again, too.
 """
@@ -29,14 +29,14 @@ def mend_shards(run: Run, plan: Plan, collection: Collection, wrong: Iterable[st
     """Make these shards right from their seals; rows that were removed since no seal has them.
 
     Args:
-        run: whose journal is told.
+        run: its journal receives the events.
         plan: whose seals.
         collection: to be mended.
         wrong: the shards.
         torn: rows were deleted before, so that other shards may lack some.
 
     Raises:
-        Damaged: a part that has to be loaded is not what was sealed.
+        Damaged: a part that has to be loaded does not match its seal.
         Transient: the server did not take it in time.
     """
     shards = set(wrong)
@@ -111,7 +111,7 @@ def _load_retained(plan: Plan, collection: Collection, sealed: Sealed, known: se
 
 
 def format_mending(proof: Proof, names: list[str], removed: int) -> str:
-    """What was found, and what was done about it."""
+    """The damage found, and the repairs made."""
     kinds = ", ".join(f"{count:,} {kind}" for kind, count in sorted(proof.kinds.items()))
     more = f" and {len(names) - MENDED_NAMED:,} more" if len(names) > MENDED_NAMED else ""
     found = (

@@ -62,6 +62,6 @@ def _note_unread(run: Run, spool: Spool) -> None:
 
 
 def _introduce(run: Run) -> EncoderRecord:
-    """Ask the loading encoder what it is."""
+    """Ask the encoder that is being loaded for its facts."""
     facts = run.engine.facts()
     return EncoderRecord(identity=run.inspected.identify(facts.precision), facts=facts)

@@ -1,4 +1,4 @@
-"""Promote: searches are led to the collection once it is proved and the gate lets it through; old ones are dropped."""
+"""Promote: the alias is pointed at the collection once it is verified and passes the gate; outdated collections are dropped."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tasks.run.seals.seal_totals import count_seals
 
 @task(name="promote", cache_policy=NO_CACHE)
 def promote_proved(run: Run, plan: Plan, collection: Collection, proof: Proof) -> tuple[GateQuery, ...]:
-    """Lead searches to the collection, where it is proved and nothing speaks against it; then drop what is outdated.
+    """Point the alias at the collection, where it is verified and no rule forbids it; then drop outdated collections.
 
     Returns some of the questions that the gate asked, if it did.
     """

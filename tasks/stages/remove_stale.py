@@ -1,4 +1,4 @@
-"""Stale: what is in the collection and no longer in the plan. It leaves by a rule and is counted, or stays and is accounted for."""
+"""Stale rows: those in the collection that are no longer in the plan. They are removed by a rule and counted, or retained and accounted for."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def _tell(run: Run, leaving: list[UnplannedShard], counts: dict[str, int]) -> No
 
 
 def _keep(run: Run, plan: Plan, collection: Collection, entry: Loaded, count: int) -> int:
-    """Have a shard whose files have left the source hold what no other has taken over; how many rows that took away."""
+    """Keep of a shard whose files have left the source only rows that no other shard owns; the number of rows removed."""
     if entry.state in ("loading", "doubted"):
         restore(run, plan, collection, entry)
         count = collection.count(entry.shard)
@@ -113,7 +113,7 @@ def load_retained(run: Run, plan: Plan, collection: Collection) -> None:
 
 
 def _promoted_ledger(plan: Plan) -> str | None:
-    """The ledger of the collection of this encoder that searches were last led to, where that is another one."""
+    """The ledger of the collection of this encoder that the alias last pointed to, where that is another one."""
     moves = Promotions(plan.inspected.store, plan.job).of_encoder(plan.spec.fingerprint)
     known = [move.ledger for move in reversed(moves) if move.ledger]
     last = next(iter(known), None) or _proved_last(plan)
@@ -121,7 +121,7 @@ def _promoted_ledger(plan: Plan) -> str | None:
 
 
 def _proved_last(plan: Plan) -> str | None:
-    """The same for collections of before moves told the ledger: the one that was proved last."""
+    """The same for collections older than the promotion log: the one that was verified last."""
     folder = plan.checkpoint.layout.all_loads
     proofs = [found for found in plan.checkpoint.store.list(folder) if found.key.endswith("/verified.json")]
     newest = max(proofs, key=lambda found: found.modified, default=None)
@@ -132,7 +132,9 @@ def restore(run: Run, plan: Plan, collection: Collection, entry: Loaded) -> None
     """Load what a shard sealed, less the rows whose keys another shard holds by now."""
     seal = plan.checkpoint.effective_seal(entry.shard)
     if seal is None:
-        run.journal.note(f"the seal of {entry.group} ({entry.shard}) is gone, and its file has left the source: its rows stay as they are")
+        run.journal.note(
+            f"the seal of {entry.group} ({entry.shard}) is missing, and its file is no longer in the source: its rows stay as they are"
+        )
         return
     try:
         plan.checkpoint.refuse_condemned(seal)

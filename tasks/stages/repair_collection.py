@@ -20,7 +20,7 @@ def repair_collection(run: Run, plan: Plan, collection: Collection) -> Proof:
 
     Raises:
         BadInput: there is no collection to repair.
-        Damaged: a part is not what was sealed.
+        Damaged: a part does not match its seal.
     """
     if collection.describe() is None:
         raise BadInput(f"collection '{plan.spec.name}' is not at {plan.job.target.address}: `kitestring run` or `replay` loads it")

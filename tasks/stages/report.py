@@ -34,7 +34,7 @@ REPORTED_LIBRARIES = ("kitestring", "torch", "sentence-transformers", "open_clip
 
 
 def figures_of(plan: Plan, totals: SealTotals, *, failed: int) -> dict[str, Any]:
-    """A report's figures as far as the store alone can tell them."""
+    """A report's figures, from the store alone."""
     job = plan.job
     return {
         "corpus": job.corpus,
@@ -64,11 +64,11 @@ def report_run(run: Run, plan: Plan, collection: Collection, proof: Proof, asked
 
     Raises:
         RunFailed: something is missing, too much was set aside, or the collection is not proved.
-        Damaged: a part of which rows are to be shown is not what was sealed.
+        Damaged: a part with example rows does not match its seal.
     """
     drawn = PartDraw()
     totals = total(map(drawn.take, owned_seals(plan)), encoded_now=run.journal.sealed, loaded=plan.checkpoint.loaded_ids(plan.target))
-    mended = tuple(f"/shards/{shard}/" for shard in run.journal.damaged)  # once is enough for what is only shown
+    mended = tuple(f"/shards/{shard}/" for shard in run.journal.damaged)  # tried once: examples are for display alone
     shown = show_rows(plan, collection, drawn, asked, lambda damage: not any(folder in damage.key for folder in mended))
     report = _report(run, plan, proof, totals, shown)
     plan.checkpoint.write_report(run.id, "report.json", report.model_dump_json(indent=1).encode())

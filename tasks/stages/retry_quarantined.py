@@ -15,10 +15,10 @@ from tasks.stages.encode import encode_group, worth_another_try
 
 @task(name="retry", task_run_name=name_runs("retry"), cache_policy=NO_CACHE, retry_delay_seconds=5, retry_condition_fn=worth_another_try)
 def retry_shards(run: Run, plan: Plan, group: list[Shard]) -> None:
-    """Try the quarantined rows of each sealed shard once more; what comes of it is an amendment of the seal.
+    """Retry the quarantined rows of each sealed shard; recovered rows are recorded as an amendment of the seal.
 
     Raises:
-        Permanent: a shard failed for good; the first of them, after all others were tried.
+        Permanent: a shard failed permanently; the first of them, after all others were tried.
         Transient: something passing.
     """
     with run.journal.during("encode"):

@@ -1,8 +1,8 @@
-"""Rounds: what was committed and is damaged since is taken back, encoded or loaded again, and proved, all in one run.
+"""Rounds: committed documents that were damaged since are withdrawn, encoded or loaded again, and verified, all in one run.
 
-A run goes round: what is missing is encoded and loaded, every document that it rests on is read, the collection is proved.
+In each round missing shards are encoded and loaded, every document that the run relies on is read, the collection is verified.
 Where a document cannot be read it has been moved aside (`tasks.adapters.checkpoint.damaged_documents`), and where the reading of a part reveals
-that it is not what was sealed its seal is withdrawn; either way the shard is missing now, and the run goes round once more.
+that it does not match its seal the seal is withdrawn; either way the shard is missing now, and another round follows.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from tasks.run.seals.shard_loading import up_to_date, withdraw
 from tasks.stages.encode import seal_again
 from tasks.stages.retry_quarantined import recover
 
-MOST_ROUNDS = 5  # one to find what is damaged, one to see to it; what else comes is damaged while the run is at work
+MOST_ROUNDS = 5  # one to find the damage, one to repair it; further damage happens during the run
 R = TypeVar("R")
 _AMENDMENT, _SEAL = re.compile(r"/shards/([0-9a-f]{32})/amend-"), re.compile(r"/shards/([0-9a-f]{32})/seal\.json")
 
@@ -45,9 +45,9 @@ class Rounds:
     Args:
         run: the run.
         plan: its plan.
-        collection: what it loads into.
+        collection: the collection to load into.
         loaded: shards for which the first round has nothing to do; None: to be found out.
-        encodes: whether it can encode what has to be sealed again.
+        encodes: whether it can encode shards that have to be sealed again.
         seals: seal it before each round, since none of them does.
     """
 
@@ -82,7 +82,7 @@ class Rounds:
         raise Permanent(f"the checkpoint {store} was found damaged {MOST_ROUNDS} times within this run: its storage needs a look")
 
     def check(self) -> None:
-        """Read every document that the plan rests on, once what was missing is loaded.
+        """Read every document that the plan relies on, once missing shards are loaded.
 
         Raises:
             Again: some were damaged, so that there is something to do again.
@@ -94,7 +94,7 @@ class Rounds:
             raise Again
 
     def _groups(self) -> Iterator[list[Shard]]:
-        """What is not loaded as it is sealed now, less what has failed."""
+        """Shards that are not loaded as they are sealed now, without the failed ones."""
         if self.encodes:
             self._recover()
         done = up_to_date(self.plan) if self.loaded is None else self.loaded
@@ -114,7 +114,7 @@ class Rounds:
 
     @property
     def _to_recover(self) -> set[str]:
-        """Shards that have lost an amendment, and whose rows nobody has tried again since."""
+        """Shards that have lost an amendment, and whose rows were not retried since."""
         return (self._amended | _named(_AMENDMENT, self.plan)) - self._tried
 
     def _recover(self) -> None:

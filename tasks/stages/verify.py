@@ -1,4 +1,4 @@
-"""Verify: the collection is held against the seals, and what was found is kept beside the ledger."""
+"""Verify: the collection is compared with the seals, and the proof is kept beside the ledger."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ def verify_collection(run: Run, plan: Plan, collection: Collection) -> Proof:
     """Prove the collection against the seals of the plan.
 
     Raises:
-        BadInput: every shard was refused for what is in it, and nothing is sealed: nothing is left behind.
-        Damaged: a part that the proof read is not what was sealed.
+        BadInput: every shard was refused for its content, and nothing is sealed: nothing is left behind.
+        Damaged: a part that the proof read does not match its seal.
     """
     _refuse_bad_input(run, plan)
     with run.journal.during("verify"):
-        plan.bind(collection.ensure(plan.spec))  # where no shard could be sealed, nobody has made it yet
+        plan.bind(collection.ensure(plan.spec))  # where no shard could be sealed, it does not exist yet
         _reindex(run, plan, collection)
         collection.flush_and_index()
         return _mended(run, plan, collection, verify_plan(plan, collection))
@@ -88,7 +88,7 @@ def verify_plan(
         full: every row, which reads every part.
         seed: of the sample; None: another one each time.
         looking: nothing was loaded just now.
-        watch: told of rows as they are compared, with `full`.
+        watch: receives the number of compared rows, with `full`.
     """
     cover, checkpoint, target = SealSetDigest(), plan.checkpoint, plan.target
     trusted, last = (checkpoint.loaded_ids(target), checkpoint.read_proof(target)) if looking else (None, None)
@@ -108,8 +108,8 @@ def verify_plan(
     proof = proof.model_copy(update={"covers": cover.digest, "collection": target})
     if proof.proved or not looking or checkpoint.read_proof(target) == last:  # a run that was at work meanwhile knows better
         checkpoint.record_proof(target, proof)
-    # The ledger is wrong about these: the next run loads them again. What it knows of them stays. Who only looks says nothing of
-    # those that nobody relied on when it began: a run may have loaded them meanwhile.
+    # The ledger is wrong about these: the next run loads them again. Their entries stay. Who only looks says nothing of
+    # those that were doubted when it began: a run may have loaded them meanwhile.
     wrong = (shard for shard in proof.wrong_shards if trusted is None or shard in trusted)
     checkpoint.distrust_loads(target, wrong, "doubted")
     return proof
@@ -117,18 +117,18 @@ def verify_plan(
 
 @contextmanager
 def unwatched(_rows: int) -> Iterator[Watch]:
-    """Nobody looks on."""
+    """No progress is shown."""
     yield lambda _rows: None
 
 
 def look_at_proof(job: Job, *, full: bool = False, seed: int | None = None, watched: Watched = unwatched) -> Proof:
-    """Hold the collection against the seals now; not proved either is one that searches are not led to.
+    """Compare the collection with the seals now; a collection that the alias does not point to is not proved either.
 
     Args:
         job: whose collection.
         full: every row.
         seed: of the sample; None: drawn anew.
-        watched: gives what is told of rows as they are compared, for so many in all.
+        watched: makes the callback for the number of compared rows, given their total.
     """
     with planned_before(job) as plan, opened(plan) as collection:
         there = collection.describe()
