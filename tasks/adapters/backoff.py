@@ -1,6 +1,6 @@
 """How long a call is tried again where its library does not, or may not, do it.
 
-Not tenacity or stamina: what comes after a failure here (nothing, a look at the object, a slow pause for a quota) is the caller's
+Not tenacity or stamina: the reaction to a failure (nothing, a read of the object, a long pause for a quota) is the caller's
 loop in either case, and neither takes a clock, by which tests go through a minute in no time.
 """
 

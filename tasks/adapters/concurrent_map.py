@@ -30,5 +30,5 @@ def ahead(call: Callable[[V], R], values: Iterable[V], *, at_once: int = CALLS_A
             while waiting:
                 yield waiting.popleft().result()
         finally:
-            for future in waiting:  # whoever took only the first wants no more
+            for future in waiting:  # the consumer stopped early
                 future.cancel()

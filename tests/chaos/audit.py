@@ -207,7 +207,7 @@ class Stored:
         for part in seal["parts"]:
             key = f"{self.trial.prefix}/{part['key']}"
             if key not in self.keys:
-                findings.lost.append(f"{key}: a sealed part is gone")
+                findings.lost.append(f"{key}: a sealed part is missing")
                 continue
             data = self.trial.house.get(key)
             if hashlib.sha256(data).hexdigest() != part["sha256"]:

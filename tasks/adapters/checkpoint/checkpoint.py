@@ -1,6 +1,6 @@
-"""The checkpoint of one corpus under one encoder: what is kept there, read and written as values.
+"""The checkpoint of one corpus under one encoder, read and written as values.
 
-What is committed never changes; what may be replaced is in `tasks.adapters.checkpoint.ledger`. Every method raises the store's errors, and
+Committed documents never change; replaceable ones are in `tasks.adapters.checkpoint.ledger`. Every method raises the store's errors, and
 Newer where a document is of a newer version; one that is damaged goes to `damages`, or is raised as Unreadable.
 """
 
@@ -41,7 +41,7 @@ class Checkpoint(Ledger):
     # The encoder
 
     def read_encoder(self) -> EncoderRecord | None:
-        """What the fingerprint stands for; None before the first seal."""
+        """The encoder behind the fingerprint; None before the first seal."""
         return self._own(self.read_encoder_as_told())
 
     def read_encoder_as_told(self) -> EncoderRecord | None:
@@ -49,7 +49,7 @@ class Checkpoint(Ledger):
         return self.read(self.layout.encoder, EncoderRecord)
 
     def put_encoder(self, record: EncoderRecord) -> EncoderRecord:
-        """Write down what the fingerprint stands for, once; the record that stands there."""
+        """Record the encoder behind the fingerprint, once; returns the stored record."""
         self._own(record)
         return self._own(commit_document(self.store, self.layout.encoder, record, damages=self.damages)) or record
 
@@ -107,7 +107,7 @@ class Checkpoint(Ledger):
         check_accounts(seal)
 
     def _check_inside(self, found: Seal | Amendment, shard: str) -> None:
-        """What stands in a shard's folder speaks of that folder alone, whoever wrote it.
+        """A document in a shard's folder may reference that folder alone.
 
         Raises:
             Permanent: it is another shard's, or names a part that is elsewhere.
@@ -170,7 +170,7 @@ class Checkpoint(Ledger):
     def adoptable(self, shard: str) -> list[Part]:
         """Finished parts that earlier attempts left of an unsealed shard: sorted, without overlap, each read and checked.
 
-        None that a sweep is about to remove: nobody may name it any more.
+        None that a sweep is about to remove: no seal may reference those any more.
         """
         found: dict[tuple[int, int], Part] = {}
         keys = sorted(stored.key for stored in self.parts_of(shard))
@@ -211,13 +211,13 @@ class Checkpoint(Ledger):
         """A sealed part's rows, after its checksum was compared.
 
         Raises:
-            Damaged: it is gone, or not what was sealed; names the key.
+            Damaged: it is missing, or does not match its seal; names the key.
         """
         if not part.key.startswith(self.layout.shards):
             raise Permanent(f"{part.key}: a seal names a part outside of its own checkpoint")
         where, data = f"{self.store.url}/{part.key}", self.store.read(part.key)
         if data is None:
-            raise Damaged(f"{where}: a sealed part is gone", part.key)
+            raise Damaged(f"{where}: a sealed part is missing", part.key)
         if sha256_of_part(data) != part.sha256:
             raise Damaged(f"{where}: not the bytes that were sealed ({len(data)} of {part.bytes}, another checksum)", part.key)
         return read_part(data, where)[0]
@@ -226,7 +226,7 @@ class Checkpoint(Ledger):
         """The same, where the part is as its seal names it, and not as the owners of its keys have it.
 
         Raises:
-            Damaged: also where the seal tells of another number of rows.
+            Damaged: also where the seal has another number of rows.
         """
         table = self.verified_part(part)
         if table.num_rows != part.rows:
@@ -265,7 +265,7 @@ class Checkpoint(Ledger):
             return True
         return False
 
-    # Held against the ledger
+    # Compared with the ledger
 
     def read_load(self, target: str, shard: str, *, intended: bool = True) -> Loaded | None:
         """As in `Ledger`; one that is damaged is made again from the shard's seal by a run: its rows are still to be accounted for."""

@@ -6,7 +6,7 @@ first and looks afterwards:
 
     gc                                              a run
     g1  write a mark that names the keys            r1  commit the seal (or amendment)
-    g2  read the seals; what they name stays        r2  before loading it: read the marks
+    g2  read the seals; keep what they name         r2  before loading it: read the marks
     g3  delete the rest                             r3  then read every part of it, by its checksum
     g4  remove the mark                             r4  load, and only then write the ledger's entry
 
@@ -17,9 +17,9 @@ contradicts it. (A part that went before r3 is found by r3.)
 
 Kills. Of a run between r1 and r4: the shard is in no ledger, so the next run loads it, by r2 and r3. Of a sweep between
 g1 and g4: its mark stays and is honoured, so that its parts are encoded again and not adopted. A later sweep carries it
-out under the same mark, and removes that only when none of its keys is left, and what is gone does not come back under
+out under the same mark, and removes that only when none of its keys is left, and removed keys are not written again under
 its key: the sweep before, if it merely stood still, finds nothing. Where a seal names one of the keys by now, the mark stays,
-since nobody can say whether the sweep before has seen that seal: loading it into another collection encodes that part
+since it is unknown whether the earlier sweep has seen that seal: loading it into another collection encodes that part
 again. A delete whose answer is unknown leaves its mark as well.
 
 The day that things have to be old is there to save work; none of this needs a clock. It needs a store that shows at once
@@ -51,7 +51,7 @@ def condemned(store: Store, layout: Layout) -> frozenset[str]:
 
 
 def condemned_by(store: Store, mark: str) -> Iterator[str]:
-    """The keys that a mark names; none where it is gone by now, or is no document of ours: a store writes it whole or not at all."""
+    """The keys that a mark names; none where it is removed meanwhile, or is no document of ours: a store writes it whole or not at all."""
     try:
         document = read_document(store, mark, Condemned)
     except Permanent:

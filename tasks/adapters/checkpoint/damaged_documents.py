@@ -1,6 +1,6 @@
-"""Documents of a checkpoint that cannot be read: named by whoever looks, moved aside by a run, which makes them anew.
+"""Unreadable documents of a checkpoint: named by commands that only read, moved aside by a run, which writes them again.
 
-What is moved aside is kept under {corpus}/damaged/{run}/ with the key that it had, for whoever wants to know what became of it.
+Documents moved aside are kept under {corpus}/damaged/{run}/ with the key that they had, for inspection.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ log = logging.getLogger("kitestring.checkpoint")
 
 
 class Damages:
-    """What was found of one corpus. Many threads may use one."""
+    """The damaged documents found in one corpus. Thread-safe."""
 
     def __init__(self, store: Store, corpus: str) -> None:
         self._store, self._corpus = store, corpus
@@ -29,33 +29,33 @@ class Damages:
 
     @property
     def mends(self) -> bool:
-        """Whether this is a run, which may write what is missing."""
+        """Whether this is a run, which may write missing documents again."""
         return self._run is not None
 
     @property
     def keys(self) -> list[str]:
-        """Of what was found, up to `DAMAGES_NAMED`."""
+        """Of the documents found, up to `DAMAGES_NAMED`."""
         with self._lock:
             return list(self._found)
 
     @property
     def lines(self) -> list[str]:
-        """What was found, each in a line for who only looks."""
+        """The documents found, a line for each, for commands that only read."""
         with self._lock:
             lines = [f"{what}: `kitestring run` mends it" for what in self._found.values()]
             return lines + ([f"and {self.count - len(lines):,} more"] if self.count > len(lines) else [])
 
     def mend(self, run: str, tell: Callable[[str, str], None]) -> None:
-        """From here on move aside what cannot be read. `tell`: takes the key and a line of each."""
+        """From here on move unreadable documents aside. `tell`: receives the key and a line for each."""
         self._run, self._tell = run, tell
 
     def name(self, key: str, what: str) -> None:
-        """Note what is wrong and cannot be moved aside."""
+        """Record damage that cannot be moved aside."""
         with self._lock:
             self._note(key, what)
 
     def take(self, key: str, data: bytes, what: str) -> bool:
-        """Note what cannot be read, and move it aside if this is a run. False: by now something else stands there."""
+        """Record an unreadable document, and move it aside if this is a run. False: it was replaced meanwhile."""
         with self._lock:
             if self._run is None:
                 self._note(key, what)

@@ -28,7 +28,7 @@ class DuplicateFinder:
         folder: private scratch, for the files and for what sorting spills.
 
     Raises:
-        Permanent: there is no room left (names folder and cure); also of what is done with it in its `with`.
+        Permanent: the disk is full (names folder and cure); also for writes within its `with`.
         Transient: the disk fails, likewise.
     """
 

@@ -33,7 +33,7 @@ def read_document(
         store: where it is.
         key: in it.
         kind: of the value.
-        damages: takes what cannot be read, and there is None; without, it is raised.
+        damages: records unreadable documents, which count as None; without it, the error is raised.
         check: raises Permanent where the value is not right in this place.
 
     Raises:
@@ -50,7 +50,7 @@ def read_document(
             raise
         if damages.take(key, data, str(error)):
             return None
-    return read_document(store, key, kind, damages=damages, check=check)  # another one stands there by now
+    return read_document(store, key, kind, damages=damages, check=check)  # it was replaced meanwhile
 
 
 def write_document(store: Store, key: str, value: Strict) -> None:
@@ -59,13 +59,13 @@ def write_document(store: Store, key: str, value: Strict) -> None:
 
 
 def commit_document(store: Store, key: str, value: V, *, damages: Damages | None = None, check: Callable[[V], object] | None = None) -> V:
-    """Put a value if there is none; the value that stands there now, ours or the winner's. May be called again.
+    """Put a value if there is none; returns the stored value, ours or the winner's. Idempotent.
 
     Raises:
-        Transient: nobody can say which stands there; calling again finds out.
-        Permanent: what stands there cannot be read.
+        Transient: the outcome is unknown; calling again finds out.
+        Permanent: the stored document cannot be read.
     """
-    for _ in range(2):  # what cannot be read is moved aside
+    for _ in range(2):  # an unreadable one is moved aside
         try:
             if store.commit(key, _bytes(value)):
                 return value
@@ -78,7 +78,7 @@ def commit_document(store: Store, key: str, value: V, *, damages: Damages | None
 
 
 def utc_now() -> str:
-    """The time as documents tell it: ISO 8601, to the second."""
+    """The time as documents hold it: ISO 8601, to the second."""
     return dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
 
 
@@ -120,7 +120,7 @@ def _parse(data: bytes, where: str, kind: type[V]) -> V:
 
 
 def _check_version(document: dict[str, Any], where: str, kind: type[Strict]) -> int:
-    """A document's format, if its kind reads that. One without was written by nobody, and is told by its fields.
+    """A document's format, if its kind reads that. One without a format was not written by us, and is recognised by its fields.
 
     Raises:
         Newer, Unreadable

@@ -1,6 +1,6 @@
 """The ledger of one corpus under one encoder: which shards are in which collection, who owns a key there, and whether it is proved.
 
-Everything here may be replaced: it tells of collections, which change. Every method raises the store's errors, and Permanent
+Everything here may be replaced: it records the state of collections, which change. Every method raises the store's errors, and Permanent
 with the key where an object is damaged or of another format.
 """
 
@@ -53,9 +53,9 @@ class Ledger:
     # Loads
 
     def intend_load(self, target: str, intent: Loaded) -> None:
-        """Note that a shard's rows are about to be sent, or that what is noted of it must not be relied on; see `LoadState`.
+        """Record that a shard's rows are about to be sent, or that its entry is not to be relied on; see `LoadState`.
 
-        The intent stands beside the entry until the shard is loaded, so that whoever is killed in between leaves it behind.
+        The intent is kept beside the entry until the shard is loaded, so that a killed run leaves it behind.
         """
         write_document(self.store, self.layout.intent(target, intent.shard), intent)
 
@@ -65,7 +65,7 @@ class Ledger:
         self.store.delete(self.layout.intent(target, entry.shard))
 
     def forget_load(self, target: str, shard: str) -> None:
-        """Take a shard out of the ledger, when none of its rows is in the collection any more."""
+        """Take a shard out of the ledger, when none of its rows is left in the collection."""
         self.store.delete(self.layout.loaded(target, shard))
         self.store.delete(self.layout.intent(target, shard))
 
@@ -79,7 +79,7 @@ class Ledger:
         return ahead(record, entries)
 
     def distrust_loads(self, target: str, shards: Iterable[str], state: LoadState) -> None:
-        """Have shards loaded again before anybody relies on them, and keep what is known of their rows."""
+        """Mark shards to be loaded again before they are relied on; keeps what is known of their rows."""
 
         def distrust(shard: str) -> None:
             entry = self.read_load(target, shard)
@@ -121,7 +121,7 @@ class Ledger:
     def read_load(self, target: str, shard: str, *, intended: bool = True) -> Loaded | None:
         """What the ledger knows of a shard: its intent where there is one, since that is the younger, or its entry.
 
-        One of another shard's that stands under its name is damage; and where an intent is damaged, nobody relies on the entry.
+        An entry of another shard under its name is damage; and where an intent is damaged, the entry is not relied on.
         `intended`: False where a listing shows no intent.
         """
         place, damages = self.layout.intent(target, shard), self.damages
@@ -147,11 +147,11 @@ class Ledger:
     # Which collection it is of, and where its rows were read from
 
     def record_address(self, address: str, target: str) -> None:
-        """Note whose ledger belongs to the collection at an address, for who cannot ask the collection."""
+        """Record whose ledger belongs to the collection at an address, for commands that cannot ask the collection."""
         write_document(self.store, self.layout.ledger_at(address), Standing(target=target))
 
     def read_address(self, address: str) -> str | None:
-        """What was noted last for an address."""
+        """The last record for an address."""
         found = self.read(self.layout.ledger_at(address), Standing)
         return found.target if found else None
 
@@ -160,7 +160,7 @@ class Ledger:
         write_document(self.store, self.layout.root_of(target, root), Root(root=root))
 
     def forget_root(self, target: str, root: str) -> None:
-        """No row of the collection is of that place any more."""
+        """Forget a place: no row of the collection is from there."""
         self.store.delete(self.layout.root_of(target, root))
 
     def roots(self, target: str) -> set[str]:
@@ -201,7 +201,7 @@ class Ledger:
     # Owners of keys that come in several shards
 
     def read_owners(self, target: str) -> Owners | None:
-        """What was settled last; None where no run came so far."""
+        """The last assignment of owners; None before the first."""
         return self.read(self.layout.owners(target), Owners)
 
     def owners_to_rely_on(self, target: str) -> Owners | None:
@@ -214,16 +214,16 @@ class Ledger:
         lost = sum(sum(each.parts.values()) for each in owners.lost.values())
         data = self.store.read(owners.table)
         if data is None or rows_of_table(data) != lost:
-            raise Permanent(f"its table of duplicates {owners.table} {'is gone' if data is None else 'is damaged'}")
+            raise Permanent(f"its table of duplicates {owners.table} {'is missing' if data is None else 'is damaged'}")
 
     def record_owners(self, target: str, owners: Owners) -> None:
-        """Write down what is settled."""
+        """Store the assignment."""
         write_document(self.store, self.layout.owners(target), owners)
 
     def replace_owners(self, target: str, owners: Owners, lost: bytes | None, before: Owners | None) -> None:
-        """Write down what is settled and which rows are lost by it; the table comes first, and the old one goes last.
+        """Store the assignment and the duplicate rows; the table is written first, and the old one removed last.
 
-        A table that nothing names is never named again, even if what is settled is the same: `gc` may be removing it.
+        An unreferenced table is never referenced again, even by an equal assignment: `gc` may be removing it.
         """
         settled = digest({"covers": owners.covers, "policy": owners.policy})
         again = before and before.table and f"/{settled}-" in before.table
@@ -238,7 +238,7 @@ class Ledger:
         """The table of rows that shards have lost: a Parquet file with id, shard, part."""
         data = self.store.read(owners.table) if owners.table else None
         if data is None:
-            raise Unreadable(f"{self.store.url}/{owners.table}: the table of duplicates is gone: `kitestring run` makes it again")
+            raise Unreadable(f"{self.store.url}/{owners.table}: the table of duplicates is missing: `kitestring run` writes it again")
         return data
 
     # Proofs

@@ -1,4 +1,4 @@
-"""What one listing of a checkpoint's shards tells, without reading any of them; a million shards take 16 MB."""
+"""The shards of a checkpoint by one listing, without reading any of them; a million shards take 16 MB."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Parts: one Parquet file each, which says by itself what it holds.
+"""Parts: one self-describing Parquet file each.
 
 A part's columns are those of `tasks.adapters.rows.row_schema.part_schema`. Vectors stand as `list<float32>` (importers of
 Milvus before 2.4 refuse fixed-size lists) in PLAIN encoding (they refuse BYTE_STREAM_SPLIT), zstd around it.
@@ -63,7 +63,7 @@ def write_part(path: Path, table: pa.Table, meta: PartMeta) -> None:
 
 
 def read_part(data: bytes, key: str = "part") -> tuple[pa.Table, PartMeta]:
-    """A part's rows and what it says of itself, checked against the checksums of its pages.
+    """A part's rows and metadata, checked against the checksums of its pages.
 
     Raises:
         Permanent: it is not a part, or not whole; names the key.
@@ -127,7 +127,7 @@ def vector_column(array: np.ndarray) -> pa.ListArray:
 def part_vectors(table: pa.Table) -> np.ndarray:
     """The vectors: float32 of shape (rows, dim), read-only; shares the table's memory where it is one piece.
 
-    An empty table gives shape (0, 0): nothing in it tells the dimension.
+    An empty table gives shape (0, 0): its dimension is unknown.
 
     Raises:
         Permanent: a vector is missing, holds a null, or is of another length than the rest.

@@ -11,7 +11,7 @@ from tasks.adapters.files.access import root_of
 from tasks.domain.report.figures import EarlierRun, earlier_run
 
 SAMPLED = 100  # entries of a ledger whose runs are asked where they read
-REPORTS_TRIED = 3  # reports that may be damaged, or of a version that told otherwise, before the search is given up
+REPORTS_TRIED = 3  # reports that may be damaged, or of another version, before the search is given up
 
 
 def report_before(checkpoint: Checkpoint, run: str) -> EarlierRun | None:
@@ -27,7 +27,7 @@ def report_before(checkpoint: Checkpoint, run: str) -> EarlierRun | None:
 
 
 def known_roots(checkpoint: Checkpoint, target: str) -> set[str]:
-    """Places that rows of a collection were read from; of one that was filled before places were kept, what its runs' reports tell."""
+    """Places that rows of a collection were read from; of one that was filled before places were recorded, those in its runs' reports."""
     roots = checkpoint.roots(target)
     if roots:
         return roots
@@ -36,7 +36,7 @@ def known_roots(checkpoint: Checkpoint, target: str) -> set[str]:
 
 
 def root_read_by(checkpoint: Checkpoint, run: str) -> str | None:
-    """Where a run read its source from, as its report tells; None where it cannot be read."""
+    """Where a run read its source from, by its report; None where it cannot be read."""
     try:
         report = json.loads(checkpoint.store.read(checkpoint.layout.run(run, "report.json")) or b"")
         return root_of(report["settings"]["source"]["uri"])

@@ -18,15 +18,15 @@ _MOVE = re.compile(r"(?P<alias>[^/]+)/(?P<number>\d{6})\.json")
 
 
 class Promotions:
-    """What a job's alias led to, whatever encoder was behind it.
+    """The history of a job's alias, over all encoders.
 
     Moves are kept by the address of the alias. One collection is reached by many addresses, so that moves that were written
-    under another spelling belong to the history as well: those that led to a collection which stands here now.
+    under another spelling belong to the history as well: those to a collection that exists here now.
 
     Args:
         store: the checkpoint.
         job: names corpus, target and alias.
-        damages: takes what cannot be read, which is then passed over. Left out, it is passed over without a word.
+        damages: records unreadable documents, which are skipped. Without it, they are skipped silently.
     """
 
     def __init__(self, store: Store, job: Job, damages: Damages | None = None) -> None:
@@ -53,7 +53,7 @@ class Promotions:
         return any(key.startswith(folder) for key in self._damages.keys)
 
     def note(self, move: Promotion) -> None:
-        """Write a move down before it is made; one that a kill cut short stands there already."""
+        """Record a move before it is made; one that a kill interrupted is recorded already."""
         while not is_written(self._read_all(self._alias, numbers := self._numbers()[self._alias]), move):
             number = max(numbers, default=0) + 1
             commit_document(self._store, promotion(self._corpus, self._alias, number), move, damages=self._damages)
@@ -66,7 +66,7 @@ class Promotions:
         return [move for key in keys if (move := read_document(self._store, key, Promotion, damages=self._damages))]
 
     def _numbers(self) -> dict[str, list[int]]:
-        """The numbers of every alias' moves, from a listing: one that is gone does not hide those after it."""
+        """The numbers of every alias' moves, from a listing: a missing one does not hide those after it."""
         folder, found = promotions(self._corpus), defaultdict[str, list[int]](list)
         for stored in self._store.list(folder):
             if move := _MOVE.fullmatch(stored.key.removeprefix(folder)):

@@ -21,7 +21,7 @@ from tasks.domain.shards.seal import Part, Seal
 
 
 class ShardKeys:
-    """Reads and writes them for one checkpoint; `scratch` (private, of a run) holds what is being written."""
+    """Reads and writes them for one checkpoint; `scratch` (private, of a run) holds files while they are written."""
 
     def __init__(self, checkpoint: Checkpoint, scratch: Path) -> None:
         self._scratch = scratch
@@ -40,7 +40,7 @@ class ShardKeys:
         """The keys of a seal's parts: a Parquet file of the schema KEYS.
 
         Raises:
-            Damaged: they had to be read from the parts, and one of those is not what was sealed.
+            Damaged: they had to be read from the parts, and one of those does not match its seal.
         """
         data = self._store.read(self._key(seal))
         if data is None or not _is_whole(data, seal):

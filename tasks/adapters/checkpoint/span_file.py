@@ -40,7 +40,7 @@ class Spool:
 
     @classmethod
     def empty(cls) -> Spool:
-        """A plan of nothing, for who has no source at hand."""
+        """An empty plan, for commands without a source."""
         return cls(Path(os.devnull), (), rows_as={})
 
     def named(self, fingerprint: str) -> Iterator[Shard]:

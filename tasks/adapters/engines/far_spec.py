@@ -1,4 +1,4 @@
-"""A run as it is told to machines other than the flow's."""
+"""A run's settings as they are sent to other machines."""
 
 from __future__ import annotations
 

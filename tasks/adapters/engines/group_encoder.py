@@ -1,7 +1,7 @@
 """The rows of a group's shards go through the encoders and come to rest as sealed parts.
 
 Read ahead while earlier shards are still being encoded; each is sealed as soon as its parts are there. A shard that is
-refused or breaks is told of and left, and the others go on ("Isolated failures").
+refused or fails is reported and skipped, and the others go on ("Isolated failures").
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from tasks.domain.shards.row_accounting import check_accounts
 from tasks.domain.shards.seal import Part, Seal
 from tasks.domain.shards.shard import Shard
 
-LONGEST = 500  # characters of an error that nobody has foreseen
+LONGEST = 500  # characters of an unexpected error
 log = logging.getLogger("kitestring.encode")
 
 
@@ -44,7 +44,7 @@ class OpenShard:
 
 
 class GroupEncoder:
-    """Seals what is not sealed of one group.
+    """Seals the unsealed shards of one group.
 
     Args:
         place: where.
@@ -52,7 +52,7 @@ class GroupEncoder:
         checkpoint: of the group's encoder.
         group: the shards.
         pin: writes down what the vectors are made with; called before a seal says that there are any.
-        go_on: called before each piece; raises Transient where none may be begun any more.
+        go_on: called before each piece; raises Transient where no other may be begun.
     """
 
     def __init__(
@@ -70,10 +70,10 @@ class GroupEncoder:
         self._failures: list[Permanent] = []
 
     def run(self) -> list[Permanent]:
-        """Do it; what failed for good, each told of.
+        """Encode and seal; returns the shards that failed permanently, each reported as an event.
 
         Raises:
-            Transient, OutcomeUnknown: something passing; nothing of this try is under way any more.
+            Transient, OutcomeUnknown: a temporary fault; no work of this attempt is still running.
         """
         opened: deque[OpenShard] = deque()
         try:
@@ -139,7 +139,7 @@ class GroupEncoder:
         """Commit a shard, after checking it against "Accounted rows".
 
         Raises:
-            Permanent: the accounts do not add up, or a piece failed for good.
+            Permanent: the row counts do not add up, or a piece failed permanently.
         """
         wait_for(opened.parts)
         made = [part.result() for part in opened.parts]
@@ -167,7 +167,7 @@ class GroupEncoder:
         self._place.tell(ShardSealed(seal=winner, encoded=encoded, adopted=len(opened.adopted)))
 
     def _fail(self, shard: Shard, error: Permanent) -> None:
-        """A shard that is refused for what is in it leaves no parts behind: every run would refuse it.
+        """A shard that is refused for its content leaves no parts behind: every run would refuse it.
 
         After any other failure they stay: a run beside this one may have adopted them already, and `gc` sweeps.
         """
@@ -180,7 +180,7 @@ class GroupEncoder:
 
 
 def for_good(error: Exception) -> Permanent:
-    """What a shard has failed with, so that trying its group again is of no use; one that nobody has foreseen is its own alone.
+    """The error of a shard for which its group is not retried; an unexpected error concerns this shard alone.
 
     Raises:
         Transient, OutcomeUnknown: it may pass.

@@ -32,8 +32,8 @@ class Host:
 
     Args:
         spec: the run.
-        scratch: a private folder on this machine, removed by whoever gives it after `close`.
-        tell: told of every event, by whichever thread it happens in.
+        scratch: a private folder on this machine, removed by the caller after `close`.
+        tell: receives every event, in the thread where it happens.
         store: the checkpoint, where this process has it open already.
         model: the model's files on this machine, where they were found already.
 
@@ -95,7 +95,7 @@ class Host:
         self._encoders.close()
 
     def give_back(self) -> None:
-        """Begin nothing more: pieces in hand are finished, and every group under way fails with Transient."""
+        """Begin nothing more: pieces in progress are finished, and every running group fails with Transient."""
         self._giving_back = True
 
     def _check_stays(self) -> None:

@@ -6,4 +6,4 @@ from tasks.adapters.engines.host import Host
 
 
 class LocalEngine(Host):
-    """One host, called directly: what it raises is raised, and what it tells is told, in the thread that called."""
+    """One host, called in-process: its exceptions and its events reach the calling thread directly."""

@@ -1,7 +1,7 @@
 """Hosts on a Ray cluster (`compute.engine.kind: ray`): one actor for each, which holds a `RemoteHost`. The only module that knows Ray.
 
 The flow's process has to run on a node of the cluster: beside `ray start --address=... --num-cpus=0` on its own machine, or as a RayJob.
-Elsewhere Ray waits for it for ever. On every node: the same Python and Ray, the same Kitestring, the AWS variables or an instance role.
+Elsewhere Ray waits without end. On every node: the same Python and Ray, the same Kitestring, the AWS variables or an instance role.
 
     ray start --head --num-cpus=0 --node-ip-address=IP --disable-usage-stats        # the flow's machine, which encodes nothing
     ray start --address=IP:6379 --node-ip-address=IP2                               # each host

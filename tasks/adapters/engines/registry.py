@@ -29,8 +29,8 @@ def open_engine(spec: EncodingSpec, *, scratch: Path, tell: Tell, store: Store |
 
     Args:
         spec: the run.
-        scratch: a private folder of this machine, removed by whoever gives it after `close`.
-        tell: told of every event, by any thread.
+        scratch: a private folder of this machine, removed by the caller after `close`.
+        tell: receives every event, in any thread.
         store: the checkpoint, where it is open already: an engine that encodes in this process uses it.
         model: the model's files on this machine, where they were found already: the same holds.
 

@@ -1,11 +1,11 @@
-"""What runs on a machine of a cluster: a `Host` that is called from afar, in JSON.
+"""The process on each machine of a cluster: a `Host` with a JSON interface for remote calls.
 
 An engine for a cluster puts one on each of its hosts (a Ray actor, an object in a Dask worker) and calls its methods, each
 of which answers with a `HostAnswer`. It knows no engine. Credentials come from its own environment, never in a call.
 
 - Events are numbered, kept until the caller says that it has them, and sent with every answer: none is lost with an answer.
-- Nobody calls for `SILENCE_SECONDS`: it closes itself with its ranks, as behind a cable that was pulled or after the flow's death.
-- SIGTERM (the machine will be taken away): it finishes the pieces in hand, and gives back the rest.
+- No call for `SILENCE_SECONDS`: it stops its ranks and closes (network partition, or the flow has died).
+- SIGTERM (the machine is preempted): it finishes the pieces in progress, and returns the rest.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ from tasks.domain.encoding.host_messages import HostAnswer, HostIdentity, HostRe
 from tasks.domain.errors import KitestringError, Permanent, Transient
 
 SILENCE_SECONDS = 30.0  # without a call, after which a host closes itself
-LEAVING_SECONDS = 20.0  # for the pieces in hand of a host that will be taken away; machines are given about 30
+LEAVING_SECONDS = 20.0  # for the pieces in progress of a preempted host; machines are given about 30
 LIBRARIES = ("torch", "transformers", "sentence-transformers", "tokenizers", "open-clip-torch")  # that vectors depend on
-MOST_LINES = 200  # of its log that are kept until somebody calls
+MOST_LINES = 200  # of its log that are buffered until the next call
 LOGGED = "kitestring"
 log = logging.getLogger("kitestring.host")
 
@@ -129,12 +129,12 @@ class RemoteHost:
     # Leaving
 
     def leave(self) -> None:
-        """Finish the pieces in hand, give back the rest, and close: the machine will be taken away."""
+        """Finish the pieces in progress, return the rest, and close: the machine is preempted."""
         with self._lock:
             if self._leaving:
                 return
             self._leaving = True
-        log.warning("this host will be taken away: it finishes the pieces in hand, and gives back the rest")
+        log.warning("this host is preempted: it finishes the pieces in progress, and returns the rest")
         host = self._host
         if host is not None:
             host.give_back()
@@ -209,12 +209,12 @@ class RemoteHost:
         while not self._closed:
             time.sleep(min(1.0, self._silence_seconds / 4))
             if time.monotonic() - self._called > self._silence_seconds:
-                log.warning("nobody has called this host for %.0f s: it closes", self._silence_seconds)
+                log.warning("no call to this host for %.0f s: it closes", self._silence_seconds)
                 self._close()
 
 
 class _Lines(logging.Handler):
-    """Keeps what is logged here until it is asked for; the newest, where nobody asks."""
+    """Buffers log lines until they are fetched; drops the oldest where they are not."""
 
     def __init__(self) -> None:
         super().__init__(logging.INFO)

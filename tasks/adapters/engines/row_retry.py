@@ -1,4 +1,4 @@
-"""Another try at only the rows of sealed shards that were set aside; what comes of it is an amendment of the seal."""
+"""Retry only the quarantined rows of sealed shards; recovered rows are recorded as an amendment of the seal."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ class RowRetry:
         self._place, self._encoders, self._checkpoint, self._group = place, encoders, checkpoint, group
 
     def run(self) -> list[Permanent]:
-        """Do it; what failed for good, each told of.
+        """Retry the rows; returns the shards that failed permanently, each reported as an event.
 
         Raises:
-            Transient, OutcomeUnknown: something passing; nothing of this try is under way any more.
+            Transient, OutcomeUnknown: a temporary fault; no work of this attempt is still running.
         """
         failures: list[Permanent] = []
         for shard in self._group.shards:

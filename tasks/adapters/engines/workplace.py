@@ -19,7 +19,7 @@ from tasks.domain.ports import Store
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workplace:
-    """`model`: its files on this machine, where whoever opens it has found them; `parts`: URL of the store that parts are put in."""
+    """`model`: its files on this machine, where the caller has found them; `parts`: URL of the store that parts are put in."""
 
     spec: EncodingSpec
     scratch: Path
@@ -32,7 +32,7 @@ class Workplace:
 
     @property
     def job(self) -> Job:
-        """What is encoded, and how."""
+        """The job's encoding part: source, encoder, shards."""
         return self.spec.job
 
 
@@ -42,9 +42,9 @@ def open_workplace(
     """Open the source and the checkpoint; neither is asked anything yet.
 
     Args:
-        spec: what it is for.
-        scratch: a private folder, removed by whoever gives it.
-        tell: told of documents that had to be moved aside, and later of shards.
+        spec: the work to be done.
+        scratch: a private folder, removed by the caller.
+        tell: receives an event for each document that is moved aside, later for each shard.
         store: the checkpoint, where it is open already.
         model: its files, where they were found already.
     """

@@ -1,4 +1,4 @@
-"""Files wherever they are: listed in a fixed order, opened, and held against the version that was planned.
+"""Files wherever they are: listed in a fixed order, opened, and checked against the version that was planned.
 
 A path that opens a file is an absolute local path or a URI. Folders are searched to the bottom, in the
 order of names as S3 sorts them; names that start with '.' or '_' are left out. Listings stream.
@@ -39,7 +39,7 @@ class Drive(Protocol):
         """What a file, folder or glob names, sorted; may be nothing where the place itself is there. The rest is counted."""
 
     def versions(self, files: Iterable[FileVersion]) -> Iterator[tuple[FileVersion, FileVersion | None]]:
-        """Each file beside what is there now."""
+        """Each planned file with its present state."""
 
     def open(self, path: str) -> pa.NativeFile:
         """For reading, with seek; nothing is fetched before it is read."""
@@ -59,7 +59,7 @@ def list_files(uri: str, suffixes: tuple[str, ...], left_out: LeftOut | None = N
     Args:
         uri: a file (taken whatever it is called), a folder, a glob, or a list in braces of files or folders that are all there.
         suffixes: lower case; what a folder's files, and those of a glob that ends in `*`, must end with.
-        left_out: counts what is there and is not taken.
+        left_out: counts files that are not read.
 
     Raises:
         BadInput: nothing is there, or it may not be read; says what to change.
@@ -119,7 +119,7 @@ def open_file(path: str) -> pa.NativeFile:
 
 
 def open_plain(path: str) -> pa.NativeFile:
-    """Open for reading in order; what is packed is unpacked on the way, and a truncated file raises OSError or EOFError.
+    """Open for reading in order; compressed files are decompressed on the way, and a truncated file raises OSError or EOFError.
 
     Raises:
         BadInput: its name says that it is packed, and it is neither that nor text.
@@ -146,12 +146,12 @@ def check_unchanged(files: Iterable[FileVersion]) -> None:
     """Hold files against their versions.
 
     Raises:
-        Permanent: one was changed or is gone; names it.
+        Permanent: one was changed or removed; names it.
     """
     files = tuple(files)
     for planned, now in drive_of(files[0].path).versions(files) if files else ():
         if now is None:
-            raise Permanent(f"{planned.path} is gone: it was removed while it was being read: run again")
+            raise Permanent(f"{planned.path} was removed while it was being read: run again")
         if (now.size, now.version) != (planned.size, planned.version):
             raise Permanent(f"{planned.path} was changed while it was being read: run again")
 
@@ -162,7 +162,7 @@ def hold_still(files: tuple[FileVersion, ...], values: Iterable[T]) -> Iterator[
     try:
         yield from values
     except BadInput:
-        check_unchanged(files)  # half of two versions reads as damage: say what it is
+        check_unchanged(files)  # half of two versions reads as damage: name the true cause
         raise
     check_unchanged(files)
 
@@ -173,14 +173,14 @@ def reading(path: str, kind: str) -> Iterator[None]:
 
     Args:
         path: the file.
-        kind: what it should be, such as "Parquet file".
+        kind: the expected format, such as "Parquet file".
     """
     try:
         yield
     except KitestringError:
         raise
     except FileNotFoundError as error:
-        raise Permanent(f"{path} is gone: it was removed while it was being read: run again") from error
+        raise Permanent(f"{path} was removed while it was being read: run again") from error
     except PermissionError as error:
         raise BadInput(f"{path} may not be read: give this user the right to read it") from error
     except (pa.ArrowException, OSError, EOFError, ValueError) as error:
@@ -188,7 +188,7 @@ def reading(path: str, kind: str) -> Iterator[None]:
 
 
 def may_pass(error: BaseException) -> bool:
-    """Whether an error of reading is one of reaching the file, and not of what it holds, nor of what this user may."""
+    """Whether an error of reading is one of reaching the file, not of its content or of permissions."""
     if isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError | NotADirectoryError):
         return False
     service = _service(error)
@@ -215,7 +215,7 @@ def _unreadable(path: str, kind: str, error: BaseException) -> KitestringError:
 
 
 def _other_content(path: str, kind: str) -> str | None:
-    """What a file that could not be read is by its first bytes, where that is not what it should be."""
+    """The format of an unreadable file by its first bytes, where it is not the expected one."""
     head = b""
     with suppress(Exception), open_file(path) as file:
         head = file.read(CONTENT_HEAD_BYTES)

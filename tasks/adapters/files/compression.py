@@ -1,4 +1,4 @@
-"""What a file is and how it is packed: its first bytes tell, whatever it is called."""
+"""A file's format and compression, recognised by its first bytes, not by its name."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from tasks.domain.errors import BadInput
 
-CONTENT_HEAD_BYTES = 512  # that tell what a file is
+CONTENT_HEAD_BYTES = 512  # by which a file's format is recognised
 PACKED = (".gz", ".zst", ".bz2", ".xz", ".lz4")
 _PACKED_NAMES = (*PACKED, ".tgz", ".tbz2", ".txz")
 _CODECS = (
@@ -47,7 +47,7 @@ def codec_of(head: bytes) -> str | None:
 
 
 def kind_of(head: bytes) -> str | None:
-    """What a file that begins so is, for messages; None where nothing tells: it may be plain text."""
+    """The format of a file with these first bytes, for messages; None where unknown: it may be plain text."""
     if is_text(head):
         return next((kind for magic, kind in _MARKUP if head.lstrip().lower().startswith(magic)), None)
     if codec := codec_of(head):

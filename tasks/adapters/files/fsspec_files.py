@@ -22,7 +22,7 @@ VERSIONS = ("ETag", "etag", "md5", "md5Hash", "content_md5", "LastModified", "la
 
 
 class FsspecDrive:
-    """Whatever fsspec has a package for. A version is the ETag, a checksum or a time, what the store tells first."""
+    """Any store that fsspec has a package for. A version is the ETag, a checksum or a time: the first that the store reports."""
 
     def files(self, uri: str, suffixes: tuple[str, ...], left_out: LeftOut) -> Iterator[FileVersion]:
         system, path = _system(uri)
@@ -51,7 +51,7 @@ class FsspecDrive:
 
 
 class _Reached:
-    """An opened file that tells where it cannot be reached: an OSError of Arrow's own, in the same stack, means damage."""
+    """An opened file that raises Unreachable where the store does not answer: an OSError of Arrow's own, in the same stack, means damage."""
 
     def __init__(self, file: Any, path: str) -> None:
         self._file, self._path = file, path
@@ -125,7 +125,7 @@ def _files(system: Any, uri: str, path: str, suffixes: tuple[str, ...], left_out
 
 
 def _info(system: Any, path: str) -> dict[str, Any] | None:
-    """What is there; None: nothing. fsspec's own exists() and isdir() say "no" of a store that does not answer, too."""
+    """The object's info; None: it does not exist. fsspec's own exists() and isdir() answer "no" for an unreachable store, too."""
     try:
         found: dict[str, Any] = system.info(path)
     except FileNotFoundError as error:
@@ -137,7 +137,7 @@ def _info(system: Any, path: str) -> dict[str, Any] | None:
 
 def _version(system: Any, info: dict[str, Any], name: str) -> FileVersion:
     version = next((info[key] for key in VERSIONS if info.get(key)), "")
-    version = str(version.timestamp() if isinstance(version, datetime) else version)  # listings and stats tell times differently
+    version = str(version.timestamp() if isinstance(version, datetime) else version)  # listings and stats give times in different forms
     return FileVersion(path=system.unstrip_protocol(info["name"]), name=name, size=int(info.get("size") or 0), version=version)
 
 

@@ -14,7 +14,7 @@ PARQUET = ".parquet"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pattern:
-    """What is wanted below a root. Names use `/` and are relative to the root.
+    """The files wanted below a root. Names use `/` and are relative to the root.
 
     A pattern that matches a folder takes the folder's files with one of the suffixes, to the bottom.
     """
@@ -114,7 +114,7 @@ def split_pattern(path: str) -> tuple[str, list[str]]:
 
 
 def _regex(part: str) -> str:
-    """One path part as a regular expression; a bracket that is not closed stands for itself."""
+    """One path part as a regular expression; a bracket that is not closed is literal."""
     pieces, at = [], 0
     while at < len(part):
         end = part.find("]", at + 2) if part[at] == "[" else -1

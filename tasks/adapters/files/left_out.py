@@ -12,7 +12,7 @@ HIDDEN = "hidden (its name begins with '.' or '_')"
 NO_SUFFIX = "without a suffix (name such files in a glob to read them, for example part-*)"
 EMPTY = "empty"
 MOST_REASONS = 20
-LONGEST_SUFFIX = 12  # characters; what is longer is a name with a dot in it
+LONGEST_SUFFIX = 12  # characters; a longer one is a name with a dot in it
 
 
 class LeftOut:
@@ -36,7 +36,7 @@ class LeftOut:
             self._examples.setdefault(reason, name)
 
     def files(self) -> tuple[UnreadFiles, ...]:
-        """What was counted so far, the most first."""
+        """The counts so far, largest first."""
         return tuple(
             UnreadFiles(reason=reason, files=files, example=self._examples[reason]) for reason, files in self._counts.most_common()
         )

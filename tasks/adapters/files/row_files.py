@@ -39,7 +39,7 @@ def read_file(place: str, references: References | None) -> bytes:
 
 
 def _check_plain(path: str) -> None:
-    """Devices and pipes never end, or wait for ever; what the kernel shows as files is of no one's corpus."""
+    """Devices and pipes never end or block; the kernel's pseudo files belong to no corpus."""
     found = os.stat(path)  # noqa: PTH116 - paths stay strings
     if not stat.S_ISREG(found.st_mode):
         raise BadInput(f"'{path}' is not a file")

@@ -112,7 +112,7 @@ def _listing(client: Any, bucket: str, prefix: str, after: str = "") -> Iterator
 
 
 def _between(client: Any, bucket: str, first: str, last: str) -> Iterator[FileVersion]:
-    """What is there now after one key and up to another."""
+    """The present objects after one key and up to another."""
     common = os.path.commonprefix([first, last])  # noqa: RUF071 - keys have no folders
     found = _listing(client, bucket, common, after=first)
     for entry in takewhile(lambda o: o["Key"] <= last, found):
@@ -172,7 +172,7 @@ def _made_system(endpoint: str, region: str, access: str, secret: str, token: st
 
 
 def _told(error: Exception, uri: str, bucket: str) -> KitestringError:
-    """What a failure means. Codes are told, not the SDK's texts, which can quote an endpoint with a password in it."""
+    """The error type of a failure. Messages have its code, not the SDK's text, which can quote an endpoint with a password in it."""
     if isinstance(error, ClientError):
         code = s3_code(error)
         if code in {"NoSuchBucket", "InvalidBucketName"}:

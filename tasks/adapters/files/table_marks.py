@@ -1,7 +1,7 @@
 """Lakehouse tables, known by the names that stand in their folders.
 
 The Parquet files of such a table are not its rows: files that were rewritten and rows that were deleted stay in the folder
-until somebody cleans it, and only the table's log says which count.
+until it is vacuumed, and only the table's log says which are live.
 """
 
 from __future__ import annotations

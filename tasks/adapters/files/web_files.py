@@ -87,7 +87,7 @@ def _body(response: HTTPResponse, most: int) -> bytes:
             raise BadInput(f"the file has more than {most} bytes")
         if time.monotonic() > deadline:
             raise TimeoutError(f"the file did not come within {LONGEST_SECONDS:g} s")
-    if response.length:  # what was announced and did not come
+    if response.length:  # announced bytes that did not arrive
         raise ConnectionError(f"{response.length} bytes are missing")
     return bytes(held)
 
@@ -129,7 +129,7 @@ def _refused(text: str, uri: str, references: References) -> bool:
 
 
 def why_refused(text: str, *, named: bool) -> str:
-    """What is wrong with connecting to an IP address on a row's behalf; empty: nothing.
+    """Why an IP address may not be connected to on a row's behalf; empty: it may.
 
     Args:
         text: the address.
@@ -146,7 +146,7 @@ def why_refused(text: str, *, named: bool) -> str:
 
 
 def _plain(address: Address) -> Address:
-    """The IPv4 address that an IPv6 one stands for."""
+    """The IPv4 address that an IPv6 one embeds."""
     if isinstance(address, ipaddress.IPv6Address):
         if address in NAT64:
             return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)

@@ -43,12 +43,12 @@ class Connection:
         self._token = token or ""
         self._client: Any = None
         self._version = ""
-        self.closings = 0  # how often it was let go of
+        self.closings = 0  # how often it was closed
         self._lock = threading.RLock()
 
     @property
     def absent(self) -> bool:
-        """True for a Milvus Lite file that nobody has made yet."""
+        """True for a Milvus Lite file that does not exist yet."""
         return self.lite and not Path(self.uri).exists()
 
     @property
@@ -72,7 +72,7 @@ class Connection:
         return self._version
 
     def call(self, action: Callable[[], T], doing: str, *, writes: bool = False) -> T:
-        """Run an action that may be run again; see `retried` for what it raises."""
+        """Run an idempotent action with retries; see `retried` for its errors."""
         alone = partial(lite.alone, self.uri, action) if self.lite else action
         return retried(alone, doing, self.at, policy=self.patience, lite=self.lite, writes=writes)
 
@@ -107,7 +107,7 @@ class Connection:
         return not self.lite and proxy_of(urlsplit(self.uri).hostname or "localhost") is not None
 
     def close(self) -> None:
-        """Let go of the connection; the next call makes a new one."""
+        """Close the connection; the next call opens a new one."""
         with self._lock:
             client, self._client, self._version = self._client, None, ""
             self.closings += 1

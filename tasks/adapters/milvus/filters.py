@@ -16,7 +16,7 @@ _ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n", "\r": r"\r", "\t
 
 
 def literal(value: str) -> str:
-    """A string in Milvus' filter language that stands for exactly this value.
+    """A string literal of Milvus' filter language for exactly this value.
 
     Milvus Lite knows no escapes but these, and takes every other character as it is; servers do too.
     """

@@ -5,7 +5,7 @@ Milvus 2.4 and later   its REST service under /v2/vectordb/jobs/import; keys in 
 Zilliz Cloud           the same paths on api.cloud.zilliz.com, for a cluster; whole URLs, and the keys that read them
 
 Written against Milvus' and Zilliz' REST references (2.6; docs.zilliz.com, import operations v2). An import does not look
-for keys that are there already: the caller sees to a collection of its own, and to keys that come once.
+for keys that are there already: the caller must import into a fresh collection, with unique keys.
 
 Not pymilvus.bulk_writer.bulk_import (3.0.2): it sets its headers itself, so that no Idempotency-Key goes along, and raises one type
 for a server that refuses and for one whose answer did not come.
@@ -34,7 +34,7 @@ _GRPC_DONE, _GRPC_FAILED = {6}, {1, 7}  # ImportCompleted; ImportFailed, ImportF
 
 
 class Importer(Protocol):
-    """Starts imports and tells how they go."""
+    """Starts imports and reads their state."""
 
     def start(self, collection: str, files: Sequence[str], *, idempotency_key: str) -> list[str]:
         """Have files imported; the server's job ids.

@@ -70,11 +70,11 @@ def take(absolute: str, uri: str) -> None:
 
 
 def make_room(absolute: str, database: str, name: str) -> bool:
-    """Clear away what is left of a collection, before it is made: Milvus Lite does not list it, and refuses to make it anew.
+    """Remove the remains of a half-made collection: Milvus Lite does not list it, and refuses to create it again.
 
     Without its schema a collection is none. Known to be left by a kill are a schema that is not whole, alone in its folder, and
     what a dropping that was noted has not come to. False: something else is there, and is left as it is.
-    For who has the file open, in a turn (`alone`), so that nobody makes or drops it meanwhile.
+    The caller has the file open and holds its lock (`alone`), so that no other thread creates or drops it meanwhile.
     """
     folder = _folder(absolute, database, name)
     if (folder / "schema.json").exists():

@@ -82,7 +82,7 @@ class MilvusTarget:
         return self._call(look, f"looking for collection '{name}'")
 
     def drop(self, name: str) -> bool:
-        """2.3.5 drops a collection that an alias leads to without a word, and every search through it fails: so it is asked first."""
+        """2.3.5 silently drops a collection that an alias points to, and every search through the alias fails: so this is checked first."""
         if not self._has(name):
             if self._connection.lite:  # of a dropping that was killed the rest still takes room
                 self._call(partial(lite.make_room, *self._place_of(name)), f"clearing away '{name}'")
@@ -117,7 +117,7 @@ class MilvusTarget:
             )
 
     def _leading_to(self, collection: str) -> list[str]:
-        """Every alias that leads to a collection."""
+        """Every alias that points to a collection."""
 
         def ask() -> list[str]:
             return list(self._connection.client.list_aliases(collection, timeout=CALL_SECONDS)["aliases"])
@@ -132,7 +132,7 @@ class MilvusTarget:
             try:
                 client.create_alias(collection, alias, timeout=CALL_SECONDS)
             except MilvusException:
-                if self._led_to(alias) is None:  # not a race that somebody else won
+                if self._led_to(alias) is None:  # not a race that another client won
                     raise
         if self._led_to(alias) != collection:
             client.alter_alias(collection, alias, timeout=CALL_SECONDS)

@@ -1,4 +1,4 @@
-"""What is read of a Milvus collection, and what is removed from it: strongly consistent, in pages, whatever keys hold."""
+"""Reads from a Milvus collection and deletions: strongly consistent, in pages, for any key."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ class Reading:
         keys = sent["id"].to_pylist()
         try:
             held = self._held(keys, spec)
-        except Permanent:  # what is there may be larger than what was sent, and an answer has its limit
+        except Permanent:  # stored rows may be larger than they were when sent, and a response has a size limit
             if len(keys) == 1:
                 raise
             half = len(keys) // 2
@@ -210,7 +210,7 @@ def chunks(values: Any, size: int) -> Iterator[Any]:
 
 
 def all_of(keys: list[str], ask: Callable[[list[str]], dict[str, V]]) -> dict[str, V]:
-    """What is asked for each key. A query by keys has as many rows as it names keys: where some come twice, others are left out (2.3.5)."""
+    """Rows to request for each key. A query by keys returns at most as many rows as keys: duplicates displace other keys (2.3.5)."""
     found: dict[str, V] = {}
     while missing := [key for key in keys if key not in found]:
         more = ask(missing)

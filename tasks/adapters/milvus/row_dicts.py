@@ -3,7 +3,7 @@
 The same goes in and out about twice as fast by `tasks.adapters.milvus.protobuf`, where this pymilvus lets it.
 
 A server that knows no null (before 2.5) gets in its place: '' for varchar, NaN for double (no comparison is true for
-it), the smallest int64 for int64 (below every range anybody asks for), false for bool, JSON's own null, and an empty
+it), the smallest int64 for int64 (below any range in a filter), false for bool, JSON's own null, and an empty
 array. Reading gives null again for all but varchar, bool and arrays (a null array comes back empty from Milvus Lite, too).
 Such a server also takes no JSON but objects: a list or a bare value is kept as `{"kitestring_value": ...}`, which reading
 undoes and a filter has to name. Milvus Lite takes no bare numbers and truths, and gives texts back without their quotes: there bare
@@ -33,7 +33,7 @@ INSTEAD_OF_NULL: dict[FieldType, Any] = {"varchar": "", "double": float("nan"), 
 
 
 def fit_fields(rows: pa.Table, columns: FieldTypes, nullable: Names[str], *, lite: bool = False) -> pa.Table:
-    """Put what a server without null takes in place of what it does not, in every field that cannot be null. `lite`: it is Milvus Lite."""
+    """Replace nulls by a value that a server without nullable fields accepts, in every field that is not nullable. `lite`: it is Milvus Lite."""
     for name, kind in columns.items():
         if lite and kind == "json":
             rows = rows.set_column(rows.schema.get_field_index(name), name, _wrap(rows[name], r"^\s*[{\[]"))

@@ -33,7 +33,7 @@ class RetryDecision(Enum):
     """What may be done about an error."""
 
     AGAIN = "again"
-    SLOWLY = "slowly"  # a quota: it frees itself only when somebody deletes or compacts
+    SLOWLY = "slowly"  # a quota: freed only by deletion or compaction
     DENIED = "denied"
     NEVER = "never"
 
@@ -91,7 +91,7 @@ def text_of(error: Exception) -> str:
 
 
 def is_there_already(error: Exception) -> bool:
-    """True where somebody else has just made the same thing."""
+    """True where another client has just created the same object."""
     return bool(_THERE_ALREADY.search(text_of(error)))
 
 
@@ -182,7 +182,7 @@ def retried(action: Callable[[], T], doing: str, at: ServerAddress, *, policy: R
             decision = judge(error, lite=lite)
             final = decision in (RetryDecision.NEVER, RetryDecision.DENIED)
             if final or not backoff.wait(SLOW_SECONDS if decision is RetryDecision.SLOWLY else None):
-                # From None: a traceback would tell its text, which may repeat the token.
+                # From None: a traceback would print its text, which may repeat the token.
                 raise _leaf(error, decision, doing, at, writes=writes, seconds=policy.seconds) from None
 
 

@@ -91,7 +91,7 @@ class Staging:
 
 
 class _Files:
-    """Rows in files of some size: the one in work is at `path`, the others at {prefix}{n}.parquet."""
+    """Rows in files of some size: the one being written is at `path`, the others at {prefix}{n}.parquet."""
 
     def __init__(self, store: Store, prefix: str, path: Path, file_bytes: int) -> None:
         self._store, self._prefix, self._path, self._most = store, prefix, path, file_bytes
@@ -113,7 +113,7 @@ class _Files:
             self._stage()
 
     def finish(self) -> list[str]:
-        """Stage what is in work; the keys of all."""
+        """Write the last, partly filled file; the keys of all staged files."""
         self._stage()
         return self._keys
 
@@ -133,7 +133,7 @@ class _Files:
 
 
 def importable(rows: pa.Table, columns: FieldTypes) -> pa.Array:
-    """Which rows importers take. They refuse a double that is no finite number, NaN in place of a null included; upserts take it.
+    """Which rows importers take. They refuse a double that is not finite, including a NaN that replaces a null; upserts accept it.
 
     Seen on 2.3.5 ("value 'NaN' is not a number or infinity"); in arrays of doubles it takes both.
     """
@@ -148,12 +148,12 @@ def staged_rows(store: Store, keys: Iterable[str]) -> Iterator[pa.Table]:
     """The rows of staged files, in batches.
 
     Raises:
-        Permanent: a file is gone or damaged.
+        Permanent: a file is missing or damaged.
     """
     for key in keys:
         data = store.read(key)
         if data is None:
-            raise Permanent(f"{store.url}/{key}: the staged file is gone")
+            raise Permanent(f"{store.url}/{key}: the staged file is missing")
         try:
             for batch in pq.ParquetFile(io.BytesIO(data)).iter_batches():
                 yield pa.Table.from_batches([batch])

@@ -66,7 +66,7 @@ def _make(connection: Connection, name: str, **how: Any) -> None:
     params = MilvusClient.prepare_index_params()
     params.add_index(**how)
     try:
-        # A server is waited for until it has indexed what is flushed; Milvus Lite does that when it loads, within the call.
+        # Servers index flushed segments in the background, so wait; Milvus Lite does it when it loads, within the call.
         timeout = None if connection.lite else connection.patience.seconds
         connection.client.create_index(name, params, timeout=timeout, sync=not connection.lite)
     except MilvusException as error:
@@ -104,7 +104,7 @@ def await_indexes(connection: Connection, name: str) -> None:
 
 
 def _wait(connection: Connection, left: Callable[[], int]) -> int:
-    """Until nothing is left; otherwise what is, once it has not gone forward for `INDEX_STUCK_SECONDS`."""
+    """Wait until no row is pending; returns the pending rows where there is no progress for `INDEX_STUCK_SECONDS`."""
     patience = connection.patience
     before, since, pause = left(), patience.clock(), patience.first
     while before:

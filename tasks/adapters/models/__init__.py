@@ -1,1 +1,1 @@
-"""A model's files, found or fetched and digested, and what they say about it; without torch."""
+"""A model's files, found or fetched and digested, and their metadata; without torch."""

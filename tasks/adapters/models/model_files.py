@@ -47,8 +47,8 @@ class LocatedModel:
     path: str  # what the worker loads: a folder, a file, or open_clip's own tag
     weights: str  # digest
     revision: str | None
-    resolved: Mapping[str, JsonValue] = field(default_factory=dict)  # what it adds to the settings of an identity
-    told: str = ""  # how it is used, for people
+    resolved: Mapping[str, JsonValue] = field(default_factory=dict)  # settings that it adds to an identity
+    told: str = ""  # how it is used, for messages
     metric: Metric | None = None  # what the model is made for, where its files say so
 
 
@@ -109,7 +109,7 @@ def _digest_folder(folder: Path) -> str:
 
 
 def _digest_file(file: Path) -> str:
-    """Of an adapter (PEFT) what it is laid over counts, and not where that is."""
+    """Of an adapter (PEFT) the content of its base model counts, not its location."""
     told = read_json(file) if file.name == ADAPTER else {}
     base = told.pop("base_model_name_or_path", None)
     if not base:

@@ -1,6 +1,6 @@
-"""What a model's own small files tell of it, read without torch: how long its vectors are, what it reads, how it cuts texts into tokens.
+"""A model's metadata from its own small files, read without torch: the vectors' dimension, modalities, tokenizer.
 
-What cannot be told so is None: only the loaded model knows better.
+What the files do not say is None: only the loaded model knows.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class ModelShape:
 
 
 def shape_of(encoder: Encoder, located: LocatedModel) -> ModelShape:
-    """What the files of a located model tell."""
+    """The metadata of a located model."""
     shape: ModelShape = declared_at(ENCODERS[encoder.kind].shape)(encoder, located)
     return shape
 
@@ -68,7 +68,7 @@ def shape_of_clip(encoder: OpenClipEncoder, _located: LocatedModel) -> ModelShap
 
 
 class TokenCounter:
-    """Counts the tokens that a model reads of texts: its prompt and special tokens counted, what it cuts off not.
+    """Counts the tokens that a model reads of texts: including its prompt and special tokens, excluding truncated ones.
 
     `name` says what counts; it is empty where the count is a guess of four characters a token.
     """

@@ -30,7 +30,7 @@ HEADS = {
 
 
 def other_kind(folder: Path) -> str | None:
-    """What a model's folder says it is; None: nothing that speaks against an embedding model."""
+    """The kind of a model that is no embedding model, by its folder; None: it may be one."""
     told = str(read_json(folder / "config_sentence_transformers.json").get("model_type") or "SentenceTransformer")
     if told != "SentenceTransformer":
         return MODEL_TYPES.get(told, f"of the kind '{told}'")

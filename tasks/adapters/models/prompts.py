@@ -56,7 +56,7 @@ class Sides:
 
     @property
     def told(self) -> str:
-        """In words; "" where there is nothing to tell."""
+        """In words; "" where no prompt is used."""
         if not any((self.rows.prompt, self.questions.prompt, self.rows.task, self.questions.task, self.unused)):
             return ""
         told = f"rows: {self.rows}; questions: {self.questions}"
@@ -100,7 +100,7 @@ def _side(prompts: Mapping[str, str], setting: str, prompt: str | None, name: st
 
 
 def _routed(side: Side, routes: _Routes | None, task: str) -> Side:
-    """`task` is left out where it leads where texts go without one, as they did in earlier versions."""
+    """`task` is left out where it is the default route, as in earlier versions."""
     if routes is None or routes.of_task(task) in {None, routes.of_task(None)}:
         return side
     return Side(prompt=side.prompt, name=side.name, task=task)

@@ -146,7 +146,7 @@ def _link(name: str, path: Path) -> bool:
     try:
         os.link(name, path)
     except FileExistsError:
-        # over NFS a link can succeed and its answer be lost: the number of names tells
+        # over NFS a link can succeed and its answer be lost: the link count shows it
         return Path(name).stat().st_nlink == 2
     except OSError as error:
         if error.errno in _NO_LINKS:

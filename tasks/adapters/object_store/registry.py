@@ -24,7 +24,7 @@ def open_store(url: str, *, proven: bool = False) -> Store:
 
     Args:
         url: a folder's path, file:///path, s3://bucket/prefix, or memory://name (tests; gone with the process).
-        proven: whoever starts this process has already used the store, so that silence is a passing
+        proven: the parent process has already used the store, so that silence is a passing
             fault; for ranks. Otherwise silence from the first call on is a wrong address.
 
     Raises:
@@ -85,7 +85,7 @@ def _try_out(store: Store, key: str) -> None:
         )
     store.write(key, b"third")
     if store.read(key) != b"third" or [found.key for found in store.list(key)] != [key]:
-        raise BadInput(f"checkpoint {store.url}: does not return what was just written: use a store with read-after-write consistency")
+        raise BadInput(f"checkpoint {store.url}: does not return an object just written: use a store with read-after-write consistency")
 
 
 def _given(name: str) -> str:

@@ -6,7 +6,7 @@ through in `standard` or `adaptive` mode with 14 tries (all had failed within a 
 all in `legacy` mode with 8, of which 1 in 100 draws waits of less than 20 s together (botocore 1.44). What may not be made twice
 blindly, a conditional put, goes through a client that tries once.
 
-No message holds a credential: codes and class names are told, never texts of the SDK, which can quote the
+No message holds a credential: they have codes and class names, never texts of the SDK, which can quote the
 endpoint with a password in it. For the same reason the SDK's exception is not chained.
 """
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 S3Outcome = Literal["taken", "conflict", "unreachable", "unanswered", "busy", "refused"]
 """What a failed call means.
 
-taken        the condition failed: an object stands there
+taken        the condition failed: an object exists
 conflict     another conditional write was under way; nothing was changed
 unreachable  no connection came about; nothing was changed
 unanswered   the request may have been carried out
@@ -84,7 +84,7 @@ _CONFIGURATION: dict[type[Exception], str] = {
 
 
 TRIES = 8  # with a random share of 1, 2, 4 ... 64 s between them: a minute in the mean
-STRANGER_TRIES = 3  # enough for a lost packet; a mistyped address should be told soon
+STRANGER_TRIES = 3  # enough for a lost packet; a mistyped address should be reported soon
 
 
 @dataclass(slots=True)
@@ -118,7 +118,7 @@ def connect(*, proven: bool = False, tries: int = TRIES, connect_seconds: float 
     """Clients from the environment, as any AWS tool would make them.
 
     Args:
-        proven: the server has answered before, to whoever starts this process (a rank, say): see `Contact`.
+        proven: the server has answered the parent process before (this is a rank, say): see `Contact`.
         tries: of a call that may be made twice.
         connect_seconds: for a connection to come about.
         read_seconds: that the server may stay silent.

@@ -1,7 +1,7 @@
 """The store in a bucket of S3, or of a server that speaks S3 (MinIO, Ceph, R2).
 
 `commit` is a put with `If-None-Match: *` (docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html):
-412 says that another object stands there, 409 that another conditional write was under way. A put whose
+412 says that another object exists, 409 that another conditional write was under way. A put whose
 answer was lost may have been carried out, so the object is read and compared before the put is tried again.
 """
 
@@ -37,7 +37,7 @@ from tasks.domain.ports import StoredObject
 
 MOST_KEYS = 1_000  # that one DeleteObjects takes
 KEYS_AT_ONCE = 16  # where it takes none
-MULTIPART_BYTES = 64 << 20  # bytes; what is larger goes up in pieces, each tried again by itself, and a file is never whole in memory
+MULTIPART_BYTES = 64 << 20  # bytes; larger objects are uploaded in parts, each retried alone, and a file is never whole in memory
 PIECE = 32 << 20  # bytes; S3 takes 5 MiB to 5 GiB, and at most 10,000 of them: 320 GB
 PIECES_AT_ONCE = 4
 OBJECT_READS = 4  # of an object whose content broke off
@@ -109,7 +109,7 @@ class S3Store:
                     return
 
     def commit(self, key: str, data: bytes) -> bool:
-        """Of two writers of the same bytes both may be told True: the object is what either wanted."""
+        """Of two writers of the same bytes both may get True: the object is what either wanted."""
         name, uncertain, backoff = self._name(key), False, self._commits.start()
         while True:
             try:
@@ -148,7 +148,7 @@ class S3Store:
     def delete_many(self, keys: Iterable[str]) -> None:
         """A server without DeleteObjects, or that wants another checksum of it, is asked for each key, several at a time.
 
-        So is one that did not remove some of a batch: the SDK tries again what is refused as a whole.
+        So is one that did not remove some of a batch: the SDK retries only a request that is refused as a whole.
         """
         checked_keys = iter([checked(key) for key in keys])
         while some := list(islice(checked_keys, MOST_KEYS)):

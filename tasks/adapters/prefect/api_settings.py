@@ -1,4 +1,4 @@
-"""Where Prefect would find a server that the user has named, told without importing Prefect (which takes seconds)."""
+"""The address of a Prefect server that the user has configured, found without importing Prefect (which takes seconds)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tasks.domain.errors import BadInput
 
 
 def configured_api() -> str | None:
-    """The server that the user has told Prefect of, or None; looks where Prefect looks, in its order, without importing it.
+    """The Prefect server that the user has configured, or None; looks where Prefect looks, in its order, without importing it.
 
     Raises:
         BadInput: a settings file is not TOML.

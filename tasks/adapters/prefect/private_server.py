@@ -12,7 +12,7 @@ imports Prefect, and why the address is handed over in the environment, which Pr
 
 The runs are kept in the database of PREFECT_HOME, as Prefect keeps them, so that `prefect server start` shows them
 later. SQLite has one writer, so a second command at the same time gets a database of its own, gone when it ends; so does one
-whose PREFECT_HOME cannot be written. The server answers to this run alone: it asks for an auth string that nobody else has,
+whose PREFECT_HOME cannot be written. The server answers to this run alone: it requires an auth string that only this run has,
 whatever auth string or key the user has set for another server.
 """
 
@@ -85,7 +85,7 @@ class PrivateServer:
         the run goes on with a database of its own.
 
         Raises:
-            Permanent: it did not start; the last line of its log is told.
+            Permanent: it did not start; the message has the last line of its log.
         """
         deadline = time.monotonic() + seconds
         while self._guard.poll() is None:
@@ -185,7 +185,7 @@ def _set(settings: Mapping[str, str | None]) -> None:
 
 
 def _no_proxy() -> dict[str, str]:
-    """Behind a proxy, requests to the loopback have to be told to go straight."""
+    """Behind a proxy, requests to the loopback interface must bypass it."""
     hosts = os.environ.get("no_proxy") or os.environ.get("NO_PROXY")
     straight = f"{hosts},127.0.0.1" if hosts else "127.0.0.1"
     return {"no_proxy": straight, "NO_PROXY": straight}

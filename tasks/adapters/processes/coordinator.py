@@ -164,7 +164,7 @@ class Coordinator:
             self._launches.end()
 
     def close(self) -> None:
-        """End every rank; what is not done fails with Transient."""
+        """End every rank; unfinished pieces fail with Transient."""
         with self._changed:
             self._closed = True
             self.give_up(Transient("the encoder is closed: the run is ending"))
@@ -200,7 +200,7 @@ class Coordinator:
                 self.pace.at(link.rank, message.key, message.done, message.tokens)
                 link.at = message
             case Storing():
-                if link.at and link.at.key == message.key:  # it has no row in hand that could be to blame for what comes now
+                if link.at and link.at.key == message.key:  # it is working on no row that could be blamed for a later crash
                     link.at = link.at.model_copy(update={"rows": ()})
             case Done():
                 self._finish(link, message)
@@ -249,7 +249,7 @@ class Coordinator:
         return self._broken is not None or (self._facts.done() and self._facts.exception() is not None)
 
     def give_up(self, error: KitestringError) -> None:
-        """Fail all that waits for a rank, and what comes after it if no rank was ever ready."""
+        """Fail all queued pieces, and later ones too if no rank was ever ready."""
         waiting = [*self._queue, *(work for link in self._links for work in link.held.values())]
         self._queue.clear()
         for link in self._links:
@@ -276,7 +276,7 @@ class Coordinator:
             except OSError as error:
                 if self._closed:
                     return
-                raise Transient(f"no rank can connect any more: {error}") from error
+                raise Transient(f"no further rank can connect: {error}") from error
             in_background(self._serve, RankConnection(connection=connection), name="rank", failed=self.fail)
 
     def _serve(self, link: RankConnection) -> None:
@@ -299,7 +299,7 @@ class Coordinator:
                     self._take(link, message)
 
     def _lose(self, link: RankConnection) -> None:
-        """A rank has gone: what it held goes to the head of the queue. Only the first of a launch is to blame."""
+        """A rank has ended: its pieces go back to the head of the queue. Only the first of a launch is to blame."""
         self._links.remove(link)
         self.pace.gone(link.rank)
         lost = [work for work in link.held.values() if not work.part.done()]

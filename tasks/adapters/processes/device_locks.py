@@ -24,7 +24,7 @@ WITHOUT = "set compute.exclusive to false"
 
 
 class Devices:
-    """The devices that a run encodes on; none: whoever wants may encode there as well."""
+    """The devices that a run encodes on; none: other runs may encode there as well."""
 
     def __init__(self, names: Sequence[str] = (), *, corpus: str = "", folders: Sequence[Path] = FOLDERS) -> None:
         self._names, self._corpus, self._folders = (
@@ -38,8 +38,8 @@ class Devices:
         """Wait for every device, and hold it; at once where they are held already.
 
         Args:
-            waiting: told what is waited for, and "" at the end of it.
-            over: whether nobody wants them any more.
+            waiting: receives the name of the device waited for, and "" when it is no longer waiting.
+            over: whether they are no longer needed.
 
         Returns:
             False where that was so.
@@ -61,7 +61,7 @@ class Devices:
         return True
 
     def release(self) -> None:
-        """Let go of them; a guard that still has ranks keeps them until those are gone."""
+        """Release them; a guard that still has ranks keeps them until those have ended."""
         files, self.fds = self.fds, ()
         for file in files:
             _note(file, "")  # who takes it next may not be able to write its own name over this one's
@@ -102,7 +102,7 @@ def _locked(file: int) -> bool:
 
 
 def _note(file: int, holder: str) -> None:
-    """Say who has the lock. It holds as well where the file is another user's and cannot be written, or its disk is full."""
+    """Record the holder of the lock. The lock holds as well where the file is another user's and cannot be written, or its disk is full."""
     with suppress(OSError):
         os.ftruncate(file, 0)
         os.pwrite(file, holder.encode(), 0)

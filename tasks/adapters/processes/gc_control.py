@@ -54,7 +54,7 @@ def _leave(code: list[int]) -> None:
     if not code:
         return
     logging.shutdown()
-    with suppress(OSError, ValueError):  # nobody reads what is left to say, or nothing holds it: Python ends the process then, and says so
+    with suppress(OSError, ValueError):  # the reader of the output is gone, or the descriptor is closed
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code[0])

@@ -83,7 +83,7 @@ def _nvidia() -> list[str]:
 
 
 def device_names(launch: Launch) -> list[str]:
-    """What tells the devices of a launch from any others of this host: `cpu`, or a GPU's UUID."""
+    """The identity of a launch's devices on this host: `cpu`, or a GPU's UUID."""
     if launch.device != "cuda":
         return ["cpu"]
     cards = [found[1] for line in _nvidia() if (found := re.search(r"UUID: (\S+?)\)", line))]
@@ -105,7 +105,7 @@ def machine_digest(compute: Compute, launch: Launch) -> str:
 
 
 def peak_resident() -> int:
-    """The most bytes that this process has had in memory; 0 where the system does not tell. `ru_maxrss` would count its parent's."""
+    """The most bytes that this process has had in memory; 0 where the system does not report it. `ru_maxrss` would count its parent's."""
     try:
         lines = OWN_STATUS.read_text().splitlines()
     except OSError:
@@ -114,7 +114,7 @@ def peak_resident() -> int:
 
 
 def _cpu() -> str:
-    """The processor's name; where the system does not tell it, its architecture."""
+    """The processor's name, or its architecture where the system does not report one."""
     try:
         lines = CPU_INFO.read_text().splitlines()
     except OSError:

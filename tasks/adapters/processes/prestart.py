@@ -2,7 +2,7 @@
 
 Both take some five seconds, on different cores. So the command starts an agent first and looks at the job then; the run's
 first launch takes that agent over and gives it the assignment that it waits for. It stands behind a guard as every
-launch does, so nothing of it outlives the command, and one that nobody takes is ended with it.
+launch does, so nothing of it outlives the command, and an unused one ends with it.
 
 Only where the ranks are sure to be wanted, and at once: a corpus that has been run before may have nothing to encode, and a
 run that waits for its turn, or for a device, should not hold memory meanwhile.
@@ -38,7 +38,7 @@ class PrestartedLaunch:
         return self._made_for == (launch, kind) and self.torchrun.is_alive
 
     def give(self, assignment: Path, log: Path) -> Torchrun:
-        """Have it work on an assignment; what it has said and says stands in `log`."""
+        """Have it work on an assignment; its output, earlier lines included, is in `log`."""
         log.symlink_to(self._log)
         begun = self._assignment.with_suffix(".new")
         shutil.copyfile(assignment, begun)
@@ -75,11 +75,11 @@ def start_torchrun(launch: Launch, kind: str, assignment: Path, log: Path, *, de
 
 
 def _sure_to_be_wanted(job: Job, launch: Launch) -> bool:
-    """Whether nothing was ever encoded of this corpus, this machine is to encode it, and nobody else may have to be waited for."""
+    """Whether nothing of this corpus is encoded yet, this machine will encode it, and no other run may hold the devices."""
     if job.compute.engine.kind != "local" or ENCODERS[job.encoder.kind].encoders != TORCHRUN:
         return False
     if launch.device == "cuda" or job.compute.exclusive is True or job.compute.limit is not None:
         return False
-    with suppress(KitestringError):  # the run will meet it too, and tell
+    with suppress(KitestringError):  # the run will meet it too, and report it
         return next(iter(open_store(job.checkpoint).list(encoder_pins(job.corpus))), None) is None
     return False

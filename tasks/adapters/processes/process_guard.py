@@ -3,13 +3,13 @@
     python -m tasks.adapters.processes.process_guard -- COMMAND ...
 
 runs COMMAND and ends it, with every process that descends from it, when the guard's standard input closes
-or SIGTERM comes. Whoever starts a guard holds the other end of that pipe: the kernel closes it whatever
+or SIGTERM comes. The parent of a guard holds the other end of that pipe: the kernel closes it whatever
 kills the holder, kill -9 included. The guard adopts orphans (PR_SET_CHILD_SUBREAPER), because torch's
 elastic agent starts ranks in sessions of their own, where no process group reaches them; and COMMAND dies
 with the guard (PR_SET_PDEATHSIG), so that killing the guard itself leaves nothing either.
 
 Everything here is SIGKILL: what a rank had not committed is garbage by design, so there is nothing to tidy.
-Exits with COMMAND's status, or 143 where it was told to end. Linux; elsewhere orphans are not adopted.
+Exits with COMMAND's status, or 143 after SIGTERM. Linux; elsewhere orphans are not adopted.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def start_guarded(
     """Start COMMAND behind a guard of its own; closing the result's stdin ends them all.
 
     The guard is in a session of its own, so that a Ctrl-C meant for the run does not reach ranks first. It keeps the
-    open files `held`, and so their locks, until every process is gone; COMMAND does not get them.
+    open files `held`, and so their locks, until every process has ended; COMMAND does not inherit them.
     """
     return subprocess.Popen(
         [sys.executable, "-P", "-m", "tasks.adapters.processes.process_guard", "--", *command],

@@ -14,8 +14,8 @@ import psutil
 from tasks.domain.digest import digest
 from tasks.domain.shards.import_attempt import ProcessMark
 
-CLOCK_SECONDS = 60.0  # marks of before told a start by the machine's clock, which may be set while a process is at work
-KERNEL_TICK_SECONDS = 0.001  # a start is told in hundredths
+CLOCK_SECONDS = 60.0  # older marks hold wall-clock start times, and the clock may be set while a process runs
+KERNEL_TICK_SECONDS = 0.001  # start times come in hundredths of a second
 
 
 def this_process() -> ProcessMark:
@@ -30,7 +30,7 @@ def is_this_process(mark: ProcessMark) -> bool:
 
 
 def has_ended(mark: ProcessMark) -> bool:
-    """Whether the process is known to have ended; never of another machine or container, whose processes nobody here sees."""
+    """Whether the process is known to have ended; never of another machine or container, whose processes are not visible here."""
     if mark.host != _host():
         return False
     try:

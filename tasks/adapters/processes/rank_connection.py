@@ -15,14 +15,14 @@ from tasks.domain.shards.seal import Part
 
 @dataclass(slots=True, kw_only=True)
 class RankWorkItem:
-    """A piece, who waits for it, and how often its rank died."""
+    """A piece, the future of its caller, and how often its rank died."""
 
     piece: Piece
     part: Future[Part]
     deaths: int = 0
 
     def fail(self, error: KitestringError) -> None:
-        """Tell who waits that it will not come, unless it has."""
+        """Fail the waiting caller, unless it has its result."""
         if not self.part.done():
             self.part.set_exception(error)
 

@@ -19,7 +19,7 @@ LONGEST_SOCKET = 100  # bytes; the kernel takes 107 for a Unix socket's path
 def scratch_folder() -> Iterator[Path]:
     """A folder readable by this user alone, removed on leaving; those of dead runs are removed on entering.
 
-    Temporary files belong below one: what is put beside it is never removed after a kill.
+    Temporary files belong below one: files beside it are never removed after a kill.
     """
     parent = _parent()
     _sweep(parent)

@@ -1,8 +1,8 @@
 """The encoder's processes, launch after launch, as long as there is work for them.
 
-A launch ends when a rank dies (the elastic agent ends the others, which finish the piece in hand first) or when there is
+A launch ends when a rank dies (the elastic agent ends the others, which finish the piece in progress first) or when there is
 no more work. If there is work, another one follows. One that got nothing done counts against `MOST_FRUITLESS`: an
-encoder that only dies is given up, with what it said last.
+encoder that only dies is given up, with its last output.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ class Processes(Protocol):
     """One launch of the ranks: `Torchrun`, or what a test puts in its place."""
 
     def wait(self) -> int:
-        """Block until every process is gone."""
+        """Block until every process has ended."""
 
     def end(self) -> None:
         """End every process."""
 
 
 class WorkQueue(Protocol):
-    """Who has work for the processes."""
+    """Has work for the processes."""
 
     waits_for: str
 
@@ -58,10 +58,10 @@ class LaunchSupervisor:
 
     Args:
         start: starts the processes of one.
-        devices: what they run on; taken before a launch, and held while there is work.
+        devices: the devices they run on; locked before a launch, and held while there is work.
         employer: asked whether there is.
-        changed: the employer's lock, which guards everything here as well, and tells of every change.
-        said: where the processes write what they say.
+        changed: the employer's lock, which guards everything here as well, and is notified of every change.
+        said: the file for the processes' output.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class LaunchSupervisor:
         self._processes: Processes | None = None
         self._done = self._fruitless = 0
         self._since: float | None = None  # when the launch began, until one of its processes is ready
-        self.under_way = False  # from the wish for one until none is wished for any more and every process is gone
+        self.under_way = False  # from the first request for a launch until none is requested and every process has ended
         self.blamed = False  # whether it is known which rank's death ended the launch
 
     def begin(self) -> None:
@@ -123,7 +123,7 @@ class LaunchSupervisor:
             raise
 
     def _start_in_turn(self) -> Processes | None:
-        """Start the processes once their devices are this run's; None where nobody needs them any more."""
+        """Start the processes once this run holds their devices; None where they are no longer needed."""
         while True:
             needed = self._employer.needs_processes
             taken = needed and self._devices.take(self._tell, lambda: not self._employer.needs_processes)
@@ -159,13 +159,13 @@ class LaunchSupervisor:
 
 
 def in_background(work: Callable[..., None], *arguments: object, name: str, failed: Callable[[KitestringError], None]) -> None:
-    """With the context of who starts it, so that what it logs stands in the run's log.
+    """With the context of the calling thread, so that its log lines reach the run's log.
 
     Args:
         work: what the thread does.
         arguments: of `work`.
         name: the thread's.
-        failed: told what the work ended in, where it did not return: somebody waits for what it does.
+        failed: receives the exception of work that did not return, since callers wait for its result.
     """
 
     def run() -> None:
@@ -173,7 +173,7 @@ def in_background(work: Callable[..., None], *arguments: object, name: str, fail
             work(*arguments)
         except KitestringError as error:
             failed(error)
-        except BaseException as error:  # nobody else would hear of it
+        except BaseException as error:  # no other handler would see it
             failed(Permanent(f"a thread of this run ({name}) has ended: {type(error).__name__}: {error}; please report this"))
             log.exception("the thread %s of this run has ended", name)
 
@@ -182,7 +182,7 @@ def in_background(work: Callable[..., None], *arguments: object, name: str, fail
 
 def _last_words(log_file: Path) -> str:
     if not log_file.exists():  # nothing was started yet
-        return "it said nothing"
+        return "no output"
     lines = [line.strip() for line in log_file.read_text(errors="replace").splitlines() if line.strip()]
     told = [line for line in lines if line.startswith("[rank")]
-    return (told or [line for line in lines if "Error" in line] or lines or ["it said nothing"])[-1][-500:]
+    return (told or [line for line in lines if "Error" in line] or lines or ["no output"])[-1][-500:]

@@ -18,8 +18,8 @@ class Torchrun:
     Args:
         launch: how many ranks, and what each may use.
         kind: of the encoder: what the ranks will import.
-        assignment: where they find what they are for. An agent of ranks on CPUs waits for the file to be there.
-        log: where they write what they say.
+        assignment: the file with their assignment. An agent of ranks on CPUs waits for the file to be there.
+        log: the file for their output.
         devices: whose locks the guard is to hold.
     """
 
@@ -40,7 +40,7 @@ class Torchrun:
         return self._guard.poll() is None
 
     def wait(self) -> int:
-        """Block until every process of the launch is gone; the exit status."""
+        """Block until every process of the launch has ended; the exit status."""
         return self._guard.wait()
 
     def end(self) -> None:
@@ -60,14 +60,14 @@ def command_of(launch: Launch, kind: str, assignment: Path) -> list[str]:
 
 
 def _environment(launch: Launch, scratch: Path) -> dict[str, str]:
-    """The caller's, with what has to be set before torch is imported."""
+    """The caller's environment, with variables that must be set before torch is imported."""
     # Swept with the run's scratch, whatever ends the launch: torch's elastic agent leaves a folder of logs behind each time. And
     # inductor's cache would be at a known place that others may read.
     private = {"TMPDIR": str(scratch), "TORCHINDUCTOR_CACHE_DIR": str(scratch / "inductor")}
     # A GPU's texts are tokenised with all of the rank's cores, or it would wait for them; on a CPU the model has those already.
     tokenizing = {"TOKENIZERS_PARALLELISM": "true" if launch.device == "cuda" else "false", "RAYON_NUM_THREADS": str(launch.threads)}
     quiet = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "TORCHELASTIC_ERROR_FILE": os.devnull}
-    # oneDNN keeps code for each shape that it meets, of 1,024 unless told otherwise; most batches' shapes do not come again soon.
+    # oneDNN keeps code for each shape that it meets, 1,024 by default; most batches' shapes do not recur soon.
     # With 256 a rank of all-MiniLM-L6-v2 takes 200 MiB less, and is as fast.
     shapes = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": os.environ.get("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "256")}
     return {**os.environ, **quiet, **tokenizing, **private, **shapes, "OMP_NUM_THREADS": str(launch.threads), "PYTHONUNBUFFERED": "1"}

@@ -14,7 +14,7 @@ _TIMES = (0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14
 
 
 def shorten(text: str, most: int) -> str:
-    """At most so many characters, cut in the middle: the ends of a path tell most. Control characters become spaces."""
+    """At most so many characters, cut in the middle: the ends of a path matter most. Control characters become spaces."""
     plain = "".join(letter if letter.isprintable() else " " for letter in text[: 50 * most])
     if len(plain) <= most:
         return plain
@@ -31,7 +31,7 @@ def compact(number: float) -> str:
 
 
 def clock(seconds: float) -> str:
-    """90 as 1:30, 3700 as 1:01:40, and what is under a minute in seconds."""
+    """90 as 1:30, 3700 as 1:01:40; less than a minute in seconds."""
     if seconds < 60:
         return f"{seconds:g} s"
     minutes, rest = divmod(round(seconds), 60)

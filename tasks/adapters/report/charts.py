@@ -1,6 +1,6 @@
 """Charts measured out in user units: bars, curves over time, histograms, points. `charts.html` writes them as inline SVG.
 
-Each has a title and a description for who cannot see it, and takes its colours from the page that it stands in.
+Each has a title and a description for screen readers, and takes its colours from the page.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ class Chart:
     description: str
     height: float
     marks: Sequence[object]
-    axes: Sequence[str] = ()  # what is written along them
+    axes: Sequence[str] = ()  # their labels
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bar:
-    """One bar with what is written above it."""
+    """One bar with its label."""
 
     label: str
     value: float
@@ -44,7 +44,7 @@ class Bar:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Curve:
-    """A quantity over seconds. `bands`, if any, are what it is the sum of: each a value for each of the points."""
+    """A quantity over seconds. `bands`, if any, are its summands: each has a value for each point."""
 
     label: str
     points: Points
@@ -185,9 +185,9 @@ def point_chart(groups: Sequence[Points], *, key: str, title: str, description: 
     Args:
         groups: of points; at most as many as there are colours.
         key: makes the ids unique in the page.
-        title: for who cannot see it.
+        title: for screen readers.
         description: likewise.
-        along: what is written at the horizontal and at the vertical direction.
+        along: labels of the horizontal and the vertical axis.
     """
     high, edge = 330.0, 24.0
     fitted = _fitted(groups, (edge, 8, WIDTH - 8, high - edge))
@@ -199,7 +199,7 @@ def point_chart(groups: Sequence[Points], *, key: str, title: str, description: 
 
 
 def _fitted(groups: Sequence[Points], box: tuple[float, float, float, float]) -> list[np.ndarray]:
-    """The points moved and scaled into a box (left, top, right, bottom), where what is more is higher up."""
+    """The points moved and scaled into a box (left, top, right, bottom), larger values higher up."""
     arrays = [np.asarray(points, dtype=float).reshape(-1, 2) for points in groups]
     everything = np.concatenate(arrays)
     low, size = everything.min(axis=0), np.ptp(everything, axis=0)

@@ -233,7 +233,7 @@ def projection_panel(projection: Projection) -> Panel:
         along=(f"{across:.0%} of the variance", f"{up:.0%} of the variance"),
     )
     note = (
-        f"A sample of {projection.rows:,} rows{by}. Near here is near in meaning only as far as two directions tell"
+        f"A sample of {projection.rows:,} rows{by}. Distances are approximate: two principal components of the vectors"
         f" ({projection.method}, which keeps {across + up:.0%} of the variance)."
     )
     return Panel(title=title, note=note, chart=chart, legend=legend, heads=(projection.field or "rows", "in the sample"), rows=counts)

@@ -1,6 +1,6 @@
 """Lists of a source's column as arrays: every element of one type, none of them null.
 
-Milvus has no null inside an array, so that what is null inside a list is left out. It holds at most 4,096 elements; texts
+Milvus has no null inside an array, so nulls inside a list are left out. It holds at most 4,096 elements; texts
 have together as many bytes as one text may have.
 """
 
@@ -39,7 +39,7 @@ def arrays(column: ScalarColumn, of: FieldType, *, exact: bool = True) -> tuple[
 
 
 def _lists(column: ScalarColumn) -> tuple[pa.Array, Problems]:
-    """As plain lists; those that came as JSON texts, and what is no list in this file, with each element as JSON text."""
+    """As plain lists; of JSON texts, and of values that are no list in this file, each element as JSON text."""
     kind = column.values.type
     if column.json or not is_list(kind):
         return each(column, _parts, pa.list_(pa.string()))

@@ -42,7 +42,7 @@ def prepare(source: Source, shard: Shard, *, job: Job, fields: tuple[SourceField
     Raises:
         BadInput: a key comes twice and the job refuses that (names key, rows and file), or the source says so.
         Permanent: a file was changed while it was being read.
-        Transient: what is read does not answer.
+        Transient: the source does not answer.
     """
     maker = RowMaker(job.source, shard, fields, target=job.target)
     policy = "first" if maker.hashes else job.failures.on_duplicate

@@ -35,7 +35,7 @@ def rows_for(spec: CollectionSpec, rows: pa.Table) -> tuple[pa.Table, int]:
 
 
 def cut_texts(rows: pa.Table, columns: FieldTypes) -> tuple[pa.Table, int]:
-    """Cut what is too long for a varchar field, at a character's boundary; the table, and how many values were cut."""
+    """Truncate values that are too long for a varchar field, at a character boundary; the table, and the number of truncated values."""
     cut = 0
     for name, kind in columns.items():
         if kind != "varchar" or name in ("id", "shard"):

@@ -1,4 +1,4 @@
-"""Columns of a source: their types, and what is said when one is missing."""
+"""Columns of a source: their types, and the message for a missing one."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def check_columns(wanted: Iterable[str], there: Sequence[str], path: str, *, cur
     """Hold a file's columns against those that are wanted.
 
     Raises:
-        BadInput: one is missing or there twice; names the file, the columns that it has and the nearest of them. `cure`: is told
-            of one that is missing, with its name in place of %s.
+        BadInput: one is missing or there twice; names the file, the columns that it has and the nearest of them. `cure`: is appended
+            for a missing one, with %s replaced by its name.
     """
     for column in wanted:
         if there.count(column) > 1:
@@ -89,7 +89,7 @@ def is_json(kind: pa.DataType) -> bool:
 
 
 def as_text(values: pa.Array) -> tuple[pa.Array, pa.Array | None]:
-    """Bytes (or strings that nobody has checked) as strings, and where they are not UTF-8: null in the one, true in the other."""
+    """Bytes (or unchecked strings) as strings, and a mask of those that are not UTF-8, which are null in the first."""
     raw = values.cast(pa.binary())
     texts = pa.Array.from_buffers(pa.string(), len(raw), raw.buffers(), raw.null_count, raw.offset)
     try:

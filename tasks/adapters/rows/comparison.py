@@ -20,7 +20,7 @@ from tasks.domain.target.fields import ELEMENTS, FieldType
 
 LEAST_COSINE = 0.9999
 LENGTHS = 1e-3  # relative
-SHOWN_CHARACTERS = 60  # characters of a value that a difference tells
+SHOWN_CHARACTERS = 60  # characters of a value that a difference shows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

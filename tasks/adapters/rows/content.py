@@ -1,4 +1,4 @@
-"""What is embedded: texts joined from columns, or pictures as bytes or places."""
+"""The embedded content: texts joined from columns, or pictures as bytes or references."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ def inexact_number(values: pa.Array) -> str | None:
 
 
 def type_of_values(values: Iterable[object]) -> FieldType | None:
-    """What the values of a JSON key are, as far as a sample tells; None: all are null, or lists without elements."""
+    """The type of a JSON key's values in a sample; None: all are null, or lists without elements."""
     found = [value for value in values if value is not None]
     if not found:
         return None

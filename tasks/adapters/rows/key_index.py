@@ -42,7 +42,7 @@ class SeenKeys:
         self.close()
 
     def add(self, keys: Sequence[str], rows: Sequence[int]) -> dict[int, int]:
-        """Remember keys that are new; tell those that are not: position in `keys` to the row that had it first."""
+        """Add new keys; returns the duplicates: position in `keys` to the row that had the key first."""
         seen: dict[int, int] = {}
         if not self._all_new(keys):
             old = self.rows_of(keys)
@@ -69,7 +69,7 @@ class SeenKeys:
         return found
 
     def close(self) -> None:
-        """Let go of memory and file."""
+        """Free memory and close the file."""
         self._newest.clear()
         if self._disk is not None:
             self._disk.close()

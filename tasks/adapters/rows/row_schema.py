@@ -2,7 +2,7 @@
 
 row         int64    position in the shard, from 0
 id          string   the key; unique in the shard once duplicates are settled
-text        string   what is embedded, where the modality is text
+text        string   the embedded text, where the modality is text
 image       binary   an encoded picture, or null where `image_uri` says where it is
 image_uri   string   a local path or a URI, or null
 {name}      one column for each scalar field, typed as the field
@@ -15,7 +15,7 @@ import pyarrow as pa
 from tasks.domain.job.source import Modality
 from tasks.domain.target.fields import FieldType, ScalarField
 
-# A source's batches hold its own columns; what is no column of the user's stands under names that nobody else has.
+# A source's batches hold its own columns; columns of ours have reserved names.
 REASON_COLUMN = "__reason__"  # why this row cannot be read, or null
 KEY_COLUMN = "__key__"  # the key that an image folder or a tar gives a row
 TEXT_COLUMN = "__text__"  # a sample's caption, where it is embedded

@@ -29,7 +29,7 @@ EXACT_FLOATS = 2.0**53  # from here on neighbouring integers are one float
 
 
 class NotUtf8(str):
-    """What is wrong with a value that is no text: reports count these rows by themselves, whatever column they are of."""
+    """Reason for a value that is not valid text: reports count these rows apart, for all columns together."""
 
     __slots__ = ()
 
@@ -38,7 +38,7 @@ NOT_UTF8 = NotUtf8("is not UTF-8")
 
 
 def reason(why: str, prefix: str) -> str:
-    """Why a row is set aside: what reports count by, ':', what is wrong with a value."""
+    """Why a row is quarantined: the reason that reports group by, ':', the fault of the value."""
     return "not UTF-8" if isinstance(why, NotUtf8) else f"{prefix}{why}"
 
 

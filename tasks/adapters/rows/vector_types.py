@@ -1,4 +1,4 @@
-"""Vectors as a collection stores them, and back. Seals hold float32, and what is made of it here is kept nowhere else.
+"""Vectors as a collection stores them, and back. Seals hold float32; converted vectors are stored in the collection alone.
 
 float16    rounded to the nearest; beyond 65,504 there is none
 bfloat16   rounded to the nearest; float32's range in a coarser grid
@@ -46,7 +46,7 @@ def _stretched(vectors: np.ndarray) -> np.ndarray:
 
 
 def widen(stored: object, kind: VectorType) -> np.ndarray:
-    """What is stored, as float32: an array of any shape, or one vector as pymilvus gives it (numbers, bytes, a list of bytes)."""
+    """Stored vectors as float32: an array of any shape, or one vector as pymilvus gives it (numbers, bytes, a list of bytes)."""
     if isinstance(stored, list) and stored and isinstance(stored[0], bytes):
         stored = stored[0]
     values = np.frombuffer(stored, DTYPES[kind]) if isinstance(stored, bytes) else np.asarray(stored)

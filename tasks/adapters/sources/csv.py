@@ -25,7 +25,7 @@ from tasks.domain.job.source import CsvSource
 from tasks.domain.shards.shard import FileVersion, Shard, Span, Whole
 
 SUFFIXES = with_packed(".csv", ".tsv")
-HEAD = 64 << 10  # bytes that tell the columns and their types
+HEAD = 64 << 10  # bytes from which columns and their types are inferred
 SLICE = 8_192  # rows
 SAMPLED_BLOCK_BYTES = 1 << 20
 SAMPLED_AT_ONCE = 8  # files, of each of which a share of the sample is held

@@ -40,7 +40,7 @@ from tasks.domain.shards.shard import ByteRange, FileVersion, Shard, Span, Whole
 
 SUFFIXES = with_packed(".jsonl", ".ndjson", ".json")
 KIND = "JSON Lines file"
-HEAD = 64 << 10  # bytes that tell how long a row is and what its keys hold
+HEAD = 64 << 10  # bytes from which the length of rows and the types of keys are inferred
 SAMPLE_WINDOW = 1 << 20  # bytes that are looked at in one place of a large file
 LATER_LINES = 64  # that are looked at where the first bytes hold no row
 BATCH_ROWS = 4_096

@@ -21,12 +21,12 @@ from tasks.domain.shards.shard import FileVersion, RowGroups, Shard, Span
 SUFFIXES = (".parquet", ".parq", ".pq")
 BATCH_BYTES = 16 << 20  # unpacked
 BATCH_ROWS = 8_192
-BUFFER = 1 << 20  # bytes in hand for each column
+BUFFER = 1 << 20  # bytes buffered for each column
 INT96_UNIT = "us"  # as nanoseconds, which is pyarrow's own choice, years before 1677 and after 2262 come out as others
 
 
 class ParquetFiles(SourceFiles[ParquetSource]):
-    """Parquet files below a URI; their footers tell all types."""
+    """Parquet files below a URI; their footers have all types."""
 
     sampled = False
 

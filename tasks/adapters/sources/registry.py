@@ -31,7 +31,7 @@ def open_source(source: AnySource, *, rows: int) -> SourceFiles[Any]:
 
 
 def rows_at_least(source: ports.Source) -> int:
-    """A lower estimate of a source's rows, from the head of its listing; a row whose file does not tell counts as 2 kB."""
+    """A lower estimate of a source's rows, from the head of its listing; rows of files without counts are taken as 2 kB."""
     head = itertools.islice(source.spans(), HEAD_SHARDS)
     return sum(span.rows if span.rows is not None else sum(file.size for file in span.files) // LONG_ROW for span in head)
 

@@ -1,7 +1,7 @@
 """A sample of a corpus: rows at places that stand at equal distances through it, the same every time.
 
-Distances are counted in rows, or in bytes where no footer tells rows; so a large file is looked at more often than a
-small one. What is read is bounded: some rows at each place, from a row group, a range of bytes, or the beginning of a
+Distances are counted in rows, or in bytes where no footer has row counts; so a large file is looked at more often than a
+small one. The amount read is bounded: some rows at each place, from a row group, a range of bytes, or the beginning of a
 file that can only be read from there; and in all so many bytes and seconds.
 """
 
@@ -38,11 +38,11 @@ class Effort:
 
 @dataclass(slots=True)
 class SourceSample:
-    """What was seen. `rows`: of each point, in the form of `tasks.adapters.rows.row_schema`, keys of hashed content left null."""
+    """The sampled rows. `rows`: of each point, in the form of `tasks.adapters.rows.row_schema`, keys of hashed content left null."""
 
     rows: list[pa.Table] = field(default_factory=list)
     file_bytes: list[list[int]] = field(default_factory=list)  # sizes of picture files, by place
-    density: list[list[float]] = field(default_factory=list)  # rows for each byte, by place, where no footer tells rows
+    density: list[list[float]] = field(default_factory=list)  # rows for each byte, by place, where no footer has row counts
     counted: int = 0  # rows in `covered` bytes
     covered: int = 0
     read: int = 0  # bytes
@@ -73,7 +73,7 @@ class Sampler:
         """Some rows of spans in source order whose weights come to `whole`. A place that cannot be read is a fault of the sample."""
         sample, deadline = SourceSample(), time.monotonic() + self._effort.seconds
         places = list(_places(spans, whole, self._effort))
-        # Halves first, then quarters: where a bound ends it early, what was seen is still from everywhere.
+        # Halves first, then quarters: where a bound ends it early, the sample is still spread over everything.
         for at in sorted(range(len(places)), key=lambda at: f"{at:016b}"[::-1]):
             try:
                 self._look(*places[at], sample)

@@ -18,7 +18,7 @@ from tasks.domain.shards.shard import FileVersion, Shard, Span
 from tasks.domain.target.fields import FieldType
 
 Settings = TypeVar("Settings", bound=SourceSettings)
-SAMPLED_FILES = 64  # from everywhere in the listing, whose values tell the types of columns
+SAMPLED_FILES = 64  # spread over the listing, from whose values column types are inferred
 SAMPLED_BYTES = 16 << 20  # of all those together
 FOLDER_VALUES = 10_000  # of a column of folders that are looked at
 
@@ -31,12 +31,12 @@ class SourceFiles(ABC, Generic[Settings]):
         rows: what a shard aims at.
     """
 
-    sampled = True  # whether types are told by a sample, which may lack a column
+    sampled = True  # whether types are inferred from a sample, which may lack a column
 
     def __init__(self, config: Settings, *, rows: int) -> None:
         self.config, self.rows = config, rows
         self.left_out = LeftOut()
-        self.notes: list[str] = []  # what `inspect` found that whoever runs the job should know
+        self.notes: list[str] = []  # findings of `inspect` for the user
         self._inspected = set[str]()  # columns whose types it found
 
     def inspect(self, wanted: Collection[str] | None = None) -> dict[str, FieldType]:
@@ -45,7 +45,7 @@ class SourceFiles(ABC, Generic[Settings]):
 
     @abstractmethod
     def survey(self, wanted: Collection[str] | None) -> ColumnSurvey:
-        """Look at the first file, and where columns are wanted at as much as tells their types; as `inspect`."""
+        """Inspect the first file, and where columns are wanted enough of the others to infer their types; as `inspect`."""
 
     def types_now(self, columns: Collection[str]) -> ColumnSurvey:
         """What columns hold whose types are known from before; asked after `spans`, which may have seen it. Those just inspected are left out."""
@@ -59,7 +59,7 @@ class SourceFiles(ABC, Generic[Settings]):
     def read(self, shard: Shard) -> Iterator[pa.RecordBatch]: ...
 
     def files(self, suffixes: tuple[str, ...]) -> Iterator[FileVersion]:
-        """Every file, as `list_files`; what is there and not read is counted anew in `left_out`."""
+        """Every file, as `list_files`; files that are not read are counted anew in `left_out`."""
         self.left_out = LeftOut()
         return list_files(self.config.uri, suffixes, self.left_out)
 
@@ -70,7 +70,7 @@ class SourceFiles(ABC, Generic[Settings]):
         return rows > 0
 
     def rows_in_head(self, file: FileVersion, *, seen: int, read: int) -> tuple[int, int]:
-        """Rows at the beginning of a file whose spans do not tell how many it has, and how many of its bytes those take.
+        """Rows at the beginning of a file without a row count, and how many of its bytes they take.
 
         Args:
             file: that can only be read from its beginning.

@@ -1,6 +1,6 @@
 """The demo's corpus: what the installed Python's standard library says of itself.
 
-Python sources are read as syntax trees, so no module runs that has side effects. What is written in C has
+Python sources are read as syntax trees, so no module runs that has side effects. Modules in C have
 no source to read: it is found by looking at a fixed list of modules that are safe to import.
 """
 
@@ -72,7 +72,7 @@ RARE = frozenset(
     """bdb imaplib importlib mailbox nntplib pdb pickletools poplib pydoc symtable telnetlib tkinter turtle wsgiref xml
     xmlrpc""".split()  # noqa: SIM905
 )
-DOC_LENGTH = 500  # characters: what comes after the first paragraphs of a long docstring blurs its vector
+DOC_LENGTH = 500  # characters: the later paragraphs of a long docstring blur its vector
 FORM = 1  # counts up whenever the passages of one Python would differ from those written before
 FILES = ("a-b", "c-d", "e-i", "j-o", "p-r", "s-z")
 ROW_GROUP = 250
@@ -184,7 +184,7 @@ def _source_files(root: Path) -> Iterator[Path]:
 
 
 def _public_name(path: Path) -> str | None:
-    """The name under which users import what is in this file; None for what is private."""
+    """The name under which users import this file's definitions; None for a private module."""
     name = ".".join(path.with_suffix("").parts).removesuffix(".__init__")
     for private, public in PUBLIC.items():
         if name == private or (private.endswith(".") and name.startswith(private)):
@@ -194,7 +194,7 @@ def _public_name(path: Path) -> str | None:
 
 def _members(body: list[ast.stmt], owner: str, module: str, *, inside_class: bool) -> Iterator[Passage]:
     for node in body:
-        if isinstance(node, ast.If | ast.Try):  # definitions for one platform, or in place of a missing C module
+        if isinstance(node, ast.If | ast.Try):  # definitions for one platform, or that replace a missing C module
             inner = [*node.body, *node.orelse, *(line for h in getattr(node, "handlers", ()) for line in h.body)]
             yield from _members(inner, owner, module, inside_class=inside_class)
         elif isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and not node.name.startswith("_"):
@@ -257,7 +257,7 @@ def _class_in_c(owner: type, name: str, module: str) -> Iterator[Passage]:
 
 
 def _inspected(member: object) -> str:
-    """The signature, or nothing where C code does not tell it."""
+    """The signature, or nothing where C code has none."""
     with suppress(ValueError, TypeError, AttributeError):  # AttributeError: 3.13 of a default such as EPOLLIN
         signature = inspect.signature(cast("Callable[..., object]", member))
         named = [p for p in signature.parameters.values() if p.name not in ("self", "cls", "type")]

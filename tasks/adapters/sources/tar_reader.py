@@ -25,7 +25,7 @@ LARGEST_MEMBER = 256 << 20  # bytes; a larger one is not read into memory
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A regular file in a tar; `data` is None where nobody wanted it or it is too large."""
+    """A regular file in a tar; `data` is None where it is not needed or too large."""
 
     name: str
     size: int
@@ -83,7 +83,7 @@ def members(path: str, wanted: Callable[[str], bool]) -> Iterator[Member]:
     """The files of a tar in order, with the bytes of the wanted ones.
 
     Raises:
-        BadInput: damaged or cut off (names the file and the member), or a member's name leads out of the tar.
+        BadInput: damaged or cut off (names the file and the member), or a member's name points outside the tar.
     """
     last = "its beginning"
     opened: pa.NativeFile = open_plain(path)
@@ -122,5 +122,5 @@ def _check_name(name: str, path: str) -> None:
 
 
 def _forget(tar: Any) -> None:
-    """Tarfile remembers every member for ever, which for a million of them is gigabytes."""
+    """Tarfile keeps every member in memory, gigabytes for a million of them."""
     tar.members.clear()

@@ -1,6 +1,6 @@
 """Members of a tar joined to samples: those that share their name up to the first dot, as webdataset splits it.
 
-They need not stand side by side: a sample waits for what it lacks while no more than some others have begun after it. Samples come in the order in
+They need not be adjacent: a sample waits for its missing members while no more than some others have begun after it. Samples come in the order in
 which they begin.
 """
 
@@ -100,7 +100,7 @@ class _Joiner:
         self._gone: dict[int, bool] = {}  # by the hash of a key that has left, whether its sample was whole
 
     def add(self, key: str, end: str, member: Member) -> Iterator[TarSample]:
-        """Take a member; samples that wait for nothing any more, or too long, leave."""
+        """Add a member; yields samples that are complete, or have waited too long."""
         part = MEMBER_PARTS.get(end.rpartition(".")[2])
         part = part if part in self._wanted else None
         sample, whole = self._by_key.get(key), self._gone.get(hash(key))

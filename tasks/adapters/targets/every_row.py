@@ -22,7 +22,7 @@ Watch = Callable[[int], None]  # rows that were compared since the last call
 
 
 class _Room:
-    """Lets threads go on as long as what they hold together fits."""
+    """Admits threads as long as their total memory fits."""
 
     def __init__(self, size: int) -> None:
         self._size, self._held, self._freed = size, 0, threading.Condition()
@@ -71,7 +71,7 @@ class ComparisonTally:
         self.away += sum(each.kind in ("absent", "shard") for each in compared.differences)
 
     def has_leftovers(self, counted: CountedShard) -> bool:
-        """Whether rows carry the shard that are not those which were compared: what was found by key is not the count."""
+        """Whether the shard has rows beyond the compared ones: the rows found by key differ from its count."""
         return counted.found != self.rows - self.away
 
 
@@ -120,7 +120,7 @@ def away(collection: Collection, sealed: Sealed) -> Iterator[Difference]:
 
 @dataclass(slots=True)
 class DifferenceSummary:
-    """What was found so far: all of it counted, some of it kept. What known shards took from retained ones is none."""
+    """Differences so far: all counted, some kept. Rows that known shards took over from retained ones are no difference."""
 
     named: int
     retained: set[str] = field(default_factory=set)

@@ -47,7 +47,7 @@ class MemoryTarget:
         return None
 
     def close(self) -> None:
-        """Nothing to let go of."""
+        """Nothing to close."""
 
 
 def open_memory(settings: MemorySettings, _token: str | None, _secret: object) -> MemoryTarget:

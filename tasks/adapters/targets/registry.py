@@ -9,12 +9,12 @@ from tasks.domain.job.target import TARGETS, TargetSettings
 from tasks.domain.ports import Target
 
 # Here and not when a run first names it: pymilvus configures logging as it is imported, which closes every handler of the process. In
-# the middle of a flow that waits for Prefect's handlers to send what they hold, with the lock that their sending needs: for ever.
+# the middle of a flow that waits for Prefect's handlers to send what they hold, with the lock that their sending needs: a deadlock.
 declared_at(TARGETS[TARGETS.default].opens)
 
 
 def no_secrets(setting: str, block: str) -> str:
-    """Where nobody keeps any."""
+    """Where connections are not kept open."""
     raise BadInput(f"{setting}: there is no Secret block '{block}' here")
 
 

@@ -1,4 +1,4 @@
-"""The counts of a proof: of every shard, and of what is in the collection beside them."""
+"""The counts of a proof: rows of every shard, and rows of the collection that belong to none."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Sealed:
 
     @property
     def is_unsealed(self) -> bool:
-        """Whether the ledger alone tells of it."""
+        """Whether only the ledger records it."""
         return self.retained and self.seal.embedded > 0 and not self.seal.parts
 
 
@@ -99,7 +99,7 @@ class Beside:
     """What a collection holds beside the shards of a corpus."""
 
     total: int = 0
-    foreign: int = 0  # rows of others, which are accounted for or told alone
+    foreign: int = 0  # rows of other applications, counted apart
     unaccounted: int = 0
     strangers: list[Difference] = field(default_factory=list)  # some of those
     reasons: list[str] = field(default_factory=list)
@@ -115,7 +115,7 @@ def count_beside(
         known: every shard that the corpus accounts for.
         expected: rows that carry those.
         waiting: for a server that over-counts.
-        shared: rows of others are told alone.
+        shared: rows of other applications are counted apart.
         elsewhere: shards that other corpora account for; asked only where there are rows of others.
     """
     found, others, theirs = Beside(), 0, set[str]()

@@ -1,6 +1,6 @@
-"""Prove a collection against the seals: counts, rows, and searches that find what was sealed.
+"""Verify a collection against the seals: row counts, sampled rows, recall of self-queries.
 
-What is compared:
+Compared are:
 - counts: per shard, a strong `count(*)` on the shard's field with the sealed rows, and of all rows with the sum over the
   shards. A server may over-count for a while after upserts (2.3 does), so a count that is too high is asked again for up
   to `settle` seconds; one that is too low is not: rows do not appear by waiting.
@@ -11,12 +11,12 @@ What is compared:
   are not sealed, and keys that come more than once.
 - rows: of a sample, or of all with `full`: found by key, cosine at least 0.9999 and lengths within 0.1% to what the
   collection's type of vector makes of the sealed one, every scalar field, the text and the shard; the lowest cosine that is
-  told is to the sealed vector itself.
+  reported is to the sealed vector itself.
 - recall@10: each of at most `QUERIES` sampled rows is a query. Brute force over the sample orders the sampled rows by
   their exact score to it. With the collection's ten hits, the tenth's score is the bar: every sampled row whose exact
   score is better than the bar by more than 1e-4 (relative, above 1) had to be among the ten, so recall is the share of
   those rows that are, over all queries. The query's own row is one of them unless ten others tie with it. A right
-  collection with an exact index has recall 1; what is not sampled can only raise the bar, never lower the recall.
+  collection with an exact index has recall 1; rows outside the sample can only raise the bar, never lower the recall.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def prove(
     elsewhere: Callable[[], Iterable[str]] = tuple,
     watch: Watch = lambda _rows: None,
 ) -> Proof:
-    """Compare a collection with what was sealed for it.
+    """Compare a collection with its seals.
 
     Args:
         collection: loaded from these seals.
@@ -81,10 +81,10 @@ def prove(
         least_recall: recall@10 below which the proof fails.
         clock: how to wait for counts.
         full: compare every row; reads every part.
-        search: the parameters that the collection searches with, to be told.
-        shared: rows that are not accounted for are somebody else's.
+        search: the collection's search parameters, for the report.
+        shared: rows that no seal accounts for belong to other applications.
         elsewhere: shards that others account for; asked only where there are such rows.
-        watch: told of rows as they are compared, with `full`.
+        watch: receives the number of compared rows, with `full`.
 
     Raises:
         BadInput: there is no such collection.
@@ -162,11 +162,11 @@ class _Work:
     sampled: int = 0
     absent: int = 0
     lowest: float | None = None
-    unsealed: int = 0  # retained shards whose seal is gone
+    unsealed: int = 0  # retained shards whose seal is missing
     _miscounted: int = 0
 
     def count(self, shards: Iterable[Sealed]) -> None:
-        """Every shard: its count, with `full` its rows, and what is wrong with those whose count is."""
+        """Every shard's count, with `full` its rows, and the differences of shards whose count is wrong."""
         counted = count_shards(self.collection, map(self._meet, shards), self.waiting)
         if self.full:
             self._compare_all(counted)

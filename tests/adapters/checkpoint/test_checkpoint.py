@@ -152,7 +152,7 @@ class TestParts:
     def test_a_sealed_part_that_is_gone_is_named(self, quick: Checkpoint, tmp_path: Path) -> None:
         part = put_part(quick, tmp_path, 0, 5)
         quick.store.delete(part.key)
-        with pytest.raises(Permanent, match=f"{part.key}: a sealed part is gone"):
+        with pytest.raises(Permanent, match=f"{part.key}: a sealed part is missing"):
             quick.verified_part(part)
 
     def test_a_seal_cannot_lead_outside_of_its_checkpoint(self, quick: Checkpoint, tmp_path: Path) -> None:

@@ -106,7 +106,7 @@ def test_a_changed_file_is_noticed(docs: str) -> None:
 def test_a_removed_file_is_noticed(tmp_path: Path) -> None:
     files = tuple(list_files(str(fill(tmp_path)), (".parquet",)))
     Path(files[0].path).unlink()
-    with pytest.raises(Permanent, match="is gone"):
+    with pytest.raises(Permanent, match="was removed"):
         check_unchanged(files)
 
 
@@ -116,7 +116,7 @@ def test_a_removed_object_among_many_is_noticed(s3_bucket: S3Bucket) -> None:
     files = tuple(list_files(f"{s3_bucket.url}/pics", (".jpg",)))
     check_unchanged(files)
     s3_bucket.server.client().delete_object(Bucket=s3_bucket.name, Key="pics/3.jpg")
-    with pytest.raises(Permanent, match=r"pics/3\.jpg is gone"):
+    with pytest.raises(Permanent, match=r"pics/3\.jpg was removed"):
         check_unchanged(files)
 
 

@@ -257,7 +257,7 @@ def test_a_part_of_a_file_that_has_left_the_source_is_told_and_its_rows_stay(
 
 def test_a_replay_says_that_it_cannot_encode_again(run_flow: RunFlow, job: dict[str, Any]) -> None:
     parts(job)[0].unlink()
-    with pytest.raises(Permanent, match="a sealed part is gone; its shard's seal is withdrawn: `kitestring run` encodes it again"):
+    with pytest.raises(Permanent, match="a sealed part is missing; its shard's seal is withdrawn: `kitestring run` encodes it again"):
         run_flow(job, "flows.replay.replay_seals")
     assert run_flow(job)["verified"] is True
 

@@ -108,7 +108,7 @@ def test_a_run_whose_rows_cannot_be_shown_ends_well_and_says_why(
     monkeypatch.setattr(tasks.stages.report, "show_rows", show_without_parts)
     assert run_flow(job)["verified"]
     ((html, figures),) = reports(job)
-    assert "a sealed part is gone" in figures["left_out"]["projection"]
+    assert "a sealed part is missing" in figures["left_out"]["projection"]
     assert Tables(html).rows["Left out of this page"][0][0] == "projection"
     assert Tables(html).rows["What became of the rows"][1] == ["embedded by this run", f"{ROWS - 1}"]
 

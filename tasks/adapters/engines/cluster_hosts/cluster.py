@@ -11,7 +11,7 @@ class HostLink(Protocol):
     """A `RemoteHost` on some machine, or where one will be."""
 
     def call(self, method: str, *arguments: object) -> Future[str]:
-        """Call it; at once. The future has what the method returns, and any exception where the host is gone: it may have been done.
+        """Call a method without waiting. The future holds its result, or any exception where the host is lost: the call may have taken effect.
 
         A call that was made before there is a machine for the host waits for one. No call is ever made twice.
         """

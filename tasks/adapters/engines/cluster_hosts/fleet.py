@@ -27,7 +27,7 @@ from tasks.domain.errors import Transient
 from tasks.domain.estimate.rates import Observation
 from tasks.domain.job.encoder import EncoderFacts
 
-RELEASE_SECONDS = 30.0  # for hosts to let go of their devices
+RELEASE_SECONDS = 30.0  # for hosts to release their devices
 FIRST_WIDTH = 8  # groups at a time before any host is known
 MOST_WIDTH = 200
 
@@ -85,7 +85,7 @@ class Fleet(FleetDriver):
         released: Future[None] = Future()
         self._do(partial(self._release, wait, released), released)
         if wait:
-            with suppress(TimeoutError):  # a host that is lost meanwhile has let go of its devices as well
+            with suppress(TimeoutError):  # a host that is lost meanwhile has released its devices as well
                 released.result(timeout=RELEASE_SECONDS)
 
     def close(self) -> None:
@@ -101,7 +101,7 @@ class Fleet(FleetDriver):
     def _measure(self, rows: bytes, answered: Future[HostAnswer]) -> None:
         seat = next((seat for seat in self._seats.values() if seat.state == "ready"), None)
         if seat is None:
-            answered.set_exception(Transient("the host that was to measure is gone"))
+            answered.set_exception(Transient("the host that was measuring is lost"))
             return
         seat.link.call("measure", rows).add_done_callback(partial(pass_on, answered))
 

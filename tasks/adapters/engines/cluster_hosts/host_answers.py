@@ -14,7 +14,7 @@ from tasks.domain.shards.shard import Shard
 
 
 def value_of(answer: HostAnswer) -> Any:
-    """What was asked for.
+    """The answer to a request.
 
     Raises:
         KitestringError: as the host raised it.
@@ -50,8 +50,8 @@ def failed_without_a_word(shard: Shard, answer: HostAnswer) -> ShardFailed:
 
 
 def pass_on(answered: Future[HostAnswer], future: Future[str]) -> None:
-    """Hand on an answer to whoever waits for it."""
+    """Pass an answer on to the waiting caller."""
     if error := future.exception():
-        answered.set_exception(Transient(f"the host that was to measure is gone: {in_a_line(error)}"))
+        answered.set_exception(Transient(f"the host that was measuring is lost: {in_a_line(error)}"))
     else:
         answered.set_result(HostAnswer.model_validate_json(future.result()))

@@ -75,7 +75,7 @@ def _refused(error: ssl.SSLError) -> str:
 
 
 def _of_plain(plain: socket.socket) -> str:
-    """A server that speaks TLS hangs up on what is none."""
+    """A server that speaks TLS closes plain connections."""
     anybody = ssl.create_default_context()
     anybody.check_hostname, anybody.verify_mode = False, ssl.CERT_NONE  # nothing is sent: only whether it speaks TLS is asked
     try:

@@ -1,4 +1,4 @@
-"""Whether calls to a server go through a proxy: one rule for gRPC, for REST and for what is said of either.
+"""Whether calls to a server go through a proxy: one rule for gRPC, REST and the messages about both.
 
 gRPC reads `grpc_proxy`, `https_proxy` and `http_proxy`, for every server, the loopback included.
 """

@@ -117,7 +117,7 @@ class IcebergFiles(TableFiles[IcebergSource]):
 
     @cached_property
     def _tasks(self) -> dict[str, FileScanTask]:
-        """What is planned to be read, by path."""
+        """The planned files, by path."""
         try:
             return {written_place(task.file.file_path): task for task in self._scan.plan_files()}
         except OSError as error:

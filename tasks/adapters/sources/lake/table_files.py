@@ -37,7 +37,7 @@ NO_ROWS: Positions = np.array([], np.int64)
 class FileState(Strict):
     """What of a data file is in the table: a shard's file has it as its version."""
 
-    made: str  # tells the file from another of its name
+    made: str  # distinguishes the file from another of its name
     deleted: str = ""  # digest of the rows that are deleted from it
     partition: Mapping[str, JsonValue] = Field(
         default_factory=dict
@@ -112,7 +112,7 @@ class TableFiles(SourceFiles[Settings], Generic[Settings]):
             with reading(file.path, "Parquet file"):
                 footer = footer_of(file)
         except Permanent as error:
-            raise BadInput(f"{file.path} is gone, and the table's snapshot needs it: read one that is still complete") from error
+            raise BadInput(f"{file.path} is missing, and the table's snapshot needs it: read one that is still complete") from error
         ends = np.cumsum([0, *(footer.row_group(group).num_rows for group in range(footer.num_row_groups))])
         gone = np.diff(np.searchsorted(self._deleted(file), ends))
         return [int(rows) for rows in np.diff(ends) - gone]

@@ -28,7 +28,7 @@ def imported(module: str, kind: str) -> ModuleType:
 
 
 def written_place(path: str) -> str:
-    """The same of a path within Iceberg's metadata, where a `%` of a local URI stands for itself."""
+    """The same of a path within Iceberg's metadata, where a `%` of a local URI is literal."""
     return f"/{path.removeprefix('file:').lstrip('/')}" if path.startswith("file:") else plain_place(path)
 
 
@@ -50,7 +50,7 @@ def name_below(root: str, path: str) -> str:
     """A file's name below its table's folder; of a file elsewhere, its own.
 
     Raises:
-        BadInput: a table of a store names a file of this machine, which whoever wrote the table may not read.
+        BadInput: a table in a store names a file of this machine, which the table's author may not have read.
     """
     if "://" in root and "://" not in path:
         raise BadInput(f"table '{root}' names the local file '{path}': a table in a store may not")

@@ -39,7 +39,7 @@ def check_header(header: bytes, dialect: CsvDialect, wanted: Sequence[str], path
 
     Args:
         header: the first line.
-        dialect: what it is read with.
+        dialect: the dialect it is read with.
         wanted: columns that must be there.
         path: for messages.
         named: the delimiter that the file itself names.

@@ -30,7 +30,9 @@ class ArrayItems:
 
     def __init__(self, stream: Stream, path: str, *, size: int) -> None:
         self._stream, self._path, self._size = stream, path, size
-        self._decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")  # bytes that are not UTF-8 are told later, with their row
+        self._decoder = codecs.getincrementaldecoder("utf-8")(
+            "surrogateescape"
+        )  # bytes that are not UTF-8 are reported later, with their row
         # Only where an item ends is wanted: numbers of any size are left as they stand.
         self._scan = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=str, strict=False).raw_decode
         self._text, self._at, self._number = "", 0, 1
@@ -82,7 +84,7 @@ class ArrayItems:
         return data
 
     def _more(self) -> bool:
-        """Read on; what was passed is let go."""
+        """Read on; consumed text is freed."""
         chunk = self._stream.read(self._size)
         self._text, self._at = self._text[self._at :] + self._decoder.decode(chunk, not chunk), 0
         return bool(chunk)

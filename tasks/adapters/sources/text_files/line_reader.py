@@ -19,7 +19,7 @@ from tasks.domain.shards.shard import FileVersion
 
 LINE_READ_BYTES = 1 << 20
 SHORT_READ_BYTES = 64 << 10
-COUNTED_HEAD_BYTES = 1 << 20  # bytes that tell how many rows a file has that cannot be cut
+COUNTED_HEAD_BYTES = 1 << 20  # bytes from which the rows of a file that cannot be split are estimated
 MOST_UNPACKED = 16 << 20  # bytes that such a head may come to
 LONGEST_ROW_BYTES = 16 << 20  # a longer one is set aside, and never held whole
 LINE_NOT_UTF8 = "not UTF-8"

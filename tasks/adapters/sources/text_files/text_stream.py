@@ -1,4 +1,4 @@
-"""A file of text as UTF-8, read in order: unpacked, and told by its first bytes where it is no text."""
+"""A text file as UTF-8, read in order: decompressed; a binary file is recognised by its first bytes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tasks.adapters.files.compression import CONTENT_HEAD_BYTES, kind_of
 from tasks.domain.errors import BadInput
 
 TEXT_HEAD_BYTES = 64 << 10
-UNDECODABLE = b"\xff"  # what stands for bytes that the encoding does not know: the row that holds it is set aside
+UNDECODABLE = b"\xff"  # replaces bytes that are invalid in the encoding: the row that holds it is quarantined
 _CURES = {
     "a Parquet file": "set source.kind to parquet",
     "an HTML page": "fetch the file again",
@@ -36,15 +36,15 @@ class TextStream:
     """The text of a file as UTF-8.
 
     Args:
-        path: what opens it; what is packed is unpacked.
+        path: opens it; compressed files are decompressed.
         encoding: as the job gives it.
-        kind: what it should be, such as "CSV file".
+        kind: the expected format, such as "CSV file".
 
     Attributes:
         packed: whether the file is compressed, so that it can be read from its beginning only.
 
     Raises:
-        BadInput: its first bytes are those of something else; says what it is and what to do.
+        BadInput: its first bytes are those of another format; names the format and the cure.
     """
 
     def __init__(self, path: str, encoding: str, kind: str) -> None:

@@ -141,7 +141,7 @@ def test_what_is_no_table_and_versions_that_are_not_there_are_refused(tmp_path: 
     with pytest.raises(BadInput, match=r"column 'lang' is not in .*: it has id, text"):
         open_source(make_job("delta", tmp_path, metadata=["lang"]).source, rows=9).inspect(["lang"])
     next(tmp_path.glob("*.parquet")).unlink()
-    with pytest.raises(BadInput, match="is gone, and the table's snapshot needs it"):
+    with pytest.raises(BadInput, match="is missing, and the table's snapshot needs it"):
         read(tmp_path)
 
 
