@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help demo up down test bench check chaos cluster clean
+.PHONY: help demo up down test test-jobs test-parts test-breaks bench check chaos cluster clean
 
 help:
 	@echo "make demo    embed the documentation of Python's standard library and search it"
@@ -20,10 +20,21 @@ help:
 demo: $(INSTALLED)
 	@$(BIN)/kitestring demo
 
-# In two processes: flows leave hundreds of threads behind, which tests that load models have no use for.
+# Three processes, since flows leave hundreds of threads behind, which tests that load models have no use for; two at a time, since
+# much of a test is waiting for a server or for a model that is loaded. Whole lines are printed, where make can.
+BREAK := tests/chaos tests/flows/damage tests/flows/imports tests/flows/killed
+
 test: $(INSTALLED)
+	@$(MAKE) --no-print-directory --keep-going --jobs=2 $(if $(filter output-sync,$(.FEATURES)),--output-sync=line) test-jobs test-parts test-breaks
+
+test-parts: $(INSTALLED)
 	$(BIN)/python -u -m pytest --ignore=tests/flows --ignore=tests/chaos
-	$(BIN)/python -u -m pytest tests/flows tests/chaos
+
+test-jobs: $(INSTALLED)
+	$(BIN)/python -u -m pytest tests/flows $(addprefix --ignore=,$(BREAK))
+
+test-breaks: $(INSTALLED)
+	$(BIN)/python -u -m pytest $(BREAK)
 
 bench: $(INSTALLED)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'
