@@ -31,7 +31,7 @@ A job file (YAML) names the source, the encoder, a checkpoint and the collection
 collection and points the alias at it; run it again to resume, or after the source changed. Relative paths in a job file start at the
 current folder. Results go to stdout, progress and errors to stderr.
 
-Example:  kitestring plan job.yaml;  kitestring run job.yaml;  kitestring search job.yaml "a question"
+Example:  kitestring init data/;  kitestring plan job.yaml;  kitestring run job.yaml;  kitestring search job.yaml "a question"
 """
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=HELP)
 quarantine = typer.Typer(no_args_is_help=True, help="Rows that could not be embedded.")
@@ -285,6 +285,24 @@ def quarantine_list(job: JobFile, settings: SetOptions = None, as_json: AsJson =
 def quarantine_retry(job: JobFile, settings: SetOptions = None, as_json: AsJson = False) -> None:
     """Retry only the quarantined rows, and load those that can be embedded now."""
     _run_and_say("flows.retry.retry_quarantined", job, settings, as_json=as_json)
+
+
+@app.command()
+def init(
+    uri: Annotated[str | None, typer.Argument(metavar="[URI]", help="Where the data is: a file, a folder, a glob or a URI.")] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The job file to write.")] = Path("job.yaml"),
+    target: Annotated[
+        str | None, typer.Option("--target", help="A Milvus Lite file (.db), a server's address or a Zilliz endpoint.")
+    ] = None,
+    corpus: Annotated[str | None, typer.Option("--corpus", help="Name of the corpus and the collection.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Ask nothing: take what was found.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace a job file that is there.")] = False,
+) -> None:
+    """Look at the data and write a job file for it."""
+    with answers():
+        from flows.command_line.first_job import make_job_file
+
+        say(make_job_file(uri, output, target=target, corpus=corpus, yes=yes, force=force), as_json=False)
 
 
 @app.command()

@@ -17,7 +17,15 @@ _MARKS = {
 }
 
 
-def table_of(name: str) -> tuple[str, BadInput] | None:
+class IsATable(BadInput):
+    """Parquet files of a lakehouse table were to be read as they are. `folder`: the table's; `kind`: of the source that reads it, if any does."""
+
+    def __init__(self, message: str, *, folder: str, kind: str | None) -> None:
+        super().__init__(message)
+        self.folder, self.kind = folder, kind
+
+
+def table_of(name: str) -> tuple[str, IsATable] | None:
     """The folder of the table whose log a file or folder belongs to, and why it is not read as plain Parquet.
 
     Args:
@@ -30,6 +38,7 @@ def table_of(name: str) -> tuple[str, BadInput] | None:
     return None
 
 
-def _refusal(folder: str, words: str, kind: str | None) -> BadInput:
+def _refusal(folder: str, words: str, kind: str | None) -> IsATable:
     cure = f"set source.kind: {kind} and the table's folder as source.uri" if kind else "export its current rows and read those"
-    return BadInput(f"'{folder}' is a {words} table, and its Parquet files also hold rows that were deleted from it: {cure}")
+    message = f"'{folder}' is a {words} table, and its Parquet files also hold rows that were deleted from it: {cure}"
+    return IsATable(message, folder=folder, kind=kind)

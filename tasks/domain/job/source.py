@@ -189,7 +189,9 @@ class TabularSource(SourceSettings):
     @property
     def content(self) -> list[str]:
         """The columns that are embedded, in order."""
-        return [self.image] if self.image is not None else (self.text or ["text"])
+        if self.image is not None:
+            return [self.image]
+        return ["text"] if self.text is None else self.text
 
     @property
     def columns(self) -> list[str]:

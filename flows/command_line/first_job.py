@@ -1,0 +1,122 @@
+"""A first job file: what was found at a place, questions where a person is there to answer them, and the file."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import typer
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+from flows.command_line.job_file import read_job
+from tasks.adapters.files.local_files import is_local
+from tasks.commands.draft_job import Draft, can_be_key, draft_job, with_columns
+from tasks.commands.job_text import job_text
+from tasks.commands.look_at_data import SourceLook, look_at_data
+from tasks.domain.errors import BadInput
+from tasks.domain.job.parse import parse_job
+
+SCHEMA_FILE = Path(__file__).parents[2] / "deployments" / "job.schema.json"
+NONE = "-"  # the answer for no column
+
+
+def make_job_file(uri: str | None, output: Path, *, target: str | None, corpus: str | None, yes: bool, force: bool) -> str:
+    """Look at a place and write a job file for it; returns what to tell.
+
+    Raises:
+        BadInput: nothing to embed is there, or the file may not be written.
+    """
+    asking = not yes and sys.stdin.isatty() and sys.stderr.isatty()
+    if output.exists() and not force:
+        raise BadInput(f"'{output}' is there already: name another file with --output, or replace it with --force")
+    if uri is None:
+        if not asking:
+            raise BadInput("say where the data is, as in `kitestring init data/` or `kitestring init 's3://bucket/docs/*.parquet'`")
+        uri = typer.prompt("Where is the data (a file, a folder, a glob or a URI)", err=True)
+    look = look_at_data(uri)
+    _show(look)
+    draft = draft_job(look, corpus=corpus)
+    draft = replace(draft, target=target or draft.target)
+    draft = _asked(draft, look, target=target) if asking else draft
+    text = job_text(draft, schema=_schema_from(output), sampled=look.rows)
+    document = yaml.safe_load(text)
+    document.pop("$schema", None)
+    parse_job(document)  # a mistake in an answer is told before anything is written
+    _write(output, text)
+    read_job(output, None)
+    return _told(output, draft)
+
+
+def _asked(draft: Draft, look: SourceLook, *, target: str | None) -> Draft:
+    """The draft after the questions that only a person can answer; Enter takes what was found."""
+    if look.columns:
+        names = [column.name for column in look.columns]
+        content = _columns_asked("Column to embed (several: a, b)", [draft.image] if draft.image else list(draft.text), names)
+        keys = [column.name for column in look.columns if can_be_key(column) and column.name not in content]
+        likely = draft.key if draft.key in keys else None
+        key = _columns_asked("Key column, '-' for none", [likely] if likely else [], names, empty=True) if keys else []
+        pictures = {column.name for column in look.columns if column.pictures}
+        image = content[0] if len(content) == 1 and content[0] in pictures else None
+        draft = with_columns(draft, look, image=image, text=() if image else tuple(content), key=key[0] if key else None)
+    where = target or typer.prompt("Milvus (a .db file, http://host:19530)", default=draft.target, err=True)
+    return replace(
+        draft, target=where, checkpoint=typer.prompt("Checkpoint (a folder, s3://bucket/prefix)", default=draft.checkpoint, err=True)
+    )
+
+
+def _columns_asked(question: str, found: list[str], names: list[str], *, empty: bool = False) -> list[str]:
+    while True:
+        answer = typer.prompt(question, default=", ".join(found) or (NONE if empty else None), err=True)
+        chosen = [] if empty and answer == NONE else [name.strip() for name in answer.split(",") if name.strip()]
+        unknown = [name for name in chosen if name not in names]
+        if not unknown and (chosen or empty):
+            return chosen
+        typer.echo(f"there is no column {', '.join(map(repr, unknown))}; there are {', '.join(names)}", err=True)
+
+
+def _show(look: SourceLook) -> None:
+    """What was found, on stderr."""
+    console = Console(stderr=True, highlight=False)
+    others = "".join(f"; {count:,} of kind {kind} beside them" for kind, count in look.others.items())
+    counted = f"{look.files:,}{' or more' if look.more else ''} {'file' if look.files == 1 else 'files'}"
+    files = "a table" if look.kind in {"delta", "iceberg"} else counted
+    console.print(f"{look.uri}: {files} of kind {look.kind}{others}", markup=False)
+    if not look.columns:
+        return
+    table = Table("column", "type", "filled", "distinct", "example", box=None, pad_edge=False)
+    for column in look.columns:
+        kind = "picture" if column.pictures else "bytes" if column.binary else column.type
+        table.add_row(*map(_plain, (column.name, kind, f"{column.filled:.0%}", f"{column.distinct:.0%}", column.example)))
+    console.print(table)
+
+
+def _plain(text: str) -> str:
+    """No markup, no control characters: rows must not reach the terminal as more than text."""
+    return "".join(letter if letter.isprintable() else " " for letter in text).replace("[", "\\[")
+
+
+def _schema_from(output: Path) -> str | None:
+    """The schema of this checkout; by the way that leads there from the job file where that is in the checkout as well."""
+    if not SCHEMA_FILE.exists():
+        return None
+    folder = output.resolve().parent
+    return os.path.relpath(SCHEMA_FILE, folder) if folder.is_relative_to(SCHEMA_FILE.parents[1]) else str(SCHEMA_FILE)
+
+
+def _write(output: Path, text: str) -> None:
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise BadInput(f"--output: '{output}' cannot be written: {error.strerror}") from error
+
+
+def _told(output: Path, draft: Draft) -> str:
+    lines = [f"wrote {output}"]
+    if is_local(draft.uri) and not os.path.isabs(draft.uri):  # noqa: PTH117 - a URI
+        lines.append(f"Its relative paths start at the folder in which you run it, now {Path.cwd()}.")
+    return "\n".join([*lines, f"next: kitestring plan {output}; kitestring run {output}"])

@@ -1,0 +1,142 @@
+"""From what a place holds to the job that most would write for it, and the choices that were made."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+from tasks.commands.look_at_data import ColumnLook, SourceLook
+from tasks.domain.errors import BadInput
+
+KEY_NAMES = ("id", "_id", "key", "uuid", "guid", "pk", "docid", "doc_id", "document_id")
+KEY_ENDS = re.compile(r"(?:^|[_\W])(?:id|key|uuid|url|uri|path)$|(?<=[a-z])(?:Id|Key|URL)$")
+CONTENT_NAMES = ("text", "content", "body", "passage", "document", "abstract", "description", "summary", "message", "comment", "caption")
+TITLE_NAMES = ("title", "headline", "subject", "heading", "name")
+WORDS_OF_PROSE = 4.0
+LONGEST_KEY, LONGEST_METADATA = 256, 200  # characters, on average
+MOST_METADATA = 16
+NOT_ENGLISH = 0.3  # of the letters of other scripts
+SAYS_NOTHING = {"data", "files", "input", "rows", "dataset", "raw", "tmp", "part", "parts", "train"}  # names of folders and files
+KEYS_ARE = ("int64", "varchar")
+METADATA_TYPES = ("int64", "double", "bool", "varchar")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draft:
+    """What a job file is written from. `text` or `image`: the content of a table; `left`: columns that are not carried, each with the reason."""
+
+    kind: str
+    uri: str
+    corpus: str
+    key: str | None = None
+    text: tuple[str, ...] = ()
+    image: str | None = None
+    metadata: tuple[str, ...] = ()
+    left: dict[str, str] = field(default_factory=dict)
+    several_languages: bool = False
+    target: str = ""
+    checkpoint: str = ""
+
+    @property
+    def pictures(self) -> bool:
+        """Whether rows are pictures."""
+        return self.image is not None or self.kind in {"images", "webdataset"}
+
+
+def draft_job(look: SourceLook, *, corpus: str | None = None) -> Draft:
+    """The job for a place.
+
+    Raises:
+        BadInput: no column can be embedded; lists them.
+    """
+    name = corpus or corpus_name(look.uri)
+    draft = Draft(kind=look.kind, uri=look.uri, corpus=name, target=f"./{name}.db", checkpoint=f"./{name}-vectors")
+    if not look.columns:
+        if look.kind in {"images", "webdataset"}:
+            return draft
+        raise BadInput(f"'{look.uri}' has no columns: there is nothing to embed")
+    image, text = choose_content(look.columns)
+    if image is None and not text:
+        raise BadInput(f"'{look.uri}' has no column of texts or pictures ({', '.join(column.name for column in look.columns)})")
+    return with_columns(draft, look, image=image, text=text, key=choose_key(look.columns, (*text, *([image] if image else []))))
+
+
+def with_columns(draft: Draft, look: SourceLook, *, image: str | None, text: tuple[str, ...], key: str | None) -> Draft:
+    """The draft with these columns as content and key, and the others as metadata as far as they are fit for it."""
+    used = {*text, image, key}
+    left = {column.name: why for column in look.columns if column.name not in used and (why := _why_left(column))}
+    metadata = [column.name for column in look.columns if column.name not in used and column.name not in left]
+    foreign = any(column.other_scripts > NOT_ENGLISH for column in look.columns if column.name in text)
+    left.update(dict.fromkeys(metadata[MOST_METADATA:], f"more than {MOST_METADATA} columns"))
+    return replace(draft, key=key, text=text, image=image, metadata=tuple(metadata[:MOST_METADATA]), left=left, several_languages=foreign)
+
+
+def corpus_name(uri: str) -> str:
+    """A name made of the last part of a URI that says something."""
+    parts = [
+        re.sub(r"[^A-Za-z0-9]+", "_", re.sub(r"\.\w{1,8}", "", part)).strip("_")
+        for part in re.split(r"[/\\]", uri)
+        if not set(part) & set("*?[{")
+    ]
+    named = [part.lower() for part in parts if re.match(r"[A-Za-z]", part)]
+    telling = [name for name in named if name not in SAYS_NOTHING]
+    return ["corpus", *named[-1:], *telling[-1:]][-1]
+
+
+def choose_content(columns: tuple[ColumnLook, ...]) -> tuple[str | None, tuple[str, ...]]:
+    """The column of pictures, or those of texts: prose by its length, with a title before it."""
+    pictures = [column for column in columns if column.pictures]
+    prose = sorted((column for column in columns if is_prose(column)), key=_weight, reverse=True)
+    if pictures and (pictures[0].binary or not prose):
+        return pictures[0].name, ()
+    texts = prose or [
+        column for column in columns if column.type == "varchar" and not column.binary and column.name.lower() in CONTENT_NAMES
+    ]
+    if not texts:
+        return None, ()
+    title = _first(columns, lambda column: column.type == "varchar" and column.name.lower() in TITLE_NAMES and column is not texts[0])
+    return None, tuple(column.name for column in (title, texts[0]) if column)
+
+
+def is_prose(column: ColumnLook) -> bool:
+    """Whether it holds sentences."""
+    return column.type == "varchar" and not column.binary and not column.pictures and column.words >= WORDS_OF_PROSE
+
+
+def _weight(column: ColumnLook) -> tuple[bool, float]:
+    return column.name.lower() in CONTENT_NAMES, column.characters * column.filled
+
+
+def choose_key(columns: tuple[ColumnLook, ...], content: tuple[str, ...]) -> str | None:
+    """The column that tells rows apart: by its name among those that do in the sample."""
+    unique = [column for column in columns if column.name not in content and can_be_key(column)]
+    named = [column for name in KEY_NAMES for column in unique if column.name.lower() == name]
+    ended = [column for column in unique if KEY_ENDS.search(column.name)]
+    found = [*named, *ended]
+    return found[0].name if found else None
+
+
+def can_be_key(column: ColumnLook) -> bool:
+    """Whether every sampled row has a value of its own, of a kind that a key may be."""
+    return (
+        column.type in KEYS_ARE
+        and column.filled == 1
+        and column.distinct == 1
+        and column.characters <= LONGEST_KEY
+        and not is_prose(column)
+    )
+
+
+def _why_left(column: ColumnLook) -> str | None:
+    if not column.filled:
+        return "empty"
+    if column.binary:
+        return "bytes"
+    if column.type not in METADATA_TYPES:
+        return "a list" if column.type.endswith("[]") else "nested"
+    return "long text" if column.characters > LONGEST_METADATA else None
+
+
+def _first(columns: tuple[ColumnLook, ...], fits: Callable[[ColumnLook], bool]) -> ColumnLook | None:
+    return next(filter(fits, columns), None)
