@@ -17,6 +17,7 @@ from tasks.adapters.rows.row_schema import ARROW_TYPES
 from tasks.adapters.rows.vector_types import rounded
 from tasks.domain.errors import BadInput, Permanent
 from tasks.domain.ports import Target
+from tasks.domain.shards.import_attempt import ImportState
 from tasks.domain.target.collection import CollectionSpec, Hit, check_same, index_to_build, new_identity
 from tasks.domain.target.difference import Compared
 
@@ -29,6 +30,8 @@ class MemoryServer:
     identities: dict[str, str] = field(default_factory=dict)
     rows: dict[str, dict[str, dict[str, Any]]] = field(default_factory=lambda: defaultdict(dict))
     aliases: dict[str, str] = field(default_factory=dict)
+    staged: dict[str, pa.Table] = field(default_factory=dict)
+    jobs: dict[str, ImportState] = field(default_factory=dict)
     lock: threading.RLock = field(default_factory=threading.RLock)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tasks.adapters.targets.memory_bulk_loader import MemoryBulkLoader
 from tasks.adapters.targets.memory_collection import MemoryCollection, memory_servers
 from tasks.domain.errors import BadInput, Permanent
 from tasks.domain.job.target import MemorySettings
@@ -9,7 +10,7 @@ from tasks.domain.target.collection import CollectionSpec
 
 
 class MemoryTarget:
-    """See `tasks.domain.ports.Target` for the promises. Opened again under the same URI, it is the same. It has no import."""
+    """See `tasks.domain.ports.Target` for the promises. Opened again under the same URI, it is the same."""
 
     def __init__(self, uri: str) -> None:
         self.address, self.overcounts = uri, False
@@ -43,8 +44,8 @@ class MemoryTarget:
                 raise Permanent(f"pointing alias '{alias}' to '{collection}' at {self.address}: there is no such collection")
             self._server.aliases[alias] = collection
 
-    def bulk_loader(self) -> None:
-        return None
+    def bulk_loader(self) -> MemoryBulkLoader:
+        return MemoryBulkLoader(self._server, self.address, self.collection)
 
     def close(self) -> None:
         """Nothing to close."""

@@ -1,97 +1,28 @@
-"""The REST imports, against a local server that holds requests to what Milvus and Zilliz Cloud document.
+"""The REST imports, against a local server that holds requests to what Milvus and Zilliz Cloud document (`tests.servers.import_service`).
 
-Nobody here reaches Zilliz Cloud or a Milvus of 2.4 and later: these tests hold the client to the documents, no more. What a
-real server does with an import is tested in tests/flows/imports/test_import.py, on Milvus 2.3.5.
+What a real server does with an import is tested in tests/flows/imports/test_import.py, on Milvus 2.3.5.
 """
 
 from __future__ import annotations
 
-import json
-import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
 
 import pytest
 
 from tasks.adapters.milvus.importer import RestImporter
 from tasks.domain.errors import BadInput, OutcomeUnknown, Permanent, Transient
 from tasks.domain.shards.import_attempt import ImportState
-
-CREATE = {  # field: its type; both references name these and no others
-    "milvus": {"dbName": str, "collectionName": str, "partitionName": str, "files": list, "options": dict},
-    "zilliz": {
-        "clusterId": str,
-        "dbName": str,
-        "collectionName": str,
-        "partitionName": str,
-        "objectUrls": list,
-        "accessKey": str,
-        "secretKey": str,
-        "token": str,
-    },
-}
-DESCRIBE = {"milvus": {"dbName": str, "jobId": str}, "zilliz": {"clusterId": str, "jobId": str}}
-REQUIRED = {"milvus": {"collectionName", "files"}, "zilliz": {"clusterId", "collectionName", "objectUrls"}}
-
-
-@dataclass
-class Documented:
-    """Answers as the references say, and refuses what they do not know."""
-
-    kind: str
-    url: str = ""
-    bodies: list[dict[str, Any]] = field(default_factory=list)
-    keys: list[str] = field(default_factory=list)
-    answers: list[tuple[int, object]] = field(default_factory=list)  # instead, one for each request
-
-    def answer(self, path: str, headers: Any, body: dict[str, Any]) -> tuple[int, object]:
-        self.bodies.append(body)
-        self.keys.append(headers.get("Idempotency-Key", ""))
-        if self.answers:
-            return self.answers.pop(0)
-        if headers["Authorization"] != "Bearer s3cret" or headers["Content-Type"] != "application/json":
-            return 200, {"code": 1800, "message": "user hasn't authenticated"}
-        verb = path.removeprefix("/v2/vectordb/jobs/import/")
-        known = {"create": CREATE, "describe": DESCRIBE}[verb][self.kind]
-        wrong = [name for name, value in body.items() if name not in known or not isinstance(value, known[name])]
-        if wrong or (verb == "create" and not REQUIRED[self.kind] <= body.keys()):
-            return 200, {"code": 1802, "message": f"missing or unknown parameters: {wrong}"}
-        if verb == "create":
-            files = body.get("files") or body["objectUrls"]
-            alike = all(isinstance(file, list) and len(file) == 1 and isinstance(file[0], str) for file in files)
-            return 200, {"code": 0, "data": {"jobId": f"job-{len(self.bodies)}"}} if alike and len(files) <= 1024 else {"code": 1100}
-        return 200, {"code": 0, "data": {"jobId": body["jobId"], "state": "Importing", "progress": 40}}
+from tests.servers.import_service import ImportService, serving
 
 
 @pytest.fixture(params=["milvus", "zilliz"])
-def server(request: pytest.FixtureRequest) -> Iterator[Documented]:
-    documented = Documented(request.param)
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            status, told = documented.answer(self.path, self.headers, body)
-            data = told if isinstance(told, bytes) else json.dumps(told).encode()
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=http.serve_forever, daemon=True).start()
-    documented.url = f"http://127.0.0.1:{http.server_port}"
-    yield documented
-    http.shutdown()
-    http.server_close()
+def server(request: pytest.FixtureRequest) -> Iterator[ImportService]:
+    with serving(ImportService(request.param)) as service:
+        yield service
 
 
 @pytest.fixture
-def importer(server: Documented, monkeypatch: pytest.MonkeyPatch) -> RestImporter:
+def importer(server: ImportService, monkeypatch: pytest.MonkeyPatch) -> RestImporter:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "reader")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "k3y")
     monkeypatch.delenv("AWS_SESSION_TOKEN", raising=False)

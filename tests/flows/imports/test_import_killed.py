@@ -16,12 +16,10 @@ from tests.builders.inprocess import RunFlow
 from tests.builders.kitestring import make_job, write_rows
 from tests.flows.imports.attempts import Killed, left_behind, opening
 
-pytestmark = [pytest.mark.server, pytest.mark.timeout(500)]
-
 
 @pytest.mark.parametrize("how", ["changed", "damaged"])
 def test_an_import_that_was_killed_before_its_ledger_leaves_no_row_unaccounted(
-    target: dict[str, object],
+    in_memory: dict[str, object],
     tmp_path: Path,
     tiny_model: Path,
     run_flow: RunFlow,
@@ -36,7 +34,7 @@ def test_an_import_that_was_killed_before_its_ledger_leaves_no_row_unaccounted(
     def dies(*_: object, **__: object) -> None:
         raise Killed
 
-    with opening(document, target) as at, monkeypatch.context() as patch:
+    with opening(document, in_memory) as at, monkeypatch.context() as patch:
         patch.setattr(bulk_import, "_enter", dies)
         with pytest.raises(Killed):
             import_shards.fn(at.run, at.plan, at.collection)
@@ -45,14 +43,14 @@ def test_an_import_that_was_killed_before_its_ledger_leaves_no_row_unaccounted(
     else:
         (path,) = Path(document["checkpoint"]).glob("rows/*/imports/*/*.json")
         path.write_bytes(b"{")
-    done = run_flow({**document, "target": target})
+    done = run_flow({**document, "target": in_memory})
     expected = 35 if how == "changed" else 40
     assert (done["verified"], done["rows"]["loaded"]) == (True, expected), json.dumps(done)
-    with opening(document, target) as at:
+    with opening(document, in_memory) as at:
         assert at.collection.count() == expected
     if how == "damaged":  # somebody may be at work on it: it has to be silent for a while
         (path,) = Path(document["checkpoint"]).glob("rows/*/imports/*/*.json")
         os.utime(path, times=(time.time() - SILENT_SECONDS,) * 2)
-        assert run_flow({**document, "target": target})["verified"] is True
-    assert left_behind(target) == []
+        assert run_flow({**document, "target": in_memory})["verified"] is True
+    assert left_behind(in_memory) == []
     assert not list(Path(document["checkpoint"]).glob("rows/*/imports/*/*.json"))
