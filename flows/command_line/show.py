@@ -57,8 +57,9 @@ def plan_text(plan: dict[str, Any]) -> str:
     rows_in = f"{counted} rows in " if counted else ""
     found = f"{plan['corpus']}: {rows_in}{shards['planned']:,} {'shard' if shards['planned'] == 1 else 'shards'}, {shards['sealed']:,} of them sealed{left}"
     figures = [f"{name + ':':<11} {value}" for name, value in format_estimate(estimate)]
-    unread = [f"{'note:':<11} {format_unread([UnreadFiles.model_validate(some) for some in plan['unread']])}"] if plan["unread"] else []
-    return "\n".join([found, *figures, *unread, *map(removal_text, plan.get("removals", {}).items())])
+    unread = [format_unread([UnreadFiles.model_validate(some) for some in plan["unread"]])] if plan["unread"] else []
+    notes = [f"{'note:':<11} {note}" for note in (*unread, *plan.get("notes", ()))]
+    return "\n".join([found, *figures, *notes, *map(removal_text, plan.get("removals", {}).items())])
 
 
 def removal_text(removal: tuple[Rule, dict[str, int]]) -> str:
@@ -84,6 +85,7 @@ def status_text(status: Status) -> str:
     ]
     lines += [f"        {count:,} quarantined: {reason}" for reason, count in sorted(status.quarantine.items(), key=lambda kind: -kind[1])]
     lines += [f"model:  {status.model}"] if status.model else []
+    lines += [f"note:   {note}" for note in status.notes]
     lines += [f"report: {status.report}"] if status.report else []
     lines += [f"damage: {line}" for line in status.damaged]
     return "\n".join([("complete" if status.complete else "not complete yet"), *lines])

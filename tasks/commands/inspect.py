@@ -52,6 +52,7 @@ class Status:
     alias: str = ""
     led_to: str | None = None
     unasked: str = ""  # why the position of the alias is unknown
+    notes: tuple[str, ...] = ()  # what was seen while rows were read
     model: str = ""  # how it is used: what stands before rows and questions, how pictures are made ready
     damaged: tuple[str, ...] = ()
 
@@ -76,6 +77,7 @@ class Status:
             "report": self.report,
             "damaged": list(self.damaged),
             "model": self.model,
+            "notes": list(self.notes),
         }
 
 
@@ -104,6 +106,7 @@ def look_at_status(job: Job) -> Status:
             led_to=led_to,
             unasked=unasked,
             damaged=damaged,
+            notes=tuple(map(str, totals.found.all())),
             model=inspected.model.told,
         )
 

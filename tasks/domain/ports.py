@@ -79,7 +79,8 @@ class Source(Protocol):
         """The shard's rows, in order, in batches bounded by rows and bytes, only the wanted columns; metadata may be absent.
 
         A row that cannot be read as such (a line that is not UTF-8) comes with the reason in the column
-        `tasks.adapters.rows.row_schema.REASON_COLUMN`, which is null for all others.
+        `tasks.adapters.rows.row_schema.REASON_COLUMN`, which is null for all others. What else was seen and concerns no one row
+        (members of a tar that are not read) comes with a last batch of no row (`tasks.adapters.rows.batch_findings`).
 
         Raises:
             BadInput: the file is unreadable from some place on (names file and place).

@@ -147,7 +147,7 @@ def spool_spans(inspected: Inspected, scratch: Path) -> Spool:
     spool = Spool(scratch / "spans.jsonl", inspected.source.spans(), rows_as=inspected.rows_as, scratch=scratch)
     if not spool.shards:
         raise BadInput(f"source.uri: '{inspected.job.source.uri}' has no rows")
-    spool.unread = inspected.source.left_out.files()
+    spool.unread, spool.found = inspected.source.left_out.files(), inspected.source.found.all()
     return spool
 
 

@@ -59,6 +59,8 @@ def plan_sealed(run: Run) -> Plan:
 def _note_unread(run: Run, spool: Spool) -> None:
     if spool.unread:
         run.journal.note(format_unread(spool.unread))
+    for finding in spool.found:
+        run.journal.note(str(finding))
 
 
 def _introduce(run: Run) -> EncoderRecord:

@@ -18,6 +18,7 @@ from tasks.domain.ports import Collection
 from tasks.domain.report.failure_advice import advise
 from tasks.domain.report.figures import cost_of
 from tasks.domain.report.run_report import FailedShard, RunReport, ShardTime, TargetNamed, report_headline, rows_wrong, summary
+from tasks.domain.shards.findings import notes_with
 from tasks.domain.shards.row_accounting import ShardCounts
 from tasks.domain.target.proof import Proof, compared, scope
 from tasks.run.artifacts import show_report
@@ -127,7 +128,7 @@ def _report(run: Run, plan: Plan, proof: Proof, totals: SealTotals, shown: Repor
             FailedShard(name=name, error=error, row=journal.failed_rows.get(shard)) for shard, (name, error) in journal.failed.items()
         ),
         damaged=tuple(FailedShard(name=name, error=error) for name, error in journal.damaged.values()),
-        notes=tuple(journal.notes),
+        notes=notes_with(journal.notes, totals.found.all()),
         unread=plan.spool.unread,
         refusals=tuple(journal.refusals),
         adopted=journal.adopted,

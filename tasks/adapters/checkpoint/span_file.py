@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tasks.adapters.checkpoint.shard_id_set import DigestSet
 from tasks.domain.digest import digest
+from tasks.domain.shards.findings import Finding
 from tasks.domain.shards.shard import Shard, Span, name_shard
 from tasks.domain.shards.unread_files import UnreadFiles
 
@@ -23,6 +24,7 @@ class Spool:
         self.scratch = scratch  # for what else is kept of the plan; None: nothing is
         self.shards, self.rows, self.rows_known = 0, 0, True
         self.unread: tuple[UnreadFiles, ...] = ()  # what else the source holds
+        self.found: tuple[Finding, ...] = ()  # what was seen of the beginnings of its files
         self.roots: set[str] = set()  # what the files' names are below
         with path.open("w") as spool:
             for span in spans:

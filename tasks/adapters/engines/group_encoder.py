@@ -144,8 +144,10 @@ class GroupEncoder:
         wait_for(opened.parts)
         made = [part.result() for part in opened.parts]
         parts = sorted([*opened.adopted, *made], key=lambda part: part.first)
+        found = opened.tally.found.all()
         quarantined = [*opened.tally.quarantined, *(row for part in parts for row in part.quarantined)]
         seal = Seal(
+            format_version=3 if found else 2,
             shard=opened.shard.id,
             name=opened.shard.name,
             group=opened.shard.group,
@@ -159,6 +161,7 @@ class GroupEncoder:
             parts=tuple(parts),
             seconds=round(time.monotonic() - opened.begun, 3),
             sealed_at=utc_now(),
+            found=found,
         )
         check_accounts(seal)
         self._pin()

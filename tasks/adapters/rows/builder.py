@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from tasks.adapters.files.partitions import partitions_of
 from tasks.adapters.rows.arrays import arrays
+from tasks.adapters.rows.batch_findings import findings_in
 from tasks.adapters.rows.content import blank_texts, join_texts, key_of, key_of_file, pictures
 from tasks.adapters.rows.key_index import SeenKeys
 from tasks.adapters.rows.row_schema import ARROW_TYPES, IMAGE, IMAGE_URI, KEY_COLUMN, REASON_COLUMN, TEXT_COLUMN, rows_schema
@@ -21,6 +22,7 @@ from tasks.domain.job.references import References
 from tasks.domain.job.source import AnySource as Config
 from tasks.domain.job.target import TargetSettings
 from tasks.domain.ports import Source
+from tasks.domain.shards.findings import Finding
 from tasks.domain.shards.seal import Quarantined
 from tasks.domain.shards.shard import Shard
 from tasks.domain.target.fields import ELEMENTS, SourceField
@@ -34,6 +36,7 @@ class Prepared:
     seen: int
     quarantined: list[Quarantined]
     duplicates: int = 0
+    found: tuple[Finding, ...] = ()  # what else was seen while they were read
 
 
 def prepare(source: Source, shard: Shard, *, job: Job, fields: tuple[SourceField, ...]) -> Iterator[Prepared]:
@@ -125,7 +128,8 @@ class RowMaker:
         rows = pa.array(np.arange(first, first + batch.num_rows))
         whole = pa.record_batch([rows, keys, *content, *metadata], schema=self.schema)
         aside = [Quarantined(row=first + at, id=keys[at].as_py(), reason=reasons[at]) for at in sorted(reasons)]
-        return Prepared(batch=_without(whole, list(reasons)) if reasons else whole, seen=batch.num_rows, quarantined=aside)
+        left = _without(whole, list(reasons)) if reasons else whole
+        return Prepared(batch=left, seen=batch.num_rows, quarantined=aside, found=findings_in(batch))
 
     def _keys(self, columns: dict[str, ScalarColumn], reasons: Problems) -> pa.Array | None:
         if self.key is None:

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from tasks.adapters.object_store.os_errors import disk_error
 from tasks.adapters.rows.builder import Prepared
+from tasks.domain.shards.findings import Findings
 from tasks.domain.shards.resume import uncovered
 from tasks.domain.shards.seal import Quarantined
 
@@ -24,6 +25,7 @@ class Tally:
     seen: int = 0
     duplicates: int = 0
     quarantined: list[Quarantined] = field(default_factory=list)
+    found: Findings = field(default_factory=Findings)
 
 
 @dataclass(slots=True)
@@ -73,6 +75,7 @@ def cut_pieces(
         tally.seen += chunk.seen
         tally.duplicates += chunk.duplicates
         tally.quarantined += chunk.quarantined
+        tally.found.extend(chunk.found)
         for first, stop in uncovered(begin, tally.seen, covered):
             if piece and piece.stop != first:
                 yield from _whole(piece)

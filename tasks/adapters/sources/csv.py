@@ -14,14 +14,17 @@ import pyarrow as pa
 from tasks.adapters.concurrent_map import ahead
 from tasks.adapters.files.access import first_file, hold_still, list_files, reading, some
 from tasks.adapters.files.compression import with_packed
+from tasks.adapters.rows.batch_findings import with_findings
 from tasks.adapters.rows.column_types import as_text
 from tasks.adapters.rows.inferred_types import inexact_number, type_of_strings
 from tasks.adapters.rows.row_schema import REASON_COLUMN
 from tasks.adapters.sources.source_files import SAMPLED_BYTES, ColumnSurvey, SourceFiles, spread
+from tasks.adapters.sources.text_files.csv_doubts import DOUBTFUL
 from tasks.adapters.sources.text_files.csv_rows import CsvRows, count_rows
-from tasks.adapters.sources.text_files.line_reader import rows_in_head
+from tasks.adapters.sources.text_files.line_reader import LINE_NOT_UTF8, not_utf8_file, rows_in_head
 from tasks.domain.errors import BadInput
 from tasks.domain.job.source import CsvSource
+from tasks.domain.shards.findings import Finding
 from tasks.domain.shards.shard import FileVersion, Shard, Span, Whole
 
 SUFFIXES = with_packed(".csv", ".tsv")
@@ -57,8 +60,9 @@ class CsvFiles(SourceFiles[CsvSource]):
         return rows_in_head(file, self.config.encoding, lambda data: count_rows(data, self.config))
 
     def _spans(self) -> Iterator[Span]:
-        for file, rows in ahead(lambda file: (file, self._head(file).num_rows if file.size else 0), self.files(SUFFIXES)):
-            if self.is_read(file, rows):
+        for file, (head, found) in ahead(lambda file: (file, self._looked_at(file) if file.size else (None, ())), self.files(SUFFIXES)):
+            self.found.extend(found)
+            if self.is_read(file, head.num_rows if head else 0):
                 yield Span(files=(file,), extent=Whole(), rows=None)
 
     def _batches(self, shard: Shard) -> Iterator[pa.RecordBatch]:
@@ -67,9 +71,14 @@ class CsvFiles(SourceFiles[CsvSource]):
             for batch in opened.batches(self.config.columns):
                 for start in range(0, batch.num_rows, SLICE):
                     yield batch.slice(start, SLICE)
+            if opened.doubtful:
+                yield with_findings(batch, _doubts(opened, file))
 
     def _head(self, file: FileVersion) -> pa.RecordBatch:
-        """The rows of the file's beginning, with all columns.
+        return self._looked_at(file)[0]
+
+    def _looked_at(self, file: FileVersion) -> tuple[pa.RecordBatch, tuple[Finding, ...]]:
+        """The rows of the file's beginning, with all columns, and what there is to say of them.
 
         Raises:
             BadInput: unreadable, or a wanted column is missing.
@@ -77,7 +86,8 @@ class CsvFiles(SourceFiles[CsvSource]):
         with reading(file.path, "CSV file"), closing(CsvRows(file.path, self.config, size=HEAD)) as opened:
             names = list(dict.fromkeys(opened.names))
             nothing = pa.record_batch([pa.nulls(0, pa.string()) for _ in (*names, REASON_COLUMN)], names=[*names, REASON_COLUMN])
-            return next((batch for batch in opened.batches(names) if batch.num_rows), nothing)
+            head = next((batch for batch in opened.batches(names) if batch.num_rows), nothing)
+            return head, (*_doubts(opened, file), *_undecoded(head, file))
 
     def _sampled(self, file: FileVersion, survey: ColumnSurvey, size: int) -> pa.Table:
         """The wanted cells of the beginning of a file, about `size` bytes of it, as far as it can be read."""
@@ -94,6 +104,16 @@ class CsvFiles(SourceFiles[CsvSource]):
                 if (number + 1) * SAMPLED_BLOCK_BYTES >= size:
                     break
         return pa.Table.from_batches(blocks)
+
+
+def _doubts(opened: CsvRows, file: FileVersion) -> tuple[Finding, ...]:
+    place = f"{file.name} {opened.first_doubtful}"
+    return (Finding(what=DOUBTFUL, count=opened.doubtful, example=place),) if opened.doubtful else ()
+
+
+def _undecoded(head: pa.RecordBatch, file: FileVersion) -> tuple[Finding, ...]:
+    reasons = (reason.split(": ") for reason in head.column(REASON_COLUMN).drop_null().to_pylist())
+    return next(((not_utf8_file(file.name, reason[1]),) for reason in reasons if reason[0] == LINE_NOT_UTF8), ())
 
 
 def _note_cells(survey: ColumnSurvey, column: str, cells: pa.Array, file: FileVersion) -> None:

@@ -28,6 +28,7 @@ from tasks.adapters.sources.text_files.line_reader import (
     Stream,
     count_lines,
     head_of,
+    not_utf8_file,
     numbered,
     parse_line,
     ranged,
@@ -109,6 +110,8 @@ class JsonLinesFiles(SourceFiles[JsonLinesSource]):
             return _objects(islice(numbered(stream), LATER_LINES), file.path) if not is_array(stream.head) else []
 
     def _cut(self, file: FileVersion, head: _Head) -> Iterator[Span]:
+        if (place := next((line.place for line in head.lines if not _decodes(line.data)), None)) is not None:
+            self.found.extend([not_utf8_file(file.name, place)])
         if not self.is_read(file, head.row_bytes, "with no rows" if head.array else "with blank lines only"):
             return
         if head.whole:
@@ -146,6 +149,14 @@ def _objects(lines: Iterable[Line], path: str) -> list[dict[str, object]]:
         with suppress(BadInput):  # the last, which is cut off
             rows += [row] if (row := parse_line(line, path)[0]) is not None else []
     return rows
+
+
+def _decodes(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from tasks.adapters.files.partitions import partitions_of
 from tasks.adapters.rows.column_types import check_columns
 from tasks.adapters.rows.inferred_types import TypeSurvey, type_of_strings
 from tasks.domain.job.source import SourceSettings
+from tasks.domain.shards.findings import Findings
 from tasks.domain.shards.shard import FileVersion, Shard, Span
 from tasks.domain.target.fields import FieldType
 
@@ -35,7 +36,7 @@ class SourceFiles(ABC, Generic[Settings]):
 
     def __init__(self, config: Settings, *, rows: int) -> None:
         self.config, self.rows = config, rows
-        self.left_out = LeftOut()
+        self.left_out, self.found = LeftOut(), Findings()  # of the last listing: files that are not read, other observations
         self.notes: list[str] = []  # findings of `inspect` for the user
         self._inspected = set[str]()  # columns whose types it found
 
@@ -59,8 +60,8 @@ class SourceFiles(ABC, Generic[Settings]):
     def read(self, shard: Shard) -> Iterator[pa.RecordBatch]: ...
 
     def files(self, suffixes: tuple[str, ...]) -> Iterator[FileVersion]:
-        """Every file, as `list_files`; files that are not read are counted anew in `left_out`."""
-        self.left_out = LeftOut()
+        """Every file, as `list_files`; `left_out` and `found` start anew."""
+        self.left_out, self.found = LeftOut(), Findings()
         return list_files(self.config.uri, suffixes, self.left_out)
 
     def is_read(self, file: FileVersion, rows: int, reason: str = EMPTY) -> bool:

@@ -25,11 +25,12 @@ LARGEST_MEMBER = 256 << 20  # bytes; a larger one is not read into memory
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A regular file in a tar; `data` is None where it is not needed or too large."""
+    """A regular file in a tar, or a link; `data` is None where it is not needed or too large."""
 
     name: str
     size: int
     data: bytes | None
+    link: bool = False
 
 
 def _headers() -> type[tarfile.TarInfo]:
@@ -80,7 +81,7 @@ def check_whole(file: FileVersion) -> bool:
 
 
 def members(path: str, wanted: Callable[[str], bool]) -> Iterator[Member]:
-    """The files of a tar in order, with the bytes of the wanted ones.
+    """The files and links of a tar in order, with the bytes of the wanted files.
 
     Raises:
         BadInput: damaged or cut off (names the file and the member), or a member's name points outside the tar.
@@ -94,6 +95,8 @@ def members(path: str, wanted: Callable[[str], bool]) -> Iterator[Member]:
                 _check_name(info.name, path)
                 if info.isfile():
                     yield Member(info.name, info.size, _data(tar, info, wanted))
+                elif info.islnk() or info.issym():
+                    yield Member(info.name, 0, None, link=True)
                 _forget(tar)
     except (tarfile.TarError, EOFError) as error:
         raise BadInput(f"{path} is cut off or damaged after {last} ({error}): fetch or pack it again") from error

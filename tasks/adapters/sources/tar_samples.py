@@ -13,11 +13,16 @@ from typing import Literal
 
 from tasks.adapters.sources.images import ENDS
 from tasks.adapters.sources.tar_reader import LARGEST_MEMBER, Member
+from tasks.domain.shards.findings import Findings
 
 WINDOW_SAMPLES = 1_024
 WINDOW_BYTES = 64 << 20
 KEYS_REMEMBERED = 1 << 18  # of samples that have left: some 25 MB
 APART = f"apart in the tar: other members of this sample stand more than {WINDOW_SAMPLES:,} samples or {WINDOW_BYTES >> 20} MiB before: pack it anew"
+
+HIDDEN = "hidden members of tar files (below __MACOSX, or with a name that begins with '.')"
+BESIDE = "members of tar files beside another one of the same sample and kind, which are not read"
+LONGEST_SUFFIX = 12
 
 MemberPart = Literal["image", "caption", "json"]
 MEMBER_PARTS: dict[str, MemberPart] = {"txt": "caption", "json": "json", **dict.fromkeys(ENDS, "image")}
@@ -33,6 +38,7 @@ class TarSample:
     dotted: dict[MemberPart, list[str]] = field(default_factory=dict)  # ends such as "left.jpg", which a plain one goes before
     reason: str | None = None
     size: int = 0
+    left: list[str] = field(default_factory=list)  # members beside another of their part
 
     def add(self, end: str, part: MemberPart, member: Member) -> None:
         """Take a member; of two images the first stays."""
@@ -41,6 +47,8 @@ class TarSample:
             self.reason = f"too large: {member.name} has {member.size} bytes, {LARGEST_MEMBER} are read at most"
             return
         plain = "." not in end
+        if part in self.parts:
+            self.left.append(member.name)
         if plain and part in self.dotted:
             self.parts.pop(part)
             del self.dotted[part]
@@ -60,6 +68,16 @@ class TarSample:
         return None
 
 
+def not_read(member: Member) -> str:
+    """Members of this one's kind, in words."""
+    found = split_name(member.name)
+    if member.link or found is None:
+        return f"{'links in tar files' if member.link else HIDDEN}, which are not read"
+    suffix = found[1].rpartition(".")[2]
+    told = f"with the suffix .{suffix}" if suffix and len(suffix) <= LONGEST_SUFFIX and suffix.isprintable() else "without a suffix"
+    return f"members of tar files {told}, which are not read"
+
+
 def split_name(name: str) -> tuple[str, str] | None:
     """The key of a member's sample, and what follows the first dot of its name; None: hidden, as what macOS puts beside each file is."""
     folder, slash, base = name.removeprefix("./").rpartition("/")
@@ -75,25 +93,30 @@ def part_of_name(name: str) -> MemberPart | None:
     return MEMBER_PARTS.get(found[1].rpartition(".")[2]) if found else None
 
 
-def join_samples(members: Iterable[Member], wanted: frozenset[MemberPart], *, window: int = WINDOW_SAMPLES) -> Iterator[TarSample]:
+def join_samples(
+    members: Iterable[Member], wanted: frozenset[MemberPart], *, window: int = WINDOW_SAMPLES, found: Findings | None = None
+) -> Iterator[TarSample]:
     """Samples in the order of their first members.
 
     Args:
         members: in the order of the tar, those of wanted parts with their bytes.
         wanted: parts without which a sample is not whole.
         window: samples that may begin after one that is not.
+        found: takes in what is not read.
     """
-    joiner = _Joiner(wanted, window)
+    joiner = _Joiner(wanted, window, found if found is not None else Findings())
     for member in members:
-        found = split_name(member.name)
-        if found:
-            yield from joiner.add(*found, member)
+        if (name := split_name(member.name)) and not member.link:
+            yield from joiner.add(*name, member)
+        else:
+            joiner.found.add(not_read(member), member.name)
     while joiner.waiting:
         yield joiner.leave()
 
 
 class _Joiner:
-    def __init__(self, wanted: frozenset[MemberPart], window: int) -> None:
+    def __init__(self, wanted: frozenset[MemberPart], window: int, found: Findings) -> None:
+        self.found = found
         self.waiting: deque[TarSample] = deque()
         self._wanted, self._window, self._size = wanted, window, 0
         self._by_key: dict[str, TarSample] = {}
@@ -103,6 +126,8 @@ class _Joiner:
         """Add a member; yields samples that are complete, or have waited too long."""
         part = MEMBER_PARTS.get(end.rpartition(".")[2])
         part = part if part in self._wanted else None
+        if part is None:
+            self.found.add(not_read(member), member.name)
         sample, whole = self._by_key.get(key), self._gone.get(hash(key))
         if sample is None and whole is not None and part is None:
             return  # of a sample that needs nothing of it
@@ -135,4 +160,6 @@ class _Joiner:
         if len(self._gone) >= KEYS_REMEMBERED:
             del self._gone[next(iter(self._gone))]
         self._gone[hash(sample.key)] = self._is_whole(sample)
+        if sample.left and not sample.ambiguous():
+            self.found.add(BESIDE, sample.left[0], len(sample.left))
         return sample

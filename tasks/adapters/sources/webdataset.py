@@ -16,6 +16,7 @@ import pyarrow as pa
 from tasks.adapters.concurrent_map import ahead
 from tasks.adapters.files.access import first_file, hold_still, list_files, reading, some
 from tasks.adapters.files.compression import with_packed
+from tasks.adapters.rows.batch_findings import with_findings
 from tasks.adapters.rows.column_types import check_columns, from_objects, json_value
 from tasks.adapters.rows.inferred_types import type_of_values
 from tasks.adapters.rows.row_schema import IMAGE, KEY_COLUMN, REASON_COLUMN, TEXT_COLUMN
@@ -25,6 +26,7 @@ from tasks.adapters.sources.tar_samples import WINDOW_SAMPLES, MemberPart, TarSa
 from tasks.adapters.sources.text_files.line_reader import LINE_NOT_UTF8
 from tasks.domain.errors import BadInput, KitestringError
 from tasks.domain.job.source import WebDatasetSource
+from tasks.domain.shards.findings import Findings
 from tasks.domain.shards.shard import FileVersion, Shard, Span, Whole
 
 SUFFIXES = (*with_packed(".tar"), ".tgz", ".tbz2", ".txz")
@@ -107,9 +109,9 @@ class WebDatasetFiles(SourceFiles[WebDatasetSource]):
 
     def _batches(self, file: FileVersion) -> Iterator[pa.RecordBatch]:
         held: list[TarRow] = []
-        size = 0
+        size, found = 0, Findings()
         with reading(file.path, "tar file"):
-            for sample in self._samples(file.path, self._wanted()):
+            for sample in self._samples(file.path, self._wanted(), found=found):
                 held.append(sample)
                 size += sample.size
                 if len(held) >= BATCH_ROWS or size >= BATCH_BYTES:
@@ -117,6 +119,8 @@ class WebDatasetFiles(SourceFiles[WebDatasetSource]):
                     held, size = [], 0
             if held:
                 yield self._batch(held)
+            if left := tuple(some.model_copy(update={"example": f"{some.example} in {file.name}"}) for some in found.all()):
+                yield with_findings(self._batch([]), left)
 
     def _wanted(self) -> frozenset[MemberPart]:
         """What the job reads of a sample."""
@@ -126,9 +130,11 @@ class WebDatasetFiles(SourceFiles[WebDatasetSource]):
         parts: dict[MemberPart, bool] = {"image": config.embed == "image", "caption": caption, "json": json}
         return frozenset(part for part, wanted in parts.items() if wanted)
 
-    def _samples(self, path: str, wanted: frozenset[MemberPart], window: int = WINDOW_SAMPLES) -> Iterator[TarRow]:
-        found = members(path, lambda name: part_of_name(name) in wanted)
-        return (_row(sample) for sample in join_samples(found, wanted, window=window))
+    def _samples(
+        self, path: str, wanted: frozenset[MemberPart], window: int = WINDOW_SAMPLES, found: Findings | None = None
+    ) -> Iterator[TarRow]:
+        there = members(path, lambda name: part_of_name(name) in wanted)
+        return (_row(sample) for sample in join_samples(there, wanted, window=window, found=found))
 
     def _batch(self, samples: list[TarRow]) -> pa.RecordBatch:
         columns = from_objects([sample.values for sample in samples], self.config.scalars)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, JsonValue
+from pydantic import AfterValidator, Field, JsonValue, SerializerFunctionWrapHandler, model_serializer
 from pydantic_core import to_jsonable_python
 
 from tasks.domain.digest import digest
 from tasks.domain.job.credentials import without_credentials
+from tasks.domain.shards.findings import Finding
 from tasks.domain.shards.shard import Shard
 from tasks.domain.strict import Strict
 
@@ -66,9 +67,9 @@ class Part(Strict):
 
 
 class Seal(Strict):
-    """The commit of a shard. A part that no seal references is garbage. Stored with a checksum from format 2 on."""
+    """The commit of a shard. A part that no seal references is garbage. Stored with a checksum from format 2 on; format 3 has findings."""
 
-    format_version: Literal[1, 2] = 2
+    format_version: Literal[1, 2, 3] = 2
     shard: str
     name: str = Field(description="The shard's name for people.")
     group: str = Field(description="The file whose newer shards replace this one.")
@@ -82,6 +83,15 @@ class Seal(Strict):
     parts: tuple[Part, ...]
     seconds: float = Field(description="From the first read to the seal.")
     sealed_at: str = Field(description="UTC, ISO 8601.")
+    found: tuple[Finding, ...] = Field((), description="What was seen while its rows were read, and is no reason to quarantine one.")
+
+    @model_serializer(mode="wrap")
+    def _as_stored(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """One without findings is what format 2 knows."""
+        dumped: dict[str, Any] = handler(self)
+        if not self.found:
+            del dumped["found"]
+        return dumped
 
     @property
     def digest(self) -> str:

@@ -30,7 +30,7 @@ from tasks.domain.shards.shard import Shard
 from tasks.run.context import Run
 from tasks.run.estimate.rate_history import read_rates
 from tasks.run.plan import Plan
-from tasks.run.preflight import Inspected
+from tasks.run.preflight import Inspected, source_notes
 
 SEALS = 8  # whose timings are looked at
 PATIENCE = 10.0  # seconds that a report waits for the estimate of its run
@@ -107,6 +107,7 @@ class Estimator:
             "collection": plan.spec.name if plan else None,
             "estimate": estimate.model_dump(mode="json"),
             "unread": [some.model_dump() for some in spool.unread],
+            "notes": [*source_notes(self._inspected), *map(str, spool.found)],
         }
 
     def sample(self, effort: Effort) -> SourceSample:

@@ -8,6 +8,7 @@ from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
 
 from tasks.domain.report.run_report import QUARANTINE_SAMPLES, SetAside
+from tasks.domain.shards.findings import Findings
 from tasks.domain.shards.row_accounting import RowCounts, fates_of
 from tasks.domain.shards.seal import EncodeStats, Seal, SealSetDigest
 from tasks.run.plan import Plan
@@ -28,6 +29,7 @@ class SealTotals:
     samples: list[SetAside] = field(default_factory=list)
     cover: SealSetDigest = field(default_factory=SealSetDigest)
     slowest: list[tuple[float, str, int]] = field(default_factory=list)
+    found: Findings = field(default_factory=Findings)
 
     def add(self, seal: Seal, *, encoded_now: int, loaded: bool) -> None:
         """Take in one seal, of which this run encoded so many rows."""
@@ -36,6 +38,7 @@ class SealTotals:
         self.cover.add(seal)
         self.loaded += loaded
         self.stats += seal.stats
+        self.found.extend(seal.found)
         for row in seal.quarantined:
             self.quarantine[row.reason.partition(":")[0]] += 1
             if len(self.samples) < QUARANTINE_SAMPLES:

@@ -17,10 +17,13 @@ from tasks.adapters.rows.row_schema import REASON_COLUMN
 from tasks.adapters.sources.registry import open_source
 from tasks.adapters.sources.text_files import csv_pieces, csv_rows, line_reader
 from tasks.adapters.sources.text_files.csv_dialect import parse_options
+from tasks.adapters.sources.text_files.csv_doubts import DOUBTFUL
 from tasks.adapters.sources.text_files.csv_pieces import CsvPieces
 from tasks.adapters.sources.text_files.csv_structure import CsvDialect, row_starts, structure_of
+from tasks.adapters.sources.text_files.line_reader import NOT_UTF8_FILES
 from tasks.domain.errors import BadInput
-from tests.builders.source_rows import aside, good, make_job, raw, spans_of, write_csv
+from tasks.domain.job.job import Job
+from tests.builders.source_rows import aside, good, make_job, prepared, raw, spans_of, write_csv
 from tests.servers.s3 import S3Bucket
 
 
@@ -246,3 +249,55 @@ def test_s3_is_read_like_a_folder(tmp_path: Path, s3_bucket: S3Bucket) -> None:
     path = write_csv(tmp_path / "a.csv", 100)
     s3_bucket.put("a.csv", path.read_bytes())
     assert raw(make_job("csv", f"{s3_bucket.url}/a.csv")) == raw(make_job("csv", path))
+
+
+def found_in(job: Job) -> list[str]:
+    """What reading tells beside the rows."""
+    return [str(finding) for chunk in prepared(job) for finding in chunk.found]
+
+
+@pytest.mark.parametrize(
+    ("rows", "lines"),
+    [
+        ('1,plain\n2,"never closed\n3,c\n4,d\n5,e"\n6,f\n7,g\n', "lines 3 to 6"),  # a stray quote at the end of line 6 closes it
+        ('1,a\n2,"open\n' + "".join(f"{i},row\n" for i in range(3, 400)) + '400,"x"\n', None),  # text follows: set aside
+        ('1,a\n2,"open\n3,b\n4,c, d\n5,e\n6,f\n7,g\n8,h\n9,i"\n', "lines 3 to 10"),
+        ("".join(f'{i},"roses are red, they say\nviolets are blue, they say\nand this is verse, {i}"\n' for i in range(9)), None),
+        ('1,a\n2,"a long text of many lines\nwith a comma, and, another\nand none\n' + "as prose is\n" * 30 + '"\n3,b\n', None),
+        ('1,"said ""x"", and\nleft, so"\n2,b\n', None),
+    ],
+)
+def test_a_quote_that_swallows_rows_and_closes_is_told_with_its_lines(tmp_path: Path, rows: str, lines: str | None) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.csv").write_text(f"id,text\n{rows}")
+    job = make_job("csv", tmp_path / "in", id="id")
+    source = open_source(job.source, rows=1)
+    list(source.spans())
+    at_planning = [str(finding) for finding in source.found.all()]
+    assert at_planning == found_in(job) == ([f"{DOUBTFUL}: 1, the first: 'a.csv {lines}'"] if lines else [])
+
+
+def test_a_doubtful_field_behind_the_beginning_is_counted_once_in_its_shard(tmp_path: Path) -> None:
+    swallowed = '"open\n' + "".join(f"{i},row\n" for i in range(50)) + '51,end"\n'
+    plain = "".join(f"p{i},row\n" for i in range(30_000))
+    (tmp_path / "a.csv").write_text(f"id,text\n{plain}x,{swallowed}{plain.replace('p', 'q')}y,{swallowed}")
+    job = make_job("csv", tmp_path, id="id")
+    assert found_in(job) == [f"{DOUBTFUL}: 2, the first: 'a.csv lines 30002 to 30053'"]
+    source = open_source(job.source, rows=1)
+    list(source.spans())
+    assert not source.found.all()
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "place"),
+    [("csv", "id,text\n1,a\n2,café\n", "line 3"), ("jsonl", '{"id":1,"text":"a"}\n{"id":2,"text":"café"}\n', "line 2")],
+)
+def test_text_that_is_not_utf8_is_told_at_planning_with_its_file(tmp_path: Path, kind: str, text: str, place: str) -> None:
+    for name in ("a", "b", "c"):
+        (tmp_path / f"{name}.{kind}").write_bytes((text if name != "a" else text.replace("é", "e")).encode("latin-1"))
+    source = open_source(make_job(kind, tmp_path).source, rows=1)
+    list(source.spans())
+    assert [str(finding) for finding in source.found.all()] == [f"{NOT_UTF8_FILES}: 2, the first: 'b.{kind} {place}'"]
+    source = open_source(make_job(kind, tmp_path, encoding="latin-1").source, rows=1)
+    list(source.spans())
+    assert not source.found.all()

@@ -13,7 +13,7 @@ import pytest
 from tasks.adapters.sources import tar_reader
 from tasks.adapters.sources.registry import open_source
 from tasks.domain.errors import BadInput
-from tests.builders.source_rows import aside, good, make_job, raw, spans_of
+from tests.builders.source_rows import aside, good, make_job, prepared, raw, spans_of
 from tests.builders.tars import pack
 from tests.servers.s3 import S3Bucket
 
@@ -150,3 +150,27 @@ def test_an_empty_tar_is_no_shard(tmp_path: Path) -> None:
     (tmp_path / "a.tar").write_bytes(pack([]))
     with pytest.raises(BadInput, match="has no rows"):
         spans_of(make_job("webdataset", tmp_path))
+
+
+def test_members_that_are_not_read_are_counted_by_reason(tmp_path: Path) -> None:
+    members = [*samples(2), ("set/00000.cls", b"1"), ("set/00001.cls", b"2"), ("._set/._00000.jpg", b"x"), ("__MACOSX/set/a.jpg", b"x")]
+    members += [("set/00001.png", b"another picture"), ("set/notes", b"n")]
+    data = io.BytesIO(pack(members))
+    with tarfile.open(fileobj=data, mode="a") as tar:
+        link = tarfile.TarInfo("set/00002.jpg")
+        link.type, link.linkname = tarfile.LNKTYPE, "set/00000.jpg"
+        tar.addfile(link)
+    (tmp_path / "a.tar").write_bytes(data.getvalue())
+    job = make_job("webdataset", tmp_path, metadata=["n"])
+    found = {
+        finding.what.removesuffix(", which are not read"): (finding.count, finding.example) for c in prepared(job) for finding in c.found
+    }
+    assert found == {
+        "members of tar files with the suffix .txt": (2, "set/00000.txt in a.tar"),
+        "members of tar files with the suffix .cls": (2, "set/00000.cls in a.tar"),
+        "hidden members of tar files (below __MACOSX, or with a name that begins with '.')": (2, "._set/._00000.jpg in a.tar"),
+        "members of tar files beside another one of the same sample and kind": (1, "set/00001.png in a.tar"),
+        "members of tar files without a suffix": (1, "set/notes in a.tar"),
+        "links in tar files": (1, "set/00002.jpg in a.tar"),
+    }
+    assert len(good(job)) == 2

@@ -20,6 +20,7 @@ from tasks.adapters.sources.text_files.csv_dialect import (
     parse_options,
     without_separator_line,
 )
+from tasks.adapters.sources.text_files.csv_doubts import doubtful_fields
 from tasks.adapters.sources.text_files.csv_pieces import CSV_PIECE_BYTES, CsvPiece, CsvPieces
 from tasks.adapters.sources.text_files.csv_structure import CsvDialect, end_of_rows, row_starts, structure_of
 from tasks.adapters.sources.text_files.line_reader import BOM, LONGEST_ROW_BYTES, not_utf8, too_long
@@ -27,6 +28,7 @@ from tasks.adapters.sources.text_files.text_stream import TextStream
 from tasks.domain.errors import BadInput
 from tasks.domain.job.source import CsvSource
 
+HEADER_WINDOW = 16 << 10  # bytes, in which nearly every header ends
 _NOT_EMPTY = re.compile(rb"[^\r\n]")
 
 
@@ -53,6 +55,8 @@ class CsvRows:
 
     Attributes:
         names: its columns; none where the file has no line.
+        doubtful: fields, of those read so far, that look like rows.
+        first_doubtful: the lines of the first.
 
     Raises:
         BadInput: it is no text, has no such columns, or another delimiter.
@@ -60,6 +64,7 @@ class CsvRows:
 
     def __init__(self, path: str, config: CsvSource, *, size: int = CSV_PIECE_BYTES) -> None:
         self._path, self._config, self._size = path, config, size
+        self.doubtful, self.first_doubtful = 0, ""
         self._stream = TextStream(path, config.encoding, "CSV file")
         try:
             self._begin()
@@ -86,6 +91,9 @@ class CsvRows:
     def _header(self, data: bytes) -> tuple[bytes, bytes]:
         """The header with the empty lines before it, and what follows."""
         more = b"more"
+        begin = row_starts(data[:HEADER_WINDOW], structure_of(data[:HEADER_WINDOW], self.dialect))
+        if len(begin) > 1:
+            return data[: begin[1]], data[begin[1] :]
         while True:
             structure = structure_of(data, self.dialect)
             starts = row_starts(data, structure)
@@ -113,6 +121,7 @@ class CsvRows:
         ragged: list[csv.InvalidRow] = []
         cells = self._cells(piece, list(dict.fromkeys(wanted.values())), ragged).select([*wanted.values()]).rename_columns([*wanted])
         reasons: Problems = {}
+        self._note_doubts(piece, cells.num_rows + len(ragged))
         lines = np.arange(cells.num_rows)  # which row of the piece each is
         if ragged:
             bad = {row.number - 1: row for row in ragged if not row.text.isspace()}
@@ -143,6 +152,12 @@ class CsvRows:
         options = parse_options(self.dialect, invalid_row_handler=skip)
         [batch] = csv.read_csv(pa.BufferReader(piece.data), read, options, convert).combine_chunks().to_batches() or [None]
         return batch if batch is not None else pa.record_batch([pa.nulls(0, pa.binary()) for _ in columns], names=columns)
+
+    def _note_doubts(self, piece: CsvPiece, rows: int) -> None:
+        delimiter = self.dialect.delimiter.encode()
+        for at in doubtful_fields(piece.data, piece.structure, rows=rows, columns=len(self.names), delimiter=delimiter):
+            self.doubtful += 1
+            self.first_doubtful = self.first_doubtful or piece.lines_of(piece.row_at(at))
 
     def _ragged(self, bad: dict[int, csv.InvalidRow], lines: np.ndarray, piece: CsvPiece) -> Problems:
         return {

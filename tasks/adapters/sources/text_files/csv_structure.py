@@ -63,10 +63,13 @@ def row_starts(data: bytes, structure: CsvStructure) -> np.ndarray:
     """Where each row begins. Empty lines are no rows."""
     values = np.frombuffer(data, np.uint8)
     ends = np.flatnonzero((values == NEWLINES[0]) | (values == NEWLINES[1]))
-    ends = ends[np.searchsorted(structure.edges, ends) % 2 == 0]
-    ends = np.setdiff1d(ends, structure.escaped)
-    starts = np.concatenate([[0], ends + 1])
-    return np.setdiff1d(starts, np.append(ends, len(data)))
+    if len(structure.edges):
+        ends = ends[np.searchsorted(structure.edges, ends) % 2 == 0]
+    if structure.escaped:
+        ends = ends[~np.isin(ends, structure.escaped)]
+    starts: np.ndarray = np.concatenate([[0], ends + 1])
+    not_empty: np.ndarray = starts != np.append(ends, len(data))
+    return np.compress(not_empty, starts)
 
 
 def _last(data: bytes, newline: bytes, stop: int, structure: CsvStructure) -> int:

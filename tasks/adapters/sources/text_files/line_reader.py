@@ -15,6 +15,7 @@ from tasks.adapters.files.access import open_file, reading
 from tasks.adapters.files.compression import CONTENT_HEAD_BYTES, codec_of, unpacking
 from tasks.adapters.rows.column_types import json_value
 from tasks.domain.errors import BadInput
+from tasks.domain.shards.findings import Finding
 from tasks.domain.shards.shard import FileVersion
 
 LINE_READ_BYTES = 1 << 20
@@ -23,6 +24,7 @@ COUNTED_HEAD_BYTES = 1 << 20  # bytes from which the rows of a file that cannot 
 MOST_UNPACKED = 16 << 20  # bytes that such a head may come to
 LONGEST_ROW_BYTES = 16 << 20  # a longer one is set aside, and never held whole
 LINE_NOT_UTF8 = "not UTF-8"
+NOT_UTF8_FILES = "files with rows that are not UTF-8 and will be quarantined (set source.encoding if they have another encoding, such as cp1252 or latin-1)"
 BOM = b"\xef\xbb\xbf"
 
 
@@ -56,6 +58,11 @@ def too_long(place: str) -> str:
 def not_utf8(place: str) -> str:
     """Why a row is set aside that does not decode."""
     return f"{LINE_NOT_UTF8}: {place}: set source.encoding if the file has another, such as cp1252 or latin-1"
+
+
+def not_utf8_file(name: str, place: str) -> Finding:
+    """What is said at planning of a file with such a row in its beginning."""
+    return Finding(what=NOT_UTF8_FILES, count=1, example=f"{name} {place}")
 
 
 def is_blank(line: bytes) -> bool:

@@ -1,0 +1,40 @@
+"""Quoted fields that look like rows: a quote that was never closed ends at the next one, and what stands between is one long value.
+
+Where text follows that next quote, the row is set aside. Where a delimiter or the end of a line follows, all is well by the rules, and
+only the value looks wrong: far longer than other rows, and of lines that have as many delimiters as a row has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from tasks.adapters.sources.text_files.csv_structure import CsvStructure
+
+DOUBTFUL = (
+    "quoted CSV fields that hold what looks like whole rows, each read as one value (if a quote there opens no field, double it, or set "
+    "source.quote or source.escape)"
+)
+FAR_LONGER = 2  # times the length of the other rows, on average
+ROW_LIKE = 0.8  # share of the lines behind a field's first
+
+
+def doubtful_fields(data: bytes, structure: CsvStructure, *, rows: int, columns: int, delimiter: bytes) -> Iterator[int]:
+    """Where such fields open.
+
+    Args:
+        data: whole rows.
+        structure: of these.
+        rows: how many they are.
+        columns: of the header.
+        delimiter: between them.
+    """
+    closed = len(structure.edges) // 2
+    opened, length = structure.edges[: 2 * closed : 2], np.diff(structure.edges)[::2][:closed]
+    far = length * max(1, rows - 1) > FAR_LONGER * (len(data) - length)
+    for at, size in zip(opened[far].tolist(), length[far].tolist(), strict=True) if columns > 1 else ():
+        lines = [line for line in data[at + 1 : at + size].splitlines()[1:] if line]
+        is_row = at + size + 1 not in structure.torn  # which is set aside
+        if is_row and len(lines) > 1 and sum(line.count(delimiter) == columns - 1 for line in lines) >= ROW_LIKE * len(lines):
+            yield at
