@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
+from tasks.adapters.files.left_out import LONGEST_SUFFIX
 from tasks.adapters.sources.images import ENDS
 from tasks.adapters.sources.tar_reader import LARGEST_MEMBER, Member
 from tasks.domain.shards.findings import Findings
@@ -20,9 +21,8 @@ WINDOW_BYTES = 64 << 20
 KEYS_REMEMBERED = 1 << 18  # of samples that have left: some 25 MB
 APART = f"apart in the tar: other members of this sample stand more than {WINDOW_SAMPLES:,} samples or {WINDOW_BYTES >> 20} MiB before: pack it anew"
 
-HIDDEN = "hidden members of tar files (below __MACOSX, or with a name that begins with '.')"
+HIDDEN_MEMBERS = "hidden members of tar files (below __MACOSX, or with a name that begins with '.')"
 BESIDE = "members of tar files beside another one of the same sample and kind, which are not read"
-LONGEST_SUFFIX = 12
 
 MemberPart = Literal["image", "caption", "json"]
 MEMBER_PARTS: dict[str, MemberPart] = {"txt": "caption", "json": "json", **dict.fromkeys(ENDS, "image")}
@@ -72,7 +72,7 @@ def not_read(member: Member) -> str:
     """Members of this one's kind, in words."""
     found = split_name(member.name)
     if member.link or found is None:
-        return f"{'links in tar files' if member.link else HIDDEN}, which are not read"
+        return f"{'links in tar files' if member.link else HIDDEN_MEMBERS}, which are not read"
     suffix = found[1].rpartition(".")[2]
     told = f"with the suffix .{suffix}" if suffix and len(suffix) <= LONGEST_SUFFIX and suffix.isprintable() else "without a suffix"
     return f"members of tar files {told}, which are not read"
