@@ -15,13 +15,12 @@ from flows.command_line.answers import NOT_PROVED, NOT_YET, OK, answers, leave, 
 from flows.command_line.flow_runner import run_flow
 from flows.command_line.job_file import read_job
 from flows.command_line.process_setup import surroundings
+from flows.command_line.search_options import Explain, Mode, RrfK, Weights, hits_document, way_of, write_page
 from flows.command_line.terminal import count_shown, errors, progress_shown, rows_watched
 from tasks.adapters.processes.gc_control import leaving
 from tasks.adapters.processes.hardware import version_of
 from tasks.domain.errors import BadInput, Damaged, Permanent
-from tasks.domain.job.job import Job
 from tasks.domain.job.json_schema import job_schema
-from tasks.domain.target.collection import Hit
 
 TERMINATED = 128 + signal.SIGTERM
 
@@ -60,19 +59,6 @@ SetOptions = Annotated[
     typer.Option("--set", metavar="PATH=VALUE", help="Override a setting of the job file, such as shards.rows=1000. May be repeated."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
-
-
-def write_page(path: Path, job: Job, question: str, hits: list[Hit], *, picture: str | None) -> None:
-    """Write the hits as an HTML page, with the query image if there is one."""
-    from tasks.adapters.report.search_page import render_hits
-    from tasks.commands.search_pictures import shown_picture, thumbnails
-
-    asked = shown_picture(job, picture) if picture else None
-    page = render_hits(question, job.target.collection, hits, thumbnails(job, hits), asked=asked)
-    try:
-        path.write_text(page, encoding="utf-8")
-    except OSError as error:
-        raise BadInput(f"--html: '{path}' cannot be written: {error.strerror}") from error
 
 
 def _run_and_say(flow: str, job: Path, settings: list[str] | None, *, as_json: bool) -> None:
@@ -231,21 +217,25 @@ def search(
     html: Annotated[
         Path | None, typer.Option("--html", metavar="FILE", help="Also write the hits as an HTML page, with the images of an image corpus.")
     ] = None,
+    mode: Mode = None,
+    rrf_k: RrfK = None,
+    weights: Weights = None,
+    explain: Explain = False,
     settings: SetOptions = None,
     as_json: AsJson = False,
 ) -> None:
-    """Embed a query with the job's encoder, as text or as an image, and search."""
+    """Search by meaning (the query, text or an image, is embedded with the job's encoder), by words, or by both."""
     with answers():
         if (text is None) == (image is None):  # said before seconds of imports
             raise BadInput('give either words to search for, as in `kitestring search JOB "a question"`, or an image (--image FILE)')
         from flows.command_line.show import hits_text
         from tasks.commands.search import ask
 
-        parsed = read_job(job, settings)
-        hits = ask(parsed, k, text=text, picture=image, expression=expression)
+        parsed, way = read_job(job, settings), way_of(mode, rrf_k, weights, explain=explain)
+        hits = ask(parsed, k, text=text, picture=image, expression=expression, way=way)
         if html:
             write_page(html, parsed, text or Path(str(image)).name, hits, picture=image)
-        say([{"id": hit.id, "score": hit.score, **hit.fields} for hit in hits], as_json=as_json, text=lambda _: hits_text(hits))
+        say(hits_document(hits, explain=explain), as_json=as_json, text=lambda _: hits_text(hits, explain=explain))
 
 
 @app.command()

@@ -130,13 +130,14 @@ def swept_text(swept: dict[str, Any]) -> str:
     return "\n".join([*lines, *([f"not all collections were checked: {swept['unseen']}"] if swept["unseen"] else [])])
 
 
-def hits_text(hits: list[Hit]) -> str:
-    """A table of hits."""
+def hits_text(hits: list[Hit], *, explain: bool = False) -> str:
+    """A table of hits; with `explain`, also the rank of each by meaning and by words (-: it is not among them)."""
     if not hits:
         return "no hits"
-    table = Table("score", "id", "content", show_edge=False, pad_edge=False)
+    table = Table("score", *(["meaning", "words"] if explain else []), "id", "content", show_edge=False, pad_edge=False)
     for hit in hits:
-        table.add_row(f"{hit.score:.3f}", hit.id, _snippet(hit))
+        ranks = [str(rank or "-") for rank in (hit.by_meaning, hit.by_words)] if explain else []
+        table.add_row(f"{hit.score:.3f}", *ranks, hit.id, _snippet(hit))
     return _printed(table)
 
 

@@ -27,8 +27,8 @@ HOUR = 3600.0
 IMPORT_HOURS = 72.0  # a server may work so long on an import, and a run of an older version writes nothing meanwhile
 
 
-def find_abandoned(job: Job, store: Store, silent: Mapping[str, float]) -> list[str]:
-    """Collections at the job's target that may be dropped.
+def find_abandoned(job: Job, store: Store, silent: Mapping[str, float]) -> dict[str, str]:
+    """Collections at the job's target that may be dropped, each with the fingerprint of its encoder.
 
     Args:
         job: says which alias they stand beside, and which encoder's collection stays whatever became of it.
@@ -38,22 +38,34 @@ def find_abandoned(job: Job, store: Store, silent: Mapping[str, float]) -> list[
     Raises:
         KitestringError: the target cannot be looked at, or it is not known which collection is the job's own.
     """
-    hours = {name: silent[fingerprint] / HOUR for name, fingerprint in _made_here(job, store, silent)}
-    if not hours:
-        return []
+    made = dict(_made_here(job, store, silent))
+    if not made:
+        return {}
+    hours = {name: silent[fingerprint] / HOUR for name, fingerprint in made.items()}
     kept = {live_collection(job), _own(job)}
     target, now = job.target, dt.datetime.now(dt.UTC)
     history = Promotions(store, job).read()
-    return abandoned(history, hours, kept=kept, keep_previous=target.keep_previous, grace=target.grace, now=now)
+    left = abandoned(history, hours, kept=kept, keep_previous=target.keep_previous, grace=target.grace, now=now)
+    return {name: made[name] for name in left}
 
 
 def find_imports(job: Job, store: Store, silent: Mapping[str, float]) -> Iterator[tuple[Checkpoint, str, ImportAttempt]]:
     """Imports that no run resumed: their key, the fingerprint of the target, and the record."""
     for fingerprint, seconds in silent.items():
         checkpoint = Checkpoint(store, job.corpus, fingerprint)
-        target = target_fingerprint(job.target, collection_name(job.target.collection, fingerprint))
-        for attempt, _ in checkpoint.attempts(target).values() if seconds >= IMPORT_HOURS * HOUR else ():
-            yield checkpoint, target, attempt
+        for target in _addresses(job, checkpoint) if seconds >= IMPORT_HOURS * HOUR else ():
+            for attempt, _ in checkpoint.attempts(target).values():
+                yield checkpoint, target, attempt
+
+
+def _addresses(job: Job, checkpoint: Checkpoint) -> set[str]:
+    """The addresses at the job's target that imports of an encoder were for: with and without full text, with whichever analyzer."""
+    folder = checkpoint.layout.imports("").removesuffix("/")
+    found = {key.removeprefix(folder).partition("/")[0]: key for key in (stored.key for stored in checkpoint.store.list(folder))}
+    attempts = {address: checkpoint.read(key, ImportAttempt) for address, key in found.items()}
+    names = [collection_name(job.target.collection, checkpoint.layout.fingerprint), *(each.real_name for each in attempts.values() if each)]
+    ours = {target_fingerprint(job.target, name) for name in names}
+    return {address for address in ours if address in attempts} | {target_fingerprint(job.target, names[0])}
 
 
 def drop(job: Job, name: str) -> bool:
@@ -69,17 +81,22 @@ def drop_import(job: Job, checkpoint: Checkpoint, target: str, attempt: ImportAt
 
 def _made_here(job: Job, store: Store, silent: Mapping[str, float]) -> Iterator[tuple[str, str]]:
     """Collections that are there, were made for this alias and were filled from here, and the encoder that made them."""
-    for fingerprint in silent:
-        name = collection_name(job.target.collection, fingerprint)
-        layout, address = Layout(corpus=job.corpus, fingerprint=fingerprint), target_fingerprint(job.target, name)
-        with closing(open_target(job)) as target:
-            target.resolve(job.target.collection)  # a target that cannot be reached is no collection that somebody else made
+    with closing(open_target(job)) as target:
+        names = [name for name in target.names() if name.startswith(f"{job.target.collection}_")]
+        for name in names:
             collection = target.collection(name)
             made = _made(collection)
-            ledger = layout.loads(collection.identity() or address) if made else ""
-        filled_here = made and next(store.list(ledger), None) is not None
-        if made and filled_here and (made.fingerprint, made.alias) == (fingerprint, job.target.collection):
-            yield name, fingerprint
+            if made is None or made.fingerprint not in silent or name != _name_of(job, made):
+                continue
+            layout = Layout(corpus=job.corpus, fingerprint=made.fingerprint)
+            ledger = layout.loads(collection.identity() or target_fingerprint(job.target, name))
+            if next(store.list(ledger), None) is not None:
+                yield name, made.fingerprint
+
+
+def _name_of(job: Job, made: CollectionSpec) -> str | None:
+    """The name that a collection of this job's alias has; None: it is another's."""
+    return collection_name(job.target.collection, made.fingerprint, made.full_text) if made.alias == job.target.collection else None
 
 
 def _made(collection: Collection) -> CollectionSpec | None:
@@ -92,4 +109,4 @@ def _made(collection: Collection) -> CollectionSpec | None:
 def _own(job: Job) -> str | None:
     """The collection of the job's own encoder; None where no run has settled that."""
     pinned = locate_job(job).pinned()
-    return collection_name(job.target.collection, pinned.identity.fingerprint) if pinned else None
+    return collection_name(job.target.collection, pinned.identity.fingerprint, job.target.stored_as.full_text) if pinned else None

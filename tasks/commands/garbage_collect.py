@@ -20,7 +20,6 @@ from tasks.domain.job.job import Job
 from tasks.domain.ports import Store
 from tasks.domain.shards.garbage import PROTECTED_SECONDS
 from tasks.domain.shards.layout import part_rows
-from tasks.domain.target.collection import collection_name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,9 +95,9 @@ def _collections(job: Job, seen: Seen, *, delete: bool) -> tuple[list[str], str]
         names = find_abandoned(job, seen.store, seen.silent)
         if not delete:
             return [*names, *(attempt.collection for _, _, attempt in imports)], ""
-        for name in names:
-            if _still_silent(job, seen, name) and drop(job, name):
-                found.append(name)  # noqa: PERF401 - it is told even where the next one fails
+        for name, fingerprint in names.items():
+            if _still_silent(seen, fingerprint) and drop(job, name):
+                found.append(name)
         for checkpoint, target, attempt in imports:
             drop_import(job, checkpoint, target, attempt)
             found.append(attempt.collection)
@@ -107,8 +106,7 @@ def _collections(job: Job, seen: Seen, *, delete: bool) -> tuple[list[str], str]
     return found, ""
 
 
-def _still_silent(job: Job, seen: Seen, name: str) -> bool:
+def _still_silent(seen: Seen, fingerprint: str) -> bool:
     """A run that came back to an encoder since the listing has written something under it."""
-    (fingerprint,) = (one for one in seen.silent if collection_name(job.target.collection, one) == name)
     written = seen.store.list(f"{seen.checkpoint(fingerprint).layout.root}/")
     return all(seen.activity.now - stored.modified >= PROTECTED_SECONDS for stored in written)

@@ -1,37 +1,55 @@
-"""Search: words, or a picture, are embedded as the job embeds its rows, and compared with them."""
+"""Search: by meaning words, or a picture, are embedded as the job embeds questions and compared with its rows; by words the server does it alone."""
 
 from __future__ import annotations
 
 from contextlib import closing
+from dataclasses import dataclass, field
+from functools import cached_property
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from tasks.adapters.checkpoint.span_file import Spool
 from tasks.domain.errors import BadInput, Permanent
 from tasks.domain.job.encoder import ENCODERS, EncoderRecord
 from tasks.domain.job.job import Job
-from tasks.domain.target.collection import Hit
-from tasks.run.plan import Plan
+from tasks.domain.target.collection import CollectionSpec, Hit
+from tasks.domain.target.full_text import Fusion, SearchMode
+from tasks.run.plan import Plan, other_words
 from tasks.run.preflight import Inspected, locate_job, open_target
 from tasks.run.promotion.query_encoder import load_encoder
+from tasks.run.promotion.search_modes import answer, check_mode, explain
 
 if TYPE_CHECKING:
-    from tasks.worker.base import Vectors
+    from tasks.worker.base import LoadedEncoder, Vectors
 
 
-def ask(job: Job, k: int, *, text: str | None = None, picture: str | None = None, expression: str = "") -> list[Hit]:
-    """The k nearest rows to some words, or to a picture (a local path or a URI), whatever the rows are.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchWay:
+    """How a question is asked. `mode` None: by meaning and by words where the collection has both; `explain`: with the rank of each hit by either."""
+
+    mode: SearchMode | None = None
+    fusion: Fusion = field(default_factory=Fusion)
+    explain: bool = False
+
+
+def ask(
+    job: Job, k: int, *, text: str | None = None, picture: str | None = None, expression: str = "", way: SearchWay | None = None
+) -> list[Hit]:
+    """The k best rows for some words, or the nearest to a picture (a local path or a URI), whatever the rows are.
 
     Raises:
         BadInput: this encoder knows no pictures, or as `Searcher.search`.
     """
+    way = way or SearchWay()
     if text is not None:
         with Searcher(job) as searcher:
-            return searcher.search(text, k, expression=expression)
+            return searcher.search(text, k, expression=expression, way=way)
+    if way.mode in ("text", "hybrid"):
+        raise BadInput(f"--mode {way.mode}: a picture has no words: leave --mode out")
     if "image" not in ENCODERS[job.encoder.kind].modalities:
         raise BadInput(f"--image: an encoder of kind '{job.encoder.kind}' embeds text only: search by image needs an open-clip job")
     with Searcher(job) as searcher:
-        return searcher.search_picture(str(picture), k, expression=expression)
+        return searcher.search_picture(str(picture), k, expression=expression, way=way)
 
 
 class Searcher:
@@ -39,9 +57,8 @@ class Searcher:
 
     def __init__(self, job: Job) -> None:
         inspected = locate_job(job)
-        self._record = _settled(inspected)
+        self._encoder_settings, self._model, self._record = job.encoder, inspected.model, _settled(inspected)
         self._plan = Plan(inspected, Spool.empty(), self._record)
-        self._encoder = load_encoder(job.encoder, model_path=inspected.model.path, precision=self._record.identity.precision)
         self._target = inspected.open_target()
         self._collection = self._target.collection(self._plan.spec.name)
 
@@ -51,17 +68,25 @@ class Searcher:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._target.close()
 
-    def search(self, text: str, k: int, *, expression: str = "") -> list[Hit]:
-        """The k nearest rows to some words.
+    @cached_property
+    def _encoder(self) -> LoadedEncoder:
+        """Loaded when something is to be embedded: questions by words alone need none."""
+        return load_encoder(self._encoder_settings, model_path=self._model.path, precision=self._record.identity.precision)
+
+    def search(self, text: str, k: int, *, expression: str = "", way: SearchWay | None = None) -> list[Hit]:
+        """The k best rows for some words.
 
         Raises:
-            BadInput: nothing was loaded with this encoder, or the filter is not one.
+            BadInput: nothing was loaded with this encoder, the collection has no full text, or the filter is not one.
         """
         if not text.strip():
             raise BadInput("the text to search for is empty")
-        return self._nearest(self._encoder.embed_queries([text]), k, expression)
+        way, made = way or SearchWay(), self._made()
+        mode = check_mode(made, way.mode, "--mode")
+        vectors = None if mode == "text" and not way.explain else self._encoder.embed_queries([text])
+        return self._best(made, mode, vectors, text, k=k, expression=expression, way=way)
 
-    def search_picture(self, picture: str, k: int, *, expression: str = "") -> list[Hit]:
+    def search_picture(self, picture: str, k: int, *, expression: str = "", way: SearchWay | None = None) -> list[Hit]:
         """The k nearest rows to a picture, which is at a local path or a URI.
 
         Raises:
@@ -71,17 +96,25 @@ class Searcher:
             vectors = self._encoder.embed_pictures([picture])
         except BadInput as error:
             raise BadInput(f"--image '{picture}': {error}") from error
-        return self._nearest(vectors, k, expression)
+        return self._best(self._made(), "dense", vectors, "", k=k, expression=expression, way=way or SearchWay())
 
-    def _nearest(self, vectors: Vectors, k: int, expression: str) -> list[Hit]:
+    def _made(self) -> CollectionSpec:
         made_by = self._collection.describe()
         if made_by is None:
             ours = self._plan.spec
             nothing = f"collection '{ours.name}' does not exist: `kitestring run` makes it"
-            raise BadInput(_refused(self._plan.job, f"{ours.model} ({ours.fingerprint[:8]})") or nothing)
-        shown = [*(["text"] if made_by.store_text else []), *(field.name for field in made_by.fields)]
+            otherwise = other_words(self._plan, self._target)
+            raise BadInput(otherwise or _refused(self._plan.job, f"{ours.model} ({ours.fingerprint[:8]})") or nothing)
+        return made_by
+
+    def _best(
+        self, made: CollectionSpec, mode: SearchMode, vectors: Vectors | None, text: str, *, k: int, expression: str, way: SearchWay
+    ) -> list[Hit]:
+        shown = [*(["text"] if made.store_text else []), *(field.name for field in made.fields)]
+        how: dict[str, Any] = {"fusion": way.fusion, "expression": expression, "fields": shown}
         try:
-            return self._collection.search(vectors, k, expression=expression, fields=shown)[0]
+            hits = answer(self._collection, mode, vectors, [text], k, **how)[0]
+            return explain(self._collection, made, hits, vectors, text, expression=expression) if way.explain else hits
         except Permanent as error:
             if not expression:
                 raise

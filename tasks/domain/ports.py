@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -20,6 +20,7 @@ from tasks.domain.strict import Strict
 from tasks.domain.target.collection import CollectionSpec, Hit
 from tasks.domain.target.difference import Compared
 from tasks.domain.target.fields import FieldType
+from tasks.domain.target.full_text import Fusion
 
 if TYPE_CHECKING:  # arrays are the language between the adapters; the rules never look inside them
     import numpy as np
@@ -116,6 +117,9 @@ class Target(Protocol):
     def collection(self, name: str) -> Collection:
         """The collection of this name, whether it is there or not; asks nothing."""
 
+    def names(self) -> list[str]:
+        """Of all collections that are there, in no promised order."""
+
     def drop(self, name: str) -> bool:
         """Remove a collection. False, with nothing done: it is not there, or an alias leads to it."""
 
@@ -211,6 +215,22 @@ class Collection(Protocol):
 
     def search(self, vectors: np.ndarray, k: int, *, expression: str = "", fields: Iterable[str] = ()) -> list[list[Hit]]:
         """The k nearest of each query; vectors: float32 of shape (queries, dim)."""
+
+    # The next three are for collections that were made with full text alone; other targets need not have them.
+
+    def search_text(self, texts: Sequence[str], k: int, *, expression: str = "", fields: Iterable[str] = ()) -> list[list[Hit]]:
+        """The k best of each query by words (BM25), of those rows that have any of them."""
+
+    def search_hybrid(
+        self, vectors: np.ndarray, texts: Sequence[str], k: int, fusion: Fusion, *, expression: str = "", fields: Iterable[str] = ()
+    ) -> list[list[Hit]]:
+        """The k best of each query by both, one vector and one text a query; each side gives `CANDIDATES` or k, whatever is more."""
+
+    def found_by_words(self, texts: Mapping[str, str]) -> set[str]:
+        """Of rows and their texts by key, those that are found by words of theirs."""
+
+    def lost(self) -> list[str]:
+        """What it was made with and no longer has, such as a field that was dropped, in words."""
 
     def delete_shard(self, shard: str) -> None:
         """Remove every row that carries this shard. A server may delete by key: then other rows of those keys go, too (2.3.5)."""

@@ -16,7 +16,7 @@ from tasks.adapters.processes.scratch import scratch_folder
 from tasks.domain.errors import BadInput, KitestringError
 from tasks.domain.job.encoder import EncoderRecord, differences
 from tasks.domain.job.job import Job
-from tasks.domain.ports import Collection
+from tasks.domain.ports import Collection, Target
 from tasks.domain.shards.layout import encoder_pin
 from tasks.domain.shards.removal import Roots
 from tasks.domain.shards.resume import missing
@@ -40,7 +40,7 @@ class Plan:
         self.job = job
         self.checkpoint = Checkpoint(inspected.store, job.corpus, fingerprint, inspected.damages)
         self.spec = CollectionSpec(
-            name=collection_name(job.target.collection, fingerprint),
+            name=collection_name(job.target.collection, fingerprint, stored.full_text),
             alias=job.target.collection,
             dim=record.facts.dim,
             metric=metric_of(inspected),
@@ -50,6 +50,7 @@ class Plan:
             partition_key=next((field.name for field in inspected.fields if field.column == stored.partition_key), None),
             vector_type=stored.vector_type,
             index=stored.index,
+            full_text=stored.full_text,
             fingerprint=fingerprint,
             model=job.encoder.model_name,
             revision=record.identity.revision,
@@ -207,6 +208,16 @@ def index_notes(plan: Plan, there: CollectionSpec) -> list[str]:
     """What is said of an index that differs from the job's, by those who only look."""
     differs = index_to_build(there, plan.spec)
     return [f"'{plan.spec.name}' has the index {differs}: `kitestring run` builds it anew"] if differs else []
+
+
+def other_words(plan: Plan, target: Target) -> str | None:
+    """That searches go to a collection of this very encoder which is searched by words otherwise than the job asks; None: they do not."""
+    live = target.resolve(plan.spec.alias)
+    made = target.collection(live).describe() if live else None
+    if made is None or made.fingerprint != plan.spec.fingerprint or str(made.full_text) == str(plan.spec.full_text):
+        return None
+    has, asks = (f"full text {spec.full_text}" if spec.full_text else "no full text" for spec in (made, plan.spec))
+    return f"'{plan.spec.alias}' points to '{live}', which has {has}, and the job asks for {asks}: `kitestring run` loads such a collection and moves the alias"
 
 
 @contextmanager

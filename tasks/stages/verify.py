@@ -18,7 +18,7 @@ from tasks.domain.ports import Collection
 from tasks.domain.shards.seal import SealSetDigest
 from tasks.domain.target.proof import Proof, unproved
 from tasks.run.context import Run
-from tasks.run.plan import Plan, index_notes, opened, planned_before
+from tasks.run.plan import Plan, index_notes, opened, other_words, planned_before
 from tasks.run.seals.damage import damaged_documents
 from tasks.run.seals.effective_seals import owned_parts, owned_seals, retained_parts, retained_seals, seals_of
 from tasks.run.seals.unaccounted_rows import clock_of
@@ -133,6 +133,8 @@ def look_at_proof(job: Job, *, full: bool = False, seed: int | None = None, watc
     with planned_before(job) as plan, opened(plan) as collection:
         there = collection.describe()
         if there is None:
+            if otherwise := other_words(plan, collection.target):
+                return unproved(otherwise)
             raise BadInput(f"collection '{plan.spec.name}' is not at {job.target.address}: `kitestring run` or `replay` loads it")
         if damaged := damaged_documents(plan):
             return unproved(*damaged)

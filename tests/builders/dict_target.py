@@ -71,6 +71,9 @@ class DictTarget:
     def collection(self, name: str) -> DictCollection:
         return DictCollection(self, name)
 
+    def names(self) -> list[str]:
+        return list(self.shelf.kept)
+
     def drop(self, name: str) -> bool:
         return name not in self.shelf.aliases.values() and self.shelf.kept.pop(name, None) is not None
 
@@ -192,6 +195,9 @@ class DictCollection:
             return float(((query - vector) ** 2).sum())
         lengths = float(np.linalg.norm(query) * np.linalg.norm(vector)) if metric == "COSINE" else 1.0
         return float(query @ vector) / (lengths or 1.0)
+
+    def lost(self) -> list[str]:
+        return []
 
     def delete_shard(self, shard: str) -> None:
         self.delete_keys(self._keys(shard))

@@ -222,7 +222,7 @@ def test_a_collection_that_is_dropped_is_told_though_the_next_one_cannot_be(
             raise Transient("Milvus is away")
         return True
 
-    for name, fake in {"find_abandoned": lambda *_: ["first", "second"], "_still_silent": lambda *_: True, "drop": drop}.items():
+    for name, fake in {"find_abandoned": lambda *_: {"first": "a", "second": "b"}, "_still_silent": lambda *_: True, "drop": drop}.items():
         monkeypatch.setattr(tasks.commands.garbage_collect, name, fake)
     found = gc(tmp_path, "--delete")
     assert (found["collections"], found["unseen"]) == (["first"], "Milvus is away")
@@ -235,15 +235,15 @@ def test_a_collection_whose_encoder_a_run_came_back_to_is_not_dropped(
     age(tmp_path / "store", 2)
     name = collection_name(MilvusSettings().collection, IDENTITY.fingerprint)
 
-    def abandoned(*_: object) -> list[str]:
+    def abandoned(*_: object) -> dict[str, str]:
         checkpoint.store.write(checkpoint.layout.run("r", "report.json"), b"{}")
-        return [name]
+        return {name: IDENTITY.fingerprint}
 
     monkeypatch.setattr(tasks.commands.garbage_collect, "find_abandoned", abandoned)
     monkeypatch.setattr(tasks.commands.garbage_collect, "drop", lambda *_: True)
     assert gc(tmp_path, "--delete")["collections"] == []
     age(tmp_path / "store", 2)
-    monkeypatch.setattr(tasks.commands.garbage_collect, "find_abandoned", lambda *_: [name])
+    monkeypatch.setattr(tasks.commands.garbage_collect, "find_abandoned", lambda *_: {name: IDENTITY.fingerprint})
     assert gc(tmp_path, "--delete")["collections"] == [name]
 
 

@@ -10,7 +10,7 @@ import json
 from typing import Any, NamedTuple
 
 from pydantic import ValidationError
-from pymilvus import DataType, MilvusClient
+from pymilvus import DataType, Function, FunctionType, MilvusClient
 
 from tasks.domain.errors import BadInput
 from tasks.domain.job.index import VectorType
@@ -20,6 +20,7 @@ from tasks.domain.target.fields import ARRAY_ELEMENTS, ELEMENTS, VARCHAR_BYTES, 
 MARKER = "kitestring"
 MARKER_FORMAT = 1
 SHARD_BYTES = 64
+SPARSE = "sparse"  # the field that the server fills from the text
 
 _TYPES: dict[FieldType, Any] = {
     "int64": DataType.INT64,
@@ -69,18 +70,33 @@ def read_marker(described: dict[str, Any], at: str) -> Marker:
 def build_schema(spec: CollectionSpec, marker: str = "") -> Any:
     """The server-side schema, with the marker as its description. Scalar fields and the text may be null where the server knows null (2.5 and later, Lite).
 
-    A partition key never is: servers refuse that.
+    A partition key never is, nor a text that is searched by words: servers refuse that.
     """
     schema = MilvusClient.create_schema(auto_id=False, enable_dynamic_field=False, description=marker)
     schema.add_field("id", DataType.VARCHAR, is_primary=True, max_length=spec.id_length)
     schema.add_field("vector", _VECTORS[spec.vector_type], dim=spec.dim)
-    if spec.store_text:
+    if spec.full_text:
+        words = {"enable_analyzer": True, "analyzer_params": spec.full_text.params}
+        schema.add_field("text", DataType.VARCHAR, max_length=VARCHAR_BYTES, **words)
+        schema.add_field(SPARSE, DataType.SPARSE_FLOAT_VECTOR)
+        schema.add_function(Function("bm25", FunctionType.BM25, input_field_names=["text"], output_field_names=[SPARSE]))
+    elif spec.store_text:
         schema.add_field("text", DataType.VARCHAR, max_length=VARCHAR_BYTES, nullable=True)
     for field in spec.fields:
         key = field.name == spec.partition_key
         schema.add_field(field.name, nullable=not key, is_partition_key=key, **_typed(field))
     schema.add_field("shard", DataType.VARCHAR, max_length=SHARD_BYTES)
     return schema
+
+
+def lost_of(described: dict[str, Any], spec: CollectionSpec) -> list[str]:
+    """What a collection was made with and has no longer, as far as searching by words needs it."""
+    if not spec.full_text:
+        return []
+    there = {field["name"] for field in described["fields"]}
+    lost = [f"the field '{name}'" for name in ("text", SPARSE) if name not in there]
+    outputs = [name for function in described.get("functions") or [] for name in function["output_field_names"]]
+    return lost or ([] if SPARSE in outputs else [f"the BM25 function that fills the field '{SPARSE}'"])
 
 
 def _typed(field: ScalarField) -> dict[str, Any]:

@@ -8,43 +8,40 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
 
 import grpc  # type: ignore[import-untyped]
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from pymilvus.exceptions import MilvusException
 
 from tasks.adapters.milvus import lite
-from tasks.adapters.milvus.collection_schema import MARKER, build_schema, read_marker, write_marker
+from tasks.adapters.milvus.collection_schema import MARKER, build_schema, lost_of, read_marker, write_marker
 from tasks.adapters.milvus.connection import CALL_SECONDS, Connection
 from tasks.adapters.milvus.protobuf import as_request, send, stub_of
 from tasks.adapters.milvus.rate_limit import Throttle
-from tasks.adapters.milvus.reading import Reading, chunks
-from tasks.adapters.milvus.row_dicts import as_rows, as_stored
+from tasks.adapters.milvus.row_dicts import as_rows
+from tasks.adapters.milvus.searching import Searching
 from tasks.adapters.milvus.server_errors import is_there_already, is_too_fast
 from tasks.adapters.milvus.vector_index import FLUSHED_ROWS, await_indexes, load, make_indexes, replace_index
 from tasks.adapters.rows.collection_rows import FieldTypes, batches, columns_of
-from tasks.adapters.rows.vector_types import narrow
 from tasks.domain.errors import BadInput, Permanent
 from tasks.domain.job.index import Parameters
 from tasks.domain.ports import Target
-from tasks.domain.target.collection import CollectionSpec, Hit, check_same, index_to_build, new_identity
+from tasks.domain.target.collection import CollectionSpec, check_same, check_whole, index_to_build, new_identity
 
 T = TypeVar("T")
 log = logging.getLogger("kitestring.load")
 
 UPSERT_ROWS = 2_000
 UPSERT_BYTES = 8 * 2**20
-QUERIES_PER_SEARCH = 256  # in one search call
 CATCH_UP_SECONDS = 900.0  # 2.3.5 was seen to work 20 ms at each batch that it has acknowledged, before a strong read is answered
 _MAKING = threading.Lock()  # one for all: a Milvus Lite file belongs to one process, a server guards itself
 
 
-class MilvusCollection(Reading):
+class MilvusCollection(Searching):
     """See `tasks.domain.ports.Collection` for the promises."""
 
     def __init__(
@@ -57,6 +54,7 @@ class MilvusCollection(Reading):
         self._written = 0
         self._spec: CollectionSpec | None = None
         self._identity = ""
+        self._lost: list[str] = []
         self._is_ready = False
         self._closings = connection.closings  # when it was last asked what the collection is
         self._nullable: frozenset[str] = frozenset()
@@ -91,7 +89,12 @@ class MilvusCollection(Reading):
         there = self.describe()
         if there is not None:
             check_same(there, spec, self._at)
+            check_whole(self.name, self.lost(), self._at)
         return there
+
+    def lost(self) -> list[str]:
+        described = self._described()
+        return [] if described is None else lost_of(described, read_marker(described, self._at).spec)
 
     def ensure(self, spec: CollectionSpec) -> str:
         with _MAKING:  # tasks that load side by side come here at once, and Milvus Lite makes a collection in steps
@@ -132,6 +135,7 @@ class MilvusCollection(Reading):
                     )
                 self._nullable = frozenset(f["name"] for f in described["fields"] if f.get("nullable"))
                 self._spec, self._identity = read_marker(described, self._at)
+                self._lost = lost_of(described, self._spec)
             return self._spec
 
     def _ready(self) -> CollectionSpec:
@@ -139,7 +143,8 @@ class MilvusCollection(Reading):
         spec = self._made()
         with self._lock:
             if not self._is_ready:
-                self._call(lambda: make_indexes(self._connection, self.name, spec), f"indexing collection '{self.name}'", writes=True)
+                held = spec.model_copy(update={"full_text": None}) if self._lost else spec  # what is left of it can be looked at
+                self._call(lambda: make_indexes(self._connection, self.name, held), f"indexing collection '{self.name}'", writes=True)
                 load(self._connection, self.name)
                 self._is_ready = True
         return spec
@@ -168,7 +173,7 @@ class MilvusCollection(Reading):
             self._ready()
             self._query("", ["count(*)"], seconds=CATCH_UP_SECONDS)
             if self._flush():
-                await_indexes(self._connection, self.name)
+                await_indexes(self._connection, self.name, self._made())
         if self._written >= FLUSHED_ROWS:
             self._written = 0
 
@@ -216,30 +221,6 @@ class MilvusCollection(Reading):
             return lambda: send(stub_of(self._connection.client), request, database=self._connection.database, timeout=CALL_SECONDS)
         dicts = as_rows(batch, columns, spec.dim, vectors=vectors)
         return lambda: self._connection.client.upsert(self.name, dicts, timeout=CALL_SECONDS, retry_on_rate_limit=False)
-
-    def search(self, vectors: np.ndarray, k: int, *, expression: str = "", fields: Iterable[str] = ()) -> list[list[Hit]]:
-        spec = self._ready()
-        wanted = list(fields)
-
-        def ask(some: np.ndarray) -> Any:
-            return self._connection.client.search(
-                self.name,
-                data=list(narrow(some, spec.vector_type)),
-                limit=k,
-                filter=expression,
-                output_fields=wanted or ["id"],  # of none Milvus Lite returns all
-                search_params={"metric_type": spec.metric, "params": self._search_params},
-                anns_field="vector",
-                consistency_level="Strong",
-                timeout=CALL_SECONDS,
-            )
-
-        answers = [self._call(partial(ask, some), f"searching '{self.name}'") for some in chunks(vectors, QUERIES_PER_SEARCH)]
-        return [[self._hit(hit, wanted) for hit in hits] for answer in answers for hits in answer]
-
-    def _hit(self, hit: Any, wanted: list[str]) -> Hit:
-        entity = {name: as_stored(value) for name, value in hit["entity"].items() if name in wanted}
-        return Hit(id=hit["id"], score=float(hit["distance"]), fields=entity)
 
     def form(self) -> tuple[FieldTypes, frozenset[str]]:
         """The fields that a file to import has to have, and those of them that may be null."""

@@ -14,7 +14,7 @@ from tasks.adapters.milvus.milvus_bulk_loader import MilvusBulkLoader
 from tasks.adapters.milvus.milvus_collection import UPSERT_BYTES, UPSERT_ROWS, MilvusCollection
 from tasks.adapters.milvus.server_errors import ALIAS_NOT_FOUND, COLLECTION_NOT_FOUND, milvus_code
 from tasks.adapters.milvus.transport.certificates import Certificates, read_certificates
-from tasks.adapters.milvus.vector_index import server_of
+from tasks.adapters.milvus.vector_index import check_analyzer, server_of
 from tasks.domain.errors import BadInput
 from tasks.domain.job.credentials import ReadSecret
 from tasks.domain.job.index import Parameters
@@ -63,6 +63,8 @@ class MilvusTarget:
 
     def check(self, spec: CollectionSpec) -> None:
         check_server(spec, server_of(self._connection))
+        if spec.full_text:
+            check_analyzer(self._connection, spec.full_text)
 
     def collection(self, name: str) -> MilvusCollection:
         return MilvusCollection(self, self._connection, name, search_params=self._search_params, batch=self._batch, columns=self._columns)
@@ -75,15 +77,15 @@ class MilvusTarget:
 
     # ---- collections ----
 
-    def _has(self, name: str) -> bool:
-        def look() -> bool:
-            return not self._connection.absent and name in self._connection.client.list_collections(timeout=CALL_SECONDS)
+    def names(self) -> list[str]:
+        def look() -> list[str]:
+            return [] if self._connection.absent else list(self._connection.client.list_collections(timeout=CALL_SECONDS))
 
-        return self._call(look, f"looking for collection '{name}'")
+        return self._call(look, "listing collections")
 
     def drop(self, name: str) -> bool:
         """2.3.5 silently drops a collection that an alias points to, and every search through the alias fails: so this is checked first."""
-        if not self._has(name):
+        if name not in self.names():
             if self._connection.lite:  # of a dropping that was killed the rest still takes room
                 self._call(partial(lite.make_room, *self._place_of(name)), f"clearing away '{name}'")
             return False
@@ -109,8 +111,7 @@ class MilvusTarget:
         self._call(partial(self._point, alias, collection), f"pointing alias '{alias}' to '{collection}'", writes=True)
 
     def _refuse_collection(self, alias: str) -> None:
-        names = self._call(lambda: self._connection.client.list_collections(timeout=CALL_SECONDS), "listing collections")
-        if alias in names:
+        if alias in self.names():
             raise BadInput(
                 f"target.collection '{alias}' at {self.address} is a collection, and Kitestring needs the name for an "
                 "alias: choose another target.collection, or drop or rename that one"

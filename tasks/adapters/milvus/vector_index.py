@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from importlib.util import find_spec
 from typing import Any
 from urllib.parse import urlsplit
 
+import grpc  # type: ignore[import-untyped]
 from pymilvus import MilvusClient
 from pymilvus.exceptions import MilvusException
 
+from tasks.adapters.milvus.collection_schema import SPARSE
 from tasks.adapters.milvus.connection import CALL_SECONDS, Connection
 from tasks.adapters.milvus.server_errors import RetryDecision, is_there_already, judge
-from tasks.domain.errors import Transient
-from tasks.domain.job.index import Server
+from tasks.domain.errors import BadInput, Permanent, Transient
+from tasks.domain.job.index import FullText, Server
 from tasks.domain.target.collection import CollectionSpec
+from tasks.domain.target.full_text import BM25_B, BM25_K1, tokenizer_of
 
 log = logging.getLogger("kitestring.load")
 
@@ -39,13 +43,41 @@ def _is_zilliz(uri: str) -> bool:
     return "zilliz" in (urlsplit(uri).hostname or "").lower()
 
 
+def check_analyzer(connection: Connection, full_text: FullText) -> None:
+    """Have the target look at the settings of an analyzer, of which a server alone knows what it has.
+
+    Raises:
+        BadInput: it refuses them.
+    """
+    if connection.lite:
+        if tokenizer_of(full_text) == "jieba" and find_spec("jieba") is None:
+            raise BadInput("target.full_text.analyzer: Milvus Lite needs the package jieba for its tokenizer: pip install jieba")
+        return
+
+    def ask() -> None:
+        try:
+            connection.client.run_analyzer("a", analyzer_params=full_text.params, timeout=CALL_SECONDS)
+        except grpc.RpcError as error:
+            if error.code() is not grpc.StatusCode.UNIMPLEMENTED:  # before 2.5.11 it is looked at when the collection is made
+                raise
+
+    try:
+        connection.call(ask, "trying the analyzer of target.full_text")
+    except Permanent as error:
+        raise BadInput(f"target.full_text.analyzer is refused: {error}: correct it, or set target.full_text: on") from error
+
+
 def make_indexes(connection: Connection, name: str, spec: CollectionSpec) -> None:
-    """Index the vectors and the shard's field, where they are not yet; finishes what a killed run began."""
+    """Index the vectors, the sparse field and the shard's, where they are not yet; finishes what a killed run began."""
     there = connection.client.list_indexes(name)
     if "vector" not in there:
         how = {"index_type": spec.index.type, "metric_type": spec.metric, "params": spec.index.build_params(spec.dim)}
         log.info("indexing the vectors of '%s' with %s", name, spec.index.type)
         _make(connection, name, field_name="vector", index_name="vector", **how)
+    if spec.full_text and SPARSE not in there:
+        how = {"index_type": "SPARSE_INVERTED_INDEX", "metric_type": "BM25", "params": {"bm25_k1": BM25_K1, "bm25_b": BM25_B}}
+        log.info("indexing the texts of '%s'", name)
+        _make(connection, name, field_name=SPARSE, index_name=SPARSE, **how)
     if "shard" not in there and not connection.lite:
         try:
             _make(connection, name, index_type="INVERTED", field_name="shard", index_name="shard")
@@ -97,9 +129,10 @@ def load(connection: Connection, name: str) -> None:
         raise Transient(f"{doing} at {connection.at.name}: {percent}% are left, without progress for {INDEX_STUCK_SECONDS:.0f} s")
 
 
-def await_indexes(connection: Connection, name: str) -> None:
+def await_indexes(connection: Connection, name: str, spec: CollectionSpec) -> None:
     """Wait until every row is indexed, as long as it goes forward; a search is right before, and slower."""
-    if rows := _wait(connection, lambda: _pending(connection, name)):
+    indexes = ["vector", *([SPARSE] if spec.full_text else [])]
+    if rows := _wait(connection, lambda: max(_pending(connection, name, index) for index in indexes)):
         log.warning("%d rows of '%s' are still not indexed, and it does not go forward: searches are slow until they are", rows, name)
 
 
@@ -117,9 +150,9 @@ def _wait(connection: Connection, left: Callable[[], int]) -> int:
     return 0
 
 
-def _pending(connection: Connection, name: str) -> int:
+def _pending(connection: Connection, name: str, index: str) -> int:
     """Rows without an index. The server counts as pending also what it indexes once more, having merged segments that are indexed."""
-    ask: Callable[[], Any] = lambda: connection.client.describe_index(name, "vector", timeout=CALL_SECONDS)  # noqa: E731 - a call to be made again
+    ask: Callable[[], Any] = lambda: connection.client.describe_index(name, index, timeout=CALL_SECONDS)  # noqa: E731 - a call to be made again
     told = connection.call(ask, f"looking at the index of '{name}'") or {}
     total, indexed, pending = (int(told.get(count) or 0) for count in ("total_rows", "indexed_rows", "pending_index_rows"))
     return min(pending, max(0, total - indexed))

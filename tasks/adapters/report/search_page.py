@@ -33,8 +33,12 @@ def render_hits(question: str, collection: str, hits: Sequence[Hit], pictures: M
         pictures: of hits.
         asked: the picture that was searched with, a JPEG.
     """
-    shown = [show_hit(hit.id, hit.score, hit.fields, pictures.get(hit.id)) for hit in hits]
+    shown = [show_hit(hit.id, hit.score, {**_ranks(hit), **hit.fields}, pictures.get(hit.id)) for hit in hits]
     return render("hits.html", question=question, asked=inline(asked), collection=collection, hits=shown, drawn=bool(pictures))
+
+
+def _ranks(hit: Hit) -> dict[str, object]:
+    return {"rank by meaning": hit.by_meaning, "rank by words": hit.by_words}
 
 
 def show_hit(key: str, score: float, fields: Mapping[str, object], picture: bytes | None) -> ShownHit:

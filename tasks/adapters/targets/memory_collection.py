@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,11 +15,13 @@ from tasks.adapters.rows.collection_rows import columns_of, rows_for, upsert_vec
 from tasks.adapters.rows.comparison import StoredRows, compare_rows
 from tasks.adapters.rows.row_schema import ARROW_TYPES
 from tasks.adapters.rows.vector_types import rounded
+from tasks.adapters.targets.bm25 import Bm25
 from tasks.domain.errors import BadInput, Permanent
 from tasks.domain.ports import Target
 from tasks.domain.shards.import_attempt import ImportState
 from tasks.domain.target.collection import CollectionSpec, Hit, check_same, index_to_build, new_identity
 from tasks.domain.target.difference import Compared
+from tasks.domain.target.full_text import CANDIDATES, Fusion, fuse
 
 
 @dataclass
@@ -151,6 +153,35 @@ class MemoryCollection:
         scores = score(queries, np.stack([row["vector"] for row in rows]), spec.metric)
         nearest = np.argsort(scores if spec.metric == "L2" else -scores, axis=1, kind="stable")[:, :k]
         return [[self._hit(rows[i], scores[q, i], wanted) for i in best] for q, best in enumerate(nearest)]
+
+    def search_text(self, texts: Sequence[str], k: int, *, expression: str = "", fields: Iterable[str] = ()) -> list[list[Hit]]:
+        if expression:
+            raise BadInput("a filter needs a Milvus server or a Milvus Lite file: memory:// has none")
+        self._made()
+        with self._server.lock:
+            rows = dict(self._rows)
+        index, wanted = Bm25({key: row["text"] or "" for key, row in rows.items()}), list(fields)
+        return [[self._hit(rows[key], value, wanted) for key, value in index.search(text, k)] for text in texts]
+
+    def search_hybrid(
+        self, vectors: np.ndarray, texts: Sequence[str], k: int, fusion: Fusion, *, expression: str = "", fields: Iterable[str] = ()
+    ) -> list[list[Hit]]:
+        how: dict[str, Any] = {"k": max(k, CANDIDATES), "expression": expression, "fields": list(fields)}
+        sign, answers = (-1 if self._made().metric == "L2" else 1), []
+        for nearest, best in zip(self.search(vectors, **how), self.search_text(texts, **how), strict=True):
+            sides = [[(hit.id, sign * hit.score) for hit in nearest], [(hit.id, hit.score) for hit in best]]
+            hits = {hit.id: hit for hit in [*nearest, *best]}
+            answers.append([hits[key].model_copy(update={"score": value}) for key, value in fuse(sides, fusion, k)])
+        return answers
+
+    def found_by_words(self, texts: Mapping[str, str]) -> set[str]:
+        self._made()
+        with self._server.lock:
+            index = Bm25({key: self._rows[key]["text"] or "" for key in texts if key in self._rows})
+        return {key for key, text in texts.items() if key in dict(index.search(text, len(texts)))}
+
+    def lost(self) -> list[str]:
+        return []
 
     @staticmethod
     def _hit(row: dict[str, Any], value: float, wanted: list[str]) -> Hit:

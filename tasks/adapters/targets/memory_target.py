@@ -26,6 +26,9 @@ class MemoryTarget:
     def collection(self, name: str) -> MemoryCollection:
         return MemoryCollection(self, self._server, name)
 
+    def names(self) -> list[str]:
+        return list(self._server.specs)
+
     def drop(self, name: str) -> bool:
         with self._server.lock:
             if name in self._server.aliases.values() or name not in self._server.specs:

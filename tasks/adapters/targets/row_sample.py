@@ -12,6 +12,7 @@ import pyarrow as pa
 from tasks.adapters.concurrent_map import CALLS_AT_ONCE, ahead
 from tasks.adapters.rows.collection_rows import upsert_vectors
 from tasks.adapters.rows.vector_types import rounded
+from tasks.adapters.targets.bm25 import words_of
 from tasks.adapters.targets.memory_collection import score
 from tasks.adapters.targets.shard_counts import Sealed
 from tasks.domain.ports import Collection
@@ -20,6 +21,8 @@ from tasks.domain.target.collection import CollectionSpec
 
 READ_BYTES = 64 << 20  # of parts that are read at a time
 SELF_QUERIES = 200
+WORDED = 32
+ASKED_CHARACTERS = 1_000  # of a text
 SLACK = 1e-4
 
 
@@ -91,3 +94,13 @@ def recall(collection: Collection, rows: pa.Table, spec: CollectionSpec, seed: i
         due += len(better)
         had += sum(keys[i] in found for i in better)
     return had / due if due else 1.0
+
+
+def share_by_words(collection: Collection, rows: pa.Table, spec: CollectionSpec, seed: int) -> float | None:
+    """Share of some sampled rows that are found by their own words; None: no search by words, or no row with words."""
+    if not spec.full_text or not rows.num_rows:
+        return None
+    drawn = rows.take(np.random.default_rng(seed).permutation(rows.num_rows)[:WORDED])
+    texts = {key: (text or "")[:ASKED_CHARACTERS] for key, text in zip(drawn["id"].to_pylist(), drawn["text"].to_pylist(), strict=True)}
+    asked = {key: text for key, text in texts.items() if words_of(text)}
+    return len(collection.found_by_words(asked)) / len(asked) if asked else None

@@ -17,6 +17,7 @@ Compared are:
   score is better than the bar by more than 1e-4 (relative, above 1) had to be among the ten, so recall is the share of
   those rows that are, over all queries. The query's own row is one of them unless ten others tie with it. A right
   collection with an exact index has recall 1; rows outside the sample can only raise the bar, never lower the recall.
+- full text: that its field and its function are there, and that at most `WORDED` sampled rows are found by words of their own.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ import pyarrow.compute as pc
 
 from tasks.adapters.rows.collection_rows import columns_of
 from tasks.adapters.targets.every_row import ComparisonTally, DifferenceSummary, Watch, away, compare_parts, leftovers
-from tasks.adapters.targets.row_sample import RowSample, recall
+from tasks.adapters.targets.row_sample import RowSample, recall, share_by_words
 from tasks.adapters.targets.shard_counts import (
     FAULTS_NAMED,
     Beside,
@@ -46,9 +47,9 @@ from tasks.domain.errors import BadInput
 from tasks.domain.job.index import Parameters
 from tasks.domain.ports import Collection
 from tasks.domain.shards.seal import Seal
-from tasks.domain.target.collection import CollectionSpec
+from tasks.domain.target.collection import CollectionSpec, why_not_whole
 from tasks.domain.target.difference import Compared
-from tasks.domain.target.proof import Proof, ShardCount
+from tasks.domain.target.proof import Proof, ShardCount, unproved
 
 LEAST_RECALL = 0.9
 
@@ -95,16 +96,22 @@ def prove(
     spec = collection.describe()
     if spec is None:
         raise BadInput("there is no collection to prove: load it first with `kitestring run` or `kitestring replay`")
+    if lost := collection.lost():
+        return unproved(why_not_whole(spec.name, lost, collection.target.address))
     seed = secrets.randbelow(2**31) if seed is None else seed
     work = _Work(collection=collection, spec=spec, drawn=RowSample(sample, seed), waiting=Waiting(clock), full=full, watch=watch)
     work.count(_shards(seals, retained))
     known = {count.shard for count in work.counts}
     beside = count_beside(collection, known, sum(c.found for c in work.counts), work.waiting, shared=shared, elsewhere=elsewhere)
     sampled = work.compare_sample(known)
-    found = recall(collection, sampled, spec, seed)
+    found, worded = recall(collection, sampled, spec, seed), share_by_words(collection, sampled, spec, seed)
     reasons = [*work.reasons(), *_strange(beside)]
     if found is not None and found < least_recall:
         reasons.append(f"recall@10 of searches for sampled rows is {found:.3f}, below {least_recall}")
+    if worded is not None and worded < least_recall:
+        reasons.append(
+            f"{worded:.1%} of sampled rows are found by their own words: the field that the server fills from the text is not whole"
+        )
     kinds = work.found.kinds | ({"unaccounted": beside.unaccounted} if beside.unaccounted else {})
     return Proof(
         proved=not reasons,
@@ -116,6 +123,7 @@ def prove(
         absent=work.absent,
         lowest_cosine=work.lowest,
         recall_at_10=found,
+        found_by_words=worded,
         index=_searched(spec, search or {}),
         full=full,
         compared=work.rows if full else work.sampled,

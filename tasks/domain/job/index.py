@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from tasks.domain.errors import BadInput
 from tasks.domain.strict import Strict
@@ -56,6 +57,42 @@ class Index(Strict):
         if self.type == "IVF_PQ":  # parts of a vector: a divisor of its dimensions, four or more to a part where that is possible
             usual["m"] = max(part for part in range(1, max(1, dim // 4) + 1) if dim % part == 0)
         return {**usual, **self.params}
+
+
+class FullText(Strict):
+    """Search by words: the server splits each text with an analyzer, and ranks by BM25."""
+
+    model_config = ConfigDict(title="Full text")
+
+    analyzer: dict[str, Any] = Field(
+        default_factory=dict,
+        title="Analyzer",
+        description="Milvus analyzer settings, such as {type: english}. Empty: words of letters and digits, in lower case."
+        " Milvus Lite has the tokenizers standard and jieba with the filters lowercase and stop.",
+    )
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """What the text field is made with."""
+        return self.analyzer or {"tokenizer": "standard", "filter": ["lowercase"]}
+
+    def __str__(self) -> str:
+        return json.dumps(self.params, ensure_ascii=False)
+
+
+FullTextSetting = Annotated[Literal["off", "on"], Field(title="switch")] | FullText
+
+
+def full_text_setting(value: object) -> object:
+    """YAML reads on and off as booleans."""
+    return ("on" if value else "off") if isinstance(value, bool) else value
+
+
+def full_text_of(setting: FullTextSetting) -> FullText | None:
+    """What a collection is made with; None: it is searched by vectors alone."""
+    if isinstance(setting, FullText):
+        return setting
+    return FullText() if setting == "on" else None
 
 
 @dataclass(frozen=True, slots=True)

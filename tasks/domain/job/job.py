@@ -136,6 +136,12 @@ class Job(Strict):
         return self
 
     @model_validator(mode="after")
+    def _words_are_there(self) -> Job:
+        if self.target.stored_as.full_text and self.source.modality != "text":
+            raise ValueError("target.full_text searches the text of rows, and a corpus of images has none: set target.full_text: off")
+        return self
+
+    @model_validator(mode="after")
     def _encoder_fits_source(self) -> Job:
         kind, name, modality = ENCODERS[self.encoder.kind], self.encoder.kind, self.source.modality
         if len(kind.modalities) > 1 and not self.source.states_modality:

@@ -5,14 +5,25 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
 from tasks.domain.job.credentials import PLACE
 from tasks.domain.job.gate import Gate
-from tasks.domain.job.index import IMPORT_ROWS, Index, LoadMethod, Parameters, VectorType, why_not_stored
+from tasks.domain.job.index import (
+    IMPORT_ROWS,
+    FullText,
+    FullTextSetting,
+    Index,
+    LoadMethod,
+    Parameters,
+    VectorType,
+    full_text_of,
+    full_text_setting,
+    why_not_stored,
+)
 from tasks.domain.job.kinds import Kind, Kinds
 from tasks.domain.job.tls import Tls
 from tasks.domain.job.ui_schema import Nothing
@@ -27,6 +38,16 @@ class StoredAs(Strict):
     vector_type: VectorType = "float32"
     index: Index = Index()
     partition_key: str | None = None  # a source column
+    full_text: FullText | None = None
+
+
+WithFullText = Annotated[FullTextSetting, BeforeValidator(full_text_setting)]
+FULL_TEXT: Any = Field(
+    "off",
+    title="Full text",
+    description="Search by words as well (BM25), in a collection of its own beside that of vectors alone. on: the standard analyzer."
+    " Needs store_text, and Milvus Lite, Milvus 2.5 or later, or Zilliz Cloud.",
+)
 
 
 class TargetSettings(Strict):
@@ -103,6 +124,12 @@ class TargetSettings(Strict):
         """How its collections keep rows."""
         return StoredAs()
 
+    @model_validator(mode="after")
+    def _words_are_stored(self) -> Self:
+        if self.stored_as.full_text and not self.store_text:
+            raise ValueError("full_text searches the stored text: set store_text: true, or full_text: off")
+        return self
+
 
 DATABASE = r"[A-Za-z_][A-Za-z0-9_]*"  # as Milvus allows
 OWN_FIRST = ("kind", "uri", "collection")  # in the run form
@@ -159,6 +186,7 @@ class MilvusSettings(TargetSettings):
             " values, such as a tenant, reads only that partition. Milvus Lite, Milvus 2.4.3 or later."
         ),
     )
+    full_text: WithFullText = FULL_TEXT
 
     token_variable: ClassVar[str] = "MILVUS_TOKEN"  # noqa: S105 - its name
 
@@ -194,7 +222,9 @@ class MilvusSettings(TargetSettings):
 
     @property
     def stored_as(self) -> StoredAs:
-        return StoredAs(vector_type=self.vector_type, index=self.index, partition_key=self.partition_key)
+        return StoredAs(
+            vector_type=self.vector_type, index=self.index, partition_key=self.partition_key, full_text=full_text_of(self.full_text)
+        )
 
 
 class MemorySettings(TargetSettings):
@@ -208,6 +238,7 @@ class MemorySettings(TargetSettings):
         pattern=r"^memory://",
         description="memory://name: jobs that give one name share one.",
     )
+    full_text: WithFullText = FULL_TEXT
 
     @property
     def address(self) -> str:
@@ -216,6 +247,10 @@ class MemorySettings(TargetSettings):
     @property
     def place(self) -> dict[str, str]:
         return {"uri": self.uri, "database": ""}
+
+    @property
+    def stored_as(self) -> StoredAs:
+        return StoredAs(full_text=full_text_of(self.full_text))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -36,6 +36,11 @@ class ImportAttempt(Strict):
     state: Literal["begun", "imported"] = "begun"
     jobs: tuple[str, ...] = Field((), description="The server's ids, noted before any of them is asked for.")
 
+    @property
+    def real_name(self) -> str:
+        """The name that the collection takes in the end, unless that is a very long one."""
+        return self.collection.rpartition("_import_")[0]
+
 
 class ImportState(Strict):
     """What a server says of a job."""

@@ -8,14 +8,15 @@ from pydantic import Field
 
 from tasks.domain.digest import digest
 from tasks.domain.errors import BadInput
-from tasks.domain.job.index import Index, Server, VectorType, check_index, check_vector_type
+from tasks.domain.job.index import FullText, Index, Server, VectorType, check_index, check_vector_type
 from tasks.domain.job.target import TargetSettings
 from tasks.domain.strict import Strict
 from tasks.domain.target.fields import ELEMENTS, ScalarField
+from tasks.domain.target.full_text import check_full_text
 
 
 class CollectionSpec(Strict):
-    """The collection of one encoder. Fields: id (key), vector, text if kept, the scalar fields, shard."""
+    """The collection of one encoder. Fields: id (key), vector, text if kept, the scalar fields, shard; with full text the server's own sparse one."""
 
     name: str
     alias: str
@@ -27,6 +28,7 @@ class CollectionSpec(Strict):
     partition_key: str | None = Field(None, description="The scalar field by whose values the server lays rows together.")
     vector_type: VectorType = "float32"
     index: Index = Index()
+    full_text: FullText | None = Field(None, description="How it is searched by words; None: it is not.")
     fingerprint: str
     model: str = Field(description="The model that made the collection; named in errors.")
     revision: str | None = Field(None, description="Of the model, where it came from a hub.")
@@ -46,6 +48,8 @@ def check_server(spec: CollectionSpec, server: Server) -> None:
     """
     check_index(spec.index, server)
     check_vector_type(spec.vector_type, server)
+    if spec.full_text:
+        check_full_text(spec.full_text, server)
     if server.kind != "Milvus":
         return
     array = next((field.column for field in spec.fields if field.type in ELEMENTS), None)
@@ -72,6 +76,20 @@ def check_same(there: CollectionSpec, wanted: CollectionSpec, at: str) -> None:
         )
 
 
+def check_whole(name: str, lost: list[str], at: str) -> None:
+    """Refuse a collection that has lost something of what it was made with.
+
+    Raises:
+        BadInput: names it.
+    """
+    if lost:
+        raise BadInput(why_not_whole(name, lost, at))
+
+
+def why_not_whole(name: str, lost: list[str], at: str) -> str:
+    return f"collection '{name}' at {at} was made with full text and lacks {' and '.join(lost)}: drop the collection, and `kitestring replay` fills it again"
+
+
 def index_to_build(there: CollectionSpec, wanted: CollectionSpec) -> str | None:
     """How the index of a collection differs from the one that a job asks for; None: it does not. It can be built anew in place."""
     now, then = (spec.index.model_copy(update={"params": spec.index.build_params(spec.dim)}) for spec in (there, wanted))
@@ -87,6 +105,7 @@ def _compared(there: CollectionSpec, wanted: CollectionSpec) -> list[tuple[str, 
         ("stored text", there.store_text, wanted.store_text),
         ("vectors of", there.vector_type, wanted.vector_type),
         ("partition key", there.partition_key or "none", wanted.partition_key or "none"),
+        ("full text", str(there.full_text or "none"), str(wanted.full_text or "none")),
     ]
     if there.fingerprint == wanted.fingerprint:  # one encoder under two names is one encoder
         rows.pop(2)
@@ -99,13 +118,19 @@ class Hit(Strict):
     """One answer to a search."""
 
     id: str
-    score: float = Field(description="In the collection's metric: the higher the nearer for COSINE and IP, the lower for L2.")
+    score: float = Field(
+        description="By meaning in the collection's metric: the higher the nearer for COSINE and IP, the lower for L2. By words BM25,"
+        " and by both what fused the two: the higher the better."
+    )
     fields: dict[str, object]
+    by_meaning: int | None = Field(None, ge=1, description="Its rank among the vectors, where that was asked.")
+    by_words: int | None = Field(None, ge=1, description="Its rank among the texts, where that was asked.")
 
 
-def collection_name(alias: str, fingerprint: str) -> str:
-    """The collection behind an alias for one encoder."""
-    return f"{alias}_{fingerprint[:8]}"
+def collection_name(alias: str, fingerprint: str, full_text: FullText | None = None) -> str:
+    """The collection behind an alias for one encoder, and one way to search by words: another way is built beside it, and the alias moves."""
+    made = fingerprint if full_text is None else digest({"fingerprint": fingerprint, "full_text": full_text.params})
+    return f"{alias}_{made[:8]}"
 
 
 def new_identity() -> str:

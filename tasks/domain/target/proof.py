@@ -41,6 +41,9 @@ class Proof(Strict):
     absent: int = Field(ge=0, description="Sampled keys that are not in the collection.")
     lowest_cosine: float | None = Field(description="Of a compared row's vector to its seal; None: none was compared.")
     recall_at_10: float | None = Field(description="As defined by tasks.adapters.targets.verification; None with no sample.")
+    found_by_words: float | None = Field(
+        None, description="Share of some sampled rows that are found by their own words; None: no full text."
+    )
     index: str = Field("", description="The index that was searched, with its parameters.")
     covers: str = Field("", description="Digest of the seals that were compared: a proof of other seals is stale.")
     collection: str = Field("", description="Identity of the collection: a proof of another one is stale.")
@@ -118,8 +121,9 @@ def _rows(proof: Proof) -> list[str]:
 
 
 def _searches(proof: Proof) -> list[str]:
-    recall = proof.recall_at_10
-    return [] if recall is None else [f"recall@10 against exact search over the sample: {recall:.4f} (index {proof.index})"]
+    recall, worded = proof.recall_at_10, proof.found_by_words
+    lines = [] if recall is None else [f"recall@10 against exact search over the sample: {recall:.4f} (index {proof.index})"]
+    return [*lines, *([] if worded is None else [f"full text: {worded:.1%} of sampled rows are found by their own words"])]
 
 
 def unproved(*reasons: str) -> Proof:

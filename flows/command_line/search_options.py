@@ -1,0 +1,75 @@
+"""How `kitestring search` is asked, and what it writes beside the table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from tasks.domain.errors import BadInput
+from tasks.domain.job.job import Job
+from tasks.domain.target.collection import Hit
+from tasks.domain.target.full_text import RRF_K, Fusion
+
+if TYPE_CHECKING:  # it brings Prefect along, which has to wait until its server is named
+    from tasks.commands.search import SearchWay
+
+Mode = Annotated[
+    Literal["dense", "text", "hybrid"] | None,
+    typer.Option(
+        "--mode",
+        help="dense: by meaning. text: by words (BM25). hybrid: both. Left out: hybrid if the collection has full text, else dense.",
+    ),
+]
+RrfK = Annotated[
+    int | None, typer.Option("--rrf", metavar="K", min=1, max=16_384, help=f"Hybrid: fuse by ranks, 1 / (K + rank). Default: {RRF_K}.")
+]
+Weights = Annotated[
+    str | None,
+    typer.Option("--weights", metavar="DENSE,TEXT", help="Hybrid: fuse by scores, as the server scales them, with these weights (0 to 1)."),
+]
+Explain = Annotated[bool, typer.Option("--explain", help="Also show the rank of each hit by meaning and by words.")]
+
+
+def way_of(mode: Literal["dense", "text", "hybrid"] | None, rrf_k: int | None, weights: str | None, *, explain: bool) -> SearchWay:
+    """The options as one value.
+
+    Raises:
+        BadInput: the weights are no two numbers, or two ways to fuse are given.
+    """
+    from tasks.commands.search import SearchWay  # noqa: PLC0415
+
+    if rrf_k is not None and weights is not None:
+        raise BadInput("--rrf fuses by ranks and --weights by scores: give one of them")
+    return SearchWay(mode=mode, fusion=Fusion(rrf_k=rrf_k or RRF_K, weights=_weights(weights) if weights else None), explain=explain)
+
+
+def _weights(text: str) -> tuple[float, float]:
+    try:
+        by_meaning, by_words = (float(part) for part in text.split(","))
+    except ValueError:
+        raise BadInput(f"--weights '{text}' is no two numbers: give one by meaning and one by words, as in --weights 0.7,0.3") from None
+    if not (0 <= by_meaning <= 1 and 0 <= by_words <= 1):
+        raise BadInput(f"--weights '{text}': each is from 0 to 1")
+    return by_meaning, by_words
+
+
+def write_page(path: Path, job: Job, question: str, hits: list[Hit], *, picture: str | None) -> None:
+    """Write the hits as an HTML page, with the query image if there is one."""
+    from tasks.adapters.report.search_page import render_hits  # noqa: PLC0415
+    from tasks.commands.search_pictures import shown_picture, thumbnails  # noqa: PLC0415
+
+    asked = shown_picture(job, picture) if picture else None
+    page = render_hits(question, job.target.collection, hits, thumbnails(job, hits), asked=asked)
+    try:
+        path.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise BadInput(f"--html: '{path}' cannot be written: {error.strerror}") from error
+
+
+def hits_document(hits: Sequence[Hit], *, explain: bool) -> list[dict[str, Any]]:
+    """Hits as JSON has them; with `explain`, each with its ranks."""
+    ranks = [{"ranks": {"meaning": hit.by_meaning, "words": hit.by_words}} if explain else {} for hit in hits]
+    return [{"id": hit.id, "score": hit.score, **hit.fields, **rank} for hit, rank in zip(hits, ranks, strict=True)]

@@ -1,0 +1,92 @@
+"""Search by words: which servers have it with which analyzers, and how hits by meaning and by words become one list.
+
+Measured on Milvus Lite 3.2.2: it splits at everything but letters, digits and underscores and lowers them, has the tokenizers
+standard and jieba, knows no name of a whole analyzer (`type: english`), takes every filter without a word and heeds `stop` alone,
+with words but without lists such as `_english_`. Its statistics (how rare a word is, how long a text) are those of each of its
+segments, so that scores of rows in different segments are not those of one BM25.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Literal
+
+from pydantic import Field
+
+from tasks.domain.errors import BadInput
+from tasks.domain.job.index import FullText, Server
+from tasks.domain.strict import Strict
+
+SearchMode = Literal["dense", "text", "hybrid"]
+
+FULL_TEXT_SINCE = (2, 5, 0)
+BM25_K1, BM25_B = 1.2, 0.75  # what Milvus builds with; Milvus Lite would take 1.5
+CANDIDATES = 100  # of each side, of which a hybrid search makes its hits
+LITE_HAS = "it has the tokenizers standard and jieba, and the filters lowercase and stop (with stop_words, each of them spelled out)"
+RRF_K = 60
+
+
+class Fusion(Strict):
+    """How two lists of hits become one."""
+
+    rrf_k: int = Field(RRF_K, ge=1, le=16_384, description="Reciprocal rank fusion: a hit is worth 1 / (k + rank) on each side.")
+    weights: tuple[float, float] | None = Field(
+        None, description="Of the scores by meaning and by words, which the server scales; None: ranks are fused, not scores."
+    )
+
+
+def check_full_text(full_text: FullText, server: Server) -> None:
+    """Find what a server lacks to search by words before anything is encoded.
+
+    Raises:
+        BadInput: names the server, what it lacks, and what has it.
+    """
+    if server.kind == "Milvus" and server.number < FULL_TEXT_SINCE:
+        raise BadInput(
+            f"target.full_text needs Milvus 2.5, and this is {server}: set target.full_text: off, or use a newer server, Milvus Lite or Zilliz Cloud"
+        )
+    if server.kind == "Milvus Lite" and (lacks := next(_lite_lacks(full_text), None)):
+        raise BadInput(f"target.full_text.analyzer: Milvus Lite has no {lacks}: {LITE_HAS}")
+
+
+def tokenizer_of(full_text: FullText) -> str:
+    """The name of the tokenizer, or of the whole analyzer where it has none."""
+    named = full_text.params.get("tokenizer") or full_text.params.get("type") or "standard"
+    return str(named.get("type", "standard") if isinstance(named, dict) else named)
+
+
+def _lite_lacks(full_text: FullText) -> Iterator[str]:
+    params = full_text.params
+    yield from (f"setting '{name}'" for name in params if name not in ("tokenizer", "type", "filter"))
+    if (name := tokenizer_of(full_text)) not in ("standard", "jieba"):
+        yield f"{'tokenizer' if 'tokenizer' in params else 'analyzer'} '{name}'"
+    filters = params.get("filter") or []
+    for each in filters if isinstance(filters, list) else [filters]:
+        if each == "lowercase":
+            continue
+        words = each.get("stop_words") if isinstance(each, dict) and each.get("type") == "stop" else None
+        if not isinstance(words, list):
+            yield f"filter '{each.get('type') if isinstance(each, dict) else each}'"
+        else:
+            yield from (f"list of stop words '{word}'" for word in words if str(word).startswith("_"))
+
+
+def fuse(lists: Sequence[Sequence[tuple[str, float]]], fusion: Fusion, k: int) -> list[tuple[str, float]]:
+    """The k best keys of several lists of keys and scores (the higher the better, the best first), with what each is worth.
+
+    With weights, each list's scores are scaled to 0..1 by its least and its largest, as Milvus Lite does.
+    """
+    worth: dict[str, float] = {}
+    for place, hits in enumerate(lists):
+        for key, value in _scaled(hits, fusion.weights[place]) if fusion.weights else _by_rank(hits, fusion.rrf_k):
+            worth[key] = worth.get(key, 0.0) + value
+    return sorted(worth.items(), key=lambda each: -each[1])[:k]
+
+
+def _by_rank(hits: Sequence[tuple[str, float]], k: int) -> Iterable[tuple[str, float]]:
+    return ((key, 1.0 / (k + rank)) for rank, (key, _) in enumerate(hits, 1))
+
+
+def _scaled(hits: Sequence[tuple[str, float]], weight: float) -> Iterable[tuple[str, float]]:
+    least, most = min((score for _, score in hits), default=0.0), max((score for _, score in hits), default=0.0)
+    return ((key, weight * ((score - least) / (most - least) if most > least else 1.0)) for key, score in hits)

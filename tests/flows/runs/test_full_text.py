@@ -1,0 +1,117 @@
+"""A corpus that is found by meaning and by words: one collection holds both, whatever fills it and wherever the alias goes."""
+
+from __future__ import annotations
+
+import json
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasks.adapters.milvus.collection_schema import build_schema
+from tasks.adapters.milvus.milvus_target import MilvusTarget
+from tasks.domain.errors import BadInput
+from tests.builders.inprocess import RunFlow
+from tests.builders.kitestring import Kitestring, make_job
+from tests.builders.worded_corpus import Passage, make_meaning_model, passages, questions, write_passages
+
+Job = dict[str, Any]
+
+
+@pytest.fixture(scope="session")
+def meaning_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_meaning_model(tmp_path_factory.mktemp("models") / "meaning")
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> list[Passage]:
+    found = passages()
+    write_passages(tmp_path / "rows" / "a.parquet", found[:1_000])
+    write_passages(tmp_path / "rows" / "b.parquet", found[1_000:])
+    return found
+
+
+@pytest.fixture
+def plain(tmp_path: Path, meaning_model: Path, corpus: list[Passage]) -> Job:
+    return make_job(tmp_path, meaning_model, compute__processes=1, source__metadata=["number"], target__mode="mirror")
+
+
+def changed(job: Job, **target: Any) -> Job:
+    return job | {"target": job["target"] | target}
+
+
+def live(job: Job) -> str | None:
+    with closing(MilvusTarget(job["target"]["uri"])) as target:
+        return target.resolve("rows")
+
+
+def found(kitestring: Kitestring, job: Job, *arguments: object) -> Any:
+    said = kitestring.here("search", kitestring.job(job), *arguments, "--json")
+    assert said.code == 0, said.err
+    return json.loads(said.out)
+
+
+def test_full_text_is_built_beside_what_is_searched_from_the_same_seals_and_the_alias_moves_to_both(
+    run_flow: RunFlow, kitestring: Kitestring, plain: Job, corpus: list[Passage]
+) -> None:
+    job, asked = changed(plain, full_text="on"), questions()
+    run_flow(plain)
+    before = live(plain)
+    verified = kitestring.here("verify", kitestring.job(job))
+    assert (verified.code, "which has no full text, and the job asks for full text" in verified.out) == (4, True), verified.out
+    early = kitestring.here("search", kitestring.job(job), "anything")
+    assert (early.code, "has no full text, and the job asks for" in early.err) == (2, True), early.err
+    first = run_flow(job)
+    assert (first["rows"]["embedded"], first["verified"], live(job) != before) == (0, True, True)
+
+    by_number, by_meaning = asked["number"][0], asked["meaning"][0]
+    ours = next(each for each in corpus if each.key == by_number["relevant"][0])
+    assert {hit["number"] for hit in found(kitestring, job, ours.number, "--mode", "text", "-k", "5")} == {ours.number}
+    assert found(kitestring, job, by_meaning["query"], "--mode", "text") == []
+    assert found(kitestring, job, by_meaning["query"], "-k", "1")[0]["id"] == by_meaning["relevant"][0]
+    both = found(kitestring, job, by_number["query"], "--explain", "--filter", f'number == "{ours.number}"')
+    assert ours.key in {hit["id"] for hit in both}
+    assert len(both) == 5
+    assert {hit["ranks"]["words"] for hit in both} == {1, 2, 3, 4, 5}
+    page = kitestring.folder / "page.html"
+    table = kitestring.here("search", kitestring.job(job), by_number["query"], "--explain", "--weights", "0.3,0.7", "--html", page)
+    assert [word in table.out.splitlines()[0] for word in ("score", "meaning", "words")] == [True] * 3
+    assert "rank by words" in page.read_text()
+    refused = kitestring.here("search", kitestring.job(plain), ours.number, "--mode", "text")
+    assert "has no full text: set target.full_text: on" in refused.err
+
+    assert kitestring.here("rollback", kitestring.job(job)).code == 0
+    assert live(job) == before
+    assert kitestring.here("promote", kitestring.job(job)).code == 0
+    assert live(job) != before
+
+
+def test_a_sparse_field_that_is_gone_is_found_and_no_run_loads_into_what_is_left(
+    run_flow: RunFlow, kitestring: Kitestring, plain: Job, tmp_path: Path
+) -> None:
+    """Newer servers drop a field of a collection that is there. Milvus Lite does not: it is made anew without, as it was described."""
+    job = changed(plain, full_text="on")
+    write_passages(tmp_path / "rows" / "b.parquet", passages()[1_000:1_050])
+    write_passages(tmp_path / "rows" / "a.parquet", passages()[:50])
+    run_flow(job)
+    assert kitestring.here("verify", kitestring.job(job), "--full").code == 0
+    name = live(job)
+    assert name
+    with closing(MilvusTarget(job["target"]["uri"])) as target:
+        collection, client = target.collection(name), target._connection.client
+        described, spec = collection._described(), collection.describe()
+        assert described
+        assert spec
+        client.load_collection(name)
+        rows = client.query(name, filter='id >= ""', output_fields=["id", "vector", "text", "number", "shard"])
+        client.drop_alias("rows")
+        client.drop_collection(name)
+        without = build_schema(spec.model_copy(update={"full_text": None}))
+        client.create_collection(name, schema=without, properties=described["properties"])
+        client.upsert(name, rows)
+        client.create_alias(name, "rows")
+    said = kitestring.here("verify", kitestring.job(job))
+    assert (said.code, "was made with full text and lacks the field 'sparse': drop the collection" in said.out) == (4, True), said.out
+    with pytest.raises(BadInput, match="lacks the field 'sparse': drop the collection, and `kitestring replay` fills it again"):
+        run_flow(job)
