@@ -20,7 +20,7 @@ from tasks.domain.target.fields import ARRAY_ELEMENTS, ELEMENTS, VARCHAR_BYTES, 
 MARKER = "kitestring"
 MARKER_FORMAT = 1
 SHARD_BYTES = 64
-SPARSE = "sparse"  # the field that the server fills from the text
+SPARSE_FIELD = "sparse"  # the field that the server fills from the text
 
 _TYPES: dict[FieldType, Any] = {
     "int64": DataType.INT64,
@@ -78,8 +78,8 @@ def build_schema(spec: CollectionSpec, marker: str = "") -> Any:
     if spec.full_text:
         words = {"enable_analyzer": True, "analyzer_params": spec.full_text.params}
         schema.add_field("text", DataType.VARCHAR, max_length=VARCHAR_BYTES, **words)
-        schema.add_field(SPARSE, DataType.SPARSE_FLOAT_VECTOR)
-        schema.add_function(Function("bm25", FunctionType.BM25, input_field_names=["text"], output_field_names=[SPARSE]))
+        schema.add_field(SPARSE_FIELD, DataType.SPARSE_FLOAT_VECTOR)
+        schema.add_function(Function("bm25", FunctionType.BM25, input_field_names=["text"], output_field_names=[SPARSE_FIELD]))
     elif spec.store_text:
         schema.add_field("text", DataType.VARCHAR, max_length=VARCHAR_BYTES, nullable=True)
     for field in spec.fields:
@@ -94,9 +94,9 @@ def lost_of(described: dict[str, Any], spec: CollectionSpec) -> list[str]:
     if not spec.full_text:
         return []
     there = {field["name"] for field in described["fields"]}
-    lost = [f"the field '{name}'" for name in ("text", SPARSE) if name not in there]
+    lost = [f"the field '{name}'" for name in ("text", SPARSE_FIELD) if name not in there]
     outputs = [name for function in described.get("functions") or [] for name in function["output_field_names"]]
-    return lost or ([] if SPARSE in outputs else [f"the BM25 function that fills the field '{SPARSE}'"])
+    return lost or ([] if SPARSE_FIELD in outputs else [f"the BM25 function that fills the field '{SPARSE_FIELD}'"])
 
 
 def _typed(field: ScalarField) -> dict[str, Any]:

@@ -30,7 +30,7 @@ from tasks.adapters.rows.collection_rows import FieldTypes, batches, columns_of
 from tasks.domain.errors import BadInput, Permanent
 from tasks.domain.job.index import Parameters
 from tasks.domain.ports import Target
-from tasks.domain.target.collection import CollectionSpec, check_same, check_whole, index_to_build, new_identity
+from tasks.domain.target.collection import CollectionSpec, check_nothing_lost, check_same, index_to_build, new_identity
 
 T = TypeVar("T")
 log = logging.getLogger("kitestring.load")
@@ -89,7 +89,7 @@ class MilvusCollection(Searching):
         there = self.describe()
         if there is not None:
             check_same(there, spec, self._at)
-            check_whole(self.name, self.lost(), self._at)
+            check_nothing_lost(self.name, self.lost(), self._at)
         return there
 
     def lost(self) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from pymilvus import AnnSearchRequest, RRFRanker, WeightedRanker
 
-from tasks.adapters.milvus.collection_schema import SPARSE
+from tasks.adapters.milvus.collection_schema import SPARSE_FIELD
 from tasks.adapters.milvus.connection import CALL_SECONDS
 from tasks.adapters.milvus.filters import among
 from tasks.adapters.milvus.reading import Reading, chunks
@@ -61,7 +61,7 @@ class Searching(Reading):
         return list(narrow(vectors, spec.vector_type)), "vector", {"metric_type": spec.metric, "params": self._search_params}
 
     def _by_words(self, texts: Sequence[str]) -> tuple[list[Any], str, dict[str, Any]]:
-        return list(texts), SPARSE, {"metric_type": "BM25", "params": {}}
+        return list(texts), SPARSE_FIELD, {"metric_type": "BM25", "params": {}}
 
     def _ask(self, side: tuple[list[Any], str, dict[str, Any]], k: int, expression: str, wanted: list[str]) -> list[list[Hit]]:
         data, field, how = side

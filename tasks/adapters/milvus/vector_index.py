@@ -16,7 +16,7 @@ import grpc  # type: ignore[import-untyped]
 from pymilvus import MilvusClient
 from pymilvus.exceptions import MilvusException
 
-from tasks.adapters.milvus.collection_schema import SPARSE
+from tasks.adapters.milvus.collection_schema import SPARSE_FIELD
 from tasks.adapters.milvus.connection import CALL_SECONDS, Connection
 from tasks.adapters.milvus.server_errors import RetryDecision, is_there_already, judge
 from tasks.domain.errors import BadInput, Permanent, Transient
@@ -74,10 +74,10 @@ def make_indexes(connection: Connection, name: str, spec: CollectionSpec) -> Non
         how = {"index_type": spec.index.type, "metric_type": spec.metric, "params": spec.index.build_params(spec.dim)}
         log.info("indexing the vectors of '%s' with %s", name, spec.index.type)
         _make(connection, name, field_name="vector", index_name="vector", **how)
-    if spec.full_text and SPARSE not in there:
+    if spec.full_text and SPARSE_FIELD not in there:
         how = {"index_type": "SPARSE_INVERTED_INDEX", "metric_type": "BM25", "params": {"bm25_k1": BM25_K1, "bm25_b": BM25_B}}
         log.info("indexing the texts of '%s'", name)
-        _make(connection, name, field_name=SPARSE, index_name=SPARSE, **how)
+        _make(connection, name, field_name=SPARSE_FIELD, index_name=SPARSE_FIELD, **how)
     if "shard" not in there and not connection.lite:
         try:
             _make(connection, name, index_type="INVERTED", field_name="shard", index_name="shard")
@@ -131,7 +131,7 @@ def load(connection: Connection, name: str) -> None:
 
 def await_indexes(connection: Connection, name: str, spec: CollectionSpec) -> None:
     """Wait until every row is indexed, as long as it goes forward; a search is right before, and slower."""
-    indexes = ["vector", *([SPARSE] if spec.full_text else [])]
+    indexes = ["vector", *([SPARSE_FIELD] if spec.full_text else [])]
     if rows := _wait(connection, lambda: max(_pending(connection, name, index) for index in indexes)):
         log.warning("%d rows of '%s' are still not indexed, and it does not go forward: searches are slow until they are", rows, name)
 

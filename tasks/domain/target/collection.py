@@ -76,7 +76,7 @@ def check_same(there: CollectionSpec, wanted: CollectionSpec, at: str) -> None:
         )
 
 
-def check_whole(name: str, lost: list[str], at: str) -> None:
+def check_nothing_lost(name: str, lost: list[str], at: str) -> None:
     """Refuse a collection that has lost something of what it was made with.
 
     Raises:

@@ -12,9 +12,9 @@ import pytest
 from tasks.adapters.milvus.collection_schema import build_schema
 from tasks.adapters.milvus.milvus_target import MilvusTarget
 from tasks.domain.errors import BadInput
+from tests.builders.corpora.worded import Passage, make_meaning_model, passages, questions, write_passages
 from tests.builders.inprocess import RunFlow
 from tests.builders.kitestring import Kitestring, make_job
-from tests.builders.worded_corpus import Passage, make_meaning_model, passages, questions, write_passages
 
 Job = dict[str, Any]
 
