@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tests.benchmarks.bench import Benchmark, Sizes
 from tests.benchmarks.ceiling import ceiling
+from tests.benchmarks.cluster import cluster
 from tests.benchmarks.encode import encode
 from tests.benchmarks.end_to_end import end_to_end
 from tests.benchmarks.images import images
@@ -34,6 +35,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "proving": proving,
     "shards": shards,
     "resume": resume,
+    "cluster": cluster,
 }
 
 

@@ -23,7 +23,7 @@ from tasks.domain.errors import KitestringError, Transient
 from tasks.domain.shards.shard import Shard
 
 TAKES_AT_ONCE = 2  # takes of a host at a time
-MOST_SHARDS = 50  # in a take
+MOST_SHARDS = 16  # in a take: with 50 the flow's window holds too few of them for a thousand hosts (tests/benchmarks)
 TAKES_OF_THE_REST = 4  # for each host
 MOST_STRIKES = 2  # failures running that no other host shares, after which a host is left out
 MOST_DEATHS = 3  # hosts lost with a shard in hand before it is given up; losses of a host without a take done between
@@ -87,7 +87,7 @@ class WorkDivision:
     @property
     def waiting(self) -> bool:
         """Whether there are shards that no host has."""
-        return any(call.fresh or call.returned for call in self._calls)
+        return self._queued > 0
 
     @property
     def idle(self) -> bool:
@@ -156,11 +156,11 @@ class WorkDivision:
     def next_for(self, host: str) -> Take | None:
         """What a host should begin now; None: it has enough, or there is nothing for it."""
         member = self._members.get(host)
-        if member is None or not member.able or len(member.takes) >= TAKES_AT_ONCE:
-            return None
+        if not self._queued or member is None or not member.able or len(member.takes) >= TAKES_AT_ONCE:
+            return None  # asked for every host, again and again: without a look at the calls where none has anything left
         trusted = member.sound or not any(other.sound for other in self._members.values())
         for call in self._calls:
-            if units := self._choose(call, host, trusted=trusted):
+            if (call.returned or call.fresh) and (units := self._choose(call, host, trusted=trusted)):
                 return self._take(member, call, units)
         return None
 
@@ -225,9 +225,11 @@ class WorkDivision:
             if host not in unit.refused and (trusted or unit.refused):
                 call.returned.remove(unit)
                 return [unit]
+        if not trusted or not call.fresh:
+            return []
         left = max(self._expected, self._queued)
         most, chosen, rows = left / (TAKES_OF_THE_REST * max(1, self.able)), list[ShardOnItsWay](), 0
-        while trusted and call.fresh and len(chosen) < MOST_SHARDS and (not chosen or rows + call.fresh[0].rows <= most):
+        while call.fresh and len(chosen) < MOST_SHARDS and (not chosen or rows + call.fresh[0].rows <= most):
             chosen.append(call.fresh.popleft())
             rows += chosen[-1].rows
         self._expected -= rows

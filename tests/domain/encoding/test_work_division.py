@@ -78,6 +78,18 @@ def test_takes_shrink_with_what_is_left_and_a_host_has_a_window_of_them() -> Non
     assert [len(last.take(host).units) for host in ("a", "b", "a", "b")] == [2, 1, 1, 1]
 
 
+def test_where_nothing_is_left_no_call_is_looked_at_for_a_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thousand hosts ask many times a second, and hundreds of calls are under way."""
+    bench = Bench("a", "b")
+    bench.add(0, 1)
+    bench.add(1, 2)
+    for _ in range(2):
+        bench.take("a")
+    monkeypatch.setattr(WorkDivision, "_choose", lambda *_, **__: pytest.fail("looked at a call"))
+    assert bench.division.next_for("b") is None
+    assert not bench.division.waiting
+
+
 def test_a_lost_hosts_shards_go_first_to_another_under_an_attempt_of_their_own() -> None:
     bench = Bench("a", "b")
     bench.add(0, 8)

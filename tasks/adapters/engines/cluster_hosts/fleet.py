@@ -32,6 +32,11 @@ FIRST_WIDTH = 8  # groups at a time before any host is known
 MOST_WIDTH = 200
 
 
+def groups_at_once(hosts: int) -> int:
+    """Two for each host, and some that are read meanwhile."""
+    return min(MOST_WIDTH, max(FIRST_WIDTH, (TAKES_AT_ONCE + 1) * hosts))
+
+
 class Fleet(FleetDriver):
     """An `Engine` of many hosts; arguments and errors as of `FleetDriver`."""
 
@@ -40,8 +45,7 @@ class Fleet(FleetDriver):
     @property
     def width(self) -> int:
         """Two groups for each host, and some that are read meanwhile."""
-        hosts = self._division.able
-        return min(MOST_WIDTH, max(FIRST_WIDTH, (TAKES_AT_ONCE + 1) * hosts))
+        return groups_at_once(self._division.able)
 
     def facts(self) -> EncoderFacts:
         """As of `Engine`: those of the first host that has loaded the encoder, which all others have to have as well."""

@@ -28,11 +28,17 @@ from tasks.domain.shards.task_groups import rows_of
 
 IDLE_SECONDS = 0.5  # of the thread when nothing happens
 ASK_SECONDS = 1.0  # between two looks at a host
+MOST_LOOKS = 100  # at hosts in a second: each costs this process a millisecond or two
 LOOK_SECONDS = 2.0  # between two looks for hosts that have come
 RETRY_SECONDS = 2.0  # until a host that was lost is tried again; twice as long each time
 CLOSED = "the engine is closed: the run is ending"
 MOST_LOSSES = 4  # of a host that has not been ready between
 log = logging.getLogger("kitestring.fleet")
+
+
+def seconds_between_looks(hosts: int, *, silence_seconds: float = SILENCE_SECONDS) -> float:
+    """At one host: longer where there are many, and several before it would be given up."""
+    return min(silence_seconds / 6, max(ASK_SECONDS, hosts / MOST_LOOKS))
 
 
 class FleetDriver:
@@ -173,7 +179,7 @@ class FleetDriver:
         if now - seat.heard > self._silence_seconds:
             self._lose(seat, f"it has not answered for {self._silence_seconds:.0f} s")
             return
-        if not seat.asked and now - seat.asked_at > ASK_SECONDS:
+        if not seat.asked and now - seat.asked_at > seconds_between_looks(len(self._seats), silence_seconds=self._silence_seconds):
             seat.asked, seat.asked_at = True, now
             self._call(seat, "report", seat.seen, then=self._reported)
         while seat.state == "ready" and (take := self._division.next_for(seat.name)) is not None:
