@@ -25,7 +25,9 @@ from tasks.domain.shards.garbage import PROTECTED_SECONDS, Activity, garbage
 SEAL_READERS = 16  # of seals, at a time
 BATCH = 1_000  # objects under one mark: as many as S3 removes in one call
 BATCHES = 3  # at a time
-_PLACE = re.compile(r"[^/]+/(?P<fingerprint>[0-9a-f]{32})/(?P<folder>shards|owners)/(?P<name>[^/]+)/([^/]+/part-|keys-|)[^/]+\.parquet")
+_PLACE = re.compile(
+    r"[^/]+/(?P<fingerprint>[0-9a-f]{32})/(?P<folder>shards|owners)/(?P<name>[^/]+)/([^/]+/part-|[^/]+/digests|keys-|)[^/]*\.parquet"
+)
 _SEAL = re.compile(r"[^/]+/(?P<fingerprint>[0-9a-f]{32})/shards/(?P<name>[^/]+)/seal\.json")
 _ENCODER = re.compile(r"[^/]+/(?P<fingerprint>[0-9a-f]{32})/(?P<mark>condemned/)?")
 _Place = tuple[str, str, str]  # an encoder's fingerprint, the folder, and the shard or the target in it
@@ -201,7 +203,8 @@ def keys_of(files: Files) -> list[str]:
 
 def _named_by_seal(checkpoint: Checkpoint, shard: str, *, busy: bool) -> Container[str] | None:  # noqa: ARG001 - a seal counts at once
     seal = checkpoint.effective_seal(shard)
-    return {checkpoint.layout.keys(shard, seal.digest), *(part.key for part in seal.parts)} if seal else None
+    layout = checkpoint.layout
+    return {layout.keys(shard, seal.digest), layout.digests(shard, seal.attempt), *(part.key for part in seal.parts)} if seal else None
 
 
 def _named_by_owners(checkpoint: Checkpoint, target: str, *, busy: bool) -> Container[str] | None:

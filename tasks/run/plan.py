@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import threading
 from collections.abc import Container, Iterator
 from contextlib import closing, contextmanager
@@ -10,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from tasks.adapters.checkpoint.checkpoint import Checkpoint, pin_encoder
 from tasks.adapters.checkpoint.past_reports import known_roots
 from tasks.adapters.checkpoint.seal_cache import Copies
+from tasks.adapters.checkpoint.shard_id_set import DigestSet
 from tasks.adapters.checkpoint.span_file import Spool
 from tasks.adapters.files.access import root_of
 from tasks.adapters.processes.scratch import scratch_folder
@@ -27,6 +29,7 @@ from tasks.domain.target.collection import CollectionSpec, collection_name, inde
 from tasks.run.model_notes import metric_of
 from tasks.run.preflight import EDITED, Inspected, inspect_job
 
+MOST_DONORS = 2_000
 NOWHERE = "nowhere"  # the ledger of a collection that is not there: nothing is ever written to it
 
 
@@ -60,6 +63,8 @@ class Plan:
         self.lock = threading.Lock()
         self.loading = False  # whether this run has begun to load into the collection
         self._target: str | None = None
+        self._donors: tuple[str, ...] | None = None
+        self._looking_for_donors = threading.Lock()
 
     @property
     def scratch(self) -> Path:
@@ -97,6 +102,25 @@ class Plan:
                 return NOWHERE
             self._target = identity or self.address
         return self._target
+
+    @property
+    def donors(self) -> tuple[str, ...]:
+        """Sealed shards that are not planned any more, of which rows of the same content take their vectors over.
+
+        First those that the collection still holds: they are what this run replaces. Then the newest. Every group names them, so they are
+        few enough to be sent to another machine with each.
+        """
+        with self._looking_for_donors:
+            if self._donors is None:
+                self._donors = tuple(self._find_donors())
+            return self._donors
+
+    def _find_donors(self) -> Iterator[str]:
+        planned = DigestSet(shard.id for shard in self)
+        ages = self.checkpoint.seal_ages(but=planned)
+        held = self.checkpoint.loaded_ids(self.target)
+        best = heapq.nlargest(MOST_DONORS, ages, key=lambda found: (found[1] in held, found[0]))
+        return (shard for _, shard in best)
 
     def bind(self, identity: str) -> None:
         """Keep the ledger of this collection from here on, which is there now."""

@@ -49,7 +49,7 @@ def encode_group(run: Run, plan: Plan, group: list[Shard], *, rows: Literal["all
         Transient: something passing.
     """
     try:
-        run.engine.encode(ShardGroup(shards=tuple(group), record=plan.record, attempt=run.id, rows=rows))
+        run.engine.encode(ShardGroup(shards=tuple(group), record=plan.record, attempt=run.id, donors=plan.donors, rows=rows))
     except Permanent as error:
         first = next((run.journal.failed[shard.id] for shard in group if shard.id in run.journal.failed), None)
         raise Permanent(f"{first[0]}: {first[1]}" if first else str(error)) from error
@@ -63,4 +63,4 @@ def seal_again(run: Run, plan: Plan, shard: Shard) -> None:
     Raises:
         Permanent: it cannot be sealed.
     """
-    run.engine.encode(ShardGroup(shards=(shard,), record=plan.record, attempt=f"{run.id}-{secrets.token_hex(4)}"))
+    run.engine.encode(ShardGroup(shards=(shard,), record=plan.record, attempt=f"{run.id}-{secrets.token_hex(4)}", donors=plan.donors))

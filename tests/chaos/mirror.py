@@ -1,7 +1,7 @@
 """A mirror through many rounds of random edits, inserts and deletes of its source.
 
-After each round the collection holds the source's rows and no others, and what was encoded is what the changed files
-hold and nothing more. While a round loads and removes, after each of its writes, no row that stands in the source both
+After each round the collection holds the source's rows and no others, and what was encoded are the texts that no round
+before it had and nothing more. While a round loads and removes, after each of its writes, no row that stands in the source both
 before and after it is missing.
 
     python -m tests.chaos.mirror --rounds 20 --seed 1
@@ -44,11 +44,13 @@ class Corpus:
     random: random.Random
     files: dict[str, dict[str, str]] = field(default_factory=dict)
     made: int = 0
+    known: set[str] = field(default_factory=set)  # every text that there ever was
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True)
         for number in range(FILES):
             self.files[f"{number}.parquet"] = dict(self._new_row() for _ in range(ROWS))
+        self.known.update(self.rows.values())
         self._write(self.files)
 
     @property
@@ -57,13 +59,15 @@ class Corpus:
         return {key: text for rows in self.files.values() for key, text in rows.items()}
 
     def edit(self) -> int:
-        """Some edits, inserts, deletes and moves at random; rows in the files that they changed."""
+        """Some edits, inserts, deletes and moves at random; rows whose text is a new one."""
         before = {name: list(rows.items()) for name, rows in self.files.items()}
         for _ in range(EDITS):
             self.random.choice((self._change, self._insert, self._delete, self._move))(self.random.choice(list(self.files)))
         changed = {name for name, rows in self.files.items() if list(rows.items()) != before[name]}
         self._write(changed)
-        return sum(len(self.files[name]) for name in changed)
+        new = set(self.rows.values()) - self.known
+        self.known |= new
+        return len(new)
 
     def _new_row(self) -> tuple[str, str]:
         self.made += 1
@@ -143,7 +147,7 @@ def play(run_flow: RunFlow, folder: Path, model: Path, *, rounds: int, seed: int
         began = time.monotonic()
         with watched(before.keys() & corpus.rows.keys(), SERVER_GAP if uri else 0.0) as writes:
             result = run_flow(job)
-        assert result["rows"]["embedded"] == due, f"{result['rows']['embedded']} rows encoded, {due} in changed files"
+        assert result["rows"]["embedded"] == due, f"{result['rows']['embedded']} rows encoded, {due} with a new text"
         assert result["verified"] is True
         assert rows_in(job["target"]["uri"], job["target"]["collection"]) == corpus.rows
         first_removal = writes.index("delete_shard") if "delete_shard" in writes else len(writes)

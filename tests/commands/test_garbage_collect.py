@@ -87,6 +87,18 @@ def test_removing_leaves_what_a_seal_names(checkpoint: Checkpoint, tmp_path: Pat
     assert checkpoint.verified_part(kept).num_rows == 5
 
 
+def test_what_rows_may_take_their_vectors_from_stays_and_its_digests(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    """Whether its file is still there or not: a seal names both, and no seal is ever removed."""
+    named, left = (checkpoint.layout.digests(shard, "a") for shard in (SHARD, OTHER))
+    for key in (named, left):
+        checkpoint.store.write(key, b"digests")
+    checkpoint.seal(seal_of(put_part(checkpoint, tmp_path, 0, 5)).model_copy(update={"digests": "0" * 64}))
+    age(tmp_path / "store", 2)
+    before = keys(checkpoint)
+    assert gc(tmp_path, "--delete")["keys"] == 1
+    assert before - keys(checkpoint) == {left}
+
+
 def test_a_run_of_today_keeps_its_parts_and_those_that_it_may_take_over(checkpoint: Checkpoint, tmp_path: Path) -> None:
     put_part(checkpoint, tmp_path, 0, 5, attempt="killed", shard=OTHER)
     age(tmp_path / "store", 2)

@@ -88,6 +88,14 @@ class Checkpoint(Ledger):
         """The shards that are sealed, from one listing."""
         return self.survey().sealed
 
+    def seal_ages(self, *, but: Container[str]) -> Iterator[tuple[float, str]]:
+        """When each other shard was sealed, in seconds since 1970 by the store's clock, and its id; streams."""
+        folder = self.layout.shards
+        for found in self.store.list(folder):
+            shard, _, name = found.key.removeprefix(folder).partition("/")
+            if name == "seal.json" and shard not in but:
+                yield found.modified, shard
+
     def seal(self, seal: Seal) -> Seal:
         """Commit a shard; the seal that stands, which is another run's where that was first.
 

@@ -39,7 +39,7 @@ class DuplicateFinder:
         try:
             self._open(duckdb)
         except (OSError, duckdb.Error) as error:
-            raise _leaf(error, folder) from error
+            raise duckdb_error(error, folder) from error
 
     def _open(self, duckdb: Any) -> None:
         folder = self._folder
@@ -63,7 +63,7 @@ class DuplicateFinder:
         with suppress(duckdb.Error):
             self._db.close()
         if isinstance(error, (OSError, duckdb.Error)):
-            raise _leaf(error, self._folder) from error
+            raise duckdb_error(error, self._folder) from error
 
     def add(self, shard: int, keys: bytes) -> None:
         """Take in the keys of a shard: a Parquet file of the schema KEYS."""
@@ -136,7 +136,7 @@ class DuplicateFinder:
             yield *place, keys
 
 
-def _leaf(error: Exception, folder: Path) -> KitestringError:
+def duckdb_error(error: Exception, folder: Path) -> KitestringError:
     """DuckDB has one type for all that the disk refuses, and no number: the system's own words for it end the message's first line."""
     if isinstance(error, OSError):
         return disk_error(error, folder)

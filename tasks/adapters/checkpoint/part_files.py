@@ -24,7 +24,7 @@ from tasks.domain.shards.seal import EncodeStats, Part, Quarantined
 from tasks.domain.strict import Strict
 
 META = b"kitestring"
-READS = 1  # the newest format of a part
+READS = 2  # the newest format of a part
 _FORMAT = re.compile(rb'\{"format_version": ?(\d{1,9})[,}]')
 MOST_VALUES = 2**31 - 1  # of one list<float32> array: its offsets are 32 bits
 
@@ -32,12 +32,13 @@ MOST_VALUES = 2**31 - 1  # of one list<float32> array: its offsets are 32 bits
 class PartMeta(Strict):
     """What a part says of itself."""
 
-    format_version: Literal[1] = 1
+    format_version: Literal[1, 2] = 2
     shard: str
     first: int = Field(ge=0, description="Source row in the shard.")
     stop: int
     quarantined: tuple[Quarantined, ...] = Field((), description="Rows that the encoder could not embed.")
     stats: EncodeStats = EncodeStats()
+    reused: int = Field(0, ge=0, description="Rows whose vectors were taken over.")
 
 
 def write_part(path: Path, table: pa.Table, meta: PartMeta) -> None:
@@ -96,6 +97,7 @@ def part_of(key: str, data: bytes, table: pa.Table, meta: PartMeta) -> Part:
         sha256=sha256_of_part(data),
         quarantined=meta.quarantined,
         stats=meta.stats,
+        reused=meta.reused,
     )
 
 

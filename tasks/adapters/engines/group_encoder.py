@@ -12,9 +12,13 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 
 from tasks.adapters.checkpoint.checkpoint import Checkpoint
 from tasks.adapters.checkpoint.json_documents import utc_now
+from tasks.adapters.checkpoint.reuse.digest_file import DigestFile
+from tasks.adapters.engines.row_reuse import RowReuse, noting_content
 from tasks.adapters.engines.workplace import Workplace
 from tasks.adapters.rows.builder import prepare
 from tasks.adapters.rows.pieces import PieceRows, Tally, cut_pieces
@@ -39,6 +43,7 @@ class OpenShard:
     shard: Shard
     begun: float
     adopted: list[Part]
+    digests: DigestFile
     tally: Tally = field(default_factory=Tally)
     parts: list[Future[Part]] = field(default_factory=list)
 
@@ -51,6 +56,7 @@ class GroupEncoder:
         encoders: by whom.
         checkpoint: of the group's encoder.
         group: the shards.
+        reuse: what is known of earlier vectors.
         pin: writes down what the vectors are made with; called before a seal says that there are any.
         go_on: called before each piece; raises Transient where no other may be begun.
     """
@@ -62,11 +68,12 @@ class GroupEncoder:
         checkpoint: Checkpoint,
         group: ShardGroup,
         *,
+        reuse: RowReuse,
         pin: Callable[[], None],
         go_on: Callable[[], None] = lambda: None,
     ) -> None:
         self._place, self._encoders, self._checkpoint, self._group, self._pin = place, encoders, checkpoint, group, pin
-        self._go_on = go_on
+        self._reuse, self._index, self._go_on = reuse, reuse.index_for(group, checkpoint), go_on
         self._failures: list[Permanent] = []
 
     def run(self) -> list[Permanent]:
@@ -86,6 +93,7 @@ class GroupEncoder:
         finally:  # who tries again must not meet pieces of the first try that are still under way
             for waiting in opened:
                 wait_for(waiting.parts)
+                waiting.digests.drop()
         return self._failures
 
     def _open(self, shard: Shard, opened: deque[OpenShard]) -> None:
@@ -101,15 +109,18 @@ class GroupEncoder:
         self._place.tell(ShardReused(seal=sealed))
 
     def _read(self, shard: Shard) -> OpenShard:
-        """Hand every row that no finished part holds to the encoders."""
-        opened = OpenShard(shard=shard, begun=time.monotonic(), adopted=self._checkpoint.adoptable(shard.id))
+        """Hand every row that no finished part holds and no earlier shard has a vector of to the encoders."""
+        digests = DigestFile(self._place.scratch / f"{shard.id}-digests.parquet")
+        opened = OpenShard(shard=shard, begun=time.monotonic(), adopted=self._checkpoint.adoptable(shard.id), digests=digests)
         covered = [(part.first, part.stop) for part in opened.adopted]
         self._encoders.pace.given(sum(stop - first for first, stop in covered))
-        rows = prepare(self._place.source, shard, job=self._place.job, fields=self._place.spec.fields)
+        prepared = prepare(self._place.source, shard, job=self._place.job, fields=self._place.spec.fields)
+        rows = noting_content(prepared, shard, digests, self._index)
         try:
             for piece in cut_pieces(rows, opened.tally, covered=covered, piece_rows=self._piece_rows):
                 opened.parts.append(self._submit(shard, piece))
         except Exception:
+            digests.drop()
             wait_for(opened.parts)
             raise
         return opened
@@ -122,11 +133,17 @@ class GroupEncoder:
     def _submit(self, shard: Shard, rows: PieceRows) -> Future[Part]:
         self._go_on()
         path = self._place.scratch / f"{shard.id}-{rows.first}.arrow"
-        rows.write(path)
-        self._encoders.pace.given(rows.stop - rows.first)
+        taken = path.with_suffix(".taken") if rows.taken else None
         key = self._checkpoint.layout.part(shard.id, self._group.attempt, rows.first, rows.stop)
-        part = self._encoders.submit(Piece(shard=shard.id, name=shard.name, first=rows.first, stop=rows.stop, rows=str(path), key=key))
-        part.add_done_callback(lambda _: path.unlink(missing_ok=True))
+        self._encoders.pace.given(rows.stop - rows.first)
+        if taken and not rows.to_encode:
+            return _done(self._reuse.store_taken(rows, shard.id, key, taken))
+        rows.write(path)
+        if taken:
+            rows.write_taken(taken)
+        piece = Piece(shard=shard.id, name=shard.name, first=rows.first, stop=rows.stop, rows=str(path), taken=str(taken or ""), key=key)
+        part = self._encoders.submit(piece)
+        part.add_done_callback(partial(_unlink, [path, taken] if taken else [path]))
         return part
 
     def _close(self, opened: OpenShard) -> None:
@@ -142,12 +159,17 @@ class GroupEncoder:
             Permanent: the row counts do not add up, or a piece failed permanently.
         """
         wait_for(opened.parts)
-        made = [part.result() for part in opened.parts]
+        try:
+            made = [part.result() for part in opened.parts]
+        except Exception:
+            opened.digests.drop()
+            raise
+        digests = opened.digests.keep(self._checkpoint, opened.shard.id, self._group.attempt)
         parts = sorted([*opened.adopted, *made], key=lambda part: part.first)
         found = opened.tally.found.all()
         quarantined = [*opened.tally.quarantined, *(row for part in parts for row in part.quarantined)]
         seal = Seal(
-            format_version=3 if found else 2,
+            format_version=3 if found or digests else 2,
             shard=opened.shard.id,
             name=opened.shard.name,
             group=opened.shard.group,
@@ -162,11 +184,12 @@ class GroupEncoder:
             seconds=round(time.monotonic() - opened.begun, 3),
             sealed_at=utc_now(),
             found=found,
+            digests=digests,
         )
         check_accounts(seal)
         self._pin()
         winner = self._checkpoint.seal(seal)
-        encoded = sum(part.rows for part in made) if winner == seal else 0
+        encoded = sum(part.rows - part.reused for part in made) if winner == seal else 0
         self._place.tell(ShardSealed(seal=winner, encoded=encoded, adopted=len(opened.adopted)))
 
     def _fail(self, shard: Shard, error: Permanent) -> None:
@@ -197,6 +220,17 @@ def for_good(error: Exception) -> Permanent:
         raise Transient(f"there is not enough memory: {words}") from error
     log.error("a shard failed with an unexpected error", exc_info=error)
     return Permanent(f"{words}; please report this")
+
+
+def _unlink(paths: list[Path], _part: Future[Part]) -> None:
+    for path in paths:
+        path.unlink(missing_ok=True)
+
+
+def _done(part: Part) -> Future[Part]:
+    future = Future[Part]()
+    future.set_result(part)
+    return future
 
 
 def wait_for(parts: list[Future[Part]]) -> None:

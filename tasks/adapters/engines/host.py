@@ -15,6 +15,7 @@ from tasks.adapters.checkpoint.checkpoint import Checkpoint, pin_encoder
 from tasks.adapters.engines.encoders_by_kind import open_encoders
 from tasks.adapters.engines.group_encoder import GroupEncoder
 from tasks.adapters.engines.row_retry import RowRetry
+from tasks.adapters.engines.row_reuse import RowReuse
 from tasks.adapters.engines.sample_rate import measure_rate
 from tasks.adapters.engines.workplace import open_workplace
 from tasks.adapters.models.model_files import LocatedModel
@@ -46,6 +47,7 @@ class Host:
     ) -> None:
         self._place = open_workplace(spec, scratch=scratch, tell=tell, store=store, model=model)
         self._encoders = open_encoders(self._place)
+        self._reuse = RowReuse(self._place)
         self._pinned = set[str]()  # fingerprints that are written down
         self._giving_back = False
 
@@ -74,7 +76,8 @@ class Host:
             failures = RowRetry(self._place, self._encoders, checkpoint, group).run()
         else:
             pin = partial(self._pin, checkpoint, group.record)
-            failures = GroupEncoder(self._place, self._encoders, checkpoint, group, pin=pin, go_on=self._check_stays).run()
+            encoder = GroupEncoder(self._place, self._encoders, checkpoint, group, reuse=self._reuse, pin=pin, go_on=self._check_stays)
+            failures = encoder.run()
         if failures:
             raise failures[0]
 

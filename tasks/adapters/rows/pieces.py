@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from tasks.adapters.object_store.os_errors import disk_error
 from tasks.adapters.rows.builder import Prepared
+from tasks.adapters.rows.row_schema import TAKEN_VECTOR, as_part
+from tasks.domain.encoding.protocol import Piece
+from tasks.domain.errors import Permanent
 from tasks.domain.shards.findings import Findings
 from tasks.domain.shards.resume import uncovered
 from tasks.domain.shards.seal import Quarantined
@@ -37,24 +43,61 @@ class PieceRows:
     batches: list[pa.RecordBatch] = field(default_factory=list)
     rows: int = 0
     bytes: int = 0
+    taken: int = 0  # rows that have a vector already
 
     def add(self, batch: pa.RecordBatch) -> None:
         self.batches.append(batch)
         self.rows += batch.num_rows
         self.bytes += batch.nbytes
+        self.taken += batch.num_rows - int(_to_encode(batch).sum())
+
+    @property
+    def to_encode(self) -> int:
+        """Rows that have no vector yet."""
+        return self.rows - self.taken
 
     def write(self, path: Path) -> None:
-        """Arrow IPC, which a rank maps into memory as it is.
+        """The rows to encode as Arrow IPC, which a rank maps into memory as it is.
 
         Raises:
             Permanent: there is no room in scratch (names the path).
         """
-        try:
-            with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, self.batches[0].schema) as writer:
-                for batch in self.batches:
-                    writer.write_batch(batch)
-        except OSError as error:
-            raise disk_error(error, path) from error
+        _write(path, (_without_vectors(batch) for batch in self.batches))
+
+    def write_taken(self, path: Path) -> None:
+        """The rows that have a vector, likewise."""
+        _write(path, (batch.filter(pc.is_valid(batch.column(TAKEN_VECTOR))) for batch in self.batches))
+
+    def taken_rows(self) -> pa.Table:
+        """The same, in memory."""
+        rows = pa.Table.from_batches(self.batches)
+        return rows.filter(pc.is_valid(rows.column(TAKEN_VECTOR)))
+
+
+def _write(path: Path, batches: Iterator[pa.RecordBatch]) -> None:
+    first = next(batches)
+    try:
+        with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, first.schema) as writer:
+            for batch in itertools.chain([first], batches):
+                writer.write_batch(batch)
+    except OSError as error:
+        raise disk_error(error, path) from error
+
+
+def _without_vectors(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """The rows to encode, in the form that the encoder takes."""
+    if TAKEN_VECTOR not in batch.schema.names:
+        return batch
+    left = batch.filter(pc.is_null(batch.column(TAKEN_VECTOR)))
+    return left.select([name for name in batch.schema.names if name != TAKEN_VECTOR])
+
+
+def _to_encode(batch: pa.RecordBatch) -> npt.NDArray[np.bool_]:
+    """Which rows have no vector."""
+    if TAKEN_VECTOR not in batch.schema.names:
+        return np.ones(batch.num_rows, dtype=bool)
+    missing: npt.NDArray[np.bool_] = pc.is_null(batch.column(TAKEN_VECTOR)).to_numpy(zero_copy_only=False)
+    return missing
 
 
 def cut_pieces(
@@ -66,7 +109,7 @@ def cut_pieces(
         prepared: a shard's rows, in order.
         tally: counts every row, covered or not.
         covered: source rows [first, stop) of adopted parts.
-        piece_rows: asked for each piece how many rows it should have.
+        piece_rows: asked for each piece how many rows it should have that are to be encoded.
     """
     piece: PieceRows | None = None
     aim = piece_rows()
@@ -83,17 +126,50 @@ def cut_pieces(
             rows = _between(chunk.batch, first, stop)
             while rows.num_rows:
                 piece = piece or PieceRows(first=first, stop=first)
-                taken = rows.slice(0, max(1, aim - piece.rows))
+                taken = rows.slice(0, _room(rows, aim - piece.to_encode))
                 rows = rows.slice(taken.num_rows)
                 piece.add(taken)
                 piece.stop = taken.column("row")[-1].as_py() + 1
-                if piece.rows >= aim or piece.bytes >= LARGEST_PIECE:
+                if piece.to_encode >= aim or piece.bytes >= LARGEST_PIECE:
                     yield piece
                     piece, aim = PieceRows(first=piece.stop, stop=piece.stop), piece_rows()
             if piece:
                 piece.stop = stop
     if piece:
         yield from _whole(piece)
+
+
+def _room(rows: pa.RecordBatch, left: int) -> int:
+    """How many of the first rows a piece takes that has room for so many to encode; one at least."""
+    return max(1, int(np.searchsorted(np.cumsum(_to_encode(rows)), left, side="right")))
+
+
+def merge_taken(encoded: pa.Table, table: pa.Table, piece: Piece, schema: pa.Schema) -> tuple[pa.Table, int]:
+    """A piece's part with the rows in it that had a vector before; how many those are.
+
+    Args:
+        encoded: the piece's rows that were encoded, in the form of `tasks.adapters.rows.row_schema`.
+        table: the same as they stand in a part.
+        piece: says where the others wait.
+        schema: of the part.
+
+    Raises:
+        Permanent: those cannot be read.
+    """
+    try:
+        with pa.memory_map(piece.taken) as file:
+            taken = pa.ipc.open_file(file).read_all()
+    except (OSError, pa.ArrowInvalid) as error:
+        raise Permanent(f"rows {piece.first}-{piece.stop - 1} of shard {piece.shard} cannot be read from scratch: {error}") from error
+    both = pa.concat_tables([table, part_of_taken(taken, piece.shard, schema)])
+    order = np.argsort(np.concatenate([encoded.column("row").to_numpy(), taken.column("row").to_numpy()]), kind="stable")
+    return both.take(pa.array(order)).combine_chunks(), taken.num_rows
+
+
+def part_of_taken(taken: pa.Table, shard: str, schema: pa.Schema) -> pa.Table:
+    """Rows with vectors of their own as a part."""
+    vectors = taken.column(TAKEN_VECTOR).combine_chunks()
+    return as_part(taken, vectors, shard, schema)
 
 
 def _whole(piece: PieceRows) -> Iterator[PieceRows]:

@@ -6,6 +6,7 @@ text        string   the embedded text, where the modality is text
 image       binary   an encoded picture, or null where `image_uri` says where it is
 image_uri   string   a local path or a URI, or null
 {name}      one column for each scalar field, typed as the field
+__vector__  list<float32>  only where vectors of earlier seals are taken over: the row's vector, or null where it is to be encoded
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ KEY_COLUMN = "__key__"  # the key that an image folder or a tar gives a row
 TEXT_COLUMN = "__text__"  # a sample's caption, where it is embedded
 IMAGE = "__image__"  # encoded picture
 IMAGE_URI = "__image_uri__"  # or where it is
+
+TAKEN_VECTOR = "__vector__"
 
 JSON_TEXT = {b"kitestring": b"json"}  # metadata of a source's column whose strings are JSON texts
 
@@ -55,3 +58,10 @@ def part_schema(fields: tuple[ScalarField, ...], *, store_text: bool) -> pa.Sche
     return pa.schema(
         [pa.field("id", pa.string()), pa.field("vector", pa.list_(pa.float32())), *text, *scalars, pa.field("shard", pa.string())]
     )
+
+
+def as_part(rows: pa.Table, vectors: pa.ListArray, shard: str, schema: pa.Schema) -> pa.Table:
+    """Rows in the form above and their vectors, with exactly the columns of a `part_schema`."""
+    made = {"vector": vectors, "shard": pa.repeat(pa.scalar(shard, pa.string()), rows.num_rows)}
+    columns = [made[name] if name in made else rows.column(name).cast(schema.field(name).type) for name in schema.names]
+    return pa.table(columns, schema=schema)

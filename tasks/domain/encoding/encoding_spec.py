@@ -35,6 +35,9 @@ class ShardGroup(Strict):
     attempt: str = Field(
         description="Where their parts are put. Begins with the run's id; a key that was sealed or condemned once is never used again."
     )
+    donors: tuple[str, ...] = Field(
+        (), description="Sealed shards whose vectors may be taken over for rows of the same content, best first."
+    )
     rows: Literal["all", "quarantined"] = Field(
         "all", description="all: of shards that are not sealed. quarantined: of sealed shards, those rows that were set aside."
     )

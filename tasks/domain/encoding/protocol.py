@@ -50,6 +50,7 @@ class Piece(Strict):
     first: int = Field(description="Source row in the shard.")
     stop: int
     rows: str = Field(description="Path of the Arrow IPC file, in the form of tasks.adapters.rows.row_schema.")
+    taken: str = Field("", description="Path of another one, of rows that have a vector already and go into the part as they are.")
     key: str = Field(description="Where the part goes in the store.")
     suspects: tuple[int, ...] = Field((), description="Source rows that were in hand when a rank died: taken one at a time.")
     barred: tuple[int, ...] = Field((), description="Source rows that crashed a rank twice: set aside unseen.")

@@ -8,6 +8,7 @@
 {corpus}/{fingerprint}/encoder.json
 {corpus}/{fingerprint}/columns/{columns}.json         what metadata columns were found to be: types and names of their fields
 {corpus}/{fingerprint}/shards/{shard}/{attempt}/part-{first}-{stop}.parquet
+{corpus}/{fingerprint}/shards/{shard}/{attempt}/digests.parquet   what each row that was read is made of
 {corpus}/{fingerprint}/shards/{shard}/seal.json
 {corpus}/{fingerprint}/shards/{shard}/amend-{n}.json
 {corpus}/{fingerprint}/shards/{shard}/keys-{seal}.parquet
@@ -65,6 +66,9 @@ class Layout:
 
     def part(self, shard: str, attempt: str, first: int, stop: int) -> str:
         return f"{self.shard(shard)}{attempt}/part-{first:09d}-{stop:09d}.parquet"
+
+    def digests(self, shard: str, attempt: str) -> str:
+        return f"{self.shard(shard)}{attempt}/digests.parquet"
 
     def seal(self, shard: str) -> str:
         return f"{self.shard(shard)}seal.json"
@@ -155,15 +159,17 @@ RETRY = "retry-"  # what the attempts of `quarantine retry` begin with: their pa
 _PART = re.compile(r"/(?P<attempt>[^/]+)/part-(?P<first>\d+)-(?P<stop>\d+)\.parquet$")
 
 
+_DIGESTS = re.compile(r"/(?P<attempt>[^/]+)/digests\.parquet$")
 _KEYS = re.compile(r"/(shards/[^/]+/keys-[^/]+|owners/[^/]+/[^/]+)\.parquet$")
 
 
 def writer_of(key: str) -> str | None:
-    """What may still be at work on an object that something else has to name: a part's attempt; a file of keys stands for itself.
+    """What may still be at work on an object that something else has to name: the attempt of a part or of digests; a file of keys stands
+    for itself.
 
     None for the key of an object that names others, or needs no name.
     """
-    found = _PART.search(key)
+    found = _PART.search(key) or _DIGESTS.search(key)
     return found["attempt"] if found else key if _KEYS.search(key) else None
 
 

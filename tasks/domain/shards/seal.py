@@ -64,10 +64,20 @@ class Part(Strict):
     quarantined: tuple[Quarantined, ...] = Field((), description="Rows that the encoder could not embed.")
     stats: EncodeStats = EncodeStats()
     amendment: int = Field(0, description="Number of the amendment that brought it, in an effective seal; 0: the seal itself.")
+    reused: int = Field(0, ge=0, description="Rows of it whose vectors were taken over from parts of earlier seals.")
+
+    @model_serializer(mode="wrap")
+    def _as_stored(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """One of an amendment, or of a seal of format 2, is what older versions know."""
+        dumped: dict[str, Any] = handler(self)
+        if not self.reused:
+            del dumped["reused"]
+        return dumped
 
 
 class Seal(Strict):
-    """The commit of a shard. A part that no seal references is garbage. Stored with a checksum from format 2 on; format 3 has findings."""
+    """The commit of a shard. A part that no seal references is garbage. Stored with a checksum from format 2 on; format 3 has findings and
+    digests."""
 
     format_version: Literal[1, 2, 3] = 2
     shard: str
@@ -84,13 +94,15 @@ class Seal(Strict):
     seconds: float = Field(description="From the first read to the seal.")
     sealed_at: str = Field(description="UTC, ISO 8601.")
     found: tuple[Finding, ...] = Field((), description="What was seen while its rows were read, and is no reason to quarantine one.")
+    digests: str = Field("", description="SHA-256 of the file of its rows' content digests; empty: it has none.")
 
     @model_serializer(mode="wrap")
     def _as_stored(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """One without findings is what format 2 knows."""
+        """One without findings and digests is what format 2 knows."""
         dumped: dict[str, Any] = handler(self)
-        if not self.found:
-            del dumped["found"]
+        for name in ("found", "digests"):
+            if not dumped[name]:
+                del dumped[name]
         return dumped
 
     @property

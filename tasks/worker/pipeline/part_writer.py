@@ -12,7 +12,8 @@ import pyarrow as pa
 
 from tasks.adapters.checkpoint.part_files import PartMeta, part_of, vector_column, write_part
 from tasks.adapters.object_store.os_errors import disk_error
-from tasks.adapters.rows.row_schema import part_schema
+from tasks.adapters.rows.pieces import merge_taken
+from tasks.adapters.rows.row_schema import as_part, part_schema
 from tasks.domain.encoding.protocol import Done, Storing
 from tasks.domain.errors import KitestringError, Transient
 from tasks.domain.ports import Store
@@ -59,8 +60,8 @@ class Outbox:
     def _store_part(self, encoded: Encoded) -> Part:
         began, piece = time.perf_counter(), encoded.ready.piece
         stats = encoded.ready.work.stats.model_copy(update={"encode_seconds": encoded.encode_seconds})
-        meta = PartMeta(first=piece.first, stop=piece.stop, shard=piece.shard, quarantined=encoded.quarantined, stats=stats)
-        table = part_table(encoded, self._schema)
+        table, reused = part_table(encoded, self._schema)
+        meta = PartMeta(first=piece.first, stop=piece.stop, shard=piece.shard, quarantined=encoded.quarantined, stats=stats, reused=reused)
         with tempfile.TemporaryDirectory(dir=Path(piece.rows).parent, prefix="part-") as folder:
             path = Path(folder) / "part.parquet"
             write_part(path, table, meta)
@@ -79,12 +80,8 @@ class Outbox:
             raise Transient(str(unforeseen(error, "the part could not be put in the checkpoint"))) from error
 
 
-def part_table(encoded: Encoded, schema: pa.Schema) -> pa.Table:
-    """The rows that have a vector, with exactly the columns of `schema`, in the source's order."""
-    kept = encoded.ready.rows.filter(pa.array(encoded.kept))
-    made = {
-        "vector": lambda: vector_column(encoded.vectors),
-        "shard": lambda: pa.repeat(pa.scalar(encoded.ready.piece.shard, pa.string()), kept.num_rows),
-    }
-    columns = [made[name]() if name in made else kept.column(name).cast(schema.field(name).type) for name in schema.names]
-    return pa.table(columns, schema=schema)
+def part_table(encoded: Encoded, schema: pa.Schema) -> tuple[pa.Table, int]:
+    """The rows that have a vector, with exactly the columns of `schema`, in the source's order; how many of them had one before."""
+    piece, kept = encoded.ready.piece, encoded.ready.rows.filter(pa.array(encoded.kept))
+    table = as_part(kept, vector_column(encoded.vectors), piece.shard, schema)
+    return merge_taken(kept, table, piece, schema) if piece.taken else (table, 0)

@@ -46,7 +46,7 @@ def test_a_part_tells_what_a_seal_says_of_it(tmp_path: Path) -> None:
 
 
 def test_a_part_of_a_newer_version_is_refused_as_newer(tmp_path: Path) -> None:
-    newer = META.model_dump_json().replace('"format_version":1', '"format_version":7').encode()
+    newer = META.model_dump_json().replace('"format_version":2', '"format_version":7').encode()
     pq.write_table(make_table(3).replace_schema_metadata({b"kitestring": newer}), tmp_path / "newer.parquet")
     with pytest.raises(Newer, match=r"some/key: written by a newer Kitestring \(format 7"):
         read_part((tmp_path / "newer.parquet").read_bytes(), "some/key")

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tasks.adapters.checkpoint.checkpoint import Checkpoint, read_pin
+from tasks.adapters.checkpoint.part_files import PartMeta, part_of, write_part
 from tasks.adapters.engines import torchrun_encoders
 from tasks.adapters.engines.cluster_hosts.fleet import Fleet
 from tasks.adapters.engines.far_spec import spec_for_afar
@@ -46,7 +47,7 @@ from tasks.domain.shards.seal import Quarantined
 from tasks.domain.shards.shard import Shard, name_shard
 from tests.builders.engines import faults
 from tests.builders.engines.fake_engine import open_fake
-from tests.builders.engines.hash_encoders import by_hash
+from tests.builders.engines.hash_encoders import HashEncoders, by_hash
 from tests.builders.engines.hash_host import HashActor
 from tests.builders.inprocess import ThreadRank
 from tests.builders.kitestring import make_job, write_rows
@@ -350,3 +351,99 @@ def test_all_that_it_is_told_and_tells_are_plain_values(bench: Bench) -> None:
         bench.open(spec).encode(ShardGroup.model_validate_json(group.model_dump_json()))
     assert {event.kind for event in bench.told} == {"sealed", "failed"}
     assert [EVENTS.validate_json(EVENTS.dump_json(event)) for event in bench.told] == bench.told
+
+
+def texts_of(path: Path, edit: Callable[[list[dict[str, Any]]], list[dict[str, Any]]]) -> None:
+    """Rewrite a file's rows."""
+    pq.write_table(pa.Table.from_pylist(edit(pq.read_table(path).to_pylist())), path)
+
+
+def vectors_by_key(bench: Bench, shard: Shard) -> dict[str, list[float]]:
+    seal = bench.checkpoint.effective_seal(shard.id)
+    assert seal
+    tables = [bench.checkpoint.verified_part(part) for part in seal.parts]
+    return {row["id"]: row["vector"] for table in tables for row in table.to_pylist()}
+
+
+def encoded_by(events: list[EncodingEvent]) -> list[int]:
+    return [event.encoded for event in events if isinstance(event, ShardSealed)]
+
+
+def test_rows_whose_content_has_a_vector_take_it_over(bench: Bench) -> None:
+    (before,) = bench.write("a.parquet")
+    bench.encode(before)
+    old = vectors_by_key(bench, before)
+
+    def edited(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        rows[7]["text"] += " and more"
+        return [*rows[20:], *rows[:20]]
+
+    texts_of(bench.folder / "a.parquet", edited)
+    (after,) = bench.shards()
+    assert encoded_by(bench.encode(after, attempt=RUN, donors=(before.id,))) == [1]
+    new = vectors_by_key(bench, after)
+    assert list(new) == [f"row-{row}" for row in [*range(20, ROWS), *range(20)]]
+    assert [key for key in new if new[key] != old[key]] == ["row-7"]
+    seal = bench.checkpoint.read_seal(after.id)
+    assert seal
+    assert sum(part.reused for part in seal.parts) == ROWS - 1
+    (again,) = bench.write("a.parquet")  # the first content: both earlier shards have vectors of it
+    bench.store.delete(bench.checkpoint.layout.seal(again.id))
+    assert encoded_by(bench.encode(again, attempt=f"{RUN}-2", donors=(after.id,))) == [1]
+    assert vectors_by_key(bench, again) == old
+
+
+def test_a_shard_in_which_nothing_is_new_starts_no_encoder(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, two = bench.write("a.parquet", "b.parquet")
+    bench.encode(one, two)
+    whole = vectors_by_key(bench, one) | vectors_by_key(bench, two)
+    texts_of(bench.folder / "a.parquet", lambda rows: [*rows, *pq.read_table(bench.folder / "b.parquet").to_pylist()])
+    (bench.folder / "b.parquet").unlink()
+    (both,) = bench.shards()
+    bench.engine.close()
+    for encoders in (Coordinator, HashEncoders):
+        monkeypatch.setattr(encoders, "submit", None)
+    bench.engine = bench.open(bench.spec)
+    assert encoded_by(bench.encode(both, donors=(one.id, two.id))) == [0]
+    assert vectors_by_key(bench, both) == whole
+
+
+@pytest.mark.parametrize("what", ["part", "digests", "seal"])
+def test_what_a_donor_has_lost_is_encoded(bench: Bench, what: str) -> None:
+    (before,) = bench.write("a.parquet")
+    bench.encode(before)
+    seal, layout = bench.checkpoint.read_seal(before.id), bench.checkpoint.layout
+    assert seal
+    old = vectors_by_key(bench, before)
+    key = {"part": seal.parts[1].key, "digests": layout.digests(before.id, seal.attempt), "seal": layout.seal(before.id)}[what]
+    data = bench.store.read(key)
+    assert data
+    bench.store.write(key, data[:-9] + b"x" + data[-8:])
+    texts_of(bench.folder / "a.parquet", lambda rows: rows[::-1])
+    (after,) = bench.shards()
+    assert encoded_by(bench.encode(after, donors=(before.id, "f" * 32))) == [PIECE if what == "part" else ROWS]
+    assert vectors_by_key(bench, after).keys() == old.keys()
+
+
+def test_what_no_encoder_could_embed_is_tried_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row that is in quarantine has a digest and no vector."""
+    (before,) = bench.write("a.parquet")
+    bench.encode(before)
+    seal = bench.checkpoint.read_seal(before.id)
+    assert seal
+    first, *others = seal.parts
+    table = bench.checkpoint.verified_part(first)
+    path = bench.folder / "part"
+    aside = Quarantined(row=0, id="row-0", reason="not finite")
+    meta = PartMeta(shard=before.id, first=first.first, stop=first.stop, quarantined=(aside,))
+    write_part(path, table.slice(1), meta)
+    data = path.read_bytes()
+    path.unlink()
+    bench.store.write(first.key, data)
+    changed = part_of(first.key, data, table.slice(1), meta)
+    spoiled = seal.model_copy(update={"parts": (changed, *others), "embedded": ROWS - 1, "quarantined": (aside,)})
+    bench.store.delete(bench.checkpoint.layout.seal(before.id))
+    bench.checkpoint.seal(spoiled)
+    texts_of(bench.folder / "a.parquet", lambda rows: rows[::-1])
+    (after,) = bench.shards()
+    assert encoded_by(bench.encode(after, donors=(before.id,))) == [1]

@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 
 from tasks.adapters.checkpoint.checkpoint import Checkpoint
+from tasks.adapters.checkpoint.reuse.digest_file import DigestFile
 from tasks.adapters.engines.group_encoder import GroupEncoder, OpenShard
+from tasks.adapters.engines.row_reuse import RowReuse
 from tasks.adapters.object_store.registry import open_store
 from tasks.adapters.rows.pieces import Tally
 from tasks.domain.encoding.encoding_events import EncodingEvent, ShardFailed, ShardSealed
@@ -35,8 +37,9 @@ def seal(folder: Path, monkeypatch: pytest.MonkeyPatch, *, read: int) -> tuple[l
     place: Any = SimpleNamespace(spec=SimpleNamespace(run="run"), tell=told.append)
     group = ShardGroup(shards=(OURS,), record=RECORD, attempt="run")
     encoders: Any = None
-    work = GroupEncoder(place, encoders, checkpoint, group, pin=lambda: None)
-    waiting = OpenShard(shard=OURS, begun=time.monotonic(), adopted=[], tally=Tally(seen=read), parts=[done])
+    work = GroupEncoder(place, encoders, checkpoint, group, reuse=RowReuse(place), pin=lambda: None)
+    digests = DigestFile(folder / "digests.parquet")
+    waiting = OpenShard(shard=OURS, begun=time.monotonic(), adopted=[], digests=digests, tally=Tally(seen=read), parts=[done])
     monkeypatch.setattr(work, "_read", lambda _shard: waiting)
     return work.run(), told, checkpoint
 

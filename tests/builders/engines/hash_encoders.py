@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from tasks.adapters.checkpoint.part_files import PartMeta, part_of, vector_column, write_part
 from tasks.adapters.engines.workplace import Workplace
 from tasks.adapters.object_store.registry import open_store
+from tasks.adapters.rows.pieces import merge_taken
 from tasks.adapters.rows.row_schema import part_schema
 from tasks.domain.encoding.encoding_progress import EncodingProgress, UnderWay
 from tasks.domain.encoding.protocol import Piece
@@ -103,8 +104,9 @@ class HashEncoders:
         made = {"vector": vector_column(vectors), "shard": pa.repeat(pa.scalar(piece.shard), rows.num_rows)}
         columns = [made[name] if name in made else rows.column(name) for name in self._schema.names]
         table = pa.table(columns, schema=self._schema)
+        table, reused = merge_taken(rows, table, piece, self._schema) if piece.taken else (table, 0)
         reasons = tuple(Quarantined(row=row["row"], id=row["id"], reason="not finite: poison") for row in aside.to_pylist())
-        meta = PartMeta(shard=piece.shard, first=piece.first, stop=piece.stop, quarantined=reasons, stats=stats)
+        meta = PartMeta(shard=piece.shard, first=piece.first, stop=piece.stop, quarantined=reasons, stats=stats, reused=reused)
         path = self._scratch / f"{piece.shard}-{piece.first}.parquet"
         write_part(path, table, meta)
         data = path.read_bytes()

@@ -105,7 +105,7 @@ def test_rows_of_a_file_that_was_renamed_have_one_owner_and_are_counted(run_flow
         run_flow(job)
         (folder / "rows" / "a.parquet").rename(folder / "rows" / "b.parquet")
         result = run_flow(job)
-        assert (keys_in(job), result["rows"]["embedded"]) == (sorted(ids(0, 10)), 10)
+        assert (keys_in(job), result["rows"]["embedded"], result["rows"]["reused"]) == (sorted(ids(0, 10)), 0, 10)
         (folder / "rows" / "b.parquet").rename(folder / "rows" / "a.parquet")
         result = run_flow(job)
         assert (keys_in(job), result["rows"]["embedded"], result["verified"]) == (sorted(ids(0, 10)), 0, True)

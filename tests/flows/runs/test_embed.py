@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from pymilvus import MilvusClient
@@ -76,17 +77,23 @@ def test_from_s3_to_s3_and_a_milvus_server_and_again(
     assert [key for key in s3_bucket.keys("sealed/") if "/shards/" in key] == before
 
 
-def test_a_changed_file_is_encoded_again_and_nothing_of_its_old_version_stays(run_flow: RunFlow, tmp_path: Path, tiny_model: Path) -> None:
+def test_of_a_changed_file_only_new_rows_are_encoded_and_nothing_of_its_old_version_stays(
+    run_flow: RunFlow, tmp_path: Path, tiny_model: Path
+) -> None:
     for number in range(10):
         write_rows(tmp_path / "rows" / f"{number}.parquet", number * 50, number * 50 + 50)
     job = make_job(tmp_path, tiny_model)
     run_flow(job)
 
-    write_rows(tmp_path / "rows" / "3.parquet", 150, 190)  # ten rows fewer
+    changed = tmp_path / "rows" / "3.parquet"
+    write_rows(changed, 150, 190)  # ten rows fewer
+    rows = pq.read_table(changed).to_pylist()
+    rows[7]["text"] += " and more"
+    pq.write_table(pa.Table.from_pylist(rows), changed)
     again = run_flow(job)
     assert again["verified"] is True
-    assert again["rows"]["embedded"] == 40
-    assert again["rows"]["reused"] == 450
+    assert again["rows"]["embedded"] == 1
+    assert again["rows"]["reused"] == 489
     assert sorted(keys_in(str(tmp_path / "rows.db"))) == sorted(f"row-{row}" for row in range(500) if not 190 <= row < 200)
 
 

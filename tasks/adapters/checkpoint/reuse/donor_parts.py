@@ -1,0 +1,92 @@
+"""The vectors of sealed parts that rows of other shards take over: each part is read and verified once, and waits in scratch."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from tasks.adapters.checkpoint.checkpoint import Checkpoint
+from tasks.adapters.checkpoint.part_files import part_vectors
+from tasks.adapters.checkpoint.reuse.digest_file import mixed_ids
+from tasks.adapters.object_store.os_errors import writing
+from tasks.domain.errors import Permanent
+from tasks.domain.shards.seal import Part
+
+SCRATCH_BYTES = 8 << 30  # of vectors that wait at a time
+MOST_READS = 4  # of one part: rows in an order in which every batch needs every part would read them for ever, and are encoded instead
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DonorPart:
+    """`ids`: digest of the keys that it is expected to hold, in their order."""
+
+    part: Part
+    ids: bytes
+
+
+class DonorParts:
+    """Vectors by part and place in it. Many threads may ask one.
+
+    Args:
+        checkpoint: that the parts are in.
+        parts: by number.
+        scratch: private; a file for each part that was read.
+        dim: of the vectors.
+        most_bytes: of vectors in scratch at a time.
+    """
+
+    def __init__(
+        self, checkpoint: Checkpoint, parts: Sequence[DonorPart], scratch: Path, *, dim: int, most_bytes: int = SCRATCH_BYTES
+    ) -> None:
+        self._checkpoint, self._parts, self._scratch, self._dim, self._most_bytes = checkpoint, parts, scratch, dim, most_bytes
+        self._lock = threading.Lock()
+        self._open: dict[int, np.ndarray | None] = {}  # those used last are at its end; None: not what was sealed
+        self._reads = Counter[int]()
+
+    def vectors(self, number: int) -> np.ndarray | None:
+        """A part's vectors: float32 of shape (rows, dim), mapped from scratch; None where it is damaged, gone, or was read often enough.
+
+        Raises:
+            Permanent: there is no room in scratch.
+            Transient: the store does not answer.
+        """
+        with self._lock:
+            if number in self._open:
+                self._open[number] = self._open.pop(number)
+            elif self._reads[number] < MOST_READS:
+                self._open[number] = self._read(number)
+                self._reads[number] += 1
+                self._make_room()
+            return self._open.get(number)
+
+    def _read(self, number: int) -> np.ndarray | None:
+        wanted = self._parts[number]
+        try:
+            table = self._checkpoint.sealed_part(wanted.part)
+            vectors = part_vectors(table)
+        except Permanent:
+            return None
+        if vectors.shape != (wanted.part.rows, self._dim) or mixed_ids(table.column("id")) != wanted.ids:
+            return None
+        path = self._path(number)
+        with writing(self._scratch):
+            vectors.tofile(path)
+        return np.memmap(path, np.float32, "r", shape=vectors.shape)
+
+    def _make_room(self) -> None:
+        held = {number: vectors.nbytes for number, vectors in self._open.items() if vectors is not None}
+        left = sum(held.values())
+        for number in list(held)[:-1]:
+            if left <= self._most_bytes:
+                return
+            left -= held[number]
+            del self._open[number]
+            self._path(number).unlink(missing_ok=True)
+
+    def _path(self, number: int) -> Path:
+        return self._scratch / f"donor-{number}.f32"

@@ -1,0 +1,44 @@
+"""What a row is made of, as 128 bits: two rows of one digest have one vector under one encoder."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+
+import pyarrow as pa
+
+from tasks.domain.shards.shard import FileVersion
+
+DIGEST = pa.binary(16)
+
+
+def content_digests(rows: pa.RecordBatch, files: Mapping[str, FileVersion]) -> pa.Array:
+    """The digest of what is embedded of each row: of its text, of its picture's bytes, or of the version of the file that the picture is.
+
+    Null for a picture at a place that a row names: nobody knows what stands there before it is read.
+
+    Args:
+        rows: in the form of `tasks.adapters.rows.row_schema`.
+        files: of their shard, by path.
+    """
+    if "text" in rows.schema.names:
+        return pa.array([_digest("text", text.encode()) for text in rows.column("text").to_pylist()], DIGEST)
+    pictures = rows.column("image").to_pylist()
+    places = rows.column("image_uri").to_pylist()
+    return pa.array([_of_picture(*row, files) for row in zip(pictures, places, strict=True)], DIGEST)
+
+
+def by_path(files: Sequence[FileVersion]) -> dict[str, FileVersion]:
+    """The files of a shard as `content_digests` takes them."""
+    return {file.path: file for file in files}
+
+
+def _of_picture(content: bytes | None, place: str | None, files: Mapping[str, FileVersion]) -> bytes | None:
+    if content is not None:
+        return _digest("image", content)
+    file = files.get(place or "")
+    return _digest("file", f"{file.name}\0{file.size}\0{file.version}".encode()) if file else None
+
+
+def _digest(kind: str, content: bytes) -> bytes:
+    return hashlib.blake2b(content, digest_size=16, person=kind.encode()).digest()
