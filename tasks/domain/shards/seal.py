@@ -77,7 +77,8 @@ class Part(Strict):
 
 class Seal(Strict):
     """The commit of a shard. A part that no seal references is garbage. Stored with a checksum from format 2 on; format 3 has findings and
-    digests."""
+    digests.
+    """
 
     format_version: Literal[1, 2, 3] = 2
     shard: str
