@@ -17,8 +17,8 @@ from tasks.adapters.checkpoint.reuse.digest_file import mixed_ids, read_digests,
 from tasks.adapters.checkpoint.reuse.donor_parts import SCRATCH_BYTES, DonorPart, DonorParts
 from tasks.adapters.concurrent_map import ahead
 
-MEMORY = "512MB"
-MOST_ROWS = 20_000_000  # that are looked through: 0.5 GB of scratch
+SORT_MEMORY = "512MB"
+MOST_INDEXED = 20_000_000  # that are looked through: 0.5 GB of scratch
 SHARDS_AT_ONCE = 16  # of which the digests are read
 COLUMNS = {"high": np.uint64, "low": np.uint64, "part": np.int32, "place": np.int32}
 # One place for each digest: in the best shard that has it.
@@ -76,7 +76,7 @@ class ContentIndex:
 
         path = self._scratch / "content.duckdb"
         try:
-            config: dict[str, Any] = {"memory_limit": MEMORY, "temp_directory": str(self._scratch / "spilled")}
+            config: dict[str, Any] = {"memory_limit": SORT_MEMORY, "temp_directory": str(self._scratch / "spilled")}
             with closing(duckdb.connect(str(path), config=config)) as db:
                 db.execute("CREATE TABLE known (high UBIGINT, low UBIGINT, part INTEGER, place INTEGER)")
                 for lines in self._lines(checkpoint, donors):
@@ -99,7 +99,7 @@ class ContentIndex:
                 self._found.append(DonorPart(part=part, ids=mixed_ids(lines.column("id"))))
                 yield _incoming(lines.column("digest"), len(self._found) - 1)
             rows += digests.num_rows
-            if rows >= MOST_ROWS:
+            if rows >= MOST_INDEXED:
                 return
 
     def _write(self, batches: pa.RecordBatchReader) -> int:

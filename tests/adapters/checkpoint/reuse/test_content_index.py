@@ -122,7 +122,7 @@ def test_so_many_rows_are_looked_through_and_the_best_donors_first(
     checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, two = Donor(checkpoint, tmp_path, "one"), Donor(checkpoint, tmp_path, "two")
-    monkeypatch.setattr(content_index, "MOST_ROWS", 30)
+    monkeypatch.setattr(content_index, "MOST_INDEXED", 30)
     index = opened(checkpoint, tmp_path, two, one)
     assert unknown(index, one.digests) == [*range(30)]
     assert unknown(index, two.digests) == [3]
