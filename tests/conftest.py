@@ -16,6 +16,7 @@ pytest_plugins = [
     "tests.servers.narrow_milvus",
     "tests.servers.prefect",
     "tests.servers.ray",
+    "tests.servers.dask",
     "tests.builders.models",
     "tests.builders.more_kinds.registered",
     "tests.builders.kitestring",

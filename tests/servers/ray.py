@@ -35,6 +35,11 @@ class RayServer:
         """A `compute.engine` on it."""
         return {"kind": "ray", "address": self.address, "hosts": hosts, "resources": {"host": 1}, "shared": True, **settings}
 
+    def hosts(self) -> list[psutil.Process]:
+        """The actors that are hosts now."""
+        raylets = [p for p in psutil.process_iter(["cmdline"]) if str(self.folder) in " ".join(p.info["cmdline"] or [])]
+        return [child for raylet in raylets for child in raylet.children() if any("HostActor" in part for part in child.cmdline())]
+
 
 @contextmanager
 def ray_cluster(folder: Path) -> Iterator[RayServer]:
@@ -85,10 +90,15 @@ def _session_cluster() -> Iterator[RayServer]:
     folder = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))  # Ray's sockets bear no long path
     remove_later(folder)
     with ray_cluster(folder) as server:
-        watch = "import os, sys, time\nwhile os.getppid() == int(sys.argv[1]): time.sleep(1)\n"
-        watch += "from pathlib import Path\nfrom tests.servers.ray import end_processes\nend_processes(Path(sys.argv[2]))"
-        subprocess.Popen([sys.executable, "-c", watch, str(os.getpid()), str(folder)], cwd=ROOT, start_new_session=True)
+        end_with_this_process(folder)
         yield server
+
+
+def end_with_this_process(folder: Path) -> None:
+    """End all of a cluster when this process is gone, whatever ends it."""
+    watch = "import os, sys, time\nwhile os.getppid() == int(sys.argv[1]): time.sleep(1)\n"
+    watch += "from pathlib import Path\nfrom tests.servers.ray import end_processes\nend_processes(Path(sys.argv[2]))"
+    subprocess.Popen([sys.executable, "-c", watch, str(os.getpid()), str(folder)], cwd=ROOT, start_new_session=True)
 
 
 @pytest.fixture(scope="session")

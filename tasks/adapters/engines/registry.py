@@ -39,7 +39,7 @@ def open_engine(spec: EncodingSpec, *, scratch: Path, tell: Tell, store: Store |
     """
     name = spec.job.compute.engine.kind
     kind = ENGINES[name]
-    if kind.extra and importlib.util.find_spec(kind.extra) is None:
+    if kind.extra and importlib.util.find_spec(kind.module or kind.extra) is None:
         raise BadInput(f"compute.engine.kind: {name} is not installed here: pip install -e '.[{kind.extra}]', on every host")
     opens: OpenEngine = declared_at(kind.opens)
     return opens(spec, scratch=scratch, tell=tell, store=store, model=model)

@@ -86,6 +86,14 @@ class RemoteHost:
         """From the main thread of a process that is all this host's."""
         signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=self.leave, daemon=True, name="host-leaves").start())
 
+    @property
+    def closed(self) -> bool:
+        return self._closed
+
+    @property
+    def leaving(self) -> bool:
+        return self._leaving
+
     # Calls
 
     def identify(self) -> str:

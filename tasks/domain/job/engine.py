@@ -52,16 +52,32 @@ class RayEngineSettings(ClusterSettings):
     )
 
 
+class DaskEngineSettings(ClusterSettings):
+    """Encodes beside the workers of a Dask cluster; the flow runs anywhere that reaches its scheduler."""
+
+    model_config = ConfigDict(title="dask")
+
+    kind: Literal["dask"] = Field("dask", description="Beside the workers of a Dask cluster; needs the extra `dask`.")
+    scheduler: str = Field("auto", description="The scheduler, as tcp://host:8786. auto: the one that DASK_SCHEDULER_ADDRESS names.")
+    worker_resources: dict[str, Annotated[float, Field(gt=0)]] = Field(
+        default_factory=dict,
+        description="Resources of the workers that are to encode, such as {host: 1} (`dask worker --resources host=1`): one host for each."
+        " Left out: one host on each machine, with all its GPUs.",
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineKind(Kind[EngineSettings]):
     """A kind of engine.
 
     opens: "module:name" of what makes one, as `tasks.adapters.engines.registry.OpenEngine`.
-    extra: the module that it cannot do without, and the extra of the same name that installs it.
+    extra: the extra that installs what it cannot do without.
+    module: the module that it cannot do without, where that is not named as the extra.
     """
 
     opens: str
     extra: str | None = None
+    module: str | None = None
 
 
 ENGINES = Kinds(
@@ -70,6 +86,9 @@ ENGINES = Kinds(
     known={
         "local": EngineKind(settings=LocalEngineSettings, opens="tasks.adapters.engines.local_engine:LocalEngine"),
         "ray": EngineKind(settings=RayEngineSettings, opens="tasks.adapters.engines.ray_engine:open_ray", extra="ray"),
+        "dask": EngineKind(
+            settings=DaskEngineSettings, opens="tasks.adapters.engines.dask_engine:open_dask", extra="dask", module="distributed"
+        ),
     },
 )
 

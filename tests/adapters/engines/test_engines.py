@@ -1,6 +1,7 @@
 """What every engine does with a group of shards, wherever it encodes: the local one with a real model, and those of two hosts without.
 
-The hosts of `fake` are threads of this process, those of `ray` are actors of a real cluster. Faults are files, so that all can have them.
+The hosts of `fake` are threads of this process, those of `ray` are actors of a real cluster, those of `dask` processes beside a real one's
+workers. Faults are files, so that all can have them.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from tasks.adapters.checkpoint.checkpoint import Checkpoint, read_pin
 from tasks.adapters.checkpoint.part_files import PartMeta, part_of, write_part
 from tasks.adapters.engines import torchrun_encoders
 from tasks.adapters.engines.cluster_hosts.fleet import Fleet
+from tasks.adapters.engines.dask_engine import DaskCluster
 from tasks.adapters.engines.far_spec import spec_for_afar
 from tasks.adapters.engines.local_engine import LocalEngine
 from tasks.adapters.engines.ray_engine import RayCluster
@@ -40,7 +42,7 @@ from tasks.domain.encoding.encoding_events import (
 from tasks.domain.encoding.encoding_spec import EncodingSpec, ShardGroup
 from tasks.domain.errors import BadInput, Permanent, Transient
 from tasks.domain.job.encoder import ENCODERS, EncoderIdentity, EncoderRecord
-from tasks.domain.job.engine import RayEngineSettings
+from tasks.domain.job.engine import DaskEngineSettings, RayEngineSettings
 from tasks.domain.job.parse import parse_job
 from tasks.domain.ports import Engine
 from tasks.domain.shards.seal import Quarantined
@@ -48,7 +50,7 @@ from tasks.domain.shards.shard import Shard, name_shard
 from tests.builders.engines import faults
 from tests.builders.engines.fake_engine import open_fake
 from tests.builders.engines.hash_encoders import HashEncoders, by_hash
-from tests.builders.engines.hash_host import HashActor
+from tests.builders.engines.hash_host import HashActor, HashHost
 from tests.builders.inprocess import ThreadRank
 from tests.builders.kitestring import make_job, write_rows
 
@@ -116,14 +118,21 @@ def _ray(_scratch: Path, tell: Callable[[EncodingEvent], None], spec: EncodingSp
     return Fleet(lambda: RayCluster(settings, run=spec.run, actor_class=HashActor), spec_for_afar(spec, shared=True), tell=tell)
 
 
-OPENS = {"local": _local, "fake": _fake, "ray": _ray}
+def _dask(_scratch: Path, tell: Callable[[EncodingEvent], None], spec: EncodingSpec) -> Engine:
+    settings = spec.job.compute.engine
+    assert isinstance(settings, DaskEngineSettings)
+    host = f"{HashHost.__module__}:{HashHost.__name__}"
+    return Fleet(lambda: DaskCluster(settings, run=spec.run, host=host), spec_for_afar(spec, shared=True), tell=tell)
+
+
+OPENS = {"local": _local, "fake": _fake, "ray": _ray, "dask": _dask}
 
 
 @pytest.fixture(params=[*OPENS])
 def bench(request: pytest.FixtureRequest, tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
     document = make_job(tmp_path, tiny_model, compute__unsaved_rows=2 * PIECE)
-    if request.param == "ray":
-        document["compute"]["engine"] = request.getfixturevalue("ray_server").engine()
+    if request.param in ("ray", "dask"):
+        document["compute"]["engine"] = request.getfixturevalue(f"{request.param}_server").engine()
     else:
         document["checkpoint"] = f"memory://{secrets.token_hex(8)}"
     job = parse_job(document)

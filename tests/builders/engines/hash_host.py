@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tasks.adapters.engines.ray_engine import HostActor
+from tasks.adapters.engines.remote_host import RemoteHost
 from tasks.domain.encoding.encoding_spec import EncodingSpec
 from tasks.domain.job.encoder import ENCODERS
 from tests.builders.engines import faults
@@ -11,10 +12,14 @@ from tests.builders.engines.hash_encoders import by_hash
 KIND = "sentence-transformers"
 
 
-class HashActor(HostActor):
-    """An actor of them."""
+class HashHost(RemoteHost):
+    """One of them."""
 
     def load(self, spec: str, seen: int = 0) -> str:
         ENCODERS.known[KIND] = by_hash(KIND)
         faults.install(faults.folder_of(EncodingSpec.model_validate_json(spec).job))
         return super().load(spec, seen)
+
+
+class HashActor(HashHost, HostActor):
+    """An actor of Ray."""

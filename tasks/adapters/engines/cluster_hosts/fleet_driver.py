@@ -174,7 +174,7 @@ class FleetDriver:
         elif seat.state == "opened" and (self._settled is not None or self._leader() in {None, seat}):
             seat.state = "loading"
             self._call(seat, "load", self._spec_for_hosts(), seat.seen, then=self._loaded)
-        if seat.state not in {"loading", "ready"}:
+        if seat.state not in {"opened", "loading", "ready"}:  # one that waits for the first to load would close itself, uncalled
             return
         if now - seat.heard > self._silence_seconds:
             self._lose(seat, f"it has not answered for {self._silence_seconds:.0f} s")

@@ -153,6 +153,20 @@ def test_a_silent_host_loses_its_groups_and_is_ended(work: Callable[..., Work], 
     assert before._closed
 
 
+def test_a_host_that_waits_until_the_first_has_loaded_is_called_meanwhile(
+    work: Callable[..., Work], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that nobody calls closes itself."""
+    monkeypatch.setattr(fleet_driver, "ASK_SECONDS", 0.05)
+    loaded, load = threading.Event(), RemoteHost.load
+    monkeypatch.setattr(RemoteHost, "load", lambda *given: loaded.wait(60) and load(*given))
+    hosts = ThreadHost(), ThreadHost()
+    work(*hosts).begin()
+    until(lambda: all(host.calls.count("report") > 3 for host in hosts))
+    assert sum(host.calls.count("load") for host in hosts) == 1
+    loaded.set()
+
+
 def test_a_host_that_joins_in_the_middle_is_used(
     work: Callable[..., Work], go_on: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -177,7 +191,7 @@ def test_a_host_that_will_be_taken_away_finishes_what_it_has_begun_and_gives_bac
     until(lambda: "encode" in leaving.calls)
     assert leaving.host
     threading.Thread(target=leaving.host.leave, daemon=True).start()
-    until(lambda: leaving.host and leaving.host._leaving)
+    until(lambda: leaving.host and leaving.host._host and leaving.host._host._giving_back)
     go_on.set()
     run.assert_done_once()
     assert run.fleet._division.records[next(seat.name for seat in run.fleet._seats.values() if seat.link is leaving)].given_back

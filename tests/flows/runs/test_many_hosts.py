@@ -1,4 +1,4 @@
-"""A whole job on a real Ray cluster: two hosts, each with ranks that torchrun starts, and one of them killed in the middle."""
+"""A whole job on a real cluster of Ray and of Dask: two hosts, each with ranks that torchrun starts, and one of them killed in the middle."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
 import psutil
 import pytest
@@ -18,11 +19,24 @@ from tests.builders.held_model import make_held_model
 from tests.builders.inprocess import RunFlow
 from tests.builders.kitestring import make_job, write_rows
 from tests.builders.runs import keys_in
-from tests.servers.ray import RayServer
 
 pytestmark = [pytest.mark.server, pytest.mark.timeout(600)]
 FILES, ROWS = 16, 40
 START_SECONDS = 200
+
+
+class ClusterServer(Protocol):
+    """What `tests.servers.ray` and `tests.servers.dask` have."""
+
+    def engine(self, hosts: int) -> dict[str, object]: ...
+
+    def hosts(self) -> list[psutil.Process]: ...
+
+
+@pytest.fixture(params=["ray", "dask"])
+def cluster_server(request: pytest.FixtureRequest) -> ClusterServer:
+    server: ClusterServer = request.getfixturevalue(f"{request.param}_server")
+    return server
 
 
 @pytest.fixture
@@ -39,30 +53,28 @@ def encoded(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     return rows
 
 
-def kill_a_host(server: RayServer, both_have_encoded: Callable[[], bool], killed: list[int], held: Path) -> None:
-    """The newest actor, when each host has encoded a shard and holds the next."""
+def kill_a_host(server: ClusterServer, both_have_encoded: Callable[[], bool], killed: list[int], held: Path) -> None:
+    """The newest, when each has encoded a shard and holds the next."""
     deadline = time.monotonic() + START_SECONDS
     while not both_have_encoded() and time.monotonic() < deadline:
         time.sleep(0.05)
-    raylets = [p for p in psutil.process_iter(["cmdline"]) if str(server.folder) in " ".join(p.info["cmdline"] or [])]
-    actors = [child for raylet in raylets for child in raylet.children() if any("HostActor" in part for part in child.cmdline())]
-    newest = max(actors, key=lambda actor: actor.create_time())
-    ranks = newest.children(recursive=True)
+    newest = max(server.hosts(), key=lambda host: host.create_time())
+    below = newest.children(recursive=True)
     newest.kill()
     held.unlink()
     killed.append(newest.pid)
-    assert not psutil.wait_procs(ranks, timeout=30)[1], "no rank outlives its host"
+    assert not psutil.wait_procs(below, timeout=30)[1], "no rank outlives its host"
 
 
 def test_a_host_that_is_killed_costs_nothing_and_nothing_is_doubled(
-    run_flow: RunFlow, ray_server: RayServer, encoded: dict[str, int], tmp_path: Path
+    run_flow: RunFlow, cluster_server: ClusterServer, encoded: dict[str, int], tmp_path: Path
 ) -> None:
     keys = [key for n in range(FILES) for key in write_rows(tmp_path / "rows" / f"{n}.parquet", n * ROWS, (n + 1) * ROWS)]
     model = make_held_model(tmp_path / "model", held := tmp_path / "held", rows=ROWS)
     killed: list[int] = []
     both = lambda: len([host for host, rows in list(encoded.items()) if rows >= ROWS]) == 2  # noqa: E731
-    threading.Thread(target=kill_a_host, args=(ray_server, both, killed, held), daemon=True, name="killer").start()
-    engine = {"processes": 1, "engine": ray_server.engine(2)}
+    threading.Thread(target=kill_a_host, args=(cluster_server, both, killed, held), daemon=True, name="killer").start()
+    engine = {"processes": 1, "engine": cluster_server.engine(2)}
     result = run_flow(make_job(tmp_path, model, compute=engine, encoder__trust_remote_code=True))
     assert killed
     assert result["verified"] is True
