@@ -84,4 +84,5 @@ def _session_cluster() -> Iterator[DaskServer]:
 @pytest.fixture(scope="session")
 def dask_server() -> DaskServer:
     """One for the session, which a process that outlives the session ends."""
+    pytest.importorskip("distributed", reason="the extra `dask` is not installed")
     return share(_session_cluster())

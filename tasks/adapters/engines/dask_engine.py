@@ -48,7 +48,7 @@ CONNECT_SECONDS = 30.0
 GIVEN_UP_SECONDS = 120.0  # without a scheduler, after which a run ends
 
 
-class WorkerHosts(WorkerPlugin):
+class WorkerHosts(WorkerPlugin):  # type: ignore[misc]
     """In a worker: the processes of its hosts by the name of each life."""
 
     def __init__(self) -> None:
@@ -188,13 +188,11 @@ class DaskCluster:
         if address is None and not (address := _configured()):
             raise ValueError("DASK_SCHEDULER_ADDRESS is not set")
         name = f"kitestring-{self._run}"
-        return Client(  # type: ignore[no-untyped-call]
-            address, timeout=CONNECT_SECONDS, set_as_default=False, direct_to_workers=False, name=name
-        )
+        return Client(address, timeout=CONNECT_SECONDS, set_as_default=False, direct_to_workers=False, name=name)
 
     def _leave(self) -> None:
         with suppress(Exception):  # its loop may be gone with the scheduler
-            self.client.close(timeout=5)  # type: ignore[no-untyped-call]
+            self.client.close(timeout=5)
 
     def _workers(self) -> dict[str, dict[str, Any]]:
         """What the scheduler says of each worker, by its address.

@@ -21,7 +21,6 @@ from tasks.adapters.checkpoint.checkpoint import Checkpoint, read_pin
 from tasks.adapters.checkpoint.part_files import PartMeta, part_of, write_part
 from tasks.adapters.engines import torchrun_encoders
 from tasks.adapters.engines.cluster_hosts.fleet import Fleet
-from tasks.adapters.engines.dask_engine import DaskCluster
 from tasks.adapters.engines.far_spec import spec_for_afar
 from tasks.adapters.engines.local_engine import LocalEngine
 from tasks.adapters.engines.ray_engine import RayCluster
@@ -119,6 +118,8 @@ def _ray(_scratch: Path, tell: Callable[[EncodingEvent], None], spec: EncodingSp
 
 
 def _dask(_scratch: Path, tell: Callable[[EncodingEvent], None], spec: EncodingSpec) -> Engine:
+    from tasks.adapters.engines.dask_engine import DaskCluster  # noqa: PLC0415 - where the extra is installed
+
     settings = spec.job.compute.engine
     assert isinstance(settings, DaskEngineSettings)
     host = f"{HashHost.__module__}:{HashHost.__name__}"

@@ -11,11 +11,13 @@ from typing import Any
 import pytest
 
 from tasks.adapters.engines.cluster_hosts.host_process import SILENT_SECONDS, HostProcess
-from tasks.adapters.engines.dask_engine import DaskCluster
 from tasks.adapters.engines.remote_host import own_identity
 from tasks.domain.encoding.host_messages import HostAnswer, HostIdentity
 from tasks.domain.errors import BadInput
 from tasks.domain.job.engine import DaskEngineSettings
+
+dask_engine = pytest.importorskip("tasks.adapters.engines.dask_engine", reason="the extra `dask` is not installed", exc_type=ImportError)
+DaskCluster = dask_engine.DaskCluster
 
 
 def identify(host: HostProcess) -> HostIdentity:
