@@ -44,7 +44,7 @@ CALL, END = "kitestring-call", "kitestring-end"  # messages to a worker
 PLUGIN = "kitestring-hosts"
 FIRST = "identify"  # call of a host, which starts its process
 ANSWER_SECONDS = 10.0  # for the scheduler to say which workers there are
-CONNECT_SECONDS = 30.0
+SCHEDULER_SECONDS = 30.0
 GIVEN_UP_SECONDS = 120.0  # without a scheduler, after which a run ends
 
 
@@ -188,7 +188,7 @@ class DaskCluster:
         if address is None and not (address := _configured()):
             raise ValueError("DASK_SCHEDULER_ADDRESS is not set")
         name = f"kitestring-{self._run}"
-        return Client(address, timeout=CONNECT_SECONDS, set_as_default=False, direct_to_workers=False, name=name)
+        return Client(address, timeout=SCHEDULER_SECONDS, set_as_default=False, direct_to_workers=False, name=name)
 
     def _leave(self) -> None:
         with suppress(Exception):  # its loop may be gone with the scheduler
@@ -202,7 +202,7 @@ class DaskCluster:
             Permanent: it has not for `GIVEN_UP_SECONDS`.
         """
         try:
-            if self.client.status in {"closed", "closing"}:  # it has tried to come back itself, for `CONNECT_SECONDS`
+            if self.client.status in {"closed", "closing"}:  # it has tried to come back itself, for `SCHEDULER_SECONDS`
                 self._leave()
                 self.client = self._connect()
             identity = self.do(self._scheduler.identity(n_workers=-1)).result(ANSWER_SECONDS)

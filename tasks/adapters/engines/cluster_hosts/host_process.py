@@ -1,7 +1,7 @@
 """A `RemoteHost` in a process of its own, beside the process of an engine that must not be ended with it, such as a Dask worker.
 
 The two speak over a pipe. When it breaks (the engine's process is gone, however it ended), or when nobody has called for
-`SILENT_SECONDS`, the host closes itself with its ranks, and its process ends.
+`UNCALLED_SECONDS`, the host closes itself with its ranks, and its process ends.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import tasks
 from tasks.adapters.engines.remote_host import LEAVING_SECONDS, RemoteHost
 from tasks.domain.job.kinds import declared_at
 
-SILENT_SECONDS = 20.0  # an engine that does not end its hosts with the run's process: every rank is to be gone 30 s after that
+UNCALLED_SECONDS = 20.0  # an engine that does not end its hosts with the run's process: every rank is to be gone 30 s after that
 REMOTE_HOST = "tasks.adapters.engines.remote_host:RemoteHost"
 LEFT_SECONDS = LEAVING_SECONDS + 10  # in which a host that leaves has ended
 
@@ -104,7 +104,7 @@ def main(pipe: Connection, host: RemoteHost) -> None:
             pipe.send((number, found))
 
     with suppress(EOFError, OSError):
-        while not host.closed or pipe.poll(SILENT_SECONDS / 4):
+        while not host.closed or pipe.poll(UNCALLED_SECONDS / 4):
             if pipe.poll(1.0):
                 threading.Thread(target=answer, args=pipe.recv(), daemon=True, name="host-call").start()
     if not host.leaving:  # it ends the process when it has left
@@ -114,4 +114,4 @@ def main(pipe: Connection, host: RemoteHost) -> None:
 
 
 if __name__ == "__main__":
-    main(Connection(int(sys.argv[1])), declared_at(sys.argv[2])(silence_seconds=SILENT_SECONDS))
+    main(Connection(int(sys.argv[1])), declared_at(sys.argv[2])(silence_seconds=UNCALLED_SECONDS))

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tasks.adapters.engines.cluster_hosts.host_process import SILENT_SECONDS, HostProcess
+from tasks.adapters.engines.cluster_hosts.host_process import UNCALLED_SECONDS, HostProcess
 from tasks.adapters.engines.remote_host import own_identity
 from tasks.domain.encoding.host_messages import HostAnswer, HostIdentity
 from tasks.domain.errors import BadInput
@@ -30,7 +30,7 @@ def test_a_host_process_answers_ends_when_its_pipe_breaks_and_fails_what_was_ask
     assert identify(lost) == own_identity()
     with socket.socket(fileno=os.dup(lost._pipe.fileno())) as pipe:
         pipe.shutdown(socket.SHUT_RDWR)  # as the kernel does when the engine's process is gone
-    assert lost._process.wait(SILENT_SECONDS / 2) == 0, "it does not wait until nobody has called"
+    assert lost._process.wait(UNCALLED_SECONDS / 2) == 0, "it does not wait until nobody has called"
     ended.end()
     with pytest.raises(ConnectionError, match="the host's process has ended"):
         ended.call("identify").result(30)
@@ -74,7 +74,7 @@ def test_a_worker_that_has_a_host_keeps_it_when_others_come() -> None:
 
 
 def test_a_scheduler_that_is_not_there_is_refused_by_its_address(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasks.adapters.engines.dask_engine.CONNECT_SECONDS", 0.5)
+    monkeypatch.setattr("tasks.adapters.engines.dask_engine.SCHEDULER_SECONDS", 0.5)
     with pytest.raises(BadInput, match=r"^compute.engine.scheduler 'tcp://127.0.0.1:9': no Dask scheduler is reached"):
         DaskCluster(DaskEngineSettings(scheduler="tcp://127.0.0.1:9"), run="r")
     with pytest.raises(BadInput, match=r"DASK_SCHEDULER_ADDRESS is not set"):
