@@ -13,10 +13,10 @@ import typer
 
 from flows.command_line.answers import NOT_PROVED, NOT_YET, OK, answers, leave, say, say_each
 from flows.command_line.flow_runner import run_flow
-from flows.command_line.job_file import read_job
 from flows.command_line.process_setup import surroundings
 from flows.command_line.search_options import Explain, Mode, RrfK, Weights, hits_document, way_of, write_page
 from flows.command_line.terminal import count_shown, errors, progress_shown, rows_watched
+from flows.job_file import read_job
 from tasks.adapters.processes.gc_control import leaving
 from tasks.adapters.processes.hardware import version_of
 from tasks.domain.errors import BadInput, Damaged, Permanent

@@ -11,9 +11,9 @@ from typing import Literal
 import yaml
 
 from flows.command_line.flow_runner import run_flow
-from flows.command_line.job_file import read_job
 from flows.command_line.show import hits_text, run_text
 from flows.command_line.terminal import errors, progress_shown
+from flows.job_file import read_job
 from tasks.adapters.sources.stdlib_docs import QUESTIONS, write_corpus
 from tasks.domain.errors import BadInput
 from tasks.domain.job.parse import parse_job

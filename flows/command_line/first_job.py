@@ -12,7 +12,7 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from flows.command_line.job_file import read_job
+from flows.job_file import read_job
 from tasks.adapters.files.local_files import is_local
 from tasks.commands.draft_job import Draft, can_be_key, draft_job, with_columns
 from tasks.commands.job_text import job_text

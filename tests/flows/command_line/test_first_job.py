@@ -10,7 +10,7 @@ import typer
 
 from flows.command_line import first_job
 from flows.command_line.first_job import make_job_file
-from flows.command_line.job_file import read_job
+from flows.job_file import read_job
 from tasks.domain.errors import BadInput
 from tests.builders.kitestring import Kitestring
 

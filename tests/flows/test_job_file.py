@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.command_line.job_file import JOB_FILE_BYTES, read_job
+from flows.job_file import JOB_FILE_BYTES, read_job
 from tasks.domain.errors import BadInput
 
 JOB = """
