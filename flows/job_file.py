@@ -1,4 +1,4 @@
-"""The job file, and settings over it, as the command line takes them.
+"""The job file, wherever it is, and settings over it.
 
 A job file may come from anybody who may write to a repository or a form, so reading one is bounded: in bytes, in depth, and in
 what its aliases grow to. A key that stands twice is refused: YAML would take the last one without a word.
@@ -7,11 +7,13 @@ what its aliases grow to. A key that stands twice is refused: YAML would take th
 from __future__ import annotations
 
 from collections.abc import Hashable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from tasks.adapters.files.local_files import is_local, local_path
 from tasks.domain.errors import BadInput
 from tasks.domain.job.job import Job
 from tasks.domain.job.parse import override_document, parse_job
@@ -19,30 +21,57 @@ from tasks.domain.job.parse import override_document, parse_job
 JOB_FILE_BYTES, JOB_FILE_DEPTH, JOB_FILE_VALUES = 1 << 20, 40, 20_000
 
 
-def read_job(path: Path, settings: list[str] | None) -> Job:
+VARIABLE = "variable:"  # before the name of a Prefect variable that holds a job
+
+
+def read_job(place: Path | str, settings: list[str] | None) -> Job:
     """A job file with settings over it.
+
+    Args:
+        place: a path, a URI such as s3://bucket/job.yaml, or variable:NAME for a Prefect variable.
+        settings: as path.to.key=value.
 
     Raises:
         BadInput: not there, not YAML, too large, or not a job.
     """
-    document = _parse(_read(path), f"the job file '{path}'")
+    place = str(place)
+    document = _variable(place.removeprefix(VARIABLE)) if place.startswith(VARIABLE) else _parse(_read(place), f"the job file '{place}'")
     if not isinstance(document, dict):
-        raise BadInput(f"the job file '{path}' is empty or no mapping: it needs keys such as corpus, source and target")
+        raise BadInput(f"the job file '{place}' is empty or no mapping: it needs keys such as corpus, source and target")
     document.pop("$schema", None)  # for editors
     return parse_job(override_document(document, dict(_setting(text) for text in settings or [])))
 
 
-def _read(path: Path) -> str:
+def _variable(name: str) -> Any:
+    """What a Prefect variable holds: a job, or the text of a job file."""
+    from prefect.variables import Variable  # noqa: PLC0415 - a command imports it once it has a server
+
+    value = Variable.get(name)
+    if value is None:
+        raise BadInput(f"there is no Prefect variable '{name}': make it, or name a job file")
+    return _parse(value, f"the Prefect variable '{name}'") if isinstance(value, str) else value
+
+
+def _read(place: str) -> str:
+    local = is_local(place)
     try:
-        with path.open("rb") as file:
-            content = file.read(JOB_FILE_BYTES + 1)
+        with Path(local_path(place)).open("rb") if local else _opened(place) as file:
+            content: bytes = file.read(JOB_FILE_BYTES + 1)
         if len(content) > JOB_FILE_BYTES:
-            raise BadInput(f"the job file '{path}' is larger than {JOB_FILE_BYTES >> 20} MiB: is it one?")
+            raise BadInput(f"the job file '{place}' is larger than {JOB_FILE_BYTES >> 20} MiB: is it one?")
         return content.decode()
     except FileNotFoundError as error:
-        raise BadInput(f"there is no job file '{path}'{'' if path.is_absolute() else f' in {Path.cwd()}'}") from error
+        here = f" in {Path.cwd()}" if local and not Path(place).is_absolute() else ""
+        raise BadInput(f"there is no job file '{place}'{here}") from error
     except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"the job file '{path}' cannot be read: {error}") from error
+        raise BadInput(f"the job file '{place}' cannot be read: {error}") from error
+
+
+def _opened(uri: str) -> AbstractContextManager[Any]:
+    from tasks.adapters.files.access import open_file  # noqa: PLC0415 - it brings Arrow along, which a local file does without
+
+    opened: AbstractContextManager[Any] = open_file(uri)
+    return opened
 
 
 def _setting(text: str) -> tuple[str, Any]:

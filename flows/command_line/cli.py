@@ -52,7 +52,8 @@ def every_command(
 
 
 JobFile = Annotated[
-    Path, typer.Argument(metavar="JOB", help="The job file (YAML or JSON). Relative paths in it start at the current folder.")
+    str,
+    typer.Argument(metavar="JOB", help="The job file (YAML or JSON), a path or a URI. Relative paths in it start at the current folder."),
 ]
 SetOptions = Annotated[
     list[str] | None,
@@ -61,7 +62,7 @@ SetOptions = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 
 
-def _run_and_say(flow: str, job: Path, settings: list[str] | None, *, as_json: bool) -> None:
+def _run_and_say(flow: str, job: str, settings: list[str] | None, *, as_json: bool) -> None:
     """Run a flow that takes the job alone, and print its result."""
     from flows.command_line.show import run_text
 

@@ -24,6 +24,7 @@ import yaml
 from docker.types import HostConfig
 from pymilvus import MilvusClient
 
+from flows.job_file import read_job
 from tasks.domain.job.job import Job
 from tests.servers.prefect import ROOT, PrefectServer
 
@@ -48,6 +49,15 @@ class Notified(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Hook)
         self.url, self.told = f"http://127.0.0.1:{self.server_port}/", Queue[dict[str, str]]()
+
+
+def told_of(notified: Notified, subject: str, seconds: float = 60) -> dict[str, str]:
+    """The notification of this subject; those of other tests' runs may come before it."""
+    deadline = time.monotonic() + seconds
+    while True:
+        told = notified.told.get(timeout=max(0, deadline - time.monotonic()))
+        if told["subject"] == subject:
+            return told
 
 
 class _Hook(BaseHTTPRequestHandler):
@@ -268,9 +278,36 @@ def test_who_is_to_know_of_too_many_rows_in_quarantine_is_told(deployed: Prefect
         "EventsWorker.instance().drain()\n"
     )
     subprocess.run([sys.executable, "-c", emit], cwd=ROOT, env=deployed.env, timeout=60, check=True)
-    told = notified.told.get(timeout=60)
-    assert told["subject"] == "Kitestring: rows of pictures are quarantined"
+    told = told_of(notified, "Kitestring: rows of pictures are quarantined")
     assert "7 of 10 rows were quarantined" in told["body"]
+
+
+def test_a_job_that_is_a_variable_is_run_from_a_form_of_two_fields(deployed: PrefectServer, job: dict[str, Any], tmp_path: Path) -> None:
+    fields = deployed.deployment("embed-file/backfill-file")["parameter_openapi_schema"]["properties"]
+    assert (list(fields), fields["job_file"]["title"]) == (["job_file", "overrides"], "Job file")
+    deployed.request("/variables/", {"name": "a_job", "value": job})
+    run = deployed.run_deployment("embed-file/backfill-file", {"job_file": "variable:a_job", "overrides": {"shards.rows": 20}})
+    deployed.work_once(POOL)
+    assert deployed.wait(run) == "COMPLETED", deployed.logs(run)
+    assert rows_found(tmp_path / "rows.db", "deployed") == ROWS
+
+
+def test_who_is_to_know_of_a_run_that_failed_is_told_why(deployed: PrefectServer, notified: Notified) -> None:
+    run = deployed.run_deployment("embed-file/backfill-file", {"job_file": "no-such-job.yaml"})
+    deployed.work_once(POOL)
+    assert deployed.wait(run) == "FAILED", deployed.logs(run)
+    told = told_of(notified, "Kitestring: no-such-job.yaml failed")
+    why, what_next = told["body"].splitlines()[:2]
+    assert why.startswith("BadInput: there is no job file 'no-such-job.yaml' in ")
+    assert what_next.startswith("Deployment backfill-file; running it again keeps what is finished.")
+
+
+def test_who_is_to_know_of_a_run_that_crashed_is_told(deployed: PrefectServer, notified: Notified, job: dict[str, Any]) -> None:
+    run = deployed.create_run("embed-corpus/backfill", {"job": job})
+    deployed.set_state(run, type="CRASHED", name="Crashed", message="No sign of life for ten minutes.", force=True)
+    told = told_of(notified, f"Kitestring: {deployed.request(f'/flow_runs/{run}')['name']} crashed")
+    assert told["body"].startswith("No sign of life for ten minutes.")
+    deployed.set_state(run, type="CANCELLED", name="Cancelled", force=True)
 
 
 def test_a_night_that_is_still_running_is_not_overtaken(deployed: PrefectServer) -> None:
@@ -341,5 +378,6 @@ def test_a_worker_runs_the_flow_where_it_was_started(deployed: PrefectServer) ->
 
 def test_every_deployment_holds_a_whole_job_on_a_corpus_that_is_there() -> None:
     for deployment in yaml.safe_load((ROOT / "deployments" / "prefect.yaml").read_text())["deployments"]:
-        job = Job.model_validate(deployment["parameters"]["job"])
+        parameters = deployment["parameters"]
+        job = Job.model_validate(parameters["job"]) if "job" in parameters else read_job(ROOT / parameters["job_file"], None)
         assert (ROOT / job.source.uri).exists()

@@ -1,0 +1,30 @@
+"""The flow of a job that is kept as a file: its form has two fields."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from prefect import flow
+from pydantic import Field
+
+from flows.embed import MOST_THREADS, embed_corpus
+from flows.job_file import read_job
+from flows.parameters import Overrides
+from tasks.run.group_window import threads
+
+JobFilePlace = Annotated[str, Field(json_schema_extra={"title": "Job file"})]
+
+
+@flow(name="embed-file", flow_run_name="{job_file}", task_runner=threads(MOST_THREADS))
+def embed_file(job_file: JobFilePlace, overrides: Overrides | None = None) -> dict[str, Any]:
+    """As `embed-corpus`, with the job from a file.
+
+    Args:
+        job_file: A path on the worker, a URI such as s3://lake/jobs/docs.yaml, or variable:NAME for a Prefect variable that holds the job.
+        overrides: Single settings by their dotted path, such as {"shards.rows": 1000}; the file's others stay as they are.
+
+    Raises:
+        BadInput: there is no such file, or it is no job; or as `embed-corpus`.
+        RunFailed: as `embed-corpus`.
+    """
+    return embed_corpus.fn(read_job(job_file, None), overrides)
