@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Container, Iterable, Iterator
 from contextlib import contextmanager
@@ -19,13 +20,17 @@ from tasks.domain.errors import BadInput, KitestringError, Transient
 from tasks.domain.shards.shard import FileVersion
 
 VERSIONS = ("ETag", "etag", "md5", "md5Hash", "content_md5", "LastModified", "last_modified", "mtime", "modified", "updated", "created")
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")  # of a terminal, in errors of Rust libraries
 
 
 class FsspecDrive:
     """Any store that fsspec has a package for. A version is the ETag, a checksum or a time: the first that the store reports."""
 
     def files(self, uri: str, suffixes: tuple[str, ...], left_out: LeftOut) -> Iterator[FileVersion]:
-        system, path = _system(uri)
+        try:
+            system, path = _system(uri)
+        except BadInput as error:
+            raise BadInput(f"source.uri: {error}") from error
         try:
             yield from _files(system, uri, path, suffixes, left_out)
         except Exception as error:
@@ -101,7 +106,7 @@ def _is_of(error: Exception, packages: Container[str]) -> bool:
 
 def first_words(error: BaseException) -> str:
     """What an error says, in one line; its kind where it says nothing."""
-    return " ".join(str(error).split())[:300].rstrip(".") or type(error).__name__
+    return " ".join(_COLOURS.sub("", str(error)).split())[:300].rstrip(".") or type(error).__name__
 
 
 def _files(system: Any, uri: str, path: str, suffixes: tuple[str, ...], left_out: LeftOut) -> Iterator[FileVersion]:
@@ -147,7 +152,11 @@ def _system(uri: str) -> tuple[Any, str]:
     except ImportError as error:
         raise BadInput(f"'{uri}' needs a package that is not installed: {error}") from error
     except ValueError as error:
-        raise BadInput(f"'{uri}' cannot be opened: {error}") from error
+        scheme = uri.partition("://")[0]
+        unknown = (
+            f"there is no scheme '{scheme}': use a path, s3://, https:// or another of fsspec's" if "not known" in str(error) else error
+        )
+        raise BadInput(f"'{uri}' cannot be opened: {unknown}") from error
     return system, str(path)
 
 

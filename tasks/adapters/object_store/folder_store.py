@@ -46,7 +46,7 @@ class FolderStore:
         except _ABSENT:
             return None
         except OSError as error:
-            raise disk_error(error, path) from error
+            raise disk_error(error, path, to="read") from error
 
     def write(self, key: str, data: bytes | Path) -> None:
         path = self._path(key)
@@ -190,4 +190,4 @@ def _walk(folder: Path, prefix: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
     except _ABSENT:
         return
     except OSError as error:
-        raise disk_error(error, folder) from error
+        raise disk_error(error, folder, to="read") from error

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import http.server
 import os
-from collections.abc import Callable
+import tempfile
+import threading
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +16,7 @@ import yaml
 
 from tests.builders.inprocess import RunFlow
 from tests.builders.kitestring import Kitestring, make_job, write_rows
+from tests.servers.prefect import PrefectServer
 
 Job = dict[str, Any]
 Spoil = Callable[[Path], str]
@@ -48,13 +53,25 @@ MISTAKES: dict[str, Mistake] = {
     "a source that is not there": Mistake(
         "plan", ["no such file or folder", "none.parquet", "correct source.uri"], ["source.uri=none.parquet"]
     ),
-    "a source's scheme": Mistake("plan", ["'htp://host/rows' cannot be opened: Protocol not known: htp"], ["source.uri=htp://host/rows"]),
+    "a source's scheme": Mistake(
+        "plan",
+        ["source.uri: 'htp://host/rows' cannot be opened: there is no scheme 'htp': use a path, s3://"],
+        ["source.uri=htp://host/rows"],
+    ),
     "a column that is not there": Mistake("plan", ["'txt' is not in", "did you mean 'text'?"], ["source.text=[txt]"]),
     "a model that is not there": Mistake(
         "plan", ["encoder.model", "there is no folder '/nowhere/model'"], ["encoder.model=/nowhere/model"]
     ),
-    "a checkpoint's scheme": Mistake("status", ["use a folder or s3://bucket/prefix"], ["checkpoint=gs://bucket/below"]),
-    "a target's scheme": Mistake("verify", ["is not one that Milvus knows", "https://host:19530"], ["target.uri=ftp://host"]),
+    "a checkpoint's scheme": Mistake(
+        "status", ["checkpoint 'gs://", "use a folder or s3://bucket/prefix"], ["checkpoint=gs://bucket/below"]
+    ),
+    "a checkpoint's mistyped scheme": Mistake(
+        "plan", ["checkpoint 'htp://", "use a folder or s3://bucket/prefix"], ["checkpoint=htp://b/c"]
+    ),
+    "a target's scheme": Mistake(
+        "verify", ["target.uri 'ftp://host' is not one that Milvus knows", "https://host:19530"], ["target.uri=ftp://host"]
+    ),
+    "a target's mistyped scheme": Mistake("verify", ["target.uri 'htp://host' is not one that Milvus knows"], ["target.uri=htp://host"]),
     "a target's file": Mistake("verify", ["is not one that Milvus knows", "ending in .db"], ["target.uri=rows.sqlite"]),
     "certificates without TLS": Mistake("verify", ["is no TLS address"], ["target.uri=http://host:19530", "target.tls={ca: a.pem}"]),
     "a certificate that is not there": Mistake(
@@ -84,13 +101,18 @@ def folder(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
     return folder
 
 
-def line_of(folder: Path, mistake: Mistake) -> str:
+def ran_before(folder: Path, run_flow: RunFlow) -> None:
+    if not (folder / "rows.db").exists():
+        run_flow(yaml.safe_load((folder / "job.yaml").read_text()))
+
+
+def line_of(folder: Path, mistake: Mistake, env: Mapping[str, str] | None = None) -> str:
     """The one line that a command answers with."""
     path = folder / "spoiled.yaml"
     path.write_text((folder / "job.yaml").read_text() if mistake.text is None else mistake.text)
     own = mistake.command != "search" and mistake.rest
     settings = [part for setting in mistake.settings for part in ("--set", setting)]
-    done = Kitestring(folder=folder, env={}).here(mistake.command, *([] if own else [path]), *mistake.rest, *settings)
+    done = Kitestring(folder=folder, env=env or {}).here(mistake.command, *([] if own else [path]), *mistake.rest, *settings)
     assert (done.code, done.out) == (mistake.code, ""), done
     (line,) = done.err.splitlines()
     assert line.startswith("error: ")
@@ -100,8 +122,7 @@ def line_of(folder: Path, mistake: Mistake) -> str:
 @pytest.mark.parametrize("what", MISTAKES)
 def test_a_mistake_is_told_in_one_line(folder: Path, run_flow: RunFlow, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
     monkeypatch.chdir(folder)
-    if not (folder / "rows.db").exists():
-        run_flow(yaml.safe_load((folder / "job.yaml").read_text()))
+    ran_before(folder, run_flow)
     line = line_of(folder, MISTAKES[what])
     assert all(word in line for word in MISTAKES[what].words), line
 
@@ -109,16 +130,96 @@ def test_a_mistake_is_told_in_one_line(folder: Path, run_flow: RunFlow, monkeypa
 @pytest.mark.parametrize("command", ["plan", "status", "verify"])
 def test_a_file_that_may_not_be_read_is_told_by_its_path(folder: Path, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
     """Root may read all, so that the refusal is the system call's in its place."""
-    denied = "model.safetensors"
-    opened = Path.open
-
-    def refusing(path: Path, *how: Any, **more: Any) -> Any:
-        if path.name == denied:
-            raise PermissionError(13, os.strerror(13), str(path))
-        return opened(path, *how, **more)
-
-    monkeypatch.setattr(Path, "open", refusing)
+    deny(monkeypatch, "open", "model.safetensors")
     monkeypatch.setattr("tasks.adapters.models.file_digests._known", {})
     line = line_of(folder, Mistake(command, []))
-    assert denied in line
+    assert "model.safetensors" in line
     assert "Permission denied" in line
+
+
+def deny(monkeypatch: pytest.MonkeyPatch, call: str, denied: str) -> None:
+    """Refuse a call of `Path` where the path ends so."""
+    allowed = getattr(Path, call)
+
+    def refusing(path: Path, *how: Any, **more: Any) -> Any:
+        if str(path).endswith(denied):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return allowed(path, *how, **more)
+
+    monkeypatch.setattr(Path, call, refusing)
+
+
+@pytest.mark.parametrize("command", ["plan", "status", "verify"])
+def test_a_checkpoint_that_may_not_be_read_is_told_by_its_path(
+    folder: Path, run_flow: RunFlow, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    ran_before(folder, run_flow)
+    deny(monkeypatch, "read_bytes", ".json")
+    line = line_of(folder, Mistake(command, []))
+    assert f"error: {folder}/checkpoint/rows/" in line
+    assert "permission denied: let this user read there, or choose another folder" in line
+
+
+@pytest.mark.parametrize(
+    ("reason", "words"),
+    [
+        (errno.ENOSPC, ("no room left on the disk of ", ": free some or choose another folder, then run again: correct `checkpoint`")),
+        (errno.EROFS, (": read-only file system: let this user write there, or choose another folder",)),
+    ],
+)
+def test_a_checkpoint_that_takes_nothing_is_told_before_anything_is_encoded(
+    folder: Path, run_flow: RunFlow, prefect_server: PrefectServer, monkeypatch: pytest.MonkeyPatch, reason: int, words: tuple[str, ...]
+) -> None:
+    """What a full disk and one that is mounted for reading refuse is a file in the checkpoint."""
+    ran_before(folder, run_flow)
+    file = tempfile.NamedTemporaryFile
+
+    def refusing(*how: Any, **more: Any) -> Any:
+        if "checkpoint" in str(more.get("dir")):
+            raise OSError(reason, os.strerror(reason))
+        return file(*how, **more)
+
+    monkeypatch.setattr(tempfile, "NamedTemporaryFile", refusing)
+    line = line_of(folder, Mistake("run", []), env=prefect_server.env)
+    assert all(word in line for word in (f"{folder}/checkpoint", *words)), line
+
+
+class _Denies(http.server.BaseHTTPRequestHandler):
+    """S3 where nobody knows the key."""
+
+    def do_GET(self) -> None:
+        told = b"<?xml version='1.0'?><Error><Code>InvalidAccessKeyId</Code><Message>none</Message></Error>"
+        self.send_response(403)
+        self.send_header("Content-Type", "application/xml")
+        self.send_header("Content-Length", str(len(told)))
+        self.end_headers()
+        self.wfile.write(told)
+
+    do_PUT = do_HEAD = do_GET  # noqa: N815
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+UNKNOWN_KEY = ["bucket 'lake'", "the access key is not known there: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"]
+DENIED: dict[str, Mistake] = {
+    "a folder": Mistake("plan", UNKNOWN_KEY, ["source.uri=s3://lake/rows/"]),
+    "a checkpoint": Mistake("status", UNKNOWN_KEY, ["checkpoint=s3://lake/vectors"]),
+    "a delta table": Mistake(
+        "plan", ["s3://lake/t", "S3 refuses", "check the AWS credentials"], ["source.kind=delta", "source.uri=s3://lake/t"]
+    ),
+    "an iceberg table": Mistake("plan", ["'lake' refuses", "check the AWS credentials"], ["source.kind=iceberg", "source.uri=s3://lake/t"]),
+}
+
+
+@pytest.mark.parametrize("what", DENIED)
+def test_credentials_that_s3_does_not_know_are_told_with_what_to_set(folder: Path, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Denies) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_address[1]}")
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "nobody")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "nothing")
+        line = line_of(folder, DENIED[what])
+        server.shutdown()
+    assert all(word in line for word in DENIED[what].words), line
+    assert "nothing" not in line

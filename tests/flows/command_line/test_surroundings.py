@@ -9,11 +9,14 @@ import subprocess
 import sys
 import tempfile
 import threading
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
+import kitestring_entry
 from tests.builders.kitestring import Command, make_job, write_rows
 from tests.builders.kitestring import Kitestring as Folder
 
@@ -55,16 +58,27 @@ def test_a_run_does_not_mind_files_of_our_packages_names(job: Path, tmp_path: Pa
     assert done.json["rows"]["loaded"] == 30
 
 
-def test_a_module_that_is_found_in_place_of_ours_is_told_by_its_path(job: Path, tmp_path: Path) -> None:
-    theirs = tmp_path / "lib" / "tasks.py"
-    theirs.parent.mkdir()
+@pytest.mark.parametrize("file", ["flows.py", "tasks.py", "flows/__init__.py"])
+def test_a_module_that_is_found_in_place_of_ours_is_told_by_its_path_and_not_run(tmp_path: Path, file: str) -> None:
+    theirs = tmp_path / "lib" / file
+    theirs.parent.mkdir(parents=True)
     theirs.write_text("import a_module_that_nobody_has\n")
-    done = command(tmp_path, "status", job, PYTHONPATH=str(theirs.parent))
-    assert done.code == 2
-    assert (
-        done.err
-        == f"error: {theirs} is found in place of Kitestring's own package 'tasks': take its folder out of PYTHONPATH, or run elsewhere\n"
-    )
+    (name, _, _) = file.replace("/", ".").partition(".")
+    wrong = f"{theirs} is found in place of Kitestring's own package '{name}': take its folder out of PYTHONPATH, or run elsewhere"
+    env = {**os.environ, "PYTHONPATH": str(tmp_path / "lib")}
+    run = [sys.executable, "-P", kitestring_entry.__file__, "status", "job.yaml"]
+    done = subprocess.run(run, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", f"error: {wrong}\n")
+
+
+def test_the_console_script_and_every_deployment_look_first_whose_packages_come_first() -> None:
+    root = Path(kitestring_entry.__file__).parent
+    project = tomllib.loads((root / "pyproject.toml").read_text())
+    assert project["project"]["scripts"] == {"kitestring": "kitestring_entry:main"}
+    assert project["tool"]["setuptools"]["py-modules"] == ["kitestring_entry"]
+    steps = [step for file in (root / "deployments").glob("*.yaml") for step in yaml.safe_load(file.read_text()).get("pull", ())]
+    assert {"kitestring_entry.check_packages": {}} in steps
+    kitestring_entry.check_packages()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may become a user without a name")

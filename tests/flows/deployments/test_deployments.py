@@ -370,9 +370,9 @@ def test_a_scheduled_run_starts_by_itself_and_is_proved(deployed: PrefectServer,
 def test_a_worker_runs_the_flow_where_it_was_started(deployed: PrefectServer) -> None:
     """Neither in the folder of whoever deployed, nor in a copy of the checkout."""
     for name in ("embed-corpus/backfill", "audit-collection/audit"):
-        step = {"prefect.deployments.steps.set_working_directory": {"directory": "."}}
+        steps = [{"prefect.deployments.steps.set_working_directory": {"directory": "."}}, {"kitestring_entry.check_packages": {}}]
         deployment = deployed.deployment(name)
-        assert deployment["pull_steps"] == [step]
+        assert deployment["pull_steps"] == steps
         assert deployment["job_variables"]["working_dir"] == "."
 
 

@@ -13,8 +13,8 @@ from pydantic import ConfigDict, Field
 
 from tasks.adapters.files.fsspec_files import first_words
 from tasks.adapters.sources.lake.table_files import FileState, Origin, Positions, TableFiles, fingerprint
-from tasks.adapters.sources.lake.table_location import imported, name_below, plain_place, s3_settings
-from tasks.domain.errors import BadInput, Permanent, Transient
+from tasks.adapters.sources.lake.table_location import imported, name_below, plain_place, s3_settings, unreadable
+from tasks.domain.errors import BadInput, Permanent
 from tasks.domain.job.credentials import PLACE
 from tasks.domain.job.references import SCHEME
 from tasks.domain.job.source import SourceKind, TabularSource
@@ -100,7 +100,7 @@ class DeltaFiles(TableFiles[DeltaSource]):
         try:
             table: DeltaTable = deltalake.DeltaTable(self._root, version=self.config.version, storage_options=_options(self._root))
         except OSError as error:
-            raise Transient(f"Delta table '{self._root}' could not be read: {first_words(error)}") from error
+            raise unreadable(f"Delta table '{self._root}'", error) from error
         except deltalake.exceptions.TableNotFoundError as error:
             raise BadInput(f"there is no Delta table in '{self._root}': correct source.uri") from error
         except deltalake.exceptions.DeltaError as error:

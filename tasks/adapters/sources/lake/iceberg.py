@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 import pyarrow as pa
 from pydantic import BeforeValidator, ConfigDict, Field, JsonValue
 
-from tasks.adapters.files.fsspec_files import first_words
 from tasks.adapters.sources.lake.iceberg_table import open_table
 from tasks.adapters.sources.lake.position_deletes import deleted_rows
 from tasks.adapters.sources.lake.table_files import FileState, Origin, Positions, TableFiles, constant, fingerprint
-from tasks.adapters.sources.lake.table_location import name_below, written_place
-from tasks.domain.errors import BadInput, Permanent, Transient
+from tasks.adapters.sources.lake.table_location import name_below, unreadable, written_place
+from tasks.domain.errors import BadInput, Permanent
 from tasks.domain.job.credentials import PLACE
 from tasks.domain.job.source import SourceKind, TabularSource
 from tasks.domain.job.ui_schema import Nothing
@@ -121,7 +120,7 @@ class IcebergFiles(TableFiles[IcebergSource]):
         try:
             return {written_place(task.file.file_path): task for task in self._scan.plan_files()}
         except OSError as error:
-            raise Transient(f"manifests of Iceberg table '{self._root}' could not be read: {first_words(error)}") from error
+            raise unreadable(f"Iceberg table '{self._root}'", error) from error
         except ValueError as error:
             words = "has equality deletes, which are not supported: compact it" if "equality" in str(error) else f"cannot be read: {error}"
             raise BadInput(f"Iceberg table '{self._root}' {words}") from error

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from tasks.adapters.files.access import list_files, open_file
 from tasks.adapters.files.fsspec_files import first_words
-from tasks.adapters.sources.lake.table_location import imported, plain_place, s3_settings, written_place
-from tasks.domain.errors import BadInput, KitestringError, Transient
+from tasks.adapters.sources.lake.table_location import imported, plain_place, s3_settings, unreadable, written_place
+from tasks.domain.errors import BadInput, KitestringError
 
 if TYPE_CHECKING:
     from pyiceberg.table import Table
@@ -46,7 +46,7 @@ def open_table(uri: str, catalog: str | None) -> Table:
     except FileNotFoundError as error:
         raise BadInput(f"there is no Iceberg table in '{uri}': correct source.uri") from error
     except OSError as error:
-        raise Transient(f"Iceberg table '{uri}' could not be read: {first_words(error)}") from error
+        raise unreadable(f"Iceberg table '{uri}'", error) from error
     except Exception as error:  # pyiceberg's have no common base, and catalogs raise their clients' own
         raise BadInput(f"Iceberg table '{uri}' cannot be read: {first_words(error)}") from error
 

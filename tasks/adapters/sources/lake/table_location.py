@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Mapping
 from types import ModuleType
 from urllib.parse import urlsplit
 
+from tasks.adapters.files.fsspec_files import first_words
 from tasks.adapters.files.local_files import is_local, local_path
 from tasks.adapters.object_store.s3_client import connect
-from tasks.domain.errors import BadInput
+from tasks.domain.errors import BadInput, KitestringError, Transient
 from tasks.domain.job.references import SCHEME
 
+_REFUSED = re.compile(r"\b(40[13]|Forbidden|Unauthorized|AccessDenied|ACCESS_DENIED|InvalidAccessKeyId|SignatureDoesNotMatch)\b")
 INSTALL = "pip install -e '.[lake]'"
 
 
@@ -55,6 +58,13 @@ def name_below(root: str, path: str) -> str:
     if "://" in root and "://" not in path:
         raise BadInput(f"table '{root}' names the local file '{path}': a table in a store may not")
     return path[len(root) + 1 :] if path.startswith(f"{root}/") else path.rpartition("/")[2]
+
+
+def unreadable(what: str, error: Exception) -> KitestringError:
+    """A library's error on reading a table, whose words are those of the store below it."""
+    if _REFUSED.search(str(error)):
+        return BadInput(f"{what} cannot be read: S3 refuses: check the AWS credentials and the right to list and read it")
+    return Transient(f"{what} could not be read: {first_words(error)}")
 
 
 def s3_settings(names: Mapping[str, str]) -> dict[str, str]:
