@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contextlib import closing
 from dataclasses import dataclass, field
-from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -16,11 +15,11 @@ from tasks.domain.target.collection import CollectionSpec, Hit
 from tasks.domain.target.full_text import Fusion, SearchMode
 from tasks.run.plan import Plan, other_words
 from tasks.run.preflight import Inspected, locate_job, open_target
-from tasks.run.promotion.query_encoder import load_encoder
+from tasks.run.promotion.query_encoder import QueryEncoder
 from tasks.run.promotion.search_modes import answer, check_mode, explain
 
 if TYPE_CHECKING:
-    from tasks.worker.base import LoadedEncoder, Vectors
+    from tasks.worker.base import Vectors
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,8 +56,9 @@ class Searcher:
 
     def __init__(self, job: Job) -> None:
         inspected = locate_job(job)
-        self._encoder_settings, self._model, self._record = job.encoder, inspected.model, _settled(inspected)
+        self._record = _settled(inspected)
         self._plan = Plan(inspected, Spool.empty(), self._record)
+        self._encoder = QueryEncoder(job.encoder, model_path=inspected.model.path, precision=self._record.identity.precision)
         self._target = inspected.open_target()
         self._collection = self._target.collection(self._plan.spec.name)
 
@@ -67,11 +67,6 @@ class Searcher:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._target.close()
-
-    @cached_property
-    def _encoder(self) -> LoadedEncoder:
-        """Loaded when something is to be embedded: questions by words alone need none."""
-        return load_encoder(self._encoder_settings, model_path=self._model.path, precision=self._record.identity.precision)
 
     def search(self, text: str, k: int, *, expression: str = "", way: SearchWay | None = None) -> list[Hit]:
         """The k best rows for some words.

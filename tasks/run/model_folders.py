@@ -1,9 +1,10 @@
-"""Where the folder of a model was in an older version's identity, which held its path: moved or not, it is the same encoder."""
+"""Models as older versions identified them: a folder by its path, a model of the hub by its name. What was embedded so goes on."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 
 from pydantic import JsonValue
 
@@ -25,6 +26,15 @@ def place_of_folder(job: Job, model: LocatedModel, store: Store) -> dict[str, Js
         if named and key == digest({"encoder": {**encoder.declared, **named}, "weights": model.weights}):
             return named
     return {}
+
+
+def as_pinned(job: Job, model: LocatedModel, store: Store) -> LocatedModel:
+    """The model under the digest by which an older version knew it, where that has settled this corpus' encoder."""
+    declared = digest({"encoder": job.encoder.declared, "weights": model.earlier})
+    with suppress(KitestringError):
+        if model.earlier and read_pin(store, job.corpus, declared):
+            return replace(model, weights=model.earlier, revision=None)
+    return model
 
 
 def _pins(corpus: str, store: Store) -> Iterator[tuple[str, EncoderIdentity]]:

@@ -28,7 +28,7 @@ from tasks.domain.shards.layout import encoder_pin
 from tasks.domain.strict import identifying
 from tasks.domain.target.fields import ELEMENTS, SettledColumns, SourceField, check_partition_key, name_notes
 from tasks.run.metadata_fields import field_notes, found_before, newly_settled, sealed_before, settle_fields
-from tasks.run.model_folders import place_of_folder
+from tasks.run.model_folders import as_pinned, place_of_folder
 
 EDITED = "one was edited, so nothing was written: restore it, or delete it and run again, which writes a new one"
 
@@ -183,7 +183,8 @@ def locate_job(job: Job) -> Inspected:
 
 
 def _inspected(job: Job, source: SourceFiles[Any], fields: tuple[SourceField, ...]) -> Inspected:
-    model, store = locate_model(job.encoder), open_store(job.checkpoint)
+    store = open_store(job.checkpoint)
+    model = as_pinned(job, locate_model(job.encoder), store)
     damages, known_as = Damages(store, job.corpus), place_of_folder(job, model, store)
     return Inspected(job=job, source=source, fields=fields, model=model, store=store, damages=damages, known_as=known_as)
 

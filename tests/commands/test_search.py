@@ -11,7 +11,10 @@ import pytest
 
 from tasks.adapters.milvus.milvus_target import MilvusTarget
 from tasks.commands import search
+from tasks.domain.job.encoder import Encoder, Precision
 from tasks.domain.job.job import Job
+from tasks.run.promotion.query_encoder import QueryEncoder
+from tasks.worker.encoders import registry
 from tests.builders.collections import part_of, spec_of
 
 
@@ -36,9 +39,37 @@ def test_a_searcher_connects_once_for_all_its_questions_and_lets_go(tmp_path: Pa
     monkeypatch.setattr(search, "locate_job", lambda _: inspected)
     monkeypatch.setattr(search, "_settled", lambda _: SimpleNamespace(identity=SimpleNamespace(precision="float32")))
     monkeypatch.setattr(search, "Plan", lambda *_: plan)
-    monkeypatch.setattr(search, "load_encoder", lambda *_, **__: encoder)
+    monkeypatch.setattr(search, "QueryEncoder", lambda *_, **__: encoder)
 
     with search.Searcher(cast("Job", SimpleNamespace(encoder=None))) as searcher:
         assert [len(searcher.search(text, 2)) for text in ("a", "b", "c")] == [2, 2, 2]
     assert connections == 1
     assert connection._client is None
+
+
+def test_a_question_is_embedded_once_and_in_float32_where_its_precision_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    failing = {"float32"}
+
+    def opened(_encoder: Any, *, model_path: str, precision: str) -> Any:
+        def embed(_asked: list[str]) -> Any:
+            asked.append(precision)
+            if precision in failing:
+                raise RuntimeError("mat1 and mat2 must have the same dtype")
+            return np.zeros((1, 2), np.float32)
+
+        return SimpleNamespace(embed_queries=embed, embed_pictures=embed, close=lambda: None)
+
+    def ask(precision: str) -> list[str]:
+        asked.clear()
+        encoder = QueryEncoder(cast("Encoder", None), model_path="", precision=cast("Precision", precision))
+        encoder.embed_queries(["a"])
+        encoder.embed_pictures(["b"])
+        return asked
+
+    monkeypatch.setattr(registry, "open_encoder", opened)
+    assert ask("bfloat16") == ["bfloat16", "bfloat16"]
+    with pytest.raises(RuntimeError, match="dtype"):
+        ask("float32")
+    failing.symmetric_difference_update({"float32", "bfloat16"})
+    assert ask("bfloat16") == ["bfloat16", "float32", "float32"]

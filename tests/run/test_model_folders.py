@@ -6,8 +6,13 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tasks.adapters.checkpoint.checkpoint import put_pin
+from tasks.adapters.models import model_files
+from tasks.adapters.models.model_files import locate_model
 from tasks.domain.digest import digest
+from tasks.domain.errors import BadInput
 from tasks.domain.job.encoder import EncoderFacts, EncoderIdentity, EncoderRecord
 from tasks.domain.job.parse import parse_job
 from tasks.run.preflight import Inspected, inspect_job
@@ -53,3 +58,33 @@ def test_another_encoder_is_another_encoder_still(tiny_clip: Clip, tmp_path: Pat
         assert inspected(tmp_path, model, **settings).pinned() is None
     (model / "open_clip_model.safetensors").write_bytes((model / "open_clip_model.safetensors").read_bytes()[:-1] + b"x")
     assert inspected(tmp_path, model).pinned() is None
+
+
+def test_a_model_of_the_hub_is_known_by_its_files_and_an_older_corpus_goes_on(
+    tiny_clip: Clip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "hub"
+    shutil.copytree(tiny_clip.architecture.removeprefix("local-dir:"), folder)
+    monkeypatch.setattr(model_files, "snapshot_download", lambda *_, **__: str(folder))
+    encoder = {"kind": "open-clip", "architecture": "hf-hub:somebody/clip"}
+    write_rows(tmp_path / "rows" / "0.parquet", 0, 3)
+    job, older = (parse_job(make_job(tmp_path, tmp_path, encoder=encoder, corpus=corpus)) for corpus in ("new", "older"))
+    now = inspect_job(job)
+    assert (now.model.revision, inspect_job(job).declared) == ("hub", now.declared)
+
+    weights = digest(["hf-hub:somebody/clip", "tag", job.encoder.pretrained])  # as an older version had it
+    identity = now.identify("float32").model_copy(update={"weights": weights, "revision": None})
+    record = EncoderRecord(identity=identity, facts=EncoderFacts(dim=32, max_seq_length=None, precision="float32", device="cpu"))
+    put_pin(now.store, "older", digest({"encoder": job.encoder.declared, "weights": weights}), record)
+    before = inspect_job(older)
+    assert (before.pinned(), before.identify("float32").fingerprint) == (record, identity.fingerprint)
+    assert locate_model(older.encoder).is_model_of(weights)
+
+    (folder / "notes.txt").write_text("no part of it")
+    assert inspect_job(job).declared == now.declared
+    (folder / "open_clip_model.safetensors").write_bytes((folder / "open_clip_model.safetensors").read_bytes()[:-1] + b"x")
+    assert inspect_job(job).declared != now.declared
+    assert inspect_job(older).pinned() == record
+    (folder / "open_clip_model.safetensors").unlink()
+    with pytest.raises(BadInput, match=r"'hf-hub:somebody/clip' holds no open_clip model: it lacks open_clip_model.safetensors"):
+        inspect_job(job)

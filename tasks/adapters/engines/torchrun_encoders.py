@@ -81,7 +81,7 @@ def _assign(place: Workplace, launch: Launch) -> Assignment:
 
 def _model_path(place: Workplace) -> str:
     model = place.model or locate_model(place.job.encoder)
-    if model.weights != place.spec.weights:
+    if not model.is_model_of(place.spec.weights):
         raise BadInput(
             f"encoder: the files of this machine's model ({model.path}) are not those that the run began with: make them the same"
         )

@@ -34,6 +34,12 @@ from tasks.domain.job.kinds import declared_at
 
 # Formats of other runtimes: they stand beside the weights that are loaded, and change no vector.
 OTHER_RUNTIMES = ["onnx/*", "openvino/*", "*.onnx", "*.h5", "*.msgpack", "*.ot", "*.tflite", "*.gguf", "coreml/*"]
+HUB = "hf-hub:"
+CLIP_FILES = [
+    "open_clip_config.json",
+    "open_clip_model.safetensors",
+    "open_clip_pytorch_model.bin",
+]  # of two weights open_clip takes the first
 ADAPTER = "adapter_config.json"
 NOT_THE_MODEL = {".md", ".png", ".jpg", ".pdf"}
 Metric = Literal["COSINE", "IP", "L2"]
@@ -50,6 +56,11 @@ class LocatedModel:
     resolved: Mapping[str, JsonValue] = field(default_factory=dict)  # settings that it adds to an identity
     told: str = ""  # how it is used, for messages
     metric: Metric | None = None  # what the model is made for, where its files say so
+    earlier: str = ""  # digest of the same model by an older version, which did not look at its files
+
+    def is_model_of(self, weights: str) -> bool:
+        """Whether an identity with these weights may be of this model."""
+        return weights in {self.weights, *filter(None, [self.earlier])}
 
 
 def locate_model(encoder: Encoder) -> LocatedModel:
@@ -91,10 +102,10 @@ def _located_folder(encoder: SentenceTransformersEncoder, folder: Path, revision
     )
 
 
-def _snapshot(model: str, revision: str | None) -> Path:
-    name = f"encoder.model '{model}'" + (f" at revision '{revision}'" if revision else "")
+def _snapshot(model: str, revision: str | None, *, setting: str = "encoder.model", only: list[str] | None = None) -> Path:
+    name = f"{setting} '{model}'" + (f" at revision '{revision}'" if revision else "")
     try:
-        return Path(snapshot_download(model, revision=revision, ignore_patterns=OTHER_RUNTIMES))
+        return Path(snapshot_download(model, revision=revision, ignore_patterns=OTHER_RUNTIMES, allow_patterns=only))
     except (RepositoryNotFoundError, HFValidationError) as error:
         raise BadInput(f"{name}: no such model on the hub, and no such folder here") from error
     except RevisionNotFoundError as error:
@@ -135,8 +146,9 @@ def locate_clip(encoder: OpenClipEncoder) -> LocatedModel:
     folder = Path(architecture.removeprefix("local-dir:")).expanduser()
     if architecture.startswith("local-dir:"):
         return _located_clip_folder(encoder, folder)
-    if not architecture.startswith("hf-hub:"):
-        _refuse_unknown(architecture)
+    if architecture.startswith(HUB):
+        return _located_hub_clip(encoder)
+    _refuse_unknown(architecture)
     checkpoint, told = Path(pretrained).expanduser(), told_of_pictures(encoder)
     if checkpoint.is_file():
         weights = digest([architecture, sha256_of_file(checkpoint)])
@@ -163,6 +175,24 @@ def _located_clip_folder(encoder: OpenClipEncoder, folder: Path) -> LocatedModel
     if not (folder / "open_clip_config.json").exists():
         raise BadInput(f"encoder.architecture: '{encoder.architecture}' has no open_clip_config.json")
     return LocatedModel(path="", weights=_digest_folder(folder), revision=None, told=told_of_pictures(encoder))
+
+
+def _located_hub_clip(encoder: OpenClipEncoder) -> LocatedModel:
+    """A model of the hub is what its configuration and weights hold: the same name may hold others later. open_clip reads no tag for it."""
+    name = encoder.architecture.removeprefix(HUB)
+    folder = _snapshot(name, None, setting="encoder.architecture", only=CLIP_FILES[:2])
+    if not (folder / CLIP_FILES[1]).exists():
+        folder = _snapshot(name, None, setting="encoder.architecture", only=CLIP_FILES)
+    config, weights = folder / CLIP_FILES[0], next((folder / file for file in CLIP_FILES[1:] if (folder / file).exists()), None)
+    if weights is None or not config.exists():
+        raise BadInput(f"encoder.architecture: '{encoder.architecture}' holds no open_clip model: it lacks {' or '.join(CLIP_FILES[1:])}")
+    return LocatedModel(
+        path=encoder.pretrained,
+        weights=digest({"config": sha256_of_file(config), "weights": sha256_of_file(weights)}),
+        revision=folder.name,
+        told=told_of_pictures(encoder),
+        earlier=digest([encoder.architecture, "tag", encoder.pretrained]),
+    )
 
 
 def _refuse_unknown(architecture: str) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contextlib import closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,11 +15,7 @@ from tasks.domain.job.encoder import ENCODERS, EncoderRecord
 from tasks.domain.job.gate import Gate, GateScores, Question, score_gate, why_not
 from tasks.domain.ports import Collection
 from tasks.run.plan import Plan
-from tasks.run.promotion.query_encoder import load_encoder
-
-if TYPE_CHECKING:
-    from tasks.worker.base import LoadedEncoder
-
+from tasks.run.promotion.query_encoder import QueryEncoder
 
 QUERIES_KEPT = 10  # questions whose vectors a report may ask again
 
@@ -48,7 +43,7 @@ def ask_gate(plan: Plan, collection: Collection, live: str | None) -> GateResult
     if gate is None:
         return GateResult(told=[], refused=None)
     questions = read_questions(gate.queries)
-    ours = load_encoder(plan.job.encoder, model_path=plan.inspected.model.path, precision=plan.record.identity.precision)
+    ours = QueryEncoder(plan.job.encoder, model_path=plan.inspected.model.path, precision=plan.record.identity.precision)
     vectors = _embed(ours, questions)
     asked = tuple(GateQuery(query=q.query, vector=v) for q, v in zip(questions[:QUERIES_KEPT], vectors[:QUERIES_KEPT], strict=True))
     new = _measure(collection, plan.spec.name, vectors, questions, gate.at_k)
@@ -76,9 +71,9 @@ def _measure_live(plan: Plan, live: str, questions: list[Question], gate: Gate) 
             raise BadInput("it is not known what made it")
         encoder = ENCODERS[record.identity.kind].settings.restored(record.identity, like=plan.job.encoder)
         model = locate_model(encoder)
-        if model.weights != record.identity.weights:
+        if not model.is_model_of(record.identity.weights):
             raise BadInput(f"the weights of its model '{record.identity.model}' are no longer those that made it")
-        loaded = load_encoder(encoder, model_path=model.path, precision=record.identity.precision)
+        loaded = QueryEncoder(encoder, model_path=model.path, precision=record.identity.precision)
         return _measure(collection, live, _embed(loaded, questions), questions, gate.at_k)
 
 
@@ -90,7 +85,7 @@ def _made_with(plan: Plan, fingerprint: str) -> EncoderRecord | None:
         return None
 
 
-def _embed(loaded: LoadedEncoder, questions: list[Question]) -> np.ndarray:
+def _embed(loaded: QueryEncoder, questions: list[Question]) -> np.ndarray:
     try:
         return loaded.embed_queries([question.query for question in questions])
     finally:

@@ -2,27 +2,52 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from tasks.domain.errors import BadInput
 from tasks.domain.job.encoder import Encoder, Precision
 
 if TYPE_CHECKING:  # torch is loaded by who searches, not by who imports
-    from tasks.worker.base import LoadedEncoder
+    from tasks.worker.base import LoadedEncoder, Vectors
 
 
-def load_encoder(encoder: Encoder, *, model_path: str, precision: Precision) -> LoadedEncoder:
-    """A model that embeds queries as a run's ranks embed rows.
+class QueryEncoder:
+    """A model that embeds queries as a run's ranks embed rows, loaded with the first; in float32 from the first failure on.
 
-    Raises:
-        BadInput: it cannot be loaded.
+    Rows may be images, and the tower for texts one that runs in float32 alone.
     """
-    from tasks.worker.encoders.registry import open_encoder  # noqa: PLC0415
 
-    if precision != "float32":
-        with suppress(Exception):
-            loaded = open_encoder(encoder, model_path=model_path, precision=precision)
-            loaded.embed_queries(["a"])  # it is said where it fails in float32 as well
-            return loaded
-    # Rows may be pictures, and the tower for words one that runs in float32 alone.
-    return open_encoder(encoder, model_path=model_path, precision="float32")
+    def __init__(self, encoder: Encoder, *, model_path: str, precision: Precision) -> None:
+        self._encoder, self._path, self._precision = encoder, model_path, precision
+        self._loaded: LoadedEncoder | None = None
+
+    def embed_queries(self, texts: list[str]) -> Vectors:
+        """As of `LoadedEncoder`."""
+        return self._try(lambda loaded: loaded.embed_queries(texts))
+
+    def embed_pictures(self, places: list[str]) -> Vectors:
+        """As of `LoadedEncoder`."""
+        return self._try(lambda loaded: loaded.embed_pictures(places))
+
+    def _load(self) -> LoadedEncoder:
+        from tasks.worker.encoders.registry import open_encoder  # noqa: PLC0415
+
+        if self._loaded is None:
+            self._loaded = open_encoder(self._encoder, model_path=self._path, precision=self._precision)
+        return self._loaded
+
+    def close(self) -> None:
+        """As of `LoadedEncoder`."""
+        if self._loaded is not None:
+            self._loaded.close()
+
+    def _try(self, embed: Callable[[LoadedEncoder], Vectors]) -> Vectors:
+        try:
+            return embed(self._load())
+        except Exception as error:
+            if self._precision == "float32" or (isinstance(error, BadInput) and self._loaded is not None):
+                raise
+            self.close()
+            self._loaded, self._precision = None, "float32"
+            return embed(self._load())

@@ -26,7 +26,7 @@ from tasks.domain.encoding.protocol import Assignment
 from tasks.domain.errors import BadInput
 from tasks.domain.job.encoder import OpenClipEncoder
 from tasks.domain.job.job import Compute
-from tasks.run.promotion.query_encoder import load_encoder
+from tasks.run.promotion.query_encoder import QueryEncoder
 from tasks.worker.base import LoadedEncoder, Vectors
 from tasks.worker.encoders import decode_workers
 from tasks.worker.encoders import open_clip as open_clip_encoder
@@ -182,7 +182,7 @@ def test_a_tower_that_does_not_run_in_bfloat16_ends_no_run(
     assert np.isfinite(embed(encoder, PICTURE)).all()
     assert facts.precision == "float32"
     assert "the model does not run in bfloat16" in facts.note
-    old = load_encoder(settings, model_path="", precision="bfloat16")  # pinned by an earlier version, which tried the pictures alone
+    old = QueryEncoder(settings, model_path="", precision="bfloat16")  # pinned by an earlier version, which tried the pictures alone
     assert np.isfinite(old.embed_queries(["a cat"])).all()
 
 
