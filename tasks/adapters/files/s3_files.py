@@ -27,7 +27,7 @@ from tasks.adapters.object_store.s3_client import TRIES, S3Connection, connect, 
 from tasks.domain.errors import BadInput, KitestringError, Transient
 from tasks.domain.shards.shard import FileVersion
 
-KEYS = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken"}  # what is wrong with them is known
+BAD_KEYS = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken"}  # what is wrong with them is known
 REFUSED = {"AccessDenied", "403", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "401", "AllAccessDisabled"}
 FEW_VERSIONS = 4  # up to so many versions are asked one by one; more come from a listing
 
@@ -178,7 +178,7 @@ def _told(error: Exception, uri: str, bucket: str) -> KitestringError:
         code = s3_code(error)
         if code in {"NoSuchBucket", "InvalidBucketName"}:
             return BadInput(f"there is no S3 bucket '{bucket}' at {endpoint_of(_client())}: check source.uri and AWS_ENDPOINT_URL")
-        if code in KEYS:
+        if code in BAD_KEYS:
             return BadInput(f"S3 bucket '{bucket}' refuses ({code}): {cure(error)}")
         if code in REFUSED:
             return BadInput(f"S3 bucket '{bucket}' refuses ({code}): check the AWS credentials and the right to list and read it")
