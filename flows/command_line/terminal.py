@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
+from tasks.domain.report.hosts import THERE
 from tasks.run.progress import LISTENERS, Snapshot
 
 PLAIN_EVERY = 10.0  # seconds between two lines where stderr is no terminal
@@ -27,6 +28,9 @@ def progress_line(now: Snapshot, rate: float) -> str:
     left = _seconds_left(now, rate)
     if left is not None and now.stage != "verify":
         parts.append(f"{_clock(left)} left")
+    if hosts := now.encoding.hosts:
+        there = sum(host.moments[-1].state in THERE for host in hosts)
+        parts.append(f"{there:,} of {len(hosts):,} hosts at work")
     if now.loaded:
         parts.append(f"{now.loaded:,} loaded")
     if now.shards_failed:

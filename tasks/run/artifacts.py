@@ -18,15 +18,18 @@ from prefect.context import FlowRunContext, TaskRunContext
 from prefect.exceptions import PrefectException
 
 from tasks.adapters.report.page import escape, markdown_report
+from tasks.domain.encoding.encoding_progress import rank_name
 from tasks.domain.estimate.estimate import Estimate
 from tasks.domain.estimate.formatting import format_estimate
 from tasks.domain.report.failure_advice import Advice, advise_on
+from tasks.domain.report.hosts import HostWork
 from tasks.domain.report.run_report import RunReport
 from tasks.domain.target.proof import Proof, compared
 from tasks.run.progress import Snapshot
 
 EVERY_SECONDS, LATER_SECONDS = 4.0, 30.0  # between two looks: each change is an event that the server keeps for a week
 CAUSE_CHARACTERS = 600  # characters of a cause
+MOST_NAMED = 64  # hosts, and ranks, in the table and in a round of the log; report.json has all of them
 CELL_CHARACTERS = 200  # of one in a table
 FIRST_LINE, RARELY = 5.0, 300.0  # seconds until the ranks are logged first, and the longest interval later
 log = logging.getLogger("kitestring.run")
@@ -91,8 +94,10 @@ def _table_lines(now: Snapshot) -> Iterator[tuple[str, str, str, str]]:
     yield "sealed by this run", f"{now.shards_sealed:,}", "", ""
     yield "loaded by this run", f"{now.shards_loaded:,}", "", ""
     yield "failed", f"{now.shards_failed:,}", "", ""
-    for at in now.encoding.under_way:
-        yield "in work", "", at.shard, f"rank {at.rank}: {at.done:,} of rows {at.first:,} to {at.stop - 1:,}"
+    for host in now.encoding.hosts[:MOST_NAMED]:
+        yield "host", "", "", host_line(host)
+    for at in now.encoding.under_way[:MOST_NAMED]:
+        yield "in work", "", at.shard, f"{rank_name(at.rank, at.host)}: {at.done:,} of rows {at.first:,} to {at.stop - 1:,}"
     for name, error in now.failed:
         yield "failed", "", name, " ".join(error.split())[:CELL_CHARACTERS]
     if now.shards_failed > len(now.failed) > 0:
@@ -110,23 +115,44 @@ def progress_text(now: Snapshot) -> str:
     return f"{waiting}{now.stage}: {now.done:,}{of} rows encoded, {rate:,.0f} rows/s since the start{left}; {now.loaded:,} loaded"
 
 
+def host_line(host: HostWork) -> str:
+    """A host at this moment: what it is at, how fast it is, and what it was given."""
+    state = host.moments[-1].state if host.moments else "joining"
+    done = f"{host.rows:,} rows, {host.rows_per_second:,.0f} rows/s, {host.tokens_per_second:,.0f} tokens/s"
+    groups = f"{host.taken:,} groups taken, {host.given_back:,} given back, {host.doubled:,} shards doubled"
+    return f"{host.host}: {state}, {done}, {host.share_at_work:.0%} of the time at work, {groups}"
+
+
 class RankLines:
-    """Log lines of the ranks: where each is at 5, 10, 20, 40 s and so on, then every five minutes; its first part, and its sum."""
+    """Log lines of the hosts of a cluster and of all ranks: where each is at 5, 10, 20, 40 s and so on, then every five minutes; its first part, and its sum."""
 
     def __init__(self) -> None:
         self._next = FIRST_LINE
-        self._known: set[int] = set()
+        self._known: set[str] = set()
 
     def __call__(self, now: Snapshot) -> None:
         for work in now.encoding.work:
-            if now.ended or work.rank not in self._known:
-                self._known.add(work.rank)
-                log.info("rank=%d parts=%d rows=%d shard=%r", work.rank, work.parts, work.rows, now.encoding.newest.get(work.rank, ""))
+            name = rank_name(work.rank, work.host)
+            if now.ended or name not in self._known:
+                self._known.add(name)
+                shard = now.encoding.newest.get(name, "")
+                log.info("%srank=%d parts=%d rows=%d shard=%r", _of(work.host), work.rank, work.parts, work.rows, shard)
+        if now.ended:
+            self._tell_of_hosts(now)
         if now.seconds < self._next or now.ended or not now.encoding.under_way:
             return
         self._next = now.seconds + min(max(now.seconds, FIRST_LINE), RARELY)
-        for at in now.encoding.under_way:
-            log.info("rank=%d shard=%r rows=%d-%d done=%d", at.rank, at.shard, at.first, at.stop - 1, at.done)
+        self._tell_of_hosts(now)
+        for at in now.encoding.under_way[:MOST_NAMED]:
+            log.info("%srank=%d shard=%r rows=%d-%d done=%d", _of(at.host), at.rank, at.shard, at.first, at.stop - 1, at.done)
+
+    def _tell_of_hosts(self, now: Snapshot) -> None:
+        for host in now.encoding.hosts[:MOST_NAMED]:
+            log.info("host %s", host_line(host))
+
+
+def _of(host: str) -> str:
+    return f"host={host} " if host else ""
 
 
 def show_report(report: RunReport, advice: Advice | None = None) -> None:

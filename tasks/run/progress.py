@@ -57,6 +57,7 @@ class Snapshot:
 Listener = Callable[[Snapshot], None]
 Teller = Callable[[str, Mapping[str, JsonValue]], None]
 LISTENERS: list[Listener] = []  # whoever runs the flow in this process may watch it
+HOSTS_SAMPLED = 7  # that a chart has colours for; all others are one more
 SHARDS_NAMED = 10  # shards of a kind that a snapshot names
 
 
@@ -284,7 +285,11 @@ class Journal:
 
     def _sample(self, now: Snapshot) -> None:
         """Remember where the run is; when that has become much, every other moment is forgotten, and from then on more wait."""
-        sample = Progress(seconds=round(now.seconds, 2), rows=now.encoded, tokens=now.tokens, by_rank=now.encoding.rows_by_rank)
+        encoding = now.encoding
+        by_rank = () if encoding.hosts else encoding.rows_by_rank
+        rows = [host.rows for host in encoding.hosts]
+        by_host = (*rows[:HOSTS_SAMPLED], *([sum(rows[HOSTS_SAMPLED:])] if rows[HOSTS_SAMPLED:] else []))
+        sample = Progress(seconds=round(now.seconds, 2), rows=now.encoded, tokens=now.tokens, by_rank=by_rank, by_host=by_host)
         with self.lock:
             if self.samples and sample.seconds - self.samples[-1].seconds < self._every:
                 return

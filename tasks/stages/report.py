@@ -135,6 +135,7 @@ def _report(run: Run, plan: Plan, proof: Proof, totals: SealTotals, shown: Repor
         texts_cut=journal.texts_cut,
         tokens=encoding.tokens,
         ranks=encoding.work,
+        hosts=encoding.hosts,
         peak_memory={"flow": peak_resident(), **encoding.memory},
         cost=cost_of(
             rows=totals.rows.embedded,

@@ -21,7 +21,8 @@ from pathlib import Path
 
 from tasks.adapters.engines.cluster_hosts.cluster import Cluster, HostLink
 from tasks.adapters.engines.cluster_hosts.fleet import Fleet
-from tasks.adapters.engines.cluster_hosts.fleet_driver import seconds_between_looks
+from tasks.adapters.engines.cluster_hosts.host_seat import seconds_between_looks
+from tasks.adapters.engines.remote_host import SILENCE_SECONDS
 from tasks.domain.encoding.encoding_events import EncodingEvent, ShardSealed
 from tasks.domain.encoding.encoding_spec import EncodingSpec, ShardGroup
 from tasks.domain.encoding.work_division import MOST_SHARDS
@@ -81,7 +82,7 @@ class Bound:
 
 def bounds(scene: Scene, costs: Driver) -> list[Bound]:
     """What hosts share, the narrowest first."""
-    looks = scene.hosts / seconds_between_looks(scene.hosts) * costs.report
+    looks = scene.hosts / seconds_between_looks(scene.hosts, SILENCE_SECONDS) * costs.report
     takes = scene.rows / (costs.take / MOST_SHARDS + costs.shard) * max(0.0, 1 - looks) if costs.take else float("inf")
     found = [
         Bound(name="one loader's upserts", rows_per_second=UPSERTS, cure="target.load: import"),
@@ -196,7 +197,7 @@ def _looks_cost(fleet: _Timed, *, seconds: float = 5.0) -> float:
 
     began = clock()
     time.sleep(seconds)
-    return (clock() - began) / (seconds / seconds_between_looks(HOSTS)) / HOSTS
+    return (clock() - began) / (seconds / seconds_between_looks(HOSTS, SILENCE_SECONDS)) / HOSTS
 
 
 def _spec(folder: Path) -> EncodingSpec:

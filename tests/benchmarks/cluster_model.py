@@ -14,7 +14,8 @@ from itertools import count
 from typing import Any
 
 from tasks.adapters.engines.cluster_hosts.fleet import groups_at_once
-from tasks.adapters.engines.cluster_hosts.fleet_driver import seconds_between_looks
+from tasks.adapters.engines.cluster_hosts.host_seat import seconds_between_looks
+from tasks.adapters.engines.remote_host import SILENCE_SECONDS
 from tasks.domain.encoding.encoding_spec import ShardGroup
 from tasks.domain.encoding.work_division import WorkDivision
 from tasks.domain.encoding.work_items import Call, Take
@@ -130,7 +131,7 @@ class Simulation:
 
     def _driver_does(self, seconds: float) -> float:
         """Queue work of the driver; how long until it is done. Looks at hosts take their share all along."""
-        looks = min(0.99, self.scene.hosts / seconds_between_looks(self.scene.hosts) * self.scene.driver.report)
+        looks = min(0.99, self.scene.hosts / seconds_between_looks(self.scene.hosts, SILENCE_SECONDS) * self.scene.driver.report)
         took = seconds / (1 - looks)
         self._free = max(self._free, self.now) + took
         self._busy += seconds + took * looks

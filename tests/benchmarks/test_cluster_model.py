@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from tasks.adapters.engines.cluster_hosts.fleet import groups_at_once
-from tasks.adapters.engines.cluster_hosts.fleet_driver import ASK_SECONDS, MOST_LOOKS, seconds_between_looks
+from tasks.adapters.engines.cluster_hosts.host_seat import ASK_SECONDS, MOST_LOOKS, seconds_between_looks
 from tasks.adapters.engines.remote_host import SILENCE_SECONDS
 from tasks.domain.encoding.work_division import MOST_SHARDS, TAKES_AT_ONCE
 from tasks.domain.shards.task_groups import MOST_IN_GROUP
@@ -51,6 +51,6 @@ def test_the_flows_window_holds_enough_for_a_thousand_hosts() -> None:
 
 
 def test_a_thousand_hosts_are_looked_at_less_often_and_each_still_several_times_before_it_is_given_up() -> None:
-    assert seconds_between_looks(10) == ASK_SECONDS
-    assert 1_000 / seconds_between_looks(1_000) <= 2 * MOST_LOOKS
-    assert seconds_between_looks(10_000) <= SILENCE_SECONDS / 6
+    assert seconds_between_looks(10, SILENCE_SECONDS) == ASK_SECONDS
+    assert 1_000 / seconds_between_looks(1_000, SILENCE_SECONDS) <= 2 * MOST_LOOKS
+    assert seconds_between_looks(10_000, SILENCE_SECONDS) <= SILENCE_SECONDS / 6

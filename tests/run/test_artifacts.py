@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -9,9 +11,11 @@ import pytest
 
 from tasks.domain.encoding.encoding_progress import EncodingProgress, UnderWay
 from tasks.domain.errors import BadInput, Permanent
+from tasks.domain.report.figures import RankWork
+from tasks.domain.report.hosts import HostMoment, HostWork
 from tasks.domain.shards.seal import EncodeStats, Loaded, Part, Seal
 from tasks.domain.shards.shard import FileVersion, Shard, Span, Whole, name_shard
-from tasks.run.artifacts import shard_table
+from tasks.run.artifacts import RankLines, shard_table
 from tasks.run.context import Run
 from tasks.run.group_window import name_runs
 from tasks.run.plan import Plan
@@ -108,3 +112,26 @@ def test_shards_that_failed_for_other_reasons_than_their_rows_are_not_told_as_ba
         verify._refuse_bad_input(run, plan)
     journal.note_failure(shard("b"), Permanent("the store is full"))
     verify._refuse_bad_input(run, plan)
+
+
+def test_lines_of_a_rank_carry_its_host_and_those_of_a_host_say_what_it_did(caplog: pytest.LogCaptureFixture) -> None:
+    host = HostWork(
+        host="gpu1", ranks=1, rows=500, seconds=10, encode_seconds=9, taken=2, moments=(HostMoment(seconds=0, state="at work"),)
+    )
+    encoding = EncodingProgress(
+        work=(RankWork(rank=0, host="gpu1", parts=1, rows=500),),
+        newest={"gpu1, rank 0": "a.parquet"},
+        under_way=(UnderWay(rank=0, host="gpu1", shard="b.parquet", first=0, stop=100, done=50),),
+        hosts=(host,),
+    )
+    journal = Journal(encoding=lambda: encoding, started=time.monotonic() - 60)
+    with caplog.at_level(logging.INFO, "kitestring.run"):
+        RankLines()(journal.snapshot())
+    assert caplog.messages == [
+        "host=gpu1 rank=0 parts=1 rows=500 shard='a.parquet'",
+        "host gpu1: at work, 500 rows, 50 rows/s, 0 tokens/s, 90% of the time at work, 2 groups taken, 0 given back, 0 shards doubled",
+        "host=gpu1 rank=0 shard='b.parquet' rows=0-99 done=50",
+    ]
+    table = shard_table(journal.snapshot())
+    assert any(line["state"] == "host" and line["what"].startswith("gpu1: at work, 500 rows") for line in table)
+    assert any(line["what"] == "gpu1, rank 0: 50 of rows 0 to 99" for line in table)

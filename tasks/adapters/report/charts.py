@@ -23,13 +23,13 @@ _LEFT, _RIGHT = 48.0, WIDTH - 8  # where axes begin, after their labels, and end
 class Chart:
     """A drawing, WIDTH wide; `key` makes its ids unique in the page, and `kind` is the macro that writes its marks."""
 
-    kind: Literal["bars", "curves", "columns", "points"]
+    kind: Literal["bars", "curves", "columns", "points", "spans"]
     key: str
     title: str
     description: str
     height: float
     marks: Sequence[object]
-    axes: Sequence[str] = ()  # their labels
+    axes: Sequence[object] = ()  # their labels; of spans: ticks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +76,27 @@ class Shape:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TrackSpan:
+    """From when to when something was in a state, in seconds."""
+
+    first: float
+    stop: float
+    tone: Tone
+    label: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Track:
+    """A line of a timeline, as it is drawn."""
+
+    label: str
+    shown: str
+    top: float
+    height: float
+    parts: Sequence[Shape]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Plot:
     """Shapes over axes that end at `bottom`."""
 
@@ -103,6 +124,32 @@ def bar_chart(bars: Sequence[Bar], *, key: str, title: str, description: str) ->
         for place, bar in enumerate(bars)
     ]
     return Chart(kind="bars", key=key, title=title, description=description, height=step * len(bars) + 4, marks=marks)
+
+
+def span_chart(tracks: Sequence[tuple[str, str, Sequence[TrackSpan]]], *, key: str, title: str, description: str) -> Chart:
+    """A timeline: for each track (label, what is written beside it, spans) a bar over one clock."""
+    step, thick, foot = 36.0, 10.0, 24.0
+    end = max((span.stop for _, _, spans in tracks for span in spans), default=0.0) or 1.0
+    scale = WIDTH / end
+    marks = [
+        Track(
+            label=shorten(label, 20),
+            shown=shorten(shown, _LINE - 20),
+            top=step * place + 26,
+            height=thick,
+            parts=[_part(span, scale) for span in spans],
+        )
+        for place, (label, shown, spans) in enumerate(tracks)
+    ]
+    places = [(second * scale, clock(second)) for second in time_ticks(end)]
+    axes = [Tick(place=round(max(place, _LETTER * len(label) / 2), 1), label=label) for place, label in places if place < WIDTH - 12]
+    return Chart(kind="spans", key=key, title=title, description=description, height=step * len(tracks) + foot, marks=marks, axes=axes)
+
+
+def _part(span: TrackSpan, scale: float) -> Shape:
+    """At least so wide that it can be seen."""
+    left, width = min(round(span.first * scale, 1), WIDTH - 1), max(1.0, round((span.stop - span.first) * scale, 1))
+    return Shape(tone=span.tone, label=span.label, shown=f"{clock(round(span.first))} to {clock(round(span.stop))}", left=left, width=width)
 
 
 def curve_chart(curves: Sequence[Curve], *, key: str, title: str, description: str) -> Chart:

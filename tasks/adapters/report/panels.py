@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from tasks.adapters.report.axes import GROUPS, Tone, clock
 from tasks.adapters.report.charts import Bar, Chart, Curve, bar_chart, column_chart, curve_chart, point_chart
+from tasks.adapters.report.host_timeline import HOST_HEADS, HOST_LEGEND, drawn_hosts, host_rows, hosts_chart
 from tasks.domain.number_format import duration
-from tasks.domain.report.figures import Projection
+from tasks.domain.report.figures import Projection, RankWork
 from tasks.domain.report.run_report import STAGES, Progress, RunReport
 
 _WINDOWS = 48  # points in a curve: enough to see a stall, few enough to read
@@ -33,7 +34,7 @@ class Panel:
 
 def panels(report: RunReport) -> list[Panel]:
     """Every chart of figures."""
-    makers = (_fates, _speed, _stages, _work, _lengths, _padding, _slowest, _memory, _quarantine)
+    makers = (_fates, _speed, *([_hosts] if report.hosts else []), _stages, _work, _lengths, _padding, _slowest, _memory, _quarantine)
     return [make(report) for make in makers]
 
 
@@ -72,7 +73,7 @@ def _speed(report: RunReport) -> Panel:
     tokens = rates([(sample.seconds, sample.tokens) for sample in report.progress])
     if len(rows) < 2:
         return Panel(title=title, words=f"The run was over before its speed could be drawn: {report.rows.embedded:,} rows were encoded.")
-    ranks = _by_rank(report.progress)
+    ranks = _by_host(report) or _by_rank(report.progress)
     curves = [Curve(label="rows a second", points=rows, bands=list(ranks.values()))]
     if any(rate for _, rate in tokens):
         curves.append(Curve(label="tokens a second", points=tokens, tone="two"))
@@ -85,11 +86,39 @@ def _speed(report: RunReport) -> Panel:
     return Panel(title=title, note=peaks.capitalize() + ".", chart=chart, legend=legend, heads=heads, rows=figures)
 
 
+def _hosts(report: RunReport) -> Panel:
+    title, shown = "Hosts", drawn_hosts(report)
+    lost = sum(moment.state == "lost" for host in report.hosts for moment in host.moments)
+    out = sum(bool(host.left_out) for host in report.hosts)
+    more = f" {len(report.hosts) - len(shown):,} more are in report.json." if len(report.hosts) > len(shown) else ""
+    note = f"{len(report.hosts):,} of the cluster; hosts were lost {lost:,} times, and {out:,} left out.{more}"
+    return Panel(
+        title=title, note=note, chart=hosts_chart(report, title=title), legend=HOST_LEGEND, heads=HOST_HEADS, rows=host_rows(report)
+    )
+
+
+def _by_host(report: RunReport) -> dict[str, list[float]]:
+    """Rows a second of each host of a cluster in the windows of `rates`; empty where there was one at most."""
+    speeds = _speeds([(sample.seconds, sample.by_host) for sample in report.progress])
+    names = [host.host for host in report.hosts[: len(speeds)]]
+    if len(report.hosts) > len(speeds) > 0:
+        names[-1] = "other hosts"
+    return dict(zip(names, speeds, strict=False)) if len(names) > 1 else {}
+
+
+def _speeds(samples: Sequence[tuple[float, tuple[int, ...]]]) -> list[list[float]]:
+    """By place: the rate of that count in the windows of `rates`."""
+    totals = [
+        [(seconds, counts[place] if place < len(counts) else 0) for seconds, counts in samples]
+        for place in range(max(len(counts) for _, counts in samples))
+    ]
+    return [[rate for _, rate in rates(total)] for total in totals]
+
+
 def _by_rank(progress: Sequence[Progress]) -> dict[str, list[float]]:
     """Rows a second of each rank in the windows of `rates`, those past the colours together; empty for a rank alone."""
-    count = max(len(sample.by_rank) for sample in progress)
-    totals = [[(sample.seconds, sample.by_rank[rank] if rank < len(sample.by_rank) else 0) for sample in progress] for rank in range(count)]
-    speeds = [[rate for _, rate in rates(total)] for total in totals]
+    speeds = _speeds([(sample.seconds, sample.by_rank) for sample in progress])
+    count = len(speeds)
     own = len(GROUPS) if count <= len(GROUPS) else len(GROUPS) - 1
     named = {f"rank {rank}": speed for rank, speed in enumerate(speeds[:own])}
     if speeds[own:]:
@@ -137,8 +166,8 @@ def _work(report: RunReport) -> Panel:
     done = {"encoding": "encode_seconds", "tokenising": "tokenize_seconds", "writing parts": "write_seconds"}
     spent = {name: sum(getattr(rank, seconds) for rank in report.ranks) for name, seconds in done.items()}
     bars = [Bar(label=name, value=taken, shown=duration(taken), tone="two") for name, taken in spent.items() if taken]
-    ranks = ", ".join(f"rank {rank.rank}: {rank.rows:,} rows" for rank in report.ranks[:_BARS])
-    note = f"Seconds of all ranks together; each tokenises and writes beside encoding. {ranks.capitalize()}."
+    ranks = ", ".join(f"{_rank_name(rank)}: {rank.rows:,} rows" for rank in report.ranks[:_BARS])
+    note = f"Seconds of all ranks together; each tokenises and writes beside encoding. {ranks[:1].upper()}{ranks[1:]}."
     return _bars("work", title, bars, heads=("work", "time"), note=note)
 
 
@@ -209,6 +238,10 @@ def _quarantine(report: RunReport) -> Panel:
         return Panel(title=title, words="No row is quarantined.")
     bars = [Bar(label=reason, value=count, shown=f"{count:,}", tone="warn") for reason, count in largest(report.quarantine)]
     return _bars("quarantine", title, bars, heads=("reason", "rows"))
+
+
+def _rank_name(rank: RankWork) -> str:
+    return f"{rank.host}, rank {rank.rank}" if rank.host else f"rank {rank.rank}"
 
 
 def largest(counts: dict[str, int]) -> list[tuple[str, int]]:

@@ -1,4 +1,4 @@
-"""How far several hosts are, as one value: their ranks in one row, each with its host's name."""
+"""How far several hosts are, as one value: their ranks one after another, each with its host's name."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def added(before: EncodingProgress, now: EncodingProgress) -> EncodingProgress:
 
 
 def merged(hosts: Iterable[tuple[str, EncodingProgress]], *, waits_for: str = "") -> EncodingProgress:
-    """Of all hosts by name. A host's ranks keep their order, and come after those of the hosts before it."""
+    """Of all hosts by name. Ranks keep their host's numbers; of `rows_by_rank` a host's come after those of the hosts before it."""
     by_name: dict[str, EncodingProgress] = {}
     for name, progress in hosts:
         by_name[name] = added(by_name[name], progress) if name in by_name else progress
@@ -57,16 +57,15 @@ def merged(hosts: Iterable[tuple[str, EncodingProgress]], *, waits_for: str = ""
 
 
 def _beside(total: EncodingProgress, name: str, host: EncodingProgress) -> EncodingProgress:
-    first = len(total.rows_by_rank)
     return total.model_copy(
         update={
             "rows": total.rows + host.rows,
             "tokens": total.tokens + host.tokens,
             "seconds": max(total.seconds, host.seconds),
             "rows_by_rank": total.rows_by_rank + host.rows_by_rank,
-            "work": (*total.work, *(work.model_copy(update={"rank": first + work.rank, "host": name}) for work in host.work)),
-            "newest": {**total.newest, **{first + rank: shard for rank, shard in host.newest.items()}},
-            "under_way": (*total.under_way, *(at.model_copy(update={"rank": first + at.rank, "host": name}) for at in host.under_way)),
+            "work": (*total.work, *(work.model_copy(update={"host": name}) for work in host.work)),
+            "newest": {**total.newest, **{f"{name}, {rank}": shard for rank, shard in host.newest.items()}},
+            "under_way": (*total.under_way, *(at.model_copy(update={"host": name}) for at in host.under_way)),
             "memory": {**total.memory, **{f"{name}, {what}": size for what, size in host.memory.items()}},
             "startup": {**host.startup, **{what: max(seconds, host.startup.get(what, 0.0)) for what, seconds in total.startup.items()}},
             "waits_for": total.waits_for or (host.waits_for and f"{host.waits_for} on host {name}"),

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 
-from tasks.domain.encoding.encoding_progress import EncodingProgress, UnderWay
+from tasks.domain.encoding.encoding_progress import EncodingProgress, UnderWay, rank_name
 from tasks.domain.report.figures import RankWork
 from tasks.domain.shards.seal import Part
 
@@ -59,7 +59,7 @@ class Throughput:
             self._tokens += part.stats.tokens
             self._work[rank] = _more(self._work.get(rank) or RankWork(rank=rank), part, padded)
             for kind, size in (memory or {}).items():
-                name = f"rank {rank}{kind and ', '}{kind}"
+                name = f"{rank_name(rank)}{kind and ', '}{kind}"
                 self._memory[name] = max(size, self._memory.get(name, 0))
             if self._current.get(rank, ("", 0, 0))[0] == part.key:
                 del self._current[rank]
@@ -121,7 +121,7 @@ class Throughput:
             seconds=self.seconds,
             rows_by_rank=self.rows_by_rank,
             work=self.work,
-            newest=dict(newest),
+            newest={rank_name(rank): shard for rank, shard in newest.items()},
             under_way=tuple(under_way),
             memory=self.memory,
             startup=dict(startup),

@@ -99,7 +99,7 @@ class WorkDivision:
     @property
     def records(self) -> dict[str, HostRecord]:
         """Of every host that ever joined or was left out."""
-        return {name: member.record for name, member in self._members.items()}
+        return {name: member.record for name, member in list(self._members.items())}  # asked by other threads, too
 
     @property
     def able(self) -> int:

@@ -12,6 +12,7 @@ from tasks.domain.estimate.estimate import Estimate, EstimateOutcome, hold
 from tasks.domain.job.credentials import without_credentials
 from tasks.domain.job.encoder import EncoderFacts, EncoderIdentity
 from tasks.domain.report.figures import Cost, EarlierRun, Example, Projection, RankWork, RedactedText
+from tasks.domain.report.hosts import HostWork
 from tasks.domain.shards.row_accounting import RowCounts, ShardCounts
 from tasks.domain.shards.unread_files import UnreadFiles
 from tasks.domain.strict import Strict
@@ -49,7 +50,8 @@ class Progress(Strict):
     seconds: float = Field(ge=0, description="Since the run began.")
     rows: int = Field(ge=0)
     tokens: int = Field(0, ge=0)
-    by_rank: tuple[int, ...] = Field((), description="Rows of each rank, rank 0 first.")
+    by_rank: tuple[int, ...] = Field((), description="Rows of each rank, rank 0 first; empty where a cluster encodes.")
+    by_host: tuple[int, ...] = Field((), description="Rows of each host of a cluster, in the order of `hosts`; the last: of all others.")
 
 
 class ShardTime(Strict):
@@ -119,6 +121,7 @@ class RunReport(Strict):
     refusals: tuple[str, ...] = Field((), description="What the run left undone on purpose, and what to do about it.")
     adopted: int = Field(0, description="Parts of killed or racing runs that were found whole and kept.")
     ranks: tuple[RankWork, ...] = Field((), description="In the order of their numbers; empty where nothing was encoded.")
+    hosts: tuple[HostWork, ...] = Field((), description="Of a cluster, in the order in which they came.")
     cost: Cost | None = None
     estimate: Estimate | None = Field(None, description="Made when the run began; None: there was nothing to do, or it could not be made.")
     before: EarlierRun | None = Field(None, description="The run to compare with; None: this is the first.")

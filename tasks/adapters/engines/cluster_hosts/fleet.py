@@ -19,7 +19,7 @@ from tasks.adapters.engines.cluster_hosts.host_answers import pass_on, value_of
 from tasks.adapters.engines.cluster_hosts.host_seat import HostSeat
 from tasks.domain.encoding.encoding_progress import EncodingProgress
 from tasks.domain.encoding.encoding_spec import ShardGroup
-from tasks.domain.encoding.fleet_progress import merged
+from tasks.domain.encoding.fleet_progress import added, merged
 from tasks.domain.encoding.host_messages import HostAnswer
 from tasks.domain.encoding.work_division import TAKES_AT_ONCE
 from tasks.domain.encoding.work_items import Call
@@ -77,10 +77,13 @@ class Fleet(FleetDriver):
         return Observation.model_validate(value_of(answered.result()))
 
     def progress(self) -> EncodingProgress:
-        """As of `Engine`; the ranks of all hosts in one row, in the order in which the hosts came."""
+        """As of `Engine`; the ranks of all hosts one after another, in the order in which the hosts came."""
         seats = [*self._former, *self._seats.values()]
         named = [(seat.name, seat.progress) for seat in seats if seat.name]
-        return merged(named, waits_for=self._waits_for())
+        total, by_host = merged(named, waits_for=self._waits_for()), dict[str, EncodingProgress]()
+        for name, progress in named:
+            by_host[name] = added(by_host[name], progress) if name in by_host else progress
+        return total.model_copy(update={"hosts": self._history.hosts(by_host.items(), self._division.records)})
 
     def release(self, *, wait: bool = False) -> None:
         """As of `Engine`."""

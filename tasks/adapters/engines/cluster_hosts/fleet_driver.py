@@ -15,10 +15,11 @@ from typing import Any
 
 from tasks.adapters.engines.cluster_hosts.cluster import Cluster
 from tasks.adapters.engines.cluster_hosts.host_answers import facts_difference, failed_without_a_word, in_a_line, made_by, value_of
-from tasks.adapters.engines.cluster_hosts.host_seat import HostSeat
+from tasks.adapters.engines.cluster_hosts.host_seat import HostSeat, seconds_between_looks
 from tasks.adapters.engines.remote_host import SILENCE_SECONDS, own_identity
 from tasks.domain.encoding.encoding_events import DocumentMoved, EncodingEvent, ShardFailed, ShardReused, ShardSealed, Tell
 from tasks.domain.encoding.encoding_spec import EncodingSpec
+from tasks.domain.encoding.host_history import HostHistory
 from tasks.domain.encoding.host_messages import HostAnswer, HostIdentity, HostReport
 from tasks.domain.encoding.work_division import WorkDivision
 from tasks.domain.encoding.work_items import Take
@@ -27,18 +28,11 @@ from tasks.domain.job.encoder import EncoderFacts
 from tasks.domain.shards.task_groups import rows_of
 
 IDLE_SECONDS = 0.5  # of the thread when nothing happens
-ASK_SECONDS = 1.0  # between two looks at a host
-MOST_LOOKS = 100  # at hosts in a second: each costs this process a millisecond or two
 LOOK_SECONDS = 2.0  # between two looks for hosts that have come
 RETRY_SECONDS = 2.0  # until a host that was lost is tried again; twice as long each time
 CLOSED = "the engine is closed: the run is ending"
 MOST_LOSSES = 4  # of a host that has not been ready between
 log = logging.getLogger("kitestring.fleet")
-
-
-def seconds_between_looks(hosts: int, *, silence_seconds: float = SILENCE_SECONDS) -> float:
-    """At one host: longer where there are many, and several before it would be given up."""
-    return min(silence_seconds / 6, max(ASK_SECONDS, hosts / MOST_LOOKS))
 
 
 class FleetDriver:
@@ -68,6 +62,8 @@ class FleetDriver:
         self._cluster: Cluster | None = None
         self._looked = 0.0
         self._left_out: dict[str, str] = {}
+        began = time.monotonic()
+        self._history = HostHistory(lambda: time.monotonic() - began)
         self._division = WorkDivision(partial(rows_of, aim=spec.job.shards.rows), refuse=tell, leave_out=self._bar)
 
     def start(self) -> None:
@@ -173,17 +169,19 @@ class FleetDriver:
             self._call(seat, "identify", then=self._identified)
         elif seat.state == "opened" and (self._settled is not None or self._leader() in {None, seat}):
             seat.state = "loading"
+            self._history.note(seat.name, "loading")
             self._call(seat, "load", self._spec_for_hosts(), seat.seen, then=self._loaded)
         if seat.state not in {"opened", "loading", "ready"}:  # one that waits for the first to load would close itself, uncalled
             return
         if now - seat.heard > self._silence_seconds:
             self._lose(seat, f"it has not answered for {self._silence_seconds:.0f} s")
             return
-        if not seat.asked and now - seat.asked_at > seconds_between_looks(len(self._seats), silence_seconds=self._silence_seconds):
+        if not seat.asked and now - seat.asked_at > seconds_between_looks(len(self._seats), self._silence_seconds):
             seat.asked, seat.asked_at = True, now
             self._call(seat, "report", seat.seen, then=self._reported)
         while seat.state == "ready" and (take := self._division.next_for(seat.name)) is not None:
             seat.takes.append(take)
+            self._history.note(seat.name, "at work")
             self._call(seat, "encode", take.group.model_dump_json(), seat.seen, then=partial(self._encoded, take))
 
     def _leader(self) -> HostSeat | None:
@@ -254,6 +252,7 @@ class FleetDriver:
             self._facts.set_result(facts)
         seat.state, seat.losses = "ready", 0
         self._division.join(seat.name)
+        self._history.note(seat.name, "at work")
         log.info("host %s encodes", seat.name)
 
     def _leave_out(self, seat: HostSeat, why: str) -> None:
@@ -265,6 +264,7 @@ class FleetDriver:
     def _bar(self, host: str, why: str) -> None:
         """The division gives a host no more work."""
         log.warning("host %s is left out: %s", host, why)
+        self._history.note(host, "left out", why)
         self._left_out[host] = why
         for seat in self._seats.values():
             if seat.name == host and seat.state != "barred":
@@ -281,6 +281,7 @@ class FleetDriver:
             return
         level = logging.INFO if seat.leaving else logging.WARNING
         log.log(level, "host %s is lost: %s", seat.name or "without a name", why)
+        self._history.note(seat.name, "lost", why)
         seat.end("new")
         seat.losses += 1
         seat.not_before = time.monotonic() + RETRY_SECONDS * 2 ** min(seat.losses, 5)
@@ -296,6 +297,7 @@ class FleetDriver:
         seat.take_in(report.progress)
         if report.leaving and not seat.leaving:
             seat.leaving = True
+            self._history.note(seat.name, "leaving")
             log.warning("host %s will be taken away, and gives back what it has not begun", seat.name)
             self._division.leave(seat.name)
         for number, event in enumerate(report.events, report.first):

@@ -14,6 +14,14 @@ from tasks.domain.encoding.work_items import Take
 # new: to be called; opening: asked who it is; opened: the same as the flow's machine; loading: its encoder; ready: it works.
 SeatState = Literal["new", "opening", "opened", "loading", "ready", "barred"]
 
+ASK_SECONDS = 1.0  # between two looks at a host
+MOST_LOOKS = 100  # at hosts in a second: each costs the flow's process a millisecond or two
+
+
+def seconds_between_looks(hosts: int, silence_seconds: float) -> float:
+    """At one host: longer where there are many, and several before it would be given up."""
+    return min(silence_seconds / 6, max(ASK_SECONDS, hosts / MOST_LOOKS))
+
 
 @dataclass(slots=True, eq=False)
 class HostSeat:

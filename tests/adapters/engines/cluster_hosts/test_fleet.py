@@ -138,6 +138,10 @@ def test_what_a_lost_host_had_is_done_by_another_and_it_comes_back(work: Callabl
     run.assert_done_once()
     until(lambda: lost.calls.count("load") > 1)
     assert not run.fleet._left_out
+    hosts = {host.host: host for host in run.fleet.progress().hosts}
+    gone = hosts[next(seat.name for seat in run.fleet._seats.values() if seat.link is lost)]
+    assert [moment.state for moment in gone.moments][:3] == ["loading", "at work", "lost"]
+    assert gone.given_back
 
 
 def test_a_silent_host_loses_its_groups_and_is_ended(work: Callable[..., Work], go_on: threading.Event) -> None:
