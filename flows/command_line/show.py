@@ -88,6 +88,7 @@ def status_text(status: Status) -> str:
     lines += [f"note:   {note}" for note in status.notes]
     lines += [f"report: {status.report}"] if status.report else []
     lines += [f"damage: {line}" for line in status.damaged]
+    lines += ["\nFrom an application:\n", status.code.rstrip()] if status.code else []
     return "\n".join([("complete" if status.complete else "not complete yet"), *lines])
 
 

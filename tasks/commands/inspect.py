@@ -19,6 +19,7 @@ from tasks.domain.target.difference import Difference
 from tasks.run.estimate.estimator import Estimator
 from tasks.run.plan import Plan, check_roots, opened, plan_again, planned_before, spool_spans
 from tasks.run.preflight import inspect_job
+from tasks.run.promotion.search_code import search_code
 from tasks.run.seals.damage import damaged_documents
 from tasks.run.seals.effective_seals import owned_keys, owned_seals, retained_seals, sealed_keys, sealed_shards, seals_of
 from tasks.run.seals.seal_totals import count_seals
@@ -55,6 +56,7 @@ class Status:
     notes: tuple[str, ...] = ()  # what was seen while rows were read
     model: str = ""  # how it is used: what stands before rows and questions, how pictures are made ready
     damaged: tuple[str, ...] = ()
+    code: str = ""  # with which an application searches the collection
 
     @property
     def searched(self) -> bool:
@@ -78,6 +80,7 @@ class Status:
             "damaged": list(self.damaged),
             "model": self.model,
             "notes": list(self.notes),
+            "code": self.code,
         }
 
 
@@ -108,6 +111,7 @@ def look_at_status(job: Job) -> Status:
             damaged=damaged,
             notes=tuple(map(str, totals.found.all())),
             model=inspected.model.told,
+            code=search_code(inspected, plan.spec) if totals.loaded else "",
         )
 
 

@@ -28,6 +28,7 @@ from tasks.run.estimate.rate_history import keep_rates
 from tasks.run.plan import Plan
 from tasks.run.promotion.promotion_gate import GateQuery
 from tasks.run.promotion.report_samples import ReportSamples, show_rows
+from tasks.run.promotion.search_code import search_code
 from tasks.run.seals.effective_seals import owned_seals
 from tasks.run.seals.seal_totals import SealTotals, total
 
@@ -52,6 +53,7 @@ def figures_of(plan: Plan, totals: SealTotals, *, failed: int) -> dict[str, Any]
         "lengths": totals.stats.lengths,
         "backend": totals.stats.backend,
         "settings": job.model_dump(mode="json"),
+        "code": search_code(plan.inspected, plan.spec) if totals.loaded else "",
         "versions": {name: version_of(name) or "not installed" for name in REPORTED_LIBRARIES},
     }
 

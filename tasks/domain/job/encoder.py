@@ -217,6 +217,7 @@ class EncoderKind(Kind[EncoderSettings]):
     shape       a function of settings and LocatedModel that gives a `tasks.adapters.models.model_metadata.ModelShape`
     modalities  what it embeds
     encoders    a function of a `tasks.adapters.engines.workplace.Workplace` that gives `tasks.domain.ports.Encoders`
+    question    a function of settings and LocatedModel that gives an application's code for `embed(words)`; "": there is none to show
     """
 
     worker: str
@@ -227,6 +228,7 @@ class EncoderKind(Kind[EncoderSettings]):
     counts_tokens: bool = False  # how many tokens a text has, so that they measure its work
     needs_torch: bool = True
     encoders: str = TORCHRUN
+    question: str = ""
 
 
 ENCODERS = Kinds(
@@ -241,6 +243,7 @@ ENCODERS = Kinds(
             modalities=("text",),
             backends=("torch", "openvino"),
             counts_tokens=True,
+            question="tasks.adapters.models.question_code:text_question",
         ),
         "open-clip": EncoderKind(
             settings=OpenClipEncoder,
@@ -248,6 +251,7 @@ ENCODERS = Kinds(
             files="tasks.adapters.models.model_files:locate_clip",
             shape="tasks.adapters.models.model_metadata:shape_of_clip",
             modalities=("image", "text"),
+            question="tasks.adapters.models.question_code:clip_question",
         ),
     },
 )

@@ -255,9 +255,14 @@ class MemorySettings(TargetSettings):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TargetKind(Kind[TargetSettings]):
-    """A kind of target. `opens`: "module:function" that makes a `tasks.domain.ports.Target` of its settings, a token or None, and a `ReadSecret`."""
+    """A kind of target.
+
+    opens   "module:function" that makes a `tasks.domain.ports.Target` of its settings, a token or None, and a `ReadSecret`
+    search  "module:function" of settings and CollectionSpec that gives an application's code for `search(words)`; "": there is none to show
+    """
 
     opens: str
+    search: str = ""
 
 
 class TargetKinds(Kinds[TargetKind]):
@@ -273,7 +278,11 @@ TARGETS = TargetKinds(
     "target",
     default="milvus",
     known={
-        "milvus": TargetKind(settings=MilvusSettings, opens="tasks.adapters.milvus.milvus_target:open_milvus"),
+        "milvus": TargetKind(
+            settings=MilvusSettings,
+            opens="tasks.adapters.milvus.milvus_target:open_milvus",
+            search="tasks.adapters.targets.milvus_code:milvus_search",
+        ),
         # The run form offers Milvus alone: the process of a deployment ends, and its memory with it.
         "memory": TargetKind(settings=MemorySettings, opens="tasks.adapters.targets.memory_target:open_memory", form=MilvusSettings),
     },

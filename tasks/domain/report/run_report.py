@@ -132,6 +132,7 @@ class RunReport(Strict):
     settings: Annotated[dict[str, JsonValue], AfterValidator(_settings_without_user)] = Field(default_factory=dict, description="The job.")
     versions: dict[str, str] = Field(default_factory=dict, description="Kitestring's and its libraries'.")
     page: str = Field("", description="Where report.html is.")
+    code: str = Field("", description="Python with which an application searches the collection.")
 
     @property
     def complete(self) -> bool:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -34,6 +36,12 @@ def test_what_it_writes_is_planned_and_run_as_it_is(kitestring: Kitestring, tmp_
     ran = kitestring("run", "first.yaml", *tiny)
     assert ran.code == 0, ran.err
     assert "30 of 30 rows are searchable, verified" in ran.out
+    shown = kitestring("status", "first.yaml", *tiny, "--json").json["code"]
+    asked = "import json\nprint(json.dumps([[hit['id'], hit['distance']] for hit in search('the lightest wind', k=3)]))\n"
+    application = subprocess.run([sys.executable, "-c", shown + asked], cwd=kitestring.folder, capture_output=True, text=True, check=False)
+    assert application.returncode == 0, application.stderr
+    hits = kitestring("search", "first.yaml", "the lightest wind", "-k", "3", "--json", *tiny).json
+    assert json.loads(application.stdout) == [[hit["id"], pytest.approx(hit["score"], abs=1e-3)] for hit in hits]
     again = kitestring("init", "docs", "--yes", "--output", "first.yaml")
     assert (again.code, again.err.count("\n")) == (2, 1)
     assert "first.yaml' is there already" in again.err

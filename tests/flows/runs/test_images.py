@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import html
 import io
 import json
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -55,6 +57,12 @@ def test_a_folder_of_every_format_is_embedded_and_searched_with_words(kitestring
         assert {hit["id"]: hit["score"] for hit in answer.json} == pytest.approx(expected, abs=1e-4)
         scores = [hit["score"] for hit in answer.json]
         assert scores == sorted(scores, reverse=True)
+    code = kitestring.here("status", job, "--json").json["code"]
+    assert code.strip() in html.unescape(report.read_text())
+    application: dict[str, Any] = {}
+    exec(code, application)
+    found = application["search"]("a red cat", k=60)
+    assert {hit["id"]: hit["distance"] for hit in found} == pytest.approx({h["id"]: h["score"] for h in asked["a red cat"].json}, abs=1e-3)
     shown = kitestring.here("search", job, "a red cat", "-k", "3")
     assert len([line for line in shown.out.splitlines() if any(key in line for key in keys)]) == 3
 
