@@ -14,7 +14,7 @@ import typer
 from flows.command_line.answers import NOT_PROVED, NOT_YET, OK, answers, leave, say, say_each
 from flows.command_line.flow_runner import run_flow
 from flows.command_line.process_setup import surroundings
-from flows.command_line.search_options import Explain, Mode, RrfK, Weights, hits_document, way_of, write_page
+from flows.command_line.search_options import Explain, Mode, Queries, RrfK, Weights, fusion_of, hits_document, way_of, write_page
 from flows.command_line.terminal import count_shown, errors, progress_shown, rows_watched
 from flows.job_file import read_job
 from tasks.adapters.processes.gc_control import leaving
@@ -237,6 +237,27 @@ def search(
         if html:
             write_page(html, parsed, text or Path(str(image)).name, hits, picture=image)
         say(hits_document(hits, explain=explain), as_json=as_json, text=lambda _: hits_text(hits, explain=explain))
+
+
+@app.command()
+def evaluate(
+    job: JobFile,
+    queries: Queries = None,
+    k: Annotated[
+        int | None, typer.Option("-k", min=1, max=1_000, help="Number of hits that are judged. Default: the gate's, or 10.")
+    ] = None,
+    rrf_k: RrfK = None,
+    weights: Weights = None,
+    settings: SetOptions = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure retrieval quality (nDCG@k, recall@k, MRR) by meaning, by words and by both, on queries with known answers."""
+    from flows.command_line.show import quality_text
+    from tasks.commands.evaluate import evaluate_job
+
+    with answers():
+        measured = evaluate_job(read_job(job, settings), queries, k, fusion=fusion_of(rrf_k, weights))
+        say(measured.model_dump(mode="json"), as_json=as_json, text=lambda _: quality_text(measured))
 
 
 @app.command()

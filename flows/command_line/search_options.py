@@ -28,22 +28,35 @@ RrfK = Annotated[
 ]
 Weights = Annotated[
     str | None,
-    typer.Option("--weights", metavar="DENSE,TEXT", help="Hybrid: fuse by scores, as the server scales them, with these weights (0 to 1)."),
+    typer.Option("--weights", metavar="DENSE,TEXT", help="Hybrid: fuse by scores, each scaled to 0..1, with these weights (0 to 1)."),
+]
+Queries = Annotated[
+    str | None,
+    typer.Option(
+        "--queries",
+        metavar="FILE",
+        help="JSON Lines of {query, relevant: [ids] or {id: gain}}, or CSV with the columns query, id and optionally gain. Default: the gate's.",
+    ),
 ]
 Explain = Annotated[bool, typer.Option("--explain", help="Also show the rank of each hit by meaning and by words.")]
 
 
 def way_of(mode: Literal["dense", "text", "hybrid"] | None, rrf_k: int | None, weights: str | None, *, explain: bool) -> SearchWay:
-    """The options as one value.
+    """The options as one value. Raises as `fusion_of`."""
+    from tasks.commands.search import SearchWay  # noqa: PLC0415
+
+    return SearchWay(mode=mode, fusion=fusion_of(rrf_k, weights), explain=explain)
+
+
+def fusion_of(rrf_k: int | None, weights: str | None) -> Fusion:
+    """How hits by meaning and by words become one list.
 
     Raises:
         BadInput: the weights are no two numbers, or two ways to fuse are given.
     """
-    from tasks.commands.search import SearchWay  # noqa: PLC0415
-
     if rrf_k is not None and weights is not None:
         raise BadInput("--rrf fuses by ranks and --weights by scores: give one of them")
-    return SearchWay(mode=mode, fusion=Fusion(rrf_k=rrf_k or RRF_K, weights=_weights(weights) if weights else None), explain=explain)
+    return Fusion(rrf_k=rrf_k or RRF_K, weights=_weights(weights) if weights else None)
 
 
 def _weights(text: str) -> tuple[float, float]:

@@ -19,6 +19,7 @@ from tasks.domain.shards.removal import RULES, Rule
 from tasks.domain.shards.unread_files import UnreadFiles, format_unread
 from tasks.domain.target.collection import Hit
 from tasks.domain.target.proof import Proof, compared, scope
+from tasks.domain.target.retrieval_quality import Evaluation
 
 if TYPE_CHECKING:  # it brings Prefect along, which has to wait until its server is named
     from tasks.commands.inspect import Listed, Status
@@ -129,6 +130,16 @@ def swept_text(swept: dict[str, Any]) -> str:
     lines += [f"collection '{name}' was never promoted: {done}" for name in swept["collections"]]
     lines += [f"kept, because references cannot be read: {reason}" for reason in swept["unread"]]
     return "\n".join([*lines, *([f"not all collections were checked: {swept['unseen']}"] if swept["unseen"] else [])])
+
+
+def quality_text(measured: Evaluation) -> str:
+    """A table of the ways to search, side by side."""
+    k, collection = measured.at_k, measured.collection
+    table = Table("search", f"nDCG@{k}", f"recall@{k}", "MRR", show_edge=False, pad_edge=False)
+    for of in measured.modes:
+        table.add_row(of.mode, str(of.ndcg), str(of.recall), str(of.mrr))
+    about = f"{measured.questions:,} questions to '{collection}'; in brackets the 95% interval (bootstrap)"
+    return f"{_printed(table)}\n{about}"
 
 
 def hits_text(hits: list[Hit], *, explain: bool = False) -> str:

@@ -44,7 +44,8 @@ def promote_by_hand(job: Job, *, anyway: bool = False) -> dict[str, Any]:
             outcome = pass_gate(plan, collection, moves, by="promote", anyway=anyway)
     if outcome.refused:
         raise BadInput("; ".join([f"the alias was not moved to '{plan.spec.name}': {outcome.refused}", *outcome.told]))
-    return _said(job, outcome.live, before, [*outcome.told, *notes])
+    measured = outcome.measured.model_dump(mode="json") if outcome.measured else None
+    return {**_said(job, outcome.live, before, [*outcome.told, *notes]), "gate": measured}
 
 
 def roll_back(job: Job) -> dict[str, Any]:

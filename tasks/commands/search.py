@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -10,11 +11,14 @@ from typing import TYPE_CHECKING, Any, Self
 from tasks.adapters.checkpoint.span_file import Spool
 from tasks.domain.errors import BadInput, Permanent
 from tasks.domain.job.encoder import ENCODERS, EncoderRecord
+from tasks.domain.job.gate import Question, SearchMode
 from tasks.domain.job.job import Job
 from tasks.domain.target.collection import CollectionSpec, Hit
-from tasks.domain.target.full_text import Fusion, SearchMode
+from tasks.domain.target.full_text import Fusion
+from tasks.domain.target.retrieval_quality import Evaluation
 from tasks.run.plan import Plan, other_words
 from tasks.run.preflight import Inspected, locate_job, open_target
+from tasks.run.promotion.evaluation import measure_quality
 from tasks.run.promotion.query_encoder import QueryEncoder
 from tasks.run.promotion.search_modes import answer, check_mode, explain
 
@@ -92,6 +96,12 @@ class Searcher:
         except BadInput as error:
             raise BadInput(f"--image '{picture}': {error}") from error
         return self._best(self._made(), "dense", vectors, "", k=k, expression=expression, way=way or SearchWay())
+
+    def evaluate(self, questions: Sequence[Question], k: int, fusion: Fusion) -> Evaluation:
+        """How well the collection answers, in every way in which it can be searched. Raises as `search`."""
+        made = self._made()
+        vectors = self._encoder.embed_queries([question.query for question in questions])
+        return measure_quality(self._collection, made, vectors, questions, k, fusion=fusion)
 
     def _made(self) -> CollectionSpec:
         made_by = self._collection.describe()

@@ -20,6 +20,7 @@ from tasks.domain.errors import BadInput, KitestringError, Permanent
 from tasks.domain.report.run_report import Progress
 from tasks.domain.shards.seal import Loaded, Seal
 from tasks.domain.shards.shard import Shard
+from tasks.domain.target.retrieval_quality import Evaluation
 
 TICK_SECONDS = 1.0
 MOST_SAMPLES = 600  # of which a chart shows fewer
@@ -92,6 +93,7 @@ class Journal:
     repairs: int = 0  # documents that could not be read
     notes: list[str] = field(default_factory=list)  # decisions of the run
     removed: dict[str, int] = field(default_factory=dict)  # rows that left the collection, by why
+    gate: Evaluation | None = None  # what it measured of the new collection
     refusals: list[str] = field(default_factory=list)  # what the run would not do, and how to make it
     samples: list[Progress] = field(default_factory=list)  # fewer and fewer of a long run
     encoding: Callable[[], EncodingProgress] = EncodingProgress  # how far the engine is

@@ -30,6 +30,7 @@ def promote_proved(run: Run, plan: Plan, collection: Collection, proof: Proof) -
     with run.journal.during("promote"):
         moves = Promotions(plan.inspected.store, plan.job, plan.inspected.damages)
         outcome = _lead(plan, collection, moves)
+        run.journal.gate = outcome.measured
         for line in outcome.told:
             run.journal.note(line)
         if outcome.live != outcome.before:

@@ -134,6 +134,7 @@ def _report(run: Run, plan: Plan, proof: Proof, totals: SealTotals, shown: Repor
         unread=plan.spool.unread,
         refusals=tuple(journal.refusals),
         adopted=journal.adopted,
+        gate=journal.gate,
         texts_cut=journal.texts_cut,
         tokens=encoding.tokens,
         ranks=encoding.work,

@@ -51,6 +51,7 @@ class ShownExample:
     """A search as the page shows it."""
 
     kind: str
+    mode: str
     asked: str
     text: str
     picture: str | None
@@ -74,7 +75,7 @@ def render_report(report: RunReport, pictures: Mapping[str, bytes] | None = None
 
 def _render(report: RunReport, pictures: Mapping[str, bytes]) -> str:
     made = panels(report)
-    grids = [_cost(report), _estimated(report), _comparison(report)]
+    grids = [_cost(report), _estimated(report), _comparison(report), _gate(report)]
     return render(
         "report.html",
         report=report,
@@ -187,6 +188,15 @@ def _comparison(report: RunReport) -> Grid | None:
     return Grid(title="Compared with the run before", note=note, heads=("rows", "this run", "before", "change"), rows=rows)
 
 
+def _gate(report: RunReport) -> Grid | None:
+    if report.gate is None:
+        return None
+    k = report.gate.at_k
+    rows = [(of.mode, str(of.ndcg), str(of.recall), str(of.mrr)) for of in report.gate.modes]
+    note = f"{report.gate.questions:,} questions with known answers; in brackets the 95% interval (bootstrap)."
+    return Grid(title="Retrieval quality", note=note, heads=("search", f"nDCG@{k}", f"recall@{k}", "MRR"), rows=rows)
+
+
 def _compared(now: int, before: int) -> tuple[str, str, str]:
     return f"{now:,}", f"{before:,}", f"{now - before:+,}" if now != before else ""
 
@@ -199,7 +209,9 @@ def _shown(example: Example, pictures: Mapping[str, bytes]) -> ShownExample:
     hits = [show_hit(hit.id, hit.score, {"text": hit.text, **hit.fields}, pictures.get(hit.id)) for hit in example.hits]
     own = pictures.get(example.asked) if example.kind == "row" else None
     drawn = any(hit.picture for hit in hits)
-    return ShownExample(kind=example.kind, asked=example.asked, text=example.text, picture=inline(own), hits=hits, drawn=drawn)
+    return ShownExample(
+        kind=example.kind, mode=example.mode, asked=example.asked, text=example.text, picture=inline(own), hits=hits, drawn=drawn
+    )
 
 
 def _details(report: RunReport) -> list[Facts]:

@@ -167,11 +167,11 @@ class MemoryCollection:
         self, vectors: np.ndarray, texts: Sequence[str], k: int, fusion: Fusion, *, expression: str = "", fields: Iterable[str] = ()
     ) -> list[list[Hit]]:
         how: dict[str, Any] = {"k": max(k, CANDIDATES), "expression": expression, "fields": list(fields)}
-        sign, answers = (-1 if self._made().metric == "L2" else 1), []
+        metrics, answers = (self._made().metric, "BM25"), []
         for nearest, best in zip(self.search(vectors, **how), self.search_text(texts, **how), strict=True):
-            sides = [[(hit.id, sign * hit.score) for hit in nearest], [(hit.id, hit.score) for hit in best]]
+            sides = [[(hit.id, hit.score) for hit in side] for side in (nearest, best)]
             hits = {hit.id: hit for hit in [*nearest, *best]}
-            answers.append([hits[key].model_copy(update={"score": value}) for key, value in fuse(sides, fusion, k)])
+            answers.append([hits[key].model_copy(update={"score": value}) for key, value in fuse(sides, metrics, fusion, k)])
         return answers
 
     def found_by_words(self, texts: Mapping[str, str]) -> set[str]:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 from pydantic import Field
 
 from tasks.domain.strict import Strict
+
+SearchMode = Literal["dense", "text", "hybrid"]
 
 
 class Gate(Strict):
@@ -17,6 +20,11 @@ class Gate(Strict):
         description="JSON Lines of {query, relevant: [ids] or {id: gain}}, or CSV with one answer per line: columns query, id and optionally gain."
     )
     at_k: int = Field(10, ge=1, le=1_000, description="Number of hits that are judged.")
+    mode: SearchMode = Field(
+        "dense",
+        title="Mode",
+        description="Search that has to be good enough: dense (by meaning), text or hybrid; these two need target.full_text. All are measured.",
+    )
     minimum: float = Field(0.0, ge=0, le=1, description="Minimum nDCG@k of the new collection.")
     max_drop: float = Field(
         0.02, ge=0, le=1, description="Maximum drop of nDCG@k below the current collection. 1: the current collection is not queried."
@@ -31,16 +39,15 @@ class Question(Strict):
 
 
 class GateScores(Strict):
-    """Means over the questions of a gate, for one collection."""
+    """Means over the questions of a gate, for one collection and one way to search it."""
 
     collection: str
     questions: int
     at_k: int
+    mode: SearchMode = "dense"
     ndcg: float
     recall: float
-
-    def __str__(self) -> str:
-        return f"nDCG@{self.at_k} {self.ndcg:.4f}, recall@{self.at_k} {self.recall:.4f}"
+    mrr: float = 0.0
 
 
 def ndcg_at(hits: Sequence[str], relevant: Mapping[str, float], k: int) -> float:
@@ -63,22 +70,22 @@ def recall_at(hits: Sequence[str], relevant: Mapping[str, float], k: int) -> flo
     return len(wanted.intersection(hits[:k])) / len(wanted) if wanted else 0.0
 
 
-def score_gate(collection: str, questions: Sequence[Question], answers: Sequence[Sequence[str]], k: int) -> GateScores:
-    """The means over all questions; `answers` has the keys of each question's hits, the best first."""
-    pairs = list(zip(answers, questions, strict=True))
-    return GateScores(
-        collection=collection,
-        questions=len(pairs),
-        at_k=k,
-        ndcg=sum(ndcg_at(hits, question.relevant, k) for hits, question in pairs) / max(1, len(pairs)),
-        recall=sum(recall_at(hits, question.relevant, k) for hits, question in pairs) / max(1, len(pairs)),
-    )
+def reciprocal_rank_at(hits: Sequence[str], relevant: Mapping[str, float], k: int) -> float:
+    """1 / the place of the first relevant key (worth more than nothing) among the first k hits; 0 where there is none."""
+    ranked = list(dict.fromkeys(hits))[:k]
+    return next((1 / place for place, key in enumerate(ranked, 1) if relevant.get(key, 0.0) > 0), 0.0)
+
+
+def question_scores(hits: Sequence[str], question: Question, k: int) -> tuple[float, float, float]:
+    """nDCG@k, recall@k and the reciprocal rank of one question; hits: keys, the best first."""
+    return ndcg_at(hits, question.relevant, k), recall_at(hits, question.relevant, k), reciprocal_rank_at(hits, question.relevant, k)
 
 
 def why_not(gate: Gate, new: GateScores, old: GateScores | None) -> str | None:
     """Why the new collection must not be promoted; None if it may."""
+    by = "" if new.mode == "dense" else f" by {new.mode}"
     if new.ndcg < gate.minimum:
-        return f"nDCG@{gate.at_k} is {new.ndcg:.4f}, below target.gate.minimum ({gate.minimum:g})"
+        return f"nDCG@{gate.at_k}{by} is {new.ndcg:.4f}, below target.gate.minimum ({gate.minimum:g})"
     if old and new.ndcg < old.ndcg - gate.max_drop:
-        return f"nDCG@{gate.at_k} is {new.ndcg:.4f}, that of '{old.collection}' {old.ndcg:.4f}: more than target.gate.max_drop below it ({gate.max_drop:g})"
+        return f"nDCG@{gate.at_k}{by} is {new.ndcg:.4f}, that of '{old.collection}' {old.ndcg:.4f}: more than target.gate.max_drop below it ({gate.max_drop:g})"
     return None

@@ -126,6 +126,8 @@ class TargetSettings(Strict):
 
     @model_validator(mode="after")
     def _words_are_stored(self) -> Self:
+        if self.gate and self.gate.mode != "dense" and not self.stored_as.full_text:
+            raise ValueError(f"gate.mode {self.gate.mode} needs full text: set full_text: on, or gate.mode: dense")
         if self.stored_as.full_text and not self.store_text:
             raise ValueError("full_text searches the stored text: set store_text: true, or full_text: off")
         return self

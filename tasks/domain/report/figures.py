@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from tasks.domain.job.credentials import without_credentials
+from tasks.domain.job.gate import SearchMode
 from tasks.domain.number_format import SECONDS_IN_AN_HOUR
 from tasks.domain.shards.row_accounting import RowCounts
 from tasks.domain.strict import Strict
@@ -141,6 +142,7 @@ class Example(Strict):
     """A search that anybody can make again."""
 
     kind: Literal["row", "question"] = Field(description="row: for rows like this one. question: one of the gate's.")
+    mode: SearchMode = Field("dense", description="Searched by meaning or by words.")
     asked: RedactedText = Field(description="The row's key, or the question.")
     text: RedactedText = Field("", description="The row's own text, its beginning.")
     hits: tuple[ExampleHit, ...] = Field(description="The nearest first, without the row itself.")

@@ -16,6 +16,7 @@ from tasks.domain.report.hosts import HostWork
 from tasks.domain.shards.row_accounting import RowCounts, ShardCounts
 from tasks.domain.shards.unread_files import UnreadFiles
 from tasks.domain.strict import Strict
+from tasks.domain.target.retrieval_quality import Evaluation
 
 STAGES = ("plan", "start-up", "encode", "load", "verify")
 QUARANTINE_SAMPLES = 20
@@ -119,6 +120,7 @@ class RunReport(Strict):
     notes: tuple[str, ...] = Field((), description="Decisions of the run: the gate's figures, the collection that the alias points to.")
     unread: tuple[UnreadFiles, ...] = Field((), description="What the source holds and is not read, by reason.")
     refusals: tuple[str, ...] = Field((), description="What the run left undone on purpose, and what to do about it.")
+    gate: Evaluation | None = Field(None, description="What the gate measured of the new collection; None: it was not asked.")
     adopted: int = Field(0, description="Parts of killed or racing runs that were found whole and kept.")
     ranks: tuple[RankWork, ...] = Field((), description="In the order of their numbers; empty where nothing was encoded.")
     hosts: tuple[HostWork, ...] = Field((), description="Of a cluster, in the order in which they came.")
@@ -180,6 +182,7 @@ def summary(report: RunReport) -> dict[str, object]:
         "proof": report.proved,
         "report": report.page,
         "notes": list(report.notes),
+        "gate": report.gate.model_dump(mode="json") if report.gate else None,
         "unread": [some.model_dump() for some in report.unread],
     }
 

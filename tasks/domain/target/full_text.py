@@ -8,16 +8,14 @@ segments, so that scores of rows in different segments are not those of one BM25
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Literal
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from pydantic import Field
 
 from tasks.domain.errors import BadInput
 from tasks.domain.job.index import FullText, Server
 from tasks.domain.strict import Strict
-
-SearchMode = Literal["dense", "text", "hybrid"]
 
 FULL_TEXT_SINCE = (2, 5, 0)
 BM25_K1, BM25_B = 1.2, 0.75  # what Milvus builds with; Milvus Lite would take 1.5
@@ -31,7 +29,7 @@ class Fusion(Strict):
 
     rrf_k: int = Field(RRF_K, ge=1, le=16_384, description="Reciprocal rank fusion: a hit is worth 1 / (k + rank) on each side.")
     weights: tuple[float, float] | None = Field(
-        None, description="Of the scores by meaning and by words, which the server scales; None: ranks are fused, not scores."
+        None, description="Of the scores by meaning and by words, each scaled to 0..1; None: ranks are fused, not scores."
     )
 
 
@@ -71,14 +69,11 @@ def _lite_lacks(full_text: FullText) -> Iterator[str]:
             yield from (f"list of stop words '{word}'" for word in words if str(word).startswith("_"))
 
 
-def fuse(lists: Sequence[Sequence[tuple[str, float]]], fusion: Fusion, k: int) -> list[tuple[str, float]]:
-    """The k best keys of several lists of keys and scores (the higher the better, the best first), with what each is worth.
-
-    With weights, each list's scores are scaled to 0..1 by its least and its largest, as Milvus Lite does.
-    """
+def fuse(lists: Sequence[Sequence[tuple[str, float]]], metrics: Sequence[str], fusion: Fusion, k: int) -> list[tuple[str, float]]:
+    """The k best keys of several lists of keys and scores (the best first), with what each is worth; metrics: that of each list's scores."""
     worth: dict[str, float] = {}
-    for place, hits in enumerate(lists):
-        for key, value in _scaled(hits, fusion.weights[place]) if fusion.weights else _by_rank(hits, fusion.rrf_k):
+    for place, (hits, metric) in enumerate(zip(lists, metrics, strict=True)):
+        for key, value in _scaled(hits, metric, fusion.weights[place]) if fusion.weights else _by_rank(hits, fusion.rrf_k):
             worth[key] = worth.get(key, 0.0) + value
     return sorted(worth.items(), key=lambda each: -each[1])[:k]
 
@@ -87,6 +82,14 @@ def _by_rank(hits: Sequence[tuple[str, float]], k: int) -> Iterable[tuple[str, f
     return ((key, 1.0 / (k + rank)) for rank, (key, _) in enumerate(hits, 1))
 
 
-def _scaled(hits: Sequence[tuple[str, float]], weight: float) -> Iterable[tuple[str, float]]:
-    least, most = min((score for _, score in hits), default=0.0), max((score for _, score in hits), default=0.0)
-    return ((key, weight * ((score - least) / (most - least) if most > least else 1.0)) for key, score in hits)
+def _scaled(hits: Sequence[tuple[str, float]], metric: str, weight: float) -> Iterable[tuple[str, float]]:
+    return ((key, weight * SCALES[metric](score)) for key, score in hits)
+
+
+# How Milvus and Milvus Lite bring scores to 0..1 before they are weighed.
+SCALES: dict[str, Callable[[float], float]] = {
+    "COSINE": lambda score: (1 + score) / 2,
+    "IP": lambda score: 0.5 + math.atan(score) / math.pi,
+    "L2": lambda score: 1 - 2 * math.atan(score) / math.pi,
+    "BM25": lambda score: 2 * math.atan(score) / math.pi,
+}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from tasks.adapters.checkpoint.json_documents import utc_now
@@ -11,6 +11,7 @@ from tasks.adapters.checkpoint.promotion_log import Promotions
 from tasks.domain.job.job import Job
 from tasks.domain.ports import Collection
 from tasks.domain.target.promotion import Promotion
+from tasks.domain.target.retrieval_quality import Evaluation
 from tasks.run.plan import Plan
 from tasks.run.preflight import open_target
 from tasks.run.promotion.fewer_rows import why_smaller
@@ -28,17 +29,19 @@ class MoveOutcome:
     told: list[str]
     refused: str | None = None
     asked: tuple[GateQuery, ...] = ()
+    measured: Evaluation | None = None
 
 
 def pass_gate(plan: Plan, collection: Collection, moves: Promotions, *, by: Trigger, anyway: bool = False) -> MoveOutcome:
     live, name = collection.target.resolve(plan.spec.alias), plan.spec.name
     verdict = ask_gate(plan, collection, live)
+    outcome = MoveOutcome(before=live, live=live, told=verdict.told, asked=verdict.asked, measured=verdict.measured)
     refused = verdict.refused or (why_smaller(plan, collection, live) if live and not anyway else None)
     if refused:
-        return MoveOutcome(before=live, live=live, told=verdict.told, refused=refused, asked=verdict.asked)
+        return replace(outcome, refused=refused)
     moves.note(new_move(plan, live, by))
     collection.target.point(plan.spec.alias, name)
-    return MoveOutcome(before=live, live=name, told=verdict.told, asked=verdict.asked)
+    return replace(outcome, live=name)
 
 
 def standing_identities(plan: Plan, live: str | None) -> set[str]:

@@ -12,9 +12,11 @@ from tasks.adapters.models.model_files import locate_model
 from tasks.adapters.sources.relevance_judgments import read_questions
 from tasks.domain.errors import BadInput, Permanent
 from tasks.domain.job.encoder import ENCODERS, EncoderRecord
-from tasks.domain.job.gate import Gate, GateScores, Question, score_gate, why_not
+from tasks.domain.job.gate import Gate, Question, why_not
 from tasks.domain.ports import Collection
+from tasks.domain.target.retrieval_quality import Evaluation
 from tasks.run.plan import Plan
+from tasks.run.promotion.evaluation import measure_quality
 from tasks.run.promotion.query_encoder import QueryEncoder
 
 QUERIES_KEPT = 10  # questions whose vectors a report may ask again
@@ -27,6 +29,7 @@ class GateResult:
     told: list[str]
     refused: str | None
     asked: tuple[GateQuery, ...] = ()
+    measured: Evaluation | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,18 +49,22 @@ def ask_gate(plan: Plan, collection: Collection, live: str | None) -> GateResult
     ours = QueryEncoder(plan.job.encoder, model_path=plan.inspected.model.path, precision=plan.record.identity.precision)
     vectors = _embed(ours, questions)
     asked = tuple(GateQuery(query=q.query, vector=v) for q, v in zip(questions[:QUERIES_KEPT], vectors[:QUERIES_KEPT], strict=True))
-    new = _measure(collection, plan.spec.name, vectors, questions, gate.at_k)
-    told = [f"gate, {new.questions:,} questions: {new} for '{new.collection}'"]
+    measured = measure_quality(collection, plan.spec, vectors, questions, gate.at_k)
+    new = measured.scores(gate.mode)
+    told = [f"gate, {measured.questions:,} questions: {line} for '{measured.collection}'" for line in measured.lines]
     try:
         old = _measure_live(plan, live, questions, gate) if live and gate.max_drop < 1 else None
     except BadInput as error:
         cure = "set target.gate.max_drop: 1 to go by target.gate.minimum alone"
-        return GateResult(told=told, refused=f"'{live}' could not be asked the gate's questions ({error}): {cure}", asked=asked)
-    told += [f"gate, as it is now: {old} for '{old.collection}'"] if old else []
-    return GateResult(told=told, refused=why_not(gate, new, old), asked=asked)
+        refused = f"'{live}' could not be asked the gate's questions ({error}): {cure}"
+        return GateResult(told=told, refused=refused, asked=asked, measured=measured)
+    # Searches have what is live by now: where it has no full text, that is search by meaning.
+    before = old.scores(gate.mode if gate.mode in [each.mode for each in old.modes] else "dense") if old else None
+    told += [f"gate, as it is now: {line} for '{old.collection}'" for line in old.lines] if old else []
+    return GateResult(told=told, refused=why_not(gate, new, before), asked=asked, measured=measured)
 
 
-def _measure_live(plan: Plan, live: str, questions: list[Question], gate: Gate) -> GateScores:
+def _measure_live(plan: Plan, live: str, questions: list[Question], gate: Gate) -> Evaluation:
     """With the encoder that made it, as recorded in its checkpoint.
 
     Raises:
@@ -74,7 +81,7 @@ def _measure_live(plan: Plan, live: str, questions: list[Question], gate: Gate) 
         if not model.is_model_of(record.identity.weights):
             raise BadInput(f"the weights of its model '{record.identity.model}' are no longer those that made it")
         loaded = QueryEncoder(encoder, model_path=model.path, precision=record.identity.precision)
-        return _measure(collection, live, _embed(loaded, questions), questions, gate.at_k)
+        return measure_quality(collection, made, _embed(loaded, questions), questions, gate.at_k)
 
 
 def _made_with(plan: Plan, fingerprint: str) -> EncoderRecord | None:
@@ -90,8 +97,3 @@ def _embed(loaded: QueryEncoder, questions: list[Question]) -> np.ndarray:
         return loaded.embed_queries([question.query for question in questions])
     finally:
         loaded.close()
-
-
-def _measure(collection: Collection, name: str, vectors: np.ndarray, questions: list[Question], k: int) -> GateScores:
-    answers = [[hit.id for hit in hits] for hits in collection.search(vectors, k)]
-    return score_gate(name, questions, answers, k)

@@ -18,15 +18,18 @@ import pyarrow as pa
 from tasks.adapters.report.vector_map import PartDraw, project, read_sample
 from tasks.adapters.rows.collection_rows import upsert_vectors
 from tasks.domain.errors import Damaged, KitestringError
+from tasks.domain.job.gate import SearchMode
 from tasks.domain.ports import Collection
 from tasks.domain.report.figures import Example, ExampleHit, Projection
 from tasks.domain.target.collection import Hit
 from tasks.run.plan import Plan
 from tasks.run.promotion.promotion_gate import GateQuery
+from tasks.run.promotion.search_modes import answer, modes_of
 from tasks.run.promotion.source_images import pictures_of
 
 HITS, FIELDS = 4, 8  # of each search, and metadata fields of each hit
 TEXT_CHARACTERS, VALUE_CHARACTERS, KEY_CHARACTERS = 280, 80, 200  # characters that are shown of a row's text, of another field, of a key
+WORDS_CHARACTERS = 1_000  # characters of a row's text that are searched for
 PICTURE_PIXELS = 200  # pixels of a picture
 READ = 64 * 2**20  # bytes of the source that may be read for pictures
 PICTURE_BYTES = 500_000  # bytes of all pictures in the page
@@ -77,24 +80,31 @@ def show_rows(
 
 
 def _examples(plan: Plan, collection: Collection, sample: pa.Table, asked: Sequence[GateQuery]) -> tuple[Example, ...]:
+    """Searches with their hits; each by words as well where the collection has full text."""
     count = min(plan.job.report.examples, sample.num_rows)
     rows = sample.take([(2 * place + 1) * sample.num_rows // (2 * count) for place in range(count)])
     questions = asked[: plan.job.report.examples]
     vectors = np.concatenate([*(question.vector[None] for question in questions), upsert_vectors(rows, plan.spec.dim)])
     fields = [*(["text"] if plan.spec.store_text else []), *(wanted.name for wanted in plan.spec.fields)]
-    answers = collection.search(vectors, HITS + 1, fields=fields)
     keys, texts = rows["id"].to_pylist(), rows["text"].to_pylist() if "text" in rows.column_names else [""] * count
-    return (
-        *(_example("question", asks.query, "", hits) for asks, hits in zip(questions, answers, strict=False)),
-        *(_example("row", key, text, hits) for key, text, hits in zip(keys, texts, answers[len(questions) :], strict=True)),
+    named = [
+        *(("question", one.query, "") for one in questions),
+        *(("row", key, text or "") for key, text in zip(keys, texts, strict=True)),
+    ]
+    words = [(text or name)[:WORDS_CHARACTERS] for _, name, text in named]
+    modes = modes_of(plan.spec)[:2]
+    answers = [answer(collection, mode, vectors, words, HITS + 1, fields=fields) for mode in modes]
+    return tuple(
+        _example(mode, *name, hits)
+        for name, each in zip(named, zip(*answers, strict=True), strict=True)
+        for mode, hits in zip(modes, each, strict=True)
     )
 
 
-def _example(kind: str, asked: str, text: str, hits: Sequence[Hit]) -> Example:
+def _example(mode: SearchMode, kind: str, asked: str, text: str, hits: Sequence[Hit]) -> Example:
     others = [hit for hit in hits if kind == "question" or hit.id != asked][:HITS]
-    return Example.model_validate(
-        {"kind": kind, "asked": asked[:KEY_CHARACTERS], "text": _short(text, TEXT_CHARACTERS), "hits": [_hit(hit) for hit in others]}
-    )
+    told = {"kind": kind, "mode": mode, "asked": asked[:KEY_CHARACTERS], "text": _short(text, TEXT_CHARACTERS)}
+    return Example.model_validate({**told, "hits": [_hit(hit) for hit in others]})
 
 
 def _hit(hit: Hit) -> ExampleHit:

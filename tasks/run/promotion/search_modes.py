@@ -6,9 +6,10 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from tasks.domain.errors import BadInput
+from tasks.domain.job.gate import SearchMode
 from tasks.domain.ports import Collection
 from tasks.domain.target.collection import CollectionSpec, Hit
-from tasks.domain.target.full_text import CANDIDATES, Fusion, SearchMode
+from tasks.domain.target.full_text import CANDIDATES, Fusion
 
 if TYPE_CHECKING:
     import numpy as np

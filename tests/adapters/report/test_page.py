@@ -18,6 +18,7 @@ from tasks.domain.number_format import duration, money
 from tasks.domain.report.figures import EarlierRun, Example, ExampleHit, PointGroup, Projection, RankWork, cost_of
 from tasks.domain.report.run_report import FailedShard, Progress, RunReport, SetAside, ShardTime, TargetNamed, report_headline, summary
 from tasks.domain.shards.row_accounting import RowCounts, ShardCounts
+from tasks.domain.target.retrieval_quality import Evaluation, Interval, ModeQuality
 from tests.builders.pages import Page, Tables
 
 BEGUN = datetime(2026, 11, 21, 8, 55, tzinfo=UTC)
@@ -122,6 +123,19 @@ def test_the_headline_tells_the_truth_in_one_sentence(report, sentence):
     assert sentence in Page(render_report(report)).text
 
 
+def test_searches_by_words_are_told_from_those_by_meaning_and_the_gates_measures_stand_side_by_side():
+    found = Example(kind="question", mode="text", asked="E1234-B", hits=())
+    half = Interval(mean=0.5, low=0.25, high=0.75)
+    modes = tuple(ModeQuality(mode=mode, ndcg=half, recall=half, mrr=half) for mode in ("dense", "text", "hybrid"))
+    report = make(examples=(found,), gate=Evaluation(collection="c", questions=200, at_k=7, modes=modes))
+    text = Page(render_report(report)).text
+    assert "“E1234-B”, by words" in text
+    assert "Nothing else has any of its words." in text
+    assert "Retrieval quality" in text
+    assert text.count("0.5000 (0.2500 to 0.7500)") == 9
+    assert "nDCG@7" in text
+
+
 def test_the_summary_is_what_machines_were_promised():
     assert summary(make()) == {
         "rows": {"source": 20_000, "embedded": 20_000, "reused": 0, "duplicates": 0, "quarantined": 0, "loaded": 20_000, "removed": 0},
@@ -130,6 +144,7 @@ def test_the_summary_is_what_machines_were_promised():
         "proof": "",
         "report": "/runs/r1/report.html",
         "notes": [],
+        "gate": None,
         "unread": [],
     }
 

@@ -7,7 +7,7 @@ import random
 import pytest
 from sklearn.metrics import ndcg_score
 
-from tasks.domain.job.gate import Gate, GateScores, Question, ndcg_at, recall_at, score_gate, why_not
+from tasks.domain.job.gate import Gate, GateScores, Question, ndcg_at, question_scores, recall_at, reciprocal_rank_at, why_not
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -34,10 +34,15 @@ def test_recall_is_the_share_of_what_was_wanted() -> None:
     assert recall_at(["a", "x", "b"], {"a": 1, "b": 1, "c": 1}, 1) == pytest.approx(1 / 3)
 
 
-def test_the_mean_is_over_all_questions() -> None:
-    questions = [Question(query="one", relevant={"a": 1}), Question(query="two", relevant={"b": 1})]
-    measured = score_gate("c", questions, [["a"], ["x"]], 10)
-    assert (measured.questions, measured.ndcg, measured.recall) == (2, 0.5, 0.5)
+def test_the_reciprocal_rank_is_that_of_the_first_relevant_hit() -> None:
+    assert reciprocal_rank_at(["x", "a", "b"], {"a": 1, "b": 2}, 10) == 1 / 2
+    assert reciprocal_rank_at(["x", "x", "a"], {"a": 1}, 10) == 1 / 2  # a key that comes twice counts once
+    assert reciprocal_rank_at(["x", "a"], {"a": 1}, 1) == 0
+    assert reciprocal_rank_at(["n", "a"], {"n": 0, "a": 1}, 10) == 1 / 2  # judged to be worth nothing
+
+
+def test_a_question_has_all_three_measures() -> None:
+    assert question_scores(["x", "a"], Question(query="one", relevant={"a": 1}), 2) == (pytest.approx(0.6309, abs=1e-4), 1.0, 0.5)
 
 
 def of(ndcg: float, collection: str = "new") -> GateScores:
@@ -59,3 +64,11 @@ def of(ndcg: float, collection: str = "new") -> GateScores:
 def test_a_collection_that_is_not_good_enough_does_not_take_over(settings, new, old, reason) -> None:
     said = why_not(Gate(queries="q", **settings), of(new), of(old, "old") if old is not None else None)
     assert (said is None) if reason is None else (said is not None and reason in said)
+
+
+def test_a_refusal_names_the_way_to_search_that_was_not_good_enough() -> None:
+    scores = GateScores(collection="new", questions=3, at_k=10, mode="hybrid", ndcg=0.5, recall=0.5)
+    assert (
+        why_not(Gate(queries="q", mode="hybrid", minimum=0.9), scores, None)
+        == "nDCG@10 by hybrid is 0.5000, below target.gate.minimum (0.9)"
+    )

@@ -40,6 +40,7 @@ def test_it_is_switched_as_yaml_has_it(written: str, made: dict[str, Any] | None
     [
         ({"target": {"full_text": "on", "store_text": False}}, "full_text searches the stored text: set store_text: true"),
         ({"target": {"full_text": "yes"}}, "target.full_text"),
+        ({"target": {"gate": {"queries": "q", "mode": "hybrid"}}}, "gate.mode hybrid needs full text: set full_text: on"),
         (
             {"target": {"full_text": "on"}, "source": {"kind": "images", "uri": "./x"}, "encoder": {"kind": "open-clip"}},
             "a corpus of images has none: set target.full_text: off",
@@ -90,13 +91,17 @@ def test_each_way_to_search_by_words_has_a_collection_of_its_own_and_none_has_th
     assert {len(name) for name in names} == {len("rows_01234567")}
 
 
+METRICS = ("COSINE", "BM25")
+
+
 def test_ranks_are_fused_as_reciprocals_and_what_both_sides_have_comes_first() -> None:
-    sides = [[("a", 0.9), ("b", 0.8)], [("c", 7.0), ("b", 1.0)]]
-    assert fuse(sides, Fusion(rrf_k=60), 3) == [("b", pytest.approx(2 / 62)), ("a", pytest.approx(1 / 61)), ("c", pytest.approx(1 / 61))]
-    assert [key for key, _ in fuse(sides, Fusion(rrf_k=60), 1)] == ["b"]
+    sides, fusion = [[("a", 0.9), ("b", 0.8)], [("c", 7.0), ("b", 1.0)]], Fusion(rrf_k=60)
+    assert fuse(sides, METRICS, fusion, 3) == [("b", pytest.approx(2 / 62)), ("a", pytest.approx(1 / 61)), ("c", pytest.approx(1 / 61))]
+    assert [key for key, _ in fuse(sides, METRICS, fusion, 1)] == ["b"]
 
 
 def test_scores_are_fused_by_weights_once_each_side_is_scaled() -> None:
-    sides = [[("a", 0.9), ("b", 0.5), ("c", 0.1)], [("c", 7.0), ("b", 1.0)]]
-    assert dict(fuse(sides, Fusion(weights=(0.6, 0.4)), 3)) == pytest.approx({"a": 0.6, "b": 0.3, "c": 0.4})
-    assert fuse([[], [("x", 3.0)]], Fusion(weights=(0.5, 0.5)), 3) == [("x", 0.5)]
+    sides = [[("a", 1.0), ("b", 0.0)], [("c", 1.0), ("b", 0.0)]]
+    assert dict(fuse(sides, METRICS, Fusion(weights=(0.6, 0.4)), 3)) == pytest.approx({"a": 0.6, "b": 0.3, "c": 0.2})
+    assert fuse([[("far", 9.0), ("near", 0.0)], []], ("L2", "BM25"), Fusion(weights=(1, 1)), 1) == [("near", 1.0)]
+    assert fuse([[("a", 0.0)], []], ("IP", "BM25"), Fusion(weights=(1, 1)), 1) == [("a", 0.5)]

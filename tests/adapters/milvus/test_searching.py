@@ -1,0 +1,95 @@
+"""What Milvus Lite answers is what exact search over the same vectors and BM25 over the same texts say, as kept libraries have them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import bm25s
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from tasks.adapters.milvus.milvus_collection import MilvusCollection
+from tasks.adapters.milvus.milvus_target import MilvusTarget
+from tasks.adapters.targets.bm25 import Bm25
+from tasks.domain.errors import BadInput
+from tasks.domain.job.index import FullText
+from tasks.domain.target.collection import Hit
+from tasks.domain.target.full_text import BM25_B, BM25_K1, CANDIDATES, Fusion, fuse
+from tests.builders.collections import spec_of
+from tests.builders.corpora.worded import DIM, passages, questions
+
+K = 10
+PASSAGES = passages()
+KEYS = [each.key for each in PASSAGES]
+VECTORS = np.random.default_rng(3).standard_normal((len(PASSAGES), DIM)).astype(np.float32)
+QUERIES = np.random.default_rng(4).standard_normal((40, DIM)).astype(np.float32)
+WORDS = [asked["query"] for half in questions().values() for asked in half[:19]] + ["part", "E1000 A detail7 subject1"]
+
+
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MilvusCollection]:
+    made = MilvusTarget(str(tmp_path_factory.mktemp("lite") / "t.db")).collection("c")
+    made.ensure(spec_of("c", dim=DIM, fields=(), full_text=FullText()))
+    texts = [each.text for each in PASSAGES]
+    made.upsert(pa.table({"id": KEYS, "vector": list(VECTORS), "text": texts, "shard": ["s"] * len(KEYS)}))
+    made.flush_and_index()
+    yield made
+    made.target.close()
+
+
+def same(hits: list[Hit], exact: np.ndarray) -> None:
+    """The hits have the exact scores of the best rows; rows of one score may change places. exact: of shape (rows,)."""
+    scores = dict(zip(KEYS, exact.tolist(), strict=True))
+    best = [score for score in sorted(scores.values(), reverse=True)[:K] if score > 0]
+    np.testing.assert_allclose([hit.score for hit in hits], best, rtol=1e-4)
+    np.testing.assert_allclose([scores[hit.id] for hit in hits], best, rtol=1e-4)
+
+
+def test_by_meaning_it_is_exact_search(loaded: MilvusCollection) -> None:
+    cosines = (QUERIES / np.linalg.norm(QUERIES, axis=1)[:, None]) @ (VECTORS / np.linalg.norm(VECTORS, axis=1)[:, None]).T
+    for hits, exact in zip(loaded.search(QUERIES, K), cosines, strict=True):
+        same(hits, exact)
+
+
+def test_by_words_it_is_bm25_and_so_is_the_twin(loaded: MilvusCollection) -> None:
+    reference, twin = bm25s.BM25(k1=BM25_K1, b=BM25_B, method="lucene"), Bm25({each.key: each.text for each in PASSAGES})
+    split = re.compile(r"\w+").findall
+    reference.index([split(each.text.lower()) for each in PASSAGES], show_progress=False)
+    for words, hits in zip(WORDS, loaded.search_text(WORDS, K), strict=True):
+        known = [word for word in split(words.lower()) if word in reference.vocab_dict]
+        exact = reference.get_scores(known) * (BM25_K1 + 1) if known else np.zeros(len(KEYS))  # a factor that Lucene leaves out
+        same(hits, exact)
+        np.testing.assert_allclose([score for _, score in twin.search(words, K)], [hit.score for hit in hits], rtol=1e-4)
+
+
+@pytest.mark.parametrize("fusion", [Fusion(), Fusion(rrf_k=5), Fusion(weights=(0.3, 0.7))])
+def test_by_both_it_is_the_two_fused(loaded: MilvusCollection, fusion: Fusion) -> None:
+    found = loaded.search_hybrid(QUERIES, WORDS, K, fusion)
+    for nearest, best, hits in zip(loaded.search(QUERIES, CANDIDATES), loaded.search_text(WORDS, CANDIDATES), found, strict=True):
+        sides = [[(hit.id, hit.score) for hit in side] for side in (nearest, best)]
+        worth = dict(fuse(sides, ("COSINE", "BM25"), fusion, 2 * CANDIDATES))
+        np.testing.assert_allclose([hit.score for hit in hits], sorted(worth.values(), reverse=True)[:K], rtol=1e-4)
+        np.testing.assert_allclose([worth[hit.id] for hit in hits], [hit.score for hit in hits], rtol=1e-4)
+
+
+@pytest.mark.server
+def test_a_server_without_full_text_refuses_it_before_anything_is_made(milvus_server) -> None:
+    made = MilvusTarget(milvus_server.uri).collection("worded")
+    for ask in (made.check, made.ensure):
+        with pytest.raises(
+            BadInput, match=r"target\.full_text needs Milvus 2\.5, and this is Milvus 2\.3\.5.*: set target\.full_text: off"
+        ):
+            ask(spec_of("worded", full_text=FullText()))
+    assert made.describe() is None
+    made.target.close()
+
+
+def test_a_tokenizer_whose_package_is_not_installed_is_refused_with_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tasks.adapters.milvus.vector_index.find_spec", lambda _: None)
+    made = MilvusTarget(str(tmp_path / "t.db")).collection("c")
+    with pytest.raises(BadInput, match="pip install jieba"):
+        made.check(spec_of("c", full_text=FullText(analyzer={"tokenizer": "jieba"})))
+    made.target.close()
