@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, cast
@@ -15,6 +16,8 @@ from tasks.domain.shards.shard import Shard
 
 GroupOfShards = list[Shard]
 Submit = Callable[[GroupOfShards], PrefectFuture[Any]]
+MOST_LOADS = 16  # groups that are loaded at a time: each holds a part in memory, and one throttle slows all where the server is slower
+MOST_WAITING = 20_000  # shards that are encoded and not yet being loaded: some two kilobytes each
 Finish = Callable[[GroupOfShards, Exception | None], None]
 
 
@@ -39,9 +42,12 @@ class Window:
     Nothing is taken from a task's result: a task commits what it did to the store, and the next one reads it
     there. So a group whose first step failed is handed on as well: what it did commit counts.
 
+    The first step is not held up by a later one that is slower: what waits for that is a list of shards, and hosts that encode cost
+    more than those. Only when `MOST_WAITING` shards wait is no further group taken.
+
     Args:
         steps: each submits a task for a group.
-        width: groups that may be in one step at a time; or what tells it, asked before each.
+        width: groups that may be in the first step at a time, or what tells it, asked before each; in a later step at most `MOST_LOADS`.
         finish: called for every finished group, with the first error of its steps.
         first_over: called once when the first step is over for all groups, while later steps may still run.
     """
@@ -56,6 +62,7 @@ class Window:
         self._width = width if callable(width) else lambda: width
         self._steps, self._finish, self._first_over = steps, finish, first_over
         self._busy: list[dict[PrefectFuture[Any], _Passing]] = [{} for _ in steps]
+        self._waiting: list[deque[_Passing]] = [deque() for _ in steps]  # for room in a step
 
     def run(self, groups: Iterable[GroupOfShards]) -> None:
         """Take every group, and wait until all have gone through."""
@@ -64,8 +71,8 @@ class Window:
         self.drain()
 
     def push(self, group: GroupOfShards) -> None:
-        """Take one more group, waiting until every step has room."""
-        while any(len(busy) >= self._width() for busy in self._busy):
+        """Take one more group, waiting until there is room for it."""
+        while len(self._busy[0]) >= self._width() or self._shards_waiting() >= MOST_WAITING:
             self._wait_for_one()
         self._start(0, _Passing(group))
 
@@ -85,10 +92,16 @@ class Window:
         step = next(number for number, busy in enumerate(self._busy) if done in busy)
         passing = self._busy[step].pop(done)
         passing.error = passing.error or _error_of(done)
-        if step + 1 < len(self._steps):
-            self._start(step + 1, passing)
-        else:
+        if step + 1 == len(self._steps):
             self._finish(passing.group, passing.error)
+        else:
+            self._waiting[step + 1].append(passing)
+        for later in range(1, len(self._steps)):
+            while self._waiting[later] and len(self._busy[later]) < min(MOST_LOADS, self._width()):
+                self._start(later, self._waiting[later].popleft())
+
+    def _shards_waiting(self) -> int:
+        return sum(len(passing.group) for waiting in self._waiting for passing in waiting)
 
 
 @dataclass(slots=True)

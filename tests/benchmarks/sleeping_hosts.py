@@ -37,7 +37,7 @@ class SleepingHost(RemoteHost):
         self._host = cast("Host", _Asleep())
         return self._answer(lambda: {"facts": FACTS.model_dump(mode="json"), "ranks": RANKS}, seen)
 
-    def encode(self, group: str, seen: int) -> str:
+    def encode(self, group: str, seen: int, ahead: int | None = None) -> str:
         return self._answer(lambda: self._sleep(ShardGroup.model_validate_json(group)), seen)
 
     def _sleep(self, group: ShardGroup) -> None:

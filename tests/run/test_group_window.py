@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from tasks.domain.errors import Permanent
 from tasks.domain.shards.shard import FileVersion, Shard, Span, Whole, name_shard
+from tasks.run import group_window
 from tasks.run.group_window import Window, threads
 from tests.servers.prefect import PrefectServer
 
@@ -58,3 +60,36 @@ def test_every_group_is_finished_with_the_first_error_of_its_steps_or_none(prefe
     assert told == {"bad": "the first step's reason", "late": "the second step's reason"}
     assert len(finished) == 16
     assert len(steps) == 32
+
+
+def test_a_slow_last_step_does_not_hold_up_the_first(prefect_server: PrefectServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hosts encode while what they have sealed waits to be loaded; so many shards wait, and no more."""
+    monkeypatch.setattr(group_window, "MOST_LOADS", 1)
+    monkeypatch.setattr(group_window, "MOST_WAITING", 8)
+    encoded: list[str] = []
+    loading = Counter[str]()
+    enough = threading.Event()
+
+    @task(cache_policy=NO_CACHE)
+    def first(shards: list[Shard]) -> None:
+        encoded.append(shards[0].name)
+        if len(encoded) >= 8:
+            enough.set()
+
+    @task(cache_policy=NO_CACHE)
+    def second(shards: list[Shard]) -> None:
+        assert enough.wait(60), "the first step has waited for this one"
+        loading["now"] += 1
+        loading["most"] = max(loading["most"], loading["now"])
+        assert len(encoded) <= 8 + 3 + 2 + loading["done"], "what waits is bounded"
+        loading["done"] += 1
+        loading["now"] -= 1
+
+    @flow(task_runner=threads(8))
+    def through() -> None:
+        Window(first.submit, second.submit, width=3).run(group(f"{number}") for number in range(24))
+
+    with temporary_settings({PREFECT_API_URL: prefect_server.api}):
+        through()
+    assert len(encoded) == loading["done"] == 24
+    assert loading["most"] == 1

@@ -104,19 +104,17 @@ class RemoteHost:
         """Open what the run needs and load the encoder: its `EncoderFacts`. Waits for it."""
         return self._answer(lambda: self._load(EncodingSpec.model_validate_json(spec)), seen)
 
-    def encode(self, group: str, seen: int) -> str:
-        """As of `Engine`."""
+    def encode(self, group: str, seen: int, ahead: int | None = None) -> str:
+        """As of `Engine`. `ahead`: source rows that this host has in hand with it, and may expect; None: unknown."""
         with self._lock:
             self._groups += 1
         try:
+            if ahead is not None:
+                self._expect(ahead)
             return self._answer(lambda: self._opened.encode(ShardGroup.model_validate_json(group)), seen)
         finally:
             with self._lock:
                 self._groups -= 1
-
-    def expect(self, rows: int | None) -> str:
-        """As of `Engine`, of what this host was given."""
-        return self._answer(lambda: self._opened.expect(rows))
 
     def measure(self, rows: bytes) -> str:
         """As of `Engine`; the rows as an Arrow stream. An `Observation`."""
@@ -157,6 +155,10 @@ class RemoteHost:
             os._exit(0)
 
     # Inside
+
+    def _expect(self, rows: int) -> None:
+        with suppress(Transient):  # a host that is closed says so when it is to encode
+            self._opened.expect(rows)
 
     @property
     def _opened(self) -> Host:

@@ -67,12 +67,13 @@ class WorkDivision:
         self._members: dict[str, _Member] = {}
         self._unsure: set[str] = set()  # shards that a lost host may still be at work on
         self._expected = self._queued = 0  # rows that no host was given yet: as foreseen, and of those that are here
+        self._foreseen = False
 
     # Work
 
     def expect(self, rows: int | None) -> None:
         """So many rows are to come in all; None: nobody knows."""
-        self._expected = rows or 0
+        self._expected, self._foreseen = rows or 0, rows is not None
 
     def add(self, group: ShardGroup, finish: Callable[[Call], None]) -> None:
         """A group to be done; `finish` is called when it is, or has failed."""
@@ -152,6 +153,14 @@ class WorkDivision:
             self._end_if_over(call)
 
     # Takes
+
+    def ahead_of(self, host: str) -> int | None:
+        """Rows that a host has in hand, and its share of those that nobody has; None where nobody knows what is to come."""
+        member = self._members.get(host)
+        if member is None or not self._foreseen:
+            return None
+        held = sum(unit.rows for take in member.takes for unit in take.units.values())
+        return held + max(self._expected, self._queued) // max(1, self.able)
 
     def next_for(self, host: str) -> Take | None:
         """What a host should begin now; None: it has enough, or there is nothing for it."""

@@ -78,6 +78,15 @@ def test_takes_shrink_with_what_is_left_and_a_host_has_a_window_of_them() -> Non
     assert [len(last.take(host).units) for host in ("a", "b", "a", "b")] == [2, 1, 1, 1]
 
 
+def test_a_host_may_expect_what_it_has_in_hand_and_its_share_of_the_rest() -> None:
+    bench = Bench("a", "b")
+    bench.add(0, 8)
+    assert bench.division.ahead_of("a") is None, "nobody knows what is to come"
+    bench.division.expect(8 * ROWS)
+    held = len(bench.take("a").units)
+    assert bench.division.ahead_of("a") == held * ROWS + (8 - held) * ROWS // 2
+
+
 def test_where_nothing_is_left_no_call_is_looked_at_for_a_host(monkeypatch: pytest.MonkeyPatch) -> None:
     """A thousand hosts ask many times a second, and hundreds of calls are under way."""
     bench = Bench("a", "b")

@@ -113,15 +113,20 @@ class Fleet(FleetDriver):
         seat.link.call("measure", rows).add_done_callback(partial(pass_on, answered))
 
     def _release(self, wait: bool, released: Future[None]) -> None:
-        left = [seat for seat in self._seats.values() if seat.state == "ready"]
+        """Hosts are ended, since a cluster counts their devices as taken for as long as they are there; the next group calls them anew."""
+        self._resting = self._division.idle
+        left = [seat for seat in self._seats.values() if seat.state == "ready" and self._resting]
 
         def gone(seat: HostSeat, _answer: HostAnswer) -> None:
             if seat in left:
                 left.remove(seat)
+            self._history.note(seat.name, "released")
+            seat.end("new")
             if not left and not released.done():
                 released.set_result(None)
 
         for seat in list(left):
+            self._division.leave(seat.name)
             self._call(seat, "release", wait, seat.seen, then=gone)
         if not left:
             released.set_result(None)

@@ -53,7 +53,7 @@ class FleetDriver:
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
-        self._over = False
+        self._over = self._resting = False
         self._broken: KitestringError | None = None
         self._seats: dict[int, HostSeat] = {}  # by the link's identity
         self._former: list[HostSeat] = []  # whose machines are gone
@@ -116,6 +116,7 @@ class FleetDriver:
         now = time.monotonic()
         if now - self._looked > LOOK_SECONDS:
             self._look(now)
+        self._resting = self._resting and self._division.idle
         for seat in list(self._seats.values()):
             self._see_to(seat, now)
 
@@ -164,7 +165,7 @@ class FleetDriver:
 
     def _see_to(self, seat: HostSeat, now: float) -> None:
         """Whatever is next for a host."""
-        if seat.state == "new" and now >= seat.not_before:
+        if seat.state == "new" and now >= seat.not_before and not self._resting:
             seat.state = "opening"
             self._call(seat, "identify", then=self._identified)
         elif seat.state == "opened" and (self._settled is not None or self._leader() in {None, seat}):
@@ -182,7 +183,8 @@ class FleetDriver:
         while seat.state == "ready" and (take := self._division.next_for(seat.name)) is not None:
             seat.takes.append(take)
             self._history.note(seat.name, "at work")
-            self._call(seat, "encode", take.group.model_dump_json(), seat.seen, then=partial(self._encoded, take))
+            ahead = self._division.ahead_of(seat.name)
+            self._call(seat, "encode", take.group.model_dump_json(), seat.seen, ahead, then=partial(self._encoded, take))
 
     def _leader(self) -> HostSeat | None:
         """The host whose facts are waited for, where none is settled yet."""

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tasks.adapters.checkpoint.checkpoint import Checkpoint
-from tasks.adapters.engines.cluster_hosts import fleet_driver
+from tasks.adapters.engines.cluster_hosts import fleet_driver, host_seat
 from tasks.adapters.engines.cluster_hosts.fleet import Fleet
 from tasks.adapters.engines.far_spec import spec_for_afar
 from tasks.adapters.engines.remote_host import RemoteHost, own_identity
@@ -161,7 +161,7 @@ def test_a_host_that_waits_until_the_first_has_loaded_is_called_meanwhile(
     work: Callable[..., Work], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One that nobody calls closes itself."""
-    monkeypatch.setattr(fleet_driver, "ASK_SECONDS", 0.05)
+    monkeypatch.setattr(host_seat, "ASK_SECONDS", 0.05)
     loaded, load = threading.Event(), RemoteHost.load
     monkeypatch.setattr(RemoteHost, "load", lambda *given: loaded.wait(60) and load(*given))
     hosts = ThreadHost(), ThreadHost()
@@ -200,6 +200,44 @@ def test_a_host_that_will_be_taken_away_finishes_what_it_has_begun_and_gives_bac
     run.assert_done_once()
     assert run.fleet._division.records[next(seat.name for seat in run.fleet._seats.values() if seat.link is leaving)].given_back
     assert not run.fleet._left_out
+
+
+def test_hosts_are_let_go_of_when_nothing_is_left_and_called_anew_for_what_comes_after(
+    work: Callable[..., Work], go_on: threading.Event
+) -> None:
+    """A cluster counts an actor's devices as taken for as long as it is there, and loading may go on for hours."""
+    go_on.set()
+    first, late = ThreadHost(), ThreadHost()
+    run = work(first)
+    run.begin()
+    run.assert_done_once()
+    run.fleet.release(wait=True)
+    until(lambda: first.host is None)
+    run.cluster.there.append(late)
+    until(lambda: len(run.fleet._seats) == 2)
+    assert "load" not in late.calls, "there is nothing to do"
+    assert [host.moments[-1].state for host in run.fleet.progress().hosts] == ["released"]
+    run.fleet.encode(run.group())
+    assert first.host or late.host
+    assert not run.fleet._left_out
+
+
+def test_a_host_is_told_what_it_may_expect_so_that_its_last_pieces_are_small(work: Callable[..., Work], go_on: threading.Event) -> None:
+    told: list[object] = []
+
+    class Told(ThreadHost):
+        def call(self, method: str, *arguments: object) -> Future[str]:
+            if method == "encode":
+                told.append(arguments[2])
+            return super().call(method, *arguments)
+
+    go_on.set()
+    run = work(Told())
+    run.fleet.expect(FILES * ROWS)
+    run.begin()
+    run.assert_done_once()
+    assert told
+    assert all(isinstance(rows, int) and 0 < rows <= FILES * ROWS for rows in told)
 
 
 class OtherHost(ThreadHost):
