@@ -20,7 +20,7 @@ from tasks.run.seals.shard_loading import up_to_date
 from tasks.stages.bulk_import import import_shards, imports
 from tasks.stages.deduplicate import assign_owners
 from tasks.stages.dry_run import try_out
-from tasks.stages.encode import encode_shards
+from tasks.stages.encode import ask_served_model, encode_shards
 from tasks.stages.load import load_shards
 from tasks.stages.plan_shards import plan_shards
 from tasks.stages.promote import promote_proved
@@ -62,6 +62,7 @@ def embed_corpus(
             load = partial(load_shards.with_options(retries=retries).submit, run, plan, collection)
             width = partial(getattr, run.engine, "width")  # asked again and again: hosts come and go
             loaded = up_to_date(plan)
+            ask_served_model(run, plan, loaded)
             run.expect(*plan.beyond(loaded))
             start_estimate(run, plan, loaded)
             if imports(plan, collection):

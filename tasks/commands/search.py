@@ -62,7 +62,8 @@ class Searcher:
         inspected = locate_job(job)
         self._record = _settled(inspected)
         self._plan = Plan(inspected, Spool.empty(), self._record)
-        self._encoder = QueryEncoder(job.encoder, model_path=inspected.model.path, precision=self._record.identity.precision)
+        identity, facts = self._record.identity, self._record.facts
+        self._encoder = QueryEncoder(job.encoder, model_path=inspected.model.path, precision=identity.precision, facts=facts)
         self._target = inspected.open_target()
         self._collection = self._target.collection(self._plan.spec.name)
 

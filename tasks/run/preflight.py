@@ -15,6 +15,7 @@ from tasks.adapters.checkpoint.checkpoint import Checkpoint, put_pin, read_pin
 from tasks.adapters.checkpoint.damaged_documents import Damages
 from tasks.adapters.models.model_files import LocatedModel, locate_model
 from tasks.adapters.object_store.registry import open_store
+from tasks.adapters.served.server_token import read_secrets_with
 from tasks.adapters.sources.registry import open_source
 from tasks.adapters.sources.relevance_judgments import read_questions
 from tasks.adapters.sources.source_files import SourceFiles
@@ -201,3 +202,6 @@ def _secret(setting: str, block: str, instead: str = "") -> str:
         return str(Secret.load(block).get())  # type: ignore[union-attr]
     except ValueError as error:
         raise BadInput(f"{setting}: Prefect has no Secret block '{block}'; create it{instead}") from error
+
+
+read_secrets_with(_secret)  # whoever plans a job may ask a served model

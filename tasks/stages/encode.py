@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Container
 from typing import Any, Literal
 
 from prefect import task
@@ -12,6 +13,7 @@ from prefect.tasks import Task
 
 from tasks.domain.encoding.encoding_spec import ShardGroup
 from tasks.domain.errors import OutcomeUnknown, Permanent, Transient
+from tasks.domain.shards.resume import missing
 from tasks.domain.shards.shard import Shard
 from tasks.run.context import Run
 from tasks.run.group_window import name_runs
@@ -53,6 +55,21 @@ def encode_group(run: Run, plan: Plan, group: list[Shard], *, rows: Literal["all
     except Permanent as error:
         first = next((run.journal.failed[shard.id] for shard in group if shard.id in run.journal.failed), None)
         raise Permanent(f"{first[0]}: {first[1]}" if first else str(error)) from error
+
+
+def ask_served_model(run: Run, plan: Plan, loaded: Container[str]) -> None:
+    """Where the model is served and there is something to encode: see that it is the one that the corpus was begun with.
+
+    Args:
+        run: the run.
+        plan: its plan.
+        loaded: shards for which there is nothing to do.
+
+    Raises:
+        BadInput: it is another one, or nothing answers; nothing was written.
+    """
+    if plan.record.facts.server and next(missing(missing(plan, loaded), plan.checkpoint.sealed_ids()), None):
+        run.engine.facts()
 
 
 def seal_again(run: Run, plan: Plan, shard: Shard) -> None:

@@ -37,7 +37,7 @@ def test_a_searcher_connects_once_for_all_its_questions_and_lets_go(tmp_path: Pa
     plan = SimpleNamespace(inspected=inspected, spec=SimpleNamespace(name="c"), job=None)
     encoder = SimpleNamespace(embed_queries=lambda texts: np.ones((len(texts), spec_of("c").dim), np.float32))
     monkeypatch.setattr(search, "locate_job", lambda _: inspected)
-    monkeypatch.setattr(search, "_settled", lambda _: SimpleNamespace(identity=SimpleNamespace(precision="float32")))
+    monkeypatch.setattr(search, "_settled", lambda _: SimpleNamespace(identity=SimpleNamespace(precision="float32"), facts=None))
     monkeypatch.setattr(search, "Plan", lambda *_: plan)
     monkeypatch.setattr(search, "QueryEncoder", lambda *_, **__: encoder)
 

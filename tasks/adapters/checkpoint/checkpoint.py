@@ -25,6 +25,7 @@ from tasks.adapters.concurrent_map import ahead
 from tasks.domain.errors import Damaged, Permanent
 from tasks.domain.job.encoder import EncoderRecord
 from tasks.domain.ports import Store, StoredObject
+from tasks.domain.served_identity import other_server
 from tasks.domain.shards.amendment import Amendment, amended, amended_once
 from tasks.domain.shards.layout import RETRY, encoder_pin, part_rows, writer_of
 from tasks.domain.shards.resume import without_overlap
@@ -333,10 +334,12 @@ def pin_encoder(checkpoint: Checkpoint, declared: str, record: EncoderRecord) ->
     """Write down what the vectors of a corpus are made with, before the first seal says that there are any.
 
     Raises:
-        Permanent: another run of this corpus has settled `precision: auto` otherwise.
+        Permanent: another run of this corpus has settled `precision: auto` otherwise, or was served by another model.
     """
     corpus = checkpoint.layout.corpus
     settled = put_pin(checkpoint.store, corpus, declared, record, checkpoint.damages)
     if settled.identity != record.identity:
         raise Permanent(f"another run has just settled on precision {settled.identity.precision} for corpus '{corpus}': run again")
+    if other := other_server(record.facts.server, settled.facts.server):
+        raise Permanent(f"another run has just begun corpus '{corpus}' with another model of the encoder's server: {other}")
     checkpoint.put_encoder(record)

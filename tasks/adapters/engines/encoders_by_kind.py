@@ -1,4 +1,4 @@
-"""Who turns pieces into parts, as the encoder's kind says. A served encoder: a file beside this one, and `encoders` in its kind."""
+"""Who turns pieces into parts, as the encoder's kind says."""
 
 from __future__ import annotations
 

@@ -72,6 +72,10 @@ class Host:
         """As of `Engine`."""
         checkpoint = self._checkpoint(group.record)
         self._check_stays()
+        if (
+            group.record.facts.server
+        ):  # its fingerprint is a name: parts of a run that was cut short are adopted for what is written down alone
+            self._pin(checkpoint, group.record)
         if group.rows == "quarantined":
             failures = RowRetry(self._place, self._encoders, checkpoint, group).run()
         else:

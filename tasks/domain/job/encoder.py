@@ -11,6 +11,7 @@ from tasks.domain.digest import digest
 from tasks.domain.job.kinds import Kind, Kinds
 from tasks.domain.job.source import Modality
 from tasks.domain.job.ui_schema import Count, Nothing
+from tasks.domain.served_identity import ServedIdentity
 from tasks.domain.strict import ADDED_LATER, Strict, identifying
 
 Precision = Literal["float32", "bfloat16", "float16"]
@@ -231,7 +232,7 @@ class EncoderKind(Kind[EncoderSettings]):
     question: str = ""
 
 
-ENCODERS = Kinds(
+ENCODERS: Kinds[EncoderKind] = Kinds(
     "encoder",
     default="sentence-transformers",
     known={
@@ -253,6 +254,7 @@ ENCODERS = Kinds(
             modalities=("image", "text"),
             question="tasks.adapters.models.question_code:clip_question",
         ),
+        "served": "tasks.adapters.served.served_encoder:SERVED_KIND",
     },
 )
 
@@ -304,6 +306,7 @@ class EncoderFacts(Strict):
     lowest_cosine: float | None = Field(None, description="To float32, over the sample, where precision was auto.")
     mean_cosine: float | None = None
     note: str = Field("", description="Why this precision, in words.")
+    server: ServedIdentity | None = Field(None, description="Of a served encoder: how its model is known again.")
 
 
 class EncoderRecord(Strict):
@@ -315,6 +318,6 @@ class EncoderRecord(Strict):
 
 def differences(told: EncoderIdentity | EncoderFacts, known: EncoderIdentity | EncoderFacts) -> str:
     """What of one record that a vector depends on is not as in another, in words; "": all is."""
-    free = {"model", "revision", "fingerprint", "device", "lowest_cosine", "mean_cosine", "note"}
+    free = {"model", "revision", "fingerprint", "device", "lowest_cosine", "mean_cosine", "note", "server"}
     left, right = told.model_dump(mode="json", exclude=free), known.model_dump(mode="json", exclude=free)
     return ", ".join(f"{name} is {left[name]!r} there and {right[name]!r} here" for name in left if left[name] != right.get(name))

@@ -113,7 +113,7 @@ class Job(Strict):
         if settings := list(settings_with_credentials(document)):
             raise BadInput(
                 f"'{settings[0]}' holds a password, a token or a key: take it out; credentials come from the environment "
-                "(the AWS variables, MILVUS_TOKEN) or the Prefect Secret block that target.token_block names"
+                "(the AWS variables, MILVUS_TOKEN, ENCODER_TOKEN) or the Prefect Secret block that target.token_block or encoder.token_block names"
             )
         return document
 

@@ -46,7 +46,9 @@ def ask_gate(plan: Plan, collection: Collection, live: str | None) -> GateResult
     if gate is None:
         return GateResult(told=[], refused=None)
     questions = read_questions(gate.queries)
-    ours = QueryEncoder(plan.job.encoder, model_path=plan.inspected.model.path, precision=plan.record.identity.precision)
+    ours = QueryEncoder(
+        plan.job.encoder, model_path=plan.inspected.model.path, precision=plan.record.identity.precision, facts=plan.record.facts
+    )
     vectors = _embed(ours, questions)
     asked = tuple(GateQuery(query=q.query, vector=v) for q, v in zip(questions[:QUERIES_KEPT], vectors[:QUERIES_KEPT], strict=True))
     measured = measure_quality(collection, plan.spec, vectors, questions, gate.at_k)
@@ -80,7 +82,7 @@ def _measure_live(plan: Plan, live: str, questions: list[Question], gate: Gate) 
         model = locate_model(encoder)
         if not model.is_model_of(record.identity.weights):
             raise BadInput(f"the weights of its model '{record.identity.model}' are no longer those that made it")
-        loaded = QueryEncoder(encoder, model_path=model.path, precision=record.identity.precision)
+        loaded = QueryEncoder(encoder, model_path=model.path, precision=record.identity.precision, facts=record.facts)
         return measure_quality(collection, made, _embed(loaded, questions), questions, gate.at_k)
 
 

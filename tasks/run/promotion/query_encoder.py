@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from tasks.domain.errors import BadInput
-from tasks.domain.job.encoder import Encoder, Precision
+from tasks.domain.job.encoder import Encoder, EncoderFacts, Precision
+from tasks.domain.served_identity import other_server
 
 if TYPE_CHECKING:  # torch is loaded by who searches, not by who imports
     from tasks.worker.base import LoadedEncoder, Vectors
@@ -15,11 +16,11 @@ if TYPE_CHECKING:  # torch is loaded by who searches, not by who imports
 class QueryEncoder:
     """A model that embeds queries as a run's ranks embed rows, loaded with the first; in float32 from the first failure on.
 
-    Rows may be images, and the tower for texts one that runs in float32 alone.
+    Rows may be images, and the tower for texts one that runs in float32 alone. `facts`: of what the rows were embedded with.
     """
 
-    def __init__(self, encoder: Encoder, *, model_path: str, precision: Precision) -> None:
-        self._encoder, self._path, self._precision = encoder, model_path, precision
+    def __init__(self, encoder: Encoder, *, model_path: str, precision: Precision, facts: EncoderFacts | None = None) -> None:
+        self._encoder, self._path, self._precision, self._facts = encoder, model_path, precision, facts
         self._loaded: LoadedEncoder | None = None
 
     def embed_queries(self, texts: list[str]) -> Vectors:
@@ -34,8 +35,16 @@ class QueryEncoder:
         from tasks.worker.encoders.registry import open_encoder  # noqa: PLC0415
 
         if self._loaded is None:
-            self._loaded = open_encoder(self._encoder, model_path=self._path, precision=self._precision)
+            loaded = open_encoder(self._encoder, model_path=self._path, precision=self._precision)
+            self._check_server(loaded)
+            self._loaded = loaded
         return self._loaded
+
+    def _check_server(self, loaded: LoadedEncoder) -> None:
+        pinned = self._facts.server if self._facts else None
+        if pinned and (other := other_server(loaded.facts().server, pinned)):
+            loaded.close()
+            raise BadInput(f"the encoder's server has another model than these rows were embedded with: {other}: serve that model again")
 
     def close(self) -> None:
         """As of `LoadedEncoder`."""

@@ -1,9 +1,8 @@
-"""A whole job on an engine, and with encoders, that the project does not have: each is one file and one line in a registry."""
+"""A whole job on an engine that the project does not have: it is one file and one line in a registry."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +13,9 @@ import pytest
 from tasks.domain.errors import RunFailed
 from tasks.domain.job.encoder import ENCODERS
 from tasks.domain.job.engine import ENGINES
-from tasks.stages.encode import encode_shards
 from tests.builders.engines.hash_encoders import by_hash
-from tests.builders.engines.http_encoders import VectorServer, vector_server
 from tests.builders.inprocess import RunFlow
-from tests.builders.kitestring import make_job, text_of, write_rows
+from tests.builders.kitestring import make_job, write_rows
 from tests.builders.runs import keys_in
 
 pytestmark = [pytest.mark.server, pytest.mark.timeout(600)]
@@ -31,14 +28,6 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> None:
     """An engine of two hosts in threads, whose encoders are threads as well."""
     monkeypatch.setitem(ENGINES.known, "fake", "tests.builders.engines.fake_engine:FAKE")
     monkeypatch.setitem(ENCODERS.known, KIND, by_hash(KIND))
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[VectorServer]:
-    """A server of vectors, and encoders that ask it."""
-    with vector_server() as server:
-        monkeypatch.setitem(ENCODERS.known, "http", "tests.builders.engines.http_encoders:HTTP")
-        yield server
 
 
 def written(folder: Path) -> list[str]:
@@ -84,15 +73,3 @@ def test_a_file_that_breaks_on_another_host_fails_by_name_and_the_others_are_loa
     assert report["rows"]["loaded"] == FILES * ROWS
     ((name, row),) = [(failed["name"], failed["row"]) for failed in report["failures"]]
     assert (name, row) == ("doubled.parquet row groups 0-0", 0)
-
-
-def test_a_job_is_encoded_by_a_server_without_any_rank(
-    run_flow: RunFlow, server: VectorServer, tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    keys = written(tmp_path)
-    server.busy = 1  # the group of the first request is tried again, by Prefect
-    monkeypatch.setattr(encode_shards, "retry_delay_seconds", 0)
-    result = run_flow(make_job(tmp_path, tiny_model, encoder={"kind": "http", "url": server.url}))
-    assert_done_once(result, tmp_path, keys, embedded=len(keys), reused=0)
-    assert sorted(server.texts) == sorted(text_of(row) for row in range(FILES * ROWS))
-    assert reported(tmp_path)["facts"]["device"] == "served"

@@ -9,6 +9,7 @@ from tasks.domain.encoding.encoding_events import ShardFailed
 from tasks.domain.encoding.host_messages import HostAnswer
 from tasks.domain.errors import Transient
 from tasks.domain.job.encoder import EncoderFacts
+from tasks.domain.served_identity import other_server
 from tasks.domain.shards.layout import writer_of
 from tasks.domain.shards.shard import Shard
 
@@ -34,6 +35,8 @@ def facts_difference(ours: EncoderFacts, settled: EncoderFacts) -> str:
     """Why a host's encoder is not what the corpus was settled on; empty: it is."""
     names = ("precision", "dim", "max_seq_length")
     wrong = [name for name in names if getattr(ours, name) != getattr(settled, name)]
+    if other := other_server(ours.server, settled.server):
+        return f"its server has another model: {other}"
     return ", ".join(f"its encoder has {name} {getattr(ours, name)}, the corpus {getattr(settled, name)}" for name in wrong)
 
 

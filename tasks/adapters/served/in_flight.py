@@ -1,0 +1,96 @@
+"""How many requests a server is given at once: more while more comes back, fewer where it says that it is too busy."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+FIRST, MOST = 2, 64
+BETTER = 1.1  # times as much has to come back for more requests to be worth it: else only the latency grows
+ANSWERS_A_STEP = 3  # for each request in flight, of which the first is not counted: it was sent at the step before
+STEPS_SETTLED = 20  # before more is tried again: servers get more replicas
+
+
+class InFlight:
+    """The most requests at a time, and who may send one. Thread-safe.
+
+    Each step measures what comes back in a second, in characters. Where twice the requests bring no tenth more, they wait in the server's
+    own queue, and it stays at the number before.
+
+    Args:
+        most: fixed, where the job says how many.
+        clock: seconds.
+        pause: waits so many seconds; raises where nobody will send any more.
+    """
+
+    def __init__(
+        self, most: int | None = None, *, clock: Callable[[], float] = time.monotonic, pause: Callable[[float], object] = time.sleep
+    ) -> None:
+        self._changed = threading.Condition()
+        self._clock, self._pause, self._fixed = clock, pause, most is not None
+        self.limit = most or FIRST
+        self._under_way, self._alone, self._not_before = 0, False, 0.0
+        self._best, self._best_limit, self._settled = 0.0, self.limit, 0
+        self._answers, self._characters, self._began = 0, 0, 0.0
+
+    @contextmanager
+    def slot(self, *, alone: bool = False) -> Iterator[None]:
+        """Within, a request is under way. `alone`: and no other, so that what happens to the server is its doing."""
+        self._await_turn()
+        with self._changed:
+            if alone:
+                self._changed.wait_for(lambda: not self._alone)
+                self._alone = True
+                self._changed.wait_for(lambda: not self._under_way)
+            else:
+                self._changed.wait_for(lambda: not self._alone and self._under_way < self.limit)
+            self._under_way += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._under_way -= 1
+                self._alone = self._alone and not alone
+                self._changed.notify_all()
+
+    def _await_turn(self) -> None:
+        while (wait := self._not_before - self._clock()) > 0:
+            self._pause(wait)
+
+    def answered(self, characters: int) -> None:
+        """A request came back with its vectors."""
+        with self._changed:
+            if self._fixed:
+                return
+            self._answers += 1
+            if self._answers <= self.limit:  # sent at the step before
+                self._began = self._clock()
+                return
+            self._characters += characters
+            if self._answers >= ANSWERS_A_STEP * self.limit + 1:
+                self._step(self._characters / max(1e-9, self._clock() - self._began))
+                self._changed.notify_all()
+
+    def _step(self, rate: float) -> None:
+        self._answers, self._characters = 0, 0
+        if self._settled:
+            self._settled -= 1
+            if not self._settled:  # what it was is measured anew before more is tried
+                self._best = 0.0
+        elif rate > self._best * BETTER:
+            self._best, self._best_limit = rate, self.limit
+            self.limit = min(MOST, self.limit * 2)
+        else:
+            self.limit, self._settled = self._best_limit, STEPS_SETTLED
+
+    def too_busy(self, seconds: float) -> None:
+        """The server asks for patience: half as many from now on, and none for so many seconds."""
+        with self._changed:
+            now = self._clock()
+            if not self._fixed and now >= self._not_before:  # once for all that were refused together
+                self.limit = max(1, self.limit // 2)
+                self._best_limit, self._settled = self.limit, STEPS_SETTLED
+                self._answers, self._characters = 0, 0
+            self._not_before = max(self._not_before, now + seconds)

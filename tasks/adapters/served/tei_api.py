@@ -1,0 +1,47 @@
+"""`/embed` and `/info` of Hugging Face's text-embeddings-inference."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import JsonValue
+
+from tasks.adapters.served.served_encoder import ServedEncoder
+from tasks.adapters.served.server_answers import Described, Faulty, as_vectors
+from tasks.adapters.served.server_connection import ServerConnection
+from tasks.domain.errors import BadInput
+
+OF_INFO = ("model_id", "model_sha", "model_dtype", "model_type", "max_input_length")  # the others bear on no vector
+
+
+class TeiApi:
+    """See `tasks.adapters.served.server_answers.ServedApi`."""
+
+    def __init__(self, encoder: ServedEncoder, connection: ServerConnection) -> None:
+        self._model, self._connection = encoder.model, connection
+        self._asked: dict[str, JsonValue] = {"normalize": encoder.normalize, "truncate": True}
+
+    def describe(self) -> Described:
+        info = self._connection.get("/info")
+        if not isinstance(info, dict) or "model_id" not in info:
+            raise BadInput(f"encoder.url: {self._connection.url}/info describes no model: is encoder.api tei?")
+        if self._model and self._model != info["model_id"]:
+            raise BadInput(f"encoder.model: {self._connection.url} serves '{info['model_id']}', not '{self._model}'")
+        return Described(
+            told={name: info[name] for name in OF_INFO if info.get(name) is not None},
+            most_rows=_whole(info.get("max_client_batch_size")),
+            most_tokens=_whole(info.get("max_input_length")),
+        )
+
+    def embed(self, texts: list[str], parameters: Mapping[str, JsonValue]) -> npt.NDArray[np.float32]:
+        found = self._connection.post("/embed", {"inputs": texts, **self._asked, **parameters})
+        if not isinstance(found, list):
+            raise Faulty("the server's answer has no vectors where they should be")
+        return as_vectors(found)
+
+
+def _whole(value: Any) -> int | None:
+    return value if isinstance(value, int) and value > 0 else None
