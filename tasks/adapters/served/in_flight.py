@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-FIRST, MOST = 2, 64
+REQUESTS_AT_FIRST, MOST_REQUESTS = 2, 64
 BETTER = 1.1  # times as much has to come back for more requests to be worth it: else only the latency grows
 ANSWERS_A_STEP = 3  # for each request in flight, of which the first is not counted: it was sent at the step before
 STEPS_SETTLED = 20  # before more is tried again: servers get more replicas
@@ -30,7 +30,7 @@ class InFlight:
     ) -> None:
         self._changed = threading.Condition()
         self._clock, self._pause, self._fixed = clock, pause, most is not None
-        self.limit = most or FIRST
+        self.limit = most or REQUESTS_AT_FIRST
         self._under_way, self._alone, self._not_before = 0, False, 0.0
         self._best, self._best_limit, self._settled = 0.0, self.limit, 0
         self._answers, self._characters, self._began = 0, 0, 0.0
@@ -81,7 +81,7 @@ class InFlight:
                 self._best = 0.0
         elif rate > self._best * BETTER:
             self._best, self._best_limit = rate, self.limit
-            self.limit = min(MOST, self.limit * 2)
+            self.limit = min(MOST_REQUESTS, self.limit * 2)
         else:
             self.limit, self._settled = self._best_limit, STEPS_SETTLED
 

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from tasks.adapters.served.in_flight import MOST, InFlight
+from tasks.adapters.served.in_flight import MOST_REQUESTS, InFlight
 
 
 def settled(able: int, *, answers: int = 2_000, most: int | None = None) -> tuple[int, float]:
@@ -30,7 +30,7 @@ def settled(able: int, *, answers: int = 2_000, most: int | None = None) -> tupl
 @pytest.mark.parametrize("able", [1, 4, 16, 50])
 def test_requests_are_raised_until_more_come_back_no_faster(able: int) -> None:
     limit, share = settled(able)
-    assert able <= limit <= min(MOST, 4 * able)
+    assert able <= limit <= min(MOST_REQUESTS, 4 * able)
     assert share > 0.9
 
 
