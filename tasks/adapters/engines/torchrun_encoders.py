@@ -6,7 +6,6 @@ import multiprocessing
 
 from tasks.adapters.checkpoint.json_documents import read_document
 from tasks.adapters.engines.workplace import Workplace
-from tasks.adapters.files.access import root_of
 from tasks.adapters.models.model_files import locate_model
 from tasks.adapters.processes.coordinator import Coordinator
 from tasks.adapters.processes.device_locks import Devices
@@ -73,7 +72,7 @@ def _assign(place: Workplace, launch: Launch) -> Assignment:
         store=place.parts,
         fields=place.spec.fields,
         store_text=job.target.store_text and job.source.modality == "text",
-        references=References(root=root_of(job.source.uri), opened=job.source.opened),
+        references=References(root=place.source.root, opened=job.source.opened),
         socket=str(place.scratch / "ranks.sock"),
         startup_seconds=job.failures.startup_seconds,
     )

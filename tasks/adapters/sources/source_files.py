@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import posixpath
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Container, Iterable, Iterator
 from typing import Generic, TypeVar
 
 import pyarrow as pa
 
-from tasks.adapters.files.access import list_files
+from tasks.adapters.files.access import list_files, root_of
 from tasks.adapters.files.left_out import EMPTY, LeftOut
-from tasks.adapters.files.partitions import partitions_of
+from tasks.adapters.files.partitions import folder_named, partitions_of
+from tasks.adapters.files.spark_sink import NOT_COMMITTED, committed_files
 from tasks.adapters.rows.column_types import check_columns
 from tasks.adapters.rows.inferred_types import TypeSurvey, type_of_strings
 from tasks.domain.job.source import SourceSettings
@@ -40,6 +42,11 @@ class SourceFiles(ABC, Generic[Settings]):
         self.notes: list[str] = []  # findings of `inspect` for the user
         self._inspected = set[str]()  # columns whose types it found
 
+    @property
+    def root(self) -> str:
+        """What its own files are below: an absolute path or a URI."""
+        return root_of(self.config.uri)
+
     def inspect(self, wanted: Collection[str] | None = None) -> dict[str, FieldType]:
         self._inspected.update(wanted or ())
         return self.survey(wanted).settle(self.config.uri, self.notes, sampled=self.sampled)
@@ -60,9 +67,17 @@ class SourceFiles(ABC, Generic[Settings]):
     def read(self, shard: Shard) -> Iterator[pa.RecordBatch]: ...
 
     def files(self, suffixes: tuple[str, ...]) -> Iterator[FileVersion]:
-        """Every file, as `list_files`; `left_out` and `found` start anew."""
+        """Every file, as `list_files`, less what Spark's log does not have; `left_out` and `found` start anew."""
         self.left_out, self.found = LeftOut(), Findings()
-        return list_files(self.config.uri, suffixes, self.left_out)
+        committed = committed_files(self.config.uri)
+        listed = list_files(self.config.uri, suffixes, self.left_out)
+        return listed if committed is None else (file for file in listed if self._is_committed(file, committed))
+
+    def _is_committed(self, file: FileVersion, committed: Container[str]) -> bool:
+        there = posixpath.basename(file.name) in committed
+        if not there:
+            self.left_out.add(NOT_COMMITTED, file.name)
+        return there
 
     def is_read(self, file: FileVersion, rows: int, reason: str = EMPTY) -> bool:
         """Whether a file has rows; one that has none is counted."""
@@ -115,6 +130,8 @@ class ColumnSurvey(TypeSurvey):
                 self.add(column, type_of_strings(pa.array(list(values), pa.string())), "the names of folders")
         there = list(self.there)
         cure = "; if it comes later, set source.types: {%s: text}, or what it is" if sampled else ""
+        if above := next(filter(None, (folder_named(column, uri) for column in self.wanted or () if column not in there)), None):
+            cure = f"; a folder of source.uri is no column: give '{above}', which all of its folders are below, or a glob from there on"
         check_columns(self.wanted or (), there, uri, cure=cure)
         columns = there if self.wanted is None else list(self.wanted)
         notes += [note for column in columns if (note := self.note(column))]

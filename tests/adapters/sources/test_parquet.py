@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import io
+import json
 from decimal import Decimal
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tasks.adapters.files.partitions import NULL
+from tasks.adapters.files.spark_sink import NOT_COMMITTED
 from tasks.adapters.sources.parquet import footer_of
 from tasks.adapters.sources.registry import open_source, sample_texts
 from tasks.domain.errors import BadInput, Permanent
@@ -200,6 +202,53 @@ def test_folders_of_partitions_are_typed_columns(tmp_path: Path) -> None:
         write(tmp_path / folder / "part-0.parquet", 1, group=1, first=year)
     rows = good(make_job("parquet", tmp_path, metadata=["lang", "year"]))
     assert [(row["lang"], row["year"]) for row in rows] == [(None, 2024), ("de", 2023), ("en us", 2024)]
+
+
+def test_folders_that_the_uri_itself_leads_through_are_no_columns_and_it_says_so(tmp_path: Path) -> None:
+    write(tmp_path / "t" / "lang=de" / "year=2024" / "part-0.parquet", 1, group=1)
+    for uri in (f"{tmp_path}/t/lang=de/", f"{tmp_path}/t/lang=de/year=2024/part-0.parquet"):
+        with pytest.raises(BadInput, match=rf"'lang' is not in .*; a folder of source\.uri is no column: give '{tmp_path}/t', which"):
+            open_source(make_job("parquet", uri, metadata=["lang"]).source, rows=9).inspect(["lang"])
+    assert [row["year"] for row in good(make_job("parquet", f"{tmp_path}/t/lang=de", metadata=["year"]))] == [2024]
+    assert [row["lang"] for row in good(make_job("parquet", f"{tmp_path}/t/lang=[d]e/", metadata=["lang"]))] == ["de"]
+
+
+def spark_log(*paths: str, action: str = "add") -> bytes:
+    entry = {"size": 1, "isDir": False, "modificationTime": 0, "blockReplication": 1, "blockSize": 1, "action": action}
+    return "\n".join(["v1", *(json.dumps({"path": path, **entry}) for path in paths)]).encode()
+
+
+@pytest.mark.parametrize("where", ["folder", "s3"])
+def test_of_sparks_streaming_output_the_committed_files_are_read(tmp_path: Path, s3_bucket: S3Bucket, where: str) -> None:
+    log = {
+        "0": spark_log("file:///elsewhere/t/part-gone.parquet"),
+        "9.compact": spark_log("s3a://lake/t/part-0.parquet", "s3a://lake/t/part-1.parquet"),
+        "10": spark_log("s3a://lake/t/l%3Dx/part-2.parquet"),
+        "11": spark_log("s3a://lake/t/part-1.parquet", action="delete"),
+    }
+    files = {f"_spark_metadata/{name}": data for name, data in log.items()}
+    for at, name in enumerate(("part-0", "part-1", "l=x/part-2", "part-failed")):
+        files[f"{name}.parquet"] = write(tmp_path / "made" / f"{at}.parquet", 1, group=1, first=at).read_bytes()
+    for name, data in files.items():
+        path = tmp_path / "t" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+        s3_bucket.put(f"t/{name}", data)
+    root = f"{tmp_path}/t" if where == "folder" else f"{s3_bucket.url}/t"
+    source = open_source(make_job("parquet", root).source, rows=9)
+    assert [span.files[0].name for span in source.spans()] == ["l=x/part-2.parquet", "part-0.parquet"]
+    assert {(some.reason, some.files) for some in source.left_out.files()} >= {(NOT_COMMITTED, 2)}
+    assert len(spans_of(make_job("parquet", f"{root}/part-*.parquet"))) == 1
+    assert len(spans_of(make_job("parquet", f"{root}/part-failed.parquet"))) == 1  # asked for by name
+
+
+def test_a_log_of_spark_that_is_not_understood_is_told(tmp_path: Path) -> None:
+    write(tmp_path / "part-0.parquet", 1, group=1)
+    (tmp_path / "_spark_metadata").mkdir()
+    for text, words in (("v2\n", "has the format 'v2', and only v1 is known"), ("v1\n{", "cannot be read"), ("v1\n[]", "cannot be read")):
+        (tmp_path / "_spark_metadata" / "0").write_text(text)
+        with pytest.raises(BadInput, match=f"_spark_metadata/0', which says which files Spark has committed, {words}"):
+            spans_of(make_job("parquet", tmp_path))
 
 
 def test_a_column_that_is_there_twice_is_told(tmp_path: Path) -> None:

@@ -57,6 +57,11 @@ class IcebergFiles(TableFiles[IcebergSource]):
     def schema(self) -> pa.Schema:
         return self._schema
 
+    @property
+    def root(self) -> str:
+        """With a catalog, source.uri is a name."""
+        return self._root if self.config.catalog else super().root
+
     def data_files(self) -> Iterator[FileVersion]:
         yield from sorted((self._file(task) for task in self._tasks.values()), key=lambda file: file.path)
 

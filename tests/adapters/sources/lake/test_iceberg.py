@@ -144,6 +144,8 @@ def test_a_catalog_knows_the_newest_metadata(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setenv("PYICEBERG_CATALOG__LAKE__URI", f"sqlite:///{tmp_path}/catalog.db")
     monkeypatch.setattr("pyiceberg.catalog._ENV_CONFIG", __import__("pyiceberg.utils.config", fromlist=["Config"]).Config())
     assert [row["id"] for row in read("db.t", catalog="lake")] == ["1"]
+    source = open_source(make_job("iceberg", "db.t", catalog="lake").source, rows=9)
+    assert source.root == {span.files[0].root for span in source.spans()}.pop() == f"{tmp_path}/db/t"  # what rows name by path is below it
     with pytest.raises(BadInput, match=r"'db\.u' cannot be read: Table does not exist"):
         read("db.u", catalog="lake")
 
