@@ -6,7 +6,7 @@ and hold something else do not change them; a note says what to do.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from typing import Any
 
@@ -109,15 +109,17 @@ def _type_of(column: pa.ChunkedArray) -> FieldType:
     return next((kind for kind, arrow in ARROW_TYPES.items() if arrow == column.type), "varchar")
 
 
-def field_notes(source: SourceFiles[Any], fields: tuple[SourceField, ...]) -> Iterator[str]:
+def field_notes(
+    config: SourceSettings, fields: tuple[SourceField, ...], types_now: Callable[[list[str]], Mapping[str, FieldType]]
+) -> Iterator[str]:
     """A line for each column that is kept as something else than its files hold by now; asked once the source is cut."""
-    kept = [field for field in fields if field.column not in source.config.declared_types and field.type not in HOLD_ANYTHING]
+    kept = [field for field in fields if field.column not in config.declared_types and field.type not in HOLD_ANYTHING]
     try:
-        now = source.types_now([field.column for field in kept]) if kept else None
+        now = types_now([field.column for field in kept]) if kept else {}
     except KitestringError:  # reading the rows says so
         return
     for field in kept:
-        kind = now.type_of(field.column) if now and any(now.seen.get(field.column, {})) else field.type
+        kind = now.get(field.column, field.type)
         if wider(field.type, kind) != field.type:
             yield (
                 f"column '{field.column}' was found to be {spoken(field.type)} by the first run of this corpus, and is {spoken(kind)} by now: rows "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import Any, get_args
@@ -27,8 +27,8 @@ from tasks.domain.job.job import Job
 from tasks.domain.ports import Store, Target
 from tasks.domain.shards.layout import encoder_pin
 from tasks.domain.strict import identifying
-from tasks.domain.target.fields import ELEMENTS, SettledColumns, SourceField, check_partition_key, name_notes
-from tasks.run.metadata_fields import field_notes, found_before, newly_settled, sealed_before, settle_fields
+from tasks.domain.target.fields import ELEMENTS, SettledColumns, SourceField, check_partition_key
+from tasks.run.metadata_fields import found_before, newly_settled, sealed_before, settle_fields
 from tasks.run.model_folders import as_pinned, place_of_folder
 
 EDITED = "one was edited, so nothing was written: restore it, or delete it and run again, which writes a new one"
@@ -157,14 +157,6 @@ def columns_before(inspected: Inspected) -> tuple[SettledColumns | None, Settled
         return kept, kept
     found = found_before(checkpoint, inspected.open_target(), inspected.job.target.collection)
     return None, found or sealed_before(checkpoint, inspected.job.source.scalars)
-
-
-def source_notes(inspected: Inspected) -> Iterator[str]:
-    """What whoever runs the job should know of its metadata; asked once the source is cut."""
-    given = [column for column, name in inspected.job.source.metadata_as.items() if name]
-    yield from inspected.source.notes
-    yield from name_notes(inspected.fields, given)
-    yield from field_notes(inspected.source, inspected.fields)
 
 
 def reach_target(inspected: Inspected) -> None:

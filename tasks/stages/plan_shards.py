@@ -11,10 +11,10 @@ from tasks.adapters.checkpoint.span_file import Spool
 from tasks.domain.errors import BadInput
 from tasks.domain.job.encoder import EncoderRecord
 from tasks.domain.shards.unread_files import format_unread
+from tasks.run.column_samples import source_notes
 from tasks.run.context import Run
 from tasks.run.model_notes import model_notes
 from tasks.run.plan import Plan, check_target, plan_again, spool_spans
-from tasks.run.preflight import source_notes
 
 
 @task(name="plan", cache_policy=NO_CACHE)
@@ -30,7 +30,7 @@ def plan_shards(run: Run) -> Plan:
         plan.confirm_encoder()
         check_target(plan)
         plan.settle_columns()
-        for note in chain(model_notes(inspected, plan.spec.metric), source_notes(inspected)):
+        for note in chain(model_notes(inspected, plan.spec.metric), source_notes(inspected, spool)):
             run.journal.note(note)
     run.journal.shards = spool.shards
     _note_unread(run, spool)

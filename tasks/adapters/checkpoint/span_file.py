@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from hashlib import sha256
 from pathlib import Path
 
 from tasks.adapters.checkpoint.shard_id_set import DigestSet
@@ -26,13 +27,20 @@ class Spool:
         self.unread: tuple[UnreadFiles, ...] = ()  # what else the source holds
         self.found: tuple[Finding, ...] = ()  # what was seen of the beginnings of its files
         self.roots: set[str] = set()  # what the files' names are below
+        files, last = sha256(), None
         with path.open("w") as spool:
             for span in spans:
+                if span.files != last:
+                    files.update(
+                        "".join(f"{file.name}\0{file.size}\0{file.version}\n" for file in span.files).encode(errors="surrogateescape")
+                    )
+                    last = span.files
                 spool.write(span.model_dump_json() + "\n")
                 self.shards += 1
                 self.rows += span.rows or 0
                 self.rows_known &= span.rows is not None
                 self.roots.add(span.files[0].root)
+        self.digest = files.hexdigest()[:32]  # of the files that have rows
 
     def places(self) -> DigestSet:
         """The files that stand in the source and have shards of their own, as digests of where they stand."""

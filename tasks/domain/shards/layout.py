@@ -7,6 +7,7 @@
 {corpus}/damaged/{run}/{key}                 a document that could not be read, as a run found it under that key
 {corpus}/{fingerprint}/encoder.json
 {corpus}/{fingerprint}/columns/{columns}.json         what metadata columns were found to be: types and names of their fields
+{corpus}/{fingerprint}/sampled.json          what the latest sample of the files found those columns to hold
 {corpus}/{fingerprint}/shards/{shard}/{attempt}/part-{first}-{stop}.parquet
 {corpus}/{fingerprint}/shards/{shard}/{attempt}/digests.parquet   what each row that was read is made of
 {corpus}/{fingerprint}/shards/{shard}/seal.json
@@ -48,6 +49,10 @@ class Layout:
     @property
     def encoder(self) -> str:
         return f"{self.root}/encoder.json"
+
+    @property
+    def sampled(self) -> str:
+        return f"{self.root}/sampled.json"
 
     @property
     def all_columns(self) -> str:

@@ -53,6 +53,15 @@ class SettledColumns(Strict):
         return SettledColumns(types=types, names=names, inexact=(*self.inexact, *later))
 
 
+class SampledColumns(Strict):
+    """What the latest sample of the files found some columns to hold: as long as the files are the same, so is the sample."""
+
+    format_version: Literal[1] = 1
+    files: str = Field(description="Digest of the files' names, sizes and versions.")
+    columns: tuple[str, ...] = Field(description="Those that were looked at.")
+    types: dict[str, FieldType] = Field(description="Of those of which some row holds something.")
+
+
 def plain_name(column: str) -> str:
     """A column's name as far as Milvus takes it: letters, digits and underscores, not starting with a digit. Older versions kept to this."""
     plain = re.sub(r"[^A-Za-z0-9_]", "_", column)

@@ -27,10 +27,11 @@ from tasks.domain.job.credentials import without_credentials
 from tasks.domain.job.encoder import ENCODERS
 from tasks.domain.shards.resume import missing
 from tasks.domain.shards.shard import Shard
+from tasks.run.column_samples import source_notes
 from tasks.run.context import Run
 from tasks.run.estimate.rate_history import read_rates
 from tasks.run.plan import Plan
-from tasks.run.preflight import Inspected, source_notes
+from tasks.run.preflight import Inspected
 
 SEALS = 8  # whose timings are looked at
 PATIENCE = 10.0  # seconds that a report waits for the estimate of its run
@@ -107,7 +108,7 @@ class Estimator:
             "collection": plan.spec.name if plan else None,
             "estimate": estimate.model_dump(mode="json"),
             "unread": [some.model_dump() for some in spool.unread],
-            "notes": [*source_notes(self._inspected), *map(str, spool.found)],
+            "notes": [*source_notes(self._inspected, spool), *map(str, spool.found)],
         }
 
     def sample(self, effort: Effort) -> SourceSample:

@@ -1,0 +1,39 @@
+"""What metadata columns hold by now, as a sample of the files tells: kept with the checkpoint, and taken anew when the files change."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+
+from tasks.adapters.checkpoint.checkpoint import Checkpoint
+from tasks.adapters.checkpoint.json_documents import write_document
+from tasks.adapters.checkpoint.span_file import Spool
+from tasks.domain.target.fields import FieldType, SampledColumns, name_notes
+from tasks.run.metadata_fields import field_notes
+from tasks.run.preflight import Inspected
+
+
+def types_now(inspected: Inspected, spool: Spool, columns: list[str]) -> dict[str, FieldType]:
+    """Types of columns whose types are known from before, of those that hold something; a kind of source that need not sample is asked each time."""
+    checkpoint = _checkpoint(inspected) if inspected.source.sampled else None
+    kept = checkpoint.read(checkpoint.layout.sampled, SampledColumns) if checkpoint else None
+    if kept and kept.files == spool.digest and set(columns) <= set(kept.columns):
+        return kept.types
+    survey = inspected.source.types_now(columns)
+    types = {column: survey.type_of(column) for column in columns if any(survey.seen.get(column, {}))}
+    if checkpoint and inspected.damages.mends:
+        write_document(checkpoint.store, checkpoint.layout.sampled, SampledColumns(files=spool.digest, columns=tuple(columns), types=types))
+    return types
+
+
+def source_notes(inspected: Inspected, spool: Spool) -> Iterator[str]:
+    """What whoever runs the job should know of its metadata; asked once the source is cut."""
+    given = [column for column, name in inspected.job.source.metadata_as.items() if name]
+    yield from inspected.source.notes
+    yield from name_notes(inspected.fields, given)
+    yield from field_notes(inspected.job.source, inspected.fields, partial(types_now, inspected, spool))
+
+
+def _checkpoint(inspected: Inspected) -> Checkpoint | None:
+    record = inspected.pinned()
+    return Checkpoint(inspected.store, inspected.job.corpus, record.identity.fingerprint, inspected.damages) if record else None
