@@ -1,7 +1,7 @@
-"""A cluster on machines of namespaces: S3 (moto) and Milvus 2.3.5 on the hub, a Ray head there that has nothing to give, a node on each host.
+"""A cluster on machines of namespaces: S3 (moto) and Milvus 2.3.5 on the hub, heads of Ray or Dask there that have nothing to give, a node
+on each host.
 
-Commands run on the hub as a user's would, with the credentials of its environment. Faults are methods: `kill_raylet`, `kill_actor`,
-and what `Machines` has (`lose`, `cut`, `mend`, `back`).
+Commands run on the hub as a user's would, with the credentials of its environment.
 """
 
 from __future__ import annotations
@@ -9,23 +9,23 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from tests.cluster.engines import RAY, ROOT, OnMachines
 from tests.cluster.machines import HUB, Machines, machines
 from tests.servers.milvus import MilvusProcess
 
-ROOT = Path(__file__).parents[2]
-S3_PORT, RAY_PORT = 5000, 6379
+S3_PORT = 5000
 FAST = {"RAY_health_check_period_ms": "1000", "RAY_health_check_timeout_ms": "2000", "RAY_health_check_failure_threshold": "3"}
 RANK = "tasks.worker"  # in the command line of every process of a launch
 START_SECONDS = 180.0
@@ -55,8 +55,9 @@ class HubMilvus(MilvusProcess):
 class Cluster:
     """What runs on the machines. `folder`: on the shared disk."""
 
-    def __init__(self, net: Machines, folder: Path) -> None:
-        self.net, self.folder = net, folder
+    def __init__(self, net: Machines, folder: Path, engines: Sequence[OnMachines] = (RAY,)) -> None:
+        self.net, self.folder, self.engines = net, folder, tuple(engines)
+        self.hosts: tuple[str, ...] = ()  # that have joined at the start
         self._s3: subprocess.Popen[Any] | None = None
 
     @cached_property
@@ -85,12 +86,22 @@ class Cluster:
         }
 
     def start(self, hosts: Sequence[str]) -> None:
-        """Servers, the Ray head, and these hosts."""
-        self.start_s3()
-        self.milvus.start()
-        self.start_head()
-        for host in hosts:
-            self.join(host)
+        """Servers, the heads, and these hosts; what need not wait for another does not."""
+        self.hosts = tuple(hosts)
+        with ThreadPoolExecutor(8) as threads:
+            heads = [threads.submit(engine.start_head, self) for engine in self.engines]
+            s3 = threads.submit(self.start_s3)
+            for head in heads:
+                head.result()
+            joining = [threads.submit(self.join, host) for host in hosts]
+            self.milvus.start()  # by this thread, with which it ends
+            for each in (s3, *joining):
+                each.result()
+
+    def join(self, host: str) -> None:
+        """Have a host join all engines."""
+        for engine in self.engines:
+            engine.join(self, host)
 
     def start_s3(self) -> None:
         with self.net.log(HUB, "s3") as log:
@@ -107,26 +118,30 @@ class Cluster:
 
     def pause_s3(self) -> Callable[[], None]:
         """Stop it from answering; what is returned lets it go on."""
-        assert self._s3 is not None
-        served = [pid for pid, line in self.net.processes(HUB).items() if "moto.server" in line]
-        for pid in served:
-            os.kill(pid, signal.SIGSTOP)
-        return lambda: [os.kill(pid, signal.SIGCONT) for pid in served] and None
+        self.kill(HUB, "moto.server", by=signal.SIGSTOP)
+        return self.resume_s3
 
-    def start_head(self) -> None:
-        self._as_the_readme_says(HUB, readme_command("hub", "ray start"))
+    def resume_s3(self) -> None:
+        self.kill(HUB, "moto.server", by=signal.SIGCONT)
 
-    def join(self, host: str) -> None:
-        """Have a host join; it is used as soon as a run sees it."""
-        self._as_the_readme_says(host, readme_command("gpu1", "ray start"))
-
-    def _as_the_readme_says(self, name: str, command: str) -> None:
+    def shell(self, name: str, command: str) -> None:
+        """A command as a person types it."""
         self.net.run(name, ["bash", "-c", command], self.env, seconds=START_SECONDS)
 
-    def begin(self, *arguments: object, log: str = "run") -> subprocess.Popen[Any]:
+    def port_is_open(self, name: str, port: int, address: str = "") -> bool:
+        with contextlib.suppress(AssertionError):
+            self.net.run(name, ["bash", "-c", f"exec 3<>/dev/tcp/{address or self.net.address(name)}/{port}"])
+            return True
+        return False
+
+    def python(self, name: str, code: str, *arguments: object) -> str:
+        return self.net.run(name, [sys.executable, "-c", code, *arguments], self.env)
+
+    def begin(self, *arguments: object, log: str = "run", env: Mapping[str, str] | None = None) -> subprocess.Popen[Any]:
         """`kitestring ...` under way on the hub; what it says goes into its log."""
+        command = [sys.executable, "-m", "flows", *arguments]
         with self.net.log(HUB, log) as file:
-            return self.net.start(HUB, [sys.executable, "-m", "flows", *arguments], self.env, stdout=file, stderr=subprocess.STDOUT)
+            return self.net.start(HUB, command, {**self.env, **(env or {})}, stdout=file, stderr=subprocess.STDOUT)
 
     def kitestring(self, *arguments: object, seconds: float = JOB_SECONDS) -> str:
         """`kitestring ...` to its end, on the hub. AssertionError with all that it said where it fails."""
@@ -148,14 +163,18 @@ class Cluster:
 
     def ranks(self, name: str) -> list[int]:
         """The processes of launches on a machine."""
-        return [pid for pid, line in self.net.processes(name).items() if RANK in line]
+        return self.found(name, (RANK,))
 
-    def kill(self, name: str, what: str) -> int:
-        """kill -9 of every process of a machine whose command line has a text; how many there were."""
-        found = [pid for pid, line in self.net.processes(name).items() if what in line]
+    def found(self, name: str, texts: Sequence[str]) -> list[int]:
+        """Processes of a machine with one of these texts in their command line."""
+        return [pid for pid, line in self.net.processes(name).items() if any(text in line for text in texts)]
+
+    def kill(self, name: str, *texts: str, by: signal.Signals = signal.SIGKILL) -> int:
+        """kill -9, or another signal, to such processes; how many there were."""
+        found = self.found(name, texts)
         for pid in found:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+                os.kill(pid, by)
         return len(found)
 
     def wait(self, ready: Callable[[], object], what: str, seconds: float = START_SECONDS) -> float:
@@ -167,16 +186,10 @@ class Cluster:
         return time.monotonic() - began
 
 
-def readme_command(machine: str, begins: str) -> str:
-    """The one command that the README has for a machine and that begins so."""
-    (found,) = re.findall(rf"^{machine}\$ ({begins}.*)$", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
-    return str(found)
-
-
 @contextlib.contextmanager
-def cluster(folder: Path, hosts: Sequence[str]) -> Iterator[Cluster]:
+def cluster(folder: Path, hosts: Sequence[str], engines: Sequence[OnMachines] = (RAY,)) -> Iterator[Cluster]:
     """A cluster of the hub and these hosts; the other machines are up, but have not joined."""
     with machines(folder, kept=[folder]) as net:
-        made = Cluster(net, folder)
+        made = Cluster(net, folder, engines)
         made.start(hosts)
         yield made

@@ -98,6 +98,9 @@ class Machines:
         assert process.returncode == 0, f"{name}: {command}: {process.returncode}\n{said}"
         return said
 
+    def is_up(self, name: str) -> bool:
+        return name in self._inits
+
     def log(self, name: str, what: str) -> IO[bytes]:
         return (self.folder / f"{name}-{what}.log").open("ab")
 

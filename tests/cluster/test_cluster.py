@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.cluster import Cluster
+from tests.cluster.engines import RAY
 from tests.cluster.machines import HUB, Machines
 
 pytest.importorskip("ray", reason="the extra `ray` is not installed")
@@ -28,7 +29,7 @@ def hosts_of(cluster: Cluster) -> str:
 
 def test_a_host_that_is_lost_is_missed_and_comes_back(net: Machines, tmp_path: Path) -> None:
     cluster = Cluster(net, tmp_path)
-    cluster.start_head()
+    RAY.start_head(cluster)
     for host in ("h1", "h2"):
         cluster.join(host)
     assert hosts_of(cluster) == "h1,h2"

@@ -2,61 +2,57 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from tests.builders.held_model import SLOW, make_held_model
 from tests.builders.kitestring import make_job, write_rows
 from tests.builders.models import make_tiny_model
-from tests.cluster.cluster import JOB_SECONDS, Cluster, readme_command
+from tests.cluster.cluster import JOB_SECONDS, Cluster
+from tests.cluster.deployed import PrefectOnHub
+from tests.cluster.engines import RAY, OnMachines, readme_command
+from tests.cluster.faults import CUT_SECONDS, DRIVER, FAULTS, Run, Strike, heal
 from tests.cluster.machines import HUB
+from tests.cluster.outcome import Outcome
 
 FILES, ROWS = 4, 1_000  # rows of a file
-SHARD_ROWS = 250
-GONE_SECONDS = 30.0  # in which every rank of a run is gone that nobody leads any more
-CUT_SECONDS = 60.0  # the same behind a cable that is pulled
+SHARD_ROWS, SMALL_SHARD_ROWS = 250, 25
+ROW_SECONDS = 0.02  # of the model that waits and takes its time
 ALIKE = 1e-3  # of two components; a batch's padding changes the last digits
-ACTOR, RAYLET, DRIVER = "HostActor", "raylet/raylet", "-m flows run"
-
-
-@dataclass(kw_only=True)
-class Outcome:
-    """One trial."""
-
-    fault: str
-    seed: int
-    lost: int = 0
-    doubled: int = 0
-    wrong: int = 0
-    left: int = 0  # processes of ranks on any machine after the end
-    gone: float = 0.0  # seconds until the ranks of a dead driver were gone
-    seconds: float = 0.0
-    error: str = ""
-    notes: list[str] = field(default_factory=list)
-
-    @property
-    def failed(self) -> bool:
-        return bool(self.error or self.lost or self.doubled or self.wrong or self.left or self.gone > CUT_SECONDS)
+RUN_SECONDS = 400.0  # of a trial's first run
 
 
 class Trials:
     """A corpus on the shared disk, and the jobs that embed it, each into a collection and a checkpoint of its own."""
 
-    def __init__(self, cluster: Cluster, hosts: Sequence[str]) -> None:
-        self.cluster, self.hosts = cluster, tuple(hosts)
+    def __init__(self, cluster: Cluster) -> None:
+        self.cluster, self.hosts = cluster, cluster.hosts
         self.model = make_tiny_model(cluster.folder / "model")
         self.keys = set[str]()
         for bucket in ("lake", "vectors"):
             assert cluster.s3("create_bucket", Bucket=bucket) is not None
         for number in range(FILES):
-            path = cluster.folder / "rows" / f"{number}.parquet"
-            self.keys |= set(write_rows(path, number * ROWS, (number + 1) * ROWS, row_group=SHARD_ROWS))
-            cluster.s3("upload_file", Filename=str(path), Bucket="lake", Key=f"rows/{number}.parquet")
+            for folder, rows in (("rows", SHARD_ROWS), ("small", SMALL_SHARD_ROWS)):
+                path = cluster.folder / folder / f"{number}.parquet"
+                self.keys |= set(write_rows(path, number * ROWS, (number + 1) * ROWS, row_group=rows))
+        upload = (
+            "import boto3, sys; s3 = boto3.client('s3'); [s3.upload_file(p, 'lake', '/'.join(p.split('/')[-2:])) for p in sys.argv[1:]]"
+        )
+        cluster.python(HUB, upload, *sorted(path for folder in ("rows", "small") for path in (cluster.folder / folder).iterdir()))
         self.truth: dict[str, list[float]] = {}
+
+    @cached_property
+    def prefect(self) -> PrefectOnHub:
+        server = PrefectOnHub(self.cluster)
+        server.start()
+        return server
 
     def job(self, name: str, **settings: Any) -> Path:
         where = {
@@ -67,7 +63,7 @@ class Trials:
             "shards__rows": SHARD_ROWS,
             "compute__processes": 1,
         }
-        return self.cluster.job(make_job(self.cluster.folder, self.model, **where, **settings), name)
+        return self.cluster.job(make_job(self.cluster.folder, self.model, **{**where, **settings}), name)
 
     def learn(self) -> None:
         """What every later collection has to be: what one host makes of the corpus undisturbed, by the README's commands."""
@@ -80,34 +76,21 @@ class Trials:
         assert len(found) == len(self.truth) == len(self.keys)
         self.wait_until_no_rank()
 
-    def play(self, fault: str, seed: int) -> Outcome:
+    def play(self, fault: str, seed: int, engine: OnMachines = RAY, hosts: int | None = None) -> Outcome:
         """Break something, let the next run finish where this one did not, look at what is there, and put all right again."""
-        outcome, began = Outcome(fault=fault, seed=seed), time.monotonic()
-        name = f"{fault.replace(' ', '_')}_{seed}"
+        outcome = Outcome(fault=fault, seed=seed, engine=engine.kind, hosts=hosts or len(self.hosts))
+        trial, began = Trial(self, outcome, engine), time.monotonic()
         try:
-            self._play(outcome, self.job(name, compute__engine={"kind": "ray"}), random.Random(f"{fault} {seed}"))
-            self._audit(outcome, name)
+            trial.play()
+            self._audit(outcome, trial.name)
         except (AssertionError, OSError) as error:
-            outcome.error = str(error)[-2_000:]
+            outcome.error = str(error)[-2_000:] + "".join(f"\n{run}: {said[-1_500:]}" for run, said in trial.said().items())
+        finally:
+            self.cluster.kill(HUB, *DRIVER)
+            self.wait_until_no_rank_or_say(outcome)
+            heal(self.cluster, broken=trial.broken)
         outcome.seconds = time.monotonic() - began
         return outcome
-
-    def _play(self, outcome: Outcome, job: Path, draw: random.Random) -> None:
-        cluster = self.cluster
-        run = cluster.begin("run", job, log=job.stem)
-        victim = draw.choice(self.hosts)
-        cluster.wait(lambda: run.poll() is not None or cluster.ranks(victim), f"ranks on {victim}")
-        time.sleep(draw.uniform(0, 8))
-        if run.poll() is not None:
-            outcome.notes.append("missed")
-        mend = FAULTS[outcome.fault](cluster, victim)
-        cluster.wait(lambda: run.poll() is not None, "the run's end", 300)
-        if run.returncode:
-            outcome.gone = self.wait_until_no_rank()
-        mend()
-        if run.returncode:
-            outcome.notes.append(f"a second run after {run.returncode}")
-            cluster.kitestring("run", job)
 
     def _audit(self, outcome: Outcome, collection: str) -> None:
         found = self.cluster.rows(collection)
@@ -115,79 +98,150 @@ class Trials:
         outcome.lost = len(self.keys - counted.keys())
         outcome.doubled = sum(count - 1 for count in counted.values())
         outcome.wrong = sum(key not in self.truth or not alike(vector, self.truth[key]) for key, vector in found)
-        self.wait_until_no_rank()
-        outcome.left = sum(len(self.cluster.ranks(name)) for name in self.cluster.net.names)
 
     def wait_until_no_rank(self) -> float:
         """Until the processes of all launches are gone, everywhere; seconds."""
         names = self.cluster.net.names
         return self.cluster.wait(lambda: not any(self.cluster.ranks(name) for name in names), "ranks are gone", CUT_SECONDS + 10)
 
+    def wait_until_no_rank_or_say(self, outcome: Outcome) -> None:
+        with contextlib.suppress(AssertionError):
+            self.wait_until_no_rank()
+        outcome.left = sum(len(self.cluster.ranks(name)) for name in self.cluster.net.names)
+
+
+class Trial:
+    """One of them under way."""
+
+    def __init__(self, trials: Trials, outcome: Outcome, engine: OnMachines) -> None:
+        self.trials, self.cluster, self.outcome, self.engine = trials, trials.cluster, outcome, engine
+        self.name = "_".join([*outcome.fault.replace(".", "").split(), engine.kind, str(outcome.seed)])
+        self.draw = random.Random(f"{outcome.fault} {engine.kind} {outcome.seed}")
+        self.broken: tuple[str, ...] = ()  # hosts to be booted anew
+        self.logs: list[str] = []
+
+    def play(self) -> None:
+        special = {"host joins": self._host_joins, "slow host": self._slow_host, "other weights": self._other_weights}
+        with special[self.outcome.fault]() if self.outcome.fault in special else contextlib.nullcontext() as settings:
+            job = self.trials.job(self.name, compute__engine={**self.engine.settings, "hosts": self.outcome.hosts}, **(settings or {}))
+            run = self._begin(job)
+            if self.outcome.fault not in special:
+                self._strike(run)
+            elif self.outcome.fault == "host joins":
+                self._wait_for_ranks(run)
+                self.cluster.join(self.broken[0])
+            elif self.outcome.fault == "slow host":
+                self.outcome.of_ideal = self._of_ideal(run, Path(job))
+        self._finish(run, job)
+
+    def said(self) -> dict[str, str]:
+        """The logs of its runs."""
+        return {name: (self.cluster.net.folder / f"{HUB}-{name}.log").read_text(errors="replace") for name in self.logs}
+
+    def _begin(self, job: Path) -> Run:
+        if self.outcome.fault == "cancel in the UI":
+            return self.trials.prefect.run(job)
+        return self._run(job)
+
+    def _run(self, job: Path, number: int = 1) -> Run:
+        self.logs.append(f"{self.name}-{number}")
+        env = {"PREFECT_HOME": f"/tmp/prefect-{number}"}
+        run: Run = self.cluster.begin("run", job, log=self.logs[-1], env=env)
+        return run
+
+    def _wait_for_ranks(self, run: Run) -> list[str]:
+        """The hosts that have any."""
+        there = list[str]()
+
+        def look() -> bool:
+            there[:] = [host for host in self.cluster.hosts if self.cluster.ranks(host)]
+            return bool(there) or run.poll() is not None
+
+        self.cluster.wait(look, "ranks on a host", 300)
+        return there
+
+    def _strike(self, run: Run) -> None:
+        fault, other = FAULTS[self.outcome.fault], None
+        if self.outcome.fault == "two drivers":
+            time.sleep(self.draw.uniform(0, 5))
+            other = self._run(self.cluster.folder / f"{self.name}.yaml", 2)
+        there = self._wait_for_ranks(run)
+        time.sleep(self.draw.uniform(0, 8))
+        if run.poll() is not None or not there:
+            self.outcome.notes.append("missed")
+            return
+        victim = self.draw.choice(there)
+        self.broken = (victim,) if fault.least > 1 and self.outcome.fault != "kill host process" else ()
+        self.outcome.notes.append(victim)
+        strike = Strike(cluster=self.cluster, engine=self.engine, run=run, victim=victim, draw=self.draw)
+        self.outcome.gone = fault.strike(strike)
+        if other is not None:
+            self.cluster.wait(lambda: other.poll() is not None, "the other run's end", RUN_SECONDS)
+            assert other.returncode == 0, f"the other run ended with {other.returncode}"
+
+    def _finish(self, run: Run, job: Path) -> None:
+        self.cluster.wait(lambda: run.poll() is not None, "the run's end", RUN_SECONDS)
+        if not run.returncode:
+            return
+        self.outcome.gone = max(self.outcome.gone, self.trials.wait_until_no_rank())
+        self.outcome.notes.append(f"a second run after {run.returncode}")
+        assert FAULTS[self.outcome.fault].is_end, f"the run ended with {run.returncode}"
+        heal(self.cluster, broken=self.broken)
+        again = self._run(job, 3)
+        self.cluster.wait(lambda: again.poll() is not None, "the second run's end", RUN_SECONDS)
+        assert again.returncode == 0, f"the second run ended with {again.returncode}"
+
+    @contextlib.contextmanager
+    def _host_joins(self) -> Iterator[dict[str, Any]]:
+        """One is away until the others are at work; the run is held so that there is work left."""
+        (self.broken, held) = (self.draw.choice(self.cluster.hosts),), self._held()
+        self.cluster.net.lose(self.broken[0])
+        self.cluster.net.back(self.broken[0])
+        time.sleep(12)  # until Ray's head has missed it
+        yield self._on_held_model(held)
+        self.cluster.wait(lambda: self.cluster.ranks(self.broken[0]), "ranks on the host that joined", 200)
+        held.unlink()
+
+    @contextlib.contextmanager
+    def _slow_host(self) -> Iterator[dict[str, Any]]:
+        self.broken = (self.draw.choice(self.cluster.hosts),)
+        self.cluster.net.run(self.broken[0], ["touch", SLOW])
+        yield self._on_held_model(self._held())
+
+    @contextlib.contextmanager
+    def _other_weights(self) -> Iterator[dict[str, Any]]:
+        """The model's folder is another's on one host; it is left out by name."""
+        self.broken = (self.draw.choice(self.cluster.hosts),)
+        other = self.cluster.folder / "other-model"
+        if not other.exists():
+            make_tiny_model(other, seed=8)
+        self.cluster.net.run(self.broken[0], ["mount", "--bind", other, self.trials.model])
+        yield {}
+        left_out = f"host {self.broken[0]} is left out: "
+        self.cluster.wait(lambda: any(left_out in said for said in self.said().values()), left_out, 300)
+
+    def _held(self) -> Path:
+        return self.cluster.folder / f"{self.name}-held"
+
+    def _on_held_model(self, held: Path) -> dict[str, Any]:
+        model = make_held_model(self.cluster.folder / f"{self.name}-model", held, rows=0, row_seconds=ROW_SECONDS)
+        small = {"source__uri": "s3://lake/small/*.parquet", "shards__rows": SMALL_SHARD_ROWS}
+        return {"encoder__model": str(model), "encoder__trust_remote_code": True, **small}
+
+    def _of_ideal(self, run: Run, job: Path) -> float:
+        """Let a run go whose hosts are all ready, one of them at a tenth of the speed; its time until the last seal over the best."""
+        held = self._held()
+        ready = lambda: len(list(held.parent.glob(f"{held.name}.*"))) >= self.outcome.hosts or run.poll() is not None  # noqa: E731
+        self.cluster.wait(ready, "every host is ready", 300)
+        began = time.time()
+        held.unlink()
+        self.cluster.wait(lambda: run.poll() is not None, "the run's end", RUN_SECONDS)
+        listing = self.cluster.s3("list_objects_v2", Bucket="vectors", Prefix=job.stem)
+        ended = max(datetime.fromisoformat(o["LastModified"]).timestamp() for o in listing["Contents"] if o["Key"].endswith("seal.json"))
+        best = len(self.trials.keys) * ROW_SECONDS / (self.outcome.hosts - 0.9)
+        self.outcome.notes.append(f"{ended - began:.0f} s, {best:.0f} s at best")
+        return round((ended - began) / best, 2)
+
 
 def alike(one: list[float], other: list[float]) -> bool:
     return len(one) == len(other) and max(abs(a - b) for a, b in zip(one, other, strict=True)) < ALIKE
-
-
-Mend = Callable[[], None]
-
-
-def nothing(cluster: Cluster, victim: str) -> Mend:
-    return lambda: None
-
-
-def kill_actor(cluster: Cluster, victim: str) -> Mend:
-    cluster.kill(victim, ACTOR)
-    return lambda: None
-
-
-def kill_raylet(cluster: Cluster, victim: str) -> Mend:
-    cluster.kill(victim, RAYLET)
-    return lambda: rejoin(cluster, victim)
-
-
-def lose(cluster: Cluster, victim: str) -> Mend:
-    """A power cut, for as long as the run lasts."""
-    cluster.net.lose(victim)
-
-    def mend() -> None:
-        cluster.net.back(victim)
-        cluster.join(victim)
-
-    return mend
-
-
-def cut(cluster: Cluster, victim: str) -> Mend:
-    """The cable, for 20 s: long enough for the others to give the host up, and it finishes late."""
-    cluster.net.cut(victim)
-    time.sleep(20)
-    cluster.net.mend(victim)
-    return lambda: rejoin(cluster, victim)
-
-
-def kill_driver(cluster: Cluster, victim: str) -> Mend:
-    assert cluster.kill(HUB, DRIVER)
-    return lambda: None
-
-
-def silence_s3(cluster: Cluster, victim: str) -> Mend:
-    answer = cluster.pause_s3()
-    time.sleep(20)
-    answer()
-    return lambda: None
-
-
-def rejoin(cluster: Cluster, victim: str) -> None:
-    """Whatever Ray still runs there is ended first: a node that the head gave up ends itself, in time."""
-    cluster.wait(lambda: not cluster.kill(victim, "ray"), "Ray's processes are gone", 20)
-    cluster.join(victim)
-
-
-FAULTS: dict[str, Callable[[Cluster, str], Mend]] = {
-    "none": nothing,
-    "kill actor": kill_actor,
-    "kill raylet": kill_raylet,
-    "lose host": lose,
-    "cut and mend": cut,
-    "kill driver": kill_driver,
-    "S3 silent for 20 s": silence_s3,
-}

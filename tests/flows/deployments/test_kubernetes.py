@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,8 @@ from typing import Any
 import kubernetes_validate
 import pytest
 import yaml
+
+from tasks.domain.job.parse import parse_job
 
 ROOT = Path(__file__).parents[3]
 FOLDER = ROOT / "infra" / "kubernetes"
@@ -138,6 +142,24 @@ def test_credentials_come_from_secrets_alone() -> None:
         for line in path.read_text().splitlines():
             named = "name: " in line and "value: " in line and any(word in line.partition("value: ")[0] for word in secret)
             assert not named, f"{path.name}: {line.strip()}"
+
+
+def test_the_image_of_the_cluster_has_the_dashboard_that_the_operator_asks() -> None:
+    """Its probes (HTTP to the head's dashboard and each node's agent) and RayJob (the dashboard's REST API) need it."""
+    extra = re.findall(r"EXTRAS='\[(\w+)\]'", (CLUSTER / "kustomization.yaml").read_text())
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert [extras[name] for name in extra] == [["ray[default]"]]
+
+
+def test_the_job_of_the_cluster_is_one_and_has_a_host_for_each_gpu_pod() -> None:
+    job = parse_job(yaml.safe_load((CLUSTER / "job.yaml").read_text()))
+    (group,) = ray_cluster()["workerGroupSpecs"]
+    (worker,) = group["template"]["spec"]["containers"]
+    engine = job.compute.engine.model_dump()
+    assert (engine["kind"], engine["hosts"]) == ("ray", group["maxReplicas"])
+    assert engine["resources"] == {"GPU": worker["resources"]["limits"]["nvidia.com/gpu"]}
+    assert not engine["shared"]
+    assert {place.partition(":")[0] for place in (job.source.uri, job.checkpoint)} == {"s3"}, "pods share nothing else"
 
 
 def test_the_ray_job_runs_the_job_that_the_head_mounts() -> None:
