@@ -12,7 +12,7 @@ help:
 	@echo "make up      a Prefect server, the deployments and a worker on this machine; make down ends them"
 	@echo "make test    run every test; they start the servers that they need"
 	@echo "make chaos   break the real job in every way that is known, and audit what is left (CHAOS='--trials 12 --seed 1')"
-	@echo "make cluster break a job on a Ray cluster of namespaces, as root (CLUSTER='--trials 12 --seed 1')"
+	@echo "make cluster break a job on Ray and Dask clusters of namespaces, as root (CLUSTER='--trials 60 --seed 1')"
 	@echo "make bench   the measured comparisons of tests/benchmarks; hours, on a quiet machine (BENCH='encode --quick')"
 	@echo "make check   format, lint, types, which way imports point, and one meaning for each name"
 	@echo "make clean   remove what the other goals made"
