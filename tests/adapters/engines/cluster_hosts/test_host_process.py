@@ -13,7 +13,7 @@ import pytest
 from tasks.adapters.engines.cluster_hosts.host_process import UNCALLED_SECONDS, HostProcess
 from tasks.adapters.engines.remote_host import own_identity
 from tasks.domain.encoding.host_messages import HostAnswer, HostIdentity
-from tasks.domain.errors import BadInput
+from tasks.domain.errors import BadInput, Permanent, Transient
 from tasks.domain.job.engine import DaskEngineSettings
 
 dask_engine = pytest.importorskip("tasks.adapters.engines.dask_engine", reason="the extra `dask` is not installed", exc_type=ImportError)
@@ -79,3 +79,15 @@ def test_a_scheduler_that_is_not_there_is_refused_by_its_address(monkeypatch: py
         DaskCluster(DaskEngineSettings(scheduler="tcp://127.0.0.1:9"), run="r")
     with pytest.raises(BadInput, match=r"DASK_SCHEDULER_ADDRESS is not set"):
         DaskCluster(DaskEngineSettings(), run="r")
+
+
+def test_a_scheduler_that_stays_away_is_looked_for_and_ends_the_run_in_the_end() -> None:
+    def connect() -> None:
+        raise OSError("nobody there")
+
+    cluster: Any = SimpleNamespace(client=SimpleNamespace(status="closed"), _connect=connect, _leave=lambda: None, _missed=0.0)
+    with pytest.raises(Transient, match="does not answer: OSError: nobody there"):
+        DaskCluster._workers(cluster)
+    cluster._missed -= dask_engine.GIVEN_UP_SECONDS
+    with pytest.raises(Permanent, match=r"has not answered for 120 s .* run the job again"):
+        DaskCluster._workers(cluster)
