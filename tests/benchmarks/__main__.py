@@ -12,7 +12,7 @@ from tests.benchmarks.cluster import cluster
 from tests.benchmarks.encode import encode
 from tests.benchmarks.end_to_end import end_to_end
 from tests.benchmarks.images import images
-from tests.benchmarks.loading import loading
+from tests.benchmarks.loading import loading, loading_words
 from tests.benchmarks.memory import memory
 from tests.benchmarks.output import keep, table
 from tests.benchmarks.proving import proving
@@ -32,6 +32,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "sizes": cost,
     "memory": memory,
     "loading": loading,
+    "full-text": loading_words,
     "proving": proving,
     "shards": shards,
     "resume": resume,

@@ -25,6 +25,7 @@ from tasks.adapters.milvus.row_dicts import as_rows
 from tasks.adapters.rows.collection_rows import columns_of
 from tasks.adapters.rows.row_schema import part_schema
 from tasks.adapters.targets.part_loading import load_part
+from tasks.domain.job.index import FullText
 from tasks.domain.target.collection import CollectionSpec
 from tasks.domain.target.fields import ScalarField
 from tests.benchmarks.bench import Outcome, Sizes
@@ -33,6 +34,7 @@ from tests.benchmarks.kitestring import own_folder
 from tests.servers.milvus import milvus_process
 
 ROWS, PART_ROWS, DIM = 100_000, 10_000, 384
+WORDED_ROWS = 20_000
 PLAIN_BATCH = 1_000
 FIELDS = (ScalarField(name="n", column="n", type="int64"),)
 Load = Callable[[str, CollectionSpec, list[Path]], None]
@@ -76,7 +78,22 @@ def write_parts(folder: Path, count: int) -> Iterator[Path]:
         yield path
 
 
-def timed(way: Load, uri: str, parts: list[Path], count: int) -> Mapping[str, float]:
+def loading_words(sizes: Sizes) -> Outcome:
+    """Rows per second into Milvus Lite with full text and without; 2.3.5 has none. What follows the last row is what its indexes take."""
+    count = sizes.rows_or(WORDED_ROWS)
+    with own_folder() as folder:
+        parts = list(write_parts(folder, count))
+        ways = {"vectors alone": None, "full text": FullText()}
+        contenders = {name: partial(timed, upsert, str(folder / "lite.db"), parts, count, way) for name, way in ways.items()}
+        results = compare(contenders, sizes.rounds)
+    took = {name: results[name]["indexed and found s"].median for name in ways}
+    conclusions = [f"with full text it takes {took['full text'] / took['vectors alone']:.2f} times as long until every row is found"]
+    return Outcome(
+        title=f"Loading {count:,} rows into Milvus Lite, full text on and off", results=results, conclusions=conclusions, drawn="rows/s"
+    )
+
+
+def timed(way: Load, uri: str, parts: list[Path], count: int, full_text: FullText | None = None) -> Mapping[str, float]:
     name = f"l_{uuid.uuid4().hex[:8]}"
     spec = CollectionSpec(
         name=name,
@@ -88,6 +105,7 @@ def timed(way: Load, uri: str, parts: list[Path], count: int) -> Mapping[str, fl
         fields=FIELDS,
         fingerprint="0" * 32,
         model="none",
+        full_text=full_text,
     )
     begun = time.perf_counter()
     way(uri, spec, parts)

@@ -25,7 +25,7 @@ from pydantic import JsonValue
 
 from tasks.adapters.models.clip_preprocessing import family_preprocessing, told_of_pictures
 from tasks.adapters.models.file_digests import sha256_of_file
-from tasks.adapters.models.other_kinds import other_kind
+from tasks.adapters.models.other_kinds import CURES, other_kind
 from tasks.adapters.models.prompts import read_json, sides_of
 from tasks.domain.digest import digest
 from tasks.domain.errors import BadInput
@@ -89,7 +89,7 @@ def _located_folder(encoder: SentenceTransformersEncoder, folder: Path, revision
         raise BadInput(f"encoder.model: '{folder}' holds no model: it has neither modules.json nor config.json")
     if wrong := other_kind(folder):
         raise BadInput(
-            f"encoder.model '{encoder.model}' is {wrong}: encoder.kind sentence-transformers takes models that give one vector for a text"
+            f"encoder.model '{encoder.model}' is {wrong}: encoder.kind sentence-transformers takes models that give one vector for a text{CURES.get(wrong, '')}"
         )
     sides = sides_of(encoder, folder)
     return LocatedModel(

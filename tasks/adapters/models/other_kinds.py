@@ -20,6 +20,10 @@ MODULES = {
     ".multi_vector_encoder.": LATE,
     "pylate.": LATE,
 }
+CURES = {  # what to use instead
+    SPARSE: ", and no sparse vectors are sealed: target.full_text: on searches by words without a model",
+    LATE: ", and no target's collections hold a vector for each token of a row",
+}
 HEADS = {
     "ForSequenceClassification": "a classifier or cross-encoder",
     "ForTokenClassification": "a classifier of tokens",

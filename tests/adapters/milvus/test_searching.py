@@ -1,16 +1,25 @@
 """What Milvus Lite answers is what exact search over the same vectors and BM25 over the same texts say, as kept libraries have them."""
 
+# ruff: noqa: N802 - the methods of a service are gRPC's
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
+from concurrent import futures
 from pathlib import Path
+from typing import Any
 
 import bm25s
+import grpc
 import numpy as np
 import pyarrow as pa
 import pytest
+from milvus_lite.adapter.grpc.servicer import MilvusServicer
+from milvus_lite.db import MilvusLite
+from pymilvus.grpc_gen import common_pb2, milvus_pb2, milvus_pb2_grpc, schema_pb2
 
+from tasks.adapters.milvus.collection_schema import SPARSE_FIELD
 from tasks.adapters.milvus.milvus_collection import MilvusCollection
 from tasks.adapters.milvus.milvus_target import MilvusTarget
 from tasks.adapters.targets.bm25 import Bm25
@@ -18,7 +27,7 @@ from tasks.domain.errors import BadInput
 from tasks.domain.job.index import FullText
 from tasks.domain.target.collection import Hit
 from tasks.domain.target.full_text import BM25_B, BM25_K1, CANDIDATES, Fusion, fuse
-from tests.builders.collections import spec_of
+from tests.builders.collections import part_of, spec_of
 from tests.builders.corpora.worded import DIM, passages, questions
 
 K = 10
@@ -93,3 +102,75 @@ def test_a_tokenizer_whose_package_is_not_installed_is_refused_with_its_name(tmp
     with pytest.raises(BadInput, match="pip install jieba"):
         made.check(spec_of("c", full_text=FullText(analyzer={"tokenizer": "jieba"})))
     made.target.close()
+
+
+class NewerServer(MilvusServicer):
+    """What stands in for Milvus 2.6, of which none can be run here: it keeps descriptions, tries analyzers, and feeds no function from nulls."""
+
+    def __init__(self, database: MilvusLite) -> None:
+        super().__init__(database)
+        self._descriptions: dict[str, str] = {}
+        self.waited_for: list[str] = []
+
+    def GetVersion(self, _request: Any, _context: Any) -> Any:
+        return milvus_pb2.GetVersionResponse(status=common_pb2.Status(), version="v2.6.0")
+
+    def RunAnalyzer(self, request: Any, _context: Any) -> Any:
+        known = json.loads(request.analyzer_params).get("type", "standard") in {"standard", "english"}
+        status = common_pb2.Status() if known else common_pb2.Status(code=1100, reason="unknown build-in analyzer")
+        return milvus_pb2.RunAnalyzerResponse(status=status, results=[milvus_pb2.AnalyzerResult()] if known else [])
+
+    def CreateCollection(self, request: Any, context: Any) -> Any:
+        schema = schema_pb2.CollectionSchema.FromString(request.schema)
+        fed = {name for function in schema.functions for name in function.input_field_names}
+        if any(field.nullable for field in schema.fields if field.name in fed):
+            return common_pb2.Status(code=1100, reason="function input field cannot be nullable")
+        self._descriptions[request.collection_name] = schema.description
+        return super().CreateCollection(request, context)
+
+    def DescribeCollection(self, request: Any, context: Any) -> Any:
+        answer = super().DescribeCollection(request, context)
+        answer.schema.description = self._descriptions.get(answer.collection_name, "")
+        return answer
+
+    def DescribeIndex(self, request: Any, context: Any) -> Any:
+        self.waited_for.append(request.index_name)
+        return super().DescribeIndex(request, context)
+
+
+@pytest.fixture
+def newer(tmp_path: Path) -> Iterator[tuple[MilvusTarget, NewerServer]]:
+    servicer = NewerServer(MilvusLite(str(tmp_path / "newer")))
+    server = grpc.server(futures.ThreadPoolExecutor(4))
+    milvus_pb2_grpc.add_MilvusServiceServicer_to_server(servicer, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    target = MilvusTarget(f"http://127.0.0.1:{port}")
+    yield target, servicer
+    target.close()
+    server.stop(0).wait(10)
+
+
+def test_a_newer_server_is_asked_whether_it_has_the_analyzer_before_anything_is_made(newer: tuple[MilvusTarget, NewerServer]) -> None:
+    target, _ = newer
+    with pytest.raises(BadInput, match=r"target\.full_text\.analyzer is refused: .*unknown build-in analyzer.*: correct it, or set"):
+        target.check(spec_of("c", full_text=FullText(analyzer={"type": "klingon"})))
+    for analyzer in ({}, {"type": "english"}):
+        target.check(spec_of("c", full_text=FullText(analyzer=analyzer)))
+    assert target.names() == []
+
+
+def test_a_newer_server_fills_the_field_from_texts_that_are_never_null_and_both_indexes_are_waited_for(
+    newer: tuple[MilvusTarget, NewerServer], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("tasks.adapters.milvus.milvus_collection.FLUSHED_ROWS", 1)
+    target, servicer = newer
+    made = target.collection("c")
+    made.ensure(spec_of("c", full_text=FullText()))
+    made.upsert(part_of(["a", "b"], text=["part E1", None]))
+    made.flush_and_index()
+    assert {"vector", SPARSE_FIELD} <= set(servicer.waited_for)
+    assert [hit.id for hit in made.search_text(["e1"], 5)[0]] == ["a"]
+    columns, nullable = made.form()
+    assert (SPARSE_FIELD in columns, "text" in nullable) == (False, False)  # of a file to import: the server fills the one from the other
+    assert made.compare(part_of(["a", "b"], text=["part E1", None])).differences == ()

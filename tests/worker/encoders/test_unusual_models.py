@@ -82,8 +82,8 @@ def classifier(model: Path, folder: Path) -> Path:
     ("make", "told"),
     [
         (cross_encoder, "a cross-encoder, which scores pairs of texts"),
-        (splade, r"a sparse encoder \(SPLADE\)"),
-        (colbert, r"a late-interaction model \(ColBERT\)"),
+        (splade, r"a sparse encoder \(SPLADE\).*target\.full_text: on searches by words without a model"),
+        (colbert, r"a late-interaction model \(ColBERT\).*no target's collections hold a vector for each token of a row"),
         (classifier, r"a classifier or cross-encoder \(BertForSequenceClassification\)"),
     ],
 )
