@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import os
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from importlib import import_module
 from typing import Any
 
@@ -11,6 +13,7 @@ from tasks.adapters.prefect.api_settings import configured_api
 from tasks.adapters.prefect.private_server import private_server
 from tasks.adapters.processes.gc_control import importing
 from tasks.adapters.processes.prestart import early_launch
+from tasks.adapters.processes.process_mark import this_process
 from tasks.domain.errors import BadInput
 from tasks.domain.job.job import Job
 
@@ -28,6 +31,18 @@ def _look_at(job: Job) -> None:
     from tasks.run.preflight import inspect_job  # noqa: PLC0415  it imports Prefect
 
     inspect_job(job)
+
+
+@contextmanager
+def _timed_from_the_command() -> Iterator[None]:
+    """The run's time counts from the start of this process: the encoder has been loading since."""
+    from tasks.run.context import COMMAND_BEGAN  # noqa: PLC0415  it imports Prefect
+
+    token = COMMAND_BEGAN.set(dt.datetime.fromtimestamp(this_process().started, dt.UTC))
+    try:
+        yield
+    finally:
+        COMMAND_BEGAN.reset(token)
 
 
 def run_flow(entrypoint: str, job: Job, *, encodes: bool = False, **parameters: object) -> dict[str, Any]:
@@ -58,7 +73,7 @@ def run_flow(entrypoint: str, job: Job, *, encodes: bool = False, **parameters: 
             _look_at(job)
             _import_what_comes_last()
             server.wait()
-        with _without_heartbeats() if server is not None else nullcontext():
+        with _without_heartbeats() if server is not None else nullcontext(), _timed_from_the_command():
             result: dict[str, Any] = flow(job, **parameters)
         return result
 

@@ -12,7 +12,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from tasks.domain.report.hosts import THERE
-from tasks.run.progress import LISTENERS, Snapshot
+from tasks.run.progress import LISTENERS
+from tasks.run.snapshot import RateMeter, Snapshot
 
 PLAIN_EVERY = 10.0  # seconds between two lines where stderr is no terminal
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -22,11 +23,11 @@ def progress_line(now: Snapshot, rate: float) -> str:
     """One line: how far, how fast, how long still; or what it waits for."""
     if now.waits_for:
         return f"waiting for {now.waits_for}"
-    parts = [f"{now.done:,} rows" if now.total is None else f"{now.done:,} of {now.total:,} rows"]
+    parts = [f"{now.of_rows} rows"]
     if rate:
         parts.append(f"{rate:,.0f} rows/s")
     left = _seconds_left(now, rate)
-    if left is not None and now.stage != "verify":
+    if left is not None:
         parts.append(f"{_clock(left)} left")
     if hosts := now.encoding.hosts:
         there = sum(host.moments[-1].state in THERE for host in hosts)
@@ -39,27 +40,13 @@ def progress_line(now: Snapshot, rate: float) -> str:
 
 
 def _seconds_left(now: Snapshot, rate: float) -> float | None:
-    return (now.total - now.done) / rate if rate and now.total and now.total > now.done else None
+    return (now.goal - now.done) / rate if rate and now.goal and now.goal > now.done else None
 
 
 def _clock(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
-class RateMeter:
-    """Rows per second since the first row came, so that start-up does not dilute it."""
-
-    def __init__(self) -> None:
-        self._first: tuple[float, int] | None = None
-
-    def of(self, now: Snapshot) -> float:
-        if not now.encoded:
-            return 0.0
-        self._first = self._first or (now.seconds, now.encoded)
-        seconds = now.seconds - self._first[0]
-        return (now.encoded - self._first[1]) / seconds if seconds > 0 else 0.0
 
 
 class ProgressBar:
@@ -70,8 +57,9 @@ class ProgressBar:
         self._task: TaskID = progress.add_task("start", total=None, line="")
 
     def __call__(self, now: Snapshot) -> None:
-        line = progress_line(now, self._rate.of(now)) if now.encoded or now.total else _waiting(now)
-        self._progress.update(self._task, description=now.stage, total=now.total or None, completed=now.done, line=line)
+        self._progress.update(
+            self._task, description=now.phase, total=now.goal or None, completed=now.done, line=_line(now, self._rate.of(now))
+        )
 
 
 class Lines:
@@ -82,12 +70,11 @@ class Lines:
 
     def __call__(self, now: Snapshot) -> None:
         rate = self._rate.of(now)
-        stage = (now.stage, now.waits_for)
+        stage = (now.phase, now.waits_for)
         due = time.monotonic() - self._told >= PLAIN_EVERY or stage != self._stage
         if due and not now.ended:
             self._told, self._stage = time.monotonic(), stage
-            line = progress_line(now, rate) if now.encoded or now.total else _waiting(now)
-            errors.print(f"{now.stage}: {line}", markup=False)
+            errors.print(f"{now.phase}: {_line(now, rate)}", markup=False)
 
 
 class ObjectCounter:
@@ -118,10 +105,14 @@ def count_shown() -> Iterator[ObjectCounter]:
         yield ObjectCounter(bar)
 
 
+def _line(now: Snapshot, rate: float) -> str:
+    return progress_line(now, rate) if now.phase != "start-up" and (now.encoded or now.goal) else _waiting(now)
+
+
 def _waiting(now: Snapshot) -> str:
     if now.waits_for:
         return f"waiting for {now.waits_for}"
-    return f"{now.seconds:.0f} s; the encoder is starting" if now.stage in {"plan", "encode"} else f"{now.seconds:.0f} s"
+    return f"{now.seconds:.0f} s; the encoder is starting" if now.phase == "start-up" else f"{now.seconds:.0f} s"
 
 
 @contextmanager
@@ -131,7 +122,7 @@ def progress_shown() -> Iterator[None]:
         with _listening(Lines()), _warnings_shown():
             yield
         return
-    columns = (TextColumn("{task.description:>7}"), BarColumn(), TextColumn("{task.fields[line]}"))
+    columns = (TextColumn("{task.description:>8}"), BarColumn(), TextColumn("{task.fields[line]}"))
     with Progress(*columns, console=errors, transient=True) as progress, _listening(ProgressBar(progress)), _warnings_shown():
         yield
 
@@ -146,7 +137,7 @@ def rows_watched(total: int) -> Iterator[Callable[[int], None]]:
     if not sys.stderr.isatty():
         yield counted.told_now_and_then
         return
-    columns = (TextColumn("{task.description:>7}"), BarColumn(), TextColumn("{task.fields[line]}"))
+    columns = (TextColumn("{task.description:>8}"), BarColumn(), TextColumn("{task.fields[line]}"))
     with Progress(*columns, console=errors, transient=True) as progress:
         task = progress.add_task("verify", total=total, line="")
 

@@ -25,7 +25,7 @@ from tasks.domain.report.failure_advice import Advice, advise_on
 from tasks.domain.report.hosts import HostWork
 from tasks.domain.report.run_report import RunReport
 from tasks.domain.target.proof import Proof, compared
-from tasks.run.progress import Snapshot
+from tasks.run.snapshot import RateMeter, Snapshot
 
 EVERY_SECONDS, LATER_SECONDS = 4.0, 30.0  # between two looks: each change is an event that the server keeps for a week
 CAUSE_CHARACTERS = 600  # characters of a cause
@@ -50,7 +50,7 @@ class Artifacts:
         self._table: UUID | None = None
         self._rows: list[dict[str, str]] = []
         self._told = -EVERY_SECONDS
-        self._waited = ""
+        self._waited, self._rate = "", RateMeter()
 
     def __call__(self, now: Snapshot) -> None:
         if now.waits_for != self._waited:
@@ -67,8 +67,8 @@ class Artifacts:
             _try(lambda: self._show_shards(rows))
 
     def _show_progress(self, now: Snapshot) -> None:
-        share = 100.0 * (min(1.0, now.done / now.total) if now.total else now.total == 0)
-        words = progress_text(now)
+        share = 100.0 * now.share
+        words = progress_text(now, self._rate.of(now))
         if self._progress is None:
             self._progress = cast("UUID", create_progress_artifact(share, key=artifact_key("progress", self._corpus), description=words))
         else:
@@ -106,13 +106,12 @@ def _table_lines(now: Snapshot) -> Iterator[tuple[str, str, str, str]]:
         yield "slowest", "", name, f"{seconds:,.1f} s for {count:,} rows"
 
 
-def progress_text(now: Snapshot) -> str:
+def progress_text(now: Snapshot, rate: float) -> str:
     """A run at one moment, in a sentence."""
-    of = "" if now.total is None else f" of {now.total:,}"
-    rate = now.encoded / now.seconds if now.seconds else 0.0
-    left = f", about {(now.total - now.done) / rate:,.0f} s left" if rate and now.total and now.total > now.done else ""
+    left = f", about {(now.goal - now.done) / rate:,.0f} s left" if rate and now.goal and now.goal > now.done else ""
+    speed = f", {rate:,.0f} rows/s" if rate else ""
     waiting = f"waiting for {now.waits_for}. " if now.waits_for else ""
-    return f"{waiting}{now.stage}: {now.done:,}{of} rows encoded, {rate:,.0f} rows/s since the start{left}; {now.loaded:,} loaded"
+    return f"{waiting}{now.phase}: {now.of_rows} rows encoded{speed}{left}; {now.loaded:,} loaded"
 
 
 def host_line(host: HostWork) -> str:

@@ -7,12 +7,12 @@ import secrets
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import partial
 from pathlib import Path
 
 from prefect.context import FlowRunContext
 
-from tasks.adapters.checkpoint.json_documents import utc_now
 from tasks.adapters.engines.registry import open_engine
 from tasks.adapters.object_store.registry import probe_store
 from tasks.adapters.processes.scratch import scratch_folder
@@ -24,7 +24,12 @@ from tasks.run.concurrency_limit import turn
 from tasks.run.encoding_notes import note_event
 from tasks.run.events import Events
 from tasks.run.preflight import Inspected, inspect_job, reach_target
-from tasks.run.progress import Journal, Snapshot
+from tasks.run.progress import Journal
+from tasks.run.snapshot import Snapshot
+
+COMMAND_BEGAN: ContextVar[dt.datetime | None] = ContextVar(
+    "command began", default=None
+)  # where a command runs the flow: its encoder starts before the flow
 
 
 class Run:
@@ -32,7 +37,7 @@ class Run:
 
     def __init__(self, run: str, inspected: Inspected, scratch: Path, journal: Journal, *, dry: bool = False) -> None:
         self.id = run
-        self.started_at = utc_now()
+        self.started_at = COMMAND_BEGAN.get() or dt.datetime.now(dt.UTC)
         self.inspected = inspected
         self.job: Job = inspected.job
         self.scratch = scratch

@@ -21,38 +21,11 @@ from tasks.domain.report.run_report import Progress
 from tasks.domain.shards.seal import Loaded, Seal
 from tasks.domain.shards.shard import Shard
 from tasks.domain.target.retrieval_quality import Evaluation
+from tasks.run.snapshot import Snapshot
 
 TICK_SECONDS = 1.0
 MOST_SAMPLES = 600  # of which a chart shows fewer
 log = logging.getLogger("kitestring.run")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Snapshot:
-    """A run at one moment. `total` counts the rows of the shards that this run has to process; None if not known yet."""
-
-    stage: str
-    seconds: float
-    total: int | None
-    reused: int
-    encoded: int
-    tokens: int
-    loaded: int
-    shards: int
-    shards_sealed: int
-    shards_loaded: int
-    shards_failed: int
-    shards_before: int = 0  # complete when the run began
-    encoding: EncodingProgress = field(default_factory=EncodingProgress)
-    failed: tuple[tuple[str, str], ...] = ()  # the first shards that failed, and why
-    slowest: tuple[tuple[float, str, int], ...] = ()  # seconds of the ranks, the shard's name, its rows; the slowest first
-    ended: bool = False
-    waits_for: str = ""
-
-    @property
-    def done(self) -> int:
-        """Rows out of `total` that are encoded, by this run or by an earlier one."""
-        return self.encoded + self.reused
 
 
 Listener = Callable[[Snapshot], None]
@@ -78,6 +51,7 @@ class Journal:
     stage: str = "start"
     stages: dict[str, float] = field(default_factory=dict)
     total: int | None = None
+    expected: int | None = None  # about as many as `total`, where that is not known
     reused: int = 0
     loaded: int = 0
     texts_cut: int = 0
@@ -129,6 +103,11 @@ class Journal:
         """The work of this run; the other shards of the plan were complete when it began."""
         with self.lock:
             self.before, self.total = self.shards - shards, rows
+
+    def foresee(self, rows: float) -> None:
+        """About how many rows this run has to process."""
+        with self.lock:
+            self.expected = round(rows)
 
     def note_seal(self, seal: Seal, *, by_this_run: int, adopted: int) -> None:
         """A shard is sealed; `by_this_run` of its rows were encoded by this run, the rest by earlier ones."""
@@ -247,6 +226,7 @@ class Journal:
                 stage=self.stage,
                 seconds=time.monotonic() - self.started,
                 total=self.total,
+                expected=self.expected,
                 reused=self.reused,
                 encoded=encoding.rows,
                 tokens=encoding.tokens,

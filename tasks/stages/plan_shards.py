@@ -26,7 +26,9 @@ def plan_shards(run: Run) -> Plan:
         if pinned is None:
             run.engine.start()
         spool = spool_spans(inspected, run.scratch)
-        plan = Plan(inspected, spool, pinned or _introduce(run))
+    record = pinned or _introduce(run)
+    with run.journal.during("plan"):
+        plan = Plan(inspected, spool, record)
         plan.confirm_encoder()
         check_target(plan)
         plan.settle_columns()
@@ -65,5 +67,6 @@ def _note_unread(run: Run, spool: Spool) -> None:
 
 def _introduce(run: Run) -> EncoderRecord:
     """Ask the encoder that is being loaded for its facts."""
-    facts = run.engine.facts()
+    with run.journal.during("start-up"):
+        facts = run.engine.facts()
     return EncoderRecord(identity=run.inspected.identify(facts.precision), facts=facts)

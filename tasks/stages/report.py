@@ -13,10 +13,11 @@ from tasks.adapters.checkpoint.past_reports import report_before
 from tasks.adapters.processes.hardware import peak_resident, version_of
 from tasks.adapters.report.page import render_report
 from tasks.adapters.report.vector_map import PartDraw
+from tasks.domain.encoding.encoding_progress import EncodingProgress
 from tasks.domain.errors import RunFailed
 from tasks.domain.ports import Collection
 from tasks.domain.report.failure_advice import advise
-from tasks.domain.report.figures import cost_of
+from tasks.domain.report.figures import cost_of, storable
 from tasks.domain.report.run_report import FailedShard, RunReport, ShardTime, TargetNamed, report_headline, rows_wrong, summary
 from tasks.domain.shards.findings import notes_with
 from tasks.domain.shards.row_accounting import ShardCounts
@@ -26,6 +27,7 @@ from tasks.run.context import Run
 from tasks.run.estimate.estimator import foreseen
 from tasks.run.estimate.rate_history import keep_rates
 from tasks.run.plan import Plan
+from tasks.run.progress import Journal
 from tasks.run.promotion.promotion_gate import GateQuery
 from tasks.run.promotion.report_samples import ReportSamples, show_rows
 from tasks.run.promotion.search_code import search_code
@@ -73,23 +75,37 @@ def report_run(run: Run, plan: Plan, collection: Collection, proof: Proof, asked
     totals = total(map(drawn.take, owned_seals(plan)), encoded_now=run.journal.sealed, loaded=plan.checkpoint.loaded_ids(plan.target))
     mended = tuple(f"/shards/{shard}/" for shard in run.journal.damaged)  # tried once: examples are for display alone
     shown = show_rows(plan, collection, drawn, asked, lambda damage: not any(folder in damage.key for folder in mended))
-    report = _report(run, plan, proof, totals, shown)
+    report = _with_verdict(_report(run, plan, proof, totals, shown), run.job.failures.max_quarantined)
     plan.checkpoint.write_report(run.id, "report.json", report.model_dump_json(indent=1).encode())
     page = shown.attempt("rows", lambda: render_report(report, shown.pictures)) or render_report(_without_rows(report))
     plan.checkpoint.write_report(run.id, "report.html", page.encode())
     if not report.failures:
         keep_rates(run, seconds=report.wall_seconds)
-    most = run.job.failures.max_quarantined
-    wrong = what_is_wrong(report, most)
-    if over := report.rows.quarantined > most * report.rows.source:
+    if report.over_quarantine:
         run.journal.tell(
             "quarantine.exceeded", {"quarantined": report.rows.quarantined, "rows": report.rows.source, "reasons": dict(report.quarantine)}
         )
-    show_report(report, advise(report, over_quarantine=over) if wrong else None)
-    if wrong:
-        raise RunFailed(wrong, summary(report))
+    show_report(report, advise(report) if report.failed else None)
+    if report.failed:
+        raise RunFailed(report.failed, summary(report))
     run.journal.tell("run.verified", {"rows": report.rows.model_dump(), "shards": report.shards.model_dump(), "report": report.page})
     return summary(report)
+
+
+def _with_verdict(report: RunReport, max_quarantined: float) -> RunReport:
+    """The same with why the run failed, and what to do about it, where it did."""
+    over = report.rows.quarantined > max_quarantined * report.rows.source
+    wrong = what_is_wrong(report, max_quarantined)
+    if not wrong:
+        return report
+    failed = report.model_copy(update={"over_quarantine": over})
+    return failed.model_copy(update={"failed": storable(wrong), "cure": advise(failed).cure})
+
+
+def stage_seconds(journal: Journal, encoding: EncodingProgress) -> dict[str, float]:
+    """By stage. Tasks that encode also wait for the encoder to start, which has a stage of its own."""
+    busy = max([encoding.seconds, *(work.encode_seconds for work in encoding.work)])
+    return {**journal.stages, **({"encode": busy} if busy else {}), "start-up": sum(encoding.startup.values())}
 
 
 def _without_rows(report: RunReport) -> RunReport:
@@ -111,7 +127,7 @@ def what_is_wrong(report: RunReport, max_quarantined: float) -> str | None:
 
 def _report(run: Run, plan: Plan, proof: Proof, totals: SealTotals, shown: ReportSamples) -> RunReport:
     journal, encoding = run.journal, run.engine.progress()
-    started, finished = dt.datetime.fromisoformat(run.started_at), dt.datetime.now(dt.UTC)
+    started, finished = run.started_at, dt.datetime.now(dt.UTC)
     figures = figures_of(plan, totals, failed=len(journal.failed))
     figures["rows"] = totals.rows.model_copy(update={"removed": sum(journal.removed.values())})
     return RunReport(
@@ -123,7 +139,7 @@ def _report(run: Run, plan: Plan, proof: Proof, totals: SealTotals, shown: Repor
         exact=proof.exact,
         started=started,
         finished=finished,
-        seconds={**journal.stages, "start-up": sum(encoding.startup.values())},
+        seconds=stage_seconds(journal, encoding),
         startup=encoding.startup,
         progress=tuple(journal.samples),
         failures=tuple(

@@ -117,6 +117,8 @@ def escape(text: str, longest: int = 160) -> str:
 
 
 def _verdict(report: RunReport) -> dict[str, str]:
+    if report.failed:
+        return {"tone": "bad", "text": f"The run failed: {report.failed}"}
     if report.shards.failed:
         return {"tone": "bad", "text": "Not complete: shards failed"}
     if report.verified:

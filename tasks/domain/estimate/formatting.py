@@ -51,5 +51,12 @@ def _sample(estimate: Estimate) -> str:
 def format_outcome(held: EstimateOutcome) -> tuple[str, str, str, str]:
     """(figure, expected, actual, deviation)."""
     words = WORDS[held.name]
-    off = "" if held.off is None else f"{held.off:+.0%}"
+    off = "" if held.off is None else _signed(held.off)
     return held.name, between(held.estimate, words), words(held.actual), off if held.within else f"{off}, outside the range".lstrip(", ")
+
+
+def _signed(share: float) -> str:
+    """+12%, -0.1%; +0% where it is less than a thousandth."""
+    if abs(share) < 0.0005:
+        return "+0%"
+    return f"{share:+.1%}" if abs(share) < 0.005 else f"{share:+.0%}"

@@ -20,13 +20,13 @@ class Advice:
     cure: str = AGAIN
 
 
-def advise(report: RunReport, *, over_quarantine: bool) -> Advice:
+def advise(report: RunReport) -> Advice:
     """What a run that went to its end failed for."""
     if report.failures:
         first = report.failures[0]
         cure = f"Correct what the message names, in the file or in the job. {AGAIN} All other shards are stored."
         return Advice(cause=first.error, shard=first.name, row="" if first.row is None else str(first.row), cure=cure)
-    if over_quarantine and report.set_aside:
+    if report.over_quarantine and report.set_aside:
         row = report.set_aside[0]
         cure = (
             "The good rows are stored. Correct the rows and run again, run `kitestring quarantine retry` once the cause is fixed, "

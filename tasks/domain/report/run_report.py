@@ -96,6 +96,9 @@ class RunReport(Strict):
     rows: RowCounts = RowCounts()
     shards: ShardCounts = ShardCounts()
     verified: bool = False
+    failed: RedactedText = Field("", description="Why the run failed; empty: it did not.")
+    cure: str = Field("", description="What to do about that.")
+    over_quarantine: bool = Field(False, description="More rows are quarantined than failures.max_quarantined allows.")
     reasons: tuple[str, ...] = Field((), description="Result of the verification: the differences, or what was compared.")
     proved: str = Field("", description="What the proof compared, as a sentence without its end; empty where not verified.")
     exact: bool = Field(False, description="Whether the collection holds the sealed rows and no others.")
@@ -212,7 +215,7 @@ def _verdict(report: RunReport) -> str:
     if not report.complete:
         return f"{_counted(report.shards.planned - report.shards.loaded, 'shard')} remaining"
     if report.verified:
-        return "verified"
+        return "verified, but the run failed" if report.failed else "verified"
     return f"not verified ({_counted(len(report.reasons), 'difference')} found)" if report.reasons else "not verified yet"
 
 

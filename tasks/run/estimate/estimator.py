@@ -226,6 +226,7 @@ def _foresee(run: Run, plan: Plan, foreseen: Future[Estimate | None]) -> None:
     estimate = None
     try:
         estimate = Estimator(run.inspected, plan.spool, plan, Effort(bytes=8 << 20, seconds=3.0)).estimate()
+        run.journal.foresee(estimate.rows_to_load.expected)
         log.info("expected: %s", estimate_headline(estimate))
     except Exception as error:  # noqa: BLE001 - whatever it is, the run has no need of it
         log.warning("what this run will take could not be estimated: %s", without_credentials(str(error)))

@@ -88,6 +88,14 @@ def test_an_estimate_is_held_against_what_came() -> None:
     ]
 
 
+def test_an_estimate_that_is_nearly_right_is_right_however_narrow_its_range() -> None:
+    near = estimate(rows=Range(low=3_002, expected=3_004, high=3_007), rate=None)
+    found = {
+        actual: format_outcome(hold(near, rows=actual, tokens=0, seconds=1, checkpoint_bytes=1)[0]) for actual in (3_000, 3_004, 2_900)
+    }
+    assert {actual: line[3] for actual, line in found.items()} == {3_000: "-0.1%", 3_004: "+0%", 2_900: "-3%, outside the range"}
+
+
 def test_what_was_not_told_is_not_held() -> None:
     bare = estimate(tokens=None, seconds=None, checkpoint_bytes=None, cost=None, price_per_hour=None)
     assert [figure.name for figure in hold(bare, rows=900, tokens=0, seconds=1, checkpoint_bytes=1)] == ["rows"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import json
 import os
 import pty
 import re
@@ -83,5 +85,10 @@ def test_plain_lines_and_one_document_where_nobody_watches(kitestring: Kitestrin
     assert run.code == 0, run.err
     assert run.out.count("\n") == 1
     assert run.json["verified"] is True
-    assert all(re.match(r"(start|plan|encode|load|verify|promote): ", line) for line in run.err.splitlines()), run.err
+    assert all(re.match(r"(start|start-up|plan|encode|load|verify|promote): ", line) for line in run.err.splitlines()), run.err
+    report = json.loads(Path(run.json["report"]).with_suffix(".json").read_text())
+    began, ended = (dt.datetime.fromisoformat(report[name]) for name in ("started", "finished"))
+    flow_began = dt.datetime.strptime(f"{report['run'][:18]}000+0000", "%Y%m%dT%H%M%S%f%z")
+    assert began < flow_began, "the command's start: the encoder has been loading since"
+    assert (ended - began).total_seconds() > report["seconds"]["start-up"] > 0
     assert "\x1b" not in run.err

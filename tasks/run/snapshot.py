@@ -1,0 +1,81 @@
+"""A run at one moment, as those see it that watch it: the terminal, the artifacts, the log."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from tasks.domain.encoding.encoding_progress import EncodingProgress
+
+MOST_ESTIMATED = 0.99  # of rows whose number is an estimate
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """A run at one moment. `total` counts the rows of the shards that this run has to process; None where no file states them.
+
+    `expected`: about how many they are, by the run's estimate; None before there is one.
+    """
+
+    stage: str
+    seconds: float
+    total: int | None
+    reused: int
+    encoded: int
+    tokens: int
+    loaded: int
+    shards: int
+    shards_sealed: int
+    shards_loaded: int
+    shards_failed: int
+    shards_before: int = 0  # complete when the run began
+    encoding: EncodingProgress = field(default_factory=EncodingProgress)
+    failed: tuple[tuple[str, str], ...] = ()  # the first shards that failed, and why
+    slowest: tuple[tuple[float, str, int], ...] = ()  # seconds of the ranks, the shard's name, its rows; the slowest first
+    ended: bool = False
+    waits_for: str = ""
+    expected: int | None = None
+
+    @property
+    def goal(self) -> int | None:
+        """What `done` runs up to: counted, or else estimated."""
+        return self.total if self.total is not None or self.expected is None else max(self.expected, self.done)
+
+    @property
+    def share(self) -> float:
+        """Of the rows that are done, 0 to 1; below 1 until the end where their number is an estimate."""
+        if self.total == 0 or (self.total is None and self.ended):
+            return 1.0
+        share = min(1.0, self.done / self.goal) if self.goal else 0.0
+        return share if self.total else min(share, MOST_ESTIMATED)
+
+    @property
+    def of_rows(self) -> str:
+        """3 of 10, or 3 of about 10."""
+        about = "" if self.total is not None else "about "
+        return f"{self.done:,}" if self.goal is None else f"{self.done:,} of {about}{self.goal:,}"
+
+    @property
+    def phase(self) -> str:
+        """The stage; `start-up` while those that encode wait for the encoder to load."""
+        loading = self.stage == "encode" and not self.encoded and not self.encoding.startup
+        return "start-up" if loading else self.stage
+
+    @property
+    def done(self) -> int:
+        """Rows out of `total` that are encoded, by this run or by an earlier one."""
+        return self.encoded + self.reused
+
+
+class RateMeter:
+    """Rows per second since the first row came, so that start-up does not dilute it; 0 where nothing is being encoded."""
+
+    def __init__(self) -> None:
+        self._first: tuple[float, int] | None = None
+
+    def of(self, now: Snapshot) -> float:
+        if not now.encoded:
+            return 0.0
+        self._first = self._first or (now.seconds, now.encoded)
+        seconds = now.seconds - self._first[0]
+        working = now.phase in {"encode", "load"}
+        return (now.encoded - self._first[1]) / seconds if working and seconds > 0 else 0.0
