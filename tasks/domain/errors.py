@@ -5,6 +5,7 @@ KitestringError
 ├── OutcomeUnknown    it may or may not have happened; look before trying again
 └── Permanent         trying again gives the same answer
     ├── BadInput      ... because of what the user gave; the message says what to change (exit 2)
+    │   ├── NoAnswer  ... because a service that the user named does not answer: the address is wrong, or it is down
     │   └── Newer     ... because a newer version of Kitestring wrote the document
     ├── Damaged       ... because a committed part is missing or changed
     └── Unreadable    ... because a document in the checkpoint was truncated or edited
@@ -39,6 +40,10 @@ class Permanent(KitestringError):
 
 class BadInput(Permanent):
     """The user's file, setting or service is wrong. Names the thing and the cure."""
+
+
+class NoAnswer(BadInput):
+    """A service that the job names has not answered yet. Somebody who waits wants to know at once; a scheduled run may try again later."""
 
 
 class Newer(BadInput):

@@ -14,6 +14,7 @@ from pydantic import JsonValue
 
 from tasks.domain.errors import RunFailed
 from tasks.run.artifacts import show_failure
+from tasks.run.later_retry import retry_later
 
 EVENT_ERROR_CHARACTERS = 500  # characters of an error that an event carries
 
@@ -40,5 +41,6 @@ class Events:
         except Exception as error:
             if not isinstance(error, RunFailed):
                 show_failure(self._corpus, error)
-            self("run.failed", {"error": str(error)[:EVENT_ERROR_CHARACTERS], "kind": type(error).__name__})
+            what = "run.retried" if retry_later(error) else "run.failed"
+            self(what, {"error": str(error)[:EVENT_ERROR_CHARACTERS], "kind": type(error).__name__})
             raise

@@ -21,7 +21,7 @@ from tasks.adapters.milvus.server_errors import RetryDecision, ServerAddress, ju
 from tasks.adapters.milvus.transport.certificates import Certificates
 from tasks.adapters.milvus.transport.diagnosis import START_IT, why_silent
 from tasks.adapters.milvus.transport.proxy import proxy_of
-from tasks.domain.errors import BadInput
+from tasks.domain.errors import BadInput, NoAnswer
 
 T = TypeVar("T")
 
@@ -99,7 +99,7 @@ class Connection:
                 f"target.uri '{self.at.name}' is not one that Milvus knows: give a path ending in .db, or http://host:19530 or https://host:19530"
             )
         why = START_IT if self.lite else why_silent(self.uri, self.certificates)
-        return BadInput(f"Milvus at {self.at.name} does not answer: {why}")
+        return NoAnswer(f"Milvus at {self.at.name} does not answer: {why}")
 
     @property
     def proxied(self) -> bool:

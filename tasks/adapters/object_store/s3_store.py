@@ -32,7 +32,7 @@ from tasks.adapters.object_store.s3_client import (
     outcome,
     s3_code,
 )
-from tasks.domain.errors import BadInput, OutcomeUnknown, Transient
+from tasks.domain.errors import BadInput, NoAnswer, OutcomeUnknown, Transient
 from tasks.domain.ports import StoredObject
 
 MOST_KEYS = 1_000  # that one DeleteObjects takes
@@ -198,7 +198,7 @@ class S3Store:
         means = outcome(error)
         hopeless = means in ("unreachable", "unanswered") and self._connection.contact.hopeless(tries)
         if means == "refused" or hopeless:
-            raise BadInput(f"{self._place}: {cure(error)}") from None
+            raise (NoAnswer if hopeless else BadInput)(f"{self._place}: {cure(error)}") from None
         return means
 
     def _passing(self, error: Exception, tries: int) -> Transient:

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import pyarrow as pa
 
 from tasks.adapters.rows.builder import RowMaker
 from tasks.domain.ports import Collection
+from tasks.domain.shards.shard import Shard
 from tasks.run.plan import Plan
+
+STRAY_BYTES = 256 << 20  # of shards that are not loaded, which are read for keys of those that have changed
 
 
 def pictures_of(
     plan: Plan, collection: Collection, keys: list[str], *, side: int, budget: float = float("inf")
 ) -> Iterator[tuple[str, bytes]]:
-    """Small JPEGs by key, in the source's order, for keys whose shards are still in the source; a corpus of texts has none.
+    """Small JPEGs by key, in the source's order; a corpus of texts has none.
+
+    Where a shard has changed since it was loaded, its keys are looked for among the shards that are not loaded yet, as they are now.
 
     Args:
         plan: of the corpus.
@@ -26,25 +32,47 @@ def pictures_of(
     """
     if plan.job.source.modality != "image" or not keys:
         return
-    from tasks.adapters.report.thumbnails import thumbnail  # noqa: PLC0415 - a library that most runs have no use for
-
     wanted: dict[str, set[str]] = defaultdict(set)
     for key, holder in collection.shards_of(keys).items():
         wanted[holder].add(key)
+    read = _Reading(plan, side, budget)
     for shard in plan:
-        missing = wanted.pop(shard.id, set())
-        maker = RowMaker(plan.job.source, shard, (), target=plan.job.target)
-        for chunk in maker.rows(plan.inspected.source) if missing else ():
+        if missing := wanted.pop(shard.id, None):
+            yield from read.small_ones(shard, missing)
+        if not wanted or read.budget <= 0:
+            return
+    strays, loaded = set().union(*wanted.values()), plan.checkpoint.loaded_ids(plan.target)
+    read.budget = min(read.budget, STRAY_BYTES)
+    for shard in plan:
+        if not strays or read.budget <= 0:
+            return
+        if shard.id not in loaded:
+            yield from read.small_ones(shard, strays)
+
+
+@dataclass(slots=True)
+class _Reading:
+    """Reads shards for some of their pictures; `budget`: the bytes that are left to be read."""
+
+    plan: Plan
+    side: int
+    budget: float
+
+    def small_ones(self, shard: Shard, missing: set[str]) -> Iterator[tuple[str, bytes]]:
+        """Those of the missing keys that the shard has; they are missing no longer."""
+        from tasks.adapters.report.thumbnails import thumbnail  # noqa: PLC0415 - a library that most runs have no use for
+
+        job = self.plan.job
+        maker = RowMaker(job.source, shard, (), target=job.target)
+        for chunk in maker.rows(self.plan.inspected.source):
             for key, data, uri in _pictures(chunk.batch, missing):
                 missing.discard(key)
-                small = thumbnail(data, uri, max_pixels=plan.job.encoder.largest_picture, side=side, references=maker.references)
+                small = thumbnail(data, uri, max_pixels=job.encoder.largest_picture, side=self.side, references=maker.references)
                 if small:
                     yield key, small
-            budget -= chunk.batch.nbytes
-            if not missing or budget <= 0:
-                break
-        if not wanted or budget <= 0:
-            return
+            self.budget -= chunk.batch.nbytes
+            if not missing or self.budget <= 0:
+                return
 
 
 def _pictures(batch: pa.RecordBatch, wanted: set[str]) -> Iterator[tuple[str, bytes | None, str | None]]:

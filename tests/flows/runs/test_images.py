@@ -101,6 +101,9 @@ def test_pictures_find_pictures_and_texts_and_what_is_no_picture_is_one_line(
     page = (tmp_path / "found.html").read_text()
     assert page.count('<img src="data:image/jpeg;base64,') == 6
     assert '<img class="asked" src="data:image/jpeg;base64,' in page
+    (tmp_path / "pictures" / "5.jpg").write_bytes(saved(scene(5), "JPEG", quality=80))  # another version of the shard, not loaded yet
+    kitestring.here("search", pictures, "--image", query, "-k", "6", "--html", tmp_path / "found.html")
+    assert (tmp_path / "found.html").read_text().count('<img src="data:image/jpeg;base64,') == 6
 
     answer = kitestring.here("search", words, "--image", query, "-k", "8", "--json", "--html", tmp_path / "words.html")
     assert answer.code == 0, answer.err
