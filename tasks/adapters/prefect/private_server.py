@@ -57,7 +57,8 @@ class PrivateServer:
     """A server that was started; `api` is its address. It takes requests once `wait` has returned."""
 
     def __init__(self, folder: Path, *, home_database: bool) -> None:
-        self.api = f"http://127.0.0.1:{_free_port()}/api"
+        self._port = _free_port()
+        self.api = f"http://127.0.0.1:{self._port}/api"
         self.auth = f"kitestring:{secrets.token_urlsafe()}"
         self._folder = folder
         self._log = folder / "server.log"
@@ -68,8 +69,7 @@ class PrivateServer:
         settings = SERVER_SETTINGS | {"PREFECT_SERVER_API_AUTH_STRING": self.auth}
         if not self._home_database:
             settings["PREFECT_SERVER_DATABASE_CONNECTION_URL"] = f"sqlite+aiosqlite:///{self._folder}/prefect.db"
-        port = self.api.rpartition(":")[2].removesuffix("/api")
-        uvicorn = [sys.executable, "-m", "uvicorn", "--factory", SERVER, "--host", "127.0.0.1", "--port", port]
+        uvicorn = [sys.executable, "-m", "uvicorn", "--factory", SERVER, "--host", "127.0.0.1", "--port", str(self._port)]
         with self._log.open("ab") as log:
             return start_guarded(
                 [*uvicorn, "--log-level", "error", "--lifespan", "on", "--timeout-graceful-shutdown", "2"],
@@ -102,6 +102,8 @@ class PrivateServer:
 
     def _last_words(self) -> str:
         lines = self._log.read_text(errors="replace").strip().splitlines()
+        if any("address already in use" in line for line in lines):
+            return f"another program has just taken port {self._port}: run the command again"
         return lines[-1] if lines else "it said nothing"
 
     def stop(self) -> None:

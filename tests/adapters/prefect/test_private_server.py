@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ import pytest
 
 from tasks.adapters.prefect.api_settings import configured_api
 from tasks.adapters.prefect.private_server import PrivateServer, private_server
-from tasks.domain.errors import BadInput
+from tasks.domain.errors import BadInput, Permanent
 
 pytestmark = pytest.mark.server
 ROOT = Path(__file__).parents[3]
@@ -203,3 +204,17 @@ def test_settings_that_are_not_toml_are_named(tmp_path: Path, monkeypatch: pytes
     (tmp_path / "profiles.toml").write_text("not toml")
     with pytest.raises(BadInput, match=r"profiles\.toml"):
         configured_api()
+
+
+def test_a_port_that_another_program_has_taken_meanwhile_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What uvicorn writes then is not the last line of its log."""
+    bind = "ERROR:    [Errno 98] error while attempting to bind on address ('127.0.0.1', {}): address already in use"
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        monkeypatch.setattr("tasks.adapters.prefect.private_server._free_port", lambda: port)
+        (tmp_path / "server.log").write_text(f"{bind.format(port)}\nERROR:    Application shutdown failed. Exiting.\n")
+        monkeypatch.setattr(PrivateServer, "_start", lambda _server: subprocess.Popen(["true"], stdin=subprocess.PIPE))
+        server = PrivateServer(tmp_path, home_database=False)
+        server._guard.wait()
+        with pytest.raises(Permanent, match=f"ended at its start: another program has just taken port {port}: run the command again"):
+            server.wait()
