@@ -17,6 +17,7 @@ from tests.benchmarks.memory import memory
 from tests.benchmarks.output import keep, table
 from tests.benchmarks.proving import proving
 from tests.benchmarks.resume import resume
+from tests.benchmarks.reuse import reuse
 from tests.benchmarks.scaling import scaling
 from tests.benchmarks.shards import shards
 from tests.benchmarks.sizes import cost
@@ -37,6 +38,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "shards": shards,
     "resume": resume,
     "cluster": cluster,
+    "reuse": reuse,
 }
 
 

@@ -77,6 +77,19 @@ def watch_ranks() -> None:
     around(Coordinator, "close", before="ranks closing", after="ranks closed")
 
 
+def watch_store() -> None:
+    from tasks.adapters.object_store.folder_store import FolderStore  # noqa: PLC0415
+
+    read = FolderStore.read
+
+    def counted(self: FolderStore, key: str) -> bytes | None:
+        data = read(self, key)
+        marks["checkpoint bytes read"] = marks.get("checkpoint bytes read", 0) + len(data or b"")
+        return data
+
+    FolderStore.read = counted  # type: ignore[method-assign]
+
+
 def watch_stages() -> None:
     from tasks.run.progress import Journal  # noqa: PLC0415
 
@@ -135,6 +148,7 @@ def main() -> None:
     watch_report()
     watch_ranks()
     watch_stages()
+    watch_store()
     import flows.command_line.cli  # noqa: PLC0415
 
     app = flows.command_line.cli.app
