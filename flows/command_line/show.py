@@ -54,7 +54,7 @@ def plan_text(plan: dict[str, Any]) -> str:
     counted = None if rows["source"] is None else f"{rows['source']:,}"
     if counted is None and not shards["sealed"]:  # no file states them, and the sample of all that is left does
         counted = between(estimate.rows, number)
-    left = "" if rows["to_encode"] is None else f"; {rows['to_encode']:,} rows to encode"
+    left = "" if rows["to_encode"] is None else f"; {'at most ' if estimate.at_most else ''}{rows['to_encode']:,} rows to encode"
     rows_in = f"{counted} rows in " if counted else ""
     found = f"{plan['corpus']}: {rows_in}{shards['planned']:,} {'shard' if shards['planned'] == 1 else 'shards'}, {shards['sealed']:,} of them sealed{left}"
     figures = [f"{name + ':':<11} {value}" for name, value in format_estimate(estimate)]

@@ -177,7 +177,7 @@ def part_damaged(trial: Trial) -> bool:
     trial.complete()
     parts = sorted(key for key in trial.house.keys(trial.prefix) if "/part-" in key)
     key = trial.rng.choice(parts)
-    trial.notes.append(_damage(trial, key, parts))
+    trial.notes.append(damage_part(trial, key, parts))
     trial.extra_allowed += PART_ROWS + 1
     if trial.rng.random() < 0.6:
         trial.forget_collection()  # everything has to be loaded again; otherwise the proof's sample falls on every part
@@ -185,7 +185,7 @@ def part_damaged(trial: Trial) -> bool:
     return trial.change()
 
 
-def _damage(trial: Trial, key: str, parts: list[str]) -> str:
+def damage_part(trial: Trial, key: str, parts: list[str]) -> str:
     """Break an object; how."""
     data = trial.house.get(key)
     how = trial.rng.choice(("truncated", "flipped", "exchanged", "gone"))

@@ -28,6 +28,9 @@ class Estimate(Strict):
     """The remaining work of a run; sealed and loaded shards do not count. None: unknown, and a note says why."""
 
     rows: Range = Field(description="To encode, those that may turn out bad or duplicate included.")
+    at_most: bool = Field(
+        False, description="Earlier seals may hold vectors of some of those rows, or of all, which are not encoded again."
+    )
     tokens: Range | None = Field(None, description="Of those rows, as the model cuts them.")
     content_bytes: Range | None = Field(None, description="Texts or pictures of those rows.")
     rows_to_load: Range

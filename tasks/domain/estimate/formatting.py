@@ -12,7 +12,8 @@ WORDS = {"rows": number, "tokens": number, "seconds": duration, "checkpoint byte
 
 def format_estimate(estimate: Estimate) -> list[tuple[str, str]]:
     """(figure, value) of everything that is known about the remaining work of a run."""
-    shown = [("rows", f"{between(estimate.rows, number)} to encode, {between(estimate.rows_to_load, number)} to load")]
+    to_encode = f"at most {number(estimate.rows.high)}" if estimate.at_most else between(estimate.rows, number)
+    shown = [("rows", f"{to_encode} to encode, {between(estimate.rows_to_load, number)} to load")]
     if estimate.tokens is not None:
         shown.append(("tokens", between(estimate.tokens, number)))
     if estimate.content_bytes is not None:

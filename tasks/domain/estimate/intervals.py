@@ -89,6 +89,11 @@ def mean_of(places: Sequence[Sequence[float]], *, seen: float) -> Range:
     return Range(low=max(0.0, expected - error), expected=expected, high=expected + error)
 
 
+def at_least_none(what: Range) -> Range:
+    """The same, which may come out as little as nothing."""
+    return what.model_copy(update={"low": 0.0})
+
+
 def between(what: Range, words: Callable[[float], str]) -> str:
     """What is expected, and from where to where it may come out; once where all three read alike."""
     low, expected, high = words(what.low), words(what.expected), words(what.high)

@@ -20,7 +20,7 @@ from tasks.adapters.processes.hardware import launch_for
 from tasks.adapters.sources.sampling import Effort, Sampler, SourceSample, weight_of
 from tasks.domain.estimate.estimate import NO_RATE, Estimate, Sampled, dollars_of, seconds_of
 from tasks.domain.estimate.formatting import estimate_headline
-from tasks.domain.estimate.intervals import Range, exactly, mean_of
+from tasks.domain.estimate.intervals import Range, at_least_none, exactly, mean_of
 from tasks.domain.estimate.rates import Rate, Unit, rate_of, rate_of_parts
 from tasks.domain.estimate.storage_size import HASH_KEY, checkpoint_bytes, target_bytes
 from tasks.domain.job.credentials import without_credentials
@@ -75,16 +75,21 @@ class Estimator:
         notes: list[str] = []
         sample, shape, rate = self.sample(self._effort), self._shape(), self._rate()
         counter = TokenCounter(shape) if self.unit == "tokens" and sample.rows else None
-        rows, to_load = self._rows(self.left.to_encode, sample, notes), self._rows(self.left.to_load, sample, notes)
-        tokens = self._tokens(rows, sample, counter, notes)
-        sealed, served = self._storage(rows, to_load, sample, shape, notes)
+        made, to_load = self._rows(self.left.to_encode, sample, notes), self._rows(self.left.to_load, sample, notes)
+        sealed, served = self._storage(made, to_load, sample, shape, notes)
+        at_most = bool(self.left.to_encode and self._plan and self._plan.donors)
+        rows, tokens = made, self._tokens(made, sample, counter, notes)
+        if at_most:
+            rows, tokens = at_least_none(rows), at_least_none(tokens) if tokens else None
+            notes.append("rows that an earlier seal holds a vector of are not encoded again, and nobody has looked yet which those are")
         seconds = self._seconds(tokens if self.unit == "tokens" else rows, to_load, rate, notes)
         notes += [f"a place could not be read, and is left out: {without_credentials(fault)}" for fault in sample.faults[:1]]
         price = self._job.report.price_per_hour
         return Estimate(
             rows=rows,
+            at_most=at_most,
             tokens=tokens,
-            content_bytes=_times(rows, _content(sample), seen=_seen(sample, rows)),
+            content_bytes=_times(made, _content(sample), seen=_seen(sample, made)),
             rows_to_load=to_load,
             seconds=seconds,
             checkpoint_bytes=sealed,

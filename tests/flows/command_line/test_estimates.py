@@ -10,6 +10,7 @@ import pytest
 
 import tasks.run.context
 import tasks.run.estimate.estimator
+from flows.command_line.show import plan_text
 from tasks.adapters.checkpoint.json_documents import read_document
 from tasks.adapters.object_store.registry import open_store
 from tasks.commands.inspect import look_at_plan
@@ -115,6 +116,14 @@ def test_a_run_says_how_far_off_its_estimate_was_and_what_is_sealed_is_paid_for(
     assert more["estimate"]["rows"]["expected"] == more["estimate"]["rows_to_load"]["expected"] == 30
     run_flow(job)
     assert last_report(job)["estimate"]["tokens"]["expected"] == last_report(job)["tokens"]
+
+    write_rows(tmp_path / "rows" / "c.parquet", 200, 220)  # nothing of it is new
+    changed = look_at_plan(parse_job(job))
+    assert (changed["estimate"]["at_most"], changed["estimate"]["rows"]) == (True, {"low": 0, "expected": 20, "high": 20})
+    assert "at most 20 rows to encode" in plan_text(changed)
+    assert "at most 20 to encode, 20 to load" in plan_text(changed)
+    run_flow(job)
+    assert last_report(job)["rows"]["embedded"] == 0
 
 
 def test_what_was_sealed_elsewhere_has_only_to_be_loaded_and_its_timings_tell_a_rate(run_flow: RunFlow, job: Job, tmp_path: Path) -> None:
