@@ -42,6 +42,7 @@ Secrets are never part of a job: a URI with a password, a token or a key in it i
 | `AWS_ENDPOINT_URL` | the address of MinIO, Ceph or another S3 server |
 | `MILVUS_TOKEN` | the token of Milvus or Zilliz Cloud, if `target.token_block` names no Prefect Secret block |
 | `ENCODER_TOKEN` | the token of a served encoder, on every host that encodes, if `encoder.token_block` names no Secret block |
+| `REDIS_USERNAME`, `REDIS_PASSWORD` | user and password of the Redis server that `cache.uri` names, on every machine that encodes |
 | `PREFECT_API_URL` | the Prefect server to run with; without it a command starts a private one and ends it |
 | `HF_HOME`, `HF_HUB_OFFLINE` | the cache of downloaded models; whether to use the cache only |
 | `KITESTRING_PORT`, `KITESTRING_STATE` | the port of `make up` (4200) and the folder of its server, worker and logs (`.kitestring`) |

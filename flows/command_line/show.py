@@ -35,7 +35,7 @@ def run_text(result: dict[str, Any]) -> str:
     if rows["source"] and rows["quarantined"] == rows["source"]:
         found = f"no row is searchable: all {rows['source']:,} are quarantined (failures.max_quarantined allows it)"
     nothing = "nothing had to be encoded" if not rows["embedded"] else f"{rows['embedded']:,} encoded now"
-    parts = [nothing, *(f"{rows[fate]:,} {fate}" for fate in ("reused", "duplicates", "quarantined") if rows[fate])]
+    parts = [nothing, *(f"{rows[fate]:,} {fate}" for fate in ("reused", "cached", "duplicates", "quarantined") if rows.get(fate))]
     lines = [found, f"rows:   {', '.join(parts)}", f"shards: {shards['loaded']:,} of {shards['planned']:,} loaded"]
     lines += [f"proof:  {result['proof']}"] if result.get("proof") else []
     return "\n".join([*lines, *(f"note:   {note}" for note in result["notes"]), f"report: {result['report']}"])

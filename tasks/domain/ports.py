@@ -59,6 +59,19 @@ class Store(Protocol):
         """The same for many, in as few calls as the store allows. After an error some may be gone; it may be called again."""
 
 
+class Cache(Protocol):
+    """Values that machines share and nobody needs. Any call may raise Transient; many threads may use one."""
+
+    def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """The value of each key; None where there is none."""
+
+    def put_many(self, values: Mapping[bytes, bytes], *, seconds: int) -> None:
+        """Keep values for so many seconds, or less where the cache has no room."""
+
+    def close(self) -> None:
+        """Let go of connections."""
+
+
 class Source(Protocol):
     """A corpus as files and rows."""
 

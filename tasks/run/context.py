@@ -23,7 +23,7 @@ from tasks.run.artifacts import Artifacts, RankLines
 from tasks.run.concurrency_limit import turn
 from tasks.run.encoding_notes import note_event
 from tasks.run.events import Events
-from tasks.run.preflight import Inspected, inspect_job, reach_target
+from tasks.run.preflight import Inspected, check_cache, inspect_job, reach_target
 from tasks.run.progress import Journal
 from tasks.run.snapshot import Snapshot
 
@@ -83,6 +83,7 @@ def open_run(job: Job, *, dry: bool = False) -> Iterator[Run]:
     """
     with Events(job.corpus).of_failure(), scratch_folder() as scratch:
         inspected = inspect_job(job)
+        check_cache(job)
         journal = Journal(listeners=[Artifacts(job.corpus)])
         with journal.ticking(), turn(job.compute.limit, journal):
             reach_target(inspected)

@@ -17,7 +17,7 @@ def note_event(journal: Journal, damages: Damages, event: EncodingEvent) -> None
     """
     match event:
         case ShardSealed():
-            journal.note_seal(event.seal, by_this_run=event.encoded, adopted=event.adopted)
+            journal.note_seal(event.seal, by_this_run=event.encoded, cached=event.cached, adopted=event.adopted)
         case ShardReused():
             if event.seal.shard not in journal.sealed:  # not one that this run sealed before
                 journal.note_reuse(event.seal)

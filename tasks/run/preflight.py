@@ -11,6 +11,7 @@ from typing import Any, get_args
 from prefect.blocks.system import Secret
 from pydantic import JsonValue
 
+from tasks.adapters.cache.registry import open_cache
 from tasks.adapters.checkpoint.checkpoint import Checkpoint, put_pin, read_pin
 from tasks.adapters.checkpoint.damaged_documents import Damages
 from tasks.adapters.models.model_files import LocatedModel, locate_model
@@ -180,6 +181,21 @@ def _inspected(job: Job, source: SourceFiles[Any], fields: tuple[SourceField, ..
     model = as_pinned(job, locate_model(job.encoder), store)
     damages, known_as = Damages(store, job.corpus), place_of_folder(job, model, store)
     return Inspected(job=job, source=source, fields=fields, model=model, store=store, damages=damages, known_as=known_as)
+
+
+def check_cache(job: Job) -> None:
+    """Whether the job's cache can be used from here; it is asked nothing.
+
+    Raises:
+        BadInput: redis-py is not installed, or there is no such Secret block.
+    """
+    if job.cache is None:
+        return
+    open_cache(job.cache).close()
+    if job.cache.password_block is not None:
+        from tasks.adapters.cache.redis_cache import provide_password  # noqa: PLC0415 - for those who have one
+
+        provide_password(job.cache.uri, _secret("cache.password_block", job.cache.password_block, instead=" or use REDIS_PASSWORD"))
 
 
 def _token(job: Job) -> str | None:

@@ -59,6 +59,7 @@ class Journal:
     before: int = 0  # shards that were complete when the run began
     slowest: list[tuple[float, str, int]] = field(default_factory=list)
     sealed: dict[str, int] = field(default_factory=dict)  # shards that this run sealed: rows that it encoded for them
+    cached: dict[str, int] = field(default_factory=dict)  # the same shards: rows whose vectors came from the cache
     failed: dict[str, tuple[str, str]] = field(default_factory=dict)  # shard: its name, the error
     failed_rows: dict[str, int | None] = field(default_factory=dict)  # shard: the row that the error is about
     bad_input: set[str] = field(default_factory=set)  # shards that failed because of their content
@@ -109,10 +110,10 @@ class Journal:
         with self.lock:
             self.expected = round(rows)
 
-    def note_seal(self, seal: Seal, *, by_this_run: int, adopted: int) -> None:
+    def note_seal(self, seal: Seal, *, by_this_run: int, adopted: int, cached: int = 0) -> None:
         """A shard is sealed; `by_this_run` of its rows were encoded by this run, the rest by earlier ones."""
         with self.lock:
-            self.sealed[seal.shard] = by_this_run
+            self.sealed[seal.shard], self.cached[seal.shard] = by_this_run, cached
             self.failed.pop(seal.shard, None)
             self.reused += seal.embedded - by_this_run
             self.adopted += adopted

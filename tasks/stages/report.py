@@ -72,7 +72,12 @@ def report_run(run: Run, plan: Plan, collection: Collection, proof: Proof, asked
         Damaged: a part with example rows does not match its seal.
     """
     drawn = PartDraw()
-    totals = total(map(drawn.take, owned_seals(plan)), encoded_now=run.journal.sealed, loaded=plan.checkpoint.loaded_ids(plan.target))
+    totals = total(
+        map(drawn.take, owned_seals(plan)),
+        encoded_now=run.journal.sealed,
+        cached_now=run.journal.cached,
+        loaded=plan.checkpoint.loaded_ids(plan.target),
+    )
     mended = tuple(f"/shards/{shard}/" for shard in run.journal.damaged)  # tried once: examples are for display alone
     shown = show_rows(plan, collection, drawn, asked, lambda damage: not any(folder in damage.key for folder in mended))
     report = _with_verdict(_report(run, plan, proof, totals, shown), run.job.failures.max_quarantined)

@@ -18,10 +18,10 @@ from pathlib import Path
 from tasks.adapters.checkpoint.checkpoint import Checkpoint
 from tasks.adapters.checkpoint.json_documents import utc_now
 from tasks.adapters.checkpoint.reuse.digest_file import DigestFile
-from tasks.adapters.engines.row_reuse import RowReuse, noting_content
+from tasks.adapters.engines.row_reuse import RowReuse, keep_vectors, noting_content
 from tasks.adapters.engines.workplace import Workplace
 from tasks.adapters.rows.builder import prepare
-from tasks.adapters.rows.pieces import PieceRows, Tally, cut_pieces
+from tasks.adapters.rows.pieces import PieceRows, Tally, cut_pieces, wanted_of
 from tasks.domain.encoding.encoding_events import ShardReused, ShardSealed, failure_of
 from tasks.domain.encoding.encoding_spec import ShardGroup
 from tasks.domain.encoding.protocol import Piece
@@ -46,6 +46,7 @@ class OpenShard:
     digests: DigestFile
     tally: Tally = field(default_factory=Tally)
     parts: list[Future[Part]] = field(default_factory=list)
+    cached: int = 0  # rows whose vectors came from the cache
 
 
 class GroupEncoder:
@@ -74,6 +75,7 @@ class GroupEncoder:
     ) -> None:
         self._place, self._encoders, self._checkpoint, self._group, self._pin = place, encoders, checkpoint, group, pin
         self._reuse, self._index, self._go_on = reuse, reuse.index_for(group, checkpoint), go_on
+        self._cache = reuse.cache_for(group)
         self._failures: list[Permanent] = []
 
     def run(self) -> list[Permanent]:
@@ -115,10 +117,11 @@ class GroupEncoder:
         covered = [(part.first, part.stop) for part in opened.adopted]
         self._encoders.pace.given(sum(stop - first for first, stop in covered))
         prepared = prepare(self._place.source, shard, job=self._place.job, fields=self._place.spec.fields)
-        rows = noting_content(prepared, shard, digests, self._index)
+        rows = noting_content(prepared, shard, digests, self._index, self._cache)
         try:
             for piece in cut_pieces(rows, opened.tally, covered=covered, piece_rows=self._piece_rows):
                 opened.parts.append(self._submit(shard, piece))
+                opened.cached += piece.cached
         except Exception:
             digests.drop()
             wait_for(opened.parts)
@@ -144,6 +147,8 @@ class GroupEncoder:
         piece = Piece(shard=shard.id, name=shard.name, first=rows.first, stop=rows.stop, rows=str(path), taken=str(taken or ""), key=key)
         part = self._encoders.submit(piece)
         part.add_done_callback(partial(_unlink, [path, taken] if taken else [path]))
+        if self._cache:
+            part.add_done_callback(partial(keep_vectors, self._cache, self._checkpoint, wanted_of(rows)))
         return part
 
     def _close(self, opened: OpenShard) -> None:
@@ -189,8 +194,8 @@ class GroupEncoder:
         check_accounts(seal)
         self._pin()
         winner = self._checkpoint.seal(seal)
-        encoded = sum(part.rows - part.reused for part in made) if winner == seal else 0
-        self._place.tell(ShardSealed(seal=winner, encoded=encoded, adopted=len(opened.adopted)))
+        encoded, cached = (sum(part.rows - part.reused for part in made), opened.cached) if winner == seal else (0, 0)
+        self._place.tell(ShardSealed(seal=winner, encoded=encoded, cached=cached, adopted=len(opened.adopted)))
 
     def _fail(self, shard: Shard, error: Permanent) -> None:
         """A shard that is refused for its content leaves no parts behind: every run would refuse it.

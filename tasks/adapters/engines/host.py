@@ -100,6 +100,7 @@ class Host:
     def close(self) -> None:
         """As of `Engine`."""
         self._encoders.close()
+        self._reuse.close()
 
     def give_back(self) -> None:
         """Begin nothing more: pieces in progress are finished, and every running group fails with Transient."""

@@ -4,23 +4,33 @@ from __future__ import annotations
 
 import tempfile
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tasks.adapters.cache.registry import open_cache
+from tasks.adapters.cache.vector_cache import VectorCache
 from tasks.adapters.checkpoint.checkpoint import Checkpoint
-from tasks.adapters.checkpoint.part_files import PartMeta, part_of, write_part
-from tasks.adapters.checkpoint.reuse.content_index import ContentIndex
+from tasks.adapters.checkpoint.part_files import PartMeta, part_of, part_vectors, write_part
+from tasks.adapters.checkpoint.reuse.content_index import ContentIndex, vector_lists
 from tasks.adapters.checkpoint.reuse.digest_file import DigestFile
 from tasks.adapters.engines.workplace import Workplace
 from tasks.adapters.object_store.os_errors import writing
 from tasks.adapters.rows.builder import Prepared
 from tasks.adapters.rows.content_digests import by_path, content_digests
 from tasks.adapters.rows.pieces import PieceRows, part_of_taken
-from tasks.adapters.rows.row_schema import TAKEN_VECTOR, part_schema
+from tasks.adapters.rows.row_schema import CACHED, ROW_DIGEST, TAKEN_VECTOR, part_schema
 from tasks.domain.encoding.encoding_spec import ShardGroup
 from tasks.domain.shards.seal import Part
 from tasks.domain.shards.shard import Shard
+
+SECONDS_IN_A_DAY = 86_400
 
 
 class RowReuse:
@@ -32,6 +42,7 @@ class RowReuse:
 
     def __init__(self, place: Workplace) -> None:
         self._place, self._lock = place, threading.Lock()
+        self._caches: dict[str, VectorCache] = {}  # by fingerprint
         self._indices: dict[tuple[str, ...], ContentIndex] = {}  # by the encoder's fingerprint and the donors
 
     def index_for(self, group: ShardGroup, checkpoint: Checkpoint) -> ContentIndex | None:
@@ -46,6 +57,22 @@ class RowReuse:
                     scratch = Path(tempfile.mkdtemp(dir=self._place.scratch, prefix="content-"))
                 index = self._indices[of] = ContentIndex(checkpoint, group.donors, scratch, dim=group.record.facts.dim)
             return index
+
+    def cache_for(self, group: ShardGroup) -> VectorCache | None:
+        """The job's cache under the group's encoder; None: it has none, or this is a dry run.
+
+        Raises:
+            BadInput: it cannot be opened here.
+        """
+        settings, record = self._place.job.cache, group.record
+        if settings is None or self._place.spec.dry:
+            return None
+        with self._lock:
+            fingerprint = record.identity.fingerprint
+            if fingerprint not in self._caches:
+                seconds = max(1, int(settings.ttl_days * SECONDS_IN_A_DAY))
+                self._caches[fingerprint] = VectorCache(open_cache(settings), fingerprint, dim=record.facts.dim, ttl_seconds=seconds)
+            return self._caches[fingerprint]
 
     def store_taken(self, rows: PieceRows, shard: str, key: str, path: Path) -> Part:
         """A part of rows of which every one has a vector: no encoder is needed.
@@ -65,12 +92,47 @@ class RowReuse:
         self._place.store.write(key, data)
         return part_of(key, data, table, meta)
 
+    def close(self) -> None:
+        """Put what waits into the caches, for some seconds at most."""
+        for cache in self._caches.values():
+            cache.close()
 
-def noting_content(rows: Iterable[Prepared], shard: Shard, digests: DigestFile, index: ContentIndex | None) -> Iterator[Prepared]:
-    """The same rows; the digest of each is kept, and where there is an index its vector put beside it, if it has one."""
+
+def keep_vectors(cache: VectorCache, checkpoint: Checkpoint, wanted: Mapping[str, bytes], part: Future[Part]) -> None:
+    """Have a part that is done put into the cache, as far as it was not there."""
+    if wanted and not part.cancelled() and part.exception() is None:
+        cache.fill_later(partial(_vectors_by_digest, checkpoint, part.result(), wanted))
+
+
+def noting_content(
+    rows: Iterable[Prepared], shard: Shard, digests: DigestFile, index: ContentIndex | None, cache: VectorCache | None = None
+) -> Iterator[Prepared]:
+    """The same rows; the digest of each is kept, and its vector put beside it if the index or else the cache has one."""
     files = by_path(shard.span.files)
     for chunk in rows:
         content = content_digests(chunk.batch, files)
         digests.add(chunk.batch, content)
         batch = chunk.batch.append_column(TAKEN_VECTOR, index.vectors_of(content)) if index else chunk.batch
-        yield replace(chunk, batch=batch)
+        yield replace(chunk, batch=_with_cached(batch, content, cache) if cache else batch)
+
+
+def _with_cached(batch: pa.RecordBatch, content: pa.Array, cache: VectorCache) -> pa.RecordBatch:
+    """Rows with what the cache has of those that have no vector yet."""
+    known = batch.column(TAKEN_VECTOR) if TAKEN_VECTOR in batch.schema.names else pa.nulls(len(content), pa.list_(pa.float32()))
+    asked = np.flatnonzero(pc.and_(pc.is_null(known), pc.is_valid(content)).to_numpy(zero_copy_only=False))
+    found = cache.vectors_of(content.take(pa.array(asked)).to_pylist())
+    valid, cached = known.is_valid().to_numpy(zero_copy_only=False), np.zeros(len(content), dtype=bool)
+    vectors = np.zeros((len(content), cache.dim), np.float32)
+    vectors[valid] = known.drop_null().flatten().to_numpy().reshape(-1, cache.dim)
+    for at, vector in found.items():
+        vectors[asked[at]], cached[asked[at]] = vector, True
+    columns = {TAKEN_VECTOR: vector_lists(vectors, valid | cached), CACHED: pa.array(cached), ROW_DIGEST: content}
+    kept = {name: batch.column(name) for name in batch.schema.names}
+    return pa.record_batch({**kept, **columns})
+
+
+def _vectors_by_digest(checkpoint: Checkpoint, part: Part, wanted: Mapping[str, bytes]) -> dict[bytes, np.ndarray]:
+    """Of a part's rows that were wanted from a cache."""
+    table = checkpoint.sealed_part(part)
+    vectors = part_vectors(table)
+    return {wanted[key]: vectors[at] for at, key in enumerate(table.column("id").to_pylist()) if key in wanted}

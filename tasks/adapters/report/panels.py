@@ -51,6 +51,7 @@ def _fates(report: RunReport) -> Panel:
     tones: dict[str, tuple[str, Tone]] = {
         "embedded": ("embedded by this run", "one"),
         "reused": ("reused from earlier seals", "two"),
+        **({"cached": ("taken from the cache", "two")} if rows.cached else {}),
         "duplicates": ("duplicates left out", "calm"),
         "quarantined": ("quarantined", "warn"),
     }

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from tasks.adapters.object_store.os_errors import disk_error
 from tasks.adapters.rows.builder import Prepared
-from tasks.adapters.rows.row_schema import TAKEN_VECTOR, as_part
+from tasks.adapters.rows.row_schema import CACHED, INTERNAL_COLUMNS, ROW_DIGEST, TAKEN_VECTOR, as_part
 from tasks.domain.encoding.protocol import Piece
 from tasks.domain.errors import Permanent
 from tasks.domain.shards.findings import Findings
@@ -56,6 +56,11 @@ class PieceRows:
         """Rows that have no vector yet."""
         return self.rows - self.taken
 
+    @property
+    def cached(self) -> int:
+        """Rows whose vectors came from a cache."""
+        return sum(pc.sum(batch.column(CACHED)).as_py() or 0 for batch in self.batches if CACHED in batch.schema.names)
+
     def write(self, path: Path) -> None:
         """The rows to encode as Arrow IPC, which a rank maps into memory as it is.
 
@@ -74,6 +79,16 @@ class PieceRows:
         return rows.filter(pc.is_valid(rows.column(TAKEN_VECTOR)))
 
 
+def wanted_of(rows: PieceRows) -> dict[str, bytes]:
+    """Of the rows to encode, where there is a cache: keys, and digests of what they are made of."""
+    found: dict[str, bytes] = {}
+    for batch in rows.batches:
+        if ROW_DIGEST in batch.schema.names:
+            left = batch.filter(pc.and_(pc.is_null(batch.column(TAKEN_VECTOR)), pc.is_valid(batch.column(ROW_DIGEST))))
+            found |= dict(zip(left.column("id").to_pylist(), left.column(ROW_DIGEST).to_pylist(), strict=True))
+    return found
+
+
 def _write(path: Path, batches: Iterator[pa.RecordBatch]) -> None:
     first = next(batches)
     try:
@@ -89,7 +104,7 @@ def _without_vectors(batch: pa.RecordBatch) -> pa.RecordBatch:
     if TAKEN_VECTOR not in batch.schema.names:
         return batch
     left = batch.filter(pc.is_null(batch.column(TAKEN_VECTOR)))
-    return left.select([name for name in batch.schema.names if name != TAKEN_VECTOR])
+    return left.select([name for name in batch.schema.names if name not in INTERNAL_COLUMNS])
 
 
 def _to_encode(batch: pa.RecordBatch) -> npt.NDArray[np.bool_]:

@@ -19,6 +19,7 @@ class ShardSealed(Strict):
     kind: Literal["sealed"] = "sealed"
     seal: Seal = Field(description="The one that stands.")
     encoded: int = Field(description="Rows of it that were encoded for it here; the others are of earlier tries.")
+    cached: int = Field(0, description="Rows of it whose vectors came from the cache.")
     adopted: int = Field(description="Parts of it that earlier tries had finished.")
 
 

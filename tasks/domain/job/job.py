@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from tasks.domain.errors import BadInput
+from tasks.domain.job.cache import CacheSettings
 from tasks.domain.job.credentials import PLACE, settings_with_credentials
 from tasks.domain.job.encoder import ENCODERS, Encoder, SentenceTransformersEncoder
 from tasks.domain.job.engine import EngineChoice, LocalEngineSettings
@@ -104,6 +105,9 @@ class Job(Strict):
     compute: Compute = Field(default_factory=Compute, description="How the work is distributed.")
     shards: Shards = Field(default_factory=Shards, description="How the source is split into shards.")
     failures: Failures = Field(default_factory=Failures, description="How rows and shards that fail are handled.")
+    cache: CacheSettings | Nothing = Field(
+        None, description="Vectors that corpora and machines share in a Redis server; a run needs none of them."
+    )
     report: Report = Field(default_factory=Report, description="What the report shows in addition to its figures.")
 
     @model_validator(mode="before")

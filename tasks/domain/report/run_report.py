@@ -225,9 +225,8 @@ def _counted(number: int, noun: str) -> str:
 
 def rows_wrong(rows: RowCounts, quarantine: Mapping[str, int], max_quarantined: float) -> str | None:
     """What is wrong with the outcome of the source's rows, in one line; None: every row is accounted for, and few enough are quarantined."""
-    accounted = rows.embedded + rows.reused + rows.duplicates + rows.quarantined
-    if accounted != rows.source:
-        return f"{rows.source} source rows, but {accounted} accounted for"
+    if rows.accounted != rows.source:
+        return f"{rows.source} source rows, but {rows.accounted} accounted for"
     if rows.quarantined > max_quarantined * rows.source:
         kinds = ", ".join(f"{reason} ({count})" for reason, count in sorted(quarantine.items(), key=lambda kind: -kind[1]))
         return f"{rows.quarantined} of {rows.source} rows were quarantined, more than failures.max_quarantined allows ({max_quarantined:g}): {kinds}"

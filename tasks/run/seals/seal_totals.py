@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from tasks.domain.report.run_report import QUARANTINE_SAMPLES, SetAside
@@ -31,9 +31,9 @@ class SealTotals:
     slowest: list[tuple[float, str, int]] = field(default_factory=list)
     found: Findings = field(default_factory=Findings)
 
-    def add(self, seal: Seal, *, encoded_now: int, loaded: bool) -> None:
+    def add(self, seal: Seal, *, encoded_now: int, loaded: bool, cached_now: int = 0) -> None:
         """Take in one seal, of which this run encoded so many rows."""
-        self.rows += fates_of(seal, encoded_now=encoded_now, loaded=loaded)
+        self.rows += fates_of(seal, encoded_now=encoded_now, cached_now=cached_now, loaded=loaded)
         self.sealed += 1
         self.cover.add(seal)
         self.loaded += loaded
@@ -49,11 +49,14 @@ class SealTotals:
                 heapq.heappop(self.slowest)
 
 
-def total(seals: Iterable[Seal], *, encoded_now: dict[str, int], loaded: Container[str]) -> SealTotals:
+def total(
+    seals: Iterable[Seal], *, encoded_now: Mapping[str, int], loaded: Container[str], cached_now: Mapping[str, int] | None = None
+) -> SealTotals:
     """Fold the seals of a plan."""
     totals = SealTotals()
     for seal in seals:
-        totals.add(seal, encoded_now=encoded_now.get(seal.shard, 0), loaded=seal.shard in loaded)
+        encoded, cached = encoded_now.get(seal.shard, 0), (cached_now or {}).get(seal.shard, 0)
+        totals.add(seal, encoded_now=encoded, cached_now=cached, loaded=seal.shard in loaded)
     return totals
 
 

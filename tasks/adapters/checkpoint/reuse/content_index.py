@@ -58,7 +58,7 @@ class ContentIndex:
             if vectors is not None:
                 taken[at[of_part]] = vectors[self._place[found[of_part]]]
                 valid[at[of_part]] = True
-        return _lists(taken, valid)
+        return vector_lists(taken, valid)
 
     def _find(self, digests: pa.Array) -> tuple[np.ndarray, np.ndarray]:
         """Lines of the index, and which of the digests each is."""
@@ -134,7 +134,7 @@ def _halves(digests: pa.FixedSizeBinaryArray) -> tuple[np.ndarray, np.ndarray]:
     return values[::2].astype(np.uint64), values[1::2].astype(np.uint64)
 
 
-def _lists(vectors: np.ndarray, valid: np.ndarray) -> pa.Array:
+def vector_lists(vectors: np.ndarray, valid: np.ndarray) -> pa.Array:
     """The rows that are valid as list<float32>, the others null."""
     ends = np.concatenate([[0], np.cumsum(valid)]) * vectors.shape[1]
     return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), pa.array(vectors[valid].reshape(-1)), mask=pa.array(~valid))

@@ -1,0 +1,67 @@
+"""The cache in Redis, or in what speaks its protocol. The only module that knows redis-py."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from tasks.domain.errors import BadInput, Transient
+from tasks.domain.job.cache import CacheSettings
+from tasks.domain.job.credentials import without_credentials
+
+REDIS_CONNECT_SECONDS, REDIS_ANSWER_SECONDS = 1.0, 5.0  # of a call; who asks waits no longer than its own deadline
+_passwords: dict[str, str] = {}  # by URI: those of Secret blocks, which this process was told
+
+
+def provide_password(uri: str, password: str) -> None:
+    """Have later connections of this process use a Secret block's text."""
+    _passwords[uri] = password
+
+
+class RedisCache:
+    """A `Cache`. It connects at its first call; many threads may use one.
+
+    Raises:
+        BadInput: the URI is not one of a Redis server.
+    """
+
+    def __init__(self, settings: CacheSettings) -> None:
+        known = {"username": os.environ.get("REDIS_USERNAME"), "password": _passwords.get(settings.uri) or os.environ.get("REDIS_PASSWORD")}
+        try:
+            self._client = redis.Redis.from_url(
+                settings.uri,
+                socket_connect_timeout=REDIS_CONNECT_SECONDS,
+                socket_timeout=REDIS_ANSWER_SECONDS,
+                retry=Retry(NoBackoff(), 0),
+                **{name: value for name, value in known.items() if value},
+            )
+        except ValueError as error:
+            raise BadInput(f"cache.uri: '{settings.uri}': {error}") from error
+
+    def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        with _told():
+            found: Any = self._client.mget(keys)  # bytes, since nothing is decoded
+        return list(found)
+
+    def put_many(self, values: Mapping[bytes, bytes], *, seconds: int) -> None:
+        with _told(), self._client.pipeline(transaction=False) as pipeline:
+            for key, value in values.items():
+                pipeline.set(key, value, ex=seconds)
+            pipeline.execute()
+
+    def close(self) -> None:
+        self._client.close()
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    try:
+        yield
+    except (redis.RedisError, OSError) as error:
+        raise Transient(without_credentials(f"{type(error).__name__}: {' '.join(str(error).split())[:200]}")) from error
