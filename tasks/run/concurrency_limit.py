@@ -1,4 +1,4 @@
-"""Waiting for one's turn across hosts: a slot of a Prefect concurrency limit."""
+"""Waiting for one's turn across hosts: slots of a Prefect concurrency limit, one for each host that encodes."""
 
 from __future__ import annotations
 
@@ -15,23 +15,24 @@ LEASE_SECONDS = 60.0  # for so long a slot stays taken after its run was killed
 
 
 @contextmanager
-def turn(limit: str | None, journal: Journal) -> Iterator[None]:
-    """Hold a slot of the limit; the journal shows the wait. A limit that does not exist is no limit.
+def turn(limit: str | None, journal: Journal, *, slots: int = 1) -> Iterator[None]:
+    """Hold so many slots of the limit; the journal shows the wait. A limit that does not exist is no limit.
 
-    The server takes the slot back where the run does not renew it; a server that is away for a while does not end the run.
+    The server takes slots back where the run does not renew them; a server that is away for a while does not end the run.
     """
     if limit is None:
         yield
         return
     with ExitStack() as stack:
-        while not _taken(stack, limit):
-            journal.waits_for = lambda: f"a slot of the Prefect concurrency limit '{limit}', which other runs hold"
+        wanted = "a slot" if slots == 1 else f"{slots:,} slots, one for each host,"
+        while not _taken(stack, limit, slots):
+            journal.waits_for = lambda: f"{wanted} of the Prefect concurrency limit '{limit}', which other runs hold"
         journal.waits_for, journal.started = str, time.monotonic()
         yield
 
 
-def _taken(stack: ExitStack, limit: str) -> bool:
-    held = concurrency(limit, timeout_seconds=TRY_SECONDS, lease_duration=LEASE_SECONDS, strict=False)
+def _taken(stack: ExitStack, limit: str, slots: int) -> bool:
+    held = concurrency(limit, occupy=slots, timeout_seconds=TRY_SECONDS, lease_duration=LEASE_SECONDS, strict=False)
     try:
         stack.enter_context(held)
     except TimeoutError:

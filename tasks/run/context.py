@@ -85,7 +85,7 @@ def open_run(job: Job, *, dry: bool = False) -> Iterator[Run]:
         inspected = inspect_job(job)
         check_cache(job)
         journal = Journal(listeners=[Artifacts(job.corpus)])
-        with journal.ticking(), turn(job.compute.limit, journal):
+        with journal.ticking(), turn(job.compute.limit, journal, slots=job.compute.engine.slots):
             reach_target(inspected)
             name = new_run_id()
             if not dry:

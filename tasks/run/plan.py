@@ -24,7 +24,7 @@ from tasks.domain.shards.removal import Roots
 from tasks.domain.shards.resume import missing
 from tasks.domain.shards.seal import Seal
 from tasks.domain.shards.shard import Shard
-from tasks.domain.shards.task_groups import grouped, rows_of
+from tasks.domain.shards.task_groups import MOST_GROUPS, MOST_IN_GROUP, grouped, rows_of
 from tasks.domain.target.collection import CollectionSpec, collection_name, index_to_build, target_fingerprint
 from tasks.run.model_notes import metric_of
 from tasks.run.preflight import EDITED, Inspected, inspect_job
@@ -159,7 +159,11 @@ class Plan:
     def groups(self, loaded: Container[str]) -> Iterator[list[Shard]]:
         """The shards that are not yet loaded, several for each task."""
         aim = self.job.shards.rows
-        waiting = sum(rows_of(shard, aim=aim) for shard in missing(self, loaded))
+        waiting = 0
+        for shard in missing(self, loaded):
+            waiting += rows_of(shard, aim=aim)
+            if waiting >= MOST_GROUPS * MOST_IN_GROUP * aim:
+                break  # beyond it a group is as large as it may be
         return grouped(missing(self, loaded), aim=aim, rows=waiting)
 
 

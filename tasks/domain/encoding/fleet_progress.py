@@ -45,12 +45,12 @@ def added(before: EncodingProgress, now: EncodingProgress) -> EncodingProgress:
     )
 
 
-def merged(hosts: Iterable[tuple[str, EncodingProgress]], *, waits_for: str = "") -> EncodingProgress:
+def merged(hosts: Iterable[tuple[str, EncodingProgress]]) -> EncodingProgress:
     """Of all hosts by name. Ranks keep their host's numbers; of `rows_by_rank` a host's come after those of the hosts before it."""
     by_name: dict[str, EncodingProgress] = {}
     for name, progress in hosts:
         by_name[name] = added(by_name[name], progress) if name in by_name else progress
-    total = EncodingProgress(waits_for=waits_for)
+    total = EncodingProgress()
     for name, progress in by_name.items():
         total = _beside(total, name, progress)
     return total

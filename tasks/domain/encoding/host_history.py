@@ -15,11 +15,12 @@ class HostHistory:
     """The hosts of a run by name. One thread writes, any may read.
 
     Args:
-        clock: seconds since the run began.
+        clock: seconds, monotonic; they are counted from now on.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
+        began = clock()
+        self._clock: Callable[[], float] = lambda: clock() - began
         self._moments: dict[str, tuple[HostMoment, ...]] = {}
         self._there: dict[str, float] = {}  # seconds in which a host could encode, up to its newest moment
 

@@ -17,6 +17,12 @@ class EngineSettings(Strict):
 
     kind: str
 
+    @property
+    def slots(self) -> int:
+        """Slots of `compute.limit` that a run holds: one for each host, as far as the job says how many those are."""
+        hosts = getattr(self, "hosts", 1)
+        return hosts if isinstance(hosts, int) else 1
+
 
 class LocalEngineSettings(EngineSettings):
     """Encodes on the machine that the flow runs on."""

@@ -41,7 +41,9 @@ class Compute(Strict):
         "auto", description="Let only one run at a time encode on a device of this host; other runs wait. auto: on GPUs, not on CPUs."
     )
     limit: Annotated[str, Field(title="name")] | Nothing = Field(
-        None, description="Name of a Prefect concurrency limit. Each run of the job waits for a slot and holds it."
+        None,
+        description="Name of a Prefect concurrency limit. Each run of the job waits for a slot and holds it; with"
+        " compute.engine.hosts: N, N of them.",
     )
     engine: EngineChoice = Field(default_factory=LocalEngineSettings, description="Which machines encode.")
     backend: Literal["auto", "torch", "openvino"] = Field(

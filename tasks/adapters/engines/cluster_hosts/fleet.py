@@ -80,10 +80,11 @@ class Fleet(FleetDriver):
         """As of `Engine`; the ranks of all hosts one after another, in the order in which the hosts came."""
         seats = [*self._former, *self._seats.values()]
         named = [(seat.name, seat.progress) for seat in seats if seat.name]
-        total, by_host = merged(named, waits_for=self._waits_for()), dict[str, EncodingProgress]()
+        total, by_host = merged(named), dict[str, EncodingProgress]()
         for name, progress in named:
             by_host[name] = added(by_host[name], progress) if name in by_host else progress
-        return total.model_copy(update={"hosts": self._history.hosts(by_host.items(), self._division.records)})
+        waits = "" if self._division.able else total.waits_for or self._waits_for()  # what a host waits for says more
+        return total.model_copy(update={"waits_for": waits, "hosts": self._history.hosts(by_host.items(), self._division.records)})
 
     def release(self, *, wait: bool = False) -> None:
         """As of `Engine`."""

@@ -14,7 +14,14 @@ from itertools import count
 from typing import Any
 
 from tasks.adapters.engines.cluster_hosts.cluster import Cluster
-from tasks.adapters.engines.cluster_hosts.host_answers import facts_difference, failed_without_a_word, in_a_line, made_by, value_of
+from tasks.adapters.engines.cluster_hosts.host_answers import (
+    facts_difference,
+    failed_without_a_word,
+    in_a_line,
+    load_refusal,
+    made_by,
+    value_of,
+)
 from tasks.adapters.engines.cluster_hosts.host_seat import HostSeat, seconds_between_looks
 from tasks.adapters.engines.remote_host import SILENCE_SECONDS, own_identity
 from tasks.domain.encoding.encoding_events import DocumentMoved, EncodingEvent, ShardFailed, ShardReused, ShardSealed, Tell
@@ -62,8 +69,7 @@ class FleetDriver:
         self._cluster: Cluster | None = None
         self._looked = 0.0
         self._left_out: dict[str, str] = {}
-        began = time.monotonic()
-        self._history = HostHistory(lambda: time.monotonic() - began)
+        self._history = HostHistory(time.monotonic)
         self._division = WorkDivision(partial(rows_of, aim=spec.job.shards.rows), refuse=tell, leave_out=self._bar)
 
     def start(self) -> None:
@@ -243,11 +249,11 @@ class FleetDriver:
             if answer.refusal.leaf == "transient":
                 self._lose(seat, answer.refusal.text)
             else:
-                self._leave_out(seat, answer.refusal.text)
+                self._leave_out(seat, load_refusal(answer.refusal.text, self._settled))
             return
         facts = EncoderFacts.model_validate(value_of(answer)["facts"])
         if self._settled is not None and (difference := facts_difference(facts, self._settled)):
-            self._leave_out(seat, f"{difference}; encoder.precision: float32 is what every host can do")
+            self._leave_out(seat, difference)
             return
         self._settled = self._settled or facts
         if not self._facts.done():
@@ -281,8 +287,7 @@ class FleetDriver:
     def _lose(self, seat: HostSeat, why: str) -> None:
         if seat.state == "barred":
             return
-        level = logging.INFO if seat.leaving else logging.WARNING
-        log.log(level, "host %s is lost: %s", seat.name or "without a name", why)
+        log.log(logging.INFO if seat.leaving else logging.WARNING, "host %s is lost: %s", seat.name or "without a name", why)
         self._history.note(seat.name, "lost", why)
         seat.end("new")
         seat.losses += 1

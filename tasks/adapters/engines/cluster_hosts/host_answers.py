@@ -13,6 +13,8 @@ from tasks.domain.served_identity import other_server
 from tasks.domain.shards.layout import writer_of
 from tasks.domain.shards.shard import Shard
 
+EVERY_HOST = "encoder.precision: float32 is what every host can do"
+
 
 def value_of(answer: HostAnswer) -> Any:
     """The answer to a request.
@@ -32,12 +34,19 @@ def in_a_line(error: BaseException) -> str:
 
 
 def facts_difference(ours: EncoderFacts, settled: EncoderFacts) -> str:
-    """Why a host's encoder is not what the corpus was settled on; empty: it is."""
+    """Why a host's encoder is not what the corpus was settled on, and what to do about it; empty: it is."""
     names = ("precision", "dim", "max_seq_length")
     wrong = [name for name in names if getattr(ours, name) != getattr(settled, name)]
     if other := other_server(ours.server, settled.server):
         return f"its server has another model: {other}"
-    return ", ".join(f"its encoder has {name} {getattr(ours, name)}, the corpus {getattr(settled, name)}" for name in wrong)
+    told = ", ".join(f"its encoder has {name} {getattr(ours, name)}, the corpus {getattr(settled, name)}" for name in wrong)
+    return f"{told}; {EVERY_HOST}" if "precision" in wrong else told
+
+
+def load_refusal(text: str, settled: EncoderFacts | None) -> str:
+    """Why a host cannot load what the corpus was settled on, and what every host can."""
+    hopeful = settled is not None and settled.precision != "float32" and settled.precision in text
+    return f"{text}; {EVERY_HOST}" if hopeful else text
 
 
 def made_by(key: str, attempt: str) -> bool:

@@ -7,23 +7,26 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from tasks.adapters.checkpoint.checkpoint import Checkpoint
+from tasks.adapters.engines import torchrun_encoders
 from tasks.adapters.engines.cluster_hosts import fleet_driver, host_seat
 from tasks.adapters.engines.cluster_hosts.fleet import Fleet
 from tasks.adapters.engines.far_spec import spec_for_afar
 from tasks.adapters.engines.remote_host import RemoteHost, own_identity
 from tasks.adapters.models.model_files import locate_model
 from tasks.adapters.object_store.registry import open_store
+from tasks.adapters.processes.device_locks import Devices
 from tasks.adapters.sources.registry import open_source
 from tasks.domain.encoding.encoding_events import EncodingEvent, ShardSealed
 from tasks.domain.encoding.encoding_spec import EncodingSpec, ShardGroup
-from tasks.domain.encoding.host_messages import HostAnswer, HostIdentity
+from tasks.domain.encoding.host_messages import HostAnswer, HostIdentity, Refusal
 from tasks.domain.errors import BadInput
-from tasks.domain.job.encoder import ENCODERS, EncoderIdentity, EncoderRecord
+from tasks.domain.job.encoder import ENCODERS, EncoderFacts, EncoderIdentity, EncoderRecord
 from tasks.domain.job.parse import parse_job
 from tasks.domain.shards.shard import Shard, name_shard
 from tests.builders.engines import hash_encoders
@@ -260,6 +263,64 @@ def test_a_host_with_other_code_is_left_out_by_name_and_alone_it_ends_the_run(wo
     assert "other code" in run.fleet._left_out["other"]
     with pytest.raises(BadInput, match=r"no host of the cluster is left to encode: 1 were left out; the first: other: its Kitestring"):
         work(OtherHost()).fleet.facts()
+
+
+class Answering(ThreadHost):
+    """One that answers `load` in its own way."""
+
+    def __init__(self, answer: HostAnswer) -> None:
+        super().__init__()
+        self._answer = answer.model_dump_json()
+
+    def call(self, method: str, *arguments: object) -> Future[str]:
+        answered = super().call(method, *arguments)
+        if method != "load":
+            return answered
+        other: Future[str] = Future()
+        answered.add_done_callback(lambda _: other.set_result(self._answer))
+        return other
+
+
+SETTLED = EncoderFacts(dim=32, max_seq_length=None, precision="bfloat16", device="cuda")
+FLOAT32 = HostAnswer(value={"facts": SETTLED.model_copy(update={"precision": "float32"}).model_dump(mode="json"), "ranks": 1})
+REFUSED = HostAnswer(refusal=Refusal(leaf="bad input", text="the model does not run in bfloat16 here"))
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [(FLOAT32, "its encoder has precision float32, the corpus bfloat16"), (REFUSED, "the model does not run in bfloat16 here")],
+)
+def test_a_host_that_cannot_do_the_settled_precision_is_left_out_and_float32_is_advised(
+    answer: HostAnswer, words: str, spec: EncodingSpec
+) -> None:
+    identity = EncoderIdentity(kind="k", model="m", revision=None, weights=spec.weights, preprocessing={}, precision="bfloat16")
+    pinned = spec.model_copy(update={"pinned": EncoderRecord(identity=identity, facts=SETTLED)})
+    fleet = Fleet(lambda: ThreadCluster(Answering(answer)), pinned, tell=lambda _: None)
+    try:
+        with pytest.raises(BadInput, match=rf"{words}; encoder.precision: float32 is what every host can do"):
+            fleet.facts()
+    finally:
+        fleet.close()
+
+
+def test_a_device_that_another_run_holds_on_a_host_is_waited_for_there(
+    spec: EncodingSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`compute.exclusive` holds on each host: its own process takes the lock, and says what it waits for."""
+    monkeypatch.undo()  # real encoders
+    monkeypatch.setattr(torchrun_encoders, "Devices", partial(Devices, folders=[tmp_path]))
+    held = Devices(["cpu"], corpus="another", folders=[tmp_path])
+    assert held.take(lambda _: None, lambda: True)
+    compute = spec.job.compute.model_copy(update={"exclusive": True, "device": "cpu"})
+    exclusive = spec.model_copy(update={"job": spec.job.model_copy(update={"compute": compute})})
+    fleet = Fleet(lambda: ThreadCluster(ThreadHost()), exclusive, tell=lambda _: None)
+    try:
+        fleet.start()
+        until(lambda: "the encoder on cpu" in fleet.progress().waits_for)
+        assert "for corpus 'another' on host" in fleet.progress().waits_for
+    finally:
+        fleet.close()
+        held.release()
 
 
 def test_a_host_with_other_weights_is_left_out(work: Callable[..., Work], spec: EncodingSpec, monkeypatch: pytest.MonkeyPatch) -> None:
