@@ -106,4 +106,5 @@ SERVED_KIND = EncoderKind(
     modalities=("text",),
     needs_torch=False,
     encoders="tasks.adapters.engines.served_encoders:ServedEncoders",
+    question="tasks.adapters.served.served_question:served_question",
 )

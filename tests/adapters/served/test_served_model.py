@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import logging
 import threading
+from typing import Any, cast
 
 import numpy as np
 import pytest
 
+from tasks.adapters.served.located import locate_served
+from tasks.adapters.served.served_encoder import ServedEncoder
+from tasks.adapters.served.served_question import served_question
 from tasks.adapters.served.server_answers import Faulty
 from tasks.domain.errors import BadInput, Permanent, Transient
+from tasks.domain.job.parse import parse_job
 from tasks.domain.served_identity import PROBES
 from tasks.worker.base import unit_length
 from tests.builders.engines.embedding_server import MODEL, TOKEN, Connect, EmbeddingServer, embedding_server
@@ -150,6 +155,16 @@ def test_the_token_is_sent_and_is_in_no_message_and_no_log(
     monkeypatch.setenv("ENCODER_TOKEN", TOKEN)
     facts = connect().facts()
     assert TOKEN not in str(refused.value) + facts.model_dump_json() + caplog.text
+
+
+def test_the_code_for_applications_embeds_a_question_as_the_job_does(connect: Connect, server: EmbeddingServer, api: str) -> None:
+    settings = {"query_prompt": "query: ", "query_parameters": {"type": "query"}, "truncate_dim": 8}
+    encoder = cast("ServedEncoder", parse_job({"encoder": server.settings(api, **settings)}).encoder)
+    names: dict[str, Any] = {}
+    exec(served_question(encoder, locate_served(encoder)), names)
+    np.testing.assert_allclose(names["embed"]("a kite"), connect(settings).embed_questions(["a kite"])[0], atol=1e-6)
+    sent, ours = server.requests[0], server.requests[-1]
+    assert (sent.get("parameters") or sent)["type"] == (ours.get("parameters") or ours)["type"] == "query"
 
 
 def test_a_request_under_way_fails_when_the_model_is_closed(connect: Connect, server: EmbeddingServer) -> None:

@@ -115,7 +115,10 @@ class _Handler(BaseHTTPRequestHandler):
         server, raw = self.server, self.rfile.read(int(self.headers["Content-Length"]))
         length = int(self.headers.get("Inference-Header-Content-Length") or len(raw))
         body = json.loads(raw[:length])
-        texts = list(_strings(raw[length:])) if self.path.endswith("/infer") else body.get("input", body.get("inputs"))
+        self.binary = length < len(raw) or body.get("encoding_format") == "base64"
+        texts = body.get("input", body.get("inputs"))
+        if self.path.endswith("/infer"):
+            texts = list(_strings(raw[length:])) if self.binary else body["inputs"][0]["data"]
         with server.changed:
             server.requests.append(body)
             name, arguments = server.faults.pop(0) if server.faults else ("", ())
@@ -162,8 +165,12 @@ class _Handler(BaseHTTPRequestHandler):
         if self.path == "/embed":
             return "application/json", json.dumps(vectors.tolist()).encode(), {}
         if self.path == "/v1/embeddings":
-            data = [{"index": at, "embedding": base64.b64encode(vector.astype("<f4")).decode()} for at, vector in enumerate(vectors)]
+            given = [base64.b64encode(vector.astype("<f4")).decode() if self.binary else vector.tolist() for vector in vectors]
+            data = [{"index": at, "embedding": vector} for at, vector in enumerate(given)]
             return "application/json", json.dumps({"data": data[::-1]}).encode(), {}
+        if not self.binary:
+            output = {"name": "vector", "datatype": "FP32", "shape": list(vectors.shape), "data": vectors.ravel().tolist()}
+            return "application/json", json.dumps({"outputs": [output]}).encode(), {}
         raw = vectors.astype("<f4").tobytes()
         output = {"name": "vector", "datatype": "FP32", "shape": list(vectors.shape), "parameters": {"binary_data_size": len(raw)}}
         head = json.dumps({"outputs": [output]}).encode()
