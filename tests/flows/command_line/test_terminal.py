@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from flows.command_line.show import run_text
 from tests.builders.kitestring import SECONDS, Command, Kitestring, make_job, write_rows
 
 pytestmark = [pytest.mark.server, pytest.mark.timeout(600), pytest.mark.usefixtures("no_process_left")]
@@ -92,3 +93,10 @@ def test_plain_lines_and_one_document_where_nobody_watches(kitestring: Kitestrin
     assert began < flow_began, "the command's start: the encoder has been loading since"
     assert (ended - began).total_seconds() > report["seconds"]["start-up"] > 0
     assert "\x1b" not in run.err
+
+
+def test_a_run_that_quarantined_every_row_says_so_in_its_first_line() -> None:
+    rows = {"source": 3, "embedded": 0, "reused": 0, "duplicates": 0, "quarantined": 3, "loaded": 0, "removed": 0}
+    result = {"rows": rows, "shards": {"loaded": 1, "planned": 1}, "verified": True, "proof": "", "report": "r", "notes": []}
+    assert run_text(result).splitlines()[0] == "no row is searchable: all 3 are quarantined (failures.max_quarantined allows it)"
+    assert run_text({**result, "rows": {**rows, "loaded": 1, "quarantined": 2}}).startswith("1 of 3 rows are searchable, verified\n")
