@@ -22,6 +22,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
+from tasks.adapters.processes.process_guard import die_with_parent
+
 HUB = "hub"
 HOSTS = ("h1", "h2", "h3")
 BOOT_SECONDS, END_SECONDS = 20, 60
@@ -160,7 +162,8 @@ class Machines:
         own = ["unshare", "--mount", "--uts", "--ipc", "--pid", "--fork", "--kill-child", "bash", "-c", INIT]
         command = ["ip", "netns", "exec", self._space(name), *own, name, self._memory, *self._kept]
         quiet = subprocess.DEVNULL
-        outer = subprocess.Popen(command, stdin=quiet, stdout=quiet, stderr=quiet)
+        # It ends with this process, whatever ends that, and every process of the machine with it.
+        outer = subprocess.Popen(command, stdin=quiet, stdout=quiet, stderr=quiet, preexec_fn=die_with_parent)  # noqa: PLW1509
         deadline = time.monotonic() + BOOT_SECONDS
         while not (init := _booted(outer.pid)):
             assert outer.poll() is None, f"{name} did not boot"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import time
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.machines import HOSTS, HUB, Machines
+from tests.cluster.machines import HOSTS, HUB, Machines, unavailable
 
 ASK = "import socket, sys; print(socket.create_connection((sys.argv[1], 7000), 2).recv(100).decode())"
 ANSWER = """
@@ -69,6 +70,28 @@ def test_machines_reach_each_other_until_a_cable_is_cut_or_the_power_is(net: Mac
     assert net.processes("h1") == {}
     assert not answers("h1", "h2")
     assert answers(HUB, "h1")
+
+
+def test_machines_end_with_the_process_that_made_them(tmp_path: Path) -> None:
+    if reason := unavailable():
+        pytest.skip(reason)
+    make = (
+        "import sys, time, pathlib as p; from tests.cluster.machines import Machines; net = Machines(p.Path(sys.argv[1]), hosts=['h1'])\n"
+    )
+    make += "net.up(); net.start('h1', ['sleep', '1000']); print(net._mark, net._inits['h1'][1], flush=True); time.sleep(1000)"
+    with subprocess.Popen([sys.executable, "-c", make, tmp_path], stdout=subprocess.PIPE, text=True) as maker:
+        assert maker.stdout
+        mark, init = maker.stdout.readline().split()
+        maker.kill()
+    try:
+        deadline = time.monotonic() + 20
+        while Path(f"/proc/{init}").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    finally:
+        for space in ("hub", "h1", "net"):
+            subprocess.run(["ip", "netns", "del", f"{mark}-{space}"], check=False)
+            shutil.rmtree(f"/etc/netns/{mark}-{space}", ignore_errors=True)
 
 
 def test_nothing_stays_of_machines_that_came_up_in_part(net: Machines, tmp_path: Path) -> None:
