@@ -96,7 +96,7 @@ def indexed(rows: int, *, pending: int) -> dict[str, Any]:
 
 def test_an_index_that_stands_still_is_told_and_no_longer_waited_for(caplog: pytest.LogCaptureFixture) -> None:
     server = Server(indexed(30, pending=70), indexed(88, pending=12))
-    await_indexes(server.connection, "c")
+    await_indexes(server.connection, "c", spec_of("c"))
     assert "12 rows of 'c' are still not indexed" in caplog.text
     assert server.now > INDEX_STUCK_SECONDS
 
@@ -104,7 +104,7 @@ def test_an_index_that_stands_still_is_told_and_no_longer_waited_for(caplog: pyt
 def test_rows_that_are_indexed_once_more_are_not_waited_for() -> None:
     """Milvus 2.3.5 was seen to tell 2,000,000 rows, all of them indexed, and 1,820,000 pending: it had merged segments."""
     server = Server(indexed(60, pending=40), indexed(100, pending=91))
-    await_indexes(server.connection, "c")
+    await_indexes(server.connection, "c", spec_of("c"))
     assert server.now < INDEX_STUCK_SECONDS
 
 
