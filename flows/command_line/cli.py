@@ -14,7 +14,7 @@ import typer
 from flows.command_line.answers import NOT_PROVED, NOT_YET, OK, answers, leave, say, say_each
 from flows.command_line.flow_runner import run_flow
 from flows.command_line.process_setup import surroundings
-from flows.command_line.search_options import Explain, Mode, Queries, RrfK, Weights, fusion_of, hits_document, way_of, write_page
+from flows.command_line.search_options import AllChunks, Explain, Mode, Queries, RrfK, Weights, fusion_of, hits_document, way_of, write_page
 from flows.command_line.terminal import count_shown, errors, progress_shown, rows_watched
 from flows.job_file import read_job
 from tasks.adapters.processes.gc_control import leaving
@@ -221,6 +221,7 @@ def search(
     mode: Mode = None,
     rrf_k: RrfK = None,
     weights: Weights = None,
+    all_chunks: AllChunks = False,
     explain: Explain = False,
     settings: SetOptions = None,
     as_json: AsJson = False,
@@ -232,7 +233,7 @@ def search(
         from flows.command_line.show import hits_text
         from tasks.commands.search import ask
 
-        parsed, way = read_job(job, settings), way_of(mode, rrf_k, weights, explain=explain)
+        parsed, way = read_job(job, settings), way_of(mode, rrf_k, weights, explain=explain, all_chunks=all_chunks)
         hits = ask(parsed, k, text=text, picture=image, expression=expression, way=way)
         if html:
             write_page(html, parsed, text or Path(str(image)).name, hits, picture=image)

@@ -38,14 +38,19 @@ Queries = Annotated[
         help="JSON Lines of {query, relevant: [ids] or {id: gain}}, or CSV with the columns query, id and optionally gain. Default: the gate's.",
     ),
 ]
+AllChunks = Annotated[
+    bool, typer.Option("--all-chunks", help="Every chunk may be a hit, not only the best of each document. For source.chunks.")
+]
 Explain = Annotated[bool, typer.Option("--explain", help="Also show the rank of each hit by meaning and by words.")]
 
 
-def way_of(mode: Literal["dense", "text", "hybrid"] | None, rrf_k: int | None, weights: str | None, *, explain: bool) -> SearchWay:
+def way_of(
+    mode: Literal["dense", "text", "hybrid"] | None, rrf_k: int | None, weights: str | None, *, explain: bool, all_chunks: bool = False
+) -> SearchWay:
     """The options as one value. Raises as `fusion_of`."""
     from tasks.commands.search import SearchWay  # noqa: PLC0415
 
-    return SearchWay(mode=mode, fusion=fusion_of(rrf_k, weights), explain=explain)
+    return SearchWay(mode=mode, fusion=fusion_of(rrf_k, weights), explain=explain, all_chunks=all_chunks)
 
 
 def fusion_of(rrf_k: int | None, weights: str | None) -> Fusion:
@@ -72,10 +77,10 @@ def _weights(text: str) -> tuple[float, float]:
 def write_page(path: Path, job: Job, question: str, hits: list[Hit], *, picture: str | None) -> None:
     """Write the hits as an HTML page, with the query image if there is one."""
     from tasks.adapters.report.search_page import render_hits  # noqa: PLC0415
-    from tasks.commands.search_pictures import shown_picture, thumbnails  # noqa: PLC0415
+    from tasks.commands.search_pictures import shown_passages, shown_picture, thumbnails  # noqa: PLC0415
 
     asked = shown_picture(job, picture) if picture else None
-    page = render_hits(question, job.target.collection, hits, thumbnails(job, hits), asked=asked)
+    page = render_hits(question, job.target.collection, hits, thumbnails(job, hits), asked=asked, passages=shown_passages(job, hits))
     try:
         path.write_text(page, encoding="utf-8")
     except OSError as error:

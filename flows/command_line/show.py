@@ -16,6 +16,7 @@ from tasks.domain.estimate.formatting import format_estimate
 from tasks.domain.estimate.intervals import between
 from tasks.domain.number_format import number
 from tasks.domain.shards.removal import RULES, Rule
+from tasks.domain.shards.seal import ChunkCounts, format_chunks
 from tasks.domain.shards.unread_files import UnreadFiles, format_unread
 from tasks.domain.target.collection import Hit
 from tasks.domain.target.proof import Proof, compared, scope
@@ -37,6 +38,7 @@ def run_text(result: dict[str, Any]) -> str:
     nothing = "nothing had to be encoded" if not rows["embedded"] else f"{rows['embedded']:,} encoded now"
     parts = [nothing, *(f"{rows[fate]:,} {fate}" for fate in ("reused", "cached", "duplicates", "quarantined") if rows.get(fate))]
     lines = [found, f"rows:   {', '.join(parts)}", f"shards: {shards['loaded']:,} of {shards['planned']:,} loaded"]
+    lines += [f"chunks: {format_chunks(ChunkCounts.model_validate(result['chunks']))}"] if result.get("chunks") else []
     lines += [f"proof:  {result['proof']}"] if result.get("proof") else []
     return "\n".join([*lines, *(f"note:   {note}" for note in result["notes"]), f"report: {result['report']}"])
 

@@ -9,12 +9,13 @@ from itertools import chain
 from typing import Any, Literal
 
 from tasks.adapters.processes.scratch import scratch_folder
-from tasks.adapters.targets.every_row import every_difference
+from tasks.adapters.targets.every_row import every_difference, taken_with_document
 from tasks.adapters.targets.shard_counts import Waiting, count_shards
 from tasks.domain.errors import BadInput, KitestringError
 from tasks.domain.job.job import Job
 from tasks.domain.ports import Collection
 from tasks.domain.shards.row_accounting import RowCounts, ShardCounts
+from tasks.domain.target.chunk_fields import has_chunks
 from tasks.domain.target.difference import Difference
 from tasks.run.estimate.estimator import Estimator
 from tasks.run.plan import Plan, check_roots, opened, plan_again, planned_before, spool_spans
@@ -189,16 +190,19 @@ def _retained_differences(plan: Plan, collection: Collection) -> Iterator[Listed
         sealed, there = sealed_keys(plan, seal), set(collection.keys(seal.shard))
         holders = collection.shards_of(sorted(sealed - there))
         lost = sorted(key for key in sealed - there if holders.get(key) not in known)
+        if lost and has_chunks(plan.spec.fields):  # a document that another shard holds in a shorter form
+            found = taken_with_document(collection, (Difference(key=key, kind="absent", shard=seal.shard) for key in lost))
+            lost = [each.key for each in found if each.kind == "absent" or each.held_by not in known]
         yield from (Listed(key=key, shard=seal.name, only_in="source", kind="absent") for key in lost)
         yield from (Listed(key=key, shard=seal.name, only_in="collection", kind="extra") for key in sorted(there - sealed))
 
 
 def _every_difference(plan: Plan, collection: Collection, watched: Watched) -> Iterator[Listed]:
     names = {seal.shard: seal.name for seal in chain(owned_seals(plan), retained_seals(plan))}
-    rows = sum(seal.embedded for seal in chain(owned_seals(plan), retained_seals(plan)))
+    rows = sum(seal.rows for seal in chain(owned_seals(plan), retained_seals(plan)))
     with sealed_shards(plan) as shards, watched(rows) as watch:
         counted = count_shards(collection, shards, Waiting(clock_of(collection, looking=True)))
-        for found in every_difference(collection, counted, names, watch):
+        for found in every_difference(collection, counted, names, watch, chunks=has_chunks(plan.spec.fields)):
             yield _listed(found, names[found.shard])
 
 

@@ -13,6 +13,7 @@ from tasks.domain.errors import BadInput, Permanent
 from tasks.domain.job.encoder import ENCODERS, EncoderRecord
 from tasks.domain.job.gate import Question, SearchMode
 from tasks.domain.job.job import Job
+from tasks.domain.target.chunk_fields import has_chunks
 from tasks.domain.target.collection import CollectionSpec, Hit
 from tasks.domain.target.full_text import Fusion
 from tasks.domain.target.retrieval_quality import Evaluation
@@ -28,11 +29,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchWay:
-    """How a question is asked. `mode` None: by meaning and by words where the collection has both; `explain`: with the rank of each hit by either."""
+    """How a question is asked. `mode` None: by meaning and by words where the collection has both; `explain`: with the rank of each hit by either;
+    `all_chunks`: not the best chunk of each document alone.
+    """
 
     mode: SearchMode | None = None
     fusion: Fusion = field(default_factory=Fusion)
     explain: bool = False
+    all_chunks: bool = False
 
 
 def ask(
@@ -119,7 +123,8 @@ class Searcher:
         shown = [*(["text"] if made.store_text else []), *(field.name for field in made.fields)]
         how: dict[str, Any] = {"fusion": way.fusion, "expression": expression, "fields": shown}
         try:
-            hits = answer(self._collection, mode, vectors, [text], k, **how)[0]
+            by_document = has_chunks(made.fields) and not way.all_chunks
+            hits = answer(self._collection, mode, vectors, [text], k, by_document=by_document, **how)[0]
             return explain(self._collection, made, hits, vectors, text, expression=expression) if way.explain else hits
         except Permanent as error:
             if not expression:

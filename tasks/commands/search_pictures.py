@@ -1,15 +1,19 @@
-"""The pictures of a page of hits: that which was searched with, and those behind the hits."""
+"""What a page of hits shows beside them: the picture that was searched with, those behind the hits, and the documents around chunks."""
 
 from __future__ import annotations
+
+from contextlib import closing
 
 from tasks.adapters.processes.scratch import scratch_folder
 from tasks.adapters.report.thumbnails import THUMBNAIL_PIXELS, thumbnail
 from tasks.domain.errors import KitestringError
 from tasks.domain.job.encoder import ENCODERS
 from tasks.domain.job.job import Job
+from tasks.domain.target.chunk_context import ChunkContext
 from tasks.domain.target.collection import Hit
 from tasks.run.plan import opened, plan_again
-from tasks.run.preflight import inspect_job
+from tasks.run.preflight import inspect_job, open_target
+from tasks.run.promotion.passages import passages_of
 from tasks.run.promotion.source_images import pictures_of
 
 
@@ -32,3 +36,14 @@ def shown_picture(job: Job, place: str) -> bytes | None:
     """A small JPEG of a picture that is searched with; None where that cannot be made of it."""
     takes_pictures = "image" in ENCODERS[job.encoder.kind].modalities
     return thumbnail(None, place, max_pixels=job.encoder.largest_picture) if takes_pictures else None
+
+
+def shown_passages(job: Job, hits: list[Hit]) -> dict[str, ChunkContext]:
+    """By key, what stands around hits that are chunks; nothing where they are none, or no text is stored."""
+    if job.source.chunking is None or not hits:
+        return {}
+    with closing(open_target(job)) as target:
+        name = target.resolve(job.target.collection)
+        collection = target.collection(name or job.target.collection)
+        spec = collection.describe()
+        return passages_of(collection, spec, hits) if spec else {}

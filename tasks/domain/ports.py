@@ -210,6 +210,9 @@ class Collection(Protocol):
     def shards_of(self, keys: list[str]) -> dict[str, str]:
         """The shard that each of the keys carries, for those that are there."""
 
+    def values_of(self, keys: list[str], fields: Sequence[str]) -> dict[str, dict[str, object]]:
+        """Some fields of those of the keys that are there."""
+
     def count_beyond(self, known: Iterable[str]) -> int:
         """Rows with strong consistency whose shard is none of these."""
 
@@ -226,8 +229,14 @@ class Collection(Protocol):
             doubled: also look for keys that come more than once. A right count of all rows tells that there are none.
         """
 
-    def search(self, vectors: np.ndarray, k: int, *, expression: str = "", fields: Iterable[str] = ()) -> list[list[Hit]]:
-        """The k nearest of each query; vectors: float32 of shape (queries, dim)."""
+    def search(
+        self, vectors: np.ndarray, k: int, *, expression: str = "", fields: Iterable[str] = (), one_of_each: str | None = None
+    ) -> list[list[Hit]]:
+        """The k nearest of each query; vectors: float32 of shape (queries, dim).
+
+        `one_of_each`: a field of whose values the nearest row alone is wanted. Where a server cannot do that, or not with its index, hits are the
+        nearest rows all the same (see `tasks.domain.target.document_hits`).
+        """
 
     # The next three are for collections that were made with full text alone; other targets need not have them.
 

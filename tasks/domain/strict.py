@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
 
 
 class Strict(BaseModel):
@@ -29,6 +29,18 @@ class AddedLater:
 
 
 ADDED_LATER = AddedLater()
+
+
+class Growing(Strict):
+    """A stored value with fields that were added later: one at its default is not written, so that older versions can read the rest."""
+
+    @model_serializer(mode="wrap")
+    def _as_stored(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        dumped: dict[str, Any] = handler(self)
+        for name, field in type(self).model_fields.items():
+            if ADDED_LATER in field.metadata and getattr(self, name) == field.get_default(call_default_factory=True):
+                dumped.pop(name, None)
+        return dumped
 
 
 def identifying(settings: BaseModel, *, exclude: set[str]) -> dict[str, Any]:

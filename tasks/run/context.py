@@ -45,7 +45,7 @@ class Run:
         spec = EncodingSpec(
             run=run,
             job=inspected.job,
-            fields=inspected.fields,
+            fields=inspected.collection_fields,
             weights=inspected.model.weights,
             declared=inspected.declared,
             pinned=inspected.pinned(),
@@ -60,6 +60,7 @@ class Run:
 
     def expect(self, shards: int, rows: int | None) -> None:
         """What this run has to see to, and the source rows of it; None: nobody knows."""
+        rows = None if self.job.source.chunking else rows  # encoders are given chunks, and nobody knows how many there will be
         self.journal.expect(shards, rows)
         self.engine.expect(rows)
 

@@ -19,6 +19,7 @@ from tasks.adapters.rows.row_schema import ARROW_TYPES
 from tasks.adapters.sources.source_files import SourceFiles
 from tasks.domain.errors import KitestringError
 from tasks.domain.job.source import SourceSettings
+from tasks.domain.job.texts.chunks import CHUNK_FIELD_NAMES
 from tasks.domain.ports import Target
 from tasks.domain.shards.layout import part_rows
 from tasks.domain.target.collection import collection_name
@@ -43,7 +44,8 @@ def settle_fields(source: SourceFiles[Any], known: SettledColumns | None) -> tup
     named = {name for name in given.values() if name}
     names = {column: name or _free(before.names.get(column), named) for column, name in given.items()}
     lenient = {*declared, *before.inexact}
-    return tuple(field.model_copy(update={"exact": field.column not in lenient}) for field in name_fields(types, names=names))
+    taken = CHUNK_FIELD_NAMES if config.chunking else ()
+    return tuple(field.model_copy(update={"exact": field.column not in lenient}) for field in name_fields(types, names=names, taken=taken))
 
 
 def _free(name: str | None, taken: set[str]) -> str | None:

@@ -14,7 +14,9 @@ from tasks.adapters.checkpoint.seal_cache import Copies
 from tasks.adapters.checkpoint.shard_id_set import DigestSet
 from tasks.adapters.checkpoint.span_file import Spool
 from tasks.adapters.files.access import root_of
+from tasks.adapters.models.model_metadata import shape_of
 from tasks.adapters.processes.scratch import scratch_folder
+from tasks.adapters.rows.chunking.splitter import ChunkSplitter
 from tasks.domain.errors import BadInput, KitestringError
 from tasks.domain.job.encoder import EncoderRecord, differences
 from tasks.domain.job.job import Job
@@ -49,7 +51,7 @@ class Plan:
             metric=metric_of(inspected),
             store_text=job.target.store_text and job.source.modality == "text",
             id_length=job.target.id_length,
-            fields=inspected.fields,
+            fields=inspected.collection_fields,
             partition_key=next((field.name for field in inspected.fields if field.column == stored.partition_key), None),
             vector_type=stored.vector_type,
             index=stored.index,
@@ -142,6 +144,15 @@ class Plan:
             raise BadInput(f"{self.inspected.store.url}/{self.checkpoint.layout.encoder} does not agree with {pin}: {wrong}: {EDITED}")
         if self.inspected.damages.mends and (pinned is None) != (told is None):
             pin_encoder(self.checkpoint, self.inspected.declared, self.record)
+
+    def check_chunks(self) -> None:
+        """Find chunks that the encoder would not read whole.
+
+        Raises:
+            BadInput: says what to change.
+        """
+        if chunks := self.job.source.chunking:
+            ChunkSplitter(chunks, shape_of(self.job.encoder, self.inspected.model), self.record.facts.max_seq_length)
 
     def settle_columns(self) -> None:
         """Write down what the metadata was found to be, before any row is made from it; a dry run does not."""

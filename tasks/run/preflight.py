@@ -15,7 +15,9 @@ from tasks.adapters.cache.registry import open_cache
 from tasks.adapters.checkpoint.checkpoint import Checkpoint, put_pin, read_pin
 from tasks.adapters.checkpoint.damaged_documents import Damages
 from tasks.adapters.models.model_files import LocatedModel, locate_model
+from tasks.adapters.models.model_metadata import shape_of
 from tasks.adapters.object_store.registry import open_store
+from tasks.adapters.rows.chunking.splitter import check_language, chunk_tokens, read_tokenizer
 from tasks.adapters.served.server_token import read_secrets_with
 from tasks.adapters.sources.registry import open_source
 from tasks.adapters.sources.relevance_judgments import read_questions
@@ -28,6 +30,7 @@ from tasks.domain.job.job import Job
 from tasks.domain.ports import Store, Target
 from tasks.domain.shards.layout import encoder_pin
 from tasks.domain.strict import identifying
+from tasks.domain.target.chunk_fields import CHUNK_FIELDS
 from tasks.domain.target.fields import ELEMENTS, SettledColumns, SourceField, check_partition_key
 from tasks.run.metadata_fields import found_before, newly_settled, sealed_before, settle_fields
 from tasks.run.model_folders import as_pinned, place_of_folder
@@ -51,7 +54,19 @@ class Inspected:
     @property
     def declared(self) -> str:
         """Digest of the encoder as declared and of its weights: the key of what `auto` was resolved to."""
-        return digest({"encoder": {**self.job.encoder.declared, **self.known_as}, "weights": self.model.weights, **self._resolved})
+        encoder = {**self.job.encoder.declared, **self.known_as}
+        return digest({"encoder": encoder, "weights": self.model.weights, **self._resolved, **self._chunks})
+
+    @property
+    def collection_fields(self) -> tuple[SourceField, ...]:
+        """The fields of a row of the collection: the metadata's, and what says which chunk of which document it is."""
+        return (*self.fields, *CHUNK_FIELDS) if self.job.source.chunking else self.fields
+
+    @property
+    def _chunks(self) -> dict[str, JsonValue]:
+        """Rows that are split otherwise have other vectors, whatever the encoder is."""
+        chunks = self.job.source.chunking
+        return {"chunks": chunks.model_dump(mode="json")} if chunks else {}
 
     @property
     def _named(self) -> dict[str, JsonValue]:
@@ -108,7 +123,7 @@ class Inspected:
             model=encoder.model_name,
             revision=self.model.revision,
             weights=self.model.weights,
-            preprocessing={**encoder.preprocessing, **self._named, **self.model.resolved},
+            preprocessing={**encoder.preprocessing, **self._named, **self.model.resolved, **self._chunks},
             precision=precision,
         )
 
@@ -139,12 +154,25 @@ def inspect_job(job: Job) -> Inspected:
     if job.target.gate:
         read_questions(job.target.gate.queries)
     inspected = _inspected(job, source, ())
+    _check_chunks(inspected)
     kept, known = columns_before(inspected) if job.source.scalars else (None, None)
     fields = settle_fields(source, known)
     partition_key = job.target.stored_as.partition_key
     if partition_key is not None:
         check_partition_key(partition_key, fields)
     return replace(inspected, fields=fields, settles=newly_settled(job.source, fields, kept))
+
+
+def _check_chunks(inspected: Inspected) -> None:
+    """Find chunks that cannot be made with this model on this machine, as far as its files tell; `plan.check_chunks` knows the rest."""
+    chunks = inspected.job.source.chunking
+    if chunks is None:
+        return
+    check_language(chunks)
+    shape = shape_of(inspected.job.encoder, inspected.model)
+    read_tokenizer(shape.tokenizer)
+    if shape.limit is not None:
+        chunk_tokens(chunks, shape.limit)
 
 
 def columns_before(inspected: Inspected) -> tuple[SettledColumns | None, SettledColumns | None]:

@@ -14,6 +14,7 @@ and the proof expects each shard with what it owns.
 - Mirror, and a shard that changed: before rows of a removed shard are deleted, every key that it owned and others
   have as well belongs to one of those, so that nothing is missed when it goes. A changed shard that owns a key again
   gets it back from the one that was loaded later.
+- Chunks: a document has one owner, whose chunks stay; those that another shard has beyond them leave the collection.
 - Refused: owners are settled as for `first`, so that the collection is the same each time, and every shard that lost a
   key fails by name.
 """
@@ -39,6 +40,7 @@ from tasks.domain.errors import BadInput
 from tasks.domain.ports import Collection
 from tasks.domain.shards.duplicates import Lost, Owners, policy_of
 from tasks.domain.shards.seal import SealSetDigest
+from tasks.domain.target.chunk_fields import document_of, has_chunks
 from tasks.run.context import Run
 from tasks.run.plan import NOWHERE, Plan
 from tasks.run.seals.effective_seals import seals_of
@@ -60,11 +62,15 @@ def assign_owners(run: Run, plan: Plan, collection: Collection) -> None:
             return  # a corpus that is refused leaves nothing behind
         settled = owners and owners.settled and (owners.covers, owners.policy) == (covers.digest, policy_of(plan.job))
         if not owners or not settled:
-            with tempfile.TemporaryDirectory(dir=run.scratch) as folder, DuplicateFinder(Path(folder) / "owners") as table:
+            with tempfile.TemporaryDirectory(dir=run.scratch) as folder, _finder(plan, Path(folder)) as table:
                 owners = _settle(plan, collection, table, owners)
     for shard in plan if owners.refused else ():
         if shard.id in owners.refused:
             run.journal.note_failure(shard, BadInput(owners.refused[shard.id]))
+
+
+def _finder(plan: Plan, folder: Path) -> DuplicateFinder:
+    return DuplicateFinder(folder / "owners", chunks=has_chunks(plan.spec.fields))
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,10 +95,13 @@ def _settle(plan: Plan, collection: Collection, table: DuplicateFinder, before: 
         collection.flush_and_index()  # a server that is still at thousands of small upserts would not answer in a call's time
     for number, place, owned in table.owners():
         _put_right(plan, collection, seals[number], place, owned)
+    for surplus in table.surplus():
+        collection.delete_keys(surplus)
     owners = Owners(covers=covers.digest, policy=policy, settled=True)
     if lost:
-        refused = dict(_refused(table, seals, lost)) if policy == "refuse" else {}
-        owners = owners.model_copy(update={"lost": _lost(table, seals), "refused": refused})
+        chunks = has_chunks(plan.spec.fields)
+        refused = dict(_refused(table, seals, lost, chunks=chunks)) if policy == "refuse" else {}
+        owners = owners.model_copy(update={"lost": _lost(table, seals, chunks=chunks), "refused": refused})
     plan.checkpoint.replace_owners(plan.target, owners, table.write_lost([seal.shard for seal in seals]) if lost else None, before)
     return owners
 
@@ -111,17 +120,22 @@ def _holders(collection: Collection, keys: list[str]) -> list[tuple[str, str | N
     return [(key, held.get(key)) for key in keys]
 
 
-def _lost(table: DuplicateFinder, seals: list[_Sealed]) -> dict[str, Lost]:
-    parts: dict[int, dict[int, int]] = defaultdict(dict)
+def _lost(table: DuplicateFinder, seals: list[_Sealed], *, chunks: bool) -> dict[str, Lost]:
+    parts, documents = defaultdict[int, dict[int, int]](dict), defaultdict[int, dict[int, int]](dict)
     for number, place, keys in table.lost():
         parts[number][place] = len(keys)
-    return {seals[number].shard: Lost(seal=seals[number].digest, parts=counts) for number, counts in parts.items()}
+        if chunks:
+            documents[number][place] = sum(document_of(key)[1] == 0 for key in keys)
+    return {
+        seals[number].shard: Lost(seal=seals[number].digest, parts=counts, documents=documents[number]) for number, counts in parts.items()
+    }
 
 
-def _refused(table: DuplicateFinder, seals: list[_Sealed], lost: int) -> Iterator[tuple[str, str]]:
+def _refused(table: DuplicateFinder, seals: list[_Sealed], lost: int, *, chunks: bool) -> Iterator[tuple[str, str]]:
     for number, key, owner in table.examples(REFUSALS_NAMED):
-        many = f" ({lost:,} such rows in all)" if lost > 1 else ""
-        where = f"key '{key}' of {seals[number].name} comes also in {seals[owner].name}{many}"
+        many = f" ({lost:,} such {'chunks' if chunks else 'rows'} in all)" if lost > 1 else ""
+        named = document_of(key)[0] if chunks else key
+        where = f"key '{named}' of {seals[number].name} comes also in {seals[owner].name}{many}"
         yield seals[number].shard, f"{where}: make the keys unique, or set failures.on_duplicate to first or last"
 
 

@@ -13,6 +13,7 @@ from itertools import islice
 from tasks.adapters.targets.part_loading import load_free_rows
 from tasks.adapters.targets.shard_counts import Sealed, Waiting, count_shards
 from tasks.domain.ports import Collection
+from tasks.domain.target.chunk_fields import has_chunks
 from tasks.domain.target.proof import Proof
 from tasks.run.context import Run
 from tasks.run.plan import Plan
@@ -63,7 +64,7 @@ def _torn(plan: Plan, collection: Collection) -> Iterator[str]:
     """Shards with fewer rows than are sealed."""
     with sealed_shards(plan) as sealed:
         for counted in count_shards(collection, sealed, Waiting(clock_of(collection))):
-            if counted.found < counted.sealed.seal.embedded:
+            if counted.found < counted.sealed.seal.rows:
                 yield counted.sealed.seal.shard
 
 
@@ -103,7 +104,7 @@ def _load_retained(plan: Plan, collection: Collection, sealed: Sealed, known: se
     seal = sealed.seal
     plan.checkpoint.refuse_condemned(seal)
     for part in seal.parts:
-        load_free_rows(collection, sealed.read(part), seal.shard, others=known)
+        load_free_rows(collection, sealed.read(part), seal.shard, others=known, chunks=has_chunks(plan.spec.fields))
     entry = plan.checkpoint.read_load(plan.target, seal.shard)
     if entry:
         held = {"state": "outdated", "rows": collection.count(seal.shard)}

@@ -30,6 +30,7 @@ def plan_shards(run: Run) -> Plan:
     with run.journal.during("plan"):
         plan = Plan(inspected, spool, record)
         plan.confirm_encoder()
+        plan.check_chunks()
         check_target(plan)
         plan.settle_columns()
         for note in chain(model_notes(inspected, plan.spec.metric), source_notes(inspected, spool)):

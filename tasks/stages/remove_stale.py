@@ -10,11 +10,12 @@ from prefect.cache_policies import NO_CACHE
 from tasks.adapters.checkpoint.promotion_log import Promotions
 from tasks.adapters.checkpoint.shard_id_set import DigestSet
 from tasks.adapters.concurrent_map import ahead
-from tasks.adapters.targets.part_loading import load_free_rows
+from tasks.adapters.targets.part_loading import load_free_rows, remove_leftovers
 from tasks.domain.errors import Damaged
 from tasks.domain.ports import Collection
 from tasks.domain.shards.removal import RULES, Rule
 from tasks.domain.shards.seal import Loaded
+from tasks.domain.target.chunk_fields import has_chunks
 from tasks.domain.target.deletion_limit import why_not_to_shrink
 from tasks.run.context import Run
 from tasks.run.plan import Plan
@@ -85,6 +86,8 @@ def _keep(run: Run, plan: Plan, collection: Collection, entry: Loaded, count: in
     if entry.state in ("loading", "doubted"):
         restore(run, plan, collection, entry)
         count = collection.count(entry.shard)
+    if has_chunks(plan.spec.fields):
+        count -= remove_leftovers(collection, entry.shard)
     if not count:
         plan.checkpoint.forget_load(plan.target, entry.shard)
     elif (entry.rows, entry.state) != (count, "outdated") and entry.state != "loaded":
@@ -139,7 +142,7 @@ def restore(run: Run, plan: Plan, collection: Collection, entry: Loaded) -> None
     try:
         plan.checkpoint.refuse_condemned(seal)
         for part in seal.parts:
-            load_free_rows(collection, plan.checkpoint.verified_part(part), entry.shard)
+            load_free_rows(collection, plan.checkpoint.verified_part(part), entry.shard, chunks=has_chunks(plan.spec.fields))
     except Damaged as damage:
         run.journal.note(f"{damage}, and its file has left the source: rows of {entry.group} that are not in the collection are lost")
 

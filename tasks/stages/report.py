@@ -54,6 +54,7 @@ def figures_of(plan: Plan, totals: SealTotals, *, failed: int) -> dict[str, Any]
         "tokens_cut": totals.stats.tokens_cut,
         "lengths": totals.stats.lengths,
         "backend": totals.stats.backend,
+        "chunks": totals.chunks,
         "settings": job.model_dump(mode="json"),
         "code": search_code(plan.inspected, plan.spec) if totals.loaded else "",
         "versions": {name: version_of(name) or "not installed" for name in REPORTED_LIBRARIES},

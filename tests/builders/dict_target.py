@@ -5,7 +5,7 @@ What a second kind takes is this file, and the line that puts `KIND` into `tasks
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -160,6 +160,9 @@ class DictCollection:
     def shards_of(self, keys: list[str]) -> dict[str, str]:
         return {key: self._kept.rows[key]["shard"] for key in keys if key in self._kept.rows}
 
+    def values_of(self, keys: list[str], fields: Sequence[str]) -> dict[str, dict[str, object]]:
+        return {key: {name: self._kept.rows[key][name] for name in fields} for key in keys if key in self._kept.rows}
+
     def count_beyond(self, known: Iterable[str]) -> int:
         return len(list(self.strangers(known)))
 
@@ -179,7 +182,9 @@ class DictCollection:
         )
         return compare_rows(sent, held, columns_of(kept.spec), "float32")
 
-    def search(self, vectors: np.ndarray, k: int, *, expression: str = "", fields: Iterable[str] = ()) -> list[list[Hit]]:
+    def search(
+        self, vectors: np.ndarray, k: int, *, expression: str = "", fields: Iterable[str] = (), one_of_each: str | None = None
+    ) -> list[list[Hit]]:
         if expression:
             raise BadInput("a dict has no filters")
         wanted, rows = list(fields), list(self._kept.rows.values())

@@ -286,7 +286,7 @@ class Checkpoint(Ledger):
         seal = self.effective_seal(shard)
         if seal is None:
             return None
-        told = {"group": seal.group, "rows": seal.embedded, "seal": seal.digest, "run": seal.run, "loaded_at": seal.sealed_at}
+        told = {"group": seal.group, "rows": seal.rows, "seal": seal.digest, "run": seal.run, "loaded_at": seal.sealed_at}
         entry = Loaded(shard=shard, state="doubted", seconds=0.0, **told)
         self.intend_load(target, entry)
         return entry

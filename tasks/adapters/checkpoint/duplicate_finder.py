@@ -26,15 +26,17 @@ class DuplicateFinder:
 
     Args:
         folder: private scratch, for the files and for what sorting spills.
+        chunks: keys are those of chunks, and all chunks of a document have one owner.
 
     Raises:
         Permanent: the disk is full (names folder and cure); also for writes within its `with`.
         Transient: the disk fails, likewise.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, chunks: bool = False) -> None:
         import duckdb  # noqa: PLC0415 - 0.3 s, for those who load
 
+        self._owned = "regexp_replace(id, '#[0-9]+$', '')" if chunks else "id"  # what has an owner: a document, or a row
         self._folder, self._files = folder, folder / "keys"
         try:
             self._open(duckdb)
@@ -49,10 +51,10 @@ class DuplicateFinder:
             str(folder / "keys.duckdb"),
             config={"memory_limit": MEMORY, "temp_directory": str(folder / "spilled"), "preserve_insertion_order": False},
         )
-        self._db.execute("CREATE TABLE before (id VARCHAR)")
+        self._db.execute("CREATE TABLE before (owned VARCHAR)")
         number = "CAST(parse_filename(filename, true) AS INTEGER)"
         files = f"read_parquet('{self._files}/*.parquet', filename = true)"
-        self._db.execute(f"CREATE VIEW keys AS SELECT id, part, {number} AS shard FROM {files}")  # noqa: S608 - scratch is ours
+        self._db.execute(f"CREATE VIEW keys AS SELECT id, {self._owned} AS owned, part, {number} AS shard FROM {files}")  # noqa: S608 - scratch is ours
 
     def __enter__(self) -> Self:
         return self
@@ -73,24 +75,24 @@ class DuplicateFinder:
         """Take in keys (a Parquet file with a column id) that were in several shards before: their owner may be another one now."""
         path = self._files.parent / "before.parquet"
         path.write_bytes(lost)
-        self._db.execute("INSERT INTO before SELECT DISTINCT id FROM read_parquet(?)", [str(path)])
+        self._db.execute(f"INSERT INTO before SELECT DISTINCT {self._owned} FROM read_parquet(?)", [str(path)])  # noqa: S608 - fixed words
 
     def assign_owners(self, *, last: bool) -> int:
         """Find the owner of every key that is or was in several shards; how many rows the others lose."""
         # Hashes are counted first: they take less memory than keys, and most corpora end here.
         self._db.execute(
-            "CREATE TABLE doubled AS SELECT id FROM keys "
-            "SEMI JOIN (SELECT hash(id) AS h FROM keys GROUP BY h HAVING count(*) > 1) AS often ON hash(keys.id) = often.h "
-            "GROUP BY id HAVING count(*) > 1 UNION SELECT id FROM before"
+            "CREATE TABLE doubled AS SELECT owned FROM keys "
+            "SEMI JOIN (SELECT hash(owned) AS h FROM keys GROUP BY h HAVING min(shard) <> max(shard)) AS often ON hash(keys.owned) = often.h "
+            "GROUP BY owned HAVING min(shard) <> max(shard) UNION SELECT owned FROM before"
         )
-        least, at_least = ("max", "arg_max") if last else ("min", "arg_min")
+        least = "max" if last else "min"
         self._db.execute(
-            f"CREATE TABLE owners AS SELECT id, {least}(shard) AS shard, {at_least}(part, shard) AS part "  # noqa: S608 - two fixed words
-            "FROM keys SEMI JOIN doubled USING (id) GROUP BY id"
+            f"CREATE TABLE chosen AS SELECT owned, {least}(shard) AS shard FROM keys SEMI JOIN doubled USING (owned) GROUP BY owned"  # noqa: S608 - a fixed word
         )
+        self._db.execute("CREATE TABLE owners AS SELECT keys.id, keys.shard, keys.part FROM keys JOIN chosen USING (owned, shard)")
         self._db.execute(
-            "CREATE TABLE lost AS SELECT keys.id, keys.shard, keys.part, owners.shard AS owner "
-            "FROM keys JOIN owners USING (id) WHERE keys.shard <> owners.shard"
+            "CREATE TABLE lost AS SELECT keys.id, keys.shard, keys.part, chosen.shard AS owner "
+            "FROM keys JOIN chosen USING (owned) WHERE keys.shard <> chosen.shard"
         )
         return int(self._one("SELECT count(*) FROM lost")[0])
 
@@ -101,6 +103,12 @@ class DuplicateFinder:
     def lost(self) -> Iterator[tuple[int, int, list[str]]]:
         """Shard, part, and the keys in it that others own; in order."""
         yield from self._by_part("SELECT shard, part, id FROM lost ORDER BY shard, part, id")
+
+    def surplus(self) -> Iterator[list[str]]:
+        """Keys that others own without having them: chunks of a document beyond those that its owner has; in pages."""
+        answer = self._db.execute("SELECT DISTINCT lost.id FROM lost ANTI JOIN owners USING (id)")
+        while rows := answer.fetchmany(ANSWER_ROWS):
+            yield [key for (key,) in rows]
 
     def write_lost(self, names: list[str]) -> bytes:
         """A Parquet file of every lost row: id, shard (by the name at its number), part; in the order of shards."""

@@ -10,18 +10,22 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import Field, ValidationError
 
 from tasks.adapters.object_store.os_errors import disk_error
 from tasks.domain.errors import Newer, Permanent
 from tasks.domain.shards.seal import EncodeStats, Part, Quarantined
-from tasks.domain.strict import Strict
+from tasks.domain.strict import ADDED_LATER, Growing
+from tasks.domain.target.chunk_fields import has_chunks
+from tasks.domain.target.fields import ScalarField
 
 META = b"kitestring"
 READS = 2  # the newest format of a part
@@ -29,7 +33,7 @@ _FORMAT = re.compile(rb'\{"format_version": ?(\d{1,9})[,}]')
 MOST_VALUES = 2**31 - 1  # of one list<float32> array: its offsets are 32 bits
 
 
-class PartMeta(Strict):
+class PartMeta(Growing):
     """What a part says of itself."""
 
     format_version: Literal[1, 2] = 2
@@ -38,7 +42,13 @@ class PartMeta(Strict):
     stop: int
     quarantined: tuple[Quarantined, ...] = Field((), description="Rows that the encoder could not embed.")
     stats: EncodeStats = EncodeStats()
-    reused: int = Field(0, ge=0, description="Rows whose vectors were taken over.")
+    reused: Annotated[int, ADDED_LATER] = Field(0, ge=0, description="Rows whose vectors were taken over.")
+    documents: Annotated[int | None, ADDED_LATER] = Field(None, ge=0, description="Documents that begin in it, where its rows are chunks.")
+
+
+def documents_in(table: pa.Table, fields: Iterable[ScalarField]) -> int | None:
+    """How many documents begin in rows with these fields; None where they are no chunks."""
+    return pc.sum(pc.equal(table.column("chunk"), 0)).as_py() or 0 if has_chunks(fields) else None
 
 
 def write_part(path: Path, table: pa.Table, meta: PartMeta) -> None:
@@ -98,6 +108,7 @@ def part_of(key: str, data: bytes, table: pa.Table, meta: PartMeta) -> Part:
         quarantined=meta.quarantined,
         stats=meta.stats,
         reused=meta.reused,
+        documents=meta.documents,
     )
 
 

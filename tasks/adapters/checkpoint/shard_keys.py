@@ -63,4 +63,4 @@ def _is_whole(data: bytes, seal: Seal) -> bool:
         file = pq.ParquetFile(io.BytesIO(data))
     except (pa.ArrowException, OSError):
         return False
-    return bool(file.schema_arrow.equals(KEYS)) and rows_of_table(data) == seal.embedded
+    return bool(file.schema_arrow.equals(KEYS)) and rows_of_table(data) == seal.rows

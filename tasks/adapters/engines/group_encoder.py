@@ -18,9 +18,10 @@ from pathlib import Path
 from tasks.adapters.checkpoint.checkpoint import Checkpoint
 from tasks.adapters.checkpoint.json_documents import utc_now
 from tasks.adapters.checkpoint.reuse.digest_file import DigestFile
+from tasks.adapters.engines.documents.shard_rows import shard_rows
+from tasks.adapters.engines.documents.whole_documents import WholeDocuments
 from tasks.adapters.engines.row_reuse import RowReuse, keep_vectors, noting_content
 from tasks.adapters.engines.workplace import Workplace
-from tasks.adapters.rows.builder import prepare
 from tasks.adapters.rows.pieces import PieceRows, Tally, cut_pieces, wanted_of
 from tasks.domain.encoding.encoding_events import ShardReused, ShardSealed, failure_of
 from tasks.domain.encoding.encoding_spec import ShardGroup
@@ -116,7 +117,7 @@ class GroupEncoder:
         opened = OpenShard(shard=shard, begun=time.monotonic(), adopted=self._checkpoint.adoptable(shard.id), digests=digests)
         covered = [(part.first, part.stop) for part in opened.adopted]
         self._encoders.pace.given(sum(stop - first for first, stop in covered))
-        prepared = prepare(self._place.source, shard, job=self._place.job, fields=self._place.spec.fields)
+        prepared = shard_rows(self._place, shard, self._group.record)
         rows = noting_content(prepared, shard, digests, self._index, self._cache)
         try:
             for piece in cut_pieces(rows, opened.tally, covered=covered, piece_rows=self._piece_rows):
@@ -172,9 +173,11 @@ class GroupEncoder:
         digests = opened.digests.keep(self._checkpoint, opened.shard.id, self._group.attempt)
         parts = sorted([*opened.adopted, *made], key=lambda part: part.first)
         found = opened.tally.found.all()
-        quarantined = [*opened.tally.quarantined, *(row for part in parts for row in part.quarantined)]
+        whole = WholeDocuments(place=self._place, checkpoint=self._checkpoint, shard=opened.shard.id, attempt=self._group.attempt)
+        settled = whole.settle(parts, made, opened.tally)
+        quarantined = [*opened.tally.quarantined, *settled.quarantined]
         seal = Seal(
-            format_version=3 if found or digests else 2,
+            format_version=3 if found or digests or settled.chunks else 2,
             shard=opened.shard.id,
             name=opened.shard.name,
             group=opened.shard.group,
@@ -182,19 +185,20 @@ class GroupEncoder:
             attempt=self._group.attempt,
             dim=self._group.record.facts.dim,
             source_rows=opened.tally.seen,
-            embedded=sum(part.rows for part in parts),
+            embedded=sum(part.source_rows for part in settled.parts),
             duplicates=opened.tally.duplicates,
             quarantined=tuple(sorted(quarantined, key=lambda row: row.row)),
-            parts=tuple(parts),
+            parts=tuple(settled.parts),
             seconds=round(time.monotonic() - opened.begun, 3),
             sealed_at=utc_now(),
             found=found,
             digests=digests,
+            chunks=settled.chunks,
         )
         check_accounts(seal)
         self._pin()
         winner = self._checkpoint.seal(seal)
-        encoded, cached = (sum(part.rows - part.reused for part in made), opened.cached) if winner == seal else (0, 0)
+        encoded, cached = (settled.encoded, opened.cached) if winner == seal else (0, 0)
         self._place.tell(ShardSealed(seal=winner, encoded=encoded, cached=cached, adopted=len(opened.adopted)))
 
     def _fail(self, shard: Shard, error: Permanent) -> None:

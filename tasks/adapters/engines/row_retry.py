@@ -5,15 +5,19 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future
+from itertools import pairwise
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from tasks.adapters.checkpoint.checkpoint import Checkpoint
 from tasks.adapters.checkpoint.json_documents import utc_now
+from tasks.adapters.engines.documents.shard_rows import split_rows
+from tasks.adapters.engines.documents.whole_documents import WholeDocuments
 from tasks.adapters.engines.group_encoder import for_good, wait_for
 from tasks.adapters.engines.workplace import Workplace
-from tasks.adapters.rows.builder import prepare
+from tasks.adapters.rows.builder import Prepared, prepare
 from tasks.adapters.rows.pieces import PieceRows
 from tasks.domain.encoding.encoding_events import ShardAmended, failure_of
 from tasks.domain.encoding.encoding_spec import ShardGroup
@@ -55,15 +59,20 @@ class RowRetry:
         begun = time.monotonic()
         wanted = {row.row: row for row in seal.quarantined}
         still, readable = self._read(shard, wanted)
+        if self._place.job.source.chunking and readable.num_rows:
+            cannot_be_split, readable = self._split(readable)
+            still += cannot_be_split
         parts = self._encode(shard, readable)
-        still += [row for part in parts for row in part.quarantined]
+        attempt = f"{RETRY}{self._group.attempt}"
+        settled = WholeDocuments(place=self._place, checkpoint=self._checkpoint, shard=shard.id, attempt=attempt).settle_retried(parts)
+        still += settled.quarantined
         tried = set(pc.unique(readable["row"]).to_pylist()) if readable.num_rows else set()
         failed = {row.row for row in still}
         amendment = Amendment(
             shard=shard.id,
             number=len(self._checkpoint.amendments(shard.id)) + 1,
             run=self._place.spec.run,
-            parts=tuple(parts),
+            parts=tuple(settled.parts),
             recovered=tuple(sorted(tried - failed)),
             duplicates=tuple(sorted(wanted.keys() - tried - failed)),
             quarantined=tuple(sorted(still, key=lambda row: row.row)),
@@ -73,6 +82,12 @@ class RowRetry:
         if amendment.recovered or amendment.duplicates:
             self._checkpoint.amend(amendment)
             self._place.tell(ShardAmended(shard=shard.id, recovered=len(amendment.recovered)))
+
+    def _split(self, readable: pa.Table) -> tuple[list[Quarantined], pa.Table]:
+        """Documents as chunks, each with the row of its document; and those that cannot be split."""
+        rows = (Prepared(batch=batch, seen=batch.num_rows, quarantined=[]) for batch in readable.to_batches())
+        made = list(split_rows(self._place, rows, self._group.record, by_document=True))
+        return [row for chunks in made for row in chunks.quarantined], pa.Table.from_batches([chunks.batch for chunks in made])
 
     def _read(self, shard: Shard, wanted: dict[int, Quarantined]) -> tuple[list[Quarantined], pa.Table]:
         """Read the shard again: the wanted rows that still cannot be read, and those that can.
@@ -116,8 +131,15 @@ class RowRetry:
 
 
 def _pieces(readable: pa.Table) -> Iterator[PieceRows]:
-    for start in range(0, readable.num_rows, ROWS_AT_ONCE):
-        batch = readable.slice(start, ROWS_AT_ONCE).combine_chunks().to_batches()[0]
+    """Chunks of a document, which have one row, stay together."""
+    numbers = readable["row"].to_numpy()
+    borders = [0, *(np.flatnonzero(np.diff(numbers)) + 1).tolist(), len(numbers)] if len(numbers) else [0]
+    start = 0
+    for border, following in pairwise([*borders, borders[-1] + ROWS_AT_ONCE + 1]):
+        if following - start <= ROWS_AT_ONCE or border == start:
+            continue
+        batch = readable.slice(start, border - start).combine_chunks().to_batches()[0]
+        start = border
         rows = batch.column("row")
         piece = PieceRows(first=rows[0].as_py(), stop=rows[-1].as_py() + 1)
         piece.add(batch)

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from tasks.adapters.cache.registry import open_cache
 from tasks.adapters.cache.vector_cache import VectorCache
 from tasks.adapters.checkpoint.checkpoint import Checkpoint
-from tasks.adapters.checkpoint.part_files import PartMeta, part_of, part_vectors, write_part
+from tasks.adapters.checkpoint.part_files import PartMeta, documents_in, part_of, part_vectors, write_part
 from tasks.adapters.checkpoint.reuse.content_index import ContentIndex, vector_lists
 from tasks.adapters.checkpoint.reuse.digest_file import DigestFile
 from tasks.adapters.engines.workplace import Workplace
@@ -83,7 +83,7 @@ class RowReuse:
         job, fields = self._place.job, self._place.spec.fields
         schema = part_schema(fields, store_text=job.target.store_text and job.source.modality == "text")
         table = part_of_taken(rows.taken_rows(), shard, schema)
-        meta = PartMeta(shard=shard, first=rows.first, stop=rows.stop, reused=table.num_rows)
+        meta = PartMeta(shard=shard, first=rows.first, stop=rows.stop, reused=table.num_rows, documents=documents_in(table, fields))
         try:
             write_part(path, table, meta)
             data = path.read_bytes()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -75,11 +75,15 @@ class Reading:
         return order, vectors
 
     def shards_of(self, keys: list[str]) -> dict[str, str]:
-        self._ready()
-        found: dict[str, str] = {}
+        return {key: str(values["shard"]) for key, values in self.values_of(keys, ["shard"]).items()}
 
-        def ask(some: list[str]) -> dict[str, str]:
-            return {row["id"]: row["shard"] for row in self._query(among("id", some), ["id", "shard"])}
+    def values_of(self, keys: list[str], fields: Sequence[str]) -> dict[str, dict[str, object]]:
+        self._ready()
+        found: dict[str, dict[str, object]] = {}
+
+        def ask(some: list[str]) -> dict[str, dict[str, object]]:
+            rows = self._query(among("id", some), ["id", *fields])
+            return {row["id"]: {name: row[name] for name in fields} for row in rows}
 
         for some in chunks(list(dict.fromkeys(keys)), ASKED_KEYS):
             found |= all_of(some, ask)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -14,11 +15,14 @@ from tasks.adapters.milvus.connection import CALL_SECONDS
 from tasks.adapters.milvus.filters import among
 from tasks.adapters.milvus.reading import Reading, chunks
 from tasks.adapters.milvus.row_dicts import as_stored
+from tasks.adapters.milvus.vector_index import server_of
 from tasks.adapters.rows.vector_types import narrow
+from tasks.domain.errors import Permanent
 from tasks.domain.job.index import Parameters
 from tasks.domain.target.collection import CollectionSpec, Hit
 from tasks.domain.target.full_text import CANDIDATES, Fusion
 
+GROUPS_SINCE = (2, 4, 0)
 QUERIES_PER_SEARCH = 256  # in one search call
 
 
@@ -27,8 +31,19 @@ class Searching(Reading):
 
     _search_params: Parameters
 
-    def search(self, vectors: np.ndarray, k: int, *, expression: str = "", fields: Iterable[str] = ()) -> list[list[Hit]]:
-        return self._ask(self._by_meaning(vectors, self._ready()), k, expression, list(fields))
+    def search(
+        self, vectors: np.ndarray, k: int, *, expression: str = "", fields: Iterable[str] = (), one_of_each: str | None = None
+    ) -> list[list[Hit]]:
+        side, wanted = self._by_meaning(vectors, self._ready()), list(fields)
+        if one_of_each and self._can_group():
+            with suppress(Permanent):  # not every index can; or the filter is wrong, which is said again
+                return self._ask(side, k, expression, wanted, group_by_field=one_of_each)
+        return self._ask(side, k, expression, wanted)
+
+    def _can_group(self) -> bool:
+        """Whether the server knows grouping searches; older ones pass over what they do not know."""
+        server = server_of(self._connection)
+        return server.kind != "Milvus" or server.number >= GROUPS_SINCE
 
     def search_text(self, texts: Sequence[str], k: int, *, expression: str = "", fields: Iterable[str] = ()) -> list[list[Hit]]:
         self._ready()
@@ -63,7 +78,7 @@ class Searching(Reading):
     def _by_words(self, texts: Sequence[str]) -> tuple[list[Any], str, dict[str, Any]]:
         return list(texts), SPARSE_FIELD, {"metric_type": "BM25", "params": {}}
 
-    def _ask(self, side: tuple[list[Any], str, dict[str, Any]], k: int, expression: str, wanted: list[str]) -> list[list[Hit]]:
+    def _ask(self, side: tuple[list[Any], str, dict[str, Any]], k: int, expression: str, wanted: list[str], **more: str) -> list[list[Hit]]:
         data, field, how = side
 
         def ask(some: list[Any]) -> Any:
@@ -77,6 +92,7 @@ class Searching(Reading):
                 anns_field=field,
                 consistency_level="Strong",
                 timeout=CALL_SECONDS,
+                **more,
             )
 
         answers = [self._call(partial(ask, some), f"searching '{self.name}'") for some in chunks(data, QUERIES_PER_SEARCH)]

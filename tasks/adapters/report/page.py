@@ -208,7 +208,7 @@ def _percent(now: float | None, before: float | None) -> str:
 
 
 def _shown(example: Example, pictures: Mapping[str, bytes]) -> ShownExample:
-    hits = [show_hit(hit.id, hit.score, {"text": hit.text, **hit.fields}, pictures.get(hit.id)) for hit in example.hits]
+    hits = [show_hit(hit.id, hit.score, {"text": hit.text, **hit.fields}, pictures.get(hit.id), hit.passage) for hit in example.hits]
     own = pictures.get(example.asked) if example.kind == "row" else None
     drawn = any(hit.picture for hit in hits)
     return ShownExample(

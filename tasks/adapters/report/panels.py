@@ -12,6 +12,7 @@ from tasks.adapters.report.host_timeline import HOST_HEADS, HOST_LEGEND, drawn_h
 from tasks.domain.number_format import duration
 from tasks.domain.report.figures import Projection, RankWork
 from tasks.domain.report.run_report import STAGES, Progress, RunReport
+from tasks.domain.shards.seal import ChunkCounts, format_chunks
 
 _WINDOWS = 48  # points in a curve: enough to see a stall, few enough to read
 _BARS = 10
@@ -34,7 +35,19 @@ class Panel:
 
 def panels(report: RunReport) -> list[Panel]:
     """Every chart of figures."""
-    makers = (_fates, _speed, *([_hosts] if report.hosts else []), _stages, _work, _lengths, _padding, _slowest, _memory, _quarantine)
+    makers = (
+        _fates,
+        _speed,
+        *([_hosts] if report.hosts else []),
+        _stages,
+        _work,
+        _lengths,
+        *([_chunks] if report.chunks else []),
+        _padding,
+        _slowest,
+        _memory,
+        _quarantine,
+    )
     return [make(report) for make in makers]
 
 
@@ -190,6 +203,18 @@ def _lengths(report: RunReport) -> Panel:
     )
     chart = column_chart(shown, key="lengths", title=title, description=described, axis="tokens, up to")
     return Panel(title=title, note=note, chart=chart, heads=("tokens, up to", "rows"), rows=[(edge, f"{count:,}") for edge, count in shown])
+
+
+def _chunks(report: RunReport) -> Panel:
+    title, chunks = "Chunks of a document", report.chunks or ChunkCounts(rows=0)
+    if not chunks.per_document:
+        return Panel(title=title, words="No document was split yet.")
+    shown = [(f"{edge:,}", count) for edge, count in _joined(sorted(chunks.per_document.items()))]
+    note = f"{format_chunks(chunks)}."
+    chart = column_chart(shown, key="chunks", title=title, description=f"Documents by chunks: {note}", axis="chunks, up to")
+    return Panel(
+        title=title, note=note, chart=chart, heads=("chunks, up to", "documents"), rows=[(edge, f"{count:,}") for edge, count in shown]
+    )
 
 
 def _joined(bins: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:

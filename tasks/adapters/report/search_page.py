@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tasks.adapters.report.templates import render
+from tasks.domain.job.texts.chunks import CHUNK_FIELD_NAMES
+from tasks.domain.target.chunk_context import ChunkContext
 from tasks.domain.target.collection import Hit
 
 _OWN = ("id", "text")  # shown in a place of their own
@@ -21,9 +23,18 @@ class ShownHit:
     text: str
     picture: str | None
     fields: list[tuple[str, str]]
+    passage: ChunkContext | None = None
 
 
-def render_hits(question: str, collection: str, hits: Sequence[Hit], pictures: Mapping[str, bytes], *, asked: bytes | None = None) -> str:
+def render_hits(
+    question: str,
+    collection: str,
+    hits: Sequence[Hit],
+    pictures: Mapping[str, bytes],
+    *,
+    asked: bytes | None = None,
+    passages: Mapping[str, ChunkContext] | None = None,
+) -> str:
     """The page: no scripts and no network; whatever came from the corpus is escaped, pictures (JPEG, by key) are in it.
 
     Args:
@@ -32,8 +43,10 @@ def render_hits(question: str, collection: str, hits: Sequence[Hit], pictures: M
         hits: the nearest first.
         pictures: of hits.
         asked: the picture that was searched with, a JPEG.
+        passages: by key, what stands around hits that are chunks.
     """
-    shown = [show_hit(hit.id, hit.score, {**_ranks(hit), **hit.fields}, pictures.get(hit.id)) for hit in hits]
+    around = passages or {}
+    shown = [show_hit(hit.id, hit.score, {**_ranks(hit), **hit.fields}, pictures.get(hit.id), around.get(hit.id)) for hit in hits]
     return render("hits.html", question=question, asked=inline(asked), collection=collection, hits=shown, drawn=bool(pictures))
 
 
@@ -41,14 +54,16 @@ def _ranks(hit: Hit) -> dict[str, object]:
     return {"rank by meaning": hit.by_meaning, "rank by words": hit.by_words}
 
 
-def show_hit(key: str, score: float, fields: Mapping[str, object], picture: bytes | None) -> ShownHit:
-    """One hit; `picture`: a JPEG."""
+def show_hit(key: str, score: float, fields: Mapping[str, object], picture: bytes | None, passage: ChunkContext | None = None) -> ShownHit:
+    """One hit; `picture`: a JPEG; `passage`: where its text is in its document."""
+    own = (*_OWN, *CHUNK_FIELD_NAMES) if passage else _OWN
     return ShownHit(
         id=key,
         score=f"{score:.4f}",
         text=str(fields.get("text") or ""),
         picture=inline(picture),
-        fields=[(name, str(value)) for name, value in fields.items() if name not in _OWN and value is not None],
+        fields=[(name, str(value)) for name, value in fields.items() if name not in own and value is not None],
+        passage=passage,
     )
 
 

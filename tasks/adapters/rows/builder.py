@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pyarrow as pa
@@ -25,18 +25,32 @@ from tasks.domain.ports import Source
 from tasks.domain.shards.findings import Finding
 from tasks.domain.shards.seal import Quarantined
 from tasks.domain.shards.shard import Shard
+from tasks.domain.target.chunk_fields import LONGEST_NUMBER, source_fields
 from tasks.domain.target.fields import ELEMENTS, SourceField
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
-    """What became of `seen` consecutive source rows: seen = rows in batch + quarantined + duplicates."""
+    """What became of `seen` consecutive source rows: seen = rows in batch + quarantined + duplicates.
+
+    Where documents are split (`chunks` is set), the batch holds chunks, and those of a document may come in several batches.
+    """
 
     batch: pa.RecordBatch
     seen: int
     quarantined: list[Quarantined]
     duplicates: int = 0
     found: tuple[Finding, ...] = ()  # what else was seen while they were read
+    chunks: ChunksMade | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChunksMade:
+    """The documents that begin in a batch of chunks."""
+
+    rows: int  # chunks in the batch
+    documents: list[tuple[int, int, int]] = field(default_factory=list)  # position of the first chunk, row of the source, chunks
+    overlap_tokens: int = 0
 
 
 def prepare(source: Source, shard: Shard, *, job: Job, fields: tuple[SourceField, ...]) -> Iterator[Prepared]:
@@ -72,14 +86,15 @@ def _settle(chunk: Prepared, index: SeenKeys, policy: str, shard: Shard) -> Prep
                 row=first,
             )
         surplus = list(seen)
-    return replace(chunk, batch=_without(chunk.batch, surplus), duplicates=len(surplus)) if surplus else chunk
+    return replace(chunk, batch=without_rows(chunk.batch, surplus), duplicates=len(surplus)) if surplus else chunk
 
 
 def _keys(batch: pa.RecordBatch) -> tuple[list[str], list[int]]:
     return batch.column("id").to_pylist(), batch.column("row").to_pylist()
 
 
-def _without(batch: pa.RecordBatch, positions: list[int]) -> pa.RecordBatch:
+def without_rows(batch: pa.RecordBatch, positions: list[int]) -> pa.RecordBatch:
+    """The batch less some of its rows."""
     keep = np.ones(batch.num_rows, dtype=bool)
     keep[positions] = False
     return batch.filter(pa.array(keep))
@@ -91,7 +106,7 @@ class RowMaker:
     Args:
         config: says which columns are what.
         shard: whose rows they are.
-        fields: the scalar fields to fill.
+        fields: the scalar fields to fill; those of chunks are left out.
         target: how long a key may be, and whether texts are stored.
         keyed: leave keys null where False, so that no content is hashed.
     """
@@ -102,12 +117,12 @@ class RowMaker:
         named = config.named
         self.key, self.content = (named.key, named.content) if named else (KEY_COLUMN, [TEXT_COLUMN])
         self.by_column = named is not None
-        self.modality, self.fields, self.shard = config.modality, fields, shard
-        self.schema = rows_schema(config.modality, fields)
+        self.modality, self.fields, self.shard = config.modality, source_fields(fields), shard
+        self.schema = rows_schema(config.modality, self.fields)
         self.beside = shard.span.files[0].path
         self.folders = partitions_of(shard.span.files[0])
         self.references = References(root=shard.span.files[0].root, opened=config.opened)
-        self.id_length = target.id_length
+        self.id_length = target.id_length - (LONGEST_NUMBER if config.chunking else 0)
         self.hashes, self.keyed = self.key is None, keyed
 
     def rows(self, source: Source) -> Iterator[Prepared]:
@@ -128,7 +143,7 @@ class RowMaker:
         rows = pa.array(np.arange(first, first + batch.num_rows))
         whole = pa.record_batch([rows, keys, *content, *metadata], schema=self.schema)
         aside = [Quarantined(row=first + at, id=keys[at].as_py(), reason=reasons[at]) for at in sorted(reasons)]
-        left = _without(whole, list(reasons)) if reasons else whole
+        left = without_rows(whole, list(reasons)) if reasons else whole
         return Prepared(batch=left, seen=batch.num_rows, quarantined=aside, found=findings_in(batch))
 
     def _keys(self, columns: dict[str, ScalarColumn], reasons: Problems) -> pa.Array | None:

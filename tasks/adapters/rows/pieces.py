@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import bisect
 import itertools
+from array import array
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tasks.adapters.object_store.os_errors import disk_error
-from tasks.adapters.rows.builder import Prepared
+from tasks.adapters.rows.builder import ChunksMade, Prepared
 from tasks.adapters.rows.row_schema import CACHED, INTERNAL_COLUMNS, ROW_DIGEST, TAKEN_VECTOR, as_part
 from tasks.domain.encoding.protocol import Piece
 from tasks.domain.errors import Permanent
@@ -29,14 +31,39 @@ class Tally:
     """What the reader counted, on its own: one side of the law "Accounted rows"."""
 
     seen: int = 0
+    made: int = 0  # rows for the encoder, by which pieces are numbered: as many as were seen, or the chunks of those
+    documents: DocumentTable | None = None  # where rows are chunks
     duplicates: int = 0
     quarantined: list[Quarantined] = field(default_factory=list)
     found: Findings = field(default_factory=Findings)
 
 
 @dataclass(slots=True)
+class DocumentTable:
+    """Of each document that was split: the position of its first chunk, its row of the source, and its number of chunks."""
+
+    firsts: array[int] = field(default_factory=lambda: array("q"))
+    rows: array[int] = field(default_factory=lambda: array("q"))
+    chunks: array[int] = field(default_factory=lambda: array("l"))
+    overlap_tokens: int = 0
+    encoded: set[int] = field(default_factory=set)  # places of those of which a chunk goes to the encoder
+
+    def add(self, made: ChunksMade) -> None:
+        """Take in the documents of a batch."""
+        for first, row, chunks in made.documents:
+            self.firsts.append(first)
+            self.rows.append(row)
+            self.chunks.append(chunks)
+        self.overlap_tokens += made.overlap_tokens
+
+    def number_at(self, position: int) -> int:
+        """The place in this table of the document that a chunk is of."""
+        return bisect.bisect_right(self.firsts, position) - 1
+
+
+@dataclass(slots=True)
 class PieceRows:
-    """Source rows [first, stop) less those that cannot or need not be encoded."""
+    """Source rows, or chunks of them, [first, stop) less those that cannot or need not be encoded."""
 
     first: int
     stop: int
@@ -115,6 +142,11 @@ def _to_encode(batch: pa.RecordBatch) -> npt.NDArray[np.bool_]:
     return missing
 
 
+def _rows_to_encode(batch: pa.RecordBatch) -> list[int]:
+    rows: list[int] = batch.column("row").filter(pa.array(_to_encode(batch))).to_pylist()
+    return rows
+
+
 def cut_pieces(
     prepared: Iterable[Prepared], tally: Tally, *, covered: list[tuple[int, int]], piece_rows: Callable[[], int]
 ) -> Iterator[PieceRows]:
@@ -129,12 +161,16 @@ def cut_pieces(
     piece: PieceRows | None = None
     aim = piece_rows()
     for chunk in prepared:
-        begin = tally.seen
+        begin = tally.made
         tally.seen += chunk.seen
+        tally.made += chunk.seen if chunk.chunks is None else chunk.chunks.rows
+        if chunk.chunks:
+            tally.documents = tally.documents or DocumentTable()
+            tally.documents.add(chunk.chunks)
         tally.duplicates += chunk.duplicates
         tally.quarantined += chunk.quarantined
         tally.found.extend(chunk.found)
-        for first, stop in uncovered(begin, tally.seen, covered):
+        for first, stop in uncovered(begin, tally.made, covered):
             if piece and piece.stop != first:
                 yield from _whole(piece)
                 piece = None
@@ -144,6 +180,8 @@ def cut_pieces(
                 taken = rows.slice(0, _room(rows, aim - piece.to_encode))
                 rows = rows.slice(taken.num_rows)
                 piece.add(taken)
+                if tally.documents:
+                    tally.documents.encoded.update(map(tally.documents.number_at, _rows_to_encode(taken)))
                 piece.stop = taken.column("row")[-1].as_py() + 1
                 if piece.to_encode >= aim or piece.bytes >= LARGEST_PIECE:
                     yield piece

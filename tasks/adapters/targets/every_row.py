@@ -11,6 +11,7 @@ from tasks.adapters.concurrent_map import ahead
 from tasks.adapters.targets.shard_counts import CountedShard, Sealed
 from tasks.domain.ports import Collection
 from tasks.domain.shards.seal import Part
+from tasks.domain.target.chunk_fields import chunk_key, document_of
 from tasks.domain.target.difference import Compared, Difference
 
 PARTS_AT_ONCE = 4  # parts: most of what one waits for is the server
@@ -75,15 +76,18 @@ class ComparisonTally:
         return counted.found != self.rows - self.away
 
 
-def every_difference(collection: Collection, shards: Iterable[CountedShard], known: Container[str], watch: Watch) -> Iterator[Difference]:
-    """All that differs in some shards; what known shards took from retained ones does not."""
+def every_difference(
+    collection: Collection, shards: Iterable[CountedShard], known: Container[str], watch: Watch, *, chunks: bool = False
+) -> Iterator[Difference]:
+    """All that differs in some shards; what known shards took from retained ones does not. `chunks`: rows are chunks."""
     tally = ComparisonTally()
     for counted, compared in compare_parts(collection, shards):
         if compared is not None:
             tally.add(compared)
             watch(compared.rows)
             taken = counted.sealed.retained
-            yield from (each for each in compared.differences if not (taken and each.kind == "shard" and each.held_by in known))
+            found = taken_with_document(collection, compared.differences) if taken and chunks else compared.differences
+            yield from (each for each in found if not (taken and each.kind == "shard" and each.held_by in known))
             continue
         if tally.has_leftovers(counted) and not counted.sealed.is_unsealed:
             yield from leftovers(collection, counted)
@@ -116,6 +120,18 @@ def away(collection: Collection, sealed: Sealed) -> Iterator[Difference]:
                 if held != seal.shard:
                     kind = "shard" if held else "absent"
                     yield Difference.model_validate({"key": key, "kind": kind, "shard": seal.shard, "held_by": held or ""})
+
+
+def taken_with_document(collection: Collection, found: Iterable[Difference]) -> tuple[Difference, ...]:
+    """Chunks of a retained shard that are nowhere, since another shard holds their document in a shorter form, count as that shard's."""
+    differences = tuple(found)
+    firsts = {each.key: chunk_key(document_of(each.key)[0], 0) for each in differences if each.kind == "absent"}
+    holders = collection.shards_of(sorted(set(firsts.values()))) if firsts else {}
+    taken = {each.key: holders.get(firsts[each.key], each.shard) for each in differences if each.kind == "absent"}
+    return tuple(
+        each.model_copy(update={"kind": "shard", "held_by": taken[each.key]}) if taken.get(each.key, each.shard) != each.shard else each
+        for each in differences
+    )
 
 
 @dataclass(slots=True)

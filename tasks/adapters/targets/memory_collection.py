@@ -119,6 +119,10 @@ class MemoryCollection:
         with self._server.lock:
             return {key: self._rows[key]["shard"] for key in keys if key in self._rows}
 
+    def values_of(self, keys: list[str], fields: Sequence[str]) -> dict[str, dict[str, object]]:
+        with self._server.lock:
+            return {key: {name: self._rows[key][name] for name in fields} for key in keys if key in self._rows}
+
     def count_beyond(self, known: Iterable[str]) -> int:
         return len(list(self.strangers(known)))
 
@@ -141,7 +145,15 @@ class MemoryCollection:
         )
         return compare_rows(sent, held, columns_of(spec), spec.vector_type)
 
-    def search(self, vectors: np.ndarray, k: int, *, expression: str = "", fields: Iterable[str] = ()) -> list[list[Hit]]:
+    def search(
+        self,
+        vectors: np.ndarray,
+        k: int,
+        *,
+        expression: str = "",
+        fields: Iterable[str] = (),
+        one_of_each: str | None = None,  # noqa: ARG002 - it knows no groups
+    ) -> list[list[Hit]]:
         if expression:
             raise BadInput("a filter needs a Milvus server or a Milvus Lite file: memory:// has none")
         spec, wanted = self._made(), list(fields)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from tasks.domain.errors import Permanent
 from tasks.domain.ports import Collection
+from tasks.domain.target.chunk_fields import chunk_key, document_of
 
 KEYS_PER_SLICE = 10_000  # keys at a time
 
@@ -37,13 +38,39 @@ def load_part(collection: Collection, part: pa.Table, shard: str) -> PartLoaded:
     return PartLoaded(rows=part.num_rows, cut=collection.upsert(part))
 
 
-def load_free_rows(collection: Collection, part: pa.Table, shard: str, *, others: Container[str] | None = None) -> PartLoaded:
-    """The same for those rows alone whose key no other shard holds. `others`: the shards that count; None: all."""
-    taken = [key for key, held in _holders(collection, part) if held != shard and (others is None or held in others)]
-    return load_part(collection, part.filter(pc.invert(pc.is_in(part["id"], value_set=pa.array(taken, pa.string())))), shard)
+def load_free_rows(
+    collection: Collection, part: pa.Table, shard: str, *, others: Container[str] | None = None, chunks: bool = False
+) -> PartLoaded:
+    """The same for those rows alone whose key no other shard holds, and of chunks those of documents that no other holds.
+
+    Args:
+        collection: that says who holds a key.
+        part: the rows.
+        shard: whose they are.
+        others: the shards that count; None: all.
+        chunks: the rows are chunks.
+    """
+    keys = first_chunks(part["document"].to_pylist()) if chunks else part["id"].to_pylist()
+    taken = [key for key, held in _holders(collection, list(keys)) if held != shard and (others is None or held in others)]
+    names = part["document"] if chunks else part["id"]
+    wanted = [keys[key] for key in taken] if isinstance(keys, dict) else taken
+    return load_part(collection, part.filter(pc.invert(pc.is_in(names, value_set=pa.array(wanted, pa.string())))), shard)
 
 
-def _holders(collection: Collection, part: pa.Table) -> Iterator[tuple[str, str]]:
-    keys = part["id"].to_pylist()
+def first_chunks(documents: Iterable[str]) -> dict[str, str]:
+    """Documents by the key of the chunk that each has, however short it is."""
+    return {chunk_key(document, 0): document for document in documents}
+
+
+def remove_leftovers(collection: Collection, shard: str) -> int:
+    """Chunks of documents that another shard holds by now leave a shard; how many. Those that the other has as well are its already."""
+    held = [(key, *document_of(key)) for key in collection.keys(shard)]
+    whole = {document for _, document, number in held if number == 0}
+    leftovers = [key for key, document, _ in held if document not in whole]
+    collection.delete_keys(leftovers)
+    return len(leftovers)
+
+
+def _holders(collection: Collection, keys: list[str]) -> Iterator[tuple[str, str]]:
     for first in range(0, len(keys), KEYS_PER_SLICE):
         yield from collection.shards_of(keys[first : first + KEYS_PER_SLICE]).items()

@@ -43,7 +43,7 @@ class Sealed:
     @property
     def is_unsealed(self) -> bool:
         """Whether only the ledger records it."""
-        return self.retained and self.seal.embedded > 0 and not self.seal.parts
+        return self.retained and self.seal.rows > 0 and not self.seal.parts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +55,7 @@ class CountedShard:
 
     @property
     def miscounted(self) -> bool:
-        due = self.sealed.seal.embedded
+        due = self.sealed.seal.rows
         return self.found > due if self.sealed.retained else self.found != due
 
 
@@ -79,7 +79,7 @@ def count_shards(collection: Collection, shards: Iterable[Sealed], waiting: Wait
         def settled() -> bool:
             nonlocal found
             found = collection.count(sealed.seal.shard)
-            return found <= sealed.seal.embedded
+            return found <= sealed.seal.rows
 
         waiting.until(settled)
         return CountedShard(sealed=sealed, found=found)

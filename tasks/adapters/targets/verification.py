@@ -30,7 +30,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tasks.adapters.rows.collection_rows import columns_of
-from tasks.adapters.targets.every_row import ComparisonTally, DifferenceSummary, Watch, away, compare_parts, leftovers
+from tasks.adapters.targets.every_row import ComparisonTally, DifferenceSummary, Watch, away, compare_parts, leftovers, taken_with_document
 from tasks.adapters.targets.row_sample import RowSample, recall, share_by_words
 from tasks.adapters.targets.shard_counts import (
     FAULTS_NAMED,
@@ -47,8 +47,9 @@ from tasks.domain.errors import BadInput
 from tasks.domain.job.index import Parameters
 from tasks.domain.ports import Collection
 from tasks.domain.shards.seal import Seal
+from tasks.domain.target.chunk_fields import has_chunks
 from tasks.domain.target.collection import CollectionSpec, why_not_whole
-from tasks.domain.target.difference import Compared
+from tasks.domain.target.difference import Compared, Difference
 from tasks.domain.target.proof import Proof, ShardCount, unproved
 
 LEAST_RECALL = 0.9
@@ -181,8 +182,8 @@ class _Work:
             return
         for each in counted:
             self._enter(each)
-            if each.found != each.sealed.seal.embedded and (not each.miscounted or self._miscounted <= FAULTS_NAMED):
-                self.found.add(away(self.collection, each.sealed))
+            if each.found != each.sealed.seal.rows and (not each.miscounted or self._miscounted <= FAULTS_NAMED):
+                self._add(away(self.collection, each.sealed))
             if each.miscounted and self._miscounted <= FAULTS_NAMED:
                 self.found.add(leftovers(self.collection, each))
 
@@ -196,7 +197,7 @@ class _Work:
         seal, retained = each.sealed.seal, each.sealed.retained
         self.drawn.draw(each.sealed)
         self._miscounted += each.miscounted
-        count = ShardCount(shard=seal.shard, name=seal.name, sealed=seal.embedded, found=each.found, same_keys=same_keys, retained=retained)
+        count = ShardCount(shard=seal.shard, name=seal.name, sealed=seal.rows, found=each.found, same_keys=same_keys, retained=retained)
         self.counts.append(count)
 
     def _compare_all(self, counted: Iterable[CountedShard]) -> None:
@@ -213,8 +214,19 @@ class _Work:
             self.rows += tally.rows
             tally = ComparisonTally()
 
+    def _add(self, found: Iterable[Difference]) -> None:
+        self.found.add(self._by_document(found))
+
+    def _by_document(self, found: Iterable[Difference]) -> Iterable[Difference]:
+        """Of chunks, what other shards took from retained ones is told by document."""
+        if not has_chunks(self.spec.fields):
+            return found
+        differences = list(found)
+        retained = [each for each in differences if each.shard in self.found.retained]
+        return [*(each for each in differences if each.shard not in self.found.retained), *taken_with_document(self.collection, retained)]
+
     def _take(self, compared: Compared) -> None:
-        self.found.add(compared.differences)
+        self._add(compared.differences)
         self.lowest = min((cosine for cosine in (self.lowest, compared.lowest_cosine) if cosine is not None), default=None)
 
     def compare_sample(self, known: set[str]) -> pa.Table:
@@ -224,8 +236,9 @@ class _Work:
         if not self.full:
             self._take(compared)
         self.found.resolve(known)
-        gone = [each.key for each in compared.differences if each.kind == "absent"]
-        taken = [each.key for each in compared.differences if each.kind == "shard" and each.shard in self.found.retained]
+        differences = list(self._by_document(compared.differences))
+        gone = [each.key for each in differences if each.kind == "absent"]
+        taken = [each.key for each in differences if each.kind == "shard" and each.shard in self.found.retained]
         self.absent, self.sampled = len(gone), rows.num_rows - len(taken)
         return rows.filter(pc.invert(pc.is_in(rows["id"], value_set=pa.array([*gone, *taken], pa.string())))) if rows.num_rows else rows
 

@@ -24,6 +24,14 @@ class Sampled(Strict):
     tokenizer: str = Field("", description="What counted tokens; empty: nothing did, the rows are pictures or their tokens a guess.")
 
 
+class ChunksExpected(Strict):
+    """What documents will become, where they are split."""
+
+    rows: Range = Field(description="Chunks to encode.")
+    overlap_tokens: Range = Field(description="Tokens that are in two chunks of a document.")
+    per_document: dict[int, int] = Field(description="Sampled documents by their number of chunks: a bin's upper edge to its count.")
+
+
 class Estimate(Strict):
     """The remaining work of a run; sealed and loaded shards do not count. None: unknown, and a note says why."""
 
@@ -32,6 +40,7 @@ class Estimate(Strict):
         False, description="Earlier seals may hold vectors of some of those rows, or of all, which are not encoded again."
     )
     tokens: Range | None = Field(None, description="Of those rows, as the model cuts them.")
+    chunks: ChunksExpected | None = Field(None, description="None: documents are not split.")
     content_bytes: Range | None = Field(None, description="Texts or pictures of those rows.")
     rows_to_load: Range
     seconds: Range | None = Field(None, description="From the start of a run to its proof.")

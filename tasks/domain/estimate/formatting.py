@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tasks.domain.estimate.estimate import Estimate, EstimateOutcome
+from tasks.domain.estimate.estimate import ChunksExpected, Estimate, EstimateOutcome
 from tasks.domain.estimate.intervals import between
 from tasks.domain.estimate.rates import Rate
 from tasks.domain.number_format import duration, money, number, size
@@ -14,6 +14,8 @@ def format_estimate(estimate: Estimate) -> list[tuple[str, str]]:
     """(figure, value) of everything that is known about the remaining work of a run."""
     to_encode = f"at most {number(estimate.rows.high)}" if estimate.at_most else between(estimate.rows, number)
     shown = [("rows", f"{to_encode} to encode, {between(estimate.rows_to_load, number)} to load")]
+    if estimate.chunks is not None:
+        shown.append(("chunks", _chunks(estimate.chunks)))
     if estimate.tokens is not None:
         shown.append(("tokens", between(estimate.tokens, number)))
     if estimate.content_bytes is not None:
@@ -35,6 +37,12 @@ def estimate_headline(estimate: Estimate) -> str:
     return "; ".join(
         f"{name}: {value}" for name, value in format_estimate(estimate) if name in {"rows", "time", "cost", "checkpoint", "Milvus"}
     )
+
+
+def _chunks(chunks: ChunksExpected) -> str:
+    bins = ", ".join(f"{count:,} up to {edge:,}" for edge, count in sorted(chunks.per_document.items()))
+    overlap = f"; overlap costs {between(chunks.overlap_tokens, number)} tokens" if chunks.overlap_tokens.high else ""
+    return f"{between(chunks.rows, number)} (sampled documents by chunks: {bins}){overlap}"
 
 
 def _rate(rate: Rate) -> str:

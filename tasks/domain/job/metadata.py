@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
@@ -79,3 +80,16 @@ TYPES_DESCRIPTION = (
     "Types of metadata that a look at the files cannot tell: int64, double, bool, text, json, or arrays of them (int64[]). Left out: found in a sample "
     "of the files, in Parquet in all of them, and kept for the corpus; texts that would not come back the same from a number stay texts."
 )
+
+
+def named_metadata(metadata: list[str] | dict[str, str | None]) -> dict[str, str | None]:
+    """Each column once, with the name of its field where one is given."""
+    return metadata if isinstance(metadata, dict) else dict.fromkeys(metadata)
+
+
+@dataclass(frozen=True, slots=True)
+class NamedColumns:
+    """Which of a source's columns make a row. `key`: None, where the key is a hash of the content."""
+
+    key: str | None
+    content: list[str]

@@ -9,9 +9,19 @@ from pydantic import ConfigDict, Field, model_validator
 
 from tasks.domain.job.credentials import PLACE
 from tasks.domain.job.kinds import Kind, Kinds
-from tasks.domain.job.metadata import METADATA_DESCRIPTION, TYPES_DESCRIPTION, ColumnNames, ColumnType, DeclaredType, Metadata
+from tasks.domain.job.metadata import (
+    METADATA_DESCRIPTION,
+    TYPES_DESCRIPTION,
+    ColumnNames,
+    ColumnType,
+    DeclaredType,
+    Metadata,
+    NamedColumns,
+    named_metadata,
+)
 from tasks.domain.job.references import Reference
-from tasks.domain.job.text_format import DELIMITER, ENCODING, ESCAPE, QUOTE, Encoding, QuoteCharacter
+from tasks.domain.job.texts.chunks import CHUNKS, Chunks, ChunkSettings, check_chunks
+from tasks.domain.job.texts.text_format import DELIMITER, ENCODING, ESCAPE, QUOTE, Encoding, QuoteCharacter
 from tasks.domain.job.ui_schema import Nothing
 from tasks.domain.strict import ADDED_LATER, Strict
 
@@ -20,24 +30,12 @@ Modality = Literal["text", "image"]
 
 ColumnName = Annotated[str, Field(title="column")]
 FileLocation = Annotated[str, Field(title="location", json_schema_extra=PLACE)]
-
-
 TYPES: dict[str, ColumnType] = Field(default_factory=dict, title="Types", description=TYPES_DESCRIPTION)
-
-
 MOVED_FROM: str | None = Field(
     None,
     title="Moved from",
     description="Previous location of the same files (a folder, bucket or glob). Their rows are replaced instead of added a second time.",
 )
-
-
-@dataclass(frozen=True, slots=True)
-class NamedColumns:
-    """Which of a source's columns make a row. `key`: None, where the key is a hash of the content."""
-
-    key: str | None
-    content: list[str]
 
 
 class SourceSettings(Strict):
@@ -87,18 +85,20 @@ class SourceSettings(Strict):
         """What rows may name beside files of the source: see `tasks.domain.job.references`."""
         return ()
 
-
-def named_metadata(metadata: list[str] | dict[str, str | None]) -> dict[str, str | None]:
-    """Each column once, with the name of its field where one is given."""
-    return metadata if isinstance(metadata, dict) else dict.fromkeys(metadata)
+    @property
+    def chunking(self) -> Chunks | None:
+        """How its texts are split; None: each is a row."""
+        chunks: Chunks | None = getattr(self, "chunks", None)
+        return chunks
 
 
 def check_declared(source: SourceSettings) -> None:
-    """Find a declared type of what is no metadata.
+    """Find a declared type of what is no metadata, and chunks that cannot be.
 
     Raises:
-        ValueError: names the column.
+        ValueError: names the column, or says what to change.
     """
+    check_chunks(source.chunking, embeds_text=source.modality == "text", names=list(source.metadata_as.values()))
     wanted = source.scalars
     for column in source.declared_types:
         if column not in wanted:
@@ -135,6 +135,7 @@ class TabularSource(SourceSettings):
     )
     metadata: Metadata = Field(default_factory=list, title="Metadata columns", description=f"Columns {METADATA_DESCRIPTION}")
     types: Annotated[dict[str, DeclaredType], ADDED_LATER] = TYPES
+    chunks: ChunkSettings = CHUNKS
     references: Annotated[list[Reference], ADDED_LATER] = Field(
         default_factory=list,
         title="Allowed references",
@@ -296,6 +297,7 @@ class WebDatasetSource(SourceSettings):
         description=f"Keys of the sample's .json ('txt' is the sample's .txt) {METADATA_DESCRIPTION}",
     )
     types: Annotated[dict[str, DeclaredType], ADDED_LATER] = TYPES
+    chunks: ChunkSettings = CHUNKS
 
     @model_validator(mode="after")
     def _types_of_metadata(self) -> WebDatasetSource:

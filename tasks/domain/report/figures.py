@@ -13,6 +13,7 @@ from tasks.domain.job.gate import SearchMode
 from tasks.domain.number_format import SECONDS_IN_AN_HOUR
 from tasks.domain.shards.row_accounting import RowCounts
 from tasks.domain.strict import Strict
+from tasks.domain.target.chunk_context import ChunkContext
 
 
 def storable(text: str) -> str:
@@ -129,6 +130,10 @@ class Projection(Strict):
     groups: tuple[PointGroup, ...] = Field(description="The largest first; what does not fit is one last group.")
 
 
+def _storable_passage(passage: ChunkContext) -> ChunkContext:
+    return passage.model_copy(update={name: storable(getattr(passage, name)) for name in ("document", "before", "after")})
+
+
 class ExampleHit(Strict):
     """One answer to an example search."""
 
@@ -136,6 +141,9 @@ class ExampleHit(Strict):
     score: float
     text: RedactedText = Field("", description="Its beginning.")
     fields: dict[str, RedactedText] = Field(default_factory=dict, description="Metadata, each value's beginning.")
+    passage: Annotated[ChunkContext, AfterValidator(_storable_passage)] | None = Field(
+        None, description="Where the text is in its document, for chunks."
+    )
 
 
 class Example(Strict):

@@ -14,6 +14,7 @@ from tasks.domain.job.encoder import EncoderFacts, EncoderIdentity
 from tasks.domain.report.figures import Cost, EarlierRun, Example, Projection, RankWork, RedactedText
 from tasks.domain.report.hosts import HostWork
 from tasks.domain.shards.row_accounting import RowCounts, ShardCounts
+from tasks.domain.shards.seal import ChunkCounts
 from tasks.domain.shards.unread_files import UnreadFiles
 from tasks.domain.strict import Strict
 from tasks.domain.target.retrieval_quality import Evaluation
@@ -116,6 +117,7 @@ class RunReport(Strict):
     tokens: int = Field(0, description="Tokens encoded by this run.")
     backend: str = Field("", description="What ran the encoder, as the seals say.")
     lengths: dict[int, int] = Field(default_factory=dict, description="Rows by token length: a bin's upper edge to its count.")
+    chunks: ChunkCounts | None = Field(None, description="What documents became; None: they are not split.")
     failures: tuple[FailedShard, ...] = ()
     damaged: tuple[FailedShard, ...] = Field(
         (), description="Shards of which a sealed part was not as sealed: encoded again, or due to be."
@@ -187,6 +189,7 @@ def summary(report: RunReport) -> dict[str, object]:
         "notes": list(report.notes),
         "gate": report.gate.model_dump(mode="json") if report.gate else None,
         "unread": [some.model_dump() for some in report.unread],
+        **({"chunks": report.chunks.model_dump()} if report.chunks else {}),
     }
 
 

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from tasks.domain.errors import Permanent
 from tasks.domain.shards.row_accounting import check_accounts
-from tasks.domain.shards.seal import Part, Quarantined, Seal
+from tasks.domain.shards.seal import ChunkCounts, Part, Quarantined, Seal
 from tasks.domain.strict import Strict
 
 
@@ -52,12 +52,14 @@ def amended_once(seal: Seal, amendment: Amendment, number: int) -> Seal:
     """
     _check(seal, amendment, number)
     parts = tuple(part.model_copy(update={"amendment": number}) for part in amendment.parts)
+    chunks = seal.chunks and seal.chunks + ChunkCounts(rows=sum(part.rows for part in parts))
     effective = seal.model_copy(
         update={
             "parts": (*seal.parts, *parts),
             "embedded": seal.embedded + len(amendment.recovered),
             "duplicates": seal.duplicates + len(amendment.duplicates),
             "quarantined": amendment.quarantined,
+            "chunks": chunks,
         }
     )
     check_accounts(effective)
@@ -74,8 +76,8 @@ def _check(seal: Seal, amendment: Amendment, number: int) -> None:
         raise Permanent(f"{where}: speaks of rows {_some(after)}, where {_some(before)} were in quarantine")
     for part in amendment.parts:
         meant = sum(part.first <= row < part.stop for row in amendment.recovered)
-        if part.rows != meant:
-            raise Permanent(f"{where}: {part.rows} rows in {part.key}, where {meant} were recovered")
+        if part.source_rows != meant:
+            raise Permanent(f"{where}: {part.source_rows} rows in {part.key}, where {meant} were recovered")
 
 
 def _some(rows: list[int]) -> str:

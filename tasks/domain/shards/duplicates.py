@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from tasks.domain.job.job import Job
-from tasks.domain.shards.seal import Seal
-from tasks.domain.strict import Strict
+from tasks.domain.shards.seal import Part, Seal
+from tasks.domain.strict import ADDED_LATER, Growing, Strict
 
 Policy = Literal["refuse", "first", "last"]
 
 
-class Lost(Strict):
+class Lost(Growing):
     """What a shard gave up to others."""
 
     seal: str = Field(description="Digest of the seal that was looked at: another one's parts are others.")
     parts: dict[int, int] = Field(description="Rows lost, by the part's place in the seal.")
+    documents: Annotated[dict[int, int], ADDED_LATER] = Field(
+        default_factory=dict, description="Where rows are chunks: documents lost, by the part that they begin in."
+    )
 
 
 class Owners(Strict):
@@ -33,10 +36,10 @@ class Owners(Strict):
         default_factory=dict, description="Where duplicates are refused: some shards, and what is told of them."
     )
 
-    def of(self, seal: Seal) -> dict[int, int]:
-        """Rows that this seal's parts have lost."""
+    def of(self, seal: Seal) -> Lost | None:
+        """What this seal's parts have lost."""
         lost = self.lost.get(seal.shard)
-        return lost.parts if lost and lost.seal == seal.digest else {}
+        return lost if lost and lost.seal == seal.digest and lost.parts else None
 
 
 def policy_of(job: Job) -> Policy:
@@ -45,10 +48,18 @@ def policy_of(job: Job) -> Policy:
     return "first" if named and named.key is None else job.failures.on_duplicate
 
 
-def owned(seal: Seal, lost: dict[int, int]) -> Seal:
+def owned(seal: Seal, lost: Lost | None) -> Seal:
     """The seal as the collection has to show it: rows that belong to another shard count as duplicates."""
-    if not lost:
+    if lost is None:
         return seal
-    parts = (part.model_copy(update={"rows": part.rows - lost.get(place, 0)}) for place, part in enumerate(seal.parts))
-    gone = sum(lost.values())
-    return seal.model_copy(update={"parts": tuple(parts), "embedded": seal.embedded - gone, "duplicates": seal.duplicates + gone})
+    parts = tuple(_less(part, lost.parts.get(place, 0), lost.documents.get(place, 0)) for place, part in enumerate(seal.parts))
+    gone = sum(part.source_rows for part in seal.parts) - sum(part.source_rows for part in parts)
+    chunks = seal.chunks and seal.chunks.model_copy(update={"rows": sum(part.rows for part in parts)})
+    return seal.model_copy(
+        update={"parts": parts, "embedded": seal.embedded - gone, "duplicates": seal.duplicates + gone, "chunks": chunks}
+    )
+
+
+def _less(part: Part, rows: int, documents: int) -> Part:
+    left = None if part.documents is None else part.documents - documents
+    return part.model_copy(update={"rows": part.rows - rows, "documents": left})

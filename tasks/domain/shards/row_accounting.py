@@ -72,13 +72,16 @@ def check_accounts(seal: Seal) -> None:
     Raises:
         Permanent: a row is lost or doubled; names the shard and every count.
     """
-    in_parts = sum(part.rows for part in seal.parts)
+    in_parts = sum(part.source_rows for part in seal.parts)
     accounted = in_parts + seal.duplicates + len(seal.quarantined)
     if in_parts != seal.embedded or accounted != seal.source_rows:
         raise Permanent(
             f"shard {seal.name} ({seal.shard}): {seal.source_rows} source rows, but {in_parts} in parts "
             f"({seal.embedded} said) + {seal.duplicates} duplicates + {len(seal.quarantined)} quarantined"
         )
+    chunks = sum(part.rows for part in seal.parts)
+    if seal.chunks is not None and chunks != seal.chunks.rows:
+        raise Permanent(f"shard {seal.name} ({seal.shard}): {seal.chunks.rows} chunks were read, and {chunks} are in parts")
     spans = sorted((part.amendment, part.first, part.stop) for part in seal.parts)
     for (one, _, stop), (other, first, _) in pairwise(spans):
         if one == other and first < stop:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, JsonValue, SerializerFunctionWrapHandler, model_serializer
+from pydantic import AfterValidator, Field, JsonValue
 from pydantic_core import to_jsonable_python
 
 from tasks.domain.digest import digest
 from tasks.domain.job.credentials import without_credentials
 from tasks.domain.shards.findings import Finding
 from tasks.domain.shards.shard import Shard
-from tasks.domain.strict import Strict
+from tasks.domain.strict import ADDED_LATER, Growing, Strict
 
 
 class Quarantined(Strict):
@@ -52,7 +54,7 @@ class EncodeStats(Strict):
         )
 
 
-class Part(Strict):
+class Part(Growing):
     """One Parquet object: the vectors of source rows [first, stop) of a shard, without quarantined rows and duplicates."""
 
     key: str = Field(description="Its key in the checkpoint store, from the store's root.")
@@ -64,20 +66,49 @@ class Part(Strict):
     quarantined: tuple[Quarantined, ...] = Field((), description="Rows that the encoder could not embed.")
     stats: EncodeStats = EncodeStats()
     amendment: int = Field(0, description="Number of the amendment that brought it, in an effective seal; 0: the seal itself.")
-    reused: int = Field(0, ge=0, description="Rows of it whose vectors were taken over from parts of earlier seals.")
+    reused: Annotated[int, ADDED_LATER] = Field(
+        0, ge=0, description="Rows of it whose vectors were taken over from parts of earlier seals."
+    )
+    documents: Annotated[int | None, ADDED_LATER] = Field(None, ge=0, description="Documents that begin in it, where its rows are chunks.")
 
-    @model_serializer(mode="wrap")
-    def _as_stored(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """One of an amendment, or of a seal of format 2, is what older versions know."""
-        dumped: dict[str, Any] = handler(self)
-        if not self.reused:
-            del dumped["reused"]
-        return dumped
+    @property
+    def source_rows(self) -> int:
+        """Rows of the source that begin in it."""
+        return self.rows if self.documents is None else self.documents
 
 
-class Seal(Strict):
-    """The commit of a shard. A part that no seal references is garbage. Stored with a checksum from format 2 on; format 3 has findings and
-    digests.
+class ChunkCounts(Strict):
+    """What documents became, where a seal's rows are chunks of them."""
+
+    rows: int = Field(ge=0, description="Chunks in the parts: rows of the collection.")
+    per_document: dict[int, int] = Field(
+        default_factory=dict, description="Documents by their number of chunks, in bins: upper edge to count."
+    )
+    overlap_tokens: int = Field(0, description="Tokens that are in two chunks of a document, about.")
+
+    def __add__(self, other: ChunkCounts) -> ChunkCounts:
+        counts = Counter(self.per_document) + Counter(other.per_document)
+        return ChunkCounts(
+            rows=self.rows + other.rows, per_document=dict(counts), overlap_tokens=self.overlap_tokens + other.overlap_tokens
+        )
+
+
+def format_chunks(chunks: ChunkCounts) -> str:
+    """How many chunks there are, of how many documents, and what overlap costs."""
+    documents = sum(chunks.per_document.values())
+    most = max(chunks.per_document, default=0)
+    overlap = f"; {chunks.overlap_tokens:,} tokens are in two chunks" if chunks.overlap_tokens else ""
+    return f"{chunks.rows:,} of {documents:,} documents, up to {most:,} each{overlap}"
+
+
+def chunk_bins(chunks: Iterable[int]) -> dict[int, int]:
+    """Documents by how many chunks each has, in bins of twice the size: upper edge to count."""
+    return dict(Counter(1 << max(0, number - 1).bit_length() for number in chunks))
+
+
+class Seal(Growing):
+    """The commit of a shard. A part that no seal references is garbage. Stored with a checksum from format 2 on; format 3 has findings,
+    digests or chunks.
     """
 
     format_version: Literal[1, 2, 3] = 2
@@ -94,17 +125,18 @@ class Seal(Strict):
     parts: tuple[Part, ...]
     seconds: float = Field(description="From the first read to the seal.")
     sealed_at: str = Field(description="UTC, ISO 8601.")
-    found: tuple[Finding, ...] = Field((), description="What was seen while its rows were read, and is no reason to quarantine one.")
-    digests: str = Field("", description="SHA-256 of the file of its rows' content digests; empty: it has none.")
+    found: Annotated[tuple[Finding, ...], ADDED_LATER] = Field(
+        (), description="What was seen while its rows were read, and is no reason to quarantine one."
+    )
+    digests: Annotated[str, ADDED_LATER] = Field("", description="SHA-256 of the file of its rows' content digests; empty: it has none.")
+    chunks: Annotated[ChunkCounts | None, ADDED_LATER] = Field(
+        None, description="Where the source's rows are documents that were split; None: each is a row."
+    )
 
-    @model_serializer(mode="wrap")
-    def _as_stored(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """One without findings and digests is what format 2 knows."""
-        dumped: dict[str, Any] = handler(self)
-        for name in ("found", "digests"):
-            if not dumped[name]:
-                del dumped[name]
-        return dumped
+    @property
+    def rows(self) -> int:
+        """Rows that it brings to a collection."""
+        return self.embedded if self.chunks is None else self.chunks.rows
 
     @property
     def digest(self) -> str:
@@ -161,7 +193,7 @@ def intent_of(shard: Shard, seal: Seal, *, run: str, at: str) -> Loaded:
         group=seal.group,
         place=shard.place,
         files=len(shard.span.files),
-        rows=seal.embedded,
+        rows=seal.rows,
         seal=seal.digest,
         run=run,
         seconds=0.0,

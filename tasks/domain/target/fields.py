@@ -81,14 +81,15 @@ def field_name(column: str, others: Iterable[str] = ()) -> str:
 
 
 def name_fields(
-    types: Mapping[str, FieldType], *, names: Mapping[str, str | None] | None = None, exact: bool = True
+    types: Mapping[str, FieldType], *, names: Mapping[str, str | None] | None = None, exact: bool = True, taken: Iterable[str] = ()
 ) -> tuple[SourceField, ...]:
-    """Name every metadata column, with names that are given for some."""
+    """Name every metadata column, with names that are given for some, and none with one that is `taken`."""
     fields: dict[str, SourceField] = {}
+    reserved = tuple(taken)
     given = {column: name for column, name in (names or {}).items() if name}
     for column, kind in types.items():
-        taken = [*given.values(), *(field.name for field in fields.values())]
-        fields[column] = SourceField(name=given.get(column) or field_name(column, taken), column=column, type=kind, exact=exact)
+        others = [*reserved, *given.values(), *(field.name for field in fields.values())]
+        fields[column] = SourceField(name=given.get(column) or field_name(column, others), column=column, type=kind, exact=exact)
     return tuple(fields.values())
 
 

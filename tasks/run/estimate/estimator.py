@@ -18,7 +18,8 @@ from tasks.adapters.checkpoint.span_file import Spool
 from tasks.adapters.models.model_metadata import ModelShape, TokenCounter, shape_of
 from tasks.adapters.processes.hardware import launch_for
 from tasks.adapters.sources.sampling import Effort, Sampler, SourceSample, weight_of
-from tasks.domain.estimate.estimate import NO_RATE, Estimate, Sampled, dollars_of, seconds_of
+from tasks.domain.errors import BadInput
+from tasks.domain.estimate.estimate import NO_RATE, ChunksExpected, Estimate, Sampled, dollars_of, seconds_of
 from tasks.domain.estimate.formatting import estimate_headline
 from tasks.domain.estimate.intervals import Range, at_least_none, exactly, mean_of
 from tasks.domain.estimate.rates import Rate, Unit, rate_of, rate_of_parts
@@ -29,6 +30,7 @@ from tasks.domain.shards.resume import missing
 from tasks.domain.shards.shard import Shard
 from tasks.run.column_samples import source_notes
 from tasks.run.context import Run
+from tasks.run.estimate.chunk_sample import ChunkSample, sample_chunks
 from tasks.run.estimate.rate_history import read_rates
 from tasks.run.plan import Plan
 from tasks.run.preflight import Inspected
@@ -36,6 +38,7 @@ from tasks.run.preflight import Inspected
 SEALS = 8  # whose timings are looked at
 PATIENCE = 10.0  # seconds that a report waits for the estimate of its run
 LONG_OR_SHORT = Range(low=0, expected=0.001, high=0.1)  # rows for each byte
+CHUNK_FIELD_BYTES = 24  # number and place of a chunk in its document
 PACKED_HASH = 20  # bytes that are left of a key of 32 hexadecimal digits
 
 log = logging.getLogger("kitestring.run")
@@ -75,21 +78,30 @@ class Estimator:
         notes: list[str] = []
         sample, shape, rate = self.sample(self._effort), self._shape(), self._rate()
         counter = TokenCounter(shape) if self.unit == "tokens" and sample.rows else None
-        made, to_load = self._rows(self.left.to_encode, sample, notes), self._rows(self.left.to_load, sample, notes)
-        sealed, served = self._storage(made, to_load, sample, shape, notes)
+        documents, to_load = self._rows(self.left.to_encode, sample, notes), self._rows(self.left.to_load, sample, notes)
+        tokens = self._tokens(documents, sample, counter, notes)
+        chunks, made, loaded = None, documents, to_load
+        if split := self._split(shape, sample, notes):
+            made, loaded, tokens = (
+                _of(of, values, sample) for of, values in ((documents, split.chunks), (to_load, split.chunks), (documents, split.tokens))
+            )
+            overlap = _of(documents, split.overlap_tokens, sample)
+            chunks = ChunksExpected(rows=made, overlap_tokens=overlap, per_document=split.per_document)
+        sealed, served = self._storage(made, loaded, sample, shape, notes, per_document=split.mean if split else 1.0)
         at_most = bool(self.left.to_encode and self._plan and self._plan.donors)
-        rows, tokens = made, self._tokens(made, sample, counter, notes)
+        rows = documents
         if at_most:
             rows, tokens = at_least_none(rows), at_least_none(tokens) if tokens else None
             notes.append("rows that an earlier seal holds a vector of are not encoded again, and nobody has looked yet which those are")
-        seconds = self._seconds(tokens if self.unit == "tokens" else rows, to_load, rate, notes)
+        seconds = self._seconds(tokens if self.unit == "tokens" else rows, loaded, rate, notes)
         notes += [f"a place could not be read, and is left out: {without_credentials(fault)}" for fault in sample.faults[:1]]
         price = self._job.report.price_per_hour
         return Estimate(
             rows=rows,
             at_most=at_most,
             tokens=tokens,
-            content_bytes=_times(made, _content(sample), seen=_seen(sample, made)),
+            chunks=chunks,
+            content_bytes=_times(documents, _content(sample), seen=_seen(sample, documents)),
             rows_to_load=to_load,
             seconds=seconds,
             checkpoint_bytes=sealed,
@@ -159,6 +171,16 @@ class Estimator:
         counts = [counter.count(place.column("text").to_pylist()) for place in sample.rows]
         return _times(rows, counts, seen=_seen(sample, rows))
 
+    def _split(self, shape: ModelShape, sample: SourceSample, notes: list[str]) -> ChunkSample | None:
+        chunks = self._job.source.chunking
+        if chunks is None or not sample.rows:
+            return None
+        try:
+            return sample_chunks(chunks, shape, sample)
+        except BadInput as error:
+            notes.append(f"chunks are not known: {error}")
+            return None
+
     def _shape(self) -> ModelShape:
         shape = shape_of(self._job.encoder, self._inspected.model)
         if self._plan is None:
@@ -167,21 +189,21 @@ class Estimator:
         return ModelShape(dim=facts.dim, limit=facts.max_seq_length, prompt=shape.prompt, tokenizer=shape.tokenizer)
 
     def _storage(
-        self, rows: Range, to_load: Range, sample: SourceSample, shape: ModelShape, notes: list[str]
+        self, rows: Range, to_load: Range, sample: SourceSample, shape: ModelShape, notes: list[str], *, per_document: float
     ) -> tuple[Range | None, Range | None]:
         """Bytes in the checkpoint, and in Milvus."""
         if shape.dim is None:
             notes.append("storage is not known: the model's files do not state its dimension, and it was not loaded yet")
             return None, None
-        raw, packed = self._scalars(sample)
+        raw, packed = self._scalars(sample, per_document)
         stored = self._job.target.stored_as
         return (
             checkpoint_bytes(rows, dim=shape.dim, scalars=packed),
             target_bytes(to_load, dim=shape.dim, scalars=raw, index=stored.index, vectors=stored.vector_type),
         )
 
-    def _scalars(self, sample: SourceSample) -> tuple[float, float]:
-        """Bytes of a row's key, stored text and metadata: as they are, and compressed."""
+    def _scalars(self, sample: SourceSample, per_document: float) -> tuple[float, float]:
+        """Bytes of a row's key, stored text and metadata: as they are, and compressed. Of chunks each has its share of the text."""
         if not sample.rows:
             return 0.0, 0.0
         rows = pa.concat_tables(sample.rows)
@@ -189,6 +211,9 @@ class Estimator:
         text = ["text"] if "text" in rows.column_names and self._job.target.store_text else []
         stored = rows.select([*([] if hashed else ["id"]), *text, *(f.name for f in self._inspected.fields)])
         raw, packed = stored.nbytes / rows.num_rows, _packed(stored) / rows.num_rows
+        if self._job.source.chunking:
+            elsewhere = sum(stored.column(name).nbytes for name in text) / rows.num_rows * (1 - 1 / per_document)
+            raw, packed = raw - elsewhere + CHUNK_FIELD_BYTES, packed * (raw - elsewhere) / raw
         return raw + HASH_KEY * hashed, packed + PACKED_HASH * hashed
 
     def _rate(self) -> Rate | None:
@@ -256,6 +281,12 @@ def _times(rows: Range, values: Sequence[Sequence[float]], *, seen: float) -> Ra
     if not any(len(place) for place in values):
         return exactly(0) if not rows.high else None
     return rows * mean_of(values, seen=seen)
+
+
+def _of(rows: Range, values: Sequence[Sequence[float]], sample: SourceSample) -> Range:
+    """Of a few documents of a sample, for all rows."""
+    documents = sum(map(len, values))
+    return rows * mean_of(values, seen=_seen(sample, rows) * documents / max(1, sum(place.num_rows for place in sample.rows)))
 
 
 def _seen(sample: SourceSample, rows: Range) -> float:

@@ -8,6 +8,7 @@ import numpy as np
 
 from tasks.domain.job.gate import Question, question_scores
 from tasks.domain.ports import Collection
+from tasks.domain.target.chunk_fields import has_chunks
 from tasks.domain.target.collection import CollectionSpec
 from tasks.domain.target.full_text import Fusion
 from tasks.domain.target.retrieval_quality import CONFIDENCE_LEVEL, Evaluation, Interval, ModeQuality
@@ -26,12 +27,14 @@ def measure_quality(
     *,
     fusion: Fusion | None = None,
 ) -> Evaluation:
-    """Measure a collection; vectors: float32 of shape (questions, dim)."""
+    """Measure a collection; vectors: float32 of shape (questions, dim). Known answers are the source's rows: of chunks, documents are judged."""
+    by_document = has_chunks(made.fields)
     texts = [question.query for question in questions]
     modes = []
     for mode in modes_of(made):
-        answers = answer(collection, mode, vectors, texts, k, fusion=fusion)
-        scores = [question_scores([hit.id for hit in hits], question, k) for hits, question in zip(answers, questions, strict=True)]
+        answers = answer(collection, mode, vectors, texts, k, fusion=fusion, by_document=by_document)
+        found = [[str(hit.fields["document"]) if by_document else hit.id for hit in hits] for hits in answers]
+        scores = [question_scores(keys, question, k) for keys, question in zip(found, questions, strict=True)]
         ndcg, recall, mrr = intervals(np.array(scores))
         modes.append(ModeQuality(mode=mode, ndcg=ndcg, recall=recall, mrr=mrr))
     return Evaluation(collection=made.name, questions=len(questions), at_k=k, modes=tuple(modes))

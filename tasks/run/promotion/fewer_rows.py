@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tasks.adapters.checkpoint.checkpoint import Checkpoint
 from tasks.adapters.concurrent_map import ahead
 from tasks.domain.digest import digest
 from tasks.domain.ports import Collection
 from tasks.domain.shards.seal import Loaded, Seal
+from tasks.domain.target.chunk_fields import has_chunks
 from tasks.domain.target.collection import target_fingerprint
 from tasks.domain.target.deletion_limit import why_not_to_shrink
 from tasks.run.plan import Plan
@@ -27,6 +28,7 @@ class _Live:
     rows: int
     checkpoint: Checkpoint
     target: str
+    chunks: bool  # its rows are chunks of documents
 
     def entries(self) -> Iterator[Loaded]:
         return self.checkpoint.loads(self.target)
@@ -45,6 +47,9 @@ def why_smaller(plan: Plan, collection: Collection, live: str) -> str | None:
     if found is None:
         return None
     now = collection.count()
+    if found.chunks or has_chunks(plan.spec.fields):  # the source's rows are compared: one document may be many rows
+        now = count_seals(plan, encoded_now={}).rows.loaded
+        found = replace(found, rows=sum(seal.embedded for seal in found.seals()))
     if plan.job.target.mode == "mirror":
         fewer = why_not_to_shrink(plan.job.target, leaving=max(0, found.rows - now), staying=now)
     else:
@@ -63,6 +68,7 @@ def _look(plan: Plan, live: str) -> _Live | None:
             rows=serving.count(),
             checkpoint=Checkpoint(plan.inspected.store, plan.job.corpus, made.fingerprint, plan.inspected.damages),
             target=target,
+            chunks=has_chunks(made.fields),
         )
 
 

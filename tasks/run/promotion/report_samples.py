@@ -6,7 +6,7 @@ Nothing here may fail a run: what cannot be made is left out of the report, whic
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
@@ -21,8 +21,11 @@ from tasks.domain.errors import Damaged, KitestringError
 from tasks.domain.job.gate import SearchMode
 from tasks.domain.ports import Collection
 from tasks.domain.report.figures import Example, ExampleHit, Projection
+from tasks.domain.target.chunk_context import ChunkContext
+from tasks.domain.target.chunk_fields import document_of, has_chunks
 from tasks.domain.target.collection import Hit
 from tasks.run.plan import Plan
+from tasks.run.promotion.passages import passages_of
 from tasks.run.promotion.promotion_gate import GateQuery
 from tasks.run.promotion.search_modes import answer, modes_of
 from tasks.run.promotion.source_images import pictures_of
@@ -93,24 +96,41 @@ def _examples(plan: Plan, collection: Collection, sample: pa.Table, asked: Seque
     ]
     words = [(text or name)[:WORDS_CHARACTERS] for _, name, text in named]
     modes = modes_of(plan.spec)[:2]
-    answers = [answer(collection, mode, vectors, words, HITS + 1, fields=fields) for mode in modes]
+    by_document = has_chunks(plan.spec.fields)
+    answers = [answer(collection, mode, vectors, words, HITS + 1, fields=fields, by_document=by_document) for mode in modes]
     return tuple(
-        _example(mode, *name, hits)
+        _example(mode, name, found := _others(name, hits, by_document=by_document), passages_of(collection, plan.spec, found))
         for name, each in zip(named, zip(*answers, strict=True), strict=True)
         for mode, hits in zip(modes, each, strict=True)
     )
 
 
-def _example(mode: SearchMode, kind: str, asked: str, text: str, hits: Sequence[Hit]) -> Example:
-    others = [hit for hit in hits if kind == "question" or hit.id != asked][:HITS]
+def _others(asked: tuple[str, str, str], hits: Sequence[Hit], *, by_document: bool) -> list[Hit]:
+    """Without the row that is asked for, and its document."""
+    kind, key, _ = asked
+    own = document_of(key)[0] if by_document and kind == "row" else None
+    return [hit for hit in hits if kind == "question" or (hit.id != key and (own is None or hit.fields["document"] != own))][:HITS]
+
+
+def _example(mode: SearchMode, question: tuple[str, str, str], hits: Sequence[Hit], around: Mapping[str, ChunkContext]) -> Example:
+    kind, asked, text = question
     told = {"kind": kind, "mode": mode, "asked": asked[:KEY_CHARACTERS], "text": _short(text, TEXT_CHARACTERS)}
-    return Example.model_validate({**told, "hits": [_hit(hit) for hit in others]})
+    return Example.model_validate({**told, "hits": [_hit(hit, around.get(hit.id)) for hit in hits]})
 
 
-def _hit(hit: Hit) -> ExampleHit:
+def _hit(hit: Hit, around: ChunkContext | None) -> ExampleHit:
     told = ((name, value) for name, value in hit.fields.items() if name != "text" and value is not None)
     values = {name: _short(value, VALUE_CHARACTERS) for name, value in islice(told, FIELDS)}
-    return ExampleHit(id=hit.id[:KEY_CHARACTERS], score=hit.score, text=_short(hit.fields.get("text"), TEXT_CHARACTERS), fields=values)
+    passage = around and around.model_copy(
+        update={
+            "document": around.document[:KEY_CHARACTERS],
+            "before": _short(around.before[::-1], VALUE_CHARACTERS)[::-1],
+            "after": _short(around.after, VALUE_CHARACTERS),
+        }
+    )
+    return ExampleHit(
+        id=hit.id[:KEY_CHARACTERS], score=hit.score, text=_short(hit.fields.get("text"), TEXT_CHARACTERS), fields=values, passage=passage
+    )
 
 
 def _short(value: object, most: int) -> str:

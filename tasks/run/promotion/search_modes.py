@@ -9,6 +9,7 @@ from tasks.domain.errors import BadInput
 from tasks.domain.job.gate import SearchMode
 from tasks.domain.ports import Collection
 from tasks.domain.target.collection import CollectionSpec, Hit
+from tasks.domain.target.document_hits import best_of_documents
 from tasks.domain.target.full_text import CANDIDATES, Fusion
 
 if TYPE_CHECKING:
@@ -44,13 +45,39 @@ def answer(
     fusion: Fusion | None = None,
     expression: str = "",
     fields: Iterable[str] = (),
+    by_document: bool = False,
 ) -> list[list[Hit]]:
-    """The k best of each question. `vectors`: float32 of shape (questions, dim); by words alone none are needed."""
+    """The k best of each question. `vectors`: float32 of shape (questions, dim); by words alone none are needed.
+
+    `by_document`: rows are chunks, and the best of each document is wanted.
+    """
+    one_of_each = "document" if by_document else None
+    if by_document:
+        fields = list(dict.fromkeys([*fields, "document"]))
+
+    def ask(k: int) -> list[list[Hit]]:
+        return _answer(collection, mode, vectors, texts, k=k, fusion=fusion, expression=expression, fields=fields, one_of_each=one_of_each)
+
+    return best_of_documents(ask, k) if by_document else ask(k)
+
+
+def _answer(
+    collection: Collection,
+    mode: SearchMode,
+    vectors: np.ndarray | None,
+    texts: Sequence[str],
+    *,
+    k: int,
+    fusion: Fusion | None,
+    expression: str,
+    fields: Iterable[str],
+    one_of_each: str | None,
+) -> list[list[Hit]]:
     if mode == "text":
         return collection.search_text(texts, k, expression=expression, fields=fields)
     assert vectors is not None
     if mode == "dense":
-        return collection.search(vectors, k, expression=expression, fields=fields)
+        return collection.search(vectors, k, expression=expression, fields=fields, one_of_each=one_of_each)
     return collection.search_hybrid(vectors, texts, k, fusion or Fusion(), expression=expression, fields=fields)
 
 

@@ -126,8 +126,8 @@ def _lost(table: Path, seal: Seal) -> pa.Array:
 
 
 def _owned_part(plan: Plan, owners: Owners | None, table: Path | None, seal: Seal) -> tuple[Seal, ReadPart]:
-    lost = owners.of(seal) if owners else {}
-    if not lost or table is None:
+    lost = owners.of(seal) if owners else None
+    if lost is None or table is None:
         return seal, plan.checkpoint.verified_part
 
     def read(part: Part) -> pa.Table:

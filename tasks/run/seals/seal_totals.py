@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from tasks.domain.report.run_report import QUARANTINE_SAMPLES, SetAside
 from tasks.domain.shards.findings import Findings
 from tasks.domain.shards.row_accounting import RowCounts, fates_of
-from tasks.domain.shards.seal import EncodeStats, Seal, SealSetDigest
+from tasks.domain.shards.seal import ChunkCounts, EncodeStats, Seal, SealSetDigest
 from tasks.run.plan import Plan
 from tasks.run.seals.effective_seals import owned_seals, retained_seals
 
@@ -30,6 +30,7 @@ class SealTotals:
     cover: SealSetDigest = field(default_factory=SealSetDigest)
     slowest: list[tuple[float, str, int]] = field(default_factory=list)
     found: Findings = field(default_factory=Findings)
+    chunks: ChunkCounts | None = None  # where documents were split
 
     def add(self, seal: Seal, *, encoded_now: int, loaded: bool, cached_now: int = 0) -> None:
         """Take in one seal, of which this run encoded so many rows."""
@@ -39,6 +40,8 @@ class SealTotals:
         self.loaded += loaded
         self.stats += seal.stats
         self.found.extend(seal.found)
+        if seal.chunks is not None:
+            self.chunks = seal.chunks + (self.chunks or ChunkCounts(rows=0))
         for row in seal.quarantined:
             self.quarantine[row.reason.partition(":")[0]] += 1
             if len(self.samples) < QUARANTINE_SAMPLES:

@@ -80,7 +80,7 @@ def load_seal(plan: Plan, collection: Collection, shard: Shard, seal: Seal, *, r
 
 def remove_strays(run: Run, plan: Plan, collection: Collection, seal: Seal) -> None:
     """Rows that an earlier seal of the shard had and this one has not leave the collection; after this one is loaded."""
-    if collection.count(seal.shard) == seal.embedded:
+    if collection.count(seal.shard) == seal.rows:
         return
     sealed = sealed_keys(plan, seal)
     strays = [key for key in collection.keys(seal.shard) if key not in sealed]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from tasks.adapters.checkpoint.part_files import PartMeta, part_of, vector_column, write_part
+from tasks.adapters.checkpoint.part_files import PartMeta, documents_in, part_of, vector_column, write_part
 from tasks.adapters.object_store.os_errors import disk_error
 from tasks.adapters.rows.pieces import merge_taken
 from tasks.adapters.rows.row_schema import as_part, part_schema
@@ -29,7 +29,7 @@ class Outbox:
 
     def __init__(self, wire: CoordinatorClient, store: Store, fields: tuple[ScalarField, ...], *, store_text: bool) -> None:
         self._wire, self._store = wire, store
-        self._schema = part_schema(fields, store_text=store_text)
+        self._fields, self._schema = fields, part_schema(fields, store_text=store_text)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="outbox")
         self._last: Future[None] | None = None
 
@@ -61,7 +61,15 @@ class Outbox:
         began, piece = time.perf_counter(), encoded.ready.piece
         stats = encoded.ready.work.stats.model_copy(update={"encode_seconds": encoded.encode_seconds})
         table, reused = part_table(encoded, self._schema)
-        meta = PartMeta(first=piece.first, stop=piece.stop, shard=piece.shard, quarantined=encoded.quarantined, stats=stats, reused=reused)
+        meta = PartMeta(
+            first=piece.first,
+            stop=piece.stop,
+            shard=piece.shard,
+            quarantined=encoded.quarantined,
+            stats=stats,
+            reused=reused,
+            documents=documents_in(table, self._fields),
+        )
         with tempfile.TemporaryDirectory(dir=Path(piece.rows).parent, prefix="part-") as folder:
             path = Path(folder) / "part.parquet"
             write_part(path, table, meta)

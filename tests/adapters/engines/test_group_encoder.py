@@ -34,7 +34,9 @@ def seal(folder: Path, monkeypatch: pytest.MonkeyPatch, *, read: int) -> tuple[l
     done: Future[Part] = Future()
     done.set_result(put_part(checkpoint, folder, 0, 10))
     told: list[EncodingEvent] = []
-    place: Any = SimpleNamespace(spec=SimpleNamespace(run="run"), job=SimpleNamespace(cache=None), tell=told.append)
+    place: Any = SimpleNamespace(
+        spec=SimpleNamespace(run="run"), job=SimpleNamespace(source=SimpleNamespace(chunking=None), cache=None), tell=told.append
+    )
     group = ShardGroup(shards=(OURS,), record=RECORD, attempt="run")
     encoders: Any = None
     work = GroupEncoder(place, encoders, checkpoint, group, reuse=RowReuse(place), pin=lambda: None)

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tasks.adapters.checkpoint.part_files import PartMeta, part_of, vector_column, write_part
+from tasks.adapters.checkpoint.part_files import PartMeta, documents_in, part_of, vector_column, write_part
 from tasks.adapters.engines.workplace import Workplace
 from tasks.adapters.object_store.registry import open_store
 from tasks.adapters.rows.pieces import merge_taken
@@ -47,6 +47,7 @@ class HashEncoders:
     def __init__(self, place: Workplace) -> None:
         self.pace = Throughput(ranks=1)
         self._scratch, self._store = place.scratch, open_store(place.parts, proven=True)
+        self._fields = place.spec.fields
         self._schema = part_schema(place.spec.fields, store_text=place.job.target.store_text)
         self._room, self._closed = threading.Semaphore(QUEUED), threading.Event()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="hash-encoder")
@@ -106,7 +107,15 @@ class HashEncoders:
         table = pa.table(columns, schema=self._schema)
         table, reused = merge_taken(rows, table, piece, self._schema) if piece.taken else (table, 0)
         reasons = tuple(Quarantined(row=row["row"], id=row["id"], reason="not finite: poison") for row in aside.to_pylist())
-        meta = PartMeta(shard=piece.shard, first=piece.first, stop=piece.stop, quarantined=reasons, stats=stats, reused=reused)
+        meta = PartMeta(
+            shard=piece.shard,
+            first=piece.first,
+            stop=piece.stop,
+            quarantined=reasons,
+            stats=stats,
+            reused=reused,
+            documents=documents_in(table, self._fields),
+        )
         path = self._scratch / f"{piece.shard}-{piece.first}.parquet"
         write_part(path, table, meta)
         data = path.read_bytes()

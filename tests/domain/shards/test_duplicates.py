@@ -12,7 +12,7 @@ from tests.builders.seals import part, seal
 
 def test_lost_rows_are_duplicates_and_nothing_else_changes() -> None:
     whole = seal(part(0, 5), part(5, 10), source_rows=11, duplicates=1)
-    left = owned(whole, {0: 2, 1: 1})
+    left = owned(whole, Lost(seal=whole.digest, parts={0: 2, 1: 1}))
     check_accounts(left)
     assert (left.embedded, left.duplicates, [p.rows for p in left.parts]) == (7, 4, [3, 4])
     fates = fates_of(left, encoded_now=10, loaded=True)
@@ -22,7 +22,9 @@ def test_lost_rows_are_duplicates_and_nothing_else_changes() -> None:
 def test_losses_of_another_seal_are_not_this_ones() -> None:
     mine, other = seal(part(0, 5)), seal(part(0, 6))
     owners = Owners(covers="", policy="first", settled=True, lost={"s1": Lost(seal=mine.digest, parts={0: 1})})
-    assert (owners.of(mine), owners.of(other)) == ({0: 1}, {})
+    found = owners.of(mine)
+    assert found
+    assert (found.parts, owners.of(other)) == ({0: 1}, None)
 
 
 @pytest.mark.parametrize(("settings", "policy"), [({}, "refuse"), ({"on_duplicate": "last"}, "last")])

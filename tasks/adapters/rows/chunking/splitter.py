@@ -1,0 +1,218 @@
+"""One text cut into chunks that the encoder reads whole, in the memory of a window."""
+
+from __future__ import annotations
+
+import importlib
+from array import array
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer
+
+from tasks.adapters.models.model_metadata import LONGEST_TOKEN, ModelShape
+from tasks.domain.errors import BadInput
+from tasks.domain.job.texts.chunks import MOST_CHUNKS, Chunks
+
+SPLIT_BYTES = 64 << 10  # bytes of UTF-8 that are split at a time; what the library holds is some ten times as much
+LEAST_ROOM = 4  # tokens of a chunk beside prompt and special ones: one character may take so many
+TEXTS_PER_COUNT = 256  # texts: what the tokenizer returns is many times larger
+
+
+class TooLong(ValueError):
+    """A text that cannot be split as it has to be; says why, as the reason of a quarantined row."""
+
+
+@dataclass(slots=True)
+class Spans:
+    """Where the chunks of a text are, each list in their order: characters and bytes of UTF-8 [start, stop), and tokens of each."""
+
+    starts: array[int] = field(default_factory=lambda: array("q"))
+    stops: array[int] = field(default_factory=lambda: array("q"))
+    first_bytes: array[int] = field(default_factory=lambda: array("q"))
+    stop_bytes: array[int] = field(default_factory=lambda: array("q"))
+    tokens: array[int] = field(default_factory=lambda: array("l"))
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def add(self, start: int, stop: int, first_byte: int, stop_byte: int, tokens: int) -> None:
+        """One more.
+
+        Raises:
+            TooLong: there are more than a document may have.
+        """
+        if len(self) == MOST_CHUNKS:
+            raise TooLong(f"too many chunks: more than {MOST_CHUNKS:,} in one document: split it, or set source.chunks.tokens higher")
+        self.starts.append(start)
+        self.stops.append(stop)
+        self.first_bytes.append(first_byte)
+        self.stop_bytes.append(stop_byte)
+        self.tokens.append(tokens)
+
+    @property
+    def overlap_tokens(self) -> int:
+        """About how many tokens are in two chunks: by the share of characters that they have in common."""
+        found = 0.0
+        for at, ((_, stop), (start, end)) in enumerate(pairwise(zip(self.starts, self.stops, strict=True))):
+            found += max(0, stop - start) / max(1, end - start) * self.tokens[at + 1]
+        return round(found)
+
+
+class ChunkSplitter:
+    """Splits texts for one encoder. Not for many threads at once.
+
+    Args:
+        chunks: how.
+        shape: of the encoder's model: its tokenizer and prompt.
+        limit: tokens that the loaded encoder reads; None: it has no limit.
+        window: bytes that are split at a time.
+
+    Raises:
+        BadInput: the model, or this machine, has not what it takes; or chunks would be larger than what the model reads.
+    """
+
+    def __init__(self, chunks: Chunks, shape: ModelShape, limit: int | None, *, window: int = SPLIT_BYTES) -> None:
+        self._limit, self._prompt, self._window = chunk_tokens(chunks, limit), shape.prompt, window
+        self._tokenizer = read_tokenizer(shape.tokenizer)
+        room = self._limit - self._count([""])[0]
+        if room < LEAST_ROOM + chunks.overlap:
+            raise BadInput(
+                f"source.chunks: prompt, special tokens and an overlap of {chunks.overlap} leave no room for text in chunks of {self._limit} "
+                "tokens: set tokens higher or overlap lower"
+            )
+        self.longest_chunk = self._limit * LONGEST_TOKEN  # bytes; a longer text is seldom one chunk
+        self._library = _library(chunks, self._tokenizer, room)
+
+    def fits(self, texts: list[str]) -> list[int]:
+        """The tokens of each text that is one chunk as it is; 0 of the others."""
+        return [tokens if tokens <= self._limit else 0 for tokens in self._count(texts)]
+
+    def split(self, text: memoryview) -> Spans:
+        """Where the chunks of a text of UTF-8 are.
+
+        Raises:
+            TooLong: it cannot be split, or has too many.
+        """
+        spans, begin, characters = Spans(), 0, 0
+        while begin < len(text):
+            stop = _window_end(text, begin, self._window)
+            window, last = str(text[begin:stop], "utf-8"), stop == len(text)
+            found = [each for start, some in self._library.chunk_indices(window) for each in self._fitting(start, some)]
+            kept = found if last or len(found) < 2 or not found[-1][0] else found[:-1]  # the last may go on behind the window
+            _add(spans, window, kept, characters, begin)
+            if len(kept) < len(found):
+                head = window[: found[-1][0]]
+                begin, characters = begin + len(head.encode()), characters + len(head)
+            else:
+                begin, characters = stop, characters + len(window)
+        return spans
+
+    def _fitting(self, start: int, text: str) -> Iterator[tuple[int, int, int]]:
+        """(start, stop, tokens) of a piece, or of its halves where it is larger than the library has it."""
+        tokens = self._count([text])[0]
+        if tokens <= self._limit:
+            yield start, start + len(text), tokens
+            return
+        if len(text) == 1:
+            raise TooLong(f"too few tokens in a chunk: the character {text!r} alone has {tokens}, {self._limit} allowed")
+        half = text.rfind(" ", 1, len(text) // 2) + 1 or len(text) // 2
+        yield from self._fitting(start, text[:half])
+        yield from self._fitting(start + half, text[half:])
+
+    def _count(self, texts: list[str]) -> list[int]:
+        """As a rank counts them (`worker.encoders.tokenizer`)."""
+        counts: list[int] = []
+        for first in range(0, len(texts), TEXTS_PER_COUNT):
+            some = [self._prompt + text for text in texts[first : first + TEXTS_PER_COUNT]]
+            counts += [len(encoded) for encoded in self._tokenizer.encode_batch_fast(some)]
+        return counts
+
+
+def chunk_tokens(chunks: Chunks, limit: int | None) -> int:
+    """Most tokens of a chunk, for a model that reads so many.
+
+    Raises:
+        BadInput: that is more than it reads, or has to be said.
+    """
+    if chunks.tokens == "auto":
+        if limit is None:
+            raise BadInput("source.chunks.tokens: the model reads texts of any length, so auto says nothing: set a number")
+        return limit
+    if limit is not None and chunks.tokens > limit:
+        raise BadInput(f"source.chunks.tokens: {chunks.tokens} is more than the {limit} tokens that the model reads: set it lower, or auto")
+    return chunks.tokens
+
+
+def read_tokenizer(path: Path | None) -> Tokenizer:
+    """The tokenizer in a model's folder, which neither cuts nor pads.
+
+    Raises:
+        BadInput: there is none that can be read.
+    """
+    try:
+        tokenizer = Tokenizer.from_file(str(path)) if path else None
+    except Exception as error:  # the library raises bare Exception
+        raise BadInput(f"source.chunks: {path} cannot be read: {error}") from error
+    if tokenizer is None:
+        raise BadInput(
+            "source.chunks: the model's folder has no tokenizer.json, by which chunks are measured: save its tokenizer there with save_pretrained"
+        )
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
+
+
+def check_language(chunks: Chunks) -> None:
+    """Find a programming language whose grammar is not installed. Raises BadInput."""
+    if chunks.language:
+        _grammar(chunks.language)
+
+
+def _library(chunks: Chunks, tokenizer: Tokenizer, room: int) -> Any:
+    from semantic_text_splitter import CodeSplitter, MarkdownSplitter, TextSplitter  # noqa: PLC0415 - for those who have chunks
+
+    if chunks.language:
+        return CodeSplitter.from_huggingface_tokenizer(_grammar(chunks.language), tokenizer, room, overlap=chunks.overlap)
+    kind = MarkdownSplitter if chunks.split == "markdown" else TextSplitter
+    return kind.from_huggingface_tokenizer(tokenizer, room, overlap=chunks.overlap)
+
+
+def _grammar(language: str) -> object:
+    package = f"tree-sitter-{language.replace('_', '-')}"
+    try:
+        module = importlib.import_module(f"tree_sitter_{language}")
+    except ImportError as error:
+        raise BadInput(f"source.chunks.split: code:{language} needs a grammar: pip install {package}") from error
+    grammar = getattr(module, "language", None) or getattr(module, f"language_{language}", None)
+    if grammar is None:
+        raise BadInput(f"source.chunks.split: the package {package} has no grammar called {language}")
+    return grammar()
+
+
+def _window_end(text: memoryview, begin: int, size: int) -> int:
+    """Where a window ends: behind a paragraph in its last half, else behind a line or a word, else between two characters."""
+    stop = begin + size
+    if stop >= len(text):
+        return len(text)
+    half = begin + size // 2
+    tail = bytes(text[half:stop])
+    for mark in (b"\n\n", b"\n", b" "):
+        if (at := tail.rfind(mark)) >= 0:
+            return half + at + len(mark)
+    while text[stop] & 0xC0 == 0x80:  # within a character
+        stop -= 1
+    return stop
+
+
+def _add(spans: Spans, window: str, found: list[tuple[int, int, int]], characters: int, begin: int) -> None:
+    plain = window.isascii()
+    at = first_byte = 0
+    for start, stop, tokens in found:
+        # Chunks overlap, but each begins behind the one before.
+        first_byte += (start - at) if plain else len(window[at:start].encode())
+        at = start
+        size = stop - start if plain else len(window[start:stop].encode())
+        spans.add(characters + start, characters + stop, begin + first_byte, begin + first_byte + size, tokens)
