@@ -12,7 +12,7 @@ from typing import Any
 
 from tasks.adapters.files.access import list_files, root_of
 from tasks.adapters.files.table_marks import IsATable
-from tasks.adapters.files.table_roots import refuse_tables_above
+from tasks.adapters.files.tables.table_roots import refuse_tables_above
 from tasks.adapters.sources import csv, images, jsonl, parquet, webdataset
 from tasks.adapters.sources.registry import open_source
 from tasks.adapters.sources.source_files import SourceFiles

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from tasks.adapters.concurrent_map import ahead
 from tasks.adapters.files.access import first_file, hold_still, list_files, open_file, reading, some
-from tasks.adapters.files.table_roots import refuse_tables_above
+from tasks.adapters.files.tables.table_roots import refuse_tables_above
 from tasks.adapters.rows.column_types import check_columns, field_type, plain_type
 from tasks.adapters.sources.source_files import ColumnSurvey, SourceFiles
 from tasks.domain.errors import BadInput

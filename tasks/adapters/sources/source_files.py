@@ -12,7 +12,7 @@ import pyarrow as pa
 from tasks.adapters.files.access import list_files, root_of
 from tasks.adapters.files.left_out import EMPTY, LeftOut
 from tasks.adapters.files.partitions import folder_named, partitions_of
-from tasks.adapters.files.spark_sink import NOT_COMMITTED, committed_files
+from tasks.adapters.files.tables.spark_sink import NOT_COMMITTED, committed_files
 from tasks.adapters.rows.column_types import check_columns
 from tasks.adapters.rows.inferred_types import TypeSurvey, type_of_strings
 from tasks.domain.job.source import SourceSettings

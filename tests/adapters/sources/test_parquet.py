@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tasks.adapters.files.partitions import NULL
-from tasks.adapters.files.spark_sink import NOT_COMMITTED
+from tasks.adapters.files.tables.spark_sink import NOT_COMMITTED
 from tasks.adapters.sources.parquet import footer_of
 from tasks.adapters.sources.registry import open_source, sample_texts
 from tasks.domain.errors import BadInput, Permanent

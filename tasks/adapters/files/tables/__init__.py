@@ -1,0 +1,1 @@
+"""Folders that are more than their files: tables with a log, and the output of Spark streams."""
