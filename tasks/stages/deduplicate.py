@@ -40,7 +40,7 @@ from tasks.domain.errors import BadInput
 from tasks.domain.ports import Collection
 from tasks.domain.shards.duplicates import Lost, Owners, policy_of
 from tasks.domain.shards.seal import SealSetDigest
-from tasks.domain.target.chunk_fields import document_of, has_chunks
+from tasks.domain.target.chunk_fields import has_chunks, split_chunk_key
 from tasks.run.context import Run
 from tasks.run.plan import NOWHERE, Plan
 from tasks.run.seals.effective_seals import seals_of
@@ -125,7 +125,7 @@ def _lost(table: DuplicateFinder, seals: list[_Sealed], *, chunks: bool) -> dict
     for number, place, keys in table.lost():
         parts[number][place] = len(keys)
         if chunks:
-            documents[number][place] = sum(document_of(key)[1] == 0 for key in keys)
+            documents[number][place] = sum(split_chunk_key(key)[1] == 0 for key in keys)
     return {
         seals[number].shard: Lost(seal=seals[number].digest, parts=counts, documents=documents[number]) for number, counts in parts.items()
     }
@@ -134,7 +134,7 @@ def _lost(table: DuplicateFinder, seals: list[_Sealed], *, chunks: bool) -> dict
 def _refused(table: DuplicateFinder, seals: list[_Sealed], lost: int, *, chunks: bool) -> Iterator[tuple[str, str]]:
     for number, key, owner in table.examples(REFUSALS_NAMED):
         many = f" ({lost:,} such {'chunks' if chunks else 'rows'} in all)" if lost > 1 else ""
-        named = document_of(key)[0] if chunks else key
+        named = split_chunk_key(key)[0] if chunks else key
         where = f"key '{named}' of {seals[number].name} comes also in {seals[owner].name}{many}"
         yield seals[number].shard, f"{where}: make the keys unique, or set failures.on_duplicate to first or last"
 

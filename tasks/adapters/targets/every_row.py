@@ -11,7 +11,7 @@ from tasks.adapters.concurrent_map import ahead
 from tasks.adapters.targets.shard_counts import CountedShard, Sealed
 from tasks.domain.ports import Collection
 from tasks.domain.shards.seal import Part
-from tasks.domain.target.chunk_fields import chunk_key, document_of
+from tasks.domain.target.chunk_fields import chunk_key, split_chunk_key
 from tasks.domain.target.difference import Compared, Difference
 
 PARTS_AT_ONCE = 4  # parts: most of what one waits for is the server
@@ -125,7 +125,7 @@ def away(collection: Collection, sealed: Sealed) -> Iterator[Difference]:
 def taken_with_document(collection: Collection, found: Iterable[Difference]) -> tuple[Difference, ...]:
     """Chunks of a retained shard that are nowhere, since another shard holds their document in a shorter form, count as that shard's."""
     differences = tuple(found)
-    firsts = {each.key: chunk_key(document_of(each.key)[0], 0) for each in differences if each.kind == "absent"}
+    firsts = {each.key: chunk_key(split_chunk_key(each.key)[0], 0) for each in differences if each.kind == "absent"}
     holders = collection.shards_of(sorted(set(firsts.values()))) if firsts else {}
     taken = {each.key: holders.get(firsts[each.key], each.shard) for each in differences if each.kind == "absent"}
     return tuple(

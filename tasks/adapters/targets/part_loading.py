@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from tasks.domain.errors import Permanent
 from tasks.domain.ports import Collection
-from tasks.domain.target.chunk_fields import chunk_key, document_of
+from tasks.domain.target.chunk_fields import chunk_key, split_chunk_key
 
 KEYS_PER_SLICE = 10_000  # keys at a time
 
@@ -64,7 +64,7 @@ def first_chunks(documents: Iterable[str]) -> dict[str, str]:
 
 def remove_leftovers(collection: Collection, shard: str) -> int:
     """Chunks of documents that another shard holds by now leave a shard; how many. Those that the other has as well are its already."""
-    held = [(key, *document_of(key)) for key in collection.keys(shard)]
+    held = [(key, *split_chunk_key(key)) for key in collection.keys(shard)]
     whole = {document for _, document, number in held if number == 0}
     leftovers = [key for key, document, _ in held if document not in whole]
     collection.delete_keys(leftovers)

@@ -22,7 +22,7 @@ from tasks.domain.job.gate import SearchMode
 from tasks.domain.ports import Collection
 from tasks.domain.report.figures import Example, ExampleHit, Projection
 from tasks.domain.target.chunk_context import ChunkContext
-from tasks.domain.target.chunk_fields import document_of, has_chunks
+from tasks.domain.target.chunk_fields import has_chunks, split_chunk_key
 from tasks.domain.target.collection import Hit
 from tasks.run.plan import Plan
 from tasks.run.promotion.passages import passages_of
@@ -108,7 +108,7 @@ def _examples(plan: Plan, collection: Collection, sample: pa.Table, asked: Seque
 def _others(asked: tuple[str, str, str], hits: Sequence[Hit], *, by_document: bool) -> list[Hit]:
     """Without the row that is asked for, and its document."""
     kind, key, _ = asked
-    own = document_of(key)[0] if by_document and kind == "row" else None
+    own = split_chunk_key(key)[0] if by_document and kind == "row" else None
     return [hit for hit in hits if kind == "question" or (hit.id != key and (own is None or hit.fields["document"] != own))][:HITS]
 
 

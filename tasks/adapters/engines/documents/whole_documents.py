@@ -16,7 +16,7 @@ from tasks.adapters.engines.workplace import Workplace
 from tasks.adapters.rows.pieces import DocumentTable, Tally
 from tasks.domain.shards.layout import RETRY
 from tasks.domain.shards.seal import ChunkCounts, Part, Quarantined, chunk_bins
-from tasks.domain.target.chunk_fields import document_of
+from tasks.domain.target.chunk_fields import split_chunk_key
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,8 +105,8 @@ def failed_documents(parts: Iterable[Part], row_of: Callable[[int], int]) -> dic
         row_of: the source's row of a chunk at a position.
     """
     failed: dict[str, Quarantined] = {}
-    for chunk in sorted((row for part in parts for row in part.quarantined), key=lambda row: (row.row, document_of(row.id or "#0")[1])):
-        document, number = document_of(chunk.id or "#0")
+    for chunk in sorted((row for part in parts for row in part.quarantined), key=lambda row: (row.row, split_chunk_key(row.id or "#0")[1])):
+        document, number = split_chunk_key(chunk.id or "#0")
         kind, _, more = chunk.reason.partition(":")
         reason = f"{kind}: chunk {number}" + (f":{more}" if more else "")
         failed.setdefault(document, Quarantined(row=row_of(chunk.row), id=document, reason=reason))

@@ -15,7 +15,7 @@ from tasks.adapters.rows.chunking.documents import chunk_documents
 from tasks.adapters.rows.chunking.splitter import ChunkSplitter
 from tasks.adapters.rows.row_schema import rows_schema
 from tasks.domain.job.texts.chunks import Chunks
-from tasks.domain.target.chunk_fields import CHUNK_FIELDS, chunk_key, document_of, has_chunks, source_fields
+from tasks.domain.target.chunk_fields import CHUNK_FIELDS, chunk_key, has_chunks, source_fields, split_chunk_key
 from tasks.domain.target.fields import SourceField
 from tests.adapters.rows.chunking.shapes import shape
 
@@ -75,7 +75,7 @@ def test_where_rows_are_those_of_documents_chunks_share_them(splitter: ChunkSpli
 
 @pytest.mark.parametrize("key", ["a", "a#1", "#", "", "a#1#2"])
 def test_keys_of_chunks_are_unambiguous(key: str) -> None:
-    assert document_of(chunk_key(key, 12)) == (key, 12)
+    assert split_chunk_key(chunk_key(key, 12)) == (key, 12)
 
 
 def test_a_column_called_chunk_makes_no_chunks() -> None:
