@@ -37,7 +37,7 @@ def chunk_key(document: str, number: int) -> str:
     return f"{document}#{number}"
 
 
-def document_of(key: str) -> tuple[str, int]:
+def split_chunk_key(key: str) -> tuple[str, int]:
     """The document's key and the chunk's number."""
     document, _, number = key.rpartition("#")
     return document, int(number)
