@@ -14,6 +14,8 @@ import yaml
 
 ROOT = Path(__file__).parents[1]
 LONGEST = 350
+TOP_LEVEL = {"flows", "tasks", "deployments", "infra", "tests", "pyproject.toml", "README.md"}
+TOP_LEVEL |= {"Makefile", "CHANGELOG.md", "LICENSE", "constraints.txt"}
 MOST = 16  # files in a folder, but for __init__
 WITHOUT_COUNTERPART = {"builders", "servers", "formats", "chaos", "cluster", "benchmarks"}  # of tests' folders
 FROM_A_TEST = re.compile(r"^\s*(?:from|import) tests\b.*\b(?:test_\w+|conftest)\b.*$", re.MULTILINE)
@@ -47,6 +49,11 @@ def files_of_ours() -> Iterator[Path]:
     for name in filter(None, listed.split("\0")):
         if (ROOT / name).suffix not in {".png", ".jpg", ".parquet"} and (ROOT / name).is_file():
             yield ROOT / name
+
+
+def test_the_top_level_holds_six_rooms_and_what_every_project_has() -> None:
+    there = {path.relative_to(ROOT).parts[0] for path in files_of_ours()}
+    assert {name for name in there if not name.startswith(".")} <= TOP_LEVEL
 
 
 def test_imports_point_one_way() -> None:

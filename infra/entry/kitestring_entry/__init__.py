@@ -14,12 +14,13 @@ OURS = ("flows", "tasks")
 
 
 def check_packages() -> None:
-    """Find both packages beside this file.
+    """Find both packages beside this one, or in the checkout that it is installed from.
 
     Raises:
         ImportError: a module of that name comes before ours; names its path and what to do.
     """
-    root = Path(__file__).resolve().parent
+    here = Path(__file__).resolve().parent
+    root = next((root for root in (here.parent, here.parents[2]) if (root / "flows").is_dir()), here.parent)
     for name in OURS:
         spec = find_spec(name)
         found = Path(spec.origin).resolve() if spec and spec.origin else None
@@ -27,7 +28,7 @@ def check_packages() -> None:
             raise ImportError(
                 f"{found} is found in place of Kitestring's own package '{name}': take its folder out of PYTHONPATH, or run elsewhere"
                 if found
-                else f"Kitestring's own package '{name}' is not beside {__file__}: install Kitestring again"
+                else f"Kitestring's own package '{name}' is not in {root}: install Kitestring again"
             )
 
 
