@@ -83,7 +83,7 @@ def _show(look: SourceLook) -> None:
     console = Console(stderr=True, highlight=False)
     others = "".join(f"; {count:,} of kind {kind} beside them" for kind, count in look.others.items())
     counted = f"{look.files:,}{' or more' if look.more else ''} {'file' if look.files == 1 else 'files'}"
-    files = "a table" if look.kind in {"delta", "iceberg"} else counted
+    files = counted if look.files else "a table"
     console.print(f"{look.uri}: {files} of kind {look.kind}{others}", markup=False)
     if not look.columns:
         return

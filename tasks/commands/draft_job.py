@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from tasks.commands.look_at_data import ColumnLook, SourceLook
 from tasks.domain.errors import BadInput
+from tasks.domain.job.source import SOURCES
 
 KEY_NAMES = ("id", "_id", "key", "uuid", "guid", "pk", "docid", "doc_id", "document_id")
 KEY_ENDS = re.compile(r"(?:^|[_\W])(?:id|key|uuid|url|uri|path)$|(?<=[a-z])(?:Id|Key|URL)$")
@@ -41,7 +42,7 @@ class Draft:
     @property
     def pictures(self) -> bool:
         """Whether rows are pictures."""
-        return self.image is not None or self.kind in {"images", "webdataset"}
+        return self.image is not None or holds_pictures(self.kind)
 
 
 def draft_job(look: SourceLook, *, corpus: str | None = None) -> Draft:
@@ -53,13 +54,18 @@ def draft_job(look: SourceLook, *, corpus: str | None = None) -> Draft:
     name = corpus or corpus_name(look.uri)
     draft = Draft(kind=look.kind, uri=look.uri, corpus=name, target=f"./{name}.db", checkpoint=f"./{name}-vectors")
     if not look.columns:
-        if look.kind in {"images", "webdataset"}:
+        if holds_pictures(look.kind):
             return draft
         raise BadInput(f"'{look.uri}' has no columns: there is nothing to embed")
     image, text = choose_content(look.columns)
     if image is None and not text:
         raise BadInput(f"'{look.uri}' has no column of texts or pictures ({', '.join(column.name for column in look.columns)})")
     return with_columns(draft, look, image=image, text=text, key=choose_key(look.columns, (*text, *([image] if image else []))))
+
+
+def holds_pictures(kind: str) -> bool:
+    """Whether rows of a kind of source are usually pictures."""
+    return SOURCES[kind].settings().modality == "image"  # type: ignore[call-arg]
 
 
 def with_columns(draft: Draft, look: SourceLook, *, image: str | None, text: tuple[str, ...], key: str | None) -> Draft:

@@ -61,7 +61,7 @@ class ColumnLook:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceLook:
-    """A place. `files`: as many as were listed, `more`: whether there are others; `rows`: how many were sampled."""
+    """A place. `files`: as many as were listed, 0 of a lakehouse table; `more`: whether there are others; `rows`: how many were sampled."""
 
     kind: str
     uri: str
@@ -83,7 +83,7 @@ def look_at_data(uri: str) -> SourceLook:
     except IsATable as table:
         if table.kind is None or table.folder not in (".", root_of(uri)):
             raise
-        counts, more = Counter({table.kind: 1}), False
+        counts, more = Counter({table.kind: 0}), False
     kind, files = counts.most_common(1)[0]
     others = {other: count for other, count in counts.items() if other != kind}
     rows, columns = _look_at_columns(kind, uri) if issubclass(SOURCES[kind].settings, TabularSource) else (0, ())
