@@ -1,6 +1,7 @@
 # Every goal sets itself up from a bare checkout, with nothing but Python 3.11 or newer and pip.
 
 PYTHON ?= python3
+SHELL := bash
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
@@ -23,20 +24,21 @@ demo: $(INSTALLED)
 	@$(BIN)/kitestring demo
 
 # Three processes, since flows leave hundreds of threads behind, which tests that load models have no use for; two at a time, since
-# much of a test is waiting for a server or for a model that is loaded. Whole lines are printed, where make can.
+# much of a test is waiting for a server or for a model that is loaded. Each prints whole lines under its name.
 BREAK := tests/chaos tests/flows/damage tests/flows/imports tests/flows/killed
+LABEL = 2>&1 | awk '{ print "$(1) " $$0; fflush() }'
 
 test: $(INSTALLED)
-	@$(MAKE) --no-print-directory --keep-going --jobs=2 $(if $(filter output-sync,$(.FEATURES)),--output-sync=line) test-jobs test-parts test-breaks
+	@$(MAKE) --no-print-directory --keep-going --jobs=2 test-jobs test-parts test-breaks
 
 test-parts: $(INSTALLED)
-	$(BIN)/python -u -m pytest --ignore=tests/flows --ignore=tests/chaos
+	@set -o pipefail; $(BIN)/python -u -m pytest --ignore=tests/flows --ignore=tests/chaos $(call LABEL,parts:)
 
 test-jobs: $(INSTALLED)
-	$(BIN)/python -u -m pytest tests/flows $(addprefix --ignore=,$(BREAK))
+	@set -o pipefail; $(BIN)/python -u -m pytest tests/flows $(addprefix --ignore=,$(BREAK)) $(call LABEL,jobs:)
 
 test-breaks: $(INSTALLED)
-	$(BIN)/python -u -m pytest $(BREAK)
+	@set -o pipefail; $(BIN)/python -u -m pytest $(BREAK) $(call LABEL,breaks:)
 
 bench: $(INSTALLED)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'
