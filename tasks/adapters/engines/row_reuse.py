@@ -93,9 +93,13 @@ class RowReuse:
         return part_of(key, data, table, meta)
 
     def close(self) -> None:
-        """Put what waits into the caches, for some seconds at most."""
+        """Put what waits into the caches, for some seconds at most, and let go of the mapped files."""
         for cache in self._caches.values():
             cache.close()
+        with self._lock:
+            for index in self._indices.values():
+                index.close()
+            self._indices.clear()
 
 
 def keep_vectors(cache: VectorCache, checkpoint: Checkpoint, wanted: Mapping[str, bytes], part: Future[Part]) -> None:

@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from tasks.adapters.engines import group_encoder, sample_rate
+from tasks.adapters.engines.documents.shard_rows import shard_rows
+from tasks.adapters.engines.workplace import Workplace
 from tasks.adapters.object_store.folder_store import FolderStore
 from tasks.adapters.object_store.memory_store import MemoryStore
-from tasks.adapters.rows.builder import Prepared, prepare
+from tasks.adapters.rows.builder import Prepared
 from tasks.domain.errors import Transient
+from tasks.domain.job.encoder import EncoderRecord
 from tasks.domain.job.job import Job
-from tasks.domain.ports import Source
 from tasks.domain.shards.shard import Shard
 
 WRITES = {store: store.write for store in (MemoryStore, FolderStore)}
@@ -42,10 +44,10 @@ def parts_written(folder: Path) -> list[str]:
 def install(folder: Path, put: Callable[[Any, str, Any], None] = setattr) -> None:
     """Have this process look at the files."""
 
-    def prepares(source: Source, shard: Shard, **settings: Any) -> Iterator[Prepared]:
+    def reads(place: Workplace, shard: Shard, record: EncoderRecord) -> Iterator[Prepared]:
         if (folder / f"breaks-{shard.id}").exists():
             raise RuntimeError("a mistake")
-        return prepare(source, shard, **settings)
+        return shard_rows(place, shard, record)
 
     def writes(store: Any, key: str, data: bytes | Path) -> None:
         if "part-" in key:
@@ -59,7 +61,7 @@ def install(folder: Path, put: Callable[[Any, str, Any], None] = setattr) -> Non
                 raise Transient("the store is away for a moment")
         WRITES[type(store)](store, key, data)
 
-    put(group_encoder, "prepare", prepares)
+    put(group_encoder, "shard_rows", reads)
     put(sample_rate, "LEAST_SECONDS", 0.1)
     for store in WRITES:
         put(store, "write", writes)

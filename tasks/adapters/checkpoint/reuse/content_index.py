@@ -60,6 +60,11 @@ class ContentIndex:
                 valid[at[of_part]] = True
         return vector_lists(taken, valid)
 
+    def close(self) -> None:
+        """Let go of the files, each of which is mapped; nothing may be asked any more."""
+        self._high, self._low, self._part, self._place = (np.empty(0, kind) for kind in COLUMNS.values())
+        self._parts.close()
+
     def _find(self, digests: pa.Array) -> tuple[np.ndarray, np.ndarray]:
         """Lines of the index, and which of the digests each is."""
         known = np.flatnonzero(digests.is_valid().to_numpy(zero_copy_only=False))

@@ -64,6 +64,11 @@ class DonorParts:
                 self._make_room()
             return self._open.get(number)
 
+    def close(self) -> None:
+        """Let go of what is mapped."""
+        with self._lock:
+            self._open.clear()
+
     def _read(self, number: int) -> np.ndarray | None:
         wanted = self._parts[number]
         try:
