@@ -220,7 +220,10 @@ class RemoteHost:
             time.sleep(min(1.0, self._silence_seconds / 4))
             if time.monotonic() - self._called > self._silence_seconds:
                 log.warning("no call to this host for %.0f s: it closes", self._silence_seconds)
-                self._close()
+                try:
+                    self._close()
+                except Exception:  # `closed` is set by now, so that whoever owns the process ends it
+                    log.exception("the host could not be closed")
 
 
 class _Lines(logging.Handler):

@@ -6,6 +6,7 @@ The two speak over a pipe. When it breaks (the engine's process is gone, however
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import subprocess
@@ -21,6 +22,7 @@ import tasks
 from tasks.adapters.engines.remote_host import LEAVING_SECONDS, RemoteHost
 from tasks.domain.job.kinds import declared_at
 
+log = logging.getLogger(__name__)
 UNCALLED_SECONDS = 20.0  # an engine that does not end its hosts with the run's process: every rank is to be gone 30 s after that
 REMOTE_HOST = "tasks.adapters.engines.remote_host:RemoteHost"
 LEFT_SECONDS = LEAVING_SECONDS + 10  # in which a host that leaves has ended
@@ -80,9 +82,10 @@ class HostProcess:
     def _listen(self) -> None:
         with suppress(EOFError, OSError):
             while True:
-                number, answer = self._pipe.recv()
+                number, answer, wrong = self._pipe.recv()
                 with suppress(InvalidStateError):  # who asked has gone
-                    self._waiting.pop(number).set_result(answer)
+                    asked = self._waiting.pop(number)
+                    asked.set_exception(RuntimeError(wrong)) if wrong else asked.set_result(answer)
         self._gone = True
         self._process.wait()
         self._fail()
@@ -99,9 +102,14 @@ def main(pipe: Connection, host: RemoteHost) -> None:
     lock = threading.Lock()
 
     def answer(number: int, method: str, arguments: tuple[object, ...]) -> None:
-        found = getattr(host, method)(*arguments)
+        found, wrong = "", ""
+        try:
+            found = getattr(host, method)(*arguments)
+        except Exception as error:  # nobody may wait for an answer that never comes
+            log.exception("a call failed with an unexpected error")
+            wrong = f"{type(error).__name__}: {error}; please report this"
         with lock, suppress(OSError):
-            pipe.send((number, found))
+            pipe.send((number, found, wrong))
 
     with suppress(EOFError, OSError):
         while not host.closed or pipe.poll(UNCALLED_SECONDS / 4):

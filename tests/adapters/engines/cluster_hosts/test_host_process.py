@@ -28,6 +28,8 @@ def test_a_host_process_answers_ends_when_its_pipe_breaks_and_fails_what_was_ask
     monkeypatch.chdir(tmp_path)  # it finds the code wherever the engine's process is
     lost, ended = HostProcess(), HostProcess()
     assert identify(lost) == own_identity()
+    with pytest.raises(RuntimeError, match="no attribute 'no_such_call'; please report this"):
+        lost.call("no_such_call").result(30)
     with socket.socket(fileno=os.dup(lost._pipe.fileno())) as pipe:
         pipe.shutdown(socket.SHUT_RDWR)  # as the kernel does when the engine's process is gone
     assert lost._process.wait(UNCALLED_SECONDS / 2) == 0, "it does not wait until nobody has called"
