@@ -18,6 +18,7 @@ from tasks.domain.encoding.protocol import Done, Fault, Heartbeat, Hello, Piece
 from tasks.domain.job.encoder import OpenClipEncoder, SentenceTransformersEncoder
 from tasks.domain.job.job import Compute
 from tasks.worker.encoders.registry import open_encoder
+from tests.builders.held_model import make_held_model
 from tests.builders.models import Clip
 from tests.builders.worker.coordinator import Heard, Launch, write_rows
 from tests.builders.worker.pictures import saved, scene
@@ -39,7 +40,7 @@ def piece(scratch: Path, first: int, texts: list[str], **settings: Any) -> Piece
 
 
 def launch_of(scratch: Path, model: Path, **settings: Any) -> Launch:
-    encoder = SentenceTransformersEncoder(model=str(model), trust_remote_code=(model / "faulty.py").exists())
+    encoder = SentenceTransformersEncoder(model=str(model), trust_remote_code=any(model.glob("*.py")))
     return Launch(scratch=scratch, encoder=encoder, model_path=str(model), **settings)
 
 
@@ -188,16 +189,21 @@ def test_a_rank_leaves_when_the_coordinator_hangs_up(tmp_path: Path, tiny_model:
     assert not launch.said(Done)
 
 
-def test_sigterm_lets_a_rank_finish_the_piece_in_hand(tmp_path: Path, tiny_model: Path) -> None:
-    def terminate(message: Heard) -> None:
-        if isinstance(message, Heartbeat) and message.done == 0 and not launch.said(Done):
-            os.kill(launch.said(Hello)[0].pid, signal.SIGTERM)
+def test_sigterm_lets_a_rank_finish_the_piece_in_hand(tmp_path: Path) -> None:
+    held = tmp_path / "held"
 
-    launch = launch_of(tmp_path, tiny_model, pieces=cut(tmp_path, words(5000), 2_500), on_message=terminate)
-    with launch:  # a piece is long enough for the signal to come before its end, on a busy machine as well
+    def terminate(message: Heard) -> None:
+        if isinstance(message, Heartbeat) and message.done == 0 and held.exists():  # a piece is in hand, and cannot end before the signal
+            os.kill(launch.said(Hello)[0].pid, signal.SIGTERM)
+            held.unlink()
+
+    model = make_held_model(tmp_path / "model", held, rows=10)
+    launch = launch_of(tmp_path, model, pieces=cut(tmp_path, words(200), 100), on_message=terminate)
+    with launch:
         launch.wait(60)
+    assert not held.exists()
     assert [done.part.first for done in launch.said(Done)] == [0]
-    assert len(stored(launch)) == 2_500
+    assert len(stored(launch)) == 100
 
 
 def test_a_rank_dies_with_its_parent(tmp_path: Path, faulty_model: Path) -> None:
