@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import subprocess
 import time
 from collections.abc import Iterator
 
+import pytest
 import redis
 
+from tasks.adapters.processes.process_guard import die_with_parent
 from tests.servers.milvus import free_ports
 
 START_SECONDS = 60.0
@@ -17,9 +20,10 @@ START_SECONDS = 60.0
 @contextlib.contextmanager
 def redis_process(*settings: str) -> Iterator[str]:
     """The URI of a server of one's own. `settings`: more of its command line."""
+    program = shutil.which("redis-server") or pytest.skip("no Redis on this machine: apt-get install redis-server")
     (port,) = free_ports(1)
-    command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", *settings]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
+    command = [program, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", *settings]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, preexec_fn=die_with_parent) as server:  # noqa: PLW1509 - it makes one system call
         try:
             _wait(port)
             yield f"redis://127.0.0.1:{port}/0"
