@@ -144,7 +144,9 @@ def restore(run: Run, plan: Plan, collection: Collection, entry: Loaded) -> None
         for part in seal.parts:
             load_free_rows(collection, plan.checkpoint.verified_part(part), entry.shard, chunks=has_chunks(plan.spec.fields))
     except Damaged as damage:
-        run.journal.note(f"{damage}, and its file has left the source: rows of {entry.group} that are not in the collection are lost")
+        run.journal.note(
+            f"{damage}, and its file is no longer in the source: rows of {entry.group} that are not in the collection are lost"
+        )
 
 
 def _note_moved(plan: Plan) -> None:

@@ -250,7 +250,7 @@ def test_a_part_of_a_file_that_has_left_the_source_is_told_and_its_rows_stay(
     for number in range(2):
         done = run_flow(job)
         assert done["verified"] is True
-        assert any("its file has left the source" in note for note in done["notes"]) == (number == 0)
+        assert any("its file is no longer in the source" in note for note in done["notes"]) == (number == 0)
         assert kitestring.here("status", kitestring.job(job)).code == 0
     assert kitestring.here("verify", kitestring.job(job), "--full").code == 4
 
