@@ -26,7 +26,7 @@ demo: $(INSTALLED)
 # Three processes, since flows leave hundreds of threads behind, which tests that load models have no use for; two at a time, since
 # much of a test is waiting for a server or for a model that is loaded. Each prints whole lines under its name.
 BREAK := tests/chaos tests/flows/damage tests/flows/imports tests/flows/killed
-LABEL = 2>&1 | awk '{ print "$(1) " $$0; fflush() }'
+LABEL = 2>&1 | sed -u 's/^/$(1) /'
 
 test: $(INSTALLED)
 	@$(MAKE) --no-print-directory --keep-going --jobs=2 test-jobs test-parts test-breaks
