@@ -6,6 +6,8 @@ commit that it is named after, with `tests.builders.models.make_tiny_model` in t
 12c0cc5   documents of format 1: a ledger by address, entries without places, collections without identity. Three files of ten rows,
           one row quarantined; then 1.parquet left the source, and an append kept its rows.
 0ad5aa8   seals, entries, moves and proofs of format 2: a ledger by the collection's identity, places and roots, checksums. The same rows.
+57139d3   seals of format 3 and parts of format 2: what each row is made of, so that unchanged rows keep their vectors; columns kept apart.
+          The same rows.
 """
 
 from __future__ import annotations
@@ -75,8 +77,9 @@ def test_what_changes_in_the_source_is_replaced_and_what_left_it_stays(run_flow:
     write_rows(tmp_path / "rows" / "0.parquet", 0, 6, **numbers)
     if roots():  # the folder was another when it was written
         (job["source"]["moved_from"],) = roots()
+    known = any(tmp_path.rglob("digests.parquet"))  # the texts are as they were
     result = run_flow(job)
-    assert (result["rows"]["embedded"], result["rows"]["removed"], result["verified"]) == (6, 4, True)
+    assert (result["rows"]["embedded"], result["rows"]["removed"], result["verified"]) == (0 if known else 6, 4, True)
     assert len(rows_in("./rows.db", "rows")) == 25
 
 
