@@ -87,14 +87,17 @@ class Cluster:
 
     def start(self, hosts: Sequence[str]) -> None:
         """Servers, the heads, and these hosts; what need not wait for another does not."""
-        self.hosts = tuple(hosts)
+        self.hosts, milvus = (
+            tuple(hosts),
+            self.milvus,
+        )  # its ports are chosen before threads start programs, which inherit sockets for a moment
         with ThreadPoolExecutor(8) as threads:
             heads = [threads.submit(engine.start_head, self) for engine in self.engines]
             s3 = threads.submit(self.start_s3)
             for head in heads:
                 head.result()
             joining = [threads.submit(self.join, host) for host in hosts]
-            self.milvus.start()  # by this thread, with which it ends
+            milvus.start()  # by this thread, with which it ends
             for each in (s3, *joining):
                 each.result()
 

@@ -33,17 +33,20 @@ UNAVAILABLE = "the PyPI package `milvus` holds a server for Linux on x86-64 only
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports below the range that outgoing connections take, so that none is lost while the server is down."""
+    """Ports below the range that outgoing connections take, so that none is lost while the server is down.
+
+    A private Prefect server of a run takes those from 28000 on.
+    """
     with contextlib.ExitStack() as held:
         ports: list[int] = []
-        for port in random.sample(range(20_000, 32_000), 2_000):
+        for port in random.sample(range(20_000, 28_000), 2_000):
             listener = held.enter_context(socket.socket())
             with contextlib.suppress(OSError):
                 listener.bind(("127.0.0.1", port))
                 ports.append(port)
             if len(ports) == count:
                 return ports
-    raise RuntimeError("no free ports between 20000 and 32000")
+    raise RuntimeError("no free ports between 20000 and 28000")
 
 
 def configure_etcd(configs: Path, client: int, peer: int) -> None:
@@ -61,6 +64,31 @@ def configure_etcd(configs: Path, client: int, peer: int) -> None:
     milvus.write_text(milvus.read_text().replace("\netcd:\n", pointer, 1))
 
 
+def configure(folder: Path, lease: int) -> tuple[int, int]:
+    """Lay out a server's folder; the ports of its clients and of its health. Others where one is taken between the look and the use:
+    by another test run, or by a program that a thread is just starting, which holds every socket until it runs.
+    """
+    from milvus import MilvusServerConfig, _initialize_data_files  # noqa: PLC0415 - other machines lack it
+
+    for last in (False, False, False, True):
+        config = MilvusServerConfig(data_dir=str(folder))
+        names = [name for name in config.configurable_items if name.endswith("_port")]
+        *ports, health, peer = free_ports(len(names) + 2)
+        config.update(**dict(zip(names, ports, strict=True)))
+        config.set("common.session.ttl", lease)
+        try:
+            config.resolve()
+        except RuntimeError as error:
+            config.cleanup_listen_ports()
+            if last or "bind failed" not in str(error):
+                raise
+        else:
+            break
+    _initialize_data_files(str(folder))
+    configure_etcd(folder / "configs", config.get("etcd_port"), peer)
+    return config.get("proxy_port"), health
+
+
 class MilvusProcess:
     """A Milvus server in a folder. `folder` is kept by whoever made it; `uri` stays the same for life.
 
@@ -69,18 +97,9 @@ class MilvusProcess:
     """
 
     def __init__(self, folder: Path, *, lease: int = 5, ends_with_us: bool = False) -> None:
-        from milvus import MilvusServerConfig, _initialize_data_files  # noqa: PLC0415 - other machines lack it
-
         self.folder, self._ends_with_us = folder, ends_with_us
-        config = MilvusServerConfig(data_dir=str(folder))
-        names = [name for name in config.configurable_items if name.endswith("_port")]
-        *ports, self._health, peer = free_ports(len(names) + 2)
-        config.update(**dict(zip(names, ports, strict=True)))
-        config.set("common.session.ttl", lease)
-        config.resolve()
-        _initialize_data_files(str(folder))
-        configure_etcd(folder / "configs", config.get("etcd_port"), peer)
-        self.uri = f"http://127.0.0.1:{config.get('proxy_port')}"
+        proxy, self._health = configure(folder, lease)
+        self.uri = f"http://127.0.0.1:{proxy}"
         self._process: subprocess.Popen[bytes] | None = None
 
     @property

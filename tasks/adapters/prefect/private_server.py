@@ -195,11 +195,11 @@ def _no_proxy() -> dict[str, str]:
 
 def _free_port() -> int:
     """A port below those that the kernel gives to outgoing connections, so that none takes it before the server does."""
-    for port in random.sample(range(20_000, 32_000), 200):
+    for port in random.sample(range(28_000, 32_000), 200):
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
             return port
-    raise Permanent("no free port between 20000 and 32000 for the Prefect server of this run")
+    raise Permanent("no free port between 28000 and 32000 for the Prefect server of this run")
 
 
 def _is_healthy(api: str) -> bool:
