@@ -13,8 +13,9 @@ import typer
 
 from flows.command_line.answers import NOT_PROVED, NOT_YET, OK, answers, leave, say, say_each
 from flows.command_line.flow_runner import run_flow
+from flows.command_line.options import AsJson, JobFile, SetOptions
 from flows.command_line.process_setup import surroundings
-from flows.command_line.search_options import AllChunks, Explain, Mode, Queries, RrfK, Weights, fusion_of, hits_document, way_of, write_page
+from flows.command_line.search_commands import evaluate, search
 from flows.command_line.terminal import count_shown, errors, progress_shown, rows_watched
 from flows.job_file import read_job
 from tasks.adapters.processes.gc_control import leaving
@@ -49,17 +50,6 @@ def every_command(
 ) -> None:
     """What is asked of no command in particular."""
     assert not version  # it has left
-
-
-JobFile = Annotated[
-    str,
-    typer.Argument(metavar="JOB", help="The job file (YAML or JSON), a path or a URI. Relative paths in it start at the current folder."),
-]
-SetOptions = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="PATH=VALUE", help="Override a setting of the job file, such as shards.rows=1000. May be repeated."),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 
 
 def _run_and_say(flow: str, job: str, settings: list[str] | None, *, as_json: bool) -> None:
@@ -205,60 +195,8 @@ def rollback(job: JobFile, settings: SetOptions = None, as_json: AsJson = False)
         say(roll_back(read_job(job, settings)), as_json=as_json, text=promoted_text)
 
 
-@app.command()
-def search(
-    job: JobFile,
-    text: Annotated[str | None, typer.Argument(help="The query text.")] = None,
-    image: Annotated[
-        str | None,
-        typer.Option("--image", metavar="FILE", help="Search with an image (a path or a URI) instead of text. For open-clip jobs."),
-    ] = None,
-    k: Annotated[int, typer.Option("-k", min=1, max=16_384, help="Number of hits.")] = 10,
-    expression: Annotated[str, typer.Option("--filter", help="A Milvus filter expression over the metadata fields.")] = "",
-    html: Annotated[
-        Path | None, typer.Option("--html", metavar="FILE", help="Also write the hits as an HTML page, with the images of an image corpus.")
-    ] = None,
-    mode: Mode = None,
-    rrf_k: RrfK = None,
-    weights: Weights = None,
-    all_chunks: AllChunks = False,
-    explain: Explain = False,
-    settings: SetOptions = None,
-    as_json: AsJson = False,
-) -> None:
-    """Search by meaning (the query, text or an image, is embedded with the job's encoder), by words, or by both."""
-    with answers():
-        if (text is None) == (image is None):  # said before seconds of imports
-            raise BadInput('give either words to search for, as in `kitestring search JOB "a question"`, or an image (--image FILE)')
-        from flows.command_line.show import hits_text
-        from tasks.commands.search import ask
-
-        parsed, way = read_job(job, settings), way_of(mode, rrf_k, weights, explain=explain, all_chunks=all_chunks)
-        hits = ask(parsed, k, text=text, picture=image, expression=expression, way=way)
-        if html:
-            write_page(html, parsed, text or Path(str(image)).name, hits, picture=image)
-        say(hits_document(hits, explain=explain), as_json=as_json, text=lambda _: hits_text(hits, explain=explain))
-
-
-@app.command()
-def evaluate(
-    job: JobFile,
-    queries: Queries = None,
-    k: Annotated[
-        int | None, typer.Option("-k", min=1, max=1_000, help="Number of hits that are judged. Default: the gate's, or 10.")
-    ] = None,
-    rrf_k: RrfK = None,
-    weights: Weights = None,
-    settings: SetOptions = None,
-    as_json: AsJson = False,
-) -> None:
-    """Measure retrieval quality (nDCG@k, recall@k, MRR) by meaning, by words and by both, on queries with known answers."""
-    from flows.command_line.show import quality_text
-    from tasks.commands.evaluate import evaluate_job
-
-    with answers():
-        measured = evaluate_job(read_job(job, settings), queries, k, fusion=fusion_of(rrf_k, weights))
-        say(measured.model_dump(mode="json"), as_json=as_json, text=lambda _: quality_text(measured))
+app.command()(search)
+app.command()(evaluate)
 
 
 @app.command()
