@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from tasks.domain.report.hosts import THERE
+from tasks.domain.report.snapshot import RateMeter, Snapshot
 from tasks.run.progress import LISTENERS
-from tasks.run.snapshot import RateMeter, Snapshot
 
 PLAIN_EVERY = 10.0  # seconds between two lines where stderr is no terminal
 errors = Console(stderr=True, highlight=False, soft_wrap=True)

@@ -24,8 +24,8 @@ from tasks.domain.estimate.formatting import format_estimate
 from tasks.domain.report.failure_advice import Advice, advise_on
 from tasks.domain.report.hosts import HostWork
 from tasks.domain.report.run_report import RunReport
+from tasks.domain.report.snapshot import RateMeter, Snapshot
 from tasks.domain.target.proof import Proof, compared
-from tasks.run.snapshot import RateMeter, Snapshot
 
 EVERY_SECONDS, LATER_SECONDS = 4.0, 30.0  # between two looks: each change is an event that the server keeps for a week
 CAUSE_CHARACTERS = 600  # characters of a cause

@@ -19,13 +19,13 @@ from tasks.adapters.processes.scratch import scratch_folder
 from tasks.domain.encoding.encoding_spec import EncodingSpec
 from tasks.domain.estimate.estimate import Estimate
 from tasks.domain.job.job import Job
+from tasks.domain.report.snapshot import Snapshot
 from tasks.run.artifacts import Artifacts, RankLines
 from tasks.run.concurrency_limit import turn
 from tasks.run.encoding_notes import note_event
 from tasks.run.events import Events
 from tasks.run.preflight import Inspected, check_cache, inspect_job, reach_target
 from tasks.run.progress import Journal
-from tasks.run.snapshot import Snapshot
 
 COMMAND_BEGAN: ContextVar[dt.datetime | None] = ContextVar(
     "command began", default=None

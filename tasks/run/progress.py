@@ -18,10 +18,10 @@ from pydantic import JsonValue
 from tasks.domain.encoding.encoding_progress import EncodingProgress
 from tasks.domain.errors import BadInput, KitestringError, Permanent
 from tasks.domain.report.run_report import Progress
+from tasks.domain.report.snapshot import Snapshot
 from tasks.domain.shards.seal import Loaded, Seal
 from tasks.domain.shards.shard import Shard
 from tasks.domain.target.retrieval_quality import Evaluation
-from tasks.run.snapshot import Snapshot
 
 TICK_SECONDS = 1.0
 MOST_SAMPLES = 600  # of which a chart shows fewer

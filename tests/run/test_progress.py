@@ -8,9 +8,9 @@ import threading
 import pytest
 
 from tasks.domain.encoding.encoding_progress import EncodingProgress
+from tasks.domain.report.snapshot import Snapshot
 from tasks.run import progress
 from tasks.run.progress import Journal
-from tasks.run.snapshot import Snapshot
 
 
 def test_a_watcher_that_fails_stops_neither_the_run_nor_the_other_watchers(

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from tasks.domain.encoding.encoding_progress import EncodingProgress
+from tasks.domain.report.snapshot import RateMeter, Snapshot
 from tasks.run.artifacts import progress_text
-from tasks.run.snapshot import RateMeter, Snapshot
 
 STARTED = EncodingProgress(startup={"load": 1.0})
 

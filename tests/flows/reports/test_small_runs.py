@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from tasks.domain.errors import RunFailed
+from tasks.domain.report.snapshot import Snapshot
 from tasks.run.progress import LISTENERS
-from tasks.run.snapshot import Snapshot
 from tests.builders.inprocess import RunFlow
 from tests.builders.kitestring import text_of
 from tests.builders.memory_jobs import a_job
