@@ -53,7 +53,13 @@ def replay_seals(job: Job, overrides: Overrides | None = None, token: Secret | N
             rounds = Rounds(run, plan, collection, encodes=False)
 
             def once(groups: Iterator[list[Shard]]) -> dict[str, Any]:
-                Window(load, width=LOADERS, finish=run.journal.finish_group).run(groups)
+                with run.journal.counting("shards", plan.spool.shards) as count:
+
+                    def finish(group: list[Shard], error: Exception | None) -> None:
+                        run.journal.finish_group(group, error)
+                        count(len(group))
+
+                    Window(load, width=LOADERS, finish=finish).run(groups)
                 rounds.check()
                 assign_owners(run, plan, collection)
                 load_retained(run, plan, collection)

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 import typer
 
 from flows.command_line.process_setup import takes_unicode
-from flows.command_line.terminal import errors
+from flows.command_line.terminal import command_log, errors
 from tasks.domain.errors import BadInput, KitestringError, RunFailed
 from tasks.domain.job.credentials import without_credentials
 
@@ -46,6 +46,7 @@ def leave(error: Exception, code: int) -> NoReturn:
     """Print the error and end with the code."""
     errors.print("[bold red]error:[/] ", end="")
     errors.print(without_credentials(str(error)), markup=False)
+    command_log.error("%s", error)
     raise typer.Exit(code) from None
 
 

@@ -13,6 +13,7 @@ import typer
 
 from flows.command_line.answers import NOT_PROVED, NOT_YET, OK, answers, leave, say, say_each
 from flows.command_line.flow_runner import run_flow
+from flows.command_line.logs import LogFile, OptionsAnywhere, Verbose, logged
 from flows.command_line.options import AsJson, JobFile, SetOptions
 from flows.command_line.process_setup import surroundings
 from flows.command_line.search_commands import evaluate, search
@@ -33,7 +34,7 @@ current folder. Results go to stdout, progress and errors to stderr.
 
 Example:  kitestring init data/;  kitestring plan job.yaml;  kitestring run job.yaml;  kitestring search job.yaml "a question"
 """
-app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=HELP)
+app = typer.Typer(cls=OptionsAnywhere, no_args_is_help=True, pretty_exceptions_enable=False, help=HELP)
 quarantine = typer.Typer(no_args_is_help=True, help="Rows that could not be embedded.")
 app.add_typer(quarantine, name="quarantine")
 
@@ -46,10 +47,16 @@ def _print_version(asked: bool) -> None:
 
 @app.callback(help=HELP)
 def every_command(
-    *, version: Annotated[bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)] = False
+    context: typer.Context,
+    *,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)] = False,
+    verbose: Verbose = 0,
+    log_file: LogFile = None,
 ) -> None:
     """What is asked of no command in particular."""
     assert not version  # it has left
+    with answers():
+        context.with_resource(logged(verbose, log_file))
 
 
 def _run_and_say(flow: str, job: str, settings: list[str] | None, *, as_json: bool) -> None:
@@ -102,13 +109,24 @@ def plan(job: JobFile, settings: SetOptions = None, as_json: AsJson = False) -> 
 
 
 @app.command()
-def status(job: JobFile, settings: SetOptions = None, as_json: AsJson = False) -> None:
-    """Show what is sealed, loaded and searchable. Exit code 0: complete; 3: not complete."""
+def status(
+    job: JobFile,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Follow a run that is under way, here or on another machine, until it ends.")
+    ] = False,
+    settings: SetOptions = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what is sealed, loaded and searchable, and the run that is under way. Exit code 0: complete; 3: not complete."""
     from flows.command_line.show import status_text
+    from flows.command_line.watching import watch_run
     from tasks.commands.inspect import look_at_status
 
     with answers():
-        found = look_at_status(read_job(job, settings))
+        parsed = read_job(job, settings)
+        if watch:
+            watch_run(parsed, as_json=as_json)
+        found = look_at_status(parsed)
         say(found.summary, as_json=as_json, text=lambda _: status_text(found))
         if not found.complete:
             raise typer.Exit(NOT_YET)

@@ -15,6 +15,7 @@ from tasks.domain.estimate.estimate import Estimate
 from tasks.domain.estimate.formatting import format_estimate
 from tasks.domain.estimate.intervals import between
 from tasks.domain.number_format import number
+from tasks.domain.progress.live_run import LiveRun
 from tasks.domain.shards.removal import RULES, Rule
 from tasks.domain.shards.seal import ChunkCounts, format_chunks
 from tasks.domain.shards.unread_files import UnreadFiles, format_unread
@@ -87,12 +88,20 @@ def status_text(status: Status) -> str:
         f"alias:  {_pointed_to(status)}",
     ]
     lines += [f"        {count:,} quarantined: {reason}" for reason, count in sorted(status.quarantine.items(), key=lambda kind: -kind[1])]
+    lines += [f"run:    {live_text(status.live)}"] if status.live else []
     lines += [f"model:  {status.model}"] if status.model else []
     lines += [f"note:   {note}" for note in status.notes]
     lines += [f"report: {status.report}"] if status.report else []
     lines += [f"damage: {line}" for line in status.damaged]
     lines += ["\nFrom an application:\n", status.code.rstrip()] if status.code else []
     return "\n".join([("complete" if status.complete else "not complete yet"), *lines])
+
+
+def live_text(run: LiveRun) -> str:
+    """A run that is under way."""
+    return (
+        f"{run.flow} on {run.machine}: {run.snapshot.phase}, {run.snapshot.of_rows} rows encoded (`kitestring status --watch` follows it)"
+    )
 
 
 def _pointed_to(status: Status) -> str:

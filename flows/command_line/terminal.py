@@ -6,16 +6,20 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
+from tasks.domain.progress.snapshot import Counted, RateMeter, Snapshot
 from tasks.domain.report.hosts import THERE
-from tasks.domain.report.snapshot import RateMeter, Snapshot
-from tasks.run.progress import LISTENERS
+from tasks.run.progress import LISTENERS, Journal, Listener
 
 PLAIN_EVERY = 10.0  # seconds between two lines where stderr is no terminal
+_COLUMNS = (TextColumn("[bold]{task.description:>8}"), BarColumn(), TextColumn("{task.fields[line]}", markup=False))
+command_log = logging.getLogger("kitestring-command")  # what the terminal shows by other means: for `--log-file` alone
+command_log.propagate = False
+command_log.addHandler(logging.NullHandler())
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
@@ -23,6 +27,8 @@ def progress_line(now: Snapshot, rate: float) -> str:
     """One line: how far, how fast, how long still; or what it waits for."""
     if now.waits_for:
         return f"waiting for {now.waits_for}"
+    if now.counted:
+        return ", ".join([counted_line(now.counted), *([f"{now.loaded:,} rows loaded"] if now.loaded else [])])
     parts = [f"{now.of_rows} rows"]
     if rate:
         parts.append(f"{rate:,.0f} rows/s")
@@ -36,6 +42,17 @@ def progress_line(now: Snapshot, rate: float) -> str:
         parts.append(f"{now.loaded:,} loaded")
     if now.shards_failed:
         parts.append(f"{now.shards_failed} shards failed")
+    return ", ".join(parts)
+
+
+def counted_line(counted: Counted) -> str:
+    """One line: how many are done, how fast, how long still."""
+    rate, left = counted.rate, counted.total - counted.done
+    parts = [f"{counted.done:,} of {counted.total:,} {counted.what}"]
+    if rate >= 1:
+        parts.append(f"{rate:,.0f} {counted.what.split()[0]}/s")
+    if rate and left > 0:
+        parts.append(f"{_clock(left / rate)} left")
     return ", ".join(parts)
 
 
@@ -57,16 +74,15 @@ class ProgressBar:
         self._task: TaskID = progress.add_task("start", total=None, line="")
 
     def __call__(self, now: Snapshot) -> None:
-        self._progress.update(
-            self._task, description=now.phase, total=now.goal or None, completed=now.done, line=_line(now, self._rate.of(now))
-        )
+        done, total = now.bar
+        self._progress.update(self._task, description=now.phase, total=total, completed=done, line=_line(now, self._rate.of(now)))
 
 
 class Lines:
-    """A plain line now and then, for a log."""
+    """A plain line now and then."""
 
-    def __init__(self) -> None:
-        self._rate, self._told, self._stage = RateMeter(), -PLAIN_EVERY, ("", "")
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        self._tell, self._rate, self._told, self._stage = tell, RateMeter(), -PLAIN_EVERY, ("", "")
 
     def __call__(self, now: Snapshot) -> None:
         rate = self._rate.of(now)
@@ -74,7 +90,7 @@ class Lines:
         due = time.monotonic() - self._told >= PLAIN_EVERY or stage != self._stage
         if due and not now.ended:
             self._told, self._stage = time.monotonic(), stage
-            errors.print(f"{now.phase}: {_line(now, rate)}", markup=False)
+            self._tell(f"{now.phase}: {_line(now, rate)}")
 
 
 class ObjectCounter:
@@ -106,7 +122,8 @@ def count_shown() -> Iterator[ObjectCounter]:
 
 
 def _line(now: Snapshot, rate: float) -> str:
-    return progress_line(now, rate) if now.phase != "start-up" and (now.encoded or now.goal) else _waiting(now)
+    known = now.encoded or now.goal or now.counted
+    return progress_line(now, rate) if now.phase != "start-up" and known else _waiting(now)
 
 
 def _waiting(now: Snapshot) -> str:
@@ -117,14 +134,31 @@ def _waiting(now: Snapshot) -> str:
 
 @contextmanager
 def progress_shown() -> Iterator[None]:
-    """Show how far the run is, and its warnings, for as long as it lasts."""
-    if not sys.stderr.isatty():
-        with _listening(Lines()), _warnings_shown():
+    """Show how far the run of this process is, and its warnings, for as long as it lasts."""
+    with snapshots_drawn() as draw, _warnings_shown():
+        LISTENERS.append(draw)
+        try:
             yield
-        return
-    columns = (TextColumn("{task.description:>8}"), BarColumn(), TextColumn("{task.fields[line]}"))
-    with Progress(*columns, console=errors, transient=True) as progress, _listening(ProgressBar(progress)), _warnings_shown():
-        yield
+        finally:
+            LISTENERS.remove(draw)
+
+
+@contextmanager
+def snapshots_drawn() -> Iterator[Listener]:
+    """What draws a run's snapshots: a bar on a terminal, elsewhere a line now and then; lines in the log file as well."""
+    logged = Lines(command_log.info)
+    with Progress(*_COLUMNS, console=errors, transient=True) if sys.stderr.isatty() else nullcontext() as progress:
+        shown = ProgressBar(progress) if progress else Lines(_print_line)
+
+        def draw(now: Snapshot) -> None:
+            shown(now)
+            logged(now)
+
+        yield draw
+
+
+def _print_line(line: str) -> None:
+    errors.print(line, markup=False)
 
 
 @contextmanager
@@ -133,41 +167,11 @@ def rows_watched(total: int) -> Iterator[Callable[[int], None]]:
     if not total:
         yield lambda _rows: None
         return
-    counted = _Compared(total)
-    if not sys.stderr.isatty():
-        yield counted.told_now_and_then
-        return
-    columns = (TextColumn("{task.description:>8}"), BarColumn(), TextColumn("{task.fields[line]}"))
-    with Progress(*columns, console=errors, transient=True) as progress:
-        task = progress.add_task("verify", total=total, line="")
-
-        def watch(rows: int) -> None:
-            progress.update(task, completed=counted.add(rows), line=counted.line)
-
-        yield watch
-
-
-class _Compared:
-    """Rows that a proof has compared, with the rate and the time that is left."""
-
-    def __init__(self, total: int) -> None:
-        self._total, self._done, self._began, self._told = total, 0, time.monotonic(), -PLAIN_EVERY
-
-    def add(self, rows: int) -> int:
-        self._done += rows
-        return self._done
-
-    @property
-    def line(self) -> str:
-        rate = self._done / max(time.monotonic() - self._began, 1e-3)
-        left = f", {_clock((self._total - self._done) / rate)} left" if rate and self._done < self._total else ""
-        return f"{self._done:,} of {self._total:,} rows compared, {rate:,.0f} rows/s{left}"
-
-    def told_now_and_then(self, rows: int) -> None:
-        self.add(rows)
-        if time.monotonic() - self._told >= PLAIN_EVERY:
-            self._told = time.monotonic()
-            errors.print(f"verify: {self.line}", markup=False)
+    journal = Journal(stage="verify")
+    with snapshots_drawn() as draw, journal.counting("rows compared", total) as add:
+        journal.listeners.append(draw)
+        with journal.ticking():
+            yield add
 
 
 class _Warnings(logging.Handler):
@@ -185,12 +189,3 @@ def _warnings_shown() -> Iterator[None]:
         yield
     finally:
         logger.removeHandler(handler)
-
-
-@contextmanager
-def _listening(listener: ProgressBar | Lines) -> Iterator[None]:
-    LISTENERS.append(listener)
-    try:
-        yield
-    finally:
-        LISTENERS.remove(listener)

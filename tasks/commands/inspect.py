@@ -11,9 +11,11 @@ from typing import Any, Literal
 from tasks.adapters.processes.scratch import scratch_folder
 from tasks.adapters.targets.every_row import every_difference, taken_with_document
 from tasks.adapters.targets.shard_counts import Waiting, count_shards
+from tasks.commands.follow_run import live_run
 from tasks.domain.errors import BadInput, KitestringError
 from tasks.domain.job.job import Job
 from tasks.domain.ports import Collection
+from tasks.domain.progress.live_run import LiveRun
 from tasks.domain.shards.row_accounting import RowCounts, ShardCounts
 from tasks.domain.target.chunk_fields import has_chunks
 from tasks.domain.target.difference import Difference
@@ -58,6 +60,7 @@ class Status:
     model: str = ""  # how it is used: what stands before rows and questions, how pictures are made ready
     damaged: tuple[str, ...] = ()
     code: str = ""  # with which an application searches the collection
+    live: LiveRun | None = None  # that is under way
 
     @property
     def searched(self) -> bool:
@@ -82,6 +85,7 @@ class Status:
             "model": self.model,
             "notes": list(self.notes),
             "code": self.code,
+            "live": self.live and self.live.model_dump(mode="json"),
         }
 
 
@@ -94,7 +98,8 @@ def look_at_status(job: Job) -> Status:
             spool = spool_spans(inspected, scratch)
             nothing = RowCounts(source=spool.rows)
             shards = ShardCounts(planned=spool.shards)
-            return Status(rows=nothing, shards=shards, verified=False, report=None, quarantine={}, model=inspected.model.told)
+            live = live_run(job)
+            return Status(rows=nothing, shards=shards, verified=False, report=None, quarantine={}, model=inspected.model.told, live=live)
         damaged = damaged_documents(plan)
         totals = count_seals(plan, encoded_now={})
         proof = plan.checkpoint.read_proof(plan.target)
@@ -113,6 +118,7 @@ def look_at_status(job: Job) -> Status:
             notes=tuple(map(str, totals.found.all())),
             model=inspected.model.told,
             code=search_code(inspected, plan.spec) if totals.loaded else "",
+            live=live_run(job),
         )
 
 

@@ -21,10 +21,10 @@ from tasks.adapters.report.page import escape, markdown_report
 from tasks.domain.encoding.encoding_progress import rank_name
 from tasks.domain.estimate.estimate import Estimate
 from tasks.domain.estimate.formatting import format_estimate
+from tasks.domain.progress.snapshot import RateMeter, Snapshot
 from tasks.domain.report.failure_advice import Advice, advise_on
 from tasks.domain.report.hosts import HostWork
 from tasks.domain.report.run_report import RunReport
-from tasks.domain.report.snapshot import RateMeter, Snapshot
 from tasks.domain.target.proof import Proof, compared
 
 EVERY_SECONDS, LATER_SECONDS = 4.0, 30.0  # between two looks: each change is an event that the server keeps for a week

@@ -19,11 +19,12 @@ from tasks.adapters.processes.scratch import scratch_folder
 from tasks.domain.encoding.encoding_spec import EncodingSpec
 from tasks.domain.estimate.estimate import Estimate
 from tasks.domain.job.job import Job
-from tasks.domain.report.snapshot import Snapshot
+from tasks.domain.progress.snapshot import Snapshot
 from tasks.run.artifacts import Artifacts, RankLines
 from tasks.run.concurrency_limit import turn
 from tasks.run.encoding_notes import note_event
 from tasks.run.events import Events
+from tasks.run.live_progress import told_in_checkpoint
 from tasks.run.preflight import Inspected, check_cache, inspect_job, reach_target
 from tasks.run.progress import Journal
 
@@ -94,9 +95,12 @@ def open_run(job: Job, *, dry: bool = False) -> Iterator[Run]:
                 inspected.damages.mend(name, lambda _key, line: journal.note_repair(line))
             run = Run(name, inspected, scratch, journal, dry=dry)
             try:
-                if not dry:
-                    journal.tell("run.started", {"encoder": inspected.model.weights, "target": job.target.collection})
-                yield run
+                if dry:
+                    yield run
+                    return
+                journal.tell("run.started", {"encoder": inspected.model.weights, "target": job.target.collection})
+                with told_in_checkpoint(inspected.store, job.corpus, name, run.started_at, journal):
+                    yield run
             finally:
                 run.engine.close()
 

@@ -17,8 +17,8 @@ from pydantic import JsonValue
 
 from tasks.domain.encoding.encoding_progress import EncodingProgress
 from tasks.domain.errors import BadInput, KitestringError, Permanent
+from tasks.domain.progress.snapshot import Counted, Snapshot
 from tasks.domain.report.run_report import Progress
-from tasks.domain.report.snapshot import Snapshot
 from tasks.domain.shards.seal import Loaded, Seal
 from tasks.domain.shards.shard import Shard
 from tasks.domain.target.retrieval_quality import Evaluation
@@ -59,6 +59,7 @@ class Journal:
     before: int = 0  # shards that were complete when the run began
     slowest: list[tuple[float, str, int]] = field(default_factory=list)
     sealed: dict[str, int] = field(default_factory=dict)  # shards that this run sealed: rows that it encoded for them
+    counted: Counted | None = None  # what the present stage counts
     cached: dict[str, int] = field(default_factory=dict)  # the same shards: rows whose vectors came from the cache
     failed: dict[str, tuple[str, str]] = field(default_factory=dict)  # shard: its name, the error
     failed_rows: dict[str, int | None] = field(default_factory=dict)  # shard: the row that the error is about
@@ -99,6 +100,23 @@ class Journal:
                 self._working[stage] -= 1
                 if not self._working[stage]:
                     self.stages[stage] = self.stages.get(stage, 0.0) + time.monotonic() - self._since[stage]
+
+    @contextmanager
+    def counting(self, what: str, total: int) -> Iterator[Callable[[int], None]]:
+        """Show how many of so many are done, instead of encoded rows; gives what counts them. Many threads may call that."""
+        begun = time.monotonic()
+
+        def add(done: int) -> None:
+            with self.lock:
+                before = self.counted.done if self.counted else 0
+                self.counted = Counted(what=what, done=before + done, total=total, seconds=time.monotonic() - begun)
+
+        add(0)
+        try:
+            yield add
+        finally:
+            with self.lock:
+                self.counted = None
 
     def expect(self, shards: int, rows: int | None) -> None:
         """The work of this run; the other shards of the plan were complete when it began."""
@@ -241,6 +259,7 @@ class Journal:
                 failed=tuple(islice(self.failed.values(), SHARDS_NAMED)),
                 slowest=tuple(sorted(self.slowest, reverse=True)),
                 ended=ended,
+                counted=self.counted,
                 waits_for=self.waits_for() or encoding.waits_for,
             )
 

@@ -11,7 +11,7 @@ from tasks.domain.target.proof import Proof
 from tasks.run.context import Run
 from tasks.run.plan import Plan
 from tasks.stages.mend_shards import format_mending, mend_shards, remove_strangers
-from tasks.stages.verify import verify_plan
+from tasks.stages.verify import sealed_rows, verify_plan
 
 
 @task(name="repair", cache_policy=NO_CACHE)
@@ -26,7 +26,7 @@ def repair_collection(run: Run, plan: Plan, collection: Collection) -> Proof:
         raise BadInput(f"collection '{plan.spec.name}' is not at {plan.job.target.address}: `kitestring run` or `replay` loads it")
     with run.journal.during("verify"):
         collection.flush_and_index()
-        proof = verify_plan(plan, collection, full=True, looking=True)
+        proof = _every_row(run, plan, collection, looking=True)
         return proof if proof.proved else _repaired(run, plan, collection, proof)
 
 
@@ -38,4 +38,9 @@ def _repaired(run: Run, plan: Plan, collection: Collection, proof: Proof) -> Pro
     removed = mend_shards(run, plan, collection, proof.wrong_shards, torn=strange > 0)
     if proof.wrong_shards:
         run.journal.note(format_mending(proof, [names[shard] for shard in proof.wrong_shards], removed))
-    return verify_plan(plan, collection, full=True)
+    return _every_row(run, plan, collection)
+
+
+def _every_row(run: Run, plan: Plan, collection: Collection, *, looking: bool = False) -> Proof:
+    with run.journal.counting("rows compared", sealed_rows(plan)) as watch:
+        return verify_plan(plan, collection, full=True, looking=looking, watch=watch)

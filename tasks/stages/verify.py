@@ -115,6 +115,11 @@ def verify_plan(
     return proof
 
 
+def sealed_rows(plan: Plan) -> int:
+    """Rows that a full proof compares."""
+    return sum(seal.rows for seal in chain(owned_seals(plan), retained_seals(plan)))
+
+
 @contextmanager
 def unwatched(_rows: int) -> Iterator[Watch]:
     """No progress is shown."""
@@ -138,7 +143,7 @@ def look_at_proof(job: Job, *, full: bool = False, seed: int | None = None, watc
             raise BadInput(f"collection '{plan.spec.name}' is not at {job.target.address}: `kitestring run` or `replay` loads it")
         if damaged := damaged_documents(plan):
             return unproved(*damaged)
-        rows = sum(seal.rows for seal in chain(owned_seals(plan), retained_seals(plan))) if full else 0
+        rows = sealed_rows(plan) if full else 0
         try:
             with watched(rows) as watch:
                 proof = verify_plan(plan, collection, full=full, seed=seed, looking=True, watch=watch)

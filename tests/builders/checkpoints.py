@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import secrets
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +15,8 @@ from tasks.adapters.checkpoint.part_files import PartMeta, part_of, read_part, v
 from tasks.adapters.rows.row_schema import part_schema
 from tasks.domain.digest import digest
 from tasks.domain.job.encoder import EncoderFacts, EncoderIdentity, EncoderRecord
+from tasks.domain.progress.live_run import LiveRun
+from tasks.domain.progress.snapshot import Snapshot
 from tasks.domain.shards.amendment import Amendment
 from tasks.domain.shards.seal import EncodeStats, Loaded, Part, Quarantined, Seal
 from tasks.domain.target.fields import ScalarField
@@ -97,3 +101,19 @@ def nothing_recovered(shard: str, number: int = 1) -> Amendment:
     return Amendment(
         shard=shard, number=number, run="r2", parts=(), recovered=(), quarantined=still, seconds=1, amended_at="2026-11-22T00:00:00+00:00"
     )
+
+
+NOW = dt.datetime(2026, 11, 21, 8, tzinfo=dt.UTC)
+
+
+def snapshot(**changes: Any) -> Snapshot:
+    """A run that encodes."""
+    usual: dict[str, Any] = dict.fromkeys(("reused", "encoded", "tokens", "loaded", "shards", "shards_sealed", "shards_loaded"), 0)
+    given: dict[str, Any] = {"stage": "encode", "seconds": 1.0, "total": None, "shards_failed": 0}
+    return Snapshot(**(usual | given | changes))
+
+
+def live_run(run: str, **changes: Any) -> LiveRun:
+    """It was heard of just now."""
+    usual = {"run": run, "flow": "embed-corpus", "machine": "here", "began": NOW, "at": NOW, "snapshot": snapshot()}
+    return LiveRun.model_validate(usual | changes)

@@ -76,3 +76,18 @@ def test_the_second_runs_on_s3_and_a_milvus_server(newcomer: Kitestring, lake: N
 
 def test_the_third_is_for_gpus_and_runs_on_cpus_with_the_same_commands(newcomer: Kitestring) -> None:
     follow(GPU, newcomer)
+
+
+def test_the_guide_from_python_runs_as_it_stands(newcomer: Kitestring) -> None:
+    script = ROOT / "deployments" / "guides" / "from_python.py"
+    env = {**newcomer.env, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, str(script)], cwd=newcomer.folder, env=env, capture_output=True, text=True, timeout=SECONDS, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    first, *hits, shards, mistake = done.stdout.splitlines()
+    assert first.startswith("24 rows are searchable, verified; the report: ")
+    assert len(hits) == 3
+    assert "  box  " in hits[0]
+    assert shards == "planned=2 sealed=2 loaded=2 failed=0"
+    assert "targt" in mistake

@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from tasks.domain.encoding.encoding_progress import EncodingProgress
-from tasks.domain.report.snapshot import Snapshot
+from tasks.domain.progress.snapshot import Snapshot
 from tasks.run import progress
 from tasks.run.progress import Journal
 
@@ -49,3 +49,17 @@ def test_a_moment_that_cannot_be_told_is_left_out(monkeypatch: pytest.MonkeyPatc
     watched.encoding = fails_once
     with watched.ticking():
         assert heard.wait(10)
+
+
+def test_a_stage_that_counts_something_else_shows_that_and_only_as_long_as_it_lasts() -> None:
+    journal = Journal(stage="verify", loaded=3)
+    with journal.counting("rows compared", 1_000) as add:
+        threads = [threading.Thread(target=add, args=(100,)) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        now = journal.snapshot()
+        assert now.counted is not None
+        assert (now.bar, now.counted.what) == ((400, 1_000), "rows compared")
+    assert journal.snapshot().counted is None

@@ -4,6 +4,7 @@
 {corpus}/encoders/{declared}-{machine}.json  how many tokens a batch holds best there, and what runs the model
 {corpus}/encoders/{declared}-{machine}-rates.json      how fast runs and dry runs were on such a machine
 {corpus}/promotions/{alias}/{n}.json         each move of the alias, written before it is made
+{corpus}/live/{run}.json                     how far a run is, while it goes and until the next one begins
 {corpus}/damaged/{run}/{key}                 a document that could not be read, as a run found it under that key
 {corpus}/{fingerprint}/encoder.json
 {corpus}/{fingerprint}/columns/{columns}.json         what metadata columns were found to be: types and names of their fields
@@ -153,6 +154,16 @@ def promotion(corpus: str, alias: str, number: int) -> str:
 def promotions(corpus: str) -> str:
     """What the keys of all moves of a corpus' aliases begin with."""
     return f"{corpus}/promotions/"
+
+
+def live_runs(corpus: str) -> str:
+    """What the keys of runs that are under way begin with."""
+    return f"{corpus}/live/"
+
+
+def live_run(corpus: str, run: str) -> str:
+    """Where a run tells others how far it is."""
+    return f"{live_runs(corpus)}{run}.json"
 
 
 def damaged(corpus: str, run: str, key: str) -> str:

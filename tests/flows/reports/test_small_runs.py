@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tasks.domain.errors import RunFailed
-from tasks.domain.report.snapshot import Snapshot
+from tasks.domain.progress.snapshot import Snapshot
 from tasks.run.progress import LISTENERS
 from tests.builders.inprocess import RunFlow
 from tests.builders.kitestring import text_of

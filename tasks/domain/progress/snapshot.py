@@ -10,6 +10,21 @@ MOST_ESTIMATED = 0.99  # of rows whose number is an estimate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Counted:
+    """How far a stage is that counts something else than encoded rows."""
+
+    what: str  # "rows compared", "shards"
+    done: int
+    total: int
+    seconds: float  # since it began
+
+    @property
+    def rate(self) -> float:
+        """Of them in a second; 0 before there is one."""
+        return self.done / self.seconds if self.seconds > 0 else 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
     """A run at one moment. `total` counts the rows of the shards that this run has to process; None where no file states them.
 
@@ -34,6 +49,12 @@ class Snapshot:
     ended: bool = False
     waits_for: str = ""
     expected: int | None = None
+    counted: Counted | None = None  # where the present stage counts something else
+
+    @property
+    def bar(self) -> tuple[int, int | None]:
+        """What a progress bar shows: so many are done, of so many."""
+        return (self.counted.done, self.counted.total) if self.counted else (self.done, self.goal or None)
 
     @property
     def goal(self) -> int | None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tasks.domain.encoding.encoding_progress import EncodingProgress
-from tasks.domain.report.snapshot import RateMeter, Snapshot
+from tasks.domain.progress.snapshot import RateMeter, Snapshot
 from tasks.run.artifacts import progress_text
 
 STARTED = EncodingProgress(startup={"load": 1.0})

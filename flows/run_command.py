@@ -1,0 +1,72 @@
+"""The command `kitestring run` as a function: in a process of its own, so that the caller's Prefect, torch and event loop are left alone."""
+
+from __future__ import annotations
+
+import json
+import sys
+from subprocess import PIPE
+from threading import Thread
+from typing import IO, Any
+
+from tasks.adapters.processes.process_guard import start_guarded
+from tasks.adapters.processes.scratch import scratch_folder
+from tasks.domain.errors import BadInput, KitestringError, Permanent, RunFailed
+from tasks.domain.job.job import Job
+
+BAD_INPUT = 2  # the command's exit code
+ERROR = "error: "  # before the one line that a failed command prints
+
+
+def run_command(job: Job) -> dict[str, Any]:
+    """Run a job to its end; what `kitestring run --json` prints. Progress goes to `sys.stderr`, line by line.
+
+    The process, and all that it has started, ends with this one, and where this call is interrupted: what it has saved is taken up by
+    the next run.
+
+    Raises:
+        BadInput, RunFailed, Permanent: as the command failed.
+    """
+    with scratch_folder() as scratch:
+        file = scratch / "job.json"
+        file.write_text(job.model_dump_json(), encoding="utf-8")
+        with start_guarded([sys.executable, "-P", "-m", "flows", "run", str(file), "--json"], stdout=PIPE, stderr=PIPE) as process:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            assert process.stderr is not None
+            messages = _Messages(process.stderr)
+            try:
+                out = process.stdout.read()
+            finally:
+                process.stdin.close()  # ends what is left of it
+            code = process.wait()
+            messages.join()
+    if code:
+        raise _failure(code, messages.error, out)
+    result: dict[str, Any] = json.loads(out)
+    return result
+
+
+class _Messages(Thread):
+    """Passes on what the command says, and keeps its error."""
+
+    def __init__(self, said: IO[bytes]) -> None:
+        super().__init__(daemon=True, name="messages of kitestring run")
+        self._said, self.error = said, ""
+        self.start()
+
+    def run(self) -> None:
+        for line in self._said:
+            text = line.decode(errors="replace").rstrip("\n")
+            if text.startswith(ERROR):
+                self.error = text.removeprefix(ERROR)
+            else:
+                sys.stderr.write(f"{text}\n")
+                sys.stderr.flush()
+
+
+def _failure(code: int, error: str, out: bytes) -> KitestringError:
+    if code == BAD_INPUT:
+        return BadInput(error)
+    if out.strip():
+        return RunFailed(error, json.loads(out))
+    return Permanent(error or f"`kitestring run` ended with exit code {code} and no message: its last lines are above")
