@@ -13,7 +13,7 @@ from tasks.adapters.processes.scratch import scratch_folder
 from tasks.domain.errors import BadInput, KitestringError, Permanent, RunFailed
 from tasks.domain.job.job import Job
 
-BAD_INPUT = 2  # the command's exit code
+_BAD_INPUT = 2  # the exit code of the command
 ERROR = "error: "  # before the one line that a failed command prints
 
 
@@ -65,7 +65,7 @@ class _Messages(Thread):
 
 
 def _failure(code: int, error: str, out: bytes) -> KitestringError:
-    if code == BAD_INPUT:
+    if code == _BAD_INPUT:
         return BadInput(error)
     if out.strip():
         return RunFailed(error, json.loads(out))

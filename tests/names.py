@@ -17,6 +17,7 @@ FILES_IN_MANY_ROOMS = {"__init__", "__main__", "registry"}
 ONE_MEANING = {  # names that truly mean one thing wherever they stand, and the rooms in which they do
     "main": ("", "runs the program"),
     "log": ("", "the module's logger"),
+    **dict.fromkeys(("run", "search", "status", "read_job"), ("flows/", "what a command does, and what Python calls the same")),
     "SUFFIXES": ("tasks/adapters/sources/", "of the files that a kind of source reads"),
     "BATCH_ROWS": ("tasks/adapters/sources/", "the most rows that a kind of source gives at once"),
     "BATCH_BYTES": ("tasks/adapters/sources/", "the same in bytes"),

@@ -11,20 +11,19 @@ from tasks.adapters.object_store.registry import open_store
 from tasks.domain.job.job import Job
 from tasks.domain.progress.live_run import LiveRun
 
-EVERY_SECONDS = 1.0  # between two looks: a run writes every two seconds at most
-LOOK_FURTHER_SECONDS = 10.0  # between two looks for a newer run
+LOOK_SECONDS = 1.0  # between two looks: a run writes every two seconds at most
 
 Told = Callable[[LiveRun], None]
 
 
-def live_run(job: Job, *, now: dt.datetime | None = None) -> LiveRun | None:
+def run_under_way(job: Job, *, now: dt.datetime | None = None) -> LiveRun | None:
     """The newest run of the corpus that is under way by what it tells in the checkpoint; None: there is none, or it has fallen silent."""
     now = now or dt.datetime.now(dt.UTC)
     runs = LiveRuns(open_store(job.checkpoint), job.corpus).newest()
     return next((run for run in runs if run.state == "running" and not run.is_silent(now)), None)
 
 
-def follow_run(job: Job, told: Told, *, every: float = EVERY_SECONDS) -> LiveRun | None:
+def follow_run(job: Job, told: Told, *, every: float = LOOK_SECONDS) -> LiveRun | None:
     """Tell of the newest run that is under way, again and again, until it ends.
 
     Args:
@@ -35,7 +34,7 @@ def follow_run(job: Job, told: Told, *, every: float = EVERY_SECONDS) -> LiveRun
     Returns:
         How it ended: its last word, which says `running` where it has fallen silent; None: no run is under way.
     """
-    runs, last = LiveRuns(open_store(job.checkpoint), job.corpus), live_run(job)
+    runs, last = LiveRuns(open_store(job.checkpoint), job.corpus), run_under_way(job)
     while last and last.state == "running" and not last.is_silent(dt.datetime.now(dt.UTC)):
         told(last)
         time.sleep(every)

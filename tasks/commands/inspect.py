@@ -11,7 +11,7 @@ from typing import Any, Literal
 from tasks.adapters.processes.scratch import scratch_folder
 from tasks.adapters.targets.every_row import every_difference, taken_with_document
 from tasks.adapters.targets.shard_counts import Waiting, count_shards
-from tasks.commands.follow_run import live_run
+from tasks.commands.follow_run import run_under_way
 from tasks.domain.errors import BadInput, KitestringError
 from tasks.domain.job.job import Job
 from tasks.domain.ports import Collection
@@ -98,7 +98,7 @@ def look_at_status(job: Job) -> Status:
             spool = spool_spans(inspected, scratch)
             nothing = RowCounts(source=spool.rows)
             shards = ShardCounts(planned=spool.shards)
-            live = live_run(job)
+            live = run_under_way(job)
             return Status(rows=nothing, shards=shards, verified=False, report=None, quarantine={}, model=inspected.model.told, live=live)
         damaged = damaged_documents(plan)
         totals = count_seals(plan, encoded_now={})
@@ -118,7 +118,7 @@ def look_at_status(job: Job) -> Status:
             notes=tuple(map(str, totals.found.all())),
             model=inspected.model.told,
             code=search_code(inspected, plan.spec) if totals.loaded else "",
-            live=live_run(job),
+            live=run_under_way(job),
         )
 
 

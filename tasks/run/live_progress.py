@@ -19,9 +19,9 @@ from tasks.domain.progress.live_run import LiveRun, LiveState, for_others
 from tasks.domain.progress.snapshot import Snapshot
 from tasks.run.progress import Journal
 
-EVERY_SECONDS, LATER_SECONDS = 2.0, 10.0  # between two writings: a request each
-LAST_SECONDS = 5.0  # that the end of a run waits for a slow store
-CAUSE_CHARACTERS = 600  # characters of a cause
+TELL_SECONDS, TELL_LATER_SECONDS = 2.0, 10.0  # between two writings: a request each
+END_SECONDS = 5.0  # that the end of a run waits for a slow store
+TOLD_CHARACTERS = 600  # characters of a cause
 log = logging.getLogger("kitestring.run")
 
 
@@ -45,7 +45,7 @@ class LiveProgress:
         """Write how it ended; of a job that was refused nothing is left."""
         self._newest, self._error = now, error
         self._over.set()
-        self._thread.join(LAST_SECONDS)
+        self._thread.join(END_SECONDS)
 
     def _write_on(self) -> None:
         self._carefully(lambda: self._runs.sweep(dt.datetime.now(dt.UTC)))
@@ -58,12 +58,12 @@ class LiveProgress:
 
     @property
     def _pause(self) -> float:
-        return min(LATER_SECONDS, max(EVERY_SECONDS, self._newest.seconds / 100 if self._newest else 0.0))
+        return min(TELL_LATER_SECONDS, max(TELL_SECONDS, self._newest.seconds / 100 if self._newest else 0.0))
 
     def _tell(self, state: LiveState) -> None:
         if self._newest is None:
             return
-        cause = without_credentials(str(self._error))[:CAUSE_CHARACTERS] if state == "failed" else ""
+        cause = without_credentials(str(self._error))[:TOLD_CHARACTERS] if state == "failed" else ""
         names = {"run": self._run, "flow": self._flow, "machine": socket.gethostname(), "began": self._began}
         told = LiveRun(**names, at=dt.datetime.now(dt.UTC), state=state, cause=cause, snapshot=for_others(self._newest))
         self._told = True

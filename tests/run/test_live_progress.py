@@ -26,7 +26,7 @@ BEGAN = dt.datetime(2026, 11, 21, 8, tzinfo=dt.UTC)
 
 @pytest.fixture
 def store(monkeypatch: pytest.MonkeyPatch) -> Store:
-    monkeypatch.setattr(live_progress, "EVERY_SECONDS", 0.01)
+    monkeypatch.setattr(live_progress, "TELL_SECONDS", 0.01)
     return open_store(f"memory://{secrets.token_hex(8)}")
 
 
@@ -88,7 +88,7 @@ def test_a_job_that_is_refused_leaves_nothing_behind(store: Store) -> None:
 def test_a_store_that_stands_still_or_fails_holds_no_run_up(
     store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(live_progress, "LAST_SECONDS", 0.1)
+    monkeypatch.setattr(live_progress, "END_SECONDS", 0.1)
     stands, asked = threading.Event(), threading.Event()
 
     def write(_key: str, _data: bytes) -> None:

@@ -12,7 +12,7 @@ from tasks.domain.encoding.encoding_progress import EncodingProgress
 from tasks.domain.progress.snapshot import Snapshot
 from tasks.domain.strict import Strict
 
-SILENT_SECONDS = 120.0  # after which a run that has written nothing is taken to be gone; clocks of two machines may differ
+UNHEARD_SECONDS = 120.0  # after which a run that has written nothing is taken to be gone; clocks of two machines may differ
 MOST_TOLD = 64  # hosts, and pieces in work
 
 LiveState = Literal["running", "completed", "failed", "stopped"]
@@ -33,7 +33,7 @@ class LiveRun(Strict):
 
     def is_silent(self, now: dt.datetime) -> bool:
         """Whether it says that it is running and has not been heard of for long."""
-        return self.state == "running" and (now - self.at).total_seconds() > SILENT_SECONDS
+        return self.state == "running" and (now - self.at).total_seconds() > UNHEARD_SECONDS
 
 
 def for_others(now: Snapshot) -> Snapshot:

@@ -6,10 +6,10 @@ import datetime as dt
 
 from tasks.adapters.checkpoint.live_runs import LiveRuns
 from tasks.domain.ports import Store
-from tasks.domain.progress.live_run import SILENT_SECONDS
+from tasks.domain.progress.live_run import UNHEARD_SECONDS
 from tests.builders.checkpoints import NOW, live_run
 
-SILENT = NOW - dt.timedelta(seconds=SILENT_SECONDS + 1)
+SILENT = NOW - dt.timedelta(seconds=UNHEARD_SECONDS + 1)
 
 
 def test_the_newest_runs_come_first_and_one_that_cannot_be_read_is_left_out(store: Store) -> None:
