@@ -11,7 +11,7 @@ from tasks.adapters.object_store.registry import open_store
 from tasks.domain.job.job import Job
 from tasks.domain.progress.live_run import LiveRun
 
-LOOK_SECONDS = 1.0  # between two looks: a run writes every two seconds at most
+WATCH_SECONDS = 1.0  # between two looks: a run writes every two seconds at most
 
 Told = Callable[[LiveRun], None]
 
@@ -23,7 +23,7 @@ def run_under_way(job: Job, *, now: dt.datetime | None = None) -> LiveRun | None
     return next((run for run in runs if run.state == "running" and not run.is_silent(now)), None)
 
 
-def follow_run(job: Job, told: Told, *, every: float = LOOK_SECONDS) -> LiveRun | None:
+def follow_run(job: Job, told: Told, *, every: float = WATCH_SECONDS) -> LiveRun | None:
     """Tell of the newest run that is under way, again and again, until it ends.
 
     Args:
