@@ -9,7 +9,7 @@ from itertools import count
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tasks.adapters.rows.builder import ChunksMade, Prepared, without_rows
+from tasks.adapters.rows.builder import ChunksMade, Prepared
 from tasks.adapters.rows.chunking.splitter import ChunkSplitter, Spans, TooLong
 from tasks.adapters.rows.row_schema import rows_schema
 from tasks.domain.shards.seal import Quarantined
@@ -67,16 +67,14 @@ class _ChunkMaker:
             Quarantined(row=rows.batch.column("row")[at].as_py(), id=rows.batch.column("id")[at].as_py(), reason=why)
             for at, why in reasons.items()
         ]
-        whole = without_rows(rows.batch, list(reasons)) if reasons else rows.batch
-        spans = [found for at, found in enumerate(spans) if at not in reasons]
         told = replace(rows, quarantined=[*rows.quarantined, *aside])
-        for pending in self._batches(whole, spans):
+        for pending in self._batches(rows.batch, spans):
             made = ChunksMade(rows=len(pending.at), documents=pending.documents, overlap_tokens=pending.overlap_tokens)
-            yield replace(told, batch=self._batch(whole, pending), chunks=made)
+            yield replace(told, batch=self._batch(rows.batch, pending), chunks=made)
             told = replace(told, seen=0, quarantined=[], duplicates=0, found=())
 
     def _spans(self, texts: pa.Array) -> tuple[list[Spans | int], dict[int, str]]:
-        """Where the chunks of each text are, or the tokens of one that is a chunk as it is; and why some cannot be split."""
+        """Where the chunks of each text are, or the tokens of one that is a chunk as it is; and why some cannot be split, which have none."""
         short = pc.less_equal(pc.binary_length(texts), self._splitter.longest_chunk)
         found: list[Spans | int] = list(self._splitter.fits(pc.if_else(short, texts, "").to_pylist()))
         reasons: dict[int, str] = {}
@@ -85,7 +83,7 @@ class _ChunkMaker:
                 try:
                     found[at] = self._splitter.split(utf8_of(texts, at))
                 except TooLong as error:
-                    reasons[at] = str(error)
+                    found[at], reasons[at] = Spans(), str(error)
         return found, reasons
 
     def _batches(self, rows: pa.RecordBatch, spans: list[Spans | int]) -> Iterator[_Pending]:

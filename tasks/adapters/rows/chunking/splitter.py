@@ -13,12 +13,12 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from tasks.adapters.models.model_metadata import LONGEST_TOKEN, ModelShape
+from tasks.adapters.rows.chunking.token_counts import PartCounter, count_tokens
 from tasks.domain.errors import BadInput
 from tasks.domain.job.texts.chunks import MOST_CHUNKS, Chunks
 
 SPLIT_BYTES = 64 << 10  # bytes of UTF-8 that are split at a time; what the library holds is some ten times as much
 LEAST_ROOM = 4  # tokens of a chunk beside prompt and special ones: one character may take so many
-TEXTS_PER_COUNT = 256  # texts: what the tokenizer returns is many times larger
 
 
 class TooLong(ValueError):
@@ -44,8 +44,7 @@ class Spans:
         Raises:
             TooLong: there are more than a document may have.
         """
-        if len(self) == MOST_CHUNKS:
-            raise TooLong(f"too many chunks: more than {MOST_CHUNKS:,} in one document: split it, or set source.chunks.tokens higher")
+        check_count(len(self) + 1)
         self.starts.append(start)
         self.stops.append(stop)
         self.first_bytes.append(first_byte)
@@ -59,6 +58,12 @@ class Spans:
         for at, ((_, stop), (start, end)) in enumerate(pairwise(zip(self.starts, self.stops, strict=True))):
             found += max(0, stop - start) / max(1, end - start) * self.tokens[at + 1]
         return round(found)
+
+
+def check_count(chunks: int) -> None:
+    """Find more chunks than a document may have. Raises TooLong."""
+    if chunks > MOST_CHUNKS:
+        raise TooLong(f"too many chunks: more than {MOST_CHUNKS:,} in one document: split it, or set source.chunks.tokens higher")
 
 
 class ChunkSplitter:
@@ -77,14 +82,15 @@ class ChunkSplitter:
     def __init__(self, chunks: Chunks, shape: ModelShape, limit: int | None, *, window: int = SPLIT_BYTES) -> None:
         self._limit, self._prompt, self._window = chunk_tokens(chunks, limit), shape.prompt, window
         self._tokenizer = read_tokenizer(shape.tokenizer)
-        room = self._limit - self._count([""])[0]
+        self._room = room = self._limit - self._count([""])[0]
         if room < LEAST_ROOM + chunks.overlap:
             raise BadInput(
                 f"source.chunks: prompt, special tokens and an overlap of {chunks.overlap} leave no room for text in chunks of {self._limit} "
                 "tokens: set tokens higher or overlap lower"
             )
         self.longest_chunk = self._limit * LONGEST_TOKEN  # bytes; a longer text is seldom one chunk
-        self._library = _library(chunks, self._tokenizer, room)
+        self._parts = PartCounter(self._tokenizer)
+        self._library = _library(chunks, self._parts if self._parts.adds_up else self._tokenizer, room)
 
     def fits(self, texts: list[str]) -> list[int]:
         """The tokens of each text that is one chunk as it is; 0 of the others."""
@@ -96,11 +102,12 @@ class ChunkSplitter:
         Raises:
             TooLong: it cannot be split, or has too many.
         """
+        check_count(self._parts.at_least(text) // self._room)
         spans, begin, characters = Spans(), 0, 0
         while begin < len(text):
             stop = _window_end(text, begin, self._window)
             window, last = str(text[begin:stop], "utf-8"), stop == len(text)
-            found = [each for start, some in self._library.chunk_indices(window) for each in self._fitting(start, some)]
+            found = self._chunks_of(window)
             kept = found if last or len(found) < 2 or not found[-1][0] else found[:-1]  # the last may go on behind the window
             _add(spans, window, kept, characters, begin)
             if len(kept) < len(found):
@@ -110,25 +117,27 @@ class ChunkSplitter:
                 begin, characters = stop, characters + len(window)
         return spans
 
-    def _fitting(self, start: int, text: str) -> Iterator[tuple[int, int, int]]:
+    def _chunks_of(self, window: str) -> list[tuple[int, int, int]]:
+        """(start, stop, tokens) of each chunk, the tokens counted once more, as a rank counts them."""
+        self._parts.open(window)
+        found = self._library.chunk_indices(window)
+        counts = self._count([text for _, text in found])
+        return [each for (start, text), tokens in zip(found, counts, strict=True) for each in self._fitting(start, text, tokens)]
+
+    def _fitting(self, start: int, text: str, tokens: int) -> Iterator[tuple[int, int, int]]:
         """(start, stop, tokens) of a piece, or of its halves where it is larger than the library has it."""
-        tokens = self._count([text])[0]
         if tokens <= self._limit:
             yield start, start + len(text), tokens
             return
         if len(text) == 1:
             raise TooLong(f"too few tokens in a chunk: the character {text!r} alone has {tokens}, {self._limit} allowed")
         half = text.rfind(" ", 1, len(text) // 2) + 1 or len(text) // 2
-        yield from self._fitting(start, text[:half])
-        yield from self._fitting(start + half, text[half:])
+        for first, piece in ((start, text[:half]), (start + half, text[half:])):
+            yield from self._fitting(first, piece, self._count([piece])[0])
 
     def _count(self, texts: list[str]) -> list[int]:
         """As a rank counts them (`worker.encoders.tokenizer`)."""
-        counts: list[int] = []
-        for first in range(0, len(texts), TEXTS_PER_COUNT):
-            some = [self._prompt + text for text in texts[first : first + TEXTS_PER_COUNT]]
-            counts += [len(encoded) for encoded in self._tokenizer.encode_batch_fast(some)]
-        return counts
+        return count_tokens(self._tokenizer, [self._prompt + text for text in texts])
 
 
 def chunk_tokens(chunks: Chunks, limit: int | None) -> int:
@@ -171,13 +180,13 @@ def check_language(chunks: Chunks) -> None:
         _grammar(chunks.language)
 
 
-def _library(chunks: Chunks, tokenizer: Tokenizer, room: int) -> Any:
+def _library(chunks: Chunks, counter: Tokenizer | PartCounter, room: int) -> Any:
     from semantic_text_splitter import CodeSplitter, MarkdownSplitter, TextSplitter  # noqa: PLC0415 - for those who have chunks
 
-    if chunks.language:
-        return CodeSplitter.from_huggingface_tokenizer(_grammar(chunks.language), tokenizer, room, overlap=chunks.overlap)
-    kind = MarkdownSplitter if chunks.split == "markdown" else TextSplitter
-    return kind.from_huggingface_tokenizer(tokenizer, room, overlap=chunks.overlap)
+    kind: Any = CodeSplitter if chunks.language else MarkdownSplitter if chunks.split == "markdown" else TextSplitter
+    made = kind.from_callback if isinstance(counter, PartCounter) else kind.from_huggingface_tokenizer
+    grammar = [_grammar(chunks.language)] if chunks.language else []
+    return made(*grammar, counter, room, overlap=chunks.overlap)
 
 
 def _grammar(language: str) -> object:
