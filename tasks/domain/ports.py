@@ -192,6 +192,16 @@ class Collection(Protocol):
         Returns how many texts were cut to fit the stored field (65,535 bytes); their vectors are of the whole text.
         """
 
+    def updates_fields(self) -> bool:
+        """Whether `upsert_fields` can be tried."""
+
+    def upsert_fields(self, rows: pa.Table) -> int:
+        """The same for rows whose keys and right vectors are there already: every field but the vector, which stays as it is and is not sent.
+
+        Raises:
+            Permanent: a key is not there, so that its row would have no vector; nothing of its batch is written.
+        """
+
     def reindex(self, spec: CollectionSpec) -> str | None:
         """Build the vector index anew where it is not the spec's: how it differed; None: it is. Searches wait meanwhile where a server needs that."""
 

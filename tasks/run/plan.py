@@ -7,6 +7,7 @@ import threading
 from collections.abc import Container, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 from tasks.adapters.checkpoint.checkpoint import Checkpoint, pin_encoder
 from tasks.adapters.checkpoint.past_reports import known_roots
@@ -30,6 +31,9 @@ from tasks.domain.shards.task_groups import MOST_GROUPS, MOST_IN_GROUP, grouped,
 from tasks.domain.target.collection import CollectionSpec, collection_name, index_to_build, target_fingerprint
 from tasks.run.model_notes import metric_of
 from tasks.run.preflight import EDITED, Inspected, inspect_job
+
+if TYPE_CHECKING:
+    from tasks.run.seals.held_vectors import HeldVectors
 
 MOST_DONORS = 2_000
 NOWHERE = "nowhere"  # the ledger of a collection that is not there: nothing is ever written to it
@@ -64,6 +68,7 @@ class Plan:
         self.address = target_fingerprint(job.target, self.spec.name)  # known before the collection is there
         self.lock = threading.Lock()
         self.loading = False  # whether this run has begun to load into the collection
+        self.held_vectors: HeldVectors | None = None  # of earlier shards, once a shard may bring them again
         self._target: str | None = None
         self._donors: tuple[str, ...] | None = None
         self._looking_for_donors = threading.Lock()

@@ -55,6 +55,7 @@ class Journal:
     reused: int = 0
     loaded: int = 0
     texts_cut: int = 0
+    without_vectors: dict[str, int] = field(default_factory=dict)  # shards, and rows of them that were sent without their vector
     shards: int = 0
     before: int = 0  # shards that were complete when the run began
     slowest: list[tuple[float, str, int]] = field(default_factory=list)
@@ -216,6 +217,9 @@ class Journal:
             self.loaded += entry.rows
             self._loaded_shards.add(entry.shard)
             self.texts_cut += entry.cut
+            self.without_vectors.pop(entry.shard, None)
+            if entry.vectors_kept:
+                self.without_vectors[entry.shard] = entry.vectors_kept
             self._news["shard.loaded"][entry.shard] = _News({"shard": entry.shard}, {"rows": entry.rows})
 
     @contextmanager

@@ -44,6 +44,7 @@ from tasks.domain.target.chunk_fields import has_chunks, split_chunk_key
 from tasks.run.context import Run
 from tasks.run.plan import NOWHERE, Plan
 from tasks.run.seals.effective_seals import seals_of
+from tasks.run.seals.shard_loading import send_vectors_again
 
 KEYS_PER_BATCH = 10_000  # keys at a time
 KEY_READERS = 16  # of shards' keys: each may be a megabyte or two
@@ -54,6 +55,7 @@ REFUSALS_NAMED = 10  # refused shards whose reason is logged
 def assign_owners(run: Run, plan: Plan, collection: Collection) -> None:
     """Assign each key that occurs in several shards to one of them, permanently."""
     with run.journal.during("load"):
+        send_vectors_again(run, plan, collection)
         covers = SealSetDigest()
         for seal in seals_of(plan):
             covers.add(seal)
@@ -107,8 +109,11 @@ def _settle(plan: Plan, collection: Collection, table: DuplicateFinder, before: 
 
 
 def _put_right(plan: Plan, collection: Collection, sealed: _Sealed, place: int, keys: list[str]) -> None:
-    """Rows that another shard holds go in again as this one has them."""
-    wrong = [key for some in _chunks(keys, KEYS_PER_BATCH) for key, shard in _holders(collection, some) if shard != sealed.shard]
+    """Rows that another shard holds go in again as this one has them; and those whose vectors may be another's, since they came without."""
+    entry = plan.checkpoint.read_load(plan.target, sealed.shard)
+    doubtful = entry is not None and entry.vectors_kept > 0
+    held = (pair for some in _chunks(keys, KEYS_PER_BATCH) for pair in _holders(collection, some))
+    wrong = keys if doubtful else [key for key, shard in held if shard != sealed.shard]
     seal = plan.checkpoint.effective_seal(sealed.shard) if wrong else None
     if seal and seal.digest == sealed.digest:  # another one: that shard was sealed anew meanwhile, and the next run settles again
         part = plan.checkpoint.verified_part(seal.parts[place])

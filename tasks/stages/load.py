@@ -51,8 +51,9 @@ def _load_shard(run: Run, plan: Plan, collection: Collection, shard: Shard, *, m
     if seal is None:
         return
     before = plan.checkpoint.read_load(plan.target, shard.id)
+    whole = before is not None and before.state != "outdated"  # what was begun or doubted is not asked what it holds
     try:
-        entry = load_seal(plan, collection, shard, seal, run=run.id)
+        entry = load_seal(plan, collection, shard, seal, run=run.id, whole=whole)
     except Damaged as damage:
         withdraw(run, plan, seal, damage)
         if not mend:

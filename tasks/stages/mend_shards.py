@@ -107,7 +107,7 @@ def _load_retained(plan: Plan, collection: Collection, sealed: Sealed, known: se
         load_free_rows(collection, sealed.read(part), seal.shard, others=known, chunks=has_chunks(plan.spec.fields))
     entry = plan.checkpoint.read_load(plan.target, seal.shard)
     if entry:
-        held = {"state": "outdated", "rows": collection.count(seal.shard)}
+        held = {"state": "outdated", "rows": collection.count(seal.shard), "seal": seal.digest}
         plan.checkpoint.intend_load(plan.target, entry.model_copy(update=held))
 
 

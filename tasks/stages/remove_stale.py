@@ -84,7 +84,7 @@ def _tell(run: Run, leaving: list[UnplannedShard], counts: dict[str, int]) -> No
 def _keep(run: Run, plan: Plan, collection: Collection, entry: Loaded, count: int) -> int:
     """Keep of a shard whose files have left the source only rows that no other shard owns; the number of rows removed."""
     if entry.state in ("loading", "doubted"):
-        restore(run, plan, collection, entry)
+        entry = restore(run, plan, collection, entry)
         count = collection.count(entry.shard)
     if has_chunks(plan.spec.fields):
         count -= remove_leftovers(collection, entry.shard)
@@ -110,9 +110,9 @@ def load_retained(run: Run, plan: Plan, collection: Collection) -> None:
             begin_loading(plan, collection)
             intent = entry.model_copy(update={"state": "loading", "run": run.id})
             plan.checkpoint.intend_load(plan.target, intent)
-            restore(run, plan, collection, entry)
+            restored = restore(run, plan, collection, intent)
             rows = collection.count(entry.shard)
-            plan.checkpoint.intend_load(plan.target, intent.model_copy(update={"state": "outdated", "rows": rows}))
+            plan.checkpoint.intend_load(plan.target, restored.model_copy(update={"state": "outdated", "rows": rows}))
 
 
 def _promoted_ledger(plan: Plan) -> str | None:
@@ -131,14 +131,14 @@ def _proved_last(plan: Plan) -> str | None:
     return newest.key.removeprefix(folder).partition("/")[0] if newest else None
 
 
-def restore(run: Run, plan: Plan, collection: Collection, entry: Loaded) -> None:
-    """Load what a shard sealed, less the rows whose keys another shard holds by now."""
+def restore(run: Run, plan: Plan, collection: Collection, entry: Loaded) -> Loaded:
+    """Load what a shard sealed, less the rows whose keys another shard holds by now; the entry, which names the seal that was loaded."""
     seal = plan.checkpoint.effective_seal(entry.shard)
     if seal is None:
         run.journal.note(
             f"the seal of {entry.group} ({entry.shard}) is missing, and its file is no longer in the source: its rows stay as they are"
         )
-        return
+        return entry
     try:
         plan.checkpoint.refuse_condemned(seal)
         for part in seal.parts:
@@ -147,6 +147,7 @@ def restore(run: Run, plan: Plan, collection: Collection, entry: Loaded) -> None
         run.journal.note(
             f"{damage}, and its file is no longer in the source: rows of {entry.group} that are not in the collection are lost"
         )
+    return entry.model_copy(update={"seal": seal.digest})
 
 
 def _note_moved(plan: Plan) -> None:

@@ -18,6 +18,7 @@ from tasks.domain.errors import RunFailed
 from tasks.domain.ports import Collection
 from tasks.domain.report.failure_advice import advise
 from tasks.domain.report.figures import cost_of, storable
+from tasks.domain.report.metadata_alone import format_metadata_alone, metadata_alone
 from tasks.domain.report.run_report import FailedShard, RunReport, ShardTime, TargetNamed, report_headline, rows_wrong, summary
 from tasks.domain.shards.findings import notes_with
 from tasks.domain.shards.row_accounting import ShardCounts
@@ -136,6 +137,7 @@ def _report(run: Run, plan: Plan, proof: Proof, totals: SealTotals, shown: Repor
     started, finished = run.started_at, dt.datetime.now(dt.UTC)
     figures = figures_of(plan, totals, failed=len(journal.failed))
     figures["rows"] = totals.rows.model_copy(update={"removed": sum(journal.removed.values())})
+    kept = metadata_alone(sum(journal.without_vectors.values()), dim=plan.spec.dim, vectors=plan.spec.vector_type)
     return RunReport(
         **figures,
         run=run.id,
@@ -152,7 +154,8 @@ def _report(run: Run, plan: Plan, proof: Proof, totals: SealTotals, shown: Repor
             FailedShard(name=name, error=error, row=journal.failed_rows.get(shard)) for shard, (name, error) in journal.failed.items()
         ),
         damaged=tuple(FailedShard(name=name, error=error) for name, error in journal.damaged.values()),
-        notes=notes_with(journal.notes, totals.found.all()),
+        notes=notes_with([*journal.notes, *([format_metadata_alone(kept)] if kept else [])], totals.found.all()),
+        metadata_alone=kept,
         unread=plan.spool.unread,
         refusals=tuple(journal.refusals),
         adopted=journal.adopted,

@@ -136,6 +136,12 @@ class DictCollection:
             kept.rows[row["id"]] = {**row, "vector": vector}
         return cut
 
+    def updates_fields(self) -> bool:
+        return False
+
+    def upsert_fields(self, rows: pa.Table) -> int:
+        raise NotImplementedError
+
     def reindex(self, spec: CollectionSpec) -> str | None:
         there, self._kept.spec = self._kept.spec, spec
         return index_to_build(there, spec)

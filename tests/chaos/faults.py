@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from tests.chaos import changes, ghosts, kills, places, servers, sweeps, taken_over, troubles, worker
+from tests.chaos import cached, changes, ghosts, kills, places, servers, sweeps, taken_over, troubles, worker
 from tests.chaos.trial import Trial
 
 Strike = Callable[[Trial], bool]
@@ -61,6 +61,7 @@ def _alone(strike: Strike, why: str) -> Fault:
     return Fault(strike=strike, how="alone", why=why)
 
 
+SHARES = "another corpus fills a cache before, and what the run encodes depends on it"
 ANEW = "it writes the whole source anew, and counts what the next run encodes"
 PLAYED = "it plays flows in the process of the chaos itself, which nothing can be done to"
 FAULTS: dict[str, Fault] = {
@@ -107,6 +108,8 @@ FAULTS: dict[str, Fault] = {
     "two imports": _during(ghosts.two_imports, "server"),
     "pictures come and go": _alone(ghosts.pictures_come_and_go, PLAYED),
     "killed while vectors are taken over": _alone(taken_over.killed_while_vectors_are_taken_over, ANEW),
+    "cache entries poisoned": _alone(cached.entries_poisoned, SHARES),
+    "cache dies": _alone(cached.cache_dies, SHARES),
     "old part damaged": _alone(taken_over.old_part_damaged, ANEW),
     "files come and go": _alone(ghosts.files_come_and_go, PLAYED),
 }

@@ -21,7 +21,6 @@ import numpy as np
 from tasks.domain.errors import KitestringError
 from tasks.domain.ports import Cache
 
-DEADLINE_SECONDS = 0.05  # of a batch
 BATCH_KEYS = 256  # asked for at a time: 0.4 MB of 384 dimensions
 LEFT_ALONE_SECONDS = 30.0  # after it has failed
 WAITING_PARTS = 64  # that are still to be put in; more are left out
@@ -62,12 +61,12 @@ class VectorCache:
         fingerprint: of the encoder.
         dim: of its vectors.
         ttl_seconds: after which an entry is forgotten.
-        deadline: seconds that a batch is waited for; None: DEADLINE_SECONDS.
+        deadline: seconds that a batch is waited for, and the end, where CLOSE_SECONDS are fewer.
     """
 
-    def __init__(self, cache: Cache, fingerprint: str, *, dim: int, ttl_seconds: int, deadline: float | None = None) -> None:
+    def __init__(self, cache: Cache, fingerprint: str, *, dim: int, ttl_seconds: int, deadline: float) -> None:
         self._cache, self._prefix, self.dim, self._seconds = cache, f"kitestring:1:{fingerprint}:".encode(), dim, ttl_seconds
-        self._deadline = DEADLINE_SECONDS if deadline is None else deadline
+        self._deadline = deadline
         self._asking = ThreadPoolExecutor(2, thread_name_prefix="cache-ask")
         self._waiting: queue.Queue[Fill | None] = queue.Queue(WAITING_PARTS)
         self._asked_again_at = 0.0
@@ -110,12 +109,13 @@ class VectorCache:
 
     def close(self) -> None:
         """Put in what waits, for some seconds at most."""
+        seconds = max(CLOSE_SECONDS, self._deadline)
         try:
-            self._waiting.put(None, timeout=CLOSE_SECONDS)
+            self._waiting.put(None, timeout=seconds)
         except queue.Full:
             pass
         else:
-            self._filler.join(CLOSE_SECONDS)
+            self._filler.join(seconds)
         self._asking.shutdown(wait=False, cancel_futures=True)
         self._cache.close()
 

@@ -18,7 +18,7 @@ from tasks.domain.errors import KitestringError, Permanent
 
 MEMORY = "512MB"
 ANSWER_ROWS = 100_000  # in one batch of an answer
-KEYS = pa.schema([("id", pa.string()), ("part", pa.int32())])  # of each file; part: the part's place in its seal
+KEYS = pa.schema([("id", pa.string()), ("part", pa.int32())])  # what each file has at least; part: the part's place in its seal
 
 
 class DuplicateFinder:
@@ -68,7 +68,7 @@ class DuplicateFinder:
             raise duckdb_error(error, self._folder) from error
 
     def add(self, shard: int, keys: bytes) -> None:
-        """Take in the keys of a shard: a Parquet file of the schema KEYS."""
+        """Take in the keys of a shard: a Parquet file with the columns of KEYS."""
         (self._files / f"{shard}.parquet").write_bytes(keys)
 
     def remember(self, lost: bytes) -> None:

@@ -1,23 +1,38 @@
 """The keys of a sealed shard beside its parts, without the vectors: so that all keys of a corpus can be read again.
 
 One small Parquet object for each effective seal (see `tasks.adapters.checkpoint.duplicate_finder`), written when the
-shard is loaded and its parts are at hand. One that is missing or damaged is made again from the parts.
+shard is loaded and its parts are at hand. One that is missing or damaged is made again from the parts. Beside each key is a hash of its
+vector (since version 3 of the ledger's entries), by which a later shard knows that the collection holds a vector already.
 """
 
 from __future__ import annotations
 
+import hashlib
 import io
 import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tasks.adapters.checkpoint.checkpoint import Checkpoint
 from tasks.adapters.checkpoint.duplicate_finder import KEYS, rows_of_table
+from tasks.adapters.checkpoint.part_files import part_vectors
 from tasks.adapters.object_store.os_errors import writing
 from tasks.domain.shards.seal import Part, Seal
+
+HASHED_KEYS = pa.schema([*KEYS, ("vector", pa.uint64())])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SealedVectors:
+    """The keys of a seal, and the hash of each one's vector."""
+
+    ids: pa.Array
+    hashes: np.ndarray
 
 
 class ShardKeys:
@@ -30,14 +45,15 @@ class ShardKeys:
     def keep(self, seal: Seal, read: Callable[[Part], pa.Table]) -> None:
         """Read every part of a seal, and keep its keys. `read` may do more with the part; memory is bounded by one."""
         with writing(self._scratch), tempfile.NamedTemporaryFile(dir=self._scratch, prefix="keys-", suffix=".parquet") as file:
-            with pq.ParquetWriter(file.name, KEYS, compression="zstd", write_page_checksum=True) as writer:
+            with pq.ParquetWriter(file.name, HASHED_KEYS, compression="zstd", write_page_checksum=True) as writer:
                 for place, part in enumerate(seal.parts):
-                    ids = read(part).column("id")
-                    writer.write_table(pa.table([ids, pa.repeat(pa.scalar(place, pa.int32()), len(ids))], schema=KEYS))
+                    rows = read(part)
+                    places = pa.repeat(pa.scalar(place, pa.int32()), rows.num_rows)
+                    writer.write_table(pa.table([rows.column("id"), places, vector_hashes(rows)], schema=HASHED_KEYS))
             self._store.write(self._key(seal), Path(file.name))
 
     def read(self, seal: Seal) -> bytes:
-        """The keys of a seal's parts: a Parquet file of the schema KEYS.
+        """The keys of a seal's parts: a Parquet file with the columns of KEYS.
 
         Raises:
             Damaged: they had to be read from the parts, and one of those does not match its seal.
@@ -48,8 +64,28 @@ class ShardKeys:
             data = self._store.read(self._key(seal)) or b""
         return data
 
+    def vectors(self, shard: str, seal: str) -> SealedVectors | None:
+        """By the seal's digest; None where the file is missing, damaged, or of a version that kept no hashes."""
+        data = self._store.read(self._layout.keys(shard, seal))
+        try:
+            table = pq.ParquetFile(io.BytesIO(data), page_checksum_verification=True).read(["id", "vector"]) if data else None
+        except (pa.ArrowException, OSError):
+            return None
+        if table is None or "vector" not in table.column_names:
+            return None
+        return SealedVectors(ids=table["id"].combine_chunks(), hashes=table["vector"].to_numpy())
+
     def _key(self, seal: Seal) -> str:
         return self._layout.keys(seal.shard, seal.digest)
+
+
+def vector_hashes(rows: pa.Table) -> np.ndarray:
+    """64 bits of each vector of a part, as it is sealed."""
+    return np.fromiter((_hash(vector) for vector in part_vectors(rows)), np.uint64, rows.num_rows)
+
+
+def _hash(vector: np.ndarray) -> int:
+    return int.from_bytes(hashlib.blake2b(vector, digest_size=8).digest(), "little")
 
 
 def keys_in(data: bytes) -> list[str]:
@@ -63,4 +99,4 @@ def _is_whole(data: bytes, seal: Seal) -> bool:
         file = pq.ParquetFile(io.BytesIO(data))
     except (pa.ArrowException, OSError):
         return False
-    return bool(file.schema_arrow.equals(KEYS)) and rows_of_table(data) == seal.rows
+    return any(file.schema_arrow.equals(known) for known in (KEYS, HASHED_KEYS)) and rows_of_table(data) == seal.rows

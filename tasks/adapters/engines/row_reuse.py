@@ -71,7 +71,9 @@ class RowReuse:
             fingerprint = record.identity.fingerprint
             if fingerprint not in self._caches:
                 seconds = max(1, int(settings.ttl_days * SECONDS_IN_A_DAY))
-                self._caches[fingerprint] = VectorCache(open_cache(settings), fingerprint, dim=record.facts.dim, ttl_seconds=seconds)
+                self._caches[fingerprint] = VectorCache(
+                    open_cache(settings), fingerprint, dim=record.facts.dim, ttl_seconds=seconds, deadline=settings.deadline_ms / 1_000
+                )
             return self._caches[fingerprint]
 
     def store_taken(self, rows: PieceRows, shard: str, key: str, path: Path) -> Part:

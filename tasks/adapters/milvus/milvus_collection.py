@@ -22,10 +22,10 @@ from tasks.adapters.milvus.collection_schema import MARKER, build_schema, lost_o
 from tasks.adapters.milvus.connection import CALL_SECONDS, Connection
 from tasks.adapters.milvus.protobuf import as_request, send, stub_of
 from tasks.adapters.milvus.rate_limit import Throttle
-from tasks.adapters.milvus.row_dicts import as_rows
+from tasks.adapters.milvus.row_dicts import as_rows, merges
 from tasks.adapters.milvus.searching import Searching
 from tasks.adapters.milvus.server_errors import is_there_already, is_too_fast
-from tasks.adapters.milvus.vector_index import FLUSHED_ROWS, await_indexes, load, make_indexes, replace_index
+from tasks.adapters.milvus.vector_index import FLUSHED_ROWS, await_indexes, load, make_indexes, replace_index, server_of
 from tasks.adapters.rows.collection_rows import FieldTypes, batches, columns_of
 from tasks.domain.errors import BadInput, Permanent
 from tasks.domain.job.index import Parameters
@@ -189,10 +189,22 @@ class MilvusCollection(Searching):
 
     def upsert(self, rows: pa.Table) -> int:
         spec = self._made()
+        return self._send(rows, spec, columns_of(spec))
+
+    def updates_fields(self) -> bool:
+        """Only where no field that the server makes or places rows by depends on it: see `tasks.adapters.milvus.row_dicts.merges`."""
+        spec = self._made()
+        return not spec.full_text and spec.partition_key is None and merges(server_of(self._connection))
+
+    def upsert_fields(self, rows: pa.Table) -> int:
+        spec = self._ready()  # a server looks the rows up
+        return self._send(rows, spec, {name: kind for name, kind in columns_of(spec).items() if kind is not None})
+
+    def _send(self, rows: pa.Table, spec: CollectionSpec, columns: FieldTypes) -> int:
         rows, cut = self._as_sent(rows, spec)
-        for batch in batches(rows, columns_of(spec), **self._batch):
+        for batch in batches(rows, columns, **self._batch):
             _refuse_doubles(batch)
-            send_batch = self._paced(self._sender(batch, spec), batch.num_rows)
+            send_batch = self._paced(self._sender(batch, spec, columns), batch.num_rows)
             self._call(send_batch, f"upserting {batch.num_rows} rows into '{self.name}'", writes=True)
             with self._lock:
                 self._written += batch.num_rows
@@ -213,14 +225,15 @@ class MilvusCollection(Searching):
 
         return paced
 
-    def _sender(self, batch: pa.Table, spec: CollectionSpec) -> Callable[[], object]:
-        """Builds the request once, however often it is sent."""
-        columns, vectors = columns_of(spec), spec.vector_type
+    def _sender(self, batch: pa.Table, spec: CollectionSpec, columns: FieldTypes) -> Callable[[], object]:
+        """Builds the request once, however often it is sent. Without the vector among the columns the rest is merged with what is there."""
+        vectors = spec.vector_type
         if self._columns and stub_of(self._connection.client) is not None:
             request = as_request(batch, columns, spec.dim, collection=self.name, nullable=self._nullable, vectors=vectors)
             return lambda: send(stub_of(self._connection.client), request, database=self._connection.database, timeout=CALL_SECONDS)
         dicts = as_rows(batch, columns, spec.dim, vectors=vectors)
-        return lambda: self._connection.client.upsert(self.name, dicts, timeout=CALL_SECONDS, retry_on_rate_limit=False)
+        how = {} if None in columns.values() else {"partial_update": True}
+        return lambda: self._connection.client.upsert(self.name, dicts, timeout=CALL_SECONDS, retry_on_rate_limit=False, **how)
 
     def form(self) -> tuple[FieldTypes, frozenset[str]]:
         """The fields that a file to import has to have, and those of them that may be null."""

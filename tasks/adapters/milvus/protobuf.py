@@ -70,13 +70,15 @@ def send(stub: Any, request: Any, *, database: str, timeout: float) -> None:
 def as_request(
     rows: pa.Table, columns: FieldTypes, dim: int, *, collection: str, nullable: Names[str], vectors: VectorType = "float32"
 ) -> Any:
-    """The protobuf form: one `FieldData` a column."""
-    narrowed = narrow(upsert_vectors(rows, dim), vectors)
+    """The protobuf form: one `FieldData` a column. Without the vector among them they are merged with the rows that are there."""
+    merge = None not in columns.values()
+    narrowed = narrow(upsert_vectors(rows, dim), vectors) if not merge else None
     fields = [
         _vector_field(name, narrowed, vectors) if kind is None else _scalar_field(name, kind, rows[name], nullable=name in nullable)
         for name, kind in columns.items()
     ]
-    return milvus_pb2.UpsertRequest(collection_name=collection, num_rows=rows.num_rows, fields_data=fields)
+    how = {"partial_update": True} if merge else {}
+    return milvus_pb2.UpsertRequest(collection_name=collection, num_rows=rows.num_rows, fields_data=fields, **how)
 
 
 def _vector_field(name: str, vectors: np.ndarray, kind: VectorType) -> Any:

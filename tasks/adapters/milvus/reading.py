@@ -75,9 +75,12 @@ class Reading:
         return order, vectors
 
     def shards_of(self, keys: list[str]) -> dict[str, str]:
-        return {key: str(values["shard"]) for key, values in self.values_of(keys, ["shard"]).items()}
+        return {key: str(values["shard"]) for key, values in self._values_of(keys, ["shard"], at_once=COMPARED_ROWS).items()}
 
     def values_of(self, keys: list[str], fields: Sequence[str]) -> dict[str, dict[str, object]]:
+        return self._values_of(keys, fields, at_once=ASKED_KEYS)
+
+    def _values_of(self, keys: list[str], fields: Sequence[str], *, at_once: int) -> dict[str, dict[str, object]]:
         self._ready()
         found: dict[str, dict[str, object]] = {}
 
@@ -85,7 +88,7 @@ class Reading:
             rows = self._query(among("id", some), ["id", *fields])
             return {row["id"]: {name: row[name] for name in fields} for row in rows}
 
-        for some in chunks(list(dict.fromkeys(keys)), ASKED_KEYS):
+        for some in chunks(list(dict.fromkeys(keys)), at_once):
             found |= all_of(some, ask)
         return found
 

@@ -26,10 +26,20 @@ from tasks.adapters.rows.comparison import StoredRows
 from tasks.adapters.rows.row_schema import ARROW_TYPES, WRAPPED
 from tasks.adapters.rows.vector_types import narrow, widen
 from tasks.domain.errors import Permanent
-from tasks.domain.job.index import VectorType
+from tasks.domain.job.index import Server, VectorType
 from tasks.domain.target.fields import ELEMENTS, FieldType
 
+MERGES_SINCE = (2, 6, 2)
 INSTEAD_OF_NULL: dict[FieldType, Any] = {"varchar": "", "double": float("nan"), "int64": -(2**63), "bool": False, "json": "null"}
+
+
+def merges(server: Server) -> bool:
+    """Whether an upsert may leave fields out, which then stay as they are, and a row that is not there is refused and not half made.
+
+    So say Milvus' documents of 2.6.2 and later, and so does Milvus Lite 3.2. What a server does there with a field that it makes from
+    others, or with the partition that a row is in, was never tried.
+    """
+    return server.kind == "Milvus Lite" or server.number >= MERGES_SINCE
 
 
 def fit_fields(rows: pa.Table, columns: FieldTypes, nullable: Names[str], *, lite: bool = False) -> pa.Table:
@@ -71,7 +81,7 @@ def as_stored(value: object) -> object:
 
 def as_rows(rows: pa.Table, columns: FieldTypes, dim: int, *, vectors: VectorType = "float32") -> list[dict[str, Any]]:
     """The public form: one dict a row."""
-    narrowed = narrow(upsert_vectors(rows, dim), vectors)
+    narrowed = narrow(upsert_vectors(rows, dim), vectors) if None in columns.values() else []
     values: dict[str, Any] = {name: narrowed if kind is None else rows[name].to_pylist() for name, kind in columns.items()}
     return [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]
 

@@ -90,6 +90,20 @@ class MemoryCollection:
             self._rows.update(zip(ids, made, strict=True))
         return cut
 
+    def updates_fields(self) -> bool:
+        return self._made().partition_key is None and not self._made().full_text
+
+    def upsert_fields(self, rows: pa.Table) -> int:
+        spec = self._made()
+        rows, cut = rows_for(spec, rows)
+        with self._server.lock:
+            absent = [key for key in rows["id"].to_pylist() if key not in self._rows]
+            if absent:
+                raise Permanent(f"key '{absent[0]}' is not in '{self.name}', and its row came without a vector")
+            for row in rows.drop_columns("vector").to_pylist():
+                self._rows[row["id"]] = self._rows[row["id"]] | row
+        return cut
+
     def reindex(self, spec: CollectionSpec) -> str | None:
         there = self._made()
         self._server.specs[self.name] = there.model_copy(update={"index": spec.index})

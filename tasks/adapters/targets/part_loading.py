@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -13,6 +15,7 @@ from tasks.domain.ports import Collection
 from tasks.domain.target.chunk_fields import chunk_key, split_chunk_key
 
 KEYS_PER_SLICE = 10_000  # keys at a time
+log = logging.getLogger("kitestring.load")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,9 +24,11 @@ class PartLoaded:
 
     rows: int
     cut: int  # texts that were too long for the stored field
+    vectors_kept: int = 0  # rows that were sent without their vector
 
     def __add__(self, other: PartLoaded) -> PartLoaded:
-        return PartLoaded(rows=self.rows + other.rows, cut=self.cut + other.cut)
+        kept = self.vectors_kept + other.vectors_kept
+        return PartLoaded(rows=self.rows + other.rows, cut=self.cut + other.cut, vectors_kept=kept)
 
 
 def load_part(collection: Collection, part: pa.Table, shard: str) -> PartLoaded:
@@ -36,6 +41,19 @@ def load_part(collection: Collection, part: pa.Table, shard: str) -> PartLoaded:
     if not pc.all(pc.equal(part["shard"], shard), min_count=0).as_py() or part["shard"].null_count:
         raise Permanent(f"a part of shard {shard} holds rows of another shard: encode the shard again")
     return PartLoaded(rows=part.num_rows, cut=collection.upsert(part))
+
+
+def load_beside_vectors(collection: Collection, part: pa.Table, shard: str, held: np.ndarray) -> PartLoaded:
+    """The same, less the vectors of those rows whose vector the collection holds (`held`), unless one of those has left it meanwhile."""
+    if not held.any():
+        return load_part(collection, part, shard)
+    whole, fields = load_part(collection, part.filter(pa.array(~held)), shard), part.filter(pa.array(held))
+    try:
+        cut = collection.upsert_fields(fields)
+    except Permanent as refused:
+        log.info("rows of shard %s are sent whole: %s", shard, refused)
+        return whole + load_part(collection, fields, shard)
+    return whole + PartLoaded(rows=fields.num_rows, cut=cut, vectors_kept=fields.num_rows)
 
 
 def load_free_rows(

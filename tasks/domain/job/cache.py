@@ -22,6 +22,13 @@ class CacheSettings(Strict):
         json_schema_extra=PLACE,
     )
     ttl_days: float = Field(30, gt=0, le=3_650, description="Days after which an entry is forgotten.")
+    deadline_ms: int = Field(
+        50,
+        ge=1,
+        le=60_000,
+        title="milliseconds",
+        description="Longest wait for 256 rows; after one that took longer the cache is not asked for 30 s.",
+    )
     password_block: Annotated[str, Field(title="name")] | Nothing = Field(
         None, description="Name of a Prefect Secret block with the password, where the flow's own machine encodes. Replaces REDIS_PASSWORD."
     )

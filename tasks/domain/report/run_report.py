@@ -13,6 +13,7 @@ from tasks.domain.job.credentials import without_credentials
 from tasks.domain.job.encoder import EncoderFacts, EncoderIdentity
 from tasks.domain.report.figures import Cost, EarlierRun, Example, Projection, RankWork, RedactedText
 from tasks.domain.report.hosts import HostWork
+from tasks.domain.report.metadata_alone import MetadataAlone
 from tasks.domain.shards.row_accounting import RowCounts, ShardCounts
 from tasks.domain.shards.seal import ChunkCounts
 from tasks.domain.shards.unread_files import UnreadFiles
@@ -114,6 +115,7 @@ class RunReport(Strict):
     truncated: int = Field(0, description="Rows cut at the model's longest input.")
     tokens_cut: int = Field(0, description="Tokens lost by that.")
     texts_cut: int = Field(0, description="Texts loaded by this run of which the collection holds only the beginning.")
+    metadata_alone: MetadataAlone | None = Field(None, description="Rows loaded by this run without their vectors; None: there were none.")
     tokens: int = Field(0, description="Tokens encoded by this run.")
     backend: str = Field("", description="What ran the encoder, as the seals say.")
     lengths: dict[int, int] = Field(default_factory=dict, description="Rows by token length: a bin's upper edge to its count.")
@@ -190,6 +192,7 @@ def summary(report: RunReport) -> dict[str, object]:
         "gate": report.gate.model_dump(mode="json") if report.gate else None,
         "unread": [some.model_dump() for some in report.unread],
         **({"chunks": report.chunks.model_dump()} if report.chunks else {}),
+        **({"metadata_alone": report.metadata_alone.model_dump()} if report.metadata_alone else {}),
     }
 
 

@@ -13,7 +13,7 @@
 {corpus}/{fingerprint}/shards/{shard}/{attempt}/digests.parquet   what each row that was read is made of
 {corpus}/{fingerprint}/shards/{shard}/seal.json
 {corpus}/{fingerprint}/shards/{shard}/amend-{n}.json
-{corpus}/{fingerprint}/shards/{shard}/keys-{seal}.parquet
+{corpus}/{fingerprint}/shards/{shard}/keys-{seal}.parquet         the seal's keys, each with a hash of its vector
 {corpus}/{fingerprint}/condemned/{sweep}.json          what a `gc --delete` is removing at this moment
 {corpus}/{fingerprint}/owners/{target}.json            which shard owns a key that comes in several
 {corpus}/{fingerprint}/owners/{target}/{n}.parquet     the rows that others lost by that

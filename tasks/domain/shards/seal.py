@@ -155,14 +155,14 @@ class Seal(Growing):
 LoadState = Literal["loading", "loaded", "doubted", "outdated"]
 
 
-class Loaded(Strict):
+class Loaded(Growing):
     """The ledger entry of one shard in one collection: what was loaded, and whether it is still valid.
 
     Every state but `loaded` means that the shard has to be loaded again before anybody relies on it; none of them says that
     the collection is free of its rows.
     """
 
-    format_version: Literal[1, 2] = 2
+    format_version: Literal[1, 2, 3] = Field(2, description="3: with `vectors_kept`.")
     shard: str
     state: LoadState = Field(
         "loaded",
@@ -175,6 +175,11 @@ class Loaded(Strict):
     rows: int
     seal: str = Field(description="Digest of the seal that was loaded: a later amendment is a different one.")
     cut: int = Field(0, description="Texts of which the collection holds the beginning only; their vectors are of the whole.")
+    vectors_kept: Annotated[int, ADDED_LATER] = Field(
+        0,
+        ge=0,
+        description="Rows that were sent without their vector, since the collection held it: what was then written at the same time may have replaced it.",
+    )
     run: str
     seconds: float
     loaded_at: str

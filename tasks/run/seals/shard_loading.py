@@ -11,7 +11,7 @@ import pyarrow as pa
 from tasks.adapters.checkpoint.json_documents import utc_now
 from tasks.adapters.checkpoint.shard_id_set import DigestSet
 from tasks.adapters.checkpoint.shard_keys import ShardKeys
-from tasks.adapters.targets.part_loading import load_part
+from tasks.adapters.targets.part_loading import PartLoaded, load_beside_vectors, load_part
 from tasks.domain.errors import Damaged
 from tasks.domain.ports import Collection
 from tasks.domain.shards.seal import Loaded, Part, Seal, intent_of
@@ -19,6 +19,7 @@ from tasks.domain.shards.shard import Shard
 from tasks.run.context import Run
 from tasks.run.plan import Plan
 from tasks.run.seals.effective_seals import sealed_keys
+from tasks.run.seals.held_vectors import HeldVectors
 
 log = logging.getLogger("kitestring.load")
 
@@ -53,8 +54,8 @@ def unsettle(plan: Plan) -> None:
         plan.checkpoint.record_owners(plan.target, owners.model_copy(update={"settled": False}))
 
 
-def load_seal(plan: Plan, collection: Collection, shard: Shard, seal: Seal, *, run: str) -> Loaded:
-    """An intent, every part into the collection, then the ledger.
+def load_seal(plan: Plan, collection: Collection, shard: Shard, seal: Seal, *, run: str, whole: bool = True) -> Loaded:
+    """An intent, every part into the collection, then the ledger. Without `whole` no vector travels that the collection holds.
 
     Raises:
         Damaged: a part is damaged, or `gc` is removing it.
@@ -62,20 +63,50 @@ def load_seal(plan: Plan, collection: Collection, shard: Shard, seal: Seal, *, r
     begun = time.monotonic()
     intent = intent_of(shard, seal, run=run, at=utc_now())
     plan.checkpoint.intend_load(plan.target, intent)
-    cut = 0
     plan.checkpoint.refuse_condemned(seal)
+    keys, held = ShardKeys(plan.checkpoint, plan.scratch), None if whole else _held_vectors(plan, collection, seal)
+    sent = PartLoaded(rows=0, cut=0)
 
     def load(part: Part) -> pa.Table:
-        nonlocal cut
+        nonlocal sent
         rows = plan.checkpoint.sealed_part(part)
-        cut += load_part(collection, rows, seal.shard).cut
+        sent += load_beside_vectors(collection, rows, seal.shard, held.of(rows)) if held else load_part(collection, rows, seal.shard)
         return rows
 
-    ShardKeys(plan.checkpoint, plan.scratch).keep(seal, load)
+    keys.keep(seal, load)
+    if sent.vectors_kept and plan.checkpoint.read_load(plan.target, shard.id) != intent:  # another run is at this shard
+        return load_seal(plan, collection, shard, seal, run=run)
     took = round(time.monotonic() - begun, 3)
-    entry = intent.model_copy(update={"state": "loaded", "cut": cut, "seconds": took, "loaded_at": utc_now()})
+    entry = intent.model_copy(update={"state": "loaded", "cut": sent.cut, "seconds": took, "loaded_at": utc_now()})
+    if sent.vectors_kept:
+        entry = entry.model_copy(update={"format_version": 3, "vectors_kept": sent.vectors_kept})
     plan.checkpoint.record_load(plan.target, entry)
     return entry
+
+
+def _held_vectors(plan: Plan, collection: Collection, seal: Seal) -> HeldVectors | None:
+    """What the collection holds of earlier shards; None where all vectors of a seal are new."""
+    if not any(part.reused for part in seal.parts):
+        return None
+    with plan.lock:
+        if plan.held_vectors is None:
+            planned = DigestSet(shard.id for shard in plan)
+            keys = ShardKeys(plan.checkpoint, plan.scratch)
+            plan.held_vectors = HeldVectors(plan.checkpoint, plan.target, planned, collection, keys)
+        return plan.held_vectors
+
+
+def send_vectors_again(run: Run, plan: Plan, collection: Collection) -> None:
+    """Shards of which rows were sent without their vector are sent whole, if another run was at work meanwhile."""
+    shards, held = run.journal.without_vectors, plan.held_vectors
+    if not shards or held is None or held.undisturbed():
+        return
+    for shard in plan:
+        seal = plan.checkpoint.effective_seal(shard.id) if shard.id in shards else None
+        if seal is not None:
+            load_seal(plan, collection, shard, seal, run=run.id)
+    run.journal.note("another run was writing to the collection: rows that had been sent without their vectors were sent again, whole")
+    shards.clear()
 
 
 def remove_strays(run: Run, plan: Plan, collection: Collection, seal: Seal) -> None:

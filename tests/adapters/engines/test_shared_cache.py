@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import redis
 
-from tasks.adapters.cache import vector_cache
 from tasks.adapters.cache.vector_cache import ENTRY_HEAD
 from tasks.adapters.checkpoint.checkpoint import Checkpoint
 from tasks.adapters.engines.local_engine import LocalEngine
@@ -27,7 +26,7 @@ from tests.servers.milvus import free_ports
 from tests.servers.redis import redis_process
 
 ROWS = 40
-LONG = 60.0  # seconds in which a batch is answered on any machine
+LONG_MS = 60_000  # in which a batch is answered on any machine
 
 
 @pytest.fixture(scope="module")
@@ -38,8 +37,6 @@ def uri() -> Iterator[str]:
 
 @pytest.fixture
 def server(uri: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[redis.Redis]:
-    monkeypatch.setattr(vector_cache, "DEADLINE_SECONDS", LONG)
-    monkeypatch.setattr(vector_cache, "CLOSE_SECONDS", LONG)
     monkeypatch.setitem(ENCODERS.known, "sentence-transformers", by_hash("sentence-transformers"))
     with redis.Redis.from_url(uri) as client:
         client.flushall()
@@ -51,7 +48,7 @@ def embed(folder: Path, first: int, uri: str) -> tuple[int, int]:
     folder.mkdir()
     write_rows(folder / "rows" / "a.parquet", first, first + ROWS)
     document: dict[str, Any] = make_job(folder, folder, checkpoint=f"memory://{secrets.token_hex(8)}", corpus=folder.name)
-    job = parse_job(document | {"cache": {"uri": uri, "ttl_days": 1}})
+    job = parse_job(document | {"cache": {"uri": uri, "ttl_days": 1, "deadline_ms": LONG_MS}})
     told: list[EncodingEvent] = []
     engine = LocalEngine(EncodingSpec(run="r", job=job, fields=(), weights="w", declared="d" * 32), scratch=folder, tell=told.append)
     identity = EncoderIdentity(kind="k", model="m", revision=None, weights="w", preprocessing={}, precision="float32")

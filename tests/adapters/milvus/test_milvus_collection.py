@@ -279,12 +279,12 @@ def test_a_server_killed_and_restarted_between_batches_loses_nothing(mortal_serv
     sent: list[int] = []
     send = made._sender
 
-    def kill_in_the_middle(batch, spec):
+    def kill_in_the_middle(batch, spec, columns):
         sent.append(batch.num_rows)
         if len(sent) == 50:
             mortal_server.kill()
             threading.Thread(target=mortal_server.start).start()
-        return send(batch, spec)
+        return send(batch, spec, columns)
 
     made._sender = kill_in_the_middle  # type: ignore[method-assign]
     made.upsert(part_of(ids))
