@@ -85,7 +85,7 @@ def vector_hashes(rows: pa.Table) -> np.ndarray:
 
 
 def _hash(vector: np.ndarray) -> int:
-    return int.from_bytes(hashlib.blake2b(vector, digest_size=8).digest(), "little")
+    return int.from_bytes(hashlib.blake2b(vector.data, digest_size=8).digest(), "little")
 
 
 def keys_in(data: bytes) -> list[str]:

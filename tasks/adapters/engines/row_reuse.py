@@ -95,13 +95,9 @@ class RowReuse:
         return part_of(key, data, table, meta)
 
     def close(self) -> None:
-        """Put what waits into the caches, for some seconds at most, and let go of the mapped files."""
+        """Put what waits into the caches, for some seconds at most."""
         for cache in self._caches.values():
             cache.close()
-        with self._lock:
-            for index in self._indices.values():
-                index.close()
-            self._indices.clear()
 
 
 def keep_vectors(cache: VectorCache, checkpoint: Checkpoint, wanted: Mapping[str, bytes], part: Future[Part]) -> None:

@@ -72,7 +72,7 @@ def as_request(
 ) -> Any:
     """The protobuf form: one `FieldData` a column. Without the vector among them they are merged with the rows that are there."""
     merge = None not in columns.values()
-    narrowed = narrow(upsert_vectors(rows, dim), vectors) if not merge else None
+    narrowed = np.empty((0, dim), np.float32) if merge else narrow(upsert_vectors(rows, dim), vectors)
     fields = [
         _vector_field(name, narrowed, vectors) if kind is None else _scalar_field(name, kind, rows[name], nullable=name in nullable)
         for name, kind in columns.items()

@@ -81,7 +81,7 @@ def as_stored(value: object) -> object:
 
 def as_rows(rows: pa.Table, columns: FieldTypes, dim: int, *, vectors: VectorType = "float32") -> list[dict[str, Any]]:
     """The public form: one dict a row."""
-    narrowed = narrow(upsert_vectors(rows, dim), vectors) if None in columns.values() else []
+    narrowed: Sequence[Any] | np.ndarray = narrow(upsert_vectors(rows, dim), vectors) if None in columns.values() else []
     values: dict[str, Any] = {name: narrowed if kind is None else rows[name].to_pylist() for name, kind in columns.items()}
     return [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]
 

@@ -44,7 +44,6 @@ class ContentIndex:
         self._scratch, self._dim = scratch, dim
         self._found: list[DonorPart] = []
         self.rows = self._sort(checkpoint, donors)
-        self._high, self._low, self._part, self._place = (self._mapped(name) for name in COLUMNS)
         self._parts = DonorParts(checkpoint, self._found, scratch, dim=dim, most_bytes=most_bytes)
 
     def vectors_of(self, digests: pa.Array) -> pa.Array:
@@ -52,18 +51,13 @@ class ContentIndex:
         taken = np.zeros((len(digests), self._dim), np.float32)
         valid = np.zeros(len(digests), dtype=bool)
         found, at = self._find(digests)
-        numbers = self._part[found]
+        numbers, places = self._column("part")[found], self._column("place")[found]
         for number in np.unique(numbers).tolist():
             vectors, of_part = self._parts.vectors(number), numbers == number
             if vectors is not None:
-                taken[at[of_part]] = vectors[self._place[found[of_part]]]
+                taken[at[of_part]] = vectors[places[of_part]]
                 valid[at[of_part]] = True
         return vector_lists(taken, valid)
-
-    def close(self) -> None:
-        """Let go of the files, each of which is mapped; nothing may be asked any more."""
-        self._high, self._low, self._part, self._place = (np.empty(0, kind) for kind in COLUMNS.values())
-        self._parts.close()
 
     def _find(self, digests: pa.Array) -> tuple[np.ndarray, np.ndarray]:
         """Lines of the index, and which of the digests each is."""
@@ -71,8 +65,9 @@ class ContentIndex:
         if not self.rows or not len(known):
             return np.empty(0, np.int64), np.empty(0, np.int64)
         high, low = _halves(digests.drop_null())
-        lines = np.minimum(np.searchsorted(self._high, high), self.rows - 1)
-        hit = (self._high[lines] == high) & (self._low[lines] == low)  # 64 bits that are alike in two digests cost a row its vector
+        highs = self._column("high")
+        lines = np.minimum(np.searchsorted(highs, high), self.rows - 1)
+        hit = (highs[lines] == high) & (self._column("low")[lines] == low)  # 64 bits that are alike in two digests cost a row its vector
         return lines[hit], known[hit]
 
     def _sort(self, checkpoint: Checkpoint, donors: Iterable[str]) -> int:
@@ -120,7 +115,8 @@ class ContentIndex:
                 file.close()
         return rows
 
-    def _mapped(self, name: str) -> np.ndarray:
+    def _column(self, name: str) -> np.ndarray:
+        """Mapped for one question: pages that were touched count as memory of this process until then."""
         return np.memmap(self._scratch / name, COLUMNS[name], "r") if self.rows else np.empty(0, COLUMNS[name])
 
 

@@ -45,11 +45,13 @@ class DonorParts:
     ) -> None:
         self._checkpoint, self._parts, self._scratch, self._dim, self._most_bytes = checkpoint, parts, scratch, dim, most_bytes
         self._lock = threading.Lock()
-        self._open: dict[int, np.ndarray | None] = {}  # those used last are at its end; None: not what was sealed
+        self._open: dict[int, bool] = {}  # those used last are at its end; False: not what was sealed
         self._reads = Counter[int]()
 
     def vectors(self, number: int) -> np.ndarray | None:
         """A part's vectors: float32 of shape (rows, dim), mapped from scratch; None where it is damaged, gone, or was read often enough.
+
+        Let go of it soon: pages that were touched count as memory of this process for as long as they are mapped.
 
         Raises:
             Permanent: there is no room in scratch.
@@ -62,29 +64,23 @@ class DonorParts:
                 self._open[number] = self._read(number)
                 self._reads[number] += 1
                 self._make_room()
-            return self._open.get(number)
+            return np.memmap(self._path(number), np.float32, "r", shape=self._shape(number)) if self._open.get(number) else None
 
-    def close(self) -> None:
-        """Let go of what is mapped."""
-        with self._lock:
-            self._open.clear()
-
-    def _read(self, number: int) -> np.ndarray | None:
+    def _read(self, number: int) -> bool:
         wanted = self._parts[number]
         try:
             table = self._checkpoint.sealed_part(wanted.part)
             vectors = part_vectors(table)
         except Permanent:
-            return None
-        if vectors.shape != (wanted.part.rows, self._dim) or mixed_ids(table.column("id")) != wanted.ids:
-            return None
-        path = self._path(number)
+            return False
+        if vectors.shape != self._shape(number) or mixed_ids(table.column("id")) != wanted.ids:
+            return False
         with writing(self._scratch):
-            vectors.tofile(path)
-        return np.memmap(path, np.float32, "r", shape=vectors.shape)
+            vectors.tofile(self._path(number))
+        return True
 
     def _make_room(self) -> None:
-        held = {number: vectors.nbytes for number, vectors in self._open.items() if vectors is not None}
+        held = {number: 4 * self._dim * self._parts[number].part.rows for number, there in self._open.items() if there}
         left = sum(held.values())
         for number in list(held)[:-1]:
             if left <= self._most_bytes:
@@ -92,6 +88,9 @@ class DonorParts:
             left -= held[number]
             del self._open[number]
             self._path(number).unlink(missing_ok=True)
+
+    def _shape(self, number: int) -> tuple[int, int]:
+        return self._parts[number].part.rows, self._dim
 
     def _path(self, number: int) -> Path:
         return self._scratch / f"donor-{number}.f32"
