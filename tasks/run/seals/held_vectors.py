@@ -23,7 +23,7 @@ from tasks.domain.digest import digest
 from tasks.domain.ports import Collection
 
 MOST_HELD_KEYS = 2_000_000  # of earlier shards, in memory: about 80 MB
-MOST_LOOKS = 4  # at the keys of one shard: where every part has rows of every shard, they would be read for ever, and rows are sent whole
+MOST_KEY_READS = 4  # at the keys of one shard: where every part has rows of every shard, they would be read for ever, and rows are sent whole
 
 
 class HeldVectors:
@@ -76,7 +76,7 @@ class HeldVectors:
         with self._lock:
             if shard in self._known:
                 self._known.move_to_end(shard)
-            elif self._looks[shard] < MOST_LOOKS:
+            elif self._looks[shard] < MOST_KEY_READS:
                 self._looks[shard] += 1
                 self._known[shard] = self._read(shard)
                 self._make_room()
