@@ -23,7 +23,7 @@ from tasks.domain.digest import digest
 from tasks.domain.ports import Collection
 
 MOST_HELD_KEYS = 2_000_000  # of earlier shards, in memory: about 80 MB
-MOST_KEY_READS = 4  # at the keys of one shard: where every part has rows of every shard, they would be read for ever, and rows are sent whole
+MOST_KEY_READS = 4  # of one shard: where every part has rows of every shard, they would be read for ever, and rows are sent whole
 
 
 class HeldVectors:
