@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from flows.command_line.answers import NOT_PROVED, NOT_YET, OK, answers, leave, say, say_each
+from flows.command_line.browse import browse
 from flows.command_line.flow_runner import run_flow
 from flows.command_line.logs import LogFile, OptionsAnywhere, Verbose, logged
 from flows.command_line.options import AsJson, JobFile, SetOptions
@@ -214,6 +215,7 @@ def rollback(job: JobFile, settings: SetOptions = None, as_json: AsJson = False)
 
 
 app.command()(search)
+app.command()(browse)
 app.command()(evaluate)
 
 

@@ -13,6 +13,8 @@ from tasks.domain.errors import BadInput, Permanent
 from tasks.domain.job.encoder import ENCODERS, EncoderRecord
 from tasks.domain.job.gate import Question, SearchMode
 from tasks.domain.job.job import Job
+from tasks.domain.ports import Collection
+from tasks.domain.target.chunk_context import ChunkContext
 from tasks.domain.target.chunk_fields import has_chunks
 from tasks.domain.target.collection import CollectionSpec, Hit
 from tasks.domain.target.full_text import Fusion
@@ -20,6 +22,7 @@ from tasks.domain.target.retrieval_quality import Evaluation
 from tasks.run.plan import Plan, other_words
 from tasks.run.preflight import Inspected, locate_job, open_target
 from tasks.run.promotion.evaluation import measure_quality
+from tasks.run.promotion.passages import passages_of
 from tasks.run.promotion.query_encoder import QueryEncoder
 from tasks.run.promotion.search_modes import answer, check_mode, explain
 
@@ -30,13 +33,14 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchWay:
     """How a question is asked. `mode` None: by meaning and by words where the collection has both; `explain`: with the rank of each hit by either;
-    `all_chunks`: not the best chunk of each document alone.
+    `all_chunks`: not the best chunk of each document alone; `named`: what stands before the name of an option in messages.
     """
 
     mode: SearchMode | None = None
     fusion: Fusion = field(default_factory=Fusion)
     explain: bool = False
     all_chunks: bool = False
+    named: str = "--"
 
 
 def ask(
@@ -59,23 +63,15 @@ def ask(
         return searcher.search_picture(str(picture), k, expression=expression, way=way)
 
 
-class Searcher:
-    """A loaded encoder before an open collection; for one question or for many. It connects at the first, and leaving lets go."""
+class CollectionSearch:
+    """A collection, and the encoder that made it, which is loaded with the first question; for many questions, from any threads."""
 
-    def __init__(self, job: Job) -> None:
-        inspected = locate_job(job)
-        self._record = _settled(inspected)
-        self._plan = Plan(inspected, Spool.empty(), self._record)
-        identity, facts = self._record.identity, self._record.facts
-        self._encoder = QueryEncoder(job.encoder, model_path=inspected.model.path, precision=identity.precision, facts=facts)
-        self._target = inspected.open_target()
-        self._collection = self._target.collection(self._plan.spec.name)
+    def __init__(self, collection: Collection, encoder: QueryEncoder) -> None:
+        self._collection, self._encoder = collection, encoder
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._target.close()
+    def load(self) -> None:
+        """Load the encoder, if the first question shall not wait for it."""
+        self._encoder.load()
 
     def search(self, text: str, k: int, *, expression: str = "", way: SearchWay | None = None) -> list[Hit]:
         """The k best rows for some words.
@@ -85,8 +81,8 @@ class Searcher:
         """
         if not text.strip():
             raise BadInput("the text to search for is empty")
-        way, made = way or SearchWay(), self._made()
-        mode = check_mode(made, way.mode, "--mode")
+        way, made = way or SearchWay(), self.made()
+        mode = check_mode(made, way.mode, f"{way.named}mode")
         vectors = None if mode == "text" and not way.explain else self._encoder.embed_queries([text])
         return self._best(made, mode, vectors, text, k=k, expression=expression, way=way)
 
@@ -100,22 +96,31 @@ class Searcher:
             vectors = self._encoder.embed_pictures([picture])
         except BadInput as error:
             raise BadInput(f"--image '{picture}': {error}") from error
-        return self._best(self._made(), "dense", vectors, "", k=k, expression=expression, way=way or SearchWay())
+        return self._best(self.made(), "dense", vectors, "", k=k, expression=expression, way=way or SearchWay())
 
     def evaluate(self, questions: Sequence[Question], k: int, fusion: Fusion) -> Evaluation:
         """How well the collection answers, in every way in which it can be searched. Raises as `search`."""
-        made = self._made()
+        made = self.made()
         vectors = self._encoder.embed_queries([question.query for question in questions])
         return measure_quality(self._collection, made, vectors, questions, k, fusion=fusion)
 
-    def _made(self) -> CollectionSpec:
+    def passages(self, hits: Sequence[Hit]) -> dict[str, ChunkContext]:
+        """By key, what stands around hits that are chunks."""
+        return passages_of(self._collection, self.made(), hits)
+
+    def made(self) -> CollectionSpec:
+        """How the collection was made.
+
+        Raises:
+            BadInput: it is not there.
+        """
         made_by = self._collection.describe()
         if made_by is None:
-            ours = self._plan.spec
-            nothing = f"collection '{ours.name}' does not exist: `kitestring run` makes it"
-            otherwise = other_words(self._plan, self._target)
-            raise BadInput(otherwise or _refused(self._plan.job, f"{ours.model} ({ours.fingerprint[:8]})") or nothing)
+            raise BadInput(self._why_none())
         return made_by
+
+    def _why_none(self) -> str:
+        return f"collection '{self._collection.name}' does not exist any more"
 
     def _best(
         self, made: CollectionSpec, mode: SearchMode, vectors: Vectors | None, text: str, *, k: int, expression: str, way: SearchWay
@@ -130,7 +135,34 @@ class Searcher:
             if not expression:
                 raise
             fields = ", ".join(["id", *shown])
-            raise BadInput(f"--filter '{expression}' was refused ({error}): filter by the fields {fields}, as in id == \"...\"") from error
+            raise BadInput(
+                f"{way.named}filter '{expression}' was refused ({error}): filter by the fields {fields}, as in id == \"...\""
+            ) from error
+
+
+class Searcher(CollectionSearch):
+    """A loaded encoder before a job's own collection. It connects at the first question, and leaving lets go."""
+
+    def __init__(self, job: Job) -> None:
+        inspected = locate_job(job)
+        self.record = _settled(inspected)
+        self.plan = Plan(inspected, Spool.empty(), self.record)
+        identity, facts = self.record.identity, self.record.facts
+        self.encoder = QueryEncoder(job.encoder, model_path=inspected.model.path, precision=identity.precision, facts=facts)
+        self.target = inspected.open_target()
+        super().__init__(self.target.collection(self.plan.spec.name), self.encoder)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.target.close()
+
+    def _why_none(self) -> str:
+        ours = self.plan.spec
+        nothing = f"collection '{ours.name}' does not exist: `kitestring run` makes it"
+        otherwise = other_words(self.plan, self.target)
+        return otherwise or _refused(self.plan.job, f"{ours.model} ({ours.fingerprint[:8]})") or nothing
 
 
 def _settled(inspected: Inspected) -> EncoderRecord:

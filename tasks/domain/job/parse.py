@@ -26,7 +26,7 @@ def parse_job(document: object) -> Job:
     try:
         return Job.model_validate(document)
     except ValidationError as error:
-        raise BadInput(_explain_all(error)) from error
+        raise BadInput(explain_errors(error)) from error
 
 
 def override(job: Job, settings: Mapping[str, Any]) -> Job:
@@ -55,13 +55,13 @@ def override_document(document: Mapping[str, Any], settings: Mapping[str, Any]) 
     return changed
 
 
-def _explain_all(error: ValidationError) -> str:
-    """One line; alternatives of one setting (`auto` or a number) are joined."""
+def explain_errors(error: ValidationError, root: type[BaseModel] = Job) -> str:
+    """One line; alternatives of one setting (`auto` or a number) are joined. `root`: the model that was validated."""
     wanted: dict[str, list[str]] = {}
     given: dict[str, str] = {}
     told: dict[str, list[str]] = {}
     for detail in error.errors(include_url=False):
-        path, model = _walk(detail["loc"])
+        path, model = _walk(detail["loc"], root)
         must = _MUST.get(detail["type"])
         if must:
             wanted.setdefault(path, []).append(must.format(**detail.get("ctx", {})))
@@ -116,11 +116,11 @@ def _nearest(key: str, model: type[BaseModel] | None) -> str:
     return f"; did you mean '{near[0]}'?" if near else f"; there are {', '.join(known)}"
 
 
-def _walk(loc: Iterable[int | str]) -> tuple[str, type[BaseModel] | None]:
+def _walk(loc: Iterable[int | str], root: type[BaseModel]) -> tuple[str, type[BaseModel] | None]:
     """The dotted path of an error, union tags left out, and the model that its last key belongs to."""
     parts: list[str] = []
-    model: type[BaseModel] | None = Job
-    owner: type[BaseModel] | None = Job
+    model: type[BaseModel] | None = root
+    owner: type[BaseModel] | None = root
     members: dict[str, type[BaseModel]] = {}
     for step in loc:
         if step in members:

@@ -7,16 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tasks.adapters.checkpoint.checkpoint import Checkpoint
-from tasks.adapters.models.model_files import locate_model
 from tasks.adapters.sources.relevance_judgments import read_questions
-from tasks.domain.errors import BadInput, Permanent
-from tasks.domain.job.encoder import ENCODERS, EncoderRecord
+from tasks.domain.errors import BadInput
 from tasks.domain.job.gate import Gate, Question, why_not
 from tasks.domain.ports import Collection
 from tasks.domain.target.retrieval_quality import Evaluation
 from tasks.run.plan import Plan
 from tasks.run.promotion.evaluation import measure_quality
+from tasks.run.promotion.live_collection import encoder_that_made
 from tasks.run.promotion.query_encoder import QueryEncoder
 
 QUERIES_KEPT = 10  # questions whose vectors a report may ask again
@@ -67,7 +65,7 @@ def ask_gate(plan: Plan, collection: Collection, live: str | None) -> GateResult
 
 
 def _measure_live(plan: Plan, live: str, questions: list[Question], gate: Gate) -> Evaluation:
-    """With the encoder that made it, as recorded in its checkpoint.
+    """With the encoder that made it.
 
     Raises:
         BadInput: that encoder is no longer available.
@@ -75,23 +73,9 @@ def _measure_live(plan: Plan, live: str, questions: list[Question], gate: Gate) 
     with closing(plan.inspected.open_target()) as target:
         collection = target.collection(live)
         made = collection.describe()
-        record = _made_with(plan, made.fingerprint) if made else None
-        if made is None or record is None:
-            raise BadInput("it is not known what made it")
-        encoder = ENCODERS[record.identity.kind].settings.restored(record.identity, like=plan.job.encoder)
-        model = locate_model(encoder)
-        if not model.is_model_of(record.identity.weights):
-            raise BadInput(f"the weights of its model '{record.identity.model}' are no longer those that made it")
-        loaded = QueryEncoder(encoder, model_path=model.path, precision=record.identity.precision, facts=record.facts)
+        loaded = encoder_that_made(plan, made)
+        assert made is not None
         return measure_quality(collection, made, _embed(loaded, questions), questions, gate.at_k)
-
-
-def _made_with(plan: Plan, fingerprint: str) -> EncoderRecord | None:
-    """The record of another encoder; None if it cannot be read (a run of that encoder repairs it)."""
-    try:
-        return Checkpoint(plan.inspected.store, plan.job.corpus, fingerprint).read_encoder()
-    except Permanent:
-        return None
 
 
 def _embed(loaded: QueryEncoder, questions: list[Question]) -> np.ndarray:

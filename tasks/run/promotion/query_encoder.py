@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -17,11 +18,13 @@ class QueryEncoder:
     """A model that embeds queries as a run's ranks embed rows, loaded with the first; in float32 from the first failure on.
 
     Rows may be images, and the tower for texts one that runs in float32 alone. `facts`: of what the rows were embedded with.
+    Threads take turns: neither models nor tokenizers are made for several calls at once.
     """
 
     def __init__(self, encoder: Encoder, *, model_path: str, precision: Precision, facts: EncoderFacts | None = None) -> None:
         self._encoder, self._path, self._precision, self._facts = encoder, model_path, precision, facts
         self._loaded: LoadedEncoder | None = None
+        self._turn = threading.Lock()
 
     def embed_queries(self, texts: list[str]) -> Vectors:
         """As of `LoadedEncoder`."""
@@ -30,6 +33,11 @@ class QueryEncoder:
     def embed_pictures(self, places: list[str]) -> Vectors:
         """As of `LoadedEncoder`."""
         return self._try(lambda loaded: loaded.embed_pictures(places))
+
+    def load(self) -> None:
+        """Load the model now and not with the first query. Raises as the first query would."""
+        with self._turn:
+            self._load()
 
     def _load(self) -> LoadedEncoder:
         from tasks.worker.encoders.registry import open_encoder  # noqa: PLC0415
@@ -52,11 +60,12 @@ class QueryEncoder:
             self._loaded.close()
 
     def _try(self, embed: Callable[[LoadedEncoder], Vectors]) -> Vectors:
-        try:
-            return embed(self._load())
-        except Exception as error:
-            if self._precision == "float32" or (isinstance(error, BadInput) and self._loaded is not None):
-                raise
-            self.close()
-            self._loaded, self._precision = None, "float32"
-            return embed(self._load())
+        with self._turn:
+            try:
+                return embed(self._load())
+            except Exception as error:
+                if self._precision == "float32" or (isinstance(error, BadInput) and self._loaded is not None):
+                    raise
+                self.close()
+                self._loaded, self._precision = None, "float32"
+                return embed(self._load())
