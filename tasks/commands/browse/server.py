@@ -73,7 +73,7 @@ def _listening(host: str, port: int | None) -> socket.socket:
             raise BadInput(f"--host '{host}' is no address of this machine: {error.strerror}") from error
         except OSError as error:
             refused = error
-    reason = refused.strerror or str(refused)
+    reason = os.strerror(refused.errno) if refused.errno else str(refused)  # without the address that Python adds
     raise BadInput(f"{host}:{wanted} cannot be listened at ({reason}): give another --port, or leave it out") from refused
 
 

@@ -90,75 +90,82 @@ def compared(tmp_path: Path, tiny_model: Path, run_flow: RunFlow) -> dict[str, A
     return new
 
 
-def test_a_person_searches_filters_compares_and_saves_with_the_keyboard(compared: dict[str, Any], tmp_path: Path) -> None:
-    with served(compared) as address, opened(address, viewport={"width": 1280, "height": 800}, color_scheme="light") as page:
-        page.locator("body").click(position={"x": 5, "y": 400})
-        page.keyboard.press("/")
-        expect(page.locator("#words")).to_be_focused()
-        page.keyboard.type("7")
-        page.keyboard.press("Enter")
-        expect(page.locator(".hit")).to_have_count(10)
-        expect(page.locator(".hit").first).to_contain_text("by words #1")
-        assert keys_of(page)[0] == "row-7"
-        assert page.locator(".hit .word").first.inner_text() == "7" or page.locator(".hit .word").count() == 0
-
-        page.keyboard.press("ArrowDown")
-        expect(page.locator(".hit").first).to_be_focused()
-        page.keyboard.press("ArrowDown")
-        expect(page.locator(".hit").nth(1)).to_be_focused()
-        second = keys_of(page)[1]
-        page.keyboard.press("Enter")
-        expect(page.locator(".hit").nth(1).locator(".mark")).to_have_attribute("aria-pressed", "true")
-        page.keyboard.press("s")
-        expect(page.locator("#status")).to_contain_text("Saved in")
-        saved = [json.loads(line) for line in (tmp_path / "q.jsonl").read_text().splitlines()]
-        assert saved == [{"query": "nothing finds it", "relevant": ["none"]}, {"query": "7", "relevant": [second]}]
-        page.keyboard.press("Escape")
-        expect(page.locator("#words")).to_be_focused()
-
-        page.locator(".fields button", has_text="topic odd").first.click()  # a value filters by itself
-        expect(page.locator("#filter-count")).to_have_text("(1)")
-        expect(page.locator(".hit", has_text="topic even")).to_have_count(0)
-        page.get_by_label("Expression").fill("year >= 2020 and")
-        page.keyboard.press("Enter")
-        expect(page.get_by_role("alert")).to_contain_text("was refused")
-        expect(page.get_by_role("alert")).to_contain_text("filter by the fields id, text, topic, year")
-        page.get_by_label("Expression").fill("year >= 2020")
-        page.keyboard.press("Enter")
-        expect(page.locator(".hit")).to_have_count(5)
-        page.get_by_role("button", name="Clear").click()
-        expect(page.locator(".hit")).to_have_count(10)
-        page.keyboard.press("Escape")
-
-        page.locator(".hit").first.focus()
-        page.keyboard.press("c")
-        expect(page.locator(".column")).to_have_count(2)
-        expect(page.locator("#status")).to_contain_text("in both columns")
-        assert page.locator(".column .live").all_inner_texts() == ["live", "not promoted"]
-        expect(page.locator(".column").nth(1).locator(".hit.right")).to_have_count(1)
-        page.locator(".hit").first.focus()
-        page.keyboard.press("ArrowRight")
-        expect(page.locator(".column").nth(1).locator(".hit").first).to_be_focused()
-        page.locator(".column").nth(1).get_by_role("button", name="text", exact=True).click()
-        expect(page.locator(".column").nth(1).locator(".hit")).to_have_count(1)  # only one row has the word
-        page.keyboard.press("?")
-        expect(page.get_by_role("dialog")).to_contain_text("POST /search")
+def test_a_person_searches_filters_compares_and_saves(compared: dict[str, Any], tmp_path: Path) -> None:
+    with served(compared) as address:
+        with opened(address, viewport={"width": 1280, "height": 800}, color_scheme="light") as page:
+            with_the_keyboard(page, tmp_path / "q.jsonl")
+        with opened(address, viewport={"width": 390, "height": 844}, color_scheme="dark") as page:
+            with_a_thumb(page)
 
 
-def test_on_a_phone_in_the_dark_nothing_scrolls_sideways(compared: dict[str, Any]) -> None:
-    with served(compared) as address, opened(address, viewport={"width": 390, "height": 844}, color_scheme="dark") as page:
-        assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(18, 21, 29)"
-        page.get_by_label("Search for").fill("the one that was " * 8)
-        page.keyboard.press("Enter")
-        expect(page.locator(".hit")).to_have_count(10)
-        page.get_by_role("button", name="Compare").click()
-        expect(page.locator(".column")).to_have_count(2)
-        page.locator(".column .mark").first.click()
-        expect(page.locator("#save")).to_be_visible()
-        page.locator("#filter-open").click()
-        assert not scrolls_sideways(page)
-        page.locator("#help-open").click()
-        assert not scrolls_sideways(page)
+def with_the_keyboard(page: Page, questions: Path) -> None:
+    """Every step without a mouse, but for what a mouse is for."""
+    page.locator("body").click(position={"x": 5, "y": 400})
+    page.keyboard.press("/")
+    expect(page.locator("#words")).to_be_focused()
+    page.keyboard.type("7")
+    page.keyboard.press("Enter")
+    expect(page.locator(".hit")).to_have_count(10)
+    expect(page.locator(".hit").first).to_contain_text("by words #1")
+    assert keys_of(page)[0] == "row-7"
+
+    page.keyboard.press("ArrowDown")
+    expect(page.locator(".hit").first).to_be_focused()
+    page.keyboard.press("ArrowDown")
+    expect(page.locator(".hit").nth(1)).to_be_focused()
+    second = keys_of(page)[1]
+    page.keyboard.press("Enter")
+    expect(page.locator(".hit").nth(1).locator(".mark")).to_have_attribute("aria-pressed", "true")
+    page.keyboard.press("s")
+    expect(page.locator("#status")).to_contain_text("Saved in")
+    saved = [json.loads(line) for line in questions.read_text().splitlines()]
+    assert saved == [{"query": "nothing finds it", "relevant": ["none"]}, {"query": "7", "relevant": [second]}]
+    page.keyboard.press("Escape")
+    expect(page.locator("#words")).to_be_focused()
+
+    page.locator(".fields button", has_text="topic odd").first.click()  # a value filters by itself
+    expect(page.locator("#filter-count")).to_have_text("(1)")
+    expect(page.locator(".hit", has_text="topic even")).to_have_count(0)
+    page.get_by_label("Expression").fill("year >= 2020 and")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("alert")).to_contain_text("was refused")
+    expect(page.get_by_role("alert")).to_contain_text("filter by the fields id, text, topic, year")
+    page.get_by_label("Expression").fill("year >= 2020")
+    page.keyboard.press("Enter")
+    expect(page.locator(".hit")).to_have_count(5)
+    page.get_by_role("button", name="Clear").click()
+    expect(page.locator(".hit")).to_have_count(10)
+    page.keyboard.press("Escape")
+
+    page.locator(".hit").first.focus()
+    page.keyboard.press("c")
+    expect(page.locator(".column")).to_have_count(2)
+    expect(page.locator("#status")).to_contain_text("in both columns")
+    assert page.locator(".column .live").all_inner_texts() == ["live", "not promoted"]
+    expect(page.locator(".column").nth(1).locator(".hit.right")).to_have_count(1)
+    page.locator(".hit").first.focus()
+    page.keyboard.press("ArrowRight")
+    expect(page.locator(".column").nth(1).locator(".hit").first).to_be_focused()
+    page.locator(".column").nth(1).get_by_role("button", name="text", exact=True).click()
+    expect(page.locator(".column").nth(1).locator(".hit")).to_have_count(1)  # only one row has the word
+    page.keyboard.press("?")
+    expect(page.get_by_role("dialog")).to_contain_text("POST /search")
+
+
+def with_a_thumb(page: Page) -> None:
+    """On a phone, in the dark, nothing scrolls sideways."""
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(18, 21, 29)"
+    page.get_by_label("Search for").fill("the one that was " * 8)
+    page.keyboard.press("Enter")
+    expect(page.locator(".hit")).to_have_count(10)
+    page.get_by_role("button", name="Compare").click()
+    expect(page.locator(".column")).to_have_count(2)
+    page.locator(".column .mark").first.click()
+    expect(page.locator("#save")).to_be_visible()
+    page.locator("#filter-open").click()
+    assert not scrolls_sideways(page)
+    page.locator("#help-open").click()
+    assert not scrolls_sideways(page)
 
 
 def test_a_picture_that_is_chosen_finds_itself(tmp_path: Path, tiny_clip: Clip, run_flow: RunFlow) -> None:
