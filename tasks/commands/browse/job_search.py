@@ -8,8 +8,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from tasks.adapters.milvus.field_conditions import comparisons_of, with_conditions
 from tasks.adapters.processes.scratch import scratch_folder
+from tasks.adapters.targets.field_conditions import comparisons_of, with_conditions
 from tasks.commands.browse.search_request import QUERY_PICTURE_BYTES, SearchRequest
 from tasks.commands.search import CollectionSearch, Searcher, SearchWay
 from tasks.domain.errors import BadInput, KitestringError

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError
 
-from tasks.adapters.milvus.field_conditions import FieldCondition
+from tasks.adapters.targets.field_conditions import FieldCondition
 from tasks.domain.errors import BadInput
 from tasks.domain.job.gate import SearchMode
 from tasks.domain.job.parse import explain_errors

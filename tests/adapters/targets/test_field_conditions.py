@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tasks.adapters.milvus.field_conditions import FieldCondition, with_conditions
+from tasks.adapters.targets.field_conditions import FieldCondition, with_conditions
 from tasks.domain.errors import BadInput
 from tasks.domain.target.fields import FieldType
 
