@@ -7,9 +7,29 @@ loop in either case, and neither takes a clock, by which tests go through a minu
 from __future__ import annotations
 
 import random
+import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+
+
+class Retries:
+    """How often calls were tried again in this process, by what was called."""
+
+    def __init__(self) -> None:
+        self._lock, self._counts = threading.Lock(), Counter[str]()
+
+    def note(self, what: str) -> None:
+        with self._lock:
+            self._counts[what] += 1
+
+    def counts(self) -> dict[str, int]:
+        with self._lock:
+            return dict(self._counts)
+
+
+RETRIES = Retries()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,6 +38,7 @@ class RetryPolicy:
     aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter).
     """
 
+    what: str = "other"  # is called; metrics count by it
     seconds: float = 60.0  # from the first try to the start of the last
     first: float = 0.1
     longest: float = 5.0
@@ -48,4 +69,5 @@ class Backoff:
         policy.sleep(wait)
         self.pause = min(self.pause * 2, policy.longest)
         self.tries += 1
+        RETRIES.note(policy.what)
         return True

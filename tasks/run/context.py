@@ -25,6 +25,7 @@ from tasks.run.concurrency_limit import turn
 from tasks.run.encoding_notes import note_event
 from tasks.run.events import Events
 from tasks.run.live_progress import told_in_checkpoint
+from tasks.run.observability import check_observers, observed
 from tasks.run.preflight import Inspected, check_cache, inspect_job, reach_target
 from tasks.run.progress import Journal
 
@@ -86,6 +87,7 @@ def open_run(job: Job, *, dry: bool = False) -> Iterator[Run]:
     with Events(job.corpus).of_failure(), scratch_folder() as scratch:
         inspected = inspect_job(job)
         check_cache(job)
+        check_observers(job)
         journal = Journal(listeners=[Artifacts(job.corpus)])
         with journal.ticking(), turn(job.compute.limit, journal, slots=job.compute.engine.slots):
             reach_target(inspected)
@@ -99,7 +101,7 @@ def open_run(job: Job, *, dry: bool = False) -> Iterator[Run]:
                     yield run
                     return
                 journal.tell("run.started", {"encoder": inspected.model.weights, "target": job.target.collection})
-                with told_in_checkpoint(inspected.store, job.corpus, name, run.started_at, journal):
+                with told_in_checkpoint(inspected.store, job.corpus, name, run.started_at, journal), observed(job, name, journal):
                     yield run
             finally:
                 run.engine.close()

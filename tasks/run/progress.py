@@ -7,7 +7,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import copy_context
 from dataclasses import dataclass, field
 from functools import partial
@@ -67,6 +67,8 @@ class Journal:
     bad_input: set[str] = field(default_factory=set)  # shards that failed because of their content
     damaged: dict[str, tuple[str, str]] = field(default_factory=dict)  # shards whose seal was withdrawn: name, what was found
     adopted: int = 0
+    quarantined: int = 0  # rows of the shards that this run sealed
+    duplicates: int = 0
     repairs: int = 0  # documents that could not be read
     notes: list[str] = field(default_factory=list)  # decisions of the run
     removed: dict[str, int] = field(default_factory=dict)  # rows that left the collection, by why
@@ -77,6 +79,7 @@ class Journal:
     lock: threading.RLock = field(default_factory=threading.RLock)
     listeners: list[Listener] = field(default_factory=list)  # this run's own
     tell: Teller = lambda _what, _payload: None  # what automations may act on
+    span: Callable[[str], AbstractContextManager[object]] = nullcontext  # that traces a stage at work
     waits_for: Callable[[], str] = str  # what holds the run up; "": nothing
     _every: float = 0.9 * TICK_SECONDS  # seconds between two samples
     _loaded_shards: set[str] = field(default_factory=set)
@@ -95,7 +98,8 @@ class Journal:
             if self._working[stage] == 1:
                 self._since[stage] = time.monotonic()
         try:
-            yield
+            with self.span(stage):
+                yield
         finally:
             with self.lock:
                 self._working[stage] -= 1
@@ -136,6 +140,8 @@ class Journal:
             self.failed.pop(seal.shard, None)
             self.reused += seal.embedded - by_this_run
             self.adopted += adopted
+            self.quarantined += len(seal.quarantined)
+            self.duplicates += seal.duplicates
             heapq.heappush(self.slowest, (seal.stats.encode_seconds, seal.name, seal.embedded))
             if len(self.slowest) > SHARDS_NAMED:
                 heapq.heappop(self.slowest)
@@ -264,8 +270,19 @@ class Journal:
                 slowest=tuple(sorted(self.slowest, reverse=True)),
                 ended=ended,
                 counted=self.counted,
+                cached=sum(self.cached.values()),
+                quarantined=self.quarantined,
+                duplicates=self.duplicates,
+                removed=sum(self.removed.values()),
+                stages=self._seconds_by_stage(),
                 waits_for=self.waits_for() or encoding.waits_for,
             )
+
+    def _seconds_by_stage(self) -> dict[str, float]:
+        """Those of stages that are at work now as well."""
+        now = time.monotonic()
+        going = {stage: now - self._since[stage] for stage, working in self._working.items() if working}
+        return {stage: self.stages.get(stage, 0.0) + going.get(stage, 0.0) for stage in {**self.stages, **going}}
 
     @contextmanager
     def ticking(self) -> Iterator[None]:

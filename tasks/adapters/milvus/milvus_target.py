@@ -41,7 +41,11 @@ class MilvusTarget:
     ) -> None:
         """`columns` off sends row dicts through the public API, which is slower and does not lean on pymilvus' insides."""
         self._connection = Connection(
-            uri, database=database, token=token, patience=patience or RetryPolicy(), certificates=certificates or Certificates()
+            uri,
+            database=database,
+            token=token,
+            patience=patience or RetryPolicy(what="milvus"),
+            certificates=certificates or Certificates(),
         )
         self._call, self._token, self._staging = self._connection.call, token, staging
         self._search_params, self._batch = search_params or {}, {"most_rows": batch_rows, "most_bytes": batch_bytes}

@@ -41,7 +41,7 @@ MULTIPART_BYTES = 64 << 20  # bytes; larger objects are uploaded in parts, each 
 PIECE = 32 << 20  # bytes; S3 takes 5 MiB to 5 GiB, and at most 10,000 of them: 320 GB
 PIECES_AT_ONCE = 4
 OBJECT_READS = 4  # of an object whose content broke off
-COMMITS = RetryPolicy(seconds=60, first=0.5, longest=16)
+COMMITS = RetryPolicy(what="checkpoint", seconds=60, first=0.5, longest=16)
 _CUT_SHORT = (boto.IncompleteReadError, boto.HTTPClientError)
 
 

@@ -61,7 +61,7 @@ class ServedModel:
         self._connection = ServerConnection(encoder.url, token_of(encoder), seconds=patience)
         self._api = APIS[encoder.api](encoder, self._connection)
         self._closing, self._asking = threading.Event(), threading.Lock()
-        self._policy = policy or RetryPolicy(first=0.5, longest=10.0, sleep=self._sleep)
+        self._policy = policy or RetryPolicy(what="served model", first=0.5, longest=10.0, sleep=self._sleep)
         self._clock = self._policy.clock
         self.in_flight = InFlight(None if encoder.requests == "auto" else encoder.requests, clock=self._clock, pause=self._policy.sleep)
         self._facts: EncoderFacts | None = None

@@ -11,6 +11,7 @@ from tasks.domain.job.cache import CacheSettings
 from tasks.domain.job.credentials import PLACE, settings_with_credentials
 from tasks.domain.job.encoder import ENCODERS, Encoder, SentenceTransformersEncoder
 from tasks.domain.job.engine import EngineChoice, LocalEngineSettings
+from tasks.domain.job.metrics import LineageSettings, MetricsSettings
 from tasks.domain.job.source import AnySource, ParquetSource
 from tasks.domain.job.target import TARGETS, MilvusSettings, TargetSettings
 from tasks.domain.job.ui_schema import Auto, Count, Nothing
@@ -111,6 +112,11 @@ class Job(Strict):
         None, description="Vectors that corpora and machines share in a Redis server; a run needs none of them."
     )
     report: Report = Field(default_factory=Report, description="What the report shows in addition to its figures.")
+    metrics: MetricsSettings | Nothing = Field(
+        None,
+        description="Metrics of the run by OpenTelemetry. Left out: as the variables OTEL_METRICS_EXPORTER and OTEL_EXPORTER_OTLP_ENDPOINT say.",
+    )
+    lineage: LineageSettings | Nothing = Field(None, description="OpenLineage events of the run.")
 
     @model_validator(mode="before")
     @classmethod

@@ -50,6 +50,16 @@ class Snapshot:
     waits_for: str = ""
     expected: int | None = None
     counted: Counted | None = None  # where the present stage counts something else
+    cached: int = 0  # of `reused`: rows whose vectors came from the cache
+    quarantined: int = 0  # of the shards that this run sealed
+    duplicates: int = 0  # of the same
+    removed: int = 0  # rows that left the collection
+    stages: dict[str, float] = field(default_factory=dict)  # seconds in which each was at work
+
+    @property
+    def bytes(self) -> int:
+        """Of the parts that ranks have written."""
+        return sum(work.bytes for work in self.encoding.work)
 
     @property
     def bar(self) -> tuple[int, int | None]:

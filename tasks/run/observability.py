@@ -1,0 +1,65 @@
+"""Who hears of a run besides Prefect: a collector of metrics and traces, a catalogue of data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+from prefect.context import FlowRunContext
+
+from tasks.adapters.metrics.exporters import Exported, exported, wanted
+from tasks.adapters.metrics.instruments import RunInstruments
+from tasks.adapters.metrics.lineage import Lineage, lineage_of
+from tasks.domain.job.credentials import without_credentials
+from tasks.domain.job.job import Job
+from tasks.run.progress import Journal
+
+
+def check_observers(job: Job) -> None:
+    """Whether metrics and lineage, where they are asked for, can be had here.
+
+    Raises:
+        BadInput: an extra is not installed, or an exporter is not supported.
+    """
+    wanted(job.metrics)
+    lineage_of(job.lineage)
+
+
+@contextmanager
+def observed(job: Job, run: str, journal: Journal) -> Iterator[None]:
+    """Tell whoever is asked for, for as long as the run lasts; and how it ended."""
+    with ExitStack() as stack:
+        if metrics := wanted(job.metrics):
+            stack.enter_context(_measured(stack.enter_context(exported(metrics, run=run)), job, journal))
+        if lineage := lineage_of(job.lineage):
+            stack.enter_context(_traced_back(Lineage(lineage, job, run), journal))
+        yield
+
+
+@contextmanager
+def _measured(out: Exported, job: Job, journal: Journal) -> Iterator[None]:
+    context = FlowRunContext.get()
+    flow = context.flow.name if context and context.flow else "run"
+    instruments = RunInstruments(out.meter, {"corpus": job.corpus, "flow": flow})
+    journal.listeners.append(instruments)
+    journal.span = out.span
+    try:
+        with out.span("run"):
+            yield
+    except Exception:
+        instruments.fail()
+        raise
+    finally:
+        instruments(journal.snapshot(ended=True))
+
+
+@contextmanager
+def _traced_back(lineage: Lineage, journal: Journal) -> Iterator[None]:
+    lineage.start()
+    try:
+        yield
+    except Exception as error:
+        lineage.fail(without_credentials(str(error)))
+        raise
+    now = journal.snapshot(ended=True)
+    lineage.complete(now.encoded + now.reused, now.bytes)
