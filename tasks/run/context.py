@@ -24,8 +24,8 @@ from tasks.run.artifacts import Artifacts, RankLines
 from tasks.run.concurrency_limit import turn
 from tasks.run.encoding_notes import note_event
 from tasks.run.events import Events
-from tasks.run.live_progress import told_in_checkpoint
-from tasks.run.observability import check_observers, observed
+from tasks.run.observers.live_progress import told_in_checkpoint
+from tasks.run.observers.observability import check_observers, observed
 from tasks.run.preflight import Inspected, check_cache, inspect_job, reach_target
 from tasks.run.progress import Journal
 

@@ -16,8 +16,8 @@ from tasks.adapters.object_store.registry import open_store
 from tasks.domain.errors import BadInput, Permanent, Transient
 from tasks.domain.ports import Store
 from tasks.domain.progress.live_run import LiveRun
-from tasks.run import live_progress
-from tasks.run.live_progress import told_in_checkpoint
+from tasks.run.observers import live_progress
+from tasks.run.observers.live_progress import told_in_checkpoint
 from tasks.run.progress import Journal
 from tests.builders.checkpoints import snapshot
 

@@ -12,8 +12,8 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from tasks.domain.errors import BadInput, Transient
-from tasks.domain.job.cache import CacheSettings
 from tasks.domain.job.credentials import without_credentials
+from tasks.domain.job.services import CacheSettings
 
 REDIS_CONNECT_SECONDS, REDIS_ANSWER_SECONDS = 1.0, 5.0  # of a call; who asks waits no longer than its own deadline
 _passwords: dict[str, str] = {}  # by URI: those of Secret blocks, which this process was told

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 
 from tasks.domain.errors import BadInput
-from tasks.domain.job.cache import CacheSettings
+from tasks.domain.job.services import CacheSettings
 from tasks.domain.ports import Cache
 
 

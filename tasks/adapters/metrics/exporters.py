@@ -14,7 +14,7 @@ from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from tasks.domain.errors import BadInput
-from tasks.domain.job.metrics import MetricsSettings
+from tasks.domain.job.services import MetricsSettings
 
 FLUSH_SECONDS = 5.0  # that the end of a run waits for a collector
 EXPORT_SECONDS = 10.0  # between two exports, where OTEL_METRIC_EXPORT_INTERVAL says nothing

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from tasks.domain.errors import BadInput
 from tasks.domain.job.job import Job
-from tasks.domain.job.metrics import LineageSettings
+from tasks.domain.job.services import LineageSettings
 
 if TYPE_CHECKING:
     from openlineage.client.event_v2 import RunState

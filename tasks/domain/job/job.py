@@ -7,11 +7,10 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from tasks.domain.errors import BadInput
-from tasks.domain.job.cache import CacheSettings
 from tasks.domain.job.credentials import PLACE, settings_with_credentials
 from tasks.domain.job.encoder import ENCODERS, Encoder, SentenceTransformersEncoder
 from tasks.domain.job.engine import EngineChoice, LocalEngineSettings
-from tasks.domain.job.metrics import LineageSettings, MetricsSettings
+from tasks.domain.job.services import CacheSettings, LineageSettings, MetricsSettings
 from tasks.domain.job.source import AnySource, ParquetSource
 from tasks.domain.job.target import TARGETS, MilvusSettings, TargetSettings
 from tasks.domain.job.ui_schema import Auto, Count, Nothing

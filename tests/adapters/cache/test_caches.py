@@ -11,7 +11,7 @@ from tasks.adapters.cache.memory_cache import MemoryCache
 from tasks.adapters.cache.redis_cache import RedisCache, provide_password
 from tasks.adapters.cache.registry import open_cache
 from tasks.domain.errors import Transient
-from tasks.domain.job.cache import CacheSettings
+from tasks.domain.job.services import CacheSettings
 from tasks.domain.ports import Cache
 from tests.servers.milvus import free_ports
 from tests.servers.redis import redis_process

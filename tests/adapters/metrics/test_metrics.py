@@ -25,9 +25,9 @@ from tasks.adapters.metrics.lineage import dataset, lineage_of
 from tasks.domain.encoding.encoding_progress import EncodingProgress
 from tasks.domain.errors import BadInput, Permanent
 from tasks.domain.job.job import Job
-from tasks.domain.job.metrics import LineageSettings, MetricsSettings
+from tasks.domain.job.services import LineageSettings, MetricsSettings
 from tasks.domain.report.figures import RankWork
-from tasks.run.observability import observed
+from tasks.run.observers.observability import observed
 from tasks.run.progress import Journal
 from tests.builders.checkpoints import snapshot
 from tests.servers.milvus import free_ports
