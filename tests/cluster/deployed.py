@@ -25,20 +25,30 @@ print(json.dumps(json.load(r.urlopen(r.Request(sys.argv[1], data=data, headers={
 
 
 class PrefectOnHub:
-    """A server with the project's pool and deployments, and a worker."""
+    """A server; from the first run of a deployment on with the project's pool, that deployment and a worker."""
 
     def __init__(self, cluster: Cluster) -> None:
-        self._cluster = cluster
+        self._cluster, self._has_worker = cluster, False
         self._env = cluster.env | {"PREFECT_HOME": "/tmp/ui", "PREFECT_API_URL": API}
+
+    @property
+    def env(self) -> dict[str, str]:
+        """With which a run tells this server of itself and starts none."""
+        return {"PREFECT_API_URL": API}
 
     def start(self) -> None:
         self._begin("server", "start", "--host", "127.0.0.1", "--port", PORT)
         self._cluster.wait(lambda: self._cluster.port_is_open(HUB, PORT, "127.0.0.1"), "Prefect's server")
+
+    def _start_worker(self) -> None:
         self._prefect("work-pool", "create", POOL, "--type", "process")
         self._prefect("deploy", "--prefect-file", "deployments/prefect.yaml", "--name", "backfill")
         self._begin("worker", "start", "--pool", POOL)
+        self._has_worker = True
 
     def run(self, job: Path) -> DeployedRun:
+        if not self._has_worker:
+            self._start_worker()
         said = self._prefect("deployment", "run", "embed-corpus/backfill", "--params", json.dumps({"job": yaml.safe_load(job.read_text())}))
         return DeployedRun(self, next(line.partition(":")[2].strip() for line in said.splitlines() if "UUID:" in line))
 

@@ -6,6 +6,7 @@ import contextlib
 import signal
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -14,7 +15,7 @@ from typing import Any, Protocol
 from tests.builders.held_model import SLOW
 from tests.cluster.cluster import Cluster
 from tests.cluster.engines import RAY, OnMachines
-from tests.cluster.machines import HUB
+from tests.cluster.machines import HOSTS, HUB
 
 GONE_SECONDS = 30.0  # in which every rank of a run is gone that nobody leads any more
 CUT_SECONDS = 60.0  # the same behind a cable that is pulled
@@ -151,12 +152,15 @@ def heal(cluster: Cluster, *, broken: tuple[str, ...] = (), hosts: tuple[str, ..
     for engine in lost:
         cluster.wait(lambda e=engine: not cluster.kill(HUB, *e.all), f"{engine.kind} is gone from the hub", 30)  # type: ignore[misc]
         engine.start_head(cluster)
+    joining = list[str]()
     for host in hosts or cluster.hosts:
         cluster.net.mend(host)
         up = cluster.net.is_up(host) and all(engine.is_up(cluster, host) for engine in cluster.engines)
         if lost or host in broken or not up:
             cluster.net.lose(host)
-            cluster.net.back(host)
-            cluster.join(host)
+            cluster.net.back(host)  # by this thread, with which it ends
+            joining.append(host)
         with contextlib.suppress(AssertionError):
             cluster.net.run(host, ["rm", "-f", SLOW])
+    with ThreadPoolExecutor(len(HOSTS)) as threads:
+        list(threads.map(cluster.join, joining))

@@ -1,7 +1,4 @@
-"""What stands in infra/terraform: formatted, and with a policy of exactly what a run calls.
-
-`terraform validate`, `plan` and `apply` need the AWS provider's plugin, which only Terraform's own registry serves; they are not run here.
-"""
+"""What stands in infra/terraform: formatted, and with a policy of exactly what a run calls. `test_terraform_apply.py` applies it."""
 
 from __future__ import annotations
 
@@ -25,53 +22,10 @@ from tasks.adapters.object_store.registry import open_store
 from tasks.domain.errors import Transient
 from tests.builders.inprocess import RunFlow
 from tests.builders.kitestring import make_job, write_rows
+from tests.builders.terraform_files import BUCKETS, FOLDER, bare, policy_document, resource
 from tests.servers.s3 import S3Bucket, S3Server, s3_process
 
-FOLDER = Path(__file__).parents[3] / "infra" / "terraform" / "aws"
 REQUEST = re.compile(r'"([A-Z]+) (\S+) HTTP/[\d.]+" (\d{3})')
-BUCKETS = {"${aws_s3_bucket.checkpoints.arn}": "vectors", "arn:aws:s3:::${statement.value}": "lake"}
-
-
-def bare(value: Any) -> Any:
-    """Without the quotes that the parser keeps."""
-    if isinstance(value, dict):
-        return {bare(key): bare(inner) for key, inner in value.items() if not key.startswith("__")}
-    if isinstance(value, list):
-        return [bare(inner) for inner in value]
-    return value.strip('"') if isinstance(value, str) else value
-
-
-def blocks(section: str, kind: str) -> Iterator[dict[str, Any]]:
-    """What stands in the blocks of a kind, by name, in any file."""
-    for path in FOLDER.glob("*.tf"):
-        for found in bare(hcl2.loads(path.read_text())).get(section, []):
-            if kind in found:
-                yield found[kind]
-
-
-def resource(kind: str, name: str) -> dict[str, Any]:
-    (found,) = (named[name] for named in blocks("resource", kind) if name in named)
-    return found
-
-
-def policy_document() -> dict[str, Any]:
-    """The policy of jobs, as Terraform would write it with the buckets `vectors` and `lake`."""
-    (found,) = (named["jobs"] for named in blocks("data", "aws_iam_policy_document") if "jobs" in named)
-    statements = [*found["statement"], *(inner for dynamic in found["dynamic"] for inner in dynamic["statement"]["content"])]
-    return {
-        "Version": "2012-10-17",
-        "Statement": [
-            {"Effect": "Allow", "Action": statement["actions"], "Resource": [arn(text) for text in statement["resources"]]}
-            for statement in statements
-        ],
-    }
-
-
-def arn(text: str) -> str:
-    for written, bucket in BUCKETS.items():
-        text = text.replace(written, f"arn:aws:s3:::{bucket}")
-    assert "${" not in text
-    return text
 
 
 def allowed() -> set[tuple[str, str]]:
