@@ -35,6 +35,9 @@ def main() -> int:
     parser.add_argument("--only", action="append", help="faults whose names hold this; may be given again")
     parser.add_argument("--engine", choices=[*ON_MACHINES], action="append", help="may be given again; left out: all")
     parser.add_argument("--hosts", type=int, default=3, choices=(1, 2, 3), help="that the cluster has; a trial uses some or all of them")
+    parser.add_argument(
+        "--truth", type=Path, help="a file: what one host made of the corpus in an earlier series; written if there is none"
+    )
     options = parser.parse_args()
     chosen = [name for name in FAULTS if not options.only or any(wanted in name for wanted in options.only)]
     chosen = [name for name in chosen if FAULTS[name].least <= options.hosts]
@@ -60,11 +63,13 @@ def play(options: argparse.Namespace, chosen: list[str], folder: Path, outcomes:
     engines = options.engine or [*ON_MACHINES]
     rounds = ((seed, fault, engine) for seed in itertools.count(options.seed) for fault in chosen for engine in engines)
     hosts = [f"h{number + 1}" for number in range(options.hosts)]
-    with cluster(folder, hosts, [ON_MACHINES[name] for name in dict.fromkeys(["ray", *engines])]) as made:
+    known = options.truth and options.truth.exists()
+    needed = dict.fromkeys(engines if known else ["ray", *engines])
+    with cluster(folder, hosts, [ON_MACHINES[name] for name in needed]) as made:
         try:
             trials = Trials(made)
-            trials.learn()
-            print("one host has embedded the corpus undisturbed", flush=True)
+            trials.learn(options.truth)
+            print("it is known what one host makes of the corpus undisturbed", flush=True)
             for seed, fault, engine in itertools.islice(rounds, options.trials or len(chosen) * len(engines)):
                 with time_limit(TRIAL_SECONDS):
                     outcomes.append(trials.play(fault, seed, ON_MACHINES[engine], hosts_for(fault, seed, options.hosts)))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -58,7 +59,7 @@ class SideBySide:
 
     def play(self, contender: str, *, lost: bool) -> Figures:
         """One run: its seconds, its exit code, and rows of the collection that are missing or doubled."""
-        name = f"{contender.replace(', ', '_')}_{'lost' if lost else 'whole'}"
+        name = re.sub(r"\W+", "_", f"{contender} {'lost' if lost else 'whole'}").lower()
         begin, done = (self._kitestring, self._sealed) if contender == "Kitestring" else (self._ray_data, self._written)
         began = time.monotonic()
         run = begin(name)
@@ -74,7 +75,7 @@ class SideBySide:
         return {"seconds": seconds, "exit code": run.returncode, "missing": self.rows - distinct, "doubled": counted - distinct}
 
     def _ray_data(self, name: str) -> subprocess.Popen[Any]:
-        arguments = ("s3://lake/rows".removeprefix("s3://"), self.model, self.cluster.milvus.uri, name, name.split("_")[1])
+        arguments = ("lake/rows", self.model, self.cluster.milvus.uri, name, name.split("_")[2])
         with self.cluster.net.log(HUB, name) as log:
             command = [sys.executable, "-m", "tests.cluster.ray_data", *arguments]
             return self.cluster.net.start(HUB, command, self.cluster.env, stdout=log, stderr=log)
