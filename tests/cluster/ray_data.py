@@ -1,7 +1,7 @@
 """python -m tests.cluster.ray_data SOURCE MODEL URI COLLECTION insert|upsert: embed rows with `ray.data` alone; runs on the hub.
 
 As Ray's documentation has it: `read_parquet`, `map_batches` with a pool of actors that have loaded the model, and `map_batches` once more with
-a pool that writes each batch into the database. An embedder takes more than half of a host's two processors, so that each host has one.
+a pool that writes each batch into the database. Actors are spread, and leave a processor of each host for Ray's own reading.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ def main(source: str, model: str, uri: str, collection: str, method: str) -> Non
     files = S3FileSystem(endpoint_override=os.environ["AWS_ENDPOINT_URL"], region=os.environ["AWS_DEFAULT_REGION"])
     rows = ray.data.read_parquet(source, filesystem=files, columns=["id", "text"], ray_remote_args={"num_cpus": 0.25})
     pool = ray.data.ActorPoolStrategy(size=POOL)
-    embedded = rows.map_batches(Embedder, batch_size=BATCH, compute=pool, num_cpus=1.5)
-    embedded.map_batches(Writer, batch_size=BATCH, compute=pool, num_cpus=0.25).materialize()
+    embedded = rows.map_batches(Embedder, batch_size=BATCH, compute=pool, num_cpus=0.75, scheduling_strategy="SPREAD")
+    embedded.map_batches(Writer, batch_size=BATCH, compute=pool, num_cpus=0.25, scheduling_strategy="SPREAD").materialize()
 
 
 if __name__ == "__main__":
