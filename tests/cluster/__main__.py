@@ -38,6 +38,7 @@ def main() -> int:
     parser.add_argument(
         "--truth", type=Path, help="a file: what one host made of the corpus in an earlier series; written if there is none"
     )
+    parser.add_argument("--one-server", action="store_true", help="runs share a Prefect server, where it need not end with them")
     options = parser.parse_args()
     chosen = [name for name in FAULTS if not options.only or any(wanted in name for wanted in options.only)]
     chosen = [name for name in chosen if FAULTS[name].least <= options.hosts]
@@ -67,7 +68,7 @@ def play(options: argparse.Namespace, chosen: list[str], folder: Path, outcomes:
     needed = dict.fromkeys(engines if known else ["ray", *engines])
     with cluster(folder, hosts, [ON_MACHINES[name] for name in needed]) as made:
         try:
-            trials = Trials(made)
+            trials = Trials(made, one_server=options.one_server)
             trials.learn(options.truth)
             print("it is known what one host makes of the corpus undisturbed", flush=True)
             for seed, fault, engine in itertools.islice(rounds, options.trials or len(chosen) * len(engines)):
