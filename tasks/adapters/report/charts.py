@@ -14,7 +14,7 @@ import numpy as np
 from tasks.adapters.report.axes import GROUPS, WIDTH, Tone, at, clock, compact, line, shorten, ticks, time_ticks
 
 Points = Sequence[tuple[float, float]]
-_LINE = 57  # characters that a label and its value have together
+_LINE = 48  # characters that a label and its value have together, at the size of a phone
 _LETTER = 6.4  # the width of a digit on an axis
 _LEFT, _RIGHT = 48.0, WIDTH - 8  # where axes begin, after their labels, and end
 

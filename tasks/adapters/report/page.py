@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -96,7 +97,8 @@ def _render(report: RunReport, pictures: Mapping[str, bytes]) -> str:
 
 def markdown_report(report: RunReport) -> str:
     """The figures as Markdown for a Prefect artifact, without any text from the corpus but the corpus' name."""
-    rows = [*((key.name, key.shown) for key in _keys(report)), *((name, f"{count:,}") for name, count in report.rows.model_dump().items())]
+    figures = {key.name: key.shown for key in _keys(report)}
+    rows = {**figures, **{name: f"{count:,}" for name, count in report.rows.model_dump().items()}}.items()  # each figure once
     lines = [f"# {report_headline(report)}", "", "| figure | value |", "|---|---:|", *(f"| {name} | {shown} |" for name, shown in rows)]
     if report.quarantine:
         lines += ["", "| reason of quarantine | rows |", "|---|---:|"]
@@ -107,7 +109,15 @@ def markdown_report(report: RunReport) -> str:
     if report.failures:
         lines += ["", "| failed shard | error |", "|---|---|"]
         lines += [f"| {escape(shard.name)} | {escape(shard.error)} |" for shard in report.failures[:20]]
-    return sound("\n".join([*lines, "", *([f"The whole report: `{report.page}`", ""] if report.page else [])]))
+    return sound("\n".join([*lines, "", *_whole_report(report.page)]))
+
+
+def _whole_report(page: str) -> list[str]:
+    """Where it is; a path is one of the machine that ran the flow, which is not the reader's."""
+    if not page:
+        return []
+    machine = "" if "://" in page else f", on the machine `{socket.gethostname()}`"
+    return [f"The whole report{machine}: `{page}`", ""]
 
 
 def escape(text: str, longest: int = 160) -> str:

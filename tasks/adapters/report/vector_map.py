@@ -134,13 +134,21 @@ def _value(value: Any) -> str:
 
 def _groups(places: np.ndarray, names: Sequence[str]) -> tuple[PointGroup, ...]:
     ranked = [name for name, _ in sorted(Counter(names).items(), key=lambda entry: (-entry[1], entry[0]))]
-    own = ranked if len(ranked) <= COLOUR_GROUPS else ranked[: COLOUR_GROUPS - 1]
+    own = _in_order(ranked if len(ranked) <= COLOUR_GROUPS else ranked[: COLOUR_GROUPS - 1])
     points: dict[str, list[tuple[float, float]]] = {name: [] for name in own}
     others: list[tuple[float, float]] = []
     for name, (x, y) in zip(names, places.round(4).tolist(), strict=True):
         points.get(name, others).append((x, y))
     rest = (PointGroup(name=f"{len(ranked) - len(own):,} other values", points=tuple(others)),) if others else ()
     return (*(PointGroup(name=name, points=tuple(found)) for name, found in points.items()), *rest)
+
+
+def _in_order(names: list[str]) -> list[str]:
+    """Numbers by size, which is how a legend of them is read; other values stay as they are, the most frequent first."""
+    try:
+        return sorted(names, key=float)
+    except ValueError:
+        return names
 
 
 def _generator(part: Part) -> random.Random:

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from playwright.sync_api import sync_playwright
 
 from tasks.adapters.report.page import MOST_BYTES, markdown_report, render_report
 from tasks.adapters.report.panels import rates
@@ -20,6 +21,7 @@ from tasks.domain.report.run_report import FailedShard, Progress, RunReport, Set
 from tasks.domain.shards.row_accounting import RowCounts, ShardCounts
 from tasks.domain.target.retrieval_quality import Evaluation, Interval, ModeQuality
 from tests.builders.pages import Page, Tables
+from tests.servers.browser import chromium
 
 BEGUN = datetime(2026, 11, 21, 8, 55, tzinfo=UTC)
 HOSTILE = "<script>alert(1)</script>\"'&{{ 7*7 }} $\\frac{ 日本語 \x00\x1b]8;;"
@@ -443,3 +445,31 @@ def test_a_page_says_what_was_proved_and_no_more():
     page = render_report(make(verified=True, proved="every row: its key once", exact=True))
     assert "Verified: every row: its key once; the collection holds exactly these rows" in page
     assert "exactly these rows" not in render_report(make(verified=True))
+
+
+def test_an_artifact_names_each_figure_once_and_whose_path_it_gives():
+    text = markdown_report(make(rows=RowCounts(source=20_000, embedded=19_990, quarantined=10, loaded=19_990)))
+    assert text.count("| quarantined |") == 1
+    assert re.search(r"The whole report, on the machine `[^`]+`: `/runs/r1/report.html`", text)
+    assert "The whole report: `s3://lake/report.html`" in markdown_report(make(page="s3://lake/report.html"))
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_tables_of_estimates_and_comparisons_are_seen_whole_and_labels_can_be_read(tmp_path, width):
+    estimate = Estimate(
+        rows=exactly(20_000),
+        rows_to_load=exactly(20_000),
+        seconds=Range(low=100, expected=160, high=180),
+        sample=Sampled(rows=1_000, places=16, bytes=1),
+    )
+    page = tmp_path / "report.html"
+    page.write_text(render_report(make(estimate=estimate)))
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium(), args=["--no-sandbox"])
+        shown = browser.new_page(viewport={"width": width, "height": 900})
+        shown.goto(page.as_uri())
+        cut = "[...document.querySelectorAll('section .wide')].filter(e => e.scrollWidth > e.clientWidth + 8).length"
+        assert shown.evaluate(cut) == 0
+        assert shown.evaluate("Math.min(...[...document.querySelectorAll('.chart text')].map(e => e.getBoundingClientRect().height))") >= 12
+        assert shown.evaluate("document.documentElement.scrollWidth") <= width
+        browser.close()

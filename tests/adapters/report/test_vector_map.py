@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from tasks.adapters.checkpoint.part_files import vector_column
-from tasks.adapters.report.vector_map import BYTES, COLOUR_GROUPS, MAP_ROWS, PARTS, PartDraw, project, read_sample
+from tasks.adapters.report.vector_map import BYTES, COLOUR_GROUPS, MAP_ROWS, PARTS, PartDraw, _groups, project, read_sample
 from tasks.domain.report.figures import Projection
 from tasks.domain.shards.seal import Part, Seal
 from tasks.domain.target.fields import FieldType, ScalarField
@@ -136,3 +136,11 @@ def test_without_a_fitting_field_all_rows_are_one_group() -> None:
     found = coloured([field("price", "double"), field("raw", "json")], price=[1.0, 2.0] * 5, raw=["{}", "[]"] * 5)
     assert found.field is None
     assert [(group.name, len(group.points)) for group in found.groups] == [("rows", 10)]
+
+
+def test_a_legend_of_numbers_is_in_their_order() -> None:
+    def legend(values: list[str]) -> list[str]:
+        return [group.name for group in _groups(np.zeros((len(values), 2)), values)]
+
+    assert legend(["10", "2", "2", "1"]) == ["1", "2", "10"]
+    assert legend(["b", "a", "b"]) == ["b", "a"]  # of words the most frequent comes first
