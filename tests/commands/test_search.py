@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -73,3 +75,27 @@ def test_a_question_is_embedded_once_and_in_float32_where_its_precision_fails(mo
         ask("float32")
     failing.symmetric_difference_update({"float32", "bfloat16"})
     assert ask("bfloat16") == ["bfloat16", "float32", "float32"]
+
+
+def test_threads_take_turns_at_a_model_that_is_loaded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    inside, most, opened = 0, 0, 0
+
+    def embed(texts: list[str]) -> Any:
+        nonlocal inside, most
+        inside += 1
+        most = max(most, inside)
+        time.sleep(0.01)  # where another one would come in
+        inside -= 1
+        return np.zeros((len(texts), 2), np.float32)
+
+    def open_encoder(_encoder: Any, **_: Any) -> Any:
+        nonlocal opened
+        opened += 1
+        time.sleep(0.01)
+        return SimpleNamespace(embed_queries=embed, close=lambda: None)
+
+    monkeypatch.setattr(registry, "open_encoder", open_encoder)
+    encoder = QueryEncoder(cast("Encoder", None), model_path="", precision="float32")
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: encoder.embed_queries(["a"]), range(16)))
+    assert (most, opened) == (1, 1)
