@@ -65,7 +65,7 @@ class Access:
         Raises:
             RequestRefused: the request is not for this server, from another site, without the token, or no JSON.
         """
-        host = headers.get("host", "")
+        host = headers.get("host", "").lower()
         if self.token is None and host not in self._names:
             raise RequestRefused(421, f"this server answers to 127.0.0.1:{self.port} and localhost:{self.port} only, not to '{host}'")
         if self.token is not None and not _same(
