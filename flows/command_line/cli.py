@@ -19,6 +19,7 @@ from flows.command_line.options import AsJson, JobFile, SetOptions
 from flows.command_line.process_setup import surroundings
 from flows.command_line.search_commands import evaluate, search
 from flows.command_line.terminal import count_shown, errors, progress_shown, rows_watched
+from flows.command_line.tune_commands import tune
 from flows.job_file import read_job
 from tasks.adapters.processes.gc_control import leaving
 from tasks.adapters.processes.hardware import version_of
@@ -240,6 +241,9 @@ def gc(
         say(found.summary, as_json=as_json, text=swept_text)
         if found.failed:
             raise Permanent(f"not everything was removed: {found.failed}; run it again")
+
+
+app.command()(tune)
 
 
 @quarantine.command("list")

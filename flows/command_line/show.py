@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 import sys
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -182,6 +183,14 @@ def quarantine_text(rows: list[dict[str, Any]]) -> str:
     table = Table("shard", "row", "id", "reason", show_edge=False, pad_edge=False)
     for row in rows:
         table.add_row(row["shard"], str(row["row"]), _short(row["id"] or ""), row["reason"])
+    return _printed(table)
+
+
+def table_text(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Cells as a table."""
+    table = Table(*heads, show_edge=False, pad_edge=False)
+    for row in rows:
+        table.add_row(*row)
     return _printed(table)
 
 

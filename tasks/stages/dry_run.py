@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-import pyarrow as pa
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
@@ -17,6 +16,7 @@ from tasks.run.artifacts import show_estimate
 from tasks.run.context import Run, open_run
 from tasks.run.estimate.estimator import Estimator
 from tasks.run.estimate.rate_history import note_rate
+from tasks.run.estimate.sampled_rows import rows_for_ranks
 from tasks.stages.plan_shards import plan_shards
 
 SAMPLED_TEXTS, SAMPLED_PICTURES = 512, 64  # at each place of the sample
@@ -56,4 +56,4 @@ def dry_run_rate(run: Run, foresight: Estimator) -> Observation | None:
     at_a_place = SAMPLED_TEXTS if run.job.source.modality == "text" else SAMPLED_PICTURES
     with run.journal.during("encode"):
         sample = foresight.sample(Effort(rows=at_a_place, bytes=64 << 20))
-        return run.engine.measure(pa.concat_tables(sample.rows).combine_chunks()) if sample.rows else None
+        return run.engine.measure(rows_for_ranks(run.inspected, sample)) if sample.rows else None

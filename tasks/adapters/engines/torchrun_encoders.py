@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 
 from tasks.adapters.checkpoint.json_documents import read_document
+from tasks.adapters.engines.tuning.kept_settings import with_kept_settings
 from tasks.adapters.engines.workplace import Workplace
 from tasks.adapters.models.model_files import locate_model
 from tasks.adapters.processes.coordinator import Coordinator
@@ -28,11 +29,12 @@ def open_ranks(place: Workplace) -> Encoders:
     Raises:
         BadInput: the model is not on this machine, or another one is; or its processes can share no lock.
     """
-    job = place.job
     _check_shared_memory()
+    place, tuned = with_kept_settings(place)
+    job = place.job
     launch = launch_for(job)
     return Coordinator(
-        _assign(place, launch),
+        _assign(place, launch, tuned),
         launch,
         place.scratch,
         stall_seconds=job.failures.stall_seconds,
@@ -54,10 +56,11 @@ def _devices(job: Job, launch: Launch) -> Devices:
     return Devices(device_names(launch) if exclusive else (), corpus=job.corpus)
 
 
-def _assign(place: Workplace, launch: Launch) -> Assignment:
+def _assign(place: Workplace, launch: Launch, tuned: Tuning | None) -> Assignment:
     job, pinned = place.job, place.spec.pinned
     key = tuning_key(job.corpus, place.spec.declared, machine_digest(job.compute, launch))
-    tuning, key, rows = *_kept(place, key), rows_at_least(place.source)
+    tuning, key = (tuned, "") if tuned else _kept(place, key)
+    rows = rows_at_least(place.source)
     settled = pinned is not None or job.encoder.precision != "auto"
     return Assignment(
         encoder=job.encoder,

@@ -222,7 +222,7 @@ class Coordinator:
         part = done.part
         work = link.held.pop(part.key, None)
         self._launches.gained()
-        self.pace.done(link.rank, part, padded=done.padded, memory=done.memory)
+        self.pace.done(link.rank, part, padded=done.padded, halved=done.halved, memory=done.memory)
         self._newest[link.rank] = work.piece.name if work else ""
         if work and not work.part.cancelled():
             work.part.set_result(part)

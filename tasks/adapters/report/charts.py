@@ -23,7 +23,7 @@ _LEFT, _RIGHT = 48.0, WIDTH - 8  # where axes begin, after their labels, and end
 class Chart:
     """A drawing, WIDTH wide; `key` makes its ids unique in the page, and `kind` is the macro that writes its marks."""
 
-    kind: Literal["bars", "curves", "columns", "points", "spans"]
+    kind: Literal["bars", "curves", "columns", "points", "spans", "lines"]
     key: str
     title: str
     description: str

@@ -107,6 +107,7 @@ class Done(Strict):
     kind: Literal["done"] = "done"
     part: Part
     padded: int = Field(0, description="Tokens that the model was given for it, padding counted; 0: pictures.")
+    halved: int = Field(0, description="Batches of it that did not fit into memory.")
     memory: dict[str, int] = Field(default_factory=dict, description="Most bytes so far: '' resident, 'GPU' on the device.")
 
 

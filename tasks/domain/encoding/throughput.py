@@ -51,13 +51,21 @@ class Throughput:
             self._began = self._began or time.monotonic()
             self._current[rank] = (key, done, tokens)
 
-    def done(self, rank: int, part: Part, *, padded: int = 0, memory: Mapping[str, int] | None = None) -> None:
-        """A part is in the store. `padded`: its tokens, padding counted; `memory`: the most bytes of the rank so far, by kind."""
+    def done(self, rank: int, part: Part, *, padded: int = 0, halved: int = 0, memory: Mapping[str, int] | None = None) -> None:
+        """A part is in the store.
+
+        Args:
+            rank: that made it.
+            part: what it made.
+            padded: its tokens, padding counted.
+            halved: batches of it that did not fit into memory.
+            memory: the most bytes of the rank so far, by kind.
+        """
         with self._lock:
             self._ended = time.monotonic()
             self._rows += part.rows
             self._tokens += part.stats.tokens
-            self._work[rank] = _more(self._work.get(rank) or RankWork(rank=rank), part, padded)
+            self._work[rank] = _more(self._work.get(rank) or RankWork(rank=rank), part, padded, halved)
             for kind, size in (memory or {}).items():
                 name = f"{rank_name(rank)}{kind and ', '}{kind}"
                 self._memory[name] = max(size, self._memory.get(name, 0))
@@ -140,7 +148,7 @@ class Throughput:
         return min(wanted, max(least, left // (SHARES_OF_THE_REST * self.ranks)))
 
 
-def _more(work: RankWork, part: Part, padded: int) -> RankWork:
+def _more(work: RankWork, part: Part, padded: int, halved: int) -> RankWork:
     stats = part.stats
     return RankWork(
         rank=work.rank,
@@ -149,6 +157,7 @@ def _more(work: RankWork, part: Part, padded: int) -> RankWork:
         bytes=work.bytes + part.bytes,
         tokens=work.tokens + stats.tokens,
         padded=work.padded + padded,
+        halved=work.halved + halved,
         tokenize_seconds=work.tokenize_seconds + stats.tokenize_seconds,
         encode_seconds=work.encode_seconds + stats.encode_seconds,
         write_seconds=work.write_seconds + stats.write_seconds,

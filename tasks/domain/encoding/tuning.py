@@ -9,6 +9,7 @@ from pydantic import Field
 from tasks.domain.shards.layout import encoder_pins
 from tasks.domain.strict import Strict
 
+GAIN = 1.03  # a smaller gain is noise
 Backend = Literal["torch", "openvino"]
 
 
@@ -19,6 +20,26 @@ class Tuning(Strict):
     backend: Backend = "torch"
     batch_tokens: int | None = Field(None, description="Tokens in one batch, padding counted; None: nothing was measured.")
     note: str = Field("", description="What was measured, in words.")
+
+
+class KeptSettings(Strict):
+    """What `kitestring tune --apply` found best on one kind of machine; a run takes of it what its job leaves to `auto`.
+
+    Vectors do not depend on it: a precision is no part of it.
+    """
+
+    format_version: Literal[1] = 1
+    processes: int
+    threads: int
+    batch_rows: int | None = None
+    num_workers: int | None = None
+    pin_memory: bool | None = None
+    tuning: Tuning
+
+
+def kept_settings_key(corpus: str, declared: str, machine: str) -> str:
+    """Key of `KeptSettings` in the checkpoint store; the arguments are those of `tuning_key`."""
+    return f"{encoder_pins(corpus)}{declared}-{machine}-tuned.json"
 
 
 def tuning_key(corpus: str, declared: str, machine: str) -> str:

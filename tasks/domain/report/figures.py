@@ -12,7 +12,7 @@ from tasks.domain.job.credentials import without_credentials
 from tasks.domain.job.gate import SearchMode
 from tasks.domain.number_format import SECONDS_IN_AN_HOUR
 from tasks.domain.shards.row_accounting import RowCounts
-from tasks.domain.strict import Strict
+from tasks.domain.strict import ADDED_LATER, Growing, Strict
 from tasks.domain.target.chunk_context import ChunkContext
 
 
@@ -24,7 +24,7 @@ def storable(text: str) -> str:
 RedactedText = Annotated[str, AfterValidator(storable)]
 
 
-class RankWork(Strict):
+class RankWork(Growing):
     """The work of one rank in this run. Seconds are its own; tokenising and writing overlap with encoding."""
 
     rank: int = Field(ge=0)
@@ -34,6 +34,7 @@ class RankWork(Strict):
     tokens: int = Field(0, ge=0)
     bytes: int = Field(0, ge=0, description="Of its parts in the checkpoint.")
     padded: int = Field(0, ge=0, description="Tokens that its model was given, padding counted; 0: images.")
+    halved: Annotated[int, ADDED_LATER] = Field(0, ge=0, description="Batches that did not fit into its memory and were halved.")
     tokenize_seconds: float = Field(0.0, ge=0)
     encode_seconds: float = Field(0.0, ge=0)
     write_seconds: float = Field(0.0, ge=0)

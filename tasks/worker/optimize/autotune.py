@@ -12,7 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from tasks.domain.encoding.tuning import Backend, Tuning
+from tasks.domain.encoding.tuning import GAIN, Backend, Tuning
 from tasks.worker.base import LoadedEncoder, Vectors
 from tasks.worker.encoding_errors import Fatal, OutOfMemory
 
@@ -22,7 +22,6 @@ WORTH_BACKENDS, WORTH_TOKENS = 60.0, 180.0
 MEASURING_SECONDS = 1.0  # for each backend
 RACE_SECONDS = 0.4  # for each turn of each backend
 TIMING_ROUNDS = 2
-GAIN = 1.03  # a smaller gain is noise
 
 Clock = Callable[[], float]
 

@@ -66,6 +66,7 @@ class FaultIsolatingRunner(Generic[Content]):
         self._encode = encode
         self._unit = unit
         self._caps: dict[int, _Cap] = {}
+        self.halved = 0  # batches that did not fit into memory, so far
 
     def run(self, batch: Sequence[Content], sizes: Sequence[int]) -> RowsOutcome:
         """Encode a batch, in as many pieces as it takes.
@@ -93,6 +94,7 @@ class FaultIsolatingRunner(Generic[Content]):
         except Fatal:
             raise
         except OutOfMemory:
+            self.halved += 1
             self._caps.setdefault(edge, _Cap(len(chunk))).did_not_fit(len(chunk))
             reason = f"out of memory: {sizes[chunk[0]]} {self._unit}"
         except Exception as error:  # noqa: BLE001 - the model may raise anything, and it is recorded as the row's reason

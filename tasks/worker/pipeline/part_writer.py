@@ -55,7 +55,7 @@ class Outbox:
         except Exception as error:  # noqa: BLE001 - raised at the next piece, it would be taken for the fault of that one's rows
             self._wire.send(fault_of(unforeseen(error, "the part could not be written"), key))
         else:
-            self._wire.send(Done(part=part, padded=encoded.padded, memory=peak_memory()))
+            self._wire.send(Done(part=part, padded=encoded.padded, halved=encoded.halved, memory=peak_memory()))
 
     def _store_part(self, encoded: Encoded) -> Part:
         began, piece = time.perf_counter(), encoded.ready.piece

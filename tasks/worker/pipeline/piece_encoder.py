@@ -33,6 +33,7 @@ class Encoded:
     quarantined: tuple[Quarantined, ...]
     encode_seconds: float
     padded: int  # what the model was given, padding counted
+    halved: int = 0  # batches that did not fit into memory
 
 
 @dataclass(slots=True)
@@ -63,7 +64,7 @@ class PieceEncoder:
             Fatal: the device or a helper process is broken.
             Transient: a picture's store does not answer.
         """
-        began = time.perf_counter()
+        began, halved = time.perf_counter(), self._runner.halved
         count = ready.rows.num_rows
         sheet = _Sheet(np.zeros((count, self._dim), dtype=np.float32), np.zeros(count, dtype=bool))
         for batch, left in self._batches(ready, sheet):
@@ -78,6 +79,7 @@ class PieceEncoder:
             quarantined=(*ready.barred, *_set_aside(ready, sheet.refused)),
             encode_seconds=time.perf_counter() - began,
             padded=sheet.padded,
+            halved=self._runner.halved - halved,
         )
 
     def _batches(self, ready: Ready, sheet: _Sheet) -> Iterator[tuple[Batch, float]]:

@@ -112,3 +112,8 @@ def test_an_append_leaves_no_chunk_of_a_document_that_came_again_in_a_shorter_fo
     assert kitestring.here("verify", kitestring.job(job), "--full").code == 0
     assert kitestring.here("diff", kitestring.job(job)).code == 0
     assert kitestring.here("diff", kitestring.job(job), "--full").code == 0
+
+
+def test_a_dry_run_measures_chunks(run_flow: RunFlow, tmp_path: Path, tiny_model: Path) -> None:
+    write_documents(tmp_path / "docs" / "a.jsonl", {"a": words(60), "b": words(5)})
+    assert run_flow(job_of(tmp_path, tiny_model), dry_run=True)["measured"]["rows"] >= 6

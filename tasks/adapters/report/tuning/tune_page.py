@@ -1,0 +1,190 @@
+"""The page of `kitestring tune`: a chart for each setting, speed and memory by batch size, and how ranks scale."""
+
+from __future__ import annotations
+
+from tasks.adapters.report.axes import Tone
+from tasks.adapters.report.charts import Bar, bar_chart
+from tasks.adapters.report.panels import Panel
+from tasks.adapters.report.templates import render
+from tasks.adapters.report.tuning.line_chart import Series, line_chart
+from tasks.domain.encoding.tune.scaling_laws import ScalingResult, amdahl, gustafson
+from tasks.domain.encoding.tune.trial_text import (
+    AXES,
+    SCALING_HEADS,
+    TRIAL_HEADS,
+    format_bytes_short,
+    format_settings,
+    scaling_cells,
+    trial_cells,
+    tried,
+)
+from tasks.domain.encoding.tune.trials import KEPT_AXES, Axis, Trial, TuneResult
+
+
+def render_tune(result: TuneResult, *, settings: str) -> str:
+    """The page of a sweep: no scripts, no network.
+
+    Args:
+        result: the trials.
+        settings: the winner as a piece of a job file.
+    """
+    best, start = result.best, result.start
+    gain = best.rows_per_second / start.rows_per_second if best and start and start.rows_per_second else 1.0
+    return render(
+        "tune.html",
+        corpus=result.corpus,
+        machine=result.machine,
+        interrupted=result.interrupted,
+        headline=f"{gain:.2f} times as fast as the job's own settings" if gain > 1 else "Nothing is faster than the job's own settings",
+        keys=_tune_keys(result, best, start),
+        drawn=[*_batch_panels(result), *(panel for axis in AXES if axis not in {"start", "batch"} for panel in _axis_panel(result, axis))],
+        table=Panel(title="", heads=TRIAL_HEADS, rows=trial_cells(result.trials)),
+        settings=settings,
+        notes=result.notes,
+    )
+
+
+def _tune_keys(result: TuneResult, best: Trial | None, start: Trial | None) -> list[Panel]:
+    keys = [Panel(title="the job's own settings", words=_rate(start), note=format_settings(start.settings))] if start else []
+    keys += [Panel(title="the best", words=_rate(best), note=format_settings(best.settings))] if best else []
+    if faster := result.best_precision:
+        keys.append(
+            Panel(title=f"in {faster.settings.precision}", words=_rate(faster), note="another encoder: its rows are embedded again")
+        )
+    return keys
+
+
+def _rate(trial: Trial | None) -> str:
+    return f"{trial.rows_per_second:,.0f} rows/s" if trial else ""
+
+
+def batch_trials(result: TuneResult) -> list[Trial]:
+    """Those that differ in the size of their batches alone, smallest first; the one that they began with included."""
+    tried_sizes = [trial for trial in result.trials if trial.axis == "batch"]
+    if not tried_sizes:
+        return []
+    like = tried_sizes[0].settings
+    first = result.trials.index(tried_sizes[0])
+    same = [
+        trial
+        for trial in result.trials[:first]
+        if trial.settings.with_batch(like.batch or 0) == like and trial.axis in {"start", *KEPT_AXES}
+    ]
+    return sorted([*same[-1:], *tried_sizes], key=lambda trial: trial.settings.batch or 0)
+
+
+def _batch_panels(result: TuneResult) -> list[Panel]:
+    """Speed and memory by batch size."""
+    trials = batch_trials(result)
+    measured = [(place, trial) for place, trial in enumerate(trials) if not trial.error]
+    if not measured:
+        return []
+    unit = "tokens" if trials[0].settings.batch_tokens is not None else "rows"
+    places = [(float(place), f"{trial.settings.batch:,}") for place, trial in enumerate(trials)]
+    ended = next((place for place, trial in enumerate(trials) if trial.memory_ended), None)
+    wall = (float(ended), "memory ends") if ended is not None else None
+    speed = Series(label="rows/s", points=[(place, trial.rows_per_second) for place, trial in measured])
+    memory = Series(label="GiB", points=[(place, trial.memory / 2**30) for place, trial in measured], tone="two")
+    limit = f"; there are {format_bytes_short(result.memory_limit)}" if result.memory_limit else ""
+    end = "Memory ends at the red line." if wall else "Memory did not end at any of these sizes."
+    axis = f"{unit} in a batch"
+    rows = [[f"{trial.settings.batch:,}", _rate(trial), format_bytes_short(trial.memory)] for _, trial in measured]
+    heads = (axis, "speed", "memory")
+    return [
+        Panel(
+            title="Speed by batch size",
+            note=f"Rows a second of all ranks together. {end}",
+            chart=line_chart([speed], key="batch-speed", title="Speed by batch size", places=places, axis=axis, wall=wall),
+            heads=heads,
+            rows=rows,
+        ),
+        Panel(
+            title="Memory by batch size",
+            note=f"The most GiB that all ranks took together{limit}. {end}",
+            chart=line_chart([memory], key="batch-memory", title="Memory by batch size", places=places, axis=axis, wall=wall),
+            heads=heads,
+            rows=rows,
+        ),
+    ]
+
+
+def _axis_panel(result: TuneResult, axis: Axis) -> list[Panel]:
+    """Bars for one setting: the best before it, and what was tried."""
+    own = [trial for trial in result.trials if trial.axis == axis and not trial.error]
+    if not own:
+        return []
+    beside = _before(result, own[0]) if axis in KEPT_AXES else []
+    shown = [*beside, *own]
+    top = max(trial.rows_per_second for trial in shown)
+    bars = [
+        Bar(
+            label=tried(axis, trial.settings),
+            value=trial.rows_per_second,
+            shown=_rate(trial),
+            tone="two" if trial.rows_per_second == top else "one",
+        )
+        for trial in shown
+    ]
+    title = AXES[axis].capitalize()
+    note = {"shuffling": "Rows of the sample in their order, and in a random one.", "precision": "Another precision is another encoder."}
+    described = "; ".join(f"{bar.label}: {bar.shown}" for bar in bars)
+    chart = bar_chart(bars, key=f"axis-{axis}", title=title, description=described)
+    return [
+        Panel(title=title, note=note.get(axis, ""), chart=chart, heads=(AXES[axis], "speed"), rows=[(bar.label, bar.shown) for bar in bars])
+    ]
+
+
+def _before(result: TuneResult, trial: Trial) -> list[Trial]:
+    """The winner of all that was tried before."""
+    earlier = result.model_copy(update={"trials": result.trials[: result.trials.index(trial)]})
+    return [earlier.best] if earlier.best else []
+
+
+def render_scaling(result: ScalingResult) -> str:
+    """The page of `--scaling`: the speed-up of the same work and of work that grows with the ranks, with the laws' fits."""
+    most = result.points[-1].ranks if result.points else 1
+    speed = dict(result.speed_ups).get(most, 1.0)
+    return render(
+        "tune.html",
+        corpus=result.corpus,
+        machine=result.machine,
+        interrupted=result.interrupted,
+        headline=f"{most} ranks are {speed:.2f} times as fast as one",
+        keys=_scaling_keys(result),
+        drawn=_scaling_panels(result),
+        table=Panel(title="", heads=SCALING_HEADS, rows=scaling_cells(result)),
+        settings="",
+        notes=result.notes,
+    )
+
+
+def _scaling_keys(result: ScalingResult) -> list[Panel]:
+    laws = (
+        ("Amdahl", result.amdahl, "of the same work cannot be divided"),
+        ("Gustafson", result.gustafson, "of growing work is done by one rank"),
+    )
+    return [Panel(title=f"{name}'s law", words=f"{100 * share:.1f}%", note=note) for name, share, note in laws if share is not None]
+
+
+def _scaling_panels(result: ScalingResult) -> list[Panel]:
+    same = (result.speed_ups, result.amdahl, amdahl, "The same rows", "Amdahl", "same")
+    grown = (result.grown_speed_ups, result.gustafson, gustafson, "Rows that grow with the ranks", "Gustafson", "grown")
+    found = []
+    for measured, share, law, title, name, key in (same, grown):
+        if share is None:
+            continue
+        ranks = [number for number, _ in measured]
+        lines = [
+            Series(label="ideal", points=[(number, float(number)) for number in ranks], tone="calm", dashed=True),
+            Series(label=f"{name}'s law", points=[(number, law(share, number)) for number in ranks], tone="two", dashed=True),
+            Series(label="measured", points=measured),
+        ]
+        chart = line_chart(
+            lines, key=f"scaling-{key}", title=title, places=[(float(number), str(number)) for number in ranks], axis="ranks"
+        )
+        rows = [[str(number), f"{speed:.2f}", f"{law(share, number):.2f}"] for number, speed in measured]
+        legend: list[tuple[Tone, str]] = [("one", "measured"), ("two", f"{name}'s law, a share of {100 * share:.1f}%"), ("calm", "ideal")]
+        found.append(
+            Panel(title=title, note="Speed-up over one rank.", chart=chart, legend=legend, heads=("ranks", "measured", name), rows=rows)
+        )
+    return found

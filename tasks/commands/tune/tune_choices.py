@@ -1,0 +1,74 @@
+"""What there is to choose from for a job on this machine, and where a sweep begins."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+from tasks.adapters.processes.hardware import cores
+from tasks.commands.tune.tune_bench import TuneBench
+from tasks.domain.encoding.tune.sweep import SweepChoices
+from tasks.domain.encoding.tune.trials import TrialSettings
+from tasks.domain.job.encoder import ENCODERS, Precision
+
+CPU_BATCHES = (256, 512, 1024, 2048, 4096, 8192, 16_384)  # tokens
+GPU_BATCHES = tuple(1 << power for power in range(13, 23))
+CPU_BATCH_ROWS, GPU_BATCH_ROWS = (4, 8, 16, 32, 64, 128, 256), (32, 64, 128, 256, 512, 1024, 2048)
+USUAL_TOKENS_OF = {"cpu": 1024, "cuda": 32_768}  # as the encoders of texts take them where nothing was measured
+USUAL_ROWS_OF = {"cpu": 16, "cuda": 256}  # as those of pictures do
+
+
+def start_of(bench: TuneBench) -> TrialSettings:
+    """The job's own settings, and where it says auto those of a run that has measured nothing yet."""
+    compute, device = bench.job.compute, bench.launch.device
+    by_tokens = ENCODERS[bench.job.encoder.kind].counts_tokens
+    images = bench.job.source.modality == "image"
+    return TrialSettings(
+        processes=bench.launch.ranks,
+        threads=bench.launch.threads,
+        backend="torch" if compute.backend == "auto" else compute.backend,
+        batch_tokens=_or(compute.batch_tokens, USUAL_TOKENS_OF[device]) if by_tokens else None,
+        batch_rows=None if by_tokens else _or(compute.batch_rows, USUAL_ROWS_OF[device]),
+        num_workers=_or(compute.num_workers, 0 if device == "cpu" else _spare(bench.launch.ranks)) if images else None,
+        pin_memory=(compute.pin_memory is True or (compute.pin_memory == "auto" and device == "cuda")) if images else None,
+    )
+
+
+def choices_for(bench: TuneBench) -> SweepChoices:
+    """All that this machine and the encoder's kind can do."""
+    kind, device, images = ENCODERS[bench.job.encoder.kind], bench.launch.device, bench.job.source.modality == "image"
+    openvino = "openvino" in kind.backends and device == "cpu" and find_spec("openvino") is not None
+    tokens, rows = (CPU_BATCHES, CPU_BATCH_ROWS) if device == "cpu" else (GPU_BATCHES, GPU_BATCH_ROWS)
+    most = _spare(bench.launch.ranks) + 1
+    return SweepChoices(
+        backends=("torch", "openvino") if openvino else (),
+        ranks=_ranks(bench),
+        batches=tokens if kind.counts_tokens else rows,
+        workers=tuple(dict.fromkeys((0, 1, most // 2, most))) if images else (),
+        pinned=(False, True) if images and device == "cuda" else (),
+        precisions=_precisions(device),
+        memory=bench.memory,
+    )
+
+
+def _ranks(bench: TuneBench) -> list[tuple[int, int]]:
+    """On CPUs all ways to share out the cores in halves; on GPUs one and two ranks a card."""
+    if bench.launch.device == "cuda":
+        return [(bench.launch.ranks, bench.launch.threads), (2 * bench.launch.ranks, max(1, bench.launch.threads // 2))]
+    found, ranks = [], 1
+    while ranks <= cores():
+        found.append((ranks, cores() // ranks))
+        ranks *= 2
+    return found
+
+
+def _precisions(device: str) -> tuple[Precision, ...]:
+    return ("float32", "bfloat16", "float16") if device == "cuda" else ("float32", "bfloat16")
+
+
+def _spare(ranks: int) -> int:
+    """Cores of a rank beside the one that feeds the model."""
+    return max(0, cores() // max(1, ranks) - 1)
+
+
+def _or(value: object, usual: int) -> int:
+    return value if isinstance(value, int) else usual

@@ -1,0 +1,80 @@
+"""The sweep of a job on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tasks.commands.tune.trial_meter import Say, TrialMeter
+from tasks.commands.tune.tune_bench import TuneBench, open_bench
+from tasks.commands.tune.tune_choices import choices_for, start_of
+from tasks.commands.tune.tune_settings import keep_settings
+from tasks.domain.encoding.tune.sweep import Sweep
+from tasks.domain.encoding.tune.trials import Trial, TrialSettings, TuneResult
+from tasks.domain.errors import Permanent
+from tasks.domain.job.job import Job
+
+ALIKE = 1.1  # times another rate of the same settings
+
+
+def tune_job(job: Job, *, minutes: float, say: Say, keep: bool = False) -> TuneResult:
+    """Sweep the settings of a job. Interrupted (Ctrl-C), it gives what was measured, and keeps nothing.
+
+    Args:
+        job: whose rows are encoded.
+        minutes: after which nothing more is begun.
+        say: is told of every trial.
+        keep: the winner with the checkpoint; nothing else is written.
+
+    Raises:
+        BadInput: as a run does, or there is nothing to tune.
+        Permanent: not even the job's own settings could be measured.
+    """
+    with open_bench(job) as bench:
+        sweep = Sweep(choices=choices_for(bench), measure=TrialMeter(bench=bench, say=say), seconds=60 * minutes)
+        interrupted = False
+        try:
+            sweep.run(start_of(bench))
+        except KeyboardInterrupt:
+            interrupted = True
+        if sweep.trials and sweep.trials[0].error:
+            raise Permanent(f"the job's own settings could not be measured: {sweep.trials[0].error}")
+        return _kept(bench, _result(bench, sweep, interrupted=interrupted), keep=keep and not interrupted)
+
+
+def _result(bench: TuneBench, sweep: Sweep, *, interrupted: bool) -> TuneResult:
+    notes = bench.notes()
+    if sweep.left_out:
+        notes.append(f"not measured, or not to the end, for want of time: {', '.join(sweep.left_out)}; --minutes gives more")
+    if disturbed := unlike(sweep.trials):
+        notes.append(disturbed)
+    return TuneResult(
+        corpus=bench.job.corpus,
+        machine=bench.processor,
+        device=bench.launch.device,
+        rows=bench.rows.num_rows,
+        trials=tuple(sweep.trials),
+        memory_limit=bench.memory,
+        notes=tuple(notes),
+        interrupted=interrupted,
+    )
+
+
+def unlike(trials: Sequence[Trial]) -> str:
+    """What to say where the same settings were measured twice and gave different rates; "": nothing."""
+    rates: dict[TrialSettings, list[float]] = {}
+    for trial in trials:
+        if not trial.error:
+            rates.setdefault(trial.settings, []).append(trial.rows_per_second)
+    low, high = max(((min(found), max(found)) for found in rates.values()), key=lambda pair: pair[1] / pair[0], default=(1.0, 1.0))
+    if high < low * ALIKE:
+        return ""
+    return f"the same settings gave {low:,.0f} and {high:,.0f} rows/s: other programs disturb the measurement, repeat it on a quiet machine"
+
+
+def _kept(bench: TuneBench, result: TuneResult, *, keep: bool) -> TuneResult:
+    if not keep or result.best is None:
+        return result
+    overridden = keep_settings(bench, result.best)
+    notes = [*result.notes, "the winner is kept with the checkpoint: the next runs on such a machine use it where the job says auto"]
+    notes += [f"the job itself sets compute.{name}, so its own value stays" for name in overridden]
+    return result.model_copy(update={"notes": tuple(notes), "kept": True})
