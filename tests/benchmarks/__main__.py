@@ -9,7 +9,7 @@ from pathlib import Path
 from tests.benchmarks.bench import Benchmark, Sizes
 from tests.benchmarks.ceiling import ceiling
 from tests.benchmarks.cluster import cluster
-from tests.benchmarks.encode import encode
+from tests.benchmarks.encode import encode, encode_masked
 from tests.benchmarks.end_to_end import end_to_end
 from tests.benchmarks.images import images
 from tests.benchmarks.loading import loading, loading_words
@@ -25,6 +25,7 @@ from tests.benchmarks.startup import startup
 
 BENCHMARKS: dict[str, Benchmark] = {
     "encode": encode,
+    "encode-avx2": encode_masked,
     "end_to_end": end_to_end,
     "ceiling": ceiling,
     "scaling": scaling,

@@ -26,6 +26,9 @@ PLAIN = "plain script"
 TITLES = {
     others.TUNED: "tuned script: best batch, bfloat16",
     others.POOL: "sentence-transformers' pool of 2",
+    others.PIPELINE: 'pipeline("feature-extraction")',
+    others.ACCELERATE: f"accelerate launch, {others.PROCESSES} processes",
+    others.DATA_PARALLEL: "DataParallel on all GPUs",
     others.RAY: "Ray Data, 2 actors",
     others.EMBED_ANYTHING: "EmbedAnything, encode alone, a tenth of the rows",
 }

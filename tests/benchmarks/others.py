@@ -10,6 +10,8 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -19,17 +21,22 @@ from typing import Any
 
 import psutil
 
+from tasks.adapters.processes.hardware import gpus
+
 BEGAN = psutil.Process().create_time()
 BATCHES = (8, 16, 32, 64)
 RAY_BATCH = 256  # as Ray's documentation has it
 TUNED, POOL, RAY, EMBED_ANYTHING = "tuned", "pool", "ray", "embedanything"
-NEEDS = {RAY: "ray", EMBED_ANYTHING: "embed_anything"}  # in the extra `bench`
+PIPELINE, ACCELERATE, DATA_PARALLEL = "pipeline", "accelerate", "dataparallel"
+NEEDS = {RAY: "ray", EMBED_ANYTHING: "embed_anything", ACCELERATE: "accelerate"}  # in the extra `bench`
+PROCESSES = 2  # of `accelerate launch`
+LIMIT = 256  # tokens that all-MiniLM-L6-v2 reads of a text; the pipeline does not know it
 Encode = Callable[[], Any]
 
 
 def available() -> list[str]:
-    """The kinds that are installed here."""
-    return [kind for kind in ENCODERS if find_spec(NEEDS.get(kind, "json"))]
+    """The kinds that are installed here, and for which there is a device."""
+    return [kind for kind in ENCODERS if find_spec(NEEDS.get(kind, "json")) and (kind != DATA_PARALLEL or gpus())]
 
 
 def main() -> None:
@@ -172,6 +179,58 @@ def embed_anything(rows: Path, model: Path, batch: int) -> Encode:
     return lambda: np.array([found.embedding for found in library.embed_query(texts_of(rows), loaded, config)])
 
 
+def pipeline(rows: Path, model: Path, _batch: int) -> Encode:
+    """Hugging Face's `pipeline("feature-extraction")`, one text after another as its documentation has it; the mean of a text's tokens, of length 1."""
+    import numpy as np  # noqa: PLC0415
+    import transformers  # noqa: PLC0415
+
+    extract = transformers.pipeline("feature-extraction", model=str(model), device="cpu")
+
+    def encode() -> Any:
+        found = extract(texts_of(rows), return_tensors=True, tokenize_kwargs={"truncation": True, "max_length": LIMIT})
+        means = np.stack([tokens[0].mean(0).numpy() for tokens in found])
+        return means / np.linalg.norm(means, axis=1, keepdims=True)
+
+    return encode
+
+
+def accelerated(rows: Path, model: Path, batch: int) -> Encode:
+    """`accelerate launch` with two processes. They load the model themselves, so their start-up is within their work.
+
+    Without GPUs its launcher would start several processes by MPI alone; told of GPUs it takes torchrun, and the script stays on the CPU.
+    """
+    import numpy as np  # noqa: PLC0415
+
+    out = Path(tempfile.mkdtemp(prefix="bench-accelerate-")) / "vectors.npy"
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", str(PROCESSES), "--num_machines", "1"]
+    launch += ["--num_cpu_threads_per_process", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
+    told = [str(Path(__file__).with_name("accelerated.py")), str(rows), str(model), str(out), str(batch)]
+
+    def encode() -> Any:
+        subprocess.run([*launch, *told], check=True, env={**os.environ, "ACCELERATE_USE_CPU": "true"})
+        return np.load(out)
+
+    return encode
+
+
+def data_parallel(rows: Path, model: Path, batch: int) -> Encode:
+    """torch's `DataParallel` around the transformer, on all cards: each batch is cut in as many parts, and the rest is one process."""
+    import torch  # noqa: PLC0415
+    from sentence_transformers import SentenceTransformer  # noqa: PLC0415
+
+    class Spread(torch.nn.DataParallel):
+        @property
+        def config(self) -> Any:  # which the library asks for
+            return self.module.config
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"  # without a card it calls the model as it is
+    loaded = SentenceTransformer(str(model), device=device)
+    first: Any = loaded[0]
+    first.model = Spread(first.model)
+    whole = batch * max(1, torch.cuda.device_count())
+    return lambda: loaded.encode(texts_of(rows), batch_size=whole, show_progress_bar=False)
+
+
 def keys_of(rows: Path) -> list[str]:
     import pyarrow.parquet as pq  # noqa: PLC0415
 
@@ -193,7 +252,15 @@ def insert(uri: str, rows: Path, vectors: Any, batch: int = 5_000) -> None:
     client.close()
 
 
-ENCODERS: dict[str, Callable[[Path, Path, int], Encode]] = {TUNED: tuned, POOL: pool, RAY: ray_data, EMBED_ANYTHING: embed_anything}
+ENCODERS: dict[str, Callable[[Path, Path, int], Encode]] = {
+    TUNED: tuned,
+    POOL: pool,
+    PIPELINE: pipeline,
+    ACCELERATE: accelerated,
+    DATA_PARALLEL: data_parallel,
+    RAY: ray_data,
+    EMBED_ANYTHING: embed_anything,
+}
 
 if __name__ == "__main__":
     main()

@@ -70,7 +70,9 @@ def build(model: str, texts: list[str], sizes: Sizes, *, rank: int, ranks: int) 
     threads = max(1, cores() // ranks)
     place = RankPlacement(rank=rank, ranks=ranks, threads=threads)
     made: dict[str, Any] = {STOCK: Stock(model, texts, rank=rank, threads=threads)}
-    precisions: tuple[Precision, ...] = ("float32", "bfloat16") if native_bfloat16("cpu") else ("float32",)
+    precisions: tuple[Precision, ...] = (
+        ("float32", "bfloat16") if native_bfloat16("cpu") and "ONEDNN_MAX_CPU_ISA" not in os.environ else ("float32",)
+    )
     for batch in TUNED_BATCHES:
         name = f"tuned: batch {batch}, {precisions[-1]}"
         if sizes.wants(name):
