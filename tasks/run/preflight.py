@@ -102,7 +102,7 @@ class Inspected:
         if record is None and key in self.damages.keys:
             record = self._pinned_again()
             return put_pin(self.store, corpus, self.declared, record, self.damages) if record and self.damages.mends else record
-        if record and (wrong := differences(record.identity, self.identify(record.identity.precision))):
+        if record and (wrong := differences(record.identity, self.identify(record.identity.precision, record.facts.quantized))):
             raise BadInput(f"{self.store.url}/{key} speaks of another encoder than this job's: {wrong}: {EDITED}")
         return record
 
@@ -115,15 +115,15 @@ class Inspected:
         found = [record for record in records if record]
         return found[0] if len(found) == 1 else None
 
-    def identify(self, precision: Precision) -> EncoderIdentity:
-        """The identity of the encoder at a precision."""
-        encoder = self.job.encoder
+    def identify(self, precision: Precision, quantized: str = "") -> EncoderIdentity:
+        """The identity of the encoder at a precision. `quantized`: digest of the quantised model, where that is what computes."""
+        encoder, as_int8 = self.job.encoder, {"quantized": quantized} if quantized else {}
         return EncoderIdentity(
             kind=encoder.kind,
             model=encoder.model_name,
             revision=self.model.revision,
             weights=self.model.weights,
-            preprocessing={**encoder.preprocessing, **self._named, **self.model.resolved, **self._chunks},
+            preprocessing={**encoder.preprocessing, **self._named, **self.model.resolved, **self._chunks, **as_int8},
             precision=precision,
         )
 

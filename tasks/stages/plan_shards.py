@@ -70,4 +70,4 @@ def _introduce(run: Run) -> EncoderRecord:
     """Ask the encoder that is being loaded for its facts."""
     with run.journal.during("start-up"):
         facts = run.engine.facts()
-    return EncoderRecord(identity=run.inspected.identify(facts.precision), facts=facts)
+    return EncoderRecord(identity=run.inspected.identify(facts.precision, facts.quantized), facts=facts)

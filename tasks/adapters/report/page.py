@@ -239,7 +239,8 @@ def _details(report: RunReport) -> list[Facts]:
     if report.backend:
         told.append(("run by", report.backend))
     if facts and facts.lowest_cosine is not None:
-        told.append(("cosine to float32", f"{facts.lowest_cosine:.6f} at the least"))
+        mean = f", {facts.mean_cosine:.6f} in the mean" if facts.mean_cosine is not None else ""
+        told.append(("cosine to float32", f"{facts.lowest_cosine:.6f} at the least{mean}"))
     served = [("target", target.uri), ("alias", target.alias), ("collection", target.collection)]
     return [
         Facts(title="Encoder", rows=told),

@@ -8,6 +8,7 @@ from tasks.adapters.processes.hardware import cores
 from tasks.commands.tune.tune_bench import TuneBench
 from tasks.domain.encoding.tune.sweep import SweepChoices
 from tasks.domain.encoding.tune.trials import TrialSettings
+from tasks.domain.encoding.tuning import Backend
 from tasks.domain.job.encoder import ENCODERS, Precision
 
 CPU_BATCHES = (256, 512, 1024, 2048, 4096, 8192, 16_384)  # tokens
@@ -25,7 +26,7 @@ def start_of(bench: TuneBench) -> TrialSettings:
     return TrialSettings(
         processes=bench.launch.ranks,
         threads=bench.launch.threads,
-        backend="torch" if compute.backend == "auto" else compute.backend,
+        backend=_first_backend(bench),
         batch_tokens=_or(compute.batch_tokens, USUAL_TOKENS_OF[device]) if by_tokens else None,
         batch_rows=None if by_tokens else _or(compute.batch_rows, USUAL_ROWS_OF[device]),
         num_workers=_or(compute.num_workers, 0 if device == "cpu" else _spare(bench.launch.ranks)) if images else None,
@@ -40,12 +41,12 @@ def choices_for(bench: TuneBench) -> SweepChoices:
     tokens, rows = (CPU_BATCHES, CPU_BATCH_ROWS) if device == "cpu" else (GPU_BATCHES, GPU_BATCH_ROWS)
     most = _spare(bench.launch.ranks) + 1
     return SweepChoices(
-        backends=("torch", "openvino") if openvino else (),
+        backends=("torch", "openvino") if openvino and bench.job.encoder.precision != "int8" else (),
         ranks=_ranks(bench),
         batches=tokens if kind.counts_tokens else rows,
         workers=tuple(dict.fromkeys((0, 1, most // 2, most))) if images else (),
         pinned=(False, True) if images and device == "cuda" else (),
-        precisions=_precisions(device),
+        precisions=_precisions(device, int8=openvino and find_spec("nncf") is not None),
         memory=bench.memory,
     )
 
@@ -61,8 +62,17 @@ def _ranks(bench: TuneBench) -> list[tuple[int, int]]:
     return found
 
 
-def _precisions(device: str) -> tuple[Precision, ...]:
-    return ("float32", "bfloat16", "float16") if device == "cuda" else ("float32", "bfloat16")
+def _precisions(device: str, *, int8: bool) -> tuple[Precision, ...]:
+    if device == "cuda":
+        return ("float32", "bfloat16", "float16")
+    return ("float32", "bfloat16", "int8") if int8 else ("float32", "bfloat16")
+
+
+def _first_backend(bench: TuneBench) -> Backend:
+    """Where nothing was measured: torch, but for int8, which has one way only."""
+    if bench.job.compute.backend != "auto":
+        return bench.job.compute.backend
+    return "openvino" if bench.job.encoder.precision == "int8" else "torch"
 
 
 def _spare(ranks: int) -> int:

@@ -12,7 +12,7 @@ from pydantic import Field, TypeAdapter
 
 from tasks.domain.encoding.tuning import Tuning
 from tasks.domain.errors import Leaf
-from tasks.domain.job.encoder import Encoder, EncoderFacts
+from tasks.domain.job.encoder import Encoder, EncoderFacts, Precision
 from tasks.domain.job.job import Compute
 from tasks.domain.job.references import References
 from tasks.domain.shards.seal import Part
@@ -27,10 +27,12 @@ class Assignment(Strict):
     encoder: Encoder
     model_path: str = Field(description="Local folder or file that the weights are loaded from, or open_clip's tag.")
     modality: Literal["text", "image"]
-    precision: Literal["auto", "float32", "bfloat16", "float16"]
+    precision: Literal["auto"] | Precision
     sample: tuple[str, ...] = Field((), description="Texts, or paths of images, on which `auto` is tried, and budgets.")
     tuning: Tuning | None = Field(None, description="What an earlier run measured on such a machine; None: measure.")
     tuning_key: str = Field("", description="Where what is measured is kept in the store; empty: nowhere.")
+    quantized_key: str = Field("", description="Of int8: where the quantised model is kept in the store.")
+    quantized: str = Field("", description="Its digest, where an earlier run has made it.")
     rows: int | None = Field(None, description="At least so many are to be encoded; None: not known.")
     compute: Compute
     store: str = Field(description="URL of the checkpoint store: ranks put their parts there themselves.")

@@ -42,6 +42,11 @@ def kept_settings_key(corpus: str, declared: str, machine: str) -> str:
     return f"{encoder_pins(corpus)}{declared}-{machine}-tuned.json"
 
 
+def quantized_key(corpus: str, declared: str) -> str:
+    """Key of a corpus' quantised model in the checkpoint store."""
+    return f"{encoder_pins(corpus)}{declared}-int8.zip"
+
+
 def tuning_key(corpus: str, declared: str, machine: str) -> str:
     """Key of a tuning in the checkpoint store.
 

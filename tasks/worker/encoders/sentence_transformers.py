@@ -92,13 +92,14 @@ class TextEncoder:
         backend: Backend,
     ) -> None:
         self._settings, self._precision, self._device, self._backend = encoder, precision, place.device, backend
-        if backend == "openvino":
-            _check_openvino(precision, place)
+        if backend == "openvino" or precision == "int8":
+            _check_openvino(precision, place, backend)
         self._sides = sides_of(encoder, Path(model_path))
         self._model = _load(encoder, model_path, precision if backend == "torch" else "float32", place.device)
         positions = _positions(_first_module(self._model, self._sides.rows.task))
+        self._quantized = ""
         if backend == "openvino":
-            _give_to_openvino(self._model, encoder, precision, place)
+            self._quantized = _give_to_openvino(self._model, encoder, precision, place, self._sides.rows.prompt)
         elif precision == "bfloat16" and not place.on_gpu and not isinstance(self._model[0], Router):
             take_plain_attention(self._model)
             pack_weights(self._model)
@@ -114,7 +115,9 @@ class TextEncoder:
         self._most_rows = rows if compute.batch_rows == "auto" else compute.batch_rows
 
     def facts(self) -> EncoderFacts:
-        return EncoderFacts(dim=self._dim, max_seq_length=self._limit, precision=self._precision, device=self._device)
+        return EncoderFacts(
+            dim=self._dim, max_seq_length=self._limit, precision=self._precision, device=self._device, quantized=self._quantized
+        )
 
     def prepare(self, rows: pa.Table) -> TextWork:
         began = time.perf_counter()
@@ -239,13 +242,21 @@ def _read(encoder: SentenceTransformersEncoder, path: str, precision: Precision,
     )
 
 
-def _give_to_openvino(model: SentenceTransformer, encoder: SentenceTransformersEncoder, precision: Precision, place: RankPlacement) -> None:
+def _give_to_openvino(
+    model: SentenceTransformer, encoder: SentenceTransformersEncoder, precision: Precision, place: RankPlacement, prompt: str | None
+) -> str:
+    """Of int8 the digest of the quantised model."""
     from tasks.worker.optimize.openvino import run_by_openvino  # noqa: PLC0415 - most runs have no use for it
 
-    run_by_openvino(model, precision=precision, threads=place.threads, name=encoder.model)
+    int8 = place.int8 if precision == "int8" else None
+    return run_by_openvino(model, precision=precision, threads=place.threads, name=encoder.model, int8=int8, prompt=prompt)
 
 
-def _check_openvino(precision: Precision, place: RankPlacement) -> None:
+def _check_openvino(precision: Precision, place: RankPlacement, backend: Backend) -> None:
+    if precision == "int8" and (place.on_gpu or backend != "openvino" or place.int8 is None):
+        what = f"this is {place.device}" if place.on_gpu else f"this is {backend}"
+        cure = "set encoder.precision to bfloat16 or float16" if place.on_gpu else "set compute.backend to auto"
+        raise BadInput(f"encoder.precision int8 is computed by OpenVINO on CPUs; {what}: {cure}")
     if place.on_gpu or precision == "float16":
         cure = "set compute.backend to torch" if place.on_gpu else "set encoder.precision to float32, bfloat16 or auto"
         raise BadInput(f"compute.backend openvino runs on CPUs, in float32 or bfloat16; this is {place.device} in {precision}: {cure}")

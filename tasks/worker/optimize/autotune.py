@@ -15,10 +15,13 @@ import pyarrow as pa
 from tasks.domain.encoding.tuning import GAIN, Backend, Tuning
 from tasks.worker.base import LoadedEncoder, Vectors
 from tasks.worker.encoding_errors import Fatal, OutOfMemory
+from tasks.worker.optimize.precision import sample_cosines
 
 # Seconds of work from which measuring gives more than it costs. It takes some three seconds for each backend; another backend may
 # save a fifth of the work, the best number of tokens saved at most a fiftieth over the usual one where it was measured.
 WORTH_BACKENDS, WORTH_TOKENS = 60.0, 180.0
+WORTH_INT8 = 1800.0  # quantising takes half a minute, and what is learnt is for another run
+TWICE = 2.0
 MEASURING_SECONDS = 1.0  # for each backend
 RACE_SECONDS = 0.4  # for each turn of each backend
 TIMING_ROUNDS = 2
@@ -117,6 +120,22 @@ def compare(found: Mapping[Backend, TunedBatch], remark: str = "") -> Tuning:
     batches = f", batches of {tokens:,} tokens" if tokens else ""
     note = f"{best}{batches}: measured on the sample, {' and '.join(words)} a process"
     return Tuning(backend=best, batch_tokens=tokens, note="; ".join(filter(None, (note, remark))))
+
+
+def told_of_int8(int8: LoadedEncoder, exact: LoadedEncoder, sample: pa.Table, row_seconds: float) -> str:
+    """That int8 would be twice as fast, and how far its vectors are from float32's; "": it would not be.
+
+    Args:
+        int8: quantised.
+        exact: in float32.
+        sample: rows to measure with.
+        row_seconds: of what the run uses.
+    """
+    times = row_seconds / tune_batches(int8, sample).row_seconds
+    if times < TWICE:
+        return ""
+    mean = float(sample_cosines(exact, int8, lambda encoder: encoder.prepare(sample)).mean())
+    return f"int8 would be {times:.1f} times as fast (mean cosine to float32 {mean:.4f}): encoder.precision: int8 is another encoder"
 
 
 def _in_turn(encoder: LoadedEncoder, rows: pa.Table, tried: list[int], clock: Clock) -> dict[int, float]:

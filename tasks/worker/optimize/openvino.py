@@ -8,12 +8,11 @@ encoder is one call of OpenVINO's own converter.
 from __future__ import annotations
 
 import importlib
-import sys
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from sentence_transformers import SentenceTransformer
 from torch import nn
@@ -21,20 +20,31 @@ from torch import nn
 from tasks.domain.errors import BadInput
 from tasks.domain.job.encoder import Precision
 from tasks.worker.encoding_errors import first_line
+from tasks.worker.optimize.int8 import digest_of, quantize, unpack
 from tasks.worker.optimize.quality import LOWEST_COSINE, PROBE_TEXTS, lowest_cosine, probe_vectors
+from tasks.worker.system.lazy_imports import absent
+from tasks.worker.system.placement import KeptModel
 
-HINTS: dict[Precision, str] = {"float32": "f32", "bfloat16": "bf16"}
+HINTS: dict[Precision, str] = {"float32": "f32", "bfloat16": "bf16", "int8": "f32"}  # int8: of what is not quantised
+CALIBRATED_AT_ONCE = 4  # texts
 OUTPUT = "last_hidden_state"
 
 
-def run_by_openvino(model: SentenceTransformer, *, precision: Precision, threads: int, name: str) -> None:
+def run_by_openvino(
+    model: SentenceTransformer, *, precision: Precision, threads: int, name: str, int8: KeptModel | None = None, prompt: str | None = None
+) -> str:
     """Put OpenVINO in the place of a float32 model's transformer.
 
     Args:
         model: on the CPU, in float32; its weights are given up.
-        precision: float32 or bfloat16.
+        precision: float32, bfloat16 or int8.
         threads: that one batch is computed with.
         name: of the model, for messages.
+        int8: of int8: gives the quantised model.
+        prompt: of rows, with which it is calibrated.
+
+    Returns:
+        Of int8 the digest of the quantised model; otherwise nothing.
 
     Raises:
         BadInput: OpenVINO cannot run the model, or its vectors are others.
@@ -52,10 +62,15 @@ def run_by_openvino(model: SentenceTransformer, *, precision: Precision, threads
             inputs = _inputs(model)
             names, tensors = list(inputs), tuple(inputs.values())
             traced = torch.jit.trace(_ByPosition(transformer, names).eval(), tensors, check_trace=False)  # type: ignore[no-untyped-call]
-            converted = openvino.convert_model(traced, example_input=tensors)
+            converted, digest = openvino.convert_model(traced, example_input=tensors), ""
+            if int8 is not None:
+                kept = int8(lambda texts: quantize(openvino, converted, _calibration(model, texts, names, prompt)))
+                converted, digest = unpack(openvino, kept), digest_of(kept)
             settings = {"INFERENCE_PRECISION_HINT": HINTS[precision], "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1}
             # Each of several ranks would pin its threads to the first cores.
             compiled = openvino.Core().compile_model(converted, "CPU", {**settings, "ENABLE_CPU_PINNING": False})
+    except BadInput:
+        raise
     except Exception as error:
         raise BadInput(f"compute.backend: OpenVINO cannot run encoder.model '{name}': {first_line(error)}: use torch") from error
     model[0].model = Compiled(transformer.config, compiled, names)
@@ -63,10 +78,11 @@ def run_by_openvino(model: SentenceTransformer, *, precision: Precision, threads
         lowest = lowest_cosine(before, probe_vectors(model))
     except Exception as error:
         raise BadInput(f"compute.backend: OpenVINO cannot run encoder.model '{name}': {first_line(error)}: use torch") from error
-    if not lowest >= LOWEST_COSINE:
+    if not lowest >= LOWEST_COSINE and precision != "int8":  # which is compared on rows
         raise BadInput(
             f"compute.backend: OpenVINO's vectors of encoder.model '{name}' are others (cosine {lowest:.5f} to torch's): use torch"
         )
+    return digest
 
 
 class Compiled(nn.Module):
@@ -94,8 +110,16 @@ class _ByPosition(nn.Module):
         return self._transformer(**dict(zip(self._names, tensors, strict=True)), return_dict=True)[OUTPUT]
 
 
-def _inputs(model: SentenceTransformer) -> dict[str, torch.Tensor]:
-    """The tensors that the library hands to the transformer, by name."""
+def _calibration(model: SentenceTransformer, texts: Sequence[str], names: Sequence[str], prompt: str | None) -> list[dict[str, np.ndarray]]:
+    """What the transformer is given for some texts, a few of about the same length at once."""
+    alike = sorted(texts, key=len)
+    batches = [alike[at : at + CALIBRATED_AT_ONCE] for at in range(0, len(alike), CALIBRATED_AT_ONCE)]
+    given = [_inputs(model, batch, prompt) for batch in batches]
+    return [{name: tensors[name].numpy() for name in names} for tensors in given]
+
+
+def _inputs(model: SentenceTransformer, texts: Sequence[str] = PROBE_TEXTS[:2], prompt: str | None = None) -> dict[str, torch.Tensor]:
+    """The tensors that the library hands to the transformer for some texts, by name."""
     transformer: Any = model[0].model
     found: dict[str, torch.Tensor] = {}
     original = transformer.forward
@@ -106,7 +130,7 @@ def _inputs(model: SentenceTransformer) -> dict[str, torch.Tensor]:
 
     transformer.forward = noting  # not a hook: the library calls `forward` itself
     try:
-        model.encode(PROBE_TEXTS[:2], show_progress_bar=False)
+        model.encode(list(texts), prompt=prompt, batch_size=len(texts), show_progress_bar=False)
     finally:
         del transformer.forward
     return found
@@ -114,19 +138,6 @@ def _inputs(model: SentenceTransformer) -> dict[str, torch.Tensor]:
 
 def _openvino() -> Any:
     """OpenVINO without its telemetry, which would call home for every conversion; it does without where it is not there."""
-    with _absent("openvino_telemetry"):
+    with absent("openvino_telemetry"):
         importlib.import_module("openvino.tools.ovc")  # what convert_model is made of
         return importlib.import_module("openvino")
-
-
-@contextmanager
-def _absent(module: str) -> Iterator[None]:
-    """Within, importing the module fails."""
-    before = sys.modules.get(module)
-    sys.modules[module] = None  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        sys.modules.pop(module)
-        if before is not None:
-            sys.modules[module] = before

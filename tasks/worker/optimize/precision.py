@@ -11,10 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from tasks.adapters.processes.hardware import CPU_INFO
+from tasks.domain.errors import BadInput
 from tasks.domain.job.encoder import Precision
 from tasks.domain.strict import Strict
 from tasks.worker.base import Batch, LoadedEncoder, Vectors, Work
 from tasks.worker.encoding_errors import Fatal
+from tasks.worker.optimize.int8 import LEAST_MEAN
 from tasks.worker.optimize.quality import LOWEST_COSINE, PROBE_TEXTS
 
 SAMPLE_SECONDS = 1.0  # after which no more rows are compared
@@ -83,6 +85,21 @@ def decide(wanted: Literal["auto"] | Precision, device: str, cosines: Callable[[
         note=f"{'bfloat16' if near else 'float32'}: bfloat16's lowest cosine to float32 is {lowest:.5f} over {len(found)} rows"
         + ("" if near else f", below {LOWEST_COSINE}"),
     )
+
+
+def decide_int8(found: npt.NDArray[np.float64]) -> Decision:
+    """int8 as the job says, with what it does to the vectors of a sample.
+
+    Raises:
+        BadInput: they are others.
+    """
+    if not len(found):
+        return Decision(precision="int8", note="int8: as the job says; there was no sample to compare with float32")
+    lowest, mean = float(found.min()), float(found.mean())
+    if mean < LEAST_MEAN:
+        raise BadInput(f"encoder.precision int8: the vectors of a sample are others (mean cosine to float32 {mean:.3f}): use float32")
+    told = f"int8: as the job says; cosine to float32 is {lowest:.4f} at the least and {mean:.4f} in the mean of {len(found)} rows"
+    return Decision(precision="int8", lowest_cosine=lowest, mean_cosine=mean, note=told)
 
 
 class Encodes(Protocol):

@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
 from types import ModuleType
@@ -26,8 +27,28 @@ from tasks.domain.strict import Strict
 from tasks.worker.base import LoadedEncoder, Work
 from tasks.worker.encoders.registry import import_library, open_encoder
 from tasks.worker.encoding_errors import Fatal, first_line
-from tasks.worker.optimize.autotune import WORTH_BACKENDS, WORTH_TOKENS, Metered, TunedBatch, compare, race, tune_batches, worth_measuring
-from tasks.worker.optimize.precision import Decision, FasterFailed, decide, expected, question_cosines, sample_cosines
+from tasks.worker.optimize.autotune import (
+    WORTH_BACKENDS,
+    WORTH_INT8,
+    WORTH_TOKENS,
+    Metered,
+    TunedBatch,
+    compare,
+    race,
+    told_of_int8,
+    tune_batches,
+    worth_measuring,
+)
+from tasks.worker.optimize.precision import (
+    Decision,
+    FasterFailed,
+    decide,
+    decide_int8,
+    expected,
+    native_bfloat16,
+    question_cosines,
+    sample_cosines,
+)
 from tasks.worker.optimize.quality import LOWEST_COSINE
 from tasks.worker.startup.process_group import ProcessGroup
 from tasks.worker.system.placement import RankPlacement
@@ -113,7 +134,9 @@ class Start:
             AnotherFailed: it cannot be loaded elsewhere.
             Permanent: the ranks have loaded different things.
         """
-        error = self._attempt(partial(self._opened, expected(self._assignment.precision, self._place.device), self._backend))
+        error = None
+        if self._assignment.precision != "int8" or self._place.rank == 0:  # which quantises for all, if nobody has
+            error = self._attempt(partial(self._opened, expected(self._assignment.precision, self._place.device), self._backend))
         if self._assignment.precision == "auto":
             error = None  # in the precision that is settled it may go well
         settled: Settled | None = None
@@ -135,7 +158,10 @@ class Start:
     def _settled(self) -> tuple[Settled | None, KitestringError | None]:
         """Precision, backend and budget for all, or what came between."""
         try:
-            decision = decide(self._assignment.precision, self._place.device, self._compare)
+            if self._assignment.precision == "int8":
+                decision = decide_int8(self._compare_int8())
+            else:
+                decision = decide(self._assignment.precision, self._place.device, self._compare)
             return Settled(decision=decision, tuning=self._assignment.tuning or self._tuned(decision.precision)), None
         except KitestringError as error:
             return None, error
@@ -159,8 +185,30 @@ class Start:
                 remark = str(error)
             except Exception as error:  # noqa: BLE001 - what OpenVINO cannot run, torch can
                 remark = f"openvino is left out: {first_line(error)}"
-        self.measured = compare(found, remark)
+        fastest = min(measured.row_seconds for measured in found.values())
+        remarks = (remark, self._int8_remark(precision, sample, fastest))
+        self.measured = compare(found, "; ".join(filter(None, remarks)))
         return self.measured
+
+    def _int8_remark(self, precision: Precision, sample: pa.Table, row_seconds: float) -> str:
+        """That int8 would take half the time, where it would, and where nothing else can: on long work, since quantising takes a while."""
+        a = self._assignment
+        only_float32 = a.precision == "auto" and precision == "float32" and not native_bfloat16(self._place.device)
+        if not only_float32 or not self._may_use_openvino(precision) or find_spec("nncf") is None:
+            return ""
+        if a.rows is None or row_seconds * a.rows / self._place.ranks < WORTH_INT8:
+            return ""
+        try:
+            with self._watch.step("measure"):
+                return told_of_int8(self._unkept_int8(), self._opened("float32", "torch"), sample, row_seconds)
+        except Fatal:
+            raise
+        except Exception:  # noqa: BLE001 - a model that cannot be quantised is no news
+            return ""
+
+    def _unkept_int8(self) -> LoadedEncoder:
+        a, place = self._assignment, replace(self._place, int8=lambda make: make(self._assignment.sample))
+        return open_encoder(a.encoder, model_path=a.model_path, precision="int8", compute=a.compute, place=place, backend="openvino")
 
     def _against_openvino(self, precision: Precision, sample: pa.Table, torchs: TunedBatch) -> dict[Backend, TunedBatch]:
         ours, openvino = self._opened(precision, "torch"), self._opened(precision, "openvino")
@@ -172,6 +220,8 @@ class Start:
             return race({"torch": ours, "openvino": openvino}, found, sample)
 
     def _may_use_openvino(self, precision: Precision) -> bool:
+        if precision == "int8":
+            return False  # there is no other
         known = "openvino" in ENCODERS[self._assignment.encoder.kind].backends
         return known and not self._place.on_gpu and precision != "float16" and find_spec("openvino") is not None
 
@@ -228,13 +278,21 @@ class Start:
         self._row_seconds["bfloat16"] = fast.row_seconds
         return np.concatenate([cosines, asked]) if len(cosines) else cosines
 
+    def _compare_int8(self) -> Any:
+        """Of rows alone: questions are embedded in float32."""
+        exact, fast = self._opened("float32", "torch"), self._opened("int8", "openvino")
+        with self._watch.step("check"):
+            return sample_cosines(exact, fast, self._sample)
+
     def _sample(self, encoder: LoadedEncoder) -> Work:
         return encoder.prepare(sample_rows(self._assignment))
 
 
 def _first_backend(assignment: Assignment) -> Backend:
-    """The job's setting, or an earlier run's measurement; else torch, the reference for all others."""
+    """The job's setting, or an earlier run's measurement; else torch, the reference for all others. int8 has one way only."""
     wanted = assignment.compute.backend
+    if assignment.precision == "int8" and wanted == "auto":
+        return "openvino"
     if wanted != "auto":
         return wanted
     return assignment.tuning.backend if assignment.tuning else "torch"

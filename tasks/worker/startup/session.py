@@ -6,6 +6,7 @@ import os
 import sys
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 
 from tasks.adapters.checkpoint.json_documents import write_document
 from tasks.adapters.object_store.registry import open_store
@@ -17,6 +18,7 @@ from tasks.domain.job.encoder import ENCODERS
 from tasks.domain.ports import Store
 from tasks.worker.base import LoadedEncoder
 from tasks.worker.encoding_errors import Fatal, first_line
+from tasks.worker.optimize.int8 import kept_int8
 from tasks.worker.pipeline.coordinator_client import CoordinatorClient, fault_of
 from tasks.worker.pipeline.rank import Rank
 from tasks.worker.startup.agreement import AnotherFailed, Start, Stopwatch, take_place
@@ -43,7 +45,7 @@ def serve(assignment: Assignment) -> int:
 def _build(assignment: Assignment, watch: Stopwatch) -> tuple[LoadedEncoder, Hello, Tuning | None]:
     with ExitStack() as stack:
         place = take_place(assignment.compute, needs_torch=ENCODERS[assignment.encoder.kind].needs_torch)
-        place = replace(place, references=assignment.references)
+        place = replace(place, references=assignment.references, int8=partial(kept_int8, assignment) if assignment.quantized_key else None)
         with watch.step("join"):
             group = stack.enter_context(gathered(place.ranks, assignment.startup_seconds))
         start = Start(assignment, place, group, watch)

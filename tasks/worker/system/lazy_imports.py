@@ -61,3 +61,16 @@ def import_quickly(module: str) -> ModuleType:
             return importlib.import_module(module)
     except Exception:  # noqa: BLE001 - if it was not for that, the plain import says so
         return importlib.import_module(module)
+
+
+@contextmanager
+def absent(module: str) -> Iterator[None]:
+    """Within, importing the module fails."""
+    before = sys.modules.get(module)
+    sys.modules[module] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        sys.modules.pop(module)
+        if before is not None:
+            sys.modules[module] = before

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tasks.domain.job.references import References
+
+KeptModel = Callable[[Callable[[Sequence[str]], bytes]], bytes]
+"""Gives the corpus' quantised model; makes it with the function that it is given, of the rows to calibrate with, where there is none yet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,6 +19,7 @@ class RankPlacement:
     ranks: int = 1
     threads: int = 1
     device: str = "cpu"
+    int8: KeptModel | None = None  # None: this corpus keeps none
     references: References | None = None  # what rows may name; None: the user names each file
 
     @property

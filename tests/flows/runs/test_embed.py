@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -136,3 +137,23 @@ def test_parts_hold_the_collections_fields_in_source_order(run_flow: RunFlow, tm
     assert part.column_names == ["id", "vector", "text", "lang", "rank", "shard"]
     assert part["id"].to_pylist() == keys
     assert part["rank"].to_pylist() == columns["rank"]
+
+
+def test_int8_is_quantised_once_and_the_next_run_computes_with_the_same_model(
+    kitestring: Kitestring, tmp_path: Path, tiny_model: Path
+) -> None:
+    write_rows(tmp_path / "rows" / "a.parquet", 0, 200)
+    document = make_job(tmp_path, tiny_model, encoder__precision="int8")
+    first = kitestring("run", kitestring.job(document), "--json")
+    assert first.code == 0, first.err
+    (pinned,) = Path(document["checkpoint"]).rglob("encoder.json")
+    record = json.loads(pinned.read_text())
+    assert record["identity"]["precision"] == "int8"
+    assert record["identity"]["preprocessing"]["quantized"] == record["facts"]["quantized"] != ""
+    assert 0.9 < record["facts"]["lowest_cosine"] <= record["facts"]["mean_cosine"] <= 1
+    write_rows(tmp_path / "rows" / "b.parquet", 200, 300)
+    second = kitestring("run", kitestring.job(document), "--json")
+    assert second.code == 0, second.err
+    assert (second.json["rows"]["embedded"], second.json["rows"]["reused"], second.json["verified"]) == (100, 200, True)
+    assert list(Path(document["checkpoint"]).rglob("encoder.json")) == [pinned]
+    assert len(list(Path(document["checkpoint"]).rglob("*-int8.zip"))) == 1

@@ -14,7 +14,7 @@ from tasks.domain.errors import BadInput
 from tasks.domain.job.encoder import EncoderFacts, Precision, SentenceTransformersEncoder
 from tasks.domain.job.job import Compute
 from tasks.worker.base import LoadedEncoder
-from tasks.worker.optimize import precision
+from tasks.worker.optimize import autotune, precision
 from tasks.worker.optimize.autotune import TunedBatch
 from tasks.worker.optimize.precision import Decision
 from tasks.worker.startup import agreement
@@ -133,6 +133,48 @@ def test_the_other_ranks_take_rank_0s_word_and_compare_nothing(loaded: dict[Prec
     assert encoder is loaded["float32"]
     assert loaded["bfloat16"].closed
     assert (facts.precision, facts.lowest_cosine, facts.note) == ("float32", 0.9, "float32: too far")
+
+
+def test_int8_is_made_by_rank_0_and_held_against_float32(loaded: dict[Precision, FakeEncoder]) -> None:
+    encoder, facts = begin("int8")
+    assert encoder not in loaded.values()  # OpenVINO's
+    assert loaded["float32"].closed
+    assert (facts.lowest_cosine, facts.mean_cosine) == (pytest.approx(1, abs=1e-6), pytest.approx(1, abs=1e-6))
+    assert "int8: as the job says; cosine to float32" in facts.note
+
+
+@pytest.mark.parametrize(("seconds", "said"), [(0.01, True), (0.03, False)])
+def test_long_work_in_float32_is_told_that_int8_would_take_half_the_time(
+    loaded: dict[Precision, FakeEncoder], openvino: None, monkeypatch: pytest.MonkeyPatch, seconds: float, said: bool
+) -> None:
+    """Nothing else is twice as fast where the processor multiplies no bfloat16."""
+    times = iter([0.04, 0.05])
+    monkeypatch.setattr(agreement, "native_bfloat16", lambda _device: False)
+    monkeypatch.setattr(precision, "native_bfloat16", lambda _device: False)
+    monkeypatch.setattr(agreement, "tune_batches", lambda *_: TunedBatch(tokens=512, row_seconds=next(times)))
+    monkeypatch.setattr(autotune, "tune_batches", lambda *_: TunedBatch(tokens=512, row_seconds=seconds))
+    begun = starting("auto", rows=10**6)
+    _, facts = begun.encoder()
+    assert facts.precision == "float32"
+    assert ("int8 would be 4.0 times as fast" in facts.note) is said
+    assert begun.measured is not None
+    assert begun.measured.note in facts.note
+
+
+def test_the_other_ranks_open_int8_when_rank_0_has_made_it(loaded: dict[Precision, FakeEncoder], monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[str] = []
+    open_fake = agreement.open_encoder
+    monkeypatch.setattr(agreement, "open_encoder", lambda *a, **more: order.append("opened") or open_fake(*a, **more))
+
+    class Telling(FakeGroup):
+        def tell(self, text: str) -> str:
+            order.append("told")
+            return super().tell(text)
+
+    settled = Settled(decision=Decision(precision="int8"), tuning=Tuning(backend="openvino"))
+    begin("int8", rank=1, group=Telling(settled.model_dump_json()))
+    assert order == ["told", "opened"]
+    assert not loaded
 
 
 def test_an_encoder_that_cannot_be_loaded_is_told_after_all_have_heard(loaded: dict[Precision, FakeEncoder]) -> None:

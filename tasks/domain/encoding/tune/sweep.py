@@ -58,7 +58,7 @@ class Sweep:
         self._batches()
         self._over("workers", lambda best: [_set(best, num_workers=workers) for workers in self.choices.workers])
         self._over("pinned", lambda best: [_set(best, pin_memory=pinned) for pinned in self.choices.pinned])
-        self._over("precision", lambda best: [_set(best, precision=precision) for precision in self.choices.precisions], again=True)
+        self._over("precision", lambda best: [_in(best, precision) for precision in self.choices.precisions], again=True)
         self._over("shuffling", lambda best: [_set(best, shuffled=shuffled) for shuffled in (False, True)], again=True)
 
     def _over(self, axis: Axis, candidates: Callable[[TrialSettings], list[TrialSettings]], *, again: bool = False) -> None:
@@ -124,3 +124,8 @@ class Sweep:
 
 def _set(settings: TrialSettings, **values: object) -> TrialSettings:
     return settings.model_copy(update=values)
+
+
+def _in(settings: TrialSettings, precision: Precision) -> TrialSettings:
+    """In another precision; int8 has one backend only."""
+    return _set(settings, precision=precision, **({"backend": "openvino"} if precision == "int8" else {}))

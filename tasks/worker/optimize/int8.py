@@ -1,0 +1,108 @@
+"""int8 on CPUs: OpenVINO's post-training quantisation (NNCF), calibrated on a sample of the corpus.
+
+How a model is quantised depends on the rows that it is calibrated with, so it is done once: the first rank 0 of a corpus keeps the result
+in the checkpoint, all others and all later runs compute with that, and its digest is part of the encoder's identity.
+
+Weights take half of the range of 8 bits (`OverflowFix.ENABLE`): processors without VNNI add products in 16 bits, which would overflow
+otherwise, and vectors would depend on the processor. torch's dynamic quantisation is no substitute: it scales the activations of a whole
+batch together, so that a row's vector would depend on the rows beside it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import tempfile
+import zipfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tasks.adapters.object_store.registry import open_store
+from tasks.domain.encoding.protocol import Assignment
+from tasks.domain.errors import BadInput
+from tasks.worker.system.lazy_imports import absent
+
+LEAST_MEAN = 0.9  # mean cosine to float32: below it the model cannot be quantised
+MODEL = "model.xml"
+
+
+def kept_int8(assignment: Assignment, make: Callable[[Sequence[str]], bytes]) -> bytes:
+    """The quantised model of a corpus.
+
+    Args:
+        assignment: says where it is kept, and its digest if vectors were made with it.
+        make: quantises with some rows of the corpus; asked where nothing is kept yet.
+
+    Raises:
+        BadInput: it is gone or damaged, or there is no row to calibrate with.
+    """
+    store, key = open_store(assignment.store, proven=True), assignment.quantized_key
+    data = store.read(key)
+    if data is None and not assignment.quantized:
+        if not assignment.sample:
+            raise BadInput("encoder.precision is 'int8', and the source has no row to calibrate with")
+        made = make(assignment.sample)
+        data = made if store.commit(key, made) else store.read(key)
+    if data is None or (assignment.quantized and digest_of(data) != assignment.quantized):
+        wrong = "is gone" if data is None else "was changed"
+        raise BadInput(
+            f"{store.url}/{key}: the quantised model that this corpus was embedded with {wrong}: restore it, or start another corpus"
+        )
+    return data
+
+
+def digest_of(data: bytes) -> str:
+    """Of a quantised model as it is kept."""
+    return hashlib.sha256(data).hexdigest()[:32]
+
+
+def quantize(openvino: Any, converted: Any, inputs: Sequence[dict[str, np.ndarray]]) -> bytes:
+    """Quantise a model.
+
+    Args:
+        openvino: the library.
+        converted: the model in float32.
+        inputs: by name, of batches to calibrate with.
+    """
+    nncf = quantizer()
+    dataset = nncf.Dataset(list(inputs), lambda batch: list(batch.values()))
+    settings = nncf.AdvancedQuantizationParameters(overflow_fix=nncf.OverflowFix.ENABLE)
+    made = nncf.quantize(converted, dataset, model_type=nncf.ModelType.TRANSFORMER, subset_size=len(inputs), advanced_parameters=settings)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / MODEL
+        openvino.save_model(made, path, compress_to_fp16=False)
+        packed = Path(folder) / "model.zip"
+        with zipfile.ZipFile(packed, "w") as archive:
+            for file in (path, path.with_suffix(".bin")):
+                archive.write(file, file.name)
+        return packed.read_bytes()
+
+
+def unpack(openvino: Any, data: bytes) -> Any:
+    """A quantised model as it is kept, to be compiled."""
+    with tempfile.TemporaryDirectory() as folder:
+        packed = Path(folder) / "model.zip"
+        packed.write_bytes(data)
+        with zipfile.ZipFile(packed) as archive:
+            archive.extractall(folder)
+        core = openvino.Core()
+        core.set_property({"ENABLE_MMAP": False})  # its files are gone when it is compiled
+        return core.read_model(Path(folder) / MODEL)
+
+
+def quantizer() -> Any:
+    """NNCF, without its telemetry.
+
+    Raises:
+        BadInput: it is not installed.
+    """
+    try:
+        with absent("openvino_telemetry"):
+            return importlib.import_module("nncf")
+    except ImportError as error:
+        raise BadInput(
+            "encoder.precision is 'int8', which needs OpenVINO and NNCF: pip install -e '.[int8]' in Kitestring's folder"
+        ) from error
