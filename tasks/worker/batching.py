@@ -7,7 +7,6 @@ from itertools import pairwise
 
 import numpy as np
 
-SMALLEST_EDGE = 8
 # What a call costs by itself, as a share of a full batch. Measured with all-MiniLM-L6-v2 on one core, batches of 1,000 tokens: 17
 # tokens' time with OpenVINO, 40 with torch, which also has to prepare for every new shape. With 1/16 torch encodes 2% more rows a second
 # than with batches that are merely filled, and OpenVINO as well; with 1/32 torch gains nothing.
@@ -65,17 +64,3 @@ def _cheapest(lengths: Sequence[int], budget: int, rows: int) -> list[int]:
 def padded_size(batch: Sequence[int], sizes: Sequence[int]) -> int:
     """What a batch costs, padding counted; a row of no tokens counts as one."""
     return len(batch) * max((max(1, sizes[i]) for i in batch), default=0)
-
-
-def upper_edge(size: int) -> int:
-    """The bin of a length: the smallest power of two, from 8, that is not below it."""
-    return max(SMALLEST_EDGE, 1 << max(0, size - 1).bit_length())
-
-
-def histogram(sizes: Sequence[int]) -> dict[int, int]:
-    """Rows by length: the bin's upper edge to its count, shortest first."""
-    counts: dict[int, int] = {}
-    for size in sizes:
-        edge = upper_edge(size)
-        counts[edge] = counts.get(edge, 0) + 1
-    return dict(sorted(counts.items()))

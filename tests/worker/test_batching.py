@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.worker.batching import EXACT_ROWS, SHARE_OF_A_CALL, histogram, padded_size, plan_batches, upper_edge
+from tasks.domain.encoding.length_bins import histogram, upper_edge
+from tasks.worker.batching import EXACT_ROWS, SHARE_OF_A_CALL, padded_size, plan_batches
 
 sizes = st.lists(st.integers(0, 600), max_size=200)
 

@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 from pydantic import Field, ValidationError
 
 from tasks.adapters.object_store.os_errors import disk_error
+from tasks.adapters.rows.row_lengths import unpacked_lengths, without_lengths
 from tasks.domain.errors import Newer, Permanent
 from tasks.domain.shards.seal import EncodeStats, Part, Quarantined
 from tasks.domain.strict import ADDED_LATER, Growing
@@ -28,6 +29,7 @@ from tasks.domain.target.chunk_fields import has_chunks
 from tasks.domain.target.fields import ScalarField
 
 META = b"kitestring"
+LENGTHS_META = b"kitestring.lengths"  # of the rows, where the encoder counts tokens: see `tasks.adapters.rows.row_lengths`
 READS = 2  # the newest format of a part
 _FORMAT = re.compile(rb'\{"format_version": ?(\d{1,9})[,}]')
 MOST_VALUES = 2**31 - 1  # of one list<float32> array: its offsets are 32 bits
@@ -52,13 +54,14 @@ def documents_in(table: pa.Table, fields: Iterable[ScalarField]) -> int | None:
 
 
 def write_part(path: Path, table: pa.Table, meta: PartMeta) -> None:
-    """Write a part file; the columns `id` and `vector` are stored as they are, the others may share a dictionary.
+    """Write a part file; the columns `id` and `vector` are stored as they are, the others may share a dictionary; lengths are no column.
 
     Raises:
         Permanent: there is no room on the disk (names path and cure), or it cannot be written.
     """
+    table, lengths = without_lengths(table)
     shared = [name for name in table.column_names if name not in ("id", "vector")]
-    described = table.replace_schema_metadata({META: meta.model_dump_json().encode()})
+    described = table.replace_schema_metadata({META: meta.model_dump_json().encode(), **({LENGTHS_META: lengths} if lengths else {})})
     try:
         pq.write_table(
             described,
@@ -74,7 +77,7 @@ def write_part(path: Path, table: pa.Table, meta: PartMeta) -> None:
 
 
 def read_part(data: bytes, key: str = "part") -> tuple[pa.Table, PartMeta]:
-    """A part's rows and metadata, checked against the checksums of its pages.
+    """A part's rows and metadata, checked against the checksums of its pages. `lengths_in` takes lengths from the table.
 
     Raises:
         Permanent: it is not a part, or not whole; names the key.
@@ -82,8 +85,10 @@ def read_part(data: bytes, key: str = "part") -> tuple[pa.Table, PartMeta]:
     """
     try:
         file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
-        meta = PartMeta.model_validate_json((file.schema_arrow.metadata or {}).get(META, b""))
-        table = file.read().replace_schema_metadata(None)
+        described = file.schema_arrow.metadata or {}
+        meta = PartMeta.model_validate_json(described.get(META, b""))
+        kept = {name: described[name] for name in (LENGTHS_META,) if name in described}
+        table = file.read().replace_schema_metadata(kept or None)
     except (pa.ArrowException, OSError) as error:
         raise Permanent(f"{key}: not a Parquet file, or damaged: {_line(error)}") from error
     except ValidationError as error:
@@ -135,6 +140,12 @@ def vector_column(array: np.ndarray) -> pa.ListArray:
     offsets = np.arange(rows + 1, dtype=np.int32) * np.int32(dim)
     values = pa.array(np.ascontiguousarray(array, dtype=np.float32).reshape(-1))
     return pa.ListArray.from_arrays(pa.array(offsets), values)
+
+
+def lengths_in(table: pa.Table) -> np.ndarray | None:
+    """Of a part that was read: int32 of shape (rows, 2), -1 where nobody knows; None where the part has none, or not these rows'."""
+    packed = (table.schema.metadata or {}).get(LENGTHS_META)
+    return unpacked_lengths(packed, table.num_rows) if packed else None
 
 
 def part_vectors(table: pa.Table) -> np.ndarray:

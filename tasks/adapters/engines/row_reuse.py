@@ -25,7 +25,8 @@ from tasks.adapters.object_store.os_errors import writing
 from tasks.adapters.rows.builder import Prepared
 from tasks.adapters.rows.content_digests import by_path, content_digests
 from tasks.adapters.rows.pieces import PieceRows, part_of_taken
-from tasks.adapters.rows.row_schema import CACHED, ROW_DIGEST, TAKEN_VECTOR, part_schema
+from tasks.adapters.rows.row_lengths import as_column, stats_of_lengths
+from tasks.adapters.rows.row_schema import CACHED, LENGTHS, ROW_DIGEST, TAKEN_VECTOR, part_schema
 from tasks.domain.encoding.encoding_spec import ShardGroup
 from tasks.domain.shards.seal import Part
 from tasks.domain.shards.shard import Shard
@@ -85,7 +86,8 @@ class RowReuse:
         job, fields = self._place.job, self._place.spec.fields
         schema = part_schema(fields, store_text=job.target.store_text and job.source.modality == "text")
         table = part_of_taken(rows.taken_rows(), shard, schema)
-        meta = PartMeta(shard=shard, first=rows.first, stop=rows.stop, reused=table.num_rows, documents=documents_in(table, fields))
+        known = {"stats": stats_of_lengths(table), "reused": table.num_rows, "documents": documents_in(table, fields)}
+        meta = PartMeta(shard=shard, first=rows.first, stop=rows.stop, **known)
         try:
             write_part(path, table, meta)
             data = path.read_bytes()
@@ -114,8 +116,14 @@ def noting_content(
     for chunk in rows:
         content = content_digests(chunk.batch, files)
         digests.add(chunk.batch, content)
-        batch = chunk.batch.append_column(TAKEN_VECTOR, index.vectors_of(content)) if index else chunk.batch
+        batch = _with_taken(chunk.batch, content, index) if index else chunk.batch
         yield replace(chunk, batch=_with_cached(batch, content, cache) if cache else batch)
+
+
+def _with_taken(batch: pa.RecordBatch, content: pa.Array, index: ContentIndex) -> pa.RecordBatch:
+    """Rows with the vectors and lengths that the index has."""
+    vectors, lengths = index.taken(content)
+    return batch.append_column(TAKEN_VECTOR, vectors).append_column(LENGTHS, as_column(lengths))
 
 
 def _with_cached(batch: pa.RecordBatch, content: pa.Array, cache: VectorCache) -> pa.RecordBatch:

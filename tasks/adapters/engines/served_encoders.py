@@ -176,7 +176,8 @@ class ServedEncoders:
         good = rows.filter(pa.array(kept))
         table, reused = as_part(good, vector_column(outcome.vectors[kept]), piece.shard, self._schema), 0
         if piece.taken:
-            table, reused = merge_taken(good, table, piece, self._schema)
+            table, reused, taken = merge_taken(good, table, piece, self._schema)
+            stats += taken
         aside = [(rows.slice(at, 1).to_pylist()[0], reason) for at, reason in sorted(outcome.refused.items())]
         reasons = tuple(Quarantined(row=row["row"], id=row["id"], reason=reason) for row, reason in aside)
         meta = PartMeta(shard=piece.shard, first=piece.first, stop=piece.stop, quarantined=reasons, stats=stats, reused=reused)

@@ -195,6 +195,9 @@ def _lengths(report: RunReport) -> Panel:
     rows = "1 row was" if report.truncated == 1 else f"{report.truncated:,} rows were"
     cut = f"{rows} cut at the model's longest input and lost {report.tokens_cut:,} {'token' if report.tokens_cut == 1 else 'tokens'}."
     note = cut if report.truncated else "No row was longer than the model reads."
+    measured, made = sum(report.lengths.values()), report.rows_made
+    if measured < made:
+        note += f" This is of {measured:,} of {made:,} rows: of the others, which came from a cache or from earlier seals, nobody kept it."
     if report.texts_cut:
         note += f" Of {report.texts_cut:,} texts the collection holds the first 65,535 bytes only; their vectors are of the whole."
     most = max(columns, key=lambda column: column[1])

@@ -16,12 +16,13 @@ import pyarrow.compute as pc
 
 from tasks.adapters.object_store.os_errors import disk_error
 from tasks.adapters.rows.builder import ChunksMade, Prepared
-from tasks.adapters.rows.row_schema import CACHED, INTERNAL_COLUMNS, ROW_DIGEST, TAKEN_VECTOR, as_part
+from tasks.adapters.rows.row_lengths import stats_of_lengths, with_lengths
+from tasks.adapters.rows.row_schema import CACHED, INTERNAL_COLUMNS, LENGTHS, ROW_DIGEST, TAKEN_VECTOR, as_part
 from tasks.domain.encoding.protocol import Piece
 from tasks.domain.errors import Permanent
 from tasks.domain.shards.findings import Findings
 from tasks.domain.shards.resume import uncovered
-from tasks.domain.shards.seal import Quarantined
+from tasks.domain.shards.seal import EncodeStats, Quarantined
 
 LARGEST_PIECE = 64 << 20  # bytes
 
@@ -197,12 +198,12 @@ def _room(rows: pa.RecordBatch, left: int) -> int:
     return max(1, int(np.searchsorted(np.cumsum(_to_encode(rows)), left, side="right")))
 
 
-def merge_taken(encoded: pa.Table, table: pa.Table, piece: Piece, schema: pa.Schema) -> tuple[pa.Table, int]:
-    """A piece's part with the rows in it that had a vector before; how many those are.
+def merge_taken(encoded: pa.Table, table: pa.Table, piece: Piece, schema: pa.Schema) -> tuple[pa.Table, int, EncodeStats]:
+    """A piece's part with the rows in it that had a vector before; how many those are, and what is known of their lengths.
 
     Args:
         encoded: the piece's rows that were encoded, in the form of `tasks.adapters.rows.row_schema`.
-        table: the same as they stand in a part.
+        table: the same as they stand in a part, maybe with their lengths, which the answer has.
         piece: says where the others wait.
         schema: of the part.
 
@@ -214,15 +215,17 @@ def merge_taken(encoded: pa.Table, table: pa.Table, piece: Piece, schema: pa.Sch
             taken = pa.ipc.open_file(file).read_all()
     except (OSError, pa.ArrowInvalid) as error:
         raise Permanent(f"rows {piece.first}-{piece.stop - 1} of shard {piece.shard} cannot be read from scratch: {error}") from error
-    both = pa.concat_tables([table, part_of_taken(taken, piece.shard, schema)])
+    table = table if LENGTHS in table.column_names else with_lengths(table, None)
+    before = part_of_taken(taken, piece.shard, schema)
+    both = pa.concat_tables([table, before])
     order = np.argsort(np.concatenate([encoded.column("row").to_numpy(), taken.column("row").to_numpy()]), kind="stable")
-    return both.take(pa.array(order)).combine_chunks(), taken.num_rows
+    return both.take(pa.array(order)).combine_chunks(), taken.num_rows, stats_of_lengths(before)
 
 
 def part_of_taken(taken: pa.Table, shard: str, schema: pa.Schema) -> pa.Table:
-    """Rows with vectors of their own as a part."""
+    """Rows with vectors of their own as a part, and their lengths beside them."""
     vectors = taken.column(TAKEN_VECTOR).combine_chunks()
-    return as_part(taken, vectors, shard, schema)
+    return with_lengths(as_part(taken, vectors, shard, schema), taken.column(LENGTHS) if LENGTHS in taken.column_names else None)
 
 
 def _whole(piece: PieceRows) -> Iterator[PieceRows]:

@@ -7,6 +7,7 @@ image       binary   an encoded picture, or null where `image_uri` says where it
 image_uri   string   a local path or a URI, or null
 {name}      one column for each scalar field, typed as the field
 __vector__  list<float32>  only where vectors of earlier seals are taken over: the row's vector, or null where it is to be encoded
+__lengths__ int32[2]  the same: its tokens that the model reads and those that were cut off, or null where nobody knows
 __cached__  bool     only where there is a cache: whether the vector came from it
 __digest__  binary   the same: of what the row is made of, or null
 """
@@ -28,7 +29,9 @@ IMAGE_URI = "__image_uri__"  # or where it is
 TAKEN_VECTOR = "__vector__"
 CACHED = "__cached__"
 ROW_DIGEST = "__digest__"
-INTERNAL_COLUMNS = (TAKEN_VECTOR, CACHED, ROW_DIGEST)  # what no encoder is given
+LENGTHS = "__lengths__"
+LENGTHS_TYPE = pa.list_(pa.int32(), 2)
+INTERNAL_COLUMNS = (TAKEN_VECTOR, LENGTHS, CACHED, ROW_DIGEST)  # what no encoder is given
 
 JSON_TEXT = {b"kitestring": b"json"}  # metadata of a source's column whose strings are JSON texts
 

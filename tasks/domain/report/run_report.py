@@ -144,6 +144,11 @@ class RunReport(Strict):
     code: str = Field("", description="Python with which an application searches the collection.")
 
     @property
+    def rows_made(self) -> int:
+        """Rows that have a vector, whoever made it; chunks, where documents are split."""
+        return self.chunks.rows if self.chunks else self.rows.embedded + self.rows.reused + self.rows.cached
+
+    @property
     def complete(self) -> bool:
         """Every shard of the plan is in the collection."""
         return not self.shards.failed and self.shards.loaded >= self.shards.planned

@@ -25,13 +25,14 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Router
 
 from tasks.adapters.models.prompts import Side, sides_of
+from tasks.domain.encoding.length_bins import histogram
 from tasks.domain.encoding.tuning import Backend
 from tasks.domain.errors import BadInput
 from tasks.domain.job.encoder import EncoderFacts, Precision, SentenceTransformersEncoder
 from tasks.domain.job.job import Compute
 from tasks.domain.shards.seal import EncodeStats
 from tasks.worker.base import Batch, Vectors, unit_length
-from tasks.worker.batching import histogram, padded_size, plan_batches
+from tasks.worker.batching import padded_size, plan_batches
 from tasks.worker.encoders.tokenizer import TokenizedText, Tokens
 from tasks.worker.encoders.torch_errors import told_apart, told_of_checkpoint
 from tasks.worker.encoding_errors import Fatal, OutOfMemory, first_line
@@ -61,6 +62,7 @@ class TextWork:
     alike: bool = False  # the texts of a batch have one length
     ahead: int = 0
     loaded: int | None = None
+    lost: Sequence[int] = ()  # tokens of each that the model does not read
 
     def plan(self, rows: Iterable[int]) -> list[list[int]]:
         chosen = list(rows)
@@ -131,7 +133,9 @@ class TextEncoder:
             backend=self._backend,
         )
         flat = bool(getattr(self._first, "can_flatten_inputs", False))
-        return TextWork(texts=texts, sizes=sizes, stats=stats, budget=self._budget, most_rows=self._most_rows, flat=flat, alike=self._alike)
+        lost = [full - size for size, full in zip(sizes, whole, strict=True)]
+        how = {"budget": self._budget, "most_rows": self._most_rows, "flat": flat, "alike": self._alike}
+        return TextWork(texts=texts, sizes=sizes, stats=stats, lost=lost, **how)  # type: ignore[arg-type]
 
     def encode(self, contents: Sequence[str]) -> Vectors:
         return self._embed(contents, self._sides.rows, at_once=max(1, len(contents)))

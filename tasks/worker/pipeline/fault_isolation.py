@@ -12,8 +12,8 @@ from typing import Generic, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from tasks.domain.encoding.length_bins import upper_edge
 from tasks.worker.base import Vectors
-from tasks.worker.batching import upper_edge
 from tasks.worker.encoding_errors import Fatal, OutOfMemory, first_line
 
 Content = TypeVar("Content")

@@ -13,11 +13,12 @@ import pyarrow as pa
 from tasks.adapters.checkpoint.part_files import PartMeta, documents_in, part_of, vector_column, write_part
 from tasks.adapters.object_store.os_errors import disk_error
 from tasks.adapters.rows.pieces import merge_taken
+from tasks.adapters.rows.row_lengths import lengths_column, with_lengths
 from tasks.adapters.rows.row_schema import as_part, part_schema
 from tasks.domain.encoding.protocol import Done, Storing
 from tasks.domain.errors import KitestringError, Transient
 from tasks.domain.ports import Store
-from tasks.domain.shards.seal import Part
+from tasks.domain.shards.seal import EncodeStats, Part
 from tasks.domain.target.fields import ScalarField
 from tasks.worker.pipeline.coordinator_client import CoordinatorClient, beating, fault_of, unforeseen
 from tasks.worker.pipeline.piece_encoder import Encoded
@@ -59,8 +60,8 @@ class Outbox:
 
     def _store_part(self, encoded: Encoded) -> Part:
         began, piece = time.perf_counter(), encoded.ready.piece
-        stats = encoded.ready.work.stats.model_copy(update={"encode_seconds": encoded.encode_seconds})
-        table, reused = part_table(encoded, self._schema)
+        table, reused, taken = part_table(encoded, self._schema)
+        stats = encoded.ready.work.stats.model_copy(update={"encode_seconds": encoded.encode_seconds}) + taken
         meta = PartMeta(
             first=piece.first,
             stop=piece.stop,
@@ -88,8 +89,16 @@ class Outbox:
             raise Transient(str(unforeseen(error, "the part could not be put in the checkpoint"))) from error
 
 
-def part_table(encoded: Encoded, schema: pa.Schema) -> tuple[pa.Table, int]:
-    """The rows that have a vector, with exactly the columns of `schema`, in the source's order; how many of them had one before."""
+def part_table(encoded: Encoded, schema: pa.Schema) -> tuple[pa.Table, int, EncodeStats]:
+    """The rows that have a vector, with the columns of `schema` and maybe lengths, in the source's order.
+
+    Returns also how many of them had a vector before, and what is known of the lengths of those.
+    """
     piece, kept = encoded.ready.piece, encoded.ready.rows.filter(pa.array(encoded.kept))
     table = as_part(kept, vector_column(encoded.vectors), piece.shard, schema)
-    return merge_taken(kept, table, piece, schema) if piece.taken else (table, 0)
+    lost = getattr(encoded.ready.work, "lost", ())  # of encoders that count tokens
+    if len(lost):
+        table = with_lengths(table, lengths_column(encoded.ready.work.sizes, lost).filter(pa.array(encoded.kept)))
+    if not piece.taken:
+        return table, 0, EncodeStats()
+    return merge_taken(kept, table, piece, schema)

@@ -105,7 +105,7 @@ class HashEncoders:
         made = {"vector": vector_column(vectors), "shard": pa.repeat(pa.scalar(piece.shard), rows.num_rows)}
         columns = [made[name] if name in made else rows.column(name) for name in self._schema.names]
         table = pa.table(columns, schema=self._schema)
-        table, reused = merge_taken(rows, table, piece, self._schema) if piece.taken else (table, 0)
+        table, reused, _ = merge_taken(rows, table, piece, self._schema) if piece.taken else (table, 0, None)
         reasons = tuple(Quarantined(row=row["row"], id=row["id"], reason="not finite: poison") for row in aside.to_pylist())
         meta = PartMeta(
             shard=piece.shard,

@@ -14,7 +14,7 @@ import pyarrow as pa
 from tasks.adapters.checkpoint.checkpoint import Checkpoint
 from tasks.adapters.checkpoint.duplicate_finder import duckdb_error
 from tasks.adapters.checkpoint.reuse.digest_file import mixed_ids, read_digests, rows_of_parts
-from tasks.adapters.checkpoint.reuse.donor_parts import SCRATCH_BYTES, DonorPart, DonorParts
+from tasks.adapters.checkpoint.reuse.donor_parts import LENGTHS_EACH, SCRATCH_BYTES, DonorPart, DonorParts
 from tasks.adapters.concurrent_map import ahead
 
 SORT_MEMORY = "512MB"
@@ -48,16 +48,23 @@ class ContentIndex:
 
     def vectors_of(self, digests: pa.Array) -> pa.Array:
         """The vector of each digest as list<float32>; null where none is known, or a part that held it is not what was sealed."""
+        return self.taken(digests)[0]
+
+    def taken(self, digests: pa.Array) -> tuple[pa.Array, np.ndarray]:
+        """The same, and the lengths of the rows: int32 of shape (digests, 2), -1 where they are not known."""
         taken = np.zeros((len(digests), self._dim), np.float32)
+        lengths = np.full((len(digests), LENGTHS_EACH), -1, np.int32)
         valid = np.zeros(len(digests), dtype=bool)
         found, at = self._find(digests)
         numbers, places = self._column("part")[found], self._column("place")[found]
         for number in np.unique(numbers).tolist():
             vectors, of_part = self._parts.vectors(number), numbers == number
             if vectors is not None:
-                taken[at[of_part]] = vectors[places[of_part]]
+                rows = vectors[places[of_part]]
+                taken[at[of_part]] = rows[:, : self._dim]
+                lengths[at[of_part]] = rows[:, self._dim :].view(np.int32)
                 valid[at[of_part]] = True
-        return vector_lists(taken, valid)
+        return vector_lists(taken, valid), lengths
 
     def _find(self, digests: pa.Array) -> tuple[np.ndarray, np.ndarray]:
         """Lines of the index, and which of the digests each is."""

@@ -11,13 +11,14 @@ from pathlib import Path
 import numpy as np
 
 from tasks.adapters.checkpoint.checkpoint import Checkpoint
-from tasks.adapters.checkpoint.part_files import part_vectors
+from tasks.adapters.checkpoint.part_files import lengths_in, part_vectors
 from tasks.adapters.checkpoint.reuse.digest_file import mixed_ids
 from tasks.adapters.object_store.os_errors import writing
 from tasks.domain.errors import Permanent
 from tasks.domain.shards.seal import Part
 
 SCRATCH_BYTES = 8 << 30  # of vectors that wait at a time
+LENGTHS_EACH = 2  # numbers beside a vector
 MOST_READS = 4  # of one part: rows in an order in which every batch needs every part would read them for ever, and are encoded instead
 
 
@@ -49,7 +50,9 @@ class DonorParts:
         self._reads = Counter[int]()
 
     def vectors(self, number: int) -> np.ndarray | None:
-        """A part's vectors: float32 of shape (rows, dim), mapped from scratch; None where it is damaged, gone, or was read often enough.
+        """A part's vectors and lengths, mapped from scratch; None where it is damaged, gone, or was read often enough.
+
+        float32 of shape (rows, dim + 2): the last two columns are int32 in the same bytes, as of `tasks.adapters.rows.row_lengths`.
 
         Let go of it soon: pages that were touched count as memory of this process for as long as they are mapped.
 
@@ -73,14 +76,16 @@ class DonorParts:
             vectors = part_vectors(table)
         except Permanent:
             return False
-        if vectors.shape != self._shape(number) or mixed_ids(table.column("id")) != wanted.ids:
+        if vectors.shape != (wanted.part.rows, self._dim) or mixed_ids(table.column("id")) != wanted.ids:
             return False
+        lengths = lengths_in(table)
+        known = np.full((len(vectors), LENGTHS_EACH), -1, np.int32) if lengths is None else np.ascontiguousarray(lengths)
         with writing(self._scratch):
-            vectors.tofile(self._path(number))
+            np.concatenate([vectors, known.view(np.float32)], axis=1).tofile(self._path(number))
         return True
 
     def _make_room(self) -> None:
-        held = {number: 4 * self._dim * self._parts[number].part.rows for number, there in self._open.items() if there}
+        held = {number: 4 * int(np.prod(self._shape(number))) for number, there in self._open.items() if there}
         left = sum(held.values())
         for number in list(held)[:-1]:
             if left <= self._most_bytes:
@@ -90,7 +95,7 @@ class DonorParts:
             self._path(number).unlink(missing_ok=True)
 
     def _shape(self, number: int) -> tuple[int, int]:
-        return self._parts[number].part.rows, self._dim
+        return self._parts[number].part.rows, self._dim + LENGTHS_EACH
 
     def _path(self, number: int) -> Path:
         return self._scratch / f"donor-{number}.f32"
