@@ -26,7 +26,7 @@ from tasks.adapters.rows.builder import Prepared
 from tasks.adapters.rows.content_digests import by_path, content_digests
 from tasks.adapters.rows.pieces import PieceRows, part_of_taken
 from tasks.adapters.rows.row_lengths import as_column, stats_of_lengths
-from tasks.adapters.rows.row_schema import CACHED, LENGTHS, ROW_DIGEST, TAKEN_VECTOR, part_schema
+from tasks.adapters.rows.row_schema import CACHED, ROW_DIGEST, ROW_LENGTHS, TAKEN_VECTOR, part_schema
 from tasks.domain.encoding.encoding_spec import ShardGroup
 from tasks.domain.shards.seal import Part
 from tasks.domain.shards.shard import Shard
@@ -123,7 +123,7 @@ def noting_content(
 def _with_taken(batch: pa.RecordBatch, content: pa.Array, index: ContentIndex) -> pa.RecordBatch:
     """Rows with the vectors and lengths that the index has."""
     vectors, lengths = index.taken(content)
-    return batch.append_column(TAKEN_VECTOR, vectors).append_column(LENGTHS, as_column(lengths))
+    return batch.append_column(TAKEN_VECTOR, vectors).append_column(ROW_LENGTHS, as_column(lengths))
 
 
 def _with_cached(batch: pa.RecordBatch, content: pa.Array, cache: VectorCache) -> pa.RecordBatch:

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from tasks.adapters.object_store.os_errors import disk_error
 from tasks.adapters.rows.builder import ChunksMade, Prepared
 from tasks.adapters.rows.row_lengths import stats_of_lengths, with_lengths
-from tasks.adapters.rows.row_schema import CACHED, INTERNAL_COLUMNS, LENGTHS, ROW_DIGEST, TAKEN_VECTOR, as_part
+from tasks.adapters.rows.row_schema import CACHED, INTERNAL_COLUMNS, ROW_DIGEST, ROW_LENGTHS, TAKEN_VECTOR, as_part
 from tasks.domain.encoding.protocol import Piece
 from tasks.domain.errors import Permanent
 from tasks.domain.shards.findings import Findings
@@ -215,7 +215,7 @@ def merge_taken(encoded: pa.Table, table: pa.Table, piece: Piece, schema: pa.Sch
             taken = pa.ipc.open_file(file).read_all()
     except (OSError, pa.ArrowInvalid) as error:
         raise Permanent(f"rows {piece.first}-{piece.stop - 1} of shard {piece.shard} cannot be read from scratch: {error}") from error
-    table = table if LENGTHS in table.column_names else with_lengths(table, None)
+    table = table if ROW_LENGTHS in table.column_names else with_lengths(table, None)
     before = part_of_taken(taken, piece.shard, schema)
     both = pa.concat_tables([table, before])
     order = np.argsort(np.concatenate([encoded.column("row").to_numpy(), taken.column("row").to_numpy()]), kind="stable")
@@ -225,7 +225,7 @@ def merge_taken(encoded: pa.Table, table: pa.Table, piece: Piece, schema: pa.Sch
 def part_of_taken(taken: pa.Table, shard: str, schema: pa.Schema) -> pa.Table:
     """Rows with vectors of their own as a part, and their lengths beside them."""
     vectors = taken.column(TAKEN_VECTOR).combine_chunks()
-    return with_lengths(as_part(taken, vectors, shard, schema), taken.column(LENGTHS) if LENGTHS in taken.column_names else None)
+    return with_lengths(as_part(taken, vectors, shard, schema), taken.column(ROW_LENGTHS) if ROW_LENGTHS in taken.column_names else None)
 
 
 def _whole(piece: PieceRows) -> Iterator[PieceRows]:

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tasks.adapters.rows.row_schema import LENGTHS, LENGTHS_TYPE
+from tasks.adapters.rows.row_schema import LENGTHS_TYPE, ROW_LENGTHS
 from tasks.domain.encoding.length_bins import histogram
 from tasks.domain.shards.seal import EncodeStats
 
@@ -34,7 +34,7 @@ def as_column(lengths: np.ndarray) -> pa.Array:
 
 def stats_of_lengths(table: pa.Table) -> EncodeStats:
     """What a report says of lengths, of those rows of a table whose lengths are known; nothing of its work."""
-    if LENGTHS not in table.column_names:
+    if ROW_LENGTHS not in table.column_names:
         return EncodeStats()
     known = _as_array(table)
     known = known[known[:, 0] >= 0]
@@ -44,14 +44,14 @@ def stats_of_lengths(table: pa.Table) -> EncodeStats:
 
 def with_lengths(table: pa.Table, lengths: pa.Array | pa.ChunkedArray | None) -> pa.Table:
     """The table with the column; unknown without `lengths`."""
-    return table.append_column(pa.field(LENGTHS, LENGTHS_TYPE), pa.nulls(table.num_rows, LENGTHS_TYPE) if lengths is None else lengths)
+    return table.append_column(pa.field(ROW_LENGTHS, LENGTHS_TYPE), pa.nulls(table.num_rows, LENGTHS_TYPE) if lengths is None else lengths)
 
 
 def without_lengths(table: pa.Table) -> tuple[pa.Table, bytes]:
     """The table without the column, and what a file keeps of it; empty where no length is known."""
-    if LENGTHS not in table.column_names:
+    if ROW_LENGTHS not in table.column_names:
         return table, b""
-    lengths, rest = table.column(LENGTHS), table.drop_columns(LENGTHS)
+    lengths, rest = table.column(ROW_LENGTHS), table.drop_columns(ROW_LENGTHS)
     if lengths.null_count == len(lengths):
         return rest, b""
     return rest, base64.b64encode(zlib.compress(_as_array(table).astype("<i4").T.tobytes()))
@@ -67,7 +67,7 @@ def unpacked_lengths(packed: bytes, rows: int) -> np.ndarray | None:
 
 
 def _as_array(table: pa.Table) -> np.ndarray:
-    column = table.column(LENGTHS).combine_chunks()
+    column = table.column(ROW_LENGTHS).combine_chunks()
     valid = column.is_valid().to_numpy(zero_copy_only=False)
     lengths = np.full((table.num_rows, 2), NOBODY_KNOWS, np.int32)
     lengths[valid] = pc.list_flatten(column.drop_null()).to_numpy(zero_copy_only=False).reshape(-1, 2)

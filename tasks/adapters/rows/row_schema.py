@@ -29,9 +29,9 @@ IMAGE_URI = "__image_uri__"  # or where it is
 TAKEN_VECTOR = "__vector__"
 CACHED = "__cached__"
 ROW_DIGEST = "__digest__"
-LENGTHS = "__lengths__"
+ROW_LENGTHS = "__lengths__"
 LENGTHS_TYPE = pa.list_(pa.int32(), 2)
-INTERNAL_COLUMNS = (TAKEN_VECTOR, LENGTHS, CACHED, ROW_DIGEST)  # what no encoder is given
+INTERNAL_COLUMNS = (TAKEN_VECTOR, ROW_LENGTHS, CACHED, ROW_DIGEST)  # what no encoder is given
 
 JSON_TEXT = {b"kitestring": b"json"}  # metadata of a source's column whose strings are JSON texts
 
