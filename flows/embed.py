@@ -75,7 +75,8 @@ def embed_corpus(
             rounds = Rounds(run, plan, collection, loaded)
 
             def once(groups: Iterator[list[Shard]]) -> dict[str, Any]:
-                Window(encode, load, width=width, finish=run.journal.finish_group, first_over=rest).run(groups)
+                window = Window(encode, load, width=width, loads=job.target.load_streams, finish=run.journal.finish_group, first_over=rest)
+                window.run(groups)
                 rest()
                 rounds.check()
                 assign_owners(run, plan, collection)

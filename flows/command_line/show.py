@@ -17,6 +17,7 @@ from tasks.domain.estimate.formatting import format_estimate
 from tasks.domain.estimate.intervals import between
 from tasks.domain.number_format import number
 from tasks.domain.progress.live_run import LiveRun
+from tasks.domain.report.hosts import HostsOfRun, host_line
 from tasks.domain.shards.removal import RULES, Rule
 from tasks.domain.shards.seal import ChunkCounts, format_chunks
 from tasks.domain.shards.unread_files import UnreadFiles, format_unread
@@ -28,6 +29,7 @@ if TYPE_CHECKING:  # it brings Prefect along, which has to wait until its server
     from tasks.commands.inspect import Listed, Status
 
 _CONTROLS = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")  # control characters in rows must not reach the terminal
+MOST_HOSTS = 64  # that `status` names
 SNIPPET = 160  # characters of a text that are shown with a hit
 
 
@@ -92,6 +94,7 @@ def status_text(status: Status) -> str:
     lines += [f"run:    {live_text(status.live)}"] if status.live else []
     lines += [f"model:  {status.model}"] if status.model else []
     lines += [f"note:   {note}" for note in status.notes]
+    lines += hosts_text(status.hosts) if status.hosts else []
     lines += [f"report: {status.report}"] if status.report else []
     lines += [f"damage: {line}" for line in status.damaged]
     lines += ["\nFrom an application:\n", status.code.rstrip()] if status.code else []
@@ -103,6 +106,14 @@ def live_text(run: LiveRun) -> str:
     return (
         f"{run.flow} on {run.machine}: {run.snapshot.phase}, {run.snapshot.of_rows} rows encoded (`kitestring status --watch` follows it)"
     )
+
+
+def hosts_text(record: HostsOfRun) -> list[str]:
+    """What each host of a run has done."""
+    left = len(record.hosts) - MOST_HOSTS
+    of = f"of run {record.run}, which has ended" if record.ended else f"of run {record.run} at {record.at}, before its end"
+    more = [f"        and {left:,} more: --json has all of them"] if left > 0 else []
+    return [f"hosts:  {len(record.hosts):,} {of}", *(f"        {host_line(host)}" for host in record.hosts[:MOST_HOSTS]), *more]
 
 
 def _pointed_to(status: Status) -> str:

@@ -16,10 +16,12 @@ from tasks.domain.errors import BadInput, KitestringError
 from tasks.domain.job.job import Job
 from tasks.domain.ports import Collection
 from tasks.domain.progress.live_run import LiveRun
+from tasks.domain.report.hosts import HostsOfRun
 from tasks.domain.shards.row_accounting import RowCounts, ShardCounts
 from tasks.domain.target.chunk_fields import has_chunks
 from tasks.domain.target.difference import Difference
 from tasks.run.estimate.estimator import Estimator
+from tasks.run.hosts_record import newest_hosts
 from tasks.run.plan import Plan, check_roots, opened, plan_again, planned_before, spool_spans
 from tasks.run.preflight import inspect_job
 from tasks.run.promotion.search_code import search_code
@@ -59,6 +61,7 @@ class Status:
     notes: tuple[str, ...] = ()  # what was seen while rows were read
     model: str = ""  # how it is used: what stands before rows and questions, how pictures are made ready
     damaged: tuple[str, ...] = ()
+    hosts: HostsOfRun | None = None  # of the newest run that had any but the flow's machine
     code: str = ""  # with which an application searches the collection
     live: LiveRun | None = None  # that is under way
 
@@ -84,6 +87,7 @@ class Status:
             "damaged": list(self.damaged),
             "model": self.model,
             "notes": list(self.notes),
+            "hosts": self.hosts.model_dump(mode="json") if self.hosts else None,
             "code": self.code,
             "live": self.live and self.live.model_dump(mode="json"),
         }
@@ -117,6 +121,7 @@ def look_at_status(job: Job) -> Status:
             damaged=damaged,
             notes=tuple(map(str, totals.found.all())),
             model=inspected.model.told,
+            hosts=newest_hosts(plan.checkpoint),
             code=search_code(inspected, plan.spec) if totals.loaded else "",
             live=run_under_way(job),
         )

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from tasks.domain.encoding.encoding_progress import EncodingProgress
-from tasks.domain.encoding.encoding_spec import ShardGroup
+from tasks.domain.encoding.encoding_spec import LoadGroup, ShardGroup
 from tasks.domain.encoding.protocol import Piece
 from tasks.domain.encoding.throughput import Throughput
 from tasks.domain.estimate.rates import Observation
@@ -21,6 +21,7 @@ from tasks.domain.target.collection import CollectionSpec, Hit
 from tasks.domain.target.difference import Compared
 from tasks.domain.target.fields import FieldType
 from tasks.domain.target.full_text import Fusion
+from tasks.domain.target.rate_limit import Throttle
 
 if TYPE_CHECKING:  # arrays are the language between the adapters; the rules never look inside them
     import numpy as np
@@ -165,6 +166,10 @@ class Collection(Protocol):
     def target(self) -> Target:
         """The server that it is on; closing that lets go of the collection, too."""
 
+    @property
+    def throttle(self) -> Throttle:
+        """Holds back upserts as far as the server asks for it, and counts them."""
+
     def describe(self) -> CollectionSpec | None:
         """What is there under the spec's name, or None."""
 
@@ -306,6 +311,16 @@ class Engine(EncodingService, Protocol):
         Raises:
             Permanent, BadInput: a shard failed for good; the first of them, after all others are done.
             Transient, OutcomeUnknown: something passing; what was committed stays when the group is tried again.
+        """
+
+    def load(self, group: LoadGroup) -> None:
+        """Put sealed shards into a collection, each by the ledger's rules, and tell of it once its entry is written; one that fails stops no other.
+
+        Shards that are not sealed are passed over.
+
+        Raises:
+            Permanent, BadInput: a shard cannot be loaded, or the collection is another one from there; the first error, after all others are done.
+            Transient, OutcomeUnknown: something passing; what was loaded stays when the group is tried again.
         """
 
     def measure(self, rows: pa.Table) -> Observation:

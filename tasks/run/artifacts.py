@@ -23,7 +23,7 @@ from tasks.domain.estimate.estimate import Estimate
 from tasks.domain.estimate.formatting import format_estimate
 from tasks.domain.progress.snapshot import RateMeter, Snapshot
 from tasks.domain.report.failure_advice import Advice, advise_on
-from tasks.domain.report.hosts import HostWork
+from tasks.domain.report.hosts import host_line
 from tasks.domain.report.run_report import RunReport
 from tasks.domain.target.proof import Proof, compared
 
@@ -112,14 +112,6 @@ def progress_text(now: Snapshot, rate: float) -> str:
     speed = f", {rate:,.0f} rows/s" if rate else ""
     waiting = f"waiting for {now.waits_for}. " if now.waits_for else ""
     return f"{waiting}{now.phase}: {now.of_rows} rows encoded{speed}{left}; {now.loaded:,} loaded"
-
-
-def host_line(host: HostWork) -> str:
-    """A host at this moment: what it is at, how fast it is, and what it was given."""
-    state = host.moments[-1].state if host.moments else "joining"
-    done = f"{host.rows:,} rows, {host.rows_per_second:,.0f} rows/s, {host.tokens_per_second:,.0f} tokens/s"
-    groups = f"{host.taken:,} groups taken, {host.given_back:,} given back, {host.doubled:,} shards doubled"
-    return f"{host.host}: {state}, {done}, {host.share_at_work:.0%} of the time at work, {groups}"
 
 
 class RankLines:

@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 from tasks.adapters.checkpoint.damaged_documents import Damages
-from tasks.domain.encoding.encoding_events import DocumentMoved, EncodingEvent, ShardAmended, ShardFailed, ShardReused, ShardSealed
+from tasks.domain.encoding.encoding_events import (
+    DocumentMoved,
+    EncodingEvent,
+    ShardAmended,
+    ShardFailed,
+    ShardLoaded,
+    ShardReused,
+    ShardSealed,
+)
 from tasks.run.progress import Journal
 
 
@@ -25,6 +33,10 @@ def note_event(journal: Journal, damages: Damages, event: EncodingEvent) -> None
             journal.note_failed(event.shard, event.name, event.error)
         case ShardAmended():
             journal.note_amendment(event.shard, event.recovered)
+        case ShardLoaded():
+            if event.replaced:
+                journal.note_replaced(event.shard)
+            journal.note_load(event.entry)
         case DocumentMoved():
             damages.name(event.key, event.line)
             journal.note_repair(event.line)

@@ -47,7 +47,8 @@ class Window:
 
     Args:
         steps: each submits a task for a group.
-        width: groups that may be in the first step at a time, or what tells it, asked before each; in a later step at most `MOST_LOADS`.
+        width: groups that may be in the first step at a time, or what tells it, asked before each; in a later step no more than that, either.
+        loads: groups that may be in a later step at a time.
         finish: called for every finished group, with the first error of its steps.
         first_over: called once when the first step is over for all groups, while later steps may still run.
     """
@@ -56,10 +57,12 @@ class Window:
         self,
         *steps: Submit,
         width: int | Callable[[], int],
+        loads: int = MOST_LOADS,
         finish: Finish = lambda *_: None,
         first_over: Callable[[], None] = lambda: None,
     ) -> None:
         self._width = width if callable(width) else lambda: width
+        self._loads = loads
         self._steps, self._finish, self._first_over = steps, finish, first_over
         self._busy: list[dict[PrefectFuture[Any], _Passing]] = [{} for _ in steps]
         self._waiting: list[deque[_Passing]] = [deque() for _ in steps]  # for room in a step
@@ -97,7 +100,7 @@ class Window:
         else:
             self._waiting[step + 1].append(passing)
         for later in range(1, len(self._steps)):
-            while self._waiting[later] and len(self._busy[later]) < min(MOST_LOADS, self._width()):
+            while self._waiting[later] and len(self._busy[later]) < min(self._loads, self._width()):
                 self._start(later, self._waiting[later].popleft())
 
     def _shards_waiting(self) -> int:

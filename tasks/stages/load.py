@@ -7,6 +7,7 @@ import logging
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from tasks.domain.encoding.encoding_spec import LoadGroup
 from tasks.domain.errors import Damaged, Permanent
 from tasks.domain.ports import Collection
 from tasks.domain.shards.seal import Seal
@@ -36,6 +37,8 @@ def load_shards(run: Run, plan: Plan, collection: Collection, group: list[Shard]
     with run.journal.during("load"), run.journal.telling(group):
         if any(plan.checkpoint.read_seal(shard.id) for shard in group):  # a corpus that is refused makes no collection
             begin_loading(plan, collection)
+            if run.job.hosts_load:
+                load_on_hosts(run, plan, collection, group)
         for shard in group:
             try:
                 _load_shard(run, plan, collection, shard, mend=mend)
@@ -46,12 +49,35 @@ def load_shards(run: Run, plan: Plan, collection: Collection, group: list[Shard]
         raise first
 
 
+def load_on_hosts(run: Run, plan: Plan, collection: Collection, group: list[Shard]) -> None:
+    """Have the engine's hosts load a group. What none of them can load is left to the flow, which finds out why.
+
+    Raises:
+        Transient: something passing.
+    """
+    waiting = tuple(shard for shard in group if not run.journal.has_loaded(shard))
+    identity = collection.identity() or ""
+    try:
+        if waiting:
+            run.engine.load(LoadGroup(shards=waiting, record=plan.record, collection=plan.spec, identity=identity, ledger=plan.target))
+    except Permanent as error:
+        run.journal.note_once(f"hosts could not load all that is sealed, so the flow loaded the rest; the first reason: {error}")
+    for shard in group:
+        if shard.id in run.journal.replaced and run.journal.has_loaded(shard):
+            seal = plan.checkpoint.effective_seal(shard.id)
+            if seal is not None:
+                remove_strays(run, plan, collection, seal)
+            run.journal.replaced.discard(shard.id)
+
+
 def _load_shard(run: Run, plan: Plan, collection: Collection, shard: Shard, *, mend: bool) -> None:
     seal = None if run.journal.has_loaded(shard) else plan.checkpoint.effective_seal(shard.id)
     if seal is None:
         return
     before = plan.checkpoint.read_load(plan.target, shard.id)
-    whole = before is not None and before.state != "outdated"  # what was begun or doubted is not asked what it holds
+    whole = run.job.hosts_load or (
+        before is not None and before.state != "outdated"
+    )  # what was begun or doubted is not asked what it holds
     try:
         entry = load_seal(plan, collection, shard, seal, run=run.id, whole=whole)
     except Damaged as damage:

@@ -13,6 +13,7 @@ from tasks.domain.job.encoder import EncoderRecord
 from tasks.domain.shards.unread_files import format_unread
 from tasks.run.column_samples import source_notes
 from tasks.run.context import Run
+from tasks.run.hosts_record import HostsRecord
 from tasks.run.model_notes import model_notes
 from tasks.run.plan import Plan, check_target, plan_again, spool_spans
 
@@ -36,6 +37,7 @@ def plan_shards(run: Run) -> Plan:
         for note in chain(model_notes(inspected, plan.spec.metric), source_notes(inspected, spool)):
             run.journal.note(note)
     run.journal.shards = spool.shards
+    run.journal.listeners.append(HostsRecord(run.id, plan.checkpoint))
     _note_unread(run, spool)
     return plan
 

@@ -19,6 +19,7 @@ from tasks.domain.errors import BadInput, Permanent
 from tasks.domain.job.target import TargetKind, TargetSettings
 from tasks.domain.target.collection import CollectionSpec, Hit, check_same, index_to_build, new_identity
 from tasks.domain.target.difference import Compared
+from tasks.domain.target.rate_limit import Throttle
 
 
 class DictSettings(TargetSettings):
@@ -97,7 +98,7 @@ class DictCollection:
     """See `tasks.domain.ports.Collection` for the promises."""
 
     def __init__(self, target: DictTarget, name: str) -> None:
-        self.target, self.name = target, name
+        self.target, self.name, self.throttle = target, name, Throttle()
 
     def describe(self) -> CollectionSpec | None:
         kept = self.target.shelf.kept.get(self.name)

@@ -64,7 +64,6 @@ def test_every_group_is_finished_with_the_first_error_of_its_steps_or_none(prefe
 
 def test_a_slow_last_step_does_not_hold_up_the_first(prefect_server: PrefectServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Hosts encode while what they have sealed waits to be loaded; so many shards wait, and no more."""
-    monkeypatch.setattr(group_window, "MOST_LOADS", 1)
     monkeypatch.setattr(group_window, "MOST_WAITING", 8)
     encoded: list[str] = []
     loading = Counter[str]()
@@ -87,7 +86,7 @@ def test_a_slow_last_step_does_not_hold_up_the_first(prefect_server: PrefectServ
 
     @flow(task_runner=threads(8))
     def through() -> None:
-        Window(first.submit, second.submit, width=3).run(group(f"{number}") for number in range(24))
+        Window(first.submit, second.submit, width=3, loads=1).run(group(f"{number}") for number in range(24))
 
     with temporary_settings({PREFECT_API_URL: prefect_server.api}):
         through()

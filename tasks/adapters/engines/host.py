@@ -14,6 +14,8 @@ import pyarrow as pa
 from tasks.adapters.checkpoint.checkpoint import Checkpoint, pin_encoder
 from tasks.adapters.engines.encoders_by_kind import open_encoders
 from tasks.adapters.engines.group_encoder import GroupEncoder
+from tasks.adapters.engines.loading.group_loader import GroupLoader
+from tasks.adapters.engines.loading.own_collections import OwnCollections
 from tasks.adapters.engines.row_retry import RowRetry
 from tasks.adapters.engines.row_reuse import RowReuse
 from tasks.adapters.engines.sample_rate import measure_rate
@@ -21,11 +23,12 @@ from tasks.adapters.engines.workplace import open_workplace
 from tasks.adapters.models.model_files import LocatedModel
 from tasks.domain.encoding.encoding_events import Tell
 from tasks.domain.encoding.encoding_progress import EncodingProgress
-from tasks.domain.encoding.encoding_spec import EncodingSpec, ShardGroup
+from tasks.domain.encoding.encoding_spec import EncodingSpec, LoadGroup, ShardGroup
 from tasks.domain.errors import Transient
 from tasks.domain.estimate.rates import Observation
 from tasks.domain.job.encoder import EncoderFacts, EncoderRecord
 from tasks.domain.ports import Store
+from tasks.domain.target.rate_limit import LoadCounts
 
 
 class Host:
@@ -48,8 +51,9 @@ class Host:
         self._place = open_workplace(spec, scratch=scratch, tell=tell, store=store, model=model)
         self._encoders = open_encoders(self._place)
         self._reuse = RowReuse(self._place)
+        self._collections = OwnCollections(self._place.job)
         self._pinned = set[str]()  # fingerprints that are written down
-        self._giving_back = False
+        self._giving_back = self._closed = False
 
     @property
     def width(self) -> int:
@@ -85,6 +89,23 @@ class Host:
         if failures:
             raise failures[0]
 
+    def load(self, group: LoadGroup) -> None:
+        """As of `Engine`."""
+        self._check_stays()
+        collection = self._collections.of(group)
+        failures = GroupLoader(self._place, self._checkpoint(group.record), collection, group, go_on=self._check_stays).run()
+        if failures:
+            raise failures[0]
+
+    @property
+    def loading(self) -> LoadCounts:
+        """What it has loaded."""
+        return self._collections.counts
+
+    def share_rate(self, rate: float | None, *, heard: int) -> None:
+        """How fast it may load, in rows a second; see `tasks.domain.target.rate_limit.Throttle.share`."""
+        self._collections.share(rate, heard=heard)
+
     def measure(self, rows: pa.Table) -> Observation:
         """As of `Engine`."""
         return measure_rate(self._encoders, rows, scratch=self._place.scratch)
@@ -99,14 +120,18 @@ class Host:
 
     def close(self) -> None:
         """As of `Engine`."""
+        self._closed = True
         self._encoders.close()
         self._reuse.close()
+        self._collections.close()
 
     def give_back(self) -> None:
         """Begin nothing more: pieces in progress are finished, and every running group fails with Transient."""
         self._giving_back = True
 
     def _check_stays(self) -> None:
+        if self._closed:
+            raise Transient("the host is closed")
         if self._giving_back:
             raise Transient("the machine will be taken away: it begins nothing more")
 

@@ -28,6 +28,7 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from tasks.adapters.engines.cluster_hosts.fleet import Fleet
+from tasks.adapters.engines.cluster_hosts.fleet_loading import MOST_STREAMS
 from tasks.adapters.engines.cluster_hosts.host_answers import in_a_line
 from tasks.adapters.engines.far_spec import spec_for_afar
 from tasks.adapters.engines.remote_host import RemoteHost
@@ -39,7 +40,7 @@ from tasks.domain.errors import BadInput, Transient
 from tasks.domain.job.engine import RayEngineSettings
 from tasks.domain.ports import Store
 
-ACTOR_THREADS = TAKES_AT_ONCE + 4  # of an actor: its groups, and besides a report, a release, a close
+ACTOR_THREADS = TAKES_AT_ONCE + MOST_STREAMS + 4  # of an actor: its groups, what it loads, and besides a report, a release, a close
 INSTEAD = "start the flow on a node of the cluster: `ray start --address=...` beside it, or a RayJob"
 
 

@@ -16,8 +16,8 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
@@ -32,9 +32,10 @@ from tasks.adapters.processes.scratch import scratch_folder
 from tasks.domain.digest import digest
 from tasks.domain.encoding.encoding_events import EncodingEvent
 from tasks.domain.encoding.encoding_progress import EncodingProgress
-from tasks.domain.encoding.encoding_spec import EncodingSpec, ShardGroup
+from tasks.domain.encoding.encoding_spec import EncodingSpec, LoadGroup, ShardGroup
 from tasks.domain.encoding.host_messages import HostAnswer, HostIdentity, HostReport, LogLine, refusal_of
 from tasks.domain.errors import KitestringError, Permanent, Transient
+from tasks.domain.target.rate_limit import LoadCounts
 
 SILENCE_SECONDS = 30.0  # without a call, after which a host closes itself
 LEAVING_SECONDS = 20.0  # for the pieces in progress of a preempted host; machines are given about 30
@@ -106,15 +107,16 @@ class RemoteHost:
 
     def encode(self, group: str, seen: int, ahead: int | None = None) -> str:
         """As of `Engine`. `ahead`: source rows that this host has in hand with it, and may expect; None: unknown."""
-        with self._lock:
-            self._groups += 1
-        try:
+        with self._at_work():
             if ahead is not None:
                 self._expect(ahead)
             return self._answer(lambda: self._opened.encode(ShardGroup.model_validate_json(group)), seen)
-        finally:
-            with self._lock:
-                self._groups -= 1
+
+    def load_shards(self, group: str, seen: int, rate: float | None, heard: int) -> str:
+        """As `load` of `Engine`. `rate`: rows a second that this host may send; None: any. `heard`: its refusals that the caller knows of."""
+        with self._at_work():
+            self._share(rate, heard)
+            return self._answer(lambda: self._opened.load(LoadGroup.model_validate_json(group)), seen)
 
     def measure(self, rows: bytes) -> str:
         """As of `Engine`; the rows as an Arrow stream. An `Observation`."""
@@ -124,8 +126,9 @@ class RemoteHost:
         """As of `Engine`."""
         return self._answer(lambda: self._opened.release(wait=wait), seen)
 
-    def report(self, seen: int) -> str:
-        """How it is; asked every second. `seen`: the caller has the events before this number."""
+    def report(self, seen: int, rate: float | None = None, heard: int = 0) -> str:
+        """How it is; asked every second. `seen`: the caller has the events before this number. The rest as of `load_shards`."""
+        self._share(rate, heard)
         return self._answer(lambda: None, seen)
 
     def close(self) -> str:
@@ -155,6 +158,20 @@ class RemoteHost:
             os._exit(0)
 
     # Inside
+
+    @contextmanager
+    def _at_work(self) -> Iterator[None]:
+        with self._lock:
+            self._groups += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._groups -= 1
+
+    def _share(self, rate: float | None, heard: int) -> None:
+        if rate is not None and self._host is not None:
+            self._host.share_rate(rate, heard=heard)
 
     def _expect(self, rows: int) -> None:
         with suppress(Transient):  # a host that is closed says so when it is to encode
@@ -203,8 +220,11 @@ class RemoteHost:
             self._first += known
             first, events, host = self._first, tuple(self._events), self._host
         progress = host.progress() if host else EncodingProgress()  # after the events, so that it counts what they are about
+        loading = host.loading if host else LoadCounts()
         lines = self._lines.taken()
-        return HostReport(first=first, events=events, lines=lines, progress=progress, leaving=self._leaving, closed=self._closed)
+        return HostReport(
+            first=first, events=events, lines=lines, progress=progress, loading=loading, leaving=self._leaving, closed=self._closed
+        )
 
     def _close(self) -> None:
         with self._lock:

@@ -21,7 +21,6 @@ from tasks.adapters.milvus import lite
 from tasks.adapters.milvus.collection_schema import MARKER, build_schema, lost_of, read_marker, write_marker
 from tasks.adapters.milvus.connection import CALL_SECONDS, Connection
 from tasks.adapters.milvus.protobuf import as_request, send, stub_of
-from tasks.adapters.milvus.rate_limit import Throttle
 from tasks.adapters.milvus.row_dicts import as_rows, merges
 from tasks.adapters.milvus.searching import Searching
 from tasks.adapters.milvus.server_errors import is_there_already, is_too_fast
@@ -31,6 +30,7 @@ from tasks.domain.errors import BadInput, Permanent
 from tasks.domain.job.index import Parameters
 from tasks.domain.ports import Target
 from tasks.domain.target.collection import CollectionSpec, check_nothing_lost, check_same, index_to_build, new_identity
+from tasks.domain.target.rate_limit import Throttle
 
 T = TypeVar("T")
 log = logging.getLogger("kitestring.load")
@@ -50,7 +50,7 @@ class MilvusCollection(Searching):
         self.target, self.name, self._connection = target, name, connection
         self._call, self._at = connection.call, connection.at.name
         self._batch, self._columns, self._search_params = batch, columns, search_params
-        self._throttle = Throttle(clock=connection.patience.clock, sleep=connection.patience.sleep)
+        self.throttle = Throttle(clock=connection.patience.clock, sleep=connection.patience.sleep)
         self._written = 0
         self._spec: CollectionSpec | None = None
         self._identity = ""
@@ -214,14 +214,14 @@ class MilvusCollection(Searching):
         """The action at the rate that the server takes."""
 
         def paced() -> None:
-            self._throttle.wait(rows)
+            self.throttle.wait(rows)
             try:
                 action()
             except (MilvusException, grpc.RpcError) as error:
                 if is_too_fast(error):
-                    log.info("%s asks for less: %.0f rows/s from now on", self._at, self._throttle.refused())
+                    log.info("%s asks for less: %.0f rows/s from now on", self._at, self.throttle.refused())
                 raise
-            self._throttle.taken(rows)
+            self.throttle.taken(rows)
 
         return paced
 

@@ -22,6 +22,7 @@ from tasks.domain.shards.import_attempt import ImportState
 from tasks.domain.target.collection import CollectionSpec, Hit, check_same, index_to_build, new_identity
 from tasks.domain.target.difference import Compared
 from tasks.domain.target.full_text import CANDIDATES, Fusion, fuse
+from tasks.domain.target.rate_limit import Throttle
 
 
 @dataclass
@@ -45,7 +46,7 @@ class MemoryCollection:
 
     def __init__(self, target: Target, server: MemoryServer, name: str) -> None:
         self.target, self.name = target, name
-        self._server, self._at = server, target.address
+        self._server, self._at, self.throttle = server, target.address, Throttle()
 
     def describe(self) -> CollectionSpec | None:
         return self._server.specs.get(self.name)

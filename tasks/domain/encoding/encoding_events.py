@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, TypeAdapter
 
 from tasks.domain.errors import KitestringError, Leaf, error_of, leaf_of
-from tasks.domain.shards.seal import Seal
+from tasks.domain.shards.seal import Loaded, Seal
 from tasks.domain.shards.shard import Shard
 from tasks.domain.strict import Strict
 
@@ -39,11 +39,25 @@ class ShardFailed(Strict):
     leaf: Leaf
     text: str
     row: int | None = Field(None, description="The row of the shard that it is about.")
+    at: Literal["encode", "load"] = Field("encode", description="load: its seal stands, and cannot be loaded from where that was tried.")
 
     @property
     def error(self) -> KitestringError:
         """What it failed with."""
         return error_of(self.leaf, self.text, row=self.row)
+
+
+class ShardLoaded(Strict):
+    """A sealed shard is in the collection, and the ledger says so."""
+
+    kind: Literal["loaded"] = "loaded"
+    entry: Loaded
+    replaced: bool = Field(description="Rows of an earlier seal of it may be left in the collection.")
+
+    @property
+    def shard(self) -> str:
+        """Its id."""
+        return self.entry.shard
 
 
 class ShardAmended(Strict):
@@ -62,11 +76,11 @@ class DocumentMoved(Strict):
     line: str = Field(description="What is wrong with it and where it is now, for people.")
 
 
-EncodingEvent = ShardSealed | ShardReused | ShardFailed | ShardAmended | DocumentMoved
+EncodingEvent = ShardSealed | ShardReused | ShardFailed | ShardAmended | ShardLoaded | DocumentMoved
 Tell = Callable[[EncodingEvent], None]
 EVENTS: TypeAdapter[EncodingEvent] = TypeAdapter(Annotated[EncodingEvent, Field(discriminator="kind")])  # as JSON, from another process
 
 
-def failure_of(shard: Shard, error: KitestringError) -> ShardFailed:
+def failure_of(shard: Shard, error: KitestringError, *, at: Literal["encode", "load"] = "encode") -> ShardFailed:
     """An error as it is told of a shard."""
-    return ShardFailed(shard=shard.id, name=shard.name, leaf=leaf_of(error), text=str(error), row=error.row)
+    return ShardFailed(shard=shard.id, name=shard.name, leaf=leaf_of(error), text=str(error), row=error.row, at=at)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import secrets
+from collections.abc import Iterable
+from typing import Literal, Self
 
 from pydantic import Field
 
@@ -10,6 +12,7 @@ from tasks.domain.job.encoder import EncoderRecord
 from tasks.domain.job.job import Job
 from tasks.domain.shards.shard import Shard
 from tasks.domain.strict import Strict
+from tasks.domain.target.collection import CollectionSpec
 from tasks.domain.target.fields import SourceField
 
 
@@ -41,3 +44,23 @@ class ShardGroup(Strict):
     rows: Literal["all", "quarantined"] = Field(
         "all", description="all: of shards that are not sealed. quarantined: of sealed shards, those rows that were set aside."
     )
+
+    def take(self, shards: Iterable[Shard], *, apart: bool) -> Self:
+        """Some shards of it. `apart`: under an attempt of their own, since somebody may still be at work on them."""
+        attempt = f"{self.attempt}-{secrets.token_hex(4)}" if apart else self.attempt
+        return self.model_copy(update={"shards": tuple(shards), "attempt": attempt})
+
+
+class LoadGroup(Strict):
+    """Shards that are loaded one after another from their seals. The collection is there; credentials are those of the process that loads."""
+
+    format_version: Literal[1] = 1
+    shards: tuple[Shard, ...]
+    record: EncoderRecord = Field(description="The encoder that they are sealed under.")
+    collection: CollectionSpec
+    identity: str = Field(description="Of the collection: another one of its name is not loaded into.")
+    ledger: str = Field(description="The name of the collection's ledger.")
+
+    def take(self, shards: Iterable[Shard], *, apart: bool) -> Self:  # noqa: ARG002 - loading twice changes nothing
+        """Some shards of it."""
+        return self.model_copy(update={"shards": tuple(shards)})

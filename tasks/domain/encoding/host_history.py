@@ -58,6 +58,7 @@ def _work(name: str, moments: tuple[HostMoment, ...], progress: EncodingProgress
         taken=record.taken,
         given_back=record.given_back,
         doubled=record.doubled,
+        loaded=record.loaded,
         left_out=record.left_out,
         moments=moments,
     )

@@ -8,6 +8,7 @@ from tasks.domain.encoding.encoding_events import EncodingEvent
 from tasks.domain.encoding.encoding_progress import EncodingProgress
 from tasks.domain.errors import KitestringError, Leaf, error_of, leaf_of
 from tasks.domain.strict import Strict
+from tasks.domain.target.rate_limit import LoadCounts
 
 
 class HostIdentity(Strict):
@@ -42,6 +43,7 @@ class HostReport(Strict):
     events: tuple[EncodingEvent, ...] = ()
     lines: tuple[LogLine, ...] = ()
     progress: EncodingProgress = Field(default_factory=EncodingProgress)
+    loading: LoadCounts = Field(default_factory=LoadCounts, description="What it has loaded into the run's collection.")
     leaving: bool = Field(False, description="It will be taken away, and begins nothing more.")
     closed: bool = Field(False, description="It has closed itself, since nobody called.")
 

@@ -1,4 +1,4 @@
-"""Who encodes which shards: the groups of a run divided among hosts that come, go, fail and fall silent.
+"""Who does which shards, encoding or loading them: the groups of a run divided among hosts that come, go, fail and fall silent.
 
 Pure state, asked and told by one thread (`tasks.adapters.engines.cluster_hosts.fleet_driver`); it knows no engine, no clock and no network.
 
@@ -12,13 +12,11 @@ Pure state, asked and told by one thread (`tasks.adapters.engines.cluster_hosts.
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from tasks.domain.encoding.encoding_events import ShardFailed
-from tasks.domain.encoding.encoding_spec import ShardGroup
-from tasks.domain.encoding.work_items import Call, HostRecord, ShardOnItsWay, Take
+from tasks.domain.encoding.work_items import Call, HostRecord, ShardOnItsWay, Take, Work
 from tasks.domain.errors import KitestringError, Transient
 from tasks.domain.shards.shard import Shard
 
@@ -56,13 +54,22 @@ class WorkDivision:
     Args:
         rows_of: how many rows a shard has, or about.
         refuse: told of each shard that has failed for good.
-        leave_out: told of each host that gets no more work, and why.
+        leave_out: told of each host that gets no more work, and why; None: a host that fails is given less, and never none.
+        takes_at_once: of a host.
+        most_shards: in a take.
     """
 
     def __init__(
-        self, rows_of: Callable[[Shard], int], *, refuse: Callable[[ShardFailed], None], leave_out: Callable[[str, str], None]
+        self,
+        rows_of: Callable[[Shard], int],
+        *,
+        refuse: Callable[[ShardFailed], None],
+        leave_out: Callable[[str, str], None] | None,
+        takes_at_once: int = TAKES_AT_ONCE,
+        most_shards: int = MOST_SHARDS,
     ) -> None:
         self._rows_of, self._refuse, self._leave_out = rows_of, refuse, leave_out
+        self._takes_at_once, self._most_shards = takes_at_once, most_shards
         self._calls: list[Call] = []
         self._members: dict[str, _Member] = {}
         self._unsure: set[str] = set()  # shards that a lost host may still be at work on
@@ -75,7 +82,7 @@ class WorkDivision:
         """So many rows are to come in all; None: nobody knows."""
         self._expected, self._foreseen = rows or 0, rows is not None
 
-    def add(self, group: ShardGroup, finish: Callable[[Call], None]) -> None:
+    def add(self, group: Work, finish: Callable[[Call], None]) -> None:
         """A group to be done; `finish` is called when it is, or has failed."""
         call = Call(group, finish, open=len(group.shards))
         for shard in group.shards:
@@ -107,6 +114,10 @@ class WorkDivision:
         """Hosts that take work."""
         return sum(member.able for member in self._members.values())
 
+    def takes_of(self, host: str) -> int:
+        """How many it has in hand."""
+        return len(self._members[host].takes) if host in self._members else 0
+
     def join(self, host: str) -> None:
         """It is ready for work: for the first time, or again after it was lost."""
         member = self._members.setdefault(host, _Member(host))
@@ -136,7 +147,7 @@ class WorkDivision:
     def bar(self, host: str, why: str) -> None:
         """It gets no more work in this run."""
         member = self._members.setdefault(host, _Member(host, present=False))
-        if not member.record.left_out:
+        if self._leave_out is not None and not member.record.left_out:
             member.record.left_out, takes, member.takes = why, member.takes, []
             for take in takes:
                 self._give_back(member, take, f"host {host} was left out ({why})")
@@ -165,7 +176,7 @@ class WorkDivision:
     def next_for(self, host: str) -> Take | None:
         """What a host should begin now; None: it has enough, or there is nothing for it."""
         member = self._members.get(host)
-        if not self._queued or member is None or not member.able or len(member.takes) >= TAKES_AT_ONCE:
+        if not self._queued or member is None or not member.able or len(member.takes) >= self._takes_at_once:
             return None  # asked for every host, again and again: without a look at the calls where none has anything left
         trusted = member.sound or not any(other.sound for other in self._members.values())
         for call in self._calls:
@@ -238,7 +249,7 @@ class WorkDivision:
             return []
         left = max(self._expected, self._queued)
         most, chosen, rows = left / (TAKES_OF_THE_REST * max(1, self.able)), list[ShardOnItsWay](), 0
-        while call.fresh and len(chosen) < MOST_SHARDS and (not chosen or rows + call.fresh[0].rows <= most):
+        while call.fresh and len(chosen) < self._most_shards and (not chosen or rows + call.fresh[0].rows <= most):
             chosen.append(call.fresh.popleft())
             rows += chosen[-1].rows
         self._expected -= rows
@@ -247,8 +258,7 @@ class WorkDivision:
     def _take(self, member: _Member, call: Call, units: list[ShardOnItsWay]) -> Take:
         self._queued -= sum(unit.rows for unit in units)
         again = units[0].again
-        attempt = f"{call.group.attempt}-{secrets.token_hex(4)}" if again or units[0].refused else call.group.attempt
-        group = call.group.model_copy(update={"shards": tuple(unit.shard for unit in units), "attempt": attempt})
+        group = call.group.take((unit.shard for unit in units), apart=again or bool(units[0].refused))
         take = Take(member.name, call, group, {unit.shard.id: unit for unit in units}, again)
         member.takes.append(take)
         member.record.taken += 1

@@ -7,9 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from tasks.domain.encoding.encoding_events import ShardFailed
-from tasks.domain.encoding.encoding_spec import ShardGroup
+from tasks.domain.encoding.encoding_spec import LoadGroup, ShardGroup
 from tasks.domain.errors import KitestringError
 from tasks.domain.shards.shard import Shard
+
+Work = ShardGroup | LoadGroup  # of one division all are of one kind
 
 
 @dataclass(slots=True, eq=False)
@@ -27,7 +29,7 @@ class ShardOnItsWay:
 class Call:
     """A group that somebody waits for. It is over when no unit is open; `error`: a fault that may pass, which ends it early."""
 
-    group: ShardGroup
+    group: Work
     finish: Callable[[Call], None]
     fresh: deque[ShardOnItsWay] = field(default_factory=deque)
     returned: list[ShardOnItsWay] = field(default_factory=list)  # from hosts that were lost or have refused them: these go first
@@ -42,7 +44,7 @@ class Take:
 
     host: str
     call: Call
-    group: ShardGroup
+    group: Work
     units: dict[str, ShardOnItsWay]
     again: bool
     refused: bool = False  # whether any of it was
@@ -55,4 +57,5 @@ class HostRecord:
     taken: int = 0
     given_back: int = 0
     doubled: int = 0
+    loaded: int = 0  # rows
     left_out: str = ""  # why it gets no more

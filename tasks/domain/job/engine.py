@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import ConfigDict, Field
 
@@ -16,6 +16,8 @@ class EngineSettings(Strict):
     """What every kind of engine has."""
 
     kind: str
+
+    has_hosts: ClassVar[bool] = True  # other than the flow's machine
 
     @property
     def slots(self) -> int:
@@ -30,6 +32,8 @@ class LocalEngineSettings(EngineSettings):
     model_config = ConfigDict(title="local")
 
     kind: Literal["local"] = Field("local", description="On the machine that the flow runs on.")
+
+    has_hosts: ClassVar[bool] = False
 
 
 class ClusterSettings(EngineSettings):

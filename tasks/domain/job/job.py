@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from tasks.domain.errors import BadInput
 from tasks.domain.job.credentials import PLACE, settings_with_credentials
 from tasks.domain.job.encoder import ENCODERS, Encoder, SentenceTransformersEncoder
-from tasks.domain.job.engine import EngineChoice, LocalEngineSettings
+from tasks.domain.job.engine import ClusterSettings, EngineChoice, LocalEngineSettings
 from tasks.domain.job.services import CacheSettings, LineageSettings, MetricsSettings
 from tasks.domain.job.source import AnySource, ParquetSource
 from tasks.domain.job.target import TARGETS, MilvusSettings, TargetSettings
@@ -145,6 +145,18 @@ class Job(Strict):
             there = ", ".join(columns) or "it is empty"
             raise ValueError(f"target.partition_key '{wanted}' is not in source.metadata ({there}): add it there")
         return self
+
+    @model_validator(mode="after")
+    def _hosts_reach_the_target(self) -> Job:
+        far = isinstance(self.compute.engine, ClusterSettings) and self.target.load_from == "hosts"
+        if far and (why := self.target.not_from_afar):
+            raise ValueError(f"target.load_from: hosts cannot load into it: {why}, or set target.load_from: flow")
+        return self
+
+    @property
+    def hosts_load(self) -> bool:
+        """Whether other machines than the flow's load what is sealed."""
+        return self.target.load_from == "hosts" and self.compute.engine.has_hosts
 
     @model_validator(mode="after")
     def _words_are_there(self) -> Job:

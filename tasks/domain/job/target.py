@@ -100,6 +100,15 @@ class TargetSettings(Strict):
             f" `staging` is set and a new collection gets {IMPORT_ROWS:,} rows or more, else upsert."
         ),
     )
+    load_from: Literal["flow", "hosts"] = Field(
+        "flow",
+        title="Load from",
+        description="Which machines upsert rows. flow: the flow's own. hosts: those of compute.engine, each over a connection of its own; their token"
+        " comes from their own environment. A bulk import is always the flow's.",
+    )
+    load_streams: int = Field(
+        16, ge=1, le=1_000, title="Load streams", description="Shards, or groups of them, that are loaded at a time, all machines together."
+    )
     store_text: bool = Field(True, description="Store the embedded text in the collection, so that hits show it.")
     shared: bool = Field(
         False,
@@ -113,6 +122,11 @@ class TargetSettings(Strict):
     def address(self) -> str:
         """Where it is, for people."""
         return self.kind
+
+    @property
+    def not_from_afar(self) -> str:
+        """Why other machines than the flow's cannot load into it; empty: they can."""
+        return "token_block is read by the flow alone: set the token in the environment of every host" if self.token_block else ""
 
     @property
     def place(self) -> dict[str, str]:
@@ -223,6 +237,14 @@ class MilvusSettings(TargetSettings):
         return {"uri": self.uri, "database": self.database}
 
     @property
+    def not_from_afar(self) -> str:
+        if self.uri.endswith(".db") and "://" not in self.uri:
+            return f"the Milvus Lite file '{self.uri}' belongs to one process: give the uri of a server"
+        if self.tls and (block := next((f"tls.{name}_block" for name, _, block in self.tls.places if block), None)):
+            return f"{block} is read by the flow alone: give a file that is on every host"
+        return super().not_from_afar
+
+    @property
     def stored_as(self) -> StoredAs:
         return StoredAs(
             vector_type=self.vector_type, index=self.index, partition_key=self.partition_key, full_text=full_text_of(self.full_text)
@@ -249,6 +271,10 @@ class MemorySettings(TargetSettings):
     @property
     def place(self) -> dict[str, str]:
         return {"uri": self.uri, "database": ""}
+
+    @property
+    def not_from_afar(self) -> str:
+        return "it is the memory of one process"
 
     @property
     def stored_as(self) -> StoredAs:

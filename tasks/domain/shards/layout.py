@@ -24,7 +24,7 @@
 {corpus}/{fingerprint}/loads/{target}/verified.json
 {corpus}/{fingerprint}/loads/{target}/import.json       an import that is under way, of an older version
 {corpus}/{fingerprint}/imports/{address}/{run}.json     an import that is under way; address: see Plan
-{corpus}/{fingerprint}/runs/{run}/report.html, report.json
+{corpus}/{fingerprint}/runs/{run}/report.html, report.json, hosts.json
 """
 
 from __future__ import annotations

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Container
 
 import pyarrow as pa
 
-from tasks.adapters.checkpoint.json_documents import utc_now
 from tasks.adapters.checkpoint.shard_id_set import DigestSet
 from tasks.adapters.checkpoint.shard_keys import ShardKeys
 from tasks.adapters.targets.part_loading import PartLoaded, load_beside_vectors, load_part
+from tasks.adapters.targets.shard_loader import load_sealed_shard
 from tasks.domain.errors import Damaged
 from tasks.domain.ports import Collection
-from tasks.domain.shards.seal import Loaded, Part, Seal, intent_of
+from tasks.domain.shards.seal import Loaded, Seal
 from tasks.domain.shards.shard import Shard
 from tasks.run.context import Run
 from tasks.run.plan import Plan
@@ -60,28 +59,12 @@ def load_seal(plan: Plan, collection: Collection, shard: Shard, seal: Seal, *, r
     Raises:
         Damaged: a part is damaged, or `gc` is removing it.
     """
-    begun = time.monotonic()
-    intent = intent_of(shard, seal, run=run, at=utc_now())
-    plan.checkpoint.intend_load(plan.target, intent)
-    plan.checkpoint.refuse_condemned(seal)
-    keys, held = ShardKeys(plan.checkpoint, plan.scratch), None if whole else _held_vectors(plan, collection, seal)
-    sent = PartLoaded(rows=0, cut=0)
+    held = None if whole else _held_vectors(plan, collection, seal)
 
-    def load(part: Part) -> pa.Table:
-        nonlocal sent
-        rows = plan.checkpoint.sealed_part(part)
-        sent += load_beside_vectors(collection, rows, seal.shard, held.of(rows)) if held else load_part(collection, rows, seal.shard)
-        return rows
+    def send(rows: pa.Table) -> PartLoaded:
+        return load_beside_vectors(collection, rows, seal.shard, held.of(rows)) if held else load_part(collection, rows, seal.shard)
 
-    keys.keep(seal, load)
-    if sent.vectors_kept and plan.checkpoint.read_load(plan.target, shard.id) != intent:  # another run is at this shard
-        return load_seal(plan, collection, shard, seal, run=run)
-    took = round(time.monotonic() - begun, 3)
-    entry = intent.model_copy(update={"state": "loaded", "cut": sent.cut, "seconds": took, "loaded_at": utc_now()})
-    if sent.vectors_kept:
-        entry = entry.model_copy(update={"format_version": 3, "vectors_kept": sent.vectors_kept})
-    plan.checkpoint.record_load(plan.target, entry)
-    return entry
+    return load_sealed_shard(plan.checkpoint, collection, shard, seal, ledger=plan.target, run=run, scratch=plan.scratch, send=send)
 
 
 def _held_vectors(plan: Plan, collection: Collection, seal: Seal) -> HeldVectors | None:

@@ -35,19 +35,24 @@ from tasks.domain.encoding.encoding_events import (
     EncodingEvent,
     ShardAmended,
     ShardFailed,
+    ShardLoaded,
     ShardReused,
     ShardSealed,
 )
-from tasks.domain.encoding.encoding_spec import EncodingSpec, ShardGroup
+from tasks.domain.encoding.encoding_spec import EncodingSpec, LoadGroup, ShardGroup
 from tasks.domain.errors import BadInput, Permanent, Transient
 from tasks.domain.job.encoder import ENCODERS, EncoderIdentity, EncoderRecord
 from tasks.domain.job.engine import DaskEngineSettings, RayEngineSettings
 from tasks.domain.job.parse import parse_job
+from tasks.domain.job.target import TARGETS
 from tasks.domain.ports import Engine
 from tasks.domain.shards.seal import Quarantined
 from tasks.domain.shards.shard import Shard, name_shard
+from tasks.domain.target.collection import CollectionSpec
 from tests.builders.engines import faults
 from tests.builders.engines.fake_engine import open_fake
+from tests.builders.engines.file_target import KIND as FILE_TARGET
+from tests.builders.engines.file_target import FileCollection, FileTarget
 from tests.builders.engines.hash_encoders import HashEncoders, by_hash
 from tests.builders.engines.hash_host import HashActor, HashHost
 from tests.builders.inprocess import ThreadRank
@@ -55,6 +60,7 @@ from tests.builders.kitestring import make_job, write_rows
 
 RUN = "20261126T080000000-abcdef"
 ROWS, PIECE = 40, 10
+LEDGER = "1edger"
 
 
 @dataclass
@@ -89,6 +95,23 @@ class Bench:
         """What is told meanwhile."""
         before = len(self.told)
         self.engine.encode(ShardGroup(shards=shards, record=self.record, attempt=attempt, **more))
+        return self.told[before:]
+
+    def collection(self) -> FileCollection:
+        """Where sealed shards are loaded, made."""
+        collection = FileCollection(FileTarget(self.spec.job.target.address), "rows")
+        collection.ensure(self._made)
+        return collection
+
+    @property
+    def _made(self) -> CollectionSpec:
+        spec = {"name": "rows", "alias": "a", "dim": self.record.facts.dim, "metric": "COSINE", "store_text": True, "id_length": 100}
+        return CollectionSpec(**spec, fields=(), fingerprint=self.record.identity.fingerprint, model="m")
+
+    def load(self, *shards: Shard, identity: str | None = None) -> list[EncodingEvent]:
+        """What is told while they are loaded."""
+        before, identity = len(self.told), identity or self.collection().identity() or ""
+        self.engine.load(LoadGroup(shards=shards, record=self.record, collection=self._made, identity=identity, ledger=LEDGER))
         return self.told[before:]
 
     def failing(self, *shards: Shard) -> tuple[Permanent, list[EncodingEvent]]:
@@ -136,6 +159,8 @@ def bench(request: pytest.FixtureRequest, tmp_path: Path, tiny_model: Path, monk
         document["compute"]["engine"] = request.getfixturevalue(f"{request.param}_server").engine()
     else:
         document["checkpoint"] = f"memory://{secrets.token_hex(8)}"
+    monkeypatch.setitem(TARGETS.known, "file", FILE_TARGET)
+    document["target"] = {"kind": "file", "collection": "rows", "folder": str(tmp_path)}
     job = parse_job(document)
     faults.install(faults.folder_of(job), monkeypatch.setattr)
     spec = EncodingSpec(run=RUN, job=job, fields=(), weights=locate_model(job.encoder).weights, declared="d" * 32)
@@ -457,3 +482,59 @@ def test_what_no_encoder_could_embed_is_tried_again(bench: Bench, monkeypatch: p
     texts_of(bench.folder / "a.parquet", lambda rows: rows[::-1])
     (after,) = bench.shards()
     assert encoded_by(bench.encode(after, donors=(before.id,))) == [1]
+
+
+def test_what_is_sealed_is_loaded_once_and_the_ledger_says_so(bench: Bench) -> None:
+    one, two, unsealed = bench.write("a.parquet", "b.parquet", "c.parquet")
+    bench.encode(one, two)
+    told = bench.load(one, two, unsealed)
+    assert {event.shard for event in told if isinstance(event, ShardLoaded)} == {one.id, two.id}
+    assert len(told) == 2, "a shard without a seal is passed over"
+    assert bench.collection().writes() == {f"row-{row}": 1 for row in [*range(ROWS), *range(1_000, 1_000 + ROWS)]}
+    for event in told:
+        assert isinstance(event, ShardLoaded)
+        assert bench.checkpoint.read_load(LEDGER, event.shard) == event.entry
+        assert (event.entry.state, event.entry.rows, event.entry.run, event.replaced) == ("loaded", ROWS, RUN, False)
+    assert sorted(bench.checkpoint.loaded_ids(LEDGER)) == sorted([one.id, two.id])
+
+
+def test_what_a_lost_host_has_loaded_or_begun_is_told_of_or_loaded_again(bench: Bench) -> None:
+    one, two = bench.write("a.parquet", "b.parquet")
+    bench.encode(one, two)
+    bench.load(one, two)
+    entry = bench.checkpoint.read_load(LEDGER, two.id)
+    assert entry
+    bench.checkpoint.intend_load(LEDGER, entry.model_copy(update={"state": "loading"}))
+    told = bench.load(one, two)
+    assert {(event.shard, event.replaced) for event in told if isinstance(event, ShardLoaded)} == {(one.id, True), (two.id, True)}
+    assert set(bench.collection().writes().values()) == {1, 2}
+    assert all(writes == 2 for key, writes in bench.collection().writes().items() if int(key[4:]) >= 1_000), (
+        "its intent was beside the entry"
+    )
+    assert two.id in bench.checkpoint.loaded_ids(LEDGER)
+
+
+def test_a_damaged_part_is_not_loaded_and_other_shards_are(bench: Bench) -> None:
+    one, two = bench.write("a.parquet", "b.parquet")
+    bench.encode(one, two)
+    seal = bench.checkpoint.read_seal(one.id)
+    assert seal
+    bench.store.write(seal.parts[0].key, b"damaged")
+    with pytest.raises(Permanent, match="not the bytes that were sealed"):
+        bench.load(one, two)
+    (loaded,) = [event for event in bench.told if isinstance(event, ShardLoaded)]
+    assert loaded.shard == two.id
+    entry = bench.checkpoint.read_load(LEDGER, one.id)
+    assert entry
+    assert entry.state == "loading", "an intent is written before the first row is sent"
+    assert bench.checkpoint.read_seal(one.id) == seal, "whoever asked withdraws it"
+
+
+def test_a_collection_that_is_another_one_from_there_is_not_loaded_into(bench: Bench) -> None:
+    (one,) = bench.write("a.parquet")
+    bench.encode(one)
+    bench.collection()
+    with pytest.raises(BadInput, match=r"is not the flow's server when it is asked from this host.*another one of that name"):
+        bench.load(one, identity="another")
+    assert not bench.collection().writes()
+    assert bench.checkpoint.read_load(LEDGER, one.id) is None

@@ -29,7 +29,7 @@ class ThreadHost:
 
     def __init__(self, **settings: Any) -> None:
         self._settings = settings
-        self._threads = ThreadPoolExecutor(8, thread_name_prefix="thread-host")
+        self._threads = ThreadPoolExecutor(16, thread_name_prefix="thread-host")
         self.host: RemoteHost | None = None
         self.lost = self.silent = False
         self.calls: list[str] = []

@@ -6,7 +6,9 @@ from tasks.adapters.engines.ray_engine import HostActor
 from tasks.adapters.engines.remote_host import RemoteHost
 from tasks.domain.encoding.encoding_spec import EncodingSpec
 from tasks.domain.job.encoder import ENCODERS
+from tasks.domain.job.target import TARGETS
 from tests.builders.engines import faults
+from tests.builders.engines.file_target import KIND as FILE_TARGET
 from tests.builders.engines.hash_encoders import by_hash
 
 KIND = "sentence-transformers"
@@ -17,6 +19,7 @@ class HashHost(RemoteHost):
 
     def load(self, spec: str, seen: int = 0) -> str:
         ENCODERS.known[KIND] = by_hash(KIND)
+        TARGETS.known["file"] = FILE_TARGET
         faults.install(faults.folder_of(EncodingSpec.model_validate_json(spec).job))
         return super().load(spec, seen)
 

@@ -1,8 +1,12 @@
-"""A whole job on a real cluster of Ray and of Dask: two hosts, each with ranks that torchrun starts, and one of them killed in the middle."""
+"""A whole job on a real cluster of Ray and of Dask: two hosts, each with ranks that torchrun starts, and one of them killed in the middle.
+
+On Ray the hosts load what they have sealed, into a real server; on Dask the flow does, into Milvus Lite.
+"""
 
 from __future__ import annotations
 
 import json
+import secrets
 import threading
 import time
 from collections import defaultdict
@@ -19,6 +23,8 @@ from tests.builders.held_model import make_held_model
 from tests.builders.inprocess import RunFlow
 from tests.builders.kitestring import make_job, write_rows
 from tests.builders.runs import keys_in
+from tests.servers.milvus import MilvusProcess
+from tests.servers.ray import RayServer
 
 pytestmark = [pytest.mark.server, pytest.mark.timeout(600)]
 FILES, ROWS = 16, 40
@@ -37,6 +43,14 @@ class ClusterServer(Protocol):
 def cluster_server(request: pytest.FixtureRequest) -> ClusterServer:
     server: ClusterServer = request.getfixturevalue(f"{request.param}_server")
     return server
+
+
+@pytest.fixture
+def target(request: pytest.FixtureRequest, cluster_server: ClusterServer, tmp_path: Path) -> dict[str, str]:
+    if not isinstance(cluster_server, RayServer):
+        return {"uri": str(tmp_path / "rows.db"), "collection": "rows"}
+    server: MilvusProcess = request.getfixturevalue("milvus_server")
+    return {"uri": server.uri, "collection": f"hosts_{secrets.token_hex(4)}", "load_from": "hosts"}
 
 
 @pytest.fixture
@@ -67,7 +81,7 @@ def kill_a_host(server: ClusterServer, both_have_encoded: Callable[[], bool], ki
 
 
 def test_a_host_that_is_killed_costs_nothing_and_nothing_is_doubled(
-    run_flow: RunFlow, cluster_server: ClusterServer, encoded: dict[str, int], tmp_path: Path
+    run_flow: RunFlow, cluster_server: ClusterServer, target: dict[str, str], encoded: dict[str, int], tmp_path: Path
 ) -> None:
     keys = [key for n in range(FILES) for key in write_rows(tmp_path / "rows" / f"{n}.parquet", n * ROWS, (n + 1) * ROWS)]
     model = make_held_model(tmp_path / "model", held := tmp_path / "held", rows=ROWS)
@@ -75,11 +89,12 @@ def test_a_host_that_is_killed_costs_nothing_and_nothing_is_doubled(
     both = lambda: len([host for host, rows in list(encoded.items()) if rows >= ROWS]) == 2  # noqa: E731
     threading.Thread(target=kill_a_host, args=(cluster_server, both, killed, held), daemon=True, name="killer").start()
     engine = {"processes": 1, "engine": cluster_server.engine(2)}
-    result = run_flow(make_job(tmp_path, model, compute=engine, encoder__trust_remote_code=True))
+    result = run_flow(make_job(tmp_path, model, compute=engine, target=target, encoder__trust_remote_code=True))
     assert killed
     assert result["verified"] is True
     rows = result["rows"]
     assert (rows["source"], rows["embedded"], rows["loaded"]) == (len(keys), len(keys), len(keys))
-    assert sorted(keys_in(str(tmp_path / "rows.db"))) == sorted(keys)
+    assert sorted(keys_in(target["uri"], target["collection"])) == sorted(keys)
     report = json.loads(max((tmp_path / "checkpoint").glob("*/*/runs/*/report.json")).read_text())
     assert len({work["host"] for work in report["ranks"]}) == 2, "both have encoded"
+    assert sum(host["loaded"] for host in report["hosts"]) == (len(keys) if target.get("load_from") else 0)

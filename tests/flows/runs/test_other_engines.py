@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tasks.domain.errors import RunFailed
+from flows.command_line.show import status_text
+from tasks.adapters.engines.loading.own_collections import OwnCollections
+from tasks.commands.inspect import look_at_status
+from tasks.domain.errors import BadInput, RunFailed
 from tasks.domain.job.encoder import ENCODERS
 from tasks.domain.job.engine import ENGINES
+from tasks.domain.job.parse import parse_job
+from tasks.run.seals import shard_loading
+from tasks.stages import load as load_stage
 from tests.builders.engines.hash_encoders import by_hash
 from tests.builders.inprocess import RunFlow
 from tests.builders.kitestring import make_job, write_rows
@@ -60,6 +67,57 @@ def test_a_job_runs_on_an_engine_of_other_hosts_and_again_on_this_machine(run_fl
     assert sum(work["rows"] for work in ranks) == len(keys)
     again = run_flow(make_job(tmp_path, tiny_model))  # the engine is no part of what a shard is
     assert_done_once(again, tmp_path, keys, embedded=0, reused=len(keys))
+
+
+@pytest.mark.usefixtures("fake")
+def test_hosts_load_what_they_have_sealed_and_the_flow_proves_it(
+    run_flow: RunFlow, tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    by_flow: list[str] = []
+    load = shard_loading.load_seal
+    monkeypatch.setattr(load_stage, "load_seal", lambda *given, **more: by_flow.append(given[2].id) or load(*given, **more))
+    keys = written(tmp_path)
+    job = make_job(tmp_path, tiny_model, compute__engine={"kind": "fake"}, target__load_from="hosts", target__uri=f"memory://{tmp_path}")
+    result = run_flow(job)
+    assert result["verified"] is True
+    assert result["rows"]["loaded"] == len(keys)
+    assert by_flow == []
+    entries = [json.loads(path.read_text()) for path in (tmp_path / "checkpoint").glob("*/*/loads/*/*.json") if len(path.stem) == 32]
+    assert [(entry["state"], entry["rows"]) for entry in entries] == [("loaded", ROWS)] * FILES
+    assert sum(host["loaded"] for host in reported(tmp_path)["hosts"]) == len(keys)
+    assert_status_names_the_hosts(job, len(keys))
+    # A changed file: rows that the new version lacks leave, and a part that was damaged since is left to the flow.
+    write_rows(tmp_path / "rows" / "0.parquet", 0, ROWS // 2)
+    monkeypatch.setattr(OwnCollections, "of", refuse_once(OwnCollections.of))
+    again = run_flow(job)
+    assert again["verified"] is True
+    assert again["rows"]["loaded"] == len(keys) - ROWS // 2
+    assert len(by_flow) == 1
+    assert any("hosts could not load all that is sealed" in note for note in again["notes"])
+
+
+def assert_status_names_the_hosts(job: dict[str, Any], rows: int) -> None:
+    status = look_at_status(parse_job(job))
+    assert status.hosts
+    assert status.hosts.ended
+    hosts = status.summary["hosts"]["hosts"]
+    assert len(hosts) == 2
+    assert sum(host["rows"] for host in hosts) == sum(host["loaded"] for host in hosts) == rows
+    text = status_text(status)
+    assert f"hosts:  2 of run {status.hosts.run}, which has ended" in text
+    assert all(f"        {host['host']}: " in text for host in hosts)
+
+
+def refuse_once(of: Callable[..., Any]) -> Callable[..., Any]:
+    """What opens a collection, which two hosts cannot at first."""
+    refusals = [BadInput("no token here")] * 2
+
+    def opens(*given: Any) -> Any:
+        if refusals:
+            raise refusals.pop()
+        return of(*given)
+
+    return opens
 
 
 @pytest.mark.usefixtures("fake")

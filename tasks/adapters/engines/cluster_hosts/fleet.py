@@ -14,15 +14,16 @@ from functools import partial
 
 import pyarrow as pa
 
-from tasks.adapters.engines.cluster_hosts.fleet_driver import CLOSED, FleetDriver
+from tasks.adapters.engines.cluster_hosts.fleet_driver import FleetDriver
+from tasks.adapters.engines.cluster_hosts.fleet_thread import CLOSED
 from tasks.adapters.engines.cluster_hosts.host_answers import pass_on, value_of
 from tasks.adapters.engines.cluster_hosts.host_seat import HostSeat
 from tasks.domain.encoding.encoding_progress import EncodingProgress
-from tasks.domain.encoding.encoding_spec import ShardGroup
+from tasks.domain.encoding.encoding_spec import LoadGroup, ShardGroup
 from tasks.domain.encoding.fleet_progress import added, merged
 from tasks.domain.encoding.host_messages import HostAnswer
-from tasks.domain.encoding.work_division import TAKES_AT_ONCE
-from tasks.domain.encoding.work_items import Call
+from tasks.domain.encoding.work_division import TAKES_AT_ONCE, WorkDivision
+from tasks.domain.encoding.work_items import Call, Work
 from tasks.domain.errors import Transient
 from tasks.domain.estimate.rates import Observation
 from tasks.domain.job.encoder import EncoderFacts
@@ -58,8 +59,15 @@ class Fleet(FleetDriver):
 
     def encode(self, group: ShardGroup) -> None:
         """As of `Engine`."""
+        self._have_done(self._division, group)
+
+    def load(self, group: LoadGroup) -> None:
+        """As of `Engine`, by `target.load_streams` streams of all hosts together."""
+        self._have_done(self._loading.division, group)
+
+    def _have_done(self, division: WorkDivision, group: Work) -> None:
         ended: Future[Call] = Future()
-        self._do(lambda: self._division.add(group, ended.set_result), ended)
+        self._do(lambda: division.add(group, ended.set_result), ended)
         call = ended.result()
         if call.error is not None:
             raise call.error
@@ -115,22 +123,30 @@ class Fleet(FleetDriver):
 
     def _release(self, wait: bool, released: Future[None]) -> None:
         """Hosts are ended, since a cluster counts their devices as taken for as long as they are there; the next group calls them anew."""
-        self._resting = self._division.idle
+        self._resting = self._idle
+        if self._division.idle and not self._idle:  # hosts that load on need no device
+            for seat in self._seats.values():
+                if seat.state == "ready":
+                    self._call(seat, "release", wait, seat.seen, then=self._heard)
         left = [seat for seat in self._seats.values() if seat.state == "ready" and self._resting]
 
         def gone(seat: HostSeat, _answer: HostAnswer) -> None:
             if seat in left:
                 left.remove(seat)
             self._history.note(seat.name, "released")
-            seat.end("new")
+            self._end(seat, "new")
             if not left and not released.done():
                 released.set_result(None)
 
         for seat in list(left):
             self._division.leave(seat.name)
+            self._loading.division.leave(seat.name)
             self._call(seat, "release", wait, seat.seen, then=gone)
         if not left:
             released.set_result(None)
+
+    def _heard(self, _seat: HostSeat, _answer: HostAnswer) -> None:
+        """What it says is taken in already."""
 
     def _waits_for(self) -> str:
         if self._thread is None or self._division.able or (self._division.idle and self._facts.done()):

@@ -4,28 +4,28 @@ from __future__ import annotations
 
 import logging
 import queue
-import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
 from itertools import count
-from typing import Any
 
 from tasks.adapters.engines.cluster_hosts.cluster import Cluster
+from tasks.adapters.engines.cluster_hosts.fleet_loading import FleetLoading
+from tasks.adapters.engines.cluster_hosts.fleet_thread import CLOSED, FleetThread
 from tasks.adapters.engines.cluster_hosts.host_answers import (
+    end_take,
     facts_difference,
-    failed_without_a_word,
     in_a_line,
     load_refusal,
     made_by,
     value_of,
 )
-from tasks.adapters.engines.cluster_hosts.host_seat import HostSeat, seconds_between_looks
+from tasks.adapters.engines.cluster_hosts.host_seat import HostSeat, SeatState, seconds_between_looks
 from tasks.adapters.engines.remote_host import SILENCE_SECONDS, own_identity
-from tasks.domain.encoding.encoding_events import DocumentMoved, EncodingEvent, ShardFailed, ShardReused, ShardSealed, Tell
-from tasks.domain.encoding.encoding_spec import EncodingSpec
+from tasks.domain.encoding.encoding_events import DocumentMoved, EncodingEvent, ShardFailed, ShardLoaded, ShardReused, ShardSealed, Tell
+from tasks.domain.encoding.encoding_spec import EncodingSpec, ShardGroup
 from tasks.domain.encoding.host_history import HostHistory
 from tasks.domain.encoding.host_messages import HostAnswer, HostIdentity, HostReport
 from tasks.domain.encoding.work_division import WorkDivision
@@ -37,12 +37,11 @@ from tasks.domain.shards.task_groups import rows_of
 IDLE_SECONDS = 0.5  # of the thread when nothing happens
 LOOK_SECONDS = 2.0  # between two looks for hosts that have come
 RETRY_SECONDS = 2.0  # until a host that was lost is tried again; twice as long each time
-CLOSED = "the engine is closed: the run is ending"
 MOST_LOSSES = 4  # of a host that has not been ready between
 log = logging.getLogger("kitestring.fleet")
 
 
-class FleetDriver:
+class FleetDriver(FleetThread):
     """The hosts of a fleet (`tasks.adapters.engines.cluster_hosts.fleet.Fleet`).
 
     Args:
@@ -57,11 +56,8 @@ class FleetDriver:
 
     def __init__(self, connect: Callable[[], Cluster], spec: EncodingSpec, *, tell: Tell, silence_seconds: float = SILENCE_SECONDS) -> None:
         self._connect, self._spec, self._tell, self._silence_seconds = connect, spec, tell, silence_seconds
-        self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
-        self._lock = threading.Lock()
-        self._thread: threading.Thread | None = None
-        self._over = self._resting = False
-        self._broken: KitestringError | None = None
+        super().__init__()
+        self._resting = False
         self._seats: dict[int, HostSeat] = {}  # by the link's identity
         self._former: list[HostSeat] = []  # whose machines are gone
         self._facts: Future[EncoderFacts] = Future()
@@ -70,32 +66,9 @@ class FleetDriver:
         self._looked = 0.0
         self._left_out: dict[str, str] = {}
         self._history = HostHistory(time.monotonic)
-        self._division = WorkDivision(partial(rows_of, aim=spec.job.shards.rows), refuse=tell, leave_out=self._bar)
-
-    def start(self) -> None:
-        """As of `Engine`."""
-        with self._lock:
-            if self._thread is None and not self._over:
-                self._thread = threading.Thread(target=self._drive, daemon=True, name="fleet")
-                self._thread.start()
-
-    # The thread
-
-    def _do(self, act: Callable[[], None], waits: Future[Any]) -> None:
-        """Have the thread do it; `waits` fails where the thread has ended, or ends before it comes to it."""
-
-        def careful() -> None:
-            if self._broken is not None and not waits.done():
-                waits.set_exception(self._broken)
-            elif not waits.done():
-                act()
-
-        self.start()
-        self._inbox.put(careful)
-        with self._lock:
-            gone = self._over and (self._thread is None or not self._thread.is_alive())
-        if gone:
-            self._drain()
+        rows = partial(rows_of, aim=spec.job.shards.rows)
+        self._division = WorkDivision(rows, refuse=tell, leave_out=self._bar)
+        self._loading = FleetLoading(spec.job.target.load_streams, rows)
 
     def _drive(self) -> None:
         try:
@@ -122,24 +95,20 @@ class FleetDriver:
         now = time.monotonic()
         if now - self._looked > LOOK_SECONDS:
             self._look(now)
-        self._resting = self._resting and self._division.idle
+        self._resting = self._resting and self._idle
         for seat in list(self._seats.values()):
             self._see_to(seat, now)
 
-    def _drain(self) -> None:
-        if self._broken is None:
-            self._broken = Transient(CLOSED)
-        while True:
-            try:
-                self._inbox.get_nowait()()
-            except queue.Empty:
-                return
+    @property
+    def _idle(self) -> bool:
+        return self._division.idle and self._loading.division.idle
 
     def _break(self, error: KitestringError) -> None:
         self._broken = error
         if not self._facts.done():
             self._facts.set_exception(error)
         self._division.fail_all(error)
+        self._loading.division.fail_all(error)
 
     def _end_hosts(self) -> None:
         """Each is asked to close, which ends its ranks, and what does not answer is ended with its process."""
@@ -185,12 +154,27 @@ class FleetDriver:
             return
         if not seat.asked and now - seat.asked_at > seconds_between_looks(len(self._seats), self._silence_seconds):
             seat.asked, seat.asked_at = True, now
-            self._call(seat, "report", seat.seen, then=self._reported)
+            self._call(seat, "report", seat.seen, *self._loading.share(seat, self._all), then=self._reported)
         while seat.state == "ready" and (take := self._division.next_for(seat.name)) is not None:
             seat.takes.append(take)
             self._history.note(seat.name, "at work")
             ahead = self._division.ahead_of(seat.name)
             self._call(seat, "encode", take.group.model_dump_json(), seat.seen, ahead, then=partial(self._encoded, take))
+        while seat.state == "ready" and (take := self._loading.next_for(seat, self._all)) is not None:
+            seat.loads.append(take)
+            self._history.note(seat.name, "at work")
+            self._call(
+                seat,
+                "load_shards",
+                take.group.model_dump_json(),
+                seat.seen,
+                *self._loading.share(seat, self._all),
+                then=partial(self._loaded_shards, take),
+            )
+
+    @property
+    def _all(self) -> list[HostSeat]:
+        return [*self._seats.values()]
 
     def _leader(self) -> HostSeat | None:
         """The host whose facts are waited for, where none is settled yet."""
@@ -260,13 +244,14 @@ class FleetDriver:
             self._facts.set_result(facts)
         seat.state, seat.losses = "ready", 0
         self._division.join(seat.name)
+        self._loading.division.join(seat.name)
         self._history.note(seat.name, "at work")
         log.info("host %s encodes", seat.name)
 
     def _leave_out(self, seat: HostSeat, why: str) -> None:
         self._division.bar(seat.name or f"number {len(self._seats)}", why)
         if seat.state != "barred":  # one without a name
-            seat.end("barred")
+            self._end(seat, "barred")
             self._give_up_if_nobody_is_left()
 
     def _bar(self, host: str, why: str) -> None:
@@ -274,9 +259,10 @@ class FleetDriver:
         log.warning("host %s is left out: %s", host, why)
         self._history.note(host, "left out", why)
         self._left_out[host] = why
+        self._loading.division.lose(host, why)
         for seat in self._seats.values():
             if seat.name == host and seat.state != "barred":
-                seat.end("barred")
+                self._end(seat, "barred")
         self._give_up_if_nobody_is_left()
 
     def _give_up_if_nobody_is_left(self) -> None:
@@ -289,12 +275,17 @@ class FleetDriver:
             return
         log.log(logging.INFO if seat.leaving else logging.WARNING, "host %s is lost: %s", seat.name or "without a name", why)
         self._history.note(seat.name, "lost", why)
-        seat.end("new")
+        self._end(seat, "new")
         seat.losses += 1
         seat.not_before = time.monotonic() + RETRY_SECONDS * 2 ** min(seat.losses, 5)
         self._division.lose(seat.name, why)
+        self._loading.division.lose(seat.name, why)
         if seat.losses >= MOST_LOSSES:
             self._leave_out(seat, f"it was lost {seat.losses} times before it could encode: {why}")
+
+    def _end(self, seat: HostSeat, state: SeatState) -> None:
+        seat.end(state)
+        self._loading.end(seat)
 
     # Answers
 
@@ -302,11 +293,13 @@ class FleetDriver:
         for line in report.lines:
             log.log(line.level, "host %s: %s", seat.name, line.text)
         seat.take_in(report.progress)
+        self._loading.hear(seat, report.loading)
         if report.leaving and not seat.leaving:
             seat.leaving = True
             self._history.note(seat.name, "leaving")
             log.warning("host %s will be taken away, and gives back what it has not begun", seat.name)
             self._division.leave(seat.name)
+            self._loading.division.leave(seat.name)
         for number, event in enumerate(report.events, report.first):
             if number >= seat.seen:
                 seat.seen = number + 1
@@ -317,11 +310,17 @@ class FleetDriver:
             self._tell(event)
             return
         shard = event.seal.shard if isinstance(event, ShardSealed | ShardReused) else event.shard
-        take = next((take for take in seat.takes if shard in take.units), None)
+        loads = isinstance(event, ShardLoaded) or (isinstance(event, ShardFailed) and event.at == "load")
+        division = self._loading.division if loads else self._division
+        take = next((take for take in (seat.loads if loads else seat.takes) if shard in take.units), None)
         if take is None:
             log.debug("host %s tells of shard %s, which it was not given", seat.name, shard)
         elif isinstance(event, ShardFailed):
-            self._division.refused(take, event)
+            division.refused(take, event)
+        elif isinstance(event, ShardLoaded):
+            self._division.records[seat.name].loaded += event.entry.rows
+            self._tell(event)
+            division.done(take, shard)
         else:
             self._tell(self._as_it_was(take, event))
             self._division.done(take, shard)
@@ -330,6 +329,8 @@ class FleetDriver:
         """A shard that a lost host had been given: rows that it has encoded in this run are this run's, too."""
         if not isinstance(event, ShardSealed | ShardReused):
             return event
+        assert isinstance(take.group, ShardGroup)
+        assert isinstance(take.call.group, ShardGroup)
         if event.seal.attempt != take.group.attempt and event.seal.run == self._spec.run:
             self._division.records[take.host].doubled += isinstance(event, ShardSealed)
         if not take.again or event.seal.run != self._spec.run:
@@ -343,8 +344,9 @@ class FleetDriver:
     def _encoded(self, take: Take, seat: HostSeat, answer: HostAnswer) -> None:
         if take in seat.takes:
             seat.takes.remove(take)
-        passing = answer.refusal.error if answer.refusal and answer.refusal.leaf == "transient" else None
-        if answer.refusal and not passing and not take.refused and take.units:  # it says what failed, but not of which shard
-            for shard in take.group.shards:
-                self._division.refused(take, failed_without_a_word(shard, answer))
-        self._division.answered(take, passing, given_back=answer.given_back)
+        end_take(self._division, take, answer)
+
+    def _loaded_shards(self, take: Take, seat: HostSeat, answer: HostAnswer) -> None:
+        if take in seat.loads:
+            seat.loads.remove(take)
+        end_take(self._loading.division, take, answer)

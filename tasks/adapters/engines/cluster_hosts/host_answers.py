@@ -7,6 +7,8 @@ from typing import Any
 
 from tasks.domain.encoding.encoding_events import ShardFailed
 from tasks.domain.encoding.host_messages import HostAnswer
+from tasks.domain.encoding.work_division import WorkDivision
+from tasks.domain.encoding.work_items import Take
 from tasks.domain.errors import Transient
 from tasks.domain.job.encoder import EncoderFacts
 from tasks.domain.served_identity import other_server
@@ -67,3 +69,12 @@ def pass_on(answered: Future[HostAnswer], future: Future[str]) -> None:
         answered.set_exception(Transient(f"the host that was measuring is lost: {in_a_line(error)}"))
     else:
         answered.set_result(HostAnswer.model_validate_json(future.result()))
+
+
+def end_take(division: WorkDivision, take: Take, answer: HostAnswer) -> None:
+    """A host has answered what it was given: tell the division."""
+    passing = answer.refusal.error if answer.refusal and answer.refusal.leaf == "transient" else None
+    if answer.refusal and not passing and not take.refused and take.units:  # it says what failed, but not of which shard
+        for shard in take.group.shards:
+            division.refused(take, failed_without_a_word(shard, answer))
+    division.answered(take, passing, given_back=answer.given_back)

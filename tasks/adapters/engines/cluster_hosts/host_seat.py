@@ -39,6 +39,7 @@ class HostSeat:
     losses: int = 0  # running
     not_before: float = 0.0  # when it may be tried again
     takes: list[Take] = field(default_factory=list)
+    loads: list[Take] = field(default_factory=list)
     _past: EncodingProgress = field(default_factory=EncodingProgress)
     _now: EncodingProgress = field(default_factory=EncodingProgress)
 
@@ -54,6 +55,7 @@ class HostSeat:
     def end(self, state: SeatState) -> None:
         """End its process; the next one is another life."""
         self.link.end()
-        self.state, self.takes, self.asked, self.leaving, self.seen = state, [], False, False, 0
+        self.state, self.asked, self.leaving, self.seen = state, False, False, 0
+        self.takes, self.loads = [], []
         self.life += 1
         self._past, self._now = added(self._past, finished(self._now)), EncodingProgress()

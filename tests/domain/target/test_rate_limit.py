@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tasks.adapters.milvus.rate_limit import LOWEST_RATE, Throttle
+from tasks.domain.target.rate_limit import LOWEST_RATE, Throttle
 
 
 class Clock:

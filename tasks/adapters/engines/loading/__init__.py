@@ -1,0 +1,1 @@
+"""Hosts put sealed shards into the collection."""
