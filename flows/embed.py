@@ -13,6 +13,7 @@ from flows.parameters import DryRun, Overrides, resolve_job
 from tasks.domain.job.job import Job
 from tasks.domain.shards.shard import Shard
 from tasks.run.context import open_run
+from tasks.run.early_groups import hand_out_early
 from tasks.run.estimate.estimator import start_estimate
 from tasks.run.group_window import Window, threads
 from tasks.run.plan import opened
@@ -55,27 +56,34 @@ def embed_corpus(
     if dry_run:
         return try_out(job)
     with open_run(job) as run:
-        plan = plan_shards(run)
+        retries = job.failures.retries
+        width = partial(getattr, run.engine, "width")  # asked again and again: hosts come and go
+        encode_by = partial(partial, encode_shards.with_options(retries=retries).submit, run)
+        planning = plan_shards.submit(run)
+        early = hand_out_early(run, planning, encode_by, width=width)
+        plan = planning.result()
         with opened(plan) as collection:
-            retries = job.failures.retries
-            encode = partial(encode_shards.with_options(retries=retries).submit, run, plan)
+            encode = encode_by(plan)
             load = partial(load_shards.with_options(retries=retries).submit, run, plan, collection)
-            width = partial(getattr, run.engine, "width")  # asked again and again: hosts come and go
             loaded = up_to_date(plan)
+            left = early.beyond(loaded)
             ask_served_model(run, plan, loaded)
             run.expect(*plan.beyond(loaded))
             start_estimate(run, plan, loaded)
             if imports(plan, collection):
-                Window(encode, width=width).run(plan.groups(loaded))
+                window = Window(encode, width=width)
+                early.go_on_in(window)
+                window.run(plan.groups(left))
                 run.engine.release(wait=True)  # the server works long on an import, and needs no GPU for it
                 import_shards(run, plan, collection)
-                loaded = up_to_date(plan)
+                left = up_to_date(plan)
             rest = run.engine.release  # while the last shards are loaded; after them again, for what was damaged and encoded anew
 
-            rounds = Rounds(run, plan, collection, loaded)
+            rounds = Rounds(run, plan, collection, left)
 
             def once(groups: Iterator[list[Shard]]) -> dict[str, Any]:
                 window = Window(encode, load, width=width, loads=job.target.load_streams, finish=run.journal.finish_group, first_over=rest)
+                early.go_on_in(window)
                 window.run(groups)
                 rest()
                 rounds.check()

@@ -79,6 +79,12 @@ class Window:
             self._wait_for_one()
         self._start(0, _Passing(group))
 
+    def take_over(self, earlier: Window, done: Iterable[tuple[GroupOfShards, Exception | None]]) -> None:
+        """Go on with what an earlier window of the first step alone has under way, and has done."""
+        self._busy[0] |= earlier._busy[0]
+        for group, error in done:
+            self._pass_on(0, _Passing(group, error))
+
     def drain(self) -> None:
         """Wait for all that is in flight."""
         while self._busy[0]:
@@ -95,6 +101,9 @@ class Window:
         step = next(number for number, busy in enumerate(self._busy) if done in busy)
         passing = self._busy[step].pop(done)
         passing.error = passing.error or _error_of(done)
+        self._pass_on(step, passing)
+
+    def _pass_on(self, step: int, passing: _Passing) -> None:
         if step + 1 == len(self._steps):
             self._finish(passing.group, passing.error)
         else:

@@ -6,7 +6,7 @@ from tasks.adapters.checkpoint.checkpoint import Checkpoint
 from tasks.adapters.checkpoint.json_documents import read_document, utc_now, write_document
 from tasks.domain.errors import Permanent
 from tasks.domain.report.hosts import HostsOfRun
-from tasks.run.snapshot import Snapshot
+from tasks.domain.report.snapshot import Snapshot
 
 HOSTS_FILE = "hosts.json"
 FIRST_SECONDS, LATER_SECONDS = 5.0, 30.0  # between two writes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import threading
-from collections.abc import Container, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
@@ -26,7 +26,7 @@ from tasks.domain.shards.layout import encoder_pin
 from tasks.domain.shards.removal import Roots
 from tasks.domain.shards.resume import missing
 from tasks.domain.shards.seal import Seal
-from tasks.domain.shards.shard import Shard
+from tasks.domain.shards.shard import Shard, Span
 from tasks.domain.shards.task_groups import MOST_GROUPS, MOST_IN_GROUP, grouped, rows_of
 from tasks.domain.target.collection import CollectionSpec, collection_name, index_to_build, target_fingerprint
 from tasks.run.model_notes import metric_of
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from tasks.run.seals.held_vectors import HeldVectors
 
 MOST_DONORS = 2_000
+SPANS_FILE = "spans.jsonl"  # of a plan, in its scratch
 NOWHERE = "nowhere"  # the ledger of a collection that is not there: nothing is ever written to it
 
 
@@ -183,13 +184,19 @@ class Plan:
         return grouped(missing(self, loaded), aim=aim, rows=waiting)
 
 
-def spool_spans(inspected: Inspected, scratch: Path) -> Spool:
-    """Cut the source.
+def spool_spans(inspected: Inspected, scratch: Path, seen: Callable[[Span], None] = lambda _: None) -> Spool:
+    """Cut the source. `seen` is told of each span as it comes.
 
     Raises:
         BadInput: no row, or a file that cannot be read.
     """
-    spool = Spool(scratch / "spans.jsonl", inspected.source.spans(), rows_as=inspected.rows_as, scratch=scratch)
+
+    def spans() -> Iterator[Span]:
+        for span in inspected.source.spans():
+            seen(span)
+            yield span
+
+    spool = Spool(scratch / SPANS_FILE, spans(), rows_as=inspected.rows_as, scratch=scratch)
     if not spool.shards:
         raise BadInput(f"source.uri: '{inspected.job.source.uri}' has no rows")
     spool.unread, spool.found = inspected.source.left_out.files(), inspected.source.found.all()

@@ -20,7 +20,7 @@ from tasks.domain.errors import BadInput, KitestringError, Permanent
 from tasks.domain.progress.snapshot import Counted, Snapshot
 from tasks.domain.report.run_report import Progress
 from tasks.domain.shards.seal import Loaded, Seal
-from tasks.domain.shards.shard import Shard
+from tasks.domain.shards.shard import Shard, Span
 from tasks.domain.target.retrieval_quality import Evaluation
 
 TICK_SECONDS = 1.0
@@ -51,6 +51,7 @@ class Journal:
     stage: str = "start"
     stages: dict[str, float] = field(default_factory=dict)
     total: int | None = None
+    listed: int | None = None  # rows, of what is listed so far; None: the plan is complete
     expected: int | None = None  # about as many as `total`, where that is not known
     reused: int = 0
     loaded: int = 0
@@ -123,6 +124,15 @@ class Journal:
         finally:
             with self.lock:
                 self.counted = None
+
+    def note_listed(self, span: Span) -> None:
+        """One more span of the source; the plan's thread alone tells of them."""
+        self.listed = (self.listed or 0) + (span.rows or 0)
+
+    def note_planned(self, shards: int) -> None:
+        """The plan is complete."""
+        with self.lock:
+            self.shards, self.listed = shards, None
 
     def expect(self, shards: int, rows: int | None) -> None:
         """The work of this run; the other shards of the plan were complete when it began."""
@@ -267,7 +277,8 @@ class Journal:
                 stage=self.stage,
                 seconds=time.monotonic() - self.started,
                 total=self.total,
-                expected=self.expected,
+                expected=self.expected if self.listed is None else self.listed or None,
+                listing=self.listed is not None,
                 reused=self.reused,
                 encoded=encoding.rows,
                 tokens=encoding.tokens,

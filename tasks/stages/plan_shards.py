@@ -26,7 +26,7 @@ def plan_shards(run: Run) -> Plan:
         pinned = inspected.pinned()
         if pinned is None:
             run.engine.start()
-        spool = spool_spans(inspected, run.scratch)
+        spool = spool_spans(inspected, run.scratch, run.journal.note_listed)
     record = pinned or _introduce(run)
     with run.journal.during("plan"):
         plan = Plan(inspected, spool, record)
@@ -36,7 +36,7 @@ def plan_shards(run: Run) -> Plan:
         plan.settle_columns()
         for note in chain(model_notes(inspected, plan.spec.metric), source_notes(inspected, spool)):
             run.journal.note(note)
-    run.journal.shards = spool.shards
+    run.journal.note_planned(spool.shards)
     run.journal.listeners.append(HostsRecord(run.id, plan.checkpoint))
     _note_unread(run, spool)
     return plan

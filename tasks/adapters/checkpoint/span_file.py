@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from hashlib import sha256
 from pathlib import Path
 
@@ -12,6 +14,27 @@ from tasks.domain.digest import digest
 from tasks.domain.shards.findings import Finding
 from tasks.domain.shards.shard import Shard, Span, name_shard
 from tasks.domain.shards.unread_files import UnreadFiles
+
+
+def follow_spans(path: Path, over: Callable[[], bool], *, pause: Callable[[], object]) -> Iterator[Span]:
+    """Spans of a file that is still being written, as they come, until it is over: those that are left then are not given.
+
+    Args:
+        path: as a `Spool` is made there; it may not be there yet.
+        over: asked before each.
+        pause: waits a moment, where nothing more is there yet.
+    """
+    while not path.exists() and not over():
+        pause()
+    with path.open() if path.exists() else nullcontext(io.StringIO()) as spool:
+        line = ""
+        while not over():
+            line += spool.readline()
+            if line.endswith("\n"):
+                yield Span.model_validate_json(line)
+                line = ""
+            else:
+                pause()
 
 
 class Spool:
@@ -28,7 +51,7 @@ class Spool:
         self.found: tuple[Finding, ...] = ()  # what was seen of the beginnings of its files
         self.roots: set[str] = set()  # what the files' names are below
         files, last = sha256(), None
-        with path.open("w") as spool:
+        with path.open("w", buffering=1) as spool:  # line by line: `follow_spans` may read on
             for span in spans:
                 if span.files != last:
                     files.update(

@@ -49,6 +49,7 @@ class Snapshot:
     ended: bool = False
     waits_for: str = ""
     expected: int | None = None
+    listing: bool = False  # whether the source is still being listed: `expected` is what it has at least
     counted: Counted | None = None  # where the present stage counts something else
     cached: int = 0  # of `reused`: rows whose vectors came from the cache
     quarantined: int = 0  # of the shards that this run sealed
@@ -81,8 +82,8 @@ class Snapshot:
 
     @property
     def of_rows(self) -> str:
-        """3 of 10, or 3 of about 10."""
-        about = "" if self.total is not None else "about "
+        """3 of 10, 3 of about 10, or 3 of at least 10."""
+        about = "" if self.total is not None else "at least " if self.listing else "about "
         return f"{self.done:,}" if self.goal is None else f"{self.done:,} of {about}{self.goal:,}"
 
     @property

@@ -30,6 +30,7 @@ def at(**changes: Any) -> Snapshot:
         (at(encoded=500, reused=250, total=3_000, expected=3_004), 0.25, "750 of 3,000"),
         (at(encoded=3_000, total=3_000), 1.0, "3,000 of 3,000"),
         (at(total=0), 1.0, "0 of 0"),
+        (at(encoded=751, expected=3_004, listing=True), 0.25, "751 of at least 3,004"),
     ],
 )
 def test_rows_that_no_file_counts_are_counted_by_the_estimate(now: Snapshot, share: float, of_rows: str) -> None:

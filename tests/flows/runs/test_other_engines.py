@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,14 @@ import pytest
 
 from flows.command_line.show import status_text
 from tasks.adapters.engines.loading.own_collections import OwnCollections
+from tasks.adapters.sources.parquet import ParquetFiles
 from tasks.commands.inspect import look_at_status
 from tasks.domain.errors import BadInput, RunFailed
 from tasks.domain.job.encoder import ENCODERS
 from tasks.domain.job.engine import ENGINES
 from tasks.domain.job.parse import parse_job
+from tasks.domain.shards.shard import Span
+from tasks.run import early_groups
 from tasks.run.seals import shard_loading
 from tasks.stages import load as load_stage
 from tests.builders.engines.hash_encoders import by_hash
@@ -118,6 +122,42 @@ def refuse_once(of: Callable[..., Any]) -> Callable[..., Any]:
         return of(*given)
 
     return opens
+
+
+@pytest.mark.usefixtures("fake")
+def test_hosts_encode_while_the_source_is_still_being_listed(
+    run_flow: RunFlow, tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(early_groups, "EARLY_SECONDS", 0.0)
+    monkeypatch.setattr(early_groups, "FULL_GROUP", 1)
+    keys, spans, sealed_by_then = written(tmp_path), ParquetFiles.spans, list[int]()
+
+    def slow(source: ParquetFiles) -> Iterator[Span]:
+        """The last file is listed when others are sealed."""
+        for number, span in enumerate(spans(source)):
+            deadline = time.monotonic() + 60
+            while number == FILES - 1 and len(seals(tmp_path)) < 2 and not sealed_by_then and time.monotonic() < deadline:
+                time.sleep(0.05)
+            if number == FILES - 1:
+                sealed_by_then.append(len(seals(tmp_path)))
+            yield span
+
+    monkeypatch.setattr(ParquetFiles, "spans", slow)
+    job = make_job(tmp_path, tiny_model, compute__engine={"kind": "fake"}, shards__rows=ROWS, target__uri=f"memory://{tmp_path}")
+    result = run_flow(job)
+    assert sealed_by_then[0] >= 2
+    rows = result["rows"]
+    assert (result["verified"], rows["embedded"], rows["reused"], rows["loaded"]) == (True, len(keys), 0, len(keys))
+    assert result["shards"] == {"planned": FILES, "sealed": FILES, "loaded": FILES, "failed": 0}
+    handed_out: list[object] = []
+    monkeypatch.setattr(early_groups, "follow_spans", lambda *given, **_: handed_out.append(given) or ())
+    write_rows(tmp_path / "rows" / "0.parquet", 0, ROWS // 2)
+    again = run_flow(job)  # rows of the earlier version have vectors, which are taken over: known when all is listed
+    assert (again["verified"], again["rows"]["embedded"], handed_out) == (True, 0, [])
+
+
+def seals(folder: Path) -> list[Path]:
+    return [*folder.glob("checkpoint/*/*/shards/*/seal.json")]
 
 
 @pytest.mark.usefixtures("fake")
