@@ -18,20 +18,28 @@ from dataclasses import dataclass, replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Literal
 
+from tasks.adapters.checkpoint.part_files import read_part
 from tasks.adapters.engines.cluster_hosts.cluster import Cluster, HostLink
 from tasks.adapters.engines.cluster_hosts.fleet import Fleet
 from tasks.adapters.engines.cluster_hosts.host_seat import seconds_between_looks
 from tasks.adapters.engines.remote_host import SILENCE_SECONDS
-from tasks.domain.encoding.encoding_events import EncodingEvent, ShardSealed
-from tasks.domain.encoding.encoding_spec import EncodingSpec, ShardGroup
+from tasks.adapters.milvus.milvus_collection import UPSERT_BYTES, UPSERT_ROWS
+from tasks.adapters.milvus.protobuf import as_request
+from tasks.adapters.rows.collection_rows import batches, columns_of, rows_for
+from tasks.domain.encoding.encoding_events import EncodingEvent, ShardLoaded, ShardSealed
+from tasks.domain.encoding.encoding_spec import EncodingSpec, LoadGroup, ShardGroup
 from tasks.domain.encoding.work_division import MOST_SHARDS
 from tasks.domain.job.engine import RayEngineSettings
 from tasks.domain.job.parse import parse_job
+from tasks.domain.shards.task_groups import MOST_IN_GROUP
+from tasks.domain.target.collection import CollectionSpec
 from tests.benchmarks.bench import Outcome, Sizes
 from tests.benchmarks.cluster_model import RECORD, Driver, Scene, shards_of, simulate
 from tests.benchmarks.figures import Results, Series, compare
 from tests.benchmarks.kitestring import job_of, own_folder
+from tests.benchmarks.loading import DIM, FIELDS, write_parts
 from tests.benchmarks.sleeping_hosts import Counted, SleepingHost, SleepingThreads
 
 HOSTS, GROUPS = 3, 2_000
@@ -39,6 +47,9 @@ SIZES = (1, MOST_SHARDS)  # shards of a group
 RUN = "20261126T080000000-abcdef"
 DRIVER, RAY = "driver", "driver and Ray"
 MILLISECONDS, SENT, RECEIVED, LOOKS, LOOK = "ms a group", "kB sent", "kB received", "ms a look", "bytes a look"
+LOADED, CLIENT_ROWS = 2_000, 50_000
+Loads = Literal["flow", "hosts"]
+LOADS: tuple[Loads, ...] = ("flow", "hosts")
 UPSERTS = 22_400.0  # rows/s of one loader into Milvus 2.3.5, as `loading` measured
 SCENES = {
     "10 GPUs: 2 hosts, 2,000 shards": Scene(hosts=2, shards=2_000, rate=10_000, lost_every=600),
@@ -60,6 +71,8 @@ def cluster(sizes: Sizes) -> Outcome:
             if find_spec("ray"):
                 contenders[f"{RAY}, groups of {size}"] = partial(_on_ray, folder, size, max(1, groups // size))
         results = compare({name: each for name, each in contenders.items() if sizes.wants(name)}, 1 if sizes.quick else sizes.rounds)
+        results["a host loads a shard"] = compare({"": partial(drive_loads, spec, 100 if sizes.quick else LOADED)}, 1)[""]
+        results["the flow loads a row"] = compare({"": partial(client, folder, 2_000 if sizes.quick else CLIENT_ROWS)}, sizes.rounds)[""]
     costs = costs_of(results)
     scenes = {name: replace(scene, shards=min(scene.shards, 500)) for name, scene in SCENES.items()} if sizes.quick else SCENES
     for name, scene in scenes.items():
@@ -67,7 +80,7 @@ def cluster(sizes: Sizes) -> Outcome:
         sys.stdout.write(f"  {name}: {course}\n")
         results[name] = {"efficiency, %": Series((100 * course.efficiency,)), "driver busy, %": Series((100 * course.busy,))}
         results[name] |= {"hours": Series((course.seconds / 3_600,)), "lost": Series((float(course.lost),))}
-    said = [f"{name}: first bound by {bottleneck(scene, costs)}" for name, scene in SCENES.items()]
+    said = [f"{name}: {bottleneck(scene, costs, loads)}" for name, scene in SCENES.items() for loads in LOADS]
     return Outcome(title=f"A cluster: {HOSTS} hosts that sleep, and simulated ones", results=results, conclusions=said)
 
 
@@ -80,23 +93,28 @@ class Bound:
     cure: str
 
 
-def bounds(scene: Scene, costs: Driver) -> list[Bound]:
-    """What hosts share, the narrowest first."""
+def bounds(scene: Scene, costs: Driver, loads: Loads = "flow") -> list[Bound]:
+    """What hosts share, the narrowest first; but for the server, which is another one everywhere."""
     looks = scene.hosts / seconds_between_looks(scene.hosts, SILENCE_SECONDS) * costs.report
-    takes = scene.rows / (costs.take / MOST_SHARDS + costs.shard) * max(0.0, 1 - looks) if costs.take else float("inf")
-    found = [
-        Bound(name="one loader's upserts", rows_per_second=UPSERTS, cure="target.load: import"),
-        Bound(name="the driver's thread", rows_per_second=takes, cure="larger shards.rows"),
-    ]
+    shard = costs.take / MOST_SHARDS + costs.shard + (costs.loaded if loads == "hosts" else 0.0)
+    takes = scene.rows / shard * max(0.0, 1 - looks) if costs.take else float("inf")
+    one = min(UPSERTS, 1 / costs.row) if costs.row else UPSERTS
+    loaders = {
+        "flow": Bound(name="one loader's upserts", rows_per_second=one, cure="target.load: import, or target.load_from: hosts"),
+        "hosts": Bound(name="the hosts' upserts", rows_per_second=scene.hosts * one, cure="more hosts"),
+    }
+    found = [loaders[loads], Bound(name="the driver's thread", rows_per_second=takes, cure="larger shards.rows")]
     return sorted(found, key=lambda bound: bound.rows_per_second)
 
 
-def bottleneck(scene: Scene, costs: Driver) -> str:
+def bottleneck(scene: Scene, costs: Driver, loads: Loads = "flow") -> str:
     """What is reached first, and what to set there; the hosts themselves where nothing is."""
     asked = scene.hosts * scene.rate
-    first = bounds(scene, costs)
+    first = bounds(scene, costs, loads)
     named = [f"{each.name} at {each.rows_per_second:,.0f} rows/s ({each.cure})" for each in first if each.rows_per_second < asked]
-    return f"{', then '.join(named) or 'nothing but the hosts'}; the hosts encode {asked:,.0f} rows/s"
+    server = "" if loads == "flow" else ", if the server takes as much"
+    bound = f"first bound by {', then '.join(named) or 'nothing but the hosts'}"
+    return f"load_from {loads}: {bound}{server}; the hosts encode {asked:,.0f} rows/s"
 
 
 def costs_of(results: Results) -> Driver:
@@ -109,7 +127,9 @@ def costs_of(results: Results) -> Driver:
     alone, many = (measured(kind, size) for size in SIZES)
     shard = max(0.0, (many - alone) / (SIZES[1] - SIZES[0]))
     call = alone - measured(DRIVER, SIZES[0])  # of the engine
-    return Driver(take=max(0.0, alone - shard), shard=shard, report=measured(DRIVER, SIZES[0], LOOKS) + max(0.0, call))
+    loaded, row = (results[name][MILLISECONDS].median / 1_000 for name in ("a host loads a shard", "the flow loads a row"))
+    report = measured(DRIVER, SIZES[0], LOOKS) + max(0.0, call)
+    return Driver(take=max(0.0, alone - shard), shard=shard, report=report, loaded=loaded, row=row)
 
 
 class _Timed(Fleet):
@@ -185,6 +205,38 @@ def drive(spec: EncodingSpec, connect: Callable[[], Cluster], size: int, groups:
         LOOKS: 1_000 * idle,
         "seconds": seconds,
     }
+
+
+def drive_loads(spec: EncodingSpec, shards: int) -> dict[str, float]:
+    """Have the hosts of a fleet load so many shards; what the fleet's thread spends on each."""
+    told: list[EncodingEvent] = []
+    fleet = _Timed(_threads, spec, tell=told.append)
+    fleet.facts()
+    fingerprint = RECORD.identity.fingerprint
+    made = {"name": "c", "alias": "a", "dim": 384, "metric": "COSINE", "store_text": True, "id_length": 512, "fields": ()}
+    collection = CollectionSpec(**made, fingerprint=fingerprint, model="m")
+    every, began = tuple(shards_of(Scene(hosts=HOSTS, shards=shards))), time.monotonic()
+    waiting = [every[first : first + MOST_IN_GROUP] for first in range(0, shards, MOST_IN_GROUP)]
+    groups = [LoadGroup(shards=some, record=RECORD, collection=collection, identity="i", ledger="l") for some in waiting]
+    with ThreadPoolExecutor(fleet.width) as callers:
+        list(callers.map(fleet.load, groups))
+    seconds = time.monotonic() - began
+    fleet.close()
+    assert sum(isinstance(event, ShardLoaded) for event in told) == shards
+    return {MILLISECONDS: 1_000 * fleet.cpu_seconds / shards, "seconds": seconds}
+
+
+def client(folder: Path, rows: int) -> dict[str, float]:
+    """Processor time of whoever loads a row into Milvus, without the server: a part is read and checked, and becomes requests."""
+    parts = list(write_parts(folder, rows))
+    made = {"name": "c", "alias": "a", "dim": DIM, "metric": "COSINE", "store_text": True, "id_length": 512, "fields": FIELDS}
+    spec = CollectionSpec(**made, fingerprint="f", model="m")
+    columns, began = columns_of(spec), time.thread_time()
+    for part in parts:
+        table, _ = rows_for(spec, read_part(part.read_bytes(), part.name)[0])
+        for batch in batches(table, columns, most_rows=UPSERT_ROWS, most_bytes=UPSERT_BYTES):
+            as_request(batch, columns, DIM, collection="c", nullable=frozenset()).SerializeToString()
+    return {MILLISECONDS: 1_000 * (time.thread_time() - began) / rows}
 
 
 def _looks_cost(fleet: _Timed, *, seconds: float = 5.0) -> float:

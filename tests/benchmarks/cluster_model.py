@@ -34,6 +34,8 @@ class Driver:
     take: float = 0.0  # for a take, whatever is in it
     shard: float = 0.0  # more for each shard of it
     report: float = 0.0  # for a look at a host
+    loaded: float = 0.0  # for each shard that a host loads
+    row: float = 0.0  # for each row that the flow itself loads, without the server
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

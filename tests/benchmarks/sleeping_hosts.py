@@ -12,13 +12,14 @@ from tasks.adapters.checkpoint.json_documents import utc_now
 from tasks.adapters.engines.cluster_hosts.cluster import HostLink
 from tasks.adapters.engines.host import Host
 from tasks.adapters.engines.remote_host import RemoteHost
-from tasks.domain.encoding.encoding_events import ShardSealed
+from tasks.domain.encoding.encoding_events import ShardLoaded, ShardSealed
 from tasks.domain.encoding.encoding_progress import EncodingProgress, UnderWay
-from tasks.domain.encoding.encoding_spec import ShardGroup
+from tasks.domain.encoding.encoding_spec import LoadGroup, ShardGroup
 from tasks.domain.job.encoder import EncoderFacts
 from tasks.domain.report.figures import RankWork
-from tasks.domain.shards.seal import EncodeStats, Part, Seal
+from tasks.domain.shards.seal import EncodeStats, Loaded, Part, Seal
 from tasks.domain.shards.shard import Shard
+from tasks.domain.target.rate_limit import LoadCounts
 from tests.builders.engines.fake_engine import ThreadHost
 
 RANKS, PARTS, ROWS = 8, 8, 50_000  # of a host; of a shard
@@ -40,6 +41,14 @@ class SleepingHost(RemoteHost):
     def encode(self, group: str, seen: int, ahead: int | None = None) -> str:
         return self._answer(lambda: self._sleep(ShardGroup.model_validate_json(group)), seen)
 
+    def load_shards(self, group: str, seen: int, rate: float | None, heard: int) -> str:
+        return self._answer(lambda: self._load_asleep(LoadGroup.model_validate_json(group)), seen)
+
+    def _load_asleep(self, group: LoadGroup) -> None:
+        for shard in group.shards:
+            time.sleep(SLEEP_SECONDS)
+            self._tell(ShardLoaded(entry=_entry(shard), replaced=False))
+
     def _sleep(self, group: ShardGroup) -> None:
         with self._one_at_a_time:
             for shard in group.shards:
@@ -49,6 +58,8 @@ class SleepingHost(RemoteHost):
 
 class _Asleep:
     """As much of a `Host` as is asked of one that sleeps."""
+
+    loading = LoadCounts()
 
     def progress(self) -> EncodingProgress:
         ranks = range(RANKS)
@@ -65,6 +76,11 @@ class _Asleep:
 
     def close(self) -> None:
         """Nothing runs."""
+
+
+def _entry(shard: Shard) -> Loaded:
+    told = {"group": shard.group, "place": shard.place, "files": 1, "rows": ROWS, "seal": shard.id, "run": shard.id}
+    return Loaded(shard=shard.id, seconds=2.2, loaded_at=utc_now(), **told)
 
 
 def _seal(shard: Shard, group: ShardGroup) -> Seal:

@@ -42,7 +42,12 @@ def test_a_driver_that_is_too_slow_is_seen_and_named() -> None:
     scene, slow = replace(SCENE, hosts=50, shards=1_000), replace(DRIVER, shard=0.1)
     assert simulate(replace(scene, driver=slow)).efficiency < 0.75 < 0.9 < simulate(scene).efficiency
     assert "the driver's thread" in bottleneck(replace(scene, rate=160_000.0), slow)
-    assert bottleneck(replace(scene, hosts=1, rate=1_000.0), DRIVER).startswith("nothing but the hosts")
+    assert "first bound by nothing but the hosts;" in bottleneck(replace(scene, hosts=1, rate=1_000.0), DRIVER)
+
+
+def test_one_loader_bounds_many_hosts_and_hosts_that_load_do_not_bound_themselves() -> None:
+    assert "first bound by one loader's upserts at" in bottleneck(SCENE, DRIVER)
+    assert "first bound by nothing but the hosts" in bottleneck(SCENE, DRIVER, "hosts")
 
 
 def test_the_flows_window_holds_enough_for_a_thousand_hosts() -> None:
