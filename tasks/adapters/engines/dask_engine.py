@@ -234,7 +234,7 @@ def open_dask(
     scratch: Path,  # noqa: ARG001 - each host has its own
     tell: Tell,
     store: Store | None = None,  # noqa: ARG001
-    model: LocatedModel | None = None,  # noqa: ARG001
+    model: LocatedModel | None = None,
 ) -> Fleet:
     """The engine of `compute.engine.kind: dask`.
 
@@ -243,7 +243,7 @@ def open_dask(
     """
     settings = spec.job.compute.engine
     assert isinstance(settings, DaskEngineSettings)
-    return Fleet(lambda: DaskCluster(settings, run=spec.run), spec_for_afar(spec, shared=settings.shared), tell=tell)
+    return Fleet(lambda: DaskCluster(settings, run=spec.run), spec_for_afar(spec, shared=settings.shared, model=model), tell=tell)
 
 
 def _configured() -> str:

@@ -5,18 +5,21 @@ from __future__ import annotations
 import os
 
 from tasks.adapters.files.local_files import is_local
+from tasks.adapters.models.model_files import LocatedModel
 from tasks.domain.encoding.encoding_spec import EncodingSpec
 from tasks.domain.errors import BadInput
+from tasks.domain.job.encoder import SentenceTransformersEncoder
 from tasks.domain.job.references import SCHEME
 
 MODELS = ("model", "pretrained")  # settings of encoders that may be a path
 
 
-def spec_for_afar(spec: EncodingSpec, *, shared: bool) -> EncodingSpec:
-    """With folders as absolute paths.
+def spec_for_afar(spec: EncodingSpec, *, shared: bool, model: LocatedModel | None = None) -> EncodingSpec:
+    """With folders as absolute paths, and of a hub model the commit that the flow has: its branch may move before a host fetches it.
 
     Args:
         spec: as the flow's machine has it.
+        model: as the flow's machine has it.
         shared: whether the job says that every host has the flow's folders, at the same paths.
 
     Raises:
@@ -31,8 +34,9 @@ def spec_for_afar(spec: EncodingSpec, *, shared: bool) -> EncodingSpec:
             )
     source = job.source.model_copy(update={"uri": _absolute(job.source.uri)})
     models = {name: _absolute(place) for name in MODELS if (place := getattr(job.encoder, name, "")).startswith(".")}
+    pinned = {"revision": model.revision} if model and model.revision and isinstance(job.encoder, SentenceTransformersEncoder) else {}
     changed = job.model_copy(
-        update={"checkpoint": _absolute(job.checkpoint), "source": source, "encoder": job.encoder.model_copy(update=models)}
+        update={"checkpoint": _absolute(job.checkpoint), "source": source, "encoder": job.encoder.model_copy(update=models | pinned)}
     )
     return spec.model_copy(update={"job": changed})
 

@@ -119,7 +119,7 @@ def open_ray(
     scratch: Path,  # noqa: ARG001 - each host has its own
     tell: Tell,
     store: Store | None = None,  # noqa: ARG001
-    model: LocatedModel | None = None,  # noqa: ARG001
+    model: LocatedModel | None = None,
 ) -> Fleet:
     """The engine of `compute.engine.kind: ray`.
 
@@ -128,7 +128,7 @@ def open_ray(
     """
     settings = spec.job.compute.engine
     assert isinstance(settings, RayEngineSettings)
-    return Fleet(lambda: RayCluster(settings, run=spec.run), spec_for_afar(spec, shared=settings.shared), tell=tell)
+    return Fleet(lambda: RayCluster(settings, run=spec.run), spec_for_afar(spec, shared=settings.shared, model=model), tell=tell)
 
 
 class _Connection:

@@ -18,7 +18,7 @@ from tasks.adapters.engines.cluster_hosts import fleet_driver, host_seat
 from tasks.adapters.engines.cluster_hosts.fleet import Fleet
 from tasks.adapters.engines.far_spec import spec_for_afar
 from tasks.adapters.engines.remote_host import RemoteHost, own_identity
-from tasks.adapters.models.model_files import locate_model
+from tasks.adapters.models.model_files import LocatedModel, locate_model
 from tasks.adapters.object_store.registry import open_store
 from tasks.adapters.processes.device_locks import Devices
 from tasks.adapters.sources.registry import open_source
@@ -367,6 +367,13 @@ def test_a_folder_as_checkpoint_or_source_is_refused_unless_it_is_shared(spec: E
     with pytest.raises(BadInput, match=r"^source.uri: hosts"):
         spec_for_afar(on_s3, shared=False)
     assert spec_for_afar(spec, shared=True) == spec
+
+
+def test_hosts_fetch_the_commit_of_a_hub_model_that_the_flow_has(spec: EncodingSpec) -> None:
+    model = LocatedModel(path="/hub/0a1b", weights=spec.weights, revision="0a1b")
+    assert spec_for_afar(spec, shared=True, model=model).job.encoder == spec.job.encoder.model_copy(update={"revision": "0a1b"})
+    folder = LocatedModel(path="/models/m", weights=spec.weights, revision=None)
+    assert spec_for_afar(spec, shared=True, model=folder) == spec
 
 
 def test_no_credential_is_in_what_a_host_is_told(spec: EncodingSpec, monkeypatch: pytest.MonkeyPatch) -> None:
