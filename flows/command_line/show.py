@@ -29,7 +29,7 @@ if TYPE_CHECKING:  # it brings Prefect along, which has to wait until its server
     from tasks.commands.inspect import Listed, Status
 
 _CONTROLS = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")  # control characters in rows must not reach the terminal
-MOST_HOSTS = 64  # that `status` names
+HOSTS_NAMED = 64  # that `status` names
 SNIPPET = 160  # characters of a text that are shown with a hit
 
 
@@ -110,10 +110,10 @@ def live_text(run: LiveRun) -> str:
 
 def hosts_text(record: HostsOfRun) -> list[str]:
     """What each host of a run has done."""
-    left = len(record.hosts) - MOST_HOSTS
+    left = len(record.hosts) - HOSTS_NAMED
     of = f"of run {record.run}, which has ended" if record.ended else f"of run {record.run} at {record.at}, before its end"
     more = [f"        and {left:,} more: --json has all of them"] if left > 0 else []
-    return [f"hosts:  {len(record.hosts):,} {of}", *(f"        {host_line(host)}" for host in record.hosts[:MOST_HOSTS]), *more]
+    return [f"hosts:  {len(record.hosts):,} {of}", *(f"        {host_line(host)}" for host in record.hosts[:HOSTS_NAMED]), *more]
 
 
 def _pointed_to(status: Status) -> str:

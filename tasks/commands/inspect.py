@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Literal
 
+from tasks.adapters.checkpoint.hosts_record import newest_hosts
 from tasks.adapters.processes.scratch import scratch_folder
 from tasks.adapters.targets.every_row import every_difference, taken_with_document
 from tasks.adapters.targets.shard_counts import Waiting, count_shards
@@ -21,7 +22,6 @@ from tasks.domain.shards.row_accounting import RowCounts, ShardCounts
 from tasks.domain.target.chunk_fields import has_chunks
 from tasks.domain.target.difference import Difference
 from tasks.run.estimate.estimator import Estimator
-from tasks.run.hosts_record import newest_hosts
 from tasks.run.plan import Plan, check_roots, opened, plan_again, planned_before, spool_spans
 from tasks.run.preflight import inspect_job
 from tasks.run.promotion.search_code import search_code

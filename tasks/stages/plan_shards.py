@@ -7,13 +7,13 @@ from itertools import chain
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from tasks.adapters.checkpoint.hosts_record import HostsRecord
 from tasks.adapters.checkpoint.span_file import Spool
 from tasks.domain.errors import BadInput
 from tasks.domain.job.encoder import EncoderRecord
 from tasks.domain.shards.unread_files import format_unread
 from tasks.run.column_samples import source_notes
 from tasks.run.context import Run
-from tasks.run.hosts_record import HostsRecord
 from tasks.run.model_notes import model_notes
 from tasks.run.plan import Plan, check_target, plan_again, spool_spans
 

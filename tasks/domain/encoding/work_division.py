@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from tasks.domain.encoding.encoding_events import ShardFailed
-from tasks.domain.encoding.work_items import Call, HostRecord, ShardOnItsWay, Take, Work
+from tasks.domain.encoding.work_items import AnyGroup, Call, HostRecord, ShardOnItsWay, Take
 from tasks.domain.errors import KitestringError, Transient
 from tasks.domain.shards.shard import Shard
 
@@ -76,13 +76,13 @@ class WorkDivision:
         self._expected = self._queued = 0  # rows that no host was given yet: as foreseen, and of those that are here
         self._foreseen = False
 
-    # Work
+    # AnyGroup
 
     def expect(self, rows: int | None) -> None:
         """So many rows are to come in all; None: nobody knows."""
         self._expected, self._foreseen = rows or 0, rows is not None
 
-    def add(self, group: Work, finish: Callable[[Call], None]) -> None:
+    def add(self, group: AnyGroup, finish: Callable[[Call], None]) -> None:
         """A group to be done; `finish` is called when it is, or has failed."""
         call = Call(group, finish, open=len(group.shards))
         for shard in group.shards:

@@ -11,7 +11,7 @@ from tasks.domain.encoding.encoding_spec import LoadGroup, ShardGroup
 from tasks.domain.errors import KitestringError
 from tasks.domain.shards.shard import Shard
 
-Work = ShardGroup | LoadGroup  # of one division all are of one kind
+AnyGroup = ShardGroup | LoadGroup  # of one division all are of one kind
 
 
 @dataclass(slots=True, eq=False)
@@ -29,7 +29,7 @@ class ShardOnItsWay:
 class Call:
     """A group that somebody waits for. It is over when no unit is open; `error`: a fault that may pass, which ends it early."""
 
-    group: Work
+    group: AnyGroup
     finish: Callable[[Call], None]
     fresh: deque[ShardOnItsWay] = field(default_factory=deque)
     returned: list[ShardOnItsWay] = field(default_factory=list)  # from hosts that were lost or have refused them: these go first
@@ -44,7 +44,7 @@ class Take:
 
     host: str
     call: Call
-    group: Work
+    group: AnyGroup
     units: dict[str, ShardOnItsWay]
     again: bool
     refused: bool = False  # whether any of it was

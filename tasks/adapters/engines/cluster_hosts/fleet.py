@@ -23,7 +23,7 @@ from tasks.domain.encoding.encoding_spec import LoadGroup, ShardGroup
 from tasks.domain.encoding.fleet_progress import added, merged
 from tasks.domain.encoding.host_messages import HostAnswer
 from tasks.domain.encoding.work_division import TAKES_AT_ONCE, WorkDivision
-from tasks.domain.encoding.work_items import Call, Work
+from tasks.domain.encoding.work_items import AnyGroup, Call
 from tasks.domain.errors import Transient
 from tasks.domain.estimate.rates import Observation
 from tasks.domain.job.encoder import EncoderFacts
@@ -65,7 +65,7 @@ class Fleet(FleetDriver):
         """As of `Engine`, by `target.load_streams` streams of all hosts together."""
         self._have_done(self._loading.division, group)
 
-    def _have_done(self, division: WorkDivision, group: Work) -> None:
+    def _have_done(self, division: WorkDivision, group: AnyGroup) -> None:
         ended: Future[Call] = Future()
         self._do(lambda: division.add(group, ended.set_result), ended)
         call = ended.result()

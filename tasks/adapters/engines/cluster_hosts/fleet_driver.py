@@ -163,14 +163,8 @@ class FleetDriver(FleetThread):
         while seat.state == "ready" and (take := self._loading.next_for(seat, self._all)) is not None:
             seat.loads.append(take)
             self._history.note(seat.name, "at work")
-            self._call(
-                seat,
-                "load_shards",
-                take.group.model_dump_json(),
-                seat.seen,
-                *self._loading.share(seat, self._all),
-                then=partial(self._loaded_shards, take),
-            )
+            told = (take.group.model_dump_json(), seat.seen, *self._loading.share(seat, self._all))
+            self._call(seat, "load_shards", *told, then=partial(self._loaded_shards, take))
 
     @property
     def _all(self) -> list[HostSeat]:

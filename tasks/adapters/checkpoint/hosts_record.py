@@ -5,11 +5,11 @@ from __future__ import annotations
 from tasks.adapters.checkpoint.checkpoint import Checkpoint
 from tasks.adapters.checkpoint.json_documents import read_document, utc_now, write_document
 from tasks.domain.errors import Permanent
+from tasks.domain.progress.snapshot import Snapshot
 from tasks.domain.report.hosts import HostsOfRun
-from tasks.domain.report.snapshot import Snapshot
 
 HOSTS_FILE = "hosts.json"
-FIRST_SECONDS, LATER_SECONDS = 5.0, 30.0  # between two writes
+REWRITE_FIRST, REWRITE_SECONDS = 5.0, 30.0  # between two writes
 
 
 class HostsRecord:
@@ -22,7 +22,7 @@ class HostsRecord:
     def __call__(self, now: Snapshot) -> None:
         if not now.encoding.hosts or (now.seconds < self._next and not now.ended):
             return
-        self._next = now.seconds + min(LATER_SECONDS, max(FIRST_SECONDS, now.seconds / 4))
+        self._next = now.seconds + min(REWRITE_SECONDS, max(REWRITE_FIRST, now.seconds / 4))
         record = HostsOfRun(run=self._run, at=utc_now(), ended=now.ended, hosts=now.encoding.hosts)
         write_document(self._checkpoint.store, self._checkpoint.layout.run(self._run, HOSTS_FILE), record)
 
