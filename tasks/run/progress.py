@@ -16,7 +16,7 @@ from itertools import islice
 from pydantic import JsonValue
 
 from tasks.domain.encoding.encoding_progress import EncodingProgress
-from tasks.domain.errors import BadInput, KitestringError, Permanent
+from tasks.domain.errors import BadInput, KitestringError, Permanent, Transient
 from tasks.domain.progress.snapshot import Counted, Snapshot
 from tasks.domain.report.run_report import Progress
 from tasks.domain.shards.seal import Loaded, Seal
@@ -126,7 +126,9 @@ class Journal:
                 self.counted = None
 
     def note_listed(self, span: Span) -> None:
-        """One more span of the source; the plan's thread alone tells of them."""
+        """One more span of the source; the plan's thread alone tells of them. Raises Transient where the run is ending meanwhile."""
+        if self._over.is_set():
+            raise Transient("the run is ending: no more of the source is listed")
         self.listed = (self.listed or 0) + (span.rows or 0)
 
     def note_planned(self, shards: int) -> None:

@@ -8,7 +8,9 @@ import threading
 import pytest
 
 from tasks.domain.encoding.encoding_progress import EncodingProgress
+from tasks.domain.errors import Transient
 from tasks.domain.progress.snapshot import Snapshot
+from tasks.domain.shards.shard import FileVersion, Span, Whole
 from tasks.run import progress
 from tasks.run.progress import Journal
 
@@ -63,3 +65,16 @@ def test_a_stage_that_counts_something_else_shows_that_and_only_as_long_as_it_la
         assert now.counted is not None
         assert (now.bar, now.counted.what) == ((400, 1_000), "rows compared")
     assert journal.snapshot().counted is None
+
+
+def test_a_plan_shows_what_is_listed_at_least_and_ends_with_its_run() -> None:
+    file = FileVersion(path="/rows/0", name="0", size=1, version="1")
+    journal, span = Journal(), Span(files=(file,), extent=Whole(), rows=500)
+    with journal.ticking():
+        journal.note_listed(span)
+        journal.note_listed(span)
+        assert journal.snapshot().of_rows == "0 of at least 1,000"
+    with pytest.raises(Transient, match="the run is ending"):
+        journal.note_listed(span)
+    journal.note_planned(2)
+    assert journal.snapshot().of_rows == "0"

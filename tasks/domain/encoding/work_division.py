@@ -76,7 +76,7 @@ class WorkDivision:
         self._expected = self._queued = 0  # rows that no host was given yet: as foreseen, and of those that are here
         self._foreseen = False
 
-    # AnyGroup
+    # Work
 
     def expect(self, rows: int | None) -> None:
         """So many rows are to come in all; None: nobody knows."""
