@@ -91,7 +91,7 @@ def _plan_so_far(run: Run) -> Plan | None:
         plan.settle_columns()
     except KitestringError:
         return None
-    return plan
+    return plan.without_donors()
 
 
 def _groups(run: Run, plan: Plan, over: threading.Event) -> Iterator[GroupOfShards]:

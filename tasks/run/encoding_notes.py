@@ -35,7 +35,7 @@ def note_event(journal: Journal, damages: Damages, event: EncodingEvent) -> None
             journal.note_amendment(event.shard, event.recovered)
         case ShardLoaded():
             if event.replaced:
-                journal.note_replaced(event.shard)
+                journal.replaced.add(event.shard)
             journal.note_load(event.entry)
         case DocumentMoved():
             damages.name(event.key, event.line)

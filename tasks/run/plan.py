@@ -123,6 +123,12 @@ class Plan:
                 self._donors = tuple(self._find_donors())
             return self._donors
 
+    def without_donors(self) -> Plan:
+        """The same plan, where it is known that there are none: what is sealed meanwhile is none."""
+        with self._looking_for_donors:
+            self._donors = ()
+        return self
+
     def _find_donors(self) -> Iterator[str]:
         planned = DigestSet(shard.id for shard in self)
         ages = self.checkpoint.seal_ages(but=planned)

@@ -207,12 +207,6 @@ class Journal:
         with self.lock:
             self.notes.append(line)
 
-    def note_once(self, line: str) -> None:
-        """The same of what happens to many groups: the first alone is noted, by the words before its colon."""
-        with self.lock:
-            if not any(note.partition(":")[0] == line.partition(":")[0] for note in self.notes):
-                self.notes.append(line)
-
     def note_removal(self, why: str, rows: int) -> None:
         """Rows have left the collection."""
         with self.lock:
@@ -246,11 +240,6 @@ class Journal:
             if entry.vectors_kept:
                 self.without_vectors[entry.shard] = entry.vectors_kept
             self._news["shard.loaded"][entry.shard] = _News({"shard": entry.shard}, {"rows": entry.rows})
-
-    def note_replaced(self, shard: str) -> None:
-        """Rows that an earlier seal of it had may be left in the collection."""
-        with self.lock:
-            self.replaced.add(shard)
 
     @contextmanager
     def telling(self, group: Iterable[Shard]) -> Iterator[None]:

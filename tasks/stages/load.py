@@ -19,6 +19,7 @@ from tasks.run.seals.shard_loading import begin_loading, load_seal, remove_stray
 from tasks.stages.encode import seal_again, worth_another_try
 from tasks.stages.retry_quarantined import recover
 
+LEFT_TO_THE_FLOW = "hosts could not load all that is sealed, so the flow loaded the rest"
 log = logging.getLogger("kitestring.load")
 
 
@@ -61,7 +62,8 @@ def load_on_hosts(run: Run, plan: Plan, collection: Collection, group: list[Shar
         if waiting:
             run.engine.load(LoadGroup(shards=waiting, record=plan.record, collection=plan.spec, identity=identity, ledger=plan.target))
     except Permanent as error:
-        run.journal.note_once(f"hosts could not load all that is sealed, so the flow loaded the rest; the first reason: {error}")
+        if not any(note.startswith(LEFT_TO_THE_FLOW) for note in run.journal.notes):
+            run.journal.note(f"{LEFT_TO_THE_FLOW}; the first reason: {error}")
     for shard in group:
         if shard.id in run.journal.replaced and run.journal.has_loaded(shard):
             seal = plan.checkpoint.effective_seal(shard.id)
