@@ -64,7 +64,7 @@ def cluster(sizes: Sizes) -> Outcome:
     """Milliseconds and bytes of the driver for a group; efficiency of large clusters by simulation."""
     groups = sizes.rows_or(GROUPS, quick=20)
     with own_folder() as folder:
-        spec = _spec(folder)
+        spec = sleeping_spec(folder)
         contenders: dict[str, Callable[[], Mapping[str, float]]] = {}
         for size in SIZES:
             contenders[f"{DRIVER}, groups of {size}"] = partial(drive, spec, _threads, size, max(1, groups // size))
@@ -252,7 +252,8 @@ def _looks_cost(fleet: _Timed, *, seconds: float = 5.0) -> float:
     return (clock() - began) / (seconds / seconds_between_looks(HOSTS, SILENCE_SECONDS)) / HOSTS
 
 
-def _spec(folder: Path) -> EncodingSpec:
+def sleeping_spec(folder: Path) -> EncodingSpec:
+    """A run that hosts are told of and do nothing for."""
     job = parse_job(job_of(folder, folder, folder, checkpoint="s3://bucket/prefix", source__uri="s3://bucket/rows"))
     return EncodingSpec(run=RUN, job=job, fields=(), weights="w" * 32, declared="d" * 32)
 
@@ -282,7 +283,7 @@ def _ray_main(folder: Path, size: int, groups: int, told: Path) -> None:
     )
     settings = RayEngineSettings(resources={"host": 1.0}, hosts=HOSTS)
     connect = partial(RayCluster, settings, run=RUN, actor_class=SleepingHost)
-    told.write_text(json.dumps(drive(_spec(folder), connect, size, groups, whole=True)))
+    told.write_text(json.dumps(drive(sleeping_spec(folder), connect, size, groups, whole=True)))
     ray.shutdown()
 
 

@@ -13,7 +13,7 @@ from tasks.adapters.engines.cluster_hosts.cluster import HostLink
 from tasks.adapters.engines.host import Host
 from tasks.adapters.engines.remote_host import RemoteHost
 from tasks.domain.encoding.encoding_events import ShardLoaded, ShardSealed
-from tasks.domain.encoding.encoding_progress import EncodingProgress, UnderWay
+from tasks.domain.encoding.encoding_progress import EncodingProgress, UnderWay, rank_name
 from tasks.domain.encoding.encoding_spec import LoadGroup, ShardGroup
 from tasks.domain.job.encoder import EncoderFacts
 from tasks.domain.report.figures import RankWork
@@ -69,7 +69,7 @@ class _Asleep:
             seconds=1.0,
             rows_by_rank=tuple(ROWS for _ in ranks),
             work=tuple(RankWork(rank=rank, parts=1, rows=ROWS, tokens=ROWS, bytes=ROWS, encode_seconds=1.0) for rank in ranks),
-            newest=dict.fromkeys(ranks, "rows/0000000.parquet"),
+            newest={rank_name(rank): "rows/0000000.parquet" for rank in ranks},
             under_way=tuple(UnderWay(rank=rank, shard="rows/0000000.parquet", first=0, stop=ROWS, done=1) for rank in ranks),
             memory={f"rank {rank}": 2**30 for rank in ranks},
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -11,7 +12,7 @@ from tasks.adapters.engines.cluster_hosts.host_seat import ASK_SECONDS, MOST_LOO
 from tasks.adapters.engines.remote_host import SILENCE_SECONDS
 from tasks.domain.encoding.work_division import MOST_SHARDS, TAKES_AT_ONCE
 from tasks.domain.shards.task_groups import MOST_IN_GROUP
-from tests.benchmarks.cluster import bottleneck
+from tests.benchmarks.cluster import MILLISECONDS, bottleneck, drive_loads, sleeping_spec
 from tests.benchmarks.cluster_model import Driver, Scene, simulate
 
 DRIVER = Driver(take=0.002, shard=0.001, report=0.002)
@@ -59,3 +60,7 @@ def test_a_thousand_hosts_are_looked_at_less_often_and_each_still_several_times_
     assert seconds_between_looks(10, SILENCE_SECONDS) == ASK_SECONDS
     assert 1_000 / seconds_between_looks(1_000, SILENCE_SECONDS) <= 2 * MOST_LOOKS
     assert seconds_between_looks(10_000, SILENCE_SECONDS) <= SILENCE_SECONDS / 6
+
+
+def test_hosts_that_sleep_answer_as_hosts_do(tmp_path: Path) -> None:
+    assert drive_loads(sleeping_spec(tmp_path), 20)[MILLISECONDS] > 0
