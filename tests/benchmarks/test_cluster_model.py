@@ -12,7 +12,7 @@ from tasks.adapters.engines.cluster_hosts.host_seat import ASK_SECONDS, MOST_LOO
 from tasks.adapters.engines.remote_host import SILENCE_SECONDS
 from tasks.domain.encoding.work_division import MOST_SHARDS, TAKES_AT_ONCE
 from tasks.domain.shards.task_groups import MOST_IN_GROUP
-from tests.benchmarks.cluster import MILLISECONDS, bottleneck, drive_loads, sleeping_spec
+from tests.benchmarks.cluster import LOADS, MILLISECONDS, bottleneck, drive_loads, sleeping_spec
 from tests.benchmarks.cluster_model import Driver, Scene, simulate
 
 DRIVER = Driver(take=0.002, shard=0.001, report=0.002)
@@ -46,9 +46,12 @@ def test_a_driver_that_is_too_slow_is_seen_and_named() -> None:
     assert "first bound by nothing but the hosts;" in bottleneck(replace(scene, hosts=1, rate=1_000.0), DRIVER)
 
 
-def test_one_loader_bounds_many_hosts_and_hosts_that_load_do_not_bound_themselves() -> None:
-    assert "first bound by one loader's upserts at" in bottleneck(SCENE, DRIVER)
-    assert "first bound by nothing but the hosts" in bottleneck(SCENE, DRIVER, "hosts")
+def test_hosts_that_load_lift_the_bound_of_the_client_and_not_the_servers() -> None:
+    by_flow, by_hosts = (bottleneck(SCENE, replace(DRIVER, row=3e-6), loads) for loads in LOADS)
+    assert "the flow as the server's client at 333,333 rows/s (target.load_from: hosts)" in by_flow
+    assert "client" not in by_hosts
+    assert "first bound by a server as it was measured at 22,400 rows/s" in by_flow
+    assert "first bound by a server as it was measured at 22,400 rows/s" in by_hosts
 
 
 def test_the_flows_window_holds_enough_for_a_thousand_hosts() -> None:
