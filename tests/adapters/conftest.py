@@ -13,7 +13,7 @@ from tasks.adapters.milvus.milvus_target import MilvusTarget
 from tasks.adapters.targets.memory_target import MemoryTarget
 from tasks.domain.ports import Collection, Target
 from tests.builders.collections import Open, spec_of
-from tests.builders.dict_target import DictTarget
+from tests.builders.more_kinds.dict_target import DictTarget
 
 
 @pytest.fixture(params=["memory", "dict", "lite", "lite rows", pytest.param("server", marks=pytest.mark.server)])

@@ -16,10 +16,10 @@ from tasks.domain.job.job import Job
 from tasks.domain.job.parse import parse_job
 from tasks.domain.job.target import TARGETS
 from tasks.stages.verify import look_at_proof
-from tests.builders.dict_target import SHELVES, Shelf
 from tests.builders.inprocess import RunFlow
 from tests.builders.kitestring import make_job, text_of, write_rows
 from tests.builders.models import make_tiny_model
+from tests.builders.more_kinds.dict_target import SHELVES, Shelf
 
 pytestmark = [pytest.mark.server, pytest.mark.timeout(300)]
 ROWS = 40
@@ -28,7 +28,7 @@ ROWS = 40
 @pytest.fixture
 def documents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """One corpus with each of two models, into collections behind one alias."""
-    monkeypatch.setitem(TARGETS.known, "dict", "tests.builders.dict_target:KIND")
+    monkeypatch.setitem(TARGETS.known, "dict", "tests.builders.more_kinds.dict_target:KIND")
     for number in range(2):
         write_rows(tmp_path / "rows" / f"{number}.parquet", number * ROWS, number * ROWS + ROWS)
     models = [make_tiny_model(tmp_path / f"model-{seed}", seed=seed) for seed in (21, 22)]

@@ -224,4 +224,4 @@ def open_dict(settings: DictSettings, _token: str | None, _secret: object) -> Di
     return DictTarget(settings.shelf)
 
 
-KIND = TargetKind(settings=DictSettings, opens="tests.builders.dict_target:open_dict")
+KIND = TargetKind(settings=DictSettings, opens="tests.builders.more_kinds.dict_target:open_dict")
