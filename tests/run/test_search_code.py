@@ -11,6 +11,7 @@ from tasks.adapters.models.model_files import LocatedModel
 from tasks.adapters.models.question_code import clip_question, text_question
 from tasks.adapters.targets.milvus_code import milvus_search
 from tasks.domain.job.encoder import OpenClipEncoder, SentenceTransformersEncoder
+from tasks.domain.job.index import FullText
 from tasks.domain.job.target import MilvusSettings
 from tests.builders.collections import spec_of
 
@@ -58,3 +59,13 @@ def test_the_collection_is_searched_by_its_alias(settings: dict[str, object], sa
     ast.parse(code)
     assert said in code
     assert unsaid not in code
+
+
+def test_a_collection_with_full_text_is_searched_by_both_at_once_and_by_words() -> None:
+    settings = MilvusSettings.model_validate({"uri": "./rows.db", "search": {"ef": 128}})
+    code = milvus_search(settings, spec_of("rows", full_text=FullText()))
+    ast.parse(code)
+    assert "from pymilvus import AnnSearchRequest, MilvusClient, RRFRanker" in code
+    assert """"vector", {'metric_type': 'COSINE', 'params': {'ef': 128}}, limit=max(k, 100)""" in code
+    assert """[words], 'sparse', {'metric_type': 'BM25', 'params': {}}""" in code
+    assert ("RRFRanker(60), limit=k" in code, "def search_text(words, k=10):" in code) == (True, True)

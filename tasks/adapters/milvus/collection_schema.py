@@ -16,11 +16,11 @@ from tasks.domain.errors import BadInput
 from tasks.domain.job.index import VectorType
 from tasks.domain.target.collection import CollectionSpec
 from tasks.domain.target.fields import ARRAY_ELEMENTS, ELEMENTS, VARCHAR_BYTES, FieldType, ScalarField
+from tasks.domain.target.full_text import SPARSE_FIELD
 
 MARKER = "kitestring"
 MARKER_FORMAT = 1
 SHARD_BYTES = 64
-SPARSE_FIELD = "sparse"  # the field that the server fills from the text
 
 _TYPES: dict[FieldType, Any] = {
     "int64": DataType.INT64,

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from pymilvus import AnnSearchRequest, RRFRanker, WeightedRanker
 
-from tasks.adapters.milvus.collection_schema import SPARSE_FIELD
 from tasks.adapters.milvus.connection import CALL_SECONDS
 from tasks.adapters.milvus.filters import among
 from tasks.adapters.milvus.reading import Reading, chunks
@@ -20,7 +19,7 @@ from tasks.adapters.rows.vector_types import narrow
 from tasks.domain.errors import Permanent
 from tasks.domain.job.index import Parameters
 from tasks.domain.target.collection import CollectionSpec, Hit
-from tasks.domain.target.full_text import CANDIDATES, Fusion
+from tasks.domain.target.full_text import CANDIDATES, SPARSE_FIELD, Fusion
 
 GROUPS_SINCE = (2, 4, 0)
 QUERIES_PER_SEARCH = 256  # in one search call

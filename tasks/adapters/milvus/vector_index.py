@@ -16,13 +16,12 @@ import grpc  # type: ignore[import-untyped]
 from pymilvus import MilvusClient
 from pymilvus.exceptions import MilvusException
 
-from tasks.adapters.milvus.collection_schema import SPARSE_FIELD
 from tasks.adapters.milvus.connection import CALL_SECONDS, Connection
 from tasks.adapters.milvus.server_errors import RetryDecision, is_there_already, judge
 from tasks.domain.errors import BadInput, Permanent, Transient
 from tasks.domain.job.index import FullText, Server
 from tasks.domain.target.collection import CollectionSpec
-from tasks.domain.target.full_text import BM25_B, BM25_K1, tokenizer_of
+from tasks.domain.target.full_text import BM25_B, BM25_K1, SPARSE_FIELD, tokenizer_of
 
 log = logging.getLogger("kitestring.load")
 

@@ -17,6 +17,7 @@ from tasks.domain.errors import BadInput
 from tasks.domain.job.index import FullText, Server
 from tasks.domain.strict import Strict
 
+SPARSE_FIELD = "sparse"  # the field that the server fills from the text
 FULL_TEXT_SINCE = (2, 5, 0)
 BM25_K1, BM25_B = 1.2, 0.75  # what Milvus builds with; Milvus Lite would take 1.5
 CANDIDATES = 100  # of each side, of which a hybrid search makes its hits

@@ -18,6 +18,7 @@ from tasks.adapters.checkpoint.span_file import Spool
 from tasks.adapters.models.model_metadata import ModelShape, TokenCounter, shape_of
 from tasks.adapters.processes.hardware import launch_for
 from tasks.adapters.sources.sampling import Effort, Sampler, SourceSample, weight_of
+from tasks.adapters.targets.bm25 import words_of
 from tasks.domain.errors import BadInput
 from tasks.domain.estimate.estimate import NO_RATE, ChunksExpected, Estimate, Sampled, dollars_of, seconds_of
 from tasks.domain.estimate.formatting import estimate_headline
@@ -196,11 +197,18 @@ class Estimator:
             notes.append("storage is not known: the model's files do not state its dimension, and it was not loaded yet")
             return None, None
         raw, packed = self._scalars(sample, per_document)
-        stored = self._job.target.stored_as
+        stored, words = self._job.target.stored_as, self._words(sample) / per_document
         return (
             checkpoint_bytes(rows, dim=shape.dim, scalars=packed),
-            target_bytes(to_load, dim=shape.dim, scalars=raw, index=stored.index, vectors=stored.vector_type),
+            target_bytes(to_load, dim=shape.dim, scalars=raw, index=stored.index, vectors=stored.vector_type, words=words),
         )
+
+    def _words(self, sample: SourceSample) -> float:
+        """Different words of a row's text, where the target is searched by words."""
+        if not sample.rows or not self._job.target.stored_as.full_text:
+            return 0.0
+        texts = [text or "" for place in sample.rows for text in place.column("text").to_pylist()]
+        return sum(len(set(words_of(text))) for text in texts) / len(texts)
 
     def _scalars(self, sample: SourceSample, per_document: float) -> tuple[float, float]:
         """Bytes of a row's key, stored text and metadata: as they are, and compressed. Of chunks each has its share of the text."""

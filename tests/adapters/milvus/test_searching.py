@@ -19,14 +19,13 @@ from milvus_lite.adapter.grpc.servicer import MilvusServicer
 from milvus_lite.db import MilvusLite
 from pymilvus.grpc_gen import common_pb2, milvus_pb2, milvus_pb2_grpc, schema_pb2
 
-from tasks.adapters.milvus.collection_schema import SPARSE_FIELD
 from tasks.adapters.milvus.milvus_collection import MilvusCollection
 from tasks.adapters.milvus.milvus_target import MilvusTarget
 from tasks.adapters.targets.bm25 import Bm25
 from tasks.domain.errors import BadInput
 from tasks.domain.job.index import FullText
 from tasks.domain.target.collection import Hit
-from tasks.domain.target.full_text import BM25_B, BM25_K1, CANDIDATES, Fusion, fuse
+from tasks.domain.target.full_text import BM25_B, BM25_K1, CANDIDATES, SPARSE_FIELD, Fusion, fuse
 from tests.builders.collections import part_of, spec_of
 from tests.builders.corpora.worded import DIM, passages, questions
 

@@ -115,12 +115,23 @@ def _searched_as_asked(kitestring: Kitestring, job: Job, plain: Job, corpus: lis
     assert ours.key in {hit["id"] for hit in both}
     assert sorted(hit["ranks"]["words"] for hit in both) == [1, 2, 3, 4, 5]
     assert 1 in {hit["ranks"]["meaning"] for hit in both}
+    _searched_by_the_application(kitestring, job, by_number["query"])
     page = kitestring.folder / "page.html"
     table = kitestring.here("search", kitestring.job(job), by_number["query"], "--explain", "--weights", "0.3,0.7", "--html", page)
     assert [word in table.out.splitlines()[0] for word in ("score", "meaning", "words")] == [True] * 3
     assert "rank by words" in page.read_text()
     refused = kitestring.here("search", kitestring.job(plain), ours.number, "--mode", "text")
     assert "has no full text: set target.full_text: on" in refused.err
+
+
+def _searched_by_the_application(kitestring: Kitestring, job: Job, words: str) -> None:
+    code = kitestring.here("status", kitestring.job(job), "--json").json["code"]
+    ours = {mode: found(kitestring, job, words, "--mode", mode, "-k", "8") for mode in ("hybrid", "text")}
+    application: dict[str, Any] = {}
+    exec(code, application)  # opens the file, which the commands above have let go of
+    for search, mode in (("search", "hybrid"), ("search_text", "text")):
+        theirs = {hit["id"]: abs(hit["distance"]) for hit in application[search](words, k=8)}
+        assert theirs == pytest.approx({hit["id"]: hit["score"] for hit in ours[mode]}, abs=1e-3)
 
 
 def _both_beat_either(kitestring: Kitestring, job: Job, folder: Path) -> None:
