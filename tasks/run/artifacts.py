@@ -157,6 +157,13 @@ def show_failure(corpus: str, error: Exception) -> None:
     _show_markdown(artifact_key("report", corpus), f"# The run failed\n\n{_advice(advise_on(error))}", "Why the run failed")
 
 
+def show_stop(corpus: str, now: Snapshot) -> None:
+    """A run that was cancelled or told to end: what it has saved, and how to go on."""
+    done = f"{now.encoded:,} rows were encoded and {now.loaded:,} loaded; {now.shards_sealed:,} of {now.shards:,} shards were sealed."
+    kept = "What ranks had saved is kept: run it again, and it goes on from there. No process is left behind."
+    _show_markdown(artifact_key("report", corpus), f"# The run was stopped\n\n{done} {kept}", "How far a stopped run was")
+
+
 def show_proof(corpus: str, proof: Proof) -> None:
     """What an audit found."""
     lines = [f"# {'Verified' if proof.proved else 'Not verified'}: {proof.rows:,} rows in {len(proof.counts):,} shards", ""]

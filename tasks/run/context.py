@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from prefect.context import FlowRunContext
+from prefect.exceptions import ExternalSignal
 
 from tasks.adapters.engines.registry import open_engine
 from tasks.adapters.object_store.registry import probe_store
@@ -20,7 +21,7 @@ from tasks.domain.encoding.encoding_spec import EncodingSpec
 from tasks.domain.estimate.estimate import Estimate
 from tasks.domain.job.job import Job
 from tasks.domain.progress.snapshot import Snapshot
-from tasks.run.artifacts import Artifacts, RankLines
+from tasks.run.artifacts import Artifacts, RankLines, show_stop
 from tasks.run.concurrency_limit import turn
 from tasks.run.encoding_notes import note_event
 from tasks.run.events import Events
@@ -89,7 +90,7 @@ def open_run(job: Job, *, dry: bool = False) -> Iterator[Run]:
         check_cache(job)
         check_observers(job)
         journal = Journal(listeners=[Artifacts(job.corpus)])
-        with journal.ticking(), turn(job.compute.limit, journal, slots=job.compute.engine.slots):
+        with _telling_of_a_stop(job.corpus, journal), journal.ticking(), turn(job.compute.limit, journal, slots=job.compute.engine.slots):
             reach_target(inspected)
             name = new_run_id()
             if not dry:
@@ -105,6 +106,16 @@ def open_run(job: Job, *, dry: bool = False) -> Iterator[Run]:
                     yield run
             finally:
                 run.engine.close()
+
+
+@contextmanager
+def _telling_of_a_stop(corpus: str, journal: Journal) -> Iterator[None]:
+    """Cancel, SIGTERM and Ctrl-C are no errors: the page says what was saved."""
+    try:
+        yield
+    except (ExternalSignal, KeyboardInterrupt):
+        show_stop(corpus, journal.snapshot(ended=True))
+        raise
 
 
 def new_run_id(now: dt.datetime | None = None) -> str:

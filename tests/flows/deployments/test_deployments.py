@@ -5,8 +5,6 @@ from __future__ import annotations
 import datetime as dt
 import json
 import re
-import subprocess
-import sys
 import threading
 import time
 import urllib.error
@@ -269,16 +267,15 @@ def test_a_crashed_run_is_scheduled_again_with_its_own_parameters(deployed: Pref
     deployed.set_state(run, type="CANCELLED", name="Cancelled", force=True)
 
 
-def test_who_is_to_know_of_too_many_rows_in_quarantine_is_told(deployed: PrefectServer, notified: Notified) -> None:
-    emit = (
-        "from prefect.events import emit_event\n"
-        "from prefect.events.worker import EventsWorker\n"
-        "emit_event('kitestring.quarantine.exceeded', resource={'prefect.resource.id': 'kitestring.corpus.pictures'},"
-        " payload={'corpus': 'pictures', 'quarantined': 7, 'rows': 10, 'reasons': {'broken': 7}})\n"
-        "EventsWorker.instance().drain()\n"
-    )
-    subprocess.run([sys.executable, "-c", emit], cwd=ROOT, env=deployed.env, timeout=60, check=True)
-    told = told_of(notified, "Kitestring: rows of pictures are quarantined")
+def test_who_is_to_know_of_too_many_rows_in_quarantine_is_told(
+    deployed: PrefectServer, notified: Notified, job: dict[str, Any], tmp_path: Path
+) -> None:
+    table = pa.table({"id": [f"row-{i}" for i in range(10)], "text": ["a text", "another", "a third", *[""] * 7]})
+    pq.write_table(table, tmp_path / "rows.parquet")
+    run = deployed.run_deployment("embed-corpus/backfill", {"job": {**job, "corpus": "half-empty"}})
+    deployed.work_once(POOL)
+    assert deployed.wait(run) == "FAILED", deployed.logs(run)
+    told = told_of(notified, "Kitestring: rows of half-empty are quarantined")
     assert "7 of 10 rows were quarantined" in told["body"]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import runpy
 import subprocess
 import sys
@@ -144,6 +145,20 @@ def test_suspend_ends_every_process_and_resume_goes_on(house: House, job: dict[s
     (report,) = reports(Path(job["checkpoint"]))
     assert report["rows"]["loaded"] == 12_000
     assert report["rows"]["reused"] >= 100 * (kept - 1)
+
+
+def test_a_cancelled_run_says_what_it_has_saved_and_that_it_can_go_on(house: House, job: dict[str, Any], tmp_path: Path) -> None:
+    write_rows(tmp_path / "rows" / "a.parquet", 0, 12_000, row_group=6_000)
+    job["compute"]["unsaved_rows"] = 200
+    run = house.server.create_run("embed-corpus/backfill", {"job": job})
+    until(lambda: len(list(Path(job["checkpoint"]).rglob("part-*"))) > 3)
+    house.server.set_state(run, type="CANCELLING", name="Cancelling")
+    assert house.server.wait(run, SECONDS) == "CANCELLED", house.server.logs(run)
+    (shown,) = house.server.request("/artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [run]}, "key": {"any_": ["report-rows"]}}})
+    assert shown["data"].startswith("# The run was stopped")
+    assert re.search(r"[\d,]+ rows were encoded and 0 loaded; 0 of \d+ shards were sealed\. .* run it again", shown["data"])
+    (told,) = (Path(job["checkpoint"]) / "rows" / "live").glob("*.json")
+    assert json.loads(told.read_text())["state"] == "stopped"
 
 
 def test_from_the_form_to_the_report_in_a_browser(house: House, job: dict[str, Any]) -> None:
