@@ -32,6 +32,29 @@ def plan_batches(sizes: Sequence[int], *, budget: int, rows: int) -> list[list[i
     return [order[begin:end] for begin, end in pairwise(cuts)]
 
 
+def plan_unpadded(sizes: Sequence[int], *, budget: int, rows: int) -> list[list[int]]:
+    """Fill batches in which nothing is padded, the longest rows first.
+
+    Args:
+        sizes: tokens of each row.
+        budget: most tokens in a batch; a longer row is alone.
+        rows: most rows in a batch.
+
+    Returns:
+        Indices into `sizes`, each once.
+    """
+    batches: list[list[int]] = []
+    tokens = 0
+    for row in sorted(range(len(sizes)), key=lambda i: -sizes[i]):
+        size = max(1, sizes[row])
+        if not batches or tokens + size > budget or len(batches[-1]) >= rows:
+            batches.append([])
+            tokens = 0
+        batches[-1].append(row)
+        tokens += size
+    return batches
+
+
 def _filled(lengths: Sequence[int], budget: int, rows: int) -> list[int]:
     """Where batches end if each takes what it can. `lengths`: longest first."""
     ends, begin = [], 0

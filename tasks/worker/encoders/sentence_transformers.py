@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -32,13 +31,14 @@ from tasks.domain.job.encoder import EncoderFacts, Precision, SentenceTransforme
 from tasks.domain.job.job import Compute
 from tasks.domain.shards.seal import EncodeStats
 from tasks.worker.base import Batch, Vectors, unit_length
-from tasks.worker.batching import padded_size, plan_batches
+from tasks.worker.batching import padded_size, plan_batches, plan_unpadded
 from tasks.worker.encoders.tokenizer import TokenizedText, Tokens
 from tasks.worker.encoders.torch_errors import told_apart, told_of_checkpoint
 from tasks.worker.encoding_errors import Fatal, OutOfMemory, first_line
-from tasks.worker.optimize.attention import take_plain_attention, unpadded_attention
+from tasks.worker.optimize.attention import take_plain_attention
 from tasks.worker.optimize.onednn_weights import pack_weights
 from tasks.worker.optimize.quality import PROBE_TEXTS, lowest_cosine
+from tasks.worker.optimize.unpadded import leave_out_padding, why_padded
 from tasks.worker.system.placement import RankPlacement
 
 # Measured with all-MiniLM-L6-v2: above 2,000 tokens a batch leaves the CPU's caches and gets slower.
@@ -66,7 +66,8 @@ class TextWork:
 
     def plan(self, rows: Iterable[int]) -> list[list[int]]:
         chosen = list(rows)
-        batches = plan_batches([self.sizes[i] for i in chosen], budget=self.budget, rows=self.most_rows)
+        plan = plan_unpadded if self.flat else plan_batches
+        batches = plan([self.sizes[i] for i in chosen], budget=self.budget, rows=self.most_rows)
         planned = [[chosen[i] for i in batch] for batch in batches]
         if not self.alike:
             return planned
@@ -110,6 +111,7 @@ class TextEncoder:
         self._limit = _limit(encoder, self._first, positions)
         self._dim = _dimension(encoder, self._model)
         self._tokens = Tokens(self._model, self._first, prompt=side.prompt, task=side.task, limit=self._limit)
+        self._padded = self._why_padded() if place.on_gpu else ""  # on CPUs batches are planned so that they have little padding
         self._alike = self._changes_in_company()
         tokens, rows = (GPU_TOKENS, GPU_ROWS) if place.on_gpu else (CPU_TOKENS, CPU_ROWS)
         self._budgets = tokens if compute.batch_tokens == "auto" else ()
@@ -118,8 +120,16 @@ class TextEncoder:
 
     def facts(self) -> EncoderFacts:
         return EncoderFacts(
-            dim=self._dim, max_seq_length=self._limit, precision=self._precision, device=self._device, quantized=self._quantized
+            dim=self._dim,
+            max_seq_length=self._limit,
+            precision=self._precision,
+            device=self._device,
+            note=self._note(),
+            quantized=self._quantized,
         )
+
+    def _note(self) -> str:
+        return "attention without padding" if self._padded is None else f"texts are padded: {self._padded}" if self._padded else ""
 
     def prepare(self, rows: pa.Table) -> TextWork:
         began = time.perf_counter()
@@ -132,9 +142,8 @@ class TextEncoder:
             lengths=histogram(sizes),
             backend=self._backend,
         )
-        flat = bool(getattr(self._first, "can_flatten_inputs", False))
         lost = [full - size for size, full in zip(sizes, whole, strict=True)]
-        how = {"budget": self._budget, "most_rows": self._most_rows, "flat": flat, "alike": self._alike}
+        how = {"budget": self._budget, "most_rows": self._most_rows, "flat": self._padded is None, "alike": self._alike}
         return TextWork(texts=texts, sizes=sizes, stats=stats, lost=lost, **how)  # type: ignore[arg-type]
 
     def encode(self, contents: Sequence[str]) -> Vectors:
@@ -158,6 +167,14 @@ class TextEncoder:
 
     def embed_queries(self, texts: list[str]) -> Vectors:
         return self._embed(texts, self._sides.questions, at_once=1 if self._alike else QUESTIONS_AT_ONCE)
+
+    def _why_padded(self) -> str | None:
+        """Leave padding out, if it can be; else why not."""
+        reason = why_padded(self._device, self._precision)
+        return leave_out_padding(self._model, self._both_sides) if reason is None else reason
+
+    def _both_sides(self, texts: list[str], at_once: int) -> list[Vectors]:
+        return [self._embed(texts, side, at_once) for side in (self._sides.rows, self._sides.questions)]
 
     def _changes_in_company(self) -> bool:
         """Whether a text has another vector beside longer ones, as where positions are counted with the padding before it.
@@ -197,10 +214,6 @@ class TextEncoder:
 def _load(encoder: SentenceTransformersEncoder, model_path: str, precision: Precision, device: str) -> SentenceTransformer:
     transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    kernels = unpadded_attention(device, precision)
-    if kernels:
-        with suppress(Exception):  # an architecture that has no use for them; what else is wrong will be so without them
-            return _padded(encoder, _read(encoder, model_path, precision, device, attn_implementation=kernels))
     try:
         return _padded(encoder, _read(encoder, model_path, precision, device))
     except BadInput:
@@ -236,13 +249,13 @@ def _brings_code(folder: Path) -> bool:
     return bool(maps) or not all(str(module["type"]).startswith("sentence_transformers.") for module in modules)
 
 
-def _read(encoder: SentenceTransformersEncoder, path: str, precision: Precision, device: str, **more: str) -> SentenceTransformer:
+def _read(encoder: SentenceTransformersEncoder, path: str, precision: Precision, device: str) -> SentenceTransformer:
     return SentenceTransformer(
         path,
         device=device,
         local_files_only=True,
         trust_remote_code=encoder.trust_remote_code,
-        model_kwargs={"dtype": getattr(torch, precision), **more},
+        model_kwargs={"dtype": getattr(torch, precision)},
     )
 
 

@@ -1,10 +1,6 @@
-"""Which kernels compute a model's attention.
+"""Attention on CPUs in bfloat16: two plain products and a softmax.
 
-On GPUs attention without padding, where the kernels for it are installed: with flash attention sentence-transformers joins a
-batch's texts into one row and lets none see another (`Transformer.can_flatten_inputs`), so that nothing is spent on padding.
-Architectures that cannot do it say so when they are loaded.
-
-On CPUs in bfloat16 two plain products and a softmax. torch's fused kernel is made for long texts: measured with all-MiniLM-L6-v2
+torch's fused kernel is made for long texts: measured with all-MiniLM-L6-v2
 (heads of 32) at 20 to 400 tokens, it takes 1.3 to 1.6 times as long, a tenth of the whole encoding, for vectors that are as close
 to float32. In float32 it is as fast, and stays.
 """
@@ -16,23 +12,13 @@ from typing import Any
 
 import torch
 from sentence_transformers import SentenceTransformer
-from transformers import AttentionInterface, AttentionMaskInterface, utils
+from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import eager_mask
 
-from tasks.domain.job.encoder import Precision
-
-CHOICES = (("flash_attention_3", "is_flash_attn_3_available"), ("flash_attention_2", "is_flash_attn_2_available"))
 PLAIN = "kitestring_plain"
 LONGEST_TOKENS = 512  # tokens: all scores of longer texts at once would take much memory
 UNUSUAL = ("position_bias", "softcap", "cache")  # what only transformers' own functions know
-
-
-def unpadded_attention(device: str, precision: Precision) -> str | None:
-    """The name of the best kernels that are installed for this device; None: the library's own choice."""
-    if not device.startswith("cuda") or precision == "float32":  # the kernels know half precision only
-        return None
-    return next((name for name, available in CHOICES if getattr(utils, available, bool)()), None)
 
 
 def take_plain_attention(model: SentenceTransformer) -> bool:

@@ -4,37 +4,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import utils
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from tasks.domain.job.encoder import SentenceTransformersEncoder
-from tasks.worker.encoders import sentence_transformers
 from tasks.worker.encoders.registry import open_encoder
-from tasks.worker.optimize.attention import LONGEST_TOKENS, PLAIN, plain_attention, take_plain_attention, unpadded_attention
-from tests.builders.worker.text_encoder import lowest_cosine, opened, passages, stock
-
-
-def test_flash_attention_is_for_half_precision_on_a_gpu_that_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(utils, "is_flash_attn_3_available", lambda: False)
-    monkeypatch.setattr(utils, "is_flash_attn_2_available", lambda: True)
-    assert unpadded_attention("cuda:1", "bfloat16") == "flash_attention_2"
-    assert unpadded_attention("cuda:1", "float32") is None
-    assert unpadded_attention("cpu", "bfloat16") is None
-    monkeypatch.setattr(utils, "is_flash_attn_2_available", lambda: False)
-    assert unpadded_attention("cuda:1", "bfloat16") is None
-
-
-def test_a_model_that_cannot_have_it_is_loaded_without(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[str] = []
-
-    def flash(device: str, _precision: str) -> str:
-        asked.append(device)
-        return "flash_attention_2"  # which no CPU has
-
-    monkeypatch.setattr(sentence_transformers, "unpadded_attention", flash)
-    texts = passages(5)
-    assert lowest_cosine(opened(tiny_model).encode(texts), stock(tiny_model, texts)) > 0.99999
-    assert asked == ["cpu"]
+from tasks.worker.optimize.attention import LONGEST_TOKENS, PLAIN, plain_attention, take_plain_attention
+from tests.builders.worker.text_encoder import lowest_cosine, opened, passages
 
 
 @pytest.mark.parametrize("heads", [4, 2], ids=["heads of its own", "shared heads"])
