@@ -198,14 +198,15 @@ def unpadded_attention(  # noqa: PLR0917 - as transformers calls it
     causal = getattr(module, "is_causal", True) if causal is None else causal
     reach = -1 if window is None else window - 1  # transformers counts the token itself
     by_token = [tensor[0].transpose(0, 1) for tensor in (query, key, value)]
-    shared = query.shape[1] != key.shape[1]
-    size = (reach, 0 if causal else reach)
-    return varlen_attn(*by_token, ends, ends, longest, longest, scale=scaling, window_size=size, enable_gqa=shared).unsqueeze(0), None
+    settings: dict[str, Any] = {"scale": scaling, "window_size": (reach, 0 if causal else reach)}
+    kernel: Any = varlen_attn
+    found = kernel(*by_token, ends, ends, longest, longest, **settings, enable_gqa=query.shape[1] != key.shape[1])
+    return found.unsqueeze(0), None
 
 
-def _mask(*sizes: Any, attention_mask: torch.Tensor | None = None, **more: Any) -> torch.Tensor | None:
+def _mask(*, attention_mask: torch.Tensor | None = None, **more: Any) -> torch.Tensor | None:
     """As `sdpa_mask` for a padded batch; texts that are joined need none."""
-    return None if attention_mask is None else sdpa_mask(*sizes, attention_mask=attention_mask, **more)
+    return None if attention_mask is None else sdpa_mask(attention_mask=attention_mask, **more)
 
 
 AttentionInterface.register(UNPADDED, unpadded_attention)
