@@ -33,9 +33,9 @@ except ImportError:  # torch before 2.10
     varlen_attn = None  # type: ignore[assignment]
 
 UNPADDED = "kitestring_unpadded"
-PROBES = ["a text of some length " * 60, *PROBE_TEXTS, "another one " * 90, "b"]  # longer than the windows of models that have some
-UNUSUAL = ("position_bias", "softcap", "cache", "s_aux")  # what these kernels do not know
-Features = dict[str, Any]
+PADDING_PROBES = ["a text of some length " * 60, *PROBE_TEXTS, "another one " * 90, "b"]  # longer than the windows of models that have some
+UNKNOWN_TO_KERNELS = ("position_bias", "softcap", "cache", "s_aux")  # what these kernels do not know
+BatchFeatures = dict[str, Any]
 Embed = Callable[[list[str], int], list[Vectors]]  # texts and how many at once: their vectors, once for each side of the model
 
 
@@ -63,10 +63,10 @@ def leave_out_padding(model: SentenceTransformer, embed: Embed) -> str | None:
     library, this_model, with_padding = model.preprocess, _this(model), {}
     try:
         with_padding = _implementations(model)
-        due = embed(PROBES, 1)
+        due = embed(PADDING_PROBES, 1)
         _choose(model, dict.fromkeys(with_padding, UNPADDED))
         this_model.preprocess = partial(_preprocess, library, _padding_index(model))
-        lowest = min(_lowest(alone, joined) for alone, joined in zip(due, embed(PROBES, len(PROBES)), strict=True))
+        lowest = min(_lowest(alone, joined) for alone, joined in zip(due, embed(PADDING_PROBES, len(PADDING_PROBES)), strict=True))
         if lowest >= LOWEST_COSINE:
             return None
         reason = f"without padding its vectors would be others (cosine {lowest:.5f})"
@@ -130,12 +130,12 @@ def _padding_index(model: SentenceTransformer) -> int | None:
     return found.pop() if found else None
 
 
-def _preprocess(library: Callable[..., Features], padding_index: int | None, inputs: list[Any], **more: Any) -> Features:
+def _preprocess(library: Callable[..., BatchFeatures], padding_index: int | None, inputs: list[Any], **more: Any) -> BatchFeatures:
     """Replaces a model's."""
     return joined_into_one_row(library(inputs, **more), padding_index)
 
 
-def joined_into_one_row(features: Features, padding_index: int | None = None) -> Features:
+def joined_into_one_row(features: BatchFeatures, padding_index: int | None = None) -> BatchFeatures:
     """A padded batch without its padding.
 
     Args:
@@ -192,7 +192,7 @@ def unpadded_attention(  # noqa: PLR0917 - as transformers calls it
     if ends is None:
         found, _ = sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, dropout=dropout, **more)
         return found, None
-    if odd := [name for name in UNUSUAL if more.get(name) is not None]:
+    if odd := [name for name in UNKNOWN_TO_KERNELS if more.get(name) is not None]:
         raise NotImplementedError(f"attention without padding knows no {odd[0]}")
     causal = more.get("is_causal")
     causal = getattr(module, "is_causal", True) if causal is None else causal
