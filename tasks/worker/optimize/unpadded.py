@@ -43,8 +43,8 @@ def why_padded(device: str, precision: Precision) -> str | None:
     """Why there is no attention without padding here; None: there is."""
     if not device.startswith("cuda"):
         return "this is no GPU"
-    if precision == "float32":
-        return "float32 has no kernels without padding"
+    if precision not in {"bfloat16", "float16"}:
+        return f"{precision} has no kernels without padding"
     return None if varlen_attn is not None else f"torch {torch.__version__} has no torch.nn.attention.varlen"
 
 
