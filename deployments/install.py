@@ -1,7 +1,8 @@
 """Everything that Kitestring has on a Prefect server: pools, a limit, deployments, automations.
 
-    PREFECT_API_URL=http://127.0.0.1:4200/api python deployments/install.py
+    PREFECT_API_URL=http://127.0.0.1:4200/api python deployments/install.py [process docker ...]
 
+The kinds of pools that are named are made, all of them where none is: a pool without a worker shows a red dot in the UI.
 Again, it leaves alone what is there; the deployments and the automations become what the files say. A notification
 block that is called `kitestring-notify` is told of too many rows in quarantine; $KITESTRING_NOTIFY makes one that
 posts to that URL.
@@ -30,9 +31,12 @@ LIMIT, NOTIFY = "kitestring-encoder", "kitestring-notify"
 
 def main() -> None:
     """Install; each step says what it did."""
+    kinds = sys.argv[1:] or list(POOLS)
+    if unknown := set(kinds) - set(POOLS):
+        sys.exit(f"no kind of pool: {', '.join(sorted(unknown))}; there are {', '.join(POOLS)}")
     with get_client(sync_client=True) as client:
-        for kind, name in POOLS.items():
-            create_pool(client, kind, name)
+        for kind in kinds:
+            create_pool(client, kind, POOLS[kind])
         create_limit(client)
         deploy()
         create_automations(client)

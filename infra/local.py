@@ -57,13 +57,16 @@ def up() -> None:
     began, logged = time.monotonic(), {name: log_bytes(name) for name in PROCESSES}
     if not running("server"):
         refuse_a_taken_port()
+        say("starting the Prefect server; the first time it makes its database, which takes a minute ...")
         start("server")
     wait(lambda: bool(get("/health")), "server")
-    say("installing the pools, the deployments and the automations ...")
-    subprocess.run([sys.executable, "deployments/install.py"], cwd=ROOT, env=environment(), check=True)
+    say("installing the pool, the deployments and the automations ...")
+    subprocess.run([sys.executable, "deployments/install.py", "process"], cwd=ROOT, env=environment(), check=True)
     if not running("worker"):
+        say("starting the worker ...")
         start("worker")
     wait(worker_is_online, "worker")
+    say("waiting for the first schedules ...")
     wait_for_schedules(logged)
     say(f"\nup in {time.monotonic() - began:.0f} s: http://127.0.0.1:{PORT}/deployments")
     say("Choose backfill, then Run: 24 sentences about kites, into ./kitestring.db. `make down` ends it all.")

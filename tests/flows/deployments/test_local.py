@@ -223,6 +223,7 @@ def shot(page: Page, name: str) -> None:
 
 def test_up_again_changes_nothing(house: House) -> None:
     assert any("up in" in line and house.page in line for line in house.said)
+    assert [pool["name"] for pool in house.server.request("/work_pools/filter", {})] == ["kitestring"], "one that has a worker"
     before = house.processes()
     assert len(before) == 2
     assert f"{house.page}/deployments" in house.local("up")
