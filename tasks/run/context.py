@@ -16,6 +16,7 @@ from prefect.exceptions import ExternalSignal
 
 from tasks.adapters.engines.registry import open_engine
 from tasks.adapters.object_store.registry import probe_store
+from tasks.adapters.processes.device_meter import DeviceMeter
 from tasks.adapters.processes.scratch import scratch_folder
 from tasks.domain.encoding.encoding_spec import EncodingSpec
 from tasks.domain.estimate.estimate import Estimate
@@ -58,7 +59,8 @@ class Run:
         self.engine = open_engine(spec, scratch=scratch, tell=tell, store=inspected.store, model=inspected.model)
         self.foreseen: Future[Estimate | None] | None = None  # what it was thought to take
         journal.encoding = self.engine.progress
-        journal.listeners += [RankLines(), self._leave_when_suspended]
+        self.devices = DeviceMeter()
+        journal.listeners += [RankLines(), self.devices, self._leave_when_suspended]
         journal.tell = Events(self.job.corpus, self.id)
 
     def expect(self, shards: int, rows: int | None) -> None:

@@ -164,6 +164,7 @@ def _report(run: Run, plan: Plan, proof: Proof, totals: SealTotals, shown: Repor
         tokens=encoding.tokens,
         ranks=encoding.work,
         hosts=encoding.hosts,
+        devices=run.devices.work(encoding, plan.record.facts.device) if plan.record.facts else (),
         peak_memory={"flow": peak_resident(), **encoding.memory},
         cost=cost_of(
             rows=totals.rows.embedded,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from tasks.adapters.backoff import RETRIES
-from tasks.adapters.metrics.gpu_usage import GpuMeter, GpuUsage
+from tasks.adapters.processes.gpu_usage import GpuMeter, GpuUsage
 from tasks.domain.progress.snapshot import Snapshot
 
 if TYPE_CHECKING:

@@ -94,7 +94,7 @@ def device_names(launch: Launch) -> list[str]:
 
 def machine(launch: Launch) -> dict[str, JsonValue]:
     """All that the speed of an encoder depends on, as far as it can be known without loading one."""
-    processors = sorted(re.sub(r" \(UUID.*", "", line) for line in _nvidia()) if launch.device == "cuda" else [_cpu()]
+    processors = sorted(re.sub(r" \(UUID.*", "", line) for line in _nvidia()) if launch.device == "cuda" else [cpu_name()]
     return {"processors": [*processors], "launch": asdict(launch), "libraries": {name: version_of(name) for name in MACHINE_LIBRARIES}}
 
 
@@ -113,7 +113,7 @@ def peak_resident() -> int:
     return next((1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM:")), 0)
 
 
-def _cpu() -> str:
+def cpu_name() -> str:
     """The processor's name, or its architecture where the system does not report one."""
     try:
         lines = CPU_INFO.read_text().splitlines()

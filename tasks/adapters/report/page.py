@@ -12,7 +12,7 @@ from tasks.adapters.report.panels import largest, panels, projection_panel
 from tasks.adapters.report.search_page import ShownHit, inline, show_hit
 from tasks.adapters.report.templates import render, sound
 from tasks.domain.estimate.formatting import format_outcome
-from tasks.domain.number_format import duration, money
+from tasks.domain.number_format import duration, money, size
 from tasks.domain.report.figures import Example
 from tasks.domain.report.run_report import RunReport, report_headline
 
@@ -76,7 +76,7 @@ def render_report(report: RunReport, pictures: Mapping[str, bytes] | None = None
 
 def _render(report: RunReport, pictures: Mapping[str, bytes]) -> str:
     made = panels(report)
-    grids = [_cost(report), _estimated(report), _comparison(report), _gate(report)]
+    grids = [_cost(report), _devices(report), _estimated(report), _comparison(report), _gate(report)]
     return render(
         "report.html",
         report=report,
@@ -169,8 +169,29 @@ def _cost(report: RunReport) -> Grid | None:
         rows.append(("tokens", f"{report.tokens:,}", _count(cost.tokens_per_hour), *([_count(cost.tokens_per_dollar)] if priced else [])))
     spent = f", {money(cost.dollars)} at {money(cost.dollars_per_hour or 0.0)} an hour" if cost.dollars is not None else ""
     missing = "" if priced else " With report.price_per_hour in the job it says what that costs."
+    million = cost.dollars_per_million_rows
+    spent += f", {money(million)} for a million rows" if million is not None else ""
     note = f"{duration(report.wall_seconds)} from start to proof{spent}.{missing}"
     return Grid(title="What it cost", note=note, heads=("", "in all", "an hour", *(["a dollar"] if priced else [])), rows=rows)
+
+
+def _devices(report: RunReport) -> Grid | None:
+    """While rows were encoded."""
+    if not report.devices:
+        return None
+    rows = [
+        (
+            device.name,
+            device.host,
+            "not seen" if device.utilization is None else f"{device.utilization:.0%}",
+            size(device.memory_bytes) if device.memory_bytes else "",
+            _count(device.rows_per_second),
+            _count(device.tokens_per_second),
+        )
+        for device in report.devices
+    ]
+    note = "While rows were encoded: the mean share of the time in use, and the most memory of a GPU."
+    return Grid(title="Hardware", note=note, heads=("device", "host", "in use", "memory", "rows a second", "tokens a second"), rows=rows)
 
 
 def _count(number: float | None) -> str:

@@ -40,6 +40,17 @@ class RankWork(Growing):
     write_seconds: float = Field(0.0, ge=0)
 
 
+class DeviceWork(Strict):
+    """What one device of the flow's machine did while rows were encoded: a GPU, or all of the CPUs together."""
+
+    host: str
+    name: str = Field(description="The model; for CPUs with the cores that may be used.")
+    utilization: float | None = Field(None, ge=0, le=1, description="Mean share of the time, while encoding; None: not seen once.")
+    memory_bytes: int = Field(0, ge=0, description="Most of a GPU's memory that was in use; 0: CPUs.")
+    rows_per_second: float | None = None
+    tokens_per_second: float | None = None
+
+
 class Cost(Strict):
     """What the whole run took, from start to proof, for the rows that it encoded; None where it encoded none or no price is given."""
 
@@ -50,6 +61,10 @@ class Cost(Strict):
     dollars: float | None = None
     rows_per_dollar: float | None = None
     tokens_per_dollar: float | None = None
+
+    @property
+    def dollars_per_million_rows(self) -> float | None:
+        return 1e6 / self.rows_per_dollar if self.rows_per_dollar else None
 
 
 def cost_of(*, rows: int, tokens: int, seconds: float, price_per_hour: float | None) -> Cost:

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field, JsonValue
 from tasks.domain.estimate.estimate import Estimate, EstimateOutcome, hold
 from tasks.domain.job.credentials import without_credentials
 from tasks.domain.job.encoder import EncoderFacts, EncoderIdentity
-from tasks.domain.report.figures import Cost, EarlierRun, Example, Projection, RankWork, RedactedText
+from tasks.domain.report.figures import Cost, DeviceWork, EarlierRun, Example, Projection, RankWork, RedactedText
 from tasks.domain.report.hosts import HostWork
 from tasks.domain.report.metadata_alone import MetadataAlone
 from tasks.domain.shards.row_accounting import RowCounts, ShardCounts
@@ -131,6 +131,9 @@ class RunReport(Strict):
     adopted: int = Field(0, description="Parts of killed or racing runs that were found whole and kept.")
     ranks: tuple[RankWork, ...] = Field((), description="In the order of their numbers; empty where nothing was encoded.")
     hosts: tuple[HostWork, ...] = Field((), description="Of a cluster, in the order in which they came.")
+    devices: tuple[DeviceWork, ...] = Field(
+        (), description="Of the flow's machine; empty where a cluster or a served model encoded, or nothing was."
+    )
     cost: Cost | None = None
     estimate: Estimate | None = Field(None, description="Made when the run began; None: there was nothing to do, or it could not be made.")
     before: EarlierRun | None = Field(None, description="The run to compare with; None: this is the first.")

@@ -17,11 +17,12 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from tasks.adapters.backoff import RetryPolicy
-from tasks.adapters.metrics import exporters, gpu_usage
+from tasks.adapters.metrics import exporters
 from tasks.adapters.metrics.exporters import exported, wanted
-from tasks.adapters.metrics.gpu_usage import GpuMeter
 from tasks.adapters.metrics.instruments import RunInstruments
 from tasks.adapters.metrics.lineage import dataset, lineage_of
+from tasks.adapters.processes import gpu_usage
+from tasks.adapters.processes.gpu_usage import GpuMeter
 from tasks.domain.encoding.encoding_progress import EncodingProgress
 from tasks.domain.errors import BadInput, Permanent
 from tasks.domain.job.job import Job

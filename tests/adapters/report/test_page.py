@@ -16,7 +16,7 @@ from tasks.domain.estimate.estimate import Estimate, Sampled
 from tasks.domain.estimate.intervals import Range, exactly
 from tasks.domain.job.encoder import EncoderFacts, EncoderIdentity
 from tasks.domain.number_format import duration, money
-from tasks.domain.report.figures import EarlierRun, Example, ExampleHit, PointGroup, Projection, RankWork, cost_of
+from tasks.domain.report.figures import DeviceWork, EarlierRun, Example, ExampleHit, PointGroup, Projection, RankWork, cost_of
 from tasks.domain.report.run_report import FailedShard, Progress, RunReport, SetAside, ShardTime, TargetNamed, report_headline, summary
 from tasks.domain.shards.row_accounting import RowCounts, ShardCounts
 from tasks.domain.target.retrieval_quality import Evaluation, Interval, ModeQuality
@@ -307,10 +307,22 @@ def test_the_price_is_told_by_the_hour_and_by_the_dollar_and_only_where_it_is_kn
         ["rows encoded", "20,000", "375,000", "250,000"],
         ["tokens", "1,400,000", "26,250,000", "17,500,000"],
     ]
-    assert "3 min 12 s from start to proof, $0.08 at $1.50 an hour." in " ".join(Page(render_report(make())).text.split())
+    assert "3 min 12 s from start to proof, $0.08 at $1.50 an hour, $4.00 for a million rows." in " ".join(Page(render_report(make())).text.split())
     unpriced = make(cost=cost_of(rows=20_000, tokens=0, seconds=192, price_per_hour=None), tokens=0)
     assert rows_of(unpriced)["What it cost"] == [["", "in all", "an hour"], ["rows encoded", "20,000", "375,000"]]
     assert "report.price_per_hour" in render_report(unpriced)
+
+
+def test_the_hardware_stands_with_what_each_device_did():
+    devices = (
+        DeviceWork(host="gpu1", name="NVIDIA H100", utilization=0.934, memory_bytes=2**33, rows_per_second=900.4, tokens_per_second=51_000),
+        DeviceWork(host="gpu1", name="AMD EPYC, 8 cores"),
+    )
+    assert rows_of(make(devices=devices))["Hardware"][1:] == [
+        ["NVIDIA H100", "gpu1", "93%", "8.6 GB", "900", "51,000"],
+        ["AMD EPYC, 8 cores", "gpu1", "not seen", "", "none", "none"],
+    ]
+    assert "Hardware" not in rows_of(make())
 
 
 @pytest.mark.parametrize(
