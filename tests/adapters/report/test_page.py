@@ -307,7 +307,9 @@ def test_the_price_is_told_by_the_hour_and_by_the_dollar_and_only_where_it_is_kn
         ["rows encoded", "20,000", "375,000", "250,000"],
         ["tokens", "1,400,000", "26,250,000", "17,500,000"],
     ]
-    assert "3 min 12 s from start to proof, $0.08 at $1.50 an hour, $4.00 for a million rows." in " ".join(Page(render_report(make())).text.split())
+    assert "3 min 12 s from start to proof, $0.08 at $1.50 an hour, $4.00 for a million rows." in " ".join(
+        Page(render_report(make())).text.split()
+    )
     unpriced = make(cost=cost_of(rows=20_000, tokens=0, seconds=192, price_per_hour=None), tokens=0)
     assert rows_of(unpriced)["What it cost"] == [["", "in all", "an hour"], ["rows encoded", "20,000", "375,000"]]
     assert "report.price_per_hour" in render_report(unpriced)
