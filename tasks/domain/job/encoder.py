@@ -105,7 +105,7 @@ class SentenceTransformersEncoder(EncoderSettings):
     precision: Literal["auto", "float32", "bfloat16", "float16", "int8"] = Field(
         "auto",
         description="auto: bfloat16 if the hardware supports it natively and the vectors of a sample stay within cosine 0.9995; else float32."
-        " int8: on CPUs, with the extra `int8`: faster, and vectors that differ more; the report says by how much.",
+        " int8: on CPUs, with the extra `int8`: faster where they have VNNI, and vectors that differ more; the report says by how much.",
     )
     trust_remote_code: bool = Field(False, description="Allow Python code that comes with the model to run.")
 
