@@ -65,7 +65,7 @@ def _filled(trial: Trial) -> Iterator[str]:
                 raise Skipped(str(missing)) from None
             raise
         trial.settings["cache"] = {"uri": uri, "deadline_ms": DEADLINE_MS}
-        other = {"corpus": "other", "checkpoint": f"s3://{BUCKET}/{trial.prefix}-other", "target__uri": f"memory://{trial.mark}"}
+        other = {"corpus": "other", "checkpoint": f"s3://{BUCKET}/other-{trial.mark}", "target__uri": f"memory://{trial.mark}"}
         before = trial.encoded
         with patch.dict(os.environ, trial.environment), flows_in_process(trial.house.prefect) as run_flow:
             run_flow(yaml.safe_load(trial.job(**other).read_text()))
