@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from tasks.domain.errors import BadInput
+from tasks.domain.job.gate import SearchMode
 from tasks.domain.job.job import Job
 from tasks.domain.target.collection import Hit
 from tasks.domain.target.full_text import RRF_K, Fusion
@@ -17,10 +18,11 @@ if TYPE_CHECKING:  # it brings Prefect along, which has to wait until its server
     from tasks.commands.search import SearchWay
 
 Mode = Annotated[
-    Literal["dense", "text", "hybrid"] | None,
+    SearchMode | None,
     typer.Option(
         "--mode",
-        help="dense: by meaning. text: by words (BM25). hybrid: both. Left out: hybrid if the collection has full text, else dense.",
+        help="dense: by meaning (sparse with encoder.kind sparse). text: by words (BM25). hybrid: both. Left out: hybrid if the collection"
+        " has full text, else by meaning.",
     ),
 ]
 RrfK = Annotated[
@@ -44,9 +46,7 @@ AllChunks = Annotated[
 Explain = Annotated[bool, typer.Option("--explain", help="Also show the rank of each hit by meaning and by words.")]
 
 
-def way_of(
-    mode: Literal["dense", "text", "hybrid"] | None, rrf_k: int | None, weights: str | None, *, explain: bool, all_chunks: bool = False
-) -> SearchWay:
+def way_of(mode: SearchMode | None, rrf_k: int | None, weights: str | None, *, explain: bool, all_chunks: bool = False) -> SearchWay:
     """The options as one value. Raises as `fusion_of`."""
     from tasks.commands.search import SearchWay  # noqa: PLC0415
 

@@ -8,6 +8,7 @@ from contextlib import suppress
 from tasks.adapters.checkpoint.checkpoint import read_pin
 from tasks.domain.digest import digest
 from tasks.domain.errors import KitestringError
+from tasks.domain.job.encoder import ENCODERS
 from tasks.run.preflight import Inspected
 
 MADE_FOR = {"COSINE": "cosine similarity", "IP": "dot product", "L2": "Euclidean distance"}
@@ -16,6 +17,8 @@ MADE_FOR = {"COSINE": "cosine similarity", "IP": "dot product", "L2": "Euclidean
 def metric_of(inspected: Inspected) -> str:
     """The metric of a new collection: the job's, or what the model is made for."""
     target = inspected.job.target
+    if ENCODERS[inspected.job.encoder.kind].sparse:
+        return "IP"
     if target.metric != "auto":
         return target.metric
     return "COSINE" if target.stored_as.vector_type == "int8" else inspected.model.metric or "COSINE"

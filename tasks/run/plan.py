@@ -19,7 +19,7 @@ from tasks.adapters.models.model_metadata import shape_of
 from tasks.adapters.processes.scratch import scratch_folder
 from tasks.adapters.rows.chunking.splitter import ChunkSplitter
 from tasks.domain.errors import BadInput, KitestringError
-from tasks.domain.job.encoder import EncoderRecord, differences
+from tasks.domain.job.encoder import ENCODERS, EncoderRecord, differences
 from tasks.domain.job.job import Job
 from tasks.domain.ports import Collection, Target
 from tasks.domain.shards.layout import encoder_pin
@@ -59,6 +59,7 @@ class Plan:
             fields=inspected.collection_fields,
             partition_key=next((field.name for field in inspected.fields if field.column == stored.partition_key), None),
             vector_type=stored.vector_type,
+            sparse=ENCODERS[job.encoder.kind].sparse,
             index=stored.index,
             full_text=stored.full_text,
             fingerprint=fingerprint,

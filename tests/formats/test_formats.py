@@ -8,6 +8,8 @@ commit that it is named after, with `tests.builders.models.make_tiny_model` in t
 0ad5aa8   seals, entries, moves and proofs of format 2: a ledger by the collection's identity, places and roots, checksums. The same rows.
 57139d3   seals of format 3 and parts of format 2: what each row is made of, so that unchanged rows keep their vectors; columns kept apart.
           The same rows.
+
+part-3.parquet is a part of format 3, whose vectors are sparse.
 """
 
 from __future__ import annotations
@@ -20,6 +22,8 @@ from typing import Any
 
 import pytest
 
+from tasks.adapters.checkpoint.part_files import part_vectors, read_part
+from tasks.adapters.rows.sparse_vectors import as_mapping
 from tests.builders.inprocess import RunFlow
 from tests.builders.kitestring import Kitestring, write_rows
 from tests.builders.models import make_tiny_model
@@ -40,6 +44,15 @@ def job(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.chdir(tmp_path)
     document: dict[str, Any] = json.loads((tmp_path / "job.json").read_text())
     return document
+
+
+def test_a_part_of_sparse_vectors_is_read() -> None:
+    table, meta = read_part((HERE / "part-3.parquet").read_bytes())
+    assert (meta.format_version, meta.shard, meta.stop) == (3, "s", 3)
+    assert [as_mapping(row) for row in part_vectors(table)] == [{7: 1.5, 29_999: 0.25}, {0: 3.0}]
+    assert table.drop(["vector"]).to_pylist() == [
+        {"id": f, "text": t, "n": n, "shard": "s"} for f, t, n in (("a", "one", 1), ("b", "two", 2))
+    ]
 
 
 def roots() -> list[str]:

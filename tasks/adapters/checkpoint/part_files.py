@@ -1,7 +1,8 @@
 """Parts: one self-describing Parquet file each.
 
 A part's columns are those of `tasks.adapters.rows.row_schema.part_schema`. Vectors stand as `list<float32>` (importers of
-Milvus before 2.4 refuse fixed-size lists) in PLAIN encoding (they refuse BYTE_STREAM_SPLIT), zstd around it.
+Milvus before 2.4 refuse fixed-size lists) in PLAIN encoding (they refuse BYTE_STREAM_SPLIT), zstd around it. Sparse ones are a struct of two
+lists (format 3, `tasks.adapters.rows.sparse_vectors`).
 Under the key `kitestring` of the file's metadata stands `PartMeta` as JSON, so that a run which finds a
 finished part of an earlier, unsealed attempt can take it over. Pages carry checksums for the same reason.
 """
@@ -22,6 +23,7 @@ from pydantic import Field, ValidationError
 
 from tasks.adapters.object_store.os_errors import disk_error
 from tasks.adapters.rows.row_lengths import unpacked_lengths, without_lengths
+from tasks.adapters.rows.sparse_vectors import is_sparse, sparse_column, sparse_rows
 from tasks.domain.errors import Newer, Permanent
 from tasks.domain.shards.seal import EncodeStats, Part, Quarantined
 from tasks.domain.strict import ADDED_LATER, Growing
@@ -30,7 +32,7 @@ from tasks.domain.target.fields import ScalarField
 
 META = b"kitestring"
 LENGTHS_META = b"kitestring.lengths"  # of the rows, where the encoder counts tokens: see `tasks.adapters.rows.row_lengths`
-READS = 2  # the newest format of a part
+READS = 3  # the newest format of a part
 _FORMAT = re.compile(rb'\{"format_version": ?(\d{1,9})[,}]')
 MOST_VALUES = 2**31 - 1  # of one list<float32> array: its offsets are 32 bits
 
@@ -38,7 +40,7 @@ MOST_VALUES = 2**31 - 1  # of one list<float32> array: its offsets are 32 bits
 class PartMeta(Growing):
     """What a part says of itself."""
 
-    format_version: Literal[1, 2] = 2
+    format_version: Literal[1, 2, 3] = 2  # 3: its vectors are sparse
     shard: str
     first: int = Field(ge=0, description="Source row in the shard.")
     stop: int
@@ -61,14 +63,17 @@ def write_part(path: Path, table: pa.Table, meta: PartMeta) -> None:
     """
     table, lengths = without_lengths(table)
     shared = [name for name in table.column_names if name not in ("id", "vector")]
-    described = table.replace_schema_metadata({META: meta.model_dump_json().encode(), **({LENGTHS_META: lengths} if lengths else {})})
+    sparse = "vector" in table.column_names and pa.types.is_struct(table.schema.field("vector").type)
+    told = meta.model_copy(update={"format_version": 3}) if sparse else meta
+    numbers = ("vector.indices.list.element", "vector.values.list.element") if sparse else ("vector.list.element",)
+    described = table.replace_schema_metadata({META: told.model_dump_json().encode(), **({LENGTHS_META: lengths} if lengths else {})})
     try:
         pq.write_table(
             described,
             path,
             compression="zstd",
             use_dictionary=shared,
-            column_encoding={"id": "PLAIN", "vector.list.element": "PLAIN"},
+            column_encoding={"id": "PLAIN", **dict.fromkeys(numbers, "PLAIN")},
             write_statistics=shared,
             write_page_checksum=True,
         )
@@ -128,12 +133,14 @@ def sha256_of_part(data: bytes | Path) -> str:
         raise disk_error(error, data) from error
 
 
-def vector_column(array: np.ndarray) -> pa.ListArray:
-    """The column of (rows, dim) vectors; shares the memory of a contiguous float32 array.
+def vector_column(array: np.ndarray) -> pa.Array:
+    """The column of (rows, dim) vectors, which shares the memory of a contiguous float32 array; or of sparse ones.
 
     Raises:
         Permanent: more than 2^31 - 1 values, which no such column holds.
     """
+    if is_sparse(array):
+        return sparse_column(array)
     rows, dim = array.shape
     if array.size > MOST_VALUES:
         raise Permanent(f"{rows} vectors of {dim} dimensions are too many for one part: set compute.unsaved_rows lower")
@@ -149,7 +156,7 @@ def lengths_in(table: pa.Table) -> np.ndarray | None:
 
 
 def part_vectors(table: pa.Table) -> np.ndarray:
-    """The vectors: float32 of shape (rows, dim), read-only; shares the table's memory where it is one piece.
+    """The vectors: float32 of shape (rows, dim), read-only; shares the table's memory where it is one piece. Sparse ones: packed rows.
 
     An empty table gives shape (0, 0): its dimension is unknown.
 
@@ -157,6 +164,8 @@ def part_vectors(table: pa.Table) -> np.ndarray:
         Permanent: a vector is missing, holds a null, or is of another length than the rest.
     """
     column = table.column("vector")
+    if pa.types.is_struct(column.type):
+        return sparse_rows(column)
     if table.num_rows == 0:
         return np.empty((0, 0), np.float32)
     array = column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks)

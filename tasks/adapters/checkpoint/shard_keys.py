@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -84,8 +85,8 @@ def vector_hashes(rows: pa.Table) -> np.ndarray:
     return np.fromiter((_hash(vector) for vector in part_vectors(rows)), np.uint64, rows.num_rows)
 
 
-def _hash(vector: np.ndarray) -> int:
-    return int.from_bytes(hashlib.blake2b(vector.data, digest_size=8).digest(), "little")
+def _hash(vector: Any) -> int:
+    return int.from_bytes(hashlib.blake2b(memoryview(vector), digest_size=8).digest(), "little")
 
 
 def keys_in(data: bytes) -> list[str]:

@@ -28,6 +28,7 @@ from tasks.adapters.rows.pieces import PieceRows, part_of_taken
 from tasks.adapters.rows.row_lengths import as_column, stats_of_lengths
 from tasks.adapters.rows.row_schema import CACHED, ROW_DIGEST, ROW_LENGTHS, TAKEN_VECTOR, part_schema
 from tasks.domain.encoding.encoding_spec import ShardGroup
+from tasks.domain.job.encoder import ENCODERS
 from tasks.domain.shards.seal import Part
 from tasks.domain.shards.shard import Shard
 
@@ -56,7 +57,8 @@ class RowReuse:
             if index is None:
                 with writing(self._place.scratch):
                     scratch = Path(tempfile.mkdtemp(dir=self._place.scratch, prefix="content-"))
-                index = self._indices[of] = ContentIndex(checkpoint, group.donors, scratch, dim=group.record.facts.dim)
+                record, sparse = group.record, ENCODERS[self._place.job.encoder.kind].sparse
+                index = self._indices[of] = ContentIndex(checkpoint, group.donors, scratch, dim=record.facts.dim, sparse=sparse)
             return index
 
     def cache_for(self, group: ShardGroup) -> VectorCache | None:
@@ -84,7 +86,9 @@ class RowReuse:
             Permanent, Transient: there is no room in scratch (`path`, which is removed), or what the store raises.
         """
         job, fields = self._place.job, self._place.spec.fields
-        schema = part_schema(fields, store_text=job.target.store_text and job.source.modality == "text")
+        schema = part_schema(
+            fields, store_text=job.target.store_text and job.source.modality == "text", sparse=ENCODERS[job.encoder.kind].sparse
+        )
         table = part_of_taken(rows.taken_rows(), shard, schema)
         known = {"stats": stats_of_lengths(table), "reused": table.num_rows, "documents": documents_in(table, fields)}
         meta = PartMeta(shard=shard, first=rows.first, stop=rows.stop, **known)

@@ -74,7 +74,10 @@ def build_schema(spec: CollectionSpec, marker: str = "") -> Any:
     """
     schema = MilvusClient.create_schema(auto_id=False, enable_dynamic_field=False, description=marker)
     schema.add_field("id", DataType.VARCHAR, is_primary=True, max_length=spec.id_length)
-    schema.add_field("vector", _VECTORS[spec.vector_type], dim=spec.dim)
+    if spec.sparse:
+        schema.add_field("vector", DataType.SPARSE_FLOAT_VECTOR)
+    else:
+        schema.add_field("vector", _VECTORS[spec.vector_type], dim=spec.dim)
     if spec.full_text:
         words = {"enable_analyzer": True, "analyzer_params": spec.full_text.params}
         schema.add_field("text", DataType.VARCHAR, max_length=VARCHAR_BYTES, **words)

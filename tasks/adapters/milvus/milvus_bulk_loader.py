@@ -34,7 +34,7 @@ class MilvusBulkLoader:
             )
 
     def takes(self, spec: CollectionSpec) -> bool:
-        return bool(self._staging) and spec.vector_type == "float32"
+        return bool(self._staging) and spec.vector_type == "float32" and not spec.sparse
 
     def stage(self, collection: str, prefix: str, scratch: Path) -> Staging:
         columns, nullable = self._collection(collection).form()

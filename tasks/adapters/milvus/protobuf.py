@@ -19,6 +19,7 @@ from tasks.adapters.milvus.row_dicts import no_rows
 from tasks.adapters.rows.collection_rows import FieldTypes, upsert_vectors
 from tasks.adapters.rows.comparison import StoredRows
 from tasks.adapters.rows.row_schema import ARROW_TYPES
+from tasks.adapters.rows.sparse_vectors import as_rows_of, is_sparse, weights_of
 from tasks.adapters.rows.vector_types import DTYPES, narrow, widen
 from tasks.domain.job.index import VectorType
 from tasks.domain.target.fields import ELEMENTS, FieldType
@@ -82,6 +83,8 @@ def as_request(
 
 
 def _vector_field(name: str, vectors: np.ndarray, kind: VectorType) -> Any:
+    if is_sparse(vectors):
+        return _sparse_field(name, vectors)
     raw, dim = vectors.tobytes(), vectors.shape[1]
     if kind != "float32":
         slot, number = VECTORS_OF[kind]
@@ -91,6 +94,13 @@ def _vector_field(name: str, vectors: np.ndarray, kind: VectorType) -> Any:
     # A packed `repeated float data = 1` is its tag, its length and the little-endian floats.
     floats = schema_pb2.FloatArray.FromString(b"\x0a" + _varint(len(raw)) + raw)
     return schema_pb2.FieldData(type=schema_pb2.FloatVector, field_name=name, vectors=schema_pb2.VectorField(dim=dim, float_vector=floats))
+
+
+def _sparse_field(name: str, vectors: np.ndarray) -> Any:
+    dim = 1 + max((int(weights_of(row)["index"][-1]) for row in vectors), default=0)
+    sparse = schema_pb2.SparseFloatArray(contents=list(vectors), dim=dim)
+    field = schema_pb2.VectorField(dim=dim, sparse_float_vector=sparse)
+    return schema_pb2.FieldData(type=schema_pb2.SparseFloatVector, field_name=name, vectors=field)
 
 
 def _scalar_field(name: str, kind: FieldType, column: pa.ChunkedArray, *, nullable: bool) -> Any:
@@ -123,7 +133,16 @@ def _varint(number: int) -> bytes:
 
 
 def query_rows(
-    stub: Any, collection: str, where: str, columns: FieldTypes, vectors: VectorType, *, dim: int, database: str, timeout: float
+    stub: Any,
+    collection: str,
+    where: str,
+    columns: FieldTypes,
+    vectors: VectorType,
+    *,
+    dim: int,
+    sparse: bool = False,
+    database: str,
+    timeout: float,
 ) -> StoredRows:
     """Every field of the rows for which an expression is true, with strong consistency; raises what pymilvus would."""
     request = milvus_pb2.QueryRequest(
@@ -133,12 +152,14 @@ def query_rows(
     found = {field.field_name: field for field in answer.fields_data}
     keys = list(found["id"].scalars.string_data.data) if "id" in found else []
     if not keys:
-        return no_rows(columns, dim)
+        return no_rows(columns, dim, sparse=sparse)
     fields = {name: _scalars(found[name], kind) for name, kind in columns.items() if kind is not None and name != "id"}
     return StoredRows(keys=keys, vectors=_vectors(found["vector"].vectors, vectors, dim), fields=fields)
 
 
 def _vectors(field: Any, kind: VectorType, dim: int) -> np.ndarray:
+    if field.HasField("sparse_float_vector"):
+        return as_rows_of(list(field.sparse_float_vector.contents))
     if kind != "float32":
         return widen(getattr(field, VECTORS_OF[kind][0]), kind).reshape(-1, dim)
     # A packed `repeated float data = 1` ends in the little-endian floats, after its tag and its length.

@@ -14,10 +14,10 @@ from tasks.adapters.concurrent_map import ahead
 from tasks.adapters.milvus.connection import CALL_SECONDS, Connection
 from tasks.adapters.milvus.filters import among, beyond, equals, keys_in_pages
 from tasks.adapters.milvus.protobuf import query_rows, stub_of
-from tasks.adapters.milvus.row_dicts import fit_fields, held_of
+from tasks.adapters.milvus.row_dicts import as_vector, fit_fields, held_of
 from tasks.adapters.rows.collection_rows import batches, columns_of, rows_for
 from tasks.adapters.rows.comparison import StoredRows, compare_rows
-from tasks.adapters.rows.vector_types import widen
+from tasks.adapters.rows.sparse_vectors import stacked
 from tasks.domain.errors import Permanent, Transient
 from tasks.domain.target.collection import CollectionSpec
 from tasks.domain.target.difference import Compared, Difference
@@ -63,16 +63,15 @@ class Reading:
     def fetch(self, keys: list[str]) -> tuple[list[str], np.ndarray]:
         spec = self._ready()
         dim = spec.dim
-        found: dict[str, np.ndarray] = {}
+        found: dict[str, Any] = {}
 
-        def ask(some: list[str]) -> dict[str, np.ndarray]:
-            return {row["id"]: widen(row["vector"], spec.vector_type) for row in self._query(among("id", some), ["id", "vector"])}
+        def ask(some: list[str]) -> dict[str, Any]:
+            return {row["id"]: as_vector(row["vector"], spec.vector_type) for row in self._query(among("id", some), ["id", "vector"])}
 
         for some in chunks(list(dict.fromkeys(keys)), max(1, min(ASKED_KEYS, ANSWER_BYTES // (4 * dim)))):
             found |= all_of(some, ask)
         order = [key for key in dict.fromkeys(keys) if key in found]
-        vectors = np.stack([found[key] for key in order]) if order else np.empty((0, dim), np.float32)
-        return order, vectors
+        return order, stacked([found[key] for key in order], dim, sparse=spec.sparse)
 
     def shards_of(self, keys: list[str]) -> dict[str, str]:
         return {key: str(values["shard"]) for key, values in self._values_of(keys, ["shard"], at_once=COMPARED_ROWS).items()}
@@ -147,7 +146,7 @@ class Reading:
     def _held(self, keys: list[str], spec: CollectionSpec) -> StoredRows:
         columns = columns_of(spec)
         if not self._columns or stub_of(self._connection.client) is None:
-            return held_of(self._query(among("id", keys), list(columns)), columns, spec.vector_type, dim=spec.dim)
+            return held_of(self._query(among("id", keys), list(columns)), columns, spec.vector_type, dim=spec.dim, sparse=spec.sparse)
 
         def ask() -> StoredRows:
             return query_rows(
@@ -157,6 +156,7 @@ class Reading:
                 columns,
                 spec.vector_type,
                 dim=spec.dim,
+                sparse=spec.sparse,
                 database=self._connection.database,
                 timeout=CALL_SECONDS,
             )

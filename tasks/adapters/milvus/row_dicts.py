@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection as Names
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ import pyarrow.compute as pc
 from tasks.adapters.rows.collection_rows import FieldTypes, ends_of, lengths_of, upsert_vectors, whole
 from tasks.adapters.rows.comparison import StoredRows
 from tasks.adapters.rows.row_schema import ARROW_TYPES, WRAPPED
+from tasks.adapters.rows.sparse_vectors import as_mapping, from_mapping, is_sparse, stacked
 from tasks.adapters.rows.vector_types import narrow, widen
 from tasks.domain.errors import Permanent
 from tasks.domain.job.index import Server, VectorType
@@ -81,22 +82,33 @@ def as_stored(value: object) -> object:
 
 def as_rows(rows: pa.Table, columns: FieldTypes, dim: int, *, vectors: VectorType = "float32") -> list[dict[str, Any]]:
     """The public form: one dict a row."""
-    narrowed: Sequence[Any] | np.ndarray = narrow(upsert_vectors(rows, dim), vectors) if None in columns.values() else []
+    narrowed: Sequence[Any] = as_data(narrow(upsert_vectors(rows, dim), vectors)) if None in columns.values() else []
     values: dict[str, Any] = {name: narrowed if kind is None else rows[name].to_pylist() for name, kind in columns.items()}
     return [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]
 
 
-def held_of(rows: Iterable[dict[str, Any]], columns: FieldTypes, vectors: VectorType, *, dim: int) -> StoredRows:
+def as_data(vectors: np.ndarray) -> list[Any]:
+    """Vectors in their stored type as pymilvus takes them, of rows or of queries."""
+    return [as_mapping(row) for row in vectors] if is_sparse(vectors) else list(vectors)
+
+
+def as_vector(stored: Any, kind: VectorType) -> Any:
+    """A vector as pymilvus gives it: float32 of shape (dim,), or packed where it is sparse."""
+    return from_mapping(stored) if isinstance(stored, Mapping) else widen(stored, kind)
+
+
+def held_of(rows: Iterable[dict[str, Any]], columns: FieldTypes, vectors: VectorType, *, dim: int, sparse: bool = False) -> StoredRows:
     """Rows as pymilvus gives them, each key once."""
     found = list({row["id"]: row for row in rows}.values())
     if not found:
-        return no_rows(columns, dim)
+        return no_rows(columns, dim, sparse=sparse)
     fields = {
         name: pa.array([_plain(row.get(name), kind) for row in found], ARROW_TYPES[kind])
         for name, kind in columns.items()
         if kind is not None and name != "id"
     }
-    return StoredRows(keys=[row["id"] for row in found], vectors=np.stack([widen(row["vector"], vectors) for row in found]), fields=fields)
+    held = stacked([as_vector(row["vector"], vectors) for row in found], dim, sparse=sparse)
+    return StoredRows(keys=[row["id"] for row in found], vectors=held, fields=fields)
 
 
 def _plain(value: Any, kind: FieldType) -> Any:
@@ -109,7 +121,7 @@ def _plain(value: Any, kind: FieldType) -> Any:
     return value
 
 
-def no_rows(columns: FieldTypes, dim: int) -> StoredRows:
+def no_rows(columns: FieldTypes, dim: int, *, sparse: bool = False) -> StoredRows:
     """Nothing was found."""
     fields = {name: pa.array([], ARROW_TYPES[kind]) for name, kind in columns.items() if kind is not None and name != "id"}
-    return StoredRows(keys=[], vectors=np.empty((0, dim), np.float32), fields=fields)
+    return StoredRows(keys=[], vectors=stacked([], dim, sparse=sparse), fields=fields)

@@ -13,7 +13,7 @@ from pymilvus import AnnSearchRequest, RRFRanker, WeightedRanker
 from tasks.adapters.milvus.connection import CALL_SECONDS
 from tasks.adapters.milvus.filters import among
 from tasks.adapters.milvus.reading import Reading, chunks
-from tasks.adapters.milvus.row_dicts import as_stored
+from tasks.adapters.milvus.row_dicts import as_data, as_stored
 from tasks.adapters.milvus.vector_index import server_of
 from tasks.adapters.rows.vector_types import narrow
 from tasks.domain.errors import Permanent
@@ -72,7 +72,7 @@ class Searching(Reading):
         return {key for key, hits in zip(keys, answers, strict=True) if key in {hit.id for hit in hits}}
 
     def _by_meaning(self, vectors: np.ndarray, spec: CollectionSpec) -> tuple[list[Any], str, dict[str, Any]]:
-        return list(narrow(vectors, spec.vector_type)), "vector", {"metric_type": spec.metric, "params": self._search_params}
+        return as_data(narrow(vectors, spec.vector_type)), "vector", {"metric_type": spec.metric, "params": self._search_params}
 
     def _by_words(self, texts: Sequence[str]) -> tuple[list[Any], str, dict[str, Any]]:
         return list(texts), SPARSE_FIELD, {"metric_type": "BM25", "params": {}}

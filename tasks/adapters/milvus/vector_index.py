@@ -25,6 +25,7 @@ from tasks.domain.target.full_text import BM25_B, BM25_K1, SPARSE_FIELD, tokeniz
 
 log = logging.getLogger("kitestring.load")
 
+SPARSE_INDEX = "SPARSE_INVERTED_INDEX"
 FLUSHED_ROWS = 10_000  # fewer are searched exactly where they are, and the server seals them in its own time
 INDEX_POLL_SECONDS = 1.0
 INDEX_STUCK_SECONDS = 300.0  # without going forward
@@ -70,11 +71,12 @@ def make_indexes(connection: Connection, name: str, spec: CollectionSpec) -> Non
     """Index the vectors, the sparse field and the shard's, where they are not yet; finishes what a killed run began."""
     there = connection.client.list_indexes(name)
     if "vector" not in there:
-        how = {"index_type": spec.index.type, "metric_type": spec.metric, "params": spec.index.build_params(spec.dim)}
-        log.info("indexing the vectors of '%s' with %s", name, spec.index.type)
+        kind = SPARSE_INDEX if spec.sparse else spec.index.type
+        how = {"index_type": kind, "metric_type": spec.metric, "params": {} if spec.sparse else spec.index.build_params(spec.dim)}
+        log.info("indexing the vectors of '%s' with %s", name, kind)
         _make(connection, name, field_name="vector", index_name="vector", **how)
     if spec.full_text and SPARSE_FIELD not in there:
-        how = {"index_type": "SPARSE_INVERTED_INDEX", "metric_type": "BM25", "params": {"bm25_k1": BM25_K1, "bm25_b": BM25_B}}
+        how = {"index_type": SPARSE_INDEX, "metric_type": "BM25", "params": {"bm25_k1": BM25_K1, "bm25_b": BM25_B}}
         log.info("indexing the texts of '%s'", name)
         _make(connection, name, field_name=SPARSE_FIELD, index_name=SPARSE_FIELD, **how)
     if "shard" not in there and not connection.lite:

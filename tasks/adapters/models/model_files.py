@@ -29,7 +29,7 @@ from tasks.adapters.models.other_kinds import CURES, other_kind
 from tasks.adapters.models.prompts import read_json, sides_of
 from tasks.domain.digest import digest
 from tasks.domain.errors import BadInput
-from tasks.domain.job.encoder import ENCODERS, Encoder, OpenClipEncoder, SentenceTransformersEncoder
+from tasks.domain.job.encoder import ENCODERS, Encoder, OpenClipEncoder, SentenceTransformersEncoder, TextModelEncoder
 from tasks.domain.job.kinds import declared_at
 
 # Formats of other runtimes: they stand beside the weights that are loaded, and change no vector.
@@ -75,22 +75,31 @@ def locate_model(encoder: Encoder) -> LocatedModel:
 
 def locate_text(encoder: SentenceTransformersEncoder) -> LocatedModel:
     """The folder of a sentence-transformers model."""
-    folder = Path(encoder.model).expanduser()
-    if folder.is_dir():
-        return _located_folder(encoder, folder.resolve(), None)
-    if encoder.model.startswith((".", "/", "~")):
-        raise BadInput(f"encoder.model: there is no folder '{encoder.model}'")
-    path = _snapshot(encoder.model, encoder.revision)
-    return _located_folder(encoder, path, path.name)
-
-
-def _located_folder(encoder: SentenceTransformersEncoder, folder: Path, revision: str | None) -> LocatedModel:
-    if not (folder / "config.json").exists() and not (folder / "modules.json").exists():
-        raise BadInput(f"encoder.model: '{folder}' holds no model: it has neither modules.json nor config.json")
+    folder, revision = model_folder(encoder)
     if wrong := other_kind(folder):
         raise BadInput(
             f"encoder.model '{encoder.model}' is {wrong}: encoder.kind sentence-transformers takes models that give one vector for a text{CURES.get(wrong, '')}"
         )
+    return located_folder(encoder, folder, revision)
+
+
+def model_folder(encoder: TextModelEncoder) -> tuple[Path, str | None]:
+    """Where a text model's files are, and the hub's commit of them."""
+    folder, revision = Path(encoder.model).expanduser(), None
+    if folder.is_dir():
+        folder = folder.resolve()
+    elif encoder.model.startswith((".", "/", "~")):
+        raise BadInput(f"encoder.model: there is no folder '{encoder.model}'")
+    else:
+        folder = _snapshot(encoder.model, encoder.revision)
+        revision = folder.name
+    if not (folder / "config.json").exists() and not (folder / "modules.json").exists():
+        raise BadInput(f"encoder.model: '{folder}' holds no model: it has neither modules.json nor config.json")
+    return folder, revision
+
+
+def located_folder(encoder: TextModelEncoder, folder: Path, revision: str | None) -> LocatedModel:
+    """The model in a folder."""
     sides = sides_of(encoder, folder)
     return LocatedModel(
         path=str(folder),

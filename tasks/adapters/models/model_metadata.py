@@ -15,7 +15,7 @@ from tokenizers import Tokenizer
 
 from tasks.adapters.models.model_files import LocatedModel
 from tasks.adapters.models.prompts import modules_of, read_json, sides_of
-from tasks.domain.job.encoder import ENCODERS, Encoder, OpenClipEncoder, SentenceTransformersEncoder
+from tasks.domain.job.encoder import ENCODERS, Encoder, OpenClipEncoder, TextModelEncoder
 from tasks.domain.job.kinds import declared_at
 
 CHARACTERS_A_TOKEN = 4  # a rough guess where no tokenizer is at hand; English text has about as many
@@ -46,7 +46,7 @@ def shape_of(encoder: Encoder, located: LocatedModel) -> ModelShape:
     return shape
 
 
-def shape_of_text(encoder: SentenceTransformersEncoder, located: LocatedModel) -> ModelShape:
+def shape_of_text(encoder: TextModelEncoder, located: LocatedModel) -> ModelShape:
     """Of a sentence-transformers model."""
     folder = Path(located.path)
     modules = modules_of(folder) or [("", "Transformer")]
@@ -55,7 +55,7 @@ def shape_of_text(encoder: SentenceTransformersEncoder, located: LocatedModel) -
     text = folder / modules[0][0]
     tokenizer = text / "tokenizer.json"
     return ModelShape(
-        dim=encoder.truncate_dim or whole,
+        dim=encoder.cut_to or whole,
         limit=encoder.max_seq_length or _limit(text),
         prompt=sides_of(encoder, folder).rows.prompt,
         tokenizer=tokenizer if tokenizer.is_file() else None,

@@ -21,7 +21,7 @@ MODULES = {
     "pylate.": LATE,
 }
 CURES = {  # what to use instead
-    SPARSE: ", and no sparse vectors are sealed: target.full_text: on searches by words without a model",
+    SPARSE: ": set encoder.kind: sparse",
     LATE: ", and no target's collections hold a vector for each token of a row",
 }
 HEADS = {

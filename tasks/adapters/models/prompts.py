@@ -16,7 +16,7 @@ from typing import Any
 from pydantic import JsonValue
 
 from tasks.domain.errors import BadInput
-from tasks.domain.job.encoder import SentenceTransformersEncoder
+from tasks.domain.job.encoder import TextModelEncoder
 
 SHOWN = 60  # characters of a prompt in a message
 NAMES_FOR_ROWS = ("document", "passage", "corpus")
@@ -63,7 +63,7 @@ class Sides:
         return told + (f"; its prompt '{self.unused}' is not used: set encoder.prompt_name if it is meant for rows" if self.unused else "")
 
 
-def sides_of(encoder: SentenceTransformersEncoder, folder: Path) -> Sides:
+def sides_of(encoder: TextModelEncoder, folder: Path) -> Sides:
     """What a model's folder and the job's settings make of rows and of questions.
 
     Raises:

@@ -18,11 +18,11 @@ def text_question(encoder: SentenceTransformersEncoder, located: LocatedModel) -
     lines = [
         "from sentence_transformers import SentenceTransformer",
         "",
-        f"model = SentenceTransformer({_arguments(encoder.model, **options)})",
+        f"model = SentenceTransformer({arguments(encoder.model, **options)})",
         *([f"model.max_seq_length = {encoder.max_seq_length}"] if encoder.max_seq_length else []),
         "",
         "def embed(words):",
-        f"    return model.encode(words, {_arguments(**call)})",
+        f"    return model.encode(words, {arguments(**call)})",
     ]
     return "\n".join(lines)
 
@@ -34,7 +34,7 @@ def clip_question(encoder: OpenClipEncoder, located: LocatedModel) -> str:  # no
         "import open_clip",
         "import torch",
         "",
-        f"model, preprocess = open_clip.create_model_from_pretrained({_arguments(encoder.architecture, **options)})",
+        f"model, preprocess = open_clip.create_model_from_pretrained({arguments(encoder.architecture, **options)})",
         f"tokenizer = open_clip.get_tokenizer({encoder.architecture!r})",
         "",
         "def embed(words):",
@@ -44,6 +44,6 @@ def clip_question(encoder: OpenClipEncoder, located: LocatedModel) -> str:  # no
     return "\n".join(lines)
 
 
-def _arguments(*given: Any, **named: Any) -> str:
+def arguments(*given: Any, **named: Any) -> str:
     """Of a call; what is None or empty is left out."""
     return ", ".join([*map(repr, given), *(f"{name}={value!r}" for name, value in named.items() if value is not None and value != "")])

@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from tasks.adapters.rows.collection_rows import upsert_vectors
+from tasks.adapters.rows.sparse_vectors import densest, is_sparse
 from tasks.domain.report.figures import PointGroup, Projection
 from tasks.domain.shards.seal import Part, Seal
 from tasks.domain.target.fields import ScalarField
@@ -25,6 +26,7 @@ BYTES = 64 * 2**20  # of all parts that are read; one is read in any case
 COLOURED_VALUES = 12  # values that make a field fit for colours
 HELD, POWER_ROUNDS = 12, 12  # directions that are looked for to find two of them well, and how often they are improved
 COLOUR_GROUPS = 8  # of which the last may be of all other values
+HEAVIEST = 1_024  # dimensions of sparse vectors that are looked at
 FEWEST_ROWS = 3  # rows that two directions can be found for
 LABEL_CHARACTERS = 60  # characters of a value
 
@@ -81,7 +83,8 @@ def project(sample: pa.Table, dim: int, fields: Sequence[ScalarField], colour_by
 
     Returns None where there are fewer than three rows, or they are all the same.
     """
-    vectors = upsert_vectors(sample, dim).astype(np.float64)
+    found = upsert_vectors(sample, dim)
+    vectors = densest(found, HEAVIEST) if is_sparse(found) else found.astype(np.float64)
     if len(vectors) < FEWEST_ROWS:
         return None
     places, kept = _principal(vectors)

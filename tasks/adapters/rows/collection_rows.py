@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tasks.adapters.rows.sparse_vectors import sparse_rows
 from tasks.domain.errors import Permanent
 from tasks.domain.target.collection import CollectionSpec
 from tasks.domain.target.fields import ELEMENTS, VARCHAR_BYTES, FieldType
@@ -65,10 +66,14 @@ def _row_bytes(rows: pa.Table, columns: FieldTypes) -> np.ndarray:
         if kind in ("varchar", "json"):
             total += pc.binary_length(rows[name]).fill_null(0).to_numpy().astype(np.int64)
         elif kind is None:
-            total += 4 * lengths_of(rows[name])
+            total += _vector_bytes(whole(rows[name]))
         elif kind in ELEMENTS:
             total += _array_bytes(whole(rows[name]), ELEMENTS[kind])
     return total
+
+
+def _vector_bytes(vectors: pa.Array) -> np.ndarray:
+    return 8 * lengths_of(vectors.field("indices")) if pa.types.is_struct(vectors.type) else 4 * lengths_of(vectors)
 
 
 def _array_bytes(arrays: pa.Array, of: FieldType) -> np.ndarray:
@@ -81,12 +86,14 @@ def _array_bytes(arrays: pa.Array, of: FieldType) -> np.ndarray:
 
 
 def upsert_vectors(rows: pa.Table, dim: int) -> np.ndarray:
-    """The vector column as float32 of shape (rows, dim).
+    """The vector column as float32 of shape (rows, dim); sparse vectors as packed rows (`tasks.adapters.rows.sparse_vectors`).
 
     Raises:
         Permanent: a vector is missing or has another dimension.
     """
     column = whole(rows["vector"])
+    if pa.types.is_struct(column.type):
+        return sparse_rows(column, dim)
     flat: np.ndarray = column.flatten().to_numpy(zero_copy_only=False).astype(np.float32, copy=False)
     lengths = pc.list_value_length(column)
     if lengths.null_count or len(flat) != len(column) * dim or not pc.all(pc.equal(lengths, dim), min_count=0).as_py():

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from tasks.adapters.rows.collection_rows import FieldTypes, upsert_vectors, whole
 from tasks.adapters.rows.row_schema import WRAPPED
+from tasks.adapters.rows.sparse_vectors import as_rows_of, is_sparse, products, sparse_rows
 from tasks.adapters.rows.vector_types import rounded
 from tasks.domain.job.index import VectorType
 from tasks.domain.target.difference import Compared, Difference
@@ -28,7 +29,7 @@ class StoredRows:
     """Rows as a collection gives them, each key once, in any order."""
 
     keys: list[str]
-    vectors: np.ndarray  # float32 of shape (keys, dim)
+    vectors: np.ndarray  # float32 of shape (keys, dim), or packed rows of sparse ones
     fields: dict[str, pa.Array]  # all others
 
     def __add__(self, other: StoredRows) -> StoredRows:
@@ -74,6 +75,28 @@ def _moved(rows: pa.Table, holders: pa.Array, ours: pa.Array) -> Iterator[Differ
 
 
 def _vectors(rows: pa.Table, found: np.ndarray, kind: VectorType) -> tuple[list[Difference], float]:
+    return _sparse(rows, found) if is_sparse(found) else _dense(rows, found, kind)
+
+
+def _sparse(rows: pa.Table, found: np.ndarray) -> tuple[list[Difference], float]:
+    """Index by index and bit by bit: nothing rounds a sparse vector."""
+    due, ids, shards = sparse_rows(rows["vector"]), rows["id"], rows["shard"]
+    places = np.flatnonzero(found != due).tolist()
+    alike = [_cosine_of(due[i], found[i]) for i in places]
+    wrong = [
+        Difference(key=ids[i].as_py(), kind="vector", shard=shards[i].as_py(), told=f"sparse, cosine {cosine:.6f}")
+        for i, cosine in zip(places, alike, strict=True)
+    ]
+    return wrong, min(alike, default=1.0)
+
+
+def _cosine_of(one: bytes, other: bytes) -> float:
+    both = as_rows_of([one, other])
+    (own, across), (_, others) = products(both, both).astype(float).tolist()
+    return across / (own * others) ** 0.5 if own and others else 0.0
+
+
+def _dense(rows: pa.Table, found: np.ndarray, kind: VectorType) -> tuple[list[Difference], float]:
     wanted = upsert_vectors(rows, found.shape[1])
     due = rounded(wanted, kind)
     to_due = cosines(found, due)

@@ -6,7 +6,8 @@ text        string   the embedded text, where the modality is text
 image       binary   an encoded picture, or null where `image_uri` says where it is
 image_uri   string   a local path or a URI, or null
 {name}      one column for each scalar field, typed as the field
-__vector__  list<float32>  only where vectors of earlier seals are taken over: the row's vector, or null where it is to be encoded
+__vector__  list<float32>  only where vectors of earlier seals are taken over: the row's vector, or null where it is to be encoded;
+            of sparse encoders a struct (`tasks.adapters.rows.sparse_vectors`)
 __lengths__ int32[2]  the same: its tokens that the model reads and those that were cut off, or null where nobody knows
 __cached__  bool     only where there is a cache: whether the vector came from it
 __digest__  binary   the same: of what the row is made of, or null
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
+from tasks.adapters.rows.sparse_vectors import SPARSE_TYPE
 from tasks.domain.job.source import Modality
 from tasks.domain.target.fields import FieldType, ScalarField
 
@@ -59,16 +61,15 @@ def rows_schema(modality: Modality, fields: tuple[ScalarField, ...]) -> pa.Schem
     return pa.schema([pa.field("row", pa.int64()), pa.field("id", pa.string()), *content, *scalars])
 
 
-def part_schema(fields: tuple[ScalarField, ...], *, store_text: bool) -> pa.Schema:
-    """A part's columns: exactly the collection's fields, so that a server can import it as it is."""
+def part_schema(fields: tuple[ScalarField, ...], *, store_text: bool, sparse: bool = False) -> pa.Schema:
+    """A part's columns: exactly the collection's fields, so that a server can import it as it is. `sparse`: its vectors are."""
+    vectors = SPARSE_TYPE if sparse else pa.list_(pa.float32())
     text = [pa.field("text", pa.string())] if store_text else []
     scalars = [pa.field(f.name, ARROW_TYPES[f.type]) for f in fields]
-    return pa.schema(
-        [pa.field("id", pa.string()), pa.field("vector", pa.list_(pa.float32())), *text, *scalars, pa.field("shard", pa.string())]
-    )
+    return pa.schema([pa.field("id", pa.string()), pa.field("vector", vectors), *text, *scalars, pa.field("shard", pa.string())])
 
 
-def as_part(rows: pa.Table, vectors: pa.ListArray, shard: str, schema: pa.Schema) -> pa.Table:
+def as_part(rows: pa.Table, vectors: pa.Array, shard: str, schema: pa.Schema) -> pa.Table:
     """Rows in the form above and their vectors, with exactly the columns of a `part_schema`."""
     made = {"vector": vectors, "shard": pa.repeat(pa.scalar(shard, pa.string()), rows.num_rows)}
     columns = [made[name] if name in made else rows.column(name).cast(schema.field(name).type) for name in schema.names]

@@ -13,6 +13,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
+from tasks.adapters.rows.sparse_vectors import is_sparse
 from tasks.domain.errors import Permanent
 from tasks.domain.job.index import VectorType
 
@@ -25,11 +26,13 @@ DTYPES: dict[VectorType, np.dtype[Any]] = {
 
 
 def narrow(vectors: np.ndarray, kind: VectorType) -> np.ndarray:
-    """float32 of shape (rows, dim) as the collection stores it; the same vector always gives the same.
+    """float32 of shape (rows, dim) as the collection stores it; the same vector always gives the same. Sparse ones are stored as they are.
 
     Raises:
         Permanent: a number is beyond the type's range.
     """
+    if is_sparse(vectors):
+        return vectors
     if kind == "int8":
         return _stretched(vectors)
     with np.errstate(over="ignore"):
@@ -55,4 +58,4 @@ def widen(stored: object, kind: VectorType) -> np.ndarray:
 
 def rounded(vectors: np.ndarray, kind: VectorType) -> np.ndarray:
     """float32 vectors as they come back from a collection that stores them so."""
-    return widen(narrow(vectors, kind), kind)
+    return vectors if is_sparse(vectors) else widen(narrow(vectors, kind), kind)

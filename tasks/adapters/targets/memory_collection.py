@@ -14,6 +14,7 @@ import pyarrow as pa
 from tasks.adapters.rows.collection_rows import columns_of, rows_for, upsert_vectors
 from tasks.adapters.rows.comparison import StoredRows, compare_rows
 from tasks.adapters.rows.row_schema import ARROW_TYPES
+from tasks.adapters.rows.sparse_vectors import is_sparse, products, stacked
 from tasks.adapters.rows.vector_types import rounded
 from tasks.adapters.targets.bm25 import Bm25
 from tasks.domain.errors import BadInput, Permanent
@@ -128,7 +129,7 @@ class MemoryCollection:
         dim = self._made().dim
         with self._server.lock:
             found = {key: self._rows[key]["vector"] for key in dict.fromkeys(keys) if key in self._rows}
-        return list(found), np.stack(list(found.values())) if found else np.empty((0, dim), np.float32)
+        return list(found), stacked(list(found.values()), dim, sparse=self._made().sparse)
 
     def shards_of(self, keys: list[str]) -> dict[str, str]:
         with self._server.lock:
@@ -155,7 +156,7 @@ class MemoryCollection:
         fields = {name: kind for name, kind in columns_of(spec).items() if kind is not None}
         held = StoredRows(
             keys=[row["id"] for row in there],
-            vectors=np.stack([row["vector"] for row in there]) if there else np.empty((0, spec.dim), np.float32),
+            vectors=stacked([row["vector"] for row in there], spec.dim, sparse=spec.sparse),
             fields={name: pa.array([row[name] for row in there], ARROW_TYPES[kind]) for name, kind in fields.items()},
         )
         return compare_rows(sent, held, columns_of(spec), spec.vector_type)
@@ -176,8 +177,8 @@ class MemoryCollection:
             rows = list(self._rows.values())
         if not rows:
             return [[] for _ in vectors]
-        queries = rounded(np.asarray(vectors, np.float32), spec.vector_type)
-        scores = score(queries, np.stack([row["vector"] for row in rows]), spec.metric)
+        queries = rounded(vectors if spec.sparse else np.asarray(vectors, np.float32), spec.vector_type)
+        scores = score(queries, stacked([row["vector"] for row in rows], spec.dim, sparse=spec.sparse), spec.metric)
         nearest = np.argsort(scores if spec.metric == "L2" else -scores, axis=1, kind="stable")[:, :k]
         return [[self._hit(rows[i], scores[q, i], wanted) for i in best] for q, best in enumerate(nearest)]
 
@@ -224,7 +225,9 @@ class MemoryCollection:
 
 
 def score(queries: np.ndarray, vectors: np.ndarray, metric: str) -> np.ndarray:
-    """Exact scores of shape (queries, vectors), as Milvus counts them: L2 is the squared distance."""
+    """Exact scores of shape (queries, vectors), as Milvus counts them: L2 is the squared distance; of sparse vectors inner products."""
+    if is_sparse(vectors):
+        return products(queries, vectors)
     if metric == "L2":
         left, right = queries.astype(np.float64), vectors.astype(np.float64)
         squares: np.ndarray = (left**2).sum(axis=1)[:, None] + (right**2).sum(axis=1) - 2 * left @ right.T
@@ -232,8 +235,8 @@ def score(queries: np.ndarray, vectors: np.ndarray, metric: str) -> np.ndarray:
         return squares
     if metric == "COSINE":
         queries, vectors = _unit(queries), _unit(vectors)
-    products: np.ndarray = queries @ vectors.T
-    return products
+    inner: np.ndarray = queries @ vectors.T
+    return inner
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:

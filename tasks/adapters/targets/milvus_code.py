@@ -31,11 +31,15 @@ def milvus_search(settings: MilvusSettings, spec: CollectionSpec) -> str:
     return "\n".join(lines if any("os." in option for option in options) else lines[2:])
 
 
+def _asked(spec: CollectionSpec) -> str:
+    return "embed(words)" if spec.sparse else "embed(words).tolist()"
+
+
 def _by_meaning(settings: MilvusSettings, spec: CollectionSpec, shown: list[str]) -> list[str]:
     how = f", search_params={settings.search!r}" if settings.search else ""
     return [
         "def search(words, k=10):",
-        f'    [hits] = client.search({spec.alias!r}, data=[embed(words).tolist()], anns_field="vector", limit=k{how},',
+        f'    [hits] = client.search({spec.alias!r}, data=[{_asked(spec)}], anns_field="vector", limit=k{how},',
         f"                           output_fields={shown!r})",
         "    return hits",
     ]
@@ -46,7 +50,7 @@ def _by_both(settings: MilvusSettings, spec: CollectionSpec, shown: list[str]) -
     text = {"metric_type": "BM25", "params": {}}
     return [
         "def search(words, k=10):",
-        f'    by_meaning = AnnSearchRequest([embed(words).tolist()], "vector", {dense!r}, limit=max(k, {CANDIDATES}))',
+        f'    by_meaning = AnnSearchRequest([{_asked(spec)}], "vector", {dense!r}, limit=max(k, {CANDIDATES}))',
         f"    by_words = AnnSearchRequest([words], {SPARSE_FIELD!r}, {text!r}, limit=max(k, {CANDIDATES}))",
         f"    [hits] = client.hybrid_search({spec.alias!r}, [by_meaning, by_words], RRFRanker({RRF_K}), limit=k,",
         f"                                  output_fields={shown!r})",

@@ -17,21 +17,27 @@ LINKS = 16  # of a row in a graph, where the server chooses: HNSW's M
 # Bytes for each different word of a text in the field that full text is searched by, and in its index. Milvus Lite took 5 (10,000 texts of 65
 # words); a server keeps a number and a count of 4 bytes each, and its index as many again before compression.
 WORD_BYTES = Range(low=4, expected=6, high=16)
+TERMS = Range(low=20, expected=120, high=400)  # of a sparse vector, 8 bytes each: as SPLADE models publish them for passages
+TERM_BYTES = 8  # bytes
 UPKEEP = 1.5  # until segments are put together and old ones removed, a server holds more than it needs
 
 
-def checkpoint_bytes(rows: Range, *, dim: int, scalars: float) -> Range:
+def checkpoint_bytes(rows: Range, *, dim: int, scalars: float, sparse: bool = False) -> Range:
     """What sealing rows adds to the checkpoint, report pages left out.
 
     Args:
         rows: how many.
         dim: of a vector.
         scalars: bytes of a row's key, text and metadata after compression.
+        sparse: whether vectors are, of which nobody knows the size before.
     """
-    return rows * (exactly(FLOAT * dim) * VECTORS + exactly(scalars) * SCALARS + SEAL)
+    vector = TERMS * TERM_BYTES if sparse else exactly(FLOAT * dim)
+    return rows * (vector * VECTORS + exactly(scalars) * SCALARS + SEAL)
 
 
-def target_bytes(rows: Range, *, dim: int, scalars: float, index: Index, vectors: VectorType = "float32", words: float = 0) -> Range:
+def target_bytes(
+    rows: Range, *, dim: int, scalars: float, index: Index, vectors: VectorType = "float32", words: float = 0, sparse: bool = False
+) -> Range:
     """Bytes of rows in Milvus, index included; the high end holds while a server still has old segments beside new ones.
 
     Args:
@@ -41,10 +47,11 @@ def target_bytes(rows: Range, *, dim: int, scalars: float, index: Index, vectors
         index: of the vectors.
         vectors: how they are stored.
         words: different words in a row's text, where it is searched by words.
+        sparse: whether vectors are; their index is as large as they are, about.
     """
     vector = ELEMENT[vectors] * dim
-    row = exactly(vector + SYSTEM) + exactly(scalars + SHARD_ID) * SERVED + exactly(vector) * index_share(index, vector)
-    row += exactly(words) * WORD_BYTES
+    indexed = TERMS * (2 * TERM_BYTES) if sparse else exactly(vector) + exactly(vector) * index_share(index, vector)
+    row = exactly(SYSTEM) + exactly(scalars + SHARD_ID) * SERVED + indexed + exactly(words) * WORD_BYTES
     needed = rows * row
     return Range(low=needed.low, expected=needed.expected, high=needed.high * UPKEEP)
 

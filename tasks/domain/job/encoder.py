@@ -74,12 +74,9 @@ def _settings(kind: type[EncoderSettings], identity: EncoderIdentity) -> dict[st
     return {name: value for name, value in identity.preprocessing.items() if name in kind.model_fields}
 
 
-class SentenceTransformersEncoder(EncoderSettings):
-    """Text to vectors with a sentence-transformers model."""
+class TextModelEncoder(EncoderSettings):
+    """What the kinds have in common that load a model of the sentence-transformers library."""
 
-    model_config = ConfigDict(title="sentence-transformers")
-
-    kind: Literal["sentence-transformers"] = Field("sentence-transformers", description="Text to vectors, with sentence-transformers.")
     model: str = Field(
         "sentence-transformers/all-MiniLM-L6-v2",
         description="Hugging Face Hub name or local folder.",
@@ -100,14 +97,17 @@ class SentenceTransformersEncoder(EncoderSettings):
         None, title="Query prompt name", description="Name of the questions' prompt in the model's own configuration."
     )
     max_seq_length: Count | Nothing = Field(None, description="Tokens after which a text is truncated. Left out: the model's own limit.")
-    truncate_dim: Count | Nothing = Field(None, description="Keep only the first N dimensions (Matryoshka models).")
-    normalize: bool = Field(True, description="Scale each vector to length 1, after truncate_dim.")
-    precision: Literal["auto", "float32", "bfloat16", "float16", "int8"] = Field(
-        "auto",
-        description="auto: bfloat16 if the hardware supports it natively and the vectors of a sample stay within cosine 0.9995; else float32."
-        " int8: on CPUs, with the extra `int8`: faster where they have VNNI, and vectors that differ more; the report says by how much.",
-    )
     trust_remote_code: bool = Field(False, description="Allow Python code that comes with the model to run.")
+
+    @property
+    def cut_to(self) -> int | None:
+        """The first dimensions that are kept; None: all."""
+        return None
+
+    @property
+    def scaled(self) -> bool:
+        """Whether each vector is scaled to length 1."""
+        return False
 
     @property
     def model_name(self) -> str:
@@ -128,6 +128,29 @@ class SentenceTransformersEncoder(EncoderSettings):
         asked = {name: getattr(like, name, None) for name in QUERY_SETTINGS} if like.model_name == identity.model else {}
         trusted = getattr(like, "trust_remote_code", False)
         return cls.model_validate({**_settings(cls, identity), **told, **asked, "trust_remote_code": trusted})
+
+
+class SentenceTransformersEncoder(TextModelEncoder):
+    """Text to vectors with a sentence-transformers model."""
+
+    model_config = ConfigDict(title="sentence-transformers")
+
+    kind: Literal["sentence-transformers"] = Field("sentence-transformers", description="Text to vectors, with sentence-transformers.")
+    truncate_dim: Count | Nothing = Field(None, description="Keep only the first N dimensions (Matryoshka models).")
+    normalize: bool = Field(True, description="Scale each vector to length 1, after truncate_dim.")
+    precision: Literal["auto", "float32", "bfloat16", "float16", "int8"] = Field(
+        "auto",
+        description="auto: bfloat16 if the hardware supports it natively and the vectors of a sample stay within cosine 0.9995; else float32."
+        " int8: on CPUs, with the extra `int8`: faster where they have VNNI, and vectors that differ more; the report says by how much.",
+    )
+
+    @property
+    def cut_to(self) -> int | None:
+        return self.truncate_dim
+
+    @property
+    def scaled(self) -> bool:
+        return self.normalize
 
 
 class OpenClipEncoder(EncoderSettings):
@@ -220,6 +243,7 @@ class EncoderKind(Kind[EncoderSettings]):
     modalities  what it embeds
     encoders    a function of a `tasks.adapters.engines.workplace.Workplace` that gives `tasks.domain.ports.Encoders`
     question    a function of settings and LocatedModel that gives an application's code for `embed(words)`; "": there is none to show
+    sparse      whether its vectors are weights of terms of a vocabulary (`tasks.adapters.rows.sparse_vectors`)
     """
 
     worker: str
@@ -231,6 +255,7 @@ class EncoderKind(Kind[EncoderSettings]):
     needs_torch: bool = True
     encoders: str = TORCHRUN
     question: str = ""
+    sparse: bool = False
 
 
 ENCODERS: Kinds[EncoderKind] = Kinds(
@@ -256,6 +281,7 @@ ENCODERS: Kinds[EncoderKind] = Kinds(
             question="tasks.adapters.models.question_code:clip_question",
         ),
         "served": "tasks.adapters.served.served_encoder:SERVED_KIND",
+        "sparse": "tasks.adapters.models.sparse_encoder:SPARSE_KIND",
     },
 )
 

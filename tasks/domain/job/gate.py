@@ -10,7 +10,8 @@ from pydantic import Field
 
 from tasks.domain.strict import Strict
 
-SearchMode = Literal["dense", "text", "hybrid"]
+SearchMode = Literal["dense", "text", "hybrid", "sparse"]
+VECTOR_MODES: tuple[SearchMode, ...] = ("dense", "sparse")  # by the vectors of whichever kind a collection has
 
 
 class Gate(Strict):
@@ -23,7 +24,8 @@ class Gate(Strict):
     mode: SearchMode = Field(
         "dense",
         title="Mode",
-        description="Search that has to be good enough: dense (by meaning), text or hybrid; these two need target.full_text. All are measured.",
+        description="Search that has to be good enough: dense (by meaning), text or hybrid; these two need target.full_text. sparse: what dense"
+        " is with encoder.kind sparse. All are measured.",
     )
     minimum: float = Field(0.0, ge=0, le=1, description="Minimum nDCG@k of the new collection.")
     max_drop: float = Field(
@@ -83,7 +85,7 @@ def question_scores(hits: Sequence[str], question: Question, k: int) -> tuple[fl
 
 def why_not(gate: Gate, new: GateScores, old: GateScores | None) -> str | None:
     """Why the new collection must not be promoted; None if it may."""
-    by = "" if new.mode == "dense" else f" by {new.mode}"
+    by = "" if new.mode in VECTOR_MODES else f" by {new.mode}"
     if new.ndcg < gate.minimum:
         return f"nDCG@{gate.at_k}{by} is {new.ndcg:.4f}, below target.gate.minimum ({gate.minimum:g})"
     if old and new.ndcg < old.ndcg - gate.max_drop:

@@ -12,7 +12,7 @@ from tasks.domain.job.encoder import ENCODERS, Encoder, SentenceTransformersEnco
 from tasks.domain.job.engine import ClusterSettings, EngineChoice, LocalEngineSettings
 from tasks.domain.job.services import CacheSettings, LineageSettings, MetricsSettings
 from tasks.domain.job.source import AnySource, ParquetSource
-from tasks.domain.job.target import TARGETS, MilvusSettings, TargetSettings
+from tasks.domain.job.target import TARGETS, MilvusSettings, TargetSettings, why_not_sparse
 from tasks.domain.job.ui_schema import Auto, Count, Nothing
 from tasks.domain.strict import Strict
 
@@ -162,6 +162,14 @@ class Job(Strict):
     def _words_are_there(self) -> Job:
         if self.target.stored_as.full_text and self.source.modality != "text":
             raise ValueError("target.full_text searches the text of rows, and a corpus of images has none: set target.full_text: off")
+        return self
+
+    @model_validator(mode="after")
+    def _sparse_vectors_fit(self) -> Job:
+        if ENCODERS[self.encoder.kind].sparse and (reason := why_not_sparse(self.target)):
+            raise ValueError(f"encoder.kind {self.encoder.kind} gives sparse vectors: {reason}")
+        if ENCODERS[self.encoder.kind].sparse and self.cache is not None:
+            raise ValueError(f"cache keeps vectors of one length, and encoder.kind {self.encoder.kind} gives sparse ones: leave cache out")
         return self
 
     @model_validator(mode="after")

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
 from tasks.domain.job.credentials import PLACE
-from tasks.domain.job.gate import Gate
+from tasks.domain.job.gate import VECTOR_MODES, Gate
 from tasks.domain.job.index import (
     IMPORT_ROWS,
     FullText,
@@ -140,7 +140,7 @@ class TargetSettings(Strict):
 
     @model_validator(mode="after")
     def _words_are_stored(self) -> Self:
-        if self.gate and self.gate.mode != "dense" and not self.stored_as.full_text:
+        if self.gate and self.gate.mode not in VECTOR_MODES and not self.stored_as.full_text:
             raise ValueError(f"gate.mode {self.gate.mode} needs full text: set full_text: on, or gate.mode: dense")
         if self.stored_as.full_text and not self.store_text:
             raise ValueError("full_text searches the stored text: set store_text: true, or full_text: off")
@@ -279,6 +279,20 @@ class MemorySettings(TargetSettings):
     @property
     def stored_as(self) -> StoredAs:
         return StoredAs(full_text=full_text_of(self.full_text))
+
+
+def why_not_sparse(target: TargetSettings) -> str | None:
+    """Why a target's settings keep no sparse vectors; None: they do."""
+    stored = target.stored_as
+    if target.metric not in ("auto", "IP"):
+        return f"target.metric {target.metric} is for dense ones: leave it at auto, which is their inner product (IP)"
+    if stored.index != Index():
+        return f"target.index {stored.index} is for dense ones: leave it out, a sparse inverted index is built"
+    if stored.vector_type != "float32":
+        return f"target.vector_type {stored.vector_type} is for dense ones: leave it at float32"
+    if target.load == "import":
+        return "target.load import fills dense ones: leave it at auto"
+    return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

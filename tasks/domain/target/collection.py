@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from typing import Annotated
 
 from pydantic import Field
 
@@ -10,12 +11,12 @@ from tasks.domain.digest import digest
 from tasks.domain.errors import BadInput
 from tasks.domain.job.index import FullText, Index, Server, VectorType, check_index, check_vector_type
 from tasks.domain.job.target import TargetSettings
-from tasks.domain.strict import Strict
+from tasks.domain.strict import ADDED_LATER, Growing, Strict
 from tasks.domain.target.fields import ELEMENTS, ScalarField
 from tasks.domain.target.full_text import check_full_text
 
 
-class CollectionSpec(Strict):
+class CollectionSpec(Growing):
     """The collection of one encoder. Fields: id (key), vector, text if kept, the scalar fields, shard; with full text the server's own sparse one."""
 
     name: str
@@ -27,6 +28,9 @@ class CollectionSpec(Strict):
     fields: tuple[ScalarField, ...]
     partition_key: str | None = Field(None, description="The scalar field by whose values the server lays rows together.")
     vector_type: VectorType = "float32"
+    sparse: Annotated[bool, ADDED_LATER] = Field(
+        False, description="Whether its vectors are weights of some terms of a vocabulary of `dim` terms."
+    )
     index: Index = Index()
     full_text: FullText | None = Field(None, description="How it is searched by words; None: it is not.")
     fingerprint: str
@@ -35,6 +39,7 @@ class CollectionSpec(Strict):
 
 
 ARRAYS_SINCE = (2, 3, 2)
+SPARSE_SINCE = (2, 4, 0)
 # Measured on 2.3.5: an upsert lays rows where a filter by the partition key does not find them (milvus #30607). 2.4.0 to 2.4.2 do so
 # when they import (#33237).
 PARTITION_KEYS_SINCE = (2, 4, 3)
@@ -50,6 +55,10 @@ def check_server(spec: CollectionSpec, server: Server) -> None:
     check_vector_type(spec.vector_type, server)
     if spec.full_text:
         check_full_text(spec.full_text, server)
+    if spec.sparse and server.kind == "Milvus" and server.number < SPARSE_SINCE:
+        raise BadInput(
+            f"encoder.kind: sparse vectors need Milvus 2.4, and this is {server}: use a newer server, Milvus Lite or Zilliz Cloud"
+        )
     if server.kind != "Milvus":
         return
     array = next((field.column for field in spec.fields if field.type in ELEMENTS), None)
@@ -103,6 +112,7 @@ def _compared(there: CollectionSpec, wanted: CollectionSpec) -> list[tuple[str, 
         ("encoder", f"{there.model} ({there.fingerprint[:8]})", f"{wanted.model} ({wanted.fingerprint[:8]})"),
         ("key length", there.id_length, wanted.id_length),
         ("stored text", there.store_text, wanted.store_text),
+        ("vectors that are", "sparse" if there.sparse else "dense", "sparse" if wanted.sparse else "dense"),
         ("vectors of", there.vector_type, wanted.vector_type),
         ("partition key", there.partition_key or "none", wanted.partition_key or "none"),
         ("full text", str(there.full_text or "none"), str(wanted.full_text or "none")),

@@ -36,7 +36,7 @@ class Evaluation(Strict):
     collection: str
     questions: int
     at_k: int
-    modes: tuple[ModeQuality, ...] = Field(description="In the order dense, text, hybrid, as far as there are.")
+    modes: tuple[ModeQuality, ...] = Field(description="In the order dense or sparse, text, hybrid, as far as there are.")
 
     def scores(self, mode: SearchMode) -> GateScores:
         """The means of one way."""

@@ -197,10 +197,11 @@ class Estimator:
             notes.append("storage is not known: the model's files do not state its dimension, and it was not loaded yet")
             return None, None
         raw, packed = self._scalars(sample, per_document)
-        stored, words = self._job.target.stored_as, self._words(sample) / per_document
+        stored, words, sparse = self._job.target.stored_as, self._words(sample) / per_document, ENCODERS[self._job.encoder.kind].sparse
+        how = {"index": stored.index, "vectors": stored.vector_type, "words": words, "sparse": sparse}
         return (
-            checkpoint_bytes(rows, dim=shape.dim, scalars=packed),
-            target_bytes(to_load, dim=shape.dim, scalars=raw, index=stored.index, vectors=stored.vector_type, words=words),
+            checkpoint_bytes(rows, dim=shape.dim, scalars=packed, sparse=sparse),
+            target_bytes(to_load, dim=shape.dim, scalars=raw, **how),  # type: ignore[arg-type]
         )
 
     def _words(self, sample: SourceSample) -> float:

@@ -9,13 +9,14 @@ import numpy as np
 
 from tasks.adapters.sources.relevance_judgments import read_questions
 from tasks.domain.errors import BadInput
-from tasks.domain.job.gate import Gate, Question, why_not
+from tasks.domain.job.gate import VECTOR_MODES, Gate, Question, why_not
 from tasks.domain.ports import Collection
 from tasks.domain.target.retrieval_quality import Evaluation
 from tasks.run.plan import Plan
 from tasks.run.promotion.evaluation import measure_quality
 from tasks.run.promotion.live_collection import encoder_that_made
 from tasks.run.promotion.query_encoder import QueryEncoder
+from tasks.run.promotion.search_modes import vector_mode
 
 QUERIES_KEPT = 10  # questions whose vectors a report may ask again
 
@@ -32,10 +33,10 @@ class GateResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GateQuery:
-    """A question and its vector: float32 of shape (dim,)."""
+    """A question and its vector: float32 of shape (1, dim), or a packed row."""
 
     query: str
-    vector: np.ndarray
+    vector: np.ndarray  # one row of what the encoder gives
 
 
 def ask_gate(plan: Plan, collection: Collection, live: str | None) -> GateResult:
@@ -48,9 +49,9 @@ def ask_gate(plan: Plan, collection: Collection, live: str | None) -> GateResult
         plan.job.encoder, model_path=plan.inspected.model.path, precision=plan.record.identity.precision, facts=plan.record.facts
     )
     vectors = _embed(ours, questions)
-    asked = tuple(GateQuery(query=q.query, vector=v) for q, v in zip(questions[:QUERIES_KEPT], vectors[:QUERIES_KEPT], strict=True))
+    asked = tuple(GateQuery(query=q.query, vector=vectors[at : at + 1]) for at, q in enumerate(questions[:QUERIES_KEPT]))
     measured = measure_quality(collection, plan.spec, vectors, questions, gate.at_k)
-    new = measured.scores(gate.mode)
+    new = measured.scores(vector_mode(plan.spec) if gate.mode in VECTOR_MODES else gate.mode)
     told = [f"gate, {measured.questions:,} questions: {line} for '{measured.collection}'" for line in measured.lines]
     try:
         old = _measure_live(plan, live, questions, gate) if live and gate.max_drop < 1 else None
@@ -59,7 +60,7 @@ def ask_gate(plan: Plan, collection: Collection, live: str | None) -> GateResult
         refused = f"'{live}' could not be asked the gate's questions ({error}): {cure}"
         return GateResult(told=told, refused=refused, asked=asked, measured=measured)
     # Searches have what is live by now: where it has no full text, that is search by meaning.
-    before = old.scores(gate.mode if gate.mode in [each.mode for each in old.modes] else "dense") if old else None
+    before = old.scores(next((each.mode for each in old.modes if each.mode == gate.mode), old.modes[0].mode)) if old else None
     told += [f"gate, as it is now: {line} for '{old.collection}'" for line in old.lines] if old else []
     return GateResult(told=told, refused=why_not(gate, new, before), asked=asked, measured=measured)
 

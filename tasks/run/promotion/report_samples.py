@@ -87,7 +87,7 @@ def _examples(plan: Plan, collection: Collection, sample: pa.Table, asked: Seque
     count = min(plan.job.report.examples, sample.num_rows)
     rows = sample.take([(2 * place + 1) * sample.num_rows // (2 * count) for place in range(count)])
     questions = asked[: plan.job.report.examples]
-    vectors = np.concatenate([*(question.vector[None] for question in questions), upsert_vectors(rows, plan.spec.dim)])
+    vectors = np.concatenate([*(question.vector for question in questions), upsert_vectors(rows, plan.spec.dim)])
     fields = [*(["text"] if plan.spec.store_text else []), *(wanted.name for wanted in plan.spec.fields)]
     keys, texts = rows["id"].to_pylist(), rows["text"].to_pylist() if "text" in rows.column_names else [""] * count
     named = [

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from tasks.domain.errors import BadInput
-from tasks.domain.job.gate import SearchMode
+from tasks.domain.job.gate import VECTOR_MODES, SearchMode
 from tasks.domain.ports import Collection
 from tasks.domain.target.collection import CollectionSpec, Hit
 from tasks.domain.target.document_hits import best_of_documents
@@ -18,17 +18,25 @@ if TYPE_CHECKING:
 
 def modes_of(made: CollectionSpec) -> tuple[SearchMode, ...]:
     """In which ways a collection can be searched; the last is the one that a search takes by itself."""
-    return ("dense", "text", "hybrid") if made.full_text else ("dense",)
+    vectors = vector_mode(made)
+    return (vectors, "text", "hybrid") if made.full_text else (vectors,)
+
+
+def vector_mode(made: CollectionSpec) -> SearchMode:
+    """Search by the vectors of a collection."""
+    return "sparse" if made.sparse else "dense"
 
 
 def check_mode(made: CollectionSpec, mode: SearchMode | None, setting: str) -> SearchMode:
     """The way that is meant; None: what there is.
 
     Raises:
-        BadInput: the collection has no full text; names it, and the setting that asks for it.
+        BadInput: the collection has no full text, or vectors of another kind; names it, and the setting that asks for it.
     """
     there = modes_of(made)
     if mode is not None and mode not in there:
+        if mode in VECTOR_MODES:
+            raise BadInput(f"{setting} {mode}: the vectors of collection '{made.name}' are {there[0]}: use {setting} {there[0]}")
         raise BadInput(
             f"{setting} {mode}: collection '{made.name}' has no full text: set target.full_text: on, and `kitestring run` builds one"
         )
@@ -76,7 +84,7 @@ def _answer(
     if mode == "text":
         return collection.search_text(texts, k, expression=expression, fields=fields)
     assert vectors is not None
-    if mode == "dense":
+    if mode in VECTOR_MODES:
         return collection.search(vectors, k, expression=expression, fields=fields, one_of_each=one_of_each)
     return collection.search_hybrid(vectors, texts, k, fusion or Fusion(), expression=expression, fields=fields)
 

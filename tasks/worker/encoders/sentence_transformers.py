@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -27,7 +27,7 @@ from tasks.adapters.models.prompts import Side, sides_of
 from tasks.domain.encoding.length_bins import histogram
 from tasks.domain.encoding.tuning import Backend
 from tasks.domain.errors import BadInput
-from tasks.domain.job.encoder import EncoderFacts, Precision, SentenceTransformersEncoder
+from tasks.domain.job.encoder import EncoderFacts, Precision, TextModelEncoder
 from tasks.domain.job.job import Compute
 from tasks.domain.shards.seal import EncodeStats
 from tasks.worker.base import Batch, Vectors, unit_length
@@ -84,9 +84,11 @@ class TextWork:
 class TextEncoder:
     """A sentence-transformers model. See `tasks.worker.base.LoadedEncoder`."""
 
+    library: ClassVar[type[Any]] = SentenceTransformer
+
     def __init__(
         self,
-        encoder: SentenceTransformersEncoder,
+        encoder: TextModelEncoder,
         *,
         model_path: str,
         precision: Precision,
@@ -98,7 +100,7 @@ class TextEncoder:
         if backend == "openvino" or precision == "int8":
             _check_openvino(precision, place, backend)
         self._sides = sides_of(encoder, Path(model_path))
-        self._model = _load(encoder, model_path, precision if backend == "torch" else "float32", place.device)
+        self._model = _load(self.library, encoder, model_path, precision if backend == "torch" else "float32", place.device)
         positions = _positions(_first_module(self._model, self._sides.rows.task))
         self._quantized = ""
         if backend == "openvino":
@@ -109,7 +111,7 @@ class TextEncoder:
         side = self._sides.rows
         self._first = _first_module(self._model, side.task)
         self._limit = _limit(encoder, self._first, positions)
-        self._dim = _dimension(encoder, self._model)
+        self._dim = self._dimension()
         self._tokens = Tokens(self._model, self._first, prompt=side.prompt, task=side.task, limit=self._limit)
         self._padded = self._why_padded() if place.on_gpu else ""  # on CPUs batches are planned so that they have little padding
         self._alike = self._changes_in_company()
@@ -117,6 +119,9 @@ class TextEncoder:
         self._budgets = tokens if compute.batch_tokens == "auto" else ()
         self._budget = tokens[0] if compute.batch_tokens == "auto" else compute.batch_tokens
         self._most_rows = rows if compute.batch_rows == "auto" else compute.batch_rows
+
+    def _dimension(self) -> int:
+        return _dimension(self._settings, self._model)
 
     def facts(self) -> EncoderFacts:
         return EncoderFacts(
@@ -157,13 +162,13 @@ class TextEncoder:
                 batch_size=at_once,
                 prompt=side.prompt,
                 **({"task": side.task} if side.task else {}),
-                truncate_dim=self._settings.truncate_dim,
+                truncate_dim=self._settings.cut_to,
                 normalize_embeddings=False,
                 convert_to_numpy=True,
                 show_progress_bar=False,
             )
         # The scaling is done here, in float32: the model's own would round each length to the model's precision.
-        return unit_length(vectors) if self._settings.normalize else np.asarray(vectors, dtype=np.float32)
+        return unit_length(vectors) if self._settings.scaled else np.asarray(vectors, dtype=np.float32)
 
     def embed_queries(self, texts: list[str]) -> Vectors:
         return self._embed(texts, self._sides.questions, at_once=1 if self._alike else QUESTIONS_AT_ONCE)
@@ -183,8 +188,7 @@ class TextEncoder:
             BadInput: the model embeds nothing: what fails for every text is no property of rows.
         """
         try:
-            alone = unit_length(self._embed(PROBE_TEXTS, self._sides.rows, at_once=1))
-            together = unit_length(self._embed(PROBE_TEXTS, self._sides.rows, at_once=len(PROBE_TEXTS)))
+            alone, together = (self._embed(PROBE_TEXTS, self._sides.rows, at_once=at_once) for at_once in (1, len(PROBE_TEXTS)))
         except Fatal:
             raise
         except OutOfMemory:
@@ -192,8 +196,12 @@ class TextEncoder:
         except Exception as error:
             told = f"encoder.model '{self._settings.model}' cannot embed a text in {self._precision}"
             raise BadInput(f"{told}: {first_line(error)}") from error
-        some = alone.any(axis=1)  # not of words that it does not know
-        return lowest_cosine(alone[some], together[some]) < SAME_IN_COMPANY
+        return self._lowest(alone, together) < SAME_IN_COMPANY
+
+    def _lowest(self, one: Vectors, other: Vectors) -> float:
+        """The lowest cosine of a vector to its like; those of words that it does not know are left out."""
+        some = one.any(axis=1)
+        return lowest_cosine(unit_length(one[some]), unit_length(other[some]))
 
     def embed_pictures(self, places: list[str]) -> Vectors:
         raise BadInput(f"'{places[0]}' is an image, but encoder.model '{self._settings.model}' embeds text only")
@@ -211,11 +219,12 @@ class TextEncoder:
         """Nothing runs beside this process."""
 
 
-def _load(encoder: SentenceTransformersEncoder, model_path: str, precision: Precision, device: str) -> SentenceTransformer:
+def _load(library: type[Any], encoder: TextModelEncoder, model_path: str, precision: Precision, device: str) -> SentenceTransformer:
+    """`library`: the class of sentence-transformers that reads it; a sparse one is used as a SentenceTransformer is, but for what `encode` gives."""
     transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
-        return _padded(encoder, _read(encoder, model_path, precision, device))
+        return _padded(encoder, _read(library, encoder, model_path, precision, device))
     except BadInput:
         raise
     except Exception as error:
@@ -225,7 +234,7 @@ def _load(encoder: SentenceTransformersEncoder, model_path: str, precision: Prec
         raise BadInput(f"encoder.model '{encoder.model}' cannot be loaded from {model_path}: {told_of_checkpoint(error)}") from error
 
 
-def _padded(encoder: SentenceTransformersEncoder, model: SentenceTransformer) -> SentenceTransformer:
+def _padded(encoder: TextModelEncoder, model: SentenceTransformer) -> SentenceTransformer:
     """The model with a padding token. Where its tokenizer has none, the token that ends a text, as its family pads: it is masked."""
     for tokenizer in {id(found): found for found in map(_tokenizer, model.modules()) if found is not None}.values():
         if tokenizer.pad_token is None:
@@ -249,18 +258,19 @@ def _brings_code(folder: Path) -> bool:
     return bool(maps) or not all(str(module["type"]).startswith("sentence_transformers.") for module in modules)
 
 
-def _read(encoder: SentenceTransformersEncoder, path: str, precision: Precision, device: str) -> SentenceTransformer:
-    return SentenceTransformer(
+def _read(library: type[Any], encoder: TextModelEncoder, path: str, precision: Precision, device: str) -> SentenceTransformer:
+    model: SentenceTransformer = library(
         path,
         device=device,
         local_files_only=True,
         trust_remote_code=encoder.trust_remote_code,
         model_kwargs={"dtype": getattr(torch, precision)},
     )
+    return model
 
 
 def _give_to_openvino(
-    model: SentenceTransformer, encoder: SentenceTransformersEncoder, precision: Precision, place: RankPlacement, prompt: str | None
+    model: SentenceTransformer, encoder: TextModelEncoder, precision: Precision, place: RankPlacement, prompt: str | None
 ) -> str:
     """Of int8 the digest of the quantised model."""
     from tasks.worker.optimize.openvino import run_by_openvino  # noqa: PLC0415 - most runs have no use for it
@@ -286,7 +296,7 @@ def _first_module(model: SentenceTransformer, task: str | None) -> Any:
     return first.sub_modules[first._resolve_route(task, "text")][0] if is_router else first  # noqa: SLF001
 
 
-def _limit(encoder: SentenceTransformersEncoder, first: Any, positions: int | None) -> int | None:
+def _limit(encoder: TextModelEncoder, first: Any, positions: int | None) -> int | None:
     """Tokens that are read of a text. The library's own limit may be more than the model has positions for."""
     most = positions or _declared_positions(first)
     if encoder.max_seq_length is not None and most is not None and encoder.max_seq_length > most:
@@ -316,10 +326,10 @@ def _declared_positions(first: Any) -> int | None:
     return positions if getattr(config, "position_embedding_type", "absolute") == "absolute" else None
 
 
-def _dimension(encoder: SentenceTransformersEncoder, model: SentenceTransformer) -> int:
+def _dimension(encoder: TextModelEncoder, model: SentenceTransformer) -> int:
     dim: int | None = model.get_embedding_dimension()
     if dim is None:  # a model that does not say
         dim = int(model.encode(["dimension"], show_progress_bar=False).shape[1])
-    if encoder.truncate_dim is not None and encoder.truncate_dim > dim:
-        raise BadInput(f"encoder.truncate_dim {encoder.truncate_dim}: the model gives only {dim} dimensions")
-    return encoder.truncate_dim or dim
+    if encoder.cut_to is not None and encoder.cut_to > dim:
+        raise BadInput(f"encoder.truncate_dim {encoder.cut_to}: the model gives only {dim} dimensions")
+    return encoder.cut_to or dim

@@ -12,6 +12,7 @@ from typing import Generic, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from tasks.adapters.rows.sparse_vectors import is_sparse, values_finite, weights_of
 from tasks.domain.encoding.length_bins import upper_edge
 from tasks.worker.base import Vectors
 from tasks.worker.encoding_errors import Fatal, OutOfMemory, first_line
@@ -121,15 +122,21 @@ class FaultIsolatingRunner(Generic[Content]):
     def _keep_finite(
         self, chunk: list[int], vectors: Vectors, batch: Sequence[Content], sizes: Sequence[int], outcome: RowsOutcome
     ) -> None:
-        finite: npt.NDArray[np.bool_] = np.asarray(np.isfinite(vectors).all(axis=1))
-        kept = finite & np.asarray(vectors.any(axis=1))
+        finite, some = (values_finite(vectors), vectors.astype(bool)) if is_sparse(vectors) else _finite_and_some(vectors)
+        kept = finite & some
         outcome.keep([i for i, good in zip(chunk, kept, strict=True) if good], vectors[kept])
         outcome.refused += [(i, ZERO) for i, zero in zip(chunk, finite & ~kept, strict=True) if zero]  # near nothing, and far from nothing
         for position, (index, good) in enumerate(zip(chunk, finite, strict=True)):
             if good:
                 continue
             if len(chunk) == 1:
-                kind = "NaN" if np.isnan(vectors[position]).any() else "Inf"
+                numbers = weights_of(vectors[position])["value"] if is_sparse(vectors) else vectors[position]
+                kind = "NaN" if np.isnan(numbers).any() else "Inf"
                 outcome.refused.append((index, f"not finite: the model gave {kind}"))
             else:  # a neighbour's NaN may have spread over the batch: only a row that is not finite by itself is bad
                 self._attempt([index], batch, sizes, outcome)
+
+
+def _finite_and_some(vectors: Vectors) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """Of each row, whether it is finite, and whether any number of it is not zero."""
+    return np.asarray(np.isfinite(vectors).all(axis=1)), np.asarray(vectors.any(axis=1))

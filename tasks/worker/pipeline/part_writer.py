@@ -28,9 +28,11 @@ from tasks.worker.system.memory import peak_memory
 class Outbox:
     """Writes one part at a time; `put` waits for the one before, which bounds memory."""
 
-    def __init__(self, wire: CoordinatorClient, store: Store, fields: tuple[ScalarField, ...], *, store_text: bool) -> None:
+    def __init__(
+        self, wire: CoordinatorClient, store: Store, fields: tuple[ScalarField, ...], *, store_text: bool, sparse: bool = False
+    ) -> None:
         self._wire, self._store = wire, store
-        self._fields, self._schema = fields, part_schema(fields, store_text=store_text)
+        self._fields, self._schema = fields, part_schema(fields, store_text=store_text, sparse=sparse)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="outbox")
         self._last: Future[None] | None = None
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tasks.adapters.rows.sparse_vectors import no_vectors
 from tasks.domain.encoding.protocol import Heartbeat
 from tasks.domain.shards.seal import Quarantined
 from tasks.worker.base import Batch, Vectors, Work
@@ -54,8 +55,8 @@ TELLING = 0.1  # of a piece, before its pace says how long the rest takes: the f
 class PieceEncoder:
     """Encodes pieces one after another; remembers between them what fits into memory."""
 
-    def __init__(self, runner: FaultIsolatingRunner[Any], dim: int, announce: Announce, allows: Allows) -> None:
-        self._runner, self._dim, self._announce, self._allows = runner, dim, announce, allows
+    def __init__(self, runner: FaultIsolatingRunner[Any], dim: int, announce: Announce, allows: Allows, *, sparse: bool = False) -> None:
+        self._runner, self._dim, self._announce, self._allows, self._sparse = runner, dim, announce, allows, sparse
 
     def encode(self, ready: Ready) -> Encoded | None:
         """Encode a piece; None where this rank has to leave and the rest would take too long.
@@ -66,7 +67,7 @@ class PieceEncoder:
         """
         began, halved = time.perf_counter(), self._runner.halved
         count = ready.rows.num_rows
-        sheet = _Sheet(np.zeros((count, self._dim), dtype=np.float32), np.zeros(count, dtype=bool))
+        sheet = _Sheet(no_vectors(count, self._dim, sparse=self._sparse), np.zeros(count, dtype=bool))
         for batch, left in self._batches(ready, sheet):
             if not self._allows(left * (time.perf_counter() - began)):
                 return None

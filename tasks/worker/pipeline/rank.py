@@ -28,8 +28,10 @@ class Rank:
         unit = "tokens" if counted else {"text": "text", "image": "picture"}[assignment.modality]
         self._wire, self._notice = wire, notice
         self._inbox = Inbox(wire, encoder)
-        self._outbox = Outbox(wire, store, assignment.fields, store_text=store_text)
-        self._pieces = PieceEncoder(FaultIsolatingRunner(encoder.encode, unit=unit), encoder.facts().dim, wire.send, notice.allows)
+        sparse = ENCODERS[assignment.encoder.kind].sparse
+        self._outbox = Outbox(wire, store, assignment.fields, store_text=store_text, sparse=sparse)
+        runner = FaultIsolatingRunner(encoder.encode, unit=unit)
+        self._pieces = PieceEncoder(runner, encoder.facts().dim, wire.send, notice.allows, sparse=sparse)
 
     def work(self) -> None:
         """Until NoMoreWork, SIGTERM or a closed connection; encoded parts are in the store when this returns.

@@ -60,7 +60,7 @@ def test_what_is_wrong_with_its_settings_is_said_as_of_any_other(document: objec
 @more_kinds
 def test_the_run_form_has_a_tab_for_each_kind_that_was_registered() -> None:
     assert tabs("source") == ["Image folder", "WebDataset", "Table files", "Delta table", "Iceberg table", "Lines"]
-    assert tabs("encoder") == ["sentence-transformers", "open_clip", "Served", "Letters"]
+    assert tabs("encoder") == ["sentence-transformers", "open_clip", "Served", "Sparse", "Letters"]
 
 
 def test_what_is_not_registered_is_no_kind() -> None:

@@ -82,7 +82,7 @@ def classifier(model: Path, folder: Path) -> Path:
     ("make", "told"),
     [
         (cross_encoder, "a cross-encoder, which scores pairs of texts"),
-        (splade, r"a sparse encoder \(SPLADE\).*target\.full_text: on searches by words without a model"),
+        (splade, r"a sparse encoder \(SPLADE\).*: set encoder\.kind: sparse"),
         (colbert, r"a late-interaction model \(ColBERT\).*no target's collections hold a vector for each token of a row"),
         (classifier, r"a classifier or cross-encoder \(BertForSequenceClassification\)"),
     ],

@@ -16,6 +16,7 @@ from tasks.adapters.checkpoint.duplicate_finder import duckdb_error
 from tasks.adapters.checkpoint.reuse.digest_file import mixed_ids, read_digests, rows_of_parts
 from tasks.adapters.checkpoint.reuse.donor_parts import LENGTHS_EACH, SCRATCH_BYTES, DonorPart, DonorParts
 from tasks.adapters.concurrent_map import ahead
+from tasks.adapters.rows.sparse_vectors import is_sparse, no_vectors, sparse_column
 
 SORT_MEMORY = "512MB"
 MOST_INDEXED = 20_000_000  # that are looked through: 0.5 GB of scratch
@@ -33,6 +34,7 @@ class ContentIndex:
         donors: sealed shards to take vectors from, best first.
         scratch: private, for the index and for vectors.
         dim: of the vectors.
+        sparse: whether they are.
         most_bytes: of vectors in scratch at a time.
 
     Raises:
@@ -40,19 +42,28 @@ class ContentIndex:
         Transient: the store does not answer.
     """
 
-    def __init__(self, checkpoint: Checkpoint, donors: Iterable[str], scratch: Path, *, dim: int, most_bytes: int = SCRATCH_BYTES) -> None:
-        self._scratch, self._dim = scratch, dim
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        donors: Iterable[str],
+        scratch: Path,
+        *,
+        dim: int,
+        sparse: bool = False,
+        most_bytes: int = SCRATCH_BYTES,
+    ) -> None:
+        self._scratch, self._dim, self._sparse = scratch, dim, sparse
         self._found: list[DonorPart] = []
         self.rows = self._sort(checkpoint, donors)
-        self._parts = DonorParts(checkpoint, self._found, scratch, dim=dim, most_bytes=most_bytes)
+        self._parts = DonorParts(checkpoint, self._found, scratch, dim=dim, sparse=sparse, most_bytes=most_bytes)
 
     def vectors_of(self, digests: pa.Array) -> pa.Array:
-        """The vector of each digest as list<float32>; null where none is known, or a part that held it is not what was sealed."""
+        """The vector of each digest as the column of a part; null where none is known, or a part that held it is not what was sealed."""
         return self.taken(digests)[0]
 
     def taken(self, digests: pa.Array) -> tuple[pa.Array, np.ndarray]:
-        """The same, and the lengths of the rows: int32 of shape (digests, 2), -1 where they are not known."""
-        taken = np.zeros((len(digests), self._dim), np.float32)
+        """The same, and the lengths of the rows: int32 of shape (digests, 2), -1 where they are not known, as of sparse vectors."""
+        taken = no_vectors(len(digests), self._dim, sparse=self._sparse)
         lengths = np.full((len(digests), LENGTHS_EACH), -1, np.int32)
         valid = np.zeros(len(digests), dtype=bool)
         found, at = self._find(digests)
@@ -61,8 +72,9 @@ class ContentIndex:
             vectors, of_part = self._parts.vectors(number), numbers == number
             if vectors is not None:
                 rows = vectors[places[of_part]]
-                taken[at[of_part]] = rows[:, : self._dim]
-                lengths[at[of_part]] = rows[:, self._dim :].view(np.int32)
+                taken[at[of_part]] = rows if self._sparse else rows[:, : self._dim]
+                if not self._sparse:
+                    lengths[at[of_part]] = rows[:, self._dim :].view(np.int32)
                 valid[at[of_part]] = True
         return vector_lists(taken, valid), lengths
 
@@ -143,6 +155,8 @@ def _halves(digests: pa.FixedSizeBinaryArray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def vector_lists(vectors: np.ndarray, valid: np.ndarray) -> pa.Array:
-    """The rows that are valid as list<float32>, the others null."""
+    """The rows that are valid as the column of a part, the others null."""
+    if is_sparse(vectors):
+        return sparse_column([row if there else None for row, there in zip(vectors, valid, strict=True)])
     ends = np.concatenate([[0], np.cumsum(valid)]) * vectors.shape[1]
     return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), pa.array(vectors[valid].reshape(-1)), mask=pa.array(~valid))

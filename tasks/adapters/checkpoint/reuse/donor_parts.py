@@ -14,6 +14,7 @@ from tasks.adapters.checkpoint.checkpoint import Checkpoint
 from tasks.adapters.checkpoint.part_files import lengths_in, part_vectors
 from tasks.adapters.checkpoint.reuse.digest_file import mixed_ids
 from tasks.adapters.object_store.os_errors import writing
+from tasks.adapters.rows.sparse_vectors import PackedFile, is_sparse
 from tasks.domain.errors import Permanent
 from tasks.domain.shards.seal import Part
 
@@ -38,21 +39,31 @@ class DonorParts:
         parts: by number.
         scratch: private; a file for each part that was read.
         dim: of the vectors.
+        sparse: whether they are.
         most_bytes: of vectors in scratch at a time.
     """
 
     def __init__(
-        self, checkpoint: Checkpoint, parts: Sequence[DonorPart], scratch: Path, *, dim: int, most_bytes: int = SCRATCH_BYTES
+        self,
+        checkpoint: Checkpoint,
+        parts: Sequence[DonorPart],
+        scratch: Path,
+        *,
+        dim: int,
+        sparse: bool = False,
+        most_bytes: int = SCRATCH_BYTES,
     ) -> None:
         self._checkpoint, self._parts, self._scratch, self._dim, self._most_bytes = checkpoint, parts, scratch, dim, most_bytes
+        self._sparse = sparse
         self._lock = threading.Lock()
         self._open: dict[int, bool] = {}  # those used last are at its end; False: not what was sealed
         self._reads = Counter[int]()
 
-    def vectors(self, number: int) -> np.ndarray | None:
+    def vectors(self, number: int) -> np.ndarray | PackedFile | None:
         """A part's vectors and lengths, mapped from scratch; None where it is damaged, gone, or was read often enough.
 
         float32 of shape (rows, dim + 2): the last two columns are int32 in the same bytes, as of `tasks.adapters.rows.row_lengths`.
+        Sparse ones alone, without lengths.
 
         Let go of it soon: pages that were touched count as memory of this process for as long as they are mapped.
 
@@ -67,7 +78,10 @@ class DonorParts:
                 self._open[number] = self._read(number)
                 self._reads[number] += 1
                 self._make_room()
-            return np.memmap(self._path(number), np.float32, "r", shape=self._shape(number)) if self._open.get(number) else None
+            if not self._open.get(number):
+                return None
+            path = self._path(number)
+            return PackedFile(path) if self._sparse else np.memmap(path, np.float32, "r", shape=self._shape(number))
 
     def _read(self, number: int) -> bool:
         wanted = self._parts[number]
@@ -76,16 +90,20 @@ class DonorParts:
             vectors = part_vectors(table)
         except Permanent:
             return False
-        if vectors.shape != (wanted.part.rows, self._dim) or mixed_ids(table.column("id")) != wanted.ids:
+        whole = (wanted.part.rows,) if self._sparse else (wanted.part.rows, self._dim)
+        if is_sparse(vectors) != self._sparse or vectors.shape != whole or mixed_ids(table.column("id")) != wanted.ids:
             return False
         lengths = lengths_in(table)
         known = np.full((len(vectors), LENGTHS_EACH), -1, np.int32) if lengths is None else np.ascontiguousarray(lengths)
         with writing(self._scratch):
-            np.concatenate([vectors, known.view(np.float32)], axis=1).tofile(self._path(number))
+            if self._sparse:
+                PackedFile.write(self._path(number), vectors)
+            else:
+                np.concatenate([vectors, known.view(np.float32)], axis=1).tofile(self._path(number))
         return True
 
     def _make_room(self) -> None:
-        held = {number: 4 * int(np.prod(self._shape(number))) for number, there in self._open.items() if there}
+        held = {number: self._path(number).stat().st_size for number, there in self._open.items() if there}
         left = sum(held.values())
         for number in list(held)[:-1]:
             if left <= self._most_bytes:
