@@ -8,7 +8,6 @@ from tasks.adapters.files.local_files import is_local
 from tasks.adapters.models.model_files import LocatedModel
 from tasks.domain.encoding.encoding_spec import EncodingSpec
 from tasks.domain.errors import BadInput
-from tasks.domain.job.encoder import TextModelEncoder
 from tasks.domain.job.references import SCHEME
 
 MODELS = ("model", "pretrained")  # settings of encoders that may be a path
@@ -34,7 +33,7 @@ def spec_for_afar(spec: EncodingSpec, *, shared: bool, model: LocatedModel | Non
             )
     source = job.source.model_copy(update={"uri": _absolute(job.source.uri)})
     models = {name: _absolute(place) for name in MODELS if (place := getattr(job.encoder, name, "")).startswith(".")}
-    pinned = {"revision": model.revision} if model and model.revision and isinstance(job.encoder, TextModelEncoder) else {}
+    pinned = {"revision": model.revision} if model and model.revision and job.encoder.from_hub else {}
     changed = job.model_copy(
         update={"checkpoint": _absolute(job.checkpoint), "source": source, "encoder": job.encoder.model_copy(update=models | pinned)}
     )

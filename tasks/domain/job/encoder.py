@@ -55,6 +55,11 @@ class EncoderSettings(Strict):
         return identifying(self, exclude={"kind", "precision"})
 
     @property
+    def from_hub(self) -> bool:
+        """Whether `revision` names a commit of its model on the hub."""
+        return False
+
+    @property
     def in_folder(self) -> bool:
         """Whether an older version's identity held the path of its folder."""
         return False
@@ -98,6 +103,10 @@ class TextModelEncoder(EncoderSettings):
     )
     max_seq_length: Count | Nothing = Field(None, description="Tokens after which a text is truncated. Left out: the model's own limit.")
     trust_remote_code: bool = Field(False, description="Allow Python code that comes with the model to run.")
+
+    @property
+    def from_hub(self) -> bool:
+        return True
 
     @property
     def cut_to(self) -> int | None:
