@@ -67,7 +67,7 @@ def check_count(chunks: int) -> None:
 
 
 class ChunkSplitter:
-    """Splits texts for one encoder. Not for many threads at once.
+    """Splits texts for one encoder, for many threads at once.
 
     Args:
         chunks: how.

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 import string
+import threading
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -44,8 +45,8 @@ _PATTERNS = {
 }
 
 
-class PartCounter:
-    """Counts the tokens of parts of one text at a time, without special ones. Not for many threads at once."""
+class PartCounter(threading.local):
+    """Counts the tokens of parts of one text at a time, without special ones. Each thread has a text of its own."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer, self._marks_at = tokenizer, marks_of(tokenizer)

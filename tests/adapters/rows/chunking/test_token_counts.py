@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 
@@ -109,6 +110,14 @@ def test_a_long_text_is_tokenized_a_few_times_however_many_chunks_are_tried(
     counted.clear()
     splitter.split(memoryview(text.encode()))
     assert len(text) <= sum(counted) < 2 * len(text)
+
+
+def test_threads_that_share_a_splitter_count_in_texts_of_their_own() -> None:
+    counter, text = PartCounter(byte_level()), a_text(1)
+    counter.open(text)
+    with ThreadPoolExecutor(1) as other:
+        other.submit(counter.open, "another text").result()
+    assert counter._text == text
 
 
 def without_words(tokenizer: Tokenizer) -> Tokenizer:
