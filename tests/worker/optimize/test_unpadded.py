@@ -7,6 +7,7 @@ import pyarrow as pa
 import pytest
 import torch
 from torch.nn.attention.varlen import varlen_attn
+from transformers.models.xlm_roberta.modeling_xlm_roberta import XLMRobertaEmbeddings
 
 from tasks.domain.job.encoder import SentenceTransformersEncoder
 from tasks.worker.base import LoadedEncoder
@@ -160,6 +161,15 @@ def test_a_batch_with_more_than_text_stays_as_it_is() -> None:
     assert joined["position_ids"].tolist() == [[0, 1, 0]]
     assert joined["cu_seq_lens_q"].tolist() == [0, 2, 3]
     assert "attention_mask" not in joined
+
+
+def test_a_text_that_holds_the_paddings_own_token_is_numbered_as_roberta_numbers_it() -> None:
+    """Its embeddings count from the padding's index on, and give a token with the padding's id that index itself, wherever it stands."""
+    ids, mask = torch.tensor([[5, 1, 6, 7], [8, 9, 1, 1]]), torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]])
+    joined = joined_into_one_row({"input_ids": ids, "attention_mask": mask}, padding_index=1)
+    assert joined["input_ids"].tolist() == [[5, 1, 6, 7, 8, 9]]
+    due = XLMRobertaEmbeddings.create_position_ids_from_input_ids(ids, 1)
+    assert joined["position_ids"].tolist() == [due[mask.bool()].tolist()] == [[2, 1, 3, 4, 2, 3]]
 
 
 def test_a_batch_that_is_padded_all_the_same_is_the_librarys(tiny_model: Path) -> None:
