@@ -19,7 +19,7 @@ from tasks.domain.progress.live_run import LiveRun
 from tasks.run.observers import live_progress
 from tasks.run.observers.live_progress import told_in_checkpoint
 from tasks.run.progress import Journal
-from tests.builders.checkpoints import snapshot
+from tests.builders.checkpoints import live_run, snapshot
 
 BEGAN = dt.datetime(2026, 11, 21, 8, tzinfo=dt.UTC)
 
@@ -72,8 +72,9 @@ def test_it_says_how_it_ended_and_shows_no_credentials(store: Store, error: Base
     assert (last.state, last.cause) == (state, cause)
 
 
-def test_a_job_that_is_refused_leaves_nothing_behind(store: Store) -> None:
-    journal = Journal()
+def test_a_job_that_is_refused_leaves_nothing_behind_and_what_runs_before_it_told_as_it_was(store: Store) -> None:
+    journal, before = Journal(), live_run("run-0", state="failed")
+    LiveRuns(store, "pydocs").publish(before)
 
     def refuse() -> None:
         journal.listeners[0](snapshot())
@@ -82,7 +83,10 @@ def test_a_job_that_is_refused_leaves_nothing_behind(store: Store) -> None:
 
     with pytest.raises(BadInput), told_in_checkpoint(store, "pydocs", "run-1", BEGAN, journal):
         refuse()
-    assert told(store) is None
+    assert list(LiveRuns(store, "pydocs").newest()) == [before]
+    with told_in_checkpoint(store, "pydocs", "run-2", BEGAN, Journal()):
+        pass
+    assert [run.run for run in LiveRuns(store, "pydocs").newest()] == ["run-2"]
 
 
 def test_a_store_that_stands_still_or_fails_holds_no_run_up(

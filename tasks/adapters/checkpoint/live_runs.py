@@ -41,10 +41,10 @@ class LiveRuns:
         except (Unreadable, Newer):  # nothing depends on it
             return None
 
-    def sweep(self, now: dt.datetime) -> None:
-        """Forget all runs but those that are under way."""
+    def sweep(self, now: dt.datetime, *, but: str) -> None:
+        """Forget all runs but one and those that are under way."""
         folder = live_runs(self._corpus)
         for name in [found.key.removeprefix(folder).removesuffix(".json") for found in self._store.list(folder)]:
-            told = self.read(name)
-            if told is None or told.state != "running" or told.is_silent(now):
+            told = self.read(name) if name != but else None
+            if name != but and (told is None or told.state != "running" or told.is_silent(now)):
                 self.forget(name)

@@ -4,7 +4,7 @@
 {corpus}/encoders/{declared}-{machine}.json  how many tokens a batch holds best there, and what runs the model
 {corpus}/encoders/{declared}-{machine}-rates.json      how fast runs and dry runs were on such a machine
 {corpus}/promotions/{alias}/{n}.json         each move of the alias, written before it is made
-{corpus}/live/{run}.json                     how far a run is, while it goes and until the next one begins
+{corpus}/live/{run}.json                     how far a run is, while it goes and until the next one ends
 {corpus}/damaged/{run}/{key}                 a document that could not be read, as a run found it under that key
 {corpus}/{fingerprint}/encoder.json
 {corpus}/{fingerprint}/columns/{columns}.json         what metadata columns were found to be: types and names of their fields

@@ -48,11 +48,11 @@ class LiveProgress:
         self._thread.join(END_SECONDS)
 
     def _write_on(self) -> None:
-        self._carefully(lambda: self._runs.sweep(dt.datetime.now(dt.UTC)))
         while not self._over.wait(self._pause):
             self._tell("running")
         if not isinstance(self._error, BadInput):
             self._tell(_state_of(self._error))
+            self._carefully(lambda: self._runs.sweep(dt.datetime.now(dt.UTC), but=self._run))
         elif self._told:
             self._carefully(lambda: self._runs.forget(self._run))
 
