@@ -8,6 +8,8 @@ commit that it is named after, with `tests.builders.models.make_tiny_model` in t
 0ad5aa8   seals, entries, moves and proofs of format 2: a ledger by the collection's identity, places and roots, checksums. The same rows.
 57139d3   seals of format 3 and parts of format 2: what each row is made of, so that unchanged rows keep their vectors; columns kept apart.
           The same rows.
+be58aff   an entry of format 3, whose rows were sent without their vectors: 2.parquet had other numbers before. Hashes of vectors beside the
+          keys, lengths in parts, what the last run told of itself. Otherwise the same rows.
 
 part-3.parquet is a part of format 3, whose vectors are sparse.
 """
