@@ -176,7 +176,7 @@ def test_the_form_has_a_title_and_a_description_everywhere_and_tabs_for_the_unio
     job = schema["definitions"]["Job"]["properties"]
     assert list(job)[:5] == ["corpus", "source", "encoder", "checkpoint", "target"]
     assert [tab["title"] for tab in job["source"]["anyOf"]] == ["Image folder", "WebDataset", "Table files", "Delta table", "Iceberg table"]
-    assert [tab["title"] for tab in job["encoder"]["anyOf"]] == ["sentence-transformers", "open_clip", "Served"]
+    assert [tab["title"] for tab in job["encoder"]["anyOf"]] == ["sentence-transformers", "open_clip", "Served", "Sparse"]
     assert schema["definitions"]["Secret"]["block_type_slug"] == "secret"  # drawn as a choice of saved blocks
     bare = [
         path for path, field in fields_of(schema, schema["definitions"]["Job"]) if not (field.get("description") and field.get("title"))
