@@ -103,7 +103,7 @@ def test_an_error_is_one_sentence_with_its_status(
         (b"x", 400, "the request is not JSON"),
         (b"[1]", 400, "not a JSON object"),
         (b'{"text": "a", "k": 0}', 400, "'k' must be at least 1, not 0"),
-        (b'{"text": "a", "mode": "fuzzy"}', 400, "'mode' must be 'dense', 'text' or 'hybrid', not 'fuzzy'"),
+        (b'{"text": "a", "mode": "fuzzy"}', 400, "'mode' must be 'dense', 'text', 'hybrid' or 'sparse', not 'fuzzy'"),
         (b'{"txt": "a"}', 400, "'txt' is not a setting; did you mean 'text'?"),
         (b'{"text": "a", "where": [{"field": "b", "is": "~", "value": 1}]}', 400, "'where"),
         (b'{"text": "' + b"a" * BODY_BYTES + b'"}', 413, "the request has more than"),
