@@ -17,12 +17,13 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from flows.job_file import read_job as _read_job
 from flows.run_command import run_command
+from tasks.domain.job.gate import SearchMode
 from tasks.domain.job.job import Job
 from tasks.domain.job.parse import override, parse_job
 from tasks.domain.shards.row_accounting import RowCounts, ShardCounts
@@ -97,7 +98,7 @@ def search(
     *,
     image: str | None = None,
     filter: str = "",  # noqa: A002 - the word of the command and of Milvus
-    mode: Literal["dense", "text", "hybrid"] | None = None,
+    mode: SearchMode | None = None,
     fusion: Fusion | None = None,
 ) -> list[Hit]:
     """The k best rows for some words, or the nearest to an image (a path or a URI); the best first.
@@ -110,7 +111,7 @@ def search(
         k: number of hits.
         image: instead of words, for open-clip jobs.
         filter: a Milvus filter expression over the metadata fields.
-        mode: by meaning, by words or both; None: both where the collection has full text.
+        mode: by meaning (dense, or sparse), by words or both; None: both where the collection has full text.
         fusion: how both become one list; None: by ranks.
 
     Raises:
