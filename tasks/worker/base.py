@@ -16,7 +16,7 @@ import pyarrow as pa
 from tasks.domain.job.encoder import EncoderFacts
 from tasks.domain.shards.seal import EncodeStats
 
-Vectors = npt.NDArray[Any]  # float32 of shape (rows, dim); of a sparse encoder packed rows (`tasks.adapters.rows.sparse_vectors`)
+Vectors = npt.NDArray[Any]  # float32 of shape (rows, dim); of a sparse encoder packed rows (`tasks.adapters.rows.vectors.sparse_vectors`)
 
 
 @dataclass(slots=True, kw_only=True)

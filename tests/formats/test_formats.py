@@ -25,7 +25,7 @@ from typing import Any
 import pytest
 
 from tasks.adapters.checkpoint.part_files import part_vectors, read_part
-from tasks.adapters.rows.sparse_vectors import as_mapping
+from tasks.adapters.rows.vectors.sparse_vectors import as_mapping
 from tests.builders.inprocess import RunFlow
 from tests.builders.kitestring import Kitestring, write_rows
 from tests.builders.models import make_tiny_model

@@ -20,7 +20,7 @@ from milvus_lite.adapter.grpc.servicer import MilvusServicer
 from milvus_lite.db import MilvusLite
 from pymilvus.grpc_gen import common_pb2, milvus_pb2, milvus_pb2_grpc, schema_pb2
 
-from tasks.adapters.rows.vector_types import DTYPES
+from tasks.adapters.rows.vectors.vector_types import DTYPES
 
 SLOTS = {
     schema_pb2.Float16Vector: ("float16_vector", DTYPES["float16"]),

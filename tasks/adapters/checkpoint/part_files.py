@@ -2,7 +2,7 @@
 
 A part's columns are those of `tasks.adapters.rows.row_schema.part_schema`. Vectors stand as `list<float32>` (importers of
 Milvus before 2.4 refuse fixed-size lists) in PLAIN encoding (they refuse BYTE_STREAM_SPLIT), zstd around it. Sparse ones are a struct of two
-lists (format 3, `tasks.adapters.rows.sparse_vectors`).
+lists (format 3, `tasks.adapters.rows.vectors.sparse_vectors`).
 Under the key `kitestring` of the file's metadata stands `PartMeta` as JSON, so that a run which finds a
 finished part of an earlier, unsealed attempt can take it over. Pages carry checksums for the same reason.
 """
@@ -23,7 +23,7 @@ from pydantic import Field, ValidationError
 
 from tasks.adapters.object_store.os_errors import disk_error
 from tasks.adapters.rows.row_lengths import unpacked_lengths, without_lengths
-from tasks.adapters.rows.sparse_vectors import is_sparse, sparse_column, sparse_rows
+from tasks.adapters.rows.vectors.sparse_vectors import is_sparse, sparse_column, sparse_rows
 from tasks.domain.errors import Newer, Permanent
 from tasks.domain.shards.seal import EncodeStats, Part, Quarantined
 from tasks.domain.strict import ADDED_LATER, Growing

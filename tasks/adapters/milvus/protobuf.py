@@ -19,8 +19,8 @@ from tasks.adapters.milvus.row_dicts import no_rows
 from tasks.adapters.rows.collection_rows import FieldTypes, upsert_vectors
 from tasks.adapters.rows.comparison import StoredRows
 from tasks.adapters.rows.row_schema import ARROW_TYPES
-from tasks.adapters.rows.sparse_vectors import as_rows_of, is_sparse, weights_of
-from tasks.adapters.rows.vector_types import DTYPES, narrow, widen
+from tasks.adapters.rows.vectors.sparse_vectors import as_rows_of, is_sparse, weights_of
+from tasks.adapters.rows.vectors.vector_types import DTYPES, narrow, widen
 from tasks.domain.job.index import VectorType
 from tasks.domain.target.fields import ELEMENTS, FieldType
 

@@ -17,7 +17,7 @@ from tasks.adapters.milvus.protobuf import query_rows, stub_of
 from tasks.adapters.milvus.row_dicts import as_vector, fit_fields, held_of
 from tasks.adapters.rows.collection_rows import batches, columns_of, rows_for
 from tasks.adapters.rows.comparison import StoredRows, compare_rows
-from tasks.adapters.rows.sparse_vectors import stacked
+from tasks.adapters.rows.vectors.sparse_vectors import stacked
 from tasks.domain.errors import Permanent, Transient
 from tasks.domain.target.collection import CollectionSpec
 from tasks.domain.target.difference import Compared, Difference

@@ -24,8 +24,8 @@ import pyarrow.compute as pc
 from tasks.adapters.rows.collection_rows import FieldTypes, ends_of, lengths_of, upsert_vectors, whole
 from tasks.adapters.rows.comparison import StoredRows
 from tasks.adapters.rows.row_schema import ARROW_TYPES, WRAPPED
-from tasks.adapters.rows.sparse_vectors import as_mapping, from_mapping, is_sparse, stacked
-from tasks.adapters.rows.vector_types import narrow, widen
+from tasks.adapters.rows.vectors.sparse_vectors import as_mapping, from_mapping, is_sparse, stacked
+from tasks.adapters.rows.vectors.vector_types import narrow, widen
 from tasks.domain.errors import Permanent
 from tasks.domain.job.index import Server, VectorType
 from tasks.domain.target.fields import ELEMENTS, FieldType

@@ -15,7 +15,7 @@ from tasks.adapters.milvus.filters import among
 from tasks.adapters.milvus.reading import Reading, chunks
 from tasks.adapters.milvus.row_dicts import as_data, as_stored
 from tasks.adapters.milvus.vector_index import server_of
-from tasks.adapters.rows.vector_types import narrow
+from tasks.adapters.rows.vectors.vector_types import narrow
 from tasks.domain.errors import Permanent
 from tasks.domain.job.index import Parameters
 from tasks.domain.target.collection import CollectionSpec, Hit

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from tasks.adapters.rows.collection_rows import upsert_vectors
-from tasks.adapters.rows.sparse_vectors import densest, is_sparse
+from tasks.adapters.rows.vectors.sparse_vectors import densest, is_sparse
 from tasks.domain.report.figures import PointGroup, Projection
 from tasks.domain.shards.seal import Part, Seal
 from tasks.domain.target.fields import ScalarField

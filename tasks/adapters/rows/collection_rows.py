@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tasks.adapters.rows.sparse_vectors import sparse_rows
+from tasks.adapters.rows.vectors.sparse_vectors import sparse_rows
 from tasks.domain.errors import Permanent
 from tasks.domain.target.collection import CollectionSpec
 from tasks.domain.target.fields import ELEMENTS, VARCHAR_BYTES, FieldType
@@ -86,7 +86,7 @@ def _array_bytes(arrays: pa.Array, of: FieldType) -> np.ndarray:
 
 
 def upsert_vectors(rows: pa.Table, dim: int) -> np.ndarray:
-    """The vector column as float32 of shape (rows, dim); sparse vectors as packed rows (`tasks.adapters.rows.sparse_vectors`).
+    """The vector column as float32 of shape (rows, dim); sparse vectors as packed rows (`tasks.adapters.rows.vectors.sparse_vectors`).
 
     Raises:
         Permanent: a vector is missing or has another dimension.

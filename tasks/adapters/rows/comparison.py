@@ -13,8 +13,8 @@ import pyarrow.compute as pc
 
 from tasks.adapters.rows.collection_rows import FieldTypes, upsert_vectors, whole
 from tasks.adapters.rows.row_schema import WRAPPED
-from tasks.adapters.rows.sparse_vectors import as_rows_of, is_sparse, products, sparse_rows
-from tasks.adapters.rows.vector_types import rounded
+from tasks.adapters.rows.vectors.sparse_vectors import as_rows_of, is_sparse, products, sparse_rows
+from tasks.adapters.rows.vectors.vector_types import rounded
 from tasks.domain.job.index import VectorType
 from tasks.domain.target.difference import Compared, Difference
 from tasks.domain.target.fields import ELEMENTS, FieldType

@@ -7,7 +7,7 @@ image       binary   an encoded picture, or null where `image_uri` says where it
 image_uri   string   a local path or a URI, or null
 {name}      one column for each scalar field, typed as the field
 __vector__  list<float32>  only where vectors of earlier seals are taken over: the row's vector, or null where it is to be encoded;
-            of sparse encoders a struct (`tasks.adapters.rows.sparse_vectors`)
+            of sparse encoders a struct (`tasks.adapters.rows.vectors.sparse_vectors`)
 __lengths__ int32[2]  the same: its tokens that the model reads and those that were cut off, or null where nobody knows
 __cached__  bool     only where there is a cache: whether the vector came from it
 __digest__  binary   the same: of what the row is made of, or null
@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from tasks.adapters.rows.sparse_vectors import SPARSE_TYPE
+from tasks.adapters.rows.vectors.sparse_vectors import SPARSE_TYPE
 from tasks.domain.job.source import Modality
 from tasks.domain.target.fields import FieldType, ScalarField
 

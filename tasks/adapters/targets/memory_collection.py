@@ -14,8 +14,8 @@ import pyarrow as pa
 from tasks.adapters.rows.collection_rows import columns_of, rows_for, upsert_vectors
 from tasks.adapters.rows.comparison import StoredRows, compare_rows
 from tasks.adapters.rows.row_schema import ARROW_TYPES
-from tasks.adapters.rows.sparse_vectors import is_sparse, products, stacked
-from tasks.adapters.rows.vector_types import rounded
+from tasks.adapters.rows.vectors.sparse_vectors import is_sparse, products, stacked
+from tasks.adapters.rows.vectors.vector_types import rounded
 from tasks.adapters.targets.bm25 import Bm25
 from tasks.domain.errors import BadInput, Permanent
 from tasks.domain.ports import Target

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from tasks.adapters.concurrent_map import CALLS_AT_ONCE, ahead
 from tasks.adapters.rows.collection_rows import upsert_vectors
-from tasks.adapters.rows.vector_types import rounded
+from tasks.adapters.rows.vectors.vector_types import rounded
 from tasks.adapters.targets.bm25 import words_of
 from tasks.adapters.targets.memory_collection import score
 from tasks.adapters.targets.shard_counts import Sealed

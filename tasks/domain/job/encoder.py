@@ -252,7 +252,7 @@ class EncoderKind(Kind[EncoderSettings]):
     modalities  what it embeds
     encoders    a function of a `tasks.adapters.engines.workplace.Workplace` that gives `tasks.domain.ports.Encoders`
     question    a function of settings and LocatedModel that gives an application's code for `embed(words)`; "": there is none to show
-    sparse      whether its vectors are weights of terms of a vocabulary (`tasks.adapters.rows.sparse_vectors`)
+    sparse      whether its vectors are weights of terms of a vocabulary (`tasks.adapters.rows.vectors.sparse_vectors`)
     """
 
     worker: str

@@ -9,7 +9,7 @@ import numpy as np
 from sentence_transformers import SparseEncoder
 
 from tasks.adapters.models.prompts import Side
-from tasks.adapters.rows.sparse_vectors import as_rows_of, pack, products
+from tasks.adapters.rows.vectors.sparse_vectors import as_rows_of, pack, products
 from tasks.worker.base import Vectors
 from tasks.worker.encoders.sentence_transformers import TextEncoder
 from tasks.worker.encoders.torch_errors import told_apart

@@ -12,7 +12,7 @@ from typing import Generic, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from tasks.adapters.rows.sparse_vectors import is_sparse, values_finite, weights_of
+from tasks.adapters.rows.vectors.sparse_vectors import is_sparse, values_finite, weights_of
 from tasks.domain.encoding.length_bins import upper_edge
 from tasks.worker.base import Vectors
 from tasks.worker.encoding_errors import Fatal, OutOfMemory, first_line

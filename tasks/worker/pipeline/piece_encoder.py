@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tasks.adapters.rows.sparse_vectors import no_vectors
+from tasks.adapters.rows.vectors.sparse_vectors import no_vectors
 from tasks.domain.encoding.protocol import Heartbeat
 from tasks.domain.shards.seal import Quarantined
 from tasks.worker.base import Batch, Vectors, Work

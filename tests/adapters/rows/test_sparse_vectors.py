@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tasks.adapters.checkpoint.part_files import META, PartMeta, part_vectors, read_part, vector_column, write_part
 from tasks.adapters.rows.collection_rows import upsert_vectors
 from tasks.adapters.rows.row_schema import part_schema
-from tasks.adapters.rows.sparse_vectors import (
+from tasks.adapters.rows.vectors.sparse_vectors import (
     PackedFile,
     as_mapping,
     as_rows_of,

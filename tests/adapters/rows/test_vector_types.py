@@ -9,7 +9,7 @@ import pytest
 
 from tasks.adapters.milvus.milvus_collection import MilvusCollection
 from tasks.adapters.milvus.milvus_target import MilvusTarget
-from tasks.adapters.rows.vector_types import DTYPES, narrow, rounded, widen
+from tasks.adapters.rows.vectors.vector_types import DTYPES, narrow, rounded, widen
 from tasks.adapters.targets.verification import prove
 from tasks.domain.errors import BadInput, Permanent
 from tasks.domain.job.index import VectorType

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from tasks.adapters.rows.row_schema import part_schema
-from tasks.adapters.rows.sparse_vectors import as_rows_of, from_mapping, products, sparse_column, sparse_rows
+from tasks.adapters.rows.vectors.sparse_vectors import as_rows_of, from_mapping, products, sparse_column, sparse_rows
 from tasks.domain.errors import BadInput
 from tasks.domain.job.index import FullText, Server
 from tasks.domain.ports import Collection

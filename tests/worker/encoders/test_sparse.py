@@ -16,7 +16,7 @@ from sentence_transformers import SparseEncoder as LibrarysEncoder
 from tasks.adapters.models.model_files import locate_model
 from tasks.adapters.models.model_metadata import shape_of
 from tasks.adapters.models.sparse_encoder import SparseEncoder
-from tasks.adapters.rows.sparse_vectors import as_mapping
+from tasks.adapters.rows.vectors.sparse_vectors import as_mapping
 from tasks.domain.errors import BadInput
 from tasks.worker.encoders.registry import open_encoder
 from tasks.worker.encoders.sparse import SparseTextEncoder

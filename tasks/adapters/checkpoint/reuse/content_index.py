@@ -16,7 +16,7 @@ from tasks.adapters.checkpoint.duplicate_finder import duckdb_error
 from tasks.adapters.checkpoint.reuse.digest_file import mixed_ids, read_digests, rows_of_parts
 from tasks.adapters.checkpoint.reuse.donor_parts import LENGTHS_EACH, SCRATCH_BYTES, DonorPart, DonorParts
 from tasks.adapters.concurrent_map import ahead
-from tasks.adapters.rows.sparse_vectors import is_sparse, no_vectors, sparse_column
+from tasks.adapters.rows.vectors.sparse_vectors import is_sparse, no_vectors, sparse_column
 
 SORT_MEMORY = "512MB"
 MOST_INDEXED = 20_000_000  # that are looked through: 0.5 GB of scratch

@@ -14,7 +14,7 @@ from tasks.adapters.checkpoint.checkpoint import Checkpoint
 from tasks.adapters.checkpoint.part_files import lengths_in, part_vectors
 from tasks.adapters.checkpoint.reuse.digest_file import mixed_ids
 from tasks.adapters.object_store.os_errors import writing
-from tasks.adapters.rows.sparse_vectors import PackedFile, is_sparse
+from tasks.adapters.rows.vectors.sparse_vectors import PackedFile, is_sparse
 from tasks.domain.errors import Permanent
 from tasks.domain.shards.seal import Part
 

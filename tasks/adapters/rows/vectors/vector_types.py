@@ -13,7 +13,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from tasks.adapters.rows.sparse_vectors import is_sparse
+from tasks.adapters.rows.vectors.sparse_vectors import is_sparse
 from tasks.domain.errors import Permanent
 from tasks.domain.job.index import VectorType
 

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tasks.adapters.milvus.milvus_target import MilvusTarget
-from tasks.adapters.rows.sparse_vectors import as_rows_of, from_mapping, products
+from tasks.adapters.rows.vectors.sparse_vectors import as_rows_of, from_mapping, products
 from tests.builders.inprocess import RunFlow
 from tests.builders.kitestring import Kitestring, make_job, text_of
 from tests.builders.memory_jobs import REPLAY
