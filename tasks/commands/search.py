@@ -9,8 +9,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from tasks.adapters.checkpoint.span_file import Spool
+from tasks.domain.encoder_identity import EncoderRecord
 from tasks.domain.errors import BadInput, Permanent
-from tasks.domain.job.encoder import ENCODERS, EncoderRecord
+from tasks.domain.job.encoder import ENCODERS
 from tasks.domain.job.gate import Question, SearchMode
 from tasks.domain.job.job import Job
 from tasks.domain.ports import Collection

@@ -7,12 +7,12 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from tasks.domain.encoder_identity import EncoderFacts
 from tasks.domain.encoding.encoding_progress import EncodingProgress
 from tasks.domain.encoding.encoding_spec import LoadGroup, ShardGroup
 from tasks.domain.encoding.protocol import Piece
 from tasks.domain.encoding.throughput import Throughput
 from tasks.domain.estimate.rates import Observation
-from tasks.domain.job.encoder import EncoderFacts
 from tasks.domain.shards.bulk_loader import BulkLoader
 from tasks.domain.shards.seal import Part
 from tasks.domain.shards.shard import Shard, Span

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from prefect.futures import PrefectFuture
 
 from tasks.adapters.checkpoint.span_file import Spool, follow_spans
+from tasks.domain.encoder_identity import EncoderRecord
 from tasks.domain.errors import KitestringError
-from tasks.domain.job.encoder import EncoderRecord
 from tasks.domain.shards.shard import Shard, name_shard
 from tasks.domain.shards.task_groups import MOST_IN_GROUP, rows_of
 from tasks.run.context import Run

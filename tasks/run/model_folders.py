@@ -11,8 +11,8 @@ from pydantic import JsonValue
 from tasks.adapters.checkpoint.checkpoint import read_pin
 from tasks.adapters.models.model_files import LocatedModel
 from tasks.domain.digest import digest
+from tasks.domain.encoder_identity import EncoderIdentity
 from tasks.domain.errors import KitestringError
-from tasks.domain.job.encoder import EncoderIdentity
 from tasks.domain.job.job import Job
 from tasks.domain.ports import Store
 from tasks.domain.shards.layout import encoder_pins

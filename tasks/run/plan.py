@@ -18,8 +18,9 @@ from tasks.adapters.files.access import root_of
 from tasks.adapters.models.model_metadata import shape_of
 from tasks.adapters.processes.scratch import scratch_folder
 from tasks.adapters.rows.chunking.splitter import ChunkSplitter
+from tasks.domain.encoder_identity import EncoderRecord, differences
 from tasks.domain.errors import BadInput, KitestringError
-from tasks.domain.job.encoder import ENCODERS, EncoderRecord, differences
+from tasks.domain.job.encoder import ENCODERS
 from tasks.domain.job.job import Job
 from tasks.domain.ports import Collection, Target
 from tasks.domain.shards.layout import encoder_pin

@@ -24,8 +24,8 @@ from tasks.adapters.sources.relevance_judgments import read_questions
 from tasks.adapters.sources.source_files import SourceFiles
 from tasks.adapters.targets.registry import target_for
 from tasks.domain.digest import digest
+from tasks.domain.encoder_identity import EncoderIdentity, EncoderRecord, Precision, differences
 from tasks.domain.errors import BadInput
-from tasks.domain.job.encoder import EncoderIdentity, EncoderRecord, Precision, differences
 from tasks.domain.job.job import Job
 from tasks.domain.ports import Store, Target
 from tasks.domain.shards.layout import encoder_pin

@@ -9,8 +9,8 @@ from prefect.cache_policies import NO_CACHE
 
 from tasks.adapters.checkpoint.hosts_record import HostsRecord
 from tasks.adapters.checkpoint.span_file import Spool
+from tasks.domain.encoder_identity import EncoderRecord
 from tasks.domain.errors import BadInput
-from tasks.domain.job.encoder import EncoderRecord
 from tasks.domain.shards.unread_files import format_unread
 from tasks.run.column_samples import source_notes
 from tasks.run.context import Run

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from tasks.domain.job.encoder import EncoderFacts
+from tasks.domain.encoder_identity import EncoderFacts
 from tasks.domain.shards.seal import EncodeStats
 
 Vectors = npt.NDArray[Any]  # float32 of shape (rows, dim); of a sparse encoder packed rows (`tasks.adapters.rows.vectors.sparse_vectors`)

@@ -16,10 +16,10 @@ from typing import Any
 from tasks.adapters.engines.cluster_hosts.fleet import groups_at_once
 from tasks.adapters.engines.cluster_hosts.host_seat import seconds_between_looks
 from tasks.adapters.engines.remote_host import SILENCE_SECONDS
+from tasks.domain.encoder_identity import EncoderFacts, EncoderIdentity, EncoderRecord
 from tasks.domain.encoding.encoding_spec import ShardGroup
 from tasks.domain.encoding.work_division import WorkDivision
 from tasks.domain.encoding.work_items import Call, Take
-from tasks.domain.job.encoder import EncoderFacts, EncoderIdentity, EncoderRecord
 from tasks.domain.shards.shard import FileVersion, Shard, Span, Whole
 from tasks.domain.shards.task_groups import grouped, rows_of
 

@@ -27,7 +27,8 @@ import torch
 from sentence_transformers import SentenceTransformer
 from torch.utils.flop_counter import FlopCounterMode
 
-from tasks.domain.job.encoder import OpenClipEncoder, Precision, SentenceTransformersEncoder
+from tasks.domain.encoder_identity import Precision
+from tasks.domain.job.encoder import OpenClipEncoder, SentenceTransformersEncoder
 from tasks.domain.job.job import Compute
 from tasks.worker.base import LoadedEncoder
 from tasks.worker.encoders import sentence_transformers

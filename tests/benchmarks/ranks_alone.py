@@ -24,7 +24,8 @@ import torch
 from torch import distributed
 
 from tasks.adapters.processes.hardware import cores
-from tasks.domain.job.encoder import Precision, SentenceTransformersEncoder
+from tasks.domain.encoder_identity import Precision
+from tasks.domain.job.encoder import SentenceTransformersEncoder
 from tasks.domain.job.job import Compute
 from tasks.worker.base import LoadedEncoder
 from tasks.worker.encoders.registry import open_encoder

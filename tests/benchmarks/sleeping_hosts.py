@@ -12,10 +12,10 @@ from tasks.adapters.checkpoint.json_documents import utc_now
 from tasks.adapters.engines.cluster_hosts.cluster import HostLink
 from tasks.adapters.engines.host import Host
 from tasks.adapters.engines.remote_host import RemoteHost
+from tasks.domain.encoder_identity import EncoderFacts
 from tasks.domain.encoding.encoding_events import ShardLoaded, ShardSealed
 from tasks.domain.encoding.encoding_progress import EncodingProgress, UnderWay, rank_name
 from tasks.domain.encoding.encoding_spec import LoadGroup, ShardGroup
-from tasks.domain.job.encoder import EncoderFacts
 from tasks.domain.report.figures import RankWork
 from tasks.domain.shards.seal import EncodeStats, Loaded, Part, Seal
 from tasks.domain.shards.shard import Shard

@@ -14,7 +14,7 @@ from tasks.adapters.checkpoint.checkpoint import Checkpoint
 from tasks.adapters.checkpoint.part_files import PartMeta, part_of, read_part, vector_column, write_part
 from tasks.adapters.rows.row_schema import part_schema
 from tasks.domain.digest import digest
-from tasks.domain.job.encoder import EncoderFacts, EncoderIdentity, EncoderRecord
+from tasks.domain.encoder_identity import EncoderFacts, EncoderIdentity, EncoderRecord
 from tasks.domain.progress.live_run import LiveRun
 from tasks.domain.progress.snapshot import Snapshot
 from tasks.domain.shards.amendment import Amendment

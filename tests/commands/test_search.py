@@ -13,7 +13,8 @@ import pytest
 
 from tasks.adapters.milvus.milvus_target import MilvusTarget
 from tasks.commands import search
-from tasks.domain.job.encoder import Encoder, Precision
+from tasks.domain.encoder_identity import Precision
+from tasks.domain.job.encoder import Encoder
 from tasks.domain.job.job import Job
 from tasks.run.promotion.query_encoder import QueryEncoder
 from tasks.worker.encoders import registry

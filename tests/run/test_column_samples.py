@@ -8,7 +8,7 @@ import pytest
 
 from tasks.adapters.checkpoint.checkpoint import Checkpoint, put_pin
 from tasks.adapters.sources.csv import CsvFiles
-from tasks.domain.job.encoder import EncoderFacts, EncoderRecord
+from tasks.domain.encoder_identity import EncoderFacts, EncoderRecord
 from tasks.domain.job.parse import parse_job
 from tasks.domain.target.fields import SettledColumns
 from tasks.run.column_samples import source_notes

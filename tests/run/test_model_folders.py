@@ -12,8 +12,8 @@ from tasks.adapters.checkpoint.checkpoint import put_pin
 from tasks.adapters.models import model_files
 from tasks.adapters.models.model_files import locate_model
 from tasks.domain.digest import digest
+from tasks.domain.encoder_identity import EncoderFacts, EncoderIdentity, EncoderRecord
 from tasks.domain.errors import BadInput
-from tasks.domain.job.encoder import EncoderFacts, EncoderIdentity, EncoderRecord
 from tasks.domain.job.parse import parse_job
 from tasks.run.preflight import Inspected, inspect_job
 from tests.builders.kitestring import make_job, write_rows

@@ -13,7 +13,7 @@ from sentence_transformers import SentenceTransformer
 
 from tasks.adapters.checkpoint.checkpoint import put_pin
 from tasks.domain.digest import digest
-from tasks.domain.job.encoder import EncoderFacts, EncoderRecord
+from tasks.domain.encoder_identity import EncoderFacts, EncoderRecord
 from tasks.domain.job.parse import parse_job
 from tasks.run.model_notes import metric_of, model_notes
 from tasks.run.preflight import Inspected, inspect_job

@@ -22,8 +22,8 @@ from tasks.adapters.checkpoint.listing import Survey, UpToDate, survey_listing
 from tasks.adapters.checkpoint.part_files import part_of, read_part, sha256_of_part
 from tasks.adapters.checkpoint.shard_id_set import DigestSet
 from tasks.adapters.concurrent_map import ahead
+from tasks.domain.encoder_identity import EncoderRecord
 from tasks.domain.errors import Damaged, Permanent
-from tasks.domain.job.encoder import EncoderRecord
 from tasks.domain.ports import Store, StoredObject
 from tasks.domain.served_identity import other_server
 from tasks.domain.shards.amendment import Amendment, amended, amended_once

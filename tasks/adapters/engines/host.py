@@ -21,12 +21,12 @@ from tasks.adapters.engines.row_reuse import RowReuse
 from tasks.adapters.engines.sample_rate import measure_rate
 from tasks.adapters.engines.workplace import open_workplace
 from tasks.adapters.models.model_files import LocatedModel
+from tasks.domain.encoder_identity import EncoderFacts, EncoderRecord
 from tasks.domain.encoding.encoding_events import Tell
 from tasks.domain.encoding.encoding_progress import EncodingProgress
 from tasks.domain.encoding.encoding_spec import EncodingSpec, LoadGroup, ShardGroup
 from tasks.domain.errors import Transient
 from tasks.domain.estimate.rates import Observation
-from tasks.domain.job.encoder import EncoderFacts, EncoderRecord
 from tasks.domain.ports import Store
 from tasks.domain.target.rate_limit import LoadCounts
 

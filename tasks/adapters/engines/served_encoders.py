@@ -28,11 +28,11 @@ from tasks.adapters.served.request_batches import plan_requests
 from tasks.adapters.served.row_isolation import BatchOutcome, embed_batch
 from tasks.adapters.served.served_encoder import ServedEncoder
 from tasks.adapters.served.served_model import ServedModel
+from tasks.domain.encoder_identity import EncoderFacts
 from tasks.domain.encoding.encoding_progress import EncodingProgress, UnderWay
 from tasks.domain.encoding.protocol import Piece
 from tasks.domain.encoding.throughput import Throughput
 from tasks.domain.errors import BadInput, Permanent, Transient
-from tasks.domain.job.encoder import EncoderFacts
 from tasks.domain.shards.seal import EncodeStats, Part, Quarantined
 
 PIECES = 2  # under way

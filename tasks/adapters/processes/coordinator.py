@@ -27,6 +27,7 @@ from tasks.adapters.processes.hardware import Launch
 from tasks.adapters.processes.prestart import start_torchrun
 from tasks.adapters.processes.rank_connection import RankConnection, RankWorkItem
 from tasks.adapters.processes.supervisor import LaunchSupervisor, Processes, in_background
+from tasks.domain.encoder_identity import EncoderFacts
 from tasks.domain.encoding.crash_attribution import DEATHS_WITHOUT_A_CLUE, after_death
 from tasks.domain.encoding.encoding_progress import EncodingProgress, UnderWay
 from tasks.domain.encoding.protocol import (
@@ -44,7 +45,6 @@ from tasks.domain.encoding.protocol import (
 )
 from tasks.domain.encoding.throughput import Throughput
 from tasks.domain.errors import KitestringError, Permanent, Transient, error_of
-from tasks.domain.job.encoder import EncoderFacts
 from tasks.domain.shards.seal import Part
 
 REST_SECONDS = 20.0  # in which a rank with nothing to do leaves by itself

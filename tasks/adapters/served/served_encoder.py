@@ -6,9 +6,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, JsonValue
 
+from tasks.domain.encoder_identity import EncoderIdentity
 from tasks.domain.errors import BadInput
 from tasks.domain.job.credentials import PLACE
-from tasks.domain.job.encoder import EncoderIdentity, EncoderKind, EncoderSettings, TextSetting
+from tasks.domain.job.encoder import EncoderKind, EncoderSettings, TextSetting
 from tasks.domain.job.index import Parameters
 from tasks.domain.job.ui_schema import Auto, Count, Nothing
 from tasks.domain.strict import identifying

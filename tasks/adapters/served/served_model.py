@@ -24,8 +24,8 @@ from tasks.adapters.served.server_connection import ServerConnection
 from tasks.adapters.served.server_token import token_of
 from tasks.adapters.served.tei_api import TeiApi
 from tasks.adapters.served.triton_api import TritonApi
+from tasks.domain.encoder_identity import EncoderFacts
 from tasks.domain.errors import BadInput, Permanent, Transient
-from tasks.domain.job.encoder import EncoderFacts
 from tasks.domain.served_identity import CANARY_APART, NUMBERS, PROBES, ServedIdentity, distance, other_server, served_identity
 
 FloatArray = npt.NDArray[np.float32]

@@ -6,10 +6,11 @@ from importlib.util import find_spec
 
 from tasks.adapters.processes.hardware import cores
 from tasks.commands.tune.tune_bench import TuneBench
+from tasks.domain.encoder_identity import Precision
 from tasks.domain.encoding.tune.sweep import SweepChoices
 from tasks.domain.encoding.tune.trials import TrialSettings
 from tasks.domain.encoding.tuning import Backend
-from tasks.domain.job.encoder import ENCODERS, Precision
+from tasks.domain.job.encoder import ENCODERS
 
 CPU_BATCHES = (256, 512, 1024, 2048, 4096, 8192, 16_384)  # tokens
 GPU_BATCHES = tuple(1 << power for power in range(13, 23))

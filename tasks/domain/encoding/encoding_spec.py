@@ -8,7 +8,7 @@ from typing import Literal, Self
 
 from pydantic import Field
 
-from tasks.domain.job.encoder import EncoderRecord
+from tasks.domain.encoder_identity import EncoderRecord
 from tasks.domain.job.job import Job
 from tasks.domain.shards.shard import Shard
 from tasks.domain.strict import Strict

@@ -10,9 +10,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter
 
+from tasks.domain.encoder_identity import EncoderFacts, Precision
 from tasks.domain.encoding.tuning import Tuning
 from tasks.domain.errors import Leaf
-from tasks.domain.job.encoder import Encoder, EncoderFacts, Precision
+from tasks.domain.job.encoder import Encoder
 from tasks.domain.job.job import Compute
 from tasks.domain.job.references import References
 from tasks.domain.shards.seal import Part

@@ -8,9 +8,9 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, JsonValue
 
+from tasks.domain.encoder_identity import EncoderFacts, EncoderIdentity
 from tasks.domain.estimate.estimate import Estimate, EstimateOutcome, hold
 from tasks.domain.job.credentials import without_credentials
-from tasks.domain.job.encoder import EncoderFacts, EncoderIdentity
 from tasks.domain.report.figures import Cost, DeviceWork, EarlierRun, Example, Projection, RankWork, RedactedText
 from tasks.domain.report.hosts import HostWork
 from tasks.domain.report.metadata_alone import MetadataAlone

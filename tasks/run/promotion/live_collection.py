@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from tasks.adapters.checkpoint.checkpoint import Checkpoint
 from tasks.adapters.models.model_files import locate_model
+from tasks.domain.encoder_identity import EncoderRecord
 from tasks.domain.errors import BadInput, Permanent
-from tasks.domain.job.encoder import ENCODERS, EncoderRecord
+from tasks.domain.job.encoder import ENCODERS
 from tasks.domain.target.collection import CollectionSpec
 from tasks.run.plan import Plan
 from tasks.run.promotion.query_encoder import QueryEncoder

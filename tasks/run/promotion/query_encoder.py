@@ -6,8 +6,9 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from tasks.domain.encoder_identity import EncoderFacts, Precision
 from tasks.domain.errors import BadInput
-from tasks.domain.job.encoder import Encoder, EncoderFacts, Precision
+from tasks.domain.job.encoder import Encoder
 from tasks.domain.served_identity import other_server
 
 if TYPE_CHECKING:  # torch is loaded by who searches, not by who imports

@@ -19,9 +19,10 @@ from torchvision.transforms import Compose, Normalize, PILToTensor, Resize, ToTe
 
 from tasks.adapters.models.clip_preprocessing import family_preprocessing
 from tasks.adapters.processes.hardware import cores
+from tasks.domain.encoder_identity import EncoderFacts, Precision
 from tasks.domain.encoding.tuning import Backend
 from tasks.domain.errors import BadInput, Transient
-from tasks.domain.job.encoder import EncoderFacts, OpenClipEncoder, Precision
+from tasks.domain.job.encoder import OpenClipEncoder
 from tasks.domain.job.job import Compute
 from tasks.domain.shards.seal import EncodeStats
 from tasks.worker.base import Batch, Vectors, unit_length

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from tasks.domain.encoder_identity import Precision
 from tasks.domain.encoding.tuning import Backend
 from tasks.domain.errors import BadInput, KitestringError
-from tasks.domain.job.encoder import ENCODERS, Encoder, Precision
+from tasks.domain.job.encoder import ENCODERS, Encoder
 from tasks.domain.job.job import Compute
 from tasks.worker.base import LoadedEncoder
 from tasks.worker.encoding_errors import Fatal, OutOfMemory, first_line

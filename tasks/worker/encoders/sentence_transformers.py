@@ -24,10 +24,11 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Router
 
 from tasks.adapters.models.prompts import Side, sides_of
+from tasks.domain.encoder_identity import EncoderFacts, Precision
 from tasks.domain.encoding.length_bins import histogram
 from tasks.domain.encoding.tuning import Backend
 from tasks.domain.errors import BadInput
-from tasks.domain.job.encoder import EncoderFacts, Precision, TextModelEncoder
+from tasks.domain.job.encoder import TextModelEncoder
 from tasks.domain.job.job import Compute
 from tasks.domain.shards.seal import EncodeStats
 from tasks.worker.base import Batch, Vectors, unit_length

@@ -6,8 +6,8 @@ from typing import Any
 
 from tasks.adapters.served.served_encoder import ServedEncoder
 from tasks.adapters.served.served_model import ServedModel
+from tasks.domain.encoder_identity import EncoderFacts
 from tasks.domain.errors import BadInput
-from tasks.domain.job.encoder import EncoderFacts
 from tasks.worker.base import Vectors
 
 QUERY_SECONDS = 60.0  # for which whoever searches waits for a server that is busy or gone

@@ -17,8 +17,8 @@ import torch
 from sentence_transformers import SentenceTransformer
 from torch import nn
 
+from tasks.domain.encoder_identity import Precision
 from tasks.domain.errors import BadInput
-from tasks.domain.job.encoder import Precision
 from tasks.worker.encoding_errors import first_line
 from tasks.worker.optimize.int8 import digest_of, quantize, unpack
 from tasks.worker.optimize.quality import LOWEST_COSINE, PROBE_TEXTS, lowest_cosine, probe_vectors

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from tasks.adapters.processes.hardware import CPU_INFO
+from tasks.domain.encoder_identity import Precision
 from tasks.domain.errors import BadInput
-from tasks.domain.job.encoder import Precision
 from tasks.domain.strict import Strict
 from tasks.worker.base import Batch, LoadedEncoder, Vectors, Work
 from tasks.worker.encoding_errors import Fatal

@@ -22,7 +22,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from tasks.domain.job.encoder import Precision
+from tasks.domain.encoder_identity import Precision
 from tasks.worker.base import Vectors, unit_length
 from tasks.worker.encoding_errors import Fatal, first_line
 from tasks.worker.optimize.quality import LOWEST_COSINE, PROBE_TEXTS, lowest_cosine

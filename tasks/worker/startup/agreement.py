@@ -18,10 +18,11 @@ import pyarrow as pa
 
 from tasks.adapters.processes.gc_control import importing
 from tasks.adapters.processes.hardware import cores
+from tasks.domain.encoder_identity import EncoderFacts, Precision
 from tasks.domain.encoding.protocol import Assignment
 from tasks.domain.encoding.tuning import Backend, Tuning
 from tasks.domain.errors import BadInput, KitestringError, Permanent
-from tasks.domain.job.encoder import ENCODERS, EncoderFacts, Precision
+from tasks.domain.job.encoder import ENCODERS
 from tasks.domain.job.job import Compute
 from tasks.domain.strict import Strict
 from tasks.worker.base import LoadedEncoder, Work

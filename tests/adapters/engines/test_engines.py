@@ -29,6 +29,7 @@ from tasks.adapters.object_store.registry import open_store
 from tasks.adapters.processes.coordinator import Coordinator
 from tasks.adapters.rows.row_schema import rows_schema
 from tasks.adapters.sources.registry import open_source
+from tasks.domain.encoder_identity import EncoderIdentity, EncoderRecord
 from tasks.domain.encoding.encoding_events import (
     EVENTS,
     DocumentMoved,
@@ -41,7 +42,7 @@ from tasks.domain.encoding.encoding_events import (
 )
 from tasks.domain.encoding.encoding_spec import EncodingSpec, LoadGroup, ShardGroup
 from tasks.domain.errors import BadInput, Permanent, Transient
-from tasks.domain.job.encoder import ENCODERS, EncoderIdentity, EncoderRecord
+from tasks.domain.job.encoder import ENCODERS
 from tasks.domain.job.engine import DaskEngineSettings, RayEngineSettings
 from tasks.domain.job.parse import parse_job
 from tasks.domain.job.target import TARGETS

@@ -15,9 +15,10 @@ from tasks.adapters.checkpoint.checkpoint import Checkpoint
 from tasks.adapters.engines.local_engine import LocalEngine
 from tasks.adapters.object_store.registry import open_store
 from tasks.adapters.sources.registry import open_source
+from tasks.domain.encoder_identity import EncoderIdentity, EncoderRecord
 from tasks.domain.encoding.encoding_events import EncodingEvent, ShardSealed
 from tasks.domain.encoding.encoding_spec import EncodingSpec, ShardGroup
-from tasks.domain.job.encoder import ENCODERS, EncoderIdentity, EncoderRecord
+from tasks.domain.job.encoder import ENCODERS
 from tasks.domain.job.parse import parse_job
 from tasks.domain.shards.shard import name_shard
 from tests.builders.engines.hash_encoders import by_hash, vectors_of_texts

@@ -13,9 +13,9 @@ from tasks.adapters.engines.row_retry import RowRetry
 from tasks.adapters.engines.row_reuse import RowReuse
 from tasks.adapters.engines.workplace import Workplace, open_workplace
 from tasks.adapters.models.model_files import locate_model
+from tasks.domain.encoder_identity import EncoderIdentity, EncoderRecord
 from tasks.domain.encoding.encoding_events import EncodingEvent, ShardSealed
 from tasks.domain.encoding.encoding_spec import EncodingSpec, ShardGroup
-from tasks.domain.job.encoder import EncoderIdentity, EncoderRecord
 from tasks.domain.job.parse import parse_job
 from tasks.domain.shards.seal import Seal
 from tasks.domain.shards.shard import name_shard

@@ -18,6 +18,7 @@ from tasks.adapters.processes.coordinator import Coordinator
 from tasks.adapters.processes.device_locks import Devices
 from tasks.adapters.processes.hardware import Launch
 from tasks.adapters.processes.supervisor import MOST_FRUITLESS
+from tasks.domain.encoder_identity import EncoderFacts
 from tasks.domain.encoding.protocol import (
     Assignment,
     Done,
@@ -32,7 +33,7 @@ from tasks.domain.encoding.protocol import (
     Welcome,
 )
 from tasks.domain.errors import BadInput, Permanent, Transient
-from tasks.domain.job.encoder import EncoderFacts, SentenceTransformersEncoder
+from tasks.domain.job.encoder import SentenceTransformersEncoder
 from tasks.domain.job.job import Compute
 from tasks.domain.shards.seal import EncodeStats, Part
 

@@ -7,7 +7,7 @@ import datetime as dt
 from tasks.adapters.report.host_timeline import MOST_HOSTS, drawn_hosts
 from tasks.adapters.report.page import render_report
 from tasks.adapters.report.panels import panels
-from tasks.domain.job.encoder import EncoderIdentity
+from tasks.domain.encoder_identity import EncoderIdentity
 from tasks.domain.report.hosts import HostMoment, HostWork
 from tasks.domain.report.run_report import Progress, RunReport, TargetNamed
 from tasks.domain.shards.row_accounting import RowCounts

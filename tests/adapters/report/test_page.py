@@ -12,9 +12,9 @@ from playwright.sync_api import sync_playwright
 
 from tasks.adapters.report.page import MOST_BYTES, markdown_report, render_report
 from tasks.adapters.report.panels import rates
+from tasks.domain.encoder_identity import EncoderFacts, EncoderIdentity
 from tasks.domain.estimate.estimate import Estimate, Sampled
 from tasks.domain.estimate.intervals import Range, exactly
-from tasks.domain.job.encoder import EncoderFacts, EncoderIdentity
 from tasks.domain.number_format import duration, money
 from tasks.domain.report.figures import DeviceWork, EarlierRun, Example, ExampleHit, PointGroup, Projection, RankWork, cost_of
 from tasks.domain.report.run_report import FailedShard, Progress, RunReport, SetAside, ShardTime, TargetNamed, report_headline, summary

@@ -8,8 +8,9 @@ from base64 import b64encode
 import pytest
 
 from tasks.adapters.served.served_encoder import ServedEncoder
+from tasks.domain.encoder_identity import EncoderFacts, EncoderIdentity
 from tasks.domain.errors import BadInput
-from tasks.domain.job.encoder import Encoder, EncoderFacts, EncoderIdentity
+from tasks.domain.job.encoder import Encoder
 from tasks.domain.job.parse import parse_job
 from tasks.domain.served_identity import PROBES, ServedIdentity, other_server, served_identity
 

@@ -12,8 +12,8 @@ from tasks.adapters.engines.workplace import Workplace
 from tasks.adapters.object_store.folder_store import FolderStore
 from tasks.adapters.object_store.memory_store import MemoryStore
 from tasks.adapters.rows.builder import Prepared
+from tasks.domain.encoder_identity import EncoderRecord
 from tasks.domain.errors import Transient
-from tasks.domain.job.encoder import EncoderRecord
 from tasks.domain.job.job import Job
 from tasks.domain.shards.shard import Shard
 

@@ -17,11 +17,12 @@ from tasks.adapters.engines.workplace import Workplace
 from tasks.adapters.object_store.registry import open_store
 from tasks.adapters.rows.pieces import merge_taken
 from tasks.adapters.rows.row_schema import part_schema
+from tasks.domain.encoder_identity import EncoderFacts
 from tasks.domain.encoding.encoding_progress import EncodingProgress, UnderWay
 from tasks.domain.encoding.protocol import Piece
 from tasks.domain.encoding.throughput import Throughput
 from tasks.domain.errors import Permanent, Transient
-from tasks.domain.job.encoder import ENCODERS, EncoderFacts, EncoderKind
+from tasks.domain.job.encoder import ENCODERS, EncoderKind
 from tasks.domain.shards.seal import EncodeStats, Part, Quarantined
 
 DIM = 32

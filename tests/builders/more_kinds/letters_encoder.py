@@ -16,8 +16,9 @@ from pydantic import ConfigDict, Field
 from tasks.adapters.models.model_files import LocatedModel
 from tasks.adapters.models.model_metadata import ModelShape
 from tasks.domain.digest import digest
+from tasks.domain.encoder_identity import EncoderFacts
 from tasks.domain.errors import BadInput
-from tasks.domain.job.encoder import EncoderFacts, EncoderKind, EncoderSettings
+from tasks.domain.job.encoder import EncoderKind, EncoderSettings
 from tasks.domain.shards.seal import EncodeStats
 from tasks.worker.base import Batch, Vectors, unit_length
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from tasks.domain.job.encoder import EncoderFacts, Precision
+from tasks.domain.encoder_identity import EncoderFacts, Precision
 from tasks.domain.shards.seal import EncodeStats
 from tasks.worker.base import Batch, Vectors
 from tasks.worker.batching import padded_size

@@ -9,12 +9,12 @@ from itertools import count
 
 import pytest
 
+from tasks.domain.encoder_identity import EncoderFacts, EncoderIdentity, EncoderRecord
 from tasks.domain.encoding.encoding_events import ShardFailed
 from tasks.domain.encoding.encoding_spec import ShardGroup
 from tasks.domain.encoding.work_division import MOST_SHARDS, TAKES_AT_ONCE, WorkDivision
 from tasks.domain.encoding.work_items import Call, Take
 from tasks.domain.errors import Transient
-from tasks.domain.job.encoder import EncoderFacts, EncoderIdentity, EncoderRecord
 from tasks.domain.shards.shard import FileVersion, Shard, Span, Whole
 
 ROWS = 100

@@ -20,7 +20,7 @@ from tests.builders.engines.hash_encoders import POISON, by_hash
 from tests.builders.inprocess import RunFlow
 from tests.builders.kitestring import Kitestring
 from tests.builders.memory_jobs import REPLAY, a_job, keys_in
-from tests.flows.changed_sources.test_chunks import chunks, job_of, words, write_documents
+from tests.flows.changed_sources.documents import chunks, job_of, words, write_documents
 
 pytestmark = [pytest.mark.server, pytest.mark.timeout(300)]
 REPAIR = "flows.repair.repair_from_seals"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import random
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -12,43 +10,15 @@ import pytest
 
 from tasks.adapters.milvus.milvus_target import MilvusTarget
 from tests.builders.inprocess import RunFlow
-from tests.builders.kitestring import Kitestring, make_job
+from tests.builders.kitestring import Kitestring
 from tests.builders.runs import keys_in
+from tests.flows.changed_sources.documents import chunks, job_of, words, write_documents
 
 pytestmark = [pytest.mark.server, pytest.mark.timeout(300)]
 
 
-def words(count: int, seed: int = 0) -> str:
-    """A text of so many words that the tiny model knows, one token each."""
-    some = random.Random(seed)
-    return " ".join(some.choice(["the", "of", "and", "it", "to"]) for _ in range(count))
-
-
-def write_documents(path: Path, documents: dict[str, str]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps({"id": key, "text": text, "topic": key[:1]}) + "\n" for key, text in documents.items()))
-
-
-def job_of(folder: Path, model: Path, **changes: Any) -> dict[str, Any]:
-    """16 tokens in a chunk: 14 words beside the two special tokens."""
-    job = make_job(folder, model, failures__on_duplicate="last", **{"target__mode": "mirror", "target__allow_shrink": True, **changes})
-    job["source"] = {
-        "kind": "jsonl",
-        "uri": str(folder / "docs"),
-        "id": "id",
-        "text": "text",
-        "metadata": ["topic"],
-        "chunks": {"tokens": 16},
-    }
-    return job
-
-
 def keys(job: dict[str, Any]) -> list[str]:
     return sorted(keys_in(job["target"]["uri"]))
-
-
-def chunks(document: str, count: int) -> list[str]:
-    return [f"{document}#{number}" for number in range(count)]
 
 
 def stored(job: dict[str, Any], *wanted: str) -> dict[str, dict[str, object]]:

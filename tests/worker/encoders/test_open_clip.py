@@ -18,8 +18,9 @@ import torch
 from PIL import Image
 
 from tasks.adapters.files.pictures import FORMATS
+from tasks.domain.encoder_identity import Precision
 from tasks.domain.errors import BadInput
-from tasks.domain.job.encoder import OpenClipEncoder, Precision
+from tasks.domain.job.encoder import OpenClipEncoder
 from tasks.domain.job.job import Compute
 from tasks.worker.base import LoadedEncoder, Vectors
 from tasks.worker.encoders import image_decoder

@@ -13,8 +13,9 @@ from sentence_transformers.base.modules import Router
 
 from tasks.adapters.models.model_files import locate_model
 from tasks.adapters.models.prompts import sides_of
+from tasks.domain.encoder_identity import EncoderIdentity
 from tasks.domain.errors import BadInput
-from tasks.domain.job.encoder import EncoderIdentity, SentenceTransformersEncoder
+from tasks.domain.job.encoder import SentenceTransformersEncoder
 from tests.builders.models import make_tiny_model
 from tests.builders.worker.text_encoder import embed, lowest_cosine, opened, passages
 

@@ -13,9 +13,10 @@ import pytest
 from tasks.adapters.checkpoint.part_files import part_vectors, read_part
 from tasks.adapters.models.model_files import locate_model
 from tasks.adapters.models.model_metadata import shape_of
+from tasks.domain.encoder_identity import EncoderIdentity
 from tasks.domain.encoding.protocol import Done, Hello, Piece
 from tasks.domain.errors import BadInput
-from tasks.domain.job.encoder import ENCODERS, EncoderIdentity
+from tasks.domain.job.encoder import ENCODERS
 from tasks.domain.job.job import Job
 from tasks.worker.encoders.registry import open_encoder
 from tests.builders.more_kinds.registered import LETTERS

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from tasks.domain.job.encoder import EncoderFacts
+from tasks.domain.encoder_identity import EncoderFacts
 from tasks.worker.base import Vectors
 from tasks.worker.batching import plan_batches
 from tasks.worker.encoding_errors import OutOfMemory

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from tasks.domain.encoder_identity import Precision
 from tasks.domain.errors import BadInput
-from tasks.domain.job.encoder import OpenClipEncoder, Precision, SentenceTransformersEncoder
+from tasks.domain.job.encoder import OpenClipEncoder, SentenceTransformersEncoder
 from tasks.worker.base import LoadedEncoder
 from tasks.worker.encoders.registry import open_encoder
 from tasks.worker.system.placement import RankPlacement

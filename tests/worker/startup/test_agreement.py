@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 
+from tasks.domain.encoder_identity import EncoderFacts, Precision
 from tasks.domain.encoding.protocol import Assignment
 from tasks.domain.encoding.tuning import Backend, Tuning
 from tasks.domain.errors import BadInput
-from tasks.domain.job.encoder import EncoderFacts, Precision, SentenceTransformersEncoder
+from tasks.domain.job.encoder import SentenceTransformersEncoder
 from tasks.domain.job.job import Compute
 from tasks.worker.base import LoadedEncoder
 from tasks.worker.optimize import autotune, precision

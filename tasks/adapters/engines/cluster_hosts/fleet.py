@@ -18,6 +18,7 @@ from tasks.adapters.engines.cluster_hosts.fleet_driver import FleetDriver
 from tasks.adapters.engines.cluster_hosts.fleet_thread import CLOSED
 from tasks.adapters.engines.cluster_hosts.host_answers import pass_on, value_of
 from tasks.adapters.engines.cluster_hosts.host_seat import HostSeat
+from tasks.domain.encoder_identity import EncoderFacts
 from tasks.domain.encoding.encoding_progress import EncodingProgress
 from tasks.domain.encoding.encoding_spec import LoadGroup, ShardGroup
 from tasks.domain.encoding.fleet_progress import added, merged
@@ -26,7 +27,6 @@ from tasks.domain.encoding.work_division import TAKES_AT_ONCE, WorkDivision
 from tasks.domain.encoding.work_items import AnyGroup, Call
 from tasks.domain.errors import Transient
 from tasks.domain.estimate.rates import Observation
-from tasks.domain.job.encoder import EncoderFacts
 
 RELEASE_SECONDS = 30.0  # for hosts to release their devices
 FIRST_WIDTH = 8  # groups at a time before any host is known

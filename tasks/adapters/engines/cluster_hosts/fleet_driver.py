@@ -24,6 +24,7 @@ from tasks.adapters.engines.cluster_hosts.host_answers import (
 )
 from tasks.adapters.engines.cluster_hosts.host_seat import HostSeat, SeatState, seconds_between_looks
 from tasks.adapters.engines.remote_host import SILENCE_SECONDS, own_identity
+from tasks.domain.encoder_identity import EncoderFacts
 from tasks.domain.encoding.encoding_events import DocumentMoved, EncodingEvent, ShardFailed, ShardLoaded, ShardReused, ShardSealed, Tell
 from tasks.domain.encoding.encoding_spec import EncodingSpec, ShardGroup
 from tasks.domain.encoding.host_history import HostHistory
@@ -31,7 +32,6 @@ from tasks.domain.encoding.host_messages import HostAnswer, HostIdentity, HostRe
 from tasks.domain.encoding.work_division import WorkDivision
 from tasks.domain.encoding.work_items import Take
 from tasks.domain.errors import BadInput, KitestringError, Permanent, Transient
-from tasks.domain.job.encoder import EncoderFacts
 from tasks.domain.shards.task_groups import rows_of
 
 IDLE_SECONDS = 0.5  # of the thread when nothing happens

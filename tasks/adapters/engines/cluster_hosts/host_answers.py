@@ -5,12 +5,12 @@ from __future__ import annotations
 from concurrent.futures import Future
 from typing import Any
 
+from tasks.domain.encoder_identity import EncoderFacts
 from tasks.domain.encoding.encoding_events import ShardFailed
 from tasks.domain.encoding.host_messages import HostAnswer
 from tasks.domain.encoding.work_division import WorkDivision
 from tasks.domain.encoding.work_items import Take
 from tasks.domain.errors import Transient
-from tasks.domain.job.encoder import EncoderFacts
 from tasks.domain.served_identity import other_server
 from tasks.domain.shards.layout import writer_of
 from tasks.domain.shards.shard import Shard

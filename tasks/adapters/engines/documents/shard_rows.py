@@ -12,7 +12,7 @@ from tasks.adapters.models.model_metadata import ModelShape, shape_of
 from tasks.adapters.rows.builder import Prepared, prepare
 from tasks.adapters.rows.chunking.documents import chunk_documents
 from tasks.adapters.rows.chunking.splitter import ChunkSplitter
-from tasks.domain.job.encoder import EncoderRecord
+from tasks.domain.encoder_identity import EncoderRecord
 from tasks.domain.job.texts.chunks import Chunks
 from tasks.domain.shards.shard import Shard
 

@@ -10,9 +10,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from tasks.domain.encoder_identity import Precision
 from tasks.domain.encoding.tune.trials import Axis, Trial, TrialSettings, best_of
 from tasks.domain.encoding.tuning import Backend
-from tasks.domain.job.encoder import Precision
 
 FALLS = 2  # batch sizes in a row that are slower than the best by a tenth: larger ones will be, too
 SLOWER = 0.9

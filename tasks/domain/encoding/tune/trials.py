@@ -6,8 +6,8 @@ from typing import Literal
 
 from pydantic import Field
 
+from tasks.domain.encoder_identity import Precision
 from tasks.domain.encoding.tuning import GAIN, Backend
-from tasks.domain.job.encoder import Precision
 from tasks.domain.strict import Strict
 
 Axis = Literal["start", "backend", "ranks", "batch", "workers", "pinned", "precision", "shuffling"]

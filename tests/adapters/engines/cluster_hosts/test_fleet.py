@@ -22,11 +22,12 @@ from tasks.adapters.models.model_files import LocatedModel, locate_model
 from tasks.adapters.object_store.registry import open_store
 from tasks.adapters.processes.device_locks import Devices
 from tasks.adapters.sources.registry import open_source
+from tasks.domain.encoder_identity import EncoderFacts, EncoderIdentity, EncoderRecord
 from tasks.domain.encoding.encoding_events import EncodingEvent, ShardSealed
 from tasks.domain.encoding.encoding_spec import EncodingSpec, ShardGroup
 from tasks.domain.encoding.host_messages import HostAnswer, HostIdentity, Refusal
 from tasks.domain.errors import BadInput
-from tasks.domain.job.encoder import ENCODERS, EncoderFacts, EncoderIdentity, EncoderRecord
+from tasks.domain.job.encoder import ENCODERS
 from tasks.domain.job.parse import parse_job
 from tasks.domain.shards.shard import Shard, name_shard
 from tests.builders.engines import hash_encoders

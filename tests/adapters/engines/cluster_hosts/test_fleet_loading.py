@@ -6,9 +6,9 @@ import pytest
 
 from tasks.adapters.engines.cluster_hosts.fleet_loading import MOST_LOADED, FleetLoading
 from tasks.adapters.engines.cluster_hosts.host_seat import HostSeat
+from tasks.domain.encoder_identity import EncoderFacts, EncoderIdentity, EncoderRecord
 from tasks.domain.encoding.encoding_spec import LoadGroup
 from tasks.domain.encoding.work_items import Call, Take
-from tasks.domain.job.encoder import EncoderFacts, EncoderIdentity, EncoderRecord
 from tasks.domain.shards.shard import FileVersion, Shard, Span, Whole
 from tasks.domain.target.collection import CollectionSpec
 from tasks.domain.target.rate_limit import LoadCounts, Throttle
