@@ -49,6 +49,9 @@ _PASSING = (
     "not loaded",
     "not fully loaded",
     "offline",
+    "nodenotfound",  # a proxy that still knows a node by the number that it had before a crash
+    "node not found",
+    "node not match",
     "timeout",
     "deadline",
     "unavailable",

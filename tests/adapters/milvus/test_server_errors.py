@@ -96,6 +96,8 @@ def test_a_rate_limit_changed_nothing():
         ("cannot parse expression: id ==", RetryDecision.NEVER),
         ("collection not loaded", RetryDecision.AGAIN),
         ("node offline", RetryDecision.AGAIN),
+        ("NodeNotFound", RetryDecision.AGAIN),  # of a load after a crash, seen once
+        ("node not match[expectedNodeID=5][actualNodeID=9]", RetryDecision.AGAIN),
         ("context deadline exceeded", RetryDecision.AGAIN),
         ("unrecoverable error", RetryDecision.AGAIN),  # of a load after a crash, with no word more
         ("quota exceeded[reason=memory quota]", RetryDecision.SLOWLY),
