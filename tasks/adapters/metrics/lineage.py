@@ -17,7 +17,7 @@ from tasks.domain.job.services import LineageSettings
 if TYPE_CHECKING:
     from openlineage.client.event_v2 import RunState
 
-PRODUCER = "https://github.com/kitestring/kitestring"
+PRODUCER = "urn:kitestring"  # OpenLineage wants a URI
 SEND_SECONDS = 5.0  # that an event may take
 NAMES = uuid.UUID("7c2d9f54-5f0c-4b0e-9a6e-5b0f3f3f7d11")  # made for this: a run's id as OpenLineage wants it
 log = logging.getLogger("kitestring.run")

@@ -27,7 +27,7 @@ class _Seen:
 
 
 class DeviceMeter:
-    """Listens to a run, and looks at the devices each time that it is encoding. `device`: cpu or cuda, as the encoder has it."""
+    """Listens to a run, and looks at the devices each time that it is encoding."""
 
     def __init__(self) -> None:
         self._gpus, self._cards = GpuMeter(), dict[int, _Seen]()
@@ -46,17 +46,21 @@ class DeviceMeter:
         seen.looks, seen.busy, seen.memory = seen.looks + 1, seen.busy + busy, max(seen.memory, memory)
 
     def work(self, encoding: EncodingProgress, device: str) -> tuple[DeviceWork, ...]:
-        """What each did. Rank by rank they take the GPUs in turn; CPUs are one device, whatever the number of ranks."""
+        """What each did. Rank by rank they take the GPUs in turn; CPUs are one device, whatever the number of ranks.
+
+        Of GPUs that cannot be looked at nothing is said: the CPUs did not encode their rows.
+        """
         return tuple(self._work(encoding, device)) if encoding.rows and not encoding.hosts else ()
 
     def _work(self, encoding: EncodingProgress, device: str) -> Iterator[DeviceWork]:
-        cards = sorted(self._cards.items()) if device.startswith("cuda") else []
+        if not device.startswith("cuda"):
+            yield _figures(self._cpu, encoding.rows, encoding.tokens, encoding.seconds)
+            return
+        cards = sorted(self._cards.items())
         for place, (_, card) in enumerate(cards):
             tokens = sum(work.tokens for work in encoding.work if work.rank % len(cards) == place)
             rows = sum(work.rows for work in encoding.work if work.rank % len(cards) == place)
             yield _figures(card, rows, tokens, encoding.seconds)
-        if not cards:
-            yield _figures(self._cpu, encoding.rows, encoding.tokens, encoding.seconds)
 
 
 def _figures(seen: _Seen, rows: int, tokens: int, seconds: float) -> DeviceWork:

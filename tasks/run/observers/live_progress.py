@@ -30,8 +30,7 @@ class LiveProgress:
 
     def __init__(self, store: Store, corpus: str, run: str, began: dt.datetime) -> None:
         self._runs, self._run, self._began = LiveRuns(store, corpus), run, began
-        context = FlowRunContext.get()
-        self._flow = context.flow.name if context and context.flow else "run"
+        self._flow = flow_name()
         self._newest: Snapshot | None = None
         self._error: BaseException | None = None
         self._over, self._told, self._unheard = threading.Event(), False, False
@@ -76,6 +75,12 @@ class LiveProgress:
         except (KitestringError, OSError) as error:
             level, self._unheard = logging.DEBUG if self._unheard else logging.WARNING, True
             log.log(level, "how far the run is cannot be told in the checkpoint, and is tried again: %s", error)
+
+
+def flow_name() -> str:
+    """Of the flow that runs here; "run" outside of one."""
+    context = FlowRunContext.get()
+    return context.flow.name if context and context.flow else "run"
 
 
 def _state_of(error: BaseException | None) -> LiveState:

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
-from prefect.context import FlowRunContext
-
 from tasks.adapters.metrics.exporters import Exported, exported, wanted
 from tasks.adapters.metrics.instruments import RunInstruments
 from tasks.adapters.metrics.lineage import Lineage, lineage_of
 from tasks.domain.job.credentials import without_credentials
 from tasks.domain.job.job import Job
+from tasks.run.observers.live_progress import flow_name
 from tasks.run.progress import Journal
 
 
@@ -38,9 +37,7 @@ def observed(job: Job, run: str, journal: Journal) -> Iterator[None]:
 
 @contextmanager
 def _measured(out: Exported, job: Job, journal: Journal) -> Iterator[None]:
-    context = FlowRunContext.get()
-    flow = context.flow.name if context and context.flow else "run"
-    instruments = RunInstruments(out.meter, {"corpus": job.corpus, "flow": flow})
+    instruments = RunInstruments(out.meter, {"corpus": job.corpus, "flow": flow_name()})
     journal.listeners.append(instruments)
     journal.span = out.span
     try:

@@ -64,3 +64,4 @@ def test_nothing_is_said_of_devices_elsewhere_or_where_nothing_was_encoded(share
     assert meter.work(ENCODING.model_copy(update={"hosts": (HostWork(host="gpu1"),)}), "cpu") == ()
     (unseen,) = meter.work(ENCODING, "cpu")
     assert unseen.utilization is None
+    assert meter.work(ENCODING, "cuda") == (), "GPUs that cannot be looked at are not told as CPUs"
