@@ -30,8 +30,7 @@ SUITE_SECONDS = 50 * 60
 def pytest_sessionstart(session: pytest.Session) -> None:
     """A test that not even its own time limit ends: every thread's stack is printed, and the suite ends.
 
-    One watch for all tests and not pytest's own, which starts a thread of its own for each: since it was switched on, three whole
-    suites were killed by a segmentation fault that no handler saw, as in a thread that blocks signals, and such a thread is its.
+    One watch for all tests and not pytest's own, which starts a thread of its own for each.
     """
     capture = session.config.pluginmanager.getplugin("capturemanager")
     with capture.global_and_fixture_disabled():

@@ -30,6 +30,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from tasks.adapters.engines.cluster_hosts.fleet import Fleet
 from tasks.adapters.engines.cluster_hosts.fleet_loading import MOST_STREAMS
 from tasks.adapters.engines.cluster_hosts.host_answers import in_a_line
+from tasks.adapters.engines.cluster_hosts.signal_handlers import kept_handlers
 from tasks.adapters.engines.far_spec import spec_for_afar
 from tasks.adapters.engines.remote_host import RemoteHost
 from tasks.adapters.models.model_files import LocatedModel
@@ -150,15 +151,18 @@ class _Connection:
             self._users -= 1
             if self._ours and not self._users:
                 self._ours = False
-                ray.shutdown()
+                with kept_handlers():
+                    ray.shutdown()
 
 
 _connection = _Connection()
 
 
 def _join(address: str, run: str) -> None:
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": False}
     try:
-        ray.init(address=address, namespace=f"kitestring-{run}", log_to_driver=False, logging_level=logging.ERROR, configure_logging=False)
+        with kept_handlers():
+            ray.init(address=address, namespace=f"kitestring-{run}", **quiet)
     except ConnectionError as error:
         raise BadInput(
             f"compute.engine.address '{address}': no Ray cluster is reached from here ({in_a_line(error)}): {INSTEAD}"
