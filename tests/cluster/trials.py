@@ -257,7 +257,8 @@ class Trial:
 
     def _on_held_model(self, held: Path, *, row_seconds: float) -> dict[str, Any]:
         model = make_held_model(self.cluster.folder / f"{self.name}-model", held, rows=0, row_seconds=row_seconds)
-        return {"encoder__model": str(model), "encoder__trust_remote_code": True}
+        # Nothing is measured when it is loaded, or the first host would be held before it is ready for work.
+        return {"encoder__model": str(model), "encoder__trust_remote_code": True, "compute__batch_tokens": 1_024}
 
     def _of_ideal(self, run: Run) -> float:
         """Let a run go whose hosts are all ready, one of them at a tenth of the speed; its time until the last seal over the best.

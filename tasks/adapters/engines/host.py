@@ -31,6 +31,10 @@ from tasks.domain.ports import Store
 from tasks.domain.target.rate_limit import LoadCounts
 
 
+class TakenBack(Transient):
+    """Whoever gave a group has asked for it again."""
+
+
 class Host:
     """An `Engine` of one machine. Its methods take and give plain values alone.
 
@@ -54,6 +58,7 @@ class Host:
         self._collections = OwnCollections(self._place.job)
         self._pinned = set[str]()  # fingerprints that are written down
         self._giving_back = self._closed = False
+        self._recalled = set[tuple[str, str]]()  # groups by attempt and first shard
 
     @property
     def width(self) -> int:
@@ -84,7 +89,9 @@ class Host:
             failures = RowRetry(self._place, self._encoders, checkpoint, group).run()
         else:
             pin = partial(self._pin, checkpoint, group.record)
-            encoder = GroupEncoder(self._place, self._encoders, checkpoint, group, reuse=self._reuse, pin=pin, go_on=self._check_stays)
+            encoder = GroupEncoder(
+                self._place, self._encoders, checkpoint, group, reuse=self._reuse, pin=pin, go_on=partial(self._check_goes_on, group)
+            )
             failures = encoder.run()
         if failures:
             raise failures[0]
@@ -128,6 +135,15 @@ class Host:
     def give_back(self) -> None:
         """Begin nothing more: pieces in progress are finished, and every running group fails with Transient."""
         self._giving_back = True
+
+    def recall(self, attempt: str, shard: str) -> None:
+        """Begin nothing more of the group of that attempt and first shard: it fails with `TakenBack`. One that needs nothing more goes on."""
+        self._recalled.add((attempt, shard))
+
+    def _check_goes_on(self, group: ShardGroup) -> None:
+        self._check_stays()
+        if (group.attempt, group.shards[0].id) in self._recalled:
+            raise TakenBack("another host has nothing to do, and does this one's next group")
 
     def _check_stays(self) -> None:
         if self._closed:

@@ -25,7 +25,7 @@ import pyarrow as pa
 from pydantic import JsonValue
 
 import tasks
-from tasks.adapters.engines.host import Host
+from tasks.adapters.engines.host import Host, TakenBack
 from tasks.adapters.models.file_digests import sha256_of_file
 from tasks.adapters.processes.hardware import version_of
 from tasks.adapters.processes.scratch import scratch_folder
@@ -131,6 +131,10 @@ class RemoteHost:
         self._share(rate, heard)
         return self._answer(lambda: None, seen)
 
+    def recall(self, attempt: str, shard: str, seen: int) -> str:
+        """Give back the group of that attempt and first shard, as far as it is not begun: `encode` answers so."""
+        return self._answer(lambda: self._opened.recall(attempt, shard), seen)
+
     def close(self) -> str:
         """End every process of the run here. May be called again."""
         return self._answer(self._close)
@@ -205,7 +209,7 @@ class RemoteHost:
         try:
             answer = HostAnswer(value=call())
         except KitestringError as error:
-            given_back = self._leaving and isinstance(error, Transient)
+            given_back = isinstance(error, TakenBack) or (self._leaving and isinstance(error, Transient))
             answer = HostAnswer(refusal=refusal_of(error), given_back=given_back)
         except Exception as error:
             log.exception("a call failed with an unexpected error")

@@ -66,7 +66,7 @@ class HostAnswer(Strict):
 
     value: JsonValue = None
     refusal: Refusal | None = None
-    given_back: bool = Field(False, description="The host is leaving, and has not finished the group.")
+    given_back: bool = Field(False, description="The host is leaving, or was asked for the group, and has not finished it.")
     report: HostReport = Field(default_factory=HostReport)
 
 

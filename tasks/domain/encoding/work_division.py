@@ -6,6 +6,8 @@ Pure state, asked and told by one thread (`tasks.adapters.engines.cluster_hosts.
   left / (4 x hosts), at most `MOST_SHARDS`: hosts of unlike speed end together ("guided self-scheduling").
 - A host that is lost gives its shards back, and they go first. They are encoded under an attempt of their own: the lost host
   may still be at work somewhere, and no two hosts may write the same key. Whichever seals first wins.
+- A host with nothing to do gets what another has in its window and has not begun: it is asked back, a shard once at most (`spare`). So a
+  host that joins late is used, however few the shards are.
 - A shard that a host refuses is given to another; only when two refuse it, or there is no other, has it failed for good. A host
   whose failures others do not share is left out after two. A fault that may pass goes to whoever asked, who tries again.
 """
@@ -13,39 +15,16 @@ Pure state, asked and told by one thread (`tasks.adapters.engines.cluster_hosts.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 
 from tasks.domain.encoding.encoding_events import ShardFailed
-from tasks.domain.encoding.work_items import AnyGroup, Call, HostRecord, ShardOnItsWay, Take
+from tasks.domain.encoding.work_items import MOST_STRIKES, AnyGroup, Call, HostRecord, Member, ShardOnItsWay, Take
 from tasks.domain.errors import KitestringError, Transient
 from tasks.domain.shards.shard import Shard
 
 TAKES_AT_ONCE = 2  # takes of a host at a time
 MOST_SHARDS = 16  # in a take: with 50 the flow's window holds too few of them for a thousand hosts (tests/benchmarks)
 TAKES_OF_THE_REST = 4  # for each host
-MOST_STRIKES = 2  # failures running that no other host shares, after which a host is left out
 MOST_DEATHS = 3  # hosts lost with a shard in hand before it is given up; losses of a host without a take done between
-
-
-@dataclass(slots=True, eq=False)
-class _Member:
-    name: str
-    record: HostRecord = field(default_factory=HostRecord)
-    takes: list[Take] = field(default_factory=list)
-    strikes: int = 0
-    why: str = ""  # of the last one
-    doubts: int = 0  # shards that it has refused and that another host has to look at
-    losses: int = 0
-    present: bool = True
-    leaving: bool = False
-
-    @property
-    def able(self) -> bool:
-        return self.present and not self.leaving and not self.record.left_out
-
-    @property
-    def sound(self) -> bool:
-        return self.able and self.doubts < MOST_STRIKES and self.strikes < MOST_STRIKES
 
 
 class WorkDivision:
@@ -71,7 +50,7 @@ class WorkDivision:
         self._rows_of, self._refuse, self._leave_out = rows_of, refuse, leave_out
         self._takes_at_once, self._most_shards = takes_at_once, most_shards
         self._calls: list[Call] = []
-        self._members: dict[str, _Member] = {}
+        self._members: dict[str, Member] = {}
         self._unsure: set[str] = set()  # shards that a lost host may still be at work on
         self._expected = self._queued = 0  # rows that no host was given yet: as foreseen, and of those that are here
         self._foreseen = False
@@ -120,7 +99,7 @@ class WorkDivision:
 
     def join(self, host: str) -> None:
         """It is ready for work: for the first time, or again after it was lost."""
-        member = self._members.setdefault(host, _Member(host))
+        member = self._members.setdefault(host, Member(host))
         member.present, member.leaving, member.takes = True, False, []
 
     def leave(self, host: str) -> None:
@@ -146,7 +125,7 @@ class WorkDivision:
 
     def bar(self, host: str, why: str) -> None:
         """It gets no more work in this run."""
-        member = self._members.setdefault(host, _Member(host, present=False))
+        member = self._members.setdefault(host, Member(host, present=False))
         if self._leave_out is not None and not member.record.left_out:
             member.record.left_out, takes, member.takes = why, member.takes, []
             for take in takes:
@@ -170,7 +149,7 @@ class WorkDivision:
         member = self._members.get(host)
         if member is None or not self._foreseen:
             return None
-        held = sum(unit.rows for take in member.takes for unit in take.units.values())
+        held = sum(take.rows for take in member.takes)
         return held + max(self._expected, self._queued) // max(1, self.able)
 
     def next_for(self, host: str) -> Take | None:
@@ -180,9 +159,26 @@ class WorkDivision:
             return None  # asked for every host, again and again: without a look at the calls where none has anything left
         trusted = member.sound or not any(other.sound for other in self._members.values())
         for call in self._calls:
-            if (call.returned or call.fresh) and (units := self._choose(call, host, trusted=trusted)):
+            if (call.returned or call.fresh) and (units := self._choose(call, member, trusted=trusted)):
                 return self._take(member, call, units)
         return None
+
+    def spare(self) -> list[Take]:
+        """What may be asked back for hosts that have nothing: the newest take of each that has another one, the largest first."""
+        if self._queued:
+            return []
+        newest = (member.takes[-1] for member in self._members.values() if member.able and len(member.takes) > 1)
+        return sorted((take for take in newest if take.rows and not take.recalled), key=lambda take: -take.rows)
+
+    def may_have(self, host: str, take: Take) -> bool:
+        """Whether a host with nothing in hand may have what another gives back."""
+        member = self._members.get(host)
+        return member is not None and member.sound and not member.takes and not any(host in unit.refused for unit in take.units.values())
+
+    def recall(self, take: Take) -> None:
+        """Its host is asked to give it back, as far as it has not begun it; it goes on as long as it does not."""
+        for unit in take.units.values():
+            unit.recalled = True
 
     def done(self, take: Take, shard: str) -> None:
         """A shard of it is sealed. Hosts that have refused it before have failed alone."""
@@ -213,14 +209,14 @@ class WorkDivision:
         Args:
             take: one that was taken from the host meanwhile changes nothing.
             error: a fault that may pass, and ended it early.
-            given_back: the host is leaving, and that ended it.
+            given_back: the host is leaving, or was asked for it, and that ended it.
         """
         member = self._members[take.host]
         if take not in member.takes:
             return
         member.takes.remove(take)
         if given_back:
-            self._give_back(member, take, f"host {take.host} is leaving")
+            self._give_back(member, take, f"host {take.host} gave it back")
         elif error is not None:
             self._fail(take.call, error)
             for unit in take.units.values():
@@ -239,10 +235,11 @@ class WorkDivision:
         """A shard that leaves a take; None where the take is no longer the host's, or it has left before."""
         return take.units.pop(shard, None) if take in self._members[take.host].takes else None
 
-    def _choose(self, call: Call, host: str, *, trusted: bool) -> list[ShardOnItsWay]:
+    def _choose(self, call: Call, member: Member, *, trusted: bool) -> list[ShardOnItsWay]:
         """Shards for a host: one that came back, or as many fresh ones as are its share. Who is not trusted looks at what others refuse."""
+        spared = all(take.recalled for take in member.takes)  # what was asked back is for hosts that have nothing else
         for unit in call.returned:
-            if host not in unit.refused and (trusted or unit.refused):
+            if member.name not in unit.refused and (trusted or unit.refused) and (spared or not unit.recalled):
                 call.returned.remove(unit)
                 return [unit]
         if not trusted or not call.fresh:
@@ -255,7 +252,7 @@ class WorkDivision:
         self._expected -= rows
         return chosen
 
-    def _take(self, member: _Member, call: Call, units: list[ShardOnItsWay]) -> Take:
+    def _take(self, member: Member, call: Call, units: list[ShardOnItsWay]) -> Take:
         self._queued -= sum(unit.rows for unit in units)
         again = units[0].again
         group = call.group.take((unit.shard for unit in units), apart=again or bool(units[0].refused))
@@ -264,7 +261,7 @@ class WorkDivision:
         member.record.taken += 1
         return take
 
-    def _give_back(self, member: _Member, take: Take, why: str) -> None:
+    def _give_back(self, member: Member, take: Take, why: str) -> None:
         units, call = list(take.units.values()), take.call
         member.record.given_back += bool(units)
         for unit in units:
@@ -313,17 +310,17 @@ class WorkDivision:
     def _is_settled(self, unit: ShardOnItsWay) -> bool:
         return len(unit.refused) > 1 or not any(member.able and member.name not in unit.refused for member in self._members.values())
 
-    def _strike(self, member: _Member, why: str) -> None:
+    def _strike(self, member: Member, why: str) -> None:
         member.strikes, member.why = member.strikes + 1, why
 
-    def _trust(self, member: _Member) -> None:
+    def _trust(self, member: Member) -> None:
         """A take went well: those that failed meanwhile, and have nothing in hand that may go well, too, have failed alone."""
         member.strikes = member.losses = 0
         for other in list(self._members.values()):
             if other is not member and not other.takes:
                 self._leave_out_if_alone(other)
 
-    def _leave_out_if_alone(self, member: _Member) -> None:
+    def _leave_out_if_alone(self, member: Member) -> None:
         others = any(other.able and other is not member for other in self._members.values())
         if member.able and member.strikes >= MOST_STRIKES and others:
             self.bar(member.name, f"it failed {member.strikes} times running where others did not: {member.why}")

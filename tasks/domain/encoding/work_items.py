@@ -11,6 +11,7 @@ from tasks.domain.encoding.encoding_spec import LoadGroup, ShardGroup
 from tasks.domain.errors import KitestringError
 from tasks.domain.shards.shard import Shard
 
+MOST_STRIKES = 2  # failures running that no other host shares, after which a host is left out
 AnyGroup = ShardGroup | LoadGroup  # of one division all are of one kind
 
 
@@ -21,6 +22,7 @@ class ShardOnItsWay:
     shard: Shard
     rows: int
     again: bool = False  # a host that was lost may still be at work on it
+    recalled: bool = False  # asked back from a host that had not begun it, for one with nothing to do; once
     deaths: int = 0
     refused: dict[str, ShardFailed] = field(default_factory=dict)
 
@@ -49,6 +51,16 @@ class Take:
     again: bool
     refused: bool = False  # whether any of it was
 
+    @property
+    def recalled(self) -> bool:
+        """Whether all that is left of it was asked back once."""
+        return all(unit.recalled for unit in self.units.values())
+
+    @property
+    def rows(self) -> int:
+        """Of what is left of it."""
+        return sum(unit.rows for unit in self.units.values())
+
 
 @dataclass(slots=True)
 class HostRecord:
@@ -59,3 +71,26 @@ class HostRecord:
     doubled: int = 0
     loaded: int = 0  # rows
     left_out: str = ""  # why it gets no more
+
+
+@dataclass(slots=True, eq=False)
+class Member:
+    """A host of a division."""
+
+    name: str
+    record: HostRecord = field(default_factory=HostRecord)
+    takes: list[Take] = field(default_factory=list)
+    strikes: int = 0
+    why: str = ""  # of the last one
+    doubts: int = 0  # shards that it has refused and that another host has to look at
+    losses: int = 0
+    present: bool = True
+    leaving: bool = False
+
+    @property
+    def able(self) -> bool:
+        return self.present and not self.leaving and not self.record.left_out
+
+    @property
+    def sound(self) -> bool:
+        return self.able and self.doubts < MOST_STRIKES and self.strikes < MOST_STRIKES

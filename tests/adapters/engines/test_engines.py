@@ -7,7 +7,10 @@ workers. Faults are files, so that all can have them.
 from __future__ import annotations
 
 import secrets
+import threading
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -349,6 +352,30 @@ def test_its_progress_tells_rows_and_who_did_them(bench: Bench) -> None:
     assert {*now.newest.values()} <= {shard.name for shard in shards}
     assert now.under_way == ()
     assert bench.engine.width >= 2
+
+
+def test_a_host_with_nothing_to_do_is_given_what_another_has_not_begun(bench: Bench) -> None:
+    """One host has both shards in its window before the other one asks."""
+    if not isinstance(bench.engine, Fleet):
+        pytest.skip("there is one host")
+    rows = 10 * PIECE  # more pieces than encoders hold at a time
+    for number, name in enumerate(("a.parquet", "b.parquet")):
+        write_rows(bench.folder / name, number * rows, (number + 1) * rows)
+    folder, ended = faults.folder_of(bench.spec.job), Future[list[EncodingEvent]]()
+    held = faults.hold(folder)
+    threading.Thread(target=lambda: ended.set_result(bench.encode(*bench.shards())), daemon=True).start()
+    deadline = time.monotonic() + 60
+    while not (folder / "recalled").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    held.unlink()
+    told = ended.result(timeout=60)
+    assert sorted(key for shard in bench.shards() for key in bench.keys(shard)) == sorted(f"row-{row}" for row in range(2 * rows))
+    assert sum(event.encoded for event in told if isinstance(event, ShardSealed)) == 2 * rows, "what was finished is adopted"
+    hosts = bench.engine.progress().hosts
+    assert sorted(host.given_back for host in hosts) == [0, 1]
+    assert all(host.rows for host in hosts)
+    assert not any(host.doubled or host.left_out for host in hosts)
 
 
 def test_work_that_comes_after_a_release_is_done(bench: Bench) -> None:

@@ -201,6 +201,39 @@ def test_a_host_that_leaves_gives_back_what_it_has_not_done() -> None:
     assert not bench.left_out
 
 
+def test_a_host_with_nothing_gets_what_another_has_in_its_window_and_gives_back_once() -> None:
+    bench = Bench("a", "b")
+    bench.add(0, 2)
+    first, second = bench.take("a"), bench.take("a")
+    assert bench.division.next_for("b") is None
+    assert bench.division.spare() == [second]
+    assert bench.division.may_have("b", second)
+    assert not bench.division.may_have("a", second)
+    bench.division.recall(second)
+    bench.division.answered(second, Transient("given back"), given_back=True)
+    assert bench.division.next_for("a") is None, "it was asked for it"
+    again = bench.take("b")
+    assert (again.units.keys(), again.group.attempt == second.group.attempt) == (second.units.keys(), False)
+    assert not bench.division.spare()
+    assert bench.division.records["a"].given_back == 1
+    bench.do(first)
+    bench.do(again)
+    assert not bench.ended[0].failures
+
+
+def test_what_was_asked_back_is_its_hosts_own_again_where_nobody_else_is_left() -> None:
+    bench = Bench("a", "b")
+    bench.add(0, 2)
+    first, second = bench.take("a"), bench.take("a")
+    bench.division.recall(second)
+    bench.division.answered(second, Transient("given back"), given_back=True)
+    bench.division.lose("b", "power")
+    assert bench.division.next_for("a") is None
+    bench.do(first)
+    bench.do(bench.take("a"))
+    assert bench.ended
+
+
 class Simulation:
     """Hosts of unlike speed that are lost and come back, cannot read some shards or any, and answer too late."""
 
@@ -234,6 +267,15 @@ class Simulation:
                 assert not written & self.attempts, "no two hosts write under one attempt"
                 self.attempts |= written
                 self.later(len(take.units) / speed, "answer", host, take)
+        spare = self.bench.division.spare()
+        for host in self.hosts:
+            if spare and self.bench.division.may_have(host, spare[0]):
+                self.bench.division.recall(take := spare.pop(0))
+                self.later(self.chance.uniform(0, 2), "give_back", take.host, take)
+
+    def give_back(self, _host: str, take: Take) -> None:
+        """Unless it is done by now."""
+        self.bench.division.answered(take, Transient("asked back"), given_back=True)
 
     def lose(self, host: str, _: object) -> None:
         self.bench.division.lose(host, "silent")

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from tasks.adapters.engines.cluster_hosts.fleet_driver import FleetDriver
 from tasks.adapters.engines.cluster_hosts.fleet_thread import CLOSED
-from tasks.adapters.engines.cluster_hosts.host_answers import pass_on, value_of
+from tasks.adapters.engines.cluster_hosts.host_answers import heard, pass_on, value_of
 from tasks.adapters.engines.cluster_hosts.host_seat import HostSeat
 from tasks.domain.encoder_identity import EncoderFacts
 from tasks.domain.encoding.encoding_progress import EncodingProgress
@@ -127,7 +127,7 @@ class Fleet(FleetDriver):
         if self._division.idle and not self._idle:  # hosts that load on need no device
             for seat in self._seats.values():
                 if seat.state == "ready":
-                    self._call(seat, "release", wait, seat.seen, then=self._heard)
+                    self._call(seat, "release", wait, seat.seen, then=heard)
         left = [seat for seat in self._seats.values() if seat.state == "ready" and self._resting]
 
         def gone(seat: HostSeat, _answer: HostAnswer) -> None:
@@ -144,9 +144,6 @@ class Fleet(FleetDriver):
             self._call(seat, "release", wait, seat.seen, then=gone)
         if not left:
             released.set_result(None)
-
-    def _heard(self, _seat: HostSeat, _answer: HostAnswer) -> None:
-        """What it says is taken in already."""
 
     def _waits_for(self) -> str:
         if self._thread is None or self._division.able or (self._division.idle and self._facts.done()):

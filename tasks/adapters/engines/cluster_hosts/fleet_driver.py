@@ -17,12 +17,15 @@ from tasks.adapters.engines.cluster_hosts.fleet_thread import CLOSED, FleetThrea
 from tasks.adapters.engines.cluster_hosts.host_answers import (
     end_take,
     facts_difference,
+    heard,
     in_a_line,
     load_refusal,
     made_by,
     value_of,
 )
 from tasks.adapters.engines.cluster_hosts.host_seat import HostSeat, SeatState, seconds_between_looks
+from tasks.adapters.engines.cluster_hosts.recalls import Recalls
+from tasks.adapters.engines.cluster_hosts.settling import may_settle, spec_with
 from tasks.adapters.engines.remote_host import SILENCE_SECONDS, own_identity
 from tasks.domain.encoder_identity import EncoderFacts
 from tasks.domain.encoding.encoding_events import DocumentMoved, EncodingEvent, ShardFailed, ShardLoaded, ShardReused, ShardSealed, Tell
@@ -68,6 +71,7 @@ class FleetDriver(FleetThread):
         self._history = HostHistory(time.monotonic)
         rows = partial(rows_of, aim=spec.job.shards.rows)
         self._division = WorkDivision(rows, refuse=tell, leave_out=self._bar)
+        self._recalls = Recalls(self._division, time.monotonic)
         self._loading = FleetLoading(spec.job.target.load_streams, rows)
 
     def _drive(self) -> None:
@@ -98,6 +102,10 @@ class FleetDriver(FleetThread):
         self._resting = self._resting and self._idle
         for seat in list(self._seats.values()):
             self._see_to(seat, now)
+        for seat, take in self._recalls.due(self._all):
+            log.info("host %s is asked for what it has not begun: another has nothing to do", seat.name)
+            assert isinstance(take.group, ShardGroup)
+            self._call(seat, "recall", take.group.attempt, take.group.shards[0].id, seat.seen, then=heard)
 
     @property
     def _idle(self) -> bool:
@@ -143,10 +151,10 @@ class FleetDriver(FleetThread):
         if seat.state == "new" and now >= seat.not_before and not self._resting:
             seat.state = "opening"
             self._call(seat, "identify", then=self._identified)
-        elif seat.state == "opened" and (self._settled is not None or self._leader() in {None, seat}):
-            seat.state = "loading"
+        elif seat.state == "opened" and (self._settled is not None or may_settle(self._spec, self._all, now)):
+            seat.state, seat.loading_since, seat.settles = "loading", now, self._settled is None
             self._history.note(seat.name, "loading")
-            self._call(seat, "load", self._spec_for_hosts(), seat.seen, then=self._loaded)
+            self._call(seat, "load", spec_with(self._spec, self._settled), seat.seen, then=self._loaded)
         if seat.state not in {"opened", "loading", "ready"}:  # one that waits for the first to load would close itself, uncalled
             return
         if now - seat.heard > self._silence_seconds:
@@ -169,18 +177,6 @@ class FleetDriver(FleetThread):
     @property
     def _all(self) -> list[HostSeat]:
         return [*self._seats.values()]
-
-    def _leader(self) -> HostSeat | None:
-        """The host whose facts are waited for, where none is settled yet."""
-        return next((seat for seat in self._seats.values() if seat.state in {"loading", "ready"}), None)
-
-    def _spec_for_hosts(self) -> str:
-        """With what the first host has settled, so that no other settles it otherwise."""
-        spec = self._spec
-        if spec.pinned is None and self._settled is not None:
-            encoder = spec.job.encoder.model_copy(update={"precision": self._settled.precision})
-            spec = spec.model_copy(update={"job": spec.job.model_copy(update={"encoder": encoder})})
-        return spec.model_dump_json()
 
     def _call(self, seat: HostSeat, method: str, *arguments: object, then: Callable[[HostSeat, HostAnswer], None]) -> None:
         """Call a host; what it answers is taken in by this thread, unless the host was given up before."""
@@ -231,7 +227,10 @@ class FleetDriver(FleetThread):
             return
         facts = EncoderFacts.model_validate(value_of(answer)["facts"])
         if self._settled is not None and (difference := facts_difference(facts, self._settled)):
-            self._leave_out(seat, difference)
+            if seat.settles:  # another one was faster: what that has settled, this one may be able to do as well
+                self._end(seat, "new")
+            else:
+                self._leave_out(seat, difference)
             return
         self._settled = self._settled or facts
         if not self._facts.done():

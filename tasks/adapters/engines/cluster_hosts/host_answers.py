@@ -5,6 +5,7 @@ from __future__ import annotations
 from concurrent.futures import Future
 from typing import Any
 
+from tasks.adapters.engines.cluster_hosts.host_seat import HostSeat
 from tasks.domain.encoder_identity import EncoderFacts
 from tasks.domain.encoding.encoding_events import ShardFailed
 from tasks.domain.encoding.host_messages import HostAnswer
@@ -69,6 +70,10 @@ def pass_on(answered: Future[HostAnswer], future: Future[str]) -> None:
         answered.set_exception(Transient(f"the host that was measuring is lost: {in_a_line(error)}"))
     else:
         answered.set_result(HostAnswer.model_validate_json(future.result()))
+
+
+def heard(_seat: HostSeat, _answer: HostAnswer) -> None:
+    """What the answer to a call without a result says is taken in already."""
 
 
 def end_take(division: WorkDivision, take: Take, answer: HostAnswer) -> None:

@@ -33,6 +33,8 @@ class HostSeat:
     life: int = 0
     seen: int = 0  # events of this life that are taken in
     heard: float = field(default_factory=monotonic)
+    loading_since: float = 0.0
+    settles: bool = False  # it loads what no other has loaded yet
     asked: bool = False  # how it is, and it has not answered
     asked_at: float = 0.0
     leaving: bool = False

@@ -14,7 +14,7 @@ import pytest
 
 from tasks.adapters.checkpoint.checkpoint import Checkpoint
 from tasks.adapters.engines import torchrun_encoders
-from tasks.adapters.engines.cluster_hosts import fleet_driver, host_seat
+from tasks.adapters.engines.cluster_hosts import fleet_driver, host_seat, settling
 from tasks.adapters.engines.cluster_hosts.fleet import Fleet
 from tasks.adapters.engines.far_spec import spec_for_afar
 from tasks.adapters.engines.remote_host import RemoteHost, own_identity
@@ -161,18 +161,70 @@ def test_a_silent_host_loses_its_groups_and_is_ended(work: Callable[..., Work], 
     assert before._closed
 
 
-def test_a_host_that_waits_until_the_first_has_loaded_is_called_meanwhile(
-    work: Callable[..., Work], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_host_that_waits_until_the_first_has_loaded_is_called_meanwhile(spec: EncodingSpec, monkeypatch: pytest.MonkeyPatch) -> None:
     """One that nobody calls closes itself."""
     monkeypatch.setattr(host_seat, "ASK_SECONDS", 0.05)
     loaded, load = threading.Event(), RemoteHost.load
     monkeypatch.setattr(RemoteHost, "load", lambda *given: loaded.wait(60) and load(*given))
     hosts = ThreadHost(), ThreadHost()
-    work(*hosts).begin()
+    run = Work(precise(spec, "auto"), *hosts)
+    run.begin()
     until(lambda: all(host.calls.count("report") > 3 for host in hosts))
     assert sum(host.calls.count("load") for host in hosts) == 1
     loaded.set()
+    run.assert_done_once()
+    run.fleet.close()
+
+
+def precise(spec: EncodingSpec, precision: str) -> EncodingSpec:
+    return spec.model_copy(
+        update={"job": spec.job.model_copy(update={"encoder": spec.job.encoder.model_copy(update={"precision": precision})})}
+    )
+
+
+def test_hosts_whose_precision_the_job_says_load_side_by_side(work: Callable[..., Work], monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded, load = threading.Event(), RemoteHost.load
+    monkeypatch.setattr(RemoteHost, "load", lambda *given: loaded.wait(60) and load(*given))
+    hosts = ThreadHost(), ThreadHost()
+    run = work(*hosts)
+    run.begin()
+    until(lambda: all("load" in host.calls for host in hosts))
+    loaded.set()
+    run.assert_done_once()
+
+
+def test_a_host_that_takes_long_to_settle_the_precision_does_not_keep_others_from_it(
+    spec: EncodingSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And what it would have settled otherwise it takes over."""
+    monkeypatch.setattr(settling, "PATIENCE_SECONDS", 0.3)
+    go_on, loads = threading.Event(), list[str]()
+
+    class Stuck(ThreadHost):
+        def call(self, method: str, *arguments: object) -> Future[str]:
+            answered = super().call(method, *arguments)
+            if method != "load":
+                return answered
+            loads.append(EncodingSpec.model_validate_json(str(arguments[0])).job.encoder.precision)  # type: ignore[union-attr]
+            if len(loads) > 1:
+                return answered
+            late: Future[str] = Future()
+            other = HostAnswer(value={"facts": SETTLED.model_dump(mode="json"), "ranks": 1})
+            threading.Thread(target=lambda: late.set_result(go_on.wait(60) and other.model_dump_json()), daemon=True).start()
+            return late
+
+    stuck = Stuck()
+    run = Work(precise(spec, "auto"), stuck, ThreadHost())
+    try:
+        run.begin()
+        run.assert_done_once()
+        go_on.set()
+        until(lambda: len(loads) > 1)
+        assert loads == ["auto", "float32"]
+        until(lambda: all(seat.state == "ready" for seat in run.fleet._seats.values()))
+        assert not run.fleet._left_out
+    finally:
+        run.fleet.close()
 
 
 def test_a_host_that_joins_in_the_middle_is_used(
