@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from tasks.domain.encoding.encoding_events import ShardFailed
-from tasks.domain.encoding.work_items import MOST_STRIKES, AnyGroup, Call, HostRecord, Member, ShardOnItsWay, Take
+from tasks.domain.encoding.work_items import MOST_STRIKES, AnyGroup, Call, FleetMember, HostRecord, ShardOnItsWay, Take
 from tasks.domain.errors import KitestringError, Transient
 from tasks.domain.shards.shard import Shard
 
@@ -50,7 +50,7 @@ class WorkDivision:
         self._rows_of, self._refuse, self._leave_out = rows_of, refuse, leave_out
         self._takes_at_once, self._most_shards = takes_at_once, most_shards
         self._calls: list[Call] = []
-        self._members: dict[str, Member] = {}
+        self._members: dict[str, FleetMember] = {}
         self._unsure: set[str] = set()  # shards that a lost host may still be at work on
         self._expected = self._queued = 0  # rows that no host was given yet: as foreseen, and of those that are here
         self._foreseen = False
@@ -99,7 +99,7 @@ class WorkDivision:
 
     def join(self, host: str) -> None:
         """It is ready for work: for the first time, or again after it was lost."""
-        member = self._members.setdefault(host, Member(host))
+        member = self._members.setdefault(host, FleetMember(host))
         member.present, member.leaving, member.takes = True, False, []
 
     def leave(self, host: str) -> None:
@@ -125,7 +125,7 @@ class WorkDivision:
 
     def bar(self, host: str, why: str) -> None:
         """It gets no more work in this run."""
-        member = self._members.setdefault(host, Member(host, present=False))
+        member = self._members.setdefault(host, FleetMember(host, present=False))
         if self._leave_out is not None and not member.record.left_out:
             member.record.left_out, takes, member.takes = why, member.takes, []
             for take in takes:
@@ -235,7 +235,7 @@ class WorkDivision:
         """A shard that leaves a take; None where the take is no longer the host's, or it has left before."""
         return take.units.pop(shard, None) if take in self._members[take.host].takes else None
 
-    def _choose(self, call: Call, member: Member, *, trusted: bool) -> list[ShardOnItsWay]:
+    def _choose(self, call: Call, member: FleetMember, *, trusted: bool) -> list[ShardOnItsWay]:
         """Shards for a host: one that came back, or as many fresh ones as are its share. Who is not trusted looks at what others refuse."""
         spared = all(take.recalled for take in member.takes)  # what was asked back is for hosts that have nothing else
         for unit in call.returned:
@@ -252,7 +252,7 @@ class WorkDivision:
         self._expected -= rows
         return chosen
 
-    def _take(self, member: Member, call: Call, units: list[ShardOnItsWay]) -> Take:
+    def _take(self, member: FleetMember, call: Call, units: list[ShardOnItsWay]) -> Take:
         self._queued -= sum(unit.rows for unit in units)
         again = units[0].again
         group = call.group.take((unit.shard for unit in units), apart=again or bool(units[0].refused))
@@ -261,7 +261,7 @@ class WorkDivision:
         member.record.taken += 1
         return take
 
-    def _give_back(self, member: Member, take: Take, why: str) -> None:
+    def _give_back(self, member: FleetMember, take: Take, why: str) -> None:
         units, call = list(take.units.values()), take.call
         member.record.given_back += bool(units)
         for unit in units:
@@ -310,17 +310,17 @@ class WorkDivision:
     def _is_settled(self, unit: ShardOnItsWay) -> bool:
         return len(unit.refused) > 1 or not any(member.able and member.name not in unit.refused for member in self._members.values())
 
-    def _strike(self, member: Member, why: str) -> None:
+    def _strike(self, member: FleetMember, why: str) -> None:
         member.strikes, member.why = member.strikes + 1, why
 
-    def _trust(self, member: Member) -> None:
+    def _trust(self, member: FleetMember) -> None:
         """A take went well: those that failed meanwhile, and have nothing in hand that may go well, too, have failed alone."""
         member.strikes = member.losses = 0
         for other in list(self._members.values()):
             if other is not member and not other.takes:
                 self._leave_out_if_alone(other)
 
-    def _leave_out_if_alone(self, member: Member) -> None:
+    def _leave_out_if_alone(self, member: FleetMember) -> None:
         others = any(other.able and other is not member for other in self._members.values())
         if member.able and member.strikes >= MOST_STRIKES and others:
             self.bar(member.name, f"it failed {member.strikes} times running where others did not: {member.why}")

@@ -74,7 +74,7 @@ class HostRecord:
 
 
 @dataclass(slots=True, eq=False)
-class Member:
+class FleetMember:
     """A host of a division."""
 
     name: str

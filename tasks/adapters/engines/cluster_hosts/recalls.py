@@ -12,9 +12,9 @@ from tasks.adapters.engines.cluster_hosts.host_seat import HostSeat
 from tasks.domain.encoding.work_division import WorkDivision
 from tasks.domain.encoding.work_items import Take
 
-IDLE_SECONDS = 2.0  # of a host, before others are asked: the flow may be about to hand out more
-LOOK_SECONDS = 0.5
-SLOWEST = 0.5  # of the other host's rate: who has two takes finishes the second before a slower one would
+UNUSED_SECONDS = 2.0  # of a host, before others are asked: the flow may be about to hand out more
+PAIR_SECONDS = 0.5
+LEAST_OF_RATE = 0.5  # of the other host's rate: who has two takes finishes the second before a slower one would
 
 
 class Recalls:
@@ -34,12 +34,12 @@ class Recalls:
     def due(self, seats: Sequence[HostSeat]) -> list[tuple[HostSeat, Take]]:
         """Takes that are to be asked back now, and of whom; they count as asked."""
         now = self._clock()
-        if now - self._looked < LOOK_SECONDS:
+        if now - self._looked < PAIR_SECONDS:
             return []
         self._looked = now
         idle = [seat for seat in seats if seat.state == "ready" and not seat.leaving and not seat.takes]
         self._idle = {seat.name: self._idle.get(seat.name, now) for seat in idle}
-        waiting = [seat for seat in idle if now - self._idle[seat.name] >= IDLE_SECONDS]
+        waiting = [seat for seat in idle if now - self._idle[seat.name] >= UNUSED_SECONDS]
         if not waiting or not (spare := self._division.spare()):
             return []
         whose = {id(take): seat for seat in seats for take in seat.takes}
@@ -56,7 +56,7 @@ class Recalls:
         return chosen
 
     def _is_worth(self, seat: HostSeat, other: HostSeat, take: Take) -> bool:
-        return self._division.may_have(seat.name, take) and (not (rate := _rate(seat)) or rate >= SLOWEST * _rate(other))
+        return self._division.may_have(seat.name, take) and (not (rate := _rate(seat)) or rate >= LEAST_OF_RATE * _rate(other))
 
 
 def _rate(seat: HostSeat) -> float:
