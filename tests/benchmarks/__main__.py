@@ -11,8 +11,9 @@ from tests.benchmarks.ceiling import ceiling
 from tests.benchmarks.cluster import cluster
 from tests.benchmarks.encode import encode, encode_masked
 from tests.benchmarks.end_to_end import end_to_end
+from tests.benchmarks.full_text import loading_words
 from tests.benchmarks.images import images
-from tests.benchmarks.loading import loading, loading_words
+from tests.benchmarks.loading import loading
 from tests.benchmarks.memory import memory
 from tests.benchmarks.output import keep, table
 from tests.benchmarks.proving import proving

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,6 @@ from tests.benchmarks.kitestring import own_folder
 from tests.servers.milvus import milvus_process
 
 ROWS, PART_ROWS, DIM = 100_000, 10_000, 384
-WORDED_ROWS = 20_000
 PLAIN_BATCH = 1_000
 FIELDS = (ScalarField(name="n", column="n", type="int64"),)
 Load = Callable[[str, CollectionSpec, list[Path]], None]
@@ -59,7 +58,8 @@ def loading(sizes: Sizes) -> Outcome:
     )
 
 
-def write_parts(folder: Path, count: int) -> Iterator[Path]:
+def write_parts(folder: Path, count: int, texts: Sequence[str] = ()) -> Iterator[Path]:
+    """Parts of so many rows. `texts`: of the rows, in turn; none: each row's number, again and again."""
     rng = np.random.default_rng(7)
     schema = part_schema(FIELDS, store_text=True)
     for first in range(0, count, PART_ROWS):
@@ -69,28 +69,13 @@ def write_parts(folder: Path, count: int) -> Iterator[Path]:
         columns = {
             "id": [f"row-{n}" for n in numbers],
             "vector": vector_column(vectors),
-            "text": [f"{n} " * (400 // len(f"{n} ")) for n in numbers],
+            "text": [texts[n % len(texts)] if texts else f"{n} " * (400 // len(f"{n} ")) for n in numbers],
             "n": list(numbers),
             "shard": ["s"] * len(numbers),
         }
         path = folder / f"part-{first}.parquet"
         write_part(path, pa.table(columns, schema=schema), PartMeta(shard="s", first=first, stop=first + len(numbers)))
         yield path
-
-
-def loading_words(sizes: Sizes) -> Outcome:
-    """Rows per second into Milvus Lite with full text and without; 2.3.5 has none. What follows the last row is what its indexes take."""
-    count = sizes.rows_or(WORDED_ROWS)
-    with own_folder() as folder:
-        parts = list(write_parts(folder, count))
-        ways = {"vectors alone": None, "full text": FullText()}
-        contenders = {name: partial(timed, upsert, str(folder / "lite.db"), parts, count, way) for name, way in ways.items()}
-        results = compare(contenders, sizes.rounds)
-    took = {name: results[name]["indexed and found s"].median for name in ways}
-    conclusions = [f"with full text it takes {took['full text'] / took['vectors alone']:.2f} times as long until every row is found"]
-    return Outcome(
-        title=f"Loading {count:,} rows into Milvus Lite, full text on and off", results=results, conclusions=conclusions, drawn="rows/s"
-    )
 
 
 def timed(way: Load, uri: str, parts: list[Path], count: int, full_text: FullText | None = None) -> Mapping[str, float]:

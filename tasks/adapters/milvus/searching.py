@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -12,7 +13,7 @@ from pymilvus import AnnSearchRequest, RRFRanker, WeightedRanker
 
 from tasks.adapters.milvus.connection import CALL_SECONDS
 from tasks.adapters.milvus.filters import among
-from tasks.adapters.milvus.reading import Reading, chunks
+from tasks.adapters.milvus.reading import Reading
 from tasks.adapters.milvus.row_dicts import as_data, as_stored
 from tasks.adapters.milvus.vector_index import server_of
 from tasks.adapters.rows.vectors.vector_types import narrow
@@ -23,6 +24,8 @@ from tasks.domain.target.full_text import CANDIDATES, SPARSE_FIELD, Fusion
 
 GROUPS_SINCE = (2, 4, 0)
 QUERIES_PER_SEARCH = 256  # in one search call
+LITE_FIRST, LITE_SECONDS = 8, 3.0  # Milvus Lite is asked so many first, and then as many as it may answer in so many seconds
+LITE_CALL_SECONDS = 600.0  # it is in this process, and cannot be away; the first search builds what it scores words and sparse vectors with
 
 
 class Searching(Reading):
@@ -55,16 +58,13 @@ class Searching(Reading):
     ) -> list[list[Hit]]:
         sides, wanted = (self._by_meaning(vectors, self._ready()), self._by_words(texts)), list(fields)
 
-        def ask(first: int) -> Any:
-            some = slice(first, first + QUERIES_PER_SEARCH)
+        def ask(some: slice) -> Any:
             each = [AnnSearchRequest(data[some], field, how, limit=max(k, CANDIDATES), expr=expression) for data, field, how in sides]
             ranker = WeightedRanker(*fusion.weights) if fusion.weights else RRFRanker(fusion.rrf_k)
-            how: dict[str, Any] = {"output_fields": wanted or ["id"], "consistency_level": "Strong", "timeout": CALL_SECONDS}
+            how: dict[str, Any] = {"output_fields": wanted or ["id"], "consistency_level": "Strong", "timeout": self._call_seconds}
             return self._connection.client.hybrid_search(self.name, each, ranker, limit=k, **how)
 
-        firsts = range(0, len(texts), QUERIES_PER_SEARCH)
-        answers = [self._call(partial(ask, first), f"searching '{self.name}'") for first in firsts]
-        return _hits(answers, wanted)
+        return _hits(self._in_turn(len(texts), ask), wanted)
 
     def found_by_words(self, texts: Mapping[str, str]) -> set[str]:
         keys = list(texts)
@@ -80,22 +80,43 @@ class Searching(Reading):
     def _ask(self, side: tuple[list[Any], str, dict[str, Any]], k: int, expression: str, wanted: list[str], **more: str) -> list[list[Hit]]:
         data, field, how = side
 
-        def ask(some: list[Any]) -> Any:
+        def ask(some: slice) -> Any:
             return self._connection.client.search(
                 self.name,
-                data=some,
+                data=data[some],
                 limit=k,
                 filter=expression,
                 output_fields=wanted or ["id"],  # of none Milvus Lite returns all
                 search_params=how,
                 anns_field=field,
                 consistency_level="Strong",
-                timeout=CALL_SECONDS,
+                timeout=self._call_seconds,
                 **more,
             )
 
-        answers = [self._call(partial(ask, some), f"searching '{self.name}'") for some in chunks(data, QUERIES_PER_SEARCH)]
-        return _hits(answers, wanted)
+        return _hits(self._in_turn(len(data), ask), wanted)
+
+    @property
+    def _call_seconds(self) -> float:
+        return LITE_CALL_SECONDS if self._connection.lite else CALL_SECONDS
+
+    def _in_turn(self, count: int, ask: Callable[[slice], Any]) -> Iterator[Any]:
+        """The answers to so many queries, some of them in a call.
+
+        Milvus Lite scores words and sparse vectors in Python: on a busy machine 200 queries of some thousand rows took longer than a call has,
+        and what is asked again is computed beside what was given up.
+        """
+        first, size = 0, LITE_FIRST if self._connection.lite else QUERIES_PER_SEARCH
+        while first < count:
+            began = time.monotonic()
+            yield self._call(partial(ask, slice(first, first + size)), f"searching '{self.name}'")
+            first, took = first + size, time.monotonic() - began
+            size = next_size(size, took) if self._connection.lite else size
+
+
+def next_size(size: int, took: float) -> int:
+    """How many queries Milvus Lite is asked next, after so many took so many seconds."""
+    return min(QUERIES_PER_SEARCH, max(1, int(size * LITE_SECONDS / max(took, 1e-3))))
 
 
 def _hits(answers: Iterable[Any], wanted: list[str]) -> list[list[Hit]]:

@@ -19,8 +19,10 @@ from milvus_lite.adapter.grpc.servicer import MilvusServicer
 from milvus_lite.db import MilvusLite
 from pymilvus.grpc_gen import common_pb2, milvus_pb2, milvus_pb2_grpc, schema_pb2
 
+from tasks.adapters.milvus import searching
 from tasks.adapters.milvus.milvus_collection import MilvusCollection
 from tasks.adapters.milvus.milvus_target import MilvusTarget
+from tasks.adapters.milvus.searching import LITE_FIRST, LITE_SECONDS, QUERIES_PER_SEARCH, next_size
 from tasks.adapters.targets.bm25 import Bm25
 from tasks.domain.errors import BadInput
 from tasks.domain.job.index import FullText
@@ -71,6 +73,27 @@ def test_by_words_it_is_bm25_and_so_is_the_twin(loaded: MilvusCollection) -> Non
         exact = reference.get_scores(known) * (BM25_K1 + 1) if known else np.zeros(len(KEYS))  # a factor that Lucene leaves out
         same(hits, exact)
         np.testing.assert_allclose([score for _, score in twin.search(words, K)], [hit.score for hit in hits], rtol=1e-4)
+
+
+def test_milvus_lite_is_asked_fewer_at_a_time_where_it_is_slow(loaded: MilvusCollection, monkeypatch: pytest.MonkeyPatch) -> None:
+    words, client, asked = WORDS[: LITE_FIRST + 2], loaded._connection.client, []
+    quick = loaded.search_text(words, K)
+    for name in ("search", "hybrid_search"):
+        real = getattr(client, name)
+
+        def counted(of: str, *given: Any, real: Any = real, **how: Any) -> Any:
+            asked.append(len(how["data"] if "data" in how else given[0][0].data))
+            return real(of, *given, **how)
+
+        monkeypatch.setattr(client, name, counted)
+    monkeypatch.setattr(searching, "LITE_SECONDS", 0.0)
+    assert loaded.search_text(words, K) == quick
+    assert len(loaded.search_hybrid(QUERIES[: len(words)], words, K, Fusion())) == len(words)
+    assert asked == 2 * [LITE_FIRST, 1, 1]
+
+
+def test_milvus_lite_is_asked_as_many_as_it_may_answer_in_time() -> None:
+    assert [next_size(8, took) for took in (0.0, LITE_SECONDS, 2 * LITE_SECONDS, 100 * LITE_SECONDS)] == [QUERIES_PER_SEARCH, 8, 4, 1]
 
 
 @pytest.mark.parametrize("fusion", [Fusion(), Fusion(rrf_k=5), Fusion(weights=(0.3, 0.7))])
