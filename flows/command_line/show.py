@@ -84,9 +84,10 @@ def dry_run_text(plan: dict[str, Any]) -> str:
 def status_text(status: Status) -> str:
     """The ledger."""
     rows, shards = status.rows, status.shards
+    cached = f"{rows.cached:,} cached, " if rows.cached else ""
     lines = [
         f"shards: {shards.planned:,} planned, {shards.sealed:,} sealed, {shards.loaded:,} loaded",
-        f"rows:   {rows.source:,} read, {rows.embedded:,} embedded, {rows.duplicates:,} duplicates, {rows.quarantined:,} quarantined, {rows.loaded:,} loaded",
+        f"rows:   {rows.source:,} read, {rows.embedded:,} embedded, {cached}{rows.duplicates:,} duplicates, {rows.quarantined:,} quarantined, {rows.loaded:,} loaded",
         f"proof:  {'verified' if status.verified else 'not verified in its current state'}",
         f"alias:  {_pointed_to(status)}",
     ]

@@ -94,7 +94,7 @@ class Status:
 
 
 def look_at_status(job: Job) -> Status:
-    """Sealed and loaded shards by the store, and the position of the alias. Rows count as embedded, whichever run did it."""
+    """Sealed and loaded shards by the store, and the position of the alias. Rows count as embedded or cached, whichever run did it."""
     with scratch_folder() as scratch:
         inspected = inspect_job(job)
         plan = plan_again(inspected, scratch)
@@ -109,7 +109,7 @@ def look_at_status(job: Job) -> Status:
         proof = plan.checkpoint.read_proof(plan.target)
         led_to, unasked = _led_to(plan)
         return Status(
-            rows=totals.rows.model_copy(update={"embedded": totals.rows.reused, "reused": 0}),
+            rows=totals.rows.model_copy(update={"embedded": totals.rows.reused - totals.cached, "reused": 0, "cached": totals.cached}),
             shards=ShardCounts(planned=plan.spool.shards, sealed=totals.sealed, loaded=totals.loaded),
             verified=bool(proof and proof.holds_for(totals.cover.digest, plan.target)),
             report=plan.checkpoint.latest_report(),

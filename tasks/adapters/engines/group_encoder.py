@@ -176,8 +176,10 @@ class GroupEncoder:
         whole = WholeDocuments(place=self._place, checkpoint=self._checkpoint, shard=opened.shard.id, attempt=self._group.attempt)
         settled = whole.settle(parts, made, opened.tally)
         quarantined = [*opened.tally.quarantined, *settled.quarantined]
+        embedded = sum(part.source_rows for part in settled.parts)
+        cached = min(opened.cached, embedded - settled.encoded)  # of documents there are fewer than chunks
         seal = Seal(
-            format_version=3 if found or digests or settled.chunks else 2,
+            format_version=4 if cached else 3 if found or digests or settled.chunks else 2,
             shard=opened.shard.id,
             name=opened.shard.name,
             group=opened.shard.group,
@@ -185,12 +187,13 @@ class GroupEncoder:
             attempt=self._group.attempt,
             dim=self._group.record.facts.dim,
             source_rows=opened.tally.seen,
-            embedded=sum(part.source_rows for part in settled.parts),
+            embedded=embedded,
             duplicates=opened.tally.duplicates,
             quarantined=tuple(sorted(quarantined, key=lambda row: row.row)),
             parts=tuple(settled.parts),
             seconds=round(time.monotonic() - opened.begun, 3),
             sealed_at=utc_now(),
+            cached=cached,
             found=found,
             digests=digests,
             chunks=settled.chunks,
@@ -198,8 +201,8 @@ class GroupEncoder:
         check_accounts(seal)
         self._pin()
         winner = self._checkpoint.seal(seal)
-        encoded, cached = (settled.encoded, opened.cached) if winner == seal else (0, 0)
-        self._place.tell(ShardSealed(seal=winner, encoded=encoded, cached=cached, adopted=len(opened.adopted)))
+        encoded, from_cache = (settled.encoded, cached) if winner == seal else (0, 0)
+        self._place.tell(ShardSealed(seal=winner, encoded=encoded, cached=from_cache, adopted=len(opened.adopted)))
 
     def _fail(self, shard: Shard, error: Permanent) -> None:
         """A shard that is refused for its content leaves no parts behind: every run would refuse it.

@@ -108,10 +108,10 @@ def chunk_bins(chunks: Iterable[int]) -> dict[int, int]:
 
 class Seal(Growing):
     """The commit of a shard. A part that no seal references is garbage. Stored with a checksum from format 2 on; format 3 has findings,
-    digests or chunks.
+    digests or chunks, format 4 rows of a cache.
     """
 
-    format_version: Literal[1, 2, 3] = 2
+    format_version: Literal[1, 2, 3, 4] = 2
     shard: str
     name: str = Field(description="The shard's name for people.")
     group: str = Field(description="The file whose newer shards replace this one.")
@@ -125,6 +125,7 @@ class Seal(Growing):
     parts: tuple[Part, ...]
     seconds: float = Field(description="From the first read to the seal.")
     sealed_at: str = Field(description="UTC, ISO 8601.")
+    cached: Annotated[int, ADDED_LATER] = Field(0, ge=0, description="Rows of `embedded` whose vectors came from the cache.")
     found: Annotated[tuple[Finding, ...], ADDED_LATER] = Field(
         (), description="What was seen while its rows were read, and is no reason to quarantine one."
     )

@@ -22,6 +22,7 @@ class SealTotals:
     """A fold over seals; memory does not grow with their number."""
 
     rows: RowCounts = field(default_factory=RowCounts)
+    cached: int = 0  # of `rows`, in whichever run: those whose vectors came from the cache
     sealed: int = 0
     loaded: int = 0
     stats: EncodeStats = field(default_factory=EncodeStats)
@@ -35,6 +36,7 @@ class SealTotals:
     def add(self, seal: Seal, *, encoded_now: int, loaded: bool, cached_now: int = 0) -> None:
         """Take in one seal, of which this run encoded so many rows."""
         self.rows += fates_of(seal, encoded_now=encoded_now, cached_now=cached_now, loaded=loaded)
+        self.cached += min(seal.cached, seal.embedded)
         self.sealed += 1
         self.cover.add(seal)
         self.loaded += loaded

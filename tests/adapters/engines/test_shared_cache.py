@@ -63,6 +63,7 @@ def embed(folder: Path, first: int, uri: str) -> tuple[int, int]:
     rows = {row["id"]: row["vector"] for part in sealed.seal.parts for row in checkpoint.sealed_part(part).to_pylist()}
     right = vectors_of_texts([text_of(row) for row in range(first, first + ROWS)]).tolist()
     assert rows == {f"row-{first + at}": vector for at, vector in enumerate(right)}
+    assert (sealed.seal.cached, sealed.seal.format_version) == (sealed.cached, 4 if sealed.cached else 3)
     return sealed.encoded, sealed.cached
 
 
