@@ -65,8 +65,8 @@ class Inspected:
     @property
     def _chunks(self) -> dict[str, JsonValue]:
         """Rows that are split otherwise have other vectors, whatever the encoder is."""
-        chunks = self.job.source.chunking
-        return {"chunks": chunks.model_dump(mode="json")} if chunks else {}
+        chunks, tokenizer = self.job.source.chunking, self.model.tokenizer_digest
+        return {"chunks": {**chunks.model_dump(mode="json"), **({"tokenizer": tokenizer} if tokenizer else {})}} if chunks else {}
 
     @property
     def _named(self) -> dict[str, JsonValue]:

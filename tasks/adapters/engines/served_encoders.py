@@ -55,6 +55,7 @@ class ServedEncoders:
             patience=job.failures.stall_seconds,
             startup=job.failures.startup_seconds,
             batch_rows=None if rows == "auto" else rows,
+            whole=job.source.chunking is not None,
         )
         self.pace = Throughput(ranks=PIECES)
         self._store = open_store(place.parts, proven=True)

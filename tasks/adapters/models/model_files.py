@@ -57,6 +57,8 @@ class LocatedModel:
     told: str = ""  # how it is used, for messages
     metric: Metric | None = None  # what the model is made for, where its files say so
     earlier: str = ""  # digest of the same model by an older version, which did not look at its files
+    tokenizer: Path | None = None  # that measures chunks, where it is none of the model's own files
+    tokenizer_digest: str = ""
 
     def is_model_of(self, weights: str) -> bool:
         """Whether an identity with these weights may be of this model."""
@@ -91,7 +93,7 @@ def model_folder(encoder: TextModelEncoder) -> tuple[Path, str | None]:
     elif encoder.model.startswith((".", "/", "~")):
         raise BadInput(f"encoder.model: there is no folder '{encoder.model}'")
     else:
-        folder = _snapshot(encoder.model, encoder.revision)
+        folder = hub_snapshot(encoder.model, encoder.revision)
         revision = folder.name
     if not (folder / "config.json").exists() and not (folder / "modules.json").exists():
         raise BadInput(f"encoder.model: '{folder}' holds no model: it has neither modules.json nor config.json")
@@ -111,7 +113,12 @@ def located_folder(encoder: TextModelEncoder, folder: Path, revision: str | None
     )
 
 
-def _snapshot(model: str, revision: str | None, *, setting: str = "encoder.model", only: list[str] | None = None) -> Path:
+def hub_snapshot(model: str, revision: str | None, *, setting: str = "encoder.model", only: list[str] | None = None) -> Path:
+    """The folder of a hub model's files, downloaded where they are not cached. `only`: patterns of their names.
+
+    Raises:
+        BadInput: there is none, or the hub cannot be reached; names the setting.
+    """
     name = f"{setting} '{model}'" + (f" at revision '{revision}'" if revision else "")
     try:
         return Path(snapshot_download(model, revision=revision, ignore_patterns=OTHER_RUNTIMES, allow_patterns=only))
@@ -136,7 +143,7 @@ def _digest_file(file: Path) -> str:
         return sha256_of_file(file)
     revision = told.pop("revision", None)
     here = Path(str(base)).expanduser()
-    return digest({"adapter": told, "base": _digest_folder(here if here.is_dir() else _snapshot(str(base), revision))})
+    return digest({"adapter": told, "base": _digest_folder(here if here.is_dir() else hub_snapshot(str(base), revision))})
 
 
 def _counts(file: Path, folder: Path) -> bool:
@@ -189,9 +196,9 @@ def _located_clip_folder(encoder: OpenClipEncoder, folder: Path) -> LocatedModel
 def _located_hub_clip(encoder: OpenClipEncoder) -> LocatedModel:
     """A model of the hub is what its configuration and weights hold: the same name may hold others later. open_clip reads no tag for it."""
     name = encoder.architecture.removeprefix(HUB)
-    folder = _snapshot(name, None, setting="encoder.architecture", only=CLIP_FILES[:2])
+    folder = hub_snapshot(name, None, setting="encoder.architecture", only=CLIP_FILES[:2])
     if not (folder / CLIP_FILES[1]).exists():
-        folder = _snapshot(name, None, setting="encoder.architecture", only=CLIP_FILES)
+        folder = hub_snapshot(name, None, setting="encoder.architecture", only=CLIP_FILES)
     config, weights = folder / CLIP_FILES[0], next((folder / file for file in CLIP_FILES[1:] if (folder / file).exists()), None)
     if weights is None or not config.exists():
         raise BadInput(f"encoder.architecture: '{encoder.architecture}' holds no open_clip model: it lacks {' or '.join(CLIP_FILES[1:])}")

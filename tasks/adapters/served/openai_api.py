@@ -22,6 +22,8 @@ OF_MODEL = ("id", "max_model_len", "backend")
 class OpenAiApi:
     """See `tasks.adapters.served.server_answers.ServedApi`."""
 
+    whole: Mapping[str, JsonValue] = {}
+
     def __init__(self, encoder: ServedEncoder, connection: ServerConnection) -> None:
         self._model, self._connection = encoder.model, connection
         self._encoding: dict[str, JsonValue] = {"encoding_format": "base64"}  # a quarter of the bytes of decimal numbers

@@ -16,7 +16,7 @@ from tasks.domain.strict import identifying
 
 Body = Annotated[Parameters, Field(title="fields")]
 QUESTION_SETTINGS = {"query_prompt", "query_parameters"}  # settings of questions
-NO_VECTOR = {"url", "requests", "token_block", *QUESTION_SETTINGS}  # settings that change no row
+NO_VECTOR = {"url", "requests", "token_block", "tokenizer", *QUESTION_SETTINGS}  # settings that change no row by themselves
 TOKEN_VARIABLE = "ENCODER_TOKEN"  # noqa: S105 - its name
 
 
@@ -60,6 +60,12 @@ class ServedEncoder(EncoderSettings):
         None, title="Query parameters", description="The same for questions, such as {input_type: query}. Left out: as for rows."
     )
     output: TextSetting | Nothing = Field(None, description="triton: the output that is the vector. Left out: the only one of floats.")
+    tokenizer: TextSetting | Nothing = Field(
+        None,
+        title="Tokenizer",
+        description="Of the served model: a folder with its tokenizer.json, or a Hub name. source.chunks are measured with it, and its content is then"
+        " part of the fingerprint.",
+    )
     truncate_dim: Count | Nothing = Field(None, description="Keep only the first N dimensions (Matryoshka models).")
     normalize: bool = Field(True, description="Scale each vector to length 1, after truncate_dim.")
     requests: Auto | Count = Field(
@@ -84,6 +90,19 @@ class ServedEncoder(EncoderSettings):
     def preprocessing(self) -> dict[str, JsonValue]:
         return identifying(self, exclude=NO_VECTOR | {"kind", "model", "revision", "precision"})
 
+    @property
+    def why_no_chunks(self) -> str:
+        if self.tokenizer is None:
+            return (
+                "a server does not say how its model counts tokens: set encoder.tokenizer to that model's tokenizer (a folder with tokenizer.json, or"
+                " a Hub name), or leave chunks out"
+            )
+        if "prompt_name" in self.parameters:
+            return "the server adds the prompt that encoder.parameters.prompt_name names, which nobody counts: set encoder.prompt to its words instead"
+        if cutting := [name for name in self.parameters if name.startswith("truncat")]:
+            return f"with encoder.parameters.{cutting[0]} the server may cut chunks: leave it out"
+        return ""
+
     @classmethod
     def restored(cls, identity: EncoderIdentity, *, like: EncoderSettings) -> ServedEncoder:
         """Asked where and how the job that asks does: an identity does not hold the server's address.
@@ -93,10 +112,11 @@ class ServedEncoder(EncoderSettings):
         """
         if not isinstance(like, cls):
             raise BadInput(f"its model '{identity.model}' is served, and this job does not say where")
-        named = {"url", "requests", "token_block", *(QUESTION_SETTINGS if like.model_name == identity.model else ())}
+        named = {"url", "requests", "token_block", "tokenizer", *(QUESTION_SETTINGS if like.model_name == identity.model else ())}
         asked = {name: getattr(like, name) for name in named}
         model = "" if identity.model == cls(api=identity.preprocessing["api"]).model_name else identity.model
-        return cls.model_validate({**identity.preprocessing, "model": model, "revision": identity.revision, **asked})
+        told = {name: value for name, value in identity.preprocessing.items() if name in cls.model_fields}
+        return cls.model_validate({**told, "model": model, "revision": identity.revision, **asked})
 
 
 SERVED_KIND = EncoderKind(

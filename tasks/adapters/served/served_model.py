@@ -43,6 +43,7 @@ class ServedModel:
         patience: seconds for which an answer, and a server that is gone, are waited for.
         startup: seconds for which a server that says that it is busy is waited for at first.
         batch_rows: most texts in a request, where the job says it.
+        whole: rows that the server would cut are refused by it, where it can be asked to.
         policy: the waits between tries.
     """
 
@@ -54,12 +55,14 @@ class ServedModel:
         patience: float = 300.0,
         startup: float = 300.0,
         batch_rows: int | None = None,
+        whole: bool = False,
         policy: RetryPolicy | None = None,
     ) -> None:
         self._settings, self._pinned, self._batch_rows = encoder, pinned, batch_rows
         self._patience, self._startup = patience, startup
         self._connection = ServerConnection(encoder.url, token_of(encoder), seconds=patience)
         self._api = APIS[encoder.api](encoder, self._connection)
+        self._parameters = {**encoder.parameters, **(self._api.whole if whole else {})}
         self._closing, self._asking = threading.Event(), threading.Lock()
         self._policy = policy or RetryPolicy(what="served model", first=0.5, longest=10.0, sleep=self._sleep)
         self._clock = self._policy.clock
@@ -96,7 +99,7 @@ class ServedModel:
         """
         self.facts()
         with self._under_way():
-            found = self._patiently([PROBES[0], *texts], self._settings.parameters, self._settings.prompt, alone=alone)
+            found = self._patiently([PROBES[0], *texts], self._parameters, self._settings.prompt, alone=alone)
         self._check(found, len(texts) + 1)
         self.in_flight.answered(sum(map(len, texts)))
         return found[1:]

@@ -45,7 +45,12 @@ class Described:
 
 
 class ServedApi(Protocol):
-    """A protocol. Its methods may be called from many threads, and raise what stands above, and BadInput where a setting is wrong."""
+    """A protocol. Its methods may be called from many threads, and raise what stands above, and BadInput where a setting is wrong.
+
+    whole   parameters of a request by which a text that the model does not read whole is refused; none where that is so anyway, or cannot be asked
+    """
+
+    whole: Mapping[str, JsonValue]
 
     def describe(self) -> Described:
         """What the server says of the model."""

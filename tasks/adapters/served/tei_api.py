@@ -20,6 +20,8 @@ OF_INFO = ("model_id", "model_sha", "model_dtype", "model_type", "max_input_leng
 class TeiApi:
     """See `tasks.adapters.served.server_answers.ServedApi`."""
 
+    whole: Mapping[str, JsonValue] = {"truncate": False}
+
     def __init__(self, encoder: ServedEncoder, connection: ServerConnection) -> None:
         self._model, self._connection = encoder.model, connection
         self._asked: dict[str, JsonValue] = {"normalize": encoder.normalize, "truncate": True}

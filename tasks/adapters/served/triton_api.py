@@ -28,6 +28,8 @@ FLOATS = {"FP16": "<f2", "FP32": "<f4", "FP64": "<f8"}
 class TritonApi:
     """See `tasks.adapters.served.server_answers.ServedApi`."""
 
+    whole: Mapping[str, JsonValue] = {}
+
     def __init__(self, encoder: ServedEncoder, connection: ServerConnection) -> None:
         self._path, self._connection, self._wanted = f"/v2/models/{encoder.model}", connection, encoder.output
         self._input: dict[str, Any] = {}

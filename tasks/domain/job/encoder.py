@@ -62,6 +62,14 @@ class EncoderSettings(Strict):
         """Whether an older version's identity held the path of its folder."""
         return False
 
+    @property
+    def why_no_chunks(self) -> str:
+        """Why texts cannot be split for it, and what to do; empty: they can."""
+        if ENCODERS[self.kind].counts_tokens:
+            return ""
+        counting = " or ".join(f"'{other}'" for other in ENCODERS if ENCODERS[other].counts_tokens)
+        return f"an encoder of kind '{self.kind}' does not count tokens: use encoder kind {counting}, or leave chunks out"
+
     def as_earlier(self, identity: EncoderIdentity) -> dict[str, JsonValue]:  # noqa: ARG002 - other kinds ask it
         """The settings that an older version's identity of this very encoder has instead; none where it is another encoder."""
         return {}

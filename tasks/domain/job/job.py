@@ -183,9 +183,6 @@ class Job(Strict):
                 f"an encoder of kind '{name}' embeds {' or '.join(kind.modalities)}, this source gives {modality}: "
                 f"use encoder kind {others} or other source columns"
             )
-        if self.source.chunking is not None and not kind.counts_tokens:
-            counting = " or ".join(f"'{other}'" for other in ENCODERS if ENCODERS[other].counts_tokens)
-            raise ValueError(
-                f"source.chunks: an encoder of kind '{name}' does not count tokens: use encoder kind {counting}, or leave chunks out"
-            )
+        if self.source.chunking is not None and (reason := self.encoder.why_no_chunks):
+            raise ValueError(f"source.chunks: {reason}")
         return self

@@ -185,3 +185,11 @@ def test_a_request_under_way_fails_when_the_model_is_closed(connect: Connect, se
     server.hold = 0
     with server.changed:
         server.changed.notify_all()
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_rows_that_would_be_cut_are_refused_where_chunks_are_sent_to_a_server_that_can_be_asked(
+    connect: Connect, server: EmbeddingServer, api: str, whole: bool
+) -> None:
+    connect(whole=whole).embed_rows(["a"])
+    assert server.requests[-1].get("truncate") == ((not whole) if api == "tei" else None)

@@ -13,6 +13,7 @@ from tasks.adapters.rows.builder import Prepared, prepare
 from tasks.adapters.rows.chunking.documents import chunk_documents
 from tasks.adapters.rows.chunking.splitter import ChunkSplitter
 from tasks.domain.encoder_identity import EncoderRecord
+from tasks.domain.errors import BadInput
 from tasks.domain.job.texts.chunks import Chunks
 from tasks.domain.shards.shard import Shard
 
@@ -37,8 +38,15 @@ def split_rows(place: Workplace, rows: Iterator[Prepared], record: EncoderRecord
     assert chunks is not None
     with _OPENING:  # of a large vocabulary it takes a second, and memory: one for all threads
         model = place.model or _located(place.job.encoder)
+        _check_tokenizer(model, record)
         splitter = _splitter(chunks, shape_of(place.job.encoder, model), record.facts.max_seq_length)
     return chunk_documents(rows, splitter, place.spec.fields, by_document=by_document)
+
+
+def _check_tokenizer(model: LocatedModel, record: EncoderRecord) -> None:
+    chunks = record.identity.preprocessing.get("chunks")
+    if isinstance(chunks, dict) and chunks.get("tokenizer", "") != model.tokenizer_digest:
+        raise BadInput(f"encoder.tokenizer: {model.tokenizer} of this machine is not the one that the run began with: make them the same")
 
 
 @lru_cache(maxsize=1)

@@ -148,7 +148,7 @@ def chunk_tokens(chunks: Chunks, limit: int | None) -> int:
     """
     if chunks.tokens == "auto":
         if limit is None:
-            raise BadInput("source.chunks.tokens: the model reads texts of any length, so auto says nothing: set a number")
+            raise BadInput("source.chunks.tokens: nothing says how many tokens the model reads, so auto has no meaning: set a number")
         return limit
     if limit is not None and chunks.tokens > limit:
         raise BadInput(f"source.chunks.tokens: {chunks.tokens} is more than the {limit} tokens that the model reads: set it lower, or auto")
