@@ -25,7 +25,7 @@ from tests.cluster.engines import RAY, ROOT, OnMachines
 from tests.cluster.machines import HUB, Machines, machines
 from tests.servers.milvus import MilvusProcess
 
-S3_PORT = 5000
+S3_PORT, S3_SERVER = 5000, "tests.cluster.refusing_s3"
 FAST = {"RAY_health_check_period_ms": "1000", "RAY_health_check_timeout_ms": "2000", "RAY_health_check_failure_threshold": "3"}
 RANK = "tasks.worker"  # in the command line of every process of a launch
 START_SECONDS = 180.0
@@ -108,7 +108,7 @@ class Cluster:
 
     def start_s3(self) -> None:
         with self.net.log(HUB, "s3") as log:
-            command = [sys.executable, "-m", "moto.server", "-H", "0.0.0.0", "-p", S3_PORT]
+            command = [sys.executable, "-m", S3_SERVER, S3_PORT, self._refuses]
             self._s3 = self.net.start(HUB, command, self.env, stdout=log, stderr=log)
         self.wait(lambda: self.s3("list_buckets") is not None, "S3")
 
@@ -121,11 +121,20 @@ class Cluster:
 
     def pause_s3(self) -> Callable[[], None]:
         """Stop it from answering; what is returned lets it go on."""
-        self.kill(HUB, "moto.server", by=signal.SIGSTOP)
+        self.kill(HUB, S3_SERVER, by=signal.SIGSTOP)
         return self.resume_s3
 
     def resume_s3(self) -> None:
-        self.kill(HUB, "moto.server", by=signal.SIGCONT)
+        self.kill(HUB, S3_SERVER, by=signal.SIGCONT)
+        self._refuses.unlink(missing_ok=True)
+
+    def refuse_s3(self) -> None:
+        """Have it answer every call with 503, until it is resumed."""
+        self._refuses.touch()
+
+    @property
+    def _refuses(self) -> Path:
+        return self.folder / "s3-refuses"
 
     def shell(self, name: str, command: str) -> None:
         """A command as a person types it."""

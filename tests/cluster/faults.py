@@ -115,15 +115,23 @@ def silence_s3(strike: Strike) -> float:
     return 0.0
 
 
+def refuse_s3(strike: Strike) -> float:
+    strike.cluster.refuse_s3()
+    time.sleep(20)
+    strike.cluster.resume_s3()
+    return 0.0
+
+
 @dataclass(frozen=True, kw_only=True)
 class Fault:
     """A kind. `least`: hosts that the cluster has to have; `is_end`: the run may end with it, and the next one finishes; `all_hosts`: the run
-    has all of the cluster's."""
+    has all of the cluster's; `loads`: hosts load (`target.load_from`), and it comes once one of them does."""
 
     strike: Callable[[Strike], float] = nothing
     least: int = 2
     is_end: bool = False
     all_hosts: bool = False
+    loads: bool = False
     limit: float = GONE_SECONDS
 
 
@@ -138,6 +146,8 @@ FAULTS: dict[str, Fault] = {
     "SIGTERM to the driver": Fault(strike=end_driver, least=1, is_end=True),
     "cancel in the UI": Fault(strike=cancel, least=1, is_end=True),
     "S3 silent for 20 s": Fault(strike=silence_s3, least=1, is_end=True),
+    "S3 refusing for 20 s": Fault(strike=refuse_s3, least=1, is_end=True),
+    "kill a host that loads": Fault(strike=kill_host, loads=True),
     "host joins": Fault(all_hosts=True),
     "slow host": Fault(all_hosts=True),
     "other weights": Fault(all_hosts=True),

@@ -26,6 +26,7 @@ from tests.cluster.outcome import Outcome
 
 FILES, ROWS = 4, 1_000  # rows of a file
 SHARD_ROWS, SMALL_SHARD_ROWS = 250, 25
+SMALL = {"source__uri": "s3://lake/small/*.parquet", "shards__rows": SMALL_SHARD_ROWS}
 ROW_SECONDS = 0.02  # of the model that waits and takes its time
 ALIKE = 1e-3  # of two components; a batch's padding changes the last digits
 RUN_SECONDS = 400.0  # of a trial's first run
@@ -138,7 +139,8 @@ class Trial:
     def play(self) -> None:
         special = {"host joins": self._host_joins, "slow host": self._slow_host, "other weights": self._other_weights}
         with special[self.outcome.fault]() if self.outcome.fault in special else contextlib.nullcontext() as settings:
-            job = self.trials.job(self.name, compute__engine={**self.engine.settings, "hosts": self.outcome.hosts}, **(settings or {}))
+            more = self._loading_by_hosts() if FAULTS[self.outcome.fault].loads else settings or {}
+            job = self.trials.job(self.name, compute__engine={**self.engine.settings, "hosts": self.outcome.hosts}, **more)
             run = self._begin(job)
             if self.outcome.fault not in special:
                 self._strike(run)
@@ -184,7 +186,10 @@ class Trial:
             time.sleep(self.draw.uniform(0, 5))
             other = self._run(self.cluster.folder / f"{self.name}.yaml", 2)
         there = self._wait_for_ranks(run)
-        if self.draw.random() < LATER:
+        if fault.loads:
+            self.cluster.wait(lambda: self._loads() or run.poll() is not None, "a host that loads", 300)
+            there = [name for name in self._loads() if self.cluster.ranks(name)]
+        elif self.draw.random() < LATER:
             self.cluster.wait(lambda: self._seals() or run.poll() is not None, "the first seal", 300)
             there = self._wait_for_ranks(run)
             self.outcome.notes.append("after the first seal")
@@ -209,6 +214,18 @@ class Trial:
         for host, when in found:
             times.setdefault(host, []).append(datetime.strptime(when, "%d/%b/%Y %H:%M:%S").astimezone().timestamp())
         return times
+
+    def _loads(self) -> list[str]:
+        """The hosts that have begun to load, by the same log."""
+        log = (self.cluster.net.folder / f"{HUB}-s3.log").read_text(errors="replace")
+        addresses = set(re.findall(rf'^(\S+) - - \[.*?\] "PUT /vectors/{self.name}/\S*/loads/\S*intent\.json\S* ', log, re.MULTILINE))
+        return [host for host in self.cluster.hosts if self.cluster.net.address(host) in addresses]
+
+    def _loading_by_hosts(self) -> dict[str, Any]:
+        """Hosts load small shards while they encode for half a minute."""
+        slow = self._on_held_model(held := self._held(), row_seconds=ROW_SECONDS)
+        held.unlink()
+        return slow | SMALL | {"target__load_from": "hosts"}
 
     def _finish(self, run: Run, job: Path) -> None:
         self.cluster.wait(lambda: run.poll() is not None, "the run's end", RUN_SECONDS)
@@ -237,8 +254,7 @@ class Trial:
     def _slow_host(self) -> Iterator[dict[str, Any]]:
         self.broken = (self.draw.choice(self.cluster.hosts),)
         self.cluster.net.run(self.broken[0], ["touch", SLOW])
-        small = {"source__uri": "s3://lake/small/*.parquet", "shards__rows": SMALL_SHARD_ROWS}
-        yield self._on_held_model(self._held(), row_seconds=ROW_SECONDS) | small
+        yield self._on_held_model(self._held(), row_seconds=ROW_SECONDS) | SMALL
 
     @contextlib.contextmanager
     def _other_weights(self) -> Iterator[dict[str, Any]]:
