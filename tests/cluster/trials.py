@@ -247,7 +247,8 @@ class Trial:
         self.cluster.net.back(self.broken[0])
         time.sleep(12)  # until Ray's head has missed it
         yield self._on_held_model(held, row_seconds=0.0)
-        self.cluster.wait(lambda: self.cluster.ranks(self.broken[0]), "ranks on the host that joined", 200)
+        at_work = held.with_name(f"{held.name}.{self.broken[0]}")  # it has begun to encode, and is held as the others are
+        self.outcome.notes.append(f"{self.cluster.wait(at_work.exists, 'the host that joined encodes', 200):.0f} s until it encodes")
         held.unlink()
 
     @contextlib.contextmanager
