@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 INFINITY := infinity-emb==0.0.78 uvicorn httptools uvloop fastapi typer click prometheus-fastapi-instrumentator prometheus-client hf-transfer posthog distro backoff
 
-.PHONY: help demo up down test test-jobs test-parts test-breaks bench check chaos cluster served clean
+.PHONY: help demo up down test test-jobs test-parts test-breaks test-hosts bench check chaos cluster served clean
 
 help:
 	@echo "make demo    embed the documentation of Python's standard library and search it"
@@ -23,22 +23,26 @@ help:
 demo: $(INSTALLED)
 	@$(BIN)/kitestring demo
 
-# Three processes, since flows leave hundreds of threads behind, which tests that load models have no use for; two at a time, since
-# much of a test is waiting for a server or for a model that is loaded. Each prints whole lines under its name.
+# Four processes, since flows and Ray's driver leave hundreds of threads behind, which tests that load models have no use for; two at a
+# time, since much of a test is waiting for a server or for a model that is loaded. Each prints whole lines under its name.
 BREAK := tests/chaos tests/flows/damage tests/flows/imports tests/flows/killed
+HOSTS := tests/adapters/engines tests/cluster
 LABEL = 2>&1 | sed -u 's/^/$(1) /'
 
 test: $(INSTALLED)
-	@$(MAKE) --no-print-directory --keep-going --jobs=2 test-jobs test-parts test-breaks
+	@$(MAKE) --no-print-directory --keep-going --jobs=2 test-jobs test-parts test-breaks test-hosts
 
 test-parts: $(INSTALLED)
-	@set -o pipefail; $(BIN)/python -u -m pytest --ignore=tests/flows --ignore=tests/chaos $(call LABEL,parts:)
+	@set -o pipefail; $(BIN)/python -u -m pytest $(addprefix --ignore=,tests/flows tests/chaos $(HOSTS)) $(call LABEL,parts:)
 
 test-jobs: $(INSTALLED)
 	@set -o pipefail; $(BIN)/python -u -m pytest tests/flows $(addprefix --ignore=,$(BREAK)) $(call LABEL,jobs:)
 
 test-breaks: $(INSTALLED)
 	@set -o pipefail; $(BIN)/python -u -m pytest $(BREAK) $(call LABEL,breaks:)
+
+test-hosts: $(INSTALLED)
+	@set -o pipefail; $(BIN)/python -u -m pytest $(HOSTS) $(call LABEL,hosts:)
 
 bench: $(INSTALLED)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'
