@@ -25,7 +25,7 @@ from pydantic import JsonValue
 
 from tasks.adapters.models.clip_preprocessing import family_preprocessing, told_of_pictures
 from tasks.adapters.models.file_digests import sha256_of_file
-from tasks.adapters.models.other_kinds import CURES, other_kind
+from tasks.adapters.models.other_kinds import cure_of, other_kind
 from tasks.adapters.models.prompts import read_json, sides_of
 from tasks.domain.digest import digest
 from tasks.domain.errors import BadInput
@@ -80,7 +80,7 @@ def locate_text(encoder: SentenceTransformersEncoder) -> LocatedModel:
     folder, revision = model_folder(encoder)
     if wrong := other_kind(folder):
         raise BadInput(
-            f"encoder.model '{encoder.model}' is {wrong}: encoder.kind sentence-transformers takes models that give one vector for a text{CURES.get(wrong, '')}"
+            f"encoder.model '{encoder.model}' is {wrong}: encoder.kind sentence-transformers takes models that give one vector for a text{cure_of(wrong)}"
         )
     return located_folder(encoder, folder, revision)
 

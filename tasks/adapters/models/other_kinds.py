@@ -22,7 +22,7 @@ MODULES = {
 }
 CURES = {  # what to use instead
     SPARSE: ": set encoder.kind: sparse",
-    LATE: ", and no target's collections hold a vector for each token of a row",
+    LATE: ", and no target's collections hold a vector for each token of a row: choose a model that gives one vector, or a sparse one with encoder.kind: sparse",
 }
 HEADS = {
     "ForSequenceClassification": "a classifier or cross-encoder",
@@ -30,7 +30,16 @@ HEADS = {
     "ForQuestionAnswering": "a model that finds answers in a text",
     "ForMultipleChoice": "a model that chooses between answers",
     "ColBERT": LATE,
+    "ColPali": LATE,
+    "ColQwen": LATE,
+    "ColIdefics": LATE,
+    "ColModernVBert": LATE,
 }
+
+
+def cure_of(kind: str) -> str:
+    """What to use instead of a model of this kind, as the end of a sentence; empty: nothing is to be said."""
+    return next((cure for known, cure in CURES.items() if kind.startswith(known)), "")
 
 
 def other_kind(folder: Path) -> str | None:

@@ -9,7 +9,7 @@ from pydantic import ConfigDict, Field
 
 from tasks.adapters.models.model_files import LocatedModel, located_folder, model_folder
 from tasks.adapters.models.model_metadata import ModelShape, shape_of_text
-from tasks.adapters.models.other_kinds import SPARSE, other_kind
+from tasks.adapters.models.other_kinds import SPARSE, cure_of, other_kind
 from tasks.adapters.models.prompts import modules_of, read_json, sides_of
 from tasks.adapters.models.question_code import arguments
 from tasks.domain.errors import BadInput
@@ -45,10 +45,12 @@ def locate_sparse(encoder: SparseEncoder) -> LocatedModel:
     """
     folder, revision = model_folder(encoder)
     masked = any("ForMaskedLM" in str(head) for head in read_json(folder / "config.json").get("architectures") or ())
-    if other_kind(folder) != SPARSE and not (masked and not modules_of(folder)):
+    kind = other_kind(folder)
+    if kind != SPARSE and not (masked and not modules_of(folder)):
+        cure = cure_of(kind) if kind else ": use another encoder.kind, such as sentence-transformers"
         raise BadInput(
-            f"encoder.model '{encoder.model}' is {other_kind(folder) or 'no sparse encoder'}: encoder.kind sparse takes models that weigh the words"
-            " of a vocabulary (SPLADE): use another encoder.kind, such as sentence-transformers"
+            f"encoder.model '{encoder.model}' is {kind or 'no sparse encoder'}: encoder.kind sparse takes models that weigh the words"
+            f" of a vocabulary (SPLADE){cure}"
         )
     return located_folder(encoder, folder, revision)
 

@@ -10,6 +10,13 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import JsonValue
 
+from tasks.domain.errors import BadInput
+
+TOKENWISE = (
+    "encoder.model: the server gives a vector for each token of a text (late interaction, or no pooling), and a row has one:"
+    " serve a model that gives one, or have the server pool them"
+)
+
 
 class NoVectors(Exception):
     """The texts of a request have no vectors. The message is one line; that of `Refused` becomes a row's reason."""
@@ -64,11 +71,17 @@ def as_vectors(found: Any) -> npt.NDArray[np.float32]:
 
     Raises:
         Faulty: they are no vectors of one length.
+        BadInput: each is a list of vectors.
     """
+    first = found[0] if isinstance(found, list) and found else None
+    if isinstance(first, list) and first and isinstance(first[0], list):
+        raise BadInput(TOKENWISE)
     try:
         vectors = np.asarray(found, dtype=np.float32)
     except (TypeError, ValueError) as error:
-        raise Faulty("the server's vectors are no numbers, or of several lengths") from error
+        raise Faulty("the server's vectors are no numbers, or of several lengths, as of models that give one for each token") from error
+    if vectors.ndim == 3:
+        raise BadInput(TOKENWISE)
     if vectors.ndim != 2:
         raise Faulty(f"the server gave an array of {vectors.ndim} dimensions where vectors were asked for")
     return vectors

@@ -12,7 +12,7 @@ import pytest
 from tasks.adapters.served.located import locate_served
 from tasks.adapters.served.served_encoder import ServedEncoder
 from tasks.adapters.served.served_question import served_question
-from tasks.adapters.served.server_answers import Faulty
+from tasks.adapters.served.server_answers import Faulty, as_vectors
 from tasks.domain.errors import BadInput, Permanent, Transient
 from tasks.domain.job.parse import parse_job
 from tasks.domain.served_identity import PROBES
@@ -52,6 +52,25 @@ def test_a_request_holds_no_more_than_the_server_takes_and_a_canary(connect: Con
     model.facts()
     assert model.most_rows == 3
     assert len(model.embed_rows(["a"] * 3)) == 3
+
+
+@pytest.mark.parametrize("api", ["tei", "triton"], indirect=True)
+def test_a_server_that_gives_a_vector_for_each_token_is_refused_at_once(
+    connect: Connect, server: EmbeddingServer, monkeypatch: pytest.MonkeyPatch, slept: list[float]
+) -> None:
+    exact, model = server.vectors, connect()
+    monkeypatch.setattr(server, "vectors", lambda texts: np.stack([exact(texts)] * 3, axis=1))
+    with pytest.raises(BadInput, match=r"gives a vector for each token of a text .* serve a model that gives one"):
+        model.facts()
+    assert slept == []
+
+
+def test_texts_with_as_many_vectors_as_tokens_are_told_from_vectors() -> None:
+    with pytest.raises(BadInput, match="a vector for each token"):
+        as_vectors([[[1.0, 2.0]], [[1.0, 2.0], [3.0, 4.0]]])
+    with pytest.raises(Faulty, match="of several lengths, as of models that give one for each token"):
+        as_vectors([np.ones(2), np.ones(4)])
+    assert as_vectors([[1.0, None]]).shape == (1, 2)
 
 
 def test_a_restarted_server_with_the_same_model_is_the_same(connect: Connect) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from sentence_transformers import SentenceTransformer, SparseEncoder
+from sentence_transformers import MultiVectorEncoder, SentenceTransformer, SparseEncoder
 from sentence_transformers.cross_encoder import CrossEncoder
 from sentence_transformers.sparse_encoder.modules import SpladePooling
 from sentence_transformers.sparse_encoder.modules import Transformer as MaskedLanguageModel
@@ -24,12 +24,16 @@ from transformers import (
 
 from tasks.adapters.models.model_files import locate_model
 from tasks.adapters.models.model_metadata import shape_of
+from tasks.adapters.models.sparse_encoder import SparseEncoder as SparseEncoderSettings
 from tasks.domain.errors import BadInput
 from tasks.domain.job.encoder import SentenceTransformersEncoder
 from tests.builders.models import HIDDEN, TOKENS
 from tests.builders.worker.text_encoder import embed, lowest_cosine, opened, passages, stock
 
 TEXTS = passages(40)
+LATE_TOLD = (
+    r"a late-interaction model \(ColBERT\).*no target's collections hold a vector for each token of a row: choose a model that gives one"
+)
 
 
 def changed(model: Path, folder: Path, name: str, **settings: Any) -> Path:
@@ -74,6 +78,18 @@ def colbert(model: Path, folder: Path) -> Path:
     return folder / "saved"
 
 
+def head(name: str, folder: Path) -> Path:
+    """What a folder without modules says of its model, as ColBERT's own and those of pictures do."""
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps({"architectures": [name]}))
+    return folder
+
+
+def multi_vector(model: Path, folder: Path) -> Path:
+    MultiVectorEncoder(str(model), device="cpu").save_pretrained(str(folder / "saved"))
+    return folder / "saved"
+
+
 def classifier(model: Path, folder: Path) -> Path:
     return bare(model, folder / "saved", BertForSequenceClassification(tiny_config(num_labels=3)))
 
@@ -83,13 +99,21 @@ def classifier(model: Path, folder: Path) -> Path:
     [
         (cross_encoder, "a cross-encoder, which scores pairs of texts"),
         (splade, r"a sparse encoder \(SPLADE\).*: set encoder\.kind: sparse"),
-        (colbert, r"a late-interaction model \(ColBERT\).*no target's collections hold a vector for each token of a row"),
+        (colbert, LATE_TOLD),
+        (multi_vector, LATE_TOLD),
         (classifier, r"a classifier or cross-encoder \(BertForSequenceClassification\)"),
     ],
 )
 def test_a_model_of_another_kind_is_refused_by_what_its_folder_says(tiny_model: Path, tmp_path: Path, make: Any, told: str) -> None:
     with pytest.raises(BadInput, match=told):
         locate_model(SentenceTransformersEncoder(model=str(make(tiny_model, tmp_path))))
+
+
+@pytest.mark.parametrize("name", ["HF_ColBERT", "ColPaliForRetrieval", "ColQwen2ForRetrieval"])
+def test_late_interaction_is_refused_with_what_to_use_instead_whichever_kind_is_named(tmp_path: Path, name: str) -> None:
+    for encoder in (SentenceTransformersEncoder, SparseEncoderSettings):
+        with pytest.raises(BadInput, match=LATE_TOLD):
+            locate_model(encoder(model=str(head(name, tmp_path / encoder.__name__))))
 
 
 @pytest.mark.parametrize("kind", ["MultiVectorEncoder", "SparseEncoder", "NotYetKnown"])
