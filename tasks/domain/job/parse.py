@@ -68,7 +68,13 @@ def explain_errors(error: ValidationError, root: type[BaseModel] = Job) -> str:
             given[path] = _short(detail["input"])
         else:
             told.setdefault(path, []).append(_explain(detail, path, model))
-    lines = [f"'{path}' must be {' or '.join(dict.fromkeys(kinds))}, not {given[path]}" for path, kinds in wanted.items()]
+
+    def inside(path: str) -> bool:  # of a value or a mapping, it was the mapping
+        return any(other.startswith(f"{path}.") for other in (*wanted, *told))
+
+    lines = [
+        f"'{path}' must be {' or '.join(dict.fromkeys(kinds))}, not {given[path]}" for path, kinds in wanted.items() if not inside(path)
+    ]
     others = [" or ".join([first, *(other.removeprefix(f"'{path}': ") for other in rest)]) for path, (first, *rest) in told.items()]
     return "; ".join([*lines, *others])
 
@@ -126,8 +132,8 @@ def _walk(loc: Iterable[int | str], root: type[BaseModel]) -> tuple[str, type[Ba
         if step in members:
             model, members = members[str(step)], {}
             continue
-        if parts and model is None and isinstance(step, str):
-            continue  # pydantic's name of a choice between values, such as literal['auto']
+        if parts and isinstance(step, str) and (model is None or step == model.__name__ or step.startswith("literal[")):
+            continue  # pydantic's name of a choice between values, such as literal['auto'], or between a value and a mapping
         parts.append(str(step))
         owner, members = model, {}
         field = model.model_fields.get(str(step)) if model else None

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 from pydantic import Field
 
@@ -22,6 +23,7 @@ FULL_TEXT_SINCE = (2, 5, 0)
 BM25_K1, BM25_B = 1.2, 0.75  # what Milvus builds with; Milvus Lite would take 1.5
 CANDIDATES = 100  # of each side, of which a hybrid search makes its hits
 LITE_HAS = "it has the tokenizers standard and jieba, and the filters lowercase and stop (with stop_words, each of them spelled out)"
+LITE_TOKENIZERS = {"standard": ("type",), "jieba": ("type", "mode", "dict")}  # with the settings of each
 RRF_K = 60
 
 
@@ -44,7 +46,7 @@ def check_full_text(full_text: FullText, server: Server) -> None:
         raise BadInput(
             f"target.full_text needs Milvus 2.5, and this is {server}: set target.full_text: off, or use a newer server, Milvus Lite or Zilliz Cloud"
         )
-    if server.kind == "Milvus Lite" and (lacks := next(_lite_lacks(full_text), None)):
+    if server.kind == "Milvus Lite" and (lacks := next(filter(None, _lite_lacks(full_text)), None)):
         raise BadInput(f"target.full_text.analyzer: Milvus Lite has no {lacks}: {LITE_HAS}")
 
 
@@ -54,20 +56,38 @@ def tokenizer_of(full_text: FullText) -> str:
     return str(named.get("type", "standard") if isinstance(named, dict) else named)
 
 
-def _lite_lacks(full_text: FullText) -> Iterator[str]:
-    params = full_text.params
-    yield from (f"setting '{name}'" for name in params if name not in ("tokenizer", "type", "filter"))
-    if (name := tokenizer_of(full_text)) not in ("standard", "jieba"):
+def _lite_lacks(full_text: FullText) -> Iterator[str | None]:
+    """What Milvus Lite would pass over without a word, or not know."""
+    params, name = full_text.params, tokenizer_of(full_text)
+    yield from (f"setting '{each}'" for each in params if each not in ("tokenizer", "type", "filter"))
+    if name not in LITE_TOKENIZERS:
         yield f"{'tokenizer' if 'tokenizer' in params else 'analyzer'} '{name}'"
+        return
+    tokenizer = params.get("tokenizer") or params.get("type")
+    if isinstance(tokenizer, dict):
+        yield from () if "type" in tokenizer else ["tokenizer without a type"]
+        yield from (f"setting '{each}' of the tokenizer {name}" for each in tokenizer if each not in LITE_TOKENIZERS[name])
+        if (mode := tokenizer.get("mode", "search")) not in ("search", "exact"):
+            yield f"mode '{mode}' of the tokenizer {name}"
     filters = params.get("filter") or []
-    for each in filters if isinstance(filters, list) else [filters]:
-        if each == "lowercase":
-            continue
-        words = each.get("stop_words") if isinstance(each, dict) and each.get("type") == "stop" else None
-        if not isinstance(words, list):
-            yield f"filter '{each.get('type') if isinstance(each, dict) else each}'"
-        else:
-            yield from (f"list of stop words '{word}'" for word in words if str(word).startswith("_"))
+    yield from map(_lacks_of_filter, filters) if isinstance(filters, list) else [f"filter outside of a list: {filters!r}"]
+
+
+def _lacks_of_filter(each: Any) -> str | None:
+    if each == "lowercase":
+        return None
+    settings = each if isinstance(each, dict) else {"type": each}
+    words = settings.get("stop_words") if settings.get("type") == "stop" else None
+    if not isinstance(words, list):
+        return f"filter '{settings.get('type')}'" + (" without a list of stop_words" if settings.get("type") == "stop" else "")
+    for name in settings.keys() - {"type", "stop_words"}:
+        return f"setting '{name}' of the filter stop"
+    for word in map(str, words):
+        if word.startswith("_") or word != word.lower():
+            return (
+                f"list of stop words '{word}'" if word.startswith("_") else f"stop word with capitals, as '{word}' (it lowers texts first)"
+            )
+    return None
 
 
 def fuse(lists: Sequence[Sequence[tuple[str, float]]], metrics: Sequence[str], fusion: Fusion, k: int) -> list[tuple[str, float]]:

@@ -14,12 +14,14 @@ import bm25s
 import grpc
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from milvus_lite.adapter.grpc.servicer import MilvusServicer
 from milvus_lite.db import MilvusLite
 from pymilvus.grpc_gen import common_pb2, milvus_pb2, milvus_pb2_grpc, schema_pb2
 
 from tasks.adapters.milvus import searching
+from tasks.adapters.milvus.importer import RestImporter
 from tasks.adapters.milvus.milvus_collection import MilvusCollection
 from tasks.adapters.milvus.milvus_target import MilvusTarget
 from tasks.adapters.milvus.searching import LITE_FIRST, LITE_SECONDS, QUERIES_PER_SEARCH, next_size
@@ -30,6 +32,7 @@ from tasks.domain.target.collection import Hit
 from tasks.domain.target.full_text import BM25_B, BM25_K1, CANDIDATES, SPARSE_FIELD, Fusion, fuse
 from tests.builders.collections import part_of, spec_of
 from tests.builders.corpora.worded import DIM, passages, questions
+from tests.servers.import_service import ImportService, serving
 
 K = 10
 PASSAGES = passages()
@@ -196,3 +199,20 @@ def test_a_newer_server_fills_the_field_from_texts_that_are_never_null_and_both_
     columns, nullable = made.form()
     assert (SPARSE_FIELD in columns, "text" in nullable) == (False, False)  # of a file to import: the server fills the one from the other
     assert made.compare(part_of(["a", "b"], text=["part E1", None])).differences == ()
+
+
+def test_a_file_to_import_into_a_newer_server_has_texts_that_are_never_null_and_no_field_of_the_function(
+    newer: tuple[MilvusTarget, NewerServer], tmp_path: Path
+) -> None:
+    target = MilvusTarget(newer[0].address, staging=str(tmp_path / "staging"))
+    target.collection("c").ensure(spec_of("c", full_text=FullText()))
+    loader, rows = target.bulk_loader(), part_of(["a", "b"], text=["part E1", None])
+    with serving(ImportService("milvus")) as service, loader.stage("c", "c", tmp_path) as place:
+        place.add(rows)
+        files = place.files()
+        loader.__dict__["_importer"] = RestImporter(service.url, token="s3cret", database="db")
+        loader.start("c", files, idempotency_key="k")
+        assert service.bodies == [{"dbName": "db", "collectionName": "c", "files": [[file] for file in files]}]
+    (staged,) = map(pq.read_table, files)
+    assert (set(staged.column_names), staged["text"].to_pylist()) == (set(rows.column_names), ["part E1", ""])
+    target.close()

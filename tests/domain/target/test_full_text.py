@@ -39,7 +39,12 @@ def test_it_is_switched_as_yaml_has_it(written: str, made: dict[str, Any] | None
     ("document", "told"),
     [
         ({"target": {"full_text": "on", "store_text": False}}, "full_text searches the stored text: set store_text: true"),
-        ({"target": {"full_text": "yes"}}, "target.full_text"),
+        ({"target": {"full_text": "yes"}}, r"'target\.full_text' must be 'off' or 'on' or a mapping of settings, not 'yes'$"),
+        ({"target": {"full_text": {"analyser": {}}}}, r"^'target\.full_text\.analyser' is not a setting; did you mean 'analyzer'\?$"),
+        (
+            {"target": {"full_text": {"analyzer": "english"}}},
+            r"^'target\.full_text\.analyzer' must be a mapping of settings, not 'english'$",
+        ),
         ({"target": {"gate": {"queries": "q", "mode": "hybrid"}}}, "gate.mode hybrid needs full text: set full_text: on"),
         (
             {"target": {"full_text": "on"}, "source": {"kind": "images", "uri": "./x"}, "encoder": {"kind": "open-clip"}},
@@ -70,10 +75,20 @@ def test_a_server_without_it_is_refused_with_the_version_that_has_it() -> None:
         ({"tokenizer": "standard", "filter": [{"type": "stemmer", "language": "english"}]}, "filter 'stemmer'"),
         ({"tokenizer": "standard", "filter": [{"type": "stop", "stop_words": ["_english_"]}]}, "list of stop words '_english_'"),
         ({"type": "standard", "stop_words": ["the"]}, "setting 'stop_words'"),
+        ({"tokenizer": {"name": "jieba"}}, "tokenizer without a type"),
+        ({"tokenizer": {"type": "jieba", "hmm": True}}, "setting 'hmm' of the tokenizer jieba"),
+        ({"tokenizer": {"type": "jieba", "mode": "full"}}, "mode 'full' of the tokenizer jieba"),
+        ({"tokenizer": "standard", "filter": "lowercase"}, "filter outside of a list: 'lowercase'"),
+        ({"tokenizer": "standard", "filter": [{"type": "stop", "stop_words": "the"}]}, "filter 'stop' without a list of stop_words"),
+        (
+            {"tokenizer": "standard", "filter": [{"type": "stop", "stop_words": ["a"], "ignore_case": True}]},
+            "setting 'ignore_case' of the filter",
+        ),
+        ({"tokenizer": "standard", "filter": [{"type": "stop", "stop_words": ["The"]}]}, "stop word with capitals, as 'The'"),
     ],
 )
 def test_what_milvus_lite_lacks_and_would_not_say_is_refused_with_what_it_has(analyzer: dict[str, Any], lacks: str) -> None:
-    with pytest.raises(BadInput, match=rf"Milvus Lite has no {lacks}: it has the tokenizers standard and jieba"):
+    with pytest.raises(BadInput, match=rf"Milvus Lite has no {lacks}.*: it has the tokenizers standard and jieba"):
         check_full_text(FullText(analyzer=analyzer), Server("Milvus Lite"))
 
 
