@@ -9,8 +9,11 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 from pymilvus import MilvusClient
 
+from tasks.adapters.checkpoint.part_files import read_part
 from tasks.adapters.milvus.milvus_target import MilvusTarget
 
 
@@ -34,6 +37,14 @@ def ids(first: int, stop: int) -> list[str]:
 
 def parts_in(checkpoint: Path) -> list[Path]:
     return sorted(checkpoint.rglob("part-*.parquet"))
+
+
+def vectors_in(checkpoint: Path) -> dict[str, npt.NDArray[np.float32]]:
+    """Of every part, by key."""
+    tables = [read_part(part.read_bytes())[0] for part in parts_in(checkpoint)]
+    return {
+        key: np.array(vector) for table in tables for key, vector in zip(table["id"].to_pylist(), table["vector"].to_pylist(), strict=True)
+    }
 
 
 def until(holds: Callable[[], object], process: subprocess.Popen[str], seconds: float = 120) -> None:

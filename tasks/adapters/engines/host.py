@@ -113,6 +113,10 @@ class Host:
         """How fast it may load, in rows a second; see `tasks.domain.target.rate_limit.Throttle.share`."""
         self._collections.share(rate, heard=heard)
 
+    def share_requests(self, most: int) -> None:
+        """How many requests it may have in flight to a server that encodes: its share of those of all hosts."""
+        self._place.requests.most = most
+
     def measure(self, rows: pa.Table) -> Observation:
         """As of `Engine`."""
         return measure_rate(self._encoders, rows, scratch=self._place.scratch)

@@ -105,9 +105,10 @@ class RemoteHost:
         """Open what the run needs and load the encoder: its `EncoderFacts`. Waits for it."""
         return self._answer(lambda: self._load(EncodingSpec.model_validate_json(spec)), seen)
 
-    def encode(self, group: str, seen: int, ahead: int | None = None) -> str:
-        """As of `Engine`. `ahead`: source rows that this host has in hand with it, and may expect; None: unknown."""
+    def encode(self, group: str, seen: int, ahead: int | None = None, requests: int | None = None) -> str:
+        """As of `Engine`. `ahead`: source rows that this host has in hand with it, and may expect; None: unknown. `requests`: as of `report`."""
         with self._at_work():
+            self._share_requests(requests)
             if ahead is not None:
                 self._expect(ahead)
             return self._answer(lambda: self._opened.encode(ShardGroup.model_validate_json(group)), seen)
@@ -126,8 +127,11 @@ class RemoteHost:
         """As of `Engine`."""
         return self._answer(lambda: self._opened.release(wait=wait), seen)
 
-    def report(self, seen: int, rate: float | None = None, heard: int = 0) -> str:
-        """How it is; asked every second. `seen`: the caller has the events before this number. The rest as of `load_shards`."""
+    def report(self, seen: int, rate: float | None = None, heard: int = 0, requests: int | None = None) -> str:
+        """How it is; asked every second. `seen`: the caller has the events before this number. `rate`, `heard`: as of `load_shards`.
+        `requests`: that this host may have in flight to a server that encodes; None: there is none.
+        """
+        self._share_requests(requests)
         self._share(rate, heard)
         return self._answer(lambda: None, seen)
 
@@ -176,6 +180,10 @@ class RemoteHost:
     def _share(self, rate: float | None, heard: int) -> None:
         if rate is not None and self._host is not None:
             self._host.share_rate(rate, heard=heard)
+
+    def _share_requests(self, requests: int | None) -> None:
+        if requests is not None and self._host is not None:
+            self._host.share_requests(requests)
 
     def _expect(self, rows: int) -> None:
         with suppress(Transient):  # a host that is closed says so when it is to encode

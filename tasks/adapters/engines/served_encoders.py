@@ -23,7 +23,6 @@ from tasks.adapters.models.model_files import locate_model
 from tasks.adapters.object_store.registry import open_store
 from tasks.adapters.rows.pieces import merge_taken
 from tasks.adapters.rows.row_schema import as_part, part_schema
-from tasks.adapters.served.in_flight import MOST_REQUESTS
 from tasks.adapters.served.request_batches import plan_requests
 from tasks.adapters.served.row_isolation import BatchOutcome, embed_batch
 from tasks.adapters.served.served_encoder import ServedEncoder
@@ -56,15 +55,14 @@ class ServedEncoders:
             startup=job.failures.startup_seconds,
             batch_rows=None if rows == "auto" else rows,
             whole=job.source.chunking is not None,
+            share=lambda: place.requests.most,
         )
         self.pace = Throughput(ranks=PIECES)
         self._store = open_store(place.parts, proven=True)
         self._schema = part_schema(place.spec.fields, store_text=job.target.store_text)
         self._room, self._closed, self._lock = threading.Semaphore(QUEUED), threading.Event(), threading.Lock()
         self._threads = ThreadPoolExecutor(PIECES, thread_name_prefix="served-piece")
-        self._requests = ThreadPoolExecutor(
-            MOST_REQUESTS if settings.requests == "auto" else settings.requests, thread_name_prefix="served-request"
-        )
+        self._requests = ThreadPoolExecutor(settings.most_requests, thread_name_prefix="served-request")
         self._ranks: SimpleQueue[int] = SimpleQueue()
         for rank in range(PIECES):
             self._ranks.put(rank)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,13 @@ from tasks.domain.job.job import Job
 from tasks.domain.ports import Store
 
 
+@dataclass(slots=True)
+class RequestShare:
+    """Most requests in flight from this host to a server that encodes; None: as many as the job says."""
+
+    most: int | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workplace:
     """`model`: its files on this machine, where the caller has found them; `parts`: URL of the store that parts are put in."""
@@ -29,6 +36,7 @@ class Workplace:
     parts: str
     model: LocatedModel | None
     tell: Tell
+    requests: RequestShare = field(default_factory=RequestShare)
 
     @property
     def job(self) -> Job:

@@ -23,13 +23,19 @@ class InFlight:
         most: fixed, where the job says how many.
         clock: seconds.
         pause: waits so many seconds; raises where nobody will send any more.
+        share: this host's, of the requests of all hosts; None: as many as it likes.
     """
 
     def __init__(
-        self, most: int | None = None, *, clock: Callable[[], float] = time.monotonic, pause: Callable[[float], object] = time.sleep
+        self,
+        most: int | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        pause: Callable[[float], object] = time.sleep,
+        share: Callable[[], int | None] = lambda: None,
     ) -> None:
         self._changed = threading.Condition()
-        self._clock, self._pause, self._fixed = clock, pause, most is not None
+        self._clock, self._pause, self._fixed, self._share = clock, pause, most is not None, share
         self.limit = most or REQUESTS_AT_FIRST
         self._under_way, self._alone, self._not_before = 0, False, 0.0
         self._best, self._best_limit, self._settled = 0.0, self.limit, 0
@@ -45,7 +51,7 @@ class InFlight:
                 self._alone = True
                 self._changed.wait_for(lambda: not self._under_way)
             else:
-                self._changed.wait_for(lambda: not self._alone and self._under_way < self.limit)
+                self._changed.wait_for(lambda: not self._alone and self._under_way < self._within_share(self.limit))
             self._under_way += 1
         try:
             yield
@@ -54,6 +60,10 @@ class InFlight:
                 self._under_way -= 1
                 self._alone = self._alone and not alone
                 self._changed.notify_all()
+
+    def _within_share(self, requests: int) -> int:
+        share = self._share()
+        return requests if share is None else min(requests, share)
 
     def _await_turn(self) -> None:
         while (wait := self._not_before - self._clock()) > 0:
@@ -81,7 +91,7 @@ class InFlight:
                 self._best = 0.0
         elif rate > self._best * BETTER:
             self._best, self._best_limit = rate, self.limit
-            self.limit = min(MOST_REQUESTS, self.limit * 2)
+            self.limit = self._within_share(min(MOST_REQUESTS, self.limit * 2))
         else:
             self.limit, self._settled = self._best_limit, STEPS_SETTLED
 

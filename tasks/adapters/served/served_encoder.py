@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, JsonValue
 
+from tasks.adapters.served.in_flight import MOST_REQUESTS
 from tasks.domain.encoder_identity import EncoderIdentity
 from tasks.domain.errors import BadInput
 from tasks.domain.job.credentials import PLACE
@@ -70,7 +71,7 @@ class ServedEncoder(EncoderSettings):
     normalize: bool = Field(True, description="Scale each vector to length 1, after truncate_dim.")
     requests: Auto | Count = Field(
         "auto",
-        description="Most requests in flight from one host. auto: raised while more come back, lowered where the server is too busy."
+        description="Most requests in flight, of all hosts together. auto: raised to 64 while more come back, lowered where the server is too busy."
         " compute.batch_rows is the most texts in a request.",
     )
     token_block: TextSetting | Nothing = Field(
@@ -81,6 +82,10 @@ class ServedEncoder(EncoderSettings):
     @property
     def model_name(self) -> str:
         return self.model or f"the model of a {self.api} server"
+
+    @property
+    def most_requests(self) -> int:
+        return MOST_REQUESTS if self.requests == "auto" else self.requests
 
     @property
     def declared(self) -> dict[str, Any]:

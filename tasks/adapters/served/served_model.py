@@ -45,6 +45,7 @@ class ServedModel:
         batch_rows: most texts in a request, where the job says it.
         whole: rows that the server would cut are refused by it, where it can be asked to.
         policy: the waits between tries.
+        share: most requests in flight of this host, where others ask the server as well; None: the settings alone say it.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class ServedModel:
         batch_rows: int | None = None,
         whole: bool = False,
         policy: RetryPolicy | None = None,
+        share: Callable[[], int | None] = lambda: None,
     ) -> None:
         self._settings, self._pinned, self._batch_rows = encoder, pinned, batch_rows
         self._patience, self._startup = patience, startup
@@ -66,7 +68,8 @@ class ServedModel:
         self._closing, self._asking = threading.Event(), threading.Lock()
         self._policy = policy or RetryPolicy(what="served model", first=0.5, longest=10.0, sleep=self._sleep)
         self._clock = self._policy.clock
-        self.in_flight = InFlight(None if encoder.requests == "auto" else encoder.requests, clock=self._clock, pause=self._policy.sleep)
+        fixed = None if encoder.requests == "auto" else encoder.requests
+        self.in_flight = InFlight(fixed, clock=self._clock, pause=self._policy.sleep, share=share)
         self._facts: EncoderFacts | None = None
         self._asked_at = -math.inf
         self._broken: Permanent | None = None  # why no vector is taken any more

@@ -53,6 +53,11 @@ class EncoderSettings(Strict):
         return identifying(self, exclude={"kind", "precision"})
 
     @property
+    def most_requests(self) -> int | None:
+        """Most requests in flight to a server, of all hosts together; None: it asks none."""
+        return None
+
+    @property
     def from_hub(self) -> bool:
         """Whether `revision` names a commit of its model on the hub."""
         return False

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import heapq
 import threading
+from contextlib import ExitStack
 
 import pytest
 
 from tasks.adapters.served.in_flight import MOST_REQUESTS, InFlight
 
 
-def settled(able: int, *, answers: int = 2_000, most: int | None = None) -> tuple[int, float]:
+def settled(able: int, *, answers: int = 2_000, most: int | None = None, share: int | None = None) -> tuple[int, float]:
     """The limit that is come to, and answers a second of those that are possible, over the last half."""
     now, halfway = 0.0, 0.0
-    gate = InFlight(most, clock=lambda: now)
+    gate = InFlight(most, clock=lambda: now, share=lambda: share)
     ends = [0.0] * able  # when each of the server's hands is free
     under_way: list[float] = []
     for done in range(answers):
@@ -36,6 +37,26 @@ def test_requests_are_raised_until_more_come_back_no_faster(able: int) -> None:
 
 def test_a_number_that_the_job_says_is_kept() -> None:
     assert settled(16, most=3)[0] == 3
+
+
+def test_no_more_than_this_hosts_share_is_sent_and_more_once_it_grows() -> None:
+    share = 2
+    gate = InFlight(8, share=lambda: share)
+    with gate.slot(), gate.slot():
+        third = threading.Thread(target=lambda: gate.slot().__enter__(), daemon=True)
+        third.start()
+        third.join(0.05)
+        assert third.is_alive()
+    third.join(10)
+    assert not third.is_alive()
+    share = 8
+    with ExitStack() as stack:
+        for _ in range(7):  # the third is still there
+            stack.enter_context(gate.slot())
+
+
+def test_a_number_that_is_found_stays_within_the_share() -> None:
+    assert settled(50, share=4)[0] == 4
 
 
 def test_a_busy_server_halves_them_once_for_all_that_were_refused_together() -> None:

@@ -30,6 +30,15 @@ def test_a_batch_that_fails_once_is_tried_again_whole(connect: Connect, server: 
     assert len(server.requests) - before == 2 + asked_again
 
 
+def test_an_answer_that_comes_too_late_is_asked_for_again(connect: Connect, server: EmbeddingServer) -> None:
+    model = connect(patience=1.0)
+    model.facts()
+    server.faults = [("slow", (3.0,))]
+    outcome = embed_batch(model, TEXTS, DIM)
+    assert not outcome.refused
+    np.testing.assert_allclose(outcome.vectors, unit_length(server.vectors(TEXTS)), atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("word", "reason"),
     [

@@ -6,6 +6,7 @@ import base64
 import json
 import struct
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -133,6 +134,8 @@ class _Handler(BaseHTTPRequestHandler):
                 server.together -= 1
 
     def _give(self, texts: list[str], fault: str, arguments: tuple[Any, ...]) -> None:
+        if fault == "slow":
+            time.sleep(arguments[0])
         if fault == "busy":
             self._answer(429, {"error": "busy"}, {"Retry-After": str(arguments[0])})
         elif fault == "broken" or any(BOOM in text for text in texts):
@@ -157,7 +160,9 @@ class _Handler(BaseHTTPRequestHandler):
         elif fault == "few":
             vectors = vectors[:-1]
         with self.server.changed:
-            self.server.texts += [text for text in texts if not text.endswith(PROBES)] if not fault and np.isfinite(vectors).all() else []
+            self.server.texts += (
+                [text for text in texts if not text.endswith(PROBES)] if fault in {"", "slow"} and np.isfinite(vectors).all() else []
+            )
         kind, data, headers = self._encoded(vectors)
         self._answer_bytes(200, data, {"Content-Type": kind, **headers}, cut=len(data) // 2 if fault == "truncated" else 0)
 
@@ -169,7 +174,7 @@ class _Handler(BaseHTTPRequestHandler):
             data = [{"index": at, "embedding": vector} for at, vector in enumerate(given)]
             return "application/json", json.dumps({"data": data[::-1]}).encode(), {}
         if not self.binary:
-            output = {"name": "vector", "datatype": "FP32", "shape": list(vectors.shape), "data": vectors.ravel().tolist()}
+            output: dict[str, Any] = {"name": "vector", "datatype": "FP32", "shape": list(vectors.shape), "data": vectors.ravel().tolist()}
             return "application/json", json.dumps({"outputs": [output]}).encode(), {}
         raw = vectors.astype("<f4").tobytes()
         output = {"name": "vector", "datatype": "FP32", "shape": list(vectors.shape), "parameters": {"binary_data_size": len(raw)}}

@@ -33,9 +33,11 @@ class ThreadHost:
         self.host: RemoteHost | None = None
         self.lost = self.silent = False
         self.calls: list[str] = []
+        self.arguments: list[tuple[object, ...]] = []
 
     def call(self, method: str, *arguments: object) -> Future[str]:
         self.calls.append(method)
+        self.arguments.append(arguments)
         if self.silent:
             return Future()
         self.host = self.host or RemoteHost(alone=False, **self._settings)

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tasks.adapters.checkpoint.part_files import read_part
 from tasks.commands.search import Searcher
 from tasks.domain.errors import BadInput, RunFailed
 from tasks.domain.job.parse import parse_job
@@ -21,7 +20,7 @@ from tests.builders.engines.embedding_server import MODEL, EmbeddingServer, embe
 from tests.builders.inprocess import RunFlow
 from tests.builders.kitestring import text_of, write_rows
 from tests.builders.memory_jobs import a_job, keys_in
-from tests.builders.runs import ids, parts_in
+from tests.builders.runs import ids, vectors_in
 
 pytestmark = [pytest.mark.server, pytest.mark.timeout(600)]
 FILES, ROWS = 4, 100
@@ -48,18 +47,10 @@ def job(server: EmbeddingServer, tmp_path: Path) -> dict[str, Any]:
     return a_job(tmp_path, tmp_path, encoder=server.settings("tei", **sides), compute__unsaved_rows=60)
 
 
-def vectors_in(checkpoint: Path) -> dict[str, np.ndarray]:
-    """Of every part, by key."""
-    tables = [read_part(part.read_bytes())[0] for part in parts_in(checkpoint)]
-    return {
-        key: np.array(vector) for table in tables for key, vector in zip(table["id"].to_pylist(), table["vector"].to_pylist(), strict=True)
-    }
-
-
 def test_a_job_is_encoded_by_a_server_that_fails_now_and_then_and_is_searched_through_it(
     run_flow: RunFlow, server: EmbeddingServer, job: dict[str, Any]
 ) -> None:
-    server.faults = [("dies", ()), ("", ()), ("busy", (0,)), ("dies", ()), ("", ()), ("truncated", ())]
+    server.faults = [("dies", ()), ("slow", (0.5,)), ("busy", (0,)), ("dies", ()), ("", ()), ("truncated", ())]
     result = run_flow(job)
     assert result["verified"] is True
     assert result["rows"]["embedded"] == FILES * ROWS

@@ -23,7 +23,7 @@ from tasks.adapters.engines.cluster_hosts.host_answers import (
     made_by,
     value_of,
 )
-from tasks.adapters.engines.cluster_hosts.host_seat import HostSeat, SeatState, seconds_between_looks
+from tasks.adapters.engines.cluster_hosts.host_seat import HostSeat, SeatState, request_share, seconds_between_looks
 from tasks.adapters.engines.cluster_hosts.recalls import Recalls
 from tasks.adapters.engines.cluster_hosts.settling import may_settle, spec_with
 from tasks.adapters.engines.remote_host import SILENCE_SECONDS, own_identity
@@ -162,12 +162,13 @@ class FleetDriver(FleetThread):
             return
         if not seat.asked and now - seat.asked_at > seconds_between_looks(len(self._seats), self._silence_seconds):
             seat.asked, seat.asked_at = True, now
-            self._call(seat, "report", seat.seen, *self._loading.share(seat, self._all), then=self._reported)
+            self._call(seat, "report", seat.seen, *self._loading.share(seat, self._all), self._requests(seat), then=self._reported)
         while seat.state == "ready" and (take := self._division.next_for(seat.name)) is not None:
             seat.takes.append(take)
             self._history.note(seat.name, "at work")
             ahead = self._division.ahead_of(seat.name)
-            self._call(seat, "encode", take.group.model_dump_json(), seat.seen, ahead, then=partial(self._encoded, take))
+            given = (take.group.model_dump_json(), seat.seen, ahead, self._requests(seat))
+            self._call(seat, "encode", *given, then=partial(self._encoded, take))
         while seat.state == "ready" and (take := self._loading.next_for(seat, self._all)) is not None:
             seat.loads.append(take)
             self._history.note(seat.name, "at work")
@@ -177,6 +178,9 @@ class FleetDriver(FleetThread):
     @property
     def _all(self) -> list[HostSeat]:
         return [*self._seats.values()]
+
+    def _requests(self, seat: HostSeat) -> int | None:
+        return request_share(self._spec.job.encoder.most_requests, seat, self._all)
 
     def _call(self, seat: HostSeat, method: str, *arguments: object, then: Callable[[HostSeat, HostAnswer], None]) -> None:
         """Call a host; what it answers is taken in by this thread, unless the host was given up before."""

@@ -61,3 +61,21 @@ class HostSeat:
         self.takes, self.loads = [], []
         self.life += 1
         self._past, self._now = added(self._past, finished(self._now)), EncodingProgress()
+
+
+def request_share(most: int | None, seat: HostSeat, seats: list[HostSeat]) -> int | None:
+    """How many requests a host may have in flight to the server that encodes, of those of all hosts together.
+
+    Hosts count from the moment they are seen, so that the others have made room before a new one has its first rows. One that is
+    lost keeps its share: what it had sent may be in flight still. Where there are more hosts than requests, each has one.
+
+    Args:
+        most: of all hosts together; None: no server is asked.
+        seat: of the host.
+        seats: of all hosts.
+    """
+    if most is None:
+        return None
+    sharing = [each for each in seats if each.state != "barred"]
+    share, left = divmod(most, max(1, len(sharing)))
+    return max(1, share + (seat in sharing[:left]))
