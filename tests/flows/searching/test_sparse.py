@@ -15,8 +15,9 @@ from tasks.adapters.milvus.milvus_target import MilvusTarget
 from tasks.adapters.rows.vectors.sparse_vectors import as_rows_of, from_mapping, products
 from tests.builders.inprocess import RunFlow
 from tests.builders.kitestring import Kitestring, make_job, text_of
-from tests.builders.memory_jobs import REPLAY
+from tests.builders.memory_jobs import REPLAY, keys_in
 from tests.builders.worker.sparse_model import make_tiny_splade
+from tests.flows.changed_sources.documents import chunks, job_of, words, write_documents
 
 REPAIR = "flows.repair.repair_from_seals"
 Job = dict[str, Any]
@@ -83,6 +84,21 @@ def test_sparse_vectors_go_the_whole_way(run_flow: RunFlow, kitestring: Kitestri
     assert run_flow(replayed, REPLAY)["rows"]["embedded"] == 0
     assert vectors_by_key(replayed) == after
     asked(kitestring, job, "gc", "--delete")
+    assert kitestring.here("verify", kitestring.job(job), "--full").code == 0
+
+
+def test_a_document_of_which_one_chunk_has_no_known_word_is_left_out_whole(
+    run_flow: RunFlow, kitestring: Kitestring, splade: Path, tmp_path: Path
+) -> None:
+    """Its other chunks leave the parts that they were sealed in."""
+    write_documents(tmp_path / "docs" / "a.jsonl", {"a": words(28), "b": f"{words(14, 1)} {'漢 ' * 14}{words(14, 2)}", "c": words(14, 3)})
+    job = job_of(tmp_path, splade, encoder={"kind": "sparse", "model": str(splade)}, compute__processes=1, failures__max_quarantined=0.5)
+    job["target"]["uri"] = f"memory://{tmp_path.name}"
+    made = run_flow(job)
+    assert (made["rows"]["embedded"], made["rows"]["quarantined"], made["verified"]) == (2, 1, True)
+    assert keys_in(job) == [*chunks("a", 2), "c#0"]
+    (aside,) = asked(kitestring, job, "quarantine", "list")
+    assert (aside["id"], aside["reason"].split(":")[:2]) == ("b", ["zero", " chunk 1"])
     assert kitestring.here("verify", kitestring.job(job), "--full").code == 0
 
 
