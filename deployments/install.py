@@ -23,6 +23,9 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate, WorkPoolCreate
 from prefect.events.schemas.automations import AutomationCore
 from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
+from prefect.utilities.importtools import import_object
+
+from flows.run_form import with_form
 
 HERE = Path(__file__).parent
 POOLS = {"process": "kitestring", "docker": "kitestring-docker", "kubernetes": "kitestring-kubernetes", "ecs": "kitestring-ecs"}
@@ -39,6 +42,7 @@ def main() -> None:
             create_pool(client, kind, POOLS[kind])
         create_limit(client)
         deploy()
+        lead_forms(client)
         create_automations(client)
 
 
@@ -70,7 +74,15 @@ def deploy() -> None:
     done = subprocess.run(command, cwd=HERE.parent, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     if done.returncode:
         sys.exit(f"prefect deploy failed:\n{done.stdout}")
+
+
+def lead_forms(client: SyncPrefectClient) -> None:
+    """Each deployment's run form as `flows.run_form` has it."""
     for deployment in yaml.safe_load((HERE / "prefect.yaml").read_text())["deployments"]:
+        flow = import_object(deployment["entrypoint"])
+        there = client.read_deployment_by_name(f"{flow.name}/{deployment['name']}")
+        form = with_form(there.parameter_openapi_schema)
+        client.request("PATCH", "/deployments/{id}", path_params={"id": there.id}, json={"parameter_openapi_schema": form})
         say(f"deployment {deployment['name']}")
 
 

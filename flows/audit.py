@@ -8,11 +8,12 @@ from prefect import flow
 from prefect.blocks.system import Secret
 
 from flows.parameters import Overrides, resolve_job
+from flows.run_names import named
 from tasks.domain.job.job import Job
 from tasks.stages.prove_collection import prove_collection
 
 
-@flow(name="audit-collection", flow_run_name="{job.corpus}")
+@flow(name="audit-collection", flow_run_name=named("audit"))
 def audit_collection(job: Job, overrides: Overrides | None = None, token: Secret | None = None) -> dict[str, Any]:  # type: ignore[type-arg]
     """Verify a collection against its seals; the next run loads missing rows again.
 

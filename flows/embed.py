@@ -8,8 +8,10 @@ from typing import Any
 
 from prefect import flow
 from prefect.blocks.system import Secret
+from prefect.states import Completed
 
 from flows.parameters import DryRun, Overrides, resolve_job
+from flows.run_names import named
 from tasks.domain.job.job import Job
 from tasks.domain.shards.shard import Shard
 from tasks.run.context import open_run
@@ -33,7 +35,7 @@ from tasks.stages.verify import verify_collection
 MOST_THREADS = 400  # the window decides how many of them work: on a hundred hosts 200 wait for a group each
 
 
-@flow(name="embed-corpus", flow_run_name="{job.corpus}", task_runner=threads(MOST_THREADS))
+@flow(name="embed-corpus", flow_run_name=named(), task_runner=threads(MOST_THREADS))
 def embed_corpus(
     job: Job,
     overrides: Overrides | None = None,
@@ -54,7 +56,7 @@ def embed_corpus(
     """
     job = resolve_job(job, overrides, token)
     if dry_run:
-        return try_out(job)
+        return Completed(name="Planned", message="nothing was sealed or loaded: the artifact has the estimate", data=try_out(job))  # type: ignore[return-value]
     with open_run(job) as run:
         retries = job.failures.retries
         width = partial(getattr, run.engine, "width")  # asked again and again: hosts come and go

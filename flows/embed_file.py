@@ -10,12 +10,13 @@ from pydantic import Field
 from flows.embed import MOST_THREADS, embed_corpus
 from flows.job_file import read_job
 from flows.parameters import Overrides
+from flows.run_names import named
 from tasks.run.group_window import threads
 
 JobFilePlace = Annotated[str, Field(json_schema_extra={"title": "Job file"})]
 
 
-@flow(name="embed-file", flow_run_name="{job_file}", task_runner=threads(MOST_THREADS))
+@flow(name="embed-file", flow_run_name=named(), task_runner=threads(MOST_THREADS))
 def embed_file(job_file: JobFilePlace, overrides: Overrides | None = None) -> dict[str, Any]:
     """As `embed-corpus`, with the job from a file.
 

@@ -8,6 +8,7 @@ from prefect import flow
 from prefect.blocks.system import Secret
 
 from flows.parameters import Overrides, resolve_job
+from flows.run_names import named
 from tasks.domain.job.job import Job
 from tasks.run.context import open_run
 from tasks.run.group_window import threads
@@ -18,7 +19,7 @@ from tasks.stages.report import report_run
 from tasks.stages.rounds import Rounds
 
 
-@flow(name="repair-collection", flow_run_name="{job.corpus}", task_runner=threads(4))
+@flow(name="repair-collection", flow_run_name=named("repair"), task_runner=threads(4))
 def repair_from_seals(job: Job, overrides: Overrides | None = None, token: Secret | None = None) -> dict[str, Any]:  # type: ignore[type-arg]
     """Compare every row with its seal, mend what differs without encoding anything, compare every row again, report.
 

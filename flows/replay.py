@@ -10,6 +10,7 @@ from prefect import flow
 from prefect.blocks.system import Secret
 
 from flows.parameters import Overrides, resolve_job
+from flows.run_names import named
 from tasks.domain.job.job import Job
 from tasks.domain.shards.shard import Shard
 from tasks.run.context import open_run
@@ -28,7 +29,7 @@ from tasks.stages.verify import verify_collection
 LOADERS = 4
 
 
-@flow(name="replay-seals", flow_run_name="{job.corpus}", task_runner=threads(4 * LOADERS))
+@flow(name="replay-seals", flow_run_name=named("replay"), task_runner=threads(4 * LOADERS))
 def replay_seals(job: Job, overrides: Overrides | None = None, token: Secret | None = None) -> dict[str, Any]:  # type: ignore[type-arg]
     """Load the sealed shards that are not yet in the target, verify, report.
 

@@ -10,6 +10,7 @@ from prefect import flow
 from prefect.blocks.system import Secret
 
 from flows.parameters import Overrides, resolve_job
+from flows.run_names import named
 from tasks.domain.job.job import Job
 from tasks.domain.shards.shard import Shard
 from tasks.run.context import open_run
@@ -26,7 +27,7 @@ from tasks.stages.rounds import Rounds
 from tasks.stages.verify import verify_collection
 
 
-@flow(name="retry-quarantined", flow_run_name="{job.corpus}", task_runner=threads(16))
+@flow(name="retry-quarantined", flow_run_name=named("retry"), task_runner=threads(16))
 def retry_quarantined(job: Job, overrides: Overrides | None = None, token: Secret | None = None) -> dict[str, Any]:  # type: ignore[type-arg]
     """Retry only the quarantined rows, load those that can be embedded now, verify, report.
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from tasks.adapters.checkpoint.span_file import Spool
+from tasks.adapters.rows.vectors.sparse_vectors import unit_vector
 from tasks.domain.encoder_identity import EncoderRecord
 from tasks.domain.errors import BadInput, Permanent
 from tasks.domain.job.encoder import ENCODERS
@@ -25,7 +26,7 @@ from tasks.run.preflight import Inspected, locate_job, open_target
 from tasks.run.promotion.evaluation import measure_quality
 from tasks.run.promotion.passages import passages_of
 from tasks.run.promotion.query_encoder import QueryEncoder
-from tasks.run.promotion.search_modes import answer, check_mode, explain
+from tasks.run.promotion.search_modes import answer, check_mode, explain, vector_mode
 
 if TYPE_CHECKING:
     from tasks.worker.base import Vectors
@@ -84,6 +85,7 @@ class CollectionSearch:
             raise BadInput("the text to search for is empty")
         way, made = way or SearchWay(), self.made()
         mode = check_mode(made, way.mode, f"{way.named}mode")
+        self._check_filter(made, expression, way)
         vectors = None if mode == "text" and not way.explain else self._encoder.embed_queries([text])
         return self._best(made, mode, vectors, text, k=k, expression=expression, way=way)
 
@@ -93,11 +95,13 @@ class CollectionSearch:
         Raises:
             BadInput: as `search`; or it is not there, is no picture, or is larger than encoder.max_pixels.
         """
+        way = way or SearchWay()
+        self._check_filter(self.made(), expression, way)
         try:
             vectors = self._encoder.embed_pictures([picture])
         except BadInput as error:
             raise BadInput(f"--image '{picture}': {error}") from error
-        return self._best(self.made(), "dense", vectors, "", k=k, expression=expression, way=way or SearchWay())
+        return self._best(self.made(), "dense", vectors, "", k=k, expression=expression, way=way)
 
     def evaluate(self, questions: Sequence[Question], k: int, fusion: Fusion) -> Evaluation:
         """How well the collection answers, in every way in which it can be searched. Raises as `search`."""
@@ -122,6 +126,12 @@ class CollectionSearch:
 
     def _why_none(self) -> str:
         return f"collection '{self._collection.name}' does not exist any more"
+
+    def _check_filter(self, made: CollectionSpec, expression: str, way: SearchWay) -> None:
+        """Before a model is loaded for it, which takes seconds: the server is the one that knows what it takes."""
+        if expression and not self._encoder.loaded:
+            probe = replace(way, explain=False)
+            self._best(made, vector_mode(made), unit_vector(made.dim, sparse=made.sparse), "", k=1, expression=expression, way=probe)
 
     def _best(
         self, made: CollectionSpec, mode: SearchMode, vectors: Vectors | None, text: str, *, k: int, expression: str, way: SearchWay

@@ -34,9 +34,9 @@ def runs_at_prefect(corpus: str) -> list[str]:
 
 
 def _is_of(run: FlowRun, corpus: str) -> bool:
-    """By its parameters; one that was given a job file bears the corpus as its name once it runs."""
+    """By its parameters, or by its name: a run that nobody named is called by its corpus (`flows.run_names`)."""
     job = run.parameters.get("job")
-    return (isinstance(job, dict) and job.get("corpus") == corpus) or run.name == corpus
+    return (isinstance(job, dict) and job.get("corpus") == corpus) or run.name.split(" ")[0] == corpus
 
 
 def _line(run: FlowRun) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -14,6 +15,7 @@ import pytest
 from tasks.adapters.milvus.milvus_target import MilvusTarget
 from tasks.commands import search
 from tasks.domain.encoder_identity import Precision
+from tasks.domain.errors import BadInput
 from tasks.domain.job.encoder import Encoder
 from tasks.domain.job.job import Job
 from tasks.run.promotion.query_encoder import QueryEncoder
@@ -100,3 +102,24 @@ def test_threads_take_turns_at_a_model_that_is_loaded_once(monkeypatch: pytest.M
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda _: encoder.embed_queries(["a"]), range(16)))
     assert (most, opened) == (1, 1)
+
+
+def test_a_filter_that_is_none_is_told_before_a_model_is_loaded_for_it(tmp_path: Path) -> None:
+    loads: list[str] = []
+
+    def load(asked: list[str]) -> Any:
+        loads.extend(asked)
+        return np.ones((len(asked), spec_of("c").dim), np.float32)
+
+    made = MilvusTarget(str(tmp_path / "t.db")).collection("c")
+    made.ensure(spec_of("c"))
+    made.upsert(part_of(["one", "two"]))
+    encoder = SimpleNamespace(loaded=False, embed_queries=load, embed_pictures=load)
+    with closing(made.target):
+        asked = search.CollectionSearch(made, cast("QueryEncoder", encoder))
+        for ask in (asked.search, asked.search_picture):
+            with pytest.raises(BadInput, match=r"--filter 'lang = de' was refused .*: filter by the fields id, text"):
+                ask("words", 2, expression="lang = de")
+        assert loads == []
+        assert [hit.id for hit in asked.search("words", 2, expression='id == "one"')] == ["one"]
+        assert loads == ["words"]

@@ -77,6 +77,9 @@ class PrefectServer:
                     raise
                 time.sleep(0.5)
 
+    def delete(self, path: str) -> None:
+        urllib.request.urlopen(urllib.request.Request(f"{self.api}{path}", method="DELETE"), timeout=30).close()
+
     def create_process_pool(self, name: str) -> None:
         self.prefect("work-pool", "create", name, "--type", "process", "--overwrite")
 

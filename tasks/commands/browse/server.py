@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import sys
@@ -73,6 +74,8 @@ def _listening(host: str, port: int | None) -> socket.socket:
             raise BadInput(f"--host '{host}' is no address of this machine: {error.strerror}") from error
         except OSError as error:
             refused = error
+    if refused.errno == errno.EADDRNOTAVAIL:
+        raise BadInput(f"--host '{host}' is no address of this machine: leave it out, or give one such as 0.0.0.0") from refused
     reason = os.strerror(refused.errno) if refused.errno else str(refused)  # without the address that Python adds
     raise BadInput(f"{host}:{wanted} cannot be listened at ({reason}): give another --port, or leave it out") from refused
 

@@ -62,7 +62,7 @@ class Index(Strict):
 class FullText(Strict):
     """Search by words: the server splits each text with an analyzer, and ranks by BM25."""
 
-    model_config = ConfigDict(title="Full text")
+    model_config = ConfigDict(title="with an analyzer")
 
     analyzer: dict[str, Any] = Field(
         default_factory=dict,
@@ -80,7 +80,7 @@ class FullText(Strict):
         return json.dumps(self.params, ensure_ascii=False)
 
 
-FullTextSetting = Annotated[Literal["off", "on"], Field(title="switch")] | FullText
+FullTextSetting = Annotated[Literal["off", "on"], Field(title="off or on")] | FullText
 
 
 def full_text_setting(value: object) -> object:

@@ -11,8 +11,12 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from tasks.domain.errors import BadInput
-from tasks.domain.job.job import Job
+from tasks.domain.job.credentials import FREE_OF_CREDENTIALS
+from tasks.domain.job.job import NAME, Job
 from tasks.domain.job.kinds import Kinds
+from tasks.domain.job.services import REDIS, URL
+from tasks.domain.job.target import COLLECTION
+from tasks.domain.job.texts.chunks import SPLIT
 
 
 def parse_job(document: object) -> Job:
@@ -58,25 +62,25 @@ def override_document(document: Mapping[str, Any], settings: Mapping[str, Any]) 
 def explain_errors(error: ValidationError, root: type[BaseModel] = Job) -> str:
     """One line; alternatives of one setting (`auto` or a number) are joined. `root`: the model that was validated."""
     wanted: dict[str, list[str]] = {}
-    given: dict[str, str] = {}
+    given: dict[str, Any] = {}
     told: dict[str, list[str]] = {}
     for detail in error.errors(include_url=False):
         path, model = _walk(detail["loc"], root)
         must = _MUST.get(detail["type"])
         if must:
             wanted.setdefault(path, []).append(must.format(**detail.get("ctx", {})))
-            given[path] = _short(detail["input"])
+            given[path] = detail["input"]
         else:
             told.setdefault(path, []).append(_explain(detail, path, model))
-
-    def inside(path: str) -> bool:  # of a value or a mapping, it was the mapping
-        return any(other.startswith(f"{path}.") for other in (*wanted, *told))
-
-    lines = [
-        f"'{path}' must be {' or '.join(dict.fromkeys(kinds))}, not {given[path]}" for path, kinds in wanted.items() if not inside(path)
-    ]
+    meant = [path for path in wanted if not (isinstance(given[path], Mapping) and (path in told or _is_told_below(path, [*wanted, *told])))]
+    lines = [f"'{path}' must be {' or '.join(dict.fromkeys(wanted[path]))}, not {_short(given[path])}" for path in meant]
     others = [" or ".join([first, *(other.removeprefix(f"'{path}': ") for other in rest)]) for path, (first, *rest) in told.items()]
     return "; ".join([*lines, *others])
+
+
+def _is_told_below(path: str, paths: Iterable[str]) -> bool:
+    """Whether what is wrong with some settings is in them, so that nobody meant to leave them out or to write a word in their place."""
+    return any(other.startswith(f"{path}.") for other in paths)
 
 
 # pydantic's types of errors, in the words of a job file.
@@ -102,6 +106,17 @@ def _short(value: object) -> str:
     return text if len(text) <= WRONG_VALUE_CHARACTERS else f"{text[:WRONG_VALUE_CHARACTERS]}..."
 
 
+# What a pattern stands for.
+MEANT = {
+    NAME: "a name of letters, digits, dots, dashes and underscores that begins with a letter or a digit",
+    COLLECTION: "a name of letters, digits and underscores that begins with a letter or an underscore",
+    URL: "an address that begins with http:// or https://, without user, query and fragment",
+    REDIS: "an address such as redis://host:6379/0, or rediss:// for TLS",
+    SPLIT: "text, markdown or code:<language>, such as code:python",
+    FREE_OF_CREDENTIALS: "a place without a password, a token or a key (those come from the worker's environment or a Secret block)",
+}
+
+
 def _explain(detail: Any, path: str, model: type[BaseModel] | None) -> str:
     if detail["type"] == "extra_forbidden":
         key = str(detail["loc"][-1])
@@ -110,7 +125,11 @@ def _explain(detail: Any, path: str, model: type[BaseModel] | None) -> str:
         there = detail["ctx"]["expected_tags"]
         near = difflib.get_close_matches(detail["ctx"]["tag"], there.replace("'", "").split(", "), 1, cutoff=0.5)
         return f"'{path}.kind' is {detail['ctx']['tag']!r}, it must be one of {there}{f'; did you mean {near[0]!r}?' if near else ''}"
+    if detail["type"] == "missing":
+        return f"'{path}' must be given"
     if detail["type"] == "string_pattern_mismatch":
+        if meant := MEANT.get(detail["ctx"]["pattern"]):
+            return f"'{path}': {_short(detail['input'])} is not {meant}"
         return f"'{path}': {detail['input']!r} has characters that it may not have, or too many: it must match {detail['ctx']['pattern']}"
     message = detail["msg"].removeprefix("Value error, ")
     return f"'{path}': {message}" if path else message
@@ -128,16 +147,18 @@ def _walk(loc: Iterable[int | str], root: type[BaseModel]) -> tuple[str, type[Ba
     model: type[BaseModel] | None = root
     owner: type[BaseModel] | None = root
     members: dict[str, type[BaseModel]] = {}
+    is_choice = False  # between settings and another value, or none: pydantic's name of it comes next
     for step in loc:
-        if step in members:
-            model, members = members[str(step)], {}
+        if step in members or (is_choice and isinstance(step, str)):
+            model, members, is_choice = members.get(str(step), model), {}, False
             continue
-        if parts and isinstance(step, str) and (model is None or step == model.__name__ or step.startswith("literal[")):
-            continue  # pydantic's name of a choice between values, such as literal['auto'], or between a value and a mapping
+        if parts and model is None and isinstance(step, str):
+            continue  # pydantic's name of a choice between values, such as literal['auto']
         parts.append(str(step))
         owner, members = model, {}
         field = model.model_fields.get(str(step)) if model else None
         model, members = _below(field) if field else (None, {})
+        is_choice = model is not None and field is not None and field.annotation is not model
     return ".".join(parts), owner
 
 

@@ -10,6 +10,7 @@ from tasks.domain.job.credentials import PLACE
 from tasks.domain.job.ui_schema import Nothing
 from tasks.domain.strict import Strict
 
+REDIS = r"^rediss?://[^\s/?#@]+(/[0-9]*)?$"
 URL = r"^https?://[^\s?#@]+$"
 
 
@@ -20,7 +21,7 @@ class CacheSettings(Strict):
 
     uri: str = Field(
         description="redis://host:6379/0, or rediss:// for TLS. User and password: REDIS_USERNAME and REDIS_PASSWORD on every machine that encodes.",
-        pattern=r"^rediss?://[^\s/?#@]+(/[0-9]*)?$",
+        pattern=REDIS,
         json_schema_extra=PLACE,
     )
     ttl_days: float = Field(30, gt=0, le=3_650, description="Days after which an entry is forgotten.")
@@ -28,7 +29,7 @@ class CacheSettings(Strict):
         50,
         ge=1,
         le=60_000,
-        title="milliseconds",
+        title="Deadline (ms)",
         description="Longest wait for 256 rows; after one that took longer the cache is not asked for 30 s.",
     )
     password_block: Annotated[str, Field(title="name")] | Nothing = Field(

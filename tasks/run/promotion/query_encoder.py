@@ -37,6 +37,11 @@ class QueryEncoder:
         """As of `LoadedEncoder`."""
         return self._try(lambda loaded: loaded.embed_pictures(places))
 
+    @property
+    def loaded(self) -> bool:
+        """Whether a question need not wait for the model."""
+        return self._loaded is not None
+
     def load(self) -> None:
         """Load the model now and not with the first query. Raises as the first query would."""
         with self._turn:

@@ -7,10 +7,12 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 from PIL import Image
+from playwright.sync_api import sync_playwright
 
 from tasks.adapters.report.search_page import render_hits
 from tasks.adapters.report.thumbnails import THUMBNAIL_PIXELS, thumbnail
 from tasks.domain.target.collection import Hit
+from tests.servers.browser import chromium
 
 HOSTILE = '<script>alert(1)</script>" onload="x'
 
@@ -46,6 +48,31 @@ def test_the_picture_that_was_searched_with_comes_first() -> None:
     page = render_hits(HOSTILE, "pictures", [hit], {"a.jpg": b"hit"}, asked=b"asked")
     shown = [(attributes["src"], attributes["alt"]) for tag, attributes in Tags(page).found if tag == "img"]
     assert shown == [("data:image/jpeg;base64,YXNrZWQ=", HOSTILE), ("data:image/jpeg;base64,aGl0", "a.jpg")]
+
+
+def test_a_picture_is_enlarged_by_a_click_and_by_enter_without_a_script(tmp_path: Path) -> None:
+    out = io.BytesIO()
+    Image.new("RGB", (320, 240), (200, 30, 30)).save(out, "JPEG")
+    (tmp_path / "hits.html").write_text(render_hits("red", "pictures", [Hit(id="a.jpg", score=0.5, fields={})], {"a.jpg": out.getvalue()}))
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium(), args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1200, "height": 800})
+        page.goto((tmp_path / "hits.html").as_uri())
+
+        def width() -> float:
+            return float(page.get_by_alt_text("a.jpg").evaluate("picture => picture.getBoundingClientRect().width"))
+
+        small = width()
+        assert small < 300
+        page.get_by_alt_text("a.jpg").click()
+        assert width() > 900
+        page.keyboard.press("Enter")
+        assert width() == small
+        page.keyboard.press("Enter")
+        assert width() > 900
+        page.mouse.click(5, 5)  # beside it
+        assert width() == small
+        browser.close()
 
 
 def test_a_picture_becomes_small_from_bytes_and_from_its_file_and_what_is_none_becomes_nothing(tmp_path: Path) -> None:

@@ -23,7 +23,24 @@ from tasks.domain.job.parse import override, override_document, parse_job
         ({"compute": {"processes": 0}}, "'compute.processes' must be 'auto' or at least 1, not 0"),
         ({"compute": {"threads": "many"}}, "'compute.threads' must be 'auto' or an integer, not 'many'"),
         ({"source": {"text": ["a", 1]}}, "'source.text.1' must be a text, not 1"),
-        ({"target": {"collection": "my docs"}}, "'target.collection': 'my docs' has characters that it may not have"),
+        ({"target": {"collection": "my docs"}}, "'target.collection': 'my docs' is not a name of letters, digits and underscores"),
+        ({"metrics": {"exporter": "statsd"}}, "'metrics.exporter' must be 'otlp' or 'prometheus', not 'statsd'"),
+        ({"metrics": {"endpoint": "collector:4318"}}, "'metrics.endpoint': 'collector:4318' is not an address that begins with http://"),
+        ({"metrics": {"port": 99_999}}, "'metrics.port' must be at most 65535, not 99999"),
+        ({"metrics": True}, "'metrics' must be a mapping of settings or left out, not True"),
+        ({"lineage": {"namespace": "a"}}, "'lineage.url' must be given"),
+        ({"cache": {"uri": "localhost"}}, "'cache.uri': 'localhost' is not an address such as redis://host:6379/0"),
+        ({"cache": {"uri": "redis://h", "ttl_days": 0}}, "'cache.ttl_days' must be more than 0.0, not 0"),
+        ({"cache": {"uri": "redis://h", "ttl_day": 1}}, "'cache.ttl_day' is not a setting; did you mean 'ttl_days'?"),
+        ({"source": {"chunks": True}}, "'source.chunks' must be a mapping of settings or left out, not True"),
+        ({"source": {"chunks": {"tokens": 0}}}, "'source.chunks.tokens' must be 'auto' or at least 1, not 0"),
+        ({"source": {"chunks": {"split": "pages"}}}, "'source.chunks.split': 'pages' is not text, markdown or code:<language>"),
+        ({"source": {"chunks": {"size": 3}}}, "'source.chunks.size' is not a setting; there are tokens, overlap, split"),
+        ({"source": {"chunks": {"tokens": 9, "overlap": 9}}}, "'source.chunks': chunks: an overlap of 9 tokens leaves no room"),
+        ({"target": {"gate": {"at_k": 3}}}, "'target.gate.queries' must be given"),
+        ({"target": {"full_text": {"analyser": {}}}}, "'target.full_text.analyser' is not a setting; did you mean 'analyzer'?"),
+        ({"target": {"tls": "ca.pem"}}, "'target.tls' must be a mapping of settings or left out, not 'ca.pem'"),
+        ({"target": {"full_text": "yes"}}, "'target.full_text' must be 'off' or 'on' or a mapping of settings, not 'yes'"),
         ({"source": {"kind": "images"}}, "use encoder kind 'open-clip'"),
         ({"source": {"kind": "csv", "text": ["a"], "image": "b"}}, "'source': give text columns or an image column, not both"),
         (["corpus"], "a job is a mapping"),
@@ -34,6 +51,14 @@ def test_what_is_wrong_is_said_in_one_line(document: object, line: str) -> None:
         parse_job(document)
     assert line in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_who_gives_settings_is_not_told_to_leave_them_out() -> None:
+    for wrong in ({"chunks": {"tokens": 9, "overlap": 9}}, {"chunks": {"size": 3}}, {"chunks": {"tokens": 0}}):
+        with pytest.raises(BadInput) as caught:
+            parse_job({"source": wrong})
+        assert "left out" not in str(caught.value)
+        assert ";" not in str(caught.value).removesuffix("; there are tokens, overlap, split")
 
 
 def test_the_defaults_are_a_job() -> None:

@@ -93,6 +93,9 @@ def test_a_dry_run_seals_and_loads_nothing_and_keeps_the_rate_alone(
     shown = prefect_server.request("/artifacts/filter", {"artifacts": {"key": {"any_": ["estimate-rows"]}}, "sort": "CREATED_DESC"})
     assert shown[0]["data"].startswith("# What a run of rows would take")
     assert "| time |" in shown[0]["data"]
+    (run,) = prefect_server.request("/flow_runs/filter", {"flow_runs": {"id": {"any_": [shown[0]["flow_run_id"]]}}})
+    assert run["name"].startswith("rows dry run 20")
+    assert (run["state_type"], run["state_name"]) == ("COMPLETED", "Planned"), "in a list of runs it is none that filled a collection"
 
 
 def test_a_run_says_how_far_off_its_estimate_was_and_what_is_sealed_is_paid_for(run_flow: RunFlow, job: Job, tmp_path: Path) -> None:

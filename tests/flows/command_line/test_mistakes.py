@@ -77,6 +77,34 @@ MISTAKES: dict[str, Mistake] = {
     "a certificate that is not there": Mistake(
         "verify", ["target.tls.ca: 'a.pem' cannot be read: No such file"], ["target.uri=https://host:19530", "target.tls={ca: a.pem}"]
     ),
+    "metrics for nobody": Mistake(
+        "plan", ["'metrics.exporter' must be 'otlp' or 'prometheus', not 'statsd'"], ["metrics={exporter: statsd}"]
+    ),
+    "lineage to nowhere": Mistake("plan", ["'lineage.url' must be given"], ["lineage={namespace: a}"]),
+    "a cache without a scheme": Mistake(
+        "run", ["'cache.uri': 'localhost' is not an address such as redis://host:6379/0"], ["cache={uri: localhost}"]
+    ),
+    "chunks switched on": Mistake("plan", ["'source.chunks' must be a mapping of settings or left out, not True"], ["source.chunks=true"]),
+    "chunks longer than the model reads": Mistake(
+        "plan", ["source.chunks.tokens: 100000 is more than the 64 tokens that the model reads"], ["source.chunks={tokens: 100000}"]
+    ),
+    "chunks of a language without its grammar": Mistake(
+        "plan", ["code:klingon needs a grammar: pip install tree-sitter-klingon"], ["source.chunks={split: 'code:klingon'}"]
+    ),
+    "a streams' number": Mistake("plan", ["'target.load_streams' must be at least 1, not 0"], ["target.load_streams=0"]),
+    "hosts that load into a file": Mistake(
+        "plan",
+        ["target.load_from: hosts cannot load into it", "set target.load_from: flow"],
+        ["target.load_from=hosts", "compute.engine={kind: ray}"],
+    ),
+    "sparse vectors in a dense index": Mistake(
+        "plan", ["target.index HNSW is for dense ones: leave it out"], ["encoder.kind=sparse", "target.index={type: HNSW}"]
+    ),
+    "a mode of other vectors": Mistake("search", ["are dense: use --mode dense"], rest=("words", "--mode", "sparse")),
+    "a log in no folder": Mistake("status", ["--log-file: 'none/a.log' cannot be written"], rest=("job.yaml", "--log-file", "none/a.log")),
+    "a page at another machine": Mistake(
+        "browse", ["--host '203.0.113.9' is no address of this machine"], rest=("job.yaml", "--host", "203.0.113.9", "--no-open")
+    ),
     "no words": Mistake("search", ["give either words to search for", "--image FILE"]),
     "empty words": Mistake("search", ["the text to search for is empty"], rest=(" ",)),
     "an image for a model of texts": Mistake("search", ["--image", "embeds text only"], rest=("--image", "a.png")),

@@ -5,21 +5,25 @@ from __future__ import annotations
 import datetime as dt
 import json
 import re
+import subprocess
+import sys
 import threading
 import time
 import urllib.error
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from queue import Queue
 from typing import Any
 
 import prefect
+import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
 from docker.types import HostConfig
+from prefect.events.schemas.automations import AutomationCore
 from pymilvus import MilvusClient
 
 from flows.job_file import read_job
@@ -173,19 +177,22 @@ def test_the_form_has_a_title_and_a_description_everywhere_and_tabs_for_the_unio
     assert list(schema["properties"]) == ["job", "overrides", "token", "dry_run"]
     assert schema["properties"]["dry_run"]["title"] == "Dry run"
     assert schema["properties"]["dry_run"]["description"].startswith("Encode a sample")
-    job = schema["definitions"]["Job"]["properties"]
+    form = drawn(schema, "job")
+    job = form["properties"]
     assert list(job)[:5] == ["corpus", "source", "encoder", "checkpoint", "target"]
-    assert [tab["title"] for tab in job["source"]["anyOf"]] == ["Image folder", "WebDataset", "Table files", "Delta table", "Iceberg table"]
+    assert [tab["title"] for tab in job["source"]["anyOf"]] == ["Image folder", "Table files", "WebDataset", "Delta table", "Iceberg table"]
     assert [tab["title"] for tab in job["encoder"]["anyOf"]] == ["sentence-transformers", "open_clip", "Served", "Sparse"]
-    assert schema["definitions"]["Secret"]["block_type_slug"] == "secret"  # drawn as a choice of saved blocks
-    bare = [
-        path for path, field in fields_of(schema, schema["definitions"]["Job"]) if not (field.get("description") and field.get("title"))
-    ]
+    assert drawn(schema, "token")["block_type_slug"] == "secret"  # drawn as a choice of saved blocks
+    bare = [path for path, field in fields_of(schema, form) if not (field.get("description") and field.get("title"))]
     assert not bare
-    untitled = [
-        path for path, field in fields_of(schema, schema["definitions"]["Job"]) if any("title" not in tab for tab in field["anyOf"])
-    ]
+    untitled = [path for path, field in fields_of(schema, form) if any("title" not in tab for tab in field["anyOf"])]
     assert not untitled
+
+
+def drawn(schema: dict[str, Any], parameter: str) -> dict[str, Any]:
+    """The definition that the form finds for a parameter, by the name as it stands."""
+    found: dict[str, Any] = schema["definitions"][schema["properties"][parameter]["$ref"].removeprefix("#/definitions/")]
+    return found
 
 
 def fields_of(schema: dict[str, Any], model: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
@@ -205,7 +212,7 @@ def fields_of(schema: dict[str, Any], model: dict[str, Any], path: str = "") -> 
 
 def test_the_tab_of_a_job_is_the_one_that_shares_most_keys_with_it(deployed: PrefectServer) -> None:
     """So Prefect's form chooses: the first with the most."""
-    tabs = deployed.deployment("embed-corpus/backfill")["parameter_openapi_schema"]["definitions"]["Job"]["properties"]["source"]["anyOf"]
+    tabs = drawn(deployed.deployment("embed-corpus/backfill")["parameter_openapi_schema"], "job")["properties"]["source"]["anyOf"]
     for value, title in [
         ({"kind": "jsonl", "uri": "a", "text": ["b"]}, "Table files"),
         ({"kind": "images", "uri": "a"}, "Image folder"),
@@ -293,7 +300,9 @@ def test_who_is_to_know_of_a_run_that_failed_is_told_why(deployed: PrefectServer
     run = deployed.run_deployment("embed-file/backfill-file", {"job_file": "no-such-job.yaml"})
     deployed.work_once(POOL)
     assert deployed.wait(run) == "FAILED", deployed.logs(run)
-    told = told_of(notified, "Kitestring: no-such-job.yaml failed")
+    name = deployed.request(f"/flow_runs/{run}")["name"]
+    assert name.startswith("no-such-job.yaml 20")
+    told = told_of(notified, f"Kitestring: {name} failed")
     why, what_next = told["body"].splitlines()[:2]
     assert why.startswith("BadInput: there is no job file 'no-such-job.yaml' in ")
     assert what_next.startswith("Deployment backfill-file; running it again keeps what is finished.")
@@ -305,6 +314,43 @@ def test_who_is_to_know_of_a_run_that_crashed_is_told(deployed: PrefectServer, n
     told = told_of(notified, f"Kitestring: {deployed.request(f'/flow_runs/{run}')['name']} crashed")
     assert told["body"].startswith("No sign of life for ten minutes.")
     deployed.set_state(run, type="CANCELLED", name="Cancelled", force=True)
+
+
+def test_who_is_to_know_of_a_run_that_fell_silent_is_told(deployed: PrefectServer, notified: Notified, job: dict[str, Any]) -> None:
+    """The run and its worker are killed, as with their machine, so that nobody is left to say so. Ten minutes are twelve seconds here."""
+    document = yaml.safe_load((ROOT / "deployments" / "automations" / "silent-run.yaml").read_text())
+    document["trigger"]["within"] = 12
+    wanted = AutomationCore.model_validate(document | {"name": "silent soon"}).model_dump(mode="json")
+    automation = deployed.request("/automations/", wanted)["id"]
+    deployed.request("/v2/concurrency_limits/", {"name": "taken", "limit": 1, "active_slots": 1})  # the run waits, and needs no ranks
+    run = deployed.create_run("embed-corpus/backfill", {"job": job | {"compute": {"limit": "taken", "processes": 1}}})
+    command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL]
+    worker = subprocess.Popen(command, cwd=ROOT, env=deployed.env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        until(lambda: heartbeats(deployed, run))
+        assert deployed.state(run) == "RUNNING"
+    finally:
+        lost = [*psutil.Process(worker.pid).children(recursive=True), psutil.Process(worker.pid)]
+        for process in lost:
+            process.kill()
+        worker.wait(20)
+    assert len(lost) > 1
+    told = told_of(notified, f"Kitestring: {deployed.request(f'/flow_runs/{run}')['name']} crashed", seconds=120)
+    assert told["body"].startswith("It has given no sign of life for ten minutes.")
+    deployed.set_state(run, type="CANCELLED", name="Cancelled", force=True)
+    deployed.delete(f"/automations/{automation}")
+
+
+def heartbeats(server: PrefectServer, run: str) -> int:
+    of_run = {"filter": {"event": {"name": ["prefect.flow-run.heartbeat"]}, "any_resource": {"id": [f"prefect.flow-run.{run}"]}}}
+    return int(server.request("/events/filter", of_run)["total"])
+
+
+def until(found: Callable[[], Any], seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while not found():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
 
 
 def test_a_night_that_is_still_running_is_not_overtaken(deployed: PrefectServer) -> None:

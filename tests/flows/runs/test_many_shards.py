@@ -58,7 +58,7 @@ class Calls:
 
 def tasks_of(server: PrefectServer, corpus: str, runs: int) -> list[Counter[str]]:
     """By run of a corpus, the oldest first: its tasks by the first word of their names, when the server knows the last one of each."""
-    named = {"flow_runs": {"name": {"any_": [corpus]}}, "sort": "START_TIME_ASC"}
+    named = {"flow_runs": {"name": {"like_": f"{corpus} "}}, "sort": "START_TIME_ASC"}
     deadline = time.monotonic() + 60
     while True:
         found = []

@@ -34,6 +34,11 @@ def no_vectors(count: int, dim: int, *, sparse: bool) -> npt.NDArray[Any]:
     return blank(count) if sparse else np.zeros((count, dim), np.float32)
 
 
+def unit_vector(dim: int, *, sparse: bool) -> npt.NDArray[Any]:
+    """One vector along the first dimension."""
+    return pack(np.array([0, 1]), np.array([0]), np.array([1.0])) if sparse else np.eye(1, dim, dtype=np.float32)
+
+
 def blank(count: int) -> SparseRows:
     """Rows without any weight."""
     rows = np.empty(count, object)

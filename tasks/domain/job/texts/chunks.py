@@ -12,6 +12,7 @@ from tasks.domain.strict import ADDED_LATER, Strict
 MOST_CHUNKS = 65_535  # of one document
 CHUNK_FIELD_NAMES = ("document", "chunk", "start", "end")
 CODE = "code:"
+SPLIT = rf"^(text|markdown|{CODE}[a-z0-9_]+)$"
 CHUNKS_DESCRIPTION = (
     "Split each text into chunks that the model reads whole, each a row of its own with the key {id}#{n} and the fields document, chunk, start and "
     "end. Left out: a text is a row, and what the model does not read of it is lost."
@@ -31,7 +32,7 @@ class Chunks(Strict):
     overlap: int = Field(0, ge=0, title="Overlap", description="Most tokens that a chunk has in common with the one before it.")
     split: str = Field(
         "text",
-        pattern=rf"^(text|markdown|{CODE}[a-z0-9_]+)$",
+        pattern=SPLIT,
         title="Split",
         description="Where chunks end: text (paragraphs, sentences, words), markdown (headings and blocks as well), or code:<language>, which needs "
         "the package tree-sitter-<language>.",

@@ -1,0 +1,134 @@
+"""How a deployment's parameters read in the run form of the Prefect UI.
+
+The form draws a field for each property, writes "(Optional)" behind those that are not `required`, draws a union as tabs, and shows
+'Property is type "None"' for null. A server checks runs by the same schema, and partial jobs and nulls of older ones must stay valid. So a
+parameter has two definitions: the server follows `#/definitions/%4Aob` as JSON pointers are followed, percent-decoded, to `Job`; the form
+looks for a definition that is called `%4Aob`, and finds what is drawn. A test drives the form of the Prefect that is pinned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from flows.form_checks import Schema, with_checks
+
+# What most jobs set. It comes first, and alone in a group that has no kinds; any other setting comes behind it.
+USUAL = {
+    *("corpus", "source", "encoder", "checkpoint", "target"),
+    *("kind", "uri", "id", "text", "image", "metadata", "embed", "version", "catalog", "snapshot"),
+    *("api", "url", "model", "revision", "architecture", "pretrained", "prompt", "query_prompt"),
+    *("collection", "mode", "full_text", "limit"),
+}
+ABBREVIATIONS = {"id": "ID", "uri": "URI", "url": "URL", "ttl": "TTL"}
+
+
+def with_form(schema: Schema) -> Schema:
+    """The schema of a deployment's parameters; the server accepts what it did, and the form draws less."""
+    definitions = schema["definitions"]
+    if "Job" not in definitions or any("%" in name for name in definitions):
+        return schema
+    view, drawn = View(definitions), {name: field for name, field in schema["properties"].items() if name != "dry_run"}
+    own = {name.capitalize(): definitions["Job"] if name == "job" else field for name, field in drawn.items()}
+    forms = {f"%{ord(name[0]):X}{name[1:]}": view.field("", field) for name, field in own.items()}
+    led = {
+        name: {"$ref": f"#/definitions/{form}", **_of(drawn[name], "position", "description"), "title": name.capitalize()}
+        for name, form in zip(drawn, forms, strict=True)
+    }
+    return {
+        **schema,
+        "definitions": {name: with_checks(field) for name, field in (definitions | own).items()} | forms,
+        "properties": {**schema["properties"], **led},
+    }
+
+
+def _of(field: Mapping[str, Any], *keys: str) -> Schema:
+    return {key: field[key] for key in keys if key in field}
+
+
+class View:
+    """What is drawn of a schema, with every reference in its place."""
+
+    def __init__(self, definitions: Mapping[str, Schema]) -> None:
+        self._definitions = definitions
+
+    def field(self, name: str, field: Schema) -> Schema:
+        """A setting: without null, and with its name in words."""
+        field = self._led_to(field)
+        choices = [self._led_to(choice) for choice in field.get("anyOf", [])]
+        tabs = [choice for choice in choices if choice.get("type") != "null"]
+        bare = {key: value for key, value in field.items() if key not in ("anyOf", "default")}
+        bare["title"] = _title(name, bare)
+        default = field.get("default")
+        if len(tabs) > 1:
+            return self._tabs(bare, tabs, default)
+        if tabs:
+            bare = {**tabs[0], **bare}
+            if bare.get("type") == "object" and name:
+                whole = self.model(bare) if "properties" in bare else _of(bare, "type", "description")
+                return _folded(bare, {"type": "object", "properties": {}}, "off", whole, "on")
+        if "block_type_slug" in bare:
+            return bare  # drawn as a choice of saved blocks
+        if "properties" in bare:
+            return self._group(bare) if name else self.model(bare)
+        if bare.get("type") == "object":
+            return bare | {"default": default or {}}  # drawn as an editor of JSON, which must not be empty
+        return bare if default in (None, [], "") else bare | {"default": default}
+
+    def model(self, model: Schema) -> Schema:
+        """An object, what is usual of it first and what cannot be changed last."""
+        properties, first = model["properties"], {*USUAL, *model.get("required", [])}
+        order = sorted(properties, key=lambda name: ("const" in properties[name], name not in first))
+        drawn = {name: self.field(name, properties[name]) | {"position": place} for place, name in enumerate(order)}
+        return {
+            **_of(model, "title", "description"),
+            "type": "object",
+            "properties": drawn,
+            "required": [name for name, field in drawn.items() if "default" in field or _is_group(field)],
+        }
+
+    def _led_to(self, field: Schema) -> Schema:
+        if not str(field.get("$ref", "")).startswith("#/definitions/"):
+            return field
+        target = self._definitions[field["$ref"].rpartition("/")[2]]
+        return {**target, **{key: value for key, value in field.items() if key != "$ref"}}
+
+    def _tabs(self, bare: Schema, tabs: list[Schema], default: Any) -> Schema:
+        """A union. The form takes the first tab that shares most keys with a value, so one with few keys stays before the default's."""
+        drawn = [self.model(tab) if "properties" in tab else tab for tab in tabs]
+        if not isinstance(default, dict):
+            return bare | {"anyOf": drawn} | ({} if default is None else {"default": default})
+        first = next(tab for tab in drawn if default["kind"] in _kinds(tab))
+        few = [tab for tab in drawn if set(tab["properties"]) < set(first["properties"])]
+        shown = {name: field["default"] for name, field in first["properties"].items() if "default" in field}
+        return bare | {"anyOf": [*few, first, *(tab for tab in drawn if tab not in (*few, first))], "default": shown}
+
+    def _group(self, model: Schema) -> Schema:
+        """A group of settings: what is usual of it, and all of it behind a second tab."""
+        model = {**model, "properties": {name: field for name, field in model["properties"].items() if "const" not in field}}
+        usual = {name: field for name, field in model["properties"].items() if name in USUAL}
+        if len(usual) == len(model["properties"]):
+            return self.model(model)
+        return _folded(model, self.model({"properties": usual}), "as usual", self.model(model), "every setting")
+
+
+def _folded(model: Schema, few: Schema, name: str, whole: Schema, whole_name: str) -> Schema:
+    return {**_of(model, "title", "description"), "anyOf": [{**few, "title": name}, {**whole, "title": whole_name}]}
+
+
+def _is_group(field: Schema) -> bool:
+    return "properties" in field or any("properties" in tab for tab in field.get("anyOf", []))
+
+
+def _kinds(tab: Schema) -> set[Any]:
+    kind = tab["properties"].get("kind", {})
+    return {kind.get("const"), *kind.get("enum", [])}
+
+
+def _title(name: str, field: Schema) -> str:
+    """The title that somebody gave, or the name in words: the one that pydantic makes of it has capitals everywhere."""
+    title = str(field.get("title", ""))
+    if title and (not name or title != name.replace("_", " ").title()):
+        return title
+    first, *more = (ABBREVIATIONS.get(word, word) for word in name.split("_"))
+    return " ".join([first[:1].upper() + first[1:], *more])
