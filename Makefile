@@ -6,6 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 INFINITY := infinity-emb==0.0.78 uvicorn httptools uvloop fastapi typer click prometheus-fastapi-instrumentator prometheus-client hf-transfer posthog distro backoff
+TRITON := nvidia-pytriton==0.7.0 numpy==1.26.4
 
 .PHONY: help demo up down test test-jobs test-parts test-breaks test-hosts bench check chaos cluster served clean
 
@@ -15,7 +16,7 @@ help:
 	@echo "make test    run every test; they start the servers that they need"
 	@echo "make chaos   break the real job in every way that is known, and audit what is left (CHAOS='--trials 12 --seed 1')"
 	@echo "make cluster break a job on Ray and Dask clusters of namespaces, as root (CLUSTER='--trials 60 --seed 1')"
-	@echo "make served  install infinity, a server of embeddings, in a folder of its own and run the test of served encoders against it"
+	@echo "make served  install infinity and Triton, servers of embeddings, in folders of their own and run the tests of served encoders against them"
 	@echo "make bench   the measured comparisons of tests/benchmarks; hours, on a quiet machine (BENCH='encode --quick')"
 	@echo "make check   format, lint, types, which way imports point, and one meaning for each name"
 	@echo "make clean   remove what the other goals made"
@@ -58,10 +59,13 @@ check: $(INSTALLED)
 chaos: $(INSTALLED)
 	$(BIN)/python -m tests.chaos $(CHAOS)
 
-# infinity's own pins are those of an older transformers: it gets its packages in a folder, and torch and the rest from here.
+# infinity's own pins are those of an older transformers: it gets its packages in a folder, and torch and the rest from here. Of
+# nvidia-pytriton (55 MB to fetch) only the server is wanted that its wheel brings; its Python backend reads arrays as numpy 1 has them.
 served: $(INSTALLED)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(VENV)/infinity $(INFINITY)
-	KITESTRING_INFINITY=$(abspath $(VENV)/infinity) $(BIN)/python -u -m pytest tests/adapters/served/test_infinity.py
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(VENV)/triton $(TRITON)
+	KITESTRING_INFINITY=$(abspath $(VENV)/infinity) KITESTRING_TRITON=$(abspath $(VENV)/triton) \
+		$(BIN)/python -u -m pytest tests/adapters/served/test_infinity.py tests/flows/served/test_triton.py
 
 cluster: $(INSTALLED)
 	$(BIN)/python -m tests.cluster $(CLUSTER)
