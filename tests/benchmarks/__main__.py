@@ -13,6 +13,7 @@ from tests.benchmarks.encode import encode, encode_masked
 from tests.benchmarks.end_to_end import end_to_end
 from tests.benchmarks.full_text import loading_words
 from tests.benchmarks.images import images
+from tests.benchmarks.listing import listing
 from tests.benchmarks.loading import loading
 from tests.benchmarks.memory import memory
 from tests.benchmarks.output import keep, table
@@ -40,6 +41,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "shards": shards,
     "resume": resume,
     "cluster": cluster,
+    "listing": listing,
     "reuse": reuse,
 }
 
