@@ -22,6 +22,7 @@ from tests.benchmarks.resume import resume
 from tests.benchmarks.reuse import reuse
 from tests.benchmarks.scaling import scaling
 from tests.benchmarks.shards import shards
+from tests.benchmarks.shared_weights import shared_weights
 from tests.benchmarks.sizes import cost
 from tests.benchmarks.startup import startup
 
@@ -35,6 +36,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "startup": startup,
     "sizes": cost,
     "memory": memory,
+    "shared-weights": shared_weights,
     "loading": loading,
     "full-text": loading_words,
     "proving": proving,

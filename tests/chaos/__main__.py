@@ -28,6 +28,7 @@ def main() -> int:
     if not chosen:
         sys.stderr.write(f"no such fault; there are: {', '.join(FAULTS)}\n")
         return 2
+    settings = dict(told.split("=", 1) for told in options.set)
     logging.disable(logging.WARNING)  # of flows that are played in this process
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # the servers are ended on the way out, and the table is printed
     outcomes: list[Outcome] = []
@@ -37,7 +38,7 @@ def main() -> int:
         with open_house(folder) as house:
             for number in range(options.trials):
                 seed = options.seed + number
-                trials = [partial(run_pair, house)] if options.pairs else [partial(run_trial, house, fault) for fault in chosen]
+                trials = [partial(run_pair, house)] if options.pairs else [partial(run_trial, house, fault, **settings) for fault in chosen]
                 for trial in trials:
                     outcomes.append(trial(seed))
                     _tell(outcomes[-1])
@@ -60,6 +61,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=1, help="of the first trial of each fault; the next ones count up")
     parser.add_argument("--trials", type=int, default=1, help="for each fault, or pairs")
     parser.add_argument("--pairs", action="store_true", help="two faults in each trial, drawn by its seed")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="SETTING=TEXT", help="of the job, as compute__model_parallel=fsdp; not with --pairs"
+    )
     parser.add_argument("--only", action="append", help="faults whose names hold this; may be given again")
     return parser.parse_args()
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import shutil
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from types import MappingProxyType
 
 from tests.chaos.audit import Findings, audit
 from tests.chaos.corpus import ROWS
@@ -18,9 +19,9 @@ from tests.chaos.table import Outcome
 from tests.chaos.trial import Trial
 
 
-def run_trial(house: House, fault: str, seed: int) -> Outcome:
-    """Break something in one job, let the next run finish, look at what is there."""
-    return _play(house, fault, seed, FAULTS[fault].strike)
+def run_trial(house: House, fault: str, seed: int, **settings: object) -> Outcome:
+    """Break something in one job, let the next run finish, look at what is there. `settings`: more of the job, with `__` for dots."""
+    return _play(house, fault, seed, FAULTS[fault].strike, settings)
 
 
 def run_pair(house: House, seed: int, pair: Pair | None = None) -> Outcome:
@@ -47,11 +48,13 @@ def strike_both(trial: Trial, pair: Pair) -> bool:
     return struck
 
 
-def _play(house: House, fault: str, seed: int, strike: Callable[[Trial], bool]) -> Outcome:
+def _play(
+    house: House, fault: str, seed: int, strike: Callable[[Trial], bool], settings: Mapping[str, object] = MappingProxyType({})
+) -> Outcome:
     folder = house.folder / f"trial-{seed}-{time.monotonic_ns()}"
     folder.mkdir()
     began, findings, error, struck, skipped = time.monotonic(), Findings(), "", True, ""
-    trial = Trial(house=house, folder=folder, seed=seed, fault=fault)
+    trial = Trial(house=house, folder=folder, seed=seed, fault=fault, settings=dict(settings))
     try:
         struck = strike(trial)
         house.calm()

@@ -101,6 +101,8 @@ def machine(launch: Launch) -> dict[str, JsonValue]:
 def machine_digest(compute: Compute, launch: Launch) -> str:
     """Of the hardware, the libraries and the settings that an encoder's speed depends on."""
     settings = compute.model_dump(include={"backend", "batch_tokens", "batch_rows"})
+    if compute.model_parallel != "off":  # added later: what was kept before goes on
+        settings["model_parallel"] = compute.model_parallel
     return digest({"machine": machine(launch), "settings": settings})
 
 

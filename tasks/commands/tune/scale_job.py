@@ -12,6 +12,7 @@ from tasks.commands.tune.tune_choices import start_of
 from tasks.domain.encoding.tune.scaling_laws import ScalePoint, ScalingResult
 from tasks.domain.encoding.tune.trial_text import point_line
 from tasks.domain.encoding.tune.trials import TrialSettings
+from tasks.domain.errors import BadInput
 from tasks.domain.job.job import Job
 
 ALONE_SECONDS = 20.0  # that one rank takes for the rows, at most
@@ -29,8 +30,10 @@ def scale_job(job: Job, *, minutes: float, say: Say) -> ScalingResult:
         say: is told of every number of ranks.
 
     Raises:
-        BadInput: as a run does, or there is nothing to tune.
+        BadInput: as a run does, there is nothing to tune, or ranks share the model: one alone would have to hold it all.
     """
+    if job.compute.model_parallel != "off":
+        raise BadInput("--scaling begins with one rank, which would hold the whole model: measure a job with compute.model_parallel off")
     with open_bench(job) as bench:
         ladder = _Ladder(bench=bench, say=say, seconds=60 * minutes)
         interrupted = False

@@ -38,7 +38,7 @@ def start_of(bench: TuneBench) -> TrialSettings:
 def choices_for(bench: TuneBench) -> SweepChoices:
     """All that this machine and the encoder's kind can do."""
     kind, device, images = ENCODERS[bench.job.encoder.kind], bench.launch.device, bench.job.source.modality == "image"
-    openvino = "openvino" in kind.backends and device == "cpu" and find_spec("openvino") is not None
+    openvino = not _shares(bench) and "openvino" in kind.backends and device == "cpu" and find_spec("openvino") is not None
     tokens, rows = (CPU_BATCHES, CPU_BATCH_ROWS) if device == "cpu" else (GPU_BATCHES, GPU_BATCH_ROWS)
     most = _spare(bench.launch.ranks) + 1
     return SweepChoices(
@@ -53,7 +53,9 @@ def choices_for(bench: TuneBench) -> SweepChoices:
 
 
 def _ranks(bench: TuneBench) -> list[tuple[int, int]]:
-    """On CPUs all ways to share out the cores in halves; on GPUs one and two ranks a card."""
+    """On CPUs all ways to share out the cores in halves; on GPUs one and two ranks a card. Ranks that share a model are as many as the job says."""
+    if _shares(bench):
+        return [(bench.launch.ranks, bench.launch.threads)]
     if bench.launch.device == "cuda":
         return [(bench.launch.ranks, bench.launch.threads), (2 * bench.launch.ranks, max(1, bench.launch.threads // 2))]
     found, ranks = [], 1
@@ -74,6 +76,10 @@ def _first_backend(bench: TuneBench) -> Backend:
     if bench.job.compute.backend != "auto":
         return bench.job.compute.backend
     return "openvino" if bench.job.encoder.precision == "int8" else "torch"
+
+
+def _shares(bench: TuneBench) -> bool:
+    return bench.job.compute.model_parallel != "off"
 
 
 def _spare(ranks: int) -> int:

@@ -264,6 +264,7 @@ class EncoderKind(Kind[EncoderSettings]):
     encoders    a function of a `tasks.adapters.engines.workplace.Workplace` that gives `tasks.domain.ports.Encoders`
     question    a function of settings and LocatedModel that gives an application's code for `embed(words)`; "": there is none to show
     sparse      whether its vectors are weights of terms of a vocabulary (`tasks.adapters.rows.vectors.sparse_vectors`)
+    shares_weights  whether ranks can hold one model together (`compute.model_parallel`)
     """
 
     worker: str
@@ -276,6 +277,7 @@ class EncoderKind(Kind[EncoderSettings]):
     encoders: str = TORCHRUN
     question: str = ""
     sparse: bool = False
+    shares_weights: bool = False
 
 
 ENCODERS: Kinds[EncoderKind] = Kinds(
@@ -291,6 +293,7 @@ ENCODERS: Kinds[EncoderKind] = Kinds(
             backends=("torch", "openvino"),
             counts_tokens=True,
             question="tasks.adapters.models.question_code:text_question",
+            shares_weights=True,
         ),
         "open-clip": EncoderKind(
             settings=OpenClipEncoder,

@@ -51,6 +51,12 @@ class Compute(Strict):
         description="Inference backend. openvino: text on CPUs, needs the extra `openvino`."
         " auto: torch, or openvino if it is installed and measured to be faster.",
     )
+    model_parallel: Literal["off", "fsdp"] = Field(
+        "off",
+        title="Model parallel",
+        description="off: each process holds the whole model. fsdp: the processes of a machine hold a share of a text model's weights each and"
+        " compute in step, for models that are larger than one device; needs encoder.precision float32, bfloat16 or float16.",
+    )
 
 
 class Shards(Strict):
@@ -170,6 +176,22 @@ class Job(Strict):
             raise ValueError(f"encoder.kind {self.encoder.kind} gives sparse vectors: {reason}")
         if ENCODERS[self.encoder.kind].sparse and self.cache is not None:
             raise ValueError(f"cache keeps vectors of one length, and encoder.kind {self.encoder.kind} gives sparse ones: leave cache out")
+        return self
+
+    @model_validator(mode="after")
+    def _weights_can_be_shared(self) -> Job:
+        if self.compute.model_parallel == "off":
+            return self
+        told, kind, precision = "compute.model_parallel fsdp", self.encoder.kind, self.encoder.precision
+        if not ENCODERS[kind].shares_weights:
+            able = " or ".join(f"'{name}'" for name in ENCODERS if ENCODERS[name].shares_weights)
+            raise ValueError(f"{told}: an encoder of kind '{kind}' cannot be shared out among processes: use kind {able}, or set it to off")
+        if precision in {"auto", "int8"}:
+            raise ValueError(
+                f"{told}: precision {precision} would load the whole model: set encoder.precision to float32, bfloat16 or float16"
+            )
+        if self.compute.backend == "openvino":
+            raise ValueError(f"{told} computes with torch: set compute.backend to auto or torch")
         return self
 
     @model_validator(mode="after")

@@ -13,6 +13,7 @@ from tasks.worker.base import LoadedEncoder
 from tasks.worker.encoding_errors import Fatal, OutOfMemory, first_line
 from tasks.worker.system.lazy_imports import import_quickly
 from tasks.worker.system.placement import RankPlacement
+from tasks.worker.system.sharing_group import AnotherFailed
 
 
 def open_encoder(
@@ -43,7 +44,7 @@ def open_encoder(
     kind = import_library(encoder.kind)
     try:
         loaded: LoadedEncoder = kind(encoder, model_path=model_path, precision=precision, compute=compute, place=place, backend=backend)
-    except (KitestringError, Fatal, OutOfMemory):
+    except (KitestringError, AnotherFailed, Fatal, OutOfMemory):
         raise
     except Exception as error:  # a library's, over the model: no crash that a new launch might mend
         raise BadInput(f"encoder: the model cannot be run in {precision}: {first_line(error)}") from error

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -101,12 +102,13 @@ class TextEncoder:
         if backend == "openvino" or precision == "int8":
             _check_openvino(precision, place, backend)
         self._sides = sides_of(encoder, Path(model_path))
-        self._model = _load(self.library, encoder, model_path, precision if backend == "torch" else "float32", place.device)
-        positions = _positions(_first_module(self._model, self._sides.rows.task))
+        self._sharing = place.sharing
+        with place.sharing.all_or_none() if place.sharing else nullcontext():
+            positions = self._read_model(model_path, place.device)
         self._quantized = ""
         if backend == "openvino":
             self._quantized = _give_to_openvino(self._model, encoder, precision, place, self._sides.rows.prompt)
-        elif precision == "bfloat16" and not place.on_gpu and not isinstance(self._model[0], Router):
+        elif precision == "bfloat16" and not place.on_gpu and not isinstance(self._model[0], Router) and not place.sharing:
             take_plain_attention(self._model)
             pack_weights(self._model)
         side = self._sides.rows
@@ -120,6 +122,17 @@ class TextEncoder:
         self._budgets = tokens if compute.batch_tokens == "auto" else ()
         self._budget = tokens[0] if compute.batch_tokens == "auto" else compute.batch_tokens
         self._most_rows = rows if compute.batch_rows == "auto" else compute.batch_rows
+
+    def _read_model(self, path: str, device: str) -> int | None:
+        """Load it, or this rank's share of it; tokens that it has positions for."""
+        dtype = "auto" if self._sharing else getattr(torch, self._precision if self._backend == "torch" else "float32")
+        self._model = _load(self.library, self._settings, path, dtype, "cpu" if self._sharing else device)
+        positions = _positions(_first_module(self._model, self._sides.rows.task))
+        if self._sharing is not None:
+            from tasks.worker.optimize.fsdp import share_weights  # noqa: PLC0415 - most runs have no use for it
+
+            share_weights(self._model, self._sharing, precision=self._precision, device=device)
+        return positions
 
     def _dimension(self) -> int:
         return _dimension(self._settings, self._model)
@@ -135,7 +148,9 @@ class TextEncoder:
         )
 
     def _note(self) -> str:
-        return "attention without padding" if self._padded is None else f"texts are padded: {self._padded}" if self._padded else ""
+        shared = f"{self._sharing.ranks} processes share the weights" if self._sharing else ""
+        padded = "attention without padding" if self._padded is None else f"texts are padded: {self._padded}" if self._padded else ""
+        return "; ".join(filter(None, (shared, padded)))
 
     def prepare(self, rows: pa.Table) -> TextWork:
         began = time.perf_counter()
@@ -176,7 +191,7 @@ class TextEncoder:
 
     def _why_padded(self) -> str | None:
         """Leave padding out, if it can be; else why not."""
-        reason = why_padded(self._device, self._precision)
+        reason = why_padded(self._device, self._precision) if self._sharing is None else "processes share the weights"
         return leave_out_padding(self._model, self._both_sides) if reason is None else reason
 
     def _both_sides(self, texts: list[str], at_once: int) -> list[Vectors]:
@@ -220,12 +235,12 @@ class TextEncoder:
         """Nothing runs beside this process."""
 
 
-def _load(library: type[Any], encoder: TextModelEncoder, model_path: str, precision: Precision, device: str) -> SentenceTransformer:
+def _load(library: type[Any], encoder: TextModelEncoder, model_path: str, dtype: torch.dtype | str, device: str) -> SentenceTransformer:
     """`library`: the class of sentence-transformers that reads it; a sparse one is used as a SentenceTransformer is, but for what `encode` gives."""
     transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
-        return _padded(encoder, _read(library, encoder, model_path, precision, device))
+        return _padded(encoder, _read(library, encoder, model_path, dtype, device))
     except BadInput:
         raise
     except Exception as error:
@@ -259,15 +274,14 @@ def _brings_code(folder: Path) -> bool:
     return bool(maps) or not all(str(module["type"]).startswith("sentence_transformers.") for module in modules)
 
 
-def _read(library: type[Any], encoder: TextModelEncoder, path: str, precision: Precision, device: str) -> SentenceTransformer:
-    model: SentenceTransformer = library(
+def _read(library: type[Any], encoder: TextModelEncoder, path: str, dtype: torch.dtype | str, device: str) -> Any:
+    return library(
         path,
         device=device,
         local_files_only=True,
         trust_remote_code=encoder.trust_remote_code,
-        model_kwargs={"dtype": getattr(torch, precision)},
+        model_kwargs={"dtype": dtype},
     )
-    return model
 
 
 def _give_to_openvino(

@@ -53,6 +53,7 @@ from tasks.worker.optimize.precision import (
 from tasks.worker.optimize.quality import LOWEST_COSINE
 from tasks.worker.startup.process_group import ProcessGroup
 from tasks.worker.system.placement import RankPlacement
+from tasks.worker.system.sharing_group import AnotherFailed
 
 
 def take_place(compute: Compute, *, needs_torch: bool = True) -> RankPlacement:
@@ -89,10 +90,6 @@ def _device(compute: Compute, rank: int, torch: ModuleType) -> str:
     if compute.device == "cuda":
         raise BadInput("compute.device is 'cuda', but torch finds no CUDA device here: set it to 'auto' or 'cpu'")
     return "cpu"
-
-
-class AnotherFailed(Exception):
-    """Another rank could not load the encoder, and says so itself."""
 
 
 class Stopwatch:
@@ -135,7 +132,7 @@ class Start:
             AnotherFailed: it cannot be loaded elsewhere.
             Permanent: the ranks have loaded different things.
         """
-        error = None
+        error: KitestringError | AnotherFailed | None = None
         if self._assignment.precision != "int8" or self._place.rank == 0:  # which quantises for all, if nobody has
             error = self._attempt(partial(self._opened, expected(self._assignment.precision, self._place.device), self._backend))
         if self._assignment.precision == "auto":
@@ -156,7 +153,7 @@ class Start:
             raise AnotherFailed
         return self._agreed(settled)
 
-    def _settled(self) -> tuple[Settled | None, KitestringError | None]:
+    def _settled(self) -> tuple[Settled | None, KitestringError | AnotherFailed | None]:
         """Precision, backend and budget for all, or what came between."""
         try:
             if self._assignment.precision == "int8":
@@ -221,7 +218,7 @@ class Start:
             return race({"torch": ours, "openvino": openvino}, found, sample)
 
     def _may_use_openvino(self, precision: Precision) -> bool:
-        if precision == "int8":
+        if precision == "int8" or self._place.sharing is not None:
             return False  # there is no other
         known = "openvino" in ENCODERS[self._assignment.encoder.kind].backends
         return known and not self._place.on_gpu and precision != "float16" and find_spec("openvino") is not None
@@ -243,11 +240,11 @@ class Start:
             raise Permanent(f"the ranks have loaded encoders of different dimensions: {dims}")
         return encoder, facts
 
-    def _attempt(self, load: Callable[[], object]) -> KitestringError | None:
+    def _attempt(self, load: Callable[[], object]) -> KitestringError | AnotherFailed | None:
         """Load; a failure is held back until every rank knows of it, since none may wait for one that has exited."""
         try:
             load()
-        except KitestringError as error:
+        except (KitestringError, AnotherFailed) as error:
             return error
         return None
 
@@ -290,12 +287,14 @@ class Start:
 
 
 def _first_backend(assignment: Assignment) -> Backend:
-    """The job's setting, or an earlier run's measurement; else torch, the reference for all others. int8 has one way only."""
+    """The job's setting, or an earlier run's measurement; else torch, the reference for all others. int8 and shared weights have one way only."""
     wanted = assignment.compute.backend
     if assignment.precision == "int8" and wanted == "auto":
         return "openvino"
     if wanted != "auto":
         return wanted
+    if assignment.compute.model_parallel != "off":
+        return "torch"
     return assignment.tuning.backend if assignment.tuning else "torch"
 
 

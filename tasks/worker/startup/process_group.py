@@ -2,7 +2,7 @@
 
 gloo, never NCCL: a barrier over NCCL gives every process a context on device 0. Messages are tensors of bytes,
 since torch's own collectives for objects pickle them. The group is left before the first piece: from then on
-no rank waits for another.
+no rank waits for another, unless they share a model's weights.
 """
 
 from __future__ import annotations
@@ -45,12 +45,13 @@ class ProcessGroup:
 
 
 @contextmanager
-def gathered(ranks: int, seconds: float) -> Iterator[ProcessGroup]:
+def gathered(ranks: int, seconds: float, *, stays: bool = False) -> Iterator[ProcessGroup]:
     """Be in the process group for a while; a process that torchrun did not start is a group of its own.
 
     Args:
         ranks: how many there are.
         seconds: for which one waits for the others: a large model on a cold disk takes long.
+        stays: the group is needed afterwards: whoever needs it leaves it (`SharingGroup`).
     """
     if ranks == 1 or "MASTER_ADDR" not in os.environ:
         yield ProcessGroup(1)
@@ -60,4 +61,5 @@ def gathered(ranks: int, seconds: float) -> Iterator[ProcessGroup]:
     try:
         yield ProcessGroup(ranks)
     finally:
-        distributed.destroy_process_group()
+        if not stays:
+            distributed.destroy_process_group()

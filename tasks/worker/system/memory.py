@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import ctypes
+import mmap
 import sys
 from contextlib import suppress
 from typing import Any
 
 from tasks.adapters.processes.hardware import peak_resident
+
+M_MMAP_THRESHOLD = -3  # as malloc.h has it
 
 
 def peak_memory() -> dict[str, int]:
@@ -17,6 +20,31 @@ def peak_memory() -> dict[str, int]:
     if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
         sizes["GPU"] = int(torch.cuda.max_memory_reserved())
     return sizes
+
+
+def forget(address: int, size: int) -> None:
+    """Drop the whole pages of a range whose bytes nobody will read again, so that they count no more: those of a mapped file stay till it is closed.
+
+    Args:
+        address: where it begins.
+        size: bytes.
+    """
+    first, last = -(-address // mmap.PAGESIZE), (address + size) // mmap.PAGESIZE
+    if last > first:
+        with suppress(OSError, AttributeError):
+            ctypes.CDLL(None).madvise(
+                ctypes.c_void_p(first * mmap.PAGESIZE), ctypes.c_size_t((last - first) * mmap.PAGESIZE), mmap.MADV_DONTNEED
+            )
+
+
+def return_large_blocks() -> None:
+    """Have the C library map blocks of a MiB or more by themselves, so that each is returned as soon as it is freed; does nothing where it is not glibc.
+
+    By itself it raises that size to 32 MiB as such blocks come and go. Layers of 48 MiB that were gathered one after another then left
+    holes in the heap, each a little too small for the next.
+    """
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 1 << 20)
 
 
 def give_back() -> None:

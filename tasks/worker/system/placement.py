@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tasks.domain.job.references import References
+from tasks.worker.system.sharing_group import SharingGroup
 
 KeptModel = Callable[[Callable[[Sequence[str]], bytes]], bytes]
 """Gives the corpus' quantised model; makes it with the function that it is given, of the rows to calibrate with, where there is none yet."""
@@ -20,6 +21,7 @@ class RankPlacement:
     threads: int = 1
     device: str = "cpu"
     int8: KeptModel | None = None  # None: this corpus keeps none
+    sharing: SharingGroup | None = None  # the ranks that hold one model together; None: this one holds a whole one
     references: References | None = None  # what rows may name; None: the user names each file
 
     @property

@@ -111,6 +111,12 @@ def test_scaling_encodes_the_same_rows_and_as_many_times_as_there_are_ranks(job:
     assert result.amdahl is None
 
 
+def test_ranks_that_share_a_model_cannot_be_scaled_from_one(job: Job) -> None:
+    shared = job.model_copy(update={"compute": job.compute.model_copy(update={"model_parallel": "fsdp"})})
+    with pytest.raises(BadInput, match="model_parallel off"):
+        scaling.scale_job(shared, minutes=1, say=silent)
+
+
 def test_the_winner_is_a_piece_of_a_job_file_and_a_faster_precision_is_a_comment() -> None:
     start = TrialSettings(processes=2, threads=1, precision="float32", batch_tokens=1024)
     fast = start.model_copy(update={"precision": "bfloat16"})

@@ -19,9 +19,10 @@ from tasks.worker.optimize import autotune, precision
 from tasks.worker.optimize.autotune import TunedBatch
 from tasks.worker.optimize.precision import Decision
 from tasks.worker.startup import agreement
-from tasks.worker.startup.agreement import AnotherFailed, Settled, Start, Stopwatch, take_place
+from tasks.worker.startup.agreement import Settled, Start, Stopwatch, take_place
 from tasks.worker.startup.process_group import ProcessGroup
 from tasks.worker.system.placement import RankPlacement
+from tasks.worker.system.sharing_group import AnotherFailed
 from tests.builders.worker.fakes import FakeEncoder
 
 
