@@ -26,7 +26,27 @@ def known_questions(path: str, where: str) -> list[Question]:
         BadInput: it cannot be read, or is not of its form (names the line).
     """
     file = Path(path)
-    return read_questions(path, where) if file.exists() and file.read_text(encoding="utf-8", errors="replace").strip() else []
+    empty = not file.exists() or (file.is_file() and _is_blank(file))
+    return [] if empty else read_questions(path, where)
+
+
+def _is_blank(file: Path) -> bool:
+    try:
+        return not file.read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return False  # which reading it tells
+
+
+def check_questions(path: str, where: str) -> None:
+    """See that questions can be saved to a file, before anybody has marked hits for nothing.
+
+    Raises:
+        BadInput: as `known_questions`, or its folder is not there.
+    """
+    folder = Path(path).resolve().parent
+    if not folder.is_dir():
+        raise BadInput(f"{where}: there is no folder '{folder}' for '{path}': make it, or name another file")
+    known_questions(path, where)
 
 
 def save_question(path: str, query: str, relevant: list[str], where: str) -> bool:

@@ -15,6 +15,7 @@ from typing import Any
 
 import uvicorn
 
+from tasks.adapters.sources.saved_questions import check_questions
 from tasks.commands.browse.guest_access import Access
 from tasks.commands.browse.job_search import JobSearch
 from tasks.commands.browse.source_pictures import SourcePictures
@@ -37,13 +38,15 @@ def serve_job(job: Job, *, host: str, port: int | None, questions: str | None, o
         told: gets the page's address once it is answered.
 
     Raises:
-        BadInput: nothing was made with the job's encoder, the port is in use, or the host is none of this machine's.
+        BadInput: nothing was made with the job's encoder, the port is in use, the host is none of this machine's, or questions cannot be saved.
     """
     gate = job.target.gate
+    file, where = (questions, "--questions") if questions else (gate.queries if gate else None, "target.gate.queries")
+    if file is not None:
+        check_questions(file, where)
     with _listening(host, port) as listener, JobSearch(job) as search, SourcePictures(job) as pictures:
         access = Access.at(host, listener.getsockname()[1])
-        where = "--questions" if questions else "target.gate.queries"
-        app = BrowseApp(search, pictures, access, questions=questions or (gate.queries if gate else None), where=where)
+        app = BrowseApp(search, pictures, access, questions=file, where=where)
         app.load()
         told(access.url)
         if opens:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tasks.adapters.sources.relevance_judgments import read_questions
-from tasks.adapters.sources.saved_questions import known_questions, save_question
+from tasks.adapters.sources.saved_questions import check_questions, known_questions, save_question
 from tasks.domain.errors import BadInput
 
 OTHERS = {
@@ -83,3 +83,14 @@ def test_a_question_without_words_or_answers_is_refused(tmp_path: Path) -> None:
         with pytest.raises(BadInput, match=r"empty|at least one"):
             save_question(str(tmp_path / "q.jsonl"), query, relevant, "here")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_place_where_nothing_can_be_saved_is_refused_before_anything_is_marked(tmp_path: Path) -> None:
+    check_questions(str(tmp_path / "new.jsonl"), "--questions")
+    with pytest.raises(BadInput, match=r"--questions: there is no folder '.*none' for '.*none/q.jsonl'"):
+        check_questions(str(tmp_path / "none" / "q.jsonl"), "--questions")
+    with pytest.raises(BadInput, match=r"--questions: '.*' cannot be read"):
+        check_questions(str(tmp_path), "--questions")
+    (tmp_path / "q.jsonl").write_text("no question\n")
+    with pytest.raises(BadInput, match="line 1 of"):
+        check_questions(str(tmp_path / "q.jsonl"), "--questions")
