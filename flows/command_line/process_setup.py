@@ -18,6 +18,7 @@ def surroundings() -> Iterator[None]:
     for stream in (sys.stdout, sys.stderr):
         if not takes_unicode(stream) and hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
+    os.environ.setdefault("DO_NOT_TRACK", "1")  # or Prefect says above the first answer on a terminal that it collects usage data
     with _home():
         yield
 

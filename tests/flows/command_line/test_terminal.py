@@ -20,9 +20,10 @@ pytestmark = [pytest.mark.server, pytest.mark.timeout(600), pytest.mark.usefixtu
 
 
 def on_a_terminal(kitestring: Kitestring, *arguments: str) -> Command:
-    """A command whose stderr is a terminal of 120 columns."""
+    """A command whose stderr is a terminal of 120 columns, for a user whose environment says nothing of tracking."""
     ours, theirs = pty.openpty()
     env = {**os.environ, **kitestring.env, "TERM": "xterm", "COLUMNS": "120"}
+    env.pop("DO_NOT_TRACK", None)
     command = [sys.executable, "-m", "flows", *arguments]
     with subprocess.Popen(command, cwd=kitestring.folder, env=env, stdout=subprocess.PIPE, stderr=theirs, text=True) as process:
         os.close(theirs)
@@ -67,8 +68,9 @@ def test_the_demo_finds_what_it_is_asked_for_and_does_nothing_twice(kitestring: 
     assert "strptime" in again.out
     assert "\x1b" not in again.err + again.out, "plain lines where nobody watches"
 
-    described = kitestring("status", "demo/quick.yaml", "--json")
+    described = on_a_terminal(kitestring, "status", "demo/quick.yaml", "--json")
     assert described.code == 0
+    assert "usage data" not in first.err + described.err, "Prefect's notice"
     assert described.json["rows"]["embedded"] == described.json["rows"]["loaded"] > 400
     assert "demo" in described.json["report"]
 
