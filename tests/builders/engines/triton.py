@@ -65,7 +65,9 @@ def triton(model: Path, port: int, folder: Path) -> Iterator[dict[str, Any]]:
     """An `encoder` of kind served that asks it, once it is up: its model answers with the library's vectors, and is scaled here."""
     server = Path(TRITON or pytest.skip("make served")) / "pytriton" / "tritonserver"
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
-    shutil.copy2(server / "python_backend_stubs" / version / "triton_python_backend_stub", server / "backends" / "python")
+    stub = server / "backends" / "python" / "triton_python_backend_stub"
+    new = shutil.copy2(server / "python_backend_stubs" / version / stub.name, stub.with_suffix(".new"))
+    new.replace(stub)  # not written over: the last server's may be running yet
     code = folder / "repository" / MODEL / "1" / "model.py"
     code.parent.mkdir(parents=True, exist_ok=True)
     code.write_text(TRITON_MODEL.format(numpy=TRITON, packages=sysconfig.get_path("purelib"), model=str(model)))
