@@ -23,10 +23,11 @@ def with_checks(node: Any) -> Any:
     node = {
         key: value if key in ("default", "enum", "const") or _is_plain(key, value) else with_checks(value) for key, value in node.items()
     }
-    rules = list(_rules(node))
+    choice = _choice(node)
+    rules = [*_rules(node), *choice]
     if not rules:
         return node
-    left = {key: value for key, value in node.items() if key not in ("pattern", *RANGE_KEYS) and (key != "anyOf" or not _choice(node))}
+    left = {key: value for key, value in node.items() if key not in ("pattern", *RANGE_KEYS) and (key != "anyOf" or not choice)}
     return {**left, "allOf": [*left.get("allOf", []), *rules]}
 
 
@@ -40,7 +41,7 @@ def _rules(node: Schema) -> list[Schema]:
     pattern = node.get("pattern")
     if isinstance(pattern, str):
         rules.append({"if": {"pattern": pattern}, "else": {"const": MEANT[pattern]}} if pattern in MEANT else {"pattern": pattern})
-    return rules + _choice(node)
+    return rules
 
 
 def _choice(node: Schema) -> list[Schema]:
@@ -49,7 +50,7 @@ def _choice(node: Schema) -> list[Schema]:
     others = [tab for tab in tabs if tab.get("type") != "null"]
     if len(others) == 1 and len(tabs) == 2:
         return [{"if": {"type": "null"}, "else": others[0]}]
-    kinds = [_kinds(tab) for tab in tabs]
+    kinds = [kinds_of(tab) for tab in tabs]
     if not tabs or not all(kinds):
         return []
     default = node["default"]["kind"]
@@ -65,6 +66,7 @@ def _is(kinds: list[str], default: str) -> Schema:
     return named if default in kinds else {**named, "required": ["kind"]}
 
 
-def _kinds(tab: Schema) -> list[str]:
+def kinds_of(tab: Schema) -> list[str]:
+    """What `kind` may be in one of a union's models; nothing where it has no such setting."""
     kind = tab.get("properties", {}).get("kind", {})
     return [kind["const"]] if "const" in kind else list(kind.get("enum", []))

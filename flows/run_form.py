@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from flows.form_checks import Schema, with_checks
+from flows.form_checks import Schema, kinds_of, with_checks
 
 # What most jobs set. It comes first, and alone in a group that has no kinds; any other setting comes behind it.
 USUAL = {
@@ -98,7 +98,7 @@ class View:
         drawn = [self.model(tab) if "properties" in tab else tab for tab in tabs]
         if not isinstance(default, dict):
             return bare | {"anyOf": drawn} | ({} if default is None else {"default": default})
-        first = next(tab for tab in drawn if default["kind"] in _kinds(tab))
+        first = next(tab for tab in drawn if default["kind"] in kinds_of(tab))
         few = [tab for tab in drawn if set(tab["properties"]) < set(first["properties"])]
         shown = {name: field["default"] for name, field in first["properties"].items() if "default" in field}
         return bare | {"anyOf": [*few, first, *(tab for tab in drawn if tab not in (*few, first))], "default": shown}
@@ -118,11 +118,6 @@ def _folded(model: Schema, few: Schema, name: str, whole: Schema, whole_name: st
 
 def _is_group(field: Schema) -> bool:
     return "properties" in field or any("properties" in tab for tab in field.get("anyOf", []))
-
-
-def _kinds(tab: Schema) -> set[Any]:
-    kind = tab["properties"].get("kind", {})
-    return {kind.get("const"), *kind.get("enum", [])}
 
 
 def _title(name: str, field: Schema) -> str:

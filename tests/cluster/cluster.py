@@ -21,6 +21,7 @@ from typing import Any
 
 import yaml
 
+from tests.builders.kitestring import make_job
 from tests.cluster.engines import RAY, ROOT, OnMachines
 from tests.cluster.machines import HUB, Machines, machines
 from tests.servers.milvus import MilvusProcess
@@ -158,6 +159,23 @@ class Cluster:
     def kitestring(self, *arguments: object, seconds: float = JOB_SECONDS) -> str:
         """`kitestring ...` to its end, on the hub. AssertionError with all that it said where it fails."""
         return self.net.run(HUB, [sys.executable, "-m", "flows", *arguments], self.env, seconds=seconds)
+
+    def make_buckets(self) -> None:
+        """One for sources and one for vectors."""
+        for bucket in ("lake", "vectors"):
+            assert self.s3("create_bucket", Bucket=bucket) is not None
+
+    def job_in_s3(self, name: str, model: Path, *, shard_rows: int, **settings: Any) -> Path:
+        """The file of a job that embeds the lake's rows on one rank a host into a collection of its name, but for `settings`."""
+        usual = {
+            "source__uri": "s3://lake/rows/*.parquet",
+            "checkpoint": f"s3://vectors/{name}",
+            "target__uri": self.milvus.uri,
+            "target__collection": name,
+            "shards__rows": shard_rows,
+            "compute__processes": 1,
+        }
+        return self.job(make_job(self.folder, model, **{**usual, **settings}), name)
 
     def job(self, document: dict[str, Any], name: str) -> Path:
         path = self.folder / f"{name}.yaml"

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.builders.held_model import SLOW, make_held_model
-from tests.builders.kitestring import make_job, write_rows
+from tests.builders.kitestring import write_rows
 from tests.builders.models import make_tiny_model
 from tests.cluster.cluster import JOB_SECONDS, Cluster
 from tests.cluster.deployed import PrefectOnHub
@@ -44,8 +44,7 @@ class Trials:
         self.cluster, self.hosts, self.one_server = cluster, cluster.hosts, one_server
         self.model = make_tiny_model(cluster.folder / "model")
         self.keys = set[str]()
-        for bucket in ("lake", "vectors"):
-            assert cluster.s3("create_bucket", Bucket=bucket) is not None
+        cluster.make_buckets()
         for number in range(FILES):
             for folder, rows in (("rows", SHARD_ROWS), ("small", SMALL_SHARD_ROWS)):
                 path = cluster.folder / folder / f"{number}.parquet"
@@ -63,15 +62,7 @@ class Trials:
         return server
 
     def job(self, name: str, **settings: Any) -> Path:
-        where = {
-            "source__uri": "s3://lake/rows/*.parquet",
-            "checkpoint": f"s3://vectors/{name}",
-            "target__uri": self.cluster.milvus.uri,
-            "target__collection": name,
-            "shards__rows": SHARD_ROWS,
-            "compute__processes": 1,
-        }
-        return self.cluster.job(make_job(self.cluster.folder, self.model, **{**where, **settings}), name)
+        return self.cluster.job_in_s3(name, self.model, shard_rows=SHARD_ROWS, **settings)
 
     def learn(self, kept: Path | None = None) -> None:
         """What every later collection has to be: what one host makes of the corpus undisturbed, by the README's commands.

@@ -26,8 +26,7 @@ def known_questions(path: str, where: str) -> list[Question]:
         BadInput: it cannot be read, or is not of its form (names the line).
     """
     file = Path(path)
-    empty = not file.exists() or (file.is_file() and _is_blank(file))
-    return [] if empty else read_questions(path, where)
+    return [] if not file.exists() or _is_blank(file) else read_questions(path, where)
 
 
 def _is_blank(file: Path) -> bool:

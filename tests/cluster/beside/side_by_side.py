@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.builders.held_model import make_held_model
-from tests.builders.kitestring import make_job, write_rows
+from tests.builders.kitestring import write_rows
 from tests.cluster.cluster import Cluster, cluster
 from tests.cluster.faults import heal
 from tests.cluster.machines import HOSTS, HUB, unavailable
@@ -52,8 +52,7 @@ class SideBySide:
             write_rows(
                 made.folder / "rows" / f"{number}.parquet", number * rows // FILES, (number + 1) * rows // FILES, row_group=SHARD_ROWS
             )
-        for bucket in ("lake", "vectors"):
-            assert made.s3("create_bucket", Bucket=bucket) is not None
+        made.make_buckets()
         upload = "import boto3, sys; [boto3.client('s3').upload_file(p, 'lake', 'rows/' + p.split('/')[-1]) for p in sys.argv[1:]]"
         made.python(HUB, upload, *sorted((made.folder / "rows").iterdir()))
 
@@ -82,17 +81,8 @@ class SideBySide:
             return self.cluster.net.start(HUB, command, self.cluster.env, stdout=log, stderr=log)
 
     def _kitestring(self, name: str) -> subprocess.Popen[Any]:
-        settings = {
-            "source__uri": "s3://lake/rows/*.parquet",
-            "checkpoint": f"s3://vectors/{name}",
-            "target__uri": self.cluster.milvus.uri,
-            "target__collection": name,
-            "shards__rows": SHARD_ROWS,
-            "compute__processes": 1,
-            "compute__engine": {"kind": "ray", "hosts": len(HOSTS)},
-            "encoder__trust_remote_code": True,
-        }
-        return self.cluster.begin("run", self.cluster.job(make_job(self.cluster.folder, self.model, **settings), name), log=name)
+        settings = {"compute__engine": {"kind": "ray", "hosts": len(HOSTS)}, "encoder__trust_remote_code": True}
+        return self.cluster.begin("run", self.cluster.job_in_s3(name, self.model, shard_rows=SHARD_ROWS, **settings), log=name)
 
     def _sealed(self, name: str) -> Callable[[], bool]:
         """Whether shards of a third of the rows are sealed: S3's log says so, and asking for it costs nobody anything."""
