@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import codecs
 import lzma
-from typing import IO, cast
 
 import pyarrow as pa
 
 from tasks.domain.errors import BadInput
 
 CONTENT_HEAD_BYTES = 512  # by which a file's format is recognised
+XZ_READ_BYTES = 64 << 10
 PACKED = (".gz", ".zst", ".bz2", ".xz", ".lz4")
 _PACKED_NAMES = (*PACKED, ".tgz", ".tbz2", ".txz")
 _CODECS = (
@@ -96,8 +96,53 @@ def unpacking(file: pa.NativeFile, codec: str | None) -> pa.NativeFile:
     if codec is None:
         return file
     if codec == "xz":  # which Arrow has not
-        return pa.PythonFile(lzma.LZMAFile(cast("IO[bytes]", file)), mode="r")
+        return pa.PythonFile(_XzStreams(file), mode="r")
     return pa.CompressedInputStream(file, codec)
+
+
+class _XzStreams:
+    """What a file of xz streams holds, one after another, with padding between them.
+
+    `lzma.LZMAFile` ends without a word where what follows a stream is no other: the rest of a damaged file would be lost.
+    """
+
+    def __init__(self, file: pa.NativeFile) -> None:
+        self._file, self._packed = file, b""
+        self._decoder = lzma.LZMADecompressor(lzma.FORMAT_XZ)
+
+    def read(self, size: int) -> bytes:
+        """Some bytes, at most so many; none at the end. Raises OSError where it is damaged, EOFError where it is cut off."""
+        while not self._decoder.eof or self._next_stream():
+            if self._decoder.needs_input and not (self._packed or self._fill()):
+                raise EOFError("Compressed file ended before the end-of-stream marker was reached")
+            try:
+                found = self._decoder.decompress(self._packed, size)
+            except lzma.LZMAError as error:
+                raise OSError(f"xz decompress failed: {error}") from error
+            self._packed = b""
+            if found:
+                return found
+        return b""
+
+    def _fill(self) -> bool:
+        self._packed = self._file.read(XZ_READ_BYTES)
+        return bool(self._packed)
+
+    def _next_stream(self) -> bool:
+        """Whether there is one behind this one."""
+        self._packed = (self._decoder.unused_data or self._packed).lstrip(b"\0")
+        while not self._packed and self._fill():
+            self._packed = self._packed.lstrip(b"\0")
+        if self._packed:
+            self._decoder = lzma.LZMADecompressor(lzma.FORMAT_XZ)
+        return bool(self._packed)
+
+    @property
+    def closed(self) -> bool:
+        return bool(self._file.closed)
+
+    def close(self) -> None:
+        self._file.close()
 
 
 def with_packed(*plain: str) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 import re
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -18,7 +19,15 @@ from tasks.domain.target.fields import ARRAYS, FieldType
 
 INT64_DIGITS = 18  # any number of so many decimal digits is one
 DOUBLE_DIGITS = 15  # so many come back
+MOST_NESTED = 500  # lists and objects in each other, of a JSON value
 _LONG_NUMBER = re.compile(rb"[0-9]{19}")  # or a text with such digits, which costs a slower look
+
+
+class NestedTooDeepError(ValueError):
+    """A JSON value that could be read and not be written again."""
+
+    def __init__(self) -> None:
+        super().__init__(f"lists and objects in each other, more than {MOST_NESTED} levels")
 
 
 def check_columns(wanted: Iterable[str], there: Sequence[str], path: str, *, cure: str = "") -> None:
@@ -118,10 +127,15 @@ def _column(name: str, values: list[object]) -> tuple[pa.Field, pa.Array]:
         array = pa.array(values)
     except (pa.ArrowException, OverflowError, TypeError, ValueError):
         array = None
-    if array is None or pa.types.is_nested(array.type):
-        texts = pa.array([None if value is None else json_text(value) for value in values], pa.string())
+    if array is None or pa.types.is_nested(array.type) or (pa.types.is_floating(array.type) and bool in set(map(type, values))):
+        texts = pa.array([None if value is None else json_text(_finite(value)) for value in values], pa.string())
         return pa.field(name, pa.string(), metadata=JSON_TEXT), texts
     return pa.field(name, array.type), array
+
+
+def _finite(value: object) -> object:
+    """Infinity, for which JSON has no form, as the text of it: where it is to be a number it is a problem as it is in a column of floats."""
+    return str(value) if isinstance(value, float) and math.isinf(value) else value
 
 
 def json_text(value: object) -> str:
@@ -136,14 +150,40 @@ def json_value(text: str | bytes) -> Any:
     """The value of a JSON text, integers of any size digit by digit: orjson makes floats of those of more than 64 bits.
 
     Raises:
-        ValueError: it is no JSON.
+        ValueError: it is no JSON, has half of a surrogate pair, or is nested too deep.
     """
-    if not _LONG_NUMBER.search(text.encode() if isinstance(text, str) else text):
-        return orjson.loads(text)
+    raw = text.encode() if isinstance(text, str) else text
     try:
-        return json.loads(text)
+        value = checked_surrogates(json.loads(raw.decode())) if _LONG_NUMBER.search(raw) else orjson.loads(raw)
     except RecursionError:
-        raise ValueError("it is nested too deep") from None
+        raise NestedTooDeepError from None
+    except orjson.JSONDecodeError as error:
+        if "depth limit" in str(error):
+            raise NestedTooDeepError from None
+        raise
+    return checked_depth(value) if raw.count(b"[") + raw.count(b"{") > MOST_NESTED else value
+
+
+def checked_surrogates(value: Any) -> Any:
+    """The value. Raises UnicodeEncodeError where a text in it has half of a surrogate pair, which the standard library reads as orjson does not."""
+    json.dumps(value, ensure_ascii=False).encode()
+    return value
+
+
+def checked_depth(value: Any) -> Any:
+    """The value. Raises NestedTooDeepError where lists and objects stand in each other deeper than can be written again."""
+    level, depth = [value], 0
+    while level := [inner for outer in level for inner in _inner(outer)]:
+        depth += 1
+        if depth > MOST_NESTED:
+            raise NestedTooDeepError
+    return value
+
+
+def _inner(value: Any) -> Iterable[Any]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
 
 
 def _as_text(value: object) -> object:

@@ -88,6 +88,8 @@ def _written(column: ScalarColumn) -> pa.Array:
         return each(column, lambda value: str(uuid.UUID(bytes=value)), pa.string())[0]
     if pa.types.is_duration(kind):
         return durations(values)
+    if pa.types.is_floating(kind):  # NaN is how others write 'nothing'
+        values = pc.if_else(pc.is_nan(values), pa.scalar(None, kind), values)
     try:
         found = values.cast(pa.string())
     except (pa.ArrowNotImplementedError, pa.ArrowInvalid):
@@ -215,6 +217,8 @@ def _text_of(value: object, *, nested: bool) -> str:
         return value
     if isinstance(value, list | dict) and not nested:
         raise ValueError(f"holds {'a list' if isinstance(value, list) else 'an object'}, not a text")
+    if isinstance(value, float):  # as a column of floats alone is written, whatever stands beside it
+        return str(pa.scalar(value).cast(pa.string()).as_py())
     return json_text(value)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import lzma
 import os
 from pathlib import Path
 
@@ -236,6 +237,26 @@ def test_packed_files_are_unpacked_and_a_cut_one_is_an_error(tmp_path: Path) -> 
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(OSError, match="Truncated"):
         open_plain(str(path)).read()
+
+
+def test_xz_streams_one_behind_another_are_read_and_what_is_none_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl.xz"
+    one, two = lzma.compress(b"one\n" * 100_000), lzma.compress(b"two\n")
+    path.write_bytes(one + b"\0" * 4 + two + b"\0" * 8)
+    assert _all_of(path) == b"one\n" * 100_000 + b"two\n"
+    for damaged, error in (
+        (one + b"garbage, not a stream", "decompress failed"),
+        (one + two[:-9], "ended before"),
+        (one[:-20], "ended before"),
+    ):
+        path.write_bytes(damaged)
+        with pytest.raises((OSError, EOFError), match=error):
+            _all_of(path)
+
+
+def _all_of(path: Path) -> bytes:
+    opened = open_plain(str(path))
+    return b"".join(iter(lambda: opened.read(4_096), b""))
 
 
 def test_a_pattern_keeps_its_fixed_folder() -> None:

@@ -150,6 +150,32 @@ def test_a_line_that_is_not_utf8_is_a_row_with_a_reason(tmp_path: Path) -> None:
     assert aside(job) == [(1, None, wrong), (2, None, "not UTF-8: byte 29: half of a surrogate pair")]
 
 
+def test_long_numbers_and_deep_values_spoil_no_other_row(tmp_path: Path) -> None:
+    def nested(levels: int) -> str:
+        return f'"id": {"[" * levels}{"]" * levels}'
+
+    rows = [
+        '{"text": "a", "id": 12345678901234567890}',
+        '{"text": "\\ud800", "id": 12345678901234567890}',
+        f'{{"text": "b", {nested(700)}}}',
+    ]
+    rows += ['{"text": "c", "id": 1}', f'{{"text": "d", "m": NaN, {nested(700)}}}', f'{{"text": "e", {nested(1_400)}}}']
+    (tmp_path / "a.jsonl").write_text("\n".join(rows))
+    job = make_job("jsonl", tmp_path, id="id")
+    assert [row["id"] for row in good(job)] == ["12345678901234567890", "1"]
+    reasons = [why for _, _, why in aside(job)]
+    assert reasons[0] == "not UTF-8: byte 42: half of a surrogate pair"
+    assert [why.split(":")[0] for why in reasons[1:]] == ["nested too deep", "not JSON", "nested too deep"]
+
+
+@pytest.mark.parametrize("beside", ["0.5", "true", '"x"'])
+def test_a_number_is_the_same_text_whatever_stands_beside_it(tmp_path: Path, beside: str) -> None:
+    values = ["1.0", "2.5", "1e20", "Infinity", "NaN", beside]
+    (tmp_path / "a.jsonl").write_text("".join(f'{{"text": "t", "id": {at}, "s": {value}}}\n' for at, value in enumerate(values)))
+    job = make_job("jsonl", tmp_path, id="id", metadata=["s"], types={"s": "text"})
+    assert [row["s"] for row in good(job)] == ["1", "2.5", "1e+20", "inf", None, beside.strip('"')]
+
+
 def test_a_last_line_that_is_not_utf8_is_no_damage(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_bytes(b'{"text": "a"}\n{"text": "\xff"}')
     assert len(aside(make_job("jsonl", tmp_path))) == 1

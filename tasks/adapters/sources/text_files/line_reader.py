@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from tasks.adapters.files.access import open_file, reading
 from tasks.adapters.files.compression import CONTENT_HEAD_BYTES, codec_of, unpacking
-from tasks.adapters.rows.column_types import json_value
+from tasks.adapters.rows.column_types import NestedTooDeepError, checked_depth, checked_surrogates, json_value
 from tasks.domain.errors import BadInput
 from tasks.domain.shards.findings import Finding
 from tasks.domain.shards.shard import FileVersion
@@ -142,6 +142,8 @@ def parse_line(line: Line, path: str) -> tuple[dict[str, object] | None, str | N
         return None, line.reason
     try:
         value = json_value(line.data)
+    except NestedTooDeepError as error:
+        return None, f"nested too deep: {line.place}: {error}"
     except ValueError as error:
         return _second_look(line, path, str(error))
     if isinstance(value, dict):
@@ -182,15 +184,14 @@ def _second_look(line: Line, path: str, complaint: str) -> tuple[dict[str, objec
             raise BadInput(f"{path} {line.place}: the line is cut off or broken ({complaint}): repair or remove it") from None
         return None, f"not JSON: {line.place}: {complaint}"
     try:
-        json.dumps(value, ensure_ascii=False).encode()
-    except UnicodeEncodeError:  # half of a surrogate pair
+        return checked_surrogates(value), None
+    except UnicodeEncodeError:
         return None, f"{LINE_NOT_UTF8}: {line.place}: half of a surrogate pair"
-    return value, None
 
 
 def _parses(text: str) -> dict[str, object] | None:
     try:
-        value = json.loads(text)
+        value = checked_depth(json.loads(text))
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
