@@ -17,6 +17,7 @@ from prefect.exceptions import ExternalSignal
 from tasks.adapters.engines.registry import open_engine
 from tasks.adapters.object_store.registry import probe_store
 from tasks.adapters.processes.device_meter import DeviceMeter
+from tasks.adapters.processes.freed_memory import return_freed_memory
 from tasks.adapters.processes.scratch import scratch_folder
 from tasks.domain.encoding.encoding_spec import EncodingSpec
 from tasks.domain.estimate.estimate import Estimate
@@ -87,6 +88,7 @@ def open_run(job: Job, *, dry: bool = False) -> Iterator[Run]:
     Raises:
         BadInput: something that the job names is not there or does not fit; nothing was written.
     """
+    return_freed_memory()
     with Events(job.corpus).of_failure(), scratch_folder() as scratch:
         inspected = inspect_job(job)
         check_cache(job)

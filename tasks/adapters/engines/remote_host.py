@@ -27,6 +27,7 @@ from pydantic import JsonValue
 import tasks
 from tasks.adapters.engines.host import Host, TakenBack
 from tasks.adapters.models.file_digests import sha256_of_file
+from tasks.adapters.processes.freed_memory import return_freed_memory
 from tasks.adapters.processes.hardware import version_of
 from tasks.adapters.processes.scratch import scratch_folder
 from tasks.domain.digest import digest
@@ -201,6 +202,7 @@ class RemoteHost:
             if self._closed:
                 raise Transient("the host is closed")
             if self._host is None:
+                return_freed_memory()
                 scratch = self._stack.enter_context(scratch_folder())
                 self._host = Host(spec, scratch=scratch, tell=self._tell)
             host = self._host

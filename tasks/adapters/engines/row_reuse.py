@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
 import threading
 from collections.abc import Iterable, Iterator, Mapping
@@ -33,6 +34,7 @@ from tasks.domain.shards.seal import Part
 from tasks.domain.shards.shard import Shard
 
 SECONDS_IN_A_DAY = 86_400
+VECTORS_AT_ONCE = 4 << 20  # bytes
 
 
 class RowReuse:
@@ -116,12 +118,23 @@ def noting_content(
     rows: Iterable[Prepared], shard: Shard, digests: DigestFile, index: ContentIndex | None, cache: VectorCache | None = None
 ) -> Iterator[Prepared]:
     """The same rows; the digest of each is kept, and its vector put beside it if the index or else the cache has one."""
-    files = by_path(shard.span.files)
-    for chunk in rows:
-        content = content_digests(chunk.batch, files)
-        digests.add(chunk.batch, content)
-        batch = _with_taken(chunk.batch, content, index) if index else chunk.batch
-        yield replace(chunk, batch=_with_cached(batch, content, cache) if cache else batch)
+    files, most, made = by_path(shard.span.files), _rows_at_once(index, cache), 0
+    for whole in rows:
+        content = content_digests(whole.batch, files)
+        digests.add(whole.batch, content)
+        at = 0
+        for chunk in whole.in_slices(most, begin=made):
+            known = content.slice(at, chunk.batch.num_rows)
+            at += len(known)
+            batch = _with_taken(chunk.batch, known, index) if index else chunk.batch
+            yield replace(chunk, batch=_with_cached(batch, known, cache) if cache else batch)
+        made += whole.made
+
+
+def _rows_at_once(index: ContentIndex | None, cache: VectorCache | None) -> int:
+    """Rows whose vectors are put beside them at a time: a source bounds its batches by what it reads, and a vector may be longer than its text."""
+    size = max(index.vector_bytes if index else 0, 4 * cache.dim if cache else 0)
+    return max(1, VECTORS_AT_ONCE // size) if size else sys.maxsize
 
 
 def _with_taken(batch: pa.RecordBatch, content: pa.Array, index: ContentIndex) -> pa.RecordBatch:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -42,6 +43,24 @@ class Prepared:
     duplicates: int = 0
     found: tuple[Finding, ...] = ()  # what else was seen while they were read
     chunks: ChunksMade | None = None
+
+    @property
+    def made(self) -> int:
+        """Positions that it takes: rows of the source, or chunks."""
+        return self.seen if self.chunks is None else self.chunks.rows
+
+    def in_slices(self, most: int, *, begin: int) -> Iterator[Prepared]:
+        """The same by at most so many rows in a batch; all else that is counted goes with the first. `begin`: its first position."""
+        if self.batch.num_rows <= most:
+            yield self
+            return
+        rows, rest = self.batch.column("row"), replace(self, quarantined=[], duplicates=0, found=())
+        firsts = [begin, *(rows[at].as_py() for at in range(most, len(rows), most))]
+        for number, (first, stop) in enumerate(pairwise([*firsts, begin + self.made])):
+            of = rest if number else self
+            chunks = self.chunks and replace(self.chunks, rows=stop - first, **({"documents": [], "overlap_tokens": 0} if number else {}))
+            seen = stop - first if chunks is None else 0 if number else self.seen
+            yield replace(of, batch=self.batch.slice(number * most, most), seen=seen, chunks=chunks)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,6 +25,9 @@ from tasks.domain.shards.resume import uncovered
 from tasks.domain.shards.seal import EncodeStats, Quarantined
 
 LARGEST_PIECE = 64 << 20  # bytes
+LARGEST_TAKEN = (
+    8 << 20
+)  # of vectors that are taken over, which no rank's pace bounds: a part is held several times while it is made and loaded
 
 
 @dataclass(slots=True)
@@ -72,12 +75,19 @@ class PieceRows:
     rows: int = 0
     bytes: int = 0
     taken: int = 0  # rows that have a vector already
+    taken_bytes: int = 0  # of those vectors
 
     def add(self, batch: pa.RecordBatch) -> None:
         self.batches.append(batch)
         self.rows += batch.num_rows
         self.bytes += batch.nbytes
         self.taken += batch.num_rows - int(_to_encode(batch).sum())
+        self.taken_bytes += _taken_bytes(batch)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it may hold no more bytes."""
+        return self.bytes >= LARGEST_PIECE or self.taken_bytes >= LARGEST_TAKEN
 
     @property
     def to_encode(self) -> int:
@@ -102,9 +112,9 @@ class PieceRows:
         _write(path, (batch.filter(pc.is_valid(batch.column(TAKEN_VECTOR))) for batch in self.batches))
 
     def taken_rows(self) -> pa.Table:
-        """The same, in memory."""
+        """The same, in memory: what is in it already, where that is all rows."""
         rows = pa.Table.from_batches(self.batches)
-        return rows.filter(pc.is_valid(rows.column(TAKEN_VECTOR)))
+        return rows.filter(pc.is_valid(rows.column(TAKEN_VECTOR))) if self.to_encode else rows
 
 
 def wanted_of(rows: PieceRows) -> dict[str, bytes]:
@@ -164,7 +174,7 @@ def cut_pieces(
     for chunk in prepared:
         begin = tally.made
         tally.seen += chunk.seen
-        tally.made += chunk.seen if chunk.chunks is None else chunk.chunks.rows
+        tally.made += chunk.made
         if chunk.chunks:
             tally.documents = tally.documents or DocumentTable()
             tally.documents.add(chunk.chunks)
@@ -178,13 +188,13 @@ def cut_pieces(
             rows = _between(chunk.batch, first, stop)
             while rows.num_rows:
                 piece = piece or PieceRows(first=first, stop=first)
-                taken = rows.slice(0, _room(rows, aim - piece.to_encode))
+                taken = rows.slice(0, min(_room(rows, aim - piece.to_encode), _room_for_taken(rows, piece)))
                 rows = rows.slice(taken.num_rows)
                 piece.add(taken)
                 if tally.documents:
                     tally.documents.encoded.update(map(tally.documents.number_at, _rows_to_encode(taken)))
                 piece.stop = taken.column("row")[-1].as_py() + 1
-                if piece.to_encode >= aim or piece.bytes >= LARGEST_PIECE:
+                if piece.to_encode >= aim or piece.is_full:
                     yield piece
                     piece, aim = PieceRows(first=piece.stop, stop=piece.stop), piece_rows()
             if piece:
@@ -196,6 +206,16 @@ def cut_pieces(
 def _room(rows: pa.RecordBatch, left: int) -> int:
     """How many of the first rows a piece takes that has room for so many to encode; one at least."""
     return max(1, int(np.searchsorted(np.cumsum(_to_encode(rows)), left, side="right")))
+
+
+def _room_for_taken(rows: pa.RecordBatch, piece: PieceRows) -> int:
+    """How many of the first rows have vectors for which it has room, by their average size; one at least."""
+    size = _taken_bytes(rows)
+    return max(1, rows.num_rows * (LARGEST_TAKEN - piece.taken_bytes) // size) if size else rows.num_rows
+
+
+def _taken_bytes(batch: pa.RecordBatch) -> int:
+    return int(batch.column(TAKEN_VECTOR).nbytes) if TAKEN_VECTOR in batch.schema.names else 0
 
 
 def merge_taken(encoded: pa.Table, table: pa.Table, piece: Piece, schema: pa.Schema) -> tuple[pa.Table, int, EncodeStats]:
@@ -224,8 +244,9 @@ def merge_taken(encoded: pa.Table, table: pa.Table, piece: Piece, schema: pa.Sch
 
 def part_of_taken(taken: pa.Table, shard: str, schema: pa.Schema) -> pa.Table:
     """Rows with vectors of their own as a part, and their lengths beside them."""
-    vectors = taken.column(TAKEN_VECTOR).combine_chunks()
-    return with_lengths(as_part(taken, vectors, shard, schema), taken.column(ROW_LENGTHS) if ROW_LENGTHS in taken.column_names else None)
+    return with_lengths(
+        as_part(taken, taken.column(TAKEN_VECTOR), shard, schema), taken.column(ROW_LENGTHS) if ROW_LENGTHS in taken.column_names else None
+    )
 
 
 def _whole(piece: PieceRows) -> Iterator[PieceRows]:

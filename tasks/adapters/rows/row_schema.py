@@ -69,7 +69,7 @@ def part_schema(fields: tuple[ScalarField, ...], *, store_text: bool, sparse: bo
     return pa.schema([pa.field("id", pa.string()), pa.field("vector", vectors), *text, *scalars, pa.field("shard", pa.string())])
 
 
-def as_part(rows: pa.Table, vectors: pa.Array, shard: str, schema: pa.Schema) -> pa.Table:
+def as_part(rows: pa.Table, vectors: pa.Array | pa.ChunkedArray, shard: str, schema: pa.Schema) -> pa.Table:
     """Rows in the form above and their vectors, with exactly the columns of a `part_schema`."""
     made = {"vector": vectors, "shard": pa.repeat(pa.scalar(shard, pa.string()), rows.num_rows)}
     columns = [made[name] if name in made else rows.column(name).cast(schema.field(name).type) for name in schema.names]

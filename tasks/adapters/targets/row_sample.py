@@ -19,7 +19,7 @@ from tasks.domain.ports import Collection
 from tasks.domain.shards.seal import Part
 from tasks.domain.target.collection import CollectionSpec
 
-READ_BYTES = 64 << 20  # of parts that are read at a time
+READ_BYTES = 32 << 20  # of parts that are read at a time; as much again while they are decoded
 SELF_QUERIES = 200
 WORDED = 32
 ASKED_CHARACTERS = 1_000  # of a text

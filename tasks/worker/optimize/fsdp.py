@@ -17,11 +17,12 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel
 
+from tasks.adapters.processes.freed_memory import return_large_blocks
 from tasks.domain.encoder_identity import Precision
 from tasks.domain.errors import BadInput
 from tasks.worker.encoding_errors import Fatal, first_line
 from tasks.worker.optimize.lockstep import Lockstep
-from tasks.worker.system.memory import forget, return_large_blocks
+from tasks.worker.system.memory import forget
 from tasks.worker.system.sharing_group import SharingGroup
 
 LARGE_TABLE = 1 << 20  # numbers in an embedding that is gathered by itself: within the root's it would be held all along

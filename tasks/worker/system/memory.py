@@ -10,8 +10,6 @@ from typing import Any
 
 from tasks.adapters.processes.hardware import peak_resident
 
-M_MMAP_THRESHOLD = -3  # as malloc.h has it
-
 
 def peak_memory() -> dict[str, int]:
     """Bytes so far: '' of this process itself, 'GPU' of what torch took on its device. Helpers that decode are not counted."""
@@ -35,16 +33,6 @@ def forget(address: int, size: int) -> None:
             ctypes.CDLL(None).madvise(
                 ctypes.c_void_p(first * mmap.PAGESIZE), ctypes.c_size_t((last - first) * mmap.PAGESIZE), mmap.MADV_DONTNEED
             )
-
-
-def return_large_blocks() -> None:
-    """Have the C library map blocks of a MiB or more by themselves, so that each is returned as soon as it is freed; does nothing where it is not glibc.
-
-    By itself it raises that size to 32 MiB as such blocks come and go. Layers of 48 MiB that were gathered one after another then left
-    holes in the heap, each a little too small for the next.
-    """
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 1 << 20)
 
 
 def give_back() -> None:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+import numpy as np
 import pyarrow as pa
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tasks.adapters.rows import pieces as cutting
 from tasks.adapters.rows.builder import Prepared
 from tasks.adapters.rows.pieces import PieceRows, Tally, cut_pieces
+from tasks.adapters.rows.row_schema import TAKEN_VECTOR
 
 
 def prepared(kept: list[bool], chunk: int) -> Iterator[Prepared]:
@@ -58,3 +62,30 @@ def test_each_piece_asks_for_its_own_size() -> None:
     sizes = iter([4, 3, 2, 1, 1, 1, 1])
     pieces, _ = pieces_of([True] * 11, 8, lambda: next(sizes), [])
     assert [piece.rows for piece in pieces] == [4, 3, 2, 1, 1]
+
+
+DIM = 4
+
+
+def with_vectors(rows: int, chunk: int, *, new: int) -> Iterator[Prepared]:
+    """Rows that have a vector already, but for each `new`-th one."""
+    for begin in range(0, rows, chunk):
+        at = range(begin, min(begin + chunk, rows))
+        vectors = pa.array([None if row % new == 0 else [float(row)] * DIM for row in at], pa.list_(pa.float32()))
+        batch = pa.record_batch({"row": pa.array(at, pa.int64()), TAKEN_VECTOR: vectors})
+        yield Prepared(batch=batch, seen=len(at), quarantined=[])
+
+
+@pytest.mark.parametrize("chunk", [7, 1_000])
+@pytest.mark.parametrize("rows", [100, 1_000])
+def test_vectors_that_are_taken_over_are_in_pieces_of_a_size_that_no_shard_changes(
+    monkeypatch: pytest.MonkeyPatch, rows: int, chunk: int
+) -> None:
+    monkeypatch.setattr(cutting, "LARGEST_TAKEN", 20 * 4 * (DIM + 1))
+    pieces = list(cut_pieces(with_vectors(rows, chunk, new=50), Tally(), covered=[], piece_rows=lambda: 10_000))
+    assert [row for piece in pieces for batch in piece.batches for row in batch.column("row").to_pylist()] == [*range(rows)]
+    assert max(piece.taken_bytes for piece in pieces) <= 21 * 4 * (DIM + 1)  # the last row may pass the bound
+    assert len(pieces) <= rows / 20 * 1.25  # and they are as large as they may be
+    assert np.concatenate([piece.taken_rows()[TAKEN_VECTOR].combine_chunks().flatten().to_numpy() for piece in pieces]).tolist() == [
+        float(row) for row in range(rows) if row % 50 for _ in range(DIM)
+    ]

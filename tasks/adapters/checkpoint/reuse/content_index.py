@@ -21,6 +21,7 @@ from tasks.adapters.rows.vectors.sparse_vectors import is_sparse, no_vectors, sp
 SORT_MEMORY = "512MB"
 MOST_INDEXED = 20_000_000  # that are looked through: 0.5 GB of scratch
 SHARDS_AT_ONCE = 16  # of which the digests are read
+SPARSE_BYTES = 1 << 10  # of a vector of some hundred terms
 COLUMNS = {"high": np.uint64, "low": np.uint64, "part": np.int32, "place": np.int32}
 # One place for each digest: in the best shard that has it.
 SORTED = "SELECT high, low, min(part) AS part, arg_min(place, part) AS place FROM known GROUP BY high, low ORDER BY high, low"
@@ -56,6 +57,11 @@ class ContentIndex:
         self._found: list[DonorPart] = []
         self.rows = self._sort(checkpoint, donors)
         self._parts = DonorParts(checkpoint, self._found, scratch, dim=dim, sparse=sparse, most_bytes=most_bytes)
+
+    @property
+    def vector_bytes(self) -> int:
+        """Of one; of a sparse one about."""
+        return SPARSE_BYTES if self._sparse else 4 * self._dim
 
     def vectors_of(self, digests: pa.Array) -> pa.Array:
         """The vector of each digest as the column of a part; null where none is known, or a part that held it is not what was sealed."""
@@ -159,4 +165,5 @@ def vector_lists(vectors: np.ndarray, valid: np.ndarray) -> pa.Array:
     if is_sparse(vectors):
         return sparse_column([row if there else None for row, there in zip(vectors, valid, strict=True)])
     ends = np.concatenate([[0], np.cumsum(valid)]) * vectors.shape[1]
-    return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), pa.array(vectors[valid].reshape(-1)), mask=pa.array(~valid))
+    known = vectors if valid.all() else vectors[valid]
+    return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), pa.array(known.reshape(-1)), mask=pa.array(~valid))

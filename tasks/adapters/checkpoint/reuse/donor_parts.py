@@ -20,6 +20,7 @@ from tasks.domain.shards.seal import Part
 
 SCRATCH_BYTES = 8 << 30  # of vectors that wait at a time
 LENGTHS_EACH = 2  # numbers beside a vector
+WRITTEN_ROWS = 1_000  # at a time
 MOST_READS = 4  # of one part: rows in an order in which every batch needs every part would read them for ever, and are encoded instead
 
 
@@ -99,7 +100,7 @@ class DonorParts:
             if self._sparse:
                 PackedFile.write(self._path(number), vectors)
             else:
-                np.concatenate([vectors, known.view(np.float32)], axis=1).tofile(self._path(number))
+                _write(self._path(number), vectors, known.view(np.float32))
         return True
 
     def _make_room(self) -> None:
@@ -117,3 +118,10 @@ class DonorParts:
 
     def _path(self, number: int) -> Path:
         return self._scratch / f"donor-{number}.f32"
+
+
+def _write(path: Path, vectors: np.ndarray, lengths: np.ndarray) -> None:
+    with path.open("wb") as file:
+        for first in range(0, len(vectors), WRITTEN_ROWS):
+            rows = slice(first, first + WRITTEN_ROWS)
+            np.concatenate([vectors[rows], lengths[rows]], axis=1).tofile(file)
