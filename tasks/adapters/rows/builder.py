@@ -54,12 +54,13 @@ class Prepared:
         if self.batch.num_rows <= most:
             yield self
             return
-        rows, rest = self.batch.column("row"), replace(self, quarantined=[], duplicates=0, found=())
+        rows = self.batch.column("row")
+        rest = replace(self, seen=0, quarantined=[], duplicates=0, found=(), chunks=self.chunks and ChunksMade(rows=0))
         firsts = [begin, *(rows[at].as_py() for at in range(most, len(rows), most))]
         for number, (first, stop) in enumerate(pairwise([*firsts, begin + self.made])):
             of = rest if number else self
-            chunks = self.chunks and replace(self.chunks, rows=stop - first, **({"documents": [], "overlap_tokens": 0} if number else {}))
-            seen = stop - first if chunks is None else 0 if number else self.seen
+            chunks = of.chunks and replace(of.chunks, rows=stop - first)
+            seen = stop - first if chunks is None else of.seen
             yield replace(of, batch=self.batch.slice(number * most, most), seen=seen, chunks=chunks)
 
 

@@ -211,7 +211,8 @@ def _room(rows: pa.RecordBatch, left: int) -> int:
 def _room_for_taken(rows: pa.RecordBatch, piece: PieceRows) -> int:
     """How many of the first rows have vectors for which it has room, by their average size; one at least."""
     size = _taken_bytes(rows)
-    return max(1, rows.num_rows * (LARGEST_TAKEN - piece.taken_bytes) // size) if size else rows.num_rows
+    fit: int = rows.num_rows * (LARGEST_TAKEN - piece.taken_bytes) // size if size else rows.num_rows
+    return max(1, fit)
 
 
 def _taken_bytes(batch: pa.RecordBatch) -> int:
