@@ -19,6 +19,7 @@ from flows.command_line.options import AsJson, JobFile, SetOptions
 from flows.command_line.process_setup import surroundings
 from flows.command_line.search_commands import evaluate, search
 from flows.command_line.terminal import count_shown, errors, progress_shown, rows_watched
+from flows.command_line.text.usage import OneLineMistakes, help_settings, help_style
 from flows.command_line.tune_commands import tune
 from flows.job_file import read_job
 from tasks.adapters.processes.gc_control import leaving
@@ -36,8 +37,15 @@ current folder. Results go to stdout, progress and errors to stderr.
 
 Example:  kitestring init data/;  kitestring plan job.yaml;  kitestring run job.yaml;  kitestring search job.yaml "a question"
 """
-app = typer.Typer(cls=OptionsAnywhere, no_args_is_help=True, pretty_exceptions_enable=False, help=HELP)
-quarantine = typer.Typer(no_args_is_help=True, help="Rows that could not be embedded.")
+app = typer.Typer(
+    cls=OptionsAnywhere,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help=HELP,
+    rich_markup_mode=help_style(),
+    context_settings=help_settings(),
+)
+quarantine = typer.Typer(cls=OneLineMistakes, no_args_is_help=True, rich_markup_mode=help_style(), help="Rows that could not be embedded.")
 app.add_typer(quarantine, name="quarantine")
 
 

@@ -9,18 +9,19 @@ from pathlib import Path
 
 import typer
 import yaml
-from rich.console import Console
-from rich.table import Table
 
+from flows.command_line.terminal import errors
+from flows.command_line.text.tables import table_text
 from flows.job_file import read_job
 from tasks.adapters.files.local_files import is_local
 from tasks.commands.draft_job import Draft, can_be_key, draft_job, with_columns
 from tasks.commands.job_text import job_text
-from tasks.commands.look_at_data import SourceLook, look_at_data
+from tasks.commands.look_at_data import ColumnLook, SourceLook, look_at_data
 from tasks.domain.errors import BadInput
 from tasks.domain.job.parse import parse_job
 
 SCHEMA_FILE = Path(__file__).parents[2] / "deployments" / "job.schema.json"
+LEAST_EXAMPLE = 12  # columns
 NONE = "-"  # the answer for no column
 
 
@@ -80,23 +81,26 @@ def _columns_asked(question: str, found: list[str], names: list[str], *, empty: 
 
 def _show(look: SourceLook) -> None:
     """What was found, on stderr."""
-    console = Console(stderr=True, highlight=False)
     others = "".join(f"; {count:,} of kind {kind} beside them" for kind, count in look.others.items())
     counted = f"{look.files:,}{' or more' if look.more else ''} {'file' if look.files == 1 else 'files'}"
     files = counted if look.files else "a table"
-    console.print(f"{look.uri}: {files} of kind {look.kind}{others}", markup=False)
+    errors.print(f"{look.uri}: {files} of kind {look.kind}{others}", markup=False)
     if not look.columns:
         return
-    table = Table("column", "type", "filled", "distinct", "example", box=None, pad_edge=False)
-    for column in look.columns:
-        kind = "picture" if column.pictures else "bytes" if column.binary else column.type
-        table.add_row(*map(_plain, (column.name, kind, f"{column.filled:.0%}", f"{column.distinct:.0%}", column.example)))
-    console.print(table)
+    rows = [
+        (column.name, _kind(column), f"{column.filled:.0%}", f"{column.distinct:.0%}", _plain(column.example)) for column in look.columns
+    ]
+    table = table_text(("column", "type", "filled", "distinct", "example"), rows, to=sys.stderr, least=LEAST_EXAMPLE)
+    errors.print(table, markup=False)
+
+
+def _kind(column: ColumnLook) -> str:
+    return "picture" if column.pictures else "bytes" if column.binary else str(column.type)
 
 
 def _plain(text: str) -> str:
-    """No markup, no control characters: rows must not reach the terminal as more than text."""
-    return "".join(letter if letter.isprintable() else " " for letter in text).replace("[", "\\[")
+    """No control characters: rows must not reach the terminal as more than text."""
+    return "".join(letter if letter.isprintable() else " " for letter in text)
 
 
 def _schema_from(output: Path) -> str | None:

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
 from flows.command_line.terminal import command_log, errors
+from flows.command_line.text.usage import OneLineMistakes
 from tasks.adapters.processes.hardware import version_of
 from tasks.domain.errors import BadInput
 from tasks.domain.job.credentials import without_credentials
@@ -25,7 +25,7 @@ Verbose = Annotated[
 LogFile = Annotated[Path | None, typer.Option("--log-file", metavar="FILE", help="Append all messages and the progress to a file.")]
 
 
-class OptionsAnywhere(TyperGroup):
+class OptionsAnywhere(OneLineMistakes):
     """Lets `-v` and `--log-file` stand behind the command as well, where people type them."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:

@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-import io
-import re
-import sys
-from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.table import Table
-
-from flows.command_line.process_setup import takes_unicode
+from flows.command_line.text.tables import CONTROLS, table_text
 from tasks.domain.estimate.estimate import Estimate
 from tasks.domain.estimate.formatting import format_estimate
 from tasks.domain.estimate.intervals import between
@@ -28,7 +21,6 @@ from tasks.domain.target.retrieval_quality import Evaluation
 if TYPE_CHECKING:  # it brings Prefect along, which has to wait until its server is named
     from tasks.commands.inspect import Listed, Status
 
-_CONTROLS = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")  # control characters in rows must not reach the terminal
 HOSTS_NAMED = 64  # that `status` names
 SNIPPET = 160  # characters of a text that are shown with a hit
 
@@ -138,7 +130,7 @@ def difference_text(difference: Listed) -> str:
     """A key that one side lacks, as diff marks it: + is in the collection alone; ~ is in both, and differs."""
     mark = {"source": "-", "collection": "+"}.get(difference.only_in or "", "~")
     what = "" if difference.kind in ("absent", "extra") else f"  {difference.kind}{': ' + difference.told if difference.told else ''}"
-    return _CONTROLS.sub("\N{REPLACEMENT CHARACTER}", f"{mark} {difference.key}  ({difference.shard}){what}")
+    return CONTROLS.sub("\N{REPLACEMENT CHARACTER}", f"{mark} {difference.key}  ({difference.shard}){what}")
 
 
 def swept_text(swept: dict[str, Any]) -> str:
@@ -159,22 +151,19 @@ def swept_text(swept: dict[str, Any]) -> str:
 def quality_text(measured: Evaluation) -> str:
     """A table of the ways to search, side by side."""
     k, collection = measured.at_k, measured.collection
-    table = Table("search", f"nDCG@{k}", f"recall@{k}", "MRR", show_edge=False, pad_edge=False)
-    for of in measured.modes:
-        table.add_row(of.mode, str(of.ndcg), str(of.recall), str(of.mrr))
+    rows = [(of.mode, str(of.ndcg), str(of.recall), str(of.mrr)) for of in measured.modes]
+    table = table_text(("search", f"nDCG@{k}", f"recall@{k}", "MRR"), rows)
     about = f"{measured.questions:,} questions to '{collection}'; in brackets the 95% interval (bootstrap)"
-    return f"{_printed(table)}\n{about}"
+    return f"{table}\n{about}"
 
 
 def hits_text(hits: list[Hit], *, explain: bool = False) -> str:
     """A table of hits; with `explain`, also the rank of each by meaning and by words (-: it is not among them)."""
     if not hits:
         return "no hits"
-    table = Table("score", *(["meaning", "words"] if explain else []), "id", "content", show_edge=False, pad_edge=False)
-    for hit in hits:
-        ranks = [str(rank or "-") for rank in (hit.by_meaning, hit.by_words)] if explain else []
-        table.add_row(f"{hit.score:.3f}", *ranks, hit.id, _snippet(hit))
-    return _printed(table)
+    ranks = [[str(rank or "-") for rank in (hit.by_meaning, hit.by_words)] if explain else [] for hit in hits]
+    rows = [(f"{hit.score:.3f}", *rank, hit.id, _snippet(hit)) for hit, rank in zip(hits, ranks, strict=True)]
+    return table_text(("score", *(["meaning", "words"] if explain else []), "id", "content"), rows)
 
 
 def _snippet(hit: Hit) -> str:
@@ -192,25 +181,5 @@ def quarantine_text(rows: list[dict[str, Any]]) -> str:
     """A table of quarantined rows."""
     if not rows:
         return "no row is quarantined"
-    table = Table("shard", "row", "id", "reason", show_edge=False, pad_edge=False)
-    for row in rows:
-        table.add_row(row["shard"], str(row["row"]), _short(row["id"] or ""), row["reason"])
-    return _printed(table)
-
-
-def table_text(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Cells as a table."""
-    table = Table(*heads, show_edge=False, pad_edge=False)
-    for row in rows:
-        table.add_row(*row)
-    return _printed(table)
-
-
-def _printed(table: Table) -> str:
-    encoding = "utf-8" if takes_unicode(sys.stdout) else "ascii"  # rich draws its lines by it
-    out = io.TextIOWrapper(io.BytesIO(), encoding=encoding, errors="backslashreplace", newline="\n")
-    for column in table.columns:
-        column.overflow = "fold"
-    Console(file=out, width=120, markup=False, highlight=False).print(table, markup=False)
-    out.seek(0)
-    return _CONTROLS.sub("\N{REPLACEMENT CHARACTER}", out.read()).rstrip()
+    cells = [(row["shard"], str(row["row"]), _short(row["id"] or ""), row["reason"]) for row in rows]
+    return table_text(("shard", "row", "id", "reason"), cells)

@@ -7,20 +7,46 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
+from rich.table import Column
+from rich.text import Text
 
 from tasks.domain.progress.snapshot import Counted, RateMeter, Snapshot
 from tasks.domain.report.hosts import THERE
 from tasks.run.progress import LISTENERS, Journal, Listener
 
 PLAIN_EVERY = 10.0  # seconds between two lines where stderr is no terminal
-_COLUMNS = (TextColumn("[bold]{task.description:>8}"), BarColumn(), TextColumn("{task.fields[line]}", markup=False))
+PHASE = 8  # columns
+WIDEST_BAR, SHORTEST_BAR = 40, 8  # columns
 command_log = logging.getLogger("kitestring-command")  # what the terminal shows by other means: for `--log-file` alone
 command_log.propagate = False
 command_log.addHandler(logging.NullHandler())
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+class _Bar(BarColumn):
+    """As much of a bar as the words leave room for, none where that is little: what is told goes before what is drawn."""
+
+    def render(self, task: Task) -> Any:
+        words = cell_len(task.fields["line"]) + max(PHASE, cell_len(task.description))
+        room = min(WIDEST_BAR, errors.width - words - 2)
+        self.bar_width = room
+        return super().render(task) if room >= SHORTEST_BAR else Text("")
+
+
+def bar_columns(phase: str = "[bold]{task.description:>8}") -> tuple[ProgressColumn, ...]:
+    """The phase, a bar, and words that are continued in the next line where the terminal is narrow."""
+    words = TextColumn("{task.fields[line]}", markup=False, table_column=Column(overflow="fold"))
+    return TextColumn(phase, table_column=Column(no_wrap=True, min_width=PHASE)), _Bar(), words
+
+
+def draws() -> bool:
+    """Whether stderr is a terminal on which a line can be drawn again."""
+    return sys.stderr.isatty() and not errors.is_dumb_terminal
 
 
 def progress_line(now: Snapshot, rate: float) -> str:
@@ -112,12 +138,10 @@ class ObjectCounter:
 @contextmanager
 def count_shown() -> Iterator[ObjectCounter]:
     """Show what is counted, for as long as it lasts."""
-    if not sys.stderr.isatty():
+    if not draws():
         yield ObjectCounter(None)
         return
-    with Progress(
-        TextColumn("{task.description:>9}"), BarColumn(), TextColumn("{task.fields[line]}"), console=errors, transient=True
-    ) as bar:
+    with Progress(*bar_columns("{task.description:>9}"), console=errors, transient=True) as bar:
         yield ObjectCounter(bar)
 
 
@@ -147,7 +171,7 @@ def progress_shown() -> Iterator[None]:
 def snapshots_drawn() -> Iterator[Listener]:
     """What draws a run's snapshots: a bar on a terminal, elsewhere a line now and then; lines in the log file as well."""
     logged = Lines(command_log.info)
-    with Progress(*_COLUMNS, console=errors, transient=True) if sys.stderr.isatty() else nullcontext() as progress:
+    with Progress(*bar_columns(), console=errors, transient=True) if draws() else nullcontext() as progress:
         shown = ProgressBar(progress) if progress else Lines(_print_line)
 
         def draw(now: Snapshot) -> None:

@@ -9,8 +9,8 @@ import typer
 
 from flows.command_line.answers import OK, answers, say
 from flows.command_line.options import AsJson, JobFile, SetOptions
-from flows.command_line.show import table_text
 from flows.command_line.terminal import errors
+from flows.command_line.text.tables import table_text
 from flows.job_file import read_job
 from tasks.domain.encoding.tune.scaling_laws import ScalingResult
 from tasks.domain.encoding.tune.trial_text import SCALING_HEADS, TRIAL_HEADS, scaling_cells, trial_cells

@@ -68,7 +68,7 @@ class Kitestring:
         """A command in this process, where all is imported already; not one that starts an encoder."""
         from flows.command_line.cli import app  # noqa: PLC0415 - takes seconds
 
-        result = CliRunner(env=self.env).invoke(app, [*map(str, arguments)])
+        result = CliRunner(env=self.env).invoke(app, [*map(str, arguments)], prog_name="kitestring")
         return Command(code=result.exit_code, out=result.stdout, err=result.stderr)
 
 

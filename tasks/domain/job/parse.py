@@ -17,6 +17,7 @@ from tasks.domain.job.kinds import Kinds
 from tasks.domain.job.services import REDIS, URL
 from tasks.domain.job.target import COLLECTION
 from tasks.domain.job.texts.chunks import SPLIT
+from tasks.domain.job.texts.text_format import ONE_CHARACTER, ONE_DELIMITER
 
 
 def parse_job(document: object) -> Job:
@@ -78,6 +79,15 @@ def explain_errors(error: ValidationError, root: type[BaseModel] = Job) -> str:
     return "; ".join([*lines, *others])
 
 
+def explain_value(error: ValidationError, name: str) -> str:
+    """What is wrong with a value that stands alone, such as that of an option."""
+    detail = error.errors(include_url=False)[0]
+    must = _MUST.get(detail["type"])
+    if must:
+        return f"{name} must be {must.format(**detail.get('ctx', {}))}, not {_short(detail['input'])}"
+    return f"{name}: {detail['msg'].removeprefix('Value error, ')}"
+
+
 def _is_told_below(path: str, paths: Iterable[str]) -> bool:
     """Whether what is wrong with some settings is in them, so that nobody meant to leave them out or to write a word in their place."""
     return any(other.startswith(f"{path}.") for other in paths)
@@ -91,6 +101,7 @@ _MUST = {
     **dict.fromkeys(("dict_type", "model_type", "model_attributes_type"), "a mapping of settings"),
     **dict.fromkeys(("list_type", "tuple_type"), "a list"),
     "string_type": "a text",
+    "string_too_short": "a text of at least {min_length} character(s)",
     "none_required": "left out",
     "literal_error": "{expected}",
     "greater_than_equal": "at least {ge}",
@@ -113,6 +124,8 @@ MEANT = {
     URL: "an address that begins with http:// or https://, without user, query and fragment",
     REDIS: "an address such as redis://host:6379/0, or rediss:// for TLS",
     SPLIT: "text, markdown or code:<language>, such as code:python",
+    ONE_DELIMITER: 'one character (ASCII, or a tab as "\\t") or auto',
+    ONE_CHARACTER: "one ASCII character or empty",
     FREE_OF_CREDENTIALS: "a place without a password, a token or a key (those come from the worker's environment or a Secret block)",
 }
 

@@ -101,6 +101,29 @@ MISTAKES: dict[str, Mistake] = {
         "plan", ["target.index HNSW is for dense ones: leave it out"], ["encoder.kind=sparse", "target.index={type: HNSW}"]
     ),
     "a mode of other vectors": Mistake("search", ["are dense: use --mode dense"], rest=("words", "--mode", "sparse")),
+    "a mode that is none": Mistake(
+        "search",
+        ["--mode: 'word' is not one of 'dense', 'text', 'hybrid', 'sparse'", "`kitestring search --help`"],
+        rest=("a", "--mode", "word"),
+    ),
+    "no number of hits": Mistake("search", ["-k must be at least 1, not '0'"], rest=("a", "-k", "0")),
+    "a word for the hits": Mistake("search", ["-k must be an integer, not 'ten'"], rest=("a", "-k", "ten")),
+    "weights that are none": Mistake("search", ["--weights '1' is no two numbers"], rest=("a", "--weights", "1")),
+    "a command that is none": Mistake("serch", ["no such command 'serch'. Did you mean 'search'?"]),
+    "an option that is none": Mistake("search", ["no such option: --modus", "--mode"], rest=("a", "--modus", "text")),
+    "an option without its value": Mistake("search", ["option '--filter' requires an argument"], rest=("a", "--filter")),
+    "no job": Mistake("run", ["missing argument 'JOB'", "`kitestring run --help`"], rest=("--json",)),
+    "one argument too many": Mistake("gc", ["unexpected extra argument(s) (b)"], rest=("a.yaml", "b")),
+    "a command below that is none": Mistake("quarantine", ["no such command 'lst'. Did you mean 'list'?"], rest=("lst",)),
+    "two characters for one": Mistake(
+        "plan", ["'source.quote': 'ab' is not one ASCII character or empty"], ["source={kind: csv, uri: a, quote: ab}"]
+    ),
+    "a delimiter in words": Mistake(
+        "plan", ["'source.delimiter': 'tab' is not one character", "or auto"], ["source={kind: csv, uri: a, delimiter: tab}"]
+    ),
+    "an empty name": Mistake(
+        "plan", ["'lineage.namespace' must be a text of at least 1 character"], ["lineage={url: 'http://h', namespace: ''}"]
+    ),
     "a log in no folder": Mistake("status", ["--log-file: 'none/a.log' cannot be written"], rest=("job.yaml", "--log-file", "none/a.log")),
     "a page at another machine": Mistake(
         "browse", ["--host '203.0.113.9' is no address of this machine"], rest=("job.yaml", "--host", "203.0.113.9", "--no-open")

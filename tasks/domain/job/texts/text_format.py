@@ -9,15 +9,16 @@ from pydantic import AfterValidator, Field
 
 from tasks.domain.strict import ADDED_LATER
 
+ONE_DELIMITER, ONE_CHARACTER = r"^([ -~\t]|auto)$", r"^[ -~]?$"
 DELIMITER: str = Field(
     ",",
-    pattern=r"^([ -~\t]|auto)$",
+    pattern=ONE_DELIMITER,
     description="Column delimiter, or auto: the one of , ; tab | with which the header has the wanted columns. For CSV only.",
 )
-QUOTE: str = Field('"', pattern=r"^[ -~]?$", description='Character around values that hold delimiters; "": there is none. For CSV only.')
+QUOTE: str = Field('"', pattern=ONE_CHARACTER, description='Character around values that hold delimiters; "": there is none. For CSV only.')
 ESCAPE: str = Field(
     "",
-    pattern=r"^[ -~]?$",
+    pattern=ONE_CHARACTER,
     description=r"Character that escapes the next one, such as \ in files of Spark and MySQL. Left empty: quotes are doubled. For CSV only.",
 )
 ENCODING: str = Field("utf-8", description="Encoding of the text, such as utf-16, cp1252 or latin-1. For CSV and JSON Lines only.")
