@@ -8,7 +8,7 @@ INSTALLED := $(VENV)/.installed
 INFINITY := infinity-emb==0.0.78 uvicorn httptools uvloop fastapi typer click prometheus-fastapi-instrumentator prometheus-client hf-transfer posthog distro backoff
 TRITON := nvidia-pytriton==0.7.0 numpy==1.26.4
 
-.PHONY: help demo up down test test-jobs test-parts test-breaks test-hosts bench check chaos cluster served clean
+.PHONY: help demo up down test test-jobs test-parts test-worker test-breaks test-hosts bench check chaos cluster served clean
 
 help:
 	@echo "make demo    embed the documentation of Python's standard library and search it"
@@ -24,20 +24,23 @@ help:
 demo: $(INSTALLED)
 	@$(BIN)/kitestring demo
 
-# Four processes, since flows and Ray's driver leave hundreds of threads behind, which tests that load models have no use for; two at a
-# time, since much of a test is waiting for a server or for a model that is loaded. Each prints whole lines under its name.
+# Five processes, since flows, clients of servers and Ray's driver leave hundreds of threads behind, which tests that load models have no
+# use for; two at a time, since much of a test is waiting for a server or for a model that is loaded. Each prints whole lines under its name.
 BREAK := tests/chaos tests/flows/damage tests/flows/imports tests/flows/killed
 HOSTS := tests/adapters/engines tests/cluster
 LABEL = 2>&1 | sed -u 's/^/$(1) /'
 
 test: $(INSTALLED)
-	@$(MAKE) --no-print-directory --keep-going --jobs=2 test-jobs test-parts test-breaks test-hosts
+	@$(MAKE) --no-print-directory --keep-going --jobs=2 test-jobs test-parts test-breaks test-worker test-hosts
 
 test-parts: $(INSTALLED)
-	@set -o pipefail; $(BIN)/python -u -m pytest $(addprefix --ignore=,tests/flows tests/chaos $(HOSTS)) $(call LABEL,parts:)
+	@set -o pipefail; $(BIN)/python -u -m pytest $(addprefix --ignore=,tests/flows tests/chaos tests/worker $(HOSTS)) $(call LABEL,parts:)
 
 test-jobs: $(INSTALLED)
 	@set -o pipefail; $(BIN)/python -u -m pytest tests/flows $(addprefix --ignore=,$(BREAK)) $(call LABEL,jobs:)
+
+test-worker: $(INSTALLED)
+	@set -o pipefail; $(BIN)/python -u -m pytest tests/worker $(call LABEL,worker:)
 
 test-breaks: $(INSTALLED)
 	@set -o pipefail; $(BIN)/python -u -m pytest $(BREAK) $(call LABEL,breaks:)
