@@ -26,6 +26,7 @@ from tasks.run.plan import Plan, check_roots, opened, plan_again, planned_before
 from tasks.run.preflight import inspect_job
 from tasks.run.promotion.search_code import search_code
 from tasks.run.seals.damage import damaged_documents
+from tasks.run.seals.doubtful_files import refuse_doubtful
 from tasks.run.seals.effective_seals import owned_keys, owned_seals, retained_seals, sealed_keys, sealed_shards, seals_of
 from tasks.run.seals.seal_totals import count_seals
 from tasks.run.seals.unaccounted_rows import clock_of, strangers
@@ -40,6 +41,7 @@ def look_at_plan(job: Job) -> dict[str, Any]:
         plan = plan_again(inspected, scratch)
         if plan:
             check_roots(plan)
+            refuse_doubtful(plan)
         foresight = Estimator(inspected, plan.spool if plan else spool_spans(inspected, scratch), plan)
         removals = {rule: removal.model_dump() for rule, removal in foresee_removals(plan).items()} if plan else {}
         return foresight.figures(foresight.estimate()) | {"removals": removals}

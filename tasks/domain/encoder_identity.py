@@ -68,6 +68,14 @@ class EncoderRecord(Strict):
     identity: EncoderIdentity
     facts: EncoderFacts
 
+    @property
+    def shared_as(self) -> str:
+        """What its vectors are known by beyond a corpus: of a served model the fingerprint has the name alone, which another server may have given to
+        another model, so that what its server answered belongs to it.
+        """
+        server, fingerprint = self.facts.server, self.identity.fingerprint
+        return fingerprint if server is None else digest({"fingerprint": fingerprint, "server": server.digest})
+
 
 def differences(told: EncoderIdentity | EncoderFacts, known: EncoderIdentity | EncoderFacts) -> str:
     """What of one record that a vector depends on is not as in another, in words; "": all is."""

@@ -66,11 +66,13 @@ class Plan:
             fingerprint=fingerprint,
             model=job.encoder.model_name,
             revision=record.identity.revision,
+            server=record.facts.server,
         )
         self.seals: Copies[Seal] = Copies(spool.scratch, Seal)
         self.address = target_fingerprint(job.target, self.spec.name)  # known before the collection is there
         self.lock = threading.Lock()
         self.loading = False  # whether this run has begun to load into the collection
+        self.noted: DigestSet | None = None  # shards that the ledger knew when the source was cut; None: it was not asked
         self.held_vectors: HeldVectors | None = None  # of earlier shards, once a shard may bring them again
         self._target: str | None = None
         self._donors: tuple[str, ...] | None = None
@@ -167,6 +169,10 @@ class Plan:
         """
         if chunks := self.job.source.chunking:
             ChunkSplitter(chunks, shape_of(self.job.encoder, self.inspected.model), self.record.facts.max_seq_length)
+
+    def note_ledger(self) -> None:
+        """Keep what the ledger knows, so that what another run loads from here on can be told apart."""
+        self.noted = DigestSet(self.checkpoint.noted_ids(self.target))
 
     def settle_columns(self) -> None:
         """Write down what the metadata was found to be, before any row is made from it; a dry run does not."""

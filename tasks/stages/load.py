@@ -20,6 +20,7 @@ from tasks.stages.encode import seal_again, worth_another_try
 from tasks.stages.retry_quarantined import recover
 
 LEFT_TO_THE_FLOW = "hosts could not load all that is sealed, so the flow loaded the rest"
+NOT_SEALED = "it is not sealed: its file is new or was changed since the last run: `kitestring run` encodes it"
 log = logging.getLogger("kitestring.load")
 
 
@@ -75,6 +76,8 @@ def load_on_hosts(run: Run, plan: Plan, collection: Collection, group: list[Shar
 def _load_shard(run: Run, plan: Plan, collection: Collection, shard: Shard, *, mend: bool) -> None:
     seal = None if run.journal.has_loaded(shard) else plan.checkpoint.effective_seal(shard.id)
     if seal is None:
+        if not mend and not run.journal.has_loaded(shard):
+            raise Permanent(NOT_SEALED)
         return
     before = plan.checkpoint.read_load(plan.target, shard.id)
     whole = run.job.hosts_load or (

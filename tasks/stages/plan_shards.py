@@ -16,6 +16,7 @@ from tasks.run.column_samples import source_notes
 from tasks.run.context import Run
 from tasks.run.model_notes import model_notes
 from tasks.run.plan import Plan, check_target, plan_again, spool_spans
+from tasks.run.seals.doubtful_files import refuse_doubtful
 
 
 @task(name="plan", cache_policy=NO_CACHE)
@@ -33,6 +34,8 @@ def plan_shards(run: Run) -> Plan:
         plan.confirm_encoder()
         plan.check_chunks()
         check_target(plan)
+        refuse_doubtful(plan)
+        plan.note_ledger()
         plan.settle_columns()
         for note in chain(model_notes(inspected, plan.spec.metric), source_notes(inspected, spool)):
             run.journal.note(note)
@@ -55,6 +58,8 @@ def plan_sealed(run: Run) -> Plan:
             raise BadInput(f"corpus '{run.job.corpus}' holds nothing made with this encoder: `kitestring run` makes it")
         plan.confirm_encoder()
         check_target(plan)
+        refuse_doubtful(plan)
+        plan.note_ledger()
         plan.settle_columns()
     run.journal.shards = plan.spool.shards
     _note_unread(run, plan.spool)
@@ -64,6 +69,8 @@ def plan_sealed(run: Run) -> Plan:
 def _note_unread(run: Run, spool: Spool) -> None:
     if spool.unread:
         run.journal.note(format_unread(spool.unread))
+    if spool.unversioned:
+        run.journal.note(f"'{spool.unversioned}' has neither an ETag nor a time: a change that leaves its size as it is goes unseen")
     for finding in spool.found:
         run.journal.note(str(finding))
 

@@ -13,12 +13,14 @@ from tasks.adapters.concurrent_map import ahead
 from tasks.adapters.targets.part_loading import load_free_rows, remove_leftovers
 from tasks.domain.errors import Damaged
 from tasks.domain.ports import Collection
+from tasks.domain.report.run_report import over_quarantine
 from tasks.domain.shards.removal import RULES, Rule
 from tasks.domain.shards.seal import Loaded
 from tasks.domain.target.chunk_fields import has_chunks
 from tasks.domain.target.deletion_limit import why_not_to_shrink
 from tasks.run.context import Run
 from tasks.run.plan import Plan
+from tasks.run.seals.seal_totals import count_seals
 from tasks.run.seals.shard_loading import begin_loading
 from tasks.run.seals.unplanned_shards import UnplannedShard, count_files, unplanned
 
@@ -30,7 +32,9 @@ def remove_stale(run: Run, plan: Plan, collection: Collection) -> None:
     """Rows of shards that are no longer planned leave the collection, or are put in order to stay.
 
     After every new shard is loaded, so that a row that both hold has its new shard by then and stays; so not in a run in which a
-    shard failed: what it should have replaced is still the best there is. Nor where a mirror would lose more rows than it may.
+    shard failed: what it should have replaced is still the best there is. Nor where a mirror would lose more rows than it may, or where
+    so many rows are quarantined that the run fails: those that came before them are still the best there is as well. Nor where another run
+    has loaded since this one was planned.
     """
     if run.journal.failed:
         return
@@ -39,11 +43,7 @@ def remove_stale(run: Run, plan: Plan, collection: Collection) -> None:
     if stale:
         collection.flush_and_index()
     counts = dict(ahead(lambda each: (each.entry.shard, collection.count(each.entry.shard)), stale))
-    leaving = [each for each in stale if each.rule]
-    refused = _why_not(plan, leaving, counts)
-    if refused:
-        run.journal.note_refusal(refused)
-        leaving = []
+    leaving = _allowed(run, plan, collection, [each for each in stale if each.rule], counts)
     for each in leaving:
         collection.delete_shard(each.entry.shard)
         plan.checkpoint.forget_load(plan.target, each.entry.shard)
@@ -59,13 +59,52 @@ def _loaded_at(entry: Loaded) -> tuple[str, str]:
     return entry.loaded_at, entry.run  # the first to the second; run ids sort by time
 
 
-def _why_not(plan: Plan, leaving: list[UnplannedShard], counts: dict[str, int]) -> str | None:
-    """Counted as rows carry their shards now: a row that moved to a newer shard does not leave with the old one."""
+def _allowed(run: Run, plan: Plan, collection: Collection, leaving: list[UnplannedShard], counts: dict[str, int]) -> list[UnplannedShard]:
+    """Those that may leave now; the journal is told why others stay."""
+    late = [each.entry for each in leaving if _is_late(run, plan, each.entry)]
+    ours = [each for each in leaving if each.entry not in late]
+    overtaken = next((_overtaken(entry) for entry in late if counts[entry.shard]), None)
+    if refused := overtaken or _why_not(plan, collection, ours, counts):
+        run.journal.note_refusal(refused)
+        return []
+    if kept := _over_quarantine(plan, sum(counts[each.entry.shard] for each in ours)):
+        run.journal.note(kept)
+        return []
+    return ours
+
+
+def _is_late(run: Run, plan: Plan, entry: Loaded) -> bool:
+    """Whether another run, of a source as it was later or earlier, has begun it since this one was planned; by the ledger, whatever clocks say."""
+    return entry.run != run.id and plan.noted is not None and entry.shard not in plan.noted
+
+
+def _overtaken(entry: Loaded) -> str:
+    return f"run {entry.run} has loaded another version of '{entry.group}' since this run began: nothing was removed; run the job again"
+
+
+def _why_not(plan: Plan, collection: Collection, leaving: list[UnplannedShard], counts: dict[str, int]) -> str | None:
+    """Counted as rows carry their shards now: a row that moved to a newer shard does not leave with the old one.
+
+    The ledger counts a key as often as it comes in several shards; the collection holds it once, but may hold rows of others.
+    """
     if plan.job.target.mode != "mirror" or not leaving:
         return None
     ours = {each.entry.shard for each in leaving}
-    staying = sum(entry.rows for entry in plan.checkpoint.loads(plan.target, but=ours))
-    return why_not_to_shrink(plan.job.target, leaving=sum(counts[shard] for shard in ours), staying=staying)
+    going = sum(counts[shard] for shard in ours)
+    entered = sum(entry.rows for entry in plan.checkpoint.loads(plan.target, but=ours))
+    staying = min(entered, max(0, collection.count() - going))
+    return why_not_to_shrink(plan.job.target, leaving=going, staying=staying)
+
+
+def _over_quarantine(plan: Plan, rows: int) -> str | None:
+    """That rows which would leave stay, since the run fails by what it quarantined; None where it does not."""
+    totals = count_seals(plan, encoded_now={}) if rows else None
+    if totals is None or not over_quarantine(totals.rows, plan.job.failures.max_quarantined):
+        return None
+    return (
+        f"{rows:,} rows that are no longer in the source stay in the collection until no more rows are quarantined than "
+        f"failures.max_quarantined allows ({plan.job.failures.max_quarantined:g})"
+    )
 
 
 def _tell(run: Run, leaving: list[UnplannedShard], counts: dict[str, int]) -> None:

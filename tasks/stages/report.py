@@ -19,7 +19,16 @@ from tasks.domain.ports import Collection
 from tasks.domain.report.failure_advice import advise
 from tasks.domain.report.figures import cost_of, storable
 from tasks.domain.report.metadata_alone import format_metadata_alone, metadata_alone
-from tasks.domain.report.run_report import FailedShard, RunReport, ShardTime, TargetNamed, report_headline, rows_wrong, summary
+from tasks.domain.report.run_report import (
+    FailedShard,
+    RunReport,
+    ShardTime,
+    TargetNamed,
+    over_quarantine,
+    report_headline,
+    rows_wrong,
+    summary,
+)
 from tasks.domain.shards.findings import notes_with
 from tasks.domain.shards.row_accounting import ShardCounts
 from tasks.domain.target.proof import Proof, compared, scope
@@ -101,7 +110,7 @@ def report_run(run: Run, plan: Plan, collection: Collection, proof: Proof, asked
 
 def _with_verdict(report: RunReport, max_quarantined: float) -> RunReport:
     """The same with why the run failed, and what to do about it, where it did."""
-    over = report.rows.quarantined > max_quarantined * report.rows.source
+    over = over_quarantine(report.rows, max_quarantined)
     wrong = what_is_wrong(report, max_quarantined)
     if not wrong:
         return report

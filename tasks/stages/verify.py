@@ -149,8 +149,19 @@ def look_at_proof(job: Job, *, full: bool = False, seed: int | None = None, watc
                 proof = verify_plan(plan, collection, full=full, seed=seed, looking=True, watch=watch)
         except Damaged as damage:
             return unproved(f"{damage}: `kitestring run` encodes its shard again")
-        proof = proof.model_copy(update={"notes": tuple(index_notes(plan, there))})
+        proof = proof.model_copy(update={"notes": (*index_notes(plan, there), *_unsealed_notes(plan))})
         return _led_astray(plan, collection.target.resolve(plan.spec.alias), proof)
+
+
+def _unsealed_notes(plan: Plan) -> list[str]:
+    """A proof is of what is sealed: files that came or changed since have no part in it."""
+    sealed = plan.checkpoint.sealed_ids()
+    left = sum(shard.id not in sealed for shard in plan)
+    if not left:
+        return []
+    return [
+        f"{left:,} of the source's {plan.spool.shards:,} shards are not sealed, and nothing of them was compared: `kitestring run` encodes them"
+    ]
 
 
 def _led_astray(plan: Plan, live: str | None, proof: Proof) -> Proof:

@@ -58,14 +58,14 @@ class VectorCache:
 
     Args:
         cache: where they are.
-        fingerprint: of the encoder.
+        shared_as: what the encoder's vectors are known by, see `tasks.domain.encoder_identity.EncoderRecord`.
         dim: of its vectors.
         ttl_seconds: after which an entry is forgotten.
         deadline: seconds that a batch is waited for, and the end, where CLOSE_SECONDS are fewer.
     """
 
-    def __init__(self, cache: Cache, fingerprint: str, *, dim: int, ttl_seconds: int, deadline: float) -> None:
-        self._cache, self._prefix, self.dim, self._seconds = cache, f"kitestring:1:{fingerprint}:".encode(), dim, ttl_seconds
+    def __init__(self, cache: Cache, shared_as: str, *, dim: int, ttl_seconds: int, deadline: float) -> None:
+        self._cache, self._prefix, self.dim, self._seconds = cache, f"kitestring:1:{shared_as}:".encode(), dim, ttl_seconds
         self._deadline = deadline
         self._asking = ThreadPoolExecutor(2, thread_name_prefix="cache-ask")
         self._waiting: queue.Queue[Fill | None] = queue.Queue(WAITING_PARTS)

@@ -49,6 +49,7 @@ class Spool:
         self.shards, self.rows, self.rows_known = 0, 0, True
         self.unread: tuple[UnreadFiles, ...] = ()  # what else the source holds
         self.found: tuple[Finding, ...] = ()  # what was seen of the beginnings of its files
+        self.unversioned = ""  # the first file that its store tells neither ETag nor time of
         self.roots: set[str] = set()  # what the files' names are below
         files, last = sha256(), None
         with path.open("w", buffering=1) as spool:  # line by line: `follow_spans` may read on
@@ -58,6 +59,7 @@ class Spool:
                         "".join(f"{file.name}\0{file.size}\0{file.version}\n" for file in span.files).encode(errors="surrogateescape")
                     )
                     last = span.files
+                    self.unversioned = self.unversioned or next((file.path for file in span.files if not file.version), "")
                 spool.write(span.model_dump_json() + "\n")
                 self.shards += 1
                 self.rows += span.rows or 0

@@ -24,7 +24,7 @@ from tasks.adapters.checkpoint.reuse.digest_file import DigestFile
 from tasks.adapters.engines.workplace import Workplace
 from tasks.adapters.object_store.os_errors import writing
 from tasks.adapters.rows.builder import Prepared
-from tasks.adapters.rows.content_digests import by_path, content_digests
+from tasks.adapters.rows.content_digests import by_path, content_digests, known_elsewhere
 from tasks.adapters.rows.pieces import PieceRows, part_of_taken
 from tasks.adapters.rows.row_lengths import as_column, stats_of_lengths
 from tasks.adapters.rows.row_schema import CACHED, ROW_DIGEST, ROW_LENGTHS, TAKEN_VECTOR, part_schema
@@ -46,7 +46,7 @@ class RowReuse:
 
     def __init__(self, place: Workplace) -> None:
         self._place, self._lock = place, threading.Lock()
-        self._caches: dict[str, VectorCache] = {}  # by fingerprint
+        self._caches: dict[str, VectorCache] = {}  # by what their vectors are shared as
         self._indices: dict[tuple[str, ...], ContentIndex] = {}  # by the encoder's fingerprint and the donors
 
     def index_for(self, group: ShardGroup, checkpoint: Checkpoint) -> ContentIndex | None:
@@ -73,13 +73,13 @@ class RowReuse:
         if settings is None or self._place.spec.dry:
             return None
         with self._lock:
-            fingerprint = record.identity.fingerprint
-            if fingerprint not in self._caches:
+            shared_as = record.shared_as
+            if shared_as not in self._caches:
                 seconds = max(1, int(settings.ttl_days * SECONDS_IN_A_DAY))
-                self._caches[fingerprint] = VectorCache(
-                    open_cache(settings), fingerprint, dim=record.facts.dim, ttl_seconds=seconds, deadline=settings.deadline_ms / 1_000
+                self._caches[shared_as] = VectorCache(
+                    open_cache(settings), shared_as, dim=record.facts.dim, ttl_seconds=seconds, deadline=settings.deadline_ms / 1_000
                 )
-            return self._caches[fingerprint]
+            return self._caches[shared_as]
 
     def store_taken(self, rows: PieceRows, shard: str, key: str, path: Path) -> Part:
         """A part of rows of which every one has a vector: no encoder is needed.
@@ -127,7 +127,7 @@ def noting_content(
             known = content.slice(at, chunk.batch.num_rows)
             at += len(known)
             batch = _with_taken(chunk.batch, known, index) if index else chunk.batch
-            yield replace(chunk, batch=_with_cached(batch, known, cache) if cache else batch)
+            yield replace(chunk, batch=_with_cached(batch, known_elsewhere(known, chunk.batch, files), cache) if cache else batch)
         made += whole.made
 
 

@@ -42,6 +42,7 @@ class FsspecDrive:
         for file in files:
             system, path = _system(file.path)
             try:
+                system.invalidate_cache()
                 found = _info(system, path)
             except Exception as error:
                 if isinstance(error, OSError) or _is_passing(error):
@@ -118,6 +119,7 @@ def _files(system: Any, uri: str, path: str, suffixes: tuple[str, ...], left_out
     found = _info(system, root) if parts else found
     if found is None or found["type"] != "directory":
         raise BadInput(f"no such file or folder: '{uri}': correct source.uri")
+    system.invalidate_cache()  # packages keep listings for as long as a process lives
     infos: dict[str, dict[str, Any]] = {}
 
     def entries(folder: str) -> list[Entry]:

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from tasks.domain.shards.shard import FileVersion
 
@@ -15,7 +16,8 @@ DIGEST = pa.binary(16)
 def content_digests(rows: pa.RecordBatch, files: Mapping[str, FileVersion]) -> pa.Array:
     """The digest of what is embedded of each row: of its text, of its picture's bytes, or of the version of the file that the picture is.
 
-    Null for a picture at a place that a row names: nobody knows what stands there before it is read.
+    Null for a picture at a place that a row names: nobody knows what stands there before it is read. Where a version is a time, the
+    file's place is part of it: files of one name, size and time may stand at several.
 
     Args:
         rows: in the form of `tasks.adapters.rows.row_schema`.
@@ -28,6 +30,14 @@ def content_digests(rows: pa.RecordBatch, files: Mapping[str, FileVersion]) -> p
     return pa.array([_of_picture(*row, files) for row in zip(pictures, places, strict=True)], DIGEST)
 
 
+def known_elsewhere(digests: pa.Array, rows: pa.RecordBatch, files: Mapping[str, FileVersion]) -> pa.Array:
+    """The same, null where a digest speaks of a place: another machine may have another picture there."""
+    if "text" in rows.schema.names:
+        return digests
+    timed = pa.array([place in files and files[place].is_timed for place in rows.column("image_uri").to_pylist()], pa.bool_())
+    return pc.if_else(pc.and_(timed, pc.is_null(rows.column("image"))), pa.scalar(None, DIGEST), digests)
+
+
 def by_path(files: Sequence[FileVersion]) -> dict[str, FileVersion]:
     """The files of a shard as `content_digests` takes them."""
     return {file.path: file for file in files}
@@ -37,7 +47,10 @@ def _of_picture(content: bytes | None, place: str | None, files: Mapping[str, Fi
     if content is not None:
         return _digest("image", content)
     file = files.get(place or "")
-    return _digest("file", f"{file.name}\0{file.size}\0{file.version}".encode()) if file else None
+    if file is None:
+        return None
+    name = file.path if file.is_timed else file.name
+    return _digest("file", f"{name}\0{file.size}\0{file.version}".encode(errors="surrogateescape"))
 
 
 def _digest(kind: str, content: bytes) -> bytes:

@@ -237,11 +237,16 @@ def _counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
+def over_quarantine(rows: RowCounts, max_quarantined: float) -> bool:
+    """Whether so many rows are quarantined that the run fails."""
+    return rows.quarantined > max_quarantined * rows.source
+
+
 def rows_wrong(rows: RowCounts, quarantine: Mapping[str, int], max_quarantined: float) -> str | None:
     """What is wrong with the outcome of the source's rows, in one line; None: every row is accounted for, and few enough are quarantined."""
     if rows.accounted != rows.source:
         return f"{rows.source} source rows, but {rows.accounted} accounted for"
-    if rows.quarantined > max_quarantined * rows.source:
+    if over_quarantine(rows, max_quarantined):
         kinds = ", ".join(f"{reason} ({count})" for reason, count in sorted(quarantine.items(), key=lambda kind: -kind[1]))
         return f"{rows.quarantined} of {rows.source} rows were quarantined, more than failures.max_quarantined allows ({max_quarantined:g}): {kinds}"
     return None

@@ -19,6 +19,11 @@ class FileVersion(Strict):
     version: str = Field(description="ETag, or modification time in nanoseconds.")
 
     @property
+    def is_timed(self) -> bool:
+        """Whether the version may be a time, which other content can have as well; what S3 gives tells of the content."""
+        return not self.path.startswith(("s3://", "s3a://"))
+
+    @property
     def root(self) -> str:
         """The place that its name is below."""
         return self.path.removesuffix(self.name).rstrip("/") or "/"

@@ -11,6 +11,7 @@ from tasks.domain.digest import digest
 from tasks.domain.errors import BadInput
 from tasks.domain.job.index import FullText, Index, Server, VectorType, check_index, check_vector_type
 from tasks.domain.job.target import TargetSettings
+from tasks.domain.served_identity import ServedIdentity, other_server
 from tasks.domain.strict import ADDED_LATER, Growing, Strict
 from tasks.domain.target.fields import ELEMENTS, ScalarField
 from tasks.domain.target.full_text import check_full_text
@@ -36,6 +37,10 @@ class CollectionSpec(Growing):
     fingerprint: str
     model: str = Field(description="The model that made the collection; named in errors.")
     revision: str | None = Field(None, description="Of the model, where it came from a hub.")
+    server: Annotated[ServedIdentity | None, ADDED_LATER] = Field(
+        None,
+        description="Of a served model: how its server answered, since the fingerprint has its name alone. None also in older collections.",
+    )
 
 
 ARRAYS_SINCE = (2, 3, 2)
@@ -78,6 +83,8 @@ def check_same(there: CollectionSpec, wanted: CollectionSpec, at: str) -> None:
         BadInput: names what differs, on both sides.
     """
     differences = [f"{what} {old}, the job {new}" for what, old, new in _compared(there, wanted) if old != new]
+    if other := other_server(wanted.server, there.server):
+        differences.append(f"vectors of another model of the encoder's server ({other})")
     if differences:
         raise BadInput(
             f"collection '{there.name}' at {at} was made otherwise: it has {'; '.join(differences)}: "

@@ -59,8 +59,9 @@ class Proof(Strict):
 
     @property
     def exact(self) -> bool:
-        """Whether the collection holds the rows that are sealed and no other: counts and total agree, or every row was compared."""
-        return self.proved and self.format_version > 1 and not self.foreign and self.total == self.rows + self.retained
+        """Whether the collection holds the rows that are sealed and no other: counts and total agree, and every row was compared."""
+        counted = self.proved and self.format_version > 1 and not self.foreign and self.total == self.rows + self.retained
+        return counted and (self.full or self.sampled >= self.total)
 
     @property
     def wrong_shards(self) -> tuple[str, ...]:

@@ -37,8 +37,11 @@ def pass_gate(plan: Plan, collection: Collection, moves: Promotions, *, by: Trig
     verdict = ask_gate(plan, collection, live)
     outcome = MoveOutcome(before=live, live=live, told=verdict.told, asked=verdict.asked, measured=verdict.measured)
     refused = verdict.refused or (why_smaller(plan, collection, live) if live and not anyway else None)
+    now = collection.target.resolve(plan.spec.alias)
+    if not refused and now not in (live, name):  # such as by a rollback while the gate was asked
+        refused = f"it was moved from '{live}' to '{now}' meanwhile"
     if refused:
-        return replace(outcome, refused=refused)
+        return replace(outcome, live=now, refused=refused)
     moves.note(new_move(plan, live, by))
     collection.target.point(plan.spec.alias, name)
     return replace(outcome, live=name)

@@ -20,6 +20,7 @@ from tasks.domain.encoding.encoding_events import EncodingEvent, ShardSealed
 from tasks.domain.encoding.encoding_spec import EncodingSpec, ShardGroup
 from tasks.domain.job.encoder import ENCODERS
 from tasks.domain.job.parse import parse_job
+from tasks.domain.served_identity import ServedIdentity, served_identity
 from tasks.domain.shards.shard import name_shard
 from tests.builders.engines.hash_encoders import by_hash, vectors_of_texts
 from tests.builders.kitestring import make_job, text_of, write_rows
@@ -44,8 +45,8 @@ def server(uri: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[redis.Redis]:
         yield client
 
 
-def embed(folder: Path, first: int, uri: str) -> tuple[int, int]:
-    """A corpus of its own of rows from `first` on; rows encoded and rows from the cache, after looking at every vector."""
+def embed(folder: Path, first: int, uri: str, served: ServedIdentity | None = None) -> tuple[int, int]:
+    """A corpus of its own of rows from `first` on; rows encoded and rows from the cache, after looking at every vector. `served`: by this model."""
     folder.mkdir()
     write_rows(folder / "rows" / "a.parquet", first, first + ROWS)
     document: dict[str, Any] = make_job(folder, folder, checkpoint=f"memory://{secrets.token_hex(8)}", corpus=folder.name)
@@ -53,7 +54,7 @@ def embed(folder: Path, first: int, uri: str) -> tuple[int, int]:
     told: list[EncodingEvent] = []
     engine = LocalEngine(EncodingSpec(run="r", job=job, fields=(), weights="w", declared="d" * 32), scratch=folder, tell=told.append)
     identity = EncoderIdentity(kind="k", model="m", revision=None, weights="w", preprocessing={}, precision="float32")
-    record = EncoderRecord(identity=identity, facts=engine.facts())
+    record = EncoderRecord(identity=identity, facts=engine.facts().model_copy(update={"server": served}))
     spans = open_source(job.source, rows=ROWS).spans()
     (shard,) = [name_shard(span, rows_as={}, fingerprint=identity.fingerprint) for span in spans]
     engine.encode(ShardGroup(shards=(shard,), record=record, attempt="r"))
@@ -73,6 +74,15 @@ def test_the_second_corpus_encodes_only_what_the_first_one_had_not(server: redis
     assert 0 < server.ttl(server.randomkey()) <= 86_400
     assert embed(tmp_path / "two", ROWS // 2, uri) == (ROWS // 2, ROWS // 2)
     assert embed(tmp_path / "three", ROWS // 2, uri) == (0, ROWS)
+
+
+def test_two_servers_whose_models_have_one_name_share_no_vector(server: redis.Redis, uri: str, tmp_path: Path) -> None:
+    """Their fingerprint is the name's: a server of text-embeddings-inference has one model, and the job need not name it."""
+    one, other = (served_identity({"model": name}, [[1.0, 0.0]]) for name in ("bge", "e5"))
+    assert embed(tmp_path / "one", 0, uri, one) == (ROWS, 0)
+    assert embed(tmp_path / "two", 0, uri, other) == (ROWS, 0)
+    assert embed(tmp_path / "three", 0, uri, one) == (0, ROWS)
+    assert server.dbsize() == 2 * ROWS
 
 
 def test_poisoned_entries_change_nothing(server: redis.Redis, uri: str, tmp_path: Path) -> None:

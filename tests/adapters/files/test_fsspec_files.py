@@ -23,7 +23,7 @@ from tasks.adapters.files.access import check_unchanged, list_files
 from tasks.adapters.rows.builder import RowMaker
 from tasks.adapters.rows.content import key_of_file
 from tasks.adapters.sources.registry import open_source
-from tasks.domain.errors import BadInput, Transient
+from tasks.domain.errors import BadInput, Permanent, Transient
 from tests.builders.source_rows import make_job, raw, shard_of, spans_of
 
 
@@ -72,6 +72,25 @@ class Reads(io.BytesIO):
     def read(self, size: int | None = -1) -> bytes:
         weather.strike()
         return super().read(size)
+
+
+class Remembers(MemoryFileSystem):
+    """As gcsfs and adlfs do: a folder is listed once, and what it held then is told until the cache is thrown away."""
+
+    protocol = "remembers"
+    store: dict[str, Any] = {}  # noqa: RUF012 - fsspec's own form
+    pseudo_dirs = [""]  # noqa: RUF012
+    listed: dict[str, Any] = {}  # noqa: RUF012
+
+    def ls(self, path: str, detail: bool = True, **how: Any) -> Any:
+        assert detail
+        return self.listed.setdefault(path, super().ls(path, detail=True, **how))
+
+    def info(self, path: str, **how: Any) -> Any:
+        return self.listed.setdefault(f"info {path}", super().info(path, **how))
+
+    def invalidate_cache(self, path: str | None = None) -> None:
+        self.listed.clear()
 
 
 @pytest.fixture(autouse=True)
@@ -189,3 +208,20 @@ def test_damage_behind_fsspec_is_still_damage() -> None:
         spans_of(make_job("parquet", put("a.parquet", cut), id="id"))
     with pytest.raises(BadInput, match="is not a readable JSON Lines file: Truncated"):
         raw(make_job("jsonl", put("a.jsonl.gz", gzip.compress(LINES)[:-9]), id="id"))
+
+
+def test_a_package_that_remembers_its_listings_hides_no_change() -> None:
+    fsspec.register_implementation("remembers", Remembers, clobber=True)
+
+    def written(name: str, data: bytes) -> None:
+        with fsspec.open(f"remembers:///folder/{name}", "wb") as file:
+            file.write(data)
+
+    written("a.jsonl", LINES)
+    (planned,) = list_files("remembers:///folder", (".jsonl",))
+    check_unchanged([planned])
+    written("a.jsonl", LINES + LINES)
+    with pytest.raises(Permanent, match="was changed while it was being read"):
+        check_unchanged([planned])
+    written("b.jsonl", LINES)
+    assert [file.name for file in list_files("remembers:///folder", (".jsonl",))] == ["a.jsonl", "b.jsonl"]

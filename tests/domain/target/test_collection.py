@@ -9,7 +9,8 @@ import pytest
 from tasks.domain.errors import BadInput
 from tasks.domain.job.index import Server
 from tasks.domain.job.parse import parse_job
-from tasks.domain.target.collection import CollectionSpec, check_server
+from tasks.domain.served_identity import served_identity
+from tasks.domain.target.collection import CollectionSpec, check_same, check_server
 from tasks.domain.target.fields import ScalarField
 
 TAGS = ScalarField(name="tags", column="the tags", type="varchar[]")
@@ -44,6 +45,14 @@ def test_a_server_that_has_it_all_passes():
     check_server(spec(), Server("Milvus", "v2.3.5-lite"))
     for server in (Server("Milvus", "v2.4.3"), Server("Zilliz Cloud", "2.6"), Server("Milvus Lite")):
         check_server(spec(partition_key="tenant"), server)
+
+
+def test_a_collection_that_another_served_model_of_the_same_name_has_filled_is_refused() -> None:
+    there, rounded, other = (served_identity({}, [vector] * 6) for vector in ([1.0, 0.0], [1.0, 0.01], [0.0, 1.0]))
+    with pytest.raises(BadInput, match=r"it has vectors of another model of the encoder's server .*choose another target.collection"):
+        check_same(spec(server=there), spec(server=other), "here")
+    for ours, wanted in ((there, rounded), (None, other), (there, None)):  # an older collection says nothing of it
+        check_same(spec(server=ours), spec(server=wanted), "here")
 
 
 def test_a_collection_of_a_time_without_these_settings_is_one_of_float32_without_a_partition_key():
