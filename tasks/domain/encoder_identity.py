@@ -10,7 +10,7 @@ from tasks.domain.digest import digest
 from tasks.domain.served_identity import ServedIdentity
 from tasks.domain.strict import ADDED_LATER, Growing, Strict
 
-Precision = Literal["float32", "bfloat16", "float16", "int8"]
+Precision = Literal["float32", "bfloat16", "float16", "int8", "float8"]
 
 
 class EncoderIdentity(Strict):
@@ -55,10 +55,12 @@ class EncoderFacts(Growing):
     max_seq_length: int | None
     precision: Precision
     device: str
-    lowest_cosine: float | None = Field(None, description="To float32, over the sample, where precision was auto or int8.")
+    lowest_cosine: float | None = Field(None, description="To float32, over the sample, where precision was auto, int8 or float8.")
     mean_cosine: float | None = None
     note: str = Field("", description="Why this precision, in words.")
-    quantized: Annotated[str, ADDED_LATER] = Field("", description="Of int8: digest of the quantised model, which the checkpoint keeps.")
+    quantized: Annotated[str, ADDED_LATER] = Field(
+        "", description="Of int8: digest of the quantised model, which the checkpoint keeps; by torch: LLM.int8, which keeps none."
+    )
     server: ServedIdentity | None = Field(None, description="Of a served encoder: how its model is known again.")
 
 

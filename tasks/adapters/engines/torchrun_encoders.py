@@ -13,14 +13,14 @@ from tasks.adapters.processes.device_locks import Devices
 from tasks.adapters.processes.hardware import Launch, device_names, launch_for, machine_digest
 from tasks.adapters.sources.registry import rows_at_least, sample_texts
 from tasks.domain.encoding.protocol import Assignment
-from tasks.domain.encoding.tuning import Tuning, quantized_key, tuning_key
+from tasks.domain.encoding.tuning import Tuning, int8_backend, quantized_key, tuning_key
 from tasks.domain.errors import BadInput, Newer
 from tasks.domain.job.job import Job
 from tasks.domain.job.references import References
 from tasks.domain.ports import Encoders
 
 SAMPLE_ROWS = 32  # on which `precision: auto` is tried
-CALIBRATION_ROWS = 256  # by which the ranges of int8 are chosen
+CALIBRATION_ROWS = 256  # by which OpenVINO chooses the ranges of int8
 FEW_ROWS = 1_000  # with fewer nothing is measured, whatever a row takes
 
 
@@ -62,8 +62,9 @@ def _assign(place: Workplace, launch: Launch, tuned: Tuning | None) -> Assignmen
     key = tuning_key(job.corpus, place.spec.declared, machine_digest(job.compute, launch))
     tuning, key = (tuned, "") if tuned else _kept(place, key)
     rows = rows_at_least(place.source)
-    int8 = job.encoder.precision == "int8"
-    wanted = CALIBRATION_ROWS if int8 else SAMPLE_ROWS
+    eight_bits = job.encoder.precision in {"int8", "float8"}
+    calibrated = job.encoder.precision == "int8" and int8_backend(job.compute.backend, launch.device) == "openvino"
+    wanted = CALIBRATION_ROWS if calibrated else SAMPLE_ROWS
     settled = pinned is not None or job.encoder.precision != "auto"
     return Assignment(
         encoder=job.encoder,
@@ -71,11 +72,11 @@ def _assign(place: Workplace, launch: Launch, tuned: Tuning | None) -> Assignmen
         modality=job.source.modality,
         precision=pinned.identity.precision if pinned else job.encoder.precision,
         sample=()
-        if settled and (tuning or rows < FEW_ROWS) and not int8
+        if settled and (tuning or rows < FEW_ROWS) and not eight_bits
         else tuple(sample_texts(place.source, wanted, folder=place.scratch)),
         tuning=tuning,
         tuning_key=key,
-        quantized_key=quantized_key(job.corpus, place.spec.declared) if int8 else "",
+        quantized_key=quantized_key(job.corpus, place.spec.declared) if calibrated else "",
         quantized=pinned.facts.quantized if pinned and not place.spec.dry else "",
         rows=rows,
         compute=job.compute,

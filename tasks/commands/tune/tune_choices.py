@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
+from typing import get_args
 
 from tasks.adapters.processes.hardware import cores
 from tasks.commands.tune.tune_bench import TuneBench
 from tasks.domain.encoder_identity import Precision
 from tasks.domain.encoding.tune.sweep import SweepChoices
 from tasks.domain.encoding.tune.trials import TrialSettings
-from tasks.domain.encoding.tuning import Backend
+from tasks.domain.encoding.tuning import Backend, int8_backend
 from tasks.domain.job.encoder import ENCODERS
 
 CPU_BATCHES = (256, 512, 1024, 2048, 4096, 8192, 16_384)  # tokens
@@ -47,7 +48,8 @@ def choices_for(bench: TuneBench) -> SweepChoices:
         batches=tokens if kind.counts_tokens else rows,
         workers=tuple(dict.fromkeys((0, 1, most // 2, most))) if images else (),
         pinned=(False, True) if images and device == "cuda" else (),
-        precisions=_precisions(device, int8=openvino and find_spec("nncf") is not None),
+        precisions=_precisions(bench, int8=openvino and find_spec("nncf") is not None),
+        int8_by=int8_backend("auto", device),
         memory=bench.memory,
     )
 
@@ -65,17 +67,20 @@ def _ranks(bench: TuneBench) -> list[tuple[int, int]]:
     return found
 
 
-def _precisions(device: str, *, int8: bool) -> tuple[Precision, ...]:
-    if device == "cuda":
-        return ("float32", "bfloat16", "float16")
-    return ("float32", "bfloat16", "int8") if int8 else ("float32", "bfloat16")
+def _precisions(bench: TuneBench, *, int8: bool) -> tuple[Precision, ...]:
+    """`int8`: OpenVINO can. On GPUs those of 8 bits where the encoder's kind knows them and weights are not shared. A card that is too old for one says so as a trial."""
+    known = get_args(type(bench.job.encoder).model_fields["precision"].annotation)
+    if bench.launch.device != "cuda":
+        return ("float32", "bfloat16", "int8") if int8 else ("float32", "bfloat16")
+    able: tuple[Precision, ...] = ("int8", "float8") if find_spec("bitsandbytes") else ("float8",)
+    return ("float32", "bfloat16", "float16", *(precision for precision in able if precision in known and not _shares(bench)))
 
 
 def _first_backend(bench: TuneBench) -> Backend:
     """Where nothing was measured: torch, but for int8, which has one way only."""
     if bench.job.compute.backend != "auto":
         return bench.job.compute.backend
-    return "openvino" if bench.job.encoder.precision == "int8" else "torch"
+    return int8_backend("auto", bench.launch.device) if bench.job.encoder.precision == "int8" else "torch"
 
 
 def _shares(bench: TuneBench) -> bool:

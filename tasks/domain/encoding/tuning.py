@@ -11,6 +11,7 @@ from tasks.domain.strict import Strict
 
 GAIN = 1.03  # a smaller gain is noise
 Backend = Literal["torch", "openvino"]
+LLM_INT8 = "LLM.int8"  # how torch computes int8: of which a corpus keeps no model
 
 
 class Tuning(Strict):
@@ -40,6 +41,13 @@ class KeptSettings(Strict):
 def kept_settings_key(corpus: str, declared: str, machine: str) -> str:
     """Key of `KeptSettings` in the checkpoint store; the arguments are those of `tuning_key`."""
     return f"{encoder_pins(corpus)}{declared}-{machine}-tuned.json"
+
+
+def int8_backend(wanted: Literal["auto"] | Backend, device: str) -> Backend:
+    """What computes int8: OpenVINO on CPUs, torch on GPUs, unless the job says so."""
+    if wanted != "auto":
+        return wanted
+    return "torch" if device.startswith("cuda") else "openvino"
 
 
 def quantized_key(corpus: str, declared: str) -> str:

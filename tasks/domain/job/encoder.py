@@ -158,10 +158,11 @@ class SentenceTransformersEncoder(TextModelEncoder):
     kind: Literal["sentence-transformers"] = Field("sentence-transformers", description="Text to vectors, with sentence-transformers.")
     truncate_dim: Count | Nothing = Field(None, description="Keep only the first N dimensions (Matryoshka models).")
     normalize: bool = Field(True, description="Scale each vector to length 1, after truncate_dim.")
-    precision: Literal["auto", "float32", "bfloat16", "float16", "int8"] = Field(
+    precision: Literal["auto", "float32", "bfloat16", "float16", "int8", "float8"] = Field(
         "auto",
         description="auto: bfloat16 if the hardware supports it natively and the vectors of a sample stay within cosine 0.9995; else float32."
-        " int8: on CPUs, with the extra `int8`: faster where they have VNNI, and vectors that differ more; the report says by how much.",
+        " int8, float8: vectors that differ more; the report says by how much. int8: on CPUs with the extra `int8`, faster where they have VNNI;"
+        " on GPUs with the extra `lowbits`, for models of billions of weights. float8: on GPUs of compute capability 8.9 or later.",
     )
 
     @property

@@ -49,7 +49,7 @@ class Compute(Strict):
     backend: Literal["auto", "torch", "openvino"] = Field(
         "auto",
         description="Inference backend. openvino: text on CPUs, needs the extra `openvino`."
-        " auto: torch, or openvino if it is installed and measured to be faster.",
+        " auto: torch, or openvino if it is installed and measured to be faster; for precision int8 openvino on CPUs, torch (bitsandbytes) on GPUs.",
     )
     model_parallel: Literal["off", "fsdp"] = Field(
         "off",
@@ -186,7 +186,7 @@ class Job(Strict):
         if not ENCODERS[kind].shares_weights:
             able = " or ".join(f"'{name}'" for name in ENCODERS if ENCODERS[name].shares_weights)
             raise ValueError(f"{told}: an encoder of kind '{kind}' cannot be shared out among processes: use kind {able}, or set it to off")
-        if precision in {"auto", "int8"}:
+        if precision in {"auto", "int8", "float8"}:
             raise ValueError(
                 f"{told}: precision {precision} would load the whole model: set encoder.precision to float32, bfloat16 or float16"
             )

@@ -18,14 +18,14 @@ if TYPE_CHECKING:  # torch is loaded by who searches, not by who imports
 class QueryEncoder:
     """A model that embeds queries as a run's ranks embed rows, loaded with the first; in float32 from the first failure on.
 
-    Rows may be images, and the tower for texts one that runs in float32 alone. Where rows are embedded in int8, questions are in float32:
+    Rows may be images, and the tower for texts one that runs in float32 alone. Where rows are embedded in 8 bits, questions are in float32:
     they are few, and nearer to what the model means. `facts`: of what the rows were embedded with.
     Threads take turns: neither models nor tokenizers are made for several calls at once.
     """
 
     def __init__(self, encoder: Encoder, *, model_path: str, precision: Precision, facts: EncoderFacts | None = None) -> None:
         self._encoder, self._path, self._facts = encoder, model_path, facts
-        self._precision: Precision = "float32" if precision == "int8" else precision
+        self._precision: Precision = "float32" if precision in {"int8", "float8"} else precision
         self._loaded: LoadedEncoder | None = None
         self._turn = threading.Lock()
 

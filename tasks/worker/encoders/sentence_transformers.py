@@ -27,7 +27,7 @@ from sentence_transformers.base.modules import Router
 from tasks.adapters.models.prompts import Side, sides_of
 from tasks.domain.encoder_identity import EncoderFacts, Precision
 from tasks.domain.encoding.length_bins import histogram
-from tasks.domain.encoding.tuning import Backend
+from tasks.domain.encoding.tuning import LLM_INT8, Backend
 from tasks.domain.errors import BadInput
 from tasks.domain.job.encoder import TextModelEncoder
 from tasks.domain.job.job import Compute
@@ -38,8 +38,10 @@ from tasks.worker.encoders.tokenizer import TokenizedText, Tokens
 from tasks.worker.encoders.torch_errors import told_apart, told_of_checkpoint
 from tasks.worker.encoding_errors import Fatal, OutOfMemory, first_line
 from tasks.worker.optimize.attention import take_plain_attention
+from tasks.worker.optimize.eight_bits import exchange_layers, has_eight_bits, loaded_in
 from tasks.worker.optimize.onednn_weights import pack_weights
 from tasks.worker.optimize.quality import PROBE_TEXTS, lowest_cosine
+from tasks.worker.optimize.requirements import check_requirements
 from tasks.worker.optimize.unpadded import leave_out_padding, why_padded
 from tasks.worker.system.placement import RankPlacement
 
@@ -99,8 +101,7 @@ class TextEncoder:
         backend: Backend,
     ) -> None:
         self._settings, self._precision, self._device, self._backend = encoder, precision, place.device, backend
-        if backend == "openvino" or precision == "int8":
-            _check_openvino(precision, place, backend)
+        check_requirements(precision, place, backend)
         self._sides = sides_of(encoder, Path(model_path))
         self._sharing = place.sharing
         with place.sharing.all_or_none() if place.sharing else nullcontext():
@@ -118,6 +119,7 @@ class TextEncoder:
         self._tokens = Tokens(self._model, self._first, prompt=side.prompt, task=side.task, limit=self._limit)
         self._padded = self._why_padded() if place.on_gpu else ""  # on CPUs batches are planned so that they have little padding
         self._alike = self._changes_in_company()
+        self._exchanged = self._exchange_layers()  # what was tried above moves by more in 8 bits
         tokens, rows = (GPU_TOKENS, GPU_ROWS) if place.on_gpu else (CPU_TOKENS, CPU_ROWS)
         self._budgets = tokens if compute.batch_tokens == "auto" else ()
         self._budget = tokens[0] if compute.batch_tokens == "auto" else compute.batch_tokens
@@ -125,7 +127,7 @@ class TextEncoder:
 
     def _read_model(self, path: str, device: str) -> int | None:
         """Load it, or this rank's share of it; tokens that it has positions for."""
-        dtype = "auto" if self._sharing else getattr(torch, self._precision if self._backend == "torch" else "float32")
+        dtype = "auto" if self._sharing else getattr(torch, loaded_in(self._precision) if self._backend == "torch" else "float32")
         self._model = _load(self.library, self._settings, path, dtype, "cpu" if self._sharing else device)
         positions = _positions(_first_module(self._model, self._sides.rows.task))
         if self._sharing is not None:
@@ -150,7 +152,7 @@ class TextEncoder:
     def _note(self) -> str:
         shared = f"{self._sharing.ranks} processes share the weights" if self._sharing else ""
         padded = "attention without padding" if self._padded is None else f"texts are padded: {self._padded}" if self._padded else ""
-        return "; ".join(filter(None, (shared, padded)))
+        return "; ".join(filter(None, (self._exchanged, shared, padded)))
 
     def prepare(self, rows: pa.Table) -> TextWork:
         began = time.perf_counter()
@@ -191,8 +193,16 @@ class TextEncoder:
 
     def _why_padded(self) -> str | None:
         """Leave padding out, if it can be; else why not."""
-        reason = why_padded(self._device, self._precision) if self._sharing is None else "processes share the weights"
+        reason = why_padded(self._device, loaded_in(self._precision)) if self._sharing is None else "processes share the weights"
         return leave_out_padding(self._model, self._both_sides) if reason is None else reason
+
+    def _exchange_layers(self) -> str:
+        """To compute in 8 bits, if the job says so; what was done, in words."""
+        if not has_eight_bits(self._precision, self._backend):
+            return ""
+        self._quantized, told = LLM_INT8 if self._precision == "int8" else "", exchange_layers(self._model, self._precision)
+        self._embed(PROBE_TEXTS, self._sides.rows, at_once=len(PROBE_TEXTS))  # if it fails, then for every text
+        return told
 
     def _both_sides(self, texts: list[str], at_once: int) -> list[Vectors]:
         return [self._embed(texts, side, at_once) for side in (self._sides.rows, self._sides.questions)]
@@ -292,16 +302,6 @@ def _give_to_openvino(
 
     int8 = place.int8 if precision == "int8" else None
     return run_by_openvino(model, precision=precision, threads=place.threads, name=encoder.model, int8=int8, prompt=prompt)
-
-
-def _check_openvino(precision: Precision, place: RankPlacement, backend: Backend) -> None:
-    if precision == "int8" and (place.on_gpu or backend != "openvino" or place.int8 is None):
-        what = f"this is {place.device}" if place.on_gpu else f"this is {backend}"
-        cure = "set encoder.precision to bfloat16 or float16" if place.on_gpu else "set compute.backend to auto"
-        raise BadInput(f"encoder.precision int8 is computed by OpenVINO on CPUs; {what}: {cure}")
-    if place.on_gpu or precision == "float16":
-        cure = "set compute.backend to torch" if place.on_gpu else "set encoder.precision to float32, bfloat16 or auto"
-        raise BadInput(f"compute.backend openvino runs on CPUs, in float32 or bfloat16; this is {place.device} in {precision}: {cure}")
 
 
 def _first_module(model: SentenceTransformer, task: str | None) -> Any:

@@ -22,6 +22,7 @@ import numpy as np
 
 from tasks.adapters.object_store.registry import open_store
 from tasks.domain.encoding.protocol import Assignment
+from tasks.domain.encoding.tuning import LLM_INT8, Backend
 from tasks.domain.errors import BadInput
 from tasks.worker.system.lazy_imports import absent
 
@@ -52,6 +53,14 @@ def kept_int8(assignment: Assignment, make: Callable[[Sequence[str]], bytes]) ->
             f"{store.url}/{key}: the quantised model that this corpus was embedded with {wrong}: restore it, or start another corpus"
         )
     return data
+
+
+def check_same_int8(assignment: Assignment, backend: Backend) -> None:
+    """Raises BadInput: the corpus was embedded in the other int8."""
+    if assignment.quantized and (assignment.quantized == LLM_INT8) != (backend == "torch"):
+        before = "by torch (bitsandbytes)" if assignment.quantized == LLM_INT8 else "by OpenVINO on CPUs"
+        cure = f"set compute.backend to {'torch' if assignment.quantized == LLM_INT8 else 'openvino'}, or start another corpus"
+        raise BadInput(f"encoder.precision is 'int8', and this corpus was embedded in int8 {before}, here {backend} computes it: {cure}")
 
 
 def digest_of(data: bytes) -> str:

@@ -87,19 +87,21 @@ def decide(wanted: Literal["auto"] | Precision, device: str, cosines: Callable[[
     )
 
 
-def decide_int8(found: npt.NDArray[np.float64]) -> Decision:
-    """int8 as the job says, with what it does to the vectors of a sample.
+def decide_eight_bits(precision: Precision, found: npt.NDArray[np.float64], why_none: str = "there was no sample") -> Decision:
+    """int8 or float8 as the job says, with what it does to the vectors of a sample. `why_none`: why none was compared.
 
     Raises:
         BadInput: they are others.
     """
     if not len(found):
-        return Decision(precision="int8", note="int8: as the job says; there was no sample to compare with float32")
+        return Decision(precision=precision, note=f"{precision}: as the job says; {why_none} to compare with float32")
     lowest, mean = float(found.min()), float(found.mean())
     if mean < LEAST_MEAN:
-        raise BadInput(f"encoder.precision int8: the vectors of a sample are others (mean cosine to float32 {mean:.3f}): use float32")
-    told = f"int8: as the job says; cosine to float32 is {lowest:.4f} at the least and {mean:.4f} in the mean of {len(found)} rows"
-    return Decision(precision="int8", lowest_cosine=lowest, mean_cosine=mean, note=told)
+        raise BadInput(
+            f"encoder.precision {precision}: the vectors of a sample are others (mean cosine to float32 {mean:.3f}): use float32"
+        )
+    told = f"{precision}: as the job says; cosine to float32 is {lowest:.4f} at the least and {mean:.4f} in the mean of {len(found)} rows"
+    return Decision(precision=precision, lowest_cosine=lowest, mean_cosine=mean, note=told)
 
 
 class Encodes(Protocol):

@@ -20,14 +20,14 @@ from tasks.adapters.processes.gc_control import importing
 from tasks.adapters.processes.hardware import cores
 from tasks.domain.encoder_identity import EncoderFacts, Precision
 from tasks.domain.encoding.protocol import Assignment
-from tasks.domain.encoding.tuning import Backend, Tuning
+from tasks.domain.encoding.tuning import Backend, Tuning, int8_backend
 from tasks.domain.errors import BadInput, KitestringError, Permanent
 from tasks.domain.job.encoder import ENCODERS
 from tasks.domain.job.job import Compute
 from tasks.domain.strict import Strict
 from tasks.worker.base import LoadedEncoder, Work
 from tasks.worker.encoders.registry import import_library, open_encoder
-from tasks.worker.encoding_errors import Fatal, first_line
+from tasks.worker.encoding_errors import Fatal, OutOfMemory, first_line
 from tasks.worker.optimize.autotune import (
     WORTH_BACKENDS,
     WORTH_INT8,
@@ -40,11 +40,12 @@ from tasks.worker.optimize.autotune import (
     tune_batches,
     worth_measuring,
 )
+from tasks.worker.optimize.int8 import check_same_int8
 from tasks.worker.optimize.precision import (
     Decision,
     FasterFailed,
     decide,
-    decide_int8,
+    decide_eight_bits,
     expected,
     native_bfloat16,
     question_cosines,
@@ -121,7 +122,7 @@ class Start:
         self._assignment, self._place, self._group, self._watch = assignment, place, group, watch
         self._open: dict[tuple[Precision, Backend], LoadedEncoder] = {}
         self._row_seconds: dict[Precision, float | None] = {}  # as the comparison of precisions found them
-        self._backend = _first_backend(assignment)
+        self._backend = _first_backend(assignment, place.device)
         self.measured: Tuning | None = None  # by this rank, and worth keeping
 
     def encoder(self) -> tuple[LoadedEncoder, EncoderFacts]:
@@ -133,7 +134,10 @@ class Start:
             Permanent: the ranks have loaded different things.
         """
         error: KitestringError | AnotherFailed | None = None
-        if self._assignment.precision != "int8" or self._place.rank == 0:  # which quantises for all, if nobody has
+        if (self._assignment.precision, self._backend) != (
+            "int8",
+            "openvino",
+        ) or self._place.rank == 0:  # which quantises for all, if nobody has
             error = self._attempt(partial(self._opened, expected(self._assignment.precision, self._place.device), self._backend))
         if self._assignment.precision == "auto":
             error = None  # in the precision that is settled it may go well
@@ -156,8 +160,8 @@ class Start:
     def _settled(self) -> tuple[Settled | None, KitestringError | AnotherFailed | None]:
         """Precision, backend and budget for all, or what came between."""
         try:
-            if self._assignment.precision == "int8":
-                decision = decide_int8(self._compare_int8())
+            if self._assignment.precision in {"int8", "float8"}:
+                decision = decide_eight_bits(self._assignment.precision, *self._compare_eight_bits(self._assignment.precision))
             else:
                 decision = decide(self._assignment.precision, self._place.device, self._compare)
             return Settled(decision=decision, tuning=self._assignment.tuning or self._tuned(decision.precision)), None
@@ -218,7 +222,7 @@ class Start:
             return race({"torch": ours, "openvino": openvino}, found, sample)
 
     def _may_use_openvino(self, precision: Precision) -> bool:
-        if precision == "int8" or self._place.sharing is not None:
+        if precision in {"int8", "float8"} or self._place.sharing is not None:
             return False  # there is no other
         known = "openvino" in ENCODERS[self._assignment.encoder.kind].backends
         return known and not self._place.on_gpu and precision != "float16" and find_spec("openvino") is not None
@@ -251,6 +255,8 @@ class Start:
     def _opened(self, precision: Precision, backend: Backend) -> LoadedEncoder:
         if (precision, backend) not in self._open:
             a = self._assignment
+            if precision == "int8":
+                check_same_int8(a, backend)
             with self._watch.step("import"):
                 import_library(a.encoder.kind)
             compute = a.compute if a.modality == "image" else a.compute.model_copy(update={"num_workers": 0})  # they decode pictures
@@ -276,21 +282,27 @@ class Start:
         self._row_seconds["bfloat16"] = fast.row_seconds
         return np.concatenate([cosines, asked]) if len(cosines) else cosines
 
-    def _compare_int8(self) -> Any:
-        """Of rows alone: questions are embedded in float32."""
-        exact, fast = self._opened("float32", "torch"), self._opened("int8", "openvino")
-        with self._watch.step("check"):
-            return sample_cosines(exact, fast, self._sample)
+    def _compare_eight_bits(self, precision: Precision) -> tuple[Any, str]:
+        """Of rows alone: questions are embedded in float32. Where a GPU has no room for float32 beside it, none, and why."""
+        fast = self._opened(precision, self._backend)
+        try:
+            exact = self._opened("float32", "torch")
+            with self._watch.step("check"):
+                return sample_cosines(exact, fast, self._sample), "there was no sample"
+        except (BadInput, OutOfMemory) as error:
+            if not self._place.on_gpu:
+                raise
+            return np.zeros(0), f"there was no room ({first_line(error)})"
 
     def _sample(self, encoder: LoadedEncoder) -> Work:
         return encoder.prepare(sample_rows(self._assignment))
 
 
-def _first_backend(assignment: Assignment) -> Backend:
+def _first_backend(assignment: Assignment, device: str) -> Backend:
     """The job's setting, or an earlier run's measurement; else torch, the reference for all others. int8 and shared weights have one way only."""
     wanted = assignment.compute.backend
-    if assignment.precision == "int8" and wanted == "auto":
-        return "openvino"
+    if assignment.precision == "int8":
+        return int8_backend(wanted, device)
     if wanted != "auto":
         return wanted
     if assignment.compute.model_parallel != "off":

@@ -35,6 +35,16 @@ def test_a_job_of_a_kind_that_was_registered_is_read_kept_and_changed_like_any_o
     assert override(job, {"source.skip": 5}).source.model_dump() == {"kind": "lines", "uri": "texts", "moved_from": None, "skip": 5}
 
 
+@pytest.mark.parametrize(
+    ("kind", "first"),
+    [({"kind": "open-clip"}, "'auto', "), ({"kind": "sparse"}, ""), ({"kind": "served", "url": "http://h:1", "model": "m"}, "")],
+)
+@pytest.mark.parametrize("precision", ["int8", "float8"])
+def test_precisions_of_8_bits_are_of_dense_texts(kind: dict[str, Any], first: str, precision: str) -> None:
+    with pytest.raises(BadInput, match=f"'encoder.precision' must be {first}'float32'.*, not '{precision}'"):
+        parse_job({"encoder": {**kind, "precision": precision}})
+
+
 @more_kinds
 @pytest.mark.parametrize(
     ("document", "line"),

@@ -23,6 +23,7 @@ def test_a_text_model_of_a_named_precision_can_be_shared() -> None:
     [
         ({"kind": "sentence-transformers"}, {}, "precision auto would load the whole model: set encoder.precision to float32"),
         ({**TEXTS, "precision": "int8"}, {}, "precision int8 would load the whole model"),
+        ({**TEXTS, "precision": "float8"}, {}, "precision float8 would load the whole model"),
         (TEXTS, {"backend": "openvino"}, "computes with torch: set compute.backend to auto or torch"),
         ({"kind": "sparse"}, {}, "an encoder of kind 'sparse' cannot be shared out among processes: use kind 'sentence-transformers'"),
         ({"kind": "open-clip"}, {}, "an encoder of kind 'open-clip' cannot be shared out"),

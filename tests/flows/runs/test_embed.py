@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from pymilvus import MilvusClient
 
+from tasks.domain.encoder_identity import EncoderIdentity
 from tests.builders.inprocess import RunFlow
 from tests.builders.kitestring import Kitestring, make_job, write_rows
 from tests.builders.runs import keys_in
@@ -137,6 +138,23 @@ def test_parts_hold_the_collections_fields_in_source_order(run_flow: RunFlow, tm
     assert part.column_names == ["id", "vector", "text", "lang", "rank", "shard"]
     assert part["id"].to_pylist() == keys
     assert part["rank"].to_pylist() == columns["rank"]
+
+
+def test_int8_by_torch_is_another_encoder_of_which_nothing_is_kept(kitestring: Kitestring, tmp_path: Path, tiny_model: Path) -> None:
+    write_rows(tmp_path / "rows" / "a.parquet", 0, 200)
+    document = make_job(tmp_path, tiny_model, encoder__precision="int8", compute__backend="torch")
+    run = kitestring("run", kitestring.job(document), "--json")
+    assert run.code == 0, run.err
+    assert (run.json["rows"]["embedded"], run.json["verified"]) == (200, True)
+    (pinned,) = Path(document["checkpoint"]).rglob("encoder.json")
+    record = json.loads(pinned.read_text())
+    identity = record["identity"]
+    assert (identity["precision"], identity["preprocessing"]["quantized"], record["facts"]["quantized"]) == ("int8", "LLM.int8", "LLM.int8")
+    assert 0.9 < record["facts"]["lowest_cosine"] <= record["facts"]["mean_cosine"] < 1
+    assert "linear layers in LLM.int8" in record["facts"]["note"]
+    without = {name: value for name, value in identity["preprocessing"].items() if name != "quantized"}
+    assert EncoderIdentity.model_validate({**identity, "preprocessing": without}).fingerprint != identity["fingerprint"]
+    assert not list(Path(document["checkpoint"]).rglob("*-int8.zip"))
 
 
 def test_int8_is_quantised_once_and_the_next_run_computes_with_the_same_model(

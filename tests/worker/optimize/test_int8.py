@@ -18,7 +18,7 @@ from tasks.worker.base import LoadedEncoder
 from tasks.worker.encoders.registry import open_encoder
 from tasks.worker.optimize import int8 as quantising
 from tasks.worker.optimize.int8 import digest_of, kept_int8
-from tasks.worker.optimize.precision import decide_int8
+from tasks.worker.optimize.precision import decide_eight_bits
 from tasks.worker.system.placement import RankPlacement
 from tests.builders.worker.text_encoder import embed, lowest_cosine, passages, stock
 
@@ -96,8 +96,8 @@ def test_without_a_row_there_is_nothing_to_calibrate_with(tmp_path: Path, tiny_m
 @pytest.mark.parametrize(
     ("place", "backend", "words"),
     [
-        (RankPlacement(device="cuda:0"), "openvino", "set encoder.precision to bfloat16 or float16"),
-        (RankPlacement(), "torch", "set compute.backend to auto"),
+        (RankPlacement(device="cuda:0"), "openvino", "set compute.backend to torch"),
+        (RankPlacement(), "openvino", "quantises a model for a corpus"),
     ],
 )
 def test_what_cannot_compute_it_says_what_can(tiny_model: Path, place: RankPlacement, backend: str, words: str) -> None:
@@ -115,10 +115,10 @@ def test_without_nncf_the_extra_is_named(tmp_path: Path, tiny_model: Path, witho
 
 
 def test_what_it_does_to_vectors_is_told_and_other_vectors_are_refused() -> None:
-    near = decide_int8(np.array([0.98, 0.99]))
+    near = decide_eight_bits("int8", np.array([0.98, 0.99]))
     assert (near.precision, near.lowest_cosine, near.mean_cosine) == ("int8", 0.98, pytest.approx(0.985))
     with pytest.raises(BadInput, match="use float32"):
-        decide_int8(np.array([0.2, 0.5]))
+        decide_eight_bits("int8", np.array([0.2, 0.5]))
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import torch
 
 from tasks.domain.encoder_identity import EncoderFacts, Precision
 from tasks.domain.encoding.protocol import Assignment
-from tasks.domain.encoding.tuning import Backend, Tuning
+from tasks.domain.encoding.tuning import LLM_INT8, Backend, Tuning
 from tasks.domain.errors import BadInput
 from tasks.domain.job.encoder import SentenceTransformersEncoder
 from tasks.domain.job.job import Compute
@@ -58,11 +59,11 @@ def loaded(monkeypatch: pytest.MonkeyPatch) -> dict[Precision, FakeEncoder]:
     return opened
 
 
-def begin(wanted: str, *, rank: int = 0, group: ProcessGroup | None = None, **more: object) -> tuple[LoadedEncoder, EncoderFacts]:
+def begin(wanted: str, *, rank: int = 0, group: ProcessGroup | None = None, **more: Any) -> tuple[LoadedEncoder, EncoderFacts]:
     return starting(wanted, rank=rank, group=group, **more).encoder()
 
 
-def starting(wanted: str, *, rank: int = 0, group: ProcessGroup | None = None, **more: object) -> Start:
+def starting(wanted: str, *, rank: int = 0, group: ProcessGroup | None = None, device: str = "cpu", **more: object) -> Start:
     given = {
         "encoder": SentenceTransformersEncoder(),
         "model_path": "m",
@@ -76,7 +77,7 @@ def starting(wanted: str, *, rank: int = 0, group: ProcessGroup | None = None, *
         "socket": "s",
     }
     assignment = Assignment.model_validate(given | more)
-    return Start(assignment, RankPlacement(rank=rank, ranks=2), group or FakeGroup(), Stopwatch())
+    return Start(assignment, RankPlacement(rank=rank, ranks=2, device=device), group or FakeGroup(), Stopwatch())
 
 
 @pytest.fixture
@@ -143,6 +144,49 @@ def test_int8_is_made_by_rank_0_and_held_against_float32(loaded: dict[Precision,
     assert loaded["float32"].closed
     assert (facts.lowest_cosine, facts.mean_cosine) == (pytest.approx(1, abs=1e-6), pytest.approx(1, abs=1e-6))
     assert "int8: as the job says; cosine to float32" in facts.note
+
+
+@pytest.mark.parametrize(
+    ("precision", "device", "backend"), [("int8", "cuda:0", "auto"), ("int8", "cpu", "torch"), ("float8", "cuda:0", "auto")]
+)
+def test_8_bits_by_torch_are_compared_with_float32(
+    loaded: dict[Precision, FakeEncoder], precision: Precision, device: str, backend: Backend
+) -> None:
+    encoder, facts = begin(precision, device=device, compute=Compute.model_validate({"backend": backend}))
+    assert encoder is loaded[precision]
+    assert loaded["float32"].closed
+    assert f"{precision}: as the job says; cosine to float32" in facts.note
+    assert facts.mean_cosine == pytest.approx(1, abs=1e-6)
+
+
+def test_where_a_gpu_has_no_room_for_float32_nothing_is_compared_and_that_is_said(
+    loaded: dict[Precision, FakeEncoder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_fake = agreement.open_encoder
+
+    def small(*a: Any, precision: Precision, **more: Any) -> LoadedEncoder:
+        if precision == "float32":
+            raise BadInput("CUDA out of memory")
+        return open_fake(*a, precision=precision, **more)
+
+    monkeypatch.setattr(agreement, "open_encoder", small)
+    _, facts = begin("float8", device="cuda:0")
+    assert facts.mean_cosine is None
+    assert facts.note == "float8: as the job says; there was no room (CUDA out of memory) to compare with float32"
+    with pytest.raises(BadInput, match="CUDA out of memory"):  # where it is no lack of room
+        begin("int8")
+
+
+@pytest.mark.parametrize(
+    ("quantized", "device", "told"),
+    [
+        (LLM_INT8, "cpu", r"by torch \(bitsandbytes\), here openvino computes it: set compute.backend to torch, or start another"),
+        ("0123456789abcdef", "cuda:0", "by OpenVINO on CPUs, here torch computes it: set compute.backend to openvino, or start another"),
+    ],
+)
+def test_a_corpus_is_not_continued_in_the_other_int8(loaded: dict[Precision, FakeEncoder], quantized: str, device: str, told: str) -> None:
+    with pytest.raises(BadInput, match=told):
+        begin("int8", device=device, quantized=quantized)
 
 
 @pytest.mark.parametrize(("seconds", "said"), [(0.01, True), (0.03, False)])

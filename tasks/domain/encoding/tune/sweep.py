@@ -31,6 +31,7 @@ class SweepChoices:
     workers: Sequence[int] = ()
     pinned: Sequence[bool] = ()
     precisions: Sequence[Precision] = ()  # float32 first: the others are compared with it
+    int8_by: Backend = "openvino"
     memory: int | None = None  # bytes
 
 
@@ -58,7 +59,7 @@ class Sweep:
         self._batches()
         self._over("workers", lambda best: [_set(best, num_workers=workers) for workers in self.choices.workers])
         self._over("pinned", lambda best: [_set(best, pin_memory=pinned) for pinned in self.choices.pinned])
-        self._over("precision", lambda best: [_in(best, precision) for precision in self.choices.precisions], again=True)
+        self._over("precision", lambda best: [self._in(best, precision) for precision in self.choices.precisions], again=True)
         self._over("shuffling", lambda best: [_set(best, shuffled=shuffled) for shuffled in (False, True)], again=True)
 
     def _over(self, axis: Axis, candidates: Callable[[TrialSettings], list[TrialSettings]], *, again: bool = False) -> None:
@@ -109,6 +110,10 @@ class Sweep:
         wanted = int(here.memory + slope * (size - second))
         return wanted if self.choices.memory is not None and wanted > ROOM * self.choices.memory else None
 
+    def _in(self, settings: TrialSettings, precision: Precision) -> TrialSettings:
+        """In another precision; int8 has one backend only."""
+        return _set(settings, precision=precision, **({"backend": self.choices.int8_by} if precision == "int8" else {}))
+
     def _try(self, axis: Axis, settings: TrialSettings) -> Trial | None:
         """Measure, if there is time for one more."""
         began = self.clock()
@@ -124,8 +129,3 @@ class Sweep:
 
 def _set(settings: TrialSettings, **values: object) -> TrialSettings:
     return settings.model_copy(update=values)
-
-
-def _in(settings: TrialSettings, precision: Precision) -> TrialSettings:
-    """In another precision; int8 has one backend only."""
-    return _set(settings, precision=precision, **({"backend": "openvino"} if precision == "int8" else {}))
