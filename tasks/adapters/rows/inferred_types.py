@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -19,9 +20,13 @@ from tasks.domain.target.fields import ARRAYS, ELEMENTS, FieldType
 INT64 = range(-(2**63), 2**63)
 EXACT_INTEGERS = range(-(2**53), 2**53 + 1)  # each is a float of its own
 INTEGER = r"^(0|-?[1-9][0-9]{0,18})$"
-_FRACTION = re.compile(r"-?(0|[1-9][0-9]*)\.[0-9]+")
+_FRACTION = re.compile(r"-?(0|[1-9][0-9]*)\.([0-9]*[1-9]|0)")
 _SCIENTIFIC = re.compile(r"-?[0-9](\.[0-9]+[eE][+-]?|[eE][+-])[0-9]+")  # 1E5, without point or sign, may be a name
 NOT_A_NUMBER = ("nan", "NaN")
+FLOAT_DIGITS = 15  # so many of any number come back from a float
+_MINUS, _POINT, _ZERO, _NINE = b"-.09"
+_HEXADECIMAL = np.frombuffer(b"xX", np.uint8)  # which Arrow takes for numbers
+_LEAST = np.array([0, 0, *(10**digits for digits in range(1, 19))], np.uint64)  # that has so many digits
 
 
 def is_exact_number(text: str) -> bool:
@@ -30,7 +35,41 @@ def is_exact_number(text: str) -> bool:
         return int(text) in EXACT_INTEGERS
     if _SCIENTIFIC.fullmatch(text):
         return Decimal(text) == Decimal(repr(float(text)))
-    return text in NOT_A_NUMBER or (bool(_FRACTION.fullmatch(text)) and repr(float(text)) == text)
+    return text in NOT_A_NUMBER or (bool(_FRACTION.fullmatch(text)) and Decimal(text) == Decimal(repr(float(text))))
+
+
+def are_exact_integers(texts: pa.Array, numbers: pa.Array) -> bool:
+    """Whether each text is its number (int64) as it is written digit by digit: it has no more digits than that."""
+    data, starts, stops = _bytes_of(texts)
+    values = numbers.drop_null().to_numpy()
+    digits = stops - starts - (values < 0)
+    if not len(values) or digits.max() >= len(_LEAST):
+        return not len(values)
+    return bool((np.abs(values).view(np.uint64) >= _LEAST[digits]).all() and not np.isin(data, _HEXADECIMAL).any())
+
+
+def are_exact_decimals(texts: pa.Array) -> bool:
+    """Whether each text, of those that are numbers (double), surely is one that comes back: has at most 15 digits, and no zero too many."""
+    data, starts, stops = _bytes_of(texts)
+    if not len(starts) or ((data < _MINUS) | (data > _NINE)).any():
+        return not len(starts)
+    first = starts + (data[starts] == _MINUS)
+    if (stops - first).max() > FLOAT_DIGITS or ((data[first] == _POINT) | (data[stops - 1] == _POINT)).any():
+        return False
+    zero_first = first[(data[first] == _ZERO) & (stops - first > 1)]
+    zero_last = np.flatnonzero(data[stops - 1] == _ZERO)
+    return bool((data[zero_first + 1] == _POINT).all() and all(map(is_exact_number, texts.drop_null().take(zero_last).to_pylist())))
+
+
+def _bytes_of(texts: pa.Array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The bytes of those that are not null, and where each begins and ends."""
+    texts = texts.drop_null().cast(pa.string())
+    _, places, data = texts.buffers()
+    if not len(texts):
+        return np.empty(0, np.uint8), np.empty(0, np.int64), np.empty(0, np.int64)
+    offsets = np.frombuffer(places, np.int32)[texts.offset : texts.offset + len(texts) + 1]
+    held = np.frombuffer(data, np.uint8)[offsets[0] : offsets[-1]]
+    return held, offsets[:-1] - offsets[0], offsets[1:] - offsets[0]
 
 
 def type_of_strings(values: pa.Array) -> FieldType | None:

@@ -35,6 +35,7 @@ ROW_LENGTHS = "__lengths__"
 LENGTHS_TYPE = pa.list_(pa.int32(), 2)
 INTERNAL_COLUMNS = (TAKEN_VECTOR, ROW_LENGTHS, CACHED, ROW_DIGEST)  # what no encoder is given
 
+VALID_TEXT = {b"kitestring": b"text"}  # metadata of a source's column whose strings are known to be UTF-8
 JSON_TEXT = {b"kitestring": b"json"}  # metadata of a source's column whose strings are JSON texts
 
 WRAPPED = "kitestring_value"  # the key under which a collection has JSON that is no object, where its server takes objects alone

@@ -9,6 +9,7 @@ import math
 import re
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -18,13 +19,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tasks.adapters.rows.column_types import DOUBLE_DIGITS, as_text, is_json, json_text, json_value
-from tasks.adapters.rows.inferred_types import INTEGER, is_exact_number
-from tasks.adapters.rows.row_schema import ARROW_TYPES, JSON_TEXT
+from tasks.adapters.rows.inferred_types import INTEGER, are_exact_decimals, are_exact_integers, is_exact_number
+from tasks.adapters.rows.row_schema import ARROW_TYPES, JSON_TEXT, VALID_TEXT
 from tasks.adapters.rows.times import durations, seconds
 from tasks.domain.target.fields import VARCHAR_BYTES, FieldType
 
 Problems = dict[int, str]
-_SHORT_NUMBER = r"^-?(0|[1-9][0-9]{0,6})(\.([0-9]{0,6}[1-9]|0))?$"
 EXACT_FLOATS = 2.0**53  # from here on neighbouring integers are one float
 
 
@@ -44,10 +44,11 @@ def reason(why: str, prefix: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ScalarColumn:
-    """A source's column without its encodings; `json`: its strings are JSON texts."""
+    """A source's column without its encodings; `json`: its strings are JSON texts; `valid`: its strings are known to be UTF-8."""
 
     values: pa.Array
     json: bool
+    valid: bool = False
 
 
 def plain(field: pa.Field, values: pa.Array) -> ScalarColumn:
@@ -61,7 +62,7 @@ def plain(field: pa.Field, values: pa.Array) -> ScalarColumn:
         json, values = json or is_json(values.type), values.storage
     if pa.types.is_string_view(values.type) or pa.types.is_binary_view(values.type):
         values = values.cast(pa.string() if pa.types.is_string_view(values.type) else pa.binary())
-    return ScalarColumn(values, json)
+    return ScalarColumn(values, json, valid=field.metadata is not None and field.metadata.items() >= VALID_TEXT.items())
 
 
 def texts(column: ScalarColumn, *, nested: bool) -> tuple[pa.Array, Problems]:
@@ -74,6 +75,8 @@ def texts(column: ScalarColumn, *, nested: bool) -> tuple[pa.Array, Problems]:
     values, kind = column.values, column.values.type
     if column.json:
         return each(column, lambda value: _text_of(value, nested=nested), pa.string())
+    if column.valid and pa.types.is_string(kind):
+        return values, {}
     if _stringlike(kind):
         found, bad = as_text(values)
         return found, {} if bad is None else dict.fromkeys(np.flatnonzero(bad.to_numpy(zero_copy_only=False)).tolist(), NOT_UTF8)
@@ -142,25 +145,24 @@ def scalars(column: ScalarColumn, kind: FieldType, *, exact: bool = True) -> tup
     column = ScalarColumn(seconds(column.values), column.json)
     target = ARROW_TYPES[kind]
     if kind == "double":
-        return _finite(*_numbers(column, target, _exact_float_of if exact else _float_of, plain=not exact or _fits_double(column.values)))
+        return _finite(*_numbers(column, target, _exact_float_of if exact else _float_of, surely=_fits_double if exact else _fits))
     of = _bool_of if kind == "bool" else _exact_int_of if exact else _int_of
-    return _numbers(column, target, of, plain=not exact or kind == "bool" or _fits_int64(column.values))
+    return _numbers(column, target, of, surely=_fits_int64 if exact and kind == "int64" else _fits)
 
 
-def _fits_int64(values: pa.Array) -> bool:
-    return not _stringlike(values.type) or _all_match(values, INTEGER)
+def _fits(values: pa.Array, numbers: pa.Array) -> bool:  # noqa: ARG001 - whatever it is, its number is taken
+    return True
 
 
-def _fits_double(values: pa.Array) -> bool:
+def _fits_int64(values: pa.Array, numbers: pa.Array) -> bool:
+    return not _stringlike(values.type) or are_exact_integers(values, numbers)
+
+
+def _fits_double(values: pa.Array, numbers: pa.Array) -> bool:  # noqa: ARG001
     """Whether every value surely comes back from a float: those of few digits, which are the most, are found without a look at each."""
     if pa.types.is_decimal(values.type):
         return bool(values.type.precision <= DOUBLE_DIGITS)
-    return not _stringlike(values.type) or _all_match(values, _SHORT_NUMBER)
-
-
-def _all_match(values: pa.Array, pattern: str) -> bool:
-    texts, bad = as_text(values)
-    return bad is None and pc.all(pc.match_substring_regex(texts, pattern)).as_py() is not False
+    return not _stringlike(values.type) or are_exact_decimals(values)
 
 
 def _stringlike(kind: pa.DataType) -> bool:
@@ -173,12 +175,15 @@ def _stringlike(kind: pa.DataType) -> bool:
     )
 
 
-def _numbers(column: ScalarColumn, target: pa.DataType, of: Callable[[Any], object], *, plain: bool) -> tuple[pa.Array, Problems]:
-    if plain and not column.json and not pa.types.is_nested(column.values.type):
-        try:
-            return column.values.cast(target), {}
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-            pass  # some value does not convert: find out which
+def _numbers(
+    column: ScalarColumn, target: pa.DataType, of: Callable[[Any], object], *, surely: Callable[[pa.Array, pa.Array], bool]
+) -> tuple[pa.Array, Problems]:
+    """All at a time where they convert and `surely` finds nothing wrong with the results; one by one elsewhere."""
+    if not column.json and not pa.types.is_nested(column.values.type):
+        with suppress(pa.ArrowInvalid, pa.ArrowNotImplementedError):
+            numbers = column.values.cast(target)
+            if surely(column.values, numbers):
+                return numbers, {}
     return each(column, of, target)
 
 

@@ -29,7 +29,7 @@ from tasks.domain.shards.shard import FileVersion, Shard, Span, Whole
 
 SUFFIXES = with_packed(".csv", ".tsv")
 HEAD = 64 << 10  # bytes from which columns and their types are inferred
-SLICE = 8_192  # rows
+SLICE = 16_384  # rows at most
 SAMPLED_BLOCK_BYTES = 1 << 20
 SAMPLED_AT_ONCE = 8  # files, of each of which a share of the sample is held
 
@@ -69,8 +69,9 @@ class CsvFiles(SourceFiles[CsvSource]):
         [file] = shard.span.files
         with reading(file.path, "CSV file"), closing(CsvRows(file.path, self.config)) as opened:
             for batch in opened.batches(self.config.columns):
-                for start in range(0, batch.num_rows, SLICE):
-                    yield batch.slice(start, SLICE)
+                rows = -(-batch.num_rows // max(1, -(-batch.num_rows // SLICE)))
+                for start in range(0, batch.num_rows, rows or 1):
+                    yield batch.slice(start, rows)
             if opened.doubtful:
                 yield with_findings(batch, _doubts(opened, file))
 

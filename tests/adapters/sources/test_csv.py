@@ -199,6 +199,12 @@ def test_other_encodings_are_read_and_told(tmp_path: Path, encoding: str) -> Non
     assert raw(make_job("csv", tmp_path, id="id", text="größe", encoding=encoding))[0]["größe"] == "naïve"
 
 
+def test_an_encoding_whose_text_grows_loses_nothing_between_pieces(tmp_path: Path) -> None:
+    rows = [f"{at},{'é' * (at % 500)}" for at in range(12_000)]
+    (tmp_path / "a.csv").write_bytes("\n".join(["id,text", *rows]).encode("cp1252"))
+    assert [f"{row['id']},{row['text'] or ''}" for row in raw(make_job("csv", tmp_path, id="id", encoding="cp1252"))] == rows
+
+
 CELLS = st.lists(st.sampled_from(["a", ",", '"', "\n", "\r", "\\", " "]), max_size=40).map("".join)
 
 

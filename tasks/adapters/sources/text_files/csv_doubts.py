@@ -20,7 +20,7 @@ FAR_LONGER = 2  # times the length of the other rows, on average
 ROW_LIKE = 0.8  # share of the lines behind a field's first
 
 
-def doubtful_fields(data: bytes, structure: CsvStructure, *, rows: int, columns: int, delimiter: bytes) -> Iterator[int]:
+def doubtful_fields(data: bytes | memoryview, structure: CsvStructure, *, rows: int, columns: int, delimiter: bytes) -> Iterator[int]:
     """Where such fields open.
 
     Args:
@@ -34,7 +34,7 @@ def doubtful_fields(data: bytes, structure: CsvStructure, *, rows: int, columns:
     opened, length = structure.edges[: 2 * closed : 2], np.diff(structure.edges)[::2][:closed]
     far = length * max(1, rows - 1) > FAR_LONGER * (len(data) - length)
     for at, size in zip(opened[far].tolist(), length[far].tolist(), strict=True) if columns > 1 else ():
-        lines = [line for line in data[at + 1 : at + size].splitlines()[1:] if line]
+        lines = [line for line in bytes(data[at + 1 : at + size]).splitlines()[1:] if line]
         is_row = at + size + 1 not in structure.torn  # which is set aside
         if is_row and len(lines) > 1 and sum(line.count(delimiter) == columns - 1 for line in lines) >= ROW_LIKE * len(lines):
             yield at

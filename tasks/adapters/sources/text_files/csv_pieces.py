@@ -5,14 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Protocol
 
 import numpy as np
+import pyarrow as pa
 
 from tasks.adapters.sources.text_files.csv_structure import CsvDialect, CsvStructure, end_of_rows, row_starts, structure_of
 from tasks.adapters.sources.text_files.line_reader import LONGEST_ROW_BYTES, Stream
 from tasks.domain.errors import BadInput
 
 CSV_PIECE_BYTES = 2 << 20
+NEWLINE, RETURN = b"\n\r"
+
+
+class FillingStream(Stream, Protocol):
+    """What is read in order, also into memory that is there."""
+
+    def readinto(self, buffer: memoryview, /) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -26,7 +35,7 @@ class CsvPiece:
         too_long: it is one row that is longer than LONGEST_ROW_BYTES.
     """
 
-    data: bytes
+    data: bytes | memoryview
     structure: CsvStructure
     line: int
     too_long: bool = False
@@ -39,7 +48,8 @@ class CsvPiece:
     @cached_property
     def _newlines(self) -> np.ndarray:
         values = np.frombuffer(self.data, np.uint8)
-        return np.flatnonzero(values == _line_end(self.data)[0])
+        found = np.flatnonzero(values == NEWLINE)
+        return found if len(found) else np.flatnonzero(values == RETURN)
 
     def line_at(self, position: int) -> int:
         """The number of the line in which a byte stands."""
@@ -53,7 +63,7 @@ class CsvPiece:
         """Where a row stands, in words."""
         first = self.line_at(self.starts[row])
         stop = self.starts[row + 1] if row + 1 < len(self.starts) else len(self.data)
-        last = self.line_at(self.starts[row] + len(self.data[self.starts[row] : stop].rstrip(b"\r\n")))
+        last = self.line_at(self.starts[row] + len(bytes(self.data[self.starts[row] : stop]).rstrip(b"\r\n")))
         return f"line {first}" if first == last else f"lines {first} to {last}"
 
 
@@ -69,7 +79,7 @@ class CsvPieces:
         size: bytes to read at a time.
     """
 
-    def __init__(self, stream: Stream, dialect: CsvDialect, path: str, *, begin: bytes, line: int, size: int) -> None:
+    def __init__(self, stream: FillingStream, dialect: CsvDialect, path: str, *, begin: bytes, line: int, size: int) -> None:
         self._stream, self._dialect, self._path = stream, dialect, path
         self._rest, self._line, self._size = begin, line, size
 
@@ -79,22 +89,28 @@ class CsvPieces:
         Raises:
             BadInput: the file ends within quotes; names the line on which they begin.
         """
-        more = b"more"
+        more = True
         while more:
-            more = self._stream.read(self._size)
-            data = self._rest + more
+            data = self._more()
+            more = len(data) > len(self._rest)
             structure = structure_of(data, self._dialect)
             if not more and structure.open_at is not None:
                 raise self._unclosed(CsvPiece(data, structure, self._line).line_at(structure.open_at))
             stop = end_of_rows(data, structure) if more else len(data)
-            self._rest = data[stop:]
+            self._rest = bytes(data[stop:])
             if stop:
                 yield from self._cut(data[:stop], structure)
             elif len(data) > LONGEST_ROW_BYTES:
                 yield CsvPiece(b"", structure, self._line, too_long=True)
                 self._skip(data, structure)
 
-    def _cut(self, data: bytes, structure: CsvStructure) -> Iterator[CsvPiece]:
+    def _more(self) -> memoryview:
+        """What is left, and what is read behind it: in a buffer of Arrow's, which reuses those that are done."""
+        buffer = memoryview(pa.allocate_buffer(len(self._rest) + self._size)).cast("B")
+        buffer[: len(self._rest)] = self._rest
+        return buffer[: len(self._rest) + self._stream.readinto(buffer[len(self._rest) :])].toreadonly()
+
+    def _cut(self, data: memoryview, structure: CsvStructure) -> Iterator[CsvPiece]:
         """A piece, or two where the first row is too long."""
         piece = CsvPiece(data, structure, self._line)
         self._line += _lines_in(data)
@@ -106,14 +122,14 @@ class CsvPieces:
                 piece = CsvPiece(behind, structure_of(behind, self._dialect), piece.line_at(others[0]))
         yield piece
 
-    def _skip(self, data: bytes, structure: CsvStructure) -> None:
+    def _skip(self, data: bytes | memoryview, structure: CsvStructure) -> None:
         """Read on to the end of a row that is too long; what follows it is kept."""
         opened = self._line
         while True:
             if structure.open_at:  # at 0 it is the one that was open before
                 opened = CsvPiece(data, structure, self._line).line_at(structure.open_at)
             self._line += _lines_in(data)
-            stand_in = _stand_in(data, structure, self._dialect)
+            stand_in = _stand_in(bytes(data), structure, self._dialect)
             more = self._stream.read(self._size)
             if not more and structure.open_at is not None:
                 raise self._unclosed(opened)
@@ -134,12 +150,9 @@ class CsvPieces:
         )
 
 
-def _lines_in(data: bytes) -> int:
-    return int(np.count_nonzero(np.frombuffer(data, np.uint8) == _line_end(data)[0]))  # a third of the time of bytes.count
-
-
-def _line_end(data: bytes) -> bytes:
-    return b"\n" if b"\n" in data else b"\r"
+def _lines_in(data: bytes | memoryview) -> int:
+    values = np.frombuffer(data, np.uint8)
+    return int(np.count_nonzero(values == NEWLINE) or np.count_nonzero(values == RETURN))
 
 
 def _stand_in(data: bytes, structure: CsvStructure, dialect: CsvDialect) -> bytes:

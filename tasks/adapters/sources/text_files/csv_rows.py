@@ -11,7 +11,7 @@ import pyarrow as pa
 from pyarrow import csv
 
 from tasks.adapters.rows.column_types import as_text, check_columns
-from tasks.adapters.rows.row_schema import REASON_COLUMN
+from tasks.adapters.rows.row_schema import REASON_COLUMN, VALID_TEXT
 from tasks.adapters.rows.scalars import Problems
 from tasks.adapters.sources.text_files.csv_dialect import (
     AUTO,
@@ -168,7 +168,7 @@ class CsvRows:
         }
 
     def _torn(self, piece: CsvPiece, row: int, position: int) -> str:
-        escaped = piece.data[position - 2 : position] == b"\\" + self.dialect.quote.encode()
+        escaped = bytes(piece.data[position - 2 : position]) == b"\\" + self.dialect.quote.encode()
         cure = r": is a quote escaped by \? Set source.escape" if escaped else ""
         return f"broken quotes: {piece.lines_of(row)}: text follows a closing quote{cure}"
 
@@ -189,4 +189,5 @@ def _texts(cells: pa.RecordBatch, reasons: Problems, place: Callable[[int], str]
         for at in np.flatnonzero(bad) if bad is not None else ():
             reasons.setdefault(int(at), not_utf8(place(int(at))))
     whys = pa.array([reasons.get(at) for at in range(cells.num_rows)], pa.string()) if reasons else pa.nulls(cells.num_rows, pa.string())
-    return pa.record_batch([*columns, whys], names=[*cells.schema.names, REASON_COLUMN])
+    fields = [pa.field(name, pa.string(), metadata=VALID_TEXT) for name in cells.schema.names]
+    return pa.record_batch([*columns, whys], schema=pa.schema([*fields, pa.field(REASON_COLUMN, pa.string())]))

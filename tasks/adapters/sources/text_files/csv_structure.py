@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 NEWLINES = b"\r\n"
+NEWLINE_WINDOW_BYTES = 64 << 10  # in which nearly every piece has its last newline
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,22 +45,24 @@ class CsvStructure:
         return int(self.edges[-1]) if len(self.edges) % 2 else None
 
 
-def structure_of(data: bytes, dialect: CsvDialect) -> CsvStructure:
+def structure_of(data: bytes | memoryview, dialect: CsvDialect) -> CsvStructure:
     """Find the quoted fields. Whole arrays at a time where every quote stands as RFC 4180 has it, one by one elsewhere."""
-    if dialect.escape and dialect.escape.encode() in data:
-        return _with_escapes(data, dialect)
-    if not dialect.quote or dialect.quote.encode() not in data:
+    values = np.frombuffer(data, np.uint8)
+    if dialect.escape and (values == ord(dialect.escape)).any():
+        return _with_escapes(bytes(data), dialect)
+    is_quote = values == ord(dialect.quote or "\0")
+    if not dialect.quote or not is_quote.any():
         return CsvStructure(np.empty(0, np.int64))
-    return _regular(data, dialect) or _one_by_one(data, dialect)
+    return _regular(values, np.flatnonzero(is_quote), dialect) or _one_by_one(bytes(data), dialect)
 
 
-def end_of_rows(data: bytes, structure: CsvStructure) -> int:
+def end_of_rows(data: bytes | memoryview, structure: CsvStructure) -> int:
     """Where the last whole row ends, behind its newline; 0: there is none."""
     # A \r at the very end may be the first half of a newline.
     return _last(data, b"\n", len(data), structure) or _last(data, b"\r", len(data) - 1, structure)
 
 
-def row_starts(data: bytes, structure: CsvStructure) -> np.ndarray:
+def row_starts(data: bytes | memoryview, structure: CsvStructure) -> np.ndarray:
     """Where each row begins. Empty lines are no rows."""
     values = np.frombuffer(data, np.uint8)
     ends = np.flatnonzero((values == NEWLINES[0]) | (values == NEWLINES[1]))
@@ -72,9 +75,9 @@ def row_starts(data: bytes, structure: CsvStructure) -> np.ndarray:
     return np.compress(not_empty, starts)
 
 
-def _last(data: bytes, newline: bytes, stop: int, structure: CsvStructure) -> int:
+def _last(data: bytes | memoryview, newline: bytes, stop: int, structure: CsvStructure) -> int:
     escaped = set(structure.escaped)
-    while (at := data.rfind(newline, 0, max(0, stop))) >= 0:
+    while (at := _rfind(data, newline, max(0, stop))) >= 0:
         before = int(np.searchsorted(structure.edges, at))
         if before % 2 == 0 and at not in escaped:
             return at + 1
@@ -82,14 +85,22 @@ def _last(data: bytes, newline: bytes, stop: int, structure: CsvStructure) -> in
     return 0
 
 
-def _regular(data: bytes, dialect: CsvDialect) -> CsvStructure | None:
+def _rfind(data: bytes | memoryview, byte: bytes, stop: int) -> int:
+    """The last such byte before `stop`; -1: there is none."""
+    while stop > 0:
+        begin = max(0, stop - NEWLINE_WINDOW_BYTES)
+        if (at := bytes(data[begin:stop]).rfind(byte)) >= 0:
+            return begin + at
+        stop = begin
+    return -1
+
+
+def _regular(values: np.ndarray, quotes: np.ndarray, dialect: CsvDialect) -> CsvStructure | None:
     """Every second quote closes, if each that opens follows a delimiter or a newline and each that closes precedes one, or either doubles another."""
-    values = np.frombuffer(data, np.uint8)
-    quotes = np.flatnonzero(values == ord(dialect.quote))
     around = np.zeros(256, bool)
     around[list(_borders(dialect) + dialect.quote.encode())] = True
     opening, closing = quotes[::2], quotes[1::2]
-    before, behind = opening[opening > 0] - 1, closing[closing < len(data) - 1] + 1
+    before, behind = opening[opening > 0] - 1, closing[closing < len(values) - 1] + 1
     fits = around[values[before]].all() and around[values[behind]].all()
     return CsvStructure(quotes) if fits else None
 

@@ -67,6 +67,15 @@ class TextStream:
                 return data
         return self._as_utf8(b"")
 
+    def readinto(self, buffer: memoryview, /) -> int:
+        """Fill memory as far as there is something, at least some of it; the number of bytes, and none at the end only."""
+        if not self._held and self._decoder is None:
+            return int(self._file.readinto(buffer))
+        data = self.read(len(buffer))
+        taken, self._held = data[: len(buffer)], data[len(buffer) :]
+        buffer[: len(taken)] = taken
+        return len(taken)
+
     @property
     def head(self) -> bytes:
         """The first bytes, until they are read."""
