@@ -1,7 +1,7 @@
 """Encoding on a GPU: rows/s, tokens/s and the share of the card's own matrix rate, by model, precision and way.
 
-The ways: sentence-transformers' own `encode` as it comes, Kitestring's batches with padding, and without. Weights are random; speed does
-not mind.
+The ways: sentence-transformers' own `encode` as it comes, Kitestring's batches with padding, and without. In 8 bits, which are for texts,
+the library has no way of its own. Weights are random; speed does not mind.
 
 python -m tests.benchmarks.gpu                        # writes tests/benchmarks/gpu.md
 python -m tests.benchmarks.gpu --device cpu --quick   # shows that the script works: tiny models, a few rows, attention written out
@@ -28,12 +28,14 @@ from sentence_transformers import SentenceTransformer
 from torch.utils.flop_counter import FlopCounterMode
 
 from tasks.domain.encoder_identity import Precision
+from tasks.domain.errors import BadInput
 from tasks.domain.job.encoder import OpenClipEncoder, SentenceTransformersEncoder
 from tasks.domain.job.job import Compute
 from tasks.worker.base import LoadedEncoder
 from tasks.worker.encoders import sentence_transformers
 from tasks.worker.encoders.registry import open_encoder
-from tasks.worker.optimize import unpadded
+from tasks.worker.optimize import requirements, unpadded
+from tasks.worker.optimize.eight_bits import loaded_in
 from tasks.worker.system.placement import RankPlacement
 from tests.benchmarks.gpu_models import CLIPS, TEXTS, write_clip, write_text_model
 from tests.benchmarks.output import markdown
@@ -41,6 +43,7 @@ from tests.builders.worker.varlen import varlen_reference
 
 MINIMUM_SECONDS = 5.0  # of each measurement
 PRECISIONS: tuple[Precision, ...] = ("bfloat16", "float16")
+EIGHT_BITS: tuple[Precision, ...] = ("int8", "float8")
 HEAD = ["model", "precision", "way", "rows/s", "tokens/s", "TFLOP/s", "share of the measured rate", "peak GPU MiB"]
 MARKS = """Marks to beat, as published: bge-m3 3,300 documents/s on one H100 (vLLM); a BERT-base encoder 516k tokens/s at 512 tokens;
 e5-small, short texts, 45k/s on one A100; ViT-L/14 half of the 4,900 images/s that an H100's rate allows."""
@@ -89,6 +92,9 @@ def main() -> None:
             now = replace(setting, precision=precision)
             lines += [line for name, path in texts.items() for line in text_lines(now, name, path, rate)]
             lines += [line for name, architecture in clips.items() for line in clip_lines(now, name, architecture, rate)]
+        for precision in EIGHT_BITS:
+            now = replace(setting, precision=precision)
+            lines += [line for name, path in texts.items() for line in eight_bit_lines(now, name, path, rate)]
     page = f"# On a GPU\n\n{described(setting, rate)}\n\n{markdown(lines)}\n\n{MARKS}\n"
     sys.stdout.write(page)
     if not asked.quick:
@@ -128,24 +134,36 @@ def _wait(setting: Setting) -> None:
         torch.cuda.synchronize()
 
 
+def eight_bit_lines(setting: Setting, name: str, path: Path, rate: float) -> list[list[str]]:
+    """Likewise, or why this card or what is installed does not compute it."""
+    try:
+        return text_lines(setting, name, path, rate)
+    except BadInput as error:
+        return [[name, setting.precision, str(error), *([""] * (len(HEAD) - 3))]]
+
+
 def text_lines(setting: Setting, name: str, path: Path, rate: float) -> list[list[str]]:
     """Passages: by the library alone, then the worker's own way (tokenising, planned batches, vectors back on the CPU)."""
     from tasks.adapters.sources.stdlib_docs import passages  # noqa: PLC0415
 
     texts = [passage.text for passage in passages()][: 24 if setting.quick else 20_000]
-    padded = opened(setting, path, why_padded="as asked")
-    sizes = padded.prepare(pa.table({"text": texts})).sizes
-    flops = flops_for(padded, texts, sizes)
+    counted = opened(replace(setting, precision=loaded_in(setting.precision)), path, why_padded="as asked")
+    sizes = counted.prepare(pa.table({"text": texts})).sizes
+    flops = flops_for(counted, texts, sizes)  # torch does not count those of 8 bits
+    in_8_bits = setting.precision in EIGHT_BITS
+    padded = opened(setting, path, why_padded="as asked") if in_8_bits else counted
+    del counted
 
     def line(way: str, took: float) -> list[str]:
         return _line(name, way, len(texts), sum(sizes), flops, took, rate, setting)
 
     _forget_peak(setting)
-    found = [line("stock encode", seconds_for(stock(setting, path, texts), setting))]
+    found = [] if in_8_bits else [line("stock encode", seconds_for(stock(setting, path, texts), setting))]
     found += [line(f"padded, {budget:,} tokens a batch", took) for budget, took in by_budget(setting, padded, texts)]
     del padded
     without = opened(setting, path, why_padded=None)
-    way = "without padding" if without.facts().note == "attention without padding" else without.facts().note
+    note = without.facts().note
+    way = "without padding" if "attention without padding" in note else note
     return found + [line(f"{way}, {budget:,} tokens a batch", took) for budget, took in by_budget(setting, without, texts)]
 
 
@@ -171,11 +189,11 @@ def by_budget(setting: Setting, encoder: LoadedEncoder, texts: Sequence[str]) ->
 
 @contextmanager
 def kernels(setting: Setting) -> Iterator[None]:
-    """On a CPU attention without padding is written out: it shows that the script works, and no speed."""
+    """On a CPU attention without padding is written out, and float8 is allowed: it shows that the script works, and no speed."""
     if setting.device.startswith("cuda"):
         yield
         return
-    with patch.object(unpadded, "varlen_attn", varlen_reference):
+    with patch.object(unpadded, "varlen_attn", varlen_reference), patch.object(requirements, "_check_hardware", lambda *_: None):
         yield
 
 
