@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import difflib
 import json
 import math
@@ -162,6 +163,17 @@ def json_value(text: str | bytes) -> Any:
             raise NestedTooDeepError from None
         raise
     return checked_depth(value) if raw.count(b"[") + raw.count(b"{") > MOST_NESTED else value
+
+
+def lenient_json(data: bytes) -> Any:
+    """As `json_value`, also with a byte order mark before it, and with NaN or Infinity in it, as others write them."""
+    data = data.removeprefix(codecs.BOM_UTF8)
+    try:
+        return json_value(data)
+    except NestedTooDeepError:
+        raise
+    except ValueError:
+        return checked_surrogates(checked_depth(json.loads(data.decode())))
 
 
 def checked_surrogates(value: Any) -> Any:

@@ -17,13 +17,13 @@ from tasks.adapters.concurrent_map import ahead
 from tasks.adapters.files.access import first_file, hold_still, list_files, reading, some
 from tasks.adapters.files.compression import with_packed
 from tasks.adapters.rows.batch_findings import with_findings
-from tasks.adapters.rows.column_types import check_columns, from_objects, json_value
+from tasks.adapters.rows.column_types import check_columns, from_objects, lenient_json
 from tasks.adapters.rows.inferred_types import type_of_values
 from tasks.adapters.rows.row_schema import IMAGE, KEY_COLUMN, REASON_COLUMN, TEXT_COLUMN
 from tasks.adapters.sources.source_files import ColumnSurvey, SourceFiles, spread
 from tasks.adapters.sources.tar_reader import check_whole, members
 from tasks.adapters.sources.tar_samples import WINDOW_SAMPLES, MemberPart, TarSample, join_samples, part_of_name
-from tasks.adapters.sources.text_files.line_reader import LINE_NOT_UTF8
+from tasks.adapters.sources.text_files.line_reader import BOM, LINE_NOT_UTF8
 from tasks.domain.errors import BadInput, KitestringError
 from tasks.domain.job.source import WebDatasetSource
 from tasks.domain.shards.findings import Findings
@@ -161,11 +161,12 @@ class WebDatasetFiles(SourceFiles[WebDatasetSource]):
 def _row(sample: TarSample) -> TarRow:
     """A sample with its .json and caption as columns."""
     image, caption = sample.parts.get("image") or None, sample.parts.get("caption")
+    caption = caption.removeprefix(BOM) if caption is not None else None
     row = TarRow(sample.key, image=image, caption=caption, reason=sample.reason or sample.ambiguous(), size=sample.size)
     if (text := sample.parts.get("json")) is not None:
         try:
-            values = json_value(text)
-        except ValueError as error:
+            values = lenient_json(text)
+        except (ValueError, RecursionError) as error:
             row.reason = row.reason or f"metadata: the .json of the sample is not JSON ({error})"
             values = {}
         row.values = values if isinstance(values, dict) else {}

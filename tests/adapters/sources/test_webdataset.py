@@ -76,6 +76,20 @@ def test_a_sample_whose_json_is_broken_is_set_aside(tmp_path: Path) -> None:
     assert reason.startswith("metadata: the .json of the sample is not JSON")
 
 
+def test_metadata_with_a_mark_or_nan_is_read_and_what_cannot_be_costs_its_sample_alone(tmp_path: Path) -> None:
+    jsons = [
+        b'\xef\xbb\xbf{"n": 1}',
+        b'{"n": NaN}',
+        b'{"n": 123456789012345678901, "t": "\\ud800"}',
+        b'{"t": ' + b"[" * 700 + b"]" * 700 + b"}",
+    ]
+    members = [(f"{at}.{end}", data) for at, json in enumerate(jsons) for end, data in (("txt", b"\xef\xbb\xbfa caption"), ("json", json))]
+    (tmp_path / "a.tar").write_bytes(pack(members))
+    job = make_job("webdataset", tmp_path, embed="text", metadata=["n"], types={"n": "double"})
+    assert [(row["text"], row["n"]) for row in good(job)] == [("a caption", 1.0), ("a caption", None)]
+    assert [row for row, _, _ in aside(job)] == [2, 3]
+
+
 def test_a_member_too_large_to_hold_is_set_aside_unread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tar_reader, "LARGEST_MEMBER", 100)
     (tmp_path / "a.tar").write_bytes(pack([("a.jpg", b"x" * 101), ("b.jpg", b"x" * 100)]))
