@@ -9,6 +9,7 @@ import pytest
 
 from tasks.domain.encoding.tune.sweep import Sweep, SweepChoices
 from tasks.domain.encoding.tune.trials import Axis, Trial, TrialSettings, TuneResult, best_of
+from tasks.domain.encoding.tuning import Backend
 
 START = TrialSettings(processes=2, threads=1, precision="float32", batch_tokens=1024)
 EVERYTHING = SweepChoices(
@@ -51,6 +52,12 @@ def test_what_is_no_faster_than_noise_changes_nothing() -> None:
     best = best_of(swept(lambda s: 100.0 + 2.9 * (s.backend == "openvino")).trials)
     assert best is not None
     assert best.settings == START
+
+
+@pytest.mark.parametrize("backend", ["openvino", "torch"])
+def test_int8_is_tried_by_what_computes_it_there(backend: Backend) -> None:
+    tried = of(swept(lambda _: 1.0, SweepChoices(precisions=("float32", "int8", "float8"), int8_by=backend)), "precision")
+    assert [(settings.precision, settings.backend) for settings in tried] == [("float32", "torch"), ("int8", backend), ("float8", "torch")]
 
 
 def test_neither_a_precision_nor_the_order_of_rows_wins() -> None:
