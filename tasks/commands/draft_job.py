@@ -11,6 +11,7 @@ from tasks.domain.errors import BadInput
 from tasks.domain.job.source import SOURCES
 
 KEY_NAMES = ("id", "_id", "key", "uuid", "guid", "pk", "docid", "doc_id", "document_id")
+NUMBERS_OF_THINGS = ("sku", "isbn", "isbn13", "issn", "asin", "ean", "gtin", "doi", "slug", "ticket", "ticket_no", "invoice_no", "order_no")
 KEY_ENDS = re.compile(r"(?:^|[_\W])(?:id|key|uuid|url|uri|path)$|(?<=[a-z])(?:Id|Key|URL)$")
 CONTENT_NAMES = ("text", "content", "body", "passage", "document", "abstract", "description", "summary", "message", "comment", "caption")
 TITLE_NAMES = ("title", "headline", "subject", "heading", "name")
@@ -25,7 +26,9 @@ METADATA_TYPES = ("int64", "double", "bool", "varchar")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draft:
-    """What a job file is written from. `text` or `image`: the content of a table; `left`: columns that are not carried, each with the reason."""
+    """What a job file is written from. `text` or `image`: the content of a table; `left`: columns that are not carried, each with the reason;
+    `decimals`: metadata that are texts though they look like prices.
+    """
 
     kind: str
     uri: str
@@ -34,6 +37,7 @@ class Draft:
     text: tuple[str, ...] = ()
     image: str | None = None
     metadata: tuple[str, ...] = ()
+    decimals: tuple[str, ...] = ()
     left: dict[str, str] = field(default_factory=dict)
     several_languages: bool = False
     target: str = ""
@@ -75,7 +79,9 @@ def with_columns(draft: Draft, look: SourceLook, *, image: str | None, text: tup
     metadata = [column.name for column in look.columns if column.name not in used and column.name not in left]
     foreign = any(column.other_scripts > NOT_ENGLISH for column in look.columns if column.name in text)
     left.update(dict.fromkeys(metadata[MOST_METADATA:], f"more than {MOST_METADATA} columns"))
-    return replace(draft, key=key, text=text, image=image, metadata=tuple(metadata[:MOST_METADATA]), left=left, several_languages=foreign)
+    kept = tuple(metadata[:MOST_METADATA])
+    decimals = tuple(column.name for column in look.columns if column.decimals and column.name in kept)
+    return replace(draft, key=key, text=text, image=image, metadata=kept, decimals=decimals, left=left, several_languages=foreign)
 
 
 def corpus_name(uri: str) -> str:
@@ -117,9 +123,10 @@ def _weight(column: ColumnLook) -> tuple[bool, float]:
 def choose_key(columns: tuple[ColumnLook, ...], content: tuple[str, ...]) -> str | None:
     """The column that tells rows apart: by its name among those that do in the sample."""
     unique = [column for column in columns if column.name not in content and can_be_key(column)]
-    named = [column for name in KEY_NAMES for column in unique if column.name.lower() == name]
-    ended = [column for column in unique if KEY_ENDS.search(column.name)]
-    found = [*named, *ended]
+    named, numbered = (
+        [column for name in names for column in unique if column.name.lower() == name] for names in (KEY_NAMES, NUMBERS_OF_THINGS)
+    )
+    found = [*named, *(column for column in unique if KEY_ENDS.search(column.name)), *numbered]
     return found[0].name if found else None
 
 

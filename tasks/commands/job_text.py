@@ -54,6 +54,9 @@ def _columns(draft: Draft, sampled: int) -> Iterator[str]:
         yield f"  text: {_value(list(draft.text))}  # what is embedded, joined by a blank line"
     if draft.metadata:
         yield f"  metadata: {_value(list(draft.metadata))}  # fields to filter by and to show"
+    if draft.decimals:
+        types = dict.fromkeys(map(_comment, draft.decimals), "double")
+        yield f"  # types: {_value(types)}  # texts as they are written (3.50); as numbers they filter by < and >"
     if draft.left:
         yield f"  # not in metadata: {', '.join(f'{_comment(name)} ({why})' for name, why in draft.left.items())}"
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from tasks.adapters.files.access import list_files, root_of
+from tasks.adapters.files.access import NothingToRead, briefly, list_files, root_of
 from tasks.adapters.files.table_marks import IsATable
 from tasks.adapters.files.tables.table_roots import refuse_tables_above
 from tasks.adapters.sources import csv, images, jsonl, parquet, webdataset
@@ -24,6 +24,7 @@ from tasks.domain.target.fields import FieldType
 LISTED = 10_000  # files that are looked at by name
 SAMPLED_SPANS, SAMPLED_ROWS = 4, 500  # places in the source, and rows of each
 EXAMPLE = 60  # characters
+CURE = "Markdown, PDF and other documents become rows first, such as JSON Lines of {id, text}"
 SUFFIXES_OF = {
     "parquet": parquet.SUFFIXES,
     "jsonl": jsonl.SUFFIXES,
@@ -32,6 +33,7 @@ SUFFIXES_OF = {
     "images": images.SUFFIXES,
 }
 PICTURE_MAGIC = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF", b"BM", b"II*\x00", b"MM\x00*")
+TWO_DECIMALS = re.compile(r"-?\d+\.\d{2}")  # prices: as numbers they would lose a zero at the end, so they stay texts
 WORD = re.compile(r"\S+")
 UNSPACED = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")  # scripts that put no space between words
 CHARACTERS_A_WORD = 2  # of those
@@ -44,7 +46,7 @@ class ColumnLook:
     """A column in the sampled rows.
 
     `filled` and `distinct` are shares from 0 to 1, of rows and of filled ones; `characters` and `words` are means over filled ones.
-    `pictures`: they name or are pictures; `other_scripts`: the share of letters that are not Latin.
+    `decimals`: texts that are numbers with two decimals; `pictures`: they name or are pictures; `other_scripts`: the share of letters that are not Latin.
     """
 
     name: str
@@ -54,6 +56,7 @@ class ColumnLook:
     characters: float
     words: float
     binary: bool
+    decimals: bool
     pictures: bool
     other_scripts: float
     example: str
@@ -94,11 +97,14 @@ def _count_kinds(uri: str) -> tuple[Counter[str], bool]:
     """Files by the kind of source that reads them."""
     refuse_tables_above(uri)
     suffixes = tuple(suffix for each in SUFFIXES_OF.values() for suffix in each)
-    names = [file.name for file in itertools.islice(list_files(uri, suffixes), LISTED + 1)]
+    try:
+        names = [file.name for file in itertools.islice(list_files(uri, suffixes), LISTED + 1)]
+    except NothingToRead as nothing:
+        raise BadInput(f"{nothing}. {CURE}") from nothing
     counts = Counter(kind for name in names[:LISTED] if (kind := _kind_of(name)))
     if not counts:
         raise BadInput(
-            f"'{uri}' is no file that a source reads by its name (wanted: {', '.join(suffixes)}): write the job by hand, with source.kind"
+            f"'{uri}' has no name that a source reads (wanted: {briefly(suffixes)}). {CURE}; or name its format by hand, with source.kind"
         )
     return counts, len(names) > LISTED
 
@@ -138,6 +144,7 @@ def _column(name: str, type_of: FieldType, values: list[Any]) -> ColumnLook:
         characters=statistics.fmean(map(len, texts)) if texts else 0.0,
         words=statistics.fmean(map(_words, texts)) if texts else 0.0,
         binary=binary,
+        decimals=type_of == "varchar" and bool(filled) and all(map(TWO_DECIMALS.fullmatch, texts)),
         pictures=bool(filled) and sum(map(_is_picture, filled)) > len(filled) / 2,
         other_scripts=_other_scripts("".join(texts[:SAMPLED_ROWS])[:LETTERS]),
         example=_example(texts, binary=binary),

@@ -67,12 +67,22 @@ def test_prose_with_its_title_is_embedded_and_the_rest_is_metadata(tmp_path: Pat
         ({"id": [1, 1], "doc_id": ["a", "b"]}, "doc_id"),
         ({"id": [1, None], "n": [3, 4]}, None),
         ({"fluid": [1, 2]}, None),
+        ({"sku": ["a", "b"], "zip": ["1", "2"]}, "sku"),
+        ({"sku": ["a", "b"], "product_id": [1, 2]}, "product_id"),
+        ({"Ticket": ["T-1", "T-2"]}, "Ticket"),
         ({"articleId": [1, 2]}, "articleId"),
         ({"id": [1.5, 2.5]}, None),
     ],
 )
 def test_the_key_has_a_keys_name_and_a_value_of_its_own_in_every_row(tmp_path: Path, columns: dict[str, Any], key: str | None) -> None:
     assert drafted(table(tmp_path, text=[f"{PROSE} 1", f"{PROSE} 2"], **columns)).key == key
+
+
+def test_prices_are_said_to_be_texts_with_the_setting_that_makes_them_numbers(tmp_path: Path) -> None:
+    (tmp_path / "shop.csv").write_text("sku,description,price,version\n" + "".join(f"{n},{PROSE} {n},{n}.50,3.{n}\n" for n in range(20)))
+    draft = drafted(tmp_path / "shop.csv")
+    assert (draft.metadata, draft.decimals) == (("price", "version"), ("price",))
+    assert "\n  # types: {price: double}  # texts as they are written" in job_text(draft, schema=None, sampled=20)
 
 
 def test_pictures_as_bytes_and_by_name_are_embedded_unless_there_is_prose_beside_names(tmp_path: Path) -> None:
@@ -121,7 +131,12 @@ def test_a_lakehouse_table_is_read_as_one(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("files", "why"),
-    [({}, "no file matches"), ({"a.xyz": "x"}, "no file matches"), ({"a.jsonl": '{"n": 1}\n'}, "no column of texts or pictures (n)")],
+    [
+        ({}, "no file matches"),
+        ({"a.xyz": "x"}, ".tgz, .tbz2, .txz, .jpg,"),
+        ({"book.md": "# One"}, "'book.md'). Markdown, PDF and other documents become rows first, such as JSON Lines of {id, text}"),
+        ({"a.jsonl": '{"n": 1}\n'}, "no column of texts or pictures (n)"),
+    ],
 )
 def test_where_there_is_nothing_to_embed_it_is_said(tmp_path: Path, files: dict[str, str], why: str) -> None:
     for name, text in files.items():

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import chain, islice
 from typing import Protocol, TypeVar
@@ -53,6 +53,10 @@ def drive_of(uri: str) -> Drive:
     return S3Drive() if scheme and scheme[1] in {"s3", "s3a"} else FsspecDrive()
 
 
+class NothingToRead(BadInput):
+    """No file at a place has a name that is wanted."""
+
+
 def list_files(uri: str, suffixes: tuple[str, ...], left_out: LeftOut | None = None) -> Iterator[FileVersion]:
     """Every file of a source, sorted, at least one.
 
@@ -70,8 +74,14 @@ def list_files(uri: str, suffixes: tuple[str, ...], left_out: LeftOut | None = N
     if first is None:
         unread = counts.files()
         found = f"; {format_unread(unread)}" if unread else ""
-        raise BadInput(f"nothing to read in '{uri}': no file matches (wanted: {', '.join(suffixes)}){found}")
+        raise NothingToRead(f"nothing to read in '{uri}': no file matches (wanted: {briefly(suffixes)}){found}")
     return chain([first], files)
+
+
+def briefly(suffixes: Sequence[str]) -> str:
+    """Without the compressed forms of others, which are told in two words."""
+    plain = [suffix for suffix in suffixes if suffix.count(".") == 1]
+    return ", ".join(plain or suffixes) + (", or compressed" if 0 < len(plain) < len(suffixes) else "")
 
 
 def _is_list(uri: str) -> bool:

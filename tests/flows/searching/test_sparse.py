@@ -6,6 +6,7 @@ import json
 from contextlib import closing
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -112,12 +113,27 @@ def _searched(kitestring: Kitestring, job: Job, rows: dict[str, str]) -> None:
     assert next(hit["ranks"] for hit in both if hit["id"] == hits[0]["id"])["meaning"] == 1
     refused = kitestring.here("search", kitestring.job(job), "anything", "--mode", "dense")
     assert (refused.code, "the vectors of collection" in refused.err, "are sparse: use --mode sparse" in refused.err) == (2, True, True)
+    _filtered(kitestring, job)
     assert [of["mode"] for of in asked(kitestring, job, "evaluate")["modes"]] == ["sparse", "text", "hybrid"]
     code = json.loads(kitestring.here("status", kitestring.job(job), "--json").out)["code"]
     application: dict[str, Any] = {}
     exec(code, application)
     theirs = {hit["id"]: hit["distance"] for hit in application["search"](rows["row-44"], k=60)}
     assert theirs == pytest.approx({hit["id"]: hit["score"] for hit in both}, abs=1e-3)
+
+
+def _filtered(kitestring: Kitestring, job: Job) -> None:
+    """In each mode a filter filters, and one that is none is told before the model is loaded for it."""
+    for mode in ("sparse", "text", "hybrid"):
+        (hit,) = asked(kitestring, job, "search", text_of(44), "--mode", mode, "--filter", 'id == "row-44"')
+        assert hit["id"] == "row-44"
+        with patch("tasks.run.promotion.query_encoder.QueryEncoder._load", side_effect=AssertionError("the model is loaded")):
+            refused = kitestring.here("search", kitestring.job(job), "anything", "--mode", mode, "--filter", "topic = 'a'")
+        assert (refused.code, "--filter 'topic = 'a'' was refused" in refused.err, "the fields id, text, as in" in refused.err) == (
+            2,
+            True,
+            True,
+        )
 
 
 def _damaged_and_repaired(run_flow: RunFlow, kitestring: Kitestring, job: Job, right: dict[str, bytes]) -> None:
