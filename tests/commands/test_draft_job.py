@@ -79,7 +79,7 @@ def test_the_key_has_a_keys_name_and_a_value_of_its_own_in_every_row(tmp_path: P
 
 
 def test_prices_are_said_to_be_texts_with_the_setting_that_makes_them_numbers(tmp_path: Path) -> None:
-    (tmp_path / "shop.csv").write_text("sku,description,price,version\n" + "".join(f"{n},{PROSE} {n},{n}.50,3.{n}\n" for n in range(20)))
+    (tmp_path / "shop.csv").write_text("sku,description,price,version\n" + "".join(f'{n},"{PROSE} {n}",{n}.50,3.{n}\n' for n in range(20)))
     draft = drafted(tmp_path / "shop.csv")
     assert (draft.metadata, draft.decimals) == (("price", "version"), ("price",))
     assert "\n  # types: {price: double}  # texts as they are written" in job_text(draft, schema=None, sampled=20)

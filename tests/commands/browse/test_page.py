@@ -166,6 +166,24 @@ def with_a_thumb(page: Page) -> None:
     assert not scrolls_sideways(page)
     page.locator("#help-open").click()
     assert not scrolls_sideways(page)
+    page.keyboard.press("Escape")
+    a_passage_is_above_the_fold(page)
+
+
+def a_passage_is_above_the_fold(page: Page) -> None:
+    """However much of its document is before it."""
+    around = {"document": "book", "start": 500, "end": 900, "before": "what came before " * 40, "after": "what comes next " * 40}
+    hit = {"id": "book#1", "score": 0.5, "text": "the passage itself " * 40, "fields": {}, "passage": around}
+    page.route("**/search", lambda route: route.fulfill(json={"collection": "c", "mode": "dense", "seconds": 0.1, "hits": [hit]}))
+    page.get_by_label("Search for").fill("passage")
+    page.keyboard.press("Enter")
+    text = page.locator(".hit .text").first
+    expect(text.locator(".word").first).to_be_visible()
+    lines = "(text) => (text.querySelector('mark').getClientRects()[0].top - text.getBoundingClientRect().top) / 24.8"
+    assert text.evaluate(lines) < 4
+    expect(text.locator(".far")).to_be_hidden()
+    page.get_by_role("button", name="Show all").first.click()
+    expect(text.locator(".far")).to_be_visible()
 
 
 def test_a_picture_that_is_chosen_finds_itself(tmp_path: Path, tiny_clip: Clip, run_flow: RunFlow) -> None:
@@ -180,6 +198,7 @@ def test_a_picture_that_is_chosen_finds_itself(tmp_path: Path, tiny_clip: Clip, 
         assert keys_of(page)[0] == "3.png"
         expect(page.locator(".hit img").first).to_be_visible()
         assert page.locator(".hit img").first.evaluate("image => image.naturalWidth") == 80
+        assert page.locator(".hit h3").first.evaluate("key => key.clientWidth / key.closest('header').clientWidth") == 1
         expect(page.locator(".hit .mark")).to_have_count(0)  # a gate's questions are words
         page.locator("#file").set_input_files({"name": "a.png", "mimeType": "image/png", "buffer": b"no picture"})
         expect(page.get_by_role("alert")).to_contain_text("picture: undecodable image")

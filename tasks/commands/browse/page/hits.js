@@ -12,6 +12,7 @@ export function el(name, attributes = {}, ...children) {
 }
 
 const LONG = 420; // characters of a text that is shown in part
+const AROUND = 400, NEAR = 80; // characters on either side of a passage, and those before it while the text is folded
 
 /** The words of a question that are looked for in texts. */
 export function wordsOf(text) {
@@ -30,10 +31,18 @@ function withWords(text, words) {
   return [...parts, text.slice(from)];
 }
 
+/** What is before a passage; of that only the end while the text is folded, or the passage itself would be below the fold. */
+function leadIn(before) {
+  const shown = before.length > AROUND ? `…${before.slice(-AROUND)}` : before;
+  const cut = shown.length > NEAR ? shown.indexOf(" ", shown.length - NEAR) + 1 : 0;
+  const far = cut && el("span", { class: "around far" }, shown.slice(0, cut));
+  return shown && [far, el("span", { class: far ? "around near" : "around" }, `${shown.slice(cut)} `)].filter(Boolean);
+}
+
 function passage(hit, words) {
   const { before, after } = hit.passage;
-  const around = (text) => (text ? el("span", { class: "around" }, text) : null);
-  return [around(before.length > 400 ? `…${before.slice(-400)} ` : before && `${before} `), el("mark", {}, withWords(hit.text || "", words)), around(after && ` ${after.slice(0, 400)}${after.length > 400 ? "…" : ""}`)];
+  const behind = after && el("span", { class: "around" }, ` ${after.slice(0, AROUND)}${after.length > AROUND ? "…" : ""}`);
+  return [...(leadIn(before) || []), el("mark", {}, withWords(hit.text || "", words)), behind].filter(Boolean);
 }
 
 function textOf(hit, words) {
