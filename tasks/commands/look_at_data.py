@@ -24,7 +24,7 @@ from tasks.domain.target.fields import FieldType
 LISTED = 10_000  # files that are looked at by name
 SAMPLED_SPANS, SAMPLED_ROWS = 4, 500  # places in the source, and rows of each
 EXAMPLE = 60  # characters
-CURE = "Markdown, PDF and other documents become rows first, such as JSON Lines of {id, text}"
+ROWS_FIRST = "Markdown, PDF and other documents become rows first, such as JSON Lines of {id, text}"
 SUFFIXES_OF = {
     "parquet": parquet.SUFFIXES,
     "jsonl": jsonl.SUFFIXES,
@@ -100,11 +100,11 @@ def _count_kinds(uri: str) -> tuple[Counter[str], bool]:
     try:
         names = [file.name for file in itertools.islice(list_files(uri, suffixes), LISTED + 1)]
     except NothingToRead as nothing:
-        raise BadInput(f"{nothing}. {CURE}") from nothing
+        raise BadInput(f"{nothing}. {ROWS_FIRST}") from nothing
     counts = Counter(kind for name in names[:LISTED] if (kind := _kind_of(name)))
     if not counts:
         raise BadInput(
-            f"'{uri}' has no name that a source reads (wanted: {briefly(suffixes)}). {CURE}; or name its format by hand, with source.kind"
+            f"'{uri}' has no name that a source reads (wanted: {briefly(suffixes)}). {ROWS_FIRST}; or name its format by hand, with source.kind"
         )
     return counts, len(names) > LISTED
 
