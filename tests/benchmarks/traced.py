@@ -2,7 +2,8 @@
 
     python -m tests.benchmarks.traced MARKS.json run JOB
 
-does what `kitestring run JOB` does, and writes seconds since the process was created to MARKS.json.
+does what `kitestring run JOB` does, and writes seconds since the process was created to MARKS.json, and the most memory that this process
+held in each stage (MiB: its own, and of mapped files).
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ import contextlib
 import functools
 import json
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ import psutil
 
 BEGAN = psutil.Process().create_time()
 marks: dict[str, Any] = {"main": time.time() - BEGAN}
+stages: list[str] = []  # under way
 
 
 def note(name: str, *, again: bool = False) -> None:
@@ -95,14 +98,35 @@ def watch_stages() -> None:
 
     during = Journal.during
 
-    def noted(self: Journal, stage: str) -> Any:
+    @contextlib.contextmanager
+    def noted(self: Journal, stage: str) -> Iterator[None]:
         note(f"{stage} began")
         if stage == "verify":
             marks["CPU seconds until verify"] = cpu_seconds()
-        return during(self, stage)
+        stages.append(stage)  # several at a time, and one in several threads
+        try:
+            with during(self, stage):
+                yield
+        finally:
+            stages.remove(stage)
 
     Journal.during = noted  # type: ignore[method-assign]
     around(Journal, "note_load", after="last load")
+
+
+def watch_memory() -> None:
+    marks["memory by stage"] = {}
+
+    def sample() -> None:
+        while True:
+            told = dict(line.split(":") for line in Path("/proc/self/status").read_text().splitlines())
+            own, mapped = (int(told[name].split()[0]) >> 10 for name in ("RssAnon", "RssFile"))
+            names = " and ".join(sorted({*stages})) or "none"
+            peaks: dict[str, tuple[int, int]] = marks["memory by stage"]
+            marks["memory by stage"] = {**peaks, names: max(peaks.get(names, (0, 0)), (own, mapped))}  # anew: it may be written just now
+            time.sleep(0.1)
+
+    threading.Thread(target=sample, daemon=True).start()
 
 
 def watch_command() -> None:
@@ -149,6 +173,7 @@ def main() -> None:
     watch_ranks()
     watch_stages()
     watch_store()
+    watch_memory()
     import flows.command_line.cli  # noqa: PLC0415
 
     app = flows.command_line.cli.app

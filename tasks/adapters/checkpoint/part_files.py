@@ -106,14 +106,14 @@ def read_part(data: bytes, key: str = "part") -> tuple[pa.Table, PartMeta]:
     return table, meta
 
 
-def part_of(key: str, data: bytes, table: pa.Table, meta: PartMeta) -> Part:
-    """How a seal names a part with this content under this key."""
+def part_of(key: str, data: bytes | Path, table: pa.Table, meta: PartMeta) -> Part:
+    """How a seal names a part with this content, which may be in a file, under this key."""
     return Part(
         key=key,
         first=meta.first,
         stop=meta.stop,
         rows=table.num_rows,
-        bytes=len(data),
+        bytes=data.stat().st_size if isinstance(data, Path) else len(data),
         sha256=sha256_of_part(data),
         quarantined=meta.quarantined,
         stats=meta.stats,

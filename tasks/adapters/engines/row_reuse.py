@@ -96,11 +96,10 @@ class RowReuse:
         meta = PartMeta(shard=shard, first=rows.first, stop=rows.stop, **known)
         try:
             write_part(path, table, meta)
-            data = path.read_bytes()
+            self._place.store.write(key, path)
+            return part_of(key, path, table, meta)
         finally:
             path.unlink(missing_ok=True)
-        self._place.store.write(key, data)
-        return part_of(key, data, table, meta)
 
     def close(self) -> None:
         """Put what waits into the caches, for some seconds at most."""
