@@ -7,6 +7,7 @@ deleted, and those that lost a row by it are loaded again, too.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from itertools import islice
 
@@ -49,6 +50,12 @@ def mend_shards(run: Run, plan: Plan, collection: Collection, wrong: Iterable[st
         shards |= set(_torn(plan, collection))
     _load_again(run, plan, collection, shards)
     return removed
+
+
+def enter_sealed(plan: Plan, collection: Collection) -> int:
+    """Shards with rows in the collection that are sealed and that the ledger has lost are entered again; how many. A run says what becomes of them."""
+    lost = {shard for _, shard in strangers(plan, collection)}
+    return sum(plan.checkpoint.enter_again(plan.target, shard) is not None for shard in lost if re.fullmatch(r"[0-9a-f]{32}", shard))
 
 
 def remove_strangers(plan: Plan, collection: Collection) -> int:

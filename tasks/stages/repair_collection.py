@@ -10,7 +10,7 @@ from tasks.domain.ports import Collection
 from tasks.domain.target.proof import Proof
 from tasks.run.context import Run
 from tasks.run.plan import Plan
-from tasks.stages.mend_shards import format_mending, mend_shards, remove_strangers
+from tasks.stages.mend_shards import enter_sealed, format_mending, mend_shards, remove_strangers
 from tasks.stages.verify import sealed_rows, verify_plan
 
 
@@ -32,6 +32,8 @@ def repair_collection(run: Run, plan: Plan, collection: Collection) -> Proof:
 
 def _repaired(run: Run, plan: Plan, collection: Collection, proof: Proof) -> Proof:
     names = {count.shard: count.name for count in proof.counts}
+    if entered := enter_sealed(plan, collection):
+        run.journal.note(f"the ledger had lost {entered:,} of the sealed shards in the collection: entered again, their rows stay")
     strange = remove_strangers(plan, collection)
     if strange:
         run.journal.note_removal(f"{strange:,} rows that no seal accounts for", strange)

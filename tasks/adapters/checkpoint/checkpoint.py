@@ -283,6 +283,10 @@ class Checkpoint(Ledger):
             return entry
         if {self.layout.loaded(target, shard), self.layout.intent(target, shard)}.isdisjoint(self.damages.keys):
             return None
+        return self.enter_again(target, shard)
+
+    def enter_again(self, target: str, shard: str) -> Loaded | None:
+        """Make the entry of a shard from its seal, where the ledger has lost it; None where it is not sealed."""
         seal = self.effective_seal(shard)
         if seal is None:
             return None

@@ -16,12 +16,13 @@ from tasks.adapters.targets.memory_collection import memory_servers
 from tasks.domain.errors import BadInput, RunFailed
 from tests.builders.inprocess import RunFlow
 from tests.builders.kitestring import Kitestring, image_job, make_job, write_rows
-from tests.builders.memory_jobs import REPLAY, a_job, keys_in, texts_in
+from tests.builders.memory_jobs import REPLAY, a_job, keys_in, ledger, texts_in
 from tests.builders.models import Clip
 from tests.builders.runs import ids
 
 pytestmark = [pytest.mark.server, pytest.mark.timeout(300)]
 LONG_AGO = 10**18  # nanoseconds
+REPAIR = "flows.repair.repair_from_seals"
 
 
 @pytest.mark.parametrize("mode", ["append", "mirror"])
@@ -169,3 +170,29 @@ def test_a_run_removes_nothing_that_another_one_has_loaded_since_it_was_planned(
     assert keys_in(job) == sorted(ids(0, 14))
     assert run_flow(job)["verified"] is True
     assert keys_in(job) == sorted(ids(0, 14))
+
+
+# ---- a ledger that has lost an entry
+
+
+def test_a_repair_keeps_rows_of_a_file_that_left_though_the_ledger_has_lost_them(
+    run_flow: RunFlow, tmp_path: Path, tiny_model: Path
+) -> None:
+    for number in range(2):
+        write_rows(tmp_path / "rows" / f"{number}.parquet", number * 5, number * 5 + 5)
+    job = a_job(tmp_path, tiny_model)
+    run_flow(job)
+    (tmp_path / "rows" / "1.parquet").unlink()
+    run_flow(job)
+    for path in ledger(job, f"{'[0-9a-f]' * 32}.*json"):
+        if json.loads(path.read_text())["group"] == "1.parquet":
+            path.unlink()
+    rows = memory_servers[job["target"]["uri"]].rows
+    (name,) = rows
+    rows[name]["strange"] = {**rows[name]["row-0"], "id": "strange", "shard": "0" * 32}
+    repaired = run_flow(job, REPAIR)
+    assert (repaired["verified"], repaired["rows"]["removed"]) == (True, 1)
+    assert any("the ledger had lost 1 of the sealed shards" in note for note in repaired["notes"])
+    assert keys_in(job) == ids(0, 10)
+    assert run_flow(job)["verified"] is True
+    assert keys_in(job) == ids(0, 10)

@@ -14,7 +14,7 @@ from tasks.adapters.checkpoint.reuse import content_index, donor_parts
 from tasks.adapters.checkpoint.reuse.content_index import ContentIndex
 from tasks.adapters.checkpoint.reuse.digest_file import DigestFile
 from tasks.adapters.object_store.memory_store import MemoryStore
-from tasks.adapters.rows.content_digests import by_path, content_digests
+from tasks.adapters.rows.content_digests import by_path, content_digests, known_elsewhere
 from tasks.domain.digest import digest
 from tasks.domain.shards.amendment import Amendment
 from tasks.domain.shards.seal import Part, Quarantined, Seal
@@ -141,3 +141,19 @@ def test_a_picture_is_its_bytes_or_the_version_of_its_file() -> None:
     assert of(b"x", "/a/b.png") == of(b"x", None)
     assert of(None, "/elsewhere.png") is None
     assert content_digests(pa.record_batch({"text": ["x"]}), {})[0].as_py() not in known
+
+
+def test_a_file_that_is_told_by_its_time_is_known_at_its_place_and_on_its_machine_alone() -> None:
+    """Two folders may hold pictures of one name, size and time; what S3 calls a version tells of the content."""
+
+    def of(root: str) -> tuple[bytes, bytes | None]:
+        file = FileVersion(path=f"{root}/b.bmp", name="b.bmp", size=9, version="1")
+        rows = pa.record_batch({"image": pa.array([None], pa.large_binary()), "image_uri": pa.array([file.path], pa.string())})
+        found = content_digests(rows, by_path([file]))
+        return found[0].as_py(), known_elsewhere(found, rows, by_path([file]))[0].as_py()
+
+    (monday, shared), (tuesday, _) = of("/monday"), of("/tuesday")
+    assert (monday != tuesday, shared) == (True, None)
+    assert {*of("s3://a"), *of("s3://b")} == {of("s3://a")[0]}
+    held = pa.record_batch({"image": pa.array([b"x"], pa.large_binary()), "image_uri": pa.array(["/monday/b.bmp"], pa.string())})
+    assert known_elsewhere(content_digests(held, {}), held, {})[0].as_py() is not None
