@@ -199,6 +199,66 @@ def test_from_the_form_to_the_report_in_a_browser(house: House, job: dict[str, A
         browser.close()
 
 
+class Person:
+    """Somebody at the server's first page, which is that of Prefect's newer UI, whose clicks and fields are counted."""
+
+    def __init__(self, page: Page, first: str) -> None:
+        self.page, self.clicks, self.fields = page, 0, 0
+        page.goto(first)
+
+    def click(self, role: Any, name: str) -> None:
+        self.page.get_by_role(role, name=name, exact=True).first.click()
+        self.clicks += 1
+
+    def open_form(self, deployment: str) -> None:
+        self.click("link", "Deployments")
+        self.click("link", deployment)
+        self.click("button", "Run")
+        self.click("link", "Custom run")
+
+    def fill(self, label: str, text: str) -> None:
+        self.page.get_by_label(label, exact=True).first.fill(text)
+        self.fields += 1
+
+    def submit(self) -> str:
+        run = submit(self.page)
+        self.clicks += 1
+        return run
+
+
+def test_clicks_and_fields_to_a_first_own_run(house: House, job: dict[str, Any], tmp_path: Path) -> None:
+    """From the server's first page to a run that is submitted, for a Parquet file into a file of Milvus Lite; the runs need not run."""
+    rows, file = tmp_path / "rows" / "a.parquet", tmp_path / "job.json"
+    file.write_text(json.dumps(job))
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium(), args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1280, "height": 800})
+        page.set_default_timeout(60_000)
+        by_file = Person(page, house.page)
+        by_file.open_form("backfill-file")
+        by_file.fill("Job file", str(file))
+        runs = [by_file.submit()]
+        by_form = Person(page, house.page)
+        by_form.open_form("backfill")
+        by_form.click("button", "Select Format")
+        by_form.click("option", "parquet")
+        for label, text in {"Corpus": "own", "Where": str(rows), "Collection": "own"}.items():
+            by_form.fill(label, text)
+        for label, text in {"Model": job["encoder"]["model"], "Checkpoint": job["checkpoint"], "Milvus": job["target"]["uri"]}.items():
+            page.get_by_label(label, exact=True).fill(text)  # not counted: what stands there serves a person
+        height = page.evaluate("Math.max(...[...document.querySelectorAll('*')].map(each => each.scrollHeight))")
+        optional = page.get_by_text("(Optional)").count()
+        runs.append(by_form.submit())
+        browser.close()
+    given = house.server.request(f"/flow_runs/{runs[1]}")["parameters"]["job"]
+    assert (given["source"]["kind"], given["source"]["uri"], given["corpus"]) == ("parquet", str(rows), "own")
+    for run in runs:
+        house.server.set_state(run, type="CANCELLED", name="Cancelled", force=True)
+    assert (by_file.clicks, by_file.fields) == (5, 1)
+    assert (by_form.clicks, by_form.fields) == (7, 3)
+    assert (height < 6_000, optional < 20) == (True, True)
+
+
 def fits(page: Page) -> None:
     """Of what a person does not need, little is drawn: it was 92 fields in 12,520 pixels, 91 of them "(Optional)", and 20 of type "None"."""
     page.get_by_text("Dry run", exact=False).first.wait_for()
