@@ -47,8 +47,8 @@ def _settle(model: ServedModel, texts: list[str], positions: list[int], outcome:
             reason = f"encoder: {error}"
             break
         except NoVectors as error:
-            reason, alone = f"encoder: {error}", alone or isinstance(error, Unanswered)  # it may have killed the server, or another has
-            model.confirm(sent)
+            reason, was_down = f"encoder: {error}", model.confirm(sent)
+            alone = alone or was_down or isinstance(error, Unanswered)  # it may have killed the server, or another has
         else:
             positions, reason = _keep(positions, found, outcome)
             if not positions:

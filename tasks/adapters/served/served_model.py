@@ -31,6 +31,11 @@ from tasks.domain.served_identity import CANARY_APART, NUMBERS, PROBES, ServedId
 FloatArray = npt.NDArray[np.float32]
 APIS: dict[str, Callable[[ServedEncoder, ServerConnection], ServedApi]] = {"openai": OpenAiApi, "tei": TeiApi, "triton": TritonApi}
 FIRST_CONTACT = 20.0  # seconds for which nothing may answer at a run's start: a wrong address is told soon
+# Of a server that refuses the fixed texts, which have up to 130 characters: vLLM takes none that is longer than what its model reads.
+REFUSED_CURE = (
+    "correct the encoder's settings; if the model reads fewer tokens than the fixed texts have by which it is known, have vLLM cut"
+    " what is too long, by encoder.parameters: {truncate_prompt_tokens: -1}"
+)
 USUAL_ROWS = 32  # in a request, where the server does not say how many it takes
 
 
@@ -71,7 +76,7 @@ class ServedModel:
         fixed = None if encoder.requests == "auto" else encoder.requests
         self.in_flight = InFlight(fixed, clock=self._clock, pause=self._policy.sleep, share=share)
         self._facts: EncoderFacts | None = None
-        self._asked_at = -math.inf
+        self._asked_at = self._failed_to_answer_at = -math.inf
         self._broken: Permanent | None = None  # why no vector is taken any more
         self.most_rows = 1
         self.waits_for = ""
@@ -130,11 +135,14 @@ class ServedModel:
             found.append(vectors)
         return np.concatenate(found) if found else np.zeros((0, dim), np.float32)
 
-    def confirm(self, failed_at: float) -> None:
+    def confirm(self, failed_at: float) -> bool:
         """After a request failed: wait until the server answers, and that it is the pinned model.
 
         Args:
             failed_at: when it was sent; nothing is asked where the server was asked since.
+
+        Returns:
+            Whether it embedded nothing for a while since: it was down, whatever it answered to that request (vLLM: 500, as its engine dies).
 
         Raises:
             Permanent: it is another one.
@@ -146,6 +154,7 @@ class ServedModel:
             if self._asked_at <= failed_at:
                 with self._under_way():
                     self._introduced()
+            return self._failed_to_answer_at >= failed_at
 
     @contextmanager
     def _under_way(self) -> Iterator[None]:
@@ -178,9 +187,12 @@ class ServedModel:
                 return self._met()
             except NoVectors as error:
                 self.waits_for = f"the encoder's server: {error}"
-                gone = isinstance(error, Unanswered) and first and self._clock() - began > min(FIRST_CONTACT, self._startup)
-                if gone or isinstance(error, Refused):
+                if isinstance(error, Refused):
+                    raise BadInput(f"encoder: {error}: {REFUSED_CURE}") from error
+                if isinstance(error, Unanswered) and first and self._clock() - began > min(FIRST_CONTACT, self._startup):
                     raise BadInput(f"encoder.url: {error}: start the server, or correct the encoder's settings") from error
+                if not isinstance(error, ServerBusy):
+                    self._failed_to_answer_at = self._clock()
                 if not backoff.wait(error.seconds if isinstance(error, ServerBusy) else None):
                     raise Transient(f"the encoder's server gave no vectors for {self._clock() - began:,.0f} s: {error}") from error
                 if self._closing.is_set():

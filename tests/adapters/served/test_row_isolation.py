@@ -57,6 +57,21 @@ def test_a_row_that_the_server_cannot_embed_is_set_aside_alone(connect: Connect,
     np.testing.assert_allclose(outcome.vectors[good], unit_length(server.vectors([texts[at] for at in good])), atol=1e-6)
 
 
+@pytest.mark.parametrize(("then", "alone"), [([], False), (["dies"], True), (["broken", "dies"], True), (["broken"], True)])
+def test_a_batch_is_tried_again_alone_if_the_server_died_with_an_answer_of_500(
+    connect: Connect, server: EmbeddingServer, monkeypatch: pytest.MonkeyPatch, then: list[str], alone: bool
+) -> None:
+    model, tried = connect(), list[bool]()
+    model.facts()
+    with monkeypatch.context() as patched:
+        embed_rows = model.embed_rows
+        patched.setattr(model, "embed_rows", lambda texts, alone: tried.append(alone) or embed_rows(texts, alone=alone))
+        server.faults = [(fault, ()) for fault in ["broken", *then]]
+        outcome = embed_batch(model, TEXTS, DIM)
+    assert not outcome.refused
+    assert tried == [False, alone]
+
+
 @pytest.mark.parametrize("fault", ["dies", "broken", "dimension"])
 def test_a_server_that_comes_back_with_another_model_ends_it_before_a_row_is_taken(
     connect: Connect, server: EmbeddingServer, fault: str

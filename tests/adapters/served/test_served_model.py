@@ -17,7 +17,7 @@ from tasks.domain.errors import BadInput, Permanent, Transient
 from tasks.domain.job.parse import parse_job
 from tasks.domain.served_identity import PROBES
 from tasks.worker.base import unit_length
-from tests.builders.engines.embedding_server import MODEL, TOKEN, Connect, EmbeddingServer, embedding_server
+from tests.builders.engines.embedding_server import HUGE, MODEL, TOKEN, Connect, EmbeddingServer, embedding_server
 from tests.builders.engines.hash_encoders import DIM
 
 TEXTS = ["a kite", "wind and a line", "日本 凧"]
@@ -156,6 +156,13 @@ def test_an_address_where_nothing_answers_is_bad_input_soon(connect: Connect, sl
     with pytest.raises(BadInput, match=r"encoder.url: http://127.* does not answer .*: start the server"):
         connect({"url": url}, startup=1800).facts()
     assert 20 < sum(slept) < 60
+
+
+def test_a_server_that_refuses_the_texts_by_which_it_is_known_is_told_as_running(connect: Connect, slept: list[float]) -> None:
+    with pytest.raises(BadInput, match=r"answers 413: too large: .* {truncate_prompt_tokens: -1}") as caught:
+        connect({"prompt": f"{HUGE}: "}).facts()
+    assert "start the server" not in str(caught.value)
+    assert slept == []
 
 
 def test_a_name_that_the_server_does_not_have_is_bad_input(connect: Connect, api: str) -> None:
