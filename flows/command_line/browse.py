@@ -40,7 +40,8 @@ def browse(  # noqa: PLR0917
 
         POST /search     {"text": "words" or "picture": "base64", "k": 10, "mode": "dense", "filter": "year > 2020",
         "where": [{"field": "topic", "is": "==", "value": "safety"}], "collection": "name", "explain": false, "all_chunks": false};
-        all but text or picture may be left out. Gives {"collection", "mode", "seconds", "hits": [{"id", "score", "text", "fields"}]}.
+        all but text or picture may be left out. Gives {"collection", "mode", "seconds", "model_seconds" (waited for the model to load),
+        "hits": [{"id", "score", "text", "fields"}]}.
 
         POST /pictures   {"ids": ["key"]} gives {"pictures": {"key": "data:image/jpeg;base64,..."}} of an image corpus.
 

@@ -95,9 +95,9 @@ def _clock(seconds: float) -> str:
 class ProgressBar:
     """A progress bar for a terminal."""
 
-    def __init__(self, progress: Progress) -> None:
+    def __init__(self, progress: Progress, line: str = "") -> None:
         self._progress, self._rate = progress, RateMeter()
-        self._task: TaskID = progress.add_task("start", total=None, line="")
+        self._task: TaskID = progress.add_task("start", total=None, line=line)
 
     def __call__(self, now: Snapshot) -> None:
         done, total = now.bar
@@ -159,7 +159,7 @@ def _waiting(now: Snapshot) -> str:
 @contextmanager
 def progress_shown() -> Iterator[None]:
     """Show how far the run of this process is, and its warnings, for as long as it lasts."""
-    with snapshots_drawn() as draw, _warnings_shown():
+    with snapshots_drawn("the job is checked, and Prefect is starting") as draw, _warnings_shown():
         LISTENERS.append(draw)
         try:
             yield
@@ -168,11 +168,14 @@ def progress_shown() -> Iterator[None]:
 
 
 @contextmanager
-def snapshots_drawn() -> Iterator[Listener]:
-    """What draws a run's snapshots: a bar on a terminal, elsewhere a line now and then; lines in the log file as well."""
+def snapshots_drawn(first: str = "") -> Iterator[Listener]:
+    """What draws a run's snapshots: a bar on a terminal, elsewhere a line now and then; lines in the log file as well.
+
+    `first`: what the bar says until there is a snapshot.
+    """
     logged = Lines(command_log.info)
     with Progress(*bar_columns(), console=errors, transient=True) if draws() else nullcontext() as progress:
-        shown = ProgressBar(progress) if progress else Lines(_print_line)
+        shown = ProgressBar(progress, first) if progress else Lines(_print_line)
 
         def draw(now: Snapshot) -> None:
             shown(now)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -74,6 +75,15 @@ class CollectionSearch:
     def load(self) -> None:
         """Load the encoder, if the first question shall not wait for it."""
         self._encoder.load()
+
+    def wait_for_encoder(self, expression: str, way: SearchWay) -> float:
+        """Load the encoder, if a question asked in that way needs it; the seconds that it took. Raises as `search`."""
+        if self._encoder.loaded or (way.mode == "text" and not way.explain):
+            return 0.0
+        self._check_filter(self.made(), expression, way)
+        began = time.monotonic()
+        self.load()
+        return time.monotonic() - began
 
     def search(self, text: str, k: int, *, expression: str = "", way: SearchWay | None = None) -> list[Hit]:
         """The k best rows for some words.

@@ -83,6 +83,7 @@ class Journal:
     tell: Teller = lambda _what, _payload: None  # what automations may act on
     span: Callable[[str], AbstractContextManager[object]] = nullcontext  # that traces a stage at work
     waits_for: Callable[[], str] = str  # what holds the run up; "": nothing
+    _told: EncodingProgress = field(default_factory=EncodingProgress)  # as far as was told last
     _every: float = 0.9 * TICK_SECONDS  # seconds between two samples
     _loaded_shards: set[str] = field(default_factory=set)
     _working: dict[str, int] = field(default_factory=dict)
@@ -264,6 +265,7 @@ class Journal:
     def snapshot(self, *, ended: bool = False) -> Snapshot:
         encoding = self.encoding()  # asked outside of the lock: the engine has its own
         with self.lock:
+            self._told = encoding if ended else encoding.not_behind(self._told)
             return Snapshot(
                 stage=self.stage,
                 seconds=time.monotonic() - self.started,
@@ -271,8 +273,8 @@ class Journal:
                 expected=self.expected if self.listed is None else self.listed or None,
                 listing=self.listed is not None,
                 reused=self.reused,
-                encoded=encoding.rows,
-                tokens=encoding.tokens,
+                encoded=self._told.rows,
+                tokens=self._told.tokens,
                 loaded=self.loaded,
                 shards=self.shards,
                 shards_sealed=len(self.sealed),

@@ -123,3 +123,18 @@ def test_a_filter_that_is_none_is_told_before_a_model_is_loaded_for_it(tmp_path:
         assert loads == []
         assert [hit.id for hit in asked.search("words", 2, expression='id == "one"')] == ["one"]
         assert loads == ["words"]
+
+
+def test_a_question_by_words_alone_waits_for_no_model_and_others_say_how_long_they_did(tmp_path: Path) -> None:
+    loads: list[str] = []
+    made = MilvusTarget(str(tmp_path / "t.db")).collection("c")
+    made.ensure(spec_of("c"))
+    encoder = SimpleNamespace(loaded=False, load=lambda: time.sleep(0.01) or loads.append("model"))
+    with closing(made.target):
+        asked = search.CollectionSearch(made, cast("QueryEncoder", encoder))
+        assert asked.wait_for_encoder("", search.SearchWay(mode="text")) == 0
+        with pytest.raises(BadInput, match="lang = de"):
+            asked.wait_for_encoder("lang = de", search.SearchWay(mode="dense"))
+        assert loads == []
+        assert asked.wait_for_encoder("", search.SearchWay(mode="dense")) >= 0.01
+        assert loads == ["model"]

@@ -78,3 +78,10 @@ def test_a_plan_shows_what_is_listed_at_least_and_ends_with_its_run() -> None:
         journal.note_listed(span)
     journal.note_planned(2)
     assert journal.snapshot().of_rows == "0"
+
+
+def test_progress_never_goes_back_and_what_is_told_at_the_end_is_what_was_kept() -> None:
+    journal, rows = Journal(total=1_000), iter([300, 250, 310, 290])
+    journal.encoding = lambda: EncodingProgress(rows=next(rows), tokens=5)
+    assert [journal.snapshot().done for _ in range(3)] == [300, 300, 310]
+    assert journal.snapshot(ended=True).done == 290

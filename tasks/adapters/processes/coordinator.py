@@ -207,8 +207,8 @@ class Coordinator:
             case Fault(key=""):
                 self._settle_facts(error_of(message.leaf, message.text))
             case Fault():
-                work = link.held.pop(message.key, None)
-                if work:
+                self.pace.failed(link.rank, message.key)
+                if work := link.held.pop(message.key, None):
                     work.fail(error_of(message.leaf, message.text))
 
     def _greet(self, link: RankConnection, hello: Hello) -> None:

@@ -25,12 +25,13 @@ from tasks.run.promotion.search_modes import check_mode, modes_of
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchAnswer:
-    """Hits, and how they were found."""
+    """Hits, and how they were found. `model_seconds`: for which the question had to wait until the encoder was loaded."""
 
     collection: str
     mode: str
     hits: list[Hit]
     passages: dict[str, ChunkContext]
+    model_seconds: float = 0.0
 
 
 class JobSearch:
@@ -77,12 +78,14 @@ class JobSearch:
         mode = check_mode(made, request.mode, "mode") if request.text is not None else "dense"
         way = SearchWay(mode=mode, explain=request.explain, all_chunks=request.all_chunks, named="")
         expression = with_conditions(request.filter, request.where, fields_of(made))
-        hits = self._ask(picked, request, expression, way)
-        return SearchAnswer(collection=made.name, mode=mode, hits=hits, passages=picked.passages(hits))
+        hits, waited = self._ask(picked, request, expression, way)
+        return SearchAnswer(collection=made.name, mode=mode, hits=hits, passages=picked.passages(hits), model_seconds=waited)
 
-    def _ask(self, picked: CollectionSearch, request: SearchRequest, expression: str, way: SearchWay) -> list[Hit]:
+    def _ask(self, picked: CollectionSearch, request: SearchRequest, expression: str, way: SearchWay) -> tuple[list[Hit], float]:
+        """Also the seconds for which the encoder was waited for."""
         if request.text is not None:
-            return picked.search(request.text, request.k, expression=expression, way=way)
+            waited = picked.wait_for_encoder(expression, way) if request.text.strip() else 0.0
+            return picked.search(request.text, request.k, expression=expression, way=way), waited
         if request.mode in ("text", "hybrid"):
             raise BadInput(f"mode {request.mode}: a picture has no words: leave mode out")
         if not self.takes_pictures:
@@ -93,7 +96,8 @@ class JobSearch:
         with scratch_folder() as scratch:
             place = scratch / "picture"
             place.write_bytes(picture)
-            return _nearest(picked, place, request.k, expression, way)
+            waited = picked.wait_for_encoder(expression, way)
+            return _nearest(picked, place, request.k, expression, way), waited
 
     def _picked(self, name: str | None) -> CollectionSearch:
         own = self._own.plan.spec.name

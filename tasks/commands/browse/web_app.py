@@ -115,7 +115,9 @@ class BrowseApp:
         found = self._search.search(asked)
         self._model = "ready"
         hits = [_hit_document(hit, found, explain=asked.explain) for hit in found.hits]
-        told = {"collection": found.collection, "mode": found.mode, "seconds": round(time.monotonic() - began, 3), "hits": hits}
+        took, loading = time.monotonic() - began, found.model_seconds
+        seconds = {"seconds": round(max(0.0, took - loading), 3), "model_seconds": round(loading, 3)}
+        told = {"collection": found.collection, "mode": found.mode, **seconds, "hits": hits}
         return {**told, "relevant": self._known(asked.text) if asked.text else []}
 
     def _saved(self) -> list[Question]:

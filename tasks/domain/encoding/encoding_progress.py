@@ -39,3 +39,7 @@ class EncodingProgress(Strict):
     startup: dict[str, float] = Field(default_factory=dict, description="Seconds until the encoder was loaded, by step.")
     hosts: tuple[HostWork, ...] = Field((), description="Of a cluster, in the order in which they came; empty: the flow's machine encodes.")
     waits_for: str = Field("", description="What holds the encoder up, in words; empty: nothing.")
+
+    def not_behind(self, before: EncodingProgress) -> EncodingProgress:
+        """As far as `before` at least: rows that a rank had in hand when it was lost are not taken back, but waited for."""
+        return self.model_copy(update={"rows": max(self.rows, before.rows), "tokens": max(self.tokens, before.tokens)})

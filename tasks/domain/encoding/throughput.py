@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 
 from tasks.domain.encoding.encoding_progress import EncodingProgress, UnderWay, rank_name
 from tasks.domain.report.figures import RankWork
@@ -27,7 +28,7 @@ class Throughput:
         self.ranks = ranks
         self._lock = threading.Lock()
         self._rows = self._tokens = 0
-        self._current: dict[int, tuple[str, int, int]] = {}
+        self._current: dict[int, dict[str, tuple[int, int]]] = {}  # by rank and piece: rows and tokens that no part holds yet
         self._work: dict[int, RankWork] = {}
         self._memory: dict[str, int] = {}
         self._rate: float | None = None  # rows per second of one rank
@@ -46,10 +47,10 @@ class Throughput:
             self._left = None if self._left is None else self._left - rows
 
     def at(self, rank: int, key: str, done: int, tokens: int = 0) -> None:
-        """A rank has encoded `done` rows of a piece, and their tokens."""
+        """A rank has encoded `done` rows of a piece, and their tokens. Those of its last piece count too, while that is being stored."""
         with self._lock:
             self._began = self._began or time.monotonic()
-            self._current[rank] = (key, done, tokens)
+            self._current.setdefault(rank, {})[key] = (done, tokens)
 
     def done(self, rank: int, part: Part, *, padded: int = 0, halved: int = 0, memory: Mapping[str, int] | None = None) -> None:
         """A part is in the store.
@@ -69,11 +70,15 @@ class Throughput:
             for kind, size in (memory or {}).items():
                 name = f"{rank_name(rank)}{kind and ', '}{kind}"
                 self._memory[name] = max(size, self._memory.get(name, 0))
-            if self._current.get(rank, ("", 0, 0))[0] == part.key:
-                del self._current[rank]
+            self._current.get(rank, {}).pop(part.key, None)
             if part.rows and part.stats.encode_seconds > 0:
                 rate = part.rows / part.stats.encode_seconds
                 self._rate = rate if self._rate is None else WEIGHT * rate + (1 - WEIGHT) * self._rate
+
+    def failed(self, rank: int, key: str) -> None:
+        """A piece has become no part: its rows do not count."""
+        with self._lock:
+            self._current.get(rank, {}).pop(key, None)
 
     def gone(self, rank: int) -> None:
         """A rank has left; what it was at does not count."""
@@ -84,13 +89,17 @@ class Throughput:
     def rows(self) -> int:
         """Rows encoded, those of unfinished parts included."""
         with self._lock:
-            return self._rows + sum(done for _, done, _ in self._current.values())
+            return self._rows + sum(rows for rows, _ in self._in_hand())
 
     @property
     def tokens(self) -> int:
         """Tokens encoded, those of unfinished parts included."""
         with self._lock:
-            return self._tokens + sum(tokens for _, _, tokens in self._current.values())
+            return self._tokens + sum(tokens for _, tokens in self._in_hand())
+
+    def _in_hand(self) -> Iterator[tuple[int, int]]:
+        """Rows and tokens of each piece that is not a part yet."""
+        return chain.from_iterable(pieces.values() for pieces in self._current.values())
 
     @property
     def seconds(self) -> float:
@@ -103,8 +112,8 @@ class Throughput:
         """The same rows, rank 0 first."""
         with self._lock:
             counts = {rank: work.rows for rank, work in self._work.items()}
-            for rank, (_, done, _) in self._current.items():
-                counts[rank] = counts.get(rank, 0) + done
+            for rank, pieces in self._current.items():
+                counts[rank] = counts.get(rank, 0) + sum(rows for rows, _ in pieces.values())
         return tuple(counts.get(rank, 0) for rank in range(max(counts, default=-1) + 1))
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from tasks.domain.encoder_identity import EncoderFacts, Precision
 from tasks.domain.errors import BadInput
@@ -13,6 +13,8 @@ from tasks.domain.served_identity import other_server
 
 if TYPE_CHECKING:  # torch is loaded by who searches, not by who imports
     from tasks.worker.base import LoadedEncoder, Vectors
+
+T = TypeVar("T")
 
 
 class QueryEncoder:
@@ -44,8 +46,7 @@ class QueryEncoder:
 
     def load(self) -> None:
         """Load the model now and not with the first query. Raises as the first query would."""
-        with self._turn:
-            self._load()
+        self._try(lambda _loaded: None)
 
     def _load(self) -> LoadedEncoder:
         from tasks.worker.encoders.registry import open_encoder  # noqa: PLC0415
@@ -67,7 +68,7 @@ class QueryEncoder:
         if self._loaded is not None:
             self._loaded.close()
 
-    def _try(self, embed: Callable[[LoadedEncoder], Vectors]) -> Vectors:
+    def _try(self, embed: Callable[[LoadedEncoder], T]) -> T:
         with self._turn:
             try:
                 return embed(self._load())

@@ -76,6 +76,16 @@ def scrolls_sideways(page: Page) -> bool:
     return bool(page.evaluate("document.documentElement.scrollWidth > innerWidth"))
 
 
+def placeholder_is_whole(page: Page) -> bool:
+    """Whether the words in the empty search box have room in it, where a picture may be searched with as well."""
+    measured = """(box) => {
+      const pen = document.createElement('canvas').getContext('2d')
+      pen.font = getComputedStyle(box).font
+      return pen.measureText(box.placeholder).width <= box.clientWidth && box.placeholder.includes('picture')
+    }"""
+    return bool(page.locator("#words").evaluate(measured))
+
+
 @pytest.fixture
 def compared(tmp_path: Path, tiny_model: Path, run_flow: RunFlow) -> dict[str, Any]:
     """A job whose collection is not promoted, since its gate asks for too much; another encoder's is live. Both have full text."""
@@ -100,10 +110,17 @@ def test_a_person_searches_filters_compares_and_saves(compared: dict[str, Any], 
 
 def with_the_keyboard(page: Page, questions: Path) -> None:
     """Every step without a mouse, but for what a mouse is for."""
+    page.keyboard.type("/a/b")  # the first one asks for the box, in which it is already
+    expect(page.locator("#words")).to_have_value("a/b")
+    page.locator("#words").fill("")
+    page.keyboard.type("/7")
+    expect(page.locator("#words")).to_have_value("/7")
+    page.locator("#words").fill("")
     page.locator("body").click(position={"x": 5, "y": 400})
     page.keyboard.press("/")
     expect(page.locator("#words")).to_be_focused()
-    page.keyboard.type("7")
+    page.keyboard.type("/7")
+    expect(page.locator("#words")).to_have_value("7")
     page.keyboard.press("Enter")
     expect(page.locator(".hit")).to_have_count(10)
     expect(page.locator(".hit").first).to_contain_text("by words #1")
@@ -193,6 +210,13 @@ def test_a_picture_that_is_chosen_finds_itself(tmp_path: Path, tiny_clip: Clip, 
     document = image_job(tmp_path, tiny_clip, {"kind": "images", "uri": str(tmp_path / "pictures")})
     run_flow(document)
     with served(document) as address, opened(address, viewport={"width": 1280, "height": 800}) as page:
+        assert placeholder_is_whole(page)
+        page.set_viewport_size({"width": 390, "height": 844})
+        page.reload()
+        expect(page.locator("#attach")).to_be_visible()
+        assert placeholder_is_whole(page)
+        page.set_viewport_size({"width": 1280, "height": 800})
+        page.reload()
         page.locator("#file").set_input_files(tmp_path / "pictures" / "3.png")
         expect(page.locator(".hit")).to_have_count(6)
         assert keys_of(page)[0] == "3.png"

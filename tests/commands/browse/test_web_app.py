@@ -30,6 +30,7 @@ class Search:
         self.takes_pictures = False
         self.fails: Exception | None = None
         self.waits = threading.Barrier(1)
+        self.loading = 0.0
 
     def load(self) -> None:
         raise Permanent("no such weights")
@@ -42,7 +43,7 @@ class Search:
         if self.fails:
             raise self.fails
         hit = Hit(id="a", score=1.0, fields={"text": "lone \ud800", "x": float("nan"), "big": 2**60})
-        return SearchAnswer(collection="c_1", mode="dense", hits=[hit][: request.k], passages={})
+        return SearchAnswer(collection="c_1", mode="dense", hits=[hit][: request.k], passages={}, model_seconds=self.loading)
 
 
 @pytest.fixture
@@ -71,6 +72,12 @@ def test_a_search_gives_hits_that_are_json_whatever_they_hold(client: TestClient
     (hit,) = answer.json()["hits"]
     assert hit == {"id": "a", "score": 1.0, "text": "lone \ud800", "fields": {"x": None, "big": 2**60}}
     assert "NaN" not in answer.text
+
+
+def test_the_models_loading_does_not_count_as_the_searchs_time(client: TestClient, search: Search) -> None:
+    search.loading = 3_600.0
+    answer = client.post("/search", json={"text": "words"}).json()
+    assert (answer["seconds"], answer["model_seconds"]) == (0.0, 3_600.0)
 
 
 @pytest.mark.parametrize(

@@ -82,3 +82,19 @@ def test_encoding_lasts_from_the_first_batch_to_the_last_part() -> None:
     pace.at(0, "b", 0)
     pace.done(0, part(100, 1, "b"))
     assert 0 < first <= pace.seconds
+
+
+def test_rows_of_a_piece_that_is_being_stored_count_while_its_rank_is_at_the_next() -> None:
+    pace, told = Throughput(ranks=1), []
+    for step in (
+        lambda: pace.at(0, "a", 100, 200),
+        lambda: pace.at(0, "b", 0),
+        lambda: pace.at(0, "b", 40, 80),
+        lambda: pace.done(0, part(100, 1, "a")),
+        lambda: pace.at(0, "b", 60, 120),
+    ):
+        step()
+        told.append((pace.rows, pace.tokens, *pace.rows_by_rank))
+    assert told == [(100, 200, 100), (100, 200, 100), (140, 280, 140), (140, 280, 140), (160, 320, 160)]
+    pace.failed(0, "b")
+    assert (pace.rows, pace.tokens, pace.rows_by_rank) == (100, 200, (100,))

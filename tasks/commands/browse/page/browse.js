@@ -11,6 +11,7 @@ const state = {
   saved: new Set(), // the same as they are in the file
   run: 0,
   abort: null,
+  reached: true, // whether the search box has just got the focus, by "/" or as the page opened
 };
 
 // Integers beyond 2^53 stay as they are written.
@@ -48,7 +49,7 @@ async function start() {
   $("corpus").textContent = corpus;
   $("facts").textContent = `${collections[0].rows.toLocaleString("en")} rows in ${alias}, ${collections[0].model.split("/").pop()}`;
   $("attach").hidden = !pictures;
-  $("words").placeholder = pictures ? "Search by words, or drop a picture" : "Search by words";
+  $("words").placeholder = placeholder();
   state.sides = [side(collections[0])];
   $("compare").hidden = !isOther() && collections[0].modes.length < 2;
   const example = collections[0].fields.find((field) => !["id", "text"].includes(field.name)) || collections[0].fields[0];
@@ -60,6 +61,10 @@ async function start() {
   const words = new URLSearchParams(location.hash.slice(1)).get("q");
   if (words) ask(words);
 }
+
+// Nothing is dropped on a phone, which has no room for more words either.
+const narrow = matchMedia("(max-width: 44rem)");
+const placeholder = () => (!state.info.search_by_picture ? "Search by words" : narrow.matches ? "Words, or a picture" : "Search by words, or drop a picture");
 
 const side = (collection, mode) => ({ collection: collection.name, mode: mode || collection.modes.at(-1) });
 
@@ -184,7 +189,9 @@ function drawStatus() {
   const count = good[0].hits.length;
   const shared = good.length > 1 ? good[0].hits.filter((hit) => good[1].hits.some((other) => other.id === hit.id)).length : null;
   const seconds = Math.max(...good.map((each) => each.seconds)).toFixed(2);
-  say(`${count} ${count === 1 ? "hit" : "hits"} in ${seconds} s${shared === null ? "" : `; ${shared} in both columns`}`);
+  const loading = Math.max(...good.map((each) => each.model_seconds || 0));
+  const waited = loading < 0.1 ? "" : `, after ${loading.toFixed(1)} s for the model to load`;
+  say(`${count} ${count === 1 ? "hit" : "hits"} in ${seconds} s${waited}${shared === null ? "" : `; ${shared} in both columns`}`);
 }
 
 function column(each, number) {
@@ -355,7 +362,7 @@ function dropPicture() {
   if (!state.asked?.picture) return;
   state.asked = null;
   $("asked-picture").hidden = true;
-  $("words").placeholder = "Search by words, or drop a picture";
+  $("words").placeholder = placeholder();
   $("words").focus();
 }
 
@@ -393,7 +400,7 @@ function escape() {
 }
 
 const KEYS = {
-  "/": () => $("words").focus() || $("words").select(),
+  "/": () => $("words").focus() || $("words").select() || reached(),
   "?": () => $("help").showModal(),
   f: () => openFilters($("filters").hidden),
   c: compare,
@@ -402,18 +409,30 @@ const KEYS = {
   k: () => move(-1, 0),
 };
 
+// The box has the focus as the page opens, when "/" is pressed for it all the same: the first one in an empty box that was just reached is no word.
+function reached() {
+  state.reached = !$("words").value;
+}
+
+function isKeyAlone(event) {
+  const alone = event.key === "/" && event.target === $("words") && !event.target.value && state.reached;
+  if (!event.repeat) state.reached = false;
+  return alone;
+}
+
 function pressed(event) {
   if (event.ctrlKey || event.metaKey || event.altKey || $("help").open || !state.info) return;
   const { target, key } = event;
   const typing = target.matches("input, select, textarea");
+  if (typing && isKeyAlone(event)) return event.preventDefault();
   if (key === "Escape") escape();
   else if (key === "ArrowDown" && (!typing || target === $("words"))) move(1, 0);
   else if (key === "ArrowUp" && !typing) move(-1, 0);
   else if ((key === "ArrowLeft" || key === "ArrowRight") && place(target)) move(0, key === "ArrowLeft" ? -1 : 1);
   else if ((key === "Enter" || key === " " || key === "x") && target.matches(".hit")) target.querySelector(".mark")?.click();
   else if (!typing && KEYS[key]) KEYS[key]();
-  else return;
-  event.preventDefault();
+  else return undefined;
+  return event.preventDefault();
 }
 
 // ---- listeners -----------------------------------------------------------------------------------------------------
