@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from tasks.commands.look_at_data import ColumnLook, SourceLook
 from tasks.domain.errors import BadInput
-from tasks.domain.job.source import SOURCES
+from tasks.domain.job.source import SOURCES, TabularSource
 
 KEY_NAMES = ("id", "_id", "key", "uuid", "guid", "pk", "docid", "doc_id", "document_id")
 NUMBERS_OF_THINGS = ("sku", "isbn", "isbn13", "issn", "asin", "ean", "gtin", "doi", "slug", "ticket", "ticket_no", "invoice_no", "order_no")
@@ -27,7 +27,7 @@ METADATA_TYPES = ("int64", "double", "bool", "varchar")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draft:
     """What a job file is written from. `text` or `image`: the content of a table; `left`: columns that are not carried, each with the reason;
-    `decimals`: metadata that are texts though they look like prices.
+    `decimals`: metadata that are texts though they look like prices; `split`: how text files are split into chunks.
     """
 
     kind: str
@@ -40,6 +40,7 @@ class Draft:
     decimals: tuple[str, ...] = ()
     left: dict[str, str] = field(default_factory=dict)
     several_languages: bool = False
+    split: str | None = None
     target: str = ""
     checkpoint: str = ""
 
@@ -60,6 +61,9 @@ def draft_job(look: SourceLook, *, corpus: str | None = None) -> Draft:
     if not look.columns:
         if holds_pictures(look.kind):
             return draft
+        if not issubclass(SOURCES[look.kind].settings, TabularSource):
+            split = "markdown" if look.markdown else "text"
+            return replace(draft, split=split, several_languages=look.other_scripts > NOT_ENGLISH)
         raise BadInput(f"'{look.uri}' has no columns: there is nothing to embed")
     image, text = choose_content(look.columns)
     if image is None and not text:

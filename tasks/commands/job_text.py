@@ -42,6 +42,8 @@ def _lines(draft: Draft, schema: str | None, sampled: int) -> Iterator[str]:
 
 
 def _columns(draft: Draft, sampled: int) -> Iterator[str]:
+    if draft.split is not None:
+        yield f"  chunks: {{tokens: auto, split: {draft.split}}}  # a file that is longer than the model reads becomes several rows"
     if not (draft.text or draft.image):
         return
     if draft.key is not None:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import itertools
+import posixpath
 import re
 import statistics
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tasks.adapters.files.access import NothingToRead, briefly, list_files, root_of
 from tasks.adapters.files.table_marks import IsATable
 from tasks.adapters.files.tables.table_roots import refuse_tables_above
-from tasks.adapters.sources import csv, images, jsonl, parquet, webdataset
-from tasks.adapters.sources.registry import open_source
+from tasks.adapters.sources import csv, images, jsonl, parquet, text_folder, webdataset
+from tasks.adapters.sources.registry import open_source, sample_texts
 from tasks.adapters.sources.source_files import SourceFiles
 from tasks.domain.errors import BadInput
 from tasks.domain.job.source import SOURCES, TabularSource
@@ -23,15 +24,18 @@ from tasks.domain.target.fields import FieldType
 
 LISTED = 10_000  # files that are looked at by name
 SAMPLED_SPANS, SAMPLED_ROWS = 4, 500  # places in the source, and rows of each
+SAMPLED_TEXTS = 64  # files
 EXAMPLE = 60  # characters
-ROWS_FIRST = "Markdown, PDF and other documents become rows first, such as JSON Lines of {id, text}"
+ROWS_FIRST = "PDF, HTML and other documents become rows first, such as JSON Lines of {id, text}"
 SUFFIXES_OF = {
     "parquet": parquet.SUFFIXES,
     "jsonl": jsonl.SUFFIXES,
     "csv": csv.SUFFIXES,
     "webdataset": webdataset.SUFFIXES,
     "images": images.SUFFIXES,
+    "text-files": text_folder.SUFFIXES,  # the last: of as many files, those of another kind are the data
 }
+BESIDE_DATA = re.compile(r"(readme|licen[cs]e|notice|changelog|requirements)\b", re.IGNORECASE)  # texts that may be about other files
 PICTURE_MAGIC = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF", b"BM", b"II*\x00", b"MM\x00*")
 TWO_DECIMALS = re.compile(r"-?\d+\.\d{2}")  # prices: as numbers they would lose a zero at the end, so they stay texts
 WORD = re.compile(r"\S+")
@@ -64,7 +68,10 @@ class ColumnLook:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceLook:
-    """A place. `files`: as many as were listed, 0 of a lakehouse table; `more`: whether there are others; `rows`: how many were sampled."""
+    """A place. `files`: as many as were listed, 0 of a lakehouse table; `more`: whether there are others; `rows`: how many were sampled.
+
+    Of text files, `markdown`: whether most are Markdown; `other_scripts`: the share of letters that are not Latin.
+    """
 
     kind: str
     uri: str
@@ -73,6 +80,8 @@ class SourceLook:
     others: dict[str, int]  # files that another kind of source would read
     rows: int
     columns: tuple[ColumnLook, ...]
+    markdown: bool = False
+    other_scripts: float = 0.0
 
 
 def look_at_data(uri: str) -> SourceLook:
@@ -82,31 +91,48 @@ def look_at_data(uri: str) -> SourceLook:
         BadInput: nothing is there that a source could read.
     """
     try:
-        counts, more = _count_kinds(uri)
+        names, more = _names(uri)
+        kind, counts = _choose_kind(names)
     except IsATable as table:
         if table.kind is None or table.folder not in (".", root_of(uri)):
             raise
-        counts, more = Counter({table.kind: 0}), False
-    kind, files = counts.most_common(1)[0]
+        names, kind, counts, more = [], table.kind, Counter({table.kind: 0}), False
     others = {other: count for other, count in counts.items() if other != kind}
-    rows, columns = _look_at_columns(kind, uri) if issubclass(SOURCES[kind].settings, TabularSource) else (0, ())
-    return SourceLook(kind=kind, uri=uri, files=files, more=more, others=others, rows=rows, columns=columns)
+    look = SourceLook(kind=kind, uri=uri, files=counts[kind], more=more, others=others, rows=0, columns=())
+    if issubclass(SOURCES[kind].settings, TabularSource):
+        rows, columns = _look_at_columns(kind, uri)
+        return replace(look, rows=rows, columns=columns)
+    return _with_texts(look, names) if SOURCES[kind].settings().modality == "text" else look  # type: ignore[call-arg]
 
 
-def _count_kinds(uri: str) -> tuple[Counter[str], bool]:
-    """Files by the kind of source that reads them."""
+def _with_texts(look: SourceLook, names: list[str]) -> SourceLook:
+    """Files that are texts as a whole have no columns to look at."""
+    texts = sample_texts(open_source(SOURCES[look.kind].settings.model_validate({"uri": look.uri}), rows=SAMPLED_TEXTS), SAMPLED_TEXTS)
+    markdown = sum(name.lower().endswith(text_folder.MARKDOWN) for name in names)
+    return replace(look, markdown=2 * markdown > look.files, other_scripts=_other_scripts("".join(texts)[:LETTERS]))
+
+
+def _names(uri: str) -> tuple[list[str], bool]:
+    """Files that some kind of source reads, by name; whether there are more."""
     refuse_tables_above(uri)
     suffixes = tuple(suffix for each in SUFFIXES_OF.values() for suffix in each)
     try:
         names = [file.name for file in itertools.islice(list_files(uri, suffixes), LISTED + 1)]
     except NothingToRead as nothing:
         raise BadInput(f"{nothing}. {ROWS_FIRST}") from nothing
-    counts = Counter(kind for name in names[:LISTED] if (kind := _kind_of(name)))
-    if not counts:
+    known = [name for name in names[:LISTED] if _kind_of(name)]
+    if not known:
         raise BadInput(
             f"'{uri}' has no name that a source reads (wanted: {briefly(suffixes)}). {ROWS_FIRST}; or name its format by hand, with source.kind"
         )
-    return counts, len(names) > LISTED
+    return known, len(names) > LISTED
+
+
+def _choose_kind(names: list[str]) -> tuple[str, Counter[str]]:
+    """The kind of source that reads the most files, and how many each would; one README among tables does not decide."""
+    counts = Counter(kind for name in names if (kind := _kind_of(name)))
+    beside = Counter(kind for name in names if BESIDE_DATA.match(posixpath.basename(name)) and (kind := _kind_of(name)))
+    return max((kind for kind in SUFFIXES_OF if kind in counts), key=(counts - beside).__getitem__), counts
 
 
 def _kind_of(name: str) -> str | None:

@@ -119,6 +119,29 @@ def test_pictures_and_tars_need_no_columns(tmp_path: Path) -> None:
     assert drafted(tmp_path).kind == "webdataset"
 
 
+def test_texts_need_no_columns_and_are_split_as_what_they_are(tmp_path: Path) -> None:
+    for name in ("a.md", "b/c.markdown", "README.md", "notes.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(f"# {PROSE}", encoding="utf-8")
+    look = look_at_data(str(tmp_path))
+    assert (look.kind, look.files, look.columns, drafted(tmp_path).split) == ("text-files", 4, (), "markdown")
+    assert "\n  chunks: {tokens: auto, split: markdown}  # a file" in job_text(drafted(tmp_path), schema=None, sampled=0)
+    (tmp_path / "notes.txt").write_text("三角风筝有后掠的翅膀没有尾巴", encoding="utf-8")
+    draft = drafted(tmp_path / "notes.txt")
+    assert (draft.corpus, draft.split, draft.several_languages) == ("notes", "text", True)
+
+
+def test_a_text_beside_a_table_is_about_it(tmp_path: Path) -> None:
+    for name in ("README.md", "LICENSE.txt", "CHANGELOG.md"):
+        (tmp_path / name).write_text(PROSE)
+    (tmp_path / "rows.csv").write_text(f'id,text\n1,"{PROSE}"\n')
+    assert drafted(tmp_path).kind == "csv"
+    (tmp_path / "a.md").write_text(PROSE)
+    assert drafted(tmp_path).kind == "csv"
+    (tmp_path / "b.md").write_text(PROSE)
+    assert drafted(tmp_path).kind == "text-files"
+
+
 def test_a_lakehouse_table_is_read_as_one(tmp_path: Path) -> None:
     import deltalake  # noqa: PLC0415 - a second to import
 
@@ -134,7 +157,7 @@ def test_a_lakehouse_table_is_read_as_one(tmp_path: Path) -> None:
     [
         ({}, "no file matches"),
         ({"a.xyz": "x"}, ".tgz, .tbz2, .txz, .jpg,"),
-        ({"book.md": "# One"}, "'book.md'). Markdown, PDF and other documents become rows first, such as JSON Lines of {id, text}"),
+        ({"book.pdf": "%PDF"}, "'book.pdf'). PDF, HTML and other documents become rows first, such as JSON Lines of {id, text}"),
         ({"a.jsonl": '{"n": 1}\n'}, "no column of texts or pictures (n)"),
     ],
 )

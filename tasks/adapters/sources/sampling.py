@@ -97,7 +97,7 @@ class Sampler:
         sample.read += read
         if span.rows is None:
             self._note_density(span, seen, read, sample)
-        elif isinstance(span.extent, Whole):
+        elif isinstance(span.extent, Whole) and self._source.config.modality == "image":
             sample.file_bytes.append([file.size for file in span.files])
         if held:
             sample.rows += _shared(pa.Table.from_batches(found), points, self._effort.rows)

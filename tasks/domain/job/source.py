@@ -335,6 +335,7 @@ SOURCES: Kinds[SourceKind] = Kinds(
     default="parquet",
     known={
         "images": SourceKind(settings=ImagesSource, files="tasks.adapters.sources.images:ImageFiles"),
+        "text-files": "tasks.adapters.sources.text_folder:TEXT_FILES",
         "webdataset": SourceKind(settings=WebDatasetSource, files="tasks.adapters.sources.webdataset:WebDatasetFiles"),
         "parquet": SourceKind(settings=ParquetSource, files="tasks.adapters.sources.parquet:ParquetFiles", form=TableForm),
         "jsonl": SourceKind(settings=JsonLinesSource, files="tasks.adapters.sources.jsonl:JsonLinesFiles", form=TableForm),

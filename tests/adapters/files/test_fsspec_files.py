@@ -128,6 +128,7 @@ SOURCES = {
     "a.jsonl": ("jsonl", LINES, {"id": "id"}),
     "a.jsonl.gz": ("jsonl", gzip.compress(LINES), {"id": "id"}),
     "a.csv": ("csv", b"id,text\n1,one\n2,two\n", {"id": "id"}),
+    "a.txt": ("text-files", b"one", {}),
     "a.tar": ("webdataset", tar(), {"embed": "text"}),
 }
 

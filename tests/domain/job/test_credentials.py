@@ -76,7 +76,7 @@ def test_a_job_made_in_python_is_held_to_it_as_well() -> None:
         Job(source=ParquetSource(uri=CARRIERS[0]))
 
 
-@pytest.mark.parametrize("place", ["target", "checkpoint", "parquet", "images", "webdataset"])
+@pytest.mark.parametrize("place", ["target", "checkpoint", "parquet", "images", "text-files", "webdataset"])
 def test_the_schema_refuses_it_so_that_prefects_server_never_keeps_it(place: str) -> None:
     """Prefect's server holds parameters against the schema; validators do not run there."""
     schema = Job.model_json_schema()

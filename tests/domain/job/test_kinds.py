@@ -53,7 +53,7 @@ def test_precisions_of_8_bits_are_of_dense_texts(kind: dict[str, Any], first: st
         ({"source": {"kind": "lines", "skip": -1}}, "'source.skip' must be at least 0, not -1"),
         (
             {"source": {"kind": "line"}},
-            "'source.kind' is 'line', it must be one of 'images', 'webdataset', 'parquet', 'jsonl', 'csv', 'delta', 'iceberg', 'lines'",
+            "'source.kind' is 'line', it must be one of 'images', 'text-files', 'webdataset', 'parquet', 'jsonl', 'csv', 'delta', 'iceberg', 'lines'",
         ),
         (
             {"source": {"kind": "images"}, "encoder": {"kind": "letters"}},
@@ -69,7 +69,7 @@ def test_what_is_wrong_with_its_settings_is_said_as_of_any_other(document: objec
 
 @more_kinds
 def test_the_run_form_has_a_tab_for_each_kind_that_was_registered() -> None:
-    assert tabs("source") == ["Image folder", "WebDataset", "Table files", "Delta table", "Iceberg table", "Lines"]
+    assert tabs("source") == ["Image folder", "Text files", "WebDataset", "Table files", "Delta table", "Iceberg table", "Lines"]
     assert tabs("encoder") == ["sentence-transformers", "open_clip", "Served", "Sparse", "Letters"]
 
 

@@ -18,7 +18,10 @@ from tasks.domain.job.parse import override, override_document, parse_job
             {"encoder": {"kind": "open-clip", "model": "x"}, "source": {"kind": "images"}},
             "'encoder.model' is not a setting; there are kind, architecture",
         ),
-        ({"source": {"kind": "parket"}}, "'source.kind' is 'parket', it must be one of 'images', 'webdataset', 'parquet', 'jsonl', 'csv'"),
+        (
+            {"source": {"kind": "parket"}},
+            "'source.kind' is 'parket', it must be one of 'images', 'text-files', 'webdataset', 'parquet', 'jsonl', 'csv'",
+        ),
         ({"shards": {"rows": 0}}, "'shards.rows' must be at least 1, not 0"),
         ({"compute": {"processes": 0}}, "'compute.processes' must be 'auto' or at least 1, not 0"),
         ({"compute": {"threads": "many"}}, "'compute.threads' must be 'auto' or an integer, not 'many'"),

@@ -216,6 +216,7 @@ def test_the_tab_of_a_job_is_the_one_that_shares_most_keys_with_it(deployed: Pre
     for value, title in [
         ({"kind": "jsonl", "uri": "a", "text": ["b"]}, "Table files"),
         ({"kind": "images", "uri": "a"}, "Image folder"),
+        ({"kind": "text-files", "uri": "a", "chunks": {"split": "markdown"}}, "Text files"),
         ({"kind": "webdataset", "uri": "a", "embed": "text"}, "WebDataset"),
     ]:
         assert max(tabs, key=lambda tab: len(set(value) & set(tab["properties"])))["title"] == title
