@@ -24,7 +24,7 @@ from tasks.domain.target.fields import FieldType
 
 LISTED = 10_000  # files that are looked at by name
 SAMPLED_SPANS, SAMPLED_ROWS = 4, 500  # places in the source, and rows of each
-SAMPLED_TEXTS = 64  # files
+SCRIPT_SAMPLE = 64  # texts that tell the script
 EXAMPLE = 60  # characters
 ROWS_FIRST = "PDF, HTML and other documents become rows first, such as JSON Lines of {id, text}"
 SUFFIXES_OF = {
@@ -107,7 +107,7 @@ def look_at_data(uri: str) -> SourceLook:
 
 def _with_texts(look: SourceLook, names: list[str]) -> SourceLook:
     """Files that are texts as a whole have no columns to look at."""
-    texts = sample_texts(open_source(SOURCES[look.kind].settings.model_validate({"uri": look.uri}), rows=SAMPLED_TEXTS), SAMPLED_TEXTS)
+    texts = sample_texts(open_source(SOURCES[look.kind].settings.model_validate({"uri": look.uri}), rows=SCRIPT_SAMPLE), SCRIPT_SAMPLE)
     markdown = sum(name.lower().endswith(text_folder.MARKDOWN) for name in names)
     return replace(look, markdown=2 * markdown > look.files, other_scripts=_other_scripts("".join(texts)[:LETTERS]))
 

@@ -27,7 +27,7 @@ SUFFIXES = (".txt", *MARKDOWN, ".rst", ".text")
 BATCH_ROWS = 1_024
 BATCH_BYTES = 32 << 20
 TOO_LARGE = f"too large: a file of more than {LONGEST_ROW_BYTES} bytes"
-SCHEMA = pa.schema(
+TEXT_ROWS = pa.schema(
     [pa.field(KEY_COLUMN, pa.string()), pa.field(TEXT_COLUMN, pa.string(), metadata=VALID_TEXT), pa.field(REASON_COLUMN, pa.string())]
 )
 
@@ -90,7 +90,7 @@ def _batches(files: Iterable[FileVersion]) -> Iterator[pa.RecordBatch]:
     for group in _of_some_bytes(files):
         texts, reasons = zip(*ahead(_text_of, group), strict=True)
         columns = [[file.name for file in group], texts, reasons]
-        yield pa.record_batch([pa.array(column, pa.string()) for column in columns], schema=SCHEMA)
+        yield pa.record_batch([pa.array(column, pa.string()) for column in columns], schema=TEXT_ROWS)
 
 
 def _of_some_bytes(files: Iterable[FileVersion]) -> Iterator[list[FileVersion]]:

@@ -180,7 +180,8 @@ def test_the_form_has_a_title_and_a_description_everywhere_and_tabs_for_the_unio
     form = drawn(schema, "job")
     job = form["properties"]
     assert list(job)[:5] == ["corpus", "source", "encoder", "checkpoint", "target"]
-    assert [tab["title"] for tab in job["source"]["anyOf"]] == ["Image folder", "Table files", "WebDataset", "Delta table", "Iceberg table"]
+    tabs = ["Image folder", "Table files", "Text files", "WebDataset", "Delta table", "Iceberg table"]
+    assert [tab["title"] for tab in job["source"]["anyOf"]] == tabs
     assert [tab["title"] for tab in job["encoder"]["anyOf"]] == ["sentence-transformers", "open_clip", "Served", "Sparse"]
     assert drawn(schema, "token")["block_type_slug"] == "secret"  # drawn as a choice of saved blocks
     bare = [path for path, field in fields_of(schema, form) if not (field.get("description") and field.get("title"))]
@@ -216,7 +217,7 @@ def test_the_tab_of_a_job_is_the_one_that_shares_most_keys_with_it(deployed: Pre
     for value, title in [
         ({"kind": "jsonl", "uri": "a", "text": ["b"]}, "Table files"),
         ({"kind": "images", "uri": "a"}, "Image folder"),
-        ({"kind": "text-files", "uri": "a", "chunks": {"split": "markdown"}}, "Text files"),
+        ({"kind": "text-files", "uri": "a", "suffixes": [".md"], "chunks": {"split": "markdown"}}, "Text files"),
         ({"kind": "webdataset", "uri": "a", "embed": "text"}, "WebDataset"),
     ]:
         assert max(tabs, key=lambda tab: len(set(value) & set(tab["properties"])))["title"] == title
