@@ -192,7 +192,7 @@ def restore(run: Run, plan: Plan, collection: Collection, entry: Loaded) -> Load
 def _note_moved(plan: Plan) -> None:
     """Where the files were moved, the ledger says from here on that they stand at their new place."""
     roots = plan.roots
-    old = [root for root in plan.checkpoint.roots(plan.target) if roots.moved(root) != root]
+    old = [root for root in plan.checkpoint.roots(plan.target) if roots.moved(root) != root] if roots.moved_from else []
     if not old:
         return
     for entry in plan.checkpoint.loads(plan.target):

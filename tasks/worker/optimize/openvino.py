@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import warnings
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -62,13 +63,14 @@ def run_by_openvino(
             inputs = _inputs(model)
             names, tensors = list(inputs), tuple(inputs.values())
             traced = torch.jit.trace(_ByPosition(transformer, names).eval(), tensors, check_trace=False)  # type: ignore[no-untyped-call]
+            core = _core()  # before NNCF has one
             converted, digest = openvino.convert_model(traced, example_input=tensors), ""
             if int8 is not None:
                 kept = int8(lambda texts: quantize(openvino, converted, _calibration(model, texts, names, prompt)))
                 converted, digest = unpack(openvino, kept), digest_of(kept)
             settings = {"INFERENCE_PRECISION_HINT": HINTS[precision], "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1}
             # Each of several ranks would pin its threads to the first cores.
-            compiled = openvino.Core().compile_model(converted, "CPU", {**settings, "ENABLE_CPU_PINNING": False})
+            compiled = core.compile_model(converted, "CPU", {**settings, "ENABLE_CPU_PINNING": False})
     except BadInput:
         raise
     except Exception as error:
@@ -134,6 +136,19 @@ def _inputs(model: SentenceTransformer, texts: Sequence[str] = PROBE_TEXTS[:2], 
     finally:
         del transformer.forward
     return found
+
+
+@cache
+def _core() -> Any:
+    """The runtime, one as long as the process lives.
+
+    Its CPU plugin lays a stack for signals beneath the thread that loads it. Of two cores that went in another order than they had come, that
+    stack was left to the thread when it was no longer mapped (2026.4.1): the next signal that a handler takes, SIGTERM or an alarm, then
+    ended the process without a word.
+    """
+    core = _openvino().Core()
+    core.get_property("CPU", "FULL_DEVICE_NAME")  # loads the plugin
+    return core
 
 
 def _openvino() -> Any:

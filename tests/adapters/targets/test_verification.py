@@ -94,10 +94,12 @@ def test_where_a_collection_is_shared_rows_of_others_are_told_and_nobody_is_aske
     assert (proof.proved, proof.unaccounted, proof.foreign) == (True, 0, 40)
 
 
-def test_nobody_else_is_asked_where_every_row_is_accounted_for():
+@pytest.mark.parametrize("full", [False, True])
+def test_nobody_else_is_asked_where_every_row_is_accounted_for(full):
     seals = three_shards()
-    proof = prove_it(loaded(seals), seals, elsewhere=lambda: pytest.fail("asked"))
-    assert (proof.proved, proof.exact) == (True, True)
+    proof = prove_it(loaded(seals), seals, full=full, elsewhere=lambda: pytest.fail("asked"))
+    assert (proof.proved, proof.unaccounted, proof.foreign) == (True, 0, 0)
+    assert proof.exact is full  # a sample does not compare every row
 
 
 def test_rows_beside_the_shards_are_waited_for():
