@@ -6,7 +6,6 @@ import os
 
 import pytest
 
-from tests import allocators  # noqa: F401 - first of all
 from tests.servers.session import remove_folders
 
 pytest.register_assert_rewrite("tests.builders")

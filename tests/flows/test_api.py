@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from prefect import flow, get_client
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterParentFlowRunId
+from prefect.client.schemas.filters import FlowFilter, FlowFilterName, FlowRunFilter, FlowRunFilterParentFlowRunId
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows import run_command
@@ -51,7 +51,7 @@ def test_a_job_runs_where_a_loop_is_running_and_again_as_a_subflow_of_somebody_e
         asyncio.run(cells())
         assert "rows" in capsys.readouterr().err
         with get_client(sync_client=True) as client:
-            [mine] = [each for each in client.read_flow_runs() if each.flow_id == client.read_flow_by_name("nightly").id]
+            [mine] = client.read_flow_runs(flow_filter=FlowFilter(name=FlowFilterName(any_=["nightly"])))
             children = FlowRunFilter(parent_flow_run_id=FlowRunFilterParentFlowRunId(any_=[mine.id]))
             [child] = client.read_flow_runs(flow_run_filter=children)
             assert re.fullmatch(rf"{job.corpus} \d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d", child.name)

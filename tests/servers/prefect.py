@@ -63,10 +63,10 @@ class PrefectServer:
         assert done.returncode == 0, f"prefect {' '.join(arguments)} ended with {done.returncode}:\n{done.stdout}"
         return done.stdout
 
-    def request(self, path: str, body: dict[str, Any] | None = None) -> Any:
-        """GET, or POST with a body; the server's answer. Asks again while its database is busy, as Prefect's client does."""
+    def request(self, path: str, body: dict[str, Any] | None = None, method: str | None = None) -> Any:
+        """GET, or POST with a body, or another method; the server's answer. Asks again while its database is busy, as Prefect's client does."""
         data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(f"{self.api}{path}", data=data, headers={"Content-Type": "application/json"})
+        request = urllib.request.Request(f"{self.api}{path}", data=data, headers={"Content-Type": "application/json"}, method=method)
         deadline = time.monotonic() + BUSY_SECONDS
         while True:
             try:
@@ -78,7 +78,7 @@ class PrefectServer:
                 time.sleep(0.5)
 
     def delete(self, path: str) -> None:
-        urllib.request.urlopen(urllib.request.Request(f"{self.api}{path}", method="DELETE"), timeout=30).close()
+        self.request(path, method="DELETE")
 
     def create_process_pool(self, name: str) -> None:
         self.prefect("work-pool", "create", name, "--type", "process", "--overwrite")
