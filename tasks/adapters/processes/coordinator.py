@@ -176,13 +176,13 @@ class Coordinator:
     # Work
 
     def _feed(self) -> None:
+        while self._queue and (hungry := [link for link in self._links if link.wants]):
+            link = min(hungry, key=lambda link: (len(link.held), link.heard))  # in turn: else the first takes all where work is scarce
+            work = self._queue.popleft()
+            link.held[work.piece.key] = work
+            link.wants, link.heard = link.wants - 1, time.monotonic()
+            link.send(work.piece)
         for link in self._links:
-            while link.wants and self._queue:
-                work = self._queue.popleft()
-                link.held[work.piece.key] = work
-                link.wants -= 1
-                link.heard = time.monotonic()
-                link.send(work.piece)
             if link.wants and self._resting:
                 link.wants = 0
                 link.send(NoMoreWork())

@@ -173,6 +173,17 @@ def test_every_piece_comes_back_as_its_part(start: Callable[..., Coordinator]) -
     assert ranks.pace.rows == 200
 
 
+def test_ranks_take_turns_where_pieces_come_one_by_one(start: Callable[..., Coordinator]) -> None:
+    """Else one may have nothing for as long as the other is quick."""
+    ranks = start(Plays(honest, honest, ranks=2))
+    first, until = 0, time.monotonic() + 10
+    while len(ranks.pace.work) < 2:
+        assert time.monotonic() < until
+        ranks.submit(piece(first, first + 10)).result(20)
+        first += 10
+        time.sleep(0.02)  # both ask again
+
+
 def test_the_facts_are_the_encoders_own(start: Callable[..., Coordinator]) -> None:
     assert start(Plays(honest)).facts() == FACTS
 
