@@ -98,6 +98,11 @@ class Plan:
             old = old.rpartition("/")[0] or "/"  # one file, and so it was before
         return Roots(now=now, moved_from=old)
 
+    def has_one_root(self) -> bool:
+        """Whether all rows of the collection were read from below the root that is planned; lists the notes of roots."""
+        roots = self.roots
+        return all(roots.moved(root) == roots.now for root in self.checkpoint.roots(self.target))
+
     @property
     def target(self) -> str:
         """The name of the collection's ledger: its identity, or its address where it was made without one.

@@ -20,9 +20,9 @@ def refuse_doubtful(plan: Plan) -> None:
     Raises:
         BadInput: names the first of them and its double.
     """
-    roots = plan.roots
-    if all(roots.moved(root) == roots.now for root in plan.checkpoint.roots(plan.target)):
+    if plan.has_one_root():
         return
+    roots = plan.roots
     for shard, entry in _loaded_by_time(plan):
         place = entry.place
         if place and roots.moved(place) != shard.place and not _are_alike(shard, place):

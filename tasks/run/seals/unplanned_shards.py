@@ -26,7 +26,7 @@ def unplanned(plan: Plan) -> Iterator[UnplannedShard]:
     roots, mirror, standing = plan.roots, plan.job.target.mode == "mirror", plan.spool.places()
     planned = DigestSet(shard.id for shard in plan)
     placed = _Placed(plan)
-    one_root = all(roots.moved(root) == roots.now for root in plan.checkpoint.roots(plan.target))
+    one_root = plan.has_one_root()
     for entry in plan.checkpoint.loads(plan.target, but=planned):
         entry = placed.of(entry)  # noqa: PLW2901
         known = one_root or entry.place is not None  # or nobody can say which root's file of this name it was

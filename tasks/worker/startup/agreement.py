@@ -134,10 +134,8 @@ class Start:
             Permanent: the ranks have loaded different things.
         """
         error: KitestringError | AnotherFailed | None = None
-        if (self._assignment.precision, self._backend) != (
-            "int8",
-            "openvino",
-        ) or self._place.rank == 0:  # which quantises for all, if nobody has
+        quantised_once = self._assignment.precision == "int8" and self._backend == "openvino"  # by rank 0 for all, if nobody has
+        if self._place.rank == 0 or not quantised_once:
             error = self._attempt(partial(self._opened, expected(self._assignment.precision, self._place.device), self._backend))
         if self._assignment.precision == "auto":
             error = None  # in the precision that is settled it may go well
