@@ -76,7 +76,7 @@ cluster: $(INSTALLED)
 # The stamp stands for an install of exactly these two files; a change in either installs again.
 $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and f"Kitestring needs Python 3.11 or newer, this is {v[0]}.{v[1]}: make PYTHON=/path/to/python3.11")'
-	@echo "Installing into $(VENV). It takes 8.4 GB, most of it PyTorch and CUDA; the first time some minutes ..."
+	@echo "Installing into $(VENV). It takes 8.5 GB, most of it PyTorch and CUDA; the first time some minutes ..."
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,demo]'
 	@touch $@
