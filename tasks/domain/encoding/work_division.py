@@ -93,10 +93,6 @@ class WorkDivision:
         """Hosts that take work."""
         return sum(member.able for member in self._members.values())
 
-    def takes_of(self, host: str) -> int:
-        """How many it has in hand."""
-        return len(self._members[host].takes) if host in self._members else 0
-
     def join(self, host: str) -> None:
         """It is ready for work: for the first time, or again after it was lost."""
         member = self._members.setdefault(host, FleetMember(host))
