@@ -16,7 +16,7 @@ from rich.table import Column
 from rich.text import Text
 
 from tasks.domain.progress.snapshot import Counted, RateMeter, Snapshot
-from tasks.domain.report.hosts import THERE
+from tasks.domain.report.hosts import PRESENT_STATES
 from tasks.run.progress import LISTENERS, Journal, Listener
 
 PLAIN_EVERY = 10.0  # seconds between two lines where stderr is no terminal
@@ -62,7 +62,7 @@ def progress_line(now: Snapshot, rate: float) -> str:
     if left is not None:
         parts.append(f"{_clock(left)} left")
     if hosts := now.encoding.hosts:
-        there = sum(host.moments[-1].state in THERE for host in hosts)
+        there = sum(host.moments[-1].state in PRESENT_STATES for host in hosts)
         parts.append(f"{there:,} of {len(hosts):,} hosts at work")
     if now.loaded:
         parts.append(f"{now.loaded:,} loaded")

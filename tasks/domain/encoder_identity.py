@@ -1,4 +1,4 @@
-"""What an encoder is known by: the identity under which its vectors are kept, and what it said of itself when it was loaded."""
+"""The identity of an encoder, which names its vectors, and the facts that it reported when it was loaded."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ Precision = Literal["float32", "bfloat16", "float16", "int8", "float8"]
 
 
 class EncoderIdentity(Strict):
-    """What the fingerprint is computed from, stored as `encoder.json`: encoders of equal identity give equal vectors.
+    """The inputs of the fingerprint, stored as `encoder.json`: encoders of equal identity give equal vectors.
 
     The model's name is recorded but not part of the fingerprint: the same weights in another folder are the same encoder.
     """
 
     format_version: Literal[1] = 1
     kind: str
-    model: str = Field(description="As the job names it.")
-    revision: str | None = Field(description="The hub commit that was used, if it came from a hub.")
+    model: str = Field(description="The name in the job.")
+    revision: str | None = Field(description="The hub commit, if the model came from a hub.")
     weights: str = Field(description="Digest of every file of the model that can change a vector.")
     preprocessing: dict[str, JsonValue] = Field(description="Settings that change a vector: prompt, lengths, normalising.")
     precision: Precision
@@ -55,32 +55,34 @@ class EncoderFacts(Growing):
     max_seq_length: int | None
     precision: Precision
     device: str
-    lowest_cosine: float | None = Field(None, description="To float32, over the sample, where precision was auto, int8 or float8.")
-    mean_cosine: float | None = None
-    note: str = Field("", description="Why this precision, in words.")
-    quantized: Annotated[str, ADDED_LATER] = Field(
-        "", description="Of int8: digest of the quantised model, which the checkpoint keeps; by torch: LLM.int8, which keeps none."
+    lowest_cosine: float | None = Field(
+        None, description="Compared with float32 over the sample; set if precision was auto, int8 or float8."
     )
-    server: ServedIdentity | None = Field(None, description="Of a served encoder: how its model is known again.")
+    mean_cosine: float | None = None
+    note: str = Field("", description="The reason for this precision, for people.")
+    quantized: Annotated[str, ADDED_LATER] = Field(
+        "", description="For int8: digest of the stored quantised model; by torch: LLM.int8, which stores none."
+    )
+    server: ServedIdentity | None = Field(None, description="For a served encoder: how later runs recognise its model.")
 
 
 class EncoderRecord(Strict):
-    """`encoder.json`: an identity and what its encoder said of itself when it was first loaded."""
+    """`encoder.json`: an identity and the facts of its encoder at the first load."""
 
     identity: EncoderIdentity
     facts: EncoderFacts
 
     @property
     def shared_as(self) -> str:
-        """What its vectors are known by beyond a corpus: of a served model the fingerprint has the name alone, which another server may have given to
-        another model, so that what its server answered belongs to it.
+        """The key under which corpora share its vectors. The fingerprint of a served model covers only the model's name, which another
+        server may give to another model, so its key includes the server's identity.
         """
         server, fingerprint = self.facts.server, self.identity.fingerprint
         return fingerprint if server is None else digest({"fingerprint": fingerprint, "server": server.digest})
 
 
-def differences(told: EncoderIdentity | EncoderFacts, known: EncoderIdentity | EncoderFacts) -> str:
-    """What of one record that a vector depends on is not as in another, in words; "": all is."""
-    free = {"model", "revision", "fingerprint", "device", "lowest_cosine", "mean_cosine", "note", "server"}
-    left, right = told.model_dump(mode="json", exclude=free), known.model_dump(mode="json", exclude=free)
+def differences(reported: EncoderIdentity | EncoderFacts, known: EncoderIdentity | EncoderFacts) -> str:
+    """Describe how two records differ in fields that a vector depends on; "" if they do not."""
+    ignored = {"model", "revision", "fingerprint", "device", "lowest_cosine", "mean_cosine", "note", "server"}
+    left, right = reported.model_dump(mode="json", exclude=ignored), known.model_dump(mode="json", exclude=ignored)
     return ", ".join(f"{name} is {left[name]!r} there and {right[name]!r} here" for name in left if left[name] != right.get(name))

@@ -1,11 +1,11 @@
-"""The error tree. Whoever catches an error needs to know one thing: what may be done next.
+"""The error hierarchy. The class of an error determines what the caller may do next.
 
 KitestringError
-├── Transient         nothing happened; the same call may be made again
-├── OutcomeUnknown    it may or may not have happened; look before trying again
-└── Permanent         trying again gives the same answer
-    ├── BadInput      ... because of what the user gave; the message says what to change (exit 2)
-    │   ├── NoAnswer  ... because a service that the user named does not answer: the address is wrong, or it is down
+├── Transient         nothing was changed; the call may be retried
+├── OutcomeUnknown    the call may or may not have taken effect; check before a retry
+└── Permanent         a retry gives the same result
+    ├── BadInput      ... because of the user's input; the message says what to change (exit code 2)
+    │   ├── NoAnswer  ... because a service in the job does not answer: the address is wrong, or it is down
     │   └── Newer     ... because a newer version of Kitestring wrote the document
     ├── Damaged       ... because a committed part is missing or changed
     └── Unreadable    ... because a document in the checkpoint was truncated or edited
@@ -19,7 +19,7 @@ Leaf = Literal["transient", "permanent", "bad input"]
 
 
 class KitestringError(Exception):
-    """Anything that Kitestring raises on purpose. The message is one line, for a person. `row`: the shard's row that it is about."""
+    """Base of all errors that Kitestring raises itself. The message is one line, for people. `row`: the affected row of the shard."""
 
     def __init__(self, message: object = "", *, row: int | None = None) -> None:
         super().__init__(message)
@@ -27,31 +27,31 @@ class KitestringError(Exception):
 
 
 class Transient(KitestringError):
-    """Nothing was changed; trying again may work."""
+    """Nothing was changed; a retry may succeed."""
 
 
 class OutcomeUnknown(KitestringError):
-    """The request left, the answer did not come back: look at the other side before trying again."""
+    """The request was sent and no response arrived: check the other side before a retry."""
 
 
 class Permanent(KitestringError):
-    """Trying again cannot help. Fails the shard, not the run."""
+    """A retry cannot help. Fails the shard, not the run."""
 
 
 class BadInput(Permanent):
-    """The user's file, setting or service is wrong. Names the thing and the cure."""
+    """The user's file, setting or service is wrong. The message names it and says what to do."""
 
 
 class NoAnswer(BadInput):
-    """A service that the job names has not answered yet. Somebody who waits wants to know at once; a scheduled run may try again later."""
+    """A service in the job has not answered yet. Interactive commands fail at once; a scheduled run may retry later."""
 
 
 class Newer(BadInput):
-    """A document in the checkpoint was written by a newer version of Kitestring. Upgrading helps; nothing of it may be changed."""
+    """A newer version of Kitestring wrote a document in the checkpoint. Upgrading helps; the document must not be changed."""
 
 
 class Damaged(Permanent):
-    """A part that was committed is gone, or is not the bytes that were committed. `key`: the part's."""
+    """A committed part is missing or its bytes have changed. `key`: the part's."""
 
     def __init__(self, message: str, key: str = "") -> None:
         super().__init__(message)
@@ -62,11 +62,11 @@ class Damaged(Permanent):
 
 
 class Unreadable(Permanent):
-    """A document in the checkpoint is truncated, edited or misplaced. Names the key."""
+    """A document in the checkpoint is truncated, edited or misplaced. The message names its key."""
 
 
 class RunFailed(Permanent):
-    """A run that ended with something wrong. All that could be done is done and kept."""
+    """A run finished with failures. All other work is done and stored."""
 
     def __init__(self, message: str, summary: dict[str, object]) -> None:
         super().__init__(message)
@@ -77,13 +77,13 @@ class RunFailed(Permanent):
 
 
 def leaf_of(error: KitestringError) -> Leaf:
-    """What of an error has to cross to another process beside its words: what may be done next."""
+    """Return the kind of an error, which is sent to other processes together with its message."""
     if isinstance(error, BadInput):
         return "bad input"
     return "permanent" if isinstance(error, Permanent) else "transient"
 
 
 def error_of(leaf: Leaf, text: str, *, row: int | None = None) -> KitestringError:
-    """The error that another process has told of."""
+    """Rebuild an error that another process has sent."""
     leaves: dict[Leaf, type[KitestringError]] = {"transient": Transient, "permanent": Permanent, "bad input": BadInput}
     return leaves[leaf](text, row=row)

@@ -1,4 +1,4 @@
-"""The seams to the outside. Each has a real adapter and an in-memory twin that pass one behaviour suite."""
+"""The interfaces to the outside. Each has a real adapter and an in-memory fake, which pass the same behaviour tests."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from tasks.domain.target.fields import FieldType
 from tasks.domain.target.full_text import Fusion
 from tasks.domain.target.rate_limit import Throttle
 
-if TYPE_CHECKING:  # arrays are the language between the adapters; the rules never look inside them
+if TYPE_CHECKING:  # adapters exchange arrays; the domain does not look inside them
     import numpy as np
     import pyarrow as pa
 
 
 class StoredObject(Strict):
-    """One line of a listing."""
+    """One object of a listing."""
 
     key: str
     size: int
@@ -37,162 +37,161 @@ class StoredObject(Strict):
 
 
 class Store(Protocol):
-    """The checkpoint store. All of it: six verbs over immutable objects."""
+    """The checkpoint store: six operations on immutable objects."""
 
-    url: str  # for people, and the same string opens it again
+    url: str  # for people; the same string opens the store again
 
     def read(self, key: str) -> bytes | None:
-        """The object, or None where there is none."""
+        """Return the object, or None if there is none."""
 
     def write(self, key: str, data: bytes | Path) -> None:
-        """Put an object, whole or not at all; replaces one that is there."""
+        """Write an object atomically; replaces an existing one."""
 
     def commit(self, key: str, data: bytes) -> bool:
-        """Put an object if there is none. False: somebody else's stands there, untouched."""
+        """Write an object if the key is free. False: another object has the key and is unchanged."""
 
     def list(self, prefix: str) -> Iterator[StoredObject]:
-        """Objects whose keys begin so, streamed, in no promised order."""
+        """Yield the objects whose keys begin with `prefix`, streamed, in no particular order."""
 
     def delete(self, key: str) -> None:
-        """Remove an object; nothing happens where there is none."""
+        """Delete an object, if it exists."""
 
     def delete_many(self, keys: Iterable[str]) -> None:
-        """The same for many, in as few calls as the store allows. After an error some may be gone; it may be called again."""
+        """Delete objects in as few calls as the store allows. After an error some may be deleted; it may be called again."""
 
 
 class Cache(Protocol):
-    """Values that machines share and nobody needs. Any call may raise Transient; many threads may use one."""
+    """Values shared by machines; losing them costs only time. Any call may raise Transient. Thread-safe."""
 
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
-        """The value of each key; None where there is none."""
+        """Return the value of each key; None if it is missing."""
 
     def put_many(self, values: Mapping[bytes, bytes], *, seconds: int) -> None:
-        """Keep values for so many seconds, or less where the cache has no room."""
+        """Keep values for `seconds`, or shorter if the cache runs out of room."""
 
     def close(self) -> None:
-        """Let go of connections."""
+        """Close the connections."""
 
 
 class Source(Protocol):
     """A corpus as files and rows."""
 
     def inspect(self, wanted: Sequence[str] | None = None) -> dict[str, FieldType]:
-        """Types of columns, as far as the files tell; the first file is looked at in any case. `wanted`: which; None: all.
+        """Return the types of the `wanted` columns (None: all), as far as the files define them. Always reads the first file.
 
         Raises:
-            BadInput: nothing there, not readable, key or content is missing, or a wanted column is nowhere (names those that are there).
+            BadInput: there is no file or it is unreadable, key or content is missing, or no file has a wanted column (names those it has).
         """
 
     def spans(self) -> Iterator[Span]:
-        """Cut the source, reading listings and footers only; streams.
+        """Cut the source into spans, streamed; reads only listings and footers.
 
         Raises:
             BadInput: a file is unreadable or truncated.
         """
 
     def read(self, shard: Shard) -> Iterator[pa.RecordBatch]:
-        """The shard's rows, in order, in batches bounded by rows and bytes, only the wanted columns; metadata may be absent.
+        """Yield the shard's rows in order, in batches bounded by rows and bytes, with the wanted columns only; metadata may be missing.
 
-        A row that cannot be read as such (a line that is not UTF-8) comes with the reason in the column
-        `tasks.adapters.rows.row_schema.REASON_COLUMN`, which is null for all others. What else was seen and concerns no one row
-        (members of a tar that are not read) comes with a last batch of no row (`tasks.adapters.rows.batch_findings`).
+        An unreadable row (a line that is not UTF-8) has the reason in the column `tasks.adapters.rows.row_schema.REASON_COLUMN`,
+        which is null for all other rows. Findings that concern no single row (members of a tar that are not read) come with a
+        last batch of zero rows (`tasks.adapters.rows.batch_findings`).
 
         Raises:
-            BadInput: the file is unreadable from some place on (names file and place).
-            Permanent: the file is no longer the version that was planned.
+            BadInput: the file is unreadable from some position on (names file and position).
+            Permanent: the file is no longer the planned version.
         """
 
 
 class Target(Protocol):
-    """A server of collections: what it can do, and the aliases that searches use. It connects at its first call."""
+    """A server of collections, with its capabilities and the aliases that searches use. Connects at the first call."""
 
     @property
     def address(self) -> str:
-        """Where it is, for people: no password, no token."""
+        """The address for people, without password and token."""
 
     @property
     def overcounts(self) -> bool:
-        """Whether counts may be too high for a while after upserts, so that they are worth asking again."""
+        """Whether counts may be too high for a while after upserts, so that a wrong count should be repeated."""
 
     def reach(self, alias: str) -> None:
-        """Find what can be found without knowing the encoder; writes nothing.
+        """Check what can be checked without the encoder; writes nothing.
 
         Raises:
             BadInput: the target does not answer or refuses the token, or the alias is the name of a collection.
         """
 
     def check(self, spec: CollectionSpec) -> None:
-        """Find what the server cannot hold of a collection; writes nothing.
+        """Check that the server supports a collection; writes nothing.
 
         Raises:
-            BadInput: an index, a type of vectors or of fields that it lacks; names it and what to choose.
+            BadInput: the server lacks the index, the vector type or a field type; names it and what to choose.
         """
 
     def collection(self, name: str) -> Collection:
-        """The collection of this name, whether it is there or not; asks nothing."""
+        """Return the collection of this name, whether it exists or not; sends no request."""
 
     def names(self) -> list[str]:
-        """Of all collections that are there, in no promised order."""
+        """Return the names of all collections, in no particular order."""
 
     def drop(self, name: str) -> bool:
-        """Remove a collection. False, with nothing done: it is not there, or an alias leads to it."""
+        """Drop a collection. False: nothing was done, because it does not exist or an alias points to it."""
 
     def resolve(self, alias: str) -> str | None:
-        """The collection that an alias points to, or None."""
+        """Return the collection that an alias points to, or None."""
 
     def point(self, alias: str, collection: str) -> None:
-        """Point an alias at a collection, whatever it pointed to; searches see the one or the other, never neither.
+        """Point an alias at a collection atomically: searches see either the old or the new one.
 
         Raises:
             BadInput: a collection, not an alias, has that name.
-            Permanent: there is no such collection; the alias stays where it was.
+            Permanent: there is no such collection; the alias is unchanged.
         """
 
     def bulk_loader(self) -> BulkLoader | None:
-        """What fills collections by import; None: no target of this kind does."""
+        """Return the loader that fills collections by import; None: this kind of target has none."""
 
     def close(self) -> None:
-        """Let go of the connection and of what it holds open; the next call connects again."""
+        """Release the connection and its resources; the next call connects again."""
 
 
 class Collection(Protocol):
-    """One collection of a target. One object may be used from many threads; every write is idempotent by key."""
+    """One collection of a target. Thread-safe; every write is idempotent by key."""
 
     @property
     def name(self) -> str:
-        """At the target."""
+        """The name at the target."""
 
     @property
     def target(self) -> Target:
-        """The server that it is on; closing that lets go of the collection, too."""
+        """The server of the collection; closing it releases the collection, too."""
 
     @property
     def throttle(self) -> Throttle:
-        """Holds back upserts as far as the server asks for it, and counts them."""
+        """Limits upserts as the server asks for it, and counts them."""
 
     def describe(self) -> CollectionSpec | None:
-        """What is there under the spec's name, or None."""
+        """Return the specification of the existing collection, or None if there is none."""
 
     def check(self, spec: CollectionSpec) -> CollectionSpec | None:
-        """What is there, as `describe`; writes nothing.
+        """Check that an existing collection fits the specification, and return the result of `describe`; writes nothing.
 
         Raises:
-            BadInput: it was made otherwise (dimension, metric, model, a field's type; names both), or the alias is
-                the name of a collection.
+            BadInput: dimension, metric, model or a field's type differ (names both), or the alias is the name of a collection.
         """
 
     def identity(self) -> str | None:
-        """The random id that it was made with; "" where it was made before there were any; None where there is none."""
+        """Return the collection's random id; "" if it was created before ids existed; None if there is no collection."""
 
     def ensure(self, spec: CollectionSpec) -> str:
-        """Make the collection where there is none; its identity.
+        """Create the collection if it does not exist, and return its identity.
 
         Raises:
             BadInput: as `check`.
         """
 
     def upsert(self, rows: pa.Table) -> int:
-        """Put rows (columns named as the collection's fields), each key once; returns when acknowledged.
+        """Upsert rows (columns named as the collection's fields), each key once; returns when acknowledged.
 
         Returns how many texts were cut to fit the stored field (65,535 bytes); their vectors are of the whole text.
         """
@@ -201,140 +200,140 @@ class Collection(Protocol):
         """Whether `upsert_fields` can be tried."""
 
     def upsert_fields(self, rows: pa.Table) -> int:
-        """The same for rows whose keys and right vectors are there already: every field but the vector, which stays as it is and is not sent.
+        """Update every field but the vector, which is not sent or changed, of rows whose keys and correct vectors are stored.
 
         Raises:
-            Permanent: a key is not there, so that its row would have no vector; nothing of its batch is written.
+            Permanent: a key is missing, so that its row would have no vector; nothing of its batch is written.
         """
 
     def reindex(self, spec: CollectionSpec) -> str | None:
-        """Build the vector index anew where it is not the spec's: how it differed; None: it is. Searches wait meanwhile where a server needs that."""
+        """Rebuild the vector index if it is not the spec's; returns how it differed, or None. Some servers block searches meanwhile."""
 
     def flush_and_index(self) -> None:
-        """After the last row: indexed, loaded, all that was written readable, and where it was much flushed once and indexed."""
+        """Finish loading: load and index the collection, make all writes readable, and flush once after many rows."""
 
     def count(self, shard: str | None = None) -> int:
-        """Rows with strong consistency: of one shard, or of all."""
+        """Count rows with strong consistency: of one shard, or all."""
 
     def keys(self, shard: str) -> Iterator[str]:
-        """Every key that carries this shard, in pages."""
+        """Yield the keys of all rows of a shard, in pages."""
 
     def fetch(self, keys: list[str]) -> tuple[list[str], np.ndarray]:
-        """Those of the keys that are there, and their vectors: float32 of shape (found, dim), in the same order."""
+        """Return those of the keys that exist, and their vectors in the same order: float32 of shape (found, dim)."""
 
     def shards_of(self, keys: list[str]) -> dict[str, str]:
-        """The shard that each of the keys carries, for those that are there."""
+        """Return the shard of each key that exists."""
 
     def values_of(self, keys: list[str], fields: Sequence[str]) -> dict[str, dict[str, object]]:
-        """Some fields of those of the keys that are there."""
+        """Return some fields of each key that exists."""
 
     def count_beyond(self, known: Iterable[str]) -> int:
-        """Rows with strong consistency whose shard is none of these."""
+        """Count the rows of all other shards, with strong consistency."""
 
     def strangers(self, known: Iterable[str]) -> Iterator[tuple[str, str]]:
-        """Key and shard of every row whose shard is none of these, in pages; a key that comes twice is told once."""
+        """Yield key and shard of every row of other shards, in pages; each key once."""
 
     def compare(self, rows: pa.Table, *, doubled: bool = True) -> Compared:
-        """How what is there of these rows differs from what upserting them would have made.
+        """Compare stored rows with what upserting `rows` would have stored.
 
-        What the collection rounds or cuts, and what stands for a null where it knows none, is no difference.
+        Rounding, cut texts, and the substitute for a null where the collection has no nulls do not count as differences.
 
         Args:
             rows: as for `upsert`.
-            doubled: also look for keys that come more than once. A right count of all rows tells that there are none.
+            doubled: also look for keys that occur more than once. Not needed if the count of all rows is right.
         """
 
     def search(
         self, vectors: np.ndarray, k: int, *, expression: str = "", fields: Iterable[str] = (), one_of_each: str | None = None
     ) -> list[list[Hit]]:
-        """The k nearest of each query; vectors: float32 of shape (queries, dim).
+        """Return the k nearest rows of each query; vectors: float32 of shape (queries, dim).
 
-        `one_of_each`: a field of whose values the nearest row alone is wanted. Where a server cannot do that, or not with its index, hits are the
-        nearest rows all the same (see `tasks.domain.target.document_hits`).
+        `one_of_each`: a field to group by, of which only the nearest row of each value is returned. If the server, or its index, cannot
+        do that, the hits are the nearest rows, ungrouped (see `tasks.domain.target.document_hits`).
         """
 
-    # The next three are for collections that were made with full text alone; other targets need not have them.
+    # The next three are only for collections created with full text; other targets need not have them.
 
     def search_text(self, texts: Sequence[str], k: int, *, expression: str = "", fields: Iterable[str] = ()) -> list[list[Hit]]:
-        """The k best of each query by words (BM25), of those rows that have any of them."""
+        """Return the k best rows of each query by words (BM25), of those that contain any of the words."""
 
     def search_hybrid(
         self, vectors: np.ndarray, texts: Sequence[str], k: int, fusion: Fusion, *, expression: str = "", fields: Iterable[str] = ()
     ) -> list[list[Hit]]:
-        """The k best of each query by both, one vector and one text a query; each side gives `CANDIDATES` or k, whatever is more."""
+        """Return the k best rows of each query by vector and text, one of each a query; each side gives max(`CANDIDATES`, k) candidates."""
 
     def found_by_words(self, texts: Mapping[str, str]) -> set[str]:
-        """Of rows and their texts by key, those that are found by words of theirs."""
+        """Return the keys of those rows that a search for words of their text finds. `texts`: by key."""
 
     def lost(self) -> list[str]:
-        """What it was made with and no longer has, such as a field that was dropped, in words."""
+        """Describe what the collection was created with and no longer has, such as a dropped field."""
 
     def delete_shard(self, shard: str) -> None:
-        """Remove every row that carries this shard. A server may delete by key: then other rows of those keys go, too (2.3.5)."""
+        """Delete every row of a shard. Servers that delete by key (2.3.5) also delete other rows of those keys."""
 
     def delete_keys(self, keys: list[str]) -> None:
-        """Remove every row of these keys."""
+        """Delete every row of these keys."""
 
 
 class EncodingService(Protocol):
-    """What an engine and the encoders within it have in common. Opened for one run; many threads may use one."""
+    """The common interface of an engine and its encoders. Opened for one run. Thread-safe."""
 
     def start(self) -> None:
-        """Begin to load the encoder, where it is not loaded; returns at once."""
+        """Start loading the encoder, unless it is loaded; returns at once."""
 
     def facts(self) -> EncoderFacts:
-        """What the loaded encoder says of itself; waits for it. Raises BadInput or Permanent where it cannot be loaded, else Transient."""
+        """Wait for the encoder and return its facts. Raises BadInput or Permanent if it can never be loaded, else Transient."""
 
     def progress(self) -> EncodingProgress:
-        """How far it is; asked every second, and answered at once."""
+        """Return the progress without waiting; called every second."""
 
     def release(self, *, wait: bool = False) -> None:
-        """No more work is expected: devices are free soon, with `wait` on return. Work that comes all the same is done."""
+        """Free the devices soon, with `wait` before returning, because no more work is expected. Later work is still done."""
 
     def close(self) -> None:
-        """End everything; what is under way fails with Transient. May be called again."""
+        """Stop everything; unfinished work fails with Transient. May be called again."""
 
 
 class Engine(EncodingService, Protocol):
-    """Who encodes groups of shards, here or on many machines, and tells events. It never tries a group again: its caller may ("One retry owner")."""
+    """Encodes groups of shards on one or many machines and emits events. Never retries a group: the caller may ("One retry owner")."""
 
     @property
     def width(self) -> int:
-        """Groups at a time that keep it busy."""
+        """The number of concurrent groups that keeps the engine busy."""
 
     def expect(self, rows: int | None) -> None:
-        """So many source rows are to be encoded in all; None: nobody knows. Towards the end pieces get smaller."""
+        """Set the number of source rows to encode; None: unknown. Pieces get smaller towards the end."""
 
     def encode(self, group: ShardGroup) -> None:
-        """Seal the shards of a group, or amend their seals. Each is told of once it is committed, and one that fails stops no other.
+        """Seal the shards of a group, or amend their seals. Emits an event for each committed shard; a failed shard does not stop others.
 
         Raises:
-            Permanent, BadInput: a shard failed for good; the first of them, after all others are done.
-            Transient, OutcomeUnknown: something passing; what was committed stays when the group is tried again.
+            Permanent, BadInput: the first permanent failure of a shard, raised after all other shards are done.
+            Transient, OutcomeUnknown: a retry may succeed; committed shards stay committed.
         """
 
     def load(self, group: LoadGroup) -> None:
-        """Put sealed shards into a collection, each by the ledger's rules, and tell of it once its entry is written; one that fails stops no other.
+        """Load sealed shards into a collection by the ledger's rules, and skip shards without a seal.
 
-        Shards that are not sealed are passed over.
+        Emits an event for each shard once its ledger entry is written; a failed shard does not stop others.
 
         Raises:
-            Permanent, BadInput: a shard cannot be loaded, or the collection is another one from there; the first error, after all others are done.
-            Transient, OutcomeUnknown: something passing; what was loaded stays when the group is tried again.
+            Permanent, BadInput: a shard cannot be loaded, or the host sees another collection; the first error, after all others are done.
+            Transient, OutcomeUnknown: a retry may succeed; loaded shards stay loaded.
         """
 
     def measure(self, rows: pa.Table) -> Observation:
-        """Encode rows in the form of `tasks.adapters.rows.row_schema` for some seconds: how fast it is. Raises as `facts`."""
+        """Measure the speed by encoding rows, in the form of `tasks.adapters.rows.row_schema`, for some seconds. Raises as `facts`."""
 
 
 class Encoders(EncodingService, Protocol):
-    """Who turns pieces into parts, on one machine. `pace` counts, and says how large the next piece should be to whoever cuts it."""
+    """Turn pieces into parts on one machine. `pace` counts the work and gives the size of the next piece to the code that cuts it."""
 
     pace: Throughput
 
     def submit(self, piece: Piece) -> Future[Part]:
-        """Queue a piece; done when its part is in the store. Waits while the queue is full, which bounds the reader.
+        """Queue a piece; the future is done when its part is in the store. Waits while the queue is full, which bounds the reader.
 
-        The future fails with Permanent where the piece can never be encoded, with Transient where it may be; and so does the
-        call where the encoder cannot be loaded, was given up or is closed.
+        The future fails with Permanent if the piece can never be encoded, with Transient if a retry may succeed. So does the
+        call if the encoder cannot be loaded, was given up or is closed.
         """

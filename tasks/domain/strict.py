@@ -1,4 +1,4 @@
-"""The base of every value that crosses a process, a store or a user's hands."""
+"""Base classes of all values that users write, that are stored, or that are sent between processes."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model
 
 
 class Strict(BaseModel):
-    """Frozen, and closed: an unknown key is refused, so a typo is never a silent default."""
+    """Frozen; unknown keys are refused, so that a typo does not silently become a default."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
 
 def kind_or(default: str) -> Callable[[object], str]:
-    """Discriminate a union by `kind`, which may be left out for the default."""
+    """Return a discriminator of a union by `kind`, which users may omit for the default."""
 
     def kind(value: object) -> str:
-        found = value.get("kind", default) if isinstance(value, dict) else getattr(value, "kind", default)
-        return str(found)
+        name = value.get("kind", default) if isinstance(value, dict) else getattr(value, "kind", default)
+        return str(name)
 
     return kind
 
 
 class AddedLater:
-    """Marks a setting that documents already stored do not have: `name: Annotated[str, ADDED_LATER] = Field("", ...)`."""
+    """Marks a setting that older documents do not have: `name: Annotated[str, ADDED_LATER] = Field("", ...)`."""
 
 
 ADDED_LATER = AddedLater()
 
 
 class Growing(Strict):
-    """A stored value with fields that were added later: one at its default is not written, so that older versions can read the rest."""
+    """A stored value with fields that were added later. Those at their default are not written, so that older versions can read it."""
 
     @model_serializer(mode="wrap")
     def _as_stored(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -44,10 +44,10 @@ class Growing(Strict):
 
 
 def identifying(settings: BaseModel, *, exclude: set[str]) -> dict[str, Any]:
-    """What of some settings goes into a digest. A setting that was added later counts only where it is not its default, so that what
-    was stored before it keeps its name.
+    """Return the settings that enter a digest. A setting that was added later is included only if it is not at its default, so that
+    older documents keep their digests.
     """
     fields = type(settings).model_fields.items()
     later = {name: field.get_default(call_default_factory=True) for name, field in fields if ADDED_LATER in field.metadata}
-    left = {name for name, default in later.items() if getattr(settings, name) == default}
-    return settings.model_dump(mode="json", exclude=exclude | left)
+    unset = {name for name, default in later.items() if getattr(settings, name) == default}
+    return settings.model_dump(mode="json", exclude=exclude | unset)

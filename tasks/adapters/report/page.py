@@ -103,9 +103,9 @@ def markdown_report(report: RunReport) -> str:
     if report.quarantine:
         lines += ["", "| reason of quarantine | rows |", "|---|---:|"]
         lines += [f"| {escape(reason)} | {count:,} |" for reason, count in largest(report.quarantine)]
-    if report.held:
+    if report.estimate_outcomes:
         lines += ["", "| estimate | expected | came | off by |", "|---|---:|---:|---:|"]
-        lines += [f"| {' | '.join(format_outcome(held))} |" for held in report.held]
+        lines += [f"| {' | '.join(format_outcome(outcome))} |" for outcome in report.estimate_outcomes]
     if report.failures:
         lines += ["", "| failed shard | error |", "|---|---|"]
         lines += [f"| {escape(shard.name)} | {escape(shard.error)} |" for shard in report.failures[:20]]
@@ -203,7 +203,7 @@ def _estimated(report: RunReport) -> Grid | None:
         return None
     rate = report.estimate.rate
     note = f"Estimated when the run began, from a sample{f' and {rate.origin}' if rate else ''}; the range in brackets."
-    rows = [format_outcome(held) for held in report.held]
+    rows = [format_outcome(outcome) for outcome in report.estimate_outcomes]
     return Grid(title="Estimate and outcome", note=note, heads=("figure", "expected", "came", "off by"), rows=rows)
 
 

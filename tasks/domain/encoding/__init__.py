@@ -1,1 +1,1 @@
-"""Between the coordinator and its ranks: the messages, piece sizes, who is to blame for a crash, what tuning measured."""
+"""Encoding between the coordinator and its ranks: messages, piece sizes, crash attribution, tuning results."""

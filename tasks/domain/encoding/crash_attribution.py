@@ -1,4 +1,4 @@
-"""Which row crashed a rank: what is known about a piece after the rank that encoded it died."""
+"""Find the row that crashed a rank: update a piece after the rank that encoded it died."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ DEATHS_WITHOUT_A_CLUE = 3
 
 
 def after_death(piece: Piece, at: Heartbeat | None) -> Piece:
-    """The piece as it is given out again.
+    """Return the piece to hand out again.
 
-    The first death may be anything (a kill, the kernel short of memory), so the rows in hand are only
-    suspected: the next rank takes them one at a time. A rank that dies with one suspect alone in hand has
-    shown which row it is: the second death bars it.
+    The first death may have any cause (a kill, the kernel short of memory), so the rows of the current batch only
+    become suspects: the next rank encodes them one at a time. If a rank dies with a single suspect in its batch,
+    that row is the cause, and this second death bars it.
     """
     if at is None or at.key != piece.key or not at.rows:
         return piece

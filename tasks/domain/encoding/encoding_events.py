@@ -1,4 +1,4 @@
-"""What an engine tells while it works: what became of each shard, as soon as that is committed."""
+"""Events that an engine emits while it works: the outcome of each shard, as soon as it is committed."""
 
 from __future__ import annotations
 
@@ -14,45 +14,45 @@ from tasks.domain.strict import Strict
 
 
 class ShardSealed(Strict):
-    """A shard is sealed, by this engine or in the same moment by somebody else."""
+    """A shard is sealed, by this engine or by a concurrent one."""
 
     kind: Literal["sealed"] = "sealed"
-    seal: Seal = Field(description="The one that stands.")
-    encoded: int = Field(description="Rows of it that were encoded for it here; the others are of earlier tries.")
-    cached: int = Field(0, description="Rows of it whose vectors came from the cache.")
-    adopted: int = Field(description="Parts of it that earlier tries had finished.")
+    seal: Seal = Field(description="The committed seal.")
+    encoded: int = Field(description="Rows of it that this engine encoded; earlier attempts encoded the others.")
+    cached: int = Field(0, description="Rows of it with vectors from the cache.")
+    adopted: int = Field(description="Parts of it that earlier attempts had finished.")
 
 
 class ShardReused(Strict):
-    """A shard was sealed already."""
+    """A shard was already sealed."""
 
     kind: Literal["reused"] = "reused"
     seal: Seal
 
 
 class ShardFailed(Strict):
-    """A shard cannot be sealed, or its quarantined rows not be read: for good."""
+    """A shard cannot be sealed or loaded, or its quarantined rows cannot be read. Permanent."""
 
     kind: Literal["failed"] = "failed"
     shard: str
     name: str
     leaf: Leaf
     text: str
-    row: int | None = Field(None, description="The row of the shard that it is about.")
-    at: Literal["encode", "load"] = Field("encode", description="load: its seal stands, and cannot be loaded from where that was tried.")
+    row: int | None = Field(None, description="The row of the shard that the error is about.")
+    at: Literal["encode", "load"] = Field("encode", description="load: the seal is committed, but this host could not load it.")
 
     @property
     def error(self) -> KitestringError:
-        """What it failed with."""
+        """The error that it failed with."""
         return error_of(self.leaf, self.text, row=self.row)
 
 
 class ShardLoaded(Strict):
-    """A sealed shard is in the collection, and the ledger says so."""
+    """A sealed shard is in the collection and recorded in the ledger."""
 
     kind: Literal["loaded"] = "loaded"
     entry: Loaded
-    replaced: bool = Field(description="Rows of an earlier seal of it may be left in the collection.")
+    replaced: bool = Field(description="The collection may still hold rows of an earlier seal of it.")
 
     @property
     def shard(self) -> str:
@@ -61,7 +61,7 @@ class ShardLoaded(Strict):
 
 
 class ShardAmended(Strict):
-    """Quarantined rows of a sealed shard were tried again, and some have left the quarantine."""
+    """Quarantined rows of a sealed shard were retried, and some have left the quarantine."""
 
     kind: Literal["amended"] = "amended"
     shard: str
@@ -69,18 +69,18 @@ class ShardAmended(Strict):
 
 
 class DocumentMoved(Strict):
-    """A document of the checkpoint could not be read, and was moved aside."""
+    """An unreadable document of the checkpoint was moved aside."""
 
     kind: Literal["moved"] = "moved"
     key: str
-    line: str = Field(description="What is wrong with it and where it is now, for people.")
+    line: str = Field(description="The fault and the new place, for people.")
 
 
 EncodingEvent = ShardSealed | ShardReused | ShardFailed | ShardAmended | ShardLoaded | DocumentMoved
 Tell = Callable[[EncodingEvent], None]
-EVENTS: TypeAdapter[EncodingEvent] = TypeAdapter(Annotated[EncodingEvent, Field(discriminator="kind")])  # as JSON, from another process
+EVENTS: TypeAdapter[EncodingEvent] = TypeAdapter(Annotated[EncodingEvent, Field(discriminator="kind")])  # JSON from another process
 
 
 def failure_of(shard: Shard, error: KitestringError, *, at: Literal["encode", "load"] = "encode") -> ShardFailed:
-    """An error as it is told of a shard."""
+    """Return the event for an error of a shard."""
     return ShardFailed(shard=shard.id, name=shard.name, leaf=leaf_of(error), text=str(error), row=error.row, at=at)

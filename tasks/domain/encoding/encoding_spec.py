@@ -1,4 +1,4 @@
-"""What an engine is told: once of the run, and then of each group of shards. Plain values, so that another machine can be told the same."""
+"""The inputs of an engine: one for the run, then one for each group of shards. Plain values, which can be sent to other machines."""
 
 from __future__ import annotations
 
@@ -17,50 +17,48 @@ from tasks.domain.target.fields import SourceField
 
 
 class EncodingSpec(Strict):
-    """All that a machine has to know of a run to encode for it; credentials come from its own environment."""
+    """All that a machine needs to encode for a run, except credentials, which come from its own environment."""
 
     format_version: Literal[1] = 1
     run: str
     job: Job
     fields: tuple[SourceField, ...]
-    weights: str = Field(description="Digest of the model's weights, which every machine has to have.")
+    weights: str = Field(description="Digest of the model's weights, which every machine must have.")
     declared: str = Field(description="Digest of the encoder as the job declares it, and of its weights.")
-    pinned: EncoderRecord | None = Field(None, description="What the corpus' first run settled; None: this is the first.")
-    dry: bool = Field(False, description="Parts go to scratch, and the checkpoint is read only.")
+    pinned: EncoderRecord | None = Field(None, description="The encoder that the corpus' first run pinned; None: this is the first run.")
+    dry: bool = Field(False, description="Parts go to scratch, and the checkpoint is not written.")
 
 
 class ShardGroup(Strict):
-    """Shards that are encoded one after another, each sealed by itself."""
+    """Shards that are encoded one after another, each with its own seal."""
 
     format_version: Literal[1] = 1
     shards: tuple[Shard, ...]
-    record: EncoderRecord = Field(description="The encoder that they are sealed under.")
+    record: EncoderRecord = Field(description="The encoder recorded in their seals.")
     attempt: str = Field(
-        description="Where their parts are put. Begins with the run's id; a key that was sealed or condemned once is never used again."
+        description="Names the keys of their parts. Begins with the run's id; a key that was sealed or condemned is never used again."
     )
-    donors: tuple[str, ...] = Field(
-        (), description="Sealed shards whose vectors may be taken over for rows of the same content, best first."
-    )
+    donors: tuple[str, ...] = Field((), description="Sealed shards to reuse vectors from for rows of the same content, best first.")
     rows: Literal["all", "quarantined"] = Field(
-        "all", description="all: of shards that are not sealed. quarantined: of sealed shards, those rows that were set aside."
+        "all", description="all: every row of unsealed shards. quarantined: only the quarantined rows of sealed shards."
     )
 
     def take(self, shards: Iterable[Shard], *, apart: bool) -> Self:
-        """Some shards of it. `apart`: under an attempt of their own, since somebody may still be at work on them."""
+        """Return a group of some of its shards. `apart`: with an attempt of its own, since another host may still encode them."""
         attempt = f"{self.attempt}-{secrets.token_hex(4)}" if apart else self.attempt
         return self.model_copy(update={"shards": tuple(shards), "attempt": attempt})
 
 
 class LoadGroup(Strict):
-    """Shards that are loaded one after another from their seals. The collection is there; credentials are those of the process that loads."""
+    """Shards that are loaded one after another from their seals. The collection exists; the loading process has its own credentials."""
 
     format_version: Literal[1] = 1
     shards: tuple[Shard, ...]
-    record: EncoderRecord = Field(description="The encoder that they are sealed under.")
+    record: EncoderRecord = Field(description="The encoder recorded in their seals.")
     collection: CollectionSpec
-    identity: str = Field(description="Of the collection: another one of its name is not loaded into.")
+    identity: str = Field(description="The collection's identity: loading into another collection of the same name is refused.")
     ledger: str = Field(description="The name of the collection's ledger.")
 
     def take(self, shards: Iterable[Shard], *, apart: bool) -> Self:  # noqa: ARG002 - loading twice changes nothing
-        """Some shards of it."""
+        """Return a group of some of its shards."""
         return self.model_copy(update={"shards": tuple(shards)})

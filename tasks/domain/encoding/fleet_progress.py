@@ -1,4 +1,4 @@
-"""How far several hosts are, as one value: their ranks one after another, each with its host's name."""
+"""Merge the progress of several hosts into one value: their ranks one after another, each with its host's name."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ COUNTS = ("parts", "rows", "tokens", "bytes", "padded", "tokenize_seconds", "enc
 
 
 def finished(progress: EncodingProgress) -> EncodingProgress:
-    """What stays of a host that is gone: what it has put in the store."""
+    """Return the lasting progress of a host that left: only what it has stored."""
     rows = {work.rank: work.rows for work in progress.work}
     return progress.model_copy(
         update={
@@ -25,7 +25,7 @@ def finished(progress: EncodingProgress) -> EncodingProgress:
 
 
 def added(before: EncodingProgress, now: EncodingProgress) -> EncodingProgress:
-    """Of one host: what an earlier process of it did, and the one that is there."""
+    """Add the progress of an earlier process of a host (`before`) to that of its current one."""
     ranks = max(len(before.rows_by_rank), len(now.rows_by_rank))
     rows = [(*each.rows_by_rank, *[0] * (ranks - len(each.rows_by_rank))) for each in (before, now)]
     works = {work.rank: work for work in before.work}
@@ -46,17 +46,17 @@ def added(before: EncodingProgress, now: EncodingProgress) -> EncodingProgress:
 
 
 def merged(hosts: Iterable[tuple[str, EncodingProgress]]) -> EncodingProgress:
-    """Of all hosts by name. Ranks keep their host's numbers; of `rows_by_rank` a host's come after those of the hosts before it."""
+    """Merge the progress of all hosts by name. Ranks keep their host's numbers; `rows_by_rank` lists one host after another."""
     by_name: dict[str, EncodingProgress] = {}
     for name, progress in hosts:
         by_name[name] = added(by_name[name], progress) if name in by_name else progress
     total = EncodingProgress()
     for name, progress in by_name.items():
-        total = _beside(total, name, progress)
+        total = _add_host(total, name, progress)
     return total
 
 
-def _beside(total: EncodingProgress, name: str, host: EncodingProgress) -> EncodingProgress:
+def _add_host(total: EncodingProgress, name: str, host: EncodingProgress) -> EncodingProgress:
     return total.model_copy(
         update={
             "rows": total.rows + host.rows,

@@ -1,4 +1,4 @@
-"""What a host of a cluster answers. Plain values: they cross to another machine as JSON."""
+"""Replies of a cluster's hosts. Plain values, sent between machines as JSON."""
 
 from __future__ import annotations
 
@@ -12,44 +12,44 @@ from tasks.domain.target.rate_limit import LoadCounts
 
 
 class HostIdentity(Strict):
-    """What has to be the same on every host of a run, and a name for people."""
+    """What must be equal on all hosts of a run, and the host's name for people."""
 
     host: str = Field(description="The machine's own name.")
-    version: str | None = Field(description="Of Kitestring; None in a checkout that is not installed.")
-    code: str = Field(description="Digest of its modules.")
-    libraries: dict[str, str | None] = Field(description="Versions of those that vectors depend on.")
+    version: str | None = Field(description="Kitestring's version; None in a checkout that is not installed.")
+    code: str = Field(description="Digest of Kitestring's modules.")
+    libraries: dict[str, str | None] = Field(description="Versions of the libraries that vectors depend on.")
 
     def difference(self, other: HostIdentity) -> str:
-        """What differs of another host, this one's first; empty: nothing."""
+        """Describe how this host differs from the flow's, `other`; empty: not at all."""
         if self.version != other.version:
             return f"it has Kitestring {self.version}, the flow {other.version}"
         if self.code != other.code:
-            return "its Kitestring is other code than the flow's, of the same version"
+            return "its Kitestring has the flow's version but other code"
         names = [name for name in other.libraries if self.libraries.get(name) != other.libraries[name]]
         return ", ".join(f"it has {name} {self.libraries.get(name)}, the flow {other.libraries[name]}" for name in names)
 
 
 class LogLine(Strict):
-    """A line that a host has logged."""
+    """A log line of a host."""
 
     level: int
     text: str
 
 
 class HostReport(Strict):
-    """How far a host is, and what it tells: events and lines by number, so that none is taken in twice or missed."""
+    """The progress, events and log lines of a host. Events are numbered, so that none is processed twice or missed."""
 
     first: int = Field(0, description="Number of the first event.")
     events: tuple[EncodingEvent, ...] = ()
     lines: tuple[LogLine, ...] = ()
     progress: EncodingProgress = Field(default_factory=EncodingProgress)
-    loading: LoadCounts = Field(default_factory=LoadCounts, description="What it has loaded into the run's collection.")
-    leaving: bool = Field(False, description="It will be taken away, and begins nothing more.")
-    closed: bool = Field(False, description="It has closed itself, since nobody called.")
+    loading: LoadCounts = Field(default_factory=LoadCounts, description="Loading into the run's collection.")
+    leaving: bool = Field(False, description="The host will be taken away and accepts no more work.")
+    closed: bool = Field(False, description="The host has closed itself because no call arrived.")
 
 
 class Refusal(Strict):
-    """An error, as it crosses."""
+    """An error in its serialised form."""
 
     leaf: Leaf
     text: str
@@ -57,19 +57,19 @@ class Refusal(Strict):
 
     @property
     def error(self) -> KitestringError:
-        """What is raised on this side."""
+        """The error to raise on the receiving side."""
         return error_of(self.leaf, self.text, row=self.row)
 
 
 class HostAnswer(Strict):
-    """The answer to any call. `value`: what was asked for, as JSON."""
+    """The reply to any call. `value`: the result as JSON."""
 
     value: JsonValue = None
     refusal: Refusal | None = None
-    given_back: bool = Field(False, description="The host is leaving, or was asked for the group, and has not finished it.")
+    given_back: bool = Field(False, description="The host returned the group unfinished: it is leaving, or the group was recalled.")
     report: HostReport = Field(default_factory=HostReport)
 
 
 def refusal_of(error: KitestringError) -> Refusal:
-    """An error as it is answered."""
+    """Return the serialised form of an error."""
     return Refusal(leaf=leaf_of(error), text=str(error), row=error.row)

@@ -1,4 +1,4 @@
-"""Lengths of rows in bins, as seals and reports keep them."""
+"""Histograms of row lengths, as seals and reports store them."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ SMALLEST_EDGE = 8
 
 
 def upper_edge(size: int) -> int:
-    """The bin of a length: the smallest power of two, from 8, that is not below it."""
+    """Return the upper edge of a length's bin: the smallest power of two, at least 8, that is not below it."""
     return max(SMALLEST_EDGE, 1 << max(0, size - 1).bit_length())
 
 
 def histogram(sizes: Sequence[int]) -> dict[int, int]:
-    """Rows by length: the bin's upper edge to its count, shortest first."""
+    """Count rows by length: upper edge of the bin to count, shortest first."""
     counts: dict[int, int] = {}
     for size in sizes:
         edge = upper_edge(size)

@@ -1,4 +1,4 @@
-"""What the coordinator and the ranks say to each other: one JSON document a line, over a private Unix socket.
+"""The protocol between the coordinator and the ranks: one JSON document a line, over a private Unix socket.
 
 rank → coordinator    Hello, then RequestPiece, Heartbeat, Storing and Done in any order, Fault instead of Hello or Done
 coordinator → rank    Welcome after Hello, then one Piece or NoMoreWork for each RequestPiece
@@ -22,51 +22,51 @@ from tasks.domain.target.fields import ScalarField
 
 
 class Assignment(Strict):
-    """What a torchrun launch is for; written to a private file that its ranks read."""
+    """The configuration of a torchrun launch, written to a private file that its ranks read."""
 
     format_version: Literal[1] = 1
     encoder: Encoder
-    model_path: str = Field(description="Local folder or file that the weights are loaded from, or open_clip's tag.")
+    model_path: str = Field(description="Local folder or file with the weights, or open_clip's tag.")
     modality: Literal["text", "image"]
     precision: Literal["auto"] | Precision
-    sample: tuple[str, ...] = Field((), description="Texts, or paths of images, on which `auto` is tried, and budgets.")
-    tuning: Tuning | None = Field(None, description="What an earlier run measured on such a machine; None: measure.")
-    tuning_key: str = Field("", description="Where what is measured is kept in the store; empty: nowhere.")
-    quantized_key: str = Field("", description="Of int8: where the quantised model is kept in the store.")
-    quantized: str = Field("", description="Its digest, where an earlier run has made it.")
-    rows: int | None = Field(None, description="At least so many are to be encoded; None: not known.")
+    sample: tuple[str, ...] = Field((), description="Texts, or paths of images, to try precisions (`auto`) and batch sizes on.")
+    tuning: Tuning | None = Field(None, description="The result of an earlier run on such a machine; None: measure.")
+    tuning_key: str = Field("", description="Key in the store for the measured tuning; empty: it is not stored.")
+    quantized_key: str = Field("", description="For int8: key of the quantised model in the store.")
+    quantized: str = Field("", description="Digest of the quantised model, if an earlier run has made it.")
+    rows: int | None = Field(None, description="Lower bound of the rows to encode; None: unknown.")
     compute: Compute
-    store: str = Field(description="URL of the checkpoint store: ranks put their parts there themselves.")
+    store: str = Field(description="URL of the checkpoint store, to which ranks write their parts directly.")
     fields: tuple[ScalarField, ...]
     store_text: bool
-    references: References | None = Field(None, description="What rows may name.")
+    references: References | None = Field(None, description="What the rows may refer to.")
     socket: str
-    startup_seconds: float = Field(1800, description="For which a rank that starts waits for the others.")
+    startup_seconds: float = Field(1800, description="How long a starting rank waits for the others.")
 
 
 class Piece(Strict):
-    """Consecutive rows of a shard that become one part. Its rows wait in an Arrow IPC file in private scratch."""
+    """Consecutive rows of a shard that become one part. The rows are in an Arrow IPC file in private scratch."""
 
     kind: Literal["piece"] = "piece"
     shard: str
     name: str = Field("", description="The shard's name for people.")
-    first: int = Field(description="Source row in the shard.")
+    first: int = Field(description="First source row, counted in the shard.")
     stop: int
     rows: str = Field(description="Path of the Arrow IPC file, in the form of tasks.adapters.rows.row_schema.")
-    taken: str = Field("", description="Path of another one, of rows that have a vector already and go into the part as they are.")
-    key: str = Field(description="Where the part goes in the store.")
-    suspects: tuple[int, ...] = Field((), description="Source rows that were in hand when a rank died: taken one at a time.")
-    barred: tuple[int, ...] = Field((), description="Source rows that crashed a rank twice: set aside unseen.")
+    taken: str = Field("", description="Path of another such file: rows that already have a vector and are copied into the part.")
+    key: str = Field(description="Key of the part in the store.")
+    suspects: tuple[int, ...] = Field((), description="Source rows of the batch in which a rank died: encoded one at a time.")
+    barred: tuple[int, ...] = Field((), description="Source rows that crashed a rank twice: quarantined without being encoded.")
 
 
 class NoMoreWork(Strict):
-    """No more work: leave."""
+    """There is no more work: the rank exits."""
 
     kind: Literal["rest"] = "rest"
 
 
 class Welcome(Strict):
-    """The coordinator knows this rank."""
+    """The coordinator has registered the rank."""
 
     kind: Literal["welcome"] = "welcome"
 
@@ -78,7 +78,7 @@ class Hello(Strict):
     rank: int
     pid: int
     facts: EncoderFacts
-    seconds: dict[str, float] = Field(default_factory=dict, description="What start-up took, by step.")
+    seconds: dict[str, float] = Field(default_factory=dict, description="Start-up time by step.")
 
 
 class RequestPiece(Strict):
@@ -88,17 +88,17 @@ class RequestPiece(Strict):
 
 
 class Heartbeat(Strict):
-    """Where a rank is; also its heartbeat while it encodes, sent before each batch."""
+    """The position of a rank, sent before each batch; its sign of life while it encodes."""
 
     kind: Literal["at"] = "at"
     key: str
-    rows: tuple[int, ...] = Field(description="Source rows in hand.")
-    done: int = Field(description="Rows of the piece that are encoded.")
-    tokens: int = Field(0, description="Tokens of those rows, padding not counted.")
+    rows: tuple[int, ...] = Field(description="Source rows of the batch.")
+    done: int = Field(description="Encoded rows of the piece.")
+    tokens: int = Field(0, description="Tokens of those rows, without padding.")
 
 
 class Storing(Strict):
-    """A piece is encoded, and its part on its way to the store; a rank's heartbeat while that lasts, however slow the store."""
+    """A piece is encoded and its part is being written to the store; the rank's sign of life during the upload, however slow the store."""
 
     kind: Literal["storing"] = "storing"
     key: str
@@ -109,13 +109,13 @@ class Done(Strict):
 
     kind: Literal["done"] = "done"
     part: Part
-    padded: int = Field(0, description="Tokens that the model was given for it, padding counted; 0: pictures.")
+    padded: int = Field(0, description="Tokens that the model processed for it, with padding; 0: pictures.")
     halved: int = Field(0, description="Batches of it that did not fit into memory.")
-    memory: dict[str, int] = Field(default_factory=dict, description="Most bytes so far: '' resident, 'GPU' on the device.")
+    memory: dict[str, int] = Field(default_factory=dict, description="Peak bytes so far: '' resident, 'GPU' on the device.")
 
 
 class Fault(Strict):
-    """A rank could not do it, and says why; it lives on unless it had not said Hello."""
+    """A rank failed at a piece or at start-up. After Hello the rank keeps running."""
 
     kind: Literal["fault"] = "fault"
     key: str = Field("", description="The piece; empty: the encoder could not be loaded.")

@@ -1,4 +1,4 @@
-"""How fast rows come out of the ranks, and from that how large the next piece should be."""
+"""Measure the throughput of the ranks, and derive the size of the next piece from it."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from tasks.domain.encoding.encoding_progress import EncodingProgress, UnderWay, 
 from tasks.domain.report.figures import RankWork
 from tasks.domain.shards.seal import Part
 
-FIRST_PIECE = 512  # rows, before anything is known
+FIRST_PIECE = 512  # rows, before a rate is known
 SHORTEST_PIECE, LONGEST_PIECE = 128, 50_000
 SECONDS_A_PIECE = 5.0  # a killed rank loses up to two pieces; each piece costs the writing of a part
-# Towards the end pieces get smaller, so that all ranks end together: a share of what is left ("guided self-scheduling",
-# Polychronopoulos and Kuck 1987), down to about a second. Smaller ones pad more, which would cost what they gain.
+# Towards the end pieces shrink, so that all ranks finish together: a share of the remaining rows ("guided self-scheduling",
+# Polychronopoulos and Kuck 1987), down to about a second. Smaller pieces pad more, which would cost what they gain.
 SHARES_OF_THE_REST = 2  # for each rank
 LAST_SECONDS, LAST_ROWS = 1.0, 16
-WEIGHT = 0.5  # of the newest piece in the running rate
+WEIGHT = 0.5  # of the newest piece in the moving average of the rate
 
 
 class Throughput:
-    """Counts of a run's encoding so far. Thread-safe; wall-clock free, so that a clock that jumps changes nothing."""
+    """Counts of a run's encoding so far. Thread-safe. Uses the monotonic clock, so jumps of the wall clock do not matter."""
 
     def __init__(self, *, ranks: int) -> None:
         self.ranks = ranks
         self._lock = threading.Lock()
         self._rows = self._tokens = 0
-        self._current: dict[int, dict[str, tuple[int, int]]] = {}  # by rank and piece: rows and tokens that no part holds yet
+        self._current: dict[int, dict[str, tuple[int, int]]] = {}  # by rank and piece: rows and tokens that are not in a part yet
         self._work: dict[int, RankWork] = {}
         self._memory: dict[str, int] = {}
         self._rate: float | None = None  # rows per second of one rank
-        self._left: int | None = None  # source rows that no piece holds yet
+        self._left: int | None = None  # source rows that are not in a piece yet
         self._began: float | None = None
         self._ended = 0.0
 
@@ -42,25 +42,25 @@ class Throughput:
             self._left = rows
 
     def given(self, rows: int) -> None:
-        """So many of them were cut into a piece, or turned out to be encoded."""
+        """Subtract rows that were cut into a piece or were found to be encoded already."""
         with self._lock:
             self._left = None if self._left is None else self._left - rows
 
     def at(self, rank: int, key: str, done: int, tokens: int = 0) -> None:
-        """A rank has encoded `done` rows of a piece, and their tokens. Those of its last piece count too, while that is being stored."""
+        """Record that a rank has encoded `done` rows of a piece with `tokens` tokens. A previous piece counts while it is being stored."""
         with self._lock:
             self._began = self._began or time.monotonic()
             self._current.setdefault(rank, {})[key] = (done, tokens)
 
     def done(self, rank: int, part: Part, *, padded: int = 0, halved: int = 0, memory: Mapping[str, int] | None = None) -> None:
-        """A part is in the store.
+        """Record that a part is in the store.
 
         Args:
-            rank: that made it.
-            part: what it made.
-            padded: its tokens, padding counted.
+            rank: the rank that made it.
+            part: the part.
+            padded: its tokens, with padding.
             halved: batches of it that did not fit into memory.
-            memory: the most bytes of the rank so far, by kind.
+            memory: peak bytes of the rank so far, by kind.
         """
         with self._lock:
             self._ended = time.monotonic()
@@ -76,40 +76,40 @@ class Throughput:
                 self._rate = rate if self._rate is None else WEIGHT * rate + (1 - WEIGHT) * self._rate
 
     def failed(self, rank: int, key: str) -> None:
-        """A piece has become no part: its rows do not count."""
+        """Record that a piece failed: its rows no longer count."""
         with self._lock:
             self._current.get(rank, {}).pop(key, None)
 
     def gone(self, rank: int) -> None:
-        """A rank has left; what it was at does not count."""
+        """Record that a rank has left: the rows of its unfinished pieces no longer count."""
         with self._lock:
             self._current.pop(rank, None)
 
     @property
     def rows(self) -> int:
-        """Rows encoded, those of unfinished parts included."""
+        """Encoded rows, including those of unfinished parts."""
         with self._lock:
             return self._rows + sum(rows for rows, _ in self._in_hand())
 
     @property
     def tokens(self) -> int:
-        """Tokens encoded, those of unfinished parts included."""
+        """Encoded tokens, including those of unfinished parts."""
         with self._lock:
             return self._tokens + sum(tokens for _, tokens in self._in_hand())
 
     def _in_hand(self) -> Iterator[tuple[int, int]]:
-        """Rows and tokens of each piece that is not a part yet."""
+        """Yield rows and tokens of each piece that is not a part yet."""
         return chain.from_iterable(pieces.values() for pieces in self._current.values())
 
     @property
     def seconds(self) -> float:
-        """From the first batch of any rank to the last part; 0 before there is one."""
+        """Seconds from the first batch of any rank to the last part; 0 before the first part."""
         with self._lock:
             return max(0.0, self._ended - self._began) if self._began is not None else 0.0
 
     @property
     def rows_by_rank(self) -> tuple[int, ...]:
-        """The same rows, rank 0 first."""
+        """Encoded rows of each rank, rank 0 first."""
         with self._lock:
             counts = {rank: work.rows for rank, work in self._work.items()}
             for rank, pieces in self._current.items():
@@ -118,7 +118,7 @@ class Throughput:
 
     @property
     def work(self) -> tuple[RankWork, ...]:
-        """What each rank has put in the store."""
+        """What each rank has stored."""
         with self._lock:
             return tuple(self._work[rank] for rank in sorted(self._work))
 
@@ -131,7 +131,7 @@ class Throughput:
     def progress(
         self, *, under_way: Sequence[UnderWay], newest: Mapping[int, str], startup: Mapping[str, float], waits_for: str = ""
     ) -> EncodingProgress:
-        """All of this as one value, with what whoever counts here knows besides."""
+        """Return all of this as one value, together with what only the caller knows."""
         return EncodingProgress(
             rows=self.rows,
             tokens=self.tokens,
@@ -147,14 +147,14 @@ class Throughput:
 
     @property
     def piece_rows(self) -> int:
-        """Rows for the next piece: some seconds of one rank's work; less where little is left."""
+        """Rows for the next piece: some seconds of one rank's work, fewer when little is left."""
         with self._lock:
             rate, left = self._rate, self._left
-        wanted = FIRST_PIECE if rate is None else max(SHORTEST_PIECE, min(LONGEST_PIECE, int(rate * SECONDS_A_PIECE)))
-        if not left or left < 0:  # more than were expected, as where shards are tried again
-            return wanted
+        rows = FIRST_PIECE if rate is None else max(SHORTEST_PIECE, min(LONGEST_PIECE, int(rate * SECONDS_A_PIECE)))
+        if not left or left < 0:  # more rows than expected, as when shards are retried
+            return rows
         least = SHORTEST_PIECE if rate is None else max(LAST_ROWS, min(SHORTEST_PIECE, int(rate * LAST_SECONDS)))
-        return min(wanted, max(least, left // (SHARES_OF_THE_REST * self.ranks)))
+        return min(rows, max(least, left // (SHARES_OF_THE_REST * self.ranks)))
 
 
 def _more(work: RankWork, part: Part, padded: int, halved: int) -> RankWork:

@@ -11,22 +11,22 @@ from tasks.domain.strict import Strict
 
 GAIN = 1.03  # a smaller gain is noise
 Backend = Literal["torch", "openvino"]
-LLM_INT8 = "LLM.int8"  # how torch computes int8: of which a corpus keeps no model
+LLM_INT8 = "LLM.int8"  # torch's int8, which stores no quantised model for the corpus
 
 
 class Tuning(Strict):
-    """Kept with the checkpoint, so that the next run on such a machine measures nothing. Vectors do not depend on it."""
+    """Measured settings, stored in the checkpoint so that later runs on such a machine skip measuring. Vectors do not depend on them."""
 
     format_version: Literal[1] = 1
     backend: Backend = "torch"
-    batch_tokens: int | None = Field(None, description="Tokens in one batch, padding counted; None: nothing was measured.")
-    note: str = Field("", description="What was measured, in words.")
+    batch_tokens: int | None = Field(None, description="Tokens in one batch, with padding; None: not measured.")
+    note: str = Field("", description="The measurements, for people.")
 
 
 class KeptSettings(Strict):
-    """What `kitestring tune --apply` found best on one kind of machine; a run takes of it what its job leaves to `auto`.
+    """The best settings of `kitestring tune --apply` on one kind of machine; a run uses those that its job leaves at `auto`.
 
-    Vectors do not depend on it: a precision is no part of it.
+    Vectors do not depend on them: they do not include a precision.
     """
 
     format_version: Literal[1] = 1
@@ -39,28 +39,28 @@ class KeptSettings(Strict):
 
 
 def kept_settings_key(corpus: str, declared: str, machine: str) -> str:
-    """Key of `KeptSettings` in the checkpoint store; the arguments are those of `tuning_key`."""
+    """Return the key of `KeptSettings` in the checkpoint store; arguments as for `tuning_key`."""
     return f"{encoder_pins(corpus)}{declared}-{machine}-tuned.json"
 
 
-def int8_backend(wanted: Literal["auto"] | Backend, device: str) -> Backend:
-    """What computes int8: OpenVINO on CPUs, torch on GPUs, unless the job says so."""
-    if wanted != "auto":
-        return wanted
+def int8_backend(setting: Literal["auto"] | Backend, device: str) -> Backend:
+    """Return the backend for int8: the job's, or with `auto` OpenVINO on CPUs and torch on GPUs."""
+    if setting != "auto":
+        return setting
     return "torch" if device.startswith("cuda") else "openvino"
 
 
 def quantized_key(corpus: str, declared: str) -> str:
-    """Key of a corpus' quantised model in the checkpoint store."""
+    """Return the key of a corpus' quantised model in the checkpoint store."""
     return f"{encoder_pins(corpus)}{declared}-int8.zip"
 
 
 def tuning_key(corpus: str, declared: str, machine: str) -> str:
-    """Key of a tuning in the checkpoint store.
+    """Return the key of a tuning in the checkpoint store.
 
     Args:
         corpus: name of the corpus.
         declared: digest of the encoder as the job declares it.
-        machine: digest of the hardware, of the launch and of the libraries.
+        machine: digest of the hardware, the launch and the libraries.
     """
     return f"{encoder_pins(corpus)}{declared}-{machine}.json"

@@ -1,15 +1,15 @@
-"""Who does which shards, encoding or loading them: the groups of a run divided among hosts that come, go, fail and fall silent.
+"""The scheduler of a cluster: divides the shards of a run, to encode or to load, among hosts that join, leave, fail and time out.
 
-Pure state, asked and told by one thread (`tasks.adapters.engines.cluster_hosts.fleet_driver`); it knows no engine, no clock and no network.
+Pure state, driven by one thread (`tasks.adapters.engines.cluster_hosts.fleet_driver`), without any engine, clock or network.
 
-- A host has `TAKES_AT_ONCE` takes at a time, so that it reads one while it encodes another. A take is a share of what is left,
-  left / (4 x hosts), at most `MOST_SHARDS`: hosts of unlike speed end together ("guided self-scheduling").
-- A host that is lost gives its shards back, and they go first. They are encoded under an attempt of their own: the lost host
-  may still be at work somewhere, and no two hosts may write the same key. Whichever seals first wins.
-- A host with nothing to do gets what another has in its window and has not begun: it is asked back, a shard once at most (`spare`). So a
-  host that joins late is used, however few the shards are.
-- A shard that a host refuses is given to another; only when two refuse it, or there is no other, has it failed for good. A host
-  whose failures others do not share is left out after two. A fault that may pass goes to whoever asked, who tries again.
+- A host has up to `TAKES_AT_ONCE` takes, so that it reads one while it encodes another. A take is a share of the remaining rows,
+  rows / (4 x hosts), and at most `MOST_SHARDS` shards: hosts of different speed finish together ("guided self-scheduling").
+- The shards of a lost host are queued again, ahead of others. They are encoded under an attempt of their own: the lost host may
+  still be running, and no two hosts may write the same key. The first seal wins.
+- An idle host gets shards that another host has been assigned but has not begun: they are recalled, each shard at most once (`spare`).
+  So a host that joins late is used, however few the shards are.
+- A shard that a host refuses goes to another host; it fails permanently when two refuse it or no other host is left. A host
+  is left out after two failures that other hosts do not share. A transient error goes to the caller, which retries.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from tasks.domain.errors import KitestringError, Transient
 from tasks.domain.shards.shard import Shard
 
 TAKES_AT_ONCE = 2  # takes of a host at a time
-MOST_SHARDS = 16  # in a take: with 50 the flow's window holds too few of them for a thousand hosts (tests/benchmarks)
-TAKES_OF_THE_REST = 4  # for each host
-MOST_DEATHS = 3  # hosts lost with a shard in hand before it is given up; losses of a host without a take done between
+MOST_SHARDS = 16  # in a take: with 50 the flow's window holds too few takes for a thousand hosts (tests/benchmarks)
+TAKES_OF_THE_REST = 4  # a host's share of the remaining rows is at least so many takes
+MOST_DEATHS = 3  # hosts lost with a shard before it is given up; losses of a host, with no finished take in between, before it is left out
 
 
 class WorkDivision:
-    """The state of a run's division.
+    """The division of a run's shards among hosts.
 
     Args:
-        rows_of: how many rows a shard has, or about.
-        refuse: told of each shard that has failed for good.
-        leave_out: told of each host that gets no more work, and why; None: a host that fails is given less, and never none.
-        takes_at_once: of a host.
-        most_shards: in a take.
+        rows_of: returns the number of rows of a shard, or an estimate.
+        refuse: called with each shard that has failed permanently.
+        leave_out: called with each host that gets no more work, and the reason; None: no host is left out for failures.
+        takes_at_once: most takes of a host at a time.
+        most_shards: most shards in a take.
     """
 
     def __init__(
@@ -51,18 +51,18 @@ class WorkDivision:
         self._takes_at_once, self._most_shards = takes_at_once, most_shards
         self._calls: list[Call] = []
         self._members: dict[str, FleetMember] = {}
-        self._unsure: set[str] = set()  # shards that a lost host may still be at work on
-        self._expected = self._queued = 0  # rows that no host was given yet: as foreseen, and of those that are here
+        self._unsure: set[str] = set()  # shards that a lost host may still be processing
+        self._expected = self._queued = 0  # unassigned rows: by the forecast of `expect`, and of the groups added so far
         self._foreseen = False
 
     # Work
 
     def expect(self, rows: int | None) -> None:
-        """So many rows are to come in all; None: nobody knows."""
+        """Set the number of rows of the whole run; None: unknown."""
         self._expected, self._foreseen = rows or 0, rows is not None
 
     def add(self, group: AnyGroup, finish: Callable[[Call], None]) -> None:
-        """A group to be done; `finish` is called when it is, or has failed."""
+        """Add a group; `finish` is called when it is done or has failed."""
         call = Call(group, finish, open=len(group.shards))
         for shard in group.shards:
             unit = ShardOnItsWay(shard, max(1, self._rows_of(shard)), again=shard.id in self._unsure)
@@ -73,39 +73,39 @@ class WorkDivision:
 
     @property
     def waiting(self) -> bool:
-        """Whether there are shards that no host has."""
+        """Whether there are unassigned shards."""
         return self._queued > 0
 
     @property
     def idle(self) -> bool:
-        """Whether nobody waits for anything."""
+        """Whether no call is open."""
         return not self._calls
 
     # Hosts
 
     @property
     def records(self) -> dict[str, HostRecord]:
-        """Of every host that ever joined or was left out."""
-        return {name: member.record for name, member in list(self._members.items())}  # asked by other threads, too
+        """Records of all hosts that ever joined or were left out, by name."""
+        return {name: member.record for name, member in list(self._members.items())}  # a copy: other threads call this, too
 
     @property
     def able(self) -> int:
-        """Hosts that take work."""
+        """The number of hosts that accept work."""
         return sum(member.able for member in self._members.values())
 
     def join(self, host: str) -> None:
-        """It is ready for work: for the first time, or again after it was lost."""
+        """Record that a host is ready for work, for the first time or again after it was lost."""
         member = self._members.setdefault(host, FleetMember(host))
         member.present, member.leaving, member.takes = True, False, []
 
     def leave(self, host: str) -> None:
-        """It takes no more work, and finishes or gives back what it has."""
+        """Record that a host accepts no more work; it finishes or returns what it has."""
         if host in self._members:
             self._members[host].leaving = True
             self._settle_refused()
 
     def lose(self, host: str, why: str) -> None:
-        """It is gone, or silent: what it has goes to others."""
+        """Record that a host is gone or silent; its shards go to other hosts."""
         member = self._members.get(host)
         if member is None or not member.present:
             return
@@ -116,11 +116,11 @@ class WorkDivision:
                 unit.deaths += not member.leaving
             self._give_back(member, take, f"host {host} was lost ({why})")
         if member.losses >= MOST_DEATHS:
-            self.bar(host, f"it was lost {member.losses} times running: {why}")
+            self.bar(host, f"it was lost {member.losses} times in a row: {why}")
         self._settle_refused()
 
     def bar(self, host: str, why: str) -> None:
-        """It gets no more work in this run."""
+        """Leave a host out: it gets no more work in this run."""
         member = self._members.setdefault(host, FleetMember(host, present=False))
         if self._leave_out is not None and not member.record.left_out:
             member.record.left_out, takes, member.takes = why, member.takes, []
@@ -130,7 +130,7 @@ class WorkDivision:
             self._settle_refused()
 
     def fail_all(self, error: KitestringError) -> None:
-        """Nobody will do what is waiting, nor what is under way."""
+        """Fail all calls, whether their shards wait or are assigned."""
         for member in self._members.values():
             member.takes.clear()
         for call in list(self._calls):
@@ -141,18 +141,18 @@ class WorkDivision:
     # Takes
 
     def ahead_of(self, host: str) -> int | None:
-        """Rows that a host has in hand, and its share of those that nobody has; None where nobody knows what is to come."""
+        """Return the rows assigned to a host plus its share of the unassigned ones; None if the run's number of rows is unknown."""
         member = self._members.get(host)
         if member is None or not self._foreseen:
             return None
-        held = sum(take.rows for take in member.takes)
-        return held + max(self._expected, self._queued) // max(1, self.able)
+        assigned = sum(take.rows for take in member.takes)
+        return assigned + max(self._expected, self._queued) // max(1, self.able)
 
     def next_for(self, host: str) -> Take | None:
-        """What a host should begin now; None: it has enough, or there is nothing for it."""
+        """Assign a take to a host; None: it has enough, or there is none for it."""
         member = self._members.get(host)
         if not self._queued or member is None or not member.able or len(member.takes) >= self._takes_at_once:
-            return None  # asked for every host, again and again: without a look at the calls where none has anything left
+            return None  # called often, for every host: return before scanning the calls if nothing is queued
         trusted = member.sound or not any(other.sound for other in self._members.values())
         for call in self._calls:
             if (call.returned or call.fresh) and (units := self._choose(call, member, trusted=trusted)):
@@ -160,25 +160,25 @@ class WorkDivision:
         return None
 
     def spare(self) -> list[Take]:
-        """What may be asked back for hosts that have nothing: the newest take of each that has another one, the largest first."""
+        """Return the takes that may be recalled for idle hosts: the newest take of each host that has another one, largest first."""
         if self._queued:
             return []
         newest = (member.takes[-1] for member in self._members.values() if member.able and len(member.takes) > 1)
         return sorted((take for take in newest if take.rows and not take.recalled), key=lambda take: -take.rows)
 
     def may_have(self, host: str, take: Take) -> bool:
-        """Whether a host with nothing in hand may have what another gives back."""
+        """Whether an idle host may get a take that another host returns."""
         member = self._members.get(host)
         return member is not None and member.sound and not member.takes and not any(host in unit.refused for unit in take.units.values())
 
     def recall(self, take: Take) -> None:
-        """Its host is asked to give it back, as far as it has not begun it; it goes on as long as it does not."""
+        """Record that a take's host was asked to return what it has not begun. The take stays assigned until the host returns it."""
         for unit in take.units.values():
             unit.recalled = True
 
     def done(self, take: Take, shard: str) -> None:
-        """A shard of it is sealed. Hosts that have refused it before have failed alone."""
-        unit = self._held(take, shard)
+        """Record that a shard of a take is sealed. This counts as a failure of each host that had refused the shard."""
+        unit = self._pop_unit(take, shard)
         if unit is None:
             return
         self._close(take.call, unit)
@@ -187,8 +187,8 @@ class WorkDivision:
             self._leave_out_if_alone(self._members[host])
 
     def refused(self, take: Take, failed: ShardFailed) -> None:
-        """A host cannot do a shard: another one shall look at it."""
-        unit, member = self._held(take, failed.shard), self._members[take.host]
+        """Record that a host refused a shard, and queue the shard for another host."""
+        unit, member = self._pop_unit(take, failed.shard), self._members[take.host]
         if unit is None:
             return
         take.refused, unit.refused[take.host] = True, failed
@@ -200,12 +200,12 @@ class WorkDivision:
         self._settle_refused()
 
     def answered(self, take: Take, error: KitestringError | None = None, *, given_back: bool = False) -> None:
-        """A host has ended a take: shards of it that were neither sealed nor refused had nothing to do, or wait for another try.
+        """Record that a host has ended a take. Shards of it that were neither sealed nor refused needed nothing, or are retried.
 
         Args:
-            take: one that was taken from the host meanwhile changes nothing.
-            error: a fault that may pass, and ended it early.
-            given_back: the host is leaving, or was asked for it, and that ended it.
+            take: the take; ignored if it is no longer assigned to the host.
+            error: the transient error that ended the take early.
+            given_back: the host returned the take unfinished, because it is leaving or the take was recalled.
         """
         member = self._members[take.host]
         if take not in member.takes:
@@ -227,13 +227,13 @@ class WorkDivision:
 
     # Inside
 
-    def _held(self, take: Take, shard: str) -> ShardOnItsWay | None:
-        """A shard that leaves a take; None where the take is no longer the host's, or it has left before."""
+    def _pop_unit(self, take: Take, shard: str) -> ShardOnItsWay | None:
+        """Remove a shard from a take; None if the take is no longer assigned to the host or does not contain the shard."""
         return take.units.pop(shard, None) if take in self._members[take.host].takes else None
 
     def _choose(self, call: Call, member: FleetMember, *, trusted: bool) -> list[ShardOnItsWay]:
-        """Shards for a host: one that came back, or as many fresh ones as are its share. Who is not trusted looks at what others refuse."""
-        spared = all(take.recalled for take in member.takes)  # what was asked back is for hosts that have nothing else
+        """Choose a returned shard, or a share of the fresh ones. An untrusted host gets only shards that other hosts have refused."""
+        spared = all(take.recalled for take in member.takes)  # recalled shards are for hosts that have nothing else
         for unit in call.returned:
             if member.name not in unit.refused and (trusted or unit.refused) and (spared or not unit.recalled):
                 call.returned.remove(unit)
@@ -265,7 +265,7 @@ class WorkDivision:
             unit.again = True
         if hopeless := [unit for unit in units if unit.deaths >= MOST_DEATHS]:
             named = hopeless[0].shard.name
-            self._fail(call, Transient(f"{hopeless[0].deaths} hosts were lost with {named} in hand, so it was given up; {why}"))
+            self._fail(call, Transient(f"{hopeless[0].deaths} hosts were lost while working on {named}, so it was given up; {why}"))
         if call.error is None:
             self._queue_again(call, units)
         else:
@@ -278,7 +278,7 @@ class WorkDivision:
             self._queued += unit.rows
 
     def _fail(self, call: Call, error: KitestringError) -> None:
-        """A fault that may pass: what waits of the call is dropped, since all of it is tried again."""
+        """Record a transient error and drop the queued shards of the call, because the caller retries the whole call."""
         call.error = call.error or error
         for unit in [*call.fresh, *call.returned]:
             self._queued -= unit.rows
@@ -293,7 +293,7 @@ class WorkDivision:
         self._end_if_over(call)
 
     def _settle_refused(self) -> None:
-        """What two hosts have refused, or one where no other is left to ask, has failed for good."""
+        """Fail the shards that two hosts have refused, or that one has refused and no other host can try."""
         for call in list(self._calls):
             for unit in [unit for unit in call.returned if unit.refused and self._is_settled(unit)]:
                 call.returned.remove(unit)
@@ -310,7 +310,7 @@ class WorkDivision:
         member.strikes, member.why = member.strikes + 1, why
 
     def _trust(self, member: FleetMember) -> None:
-        """A take went well: those that failed meanwhile, and have nothing in hand that may go well, too, have failed alone."""
+        """Record that a host has done a take without a failure. Hosts with strikes and no open take have then failed alone."""
         member.strikes = member.losses = 0
         for other in list(self._members.values()):
             if other is not member and not other.takes:
@@ -319,7 +319,7 @@ class WorkDivision:
     def _leave_out_if_alone(self, member: FleetMember) -> None:
         others = any(other.able and other is not member for other in self._members.values())
         if member.able and member.strikes >= MOST_STRIKES and others:
-            self.bar(member.name, f"it failed {member.strikes} times running where others did not: {member.why}")
+            self.bar(member.name, f"it failed {member.strikes} times in a row where others did not: {member.why}")
 
     def _end_if_over(self, call: Call) -> None:
         if call.open <= 0 and call in self._calls:

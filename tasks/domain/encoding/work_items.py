@@ -1,4 +1,4 @@
-"""What a division of work is about: shards on their way, the calls that wait for them, and the takes that hosts have."""
+"""The values of a work division: shards in progress, the calls that wait for them, and the takes assigned to hosts."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ from tasks.domain.encoding.encoding_spec import LoadGroup, ShardGroup
 from tasks.domain.errors import KitestringError
 from tasks.domain.shards.shard import Shard
 
-MOST_STRIKES = 2  # failures running that no other host shares, after which a host is left out
-AnyGroup = ShardGroup | LoadGroup  # of one division all are of one kind
+MOST_STRIKES = 2  # consecutive failures that no other host shares, after which a host is left out
+AnyGroup = ShardGroup | LoadGroup  # all groups of one division are of the same kind
 
 
 @dataclass(slots=True, eq=False)
 class ShardOnItsWay:
-    """A shard of a call on its way. `refused`: what each host that cannot do it has said."""
+    """A shard of a call that is not done. `refused`: the failure of each host that refused it."""
 
     shard: Shard
     rows: int
-    again: bool = False  # a host that was lost may still be at work on it
-    recalled: bool = False  # asked back from a host that had not begun it, for one with nothing to do; once
-    deaths: int = 0
+    again: bool = False  # a lost host may still be processing it
+    recalled: bool = False  # was recalled, for an idle host, from a host that had not begun it; at most once
+    deaths: int = 0  # hosts that were lost with it
     refused: dict[str, ShardFailed] = field(default_factory=dict)
 
 
 @dataclass(slots=True, eq=False)
 class Call:
-    """A group that somebody waits for. It is over when no unit is open; `error`: a fault that may pass, which ends it early."""
+    """A group that a caller waits for. It is over when no unit is open; `error`: a transient error, which ends it early."""
 
     group: AnyGroup
     finish: Callable[[Call], None]
     fresh: deque[ShardOnItsWay] = field(default_factory=deque)
-    returned: list[ShardOnItsWay] = field(default_factory=list)  # from hosts that were lost or have refused them: these go first
+    returned: list[ShardOnItsWay] = field(default_factory=list)  # from hosts that were lost or refused them; assigned first
     open: int = 0
     failures: list[ShardFailed] = field(default_factory=list)
     error: KitestringError | None = None
@@ -42,47 +42,47 @@ class Call:
 
 @dataclass(slots=True, eq=False)
 class Take:
-    """What one host was given of a call, and has neither done nor refused. `again`: see `ShardOnItsWay`."""
+    """The shards of a call that are assigned to one host and neither done nor refused. `again`: see `ShardOnItsWay`."""
 
     host: str
     call: Call
     group: AnyGroup
     units: dict[str, ShardOnItsWay]
     again: bool
-    refused: bool = False  # whether any of it was
+    refused: bool = False  # whether the host refused any of its shards
 
     @property
     def recalled(self) -> bool:
-        """Whether all that is left of it was asked back once."""
+        """Whether all remaining shards of it were recalled once."""
         return all(unit.recalled for unit in self.units.values())
 
     @property
     def rows(self) -> int:
-        """Of what is left of it."""
+        """Rows of its remaining shards."""
         return sum(unit.rows for unit in self.units.values())
 
 
 @dataclass(slots=True)
 class HostRecord:
-    """What a host has done in this run, whatever process of it. `doubled`: shards that it has sealed after another host had."""
+    """Counts of a host in this run, over all its processes. `doubled`: shards that it sealed after another host had."""
 
     taken: int = 0
     given_back: int = 0
     doubled: int = 0
     loaded: int = 0  # rows
-    left_out: str = ""  # why it gets no more
+    left_out: str = ""  # why it gets no more work; empty: it is not left out
 
 
 @dataclass(slots=True, eq=False)
 class FleetMember:
-    """A host of a division."""
+    """A host of a work division."""
 
     name: str
     record: HostRecord = field(default_factory=HostRecord)
     takes: list[Take] = field(default_factory=list)
     strikes: int = 0
-    why: str = ""  # of the last one
-    doubts: int = 0  # shards that it has refused and that another host has to look at
+    why: str = ""  # reason of the last strike
+    doubts: int = 0  # shards that it refused and that no other host has tried yet
     losses: int = 0
     present: bool = True
     leaving: bool = False

@@ -1,1 +1,1 @@
-"""Ranges, rates and sizes, and what a run will take."""
+"""Estimates of a run: ranges, rates, storage sizes, time and cost."""

@@ -1,4 +1,4 @@
-"""An estimate in words: for the terminal, a log and an artifact."""
+"""Format an estimate for the terminal, the log and artifacts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ WORDS = {"rows": number, "tokens": number, "seconds": duration, "checkpoint byte
 
 
 def format_estimate(estimate: Estimate) -> list[tuple[str, str]]:
-    """(figure, value) of everything that is known about the remaining work of a run."""
+    """Return (figure, value) pairs for all known figures of a run's remaining work."""
     to_encode = f"at most {number(estimate.rows.high)}" if estimate.at_most else between(estimate.rows, number)
     shown = [("rows", f"{to_encode} to encode, {between(estimate.rows_to_load, number)} to load")]
     if estimate.chunks is not None:
@@ -33,7 +33,7 @@ def format_estimate(estimate: Estimate) -> list[tuple[str, str]]:
 
 
 def estimate_headline(estimate: Estimate) -> str:
-    """The estimate in a line of a log."""
+    """Format the estimate as one line for the log."""
     return "; ".join(
         f"{name}: {value}" for name, value in format_estimate(estimate) if name in {"rows", "time", "cost", "checkpoint", "Milvus"}
     )
@@ -57,15 +57,16 @@ def _sample(estimate: Estimate) -> str:
     return f"{sample.rows:,} rows at {sample.places} places, {size(sample.bytes)}{by}"
 
 
-def format_outcome(held: EstimateOutcome) -> tuple[str, str, str, str]:
-    """(figure, expected, actual, deviation)."""
-    words = WORDS[held.name]
-    off = "" if held.off is None else _signed(held.off)
-    return held.name, between(held.estimate, words), words(held.actual), off if held.within else f"{off}, outside the range".lstrip(", ")
+def format_outcome(outcome: EstimateOutcome) -> tuple[str, str, str, str]:
+    """Return (figure, expected, actual, deviation)."""
+    words = WORDS[outcome.name]
+    off = "" if outcome.off is None else _signed(outcome.off)
+    deviation = off if outcome.within else f"{off}, outside the range".lstrip(", ")
+    return outcome.name, between(outcome.estimate, words), words(outcome.actual), deviation
 
 
 def _signed(share: float) -> str:
-    """+12%, -0.1%; +0% where it is less than a thousandth."""
+    """Format a deviation: +12%, -0.1%; +0% below 0.05%."""
     if abs(share) < 0.0005:
         return "+0%"
     return f"{share:+.1%}" if abs(share) < 0.005 else f"{share:+.0%}"

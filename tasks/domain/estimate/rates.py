@@ -1,4 +1,4 @@
-"""How fast such a machine encodes: what runs and dry runs have seen of it, kept with the checkpoint."""
+"""Encoding rates of a kind of machine, observed by runs and dry runs and stored in the checkpoint."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from tasks.domain.shards.layout import encoder_pins
 from tasks.domain.strict import Strict
 
 Unit = Literal["tokens", "rows"]
-OBSERVATIONS_KEPT = 10  # observations; machines and libraries change, and old ones say little
-LEAST_SPREAD = 0.10  # of a rate: two runs of one job on one machine differ by about as much
-SINGLE_SPREAD = 0.25  # where a rate was seen once
-SHORT_SPREAD = 0.50  # where it was seen for a moment only
-BRIEF_SECONDS = 2.0  # seconds of encoding: with less, what comes first and last counts more than what is between
-LOADED_ROWS = 500  # with fewer, making the collection counts more than filling it
-STARTUP = Range(low=5, expected=15, high=60)  # seconds until an encoder is loaded, where none was seen yet
-REST = Range(low=1, expected=5, high=20)  # seconds of a small run beyond start-up and encoding, where none was seen yet
+OBSERVATIONS_KEPT = 10  # the newest; machines and libraries change, so old ones say little
+LEAST_SPREAD = 0.10  # relative, of a rate: about the difference of two runs of one job on one machine
+SINGLE_SPREAD = 0.25  # for a single observation
+SHORT_SPREAD = 0.50  # for observations shorter than BRIEF_SECONDS
+BRIEF_SECONDS = 2.0  # of encoding: below this the first and last batches dominate
+LOADED_ROWS = 500  # with fewer rows, creating the collection takes longer than filling it
+STARTUP = Range(low=5, expected=15, high=60)  # seconds to load an encoder, before the first observation
+REST = Range(low=1, expected=5, high=20)  # seconds of a small run beyond start-up and encoding, before the first observation
 
 
 class Observation(Strict):
@@ -27,13 +27,13 @@ class Observation(Strict):
 
     kind: Literal["run", "dry run"]
     at: str = Field(description="UTC, ISO 8601.")
-    rows: int = Field(ge=0, description="Encoded.")
-    tokens: int = Field(0, ge=0, description="Encoded; 0: pictures.")
+    rows: int = Field(ge=0, description="Encoded rows.")
+    tokens: int = Field(0, ge=0, description="Encoded tokens; 0: pictures.")
     encode_seconds: float = Field(ge=0, description="From the first batch to the last part.")
     startup_seconds: float = Field(0, ge=0, description="Until the encoder was loaded.")
-    loaded: int = Field(0, ge=0, description="Rows.")
-    load_seconds: float = Field(0, ge=0, description="With at least one load under way.")
-    seconds: float = Field(0, ge=0, description="From the start to the proof; 0: not seen.")
+    loaded: int = Field(0, ge=0, description="Loaded rows.")
+    load_seconds: float = Field(0, ge=0, description="Time with at least one load in progress.")
+    seconds: float = Field(0, ge=0, description="From the start to the proof; 0: unknown.")
 
     @property
     def rest_seconds(self) -> float:
@@ -48,32 +48,32 @@ class Rates(Strict):
     observations: tuple[Observation, ...] = ()
 
     def noting(self, observation: Observation) -> Rates:
-        """The same and one more."""
+        """Return the rates with one more observation."""
         return Rates(observations=(*self.observations, observation)[-OBSERVATIONS_KEPT:])
 
 
 class Rate(Strict):
-    """How fast a run is expected to be, and why."""
+    """The expected rate of a run, and its origin."""
 
     unit: Unit
-    per_second: Range = Field(description="Of all processes together, while encoding.")
+    per_second: Range = Field(description="All processes together, while encoding.")
     startup_seconds: Range
     rest_seconds: Range = Field(description="Beyond start-up, encoding and loading.")
-    loaded_per_second: Range | None = Field(None, description="Rows; None: no loading was seen yet.")
-    origin: str = Field(description="Where the rate is from, in words.")
+    loaded_per_second: Range | None = Field(None, description="Rows; None: no loading was observed yet.")
+    origin: str = Field(description="The origin of the rate, for people.")
 
 
 def rates_key(corpus: str, declared: str, machine: str) -> str:
-    """Key of the rates in the checkpoint store; the arguments are those of `tasks.domain.encoding.tuning.tuning_key`."""
+    """Return the key of the rates in the checkpoint store; arguments as for `tasks.domain.encoding.tuning.tuning_key`."""
     return f"{encoder_pins(corpus)}{declared}-{machine}-rates.json"
 
 
 def rate_of(rates: Rates, unit: Unit) -> Rate | None:
-    """What to expect after these observations; None where none of them encoded anything.
+    """Return the expected rate by these observations; None if none of them encoded anything.
 
-    Expected is all that was encoded over all the time that it took. The range goes from the slowest to the fastest
-    observation, and at least 10% to either side; 25% where there was one alone, 50% where none lasted two seconds. Runs
-    count before dry runs: those load nothing beside encoding.
+    The expected value is the total amount over the total time. The range goes from the slowest to the fastest
+    observation, and at least 10% to either side: 25% for a single one, 50% if none lasted two seconds. Runs take
+    precedence over dry runs, which do not load while they encode.
     """
     seen = [o for o in rates.observations if o.encode_seconds > 0 and _amount(o, unit)]
     usable = (
@@ -109,10 +109,10 @@ def _origin(usable: Sequence[Observation]) -> str:
 
 
 def rate_of_parts(parts: Sequence[tuple[int, float]], *, ranks: int, unit: Unit) -> Rate | None:
-    """What the timings of sealed parts say: (amount, seconds of the rank that encoded it) of each; None where none took time.
+    """Return the rate by the timings of sealed parts, each as (amount, seconds of its rank); None if no part took time.
 
-    Ranks were side by side, so they count as many times as there are now. Which machine it was is not known, so half
-    as much to either side is thought possible, or as much as parts differ from one another.
+    Ranks work in parallel, so the rate of one is multiplied by the present number of ranks. The machine is unknown, so
+    the range is 50% to either side.
     """
     timed = [(amount, seconds) for amount, seconds in parts if amount and seconds > 0]
     if not timed:

@@ -1,1 +1,1 @@
-"""A run at one moment: what those see that watch it, here or elsewhere."""
+"""Snapshots of a run in progress, for its own terminal and for other machines."""

@@ -1,4 +1,4 @@
-"""A run at one moment, as those see it that watch it: the terminal, the artifacts, the log."""
+"""A snapshot of a run, for the terminal, the artifacts and the log."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 
 from tasks.domain.encoding.encoding_progress import EncodingProgress
 
-MOST_ESTIMATED = 0.99  # of rows whose number is an estimate
+MOST_ESTIMATED = 0.99  # highest share shown if the number of rows is an estimate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counted:
-    """How far a stage is that counts something else than encoded rows."""
+    """The progress of a stage that counts something else than encoded rows."""
 
     what: str  # "rows compared", "shards"
     done: int
@@ -20,15 +20,15 @@ class Counted:
 
     @property
     def rate(self) -> float:
-        """Of them in a second; 0 before there is one."""
+        """Items per second; 0 at the start."""
         return self.done / self.seconds if self.seconds > 0 else 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """A run at one moment. `total` counts the rows of the shards that this run has to process; None where no file states them.
+    """A run at one moment. `total`: the rows of the shards that this run has to process; None if files do not state them.
 
-    `expected`: about how many they are, by the run's estimate; None before there is one.
+    `expected`: an estimate of that number; None before there is one.
     """
 
     stage: str
@@ -49,32 +49,32 @@ class Snapshot:
     ended: bool = False
     waits_for: str = ""
     expected: int | None = None
-    listing: bool = False  # whether the source is still being listed: `expected` is what it has at least
-    counted: Counted | None = None  # where the present stage counts something else
-    cached: int = 0  # of `reused`: rows whose vectors came from the cache
+    listing: bool = False  # whether the source is still being listed: `expected` is then a lower bound
+    counted: Counted | None = None  # set if the current stage counts something else
+    cached: int = 0  # part of `reused`: rows with vectors from the cache
     quarantined: int = 0  # of the shards that this run sealed
-    duplicates: int = 0  # of the same
+    duplicates: int = 0  # of the same shards
     removed: int = 0  # rows that left the collection
-    stages: dict[str, float] = field(default_factory=dict)  # seconds in which each was at work
+    stages: dict[str, float] = field(default_factory=dict)  # seconds in which each was active
 
     @property
     def bytes(self) -> int:
-        """Of the parts that ranks have written."""
+        """Bytes of the parts that ranks have written."""
         return sum(work.bytes for work in self.encoding.work)
 
     @property
     def bar(self) -> tuple[int, int | None]:
-        """What a progress bar shows: so many are done, of so many."""
+        """The values of a progress bar: (done, total); total is None if unknown."""
         return (self.counted.done, self.counted.total) if self.counted else (self.done, self.goal or None)
 
     @property
     def goal(self) -> int | None:
-        """What `done` runs up to: counted, or else estimated."""
+        """The final value of `done`: exact, or else estimated."""
         return self.total if self.total is not None or self.expected is None else max(self.expected, self.done)
 
     @property
     def share(self) -> float:
-        """Of the rows that are done, 0 to 1; below 1 until the end where their number is an estimate."""
+        """The share of rows that are done, 0 to 1; below 1 until the end if their number is an estimate."""
         if self.total == 0 or (self.total is None and self.ended):
             return 1.0
         share = min(1.0, self.done / self.goal) if self.goal else 0.0
@@ -82,13 +82,13 @@ class Snapshot:
 
     @property
     def of_rows(self) -> str:
-        """3 of 10, 3 of about 10, or 3 of at least 10."""
+        """Progress as text: 3 of 10, 3 of about 10, or 3 of at least 10."""
         about = "" if self.total is not None else "at least " if self.listing else "about "
         return f"{self.done:,}" if self.goal is None else f"{self.done:,} of {about}{self.goal:,}"
 
     @property
     def phase(self) -> str:
-        """The stage; `start-up` while those that encode wait for the encoder to load."""
+        """The stage; `start-up` while `encode` waits for the encoder to load."""
         loading = self.stage == "encode" and not self.encoded and not self.encoding.startup
         return "start-up" if loading else self.stage
 
@@ -99,7 +99,7 @@ class Snapshot:
 
 
 class RateMeter:
-    """Rows per second since the first row came, so that start-up does not dilute it; 0 where nothing is being encoded."""
+    """Rows per second since the first encoded row, so that start-up does not lower the rate; 0 outside encode and load."""
 
     def __init__(self) -> None:
         self._first: tuple[float, int] | None = None

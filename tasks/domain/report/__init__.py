@@ -1,1 +1,1 @@
-"""What a run has to say about itself, as values."""
+"""The figures of a run's report."""

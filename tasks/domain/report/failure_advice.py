@@ -1,4 +1,4 @@
-"""Of a run that failed: the first cause, where it is, and what to do about it."""
+"""Advice for a failed run: the first cause, its place, and what to do."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ AGAIN = "Run it again: it resumes from the sealed shards."
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Advice:
-    """For the operator. `shard` and `row` are empty where the failure has no such place."""
+    """Advice for the operator. `shard` and `row` are empty if the failure concerns none."""
 
     cause: str
     shard: str = ""
@@ -21,7 +21,7 @@ class Advice:
 
 
 def advise(report: RunReport) -> Advice:
-    """What a run that went to its end failed for."""
+    """Return the advice for a run that failed at its end, from its report."""
     if report.failures:
         first = report.failures[0]
         cure = f"Correct what the message names, in the file or in the job. {AGAIN} All other shards are stored."
@@ -40,7 +40,7 @@ def advise(report: RunReport) -> Advice:
 
 
 def advise_on(error: Exception) -> Advice:
-    """What a run failed for before it could report."""
+    """Return the advice for a run that failed before it could report."""
     return Advice(cause=str(error) or type(error).__name__, cure=_cure(error))
 
 

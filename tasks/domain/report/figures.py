@@ -17,7 +17,7 @@ from tasks.domain.target.chunk_context import ChunkContext
 
 
 def storable(text: str) -> str:
-    """Text of a row as a report may keep it: what UTF-8 cannot hold is replaced, credentials in URIs are left out."""
+    """Return a row's text in a form that a report may store: encodable as UTF-8, without credentials in URIs."""
     return without_credentials(text).encode("utf-8", "replace").decode()
 
 
@@ -28,12 +28,12 @@ class RankWork(Growing):
     """The work of one rank in this run. Seconds are its own; tokenising and writing overlap with encoding."""
 
     rank: int = Field(ge=0)
-    host: str = Field("", description="The host that it was on; empty: the flow's machine.")
+    host: str = Field("", description="The rank's host; empty: the flow's machine.")
     parts: int = Field(0, ge=0)
     rows: int = Field(0, ge=0)
     tokens: int = Field(0, ge=0)
-    bytes: int = Field(0, ge=0, description="Of its parts in the checkpoint.")
-    padded: int = Field(0, ge=0, description="Tokens that its model was given, padding counted; 0: images.")
+    bytes: int = Field(0, ge=0, description="Bytes of its parts in the checkpoint.")
+    padded: int = Field(0, ge=0, description="Tokens that its model processed, with padding; 0: images.")
     halved: Annotated[int, ADDED_LATER] = Field(0, ge=0, description="Batches that did not fit into its memory and were halved.")
     tokenize_seconds: float = Field(0.0, ge=0)
     encode_seconds: float = Field(0.0, ge=0)
@@ -41,23 +41,23 @@ class RankWork(Growing):
 
 
 class DeviceWork(Strict):
-    """What one device of the flow's machine did while rows were encoded: a GPU, or all of the CPUs together."""
+    """The work of one device of the flow's machine while rows were encoded: a GPU, or all CPUs together."""
 
     host: str
-    name: str = Field(description="The model; for CPUs with the cores that may be used.")
-    utilization: float | None = Field(None, ge=0, le=1, description="Mean share of the time, while encoding; None: not seen once.")
-    memory_bytes: int = Field(0, ge=0, description="Most of a GPU's memory that was in use; 0: CPUs.")
+    name: str = Field(description="The model; for CPUs with the usable cores.")
+    utilization: float | None = Field(None, ge=0, le=1, description="Mean utilisation while encoding; None: never sampled.")
+    memory_bytes: int = Field(0, ge=0, description="Peak memory in use on a GPU; 0: CPUs.")
     rows_per_second: float | None = None
     tokens_per_second: float | None = None
 
 
 class Cost(Strict):
-    """What the whole run took, from start to proof, for the rows that it encoded; None where it encoded none or no price is given."""
+    """Time and cost of the whole run, from start to proof, for the rows that it encoded; None if it encoded none or has no price."""
 
     hours: float = Field(ge=0)
     rows_per_hour: float | None = None
     tokens_per_hour: float | None = None
-    dollars_per_hour: float | None = Field(None, description="As report.price_per_hour says.")
+    dollars_per_hour: float | None = Field(None, description="From report.price_per_hour.")
     dollars: float | None = None
     rows_per_dollar: float | None = None
     tokens_per_dollar: float | None = None
@@ -68,7 +68,7 @@ class Cost(Strict):
 
 
 def cost_of(*, rows: int, tokens: int, seconds: float, price_per_hour: float | None) -> Cost:
-    """Rows and tokens by the hour and, with a price, by the dollar."""
+    """Return rows and tokens per hour and, with a price, per dollar."""
     hours = seconds / SECONDS_IN_AN_HOUR
     dollars = None if price_per_hour is None else hours * price_per_hour
     return Cost(
@@ -87,18 +87,18 @@ def _per(count: int, of: float | None) -> float | None:
 
 
 class EarlierRun(Strict):
-    """The run of this corpus and encoder that reported last before this one."""
+    """The previous run with a report of this corpus and encoder."""
 
     run: str
     started: datetime = Field(description="UTC.")
     rows: RowCounts
     seconds: float = Field(ge=0, description="From start to proof.")
-    rows_per_second: float | None = Field(None, description="While encoding; None where nothing was encoded.")
+    rows_per_second: float | None = Field(None, description="While encoding; None if nothing was encoded.")
     verified: bool
 
 
-class _Told(BaseModel):
-    """As much of a report.json as a comparison needs, whichever version wrote it."""
+class _StoredReport(BaseModel):
+    """The fields of a report.json that a comparison needs, in every version."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
@@ -111,39 +111,39 @@ class _Told(BaseModel):
 
 
 def earlier_run(document: Mapping[str, Any]) -> EarlierRun:
-    """What a report.json says of its run.
+    """Read the run of a report.json.
 
     Raises:
-        ValueError: it is not one.
+        ValueError: the document is not a report.
     """
-    told = _Told.model_validate(document)
-    rows = RowCounts(**{name: told.rows.get(name, 0) for name in RowCounts.model_fields})
-    encoding = told.seconds.get("encode")
+    report = _StoredReport.model_validate(document)
+    rows = RowCounts(**{name: report.rows.get(name, 0) for name in RowCounts.model_fields})
+    encoding = report.seconds.get("encode")
     return EarlierRun(
-        run=told.run,
-        started=told.started,
+        run=report.run,
+        started=report.started,
         rows=rows,
-        seconds=max((told.finished - told.started).total_seconds(), 0.0),
+        seconds=max((report.finished - report.started).total_seconds(), 0.0),
         rows_per_second=rows.embedded / encoding if rows.embedded and encoding else None,
-        verified=told.verified,
+        verified=report.verified,
     )
 
 
 class PointGroup(Strict):
-    """Sampled rows that have one value in common, in two dimensions."""
+    """Sampled rows with the same value of a field, in two dimensions."""
 
     name: RedactedText
     points: tuple[tuple[float, float], ...]
 
 
 class Projection(Strict):
-    """A sample of the vectors, projected to the two directions in which they differ most."""
+    """A sample of the vectors, projected onto its first two principal components."""
 
     method: Literal["PCA"] = "PCA"
     rows: int = Field(ge=0, description="Rows in the sample.")
-    kept: tuple[float, float] = Field(description="Share of the sample's variance along each direction, 0 to 1.")
-    field: str | None = Field(None, description="The metadata field whose values make the groups; None: there is no fitting one.")
-    groups: tuple[PointGroup, ...] = Field(description="The largest first; what does not fit is one last group.")
+    kept: tuple[float, float] = Field(description="Share of the sample's variance along each component, 0 to 1.")
+    field: str | None = Field(None, description="The metadata field that groups the rows; None: none is suitable.")
+    groups: tuple[PointGroup, ...] = Field(description="The largest first; values without a group of their own form the last one.")
 
 
 def _storable_passage(passage: ChunkContext) -> ChunkContext:
@@ -151,22 +151,22 @@ def _storable_passage(passage: ChunkContext) -> ChunkContext:
 
 
 class ExampleHit(Strict):
-    """One answer to an example search."""
+    """One hit of an example search."""
 
     id: RedactedText
     score: float
-    text: RedactedText = Field("", description="Its beginning.")
-    fields: dict[str, RedactedText] = Field(default_factory=dict, description="Metadata, each value's beginning.")
+    text: RedactedText = Field("", description="The beginning of the text.")
+    fields: dict[str, RedactedText] = Field(default_factory=dict, description="Metadata, the beginning of each value.")
     passage: Annotated[ChunkContext, AfterValidator(_storable_passage)] | None = Field(
-        None, description="Where the text is in its document, for chunks."
+        None, description="For chunks: the text's place in its document."
     )
 
 
 class Example(Strict):
-    """A search that anybody can make again."""
+    """A reproducible example search."""
 
-    kind: Literal["row", "question"] = Field(description="row: for rows like this one. question: one of the gate's.")
-    mode: SearchMode = Field("dense", description="Searched by meaning or by words.")
+    kind: Literal["row", "question"] = Field(description="row: for rows similar to this one. question: one of the gate's.")
+    mode: SearchMode = Field("dense", description="Search by vectors or by words.")
     asked: RedactedText = Field(description="The row's key, or the question.")
-    text: RedactedText = Field("", description="The row's own text, its beginning.")
+    text: RedactedText = Field("", description="The beginning of the row's text.")
     hits: tuple[ExampleHit, ...] = Field(description="The nearest first, without the row itself.")

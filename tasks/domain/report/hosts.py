@@ -1,4 +1,4 @@
-"""What each host of a cluster did in a run, and when it was there."""
+"""The work and the presence of each host of a cluster in a run."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pydantic import Field
 from tasks.domain.strict import Strict
 
 HostState = Literal["loading", "at work", "released", "leaving", "lost", "left out"]
-THERE: tuple[HostState, ...] = ("at work", "leaving")  # while it can encode
+PRESENT_STATES: tuple[HostState, ...] = ("at work", "leaving")  # in which a host can encode
 
 
 class HostMoment(Strict):
-    """From here on a host is in a state."""
+    """A change of a host's state."""
 
     seconds: float = Field(ge=0, description="Since the run began.")
     state: HostState
@@ -21,19 +21,19 @@ class HostMoment(Strict):
 
 
 class HostWork(Strict):
-    """The work of one host in this run, over all processes of it."""
+    """The work of one host in this run, over all its processes."""
 
     host: str
     ranks: int = Field(0, ge=0)
     rows: int = Field(0, ge=0)
     tokens: int = Field(0, ge=0)
-    loaded: int = Field(0, ge=0, description="Rows that it has put into the collection.")
-    seconds: float = Field(0.0, ge=0, description="In which its encoder was loaded and it could encode.")
-    encode_seconds: float = Field(0.0, ge=0, description="Of all its ranks together.")
-    taken: int = Field(0, ge=0, description="Groups of shards that it was given.")
-    given_back: int = Field(0, ge=0, description="Of those, how many went to other hosts, all or in part.")
-    doubled: int = Field(0, ge=0, description="Shards that it sealed and another host had sealed before.")
-    left_out: str = Field("", description="Why it was given no more; empty: it was not left out.")
+    loaded: int = Field(0, ge=0, description="Rows that it loaded into the collection.")
+    seconds: float = Field(0.0, ge=0, description="Time in which its encoder was loaded and it could encode.")
+    encode_seconds: float = Field(0.0, ge=0, description="Sum over its ranks.")
+    taken: int = Field(0, ge=0, description="Groups of shards assigned to it.")
+    given_back: int = Field(0, ge=0, description="Those of them that it returned, in whole or in part, for other hosts.")
+    doubled: int = Field(0, ge=0, description="Shards that it sealed after another host had sealed them.")
+    left_out: str = Field("", description="Why it got no more work; empty: it was not left out.")
     moments: tuple[HostMoment, ...] = Field((), description="In the order of time.")
 
     @property
@@ -46,23 +46,23 @@ class HostWork(Strict):
 
     @property
     def share_at_work(self) -> float:
-        """Of the time in which its ranks could encode, 0 to 1."""
-        could = self.seconds * self.ranks
-        return min(1.0, self.encode_seconds / could) if could else 0.0
+        """The share of its ranks' available time that was spent encoding, 0 to 1."""
+        available = self.seconds * self.ranks
+        return min(1.0, self.encode_seconds / available) if available else 0.0
 
 
 class HostsOfRun(Strict):
-    """The hosts of a run at one moment: replaced while it goes, and once more at its end."""
+    """The hosts of a run: rewritten while it runs, and once more at its end."""
 
     format_version: Literal[1] = 1
     run: str
     at: str = Field(description="When it was written.")
-    ended: bool = Field(description="Whether the run had come to its end, however; a run that was killed writes no more.")
+    ended: bool = Field(description="Whether the run has ended, successfully or not; stays false if the run was killed.")
     hosts: tuple[HostWork, ...]
 
 
 def host_line(host: HostWork) -> str:
-    """What a host has done, for people."""
+    """Format the work of a host as one line."""
     last = host.moments[-1] if host.moments else None
     state = f"left out ({host.left_out})" if host.left_out else last.state if last else "joining"
     why = f" ({last.why})" if last and last.why and not host.left_out else ""

@@ -1,4 +1,4 @@
-"""Rows of which the metadata alone was sent: their vectors were in the collection already."""
+"""Rows of which only the metadata was sent, because the collection already holds their vectors."""
 
 from __future__ import annotations
 
@@ -12,18 +12,19 @@ BYTES_OF_A_NUMBER: dict[VectorType, int] = {"float32": 4, "float16": 2, "bfloat1
 
 
 class MetadataAlone(Strict):
-    """What did not travel to the collection."""
+    """The rows sent without vectors, and the saved traffic."""
 
     rows: int = Field(ge=0)
-    vector_bytes: int = Field(ge=0, description="Of the vectors that were not sent.")
+    vector_bytes: int = Field(ge=0, description="Bytes of the vectors that were not sent.")
 
 
 def metadata_alone(rows: int, *, dim: int, vectors: VectorType) -> MetadataAlone | None:
-    """None: every row was sent whole."""
+    """Return the figures of `rows` rows sent without vectors; None if there are none."""
     return MetadataAlone(rows=rows, vector_bytes=rows * dim * BYTES_OF_A_NUMBER[vectors]) if rows else None
 
 
-def format_metadata_alone(kept: MetadataAlone) -> str:
-    """In one clause."""
-    rows = "1 row was" if kept.rows == 1 else f"{kept.rows:,} rows were"
-    return f"{rows} sent without {'its vector' if kept.rows == 1 else 'their vectors'}, which the collection holds: {size(kept.vector_bytes)} less"
+def format_metadata_alone(saved: MetadataAlone) -> str:
+    """Format the figures as one clause."""
+    rows = "1 row was" if saved.rows == 1 else f"{saved.rows:,} rows were"
+    vectors = "its vector" if saved.rows == 1 else "their vectors"
+    return f"{rows} sent without {vectors}, which the collection holds: {size(saved.vector_bytes)} less"

@@ -1,4 +1,4 @@
-"""What a run has to say of itself: `report.json`, and in one sentence."""
+"""The report of a run: `report.json`, and its summary in one sentence."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, JsonValue
 
 from tasks.domain.encoder_identity import EncoderFacts, EncoderIdentity
-from tasks.domain.estimate.estimate import Estimate, EstimateOutcome, hold
+from tasks.domain.estimate.estimate import Estimate, EstimateOutcome, compare_estimate
 from tasks.domain.job.credentials import without_credentials
 from tasks.domain.report.figures import Cost, DeviceWork, EarlierRun, Example, Projection, RankWork, RedactedText
 from tasks.domain.report.hosts import HostWork
@@ -25,7 +25,7 @@ QUARANTINE_SAMPLES = 20
 
 
 def without_user(value: JsonValue) -> JsonValue:
-    """The same value, less `user:password@` in any URI that it holds: settings are shown to people."""
+    """Remove `user:password@` from any URI in a value, because settings are shown to people."""
     if isinstance(value, str):
         return without_credentials(value)
     if isinstance(value, list):
@@ -40,7 +40,7 @@ def _settings_without_user(settings: dict[str, JsonValue]) -> dict[str, JsonValu
 
 
 class TargetNamed(Strict):
-    """Where the vectors are searched; the URI never carries a user or a password."""
+    """The target of a run; the URI never contains a user or a password."""
 
     uri: Annotated[str, AfterValidator(without_credentials)]
     collection: str = Field(description="The collection of this encoder.")
@@ -48,17 +48,17 @@ class TargetNamed(Strict):
 
 
 class Progress(Strict):
-    """How far this run was at one moment; all counts are totals since its start."""
+    """The progress of this run at one moment; counts are totals since its start."""
 
     seconds: float = Field(ge=0, description="Since the run began.")
     rows: int = Field(ge=0)
     tokens: int = Field(0, ge=0)
-    by_rank: tuple[int, ...] = Field((), description="Rows of each rank, rank 0 first; empty where a cluster encodes.")
-    by_host: tuple[int, ...] = Field((), description="Rows of each host of a cluster, in the order of `hosts`; the last: of all others.")
+    by_rank: tuple[int, ...] = Field((), description="Rows of each rank, rank 0 first; empty if a cluster encodes.")
+    by_host: tuple[int, ...] = Field((), description="Rows of each host of a cluster, in the order of `hosts`; the last: all others.")
 
 
 class ShardTime(Strict):
-    """What one shard took to encode: seconds of a rank, summed over the ranks that had a piece of it."""
+    """The encoding time of one shard: seconds summed over the ranks that encoded pieces of it."""
 
     name: str
     rows: int = Field(ge=0)
@@ -70,7 +70,7 @@ class ShardTime(Strict):
 
 
 class SetAside(Strict):
-    """A row in quarantine, as a sample of its kind."""
+    """A sampled row of the quarantine."""
 
     shard: str = Field(description="The shard's name for people.")
     row: int
@@ -79,7 +79,7 @@ class SetAside(Strict):
 
 
 class FailedShard(Strict):
-    """A shard that was given up."""
+    """A shard that failed permanently."""
 
     name: str
     error: str
@@ -87,22 +87,22 @@ class FailedShard(Strict):
 
 
 class RunReport(Strict):
-    """A run's figures. Whoever reads one may be another version of Kitestring: every list may be empty."""
+    """The figures of a run. Another version of Kitestring may have written them, so any list may be empty."""
 
     format_version: Literal[1] = 1
     run: str
     corpus: str
     encoder: EncoderIdentity
-    facts: EncoderFacts | None = Field(None, description="None: no encoder was started, since nothing had to be encoded.")
+    facts: EncoderFacts | None = Field(None, description="None: no encoder was started, because nothing had to be encoded.")
     target: TargetNamed
     rows: RowCounts = RowCounts()
     shards: ShardCounts = ShardCounts()
     verified: bool = False
     failed: RedactedText = Field("", description="Why the run failed; empty: it did not.")
-    cure: str = Field("", description="What to do about that.")
+    cure: str = Field("", description="What to do about the failure.")
     over_quarantine: bool = Field(False, description="More rows are quarantined than failures.max_quarantined allows.")
     reasons: tuple[str, ...] = Field((), description="Result of the verification: the differences, or what was compared.")
-    proved: str = Field("", description="What the proof compared, as a sentence without its end; empty where not verified.")
+    proved: str = Field("", description="What the proof compared, as a phrase without a full stop; empty if not verified.")
     exact: bool = Field(False, description="Whether the collection holds the sealed rows and no others.")
     started: datetime = Field(description="UTC.")
     finished: datetime = Field(description="UTC.")
@@ -110,50 +110,50 @@ class RunReport(Strict):
     startup: dict[str, float] = Field(default_factory=dict, description="Seconds that starting the encoder took, by step.")
     progress: tuple[Progress, ...] = Field((), description="In the order of time.")
     slowest: tuple[ShardTime, ...] = Field((), description="The slowest first.")
-    quarantine: dict[str, int] = Field(default_factory=dict, description="Rows by the class of their reason.")
+    quarantine: dict[str, int] = Field(default_factory=dict, description="Rows by class of reason.")
     set_aside: tuple[SetAside, ...] = Field((), max_length=QUARANTINE_SAMPLES)
-    truncated: int = Field(0, description="Rows cut at the model's longest input.")
-    tokens_cut: int = Field(0, description="Tokens lost by that.")
-    texts_cut: int = Field(0, description="Texts loaded by this run of which the collection holds only the beginning.")
-    metadata_alone: MetadataAlone | None = Field(None, description="Rows loaded by this run without their vectors; None: there were none.")
+    truncated: int = Field(0, description="Rows truncated at the model's maximum input length.")
+    tokens_cut: int = Field(0, description="Tokens lost by truncation.")
+    texts_cut: int = Field(0, description="Texts that this run loaded and of which the collection holds only the beginning.")
+    metadata_alone: MetadataAlone | None = Field(None, description="Rows loaded by this run without their vectors; None: none.")
     tokens: int = Field(0, description="Tokens encoded by this run.")
-    backend: str = Field("", description="What ran the encoder, as the seals say.")
+    backend: str = Field("", description="The backends of the encoder, from the seals.")
     lengths: dict[int, int] = Field(default_factory=dict, description="Rows by token length: a bin's upper edge to its count.")
-    chunks: ChunkCounts | None = Field(None, description="What documents became; None: they are not split.")
+    chunks: ChunkCounts | None = Field(None, description="The chunks of documents; None: documents are not split.")
     failures: tuple[FailedShard, ...] = ()
     damaged: tuple[FailedShard, ...] = Field(
-        (), description="Shards of which a sealed part was not as sealed: encoded again, or due to be."
+        (), description="Shards with a missing or changed part: encoded again, or to be encoded again by the next run."
     )
     notes: tuple[str, ...] = Field((), description="Decisions of the run: the gate's figures, the collection that the alias points to.")
-    unread: tuple[UnreadFiles, ...] = Field((), description="What the source holds and is not read, by reason.")
-    refusals: tuple[str, ...] = Field((), description="What the run left undone on purpose, and what to do about it.")
-    gate: Evaluation | None = Field(None, description="What the gate measured of the new collection; None: it was not asked.")
-    adopted: int = Field(0, description="Parts of killed or racing runs that were found whole and kept.")
-    ranks: tuple[RankWork, ...] = Field((), description="In the order of their numbers; empty where nothing was encoded.")
-    hosts: tuple[HostWork, ...] = Field((), description="Of a cluster, in the order in which they came.")
+    unread: tuple[UnreadFiles, ...] = Field((), description="Files of the source that are not read, by reason.")
+    refusals: tuple[str, ...] = Field((), description="What the run refused to do, and what to do about it.")
+    gate: Evaluation | None = Field(None, description="The gate's figures of the new collection; None: the gate was not evaluated.")
+    adopted: int = Field(0, description="Intact parts of killed or concurrent runs that were reused.")
+    ranks: tuple[RankWork, ...] = Field((), description="By rank number; empty if nothing was encoded.")
+    hosts: tuple[HostWork, ...] = Field((), description="Hosts of a cluster, in the order of joining.")
     devices: tuple[DeviceWork, ...] = Field(
-        (), description="Of the flow's machine; empty where a cluster or a served model encoded, or nothing was."
+        (), description="Devices of the flow's machine; empty if a cluster or a served model encoded, or nothing was encoded."
     )
     cost: Cost | None = None
-    estimate: Estimate | None = Field(None, description="Made when the run began; None: there was nothing to do, or it could not be made.")
+    estimate: Estimate | None = Field(None, description="From the start of the run; None: there was nothing to do, or it failed.")
     before: EarlierRun | None = Field(None, description="The run to compare with; None: this is the first.")
-    projection: Projection | None = Field(None, description="Of a sample of the vectors.")
+    projection: Projection | None = Field(None, description="Projection of a sample of the vectors.")
     examples: tuple[Example, ...] = Field((), description="Searches with their hits.")
-    left_out: dict[str, RedactedText] = Field(default_factory=dict, description="By section of the page, why it could not be made.")
-    peak_memory: dict[str, int] = Field(default_factory=dict, description="Most bytes resident, by process; GPUs' memory beside it.")
+    left_out: dict[str, RedactedText] = Field(default_factory=dict, description="Missing sections of the page, with the reason.")
+    peak_memory: dict[str, int] = Field(default_factory=dict, description="Peak resident bytes by process, and memory of GPUs.")
     settings: Annotated[dict[str, JsonValue], AfterValidator(_settings_without_user)] = Field(default_factory=dict, description="The job.")
-    versions: dict[str, str] = Field(default_factory=dict, description="Kitestring's and its libraries'.")
-    page: str = Field("", description="Where report.html is.")
-    code: str = Field("", description="Python with which an application searches the collection.")
+    versions: dict[str, str] = Field(default_factory=dict, description="Versions of Kitestring and its libraries.")
+    page: str = Field("", description="The place of report.html.")
+    code: str = Field("", description="Python code for applications to search the collection.")
 
     @property
     def rows_made(self) -> int:
-        """Rows that have a vector, whoever made it; chunks, where documents are split."""
+        """Rows with a vector of any origin; chunks, if documents are split."""
         return self.chunks.rows if self.chunks else self.rows.embedded + self.rows.reused + self.rows.cached
 
     @property
     def complete(self) -> bool:
-        """Every shard of the plan is in the collection."""
+        """Whether every shard of the plan is in the collection."""
         return not self.shards.failed and self.shards.loaded >= self.shards.planned
 
     @property
@@ -162,20 +162,22 @@ class RunReport(Strict):
 
     @property
     def rows_per_second(self) -> float | None:
-        """While encoding; None where nothing was encoded or it was not timed."""
+        """Rows per second while encoding; None if nothing was encoded or timed."""
         return _rate(self.rows.embedded, self.seconds.get("encode"))
 
     @property
-    def held(self) -> list[EstimateOutcome]:
+    def estimate_outcomes(self) -> list[EstimateOutcome]:
         """The estimate compared with the actual figures; empty if there was none."""
         if self.estimate is None:
             return []
         sealed = sum(rank.bytes for rank in self.ranks)
-        return hold(self.estimate, rows=self.rows.embedded, tokens=self.tokens, seconds=self.wall_seconds, checkpoint_bytes=sealed)
+        return compare_estimate(
+            self.estimate, rows=self.rows.embedded, tokens=self.tokens, seconds=self.wall_seconds, checkpoint_bytes=sealed
+        )
 
     @property
     def padding(self) -> float | None:
-        """The share of what the model computed on that was padding, 0 to 1; None where no tokens were encoded."""
+        """The share of padding in the model's input tokens, 0 to 1; None if no tokens were encoded."""
         padded = sum(rank.padded for rank in self.ranks)
         return 1 - sum(rank.tokens for rank in self.ranks) / padded if padded else None
 
@@ -189,7 +191,7 @@ def _rate(count: int, seconds: float | None) -> float | None:
 
 
 def summary(report: RunReport) -> dict[str, object]:
-    """What `run --json` and `status --json` print."""
+    """Return the output of `run --json` and `status --json`."""
     return {
         "rows": report.rows.model_dump(),
         "shards": report.shards.model_dump(),
@@ -205,11 +207,11 @@ def summary(report: RunReport) -> dict[str, object]:
 
 
 def report_headline(report: RunReport) -> str:
-    """The run in one sentence, without any text that came from the corpus."""
+    """Summarise the run in one sentence, without any text of the corpus."""
     if not report.rows.source and not report.shards.planned:
         return "The source holds no rows."
-    found = f"{report.rows.loaded:,} of {_counted(report.rows.source, 'row')} {'is' if report.rows.loaded == 1 else 'are'} searchable"
-    return f"{', '.join([found, *_asides(report)])}; {_verdict(report)}."
+    searchable = f"{report.rows.loaded:,} of {_counted(report.rows.source, 'row')} {'is' if report.rows.loaded == 1 else 'are'} searchable"
+    return f"{', '.join([searchable, *_asides(report)])}; {_verdict(report)}."
 
 
 def _asides(report: RunReport) -> list[str]:
@@ -238,12 +240,12 @@ def _counted(number: int, noun: str) -> str:
 
 
 def over_quarantine(rows: RowCounts, max_quarantined: float) -> bool:
-    """Whether so many rows are quarantined that the run fails."""
+    """Whether the share of quarantined rows exceeds `max_quarantined`, which fails the run."""
     return rows.quarantined > max_quarantined * rows.source
 
 
 def rows_wrong(rows: RowCounts, quarantine: Mapping[str, int], max_quarantined: float) -> str | None:
-    """What is wrong with the outcome of the source's rows, in one line; None: every row is accounted for, and few enough are quarantined."""
+    """Describe a fault in the row counts in one line; None: every row is accounted for, and few enough are quarantined."""
     if rows.accounted != rows.source:
         return f"{rows.source} source rows, but {rows.accounted} accounted for"
     if over_quarantine(rows, max_quarantined):

@@ -26,7 +26,7 @@ LOST = HostWork(
     taken=4,
     given_back=1,
     doubled=2,
-    left_out=f"it failed 2 times running: {HOSTILE}",
+    left_out=f"it failed 2 times in a row: {HOSTILE}",
     moments=(AT_WORK, HostMoment(seconds=40, state="lost", why="silent"), HostMoment(seconds=70, state="left out", why=HOSTILE)),
 )
 

@@ -77,7 +77,9 @@ def test_an_identity_keeps_the_beginnings_of_vectors_and_knows_them_again_with_a
     rounded = served_identity({"sha": "a"}, [[number * 1.01 for number in vector] for vector in VECTORS])
     assert other_server(rounded, pinned) == ""
     assert rounded.digest != pinned.digest
-    assert other_server(served_identity({"sha": "a"}, VECTORS[::-1]), pinned).startswith("its vectors of fixed texts are not those")
+    assert other_server(served_identity({"sha": "a"}, VECTORS[::-1]), pinned).startswith(
+        "its vectors of fixed texts are not the pinned ones"
+    )
     assert other_server(served_identity({"sha": "a"}, [vector[:8] for vector in VECTORS]), pinned)
     assert other_server(served_identity({}, VECTORS), pinned) == "sha is None, and was 'a'"
     nan = ServedIdentity(told={"sha": "a"}, probes=b64encode(array("f", [float("nan")] * len(pinned.heads)).tobytes()).decode())

@@ -182,7 +182,7 @@ def test_a_shard_that_hosts_are_lost_with_is_given_up() -> None:
         bench.division.lose(host, "out of memory")
     (call,) = bench.ended
     assert isinstance(call.error, Transient)
-    assert "3 hosts were lost with 0 in hand" in str(call.error)
+    assert "3 hosts were lost while working on 0" in str(call.error)
 
 
 def test_a_host_that_leaves_gives_back_what_it_has_not_done() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tasks.domain.estimate.estimate import Estimate, Sampled, dollars_of, hold, seconds_of
+from tasks.domain.estimate.estimate import Estimate, Sampled, compare_estimate, dollars_of, seconds_of
 from tasks.domain.estimate.formatting import format_estimate, format_outcome
 from tasks.domain.estimate.intervals import Range, exactly
 from tasks.domain.estimate.rates import Rate
@@ -85,7 +85,7 @@ def estimate(**changes: object) -> Estimate:
 
 
 def test_an_estimate_is_held_against_what_came() -> None:
-    held = hold(estimate(), rows=1_000, tokens=55_000, seconds=200, checkpoint_bytes=1_500_000)
+    held = compare_estimate(estimate(), rows=1_000, tokens=55_000, seconds=200, checkpoint_bytes=1_500_000)
     assert [format_outcome(figure) for figure in held] == [
         ("rows", "1,000", "1,000", "+0%"),
         ("tokens", "50,000 (40,000 to 60,000)", "55,000", "+10%"),
@@ -98,14 +98,15 @@ def test_an_estimate_is_held_against_what_came() -> None:
 def test_an_estimate_that_is_nearly_right_is_right_however_narrow_its_range() -> None:
     near = estimate(rows=Range(low=3_002, expected=3_004, high=3_007), rate=None)
     found = {
-        actual: format_outcome(hold(near, rows=actual, tokens=0, seconds=1, checkpoint_bytes=1)[0]) for actual in (3_000, 3_004, 2_900)
+        actual: format_outcome(compare_estimate(near, rows=actual, tokens=0, seconds=1, checkpoint_bytes=1)[0])
+        for actual in (3_000, 3_004, 2_900)
     }
     assert {actual: line[3] for actual, line in found.items()} == {3_000: "-0.1%", 3_004: "+0%", 2_900: "-3%, outside the range"}
 
 
 def test_what_was_not_told_is_not_held() -> None:
     bare = estimate(tokens=None, seconds=None, checkpoint_bytes=None, cost=None, price_per_hour=None)
-    assert [figure.name for figure in hold(bare, rows=900, tokens=0, seconds=1, checkpoint_bytes=1)] == ["rows"]
+    assert [figure.name for figure in compare_estimate(bare, rows=900, tokens=0, seconds=1, checkpoint_bytes=1)] == ["rows"]
 
 
 def test_an_estimate_reads_well() -> None:

@@ -1,1 +1,1 @@
-"""Measuring settings on a job's own rows: what is tried, in which order, what is best, and how it scales."""
+"""Tuning of settings on a job's own rows: the trials and their order, the best settings, and the scaling with ranks."""

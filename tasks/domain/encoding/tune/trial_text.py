@@ -1,4 +1,4 @@
-"""Trials in words: a line while they are made, and their cells in a table."""
+"""Trials as text: a line for each in the terminal, and the cells of a table."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ AXES: dict[Axis, str] = {
 
 
 def tried(axis: Axis, settings: TrialSettings) -> str:
-    """The setting that a trial is about."""
-    of: dict[Axis, str] = {
+    """Return the value of the setting that a trial varies."""
+    values: dict[Axis, str] = {
         "start": format_settings(settings),
         "backend": settings.backend,
         "ranks": f"{settings.processes} x {settings.threads}",
@@ -34,50 +34,50 @@ def tried(axis: Axis, settings: TrialSettings) -> str:
         "precision": settings.precision,
         "shuffling": "on" if settings.shuffled else "off",
     }
-    return of[axis]
+    return values[axis]
 
 
 def format_settings(settings: TrialSettings) -> str:
-    """All of them, short."""
+    """Format all settings in one short line."""
     ranks = f"{settings.processes} x {settings.threads}"
     workers = [] if settings.num_workers is None else [f"{settings.num_workers} workers"]
     return ", ".join([settings.backend, ranks, format_batch(settings), *workers, settings.precision])
 
 
 def format_batch(settings: TrialSettings) -> str:
-    """The size of a batch with its unit."""
+    """Format the batch size with its unit."""
     if settings.batch is None:
         return "batches as they come"
     return f"{settings.batch:,} {'tokens' if settings.batch_tokens is not None else 'rows'}"
 
 
 def format_bytes_short(size: int) -> str:
-    """In GiB, or MiB below one."""
+    """Format bytes in GiB, or in MiB below one GiB."""
     return f"{size / 2**30:.1f} GiB" if size >= 1 << 30 else f"{size / 2**20:,.0f} MiB"
 
 
 def trial_line(trial: Trial) -> str:
-    """One line for the terminal."""
+    """Format a trial as one line for the terminal."""
     about = f"{AXES[trial.axis]}: {tried(trial.axis, trial.settings)}"
     return f"{about}: {trial.error}" if trial.error else f"{about}: {trial_speed(trial)}"
 
 
 def trial_speed(trial: Trial) -> str:
-    """Its rates and its memory."""
+    """Format the rates and the memory of a trial."""
     tokens = [f"{trial.tokens_per_second:,.0f} tokens/s"] if trial.tokens_per_second else []
-    full = [f"{trial.halved} batches did not fit into memory"] if trial.halved else []
-    return ", ".join([f"{trial.rows_per_second:,.0f} rows/s", *tokens, format_bytes_short(trial.memory), *full])
+    halved = [f"{trial.halved} batches did not fit into memory"] if trial.halved else []
+    return ", ".join([f"{trial.rows_per_second:,.0f} rows/s", *tokens, format_bytes_short(trial.memory), *halved])
 
 
 def point_line(point: ScalePoint) -> str:
-    """One number of ranks, for the terminal."""
+    """Format the measurement of one number of ranks as a line for the terminal."""
     grown = f", {point.grown_rows:,} rows in {point.grown_seconds:.1f} s" if point.grown_seconds else ""
     ranks = "1 rank" if point.ranks == 1 else f"{point.ranks} ranks"
     return f"{ranks} of {point.threads} threads: {point.rows:,} rows in {point.seconds:.1f} s{grown}, {format_bytes_short(point.memory)}"
 
 
 def trial_cells(trials: Sequence[Trial]) -> list[list[str]]:
-    """A row for each trial, for a table."""
+    """Return a table row for each trial."""
     return [
         [
             f"{AXES[trial.axis]}: {tried(trial.axis, trial.settings)}",
@@ -92,7 +92,7 @@ def trial_cells(trials: Sequence[Trial]) -> list[list[str]]:
 
 
 def scaling_cells(result: ScalingResult) -> list[list[str]]:
-    """A row for each number of ranks, for a table."""
+    """Return a table row for each number of ranks."""
     speeds, grown = dict(result.speed_ups), dict(result.grown_speed_ups)
     return [
         [
