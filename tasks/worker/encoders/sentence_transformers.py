@@ -1,9 +1,8 @@
 """Text to vectors with sentence-transformers, in batches that this module plans.
 
-`SentenceTransformer.encode` does the encoding; its inputs are prepared here. Left alone it sorts by characters and
-fills batches by count, so that a batch may be mostly padding; here batches are filled to a number of tokens.
-It also cuts long texts without a word; here the tokens that are lost are counted. Contents of a batch may be plain texts, or bring
-their tokens along (`tasks.worker.encoders.tokenizer`).
+`SentenceTransformer.encode` does the encoding; its inputs are prepared here. Left alone it sorts by characters and fills batches by count, so
+that a batch may be mostly padding; here batches are filled to a number of tokens. It also cuts long texts without a word; here the tokens
+that are lost are counted. Contents of a batch may be plain texts, or bring their tokens along (`tasks.worker.encoders.tokenizer`).
 """
 
 from __future__ import annotations
@@ -39,6 +38,7 @@ from tasks.worker.encoders.torch_errors import told_apart, told_of_checkpoint
 from tasks.worker.encoding_errors import Fatal, OutOfMemory, first_line
 from tasks.worker.optimize.attention import take_plain_attention
 from tasks.worker.optimize.eight_bits import exchange_layers, has_eight_bits, loaded_in
+from tasks.worker.optimize.gpu_kernels import any_shape
 from tasks.worker.optimize.onednn_weights import pack_weights
 from tasks.worker.optimize.quality import PROBE_TEXTS, lowest_cosine
 from tasks.worker.optimize.requirements import check_requirements
@@ -100,7 +100,7 @@ class TextEncoder:
         place: RankPlacement,
         backend: Backend,
     ) -> None:
-        self._settings, self._precision, self._device, self._backend = encoder, precision, place.device, backend
+        self._settings, self._precision, self._backend, self._device, self._on_gpu = encoder, precision, backend, place.device, place.on_gpu
         check_requirements(precision, place, backend)
         self._sides = sides_of(encoder, Path(model_path))
         self._sharing = place.sharing
@@ -173,7 +173,7 @@ class TextEncoder:
         return self._embed(contents, self._sides.rows, at_once=max(1, len(contents)))
 
     def _embed(self, texts: Sequence[str], side: Side, at_once: int) -> Vectors:
-        with told_apart():
+        with told_apart(), any_shape(on_gpu=self._on_gpu):
             model: Any = self._model
             vectors = model.encode(
                 list(texts),

@@ -13,6 +13,7 @@ from tasks.adapters.rows.vectors.sparse_vectors import as_rows_of, pack, product
 from tasks.worker.base import Vectors
 from tasks.worker.encoders.sentence_transformers import TextEncoder
 from tasks.worker.encoders.torch_errors import told_apart
+from tasks.worker.optimize.gpu_kernels import any_shape
 
 
 class SparseTextEncoder(TextEncoder):
@@ -29,7 +30,7 @@ class SparseTextEncoder(TextEncoder):
 
     def _embed(self, texts: Sequence[str], side: Side, at_once: int) -> Vectors:
         most: int | None = getattr(self._settings, "max_active_dims", None)
-        with told_apart():
+        with told_apart(), any_shape(on_gpu=self._on_gpu):
             model: Any = self._model
             weights = model.encode(
                 list(texts),

@@ -6,6 +6,10 @@ from typing import Any
 import pyarrow as pa
 import pytest
 import torch
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.util import batch_to_device
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn.attention import SDPBackend, varlen
 from torch.nn.attention.varlen import varlen_attn
 from transformers.models.xlm_roberta.modeling_xlm_roberta import XLMRobertaEmbeddings
 
@@ -16,6 +20,7 @@ from tasks.worker.encoders import sentence_transformers
 from tasks.worker.encoders.registry import open_encoder
 from tasks.worker.encoding_errors import Fatal
 from tasks.worker.optimize import unpadded
+from tasks.worker.optimize.gpu_kernels import any_shape
 from tasks.worker.optimize.unpadded import UNPADDED, joined_into_one_row, unpadded_attention, why_padded
 from tasks.worker.system.placement import RankPlacement
 from tests.builders.worker.text_encoder import embed, lowest_cosine, passages, stock
@@ -144,6 +149,60 @@ def test_torchs_own_kernel_takes_what_it_is_given(monkeypatch: pytest.MonkeyPatc
     found, _ = unpadded_attention(layer, query, key, value, None, sliding_window=3, cu_seq_lens_q=ends, max_length_q=5)
     assert found.shape == (1, 9, 4, 16)
     assert called == [{"scale": None, "window_size": (2, 0), "enable_gqa": True}]
+
+
+@pytest.mark.parametrize(
+    ("kind", "padding"), [("bert", "right"), ("xlm-roberta", "right"), ("modernbert", "right"), ("qwen2", "left"), ("qwen3", "right")]
+)
+def test_nothing_is_on_another_device_or_waits_for_the_card(
+    kind: str, padding: str, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a card without memory, which computes nothing: torch raises where devices are mixed, and where a value is needed on the host.
+
+    It says of itself that it is an H100, so that torch's own choice of a kernel is made as it is there.
+    """
+    chosen: list[tuple[int, torch.dtype, torch.device, type]] = []
+
+    def noting(query: torch.Tensor, *more: Any) -> int:
+        backend = choice(query, *more)
+        chosen.append((backend, more[2].dtype, more[2].device, type(more[4])))
+        return backend
+
+    choice = varlen._select_backend
+    monkeypatch.setattr(varlen, "_select_backend", noting)
+    monkeypatch.setattr(varlen, "_cudnn_version_and_major_capability", lambda _: (92400, 9))
+    path = write_model(tmp_path / "model", kind, tiny_model, pooling=MEAN, padding=padding)
+    model = SentenceTransformer(str(path), device="cpu", model_kwargs={"dtype": torch.bfloat16})
+    unpadded._choose(model, dict.fromkeys(unpadded._implementations(model), UNPADDED))
+    features = joined_into_one_row(model.preprocess(TEXTS), unpadded._padding_index(model))
+    card = torch.device("cuda:0")
+    with torch.no_grad(), FakeTensorMode(allow_non_fake_inputs=True) as fake:
+        model._apply(lambda tensor: fake.from_tensor(tensor).to(card))
+        given = {name: fake.from_tensor(value) if isinstance(value, torch.Tensor) else value for name, value in features.items()}
+        with any_shape(on_gpu=True):
+            found = model[0](batch_to_device(given, card))["token_embeddings"]
+        model[0](batch_to_device(given, card))
+    assert (found.shape, found.device, found.dtype) == ((1, int(features["cu_seq_lens_q"][-1]), 64), card, torch.bfloat16)
+    calls = len(chosen) // 2
+    assert chosen[:calls] == [(SDPBackend.FLASH_ATTENTION.value, torch.int32, card, int)] * calls
+    assert {backend for backend, *_ in chosen[calls:]} >= {SDPBackend.CUDNN_ATTENTION.value}  # what it is where all kernels are allowed
+
+
+@pytest.mark.usefixtures("reference")
+def test_no_kernel_is_built_for_the_shape_of_a_batch_of_texts(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """cuDNN's are: torch takes them before others on an H100, with padding and without."""
+    allowed: list[bool] = []
+
+    def noting(*tensors: Any, **settings: Any) -> torch.Tensor:
+        allowed.append(torch.backends.cuda.cudnn_sdp_enabled())
+        return varlen_reference(*tensors, **settings)
+
+    monkeypatch.setattr(unpadded, "varlen_attn", noting)
+    encoder = opened(tiny_model)
+    embed(encoder, TEXTS)
+    assert allowed
+    assert not any(allowed)
+    assert torch.backends.cuda.cudnn_sdp_enabled()
 
 
 def test_what_the_kernels_do_not_know_is_an_error() -> None:
