@@ -81,7 +81,7 @@ def lead_forms(client: SyncPrefectClient) -> None:
     for deployment in yaml.safe_load((HERE / "prefect.yaml").read_text())["deployments"]:
         flow = import_object(deployment["entrypoint"])
         there = client.read_deployment_by_name(f"{flow.name}/{deployment['name']}")
-        form = with_form(there.parameter_openapi_schema)
+        form = with_form(there.parameter_openapi_schema, there.parameters)
         client.request("PATCH", "/deployments/{id}", path_params={"id": there.id}, json={"parameter_openapi_schema": form})
         say(f"deployment {deployment['name']}")
 

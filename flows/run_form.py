@@ -23,14 +23,22 @@ USUAL = {
 ABBREVIATIONS = {"id": "ID", "uri": "URI", "url": "URL", "ttl": "TTL"}
 
 
-def with_form(schema: Schema) -> Schema:
-    """The schema of a deployment's parameters; the server accepts what it did, and the form draws less."""
+def with_form(schema: Schema, saved: Mapping[str, Any]) -> Schema:
+    """The schema of a deployment's parameters; the server accepts what it did, and the form draws less.
+
+    Args:
+        schema: as Prefect derives it from the flow.
+        saved: the deployment's parameters, for which the form opens the tabs of their kinds.
+    """
     definitions = schema["definitions"]
     if "Job" not in definitions or any("%" in name for name in definitions):
         return schema
     view, drawn = View(definitions), {name: field for name, field in schema["properties"].items() if name != "dry_run"}
     own = {name.capitalize(): definitions["Job"] if name == "job" else field for name, field in drawn.items()}
-    forms = {f"%{ord(name[0]):X}{name[1:]}": view.field("", field) for name, field in own.items()}
+    forms = {
+        f"%{ord(name[0]):X}{name[1:]}": _opened_for(saved.get(parameter), view.field("", field))
+        for parameter, (name, field) in zip(drawn, own.items(), strict=True)
+    }
     led = {
         name: {"$ref": f"#/definitions/{form}", **_of(drawn[name], "position", "description"), "title": name.capitalize()}
         for name, form in zip(drawn, forms, strict=True)
@@ -40,6 +48,25 @@ def with_form(schema: Schema) -> Schema:
         "definitions": {name: with_checks(field) for name, field in (definitions | own).items()} | forms,
         "properties": {**schema["properties"], **led},
     }
+
+
+def _opened_for(value: Any, field: Schema) -> Schema:
+    """The field as the form opens it at the tab of a value's kind: that tab first, where the form would choose another.
+
+    The form ignores `kind`: it opens the first tab that shares the most keys with the value, and {kind: text-files, uri: docs} fits images as well.
+    """
+    if not isinstance(value, Mapping):
+        return field
+    if "properties" in field:
+        field = {**field, "properties": {name: _opened_for(value.get(name), below) for name, below in field["properties"].items()}}
+    if "anyOf" not in field:
+        return field
+    tabs = [_opened_for(value, tab) for tab in field["anyOf"]]
+    kind = value.get("kind", (field.get("default") or {}).get("kind"))
+    wanted = next((tab for tab in tabs if kind in kinds_of(tab)), None)
+    if wanted is not None and wanted is not max(tabs, key=lambda tab: len(value.keys() & tab["properties"].keys())):
+        tabs = [wanted, *(tab for tab in tabs if tab is not wanted)]
+    return {**field, "anyOf": tabs}
 
 
 def _of(field: Mapping[str, Any], *keys: str) -> Schema:

@@ -14,7 +14,7 @@ from flows.embed_file import embed_file
 from flows.run_form import with_form
 
 BEFORE = parameter_schema(embed_corpus).model_dump_for_openapi()
-LED = with_form(BEFORE)
+LED = with_form(BEFORE, {})
 FORM = LED["definitions"]["%4Aob"]
 PASSWORD = "s3://me:secret@lake/docs"
 
@@ -100,4 +100,41 @@ def test_titles_are_in_words() -> None:
 
 def test_a_form_of_two_fields_stays_as_it_is() -> None:
     schema = parameter_schema(embed_file).model_dump_for_openapi()
-    assert with_form(schema) == schema
+    assert with_form(schema, {}) == schema
+
+
+def opened_tab(value: dict[str, Any], tabs: list[dict[str, Any]]) -> str:
+    """As the form of Prefect chooses: the first of those that share the most keys with the value."""
+    return str(max(tabs, key=lambda tab: len(set(value) & set(tab.get("properties", {}))))["title"])
+
+
+@pytest.mark.parametrize(
+    ("part", "value", "title"),
+    [
+        ("source", {"kind": "text-files", "uri": "a"}, "Text files"),
+        ("source", {"kind": "text-files", "uri": "a", "chunks": {"split": "markdown"}}, "Text files"),
+        ("source", {"kind": "jsonl", "uri": "a"}, "Table files"),
+        ("source", {"uri": "a"}, "Table files"),
+        ("source", {"kind": "images", "uri": "a"}, "Image folder"),
+        ("source", {"kind": "webdataset", "uri": "a"}, "WebDataset"),
+        ("source", {"kind": "webdataset", "uri": "a", "metadata": ["b"], "types": {}}, "WebDataset"),
+        ("source", {"kind": "delta", "uri": "a"}, "Delta table"),
+        ("source", {"kind": "iceberg", "uri": "a", "metadata": ["b"]}, "Iceberg table"),
+        ("encoder", {"model": "a"}, "sentence-transformers"),
+        ("encoder", {"kind": "open-clip"}, "open_clip"),
+        ("encoder", {"kind": "served", "model": "a"}, "Served"),
+        ("encoder", {"kind": "sparse", "model": "a"}, "Sparse"),
+    ],
+)
+def test_the_form_opens_a_saved_job_at_the_tab_of_its_kind(part: str, value: dict[str, Any], title: str) -> None:
+    form = with_form(BEFORE, {"job": {"corpus": "a", part: value}, "overrides": {}})
+    tabs = form["definitions"]["%4Aob"]["properties"][part]["anyOf"]
+    assert opened_tab(value, tabs) == title
+    others = FORM["properties"][part]["anyOf"]
+    assert sorted(tabs, key=str) == sorted(others, key=str)  # the order alone differs
+    assert refusal(form, {part: value}) == ""
+
+
+def test_tabs_stay_in_their_order_where_the_form_finds_the_right_one() -> None:
+    form = with_form(BEFORE, {"job": {"source": {"kind": "jsonl", "uri": "a", "id": "b", "text": ["c"]}, "compute": {"limit": "d"}}})
+    assert form == LED
