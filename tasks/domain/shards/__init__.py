@@ -1,1 +1,1 @@
-"""Shards and what becomes of them: spans, seals, amendments, duplicates, removals, and where each is in a checkpoint."""
+"""Shards and their records: spans, seals, amendments, duplicates, removals, and their keys in the checkpoint."""

@@ -1,7 +1,7 @@
-"""Amendments: what became of a sealed shard's quarantined rows when they were tried again.
+"""Amendments: the results of retries of a sealed shard's quarantined rows.
 
-A seal never changes. Each retry adds one amendment, numbered from 1; the seal as it counts today is the
-fold of all of them over it.
+A seal never changes. Each retry adds one amendment, numbered from 1; the effective seal is the seal with all
+amendments applied in order.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ class Amendment(Strict):
     shard: str
     number: int = Field(ge=1)
     run: str
-    parts: tuple[Part, ...] = Field(description="They hold the recovered rows and no others.")
-    recovered: tuple[int, ...] = Field(description="Source rows that have a vector now.")
-    duplicates: tuple[int, ...] = Field((), description="Source rows that could be read now and carry another row's key.")
-    quarantined: tuple[Quarantined, ...] = Field(description="Rows that still do not work, and why.")
+    parts: tuple[Part, ...] = Field(description="They hold exactly the recovered rows.")
+    recovered: tuple[int, ...] = Field(description="Source rows that now have a vector.")
+    duplicates: tuple[int, ...] = Field((), description="Source rows that can now be read and have another row's key.")
+    quarantined: tuple[Quarantined, ...] = Field(description="Rows that still fail, and why.")
     seconds: float
     amended_at: str = Field(description="UTC, ISO 8601.")
 
 
 def amended(seal: Seal, amendments: Iterable[Amendment]) -> Seal:
-    """The effective seal: its parts, counts and quarantine after every amendment, in order.
+    """Return the effective seal: parts, counts and quarantine after all amendments, in order.
 
     Raises:
-        Permanent: an amendment is not the next one of this shard, touches a row that was not in quarantine,
-            forgets one, or its parts do not hold exactly the recovered rows.
+        Permanent: an amendment is not the next one of this shard, covers a row that was not in quarantine,
+            omits one, or its parts do not hold exactly the recovered rows.
     """
     for number, amendment in enumerate(amendments, 1):
         seal = amended_once(seal, amendment, number)
@@ -45,7 +45,7 @@ def amended(seal: Seal, amendments: Iterable[Amendment]) -> Seal:
 
 
 def amended_once(seal: Seal, amendment: Amendment, number: int) -> Seal:
-    """The effective seal after one more amendment, which has to be that of this number.
+    """Return the effective seal after one more amendment, which must have this number.
 
     Raises:
         Permanent: as `amended`.
@@ -69,15 +69,15 @@ def amended_once(seal: Seal, amendment: Amendment, number: int) -> Seal:
 def _check(seal: Seal, amendment: Amendment, number: int) -> None:
     where = f"shard {seal.name} ({seal.shard}), amendment {amendment.number}"
     if amendment.shard != seal.shard or amendment.number != number:
-        raise Permanent(f"{where}: of shard {amendment.shard}, where amendment {number} is due")
+        raise Permanent(f"{where}: belongs to shard {amendment.shard}; expected amendment {number} of this shard")
     before = sorted(row.row for row in seal.quarantined)
     after = sorted([*amendment.recovered, *amendment.duplicates, *(row.row for row in amendment.quarantined)])
     if before != after:
-        raise Permanent(f"{where}: speaks of rows {_some(after)}, where {_some(before)} were in quarantine")
+        raise Permanent(f"{where}: covers rows {_some(after)}, but {_some(before)} were in quarantine")
     for part in amendment.parts:
-        meant = sum(part.first <= row < part.stop for row in amendment.recovered)
-        if part.source_rows != meant:
-            raise Permanent(f"{where}: {part.source_rows} rows in {part.key}, where {meant} were recovered")
+        recovered = sum(part.first <= row < part.stop for row in amendment.recovered)
+        if part.source_rows != recovered:
+            raise Permanent(f"{where}: {part.source_rows} rows in {part.key}, but {recovered} were recovered")
 
 
 def _some(rows: list[int]) -> str:

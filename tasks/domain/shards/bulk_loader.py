@@ -1,4 +1,4 @@
-"""The seam to a target's own import, where it has one; beside what is kept of an attempt (`tasks.domain.shards.import_attempt`)."""
+"""The interface to a target's bulk import, if it has one. `tasks.domain.shards.import_attempt` has the records of an attempt."""
 
 from __future__ import annotations
 
@@ -10,57 +10,57 @@ from typing import TYPE_CHECKING, Protocol, Self
 from tasks.domain.shards.import_attempt import ImportState
 from tasks.domain.target.collection import CollectionSpec
 
-if TYPE_CHECKING:  # tables are the language between the adapters
+if TYPE_CHECKING:  # adapters exchange tables
     import pyarrow as pa
 
 
 class StagedFiles(Protocol):
-    """Rows on their way into files that a server imports. Leaving the context removes what is temporary here."""
+    """A writer of the files that a server imports. Leaving the context removes its local temporary files."""
 
     def __enter__(self) -> Self:
-        """Ready for parts."""
+        """Begin to accept parts."""
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        """What is staged stays, until `BulkLoader.clear`."""
+        """Remove temporary files; staged files stay until `BulkLoader.clear`."""
 
     def add(self, part: pa.Table) -> int:
-        """Take a part, whose columns are those of an upsert; how many of its texts were cut to fit."""
+        """Add a part with the columns of an upsert; returns how many of its texts were cut to fit."""
 
     def files(self) -> list[str]:
-        """Stage the rest; where the server finds each file to import."""
+        """Stage the remaining rows; returns the places at which the server finds the files to import."""
 
     def upserts(self) -> tuple[int, list[str]]:
-        """Stage the rest; how many rows an import does not take and are to be upserted, and the keys of their files."""
+        """Stage the remaining rows; returns the number of rows that cannot be imported but upserted, and the keys of their files."""
 
 
 class BulkLoader(Protocol):
-    """Fills a fresh collection by the server's own import, from files that it reads. A target may have none.
+    """Fills a new collection by the server's bulk import of files. Not every target has one.
 
-    An import knows no keys: the same file twice, or one key in two files, doubles rows. So each attempt fills a collection of
-    its own, which takes its name when its rows are counted.
+    An import ignores keys: importing a file twice, or files that share a key, duplicates rows. So each attempt fills a
+    collection of its own, which is renamed to its final name after its rows are counted.
     """
 
     def check(self) -> None:
-        """Whether an import can be started at all; writes nothing.
+        """Check that an import can be started; writes nothing.
 
         Raises:
-            BadInput: the server has none, or there is no place that it reads files from.
+            BadInput: the server has no import, or there is no place from which it reads files.
         """
 
     def takes(self, spec: CollectionSpec) -> bool:
-        """Whether a collection such as this can be filled by import, as the target is set up."""
+        """Whether this target, as it is configured, can fill such a collection by import."""
 
     def stage(self, collection: str, prefix: str, scratch: Path) -> StagedFiles:
-        """Files for a collection that is there.
+        """Open a writer of import files for an existing collection.
 
         Args:
-            collection: whose fields the files have.
-            prefix: below the staging place, this attempt's own.
-            scratch: private, of a run.
+            collection: the collection whose fields the files have.
+            prefix: this attempt's own prefix below the staging place.
+            scratch: the run's private folder.
         """
 
     def start(self, collection: str, files: Sequence[str], *, idempotency_key: str) -> list[str]:
-        """Have files imported; the server's job ids.
+        """Start importing files; returns the server's job ids.
 
         Raises:
             OutcomeUnknown: the job may be running.
@@ -68,25 +68,25 @@ class BulkLoader(Protocol):
         """
 
     def look(self, job: str) -> ImportState:
-        """How far a job is.
+        """Return the state of a job.
 
         Raises:
             Transient: the server does not answer.
         """
 
     def staged_rows(self, keys: Iterable[str]) -> Iterator[pa.Table]:
-        """The rows of staged files, in batches.
+        """Yield the rows of staged files, in batches.
 
         Raises:
-            Permanent: a file is gone or damaged.
+            Permanent: a file is missing or damaged.
         """
 
     def rename(self, collection: str, to: str) -> None:
-        """Give a collection another name.
+        """Rename a collection.
 
         Raises:
-            Permanent: somebody has it.
+            Permanent: the new name is taken.
         """
 
     def clear(self, prefix: str) -> None:
-        """Remove what an attempt has staged."""
+        """Remove the staged files of an attempt."""

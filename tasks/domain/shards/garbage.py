@@ -1,8 +1,8 @@
-"""Which parts, and which files of keys, are garbage: those that nothing names, a day old, and of no run that may still be at work.
+"""Garbage: parts and files of keys that are unreferenced, a day old, and not of a run that may still be active.
 
-A run is taken to be live as long as the newest object that it wrote is younger than a day. While one is, parts of
-shards that nobody has sealed stay, whoever wrote them: a run takes finished parts of earlier ones over when it
-starts on a shard, and names them in its seal only when it is done with it.
+A run counts as active while its newest object is younger than a day. While any run is active, parts of unsealed
+shards are kept, whoever wrote them: a run adopts finished parts of earlier runs when it starts a shard, and
+references them in its seal only at the end.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ PROTECTED_SECONDS = 24 * 3600.0
 
 
 class Condemned(Strict):
-    """A mark that a sweep sets before it removes something; see `tasks.adapters.checkpoint.condemned`."""
+    """A mark that a sweep writes before it removes objects; see `tasks.adapters.checkpoint.condemned`."""
 
     format_version: Literal[1] = 1
     keys: tuple[str, ...]
@@ -26,14 +26,14 @@ class Condemned(Strict):
 
 @dataclass(slots=True, kw_only=True)
 class Activity:
-    """When each attempt last wrote a part, each file of keys was written, and anything at all; seconds since 1970 by the store's clock."""
+    """The latest write of each attempt, of each file of keys, and of any object; seconds since 1970 by the store's clock."""
 
     now: float
     newest: dict[str, float] = field(default_factory=dict)
     latest: float = 0.0
 
     def note(self, key: str, modified: float) -> None:
-        """Take in one object of the corpus."""
+        """Record one object of the corpus."""
         self.latest = max(self.latest, modified)
         writer = writer_of(key)
         if writer:
@@ -41,21 +41,21 @@ class Activity:
 
     @property
     def busy(self) -> bool:
-        """Something of the corpus is younger than a day, so a run may be at work on it."""
+        """Whether an object of the corpus is younger than a day, so that a run may be active."""
         return self.now - self.latest < PROTECTED_SECONDS
 
     def is_old(self, key: str) -> bool:
-        """Whether the attempt that wrote a part has been silent for a day, or a file of keys is as old."""
+        """Whether the attempt that wrote a part has written nothing for a day, or a file of keys is a day old."""
         return self.now - self.newest.get(writer_of(key) or "", self.now) >= PROTECTED_SECONDS
 
 
 def garbage(files: Iterable[str], activity: Activity, *, named: Container[str] | None) -> Iterator[str]:
-    """Those of a shard's parts and files of keys that may go.
+    """Yield those of a shard's parts and files of keys that may be removed.
 
     Args:
         files: their keys in the store.
-        activity: of the whole corpus.
-        named: those that the shard's seal and amendments name; None: it is not sealed.
+        activity: the activity of the whole corpus.
+        named: keys that the shard's seal and amendments reference; None: the shard is not sealed.
     """
     if named is None and activity.busy:
         return

@@ -1,4 +1,4 @@
-"""The record of a server-side import, so that no import is resumed with an unknown outcome."""
+"""The record of a server-side import, so that an import with an unknown outcome is never resumed."""
 
 from __future__ import annotations
 
@@ -10,40 +10,40 @@ from tasks.domain.strict import Strict
 
 
 class ProcessMark(Strict):
-    """A process, as another one on its machine finds it again."""
+    """Identifies a process for other processes on its machine."""
 
     host: str = Field(description="Digest of the machine, its boot and its process table.")
     pid: int
-    started: float = Field(description="Seconds since 1970, by the machine's clock, which may be set later.")
-    since_boot: float | None = Field(None, description="The same in seconds since the machine started; None in marks of before.")
+    started: float = Field(description="Start, in seconds since 1970 by the machine's clock, which may be adjusted later.")
+    since_boot: float | None = Field(None, description="Start, in seconds since the machine booted; None in older marks.")
 
 
 class ImportAttempt(Strict):
-    """One attempt to fill a collection by import. It fills a collection of its own, which then takes the real name.
+    """One attempt to fill a collection by import. It fills a collection of its own, which is then renamed to the real name.
 
-    begun      jobs may be running: whatever they did is in `collection`, and nowhere else
-    imported   `collection` holds every row, counted; it is about to be renamed, and the ledger to be written
+    begun      jobs may be running; they write only to `collection`
+    imported   `collection` holds every row, counted; next it is renamed and the ledger is written
     """
 
     format_version: Literal[1] = 1
     run: str
-    collection: str = Field(description="The collection that is filled first; no alias points to it.")
+    collection: str = Field(description="The collection that is filled; no alias points to it.")
     rows: int = Field(ge=0)
-    cut: dict[str, int] = Field(default_factory=dict, description="Texts cut to fit, by shard, where there are any.")
+    cut: dict[str, int] = Field(default_factory=dict, description="Texts cut to fit, by shard; shards without any are omitted.")
     covers: str = Field(description="Digest of the seals whose parts are imported.")
-    upserts: tuple[str, ...] = Field((), description="Staged files of rows that importers refuse: they are upserted after the jobs.")
-    process: ProcessMark | None = Field(None, description="Who is at work on it, and rewrites this every so often.")
+    upserts: tuple[str, ...] = Field((), description="Staged files of rows that cannot be imported; they are upserted after the jobs.")
+    process: ProcessMark | None = Field(None, description="The process that works on the attempt and rewrites this record periodically.")
     state: Literal["begun", "imported"] = "begun"
-    jobs: tuple[str, ...] = Field((), description="The server's ids, noted before any of them is asked for.")
+    jobs: tuple[str, ...] = Field((), description="The server's job ids, recorded before any job is polled.")
 
     @property
     def real_name(self) -> str:
-        """The name that the collection takes in the end, unless that is a very long one."""
+        """The final name of the collection, unless that is very long."""
         return self.collection.rpartition("_import_")[0]
 
 
 class ImportState(Strict):
-    """What a server says of a job."""
+    """The state of an import job at the server."""
 
     state: Literal["running", "done", "failed"]
     percent: int = 0

@@ -1,29 +1,29 @@
-"""Where everything is in the checkpoint store. Keys are relative to the store's root.
+"""The keys of the checkpoint store, relative to its root.
 
-{corpus}/encoders/{declared}.json            what `precision: auto` was resolved to, once and for all
-{corpus}/encoders/{declared}-{machine}.json  how many tokens a batch holds best there, and what runs the model
-{corpus}/encoders/{declared}-{machine}-rates.json      how fast runs and dry runs were on such a machine
+{corpus}/encoders/{declared}.json            the pinned encoder, such as the precision that `precision: auto` was resolved to
+{corpus}/encoders/{declared}-{machine}.json  the best batch size and backend on such a machine
+{corpus}/encoders/{declared}-{machine}-rates.json      rates of runs and dry runs on such a machine
 {corpus}/promotions/{alias}/{n}.json         each move of the alias, written before it is made
-{corpus}/live/{run}.json                     how far a run is, while it goes and until the next one ends
-{corpus}/damaged/{run}/{key}                 a document that could not be read, as a run found it under that key
+{corpus}/live/{run}.json                     the progress of a run, until the next run ends
+{corpus}/damaged/{run}/{key}                 an unreadable document that a run found under that key
 {corpus}/{fingerprint}/encoder.json
-{corpus}/{fingerprint}/columns/{columns}.json         what metadata columns were found to be: types and names of their fields
-{corpus}/{fingerprint}/sampled.json          what the latest sample of the files found those columns to hold
+{corpus}/{fingerprint}/columns/{columns}.json         field types and names of the metadata columns
+{corpus}/{fingerprint}/sampled.json          the values of those columns in the latest sample of the files
 {corpus}/{fingerprint}/shards/{shard}/{attempt}/part-{first}-{stop}.parquet
-{corpus}/{fingerprint}/shards/{shard}/{attempt}/digests.parquet   what each row that was read is made of
+{corpus}/{fingerprint}/shards/{shard}/{attempt}/digests.parquet   content digests of the rows
 {corpus}/{fingerprint}/shards/{shard}/seal.json
 {corpus}/{fingerprint}/shards/{shard}/amend-{n}.json
 {corpus}/{fingerprint}/shards/{shard}/keys-{seal}.parquet         the seal's keys, each with a hash of its vector
-{corpus}/{fingerprint}/condemned/{sweep}.json          what a `gc --delete` is removing at this moment
-{corpus}/{fingerprint}/owners/{target}.json            which shard owns a key that comes in several
-{corpus}/{fingerprint}/owners/{target}/{n}.parquet     the rows that others lost by that
-{corpus}/{fingerprint}/targets/{address}.json          which collection is at an address: the name of its ledger
+{corpus}/{fingerprint}/condemned/{sweep}.json          objects that a `gc --delete` is removing now
+{corpus}/{fingerprint}/owners/{target}.json            owners of keys that occur in several shards
+{corpus}/{fingerprint}/owners/{target}/{n}.parquet     the rows that other shards lost to them
+{corpus}/{fingerprint}/targets/{address}.json          the ledger's name of the collection at an address
 {corpus}/{fingerprint}/loads/{target}/{shard}.json
-{corpus}/{fingerprint}/loads/{target}/{shard}.intent.json   that it is about to be loaded, or must not be relied on
-{corpus}/{fingerprint}/loads/{target}/roots/{root}.json     a place that rows of the collection were read from
+{corpus}/{fingerprint}/loads/{target}/{shard}.intent.json   the shard is being loaded, or must be loaded again
+{corpus}/{fingerprint}/loads/{target}/roots/{root}.json     a root from which rows of the collection were read
 {corpus}/{fingerprint}/loads/{target}/verified.json
-{corpus}/{fingerprint}/loads/{target}/import.json       an import that is under way, of an older version
-{corpus}/{fingerprint}/imports/{address}/{run}.json     an import that is under way; address: see Plan
+{corpus}/{fingerprint}/loads/{target}/import.json       an import in progress, of an older version
+{corpus}/{fingerprint}/imports/{address}/{run}.json     an import in progress; address: see Plan
 {corpus}/{fingerprint}/runs/{run}/report.html, report.json, hosts.json
 """
 
@@ -137,41 +137,41 @@ class Layout:
 
 
 def encoder_pins(corpus: str) -> str:
-    """What the keys of all that is settled or measured of a corpus' encoders begin with."""
+    """Return the key prefix of a corpus' pinned encoders and their measurements."""
     return f"{corpus}/encoders/"
 
 
 def encoder_pin(corpus: str, declared: str) -> str:
-    """Key of the object that says what a declared encoder was resolved to."""
+    """Return the key of a declared encoder's pin."""
     return f"{encoder_pins(corpus)}{declared}.json"
 
 
 def promotion(corpus: str, alias: str, number: int) -> str:
-    """Key of the record of an alias move, by its number."""
+    """Return the key of the record of an alias move, by its number."""
     return f"{promotions(corpus)}{alias}/{number:06d}.json"
 
 
 def promotions(corpus: str) -> str:
-    """What the keys of all moves of a corpus' aliases begin with."""
+    """Return the key prefix of the moves of a corpus' aliases."""
     return f"{corpus}/promotions/"
 
 
 def live_runs(corpus: str) -> str:
-    """What the keys of runs that are under way begin with."""
+    """Return the key prefix of the progress of runs."""
     return f"{corpus}/live/"
 
 
 def live_run(corpus: str, run: str) -> str:
-    """Where a run tells others how far it is."""
+    """Return the key of a run's progress."""
     return f"{live_runs(corpus)}{run}.json"
 
 
 def damaged(corpus: str, run: str, key: str) -> str:
-    """Where a run keeps an object that it found damaged under a key."""
+    """Return the key to which a run moves a damaged object."""
     return f"{corpus}/damaged/{run}/{key.removeprefix(f'{corpus}/')}"
 
 
-RETRY = "retry-"  # what the attempts of `quarantine retry` begin with: their parts hold single rows, not whole ranges
+RETRY = "retry-"  # prefix of the attempts of `quarantine retry`: their parts hold single rows, not whole ranges
 _PART = re.compile(r"/(?P<attempt>[^/]+)/part-(?P<first>\d+)-(?P<stop>\d+)\.parquet$")
 
 
@@ -180,16 +180,15 @@ _KEYS = re.compile(r"/(shards/[^/]+/keys-[^/]+|owners/[^/]+/[^/]+)\.parquet$")
 
 
 def writer_of(key: str) -> str | None:
-    """What may still be at work on an object that something else has to name: the attempt of a part or of digests; a file of keys stands
-    for itself.
+    """Return the writer of an object that must be referenced to be kept: the attempt of a part or of digests, a file of keys itself.
 
-    None for the key of an object that names others, or needs no name.
+    None for other objects, which need no reference.
     """
-    found = _PART.search(key) or _DIGESTS.search(key)
-    return found["attempt"] if found else key if _KEYS.search(key) else None
+    match = _PART.search(key) or _DIGESTS.search(key)
+    return match["attempt"] if match else key if _KEYS.search(key) else None
 
 
 def part_rows(key: str) -> tuple[int, int] | None:
-    """Source rows [first, stop) of a part, from its key; None for another object's key."""
-    found = _PART.search(key)
-    return (int(found["first"]), int(found["stop"])) if found else None
+    """Parse the source rows [first, stop) of a part from its key; None if the key is not a part's."""
+    match = _PART.search(key)
+    return (int(match["first"]), int(match["stop"])) if match else None

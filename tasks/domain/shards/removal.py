@@ -1,7 +1,7 @@
-"""Which rows leave a collection, and by which rule: none by surprise, and none uncounted.
+"""The rules by which rows are removed from a collection; every removal is planned and counted.
 
-A file is identified by its place. A shard that is no longer planned leaves when a newer shard is planned of the file at its
-place, or, in a mirror, when there is no file any more. The same name below another root is another file, unless the
+A file is identified by its place. The rows of an unplanned shard are removed if a newer shard of the file at its place is
+planned or, in a mirror, if the file no longer exists. The same name below another root is another file, unless the
 job says that the files were moved.
 """
 
@@ -32,46 +32,46 @@ class Roots:
     moved_from: str | None = None
 
     def place(self, entry: Loaded) -> str:
-        """The current place of the first file of an entry. An entry without a place (an older format) is taken to be below the current root."""
+        """Return the current place of an entry's first file. An entry without a place (older format) counts as below the current root."""
         if entry.place is None:
             return below(self.now, entry.group)
         return self.moved(entry.place)
 
     def moved(self, place: str) -> str:
-        """A place as it is called now; one below a root that is itself below the old one stands there already."""
-        if self.moved_from is not None and is_below(place, self.moved_from) and not self._is_there(place):
+        """Return the current name of a place. If the new root is below the old one, places below the new root are current already."""
+        if self.moved_from is not None and is_below(place, self.moved_from) and not self._is_current(place):
             return below(self.now, place[len(self.moved_from.rstrip("/")) :].lstrip("/"))
         return place
 
-    def _is_there(self, place: str) -> bool:
+    def _is_current(self, place: str) -> bool:
         return self.moved_from is not None and is_below(self.now, self.moved_from) and is_below(place, self.now)
 
     def strangers(self, known: Iterable[str]) -> list[str]:
-        """Roots that files of the collection were read from and that this source does not cover."""
+        """Return those roots of the collection's files that this source does not cover."""
         return sorted(root for root in known if not is_below(self.moved(root), self.now))
 
 
 def below(root: str, name: str) -> str:
-    """The place of a name below a root."""
+    """Join a root and a name below it."""
     return f"{root.rstrip('/')}/{name}" if name else root
 
 
 def is_below(place: str, root: str) -> bool:
-    """Whether a place is a root, or below it."""
+    """Whether a place equals a root or is below it."""
     return place == root or place.startswith(f"{root.rstrip('/')}/")
 
 
 def rule_for(entry: Loaded, roots: Roots, *, standing: Container[str], mirror: bool) -> Rule | None:
-    """By which rule the rows of a shard that is no longer planned leave; None: they stay.
+    """Return the rule by which the rows of an unplanned shard are removed; None: they stay.
 
     Args:
-        entry: what the ledger knows of it.
-        roots: of the source.
-        standing: digests of the places at which files with shards of their own stand.
-        mirror: whether rows of files that are gone leave as well.
+        entry: the shard's ledger entry.
+        roots: the roots of the source.
+        standing: digests of the places of existing files that have shards of their own.
+        mirror: whether rows of deleted files are removed as well.
 
-    A shard of many files (pictures) has no one file whose newer version replaces it: each of its rows leaves with its key, which
-    the newer version takes over, and what is left of it is of files that are gone.
+    A shard of many files (pictures) has no single file whose newer version replaces it: a newer version takes over the keys
+    of its rows one by one, and the remaining rows are those of deleted files.
     """
     if entry.files <= 1 and digest(roots.place(entry)) in standing:
         return "replaced"
@@ -79,7 +79,7 @@ def rule_for(entry: Loaded, roots: Roots, *, standing: Container[str], mirror: b
 
 
 class Removal(Strict):
-    """Rows that a run removes, or has removed, by one rule."""
+    """The rows that a run removes, or has removed, by one rule."""
 
     rows: int = Field(0, ge=0)
     files: int = Field(0, ge=0)

@@ -1,6 +1,6 @@
 """The law "Accounted rows": source rows = embedded + reused + duplicates + quarantined, in every shard, on every run.
 
-Rows whose vectors a cache had (`cached`) are counted apart from those that seals had, and are part of the same sum.
+Rows with vectors from a cache (`cached`) are counted apart from rows with vectors from earlier seals (`reused`), in the same sum.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from tasks.domain.strict import Strict
 
 
 class RowCounts(Strict):
-    """What became of the source's rows."""
+    """The outcomes of the source's rows."""
 
     source: int = 0
-    embedded: int = Field(0, description="By this run.")
-    reused: int = Field(0, description="Held by earlier seals.")
-    cached: int = Field(0, description="Taken from the cache by this run. Left out where it is 0.")
+    embedded: int = Field(0, description="Encoded by this run.")
+    reused: int = Field(0, description="With vectors from earlier seals.")
+    cached: int = Field(0, description="Taken from the cache by this run. Omitted in JSON if 0.")
     duplicates: int = 0
     quarantined: int = 0
     loaded: int = Field(0, description="In the collection, by the ledger.")
-    removed: int = Field(0, description="Rows that this run removed from the collection; they are none of the source's.")
+    removed: int = Field(0, description="Rows that this run removed from the collection; they are not rows of the source.")
 
     @model_serializer(mode="wrap")
     def _without_unused_cache(self, handler: SerializerFunctionWrapHandler) -> dict[str, int]:
@@ -32,7 +32,7 @@ class RowCounts(Strict):
 
     @property
     def accounted(self) -> int:
-        """Source rows of which it is known what became of them."""
+        """Source rows with a known outcome."""
         return self.embedded + self.reused + self.cached + self.duplicates + self.quarantined
 
     def __add__(self, other: RowCounts) -> RowCounts:
@@ -40,7 +40,7 @@ class RowCounts(Strict):
 
 
 class ShardCounts(Strict):
-    """What became of the plan's shards."""
+    """The outcomes of the plan's shards."""
 
     planned: int = 0
     sealed: int = 0
@@ -49,7 +49,10 @@ class ShardCounts(Strict):
 
 
 def fates_of(seal: Seal, *, encoded_now: int, cached_now: int = 0, loaded: bool = False) -> RowCounts:
-    """The fates that a seal states, where this run encoded so many of its rows and had so many from a cache; some of those another shard may own."""
+    """Return the row counts of a seal of which this run encoded `encoded_now` rows and took `cached_now` from a cache.
+
+    Both may exceed the seal's embedded rows, because another shard may own some of those rows.
+    """
     encoded_now = min(encoded_now, seal.embedded)
     cached_now = min(cached_now, seal.embedded - encoded_now)
     return RowCounts(
@@ -64,10 +67,10 @@ def fates_of(seal: Seal, *, encoded_now: int, cached_now: int = 0, loaded: bool 
 
 
 def check_accounts(seal: Seal) -> None:
-    """Check a seal against the law "Accounted rows", from counts made independently: the reader's, the parts' and the quarantine's.
+    """Check a seal against the law "Accounted rows" with independent counts: the reader's, the parts' and the quarantine's.
 
-    Parts of one try hold disjoint rows. A part of an amendment lies inside ranges of earlier parts, whose
-    quarantined rows it holds; that those are the only ones, `tasks.domain.shards.amendment` checks where both are known.
+    Parts of one attempt hold disjoint rows. A part of an amendment lies inside the ranges of earlier parts and holds
+    their quarantined rows; `tasks.domain.shards.amendment` checks that it holds no others.
 
     Raises:
         Permanent: a row is lost or doubled; names the shard and every count.
@@ -77,11 +80,11 @@ def check_accounts(seal: Seal) -> None:
     if in_parts != seal.embedded or accounted != seal.source_rows:
         raise Permanent(
             f"shard {seal.name} ({seal.shard}): {seal.source_rows} source rows, but {in_parts} in parts "
-            f"({seal.embedded} said) + {seal.duplicates} duplicates + {len(seal.quarantined)} quarantined"
+            f"({seal.embedded} stated) + {seal.duplicates} duplicates + {len(seal.quarantined)} quarantined"
         )
     chunks = sum(part.rows for part in seal.parts)
     if seal.chunks is not None and chunks != seal.chunks.rows:
-        raise Permanent(f"shard {seal.name} ({seal.shard}): {seal.chunks.rows} chunks were read, and {chunks} are in parts")
+        raise Permanent(f"shard {seal.name} ({seal.shard}): {seal.chunks.rows} chunks were read, but {chunks} are in parts")
     spans = sorted((part.amendment, part.first, part.stop) for part in seal.parts)
     for (one, _, stop), (other, first, _) in pairwise(spans):
         if one == other and first < stop:

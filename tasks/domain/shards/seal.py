@@ -1,4 +1,4 @@
-"""Parts, seals and the ledger: the only memory of a run, all of it immutable once written."""
+"""Parts, seals and ledger entries: the whole persistent state of a run, immutable once written."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ class Quarantined(Strict):
     row: int = Field(description="Position in the shard, from 0.")
     id: str | None = Field(description="Its key, if it has one.")
     reason: Annotated[str, AfterValidator(without_credentials)] = Field(
-        description="Why, in words; the part before ':' is the class that reports count by."
+        description="The reason, for people; the part before ':' is the class by which reports count."
     )
 
 
 class EncodeStats(Strict):
-    """What encoding some rows took. Seconds are wall-clock seconds of one rank."""
+    """Work and time of encoding some rows. Seconds are wall-clock seconds of one rank."""
 
     tokens: int = 0
-    truncated: int = Field(0, description="Rows cut at the model's longest input.")
-    tokens_cut: int = Field(0, description="Tokens lost by that.")
+    truncated: int = Field(0, description="Rows truncated at the model's maximum input length.")
+    tokens_cut: int = Field(0, description="Tokens lost by truncation.")
     tokenize_seconds: float = 0.0
     encode_seconds: float = 0.0
     write_seconds: float = 0.0
     lengths: dict[int, int] = Field(default_factory=dict, description="Rows by token length, in bins: the bin's upper edge to its count.")
-    backend: str = Field("", description="What ran the model.")
+    backend: str = Field("", description="The backend that ran the model.")
 
     def __add__(self, other: EncodeStats) -> EncodeStats:
         lengths = dict(self.lengths)
@@ -57,7 +57,7 @@ class EncodeStats(Strict):
 class Part(Growing):
     """One Parquet object: the vectors of source rows [first, stop) of a shard, without quarantined rows and duplicates."""
 
-    key: str = Field(description="Its key in the checkpoint store, from the store's root.")
+    key: str = Field(description="Its key in the checkpoint store, relative to the root.")
     first: int
     stop: int
     rows: int = Field(ge=0)
@@ -65,11 +65,9 @@ class Part(Growing):
     sha256: str
     quarantined: tuple[Quarantined, ...] = Field((), description="Rows that the encoder could not embed.")
     stats: EncodeStats = EncodeStats()
-    amendment: int = Field(0, description="Number of the amendment that brought it, in an effective seal; 0: the seal itself.")
-    reused: Annotated[int, ADDED_LATER] = Field(
-        0, ge=0, description="Rows of it whose vectors were taken over from parts of earlier seals."
-    )
-    documents: Annotated[int | None, ADDED_LATER] = Field(None, ge=0, description="Documents that begin in it, where its rows are chunks.")
+    amendment: int = Field(0, description="In an effective seal: number of the amendment that added it; 0: the seal itself.")
+    reused: Annotated[int, ADDED_LATER] = Field(0, ge=0, description="Rows of it with vectors copied from parts of earlier seals.")
+    documents: Annotated[int | None, ADDED_LATER] = Field(None, ge=0, description="If its rows are chunks: documents that begin in it.")
 
     @property
     def source_rows(self) -> int:
@@ -78,13 +76,13 @@ class Part(Growing):
 
 
 class ChunkCounts(Strict):
-    """What documents became, where a seal's rows are chunks of them."""
+    """The chunks of a seal whose rows are chunks of documents."""
 
     rows: int = Field(ge=0, description="Chunks in the parts: rows of the collection.")
     per_document: dict[int, int] = Field(
         default_factory=dict, description="Documents by their number of chunks, in bins: upper edge to count."
     )
-    overlap_tokens: int = Field(0, description="Tokens that are in two chunks of a document, about.")
+    overlap_tokens: int = Field(0, description="Tokens that are in two chunks of a document, approximately.")
 
     def __add__(self, other: ChunkCounts) -> ChunkCounts:
         counts = Counter(self.per_document) + Counter(other.per_document)
@@ -94,7 +92,7 @@ class ChunkCounts(Strict):
 
 
 def format_chunks(chunks: ChunkCounts) -> str:
-    """How many chunks there are, of how many documents, and what overlap costs."""
+    """Format the number of chunks, the number of documents, and the cost of the overlap."""
     documents = sum(chunks.per_document.values())
     most = max(chunks.per_document, default=0)
     overlap = f"; {chunks.overlap_tokens:,} tokens are in two chunks" if chunks.overlap_tokens else ""
@@ -102,7 +100,7 @@ def format_chunks(chunks: ChunkCounts) -> str:
 
 
 def chunk_bins(chunks: Iterable[int]) -> dict[int, int]:
-    """Documents by how many chunks each has, in bins of twice the size: upper edge to count."""
+    """Count documents by number of chunks, in bins that double in size: upper edge to count."""
     return dict(Counter(1 << max(0, number - 1).bit_length() for number in chunks))
 
 
@@ -114,37 +112,35 @@ class Seal(Growing):
     format_version: Literal[1, 2, 3, 4] = 2
     shard: str
     name: str = Field(description="The shard's name for people.")
-    group: str = Field(description="The file whose newer shards replace this one.")
+    group: str = Field(description="The file of which newer shards replace this one.")
     run: str
     attempt: str
     dim: int
-    source_rows: int = Field(ge=0, description="Rows that the reader saw.")
+    source_rows: int = Field(ge=0, description="Rows that the reader read.")
     embedded: int = Field(ge=0)
     duplicates: int = Field(ge=0)
     quarantined: tuple[Quarantined, ...]
     parts: tuple[Part, ...]
     seconds: float = Field(description="From the first read to the seal.")
     sealed_at: str = Field(description="UTC, ISO 8601.")
-    cached: Annotated[int, ADDED_LATER] = Field(0, ge=0, description="Rows of `embedded` whose vectors came from the cache.")
-    found: Annotated[tuple[Finding, ...], ADDED_LATER] = Field(
-        (), description="What was seen while its rows were read, and is no reason to quarantine one."
-    )
-    digests: Annotated[str, ADDED_LATER] = Field("", description="SHA-256 of the file of its rows' content digests; empty: it has none.")
+    cached: Annotated[int, ADDED_LATER] = Field(0, ge=0, description="Rows of `embedded` with vectors from the cache.")
+    found: Annotated[tuple[Finding, ...], ADDED_LATER] = Field((), description="Findings while its rows were read that quarantine no row.")
+    digests: Annotated[str, ADDED_LATER] = Field("", description="SHA-256 of the file of its rows' content digests; empty: none.")
     chunks: Annotated[ChunkCounts | None, ADDED_LATER] = Field(
-        None, description="Where the source's rows are documents that were split; None: each is a row."
+        None, description="The chunks of documents that were split; None: each document is a row."
     )
 
     @property
     def rows(self) -> int:
-        """Rows that it brings to a collection."""
+        """Rows that it adds to a collection."""
         return self.embedded if self.chunks is None else self.chunks.rows
 
     @property
     def digest(self) -> str:
-        """What the ledger holds a load against: a seal that was amended since is another one.
+        """The digest that ledger entries refer to; an amended seal has another one.
 
-        Ledgers, owners, proofs and files of keys name it, so it never changes: a field that a later version adds counts only where
-        it is not at its default.
+        Ledgers, owners, proofs and files of keys contain it, so it must never change: a field that a later version adds is
+        included only if it is not at its default.
         """
         return digest(_as_first_written(self))
 
@@ -159,27 +155,27 @@ LoadState = Literal["loading", "loaded", "doubted", "outdated"]
 class Loaded(Growing):
     """The ledger entry of one shard in one collection: what was loaded, and whether it is still valid.
 
-    Every state but `loaded` means that the shard has to be loaded again before anybody relies on it; none of them says that
-    the collection is free of its rows.
+    In every state but `loaded` the shard must be loaded again before it may be relied on; in any state the collection may
+    hold rows of it.
     """
 
     format_version: Literal[1, 2, 3] = Field(2, description="3: with `vectors_kept`.")
     shard: str
     state: LoadState = Field(
         "loaded",
-        description="loading: the first row was about to be sent. loaded: every row was acknowledged. doubted: a proof found it wrong."
-        " outdated: it was not in the plan of a later run, whose rows may have taken keys of it over.",
+        description="loading: written before the first row is sent. loaded: every row was acknowledged. doubted: a proof found it wrong."
+        " outdated: a later run did not plan the shard, and its rows may have taken over keys of it.",
     )
     group: str = Field(description="The name of its first file below the root.")
-    place: str | None = Field(None, description="Where its first file stood: a path or a URI. None: written before places were kept.")
-    files: int = Field(0, ge=0, description="How many files it spans; 0: written before they were counted.")
+    place: str | None = Field(None, description="The place of its first file: a path or a URI. None: an older entry without places.")
+    files: int = Field(0, ge=0, description="Number of files that it spans; 0: an older entry without a count.")
     rows: int
-    seal: str = Field(description="Digest of the seal that was loaded: a later amendment is a different one.")
-    cut: int = Field(0, description="Texts of which the collection holds the beginning only; their vectors are of the whole.")
+    seal: str = Field(description="Digest of the seal that was loaded: a later amendment has a different one.")
+    cut: int = Field(0, description="Texts of which the collection holds only the beginning; their vectors are of the whole text.")
     vectors_kept: Annotated[int, ADDED_LATER] = Field(
         0,
         ge=0,
-        description="Rows that were sent without their vector, since the collection held it: what was then written at the same time may have replaced it.",
+        description="Rows sent without their vector, because the collection held it; a concurrent write may have replaced that vector.",
     )
     run: str
     seconds: float
@@ -187,12 +183,12 @@ class Loaded(Growing):
 
     @property
     def root(self) -> str | None:
-        """What the name of its first file is below; None where that was not kept."""
+        """The root that the name of its first file is relative to; None in older entries."""
         return (self.place.removesuffix(self.group).rstrip("/") or "/") if self.place is not None else None
 
 
 def intent_of(shard: Shard, seal: Seal, *, run: str, at: str) -> Loaded:
-    """The intent: written before the first row of a shard is sent to a collection."""
+    """Return the ledger entry to write before the first row of a shard is sent to a collection."""
     return Loaded(
         shard=seal.shard,
         state="loading",
@@ -208,20 +204,20 @@ def intent_of(shard: Shard, seal: Seal, *, run: str, at: str) -> Loaded:
 
 
 class Standing(Strict):
-    """Which collection is at an address, by the name of its ledger."""
+    """The collection at an address, by the name of its ledger."""
 
     format_version: Literal[1] = 1
     target: str
 
 
 class Root(Strict):
-    """A place below which rows of a collection were read."""
+    """A root below which rows of a collection were read."""
 
     format_version: Literal[1] = 1
     root: str
 
 
-# The fields that a seal and what is in it had at first. What is added later needs a default, and no entry here.
+# The fields of a seal and its values in the first version. Fields added later need a default, and no entry here.
 _AT_FIRST = {
     Seal: frozenset(
         [
@@ -250,7 +246,7 @@ _AT_FIRST = {
 
 
 def _as_first_written(seal: Seal) -> dict[str, JsonValue]:
-    """The seal as JSON, without the fields of later versions that are at their defaults."""
+    """Return the seal as JSON, without the fields of later versions that are at their defaults."""
     dumped: dict[str, Any] = seal.model_dump(mode="json")
     _leave_out(dumped, type(seal), _AT_FIRST[Seal])
     for part in dumped["parts"]:
@@ -268,14 +264,14 @@ def _leave_out(dumped: dict[str, Any], kind: type[Strict], first: frozenset[str]
 
 
 class SealSetDigest:
-    """A digest of a set of seals, whatever their order; memory does not grow with their number."""
+    """An order-independent digest of a set of seals; memory does not grow with their number."""
 
     def __init__(self) -> None:
         self._mixed = 0
         self.count = 0
 
     def add(self, seal: Seal) -> Seal:
-        """Take one in; gives it back."""
+        """Add a seal, and return it."""
         self._mixed ^= int(seal.digest, 16)
         self.count += 1
         return seal

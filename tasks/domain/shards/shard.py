@@ -1,4 +1,4 @@
-"""Shards: the units of work, named by what they hold."""
+"""Shards: the units of work, identified by a digest of their content."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from tasks.domain.strict import Strict
 
 
 class FileVersion(Strict):
-    """One file as it was when it was listed."""
+    """One version of a file, from a listing."""
 
-    path: str = Field(description="What opens it: an absolute path, or a URI.")
-    name: str = Field(description="Its name below the source's root; the same wherever the root is mounted.")
+    path: str = Field(description="The place to open it: an absolute path, or a URI.")
+    name: str = Field(description="Its name relative to the source's root; independent of where the root is mounted.")
     size: int = Field(ge=0, description="Bytes.")
     version: str = Field(description="ETag, or modification time in nanoseconds.")
 
     @property
     def is_timed(self) -> bool:
-        """Whether the version may be a time, which other content can have as well; what S3 gives tells of the content."""
+        """Whether the version may be a time, which different content can share; S3's ETag depends on the content."""
         return not self.path.startswith(("s3://", "s3a://"))
 
     @property
     def root(self) -> str:
-        """The place that its name is below."""
+        """The place that its name is relative to."""
         return self.path.removesuffix(self.name).rstrip("/") or "/"
 
 
@@ -55,11 +55,11 @@ Extent = Annotated[RowGroups | ByteRange | Whole, Field(discriminator="kind")]
 
 
 class Span(Strict):
-    """What planning cuts from a listing: files, and which part of them."""
+    """A slice of the source: files, and the part of them to read."""
 
     files: tuple[FileVersion, ...] = Field(min_length=1)
     extent: Extent
-    rows: int | None = Field(description="Known if a footer states it.")
+    rows: int | None = Field(description="Number of rows, if a footer states it.")
 
     @property
     def size(self) -> int:
@@ -69,7 +69,7 @@ class Span(Strict):
 
 
 class Shard(Strict):
-    """A span and how its rows are made into vectors; `id` is a digest of both."""
+    """A span to embed; `id` is a digest of the span and of how its rows become vectors."""
 
     format_version: Literal[1] = 1
     id: str
@@ -77,7 +77,7 @@ class Shard(Strict):
 
     @property
     def name(self) -> str:
-        """For people: the file and where in it."""
+        """The file and the part of it, for people."""
         files, extent = self.span.files, self.span.extent
         head = files[0].name if len(files) == 1 else f"{files[0].name} and {len(files) - 1} more"
         if isinstance(extent, RowGroups):
@@ -98,15 +98,15 @@ class Shard(Strict):
 
 
 def name_shard(span: Span, *, rows_as: dict[str, object], fingerprint: str) -> Shard:
-    """Give a span its id.
+    """Make a shard of a span, with its id.
 
     Args:
-        span: what it holds.
-        rows_as: how a row is made from it (key, content and metadata columns, what is kept).
-        fingerprint: of the encoder.
+        span: the files and the part of them.
+        rows_as: how rows are made of the files (key, content and metadata columns, what is stored).
+        fingerprint: the encoder's fingerprint.
     """
-    held = [{"name": f.name, "size": f.size, "version": f.version} for f in span.files]
+    files = [{"name": f.name, "size": f.size, "version": f.version} for f in span.files]
     return Shard(
-        id=digest({"files": held, "extent": span.extent.model_dump(), "rows_as": rows_as, "encoder": fingerprint}),  # type: ignore[dict-item]
+        id=digest({"files": files, "extent": span.extent.model_dump(), "rows_as": rows_as, "encoder": fingerprint}),  # type: ignore[dict-item]
         span=span,
     )
