@@ -1,1 +1,1 @@
-"""A collection: its spec and fields, its proof, its promotions."""
+"""Collections: specifications, fields, proofs and promotions."""

@@ -10,9 +10,9 @@ from tasks.domain.target.fields import ScalarField, SourceField
 
 F = TypeVar("F", bound=ScalarField)
 
-LONGEST_NUMBER = len("#65534")  # bytes that a key is longer than that of its document
-_OWN = "#"  # before the name of a column that no source has
-# The source's key, the number from 0, and where it is in the document's text: characters [start, end).
+LONGEST_NUMBER = len("#65534")  # most bytes that a chunk's key has more than the document's
+_OWN = "#"  # prefix of a column's name that no source has
+# The source's key, the number from 0, and the position in the document's text: characters [start, end).
 CHUNK_FIELDS = tuple(
     SourceField(name=name, column=f"{_OWN}{name}", type="varchar" if name == "document" else "int64") for name in CHUNK_FIELD_NAMES
 )
@@ -24,7 +24,7 @@ def has_chunks(fields: Iterable[ScalarField]) -> bool:
 
 
 def source_fields(fields: Iterable[F]) -> tuple[F, ...]:
-    """Those that a source's columns fill."""
+    """Return the fields that are filled from columns of the source."""
     return tuple(field for field in fields if not _is_own(field))
 
 
@@ -33,11 +33,11 @@ def _is_own(field: ScalarField) -> bool:
 
 
 def chunk_key(document: str, number: int) -> str:
-    """The key of a chunk. Every key of a corpus of chunks ends so, which keeps it unambiguous where a document's key holds '#'."""
+    """Return the key of a chunk. All keys of a chunked corpus end this way, so they are unambiguous even if a document's key has a '#'."""
     return f"{document}#{number}"
 
 
 def split_chunk_key(key: str) -> tuple[str, int]:
-    """The document's key and the chunk's number."""
+    """Return the document's key and the chunk's number."""
     document, _, number = key.rpartition("#")
     return document, int(number)

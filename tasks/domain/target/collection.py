@@ -1,4 +1,4 @@
-"""What Kitestring needs to know of a collection, whatever server holds it."""
+"""The specification of a collection, independent of the kind of target."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tasks.domain.target.full_text import check_full_text
 
 
 class CollectionSpec(Growing):
-    """The collection of one encoder. Fields: id (key), vector, text if kept, the scalar fields, shard; with full text the server's own sparse one."""
+    """The collection of one encoder. Fields: id (key), vector, text if stored, scalar fields, shard, and a sparse one for full text."""
 
     name: str
     alias: str
@@ -27,34 +27,34 @@ class CollectionSpec(Growing):
     store_text: bool
     id_length: int
     fields: tuple[ScalarField, ...]
-    partition_key: str | None = Field(None, description="The scalar field by whose values the server lays rows together.")
+    partition_key: str | None = Field(None, description="The scalar field by which the server partitions rows.")
     vector_type: VectorType = "float32"
     sparse: Annotated[bool, ADDED_LATER] = Field(
         False, description="Whether its vectors are weights of some terms of a vocabulary of `dim` terms."
     )
     index: Index = Index()
-    full_text: FullText | None = Field(None, description="How it is searched by words; None: it is not.")
+    full_text: FullText | None = Field(None, description="Settings of full-text search; None: it has none.")
     fingerprint: str
     model: str = Field(description="The model that made the collection; named in errors.")
-    revision: str | None = Field(None, description="Of the model, where it came from a hub.")
+    revision: str | None = Field(None, description="The model's revision, if it came from a hub.")
     server: Annotated[ServedIdentity | None, ADDED_LATER] = Field(
         None,
-        description="Of a served model: how its server answered, since the fingerprint has its name alone. None also in older collections.",
+        description="For a served model: its server's identity, because the fingerprint covers only the name. None also in older ones.",
     )
 
 
 ARRAYS_SINCE = (2, 3, 2)
 SPARSE_SINCE = (2, 4, 0)
-# Measured on 2.3.5: an upsert lays rows where a filter by the partition key does not find them (milvus #30607). 2.4.0 to 2.4.2 do so
-# when they import (#33237).
+# Measured on 2.3.5: a filter by the partition key does not find upserted rows (milvus #30607), and on 2.4.0 to 2.4.2 not
+# imported ones (#33237).
 PARTITION_KEYS_SINCE = (2, 4, 3)
 
 
 def check_server(spec: CollectionSpec, server: Server) -> None:
-    """Find what a server cannot hold of a collection before anything is encoded.
+    """Check, before anything is encoded, that a server supports a collection.
 
     Raises:
-        BadInput: an index, a type of vectors, an array or a partition key that it lacks; names it and what to choose.
+        BadInput: the server lacks the index, the vector type, arrays or the partition key; names it and what to choose.
     """
     check_index(spec.index, server)
     check_vector_type(spec.vector_type, server)
@@ -72,44 +72,45 @@ def check_server(spec: CollectionSpec, server: Server) -> None:
     if spec.partition_key and server.number < PARTITION_KEYS_SINCE:
         raise BadInput(
             f"target.partition_key needs Milvus 2.4.3, and this is {server}, where a filter by the key misses rows: leave it out, "
-            "and filter by the field as it is"
+            "and filter by the field without a partition key"
         )
 
 
 def check_same(there: CollectionSpec, wanted: CollectionSpec, at: str) -> None:
-    """Refuse a collection that was made otherwise.
+    """Refuse an existing collection that differs from the job's.
 
     Raises:
-        BadInput: names what differs, on both sides.
+        BadInput: names the differences, with both values.
     """
     differences = [f"{what} {old}, the job {new}" for what, old, new in _compared(there, wanted) if old != new]
     if other := other_server(wanted.server, there.server):
         differences.append(f"vectors of another model of the encoder's server ({other})")
     if differences:
         raise BadInput(
-            f"collection '{there.name}' at {at} was made otherwise: it has {'; '.join(differences)}: "
+            f"collection '{there.name}' at {at} does not match the job: it has {'; '.join(differences)}: "
             "choose another target.collection, or drop it"
         )
 
 
 def check_nothing_lost(name: str, lost: list[str], at: str) -> None:
-    """Refuse a collection that has lost something of what it was made with.
+    """Refuse a collection that has lost a part of its schema.
 
     Raises:
-        BadInput: names it.
+        BadInput: names what is missing.
     """
     if lost:
         raise BadInput(why_not_whole(name, lost, at))
 
 
 def why_not_whole(name: str, lost: list[str], at: str) -> str:
-    return f"collection '{name}' at {at} was made with full text and lacks {' and '.join(lost)}: drop the collection, and `kitestring replay` fills it again"
+    missing = " and ".join(lost)
+    return f"collection '{name}' at {at} was created with full text and lacks {missing}: drop it, and `kitestring replay` fills it again"
 
 
 def index_to_build(there: CollectionSpec, wanted: CollectionSpec) -> str | None:
-    """How the index of a collection differs from the one that a job asks for; None: it does not. It can be built anew in place."""
-    now, then = (spec.index.model_copy(update={"params": spec.index.build_params(spec.dim)}) for spec in (there, wanted))
-    return None if now == then else f"{now}, the job {then}"
+    """Describe how a collection's index differs from the job's; None: it does not. An index can be rebuilt in place."""
+    present, required = (spec.index.model_copy(update={"params": spec.index.build_params(spec.dim)}) for spec in (there, wanted))
+    return None if present == required else f"{present}, the job {required}"
 
 
 def _compared(there: CollectionSpec, wanted: CollectionSpec) -> list[tuple[str, object, object]]:
@@ -124,7 +125,7 @@ def _compared(there: CollectionSpec, wanted: CollectionSpec) -> list[tuple[str, 
         ("partition key", there.partition_key or "none", wanted.partition_key or "none"),
         ("full text", str(there.full_text or "none"), str(wanted.full_text or "none")),
     ]
-    if there.fingerprint == wanted.fingerprint:  # one encoder under two names is one encoder
+    if there.fingerprint == wanted.fingerprint:  # the same encoder under two names
         rows.pop(2)
     old, new = ({f.name: f.type for f in spec.fields} for spec in (there, wanted))
     rows += [(f"field '{name}'", old.get(name, "absent"), new.get(name, "absent")) for name in {**old, **new}]
@@ -132,33 +133,33 @@ def _compared(there: CollectionSpec, wanted: CollectionSpec) -> list[tuple[str, 
 
 
 class Hit(Strict):
-    """One answer to a search."""
+    """One hit of a search."""
 
     id: str
     score: float = Field(
-        description="By meaning in the collection's metric: the higher the nearer for COSINE and IP, the lower for L2. By words BM25,"
-        " and by both what fused the two: the higher the better."
+        description="Vector search: in the collection's metric; higher is nearer for COSINE and IP, lower for L2. Text search: BM25."
+        " Hybrid search: the fused score. For both higher is better."
     )
     fields: dict[str, object]
-    by_meaning: int | None = Field(None, ge=1, description="Its rank among the vectors, where that was asked.")
-    by_words: int | None = Field(None, ge=1, description="Its rank among the texts, where that was asked.")
+    by_meaning: int | None = Field(None, ge=1, description="Its rank in the vector search, if requested.")
+    by_words: int | None = Field(None, ge=1, description="Its rank in the text search, if requested.")
 
 
 def collection_name(alias: str, fingerprint: str, full_text: FullText | None = None) -> str:
-    """The collection behind an alias for one encoder, and one way to search by words: another way is built beside it, and the alias moves."""
-    made = fingerprint if full_text is None else digest({"fingerprint": fingerprint, "full_text": full_text.params})
-    return f"{alias}_{made[:8]}"
+    """Return the name of an alias' collection for one encoder and one full-text setting; other settings get a collection of their own."""
+    identifier = fingerprint if full_text is None else digest({"fingerprint": fingerprint, "full_text": full_text.params})
+    return f"{alias}_{identifier[:8]}"
 
 
 def new_identity() -> str:
-    """16 hexadecimal digits at random, made with a collection and kept in it: the name of its ledger.
+    """Return 16 random hexadecimal digits, stored in a new collection: the name of its ledger.
 
-    An address says nothing of what stands there: one collection is reached by many, and one address leads to another collection
-    when the first was dropped.
+    An address does not identify a collection: one collection can have several addresses, and after a drop an address can
+    belong to another collection.
     """
     return secrets.token_hex(8)
 
 
 def target_fingerprint(target: TargetSettings, collection: str) -> str:
-    """16 hexadecimal digits that name an address: what is known before the collection is there, and the ledger of one without identity."""
+    """Return 16 hexadecimal digits that identify an address, before the collection exists; the ledger's name if it has no identity."""
     return digest({**target.place, "collection": collection})[:16]

@@ -1,4 +1,4 @@
-"""Whether a mirror may remove what it is about to remove: a source that lost much was more often lost than emptied."""
+"""The limit of a mirror's deletions: a source that lost many rows is more often misconfigured or unavailable than emptied."""
 
 from __future__ import annotations
 
@@ -6,17 +6,18 @@ from tasks.domain.job.target import TargetSettings
 
 
 def why_not_to_shrink(target: TargetSettings, *, leaving: int, staying: int) -> str | None:
-    """Why rows must not be removed, in one line that names the cure; None where they may.
+    """Return why rows must not be removed, in one line that says what to do; None if they may.
 
     Args:
-        target: says which share may leave.
-        leaving: rows that would be removed; rows that a newer shard has taken over are not among them.
+        target: has the largest share that may be removed.
+        leaving: rows that would be removed, without those that a newer shard has taken over.
         staying: rows of the source that are in the collection.
     """
     if not leaving:
         return None
     if not staying:
-        return f"the source holds no row that could be loaded, the collection {leaving:,}: nothing was removed; correct source.uri, or drop the collection"
+        cure = "correct source.uri, or drop the collection"
+        return f"the source has no loadable row, but the collection has {leaving:,}: nothing was removed; {cure}"
     share = leaving / (leaving + staying)
     if target.allow_shrink or share <= target.max_shrink:
         return None

@@ -1,4 +1,4 @@
-"""Hits of a collection of chunks by document: the best chunk of each."""
+"""Group the hits of a collection of chunks by document: the best chunk of each."""
 
 from __future__ import annotations
 
@@ -6,27 +6,27 @@ from collections.abc import Callable, Sequence
 
 from tasks.domain.target.collection import Hit
 
-MOST_HITS = 16_384  # that a server returns
-MORE = 4  # times as many are asked for when too few documents are among them
+MOST_HITS = 16_384  # most hits that a server returns
+MORE = 4  # factor by which to increase the number of hits if they cover too few documents
 
 Ask = Callable[[int], list[list[Hit]]]
 
 
 def best_of_documents(ask: Ask, k: int) -> list[list[Hit]]:
-    """The best chunk of each of the k nearest documents, for each query.
+    """Return the best chunk of each of the k nearest documents, for each query.
 
     Args:
-        ask: gives the nearest chunks, as many as it is told; fewer where there are no more, or where it knows the best of each document itself.
-        k: documents.
+        ask: returns the n nearest chunks for each query; fewer if there are no more, or if it groups by document itself.
+        k: number of documents.
     """
-    asked = k
+    limit = k
     while True:
-        answers = ask(asked)
-        best = [_best(hits) for hits in answers]
-        short = any(len(found) < k and len(hits) >= asked for found, hits in zip(best, answers, strict=True))
-        if not short or asked >= MOST_HITS:
-            return [found[:k] for found in best]
-        asked = min(MOST_HITS, asked * MORE)
+        hits_of_queries = ask(limit)
+        best = [_best(hits) for hits in hits_of_queries]
+        short = any(len(documents) < k and len(hits) >= limit for documents, hits in zip(best, hits_of_queries, strict=True))
+        if not short or limit >= MOST_HITS:
+            return [documents[:k] for documents in best]
+        limit = min(MOST_HITS, limit * MORE)
 
 
 def _best(hits: Sequence[Hit]) -> list[Hit]:

@@ -1,4 +1,4 @@
-"""Scalar fields: what a metadata column becomes in the Parquet part and in Milvus."""
+"""Scalar fields: metadata columns in the Parquet part and in Milvus."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from tasks.domain.strict import Strict
 FieldType = ColumnType
 ELEMENTS: dict[FieldType, FieldType] = {"int64[]": "int64", "double[]": "double", "bool[]": "bool", "varchar[]": "varchar"}
 ARRAYS: dict[FieldType, FieldType] = {element: array for array, element in ELEMENTS.items()}
-ARRAY_ELEMENTS = 4_096  # the most that Milvus' arrays hold
+ARRAY_ELEMENTS = 4_096  # the most elements of a Milvus array
 PARTITION_KEYS = ("int64", "varchar")
 VARCHAR_BYTES = 65_535
-LONGEST_NAME = 250  # of the 255 that Milvus takes: numbers come behind
+LONGEST_NAME = 250  # Milvus allows 255; the rest is for a number at the end
 
 
 class ScalarField(Strict):
-    """A metadata column under the name that it has in the collection."""
+    """A metadata column with its name in the collection."""
 
     name: str = Field(description="Name in the part and in Milvus.")
     column: str = Field(description="Name in the source.")
@@ -31,45 +31,43 @@ class ScalarField(Strict):
 
 
 class SourceField(ScalarField):
-    """A scalar field, and how its values are made. A collection keeps none of that."""
+    """A scalar field, and how its values are converted, which a collection does not record."""
 
-    exact: bool = Field(
-        True, description="A text that would not come back the same from its number is refused. Declared types take every number."
-    )
+    exact: bool = Field(True, description="Refuse a text that does not round-trip through its number. Declared types accept every number.")
 
 
 class SettledColumns(Strict):
-    """What a corpus' metadata columns were found to be, once for all runs: a collection's fields do not change with its files."""
+    """The inferred types and names of a corpus' metadata columns, fixed for all runs, so that a collection's fields do not change."""
 
     format_version: Literal[1] = 1
-    types: dict[str, FieldType] = Field(description="Of columns whose type the job does not declare.")
-    names: dict[str, str] = Field(description="Of the fields of columns that the job does not name.")
-    inexact: tuple[str, ...] = Field((), description="Columns that an older version found, which took every text of a number.")
+    types: dict[str, FieldType] = Field(description="Types of columns that the job does not declare.")
+    names: dict[str, str] = Field(description="Field names of columns that the job does not name.")
+    inexact: tuple[str, ...] = Field((), description="Columns inferred by an older version, which accepted any text of a number.")
 
     def __add__(self, other: SettledColumns) -> SettledColumns:
-        """Both, this one first."""
+        """Merge both; this one takes precedence."""
         later = [column for column in other.inexact if column not in self.types]
         types, names = {**other.types, **self.types}, {**other.names, **self.names}
         return SettledColumns(types=types, names=names, inexact=(*self.inexact, *later))
 
 
 class SampledColumns(Strict):
-    """What the latest sample of the files found some columns to hold: as long as the files are the same, so is the sample."""
+    """The types of some columns in the latest sample of the files; valid while the files are the same."""
 
     format_version: Literal[1] = 1
     files: str = Field(description="Digest of the files' names, sizes and versions.")
-    columns: tuple[str, ...] = Field(description="Those that were looked at.")
-    types: dict[str, FieldType] = Field(description="Of those of which some row holds something.")
+    columns: tuple[str, ...] = Field(description="The sampled columns.")
+    types: dict[str, FieldType] = Field(description="Types of those columns that have a value in some row.")
 
 
 def plain_name(column: str) -> str:
-    """A column's name as far as Milvus takes it: letters, digits and underscores, not starting with a digit. Older versions kept to this."""
+    """Return a column's name with only letters, digits and underscores, not starting with a digit, as older versions named fields."""
     plain = re.sub(r"[^A-Za-z0-9_]", "_", column)
     return f"_{plain}" if plain[:1].isdigit() or not plain else plain
 
 
 def field_name(column: str, others: Iterable[str] = ()) -> str:
-    """A name for a column that others do not have: written in Latin letters, and no word that Milvus or Kitestring uses."""
+    """Return a unique field name for a column: in Latin letters, and not a word that Milvus or Kitestring uses."""
     latin = column if column.isascii() else re.sub(r"_+", "_", plain_name(unidecode(column).strip())).strip("_")
     name = plain_name(latin or "column")[:LONGEST_NAME]
     name = f"{name}_" if is_taken(name) else name
@@ -83,7 +81,7 @@ def field_name(column: str, others: Iterable[str] = ()) -> str:
 def name_fields(
     types: Mapping[str, FieldType], *, names: Mapping[str, str | None] | None = None, exact: bool = True, taken: Iterable[str] = ()
 ) -> tuple[SourceField, ...]:
-    """Name every metadata column, with names that are given for some, and none with one that is `taken`."""
+    """Name the field of every metadata column: by `names` if it has one, never by a name in `taken`."""
     fields: dict[str, SourceField] = {}
     reserved = tuple(taken)
     given = {column: name for column, name in (names or {}).items() if name}
@@ -94,7 +92,7 @@ def name_fields(
 
 
 def name_notes(fields: Iterable[ScalarField], given: Iterable[str] = ()) -> list[str]:
-    """A line for each column that is stored under another name than anybody would think, or under one that no filter can name."""
+    """Return a line for each column whose field has an unexpected name, or a name that filters cannot use."""
     notes, known = [], set(given)
     for field in fields:
         plain = plain_name(field.column)
@@ -102,7 +100,7 @@ def name_notes(fields: Iterable[ScalarField], given: Iterable[str] = ()) -> list
         if field.column in known:
             continue
         if is_taken(field.name):
-            notes.append(f"column '{field.column}' is the field '{field.name}', {why}, so that no filter can name it: {_rename(field)}")
+            notes.append(f"column '{field.column}' is the field '{field.name}', {why}, so filters cannot use it: {_rename(field)}")
         elif is_taken(plain):
             notes.append(f"column '{field.column}' is stored as field '{field.name}', since '{plain}' is {why}")
         elif not field.column.isascii() or field.name != plain:
@@ -111,19 +109,19 @@ def name_notes(fields: Iterable[ScalarField], given: Iterable[str] = ()) -> list
 
 
 def _rename(field: ScalarField) -> str:
-    return f"set source.metadata: {{{field.column}: name}}, and another target.collection where there is one already"
+    return f"set source.metadata: {{{field.column}: name}}, and another target.collection if the present one exists already"
 
 
 def check_partition_key(column: str, fields: tuple[ScalarField, ...]) -> None:
-    """Find a partition key that Milvus takes none of.
+    """Check that Milvus accepts a column as partition key.
 
     Raises:
-        BadInput: names the column, its type, and those that would do.
+        BadInput: names the column, its type, and the columns that are possible.
     """
     kinds = {field.column: field.type for field in fields}
     fit = [name for name, kind in kinds.items() if kind in PARTITION_KEYS]
     if column not in fit:
-        others = f"of this source's metadata {', '.join(fit)} would do" if fit else "none of this source's metadata columns is such"
+        others = f"of this source's metadata {', '.join(fit)} would do" if fit else "none of this source's metadata columns has such a type"
         raise BadInput(
             f"target.partition_key: column '{column}' is {kinds.get(column, 'not there')}, and a partition key needs integers "
             f"or strings (int64, varchar): {others}"

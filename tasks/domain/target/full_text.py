@@ -1,9 +1,9 @@
-"""Search by words: which servers have it with which analyzers, and how hits by meaning and by words become one list.
+"""Full-text search: the analyzers of each server, and the fusion of vector hits and text hits.
 
 Measured on Milvus Lite 3.2.2: it splits at everything but letters, digits and underscores and lowers them, has the tokenizers
-standard and jieba, knows no name of a whole analyzer (`type: english`), takes every filter without a word and heeds `stop` alone,
-with words but without lists such as `_english_`. Its statistics (how rare a word is, how long a text) are those of each of its
-segments, so that scores of rows in different segments are not those of one BM25.
+standard and jieba, has no built-in analyzers (`type: english`), silently accepts every filter but applies only `stop`, with
+words but without lists such as `_english_`. Its statistics (document frequency, text length) are per segment, so BM25
+scores of rows in different segments are not comparable.
 """
 
 from __future__ import annotations
@@ -20,27 +20,27 @@ from tasks.domain.strict import Strict
 
 SPARSE_FIELD = "sparse"  # the field that the server fills from the text
 FULL_TEXT_SINCE = (2, 5, 0)
-BM25_K1, BM25_B = 1.2, 0.75  # what Milvus builds with; Milvus Lite would take 1.5
-CANDIDATES = 100  # of each side, of which a hybrid search makes its hits
+BM25_K1, BM25_B = 1.2, 0.75  # as on Milvus servers; Milvus Lite has 1.5 for k1
+CANDIDATES = 100  # candidates of each side of a hybrid search
 LITE_HAS = "it has the tokenizers standard and jieba, and the filters lowercase and stop (with stop_words, each of them spelled out)"
 LITE_TOKENIZERS = {"standard": ("type",), "jieba": ("type", "mode", "dict")}  # with the settings of each
 RRF_K = 60
 
 
 class Fusion(Strict):
-    """How two lists of hits become one."""
+    """The fusion of two lists of hits."""
 
     rrf_k: int = Field(RRF_K, ge=1, le=16_384, description="Reciprocal rank fusion: a hit is worth 1 / (k + rank) on each side.")
     weights: tuple[float, float] | None = Field(
-        None, description="Of the scores by meaning and by words, each scaled to 0..1; None: ranks are fused, not scores."
+        None, description="Weights of the vector and the text score, each scaled to 0..1; None: ranks are fused, not scores."
     )
 
 
 def check_full_text(full_text: FullText, server: Server) -> None:
-    """Find what a server lacks to search by words before anything is encoded.
+    """Check, before anything is encoded, that a server supports the full-text settings.
 
     Raises:
-        BadInput: names the server, what it lacks, and what has it.
+        BadInput: names the server, what it lacks, and what supports it.
     """
     if server.kind == "Milvus" and server.number < FULL_TEXT_SINCE:
         raise BadInput(
@@ -51,13 +51,13 @@ def check_full_text(full_text: FullText, server: Server) -> None:
 
 
 def tokenizer_of(full_text: FullText) -> str:
-    """The name of the tokenizer, or of the whole analyzer where it has none."""
+    """Return the name of the tokenizer, or of the built-in analyzer if there is no tokenizer."""
     named = full_text.params.get("tokenizer") or full_text.params.get("type") or "standard"
     return str(named.get("type", "standard") if isinstance(named, dict) else named)
 
 
 def _lite_lacks(full_text: FullText) -> Iterator[str | None]:
-    """What Milvus Lite would pass over without a word, or not know."""
+    """Yield the settings that Milvus Lite would silently ignore or does not support."""
     params, name = full_text.params, tokenizer_of(full_text)
     yield from (f"setting '{each}'" for each in params if each not in ("tokenizer", "type", "filter"))
     if name not in LITE_TOKENIZERS:
@@ -91,12 +91,12 @@ def _lacks_of_filter(each: Any) -> str | None:
 
 
 def fuse(lists: Sequence[Sequence[tuple[str, float]]], metrics: Sequence[str], fusion: Fusion, k: int) -> list[tuple[str, float]]:
-    """The k best keys of several lists of keys and scores (the best first), with what each is worth; metrics: that of each list's scores."""
-    worth: dict[str, float] = {}
+    """Fuse lists of (key, score), the best first, into the k best keys with their fused scores; metrics: of each list's scores."""
+    fused: dict[str, float] = {}
     for place, (hits, metric) in enumerate(zip(lists, metrics, strict=True)):
         for key, value in _scaled(hits, metric, fusion.weights[place]) if fusion.weights else _by_rank(hits, fusion.rrf_k):
-            worth[key] = worth.get(key, 0.0) + value
-    return sorted(worth.items(), key=lambda each: -each[1])[:k]
+            fused[key] = fused.get(key, 0.0) + value
+    return sorted(fused.items(), key=lambda each: -each[1])[:k]
 
 
 def _by_rank(hits: Sequence[tuple[str, float]], k: int) -> Iterable[tuple[str, float]]:
@@ -107,7 +107,7 @@ def _scaled(hits: Sequence[tuple[str, float]], metric: str, weight: float) -> It
     return ((key, weight * SCALES[metric](score)) for key, score in hits)
 
 
-# How Milvus and Milvus Lite bring scores to 0..1 before they are weighed.
+# The functions by which Milvus and Milvus Lite scale scores to 0..1 before weighting.
 SCALES: dict[str, Callable[[float], float]] = {
     "COSINE": lambda score: (1 + score) / 2,
     "IP": lambda score: 0.5 + math.atan(score) / math.pi,

@@ -1,8 +1,8 @@
-"""A rate that adapts to what a server takes: free until it first refuses, then slower and slowly faster again.
+"""Adaptive rate limit of writes: unlimited until the server first refuses, then slower, and gradually faster again.
 
-Additive increase, multiplicative decrease, as TCP does it; one throttle for all threads that write into a collection, so
-that each refusal slows all of them. Where several machines write, each has one, and the flow has one that hears of what all of
-theirs have counted and shares its rate among them.
+Additive increase, multiplicative decrease, as in TCP. All threads that write into a collection share one throttle, so
+each refusal slows all of them. If several machines write, each has a throttle; the flow's throttle receives the counts of
+all of them and divides its rate among them.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from pydantic import Field
 from tasks.domain.strict import Strict
 
 LOWEST_RATE = 50.0  # rows per second
-GROWTH = 0.05  # of the rate at the last refusal, for each batch that is taken
-TOGETHER = 0.5  # seconds in which refusals of calls side by side count as one
+GROWTH = 0.05  # of the rate at the last refusal, for each accepted batch
+TOGETHER = 0.5  # seconds within which refusals of concurrent calls count as one
 
 
 class LoadCounts(Strict):
-    """What a throttle has seen since it was made."""
+    """The counts of a throttle since it was created."""
 
-    rows: int = Field(0, ge=0, description="Acknowledged.")
-    batches: int = Field(0, ge=0, description="In which they were.")
+    rows: int = Field(0, ge=0, description="Acknowledged rows.")
+    batches: int = Field(0, ge=0, description="Acknowledged batches.")
     refusals: int = Field(0, ge=0)
 
 
@@ -32,9 +32,9 @@ class Throttle:
     """Rows per second over all threads. Thread-safe.
 
     Args:
-        clock: seconds, monotonic.
-        sleep: waits so many seconds.
-        together: seconds in which refusals count as one.
+        clock: monotonic seconds.
+        sleep: sleeps for a number of seconds.
+        together: seconds within which refusals count as one.
     """
 
     def __init__(
@@ -53,11 +53,11 @@ class Throttle:
         self.counts = LoadCounts()
 
     def begin(self) -> None:
-        """Rows are about to be sent: from here on the rate so far is counted."""
+        """Start measuring the rate, when the first rows are about to be sent."""
         self._begun = self._clock() if self._begun is None else self._begun
 
     def wait(self, rows: int) -> None:
-        """Wait for the turn of so many rows."""
+        """Wait until `rows` rows may be sent."""
         with self._lock:
             self.begin()
             if self.rate is None:
@@ -68,7 +68,7 @@ class Throttle:
         self._sleep(turn - now)
 
     def taken(self, rows: int, *, batches: int = 1) -> None:
-        """The server has acknowledged so many rows."""
+        """Record that the server has acknowledged rows, and raise the rate."""
         with self._lock:
             self.begin()
             self._count(rows=rows, batches=batches)
@@ -76,29 +76,29 @@ class Throttle:
                 self.rate += self._step * batches
 
     def refused(self) -> float:
-        """The server has said that this is too fast; the rate from now on, in rows per second."""
+        """Record that the server has refused the rate; returns the new rate in rows per second."""
         with self._lock:
             now = self._clock()
             self._count(refusals=1)
             if self.rate is None or now - self._refused_at > self._together:
                 begun = now if self._begun is None else self._begun
-                so_far = self.counts.rows / max(now - begun, 1e-3) if self.rate is None else self.rate
-                self._slow_down(max(LOWEST_RATE, so_far / 2), now)
+                current = self.counts.rows / max(now - begun, 1e-3) if self.rate is None else self.rate
+                self._slow_down(max(LOWEST_RATE, current / 2), now)
             return self.rate or LOWEST_RATE
 
     def share(self, rate: float | None, *, heard: int) -> None:
-        """Take over a share of what several machines may send.
+        """Adopt this machine's share of the common rate.
 
         Args:
-            rate: rows per second; None: as fast as the server takes them.
-            heard: refusals of this throttle that whoever shares knows of: until it knows of all, the share is not the last word.
+            rate: rows per second; None: the rate stays as it is.
+            heard: number of this throttle's refusals that the share accounts for; a share that misses some is ignored.
         """
         with self._lock:
             if rate is not None and heard >= self.counts.refusals:
                 self.rate, self._step = rate, 0.0
 
     def hear(self, before: LoadCounts, now: LoadCounts) -> None:
-        """Take in what another machine's throttle has counted since it was last heard of."""
+        """Add what another machine's throttle has counted between two reports."""
         if now.batches > before.batches:
             self.taken(now.rows - before.rows, batches=now.batches - before.batches)
         if now.refusals > before.refusals:

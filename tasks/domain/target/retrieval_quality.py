@@ -1,4 +1,4 @@
-"""How well a collection answers questions of which the answers are known: by meaning, by words and by both."""
+"""Retrieval quality of a collection, measured with questions of known answers: by vectors, by words and by both."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ CONFIDENCE_LEVEL = 0.95
 
 
 class Interval(Strict):
-    """A mean over the questions, and where it would lie with other questions of this kind (95%, bootstrap)."""
+    """A mean over the questions with its 95% confidence interval (bootstrap)."""
 
     mean: float
     low: float
@@ -22,7 +22,7 @@ class Interval(Strict):
 
 
 class ModeQuality(Strict):
-    """The measures of one way to search."""
+    """The measures of one search mode."""
 
     mode: SearchMode
     ndcg: Interval = Field(description="nDCG@k.")
@@ -31,21 +31,21 @@ class ModeQuality(Strict):
 
 
 class Evaluation(Strict):
-    """Every way in which a collection can be searched, side by side."""
+    """The measures of all search modes of a collection."""
 
     collection: str
     questions: int
     at_k: int
-    modes: tuple[ModeQuality, ...] = Field(description="In the order dense or sparse, text, hybrid, as far as there are.")
+    modes: tuple[ModeQuality, ...] = Field(description="In the order dense or sparse, text, hybrid, as far as the collection has them.")
 
     def scores(self, mode: SearchMode) -> GateScores:
-        """The means of one way."""
-        (of,) = (each for each in self.modes if each.mode == mode)
-        means = {"ndcg": of.ndcg.mean, "recall": of.recall.mean, "mrr": of.mrr.mean}
+        """Return the means of one search mode."""
+        (quality,) = (each for each in self.modes if each.mode == mode)
+        means = {"ndcg": quality.ndcg.mean, "recall": quality.recall.mean, "mrr": quality.mrr.mean}
         return GateScores(collection=self.collection, questions=self.questions, at_k=self.at_k, mode=mode, **means)
 
     @property
     def lines(self) -> list[str]:
-        """One for each way."""
+        """One line for each search mode."""
         k = self.at_k
-        return [f"{of.mode} nDCG@{k} {of.ndcg}, recall@{k} {of.recall}, MRR {of.mrr}" for of in self.modes]
+        return [f"{each.mode} nDCG@{k} {each.ndcg}, recall@{k} {each.recall}, MRR {each.mrr}" for each in self.modes]

@@ -99,7 +99,7 @@ def test_it_is_proved_and_another_vector_is_found(collection):
     assert 0.999 < proof.lowest_cosine < 1  # to what is sealed
     assert f"over {collection.describe().vector_type}" in proof.index
     collection.upsert(part_of(["k3"], shard="s0", seed=99))
-    assert any("key 'k3' has another vector" in reason for reason in prove(collection, asked(seals)).reasons)
+    assert any("key 'k3' differs from its seal in vector" in reason for reason in prove(collection, asked(seals)).reasons)
 
 
 def test_another_type_than_the_collections_is_refused_with_both_named(collection, narrow_milvus):

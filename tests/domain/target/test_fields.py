@@ -49,8 +49,8 @@ def test_names_that_are_given_are_taken_and_others_keep_clear_of_them() -> None:
     [
         ({"metadata": {"a": "in"}}, "'in' is a word of Milvus' filter language"),
         ({"metadata": {"a": "text"}}, "'text' is a field that every collection has"),
-        ({"metadata": {"a": "x", "b": "x"}}, "'x' names two columns"),
-        ({"metadata": {"a": "标题"}}, "'标题' is no name of a field"),
+        ({"metadata": {"a": "x", "b": "x"}}, "'x' is the field name of two columns"),
+        ({"metadata": {"a": "标题"}}, "'标题' is not a valid field name"),
         ({"metadata": ["a"], "types": {"b": "text"}}, r"types: column 'b' is not in metadata \(a\)"),
     ],
 )
@@ -73,5 +73,5 @@ def test_a_partition_key_is_whole_numbers_or_texts_and_those_that_would_do_are_n
     for column, kind in (("the price", "double"), ("tags", r"varchar\[\]")):
         with pytest.raises(BadInput, match=f"'{column}' is {kind}, and a partition key needs .*metadata lang, year would do"):
             check_partition_key(column, fields)
-    with pytest.raises(BadInput, match="none of this source's metadata columns is such"):
+    with pytest.raises(BadInput, match="none of this source's metadata columns has such a type"):
         check_partition_key("the price", fields[:1])

@@ -372,7 +372,7 @@ def test_a_collection_that_was_made_otherwise_is_refused(kitestring: Kitestring,
     made.target.close()
     job["target"]["uri"] = str(elsewhere)
     line = refusal(job)
-    assert f"collection '{spec.name}' at {elsewhere} was made otherwise: it has dimension 8, the job 32; encoder another/model" in line
+    assert f"collection '{spec.name}' at {elsewhere} does not match the job: it has dimension 8, the job 32; encoder another/model" in line
 
     make_plainly(tmp_path / "plain.db", spec.name)
     job["target"]["uri"] = str(tmp_path / "plain.db")

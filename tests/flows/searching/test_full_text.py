@@ -175,6 +175,6 @@ def test_a_sparse_field_that_is_gone_is_found_and_no_run_loads_into_what_is_left
         client.upsert(name, rows)
         client.create_alias(name, "rows")
     said = kitestring.here("verify", kitestring.job(job))
-    assert (said.code, "was made with full text and lacks the field 'sparse': drop the collection" in said.out) == (4, True), said.out
-    with pytest.raises(BadInput, match="lacks the field 'sparse': drop the collection, and `kitestring replay` fills it again"):
+    assert (said.code, "was created with full text and lacks the field 'sparse': drop it" in said.out) == (4, True), said.out
+    with pytest.raises(BadInput, match="lacks the field 'sparse': drop it, and `kitestring replay` fills it again"):
         run_flow(job)
