@@ -49,9 +49,9 @@ def test_a_partial_job_and_one_with_nulls_are_taken_as_before(job: dict[str, Any
     [
         ({"sorce": {}}, "'job'. Failure reason: Additional properties are not allowed ('sorce' was unexpected)"),
         ({"corpus": "two words"}, "'job.corpus'. Failure reason: 'a name of letters, digits"),
-        ({"checkpoint": PASSWORD}, "'job.checkpoint'. Failure reason: \"a place without a password"),
-        ({"source": {"kind": "images", "uri": PASSWORD}}, "'job.source.uri'. Failure reason: \"a place without a password"),
-        ({"source": {"uri": "a", "moved_from": PASSWORD}}, "'job.source.moved_from'. Failure reason: \"a place without a password"),
+        ({"checkpoint": PASSWORD}, "'job.checkpoint'. Failure reason: \"a location without a password"),
+        ({"source": {"kind": "images", "uri": PASSWORD}}, "'job.source.uri'. Failure reason: \"a location without a password"),
+        ({"source": {"uri": "a", "moved_from": PASSWORD}}, "'job.source.moved_from'. Failure reason: \"a location without a password"),
         ({"source": {"kind": "exel"}}, "'job.source.kind'. Failure reason: 'exel' is not one of ['images'"),
         ({"source": {"kind": "images", "text": ["a"]}}, "'job.source'. Failure reason: Additional properties are not allowed ('text'"),
         ({"source": {"chunks": {"split": "pages"}}}, "'job.source.chunks.split'. Failure reason: 'text, markdown or code:<language>"),

@@ -8,13 +8,13 @@ from typing import Any
 
 from pydantic import BaseModel
 
-ReadSecret = Callable[[str, str], str]  # a Secret block's text, by the setting that names the block and the block's name
+ReadSecret = Callable[[str, str], str]  # returns a Secret block's text, given the setting that names the block and the block's name
 
 _NAMES = r"(?:[Tt]oken|TOKEN|[Ss]ecret|SECRET|[Pp]ass(?:word|wd)?|PASSWORD|[Pp]wd|[Ss]ig(?:nature)?|[Cc]redential|[Aa]uth|[Kk]ey(?:_?[Ii][Dd])?|KEY)"
 
-# One pattern for pydantic and for the JSON schema, by which a Prefect server refuses a parameter before it keeps it; hence
-# no flags. In a URI's authority: user:password@; anything before an @ where no plain user name is known (a token); a colon
-# with no port after it (a password that holds a slash). In its query: a parameter with the name of a secret.
+# One pattern, without flags, for pydantic and for the JSON schema, by which a Prefect server refuses a parameter before it stores
+# it. It matches no URI whose authority has user:password@, anything before an @ in schemes without user names (a token), or a colon
+# without a port (a password with a slash), and none whose query has a parameter with the name of a secret.
 FREE_OF_CREDENTIALS = (
     r"^(?![\s\S]*://[^/?#]*:[^/?#]*@)"
     r"(?![\s\S]*(?:https?|s3a?)://[^/?#]*@)"
@@ -29,17 +29,17 @@ _SECRET_IN_QUERY = re.compile(rf"([?&;][^=&?#\s]*{_NAMES}=)[^&\s'\"]+")
 
 
 def has_credentials(uri: str) -> bool:
-    """Whether a user's place, a path or a URI, carries what looks like a password, a token or a key."""
+    """Whether a path or URI contains what looks like a password, a token or a key."""
     return _FREE.match(uri) is None
 
 
 def without_credentials(text: str) -> str:
-    """The same text, less `user:password@` and the values of secrets in any URI that it holds."""
+    """Remove `user:password@` and the values of secrets from any URI in a text."""
     return _SECRET_IN_QUERY.sub(r"\1***", _USER_IN_URI.sub("", text)) if "://" in text else text
 
 
 def settings_with_credentials(document: object, path: str = "") -> Iterator[str]:
-    """Dotted paths of the settings that contain credentials."""
+    """Yield the dotted paths of the settings that contain credentials."""
     if isinstance(document, str):
         if has_credentials(document):
             yield path

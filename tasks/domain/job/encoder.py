@@ -16,45 +16,45 @@ from tasks.domain.strict import ADDED_LATER, Strict, identifying
 TextSetting = Annotated[str, Field(title="text")]
 Channels = Annotated[tuple[float, ...], Field(title="red, green, blue", min_length=3, max_length=3)]
 ResizeMode = Annotated[Literal["shortest", "longest", "squash"], Field(title="mode")]
-Interpolation = Annotated[Literal["bicubic", "bilinear"], Field(title="way")]
+Interpolation = Annotated[Literal["bicubic", "bilinear"], Field(title="method")]
 
 
 MOST_PIXELS = 178_956_970
-QUERY_SETTINGS = ("query_prompt", "query_prompt_name")  # settings that change no row
-FOLDER = "local-dir:"  # before the path of an open_clip model's folder
+QUERY_SETTINGS = ("query_prompt", "query_prompt_name")  # settings that do not change rows
+FOLDER = "local-dir:"  # prefix of the path of an open_clip model's folder
 TORCHRUN = "tasks.adapters.engines.torchrun_encoders:open_ranks"  # ranks that load the kind's worker
 
 
 class EncoderSettings(Strict):
-    """What every kind of encoder has, and what it answers of itself."""
+    """Common settings and properties of all kinds of encoders."""
 
     kind: str
-    if TYPE_CHECKING:  # each kind has it at its own place in the form
+    if TYPE_CHECKING:  # each kind declares it at its own position in the form
         precision: Literal["auto"] | Precision
 
     @property
     def model_name(self) -> str:
-        """The model for people."""
+        """The model's name for people."""
         raise NotImplementedError
 
     @property
     def largest_picture(self) -> int:
-        """Pixels of the largest picture that is decoded, where it embeds any."""
+        """Pixels of the largest picture that is decoded, for kinds that embed pictures."""
         return MOST_PIXELS
 
     @property
     def declared(self) -> dict[str, Any]:
-        """The settings that say which encoder this is, beside the digest of its weights."""
+        """The settings that identify this encoder, beside the digest of its weights."""
         return identifying(self, exclude=set())
 
     @property
     def preprocessing(self) -> dict[str, JsonValue]:
-        """The settings of an identity: what changes a vector, and is neither in the weights nor the precision."""
+        """The settings of an identity that change a vector, apart from weights and precision."""
         return identifying(self, exclude={"kind", "precision"})
 
     @property
     def most_requests(self) -> int | None:
-        """Most requests in flight to a server, of all hosts together; None: it asks none."""
+        """Most requests in flight to a server, over all hosts; None: it uses no server."""
         return None
 
     @property
@@ -64,34 +64,34 @@ class EncoderSettings(Strict):
 
     @property
     def in_folder(self) -> bool:
-        """Whether an older version's identity held the path of its folder."""
+        """Whether an older version's identity contained the path of its folder."""
         return False
 
     @property
     def why_no_chunks(self) -> str:
-        """Why texts cannot be split for it, and what to do; empty: they can."""
+        """Why texts cannot be split into chunks for it, and what to do; empty: they can."""
         if ENCODERS[self.kind].counts_tokens:
             return ""
         counting = " or ".join(f"'{other}'" for other in ENCODERS if ENCODERS[other].counts_tokens)
         return f"an encoder of kind '{self.kind}' does not count tokens: use encoder kind {counting}, or leave chunks out"
 
-    def as_earlier(self, identity: EncoderIdentity) -> dict[str, JsonValue]:  # noqa: ARG002 - other kinds ask it
-        """The settings that an older version's identity of this very encoder has instead; none where it is another encoder."""
+    def as_earlier(self, identity: EncoderIdentity) -> dict[str, JsonValue]:  # noqa: ARG002 - other kinds use it
+        """Return the settings that differ in an older version's identity of this same encoder; empty if it is another encoder."""
         return {}
 
     @classmethod
-    def restored(cls, identity: EncoderIdentity, *, like: EncoderSettings) -> Self:  # noqa: ARG003 - other kinds ask it
-        """The settings that gave an identity. `like`: of the job that asks, for what an identity does not say."""
+    def restored(cls, identity: EncoderIdentity, *, like: EncoderSettings) -> Self:  # noqa: ARG003 - other kinds use it
+        """Rebuild the settings of an identity. `like`: the job's settings, for those that an identity does not contain."""
         return cls.model_validate({**_settings(cls, identity), "precision": identity.precision})
 
 
 def _settings(kind: type[EncoderSettings], identity: EncoderIdentity) -> dict[str, JsonValue]:
-    """The job's settings in an identity, without what the model's own files added to them."""
+    """Return the job's settings in an identity, without those that come from the model's files."""
     return {name: value for name, value in identity.preprocessing.items() if name in kind.model_fields}
 
 
 class TextModelEncoder(EncoderSettings):
-    """What the kinds have in common that load a model of the sentence-transformers library."""
+    """Common settings of the kinds that load a model of the sentence-transformers library."""
 
     model: str = Field(
         "sentence-transformers/all-MiniLM-L6-v2",
@@ -100,14 +100,14 @@ class TextModelEncoder(EncoderSettings):
     revision: TextSetting | Nothing = Field(None, description="Commit, branch or tag of the Hub model. Left out: its main branch.")
     prompt: TextSetting | Nothing = Field(
         None,
-        description="Prefix for each row, as the model card requires. Left out: the model's own prompt for documents, if it brings one.",
+        description="Prefix for each row, as the model card requires. Left out: the model's own prompt for documents, if it has one.",
     )
     prompt_name: TextSetting | Nothing = Field(None, description="Name of the rows' prompt in the model's own configuration.")
     query_prompt: Annotated[TextSetting | Nothing, ADDED_LATER] = Field(
         None,
         title="Query prompt",
-        description="Prefix for each question (search, gate, report). Left out: the model's own prompt for queries, if it brings one."
-        " It changes no row: rows are not embedded again.",
+        description="Prefix for each question (search, gate, report). Left out: the model's own prompt for queries, if it has one."
+        " Changing it does not change rows: none is embedded again.",
     )
     query_prompt_name: Annotated[TextSetting | Nothing, ADDED_LATER] = Field(
         None, title="Query prompt name", description="Name of the questions' prompt in the model's own configuration."
@@ -121,7 +121,7 @@ class TextModelEncoder(EncoderSettings):
 
     @property
     def cut_to(self) -> int | None:
-        """The first dimensions that are kept; None: all."""
+        """Number of leading dimensions to keep; None: all."""
         return None
 
     @property
@@ -143,11 +143,11 @@ class TextModelEncoder(EncoderSettings):
 
     @classmethod
     def restored(cls, identity: EncoderIdentity, *, like: EncoderSettings) -> Self:
-        """Code is trusted where the job that asks trusts it; questions are put as it puts them, where it is the same model."""
-        told = {"model": identity.model, "revision": identity.revision, "precision": identity.precision}
-        asked = {name: getattr(like, name, None) for name in QUERY_SETTINGS} if like.model_name == identity.model else {}
+        """Rebuild the settings; whether to trust code comes from the job `like`, and so do query prompts if it has the same model."""
+        model = {"model": identity.model, "revision": identity.revision, "precision": identity.precision}
+        prompts = {name: getattr(like, name, None) for name in QUERY_SETTINGS} if like.model_name == identity.model else {}
         trusted = getattr(like, "trust_remote_code", False)
-        return cls.model_validate({**_settings(cls, identity), **told, **asked, "trust_remote_code": trusted})
+        return cls.model_validate({**_settings(cls, identity), **model, **prompts, "trust_remote_code": trusted})
 
 
 class SentenceTransformersEncoder(TextModelEncoder):
@@ -191,24 +191,28 @@ class OpenClipEncoder(EncoderSettings):
     mean: Annotated[Channels | Nothing, ADDED_LATER] = Field(
         None,
         title="Mean",
-        description="Mean of the red, green and blue of a picture, from 0 to 1. Left out: what the model was trained with.",
+        description="Mean of the red, green and blue values of pictures, from 0 to 1. Left out: what the model was trained with.",
     )
-    std: Annotated[Channels | Nothing, ADDED_LATER] = Field(None, title="Deviation", description="Standard deviation likewise.")
+    std: Annotated[Channels | Nothing, ADDED_LATER] = Field(
+        None,
+        title="Deviation",
+        description="Standard deviation of the red, green and blue values. Left out: what the model was trained with.",
+    )
     resize_mode: Annotated[ResizeMode | Nothing, ADDED_LATER] = Field(
         None,
         title="Resize mode",
-        description="shortest: the middle of a picture; longest: all of it, with borders; squash: all of it, distorted. Left out: the model's own.",
+        description="shortest: crop the middle; longest: the whole picture, with borders; squash: the whole picture, distorted. Left out: the model's own.",
     )
     interpolation: Annotated[Interpolation | Nothing, ADDED_LATER] = Field(
-        None, title="Interpolation", description="How a picture is resized. Left out: the model's own."
+        None, title="Interpolation", description="Interpolation for resizing pictures. Left out: the model's own."
     )
     image_size: Annotated[Count | Nothing, ADDED_LATER] = Field(
-        None, title="Image size", description="Pixels of a side of what the model is given. Left out: the model's own."
+        None, title="Image size", description="Side of the model's input image in pixels. Left out: the model's own."
     )
     quick_gelu: Annotated[bool, ADDED_LATER] = Field(
         False,
         title="QuickGELU",
-        description="The model was trained with QuickGELU, as OpenAI's were, and its architecture's name does not say so.",
+        description="The model was trained with QuickGELU, as OpenAI's were, and the name of its architecture does not indicate it.",
     )
     normalize: bool = Field(True, description="Scale each vector to length 1.")
     precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
@@ -222,7 +226,7 @@ class OpenClipEncoder(EncoderSettings):
 
     @property
     def in_folder(self) -> bool:
-        """Whether the architecture is a folder, which holds the weights as well."""
+        """Whether the architecture is a folder that contains the weights as well."""
         return self.architecture.startswith(FOLDER)
 
     def as_earlier(self, identity: EncoderIdentity) -> dict[str, JsonValue]:
@@ -236,34 +240,34 @@ class OpenClipEncoder(EncoderSettings):
 
     @property
     def preprocessing(self) -> dict[str, JsonValue]:
-        """A folder's weights and configuration are digested: where it is, is no part of it."""
-        told = identifying(self, exclude={"kind", "pretrained", "precision"})
-        return {**told, "architecture": FOLDER} if self.in_folder else told
+        """The identifying settings. A folder is identified by the digest of its files, so its path is left out."""
+        settings = identifying(self, exclude={"kind", "pretrained", "precision"})
+        return {**settings, "architecture": FOLDER} if self.in_folder else settings
 
     @property
     def declared(self) -> dict[str, Any]:
-        told = identifying(self, exclude=set())
-        return {**told, "architecture": FOLDER, "pretrained": ""} if self.in_folder else told
+        settings = identifying(self, exclude=set())
+        return {**settings, "architecture": FOLDER, "pretrained": ""} if self.in_folder else settings
 
     @classmethod
-    def restored(cls, identity: EncoderIdentity, *, like: EncoderSettings) -> Self:  # noqa: ARG003 - it has all that it needs
+    def restored(cls, identity: EncoderIdentity, *, like: EncoderSettings) -> Self:  # noqa: ARG003 - an identity has all that it needs
         if identity.preprocessing.get("architecture") == FOLDER:
-            told = {"architecture": identity.model, "pretrained": "", "precision": identity.precision}
-            return cls.model_validate({**_settings(cls, identity), **told})
+            model = {"architecture": identity.model, "pretrained": "", "precision": identity.precision}
+            return cls.model_validate({**_settings(cls, identity), **model})
         pretrained = identity.model.removeprefix(str(identity.preprocessing.get("architecture", ""))).strip()
         return cls.model_validate({**_settings(cls, identity), "pretrained": pretrained, "precision": identity.precision})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EncoderKind(Kind[EncoderSettings]):
-    """A kind of encoder: where what it is made of is declared, each as "module:name", and what it can do.
+    """A kind of encoder: its implementations, each as "module:name", and its capabilities.
 
-    worker      a `tasks.worker.base.LoadedEncoder`, made as `tasks.worker.encoders.registry.open_encoder` does
-    files       a function of its settings that gives a `tasks.adapters.models.model_files.LocatedModel`
-    shape       a function of settings and LocatedModel that gives a `tasks.adapters.models.model_metadata.ModelShape`
-    modalities  what it embeds
-    encoders    a function of a `tasks.adapters.engines.workplace.Workplace` that gives `tasks.domain.ports.Encoders`
-    question    a function of settings and LocatedModel that gives an application's code for `embed(words)`; "": there is none to show
+    worker      a `tasks.worker.base.LoadedEncoder` class, opened by `tasks.worker.encoders.registry.open_encoder`
+    files       a function of its settings that returns a `tasks.adapters.models.model_files.LocatedModel`
+    shape       a function of settings and LocatedModel that returns a `tasks.adapters.models.model_metadata.ModelShape`
+    modalities  the modalities that it embeds
+    encoders    a function of a `tasks.adapters.engines.workplace.Workplace` that returns `tasks.domain.ports.Encoders`
+    question    a function of settings and LocatedModel that returns an application's code for `embed(words)`; "": none
     sparse      whether its vectors are weights of terms of a vocabulary (`tasks.adapters.rows.vectors.sparse_vectors`)
     shares_weights  whether ranks can hold one model together (`compute.model_parallel`)
     """
@@ -273,7 +277,7 @@ class EncoderKind(Kind[EncoderSettings]):
     shape: str
     modalities: tuple[Modality, ...]
     backends: tuple[Literal["torch", "openvino"], ...] = ("torch",)
-    counts_tokens: bool = False  # how many tokens a text has, so that they measure its work
+    counts_tokens: bool = False  # whether it counts the tokens of a text, so that they measure the work
     needs_torch: bool = True
     encoders: str = TORCHRUN
     question: str = ""

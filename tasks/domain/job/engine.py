@@ -1,4 +1,4 @@
-"""`compute.engine` of a job: which machines encode, and the registry of its kinds."""
+"""`compute.engine` of a job: the machines that encode, and the registry of its kinds."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from tasks.domain.strict import Strict
 
 
 class EngineSettings(Strict):
-    """What every kind of engine has."""
+    """Common settings of all kinds of engines."""
 
     kind: str
 
-    has_hosts: ClassVar[bool] = True  # other than the flow's machine
+    has_hosts: ClassVar[bool] = True  # whether other machines than the flow's encode
 
     @property
     def slots(self) -> int:
-        """Slots of `compute.limit` that a run holds: one for each host, as far as the job says how many those are."""
+        """Slots of `compute.limit` that a run occupies: one for each host if the job states their number, else one."""
         hosts = getattr(self, "hosts", 1)
         return hosts if isinstance(hosts, int) else 1
 
@@ -37,14 +37,14 @@ class LocalEngineSettings(EngineSettings):
 
 
 class ClusterSettings(EngineSettings):
-    """What every engine of many machines has."""
+    """Common settings of engines with several machines."""
 
     hosts: Auto | Count = Field(
-        "auto", description="Most hosts of the cluster that encode. auto: every one that it has, those that join later included."
+        "auto", description="Maximum number of hosts of the cluster that encode. auto: all, including those that join later."
     )
     shared: bool = Field(
         False,
-        description="Every host has the flow's folders mounted at the same paths. Without it a folder as checkpoint or source is refused.",
+        description="Every host has the flow's folders mounted at the same paths. false: a folder as checkpoint or source is refused.",
     )
 
 
@@ -54,10 +54,10 @@ class RayEngineSettings(ClusterSettings):
     model_config = ConfigDict(title="ray")
 
     kind: Literal["ray"] = Field("ray", description="On the nodes of a Ray cluster; needs the extra `ray`.")
-    address: str = Field("auto", description="The cluster, as host:port of its head. auto: the one that this machine is a node of.")
+    address: str = Field("auto", description="The cluster, as host:port of its head. auto: the cluster of which this machine is a node.")
     resources: dict[str, Annotated[float, Field(gt=0)]] = Field(
         default_factory=dict,
-        description="Ray resources that one host needs, such as {GPU: 4}: a node has as many hosts as fit in. Left out: one host on each"
+        description="Ray resources of one host, such as {GPU: 4}: a node has as many hosts as fit. Left out: one host on each"
         " node, with all its GPUs.",
     )
 
@@ -68,10 +68,10 @@ class DaskEngineSettings(ClusterSettings):
     model_config = ConfigDict(title="dask")
 
     kind: Literal["dask"] = Field("dask", description="Beside the workers of a Dask cluster; needs the extra `dask`.")
-    scheduler: str = Field("auto", description="The scheduler, as tcp://host:8786. auto: the one that DASK_SCHEDULER_ADDRESS names.")
+    scheduler: str = Field("auto", description="The scheduler, as tcp://host:8786. auto: the value of DASK_SCHEDULER_ADDRESS.")
     worker_resources: dict[str, Annotated[float, Field(gt=0)]] = Field(
         default_factory=dict,
-        description="Resources of the workers that are to encode, such as {host: 1} (`dask worker --resources host=1`): one host for each."
+        description="Resources of the workers to use, such as {host: 1} (`dask worker --resources host=1`): each is one host."
         " Left out: one host on each machine, with all its GPUs.",
     )
 
@@ -80,9 +80,9 @@ class DaskEngineSettings(ClusterSettings):
 class EngineKind(Kind[EngineSettings]):
     """A kind of engine.
 
-    opens: "module:name" of what makes one, as `tasks.adapters.engines.registry.OpenEngine`.
-    extra: the extra that installs what it cannot do without.
-    module: the module that it cannot do without, where that is not named as the extra.
+    opens: "module:name" of its `tasks.adapters.engines.registry.OpenEngine`.
+    extra: the extra that installs its required package.
+    module: the required module, if its name is not the extra's.
     """
 
     opens: str

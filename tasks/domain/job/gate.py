@@ -11,7 +11,7 @@ from pydantic import Field
 from tasks.domain.strict import Strict
 
 SearchMode = Literal["dense", "text", "hybrid", "sparse"]
-VECTOR_MODES: tuple[SearchMode, ...] = ("dense", "sparse")  # by the vectors of whichever kind a collection has
+VECTOR_MODES: tuple[SearchMode, ...] = ("dense", "sparse")  # search by vectors, of whichever kind a collection has
 
 
 class Gate(Strict):
@@ -20,12 +20,12 @@ class Gate(Strict):
     queries: str = Field(
         description="JSON Lines of {query, relevant: [ids] or {id: gain}}, or CSV with one answer per line: columns query, id and optionally gain."
     )
-    at_k: int = Field(10, ge=1, le=1_000, description="Number of hits that are judged.")
+    at_k: int = Field(10, ge=1, le=1_000, description="Number of hits that are evaluated.")
     mode: SearchMode = Field(
         "dense",
         title="Mode",
-        description="Search that has to be good enough: dense (by meaning), text or hybrid; these two need target.full_text. sparse: what dense"
-        " is with encoder.kind sparse. All are measured.",
+        description="Search mode that must reach the minimum: dense (by vectors), text or hybrid; these two need target.full_text. sparse: instead"
+        " of dense, with encoder.kind sparse. All modes are measured.",
     )
     minimum: float = Field(0.0, ge=0, le=1, description="Minimum nDCG@k of the new collection.")
     max_drop: float = Field(
@@ -34,14 +34,14 @@ class Gate(Strict):
 
 
 class Question(Strict):
-    """A query, and the keys that answer it with what each is worth."""
+    """A query, and its relevant keys with their gains."""
 
     query: str
     relevant: dict[str, float]
 
 
 class GateScores(Strict):
-    """Means over the questions of a gate, for one collection and one way to search it."""
+    """Means over the questions of a gate, for one collection and one search mode."""
 
     collection: str
     questions: int
@@ -53,9 +53,9 @@ class GateScores(Strict):
 
 
 def ndcg_at(hits: Sequence[str], relevant: Mapping[str, float], k: int) -> float:
-    """Normalised discounted cumulative gain of the first k hits, 0 to 1 (Järvelin and Kekäläinen, 2002; linear gains).
+    """Return the normalised discounted cumulative gain of the first k hits, 0 to 1 (Järvelin and Kekäläinen, 2002; linear gains).
 
-    A key that comes twice counts once. Keys that were not judged are worth nothing.
+    A repeated key counts once. Unjudged keys have gain 0.
     """
     ranked = list(dict.fromkeys(hits))[:k]
     best = _dcg(sorted(relevant.values(), reverse=True)[:k])
@@ -67,24 +67,24 @@ def _dcg(gains: Sequence[float]) -> float:
 
 
 def recall_at(hits: Sequence[str], relevant: Mapping[str, float], k: int) -> float:
-    """Share of the relevant keys (those worth more than nothing) that are among the first k hits."""
-    wanted = {key for key, gain in relevant.items() if gain > 0}
-    return len(wanted.intersection(hits[:k])) / len(wanted) if wanted else 0.0
+    """Return the share of the relevant keys (gain above 0) that are among the first k hits."""
+    keys = {key for key, gain in relevant.items() if gain > 0}
+    return len(keys.intersection(hits[:k])) / len(keys) if keys else 0.0
 
 
 def reciprocal_rank_at(hits: Sequence[str], relevant: Mapping[str, float], k: int) -> float:
-    """1 / the place of the first relevant key (worth more than nothing) among the first k hits; 0 where there is none."""
+    """Return 1 / rank of the first relevant key (gain above 0) among the first k hits; 0 if there is none."""
     ranked = list(dict.fromkeys(hits))[:k]
     return next((1 / place for place, key in enumerate(ranked, 1) if relevant.get(key, 0.0) > 0), 0.0)
 
 
 def question_scores(hits: Sequence[str], question: Question, k: int) -> tuple[float, float, float]:
-    """nDCG@k, recall@k and the reciprocal rank of one question; hits: keys, the best first."""
+    """Return nDCG@k, recall@k and the reciprocal rank of one question; hits: keys, the best first."""
     return ndcg_at(hits, question.relevant, k), recall_at(hits, question.relevant, k), reciprocal_rank_at(hits, question.relevant, k)
 
 
 def why_not(gate: Gate, new: GateScores, old: GateScores | None) -> str | None:
-    """Why the new collection must not be promoted; None if it may."""
+    """Return why the new collection must not be promoted; None if it may."""
     by = "" if new.mode in VECTOR_MODES else f" by {new.mode}"
     if new.ndcg < gate.minimum:
         return f"nDCG@{gate.at_k}{by} is {new.ndcg:.4f}, below target.gate.minimum ({gate.minimum:g})"

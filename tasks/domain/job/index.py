@@ -1,4 +1,4 @@
-"""Which index and which type a collection's vectors get, and which servers have them."""
+"""The index and the type of a collection's vectors, and the servers that support them."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ ServerKind = Literal["Milvus Lite", "Milvus", "Zilliz Cloud"]
 VectorType = Literal["float32", "float16", "bfloat16", "int8"]
 LoadMethod = Literal["auto", "upsert", "import"]
 
-IMPORT_ROWS = 200_000  # from here on `auto` imports: a choice, not yet a measured one; see tests/benchmarks/README.md
+IMPORT_ROWS = 200_000  # from which on `auto` imports: chosen, not yet measured; see tests/benchmarks/README.md
 
-# Since which version a server has it: Milvus' release notes. AUTOINDEX, FLAT, IVF and HNSW are older than any server we meet.
+# First Milvus version with the index, from the release notes. AUTOINDEX, FLAT, IVF and HNSW are older than any supported server.
 SINCE: dict[IndexType, tuple[int, int]] = {"SCANN": (2, 3), "DISKANN": (2, 2), "HNSW_SQ": (2, 5), "IVF_RABITQ": (2, 6)}
-# Milvus Lite 3.2 takes every name, and says only when it builds that it lacks the index, or never.
+# Milvus Lite 3.2 accepts every name; for an index that it lacks, it fails when it builds the index, or never.
 LITE: frozenset[IndexType] = frozenset({"AUTOINDEX", "FLAT", "IVF_FLAT", "IVF_SQ8", "HNSW", "HNSW_SQ"})
 ZILLIZ: frozenset[IndexType] = frozenset({"AUTOINDEX"})
-# 2.3.5 makes a collection of float16, takes its rows, and finds every one at an infinite distance. AUTOINDEX knows them since 2.4.5.
+# 2.3.5 creates a collection of float16, accepts its rows, and finds each at an infinite distance. AUTOINDEX supports them since 2.4.5.
 VECTORS_SINCE: dict[VectorType, tuple[int, int, int]] = {"float16": (2, 4, 5), "bfloat16": (2, 4, 5), "int8": (2, 6, 0)}
-# What a server refuses to build an index without: usual values, for those that a job does not set.
+# Usual values of parameters that a server requires for an index, used if the job does not set them.
 BUILD_DEFAULTS: dict[IndexType, Parameters] = {
     "HNSW": {"M": 16, "efConstruction": 200},
     "HNSW_SQ": {"M": 16, "efConstruction": 200, "sq_type": "SQ8"},
@@ -37,11 +37,11 @@ BUILD_DEFAULTS: dict[IndexType, Parameters] = {
     "IVF_RABITQ": {"nlist": 1024},
     "SCANN": {"nlist": 1024},
 }
-INT8_INDEXES: frozenset[IndexType] = frozenset({"AUTOINDEX", "HNSW", "HNSW_SQ"})  # Milvus builds no other over int8
+INT8_INDEXES: frozenset[IndexType] = frozenset({"AUTOINDEX", "HNSW", "HNSW_SQ"})  # the only ones that Milvus builds for int8
 
 
 class Index(Strict):
-    """How the vectors are indexed. AUTOINDEX leaves the choice to the server, which knows its version and the size of each segment."""
+    """The vector index. AUTOINDEX leaves the choice to the server, which knows its version and the size of each segment."""
 
     type: IndexType = Field("AUTOINDEX", title="Type", description="Milvus index type. AUTOINDEX: the server chooses. FLAT: exact search.")
     params: Parameters = Field(
@@ -52,9 +52,9 @@ class Index(Strict):
         return " ".join([self.type, *(f"{name}={value}" for name, value in self.params.items())])
 
     def build_params(self, dim: int) -> Parameters:
-        """What the index is built with: the job's own values, and the usual ones for those that it leaves out."""
+        """Return the build parameters: the job's values, completed by the usual ones."""
         usual = dict(BUILD_DEFAULTS.get(self.type, {}))
-        if self.type == "IVF_PQ":  # parts of a vector: a divisor of its dimensions, four or more to a part where that is possible
+        if self.type == "IVF_PQ":  # sub-vectors: a divisor of the dimensions, if possible with 4 or more dimensions each
             usual["m"] = max(part for part in range(1, max(1, dim // 4) + 1) if dim % part == 0)
         return {**usual, **self.params}
 
@@ -97,30 +97,30 @@ def full_text_of(setting: FullTextSetting) -> FullText | None:
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """What a server says of itself."""
+    """The kind and version that a server reports."""
 
     kind: ServerKind
     version: str = ""
 
     @property
     def number(self) -> tuple[int, int, int]:
-        """(major, minor, patch); a version that cannot be read counts as new, since the server itself will refuse what it lacks."""
-        found = re.match(r"v?(\d+)\.(\d+)(?:\.(\d+))?", self.version)
-        return (int(found[1]), int(found[2]), int(found[3] or 0)) if found else (99, 0, 0)
+        """(major, minor, patch); an unreadable version counts as new, because the server itself will refuse what it lacks."""
+        match = re.match(r"v?(\d+)\.(\d+)(?:\.(\d+))?", self.version)
+        return (int(match[1]), int(match[2]), int(match[3] or 0)) if match else (99, 0, 0)
 
     def __str__(self) -> str:
         return f"{self.kind} {self.version.removeprefix('v')}".strip()
 
 
 def check_index(index: Index, server: Server) -> None:
-    """Find an index that a server lacks before anything is encoded.
+    """Check, before anything is encoded, that a server has the index.
 
     Raises:
         BadInput: names the index, the server, and what to choose.
     """
-    there = {"Milvus Lite": LITE, "Zilliz Cloud": ZILLIZ}.get(server.kind)
-    if there is not None and index.type not in there:
-        raise BadInput(f"target.index.type: {server} has no {index.type}: choose one of {', '.join(sorted(there))}")
+    supported = {"Milvus Lite": LITE, "Zilliz Cloud": ZILLIZ}.get(server.kind)
+    if supported is not None and index.type not in supported:
+        raise BadInput(f"target.index.type: {server} has no {index.type}: choose one of {', '.join(sorted(supported))}")
     since = SINCE.get(index.type, (0, 0))
     if server.kind == "Milvus" and server.number < since:
         raise BadInput(
@@ -129,22 +129,22 @@ def check_index(index: Index, server: Server) -> None:
 
 
 def why_not_stored(vectors: VectorType, *, metric: str, index: Index) -> str | None:
-    """Why vectors of a type go with no server under a metric or an index; None: they do.
+    """Return why a vector type cannot be used with a metric or an index on any server; None: it can.
 
-    int8 holds no numbers such as 0.03: each vector is stretched until its largest number is 127. Cosines stay what they
-    are; inner products and distances between vectors that were stretched differently mean nothing.
+    int8 scales each vector so that its largest component is 127, because it cannot store numbers such as 0.03. Cosine
+    similarity is unchanged; inner products and distances of differently scaled vectors are meaningless.
     """
     if vectors != "int8":
         return None
     if metric not in {"auto", "COSINE"}:
-        return f"vector_type int8 goes with metric COSINE alone, not with {metric}: choose float16, or COSINE"
+        return f"vector_type int8 works only with metric COSINE, not with {metric}: choose float16, or COSINE"
     if index.type not in INT8_INDEXES:
         return f"vector_type int8 has no index {index.type}: choose one of {', '.join(sorted(INT8_INDEXES))}"
     return None
 
 
 def check_vector_type(vectors: VectorType, server: Server) -> None:
-    """Find a type of vectors that a server does not store before anything is encoded.
+    """Check, before anything is encoded, that a server stores the vector type.
 
     Raises:
         BadInput: names the type, the server, and what to choose.

@@ -1,4 +1,4 @@
-"""The job file: one schema behind `kitestring run`, the Prefect form and `prefect deployment run`."""
+"""The job file: one schema for `kitestring run`, the Prefect form and `prefect deployment run`."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ Switch = Annotated[bool, Field(title="boolean")]
 
 
 class Compute(Strict):
-    """How the work is distributed. The defaults were measured; see tests/benchmarks."""
+    """Distribution of the work. The defaults were measured; see tests/benchmarks."""
 
     processes: Auto | Count = Field(
         "auto", description="Number of torchrun processes (ranks). auto: one per GPU, or one per CPU core up to 8."
     )
     threads: Auto | Count = Field("auto", description="CPU threads per process. auto: the cores divided by the processes.")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Device that encodes. auto: all GPUs, or the CPU if there is none.")
-    batch_tokens: Auto | Count = Field("auto", description="Tokens in one text batch, padding included. auto: measured for long runs.")
+    batch_tokens: Auto | Count = Field("auto", description="Tokens in one text batch, including padding. auto: measured for long runs.")
     batch_rows: Auto | Count = Field("auto", description="Maximum rows in one batch.")
     unsaved_rows: Auto | Annotated[int, Field(ge=2, title="number")] = Field(
         "auto",
-        description="Maximum rows that a process holds before they are stored, and so the most that killing it can cost. A part has half"
+        description="Maximum rows of a process that are not stored yet, and so the most that killing it can cost. A part has half"
         " as many rows: one part is uploaded while the next is encoded. auto: about ten seconds of work.",
     )
     num_workers: Auto | Annotated[int, Field(ge=0, title="number")] = Field("auto", description="Image decoding processes per rank.")
@@ -42,10 +42,10 @@ class Compute(Strict):
     )
     limit: Annotated[str, Field(title="name")] | Nothing = Field(
         None,
-        description="Name of a Prefect concurrency limit. Each run of the job waits for a slot and holds it; with"
+        description="Name of a Prefect concurrency limit. Each run of the job waits for a slot and occupies it; with"
         " compute.engine.hosts: N, N of them.",
     )
-    engine: EngineChoice = Field(default_factory=LocalEngineSettings, description="Which machines encode.")
+    engine: EngineChoice = Field(default_factory=LocalEngineSettings, description="The machines that encode.")
     backend: Literal["auto", "torch", "openvino"] = Field(
         "auto",
         description="Inference backend. openvino: text on CPUs, needs the extra `openvino`."
@@ -54,34 +54,34 @@ class Compute(Strict):
     model_parallel: Literal["off", "fsdp"] = Field(
         "off",
         title="Model parallel",
-        description="off: each process holds the whole model. fsdp: the processes of a machine hold a share of a text model's weights each and"
+        description="off: each process holds the whole model. fsdp: the processes of a machine share the weights of a text model and"
         " compute in step, for models that are larger than one device; needs encoder.precision float32, bfloat16 or float16.",
     )
 
 
 class Shards(Strict):
-    """How the source is split into shards."""
+    """Splitting of the source into shards."""
 
     rows: int = Field(50_000, ge=1, description="Target number of rows per shard. Row groups and compressed files are not split.")
 
 
 class Failures(Strict):
-    """How rows and shards that fail are handled."""
+    """Handling of rows and shards that fail."""
 
     max_quarantined: float = Field(0.01, ge=0, le=1, description="Largest share of rows that may be quarantined before the run fails.")
     on_duplicate: Literal["refuse", "first", "last"] = Field(
         "refuse",
-        description="What happens to duplicate keys. refuse: the shard fails. first, last: that row in source order is kept, the others are counted.",
+        description="Handling of duplicate keys. refuse: the shard fails. first, last: that row in source order is kept, the others are counted.",
     )
     stall_seconds: float = Field(
-        300, gt=0, description="Seconds without a heartbeat after which a process is killed and its rows are given to others."
+        300, gt=0, description="Seconds without a heartbeat after which a process is killed and its rows are reassigned."
     )
     startup_seconds: float = Field(1800, gt=0, description="Seconds after which the run fails if no process has loaded the encoder.")
     retries: int = Field(2, ge=0, le=10, description="Number of retries of a shard after a transient error.")
 
 
 class Report(Strict):
-    """What the report shows in addition to its figures."""
+    """Contents of the report in addition to its figures."""
 
     price_per_hour: Annotated[float, Field(ge=0, title="dollars")] | Nothing = Field(
         None,
@@ -102,34 +102,34 @@ class Job(Strict):
     """A corpus, the encoder that embeds it, and the collection that serves it."""
 
     corpus: str = Field("corpus", pattern=NAME, description="Name of the corpus; checkpoints are stored under it.")
-    source: AnySource = Field(default_factory=ParquetSource, description="Where the rows come from.")
+    source: AnySource = Field(default_factory=ParquetSource, description="The source of the rows.")
     encoder: Encoder = Field(default_factory=SentenceTransformersEncoder, description="The model that turns a row into a vector.")
     checkpoint: str = Field(
         "./kitestring", description="Folder or s3://bucket/prefix for the sealed vectors and all state of the job.", json_schema_extra=PLACE
     )
     target: Annotated[TargetSettings, TARGETS] = Field(
-        default_factory=MilvusSettings, title="Target", description="Where the vectors are served."
+        default_factory=MilvusSettings, title="Target", description="The database that serves the vectors."
     )
-    compute: Compute = Field(default_factory=Compute, description="How the work is distributed.")
-    shards: Shards = Field(default_factory=Shards, description="How the source is split into shards.")
-    failures: Failures = Field(default_factory=Failures, description="How rows and shards that fail are handled.")
+    compute: Compute = Field(default_factory=Compute, description="Distribution of the work.")
+    shards: Shards = Field(default_factory=Shards, description="Splitting of the source into shards.")
+    failures: Failures = Field(default_factory=Failures, description="Handling of rows and shards that fail.")
     cache: CacheSettings | Nothing = Field(
-        None, description="Vectors that corpora and machines share in a Redis server; a run needs none of them."
+        None, description="A Redis server with vectors that corpora and machines share; runs work without it."
     )
-    report: Report = Field(default_factory=Report, description="What the report shows in addition to its figures.")
+    report: Report = Field(default_factory=Report, description="Contents of the report in addition to its figures.")
     metrics: MetricsSettings | Nothing = Field(
         None,
-        description="Metrics of the run by OpenTelemetry. Left out: as the variables OTEL_METRICS_EXPORTER and OTEL_EXPORTER_OTLP_ENDPOINT say.",
+        description="Metrics of the run by OpenTelemetry. Left out: by the variables OTEL_METRICS_EXPORTER and OTEL_EXPORTER_OTLP_ENDPOINT.",
     )
     lineage: LineageSettings | Nothing = Field(None, description="OpenLineage events of the run.")
 
     @model_validator(mode="before")
     @classmethod
     def _no_credentials(cls, document: object) -> object:
-        """Not a ValueError: pydantic would include the input in the message, and Prefect would log it."""
+        """Refuse credentials. Not by a ValueError: pydantic would include the input in the message, and Prefect would log it."""
         if settings := list(settings_with_credentials(document)):
             raise BadInput(
-                f"'{settings[0]}' holds a password, a token or a key: take it out; credentials come from the environment "
+                f"'{settings[0]}' contains a password, a token or a key: remove it; credentials come from the environment "
                 "(the AWS variables, MILVUS_TOKEN, ENCODER_TOKEN) or the Prefect Secret block that target.token_block or encoder.token_block names"
             )
         return document
@@ -137,31 +137,31 @@ class Job(Strict):
     @model_validator(mode="after")
     def _colour_is_metadata(self) -> Job:
         columns = self.source.scalars
-        wanted = self.report.colour_by
-        if wanted is not None and wanted not in columns:
-            there = ", ".join(columns) or "it is empty"
-            raise ValueError(f"report.colour_by '{wanted}' is not in source.metadata ({there})")
+        column = self.report.colour_by
+        if column is not None and column not in columns:
+            listed = ", ".join(columns) or "it is empty"
+            raise ValueError(f"report.colour_by '{column}' is not in source.metadata ({listed})")
         return self
 
     @model_validator(mode="after")
     def _partition_key_is_metadata(self) -> Job:
         columns = self.source.scalars
-        wanted = self.target.stored_as.partition_key
-        if wanted is not None and wanted not in columns:
-            there = ", ".join(columns) or "it is empty"
-            raise ValueError(f"target.partition_key '{wanted}' is not in source.metadata ({there}): add it there")
+        column = self.target.stored_as.partition_key
+        if column is not None and column not in columns:
+            listed = ", ".join(columns) or "it is empty"
+            raise ValueError(f"target.partition_key '{column}' is not in source.metadata ({listed}): add it there")
         return self
 
     @model_validator(mode="after")
     def _hosts_reach_the_target(self) -> Job:
-        far = isinstance(self.compute.engine, ClusterSettings) and self.target.load_from == "hosts"
-        if far and (why := self.target.not_from_afar):
-            raise ValueError(f"target.load_from: hosts cannot load into it: {why}, or set target.load_from: flow")
+        remote = isinstance(self.compute.engine, ClusterSettings) and self.target.load_from == "hosts"
+        if remote and (why := self.target.not_from_afar):
+            raise ValueError(f"target.load_from: hosts cannot load into this target: {why}, or set target.load_from: flow")
         return self
 
     @property
     def hosts_load(self) -> bool:
-        """Whether other machines than the flow's load what is sealed."""
+        """Whether other machines than the flow's load sealed shards."""
         return self.target.load_from == "hosts" and self.compute.engine.has_hosts
 
     @model_validator(mode="after")
@@ -175,23 +175,23 @@ class Job(Strict):
         if ENCODERS[self.encoder.kind].sparse and (reason := why_not_sparse(self.target)):
             raise ValueError(f"encoder.kind {self.encoder.kind} gives sparse vectors: {reason}")
         if ENCODERS[self.encoder.kind].sparse and self.cache is not None:
-            raise ValueError(f"cache keeps vectors of one length, and encoder.kind {self.encoder.kind} gives sparse ones: leave cache out")
+            raise ValueError(f"cache stores vectors of one length, and encoder.kind {self.encoder.kind} gives sparse ones: leave cache out")
         return self
 
     @model_validator(mode="after")
     def _weights_can_be_shared(self) -> Job:
         if self.compute.model_parallel == "off":
             return self
-        told, kind, precision = "compute.model_parallel fsdp", self.encoder.kind, self.encoder.precision
+        setting, kind, precision = "compute.model_parallel fsdp", self.encoder.kind, self.encoder.precision
         if not ENCODERS[kind].shares_weights:
             able = " or ".join(f"'{name}'" for name in ENCODERS if ENCODERS[name].shares_weights)
-            raise ValueError(f"{told}: an encoder of kind '{kind}' cannot be shared out among processes: use kind {able}, or set it to off")
+            raise ValueError(f"{setting}: an encoder of kind '{kind}' cannot be split among processes: use kind {able}, or set it to off")
         if precision in {"auto", "int8", "float8"}:
             raise ValueError(
-                f"{told}: precision {precision} would load the whole model: set encoder.precision to float32, bfloat16 or float16"
+                f"{setting}: precision {precision} would load the whole model: set encoder.precision to float32, bfloat16 or float16"
             )
         if self.compute.backend == "openvino":
-            raise ValueError(f"{told} computes with torch: set compute.backend to auto or torch")
+            raise ValueError(f"{setting} computes with torch: set compute.backend to auto or torch")
         return self
 
     @model_validator(mode="after")

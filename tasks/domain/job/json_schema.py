@@ -8,19 +8,19 @@ from tasks.domain.job.job import Job
 
 
 def job_schema() -> dict[str, Any]:
-    """What an editor completes and checks by; a file may name its schema."""
+    """Return the schema by which editors complete and check a job file, which may refer to it by `$schema`."""
     schema = _as_written(Job.model_json_schema())
-    names = {"type": "string", "description": "Where this schema is, for editors; Kitestring does not read it."}
+    reference = {"type": "string", "description": "Location of this schema, for editors; Kitestring does not read it."}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         **schema,
         "title": "Kitestring job",
-        "properties": {"$schema": names, **schema["properties"]},
+        "properties": {"$schema": reference, **schema["properties"]},
     }
 
 
 def _as_written(node: Any) -> Any:
-    """The schema of a form as that of a file: one column stands for a list of one, and a type may be called text."""
+    """Convert the run form's schema to a job file's: a single column is allowed for a list, and `text` as the name of a type."""
     if isinstance(node, list):
         return [_as_written(each) for each in node]
     if not isinstance(node, dict):

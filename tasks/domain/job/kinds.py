@@ -1,8 +1,8 @@
-"""Registries of the kinds that a part of a job comes in, such as its source and its encoder.
+"""Registries of the kinds of a job's parts, such as its source and its encoder.
 
-A line of a registry is a kind, or "module:NAME" where one is declared: that module is imported when a job first names the kind. So a
-kind can be one file, settings and implementation together, of which the domain imports nothing, and no job waits for the libraries of
-another kind. The job's schema, the run form and the messages all read the registry when they are asked, so that tests can add to it.
+An entry is a kind, or "module:NAME" of one, which is imported when a job first names the kind. So a kind can be one file with
+settings and implementation that the domain does not import, and a job does not import the libraries of other kinds. The job's
+schema, the run form and the messages read the registry on each use, so that tests can add kinds.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Settings = TypeVar("Settings", bound=Strict)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kind(Generic[Settings]):
-    """One kind. `settings`: a model whose field `kind` has the kind's name as its default; `form`: what the run form shows in its place."""
+    """One kind. `settings`: a model whose field `kind` defaults to the kind's name; `form`: the model that the run form shows instead."""
 
     settings: type[Settings]
     form: type[BaseModel] | None = None
@@ -36,7 +36,7 @@ AnyKind = TypeVar("AnyKind", bound=Kind[Any])
 
 
 def declared_at(path: str) -> Any:
-    """What "module:name" stands for; imports the module."""
+    """Return the object at "module:name"; imports the module."""
     module, _, name = path.partition(":")
     return getattr(import_module(module), name)
 
@@ -45,9 +45,9 @@ class Kinds(Generic[AnyKind]):
     """A registry, and as an annotation (`Annotated[Base, REGISTRY]`) the union of its kinds' settings.
 
     Args:
-        part: of the job, for messages.
-        default: the kind that is meant where a document names none.
-        known: each kind by name, or where it is declared, in the order of the run form's tabs (`tasks.domain.job.ui_schema`).
+        part: the part of the job, for messages.
+        default: the kind of a document without `kind`.
+        known: each kind, or "module:NAME" of it, by name, in the order of the run form's tabs (`tasks.domain.job.ui_schema`).
     """
 
     def __init__(self, part: str, *, default: str, known: Mapping[str, AnyKind | str]) -> None:
@@ -58,15 +58,15 @@ class Kinds(Generic[AnyKind]):
         return iter(self.known)
 
     def __getitem__(self, name: str) -> AnyKind:
-        """The kind of this name.
+        """Return the kind of this name.
 
         Raises:
-            BadInput: there is none.
+            BadInput: there is no such kind.
         """
-        line = self.known.get(name)
-        if line is None:
+        entry = self.known.get(name)
+        if entry is None:
             raise BadInput(f"'{self.part}.kind' is '{name}', it must be one of {self._names()}")
-        kind: AnyKind = declared_at(line) if isinstance(line, str) else line
+        kind: AnyKind = declared_at(entry) if isinstance(entry, str) else entry
         return kind
 
     def _names(self) -> str:
@@ -90,5 +90,5 @@ class Kinds(Generic[AnyKind]):
 
 @cache
 def _validator(name: str, settings: type[BaseModel]) -> SchemaValidator:
-    """Of a union of one: errors say which kind's settings they are about, as those of any union do (`tasks.domain.job.parse`)."""
+    """Return a validator of a union with one member, so that errors name the kind, as in any union (`tasks.domain.job.parse`)."""
     return SchemaValidator(core_schema.tagged_union_schema({name: settings.__pydantic_core_schema__}, discriminator=lambda _: name))

@@ -1,4 +1,4 @@
-"""Which columns of a source are kept beside the content: under which names, and as what."""
+"""The metadata columns of a source: their names and types."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 
 ColumnType = Literal["int64", "double", "bool", "varchar", "json", "int64[]", "double[]", "bool[]", "varchar[]"]
 RESERVED = ("id", "vector", "text", "shard")  # fields that every collection has
-# Words of Milvus' filter language, in any case: a field of such a name can be stored, but no filter can name it.
+# Words of Milvus' filter language, case-insensitive: a field with such a name can be stored, but not used in a filter.
 FILTER_WORDS = frozenset(
     [
         "and",
@@ -43,7 +43,7 @@ FIELD_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}")
 
 
 def is_taken(name: str) -> bool:
-    """Whether no metadata field can have this name."""
+    """Whether the name is not available for metadata fields."""
     return name in RESERVED or name.lower() in FILTER_WORDS
 
 
@@ -56,15 +56,15 @@ def _as_type(value: object) -> object:
 
 
 def _checked(names: dict[str, str | None]) -> dict[str, str | None]:
-    given = [name for name in names.values() if name is not None]
-    for name in given:
+    field_names = [name for name in names.values() if name is not None]
+    for name in field_names:
         if not FIELD_NAME.fullmatch(name):
-            raise ValueError(f"'{name}' is no name of a field: use letters, digits and underscores, not beginning with a digit")
+            raise ValueError(f"'{name}' is not a valid field name: use letters, digits and underscores, not beginning with a digit")
         if is_taken(name):
             why = "a field that every collection has" if name in RESERVED else "a word of Milvus' filter language"
             raise ValueError(f"'{name}' is {why}: choose another name")
-        if given.count(name) > 1:
-            raise ValueError(f"'{name}' names two columns: choose another name for one")
+        if field_names.count(name) > 1:
+            raise ValueError(f"'{name}' is the field name of two columns: choose another name for one")
     return names
 
 
@@ -73,23 +73,23 @@ FieldNames = Annotated[dict[str, str | None], AfterValidator(_checked)]
 DeclaredType = Annotated[ColumnType, BeforeValidator(_as_type)]
 Metadata = Annotated[ColumnNames, Field(title="columns")] | Annotated[FieldNames, Field(title="columns and names")]
 METADATA_DESCRIPTION = (
-    "to store in Milvus as scalar fields, for filters and display: a list, or a map of each to the name of its field ({标题: title}). "
-    "Those of folders such as lang=de/ are columns too. What a row lacks is null."
+    "to store in Milvus as scalar fields, for filters and display: a list, or a map from column to field name ({标题: title}). "
+    "Folders such as lang=de/ are columns, too. Missing values are null."
 )
 TYPES_DESCRIPTION = (
-    "Types of metadata that a look at the files cannot tell: int64, double, bool, text, json, or arrays of them (int64[]). Left out: found in a sample "
-    "of the files, in Parquet in all of them, and kept for the corpus; texts that would not come back the same from a number stay texts."
+    "Types of metadata columns that cannot be inferred: int64, double, bool, text, json, or arrays of them (int64[]). Left out: inferred from a sample "
+    "of the files (Parquet: from all of them) and fixed for the corpus; texts that do not round-trip through a number stay texts."
 )
 
 
 def named_metadata(metadata: list[str] | dict[str, str | None]) -> dict[str, str | None]:
-    """Each column once, with the name of its field where one is given."""
+    """Return each column once, with its field name if one is given."""
     return metadata if isinstance(metadata, dict) else dict.fromkeys(metadata)
 
 
 @dataclass(frozen=True, slots=True)
 class NamedColumns:
-    """Which of a source's columns make a row. `key`: None, where the key is a hash of the content."""
+    """The key and content columns of a source. `key`: None if the key is a hash of the content."""
 
     key: str | None
     content: list[str]

@@ -1,4 +1,4 @@
-"""From what a user wrote to a Job, and from pydantic's errors to one line for a person."""
+"""Parse a user's document into a Job, and format pydantic's errors as one line for people."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from tasks.domain.job.texts.text_format import ONE_CHARACTER, ONE_DELIMITER
 
 
 def parse_job(document: object) -> Job:
-    """Make a Job of a parsed job file.
+    """Validate a parsed job file.
 
     Raises:
-        BadInput: names the key, what is wrong with it and, for an unknown one, the nearest that exists.
+        BadInput: names the key, its fault and, for an unknown key, the most similar existing one.
     """
     if not isinstance(document, Mapping):
         raise BadInput("a job is a mapping of keys such as corpus, source, encoder, checkpoint and target")
@@ -35,16 +35,16 @@ def parse_job(document: object) -> Job:
 
 
 def override(job: Job, settings: Mapping[str, Any]) -> Job:
-    """The job with single settings replaced, by their dotted path; neighbours keep their values.
+    """Replace single settings of a job by their dotted paths.
 
     Raises:
-        BadInput: no such setting, or not a value for it.
+        BadInput: there is no such setting, or its value is invalid.
     """
     return parse_job(override_document(job.model_dump(mode="json"), settings)) if settings else job
 
 
 def override_document(document: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """A parsed job file with settings replaced by their dotted path."""
+    """Replace settings of a parsed job file by their dotted paths; returns a copy."""
     changed = deepcopy(dict(document))
     for path, value in settings.items():
         *parents, last = path.split(".")
@@ -61,26 +61,27 @@ def override_document(document: Mapping[str, Any], settings: Mapping[str, Any]) 
 
 
 def explain_errors(error: ValidationError, root: type[BaseModel] = Job) -> str:
-    """One line; alternatives of one setting (`auto` or a number) are joined. `root`: the model that was validated."""
-    wanted: dict[str, list[str]] = {}
-    given: dict[str, Any] = {}
-    told: dict[str, list[str]] = {}
+    """Format an error as one line; alternatives of one setting (`auto` or a number) are joined. `root`: the validated model."""
+    expected: dict[str, list[str]] = {}
+    inputs: dict[str, Any] = {}
+    messages: dict[str, list[str]] = {}
     for detail in error.errors(include_url=False):
         path, model = _walk(detail["loc"], root)
         must = _MUST.get(detail["type"])
         if must:
-            wanted.setdefault(path, []).append(must.format(**detail.get("ctx", {})))
-            given[path] = detail["input"]
+            expected.setdefault(path, []).append(must.format(**detail.get("ctx", {})))
+            inputs[path] = detail["input"]
         else:
-            told.setdefault(path, []).append(_explain(detail, path, model))
-    meant = [path for path in wanted if not (isinstance(given[path], Mapping) and (path in told or _is_told_below(path, [*wanted, *told])))]
-    lines = [f"'{path}' must be {' or '.join(dict.fromkeys(wanted[path]))}, not {_short(given[path])}" for path in meant]
-    others = [" or ".join([first, *(other.removeprefix(f"'{path}': ") for other in rest)]) for path, (first, *rest) in told.items()]
+            messages.setdefault(path, []).append(_explain(detail, path, model))
+    paths = [*expected, *messages]
+    shown = [path for path in expected if not (isinstance(inputs[path], Mapping) and (path in messages or _has_error_below(path, paths)))]
+    lines = [f"'{path}' must be {' or '.join(dict.fromkeys(expected[path]))}, not {_short(inputs[path])}" for path in shown]
+    others = [" or ".join([first, *(other.removeprefix(f"'{path}': ") for other in rest)]) for path, (first, *rest) in messages.items()]
     return "; ".join([*lines, *others])
 
 
 def explain_value(error: ValidationError, name: str) -> str:
-    """What is wrong with a value that stands alone, such as that of an option."""
+    """Format the error of a single value, such as an option's."""
     detail = error.errors(include_url=False)[0]
     must = _MUST.get(detail["type"])
     if must:
@@ -88,12 +89,12 @@ def explain_value(error: ValidationError, name: str) -> str:
     return f"{name}: {detail['msg'].removeprefix('Value error, ')}"
 
 
-def _is_told_below(path: str, paths: Iterable[str]) -> bool:
-    """Whether what is wrong with some settings is in them, so that nobody meant to leave them out or to write a word in their place."""
+def _has_error_below(path: str, paths: Iterable[str]) -> bool:
+    """Whether one of the errors is below a path, so that the alternatives of the whole setting (left out, a word) are not meant."""
     return any(other.startswith(f"{path}.") for other in paths)
 
 
-# pydantic's types of errors, in the words of a job file.
+# Texts for pydantic's error types.
 _MUST = {
     **dict.fromkeys(("int_type", "int_parsing", "int_from_float", "int_parsing_size"), "an integer"),
     **dict.fromkeys(("float_type", "float_parsing", "finite_number"), "a number"),
@@ -109,7 +110,7 @@ _MUST = {
     "less_than_equal": "at most {le}",
     "less_than": "less than {lt}",
 }
-WRONG_VALUE_CHARACTERS = 60  # characters of a wrong value
+WRONG_VALUE_CHARACTERS = 60  # of a wrong value that are shown
 
 
 def _short(value: object) -> str:
@@ -117,7 +118,7 @@ def _short(value: object) -> str:
     return text if len(text) <= WRONG_VALUE_CHARACTERS else f"{text[:WRONG_VALUE_CHARACTERS]}..."
 
 
-# What a pattern stands for.
+# Descriptions of the patterns of settings.
 MEANT = {
     NAME: "a name of letters, digits, dots, dashes and underscores that begins with a letter or a digit",
     COLLECTION: "a name of letters, digits and underscores that begins with a letter or an underscore",
@@ -126,7 +127,7 @@ MEANT = {
     SPLIT: "text, markdown or code:<language>, such as code:python",
     ONE_DELIMITER: 'one character (ASCII, or a tab as "\\t") or auto',
     ONE_CHARACTER: "one ASCII character or empty",
-    FREE_OF_CREDENTIALS: "a place without a password, a token or a key (those come from the worker's environment or a Secret block)",
+    FREE_OF_CREDENTIALS: "a location without a password, a token or a key (those come from the worker's environment or a Secret block)",
 }
 
 
@@ -135,15 +136,15 @@ def _explain(detail: Any, path: str, model: type[BaseModel] | None) -> str:
         key = str(detail["loc"][-1])
         return f"'{path}' is not a setting{_nearest(key, model)}"
     if detail["type"] == "union_tag_invalid":
-        there = detail["ctx"]["expected_tags"]
-        near = difflib.get_close_matches(detail["ctx"]["tag"], there.replace("'", "").split(", "), 1, cutoff=0.5)
-        return f"'{path}.kind' is {detail['ctx']['tag']!r}, it must be one of {there}{f'; did you mean {near[0]!r}?' if near else ''}"
+        kinds = detail["ctx"]["expected_tags"]
+        near = difflib.get_close_matches(detail["ctx"]["tag"], kinds.replace("'", "").split(", "), 1, cutoff=0.5)
+        return f"'{path}.kind' is {detail['ctx']['tag']!r}, it must be one of {kinds}{f'; did you mean {near[0]!r}?' if near else ''}"
     if detail["type"] == "missing":
-        return f"'{path}' must be given"
+        return f"'{path}' is required"
     if detail["type"] == "string_pattern_mismatch":
         if meant := MEANT.get(detail["ctx"]["pattern"]):
             return f"'{path}': {_short(detail['input'])} is not {meant}"
-        return f"'{path}': {detail['input']!r} has characters that it may not have, or too many: it must match {detail['ctx']['pattern']}"
+        return f"'{path}': {detail['input']!r} has invalid characters, or too many: it must match {detail['ctx']['pattern']}"
     message = detail["msg"].removeprefix("Value error, ")
     return f"'{path}': {message}" if path else message
 
@@ -151,16 +152,16 @@ def _explain(detail: Any, path: str, model: type[BaseModel] | None) -> str:
 def _nearest(key: str, model: type[BaseModel] | None) -> str:
     known = list(model.model_fields) if model else []
     near = difflib.get_close_matches(key, known, 1, cutoff=0.55)
-    return f"; did you mean '{near[0]}'?" if near else f"; there are {', '.join(known)}"
+    return f"; did you mean '{near[0]}'?" if near else f"; the settings are {', '.join(known)}"
 
 
 def _walk(loc: Iterable[int | str], root: type[BaseModel]) -> tuple[str, type[BaseModel] | None]:
-    """The dotted path of an error, union tags left out, and the model that its last key belongs to."""
+    """Return the dotted path of an error, without union tags, and the model that its last key belongs to."""
     parts: list[str] = []
     model: type[BaseModel] | None = root
     owner: type[BaseModel] | None = root
     members: dict[str, type[BaseModel]] = {}
-    is_choice = False  # between settings and another value, or none: pydantic's name of it comes next
+    is_choice = False  # between settings and another value, or none; pydantic's name of the choice is the next step
     for step in loc:
         if step in members or (is_choice and isinstance(step, str)):
             model, members, is_choice = members.get(str(step), model), {}, False
@@ -176,7 +177,7 @@ def _walk(loc: Iterable[int | str], root: type[BaseModel]) -> tuple[str, type[Ba
 
 
 def _below(field: FieldInfo) -> tuple[type[BaseModel] | None, dict[str, type[BaseModel]]]:
-    """The model that a setting's own settings belong to, or the models by kind."""
+    """Return the model of a setting's own settings, or the models by kind."""
     kinds: Kinds[Any] | None = next((mark for mark in field.metadata if isinstance(mark, Kinds)), None)
     if kinds is not None:
         return None, {name: kinds[name].settings for name in kinds}

@@ -1,4 +1,7 @@
-"""What a row of a source may name: its own source's files, and what `source.references` opens. Whoever wrote a row need not be who runs the job."""
+"""The places that rows of a source may refer to: the source's own files, and those that `source.references` allows.
+
+Rows are untrusted input: their author may not be the user who runs the job.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +16,10 @@ from tasks.domain.job.credentials import PLACE
 from tasks.domain.strict import Strict
 
 SCHEME = re.compile(r"^([A-Za-z][\w+.-]*)://")
-# Stores whose servers the machine's own settings choose, and the web, where every address is checked before a connection is made.
+# Stores whose servers are set by the machine's own configuration, and the web, where each address is checked before a connection.
 OPENABLE = ("https", "http", "s3", "gs", "gcs", "az", "abfs", "abfss")
 WEB = ("https", "http")
-KERNEL = ("/proc/", "/sys/", "/dev/")  # no files: reading may not end, or may tell of processes
+KERNEL = ("/proc/", "/sys/", "/dev/")  # not regular files: reading may never end, or reveal data of processes
 
 
 def _checked(entry: str) -> str:
@@ -37,20 +40,20 @@ Reference = Annotated[str, AfterValidator(_checked), Field(title="scheme, URI or
 
 
 class References(Strict):
-    """The places that rows of a source may name."""
+    """The places that rows of a source may refer to."""
 
-    root: str = Field(description="What the source's own files are below: an absolute path or a URI.")
+    root: str = Field(description="The root of the source's own files: an absolute path or a URI.")
     opened: tuple[Reference, ...] = ()
 
     def resolve(self, place: str, folder: str) -> str:
-        """An absolute path or a URI for what a row names.
+        """Resolve a row's reference to an absolute path or a URI.
 
         Args:
-            place: as the row has it; relative: below `folder`.
-            folder: of the row's file.
+            place: the reference in the row; a relative one is below `folder`.
+            folder: the folder of the row's file.
 
         Raises:
-            ValueError: a row may not name this; says which setting opens it, where one can.
+            ValueError: the reference is not allowed; names the setting that allows it, if any.
         """
         scheme = SCHEME.match(place)
         if scheme is None and not place.startswith(("/", "file:")):
@@ -65,7 +68,7 @@ class References(Strict):
         return _below(place, self.root)
 
     def refusal(self, uri: str) -> str | None:
-        """Why a URI may not be read, which an address on the web may send one on to; None: it may."""
+        """Return why a URI, such as the target of a redirect, may not be read; None: it may."""
         try:
             self._uri(uri)
         except ValueError as error:
@@ -73,7 +76,7 @@ class References(Strict):
         return None
 
     def names_host(self, uri: str) -> bool:
-        """Whether the job opens this host by name, and not merely every one."""
+        """Whether the job allows this host by name, not only by scheme."""
         return any("://" in entry and _below(uri, entry) for entry in self.opened)
 
     def _beside(self, place: str, folder: str) -> str:
@@ -81,11 +84,11 @@ class References(Strict):
         if inside.split("/")[0] == "..":
             raise ValueError(f"'{place}' points outside the folder of its file: use an absolute path or a URI")
         if "://" in place or ("::" in place and not folder.startswith(("/", "s3://", "s3a://"))):
-            raise ValueError(f"'{place}' has '::' or '://', which chains file systems: name the file itself")
+            raise ValueError(f"'{place}' has '::' or '://', which chains file systems: give the file itself")
         return f"{folder}/{inside}"
 
     def _on_this_machine(self, path: str) -> str:
-        """A source on this machine may name files of it."""
+        """Check a path of this machine: allowed if the source is on this machine or the job allows a folder above it."""
         whole = posixpath.normpath(path)
         if f"{whole}/".startswith(KERNEL):
             raise ValueError(f"'{path}' is not a file but part of the system")
@@ -93,14 +96,12 @@ class References(Strict):
         if self.root.startswith("/") or any(_below(whole, entry) for entry in opened):
             return path
         where = posixpath.dirname(whole)
-        raise ValueError(
-            f"'{path}' is a file of this machine, named by a file that is not of it: to allow it, set source.references: [{where}/]"
-        )
+        raise ValueError(f"'{path}' is a file on this machine, but the source is not on it: to allow it, set source.references: [{where}/]")
 
     def _uri(self, uri: str) -> str:
         parts = urlsplit(uri)
-        if "::" in uri and (parts.scheme not in WEB or not parts.hostname or parts.port == 0):  # an address of IPv6 has it
-            raise ValueError(f"'{uri}' has '::', which chains file systems: name the file itself")
+        if "::" in uri and (parts.scheme not in WEB or not parts.hostname or parts.port == 0):  # IPv6 addresses contain '::'
+            raise ValueError(f"'{uri}' has '::', which chains file systems: give the file itself")
         if {"..", "."} & {*uri.split("/"), *unquote(parts.path).split("/")} or "\\" in uri:
             raise ValueError(f"'{uri}' has '..', '.' or a backslash in its path: write it without")
         if self.own(uri):
@@ -110,7 +111,7 @@ class References(Strict):
                 f"'{uri}' is outside the source, and {parts.scheme}:// cannot be opened for rows: copy the files into the source"
             )
         if "@" in parts.netloc and parts.scheme in WEB:
-            raise ValueError(f"'{parts.scheme}://...@{parts.netloc.rpartition('@')[2]}' has a user's name in it: leave it out")
+            raise ValueError(f"'{parts.scheme}://...@{parts.netloc.rpartition('@')[2]}' contains a user name: leave it out")
         if not any(_below(uri, entry) if "://" in entry else _scheme(entry) == _scheme(parts.scheme) for entry in self.opened):
             hint = f"{parts.scheme}://{parts.netloc}/"
             raise ValueError(f"'{uri}' is outside the source: to allow it, set source.references: ['{hint}']")
@@ -121,12 +122,12 @@ def _plain_path(place: str) -> str:
     path = re.sub(r"^(file|local):(//)?", "", place, flags=re.IGNORECASE)
     path = unquote(path) if path != place else path
     if not path.startswith("/"):
-        raise ValueError(f"'{place}' names another machine, or no absolute path: write file:///folder/name")
+        raise ValueError(f"'{place}' names another machine, or is not an absolute path: write file:///folder/name")
     return path
 
 
 def _below(place: str, root: str) -> bool:
-    """Whether a place is in a folder, bucket or host; s3a is s3, and neither schemes nor hosts know capitals."""
+    """Whether a place is in a folder, bucket or host; s3a equals s3, and schemes and hosts are case-insensitive."""
     return _canonical(place).startswith(_canonical(root).rstrip("/") + "/")
 
 

@@ -1,4 +1,4 @@
-"""The `source` of a job: where the rows are, which columns make a row, and the registry of its kinds."""
+"""The `source` of a job: the files and columns of the rows, and the registry of its kinds."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ MOVED_FROM: str | None = Field(
 
 
 class SourceSettings(Strict):
-    """What every kind of source has, and what it answers of itself.
+    """Common settings and properties of all kinds of sources.
 
-    `locating`: the settings that say where rows are read, and not how they are made; no digest holds them.
+    `locating`: the settings that define where rows are read, not how they are made; digests exclude them.
     """
 
     locating: ClassVar[frozenset[str]] = frozenset({"uri", "moved_from", "references"})
@@ -52,37 +52,37 @@ class SourceSettings(Strict):
 
     @property
     def modality(self) -> Modality:
-        """What its rows are."""
+        """The modality of its rows."""
         raise NotImplementedError
 
     @property
     def states_modality(self) -> bool:
-        """Whether that is stated, and not merely the usual one."""
+        """Whether the job states the modality, instead of using the default."""
         return True
 
     @property
     def named(self) -> NamedColumns | None:
-        """The columns that the job names; None: batches name key and content themselves, as `tasks.adapters.rows.row_schema` does."""
+        """The key and content columns in the job; None: batches name them as `tasks.adapters.rows.row_schema` does."""
         return None
 
     @property
     def scalars(self) -> list[str]:
-        """Columns that are carried into the collection beside the content."""
+        """Columns that are stored in the collection beside the content."""
         return list(self.metadata_as)
 
     @property
     def metadata_as(self) -> dict[str, str | None]:
-        """Those columns, each with the name of its field where the job gives one."""
+        """The metadata columns, each with its field name if the job gives one."""
         return {}
 
     @property
     def declared_types(self) -> dict[str, ColumnType]:
-        """Those of them whose type the job declares."""
+        """The types of metadata columns that the job declares."""
         return {}
 
     @property
     def opened(self) -> tuple[str, ...]:
-        """What rows may name beside files of the source: see `tasks.domain.job.references`."""
+        """What rows may refer to beside files of the source: see `tasks.domain.job.references`."""
         return ()
 
     @property
@@ -93,16 +93,16 @@ class SourceSettings(Strict):
 
 
 def check_declared(source: SourceSettings) -> None:
-    """Find a declared type of what is no metadata, and chunks that cannot be.
+    """Check that declared types are of metadata columns, and that texts can be split into chunks.
 
     Raises:
         ValueError: names the column, or says what to change.
     """
     check_chunks(source.chunking, embeds_text=source.modality == "text", names=list(source.metadata_as.values()))
-    wanted = source.scalars
+    columns = source.scalars
     for column in source.declared_types:
-        if column not in wanted:
-            raise ValueError(f"types: column '{column}' is not in metadata ({', '.join(wanted) or 'none'}): add it there")
+        if column not in columns:
+            raise ValueError(f"types: column '{column}' is not in metadata ({', '.join(columns) or 'none'}): add it there")
 
 
 class TabularSource(SourceSettings):
@@ -139,16 +139,16 @@ class TabularSource(SourceSettings):
     references: Annotated[list[Reference], ADDED_LATER] = Field(
         default_factory=list,
         title="Allowed references",
-        description="What the image column may name outside the source: a scheme (https: every public host), a URI (https://host/, "
+        description="What the image column may refer to outside the source: a scheme (https: every public host), a URI (https://host/, "
         "s3://other-bucket/folder/; a named host may be in a private network), or a folder of this machine (/data/images/). Files below "
-        "the source are always allowed, and so are files of this machine where the source is on it; loopback and link-local addresses, "
-        "chained URLs and other schemes never are.",
+        "the source are always allowed, and so are files of this machine if the source is on it; loopback and link-local addresses, "
+        "chained URLs and other schemes are never allowed.",
     )
 
     @model_validator(mode="before")
     @classmethod
     def _no_idle_settings(cls, value: object) -> object:
-        """The run form has one tab for all three, and sends the settings of a format that has none, as they are by default."""
+        """Drop other formats' settings at their defaults: the run form has one tab for all table files and always sends all settings."""
         if not isinstance(value, dict):
             return value
         idle = {name: field.get_default() for name, field in TableForm.model_fields.items() if name not in cls.model_fields}
@@ -196,12 +196,12 @@ class TabularSource(SourceSettings):
 
     @property
     def columns(self) -> list[str]:
-        """Every column that has to be read, each once."""
+        """Every column to read, each once."""
         return list(dict.fromkeys([*self.required, *self.metadata]))
 
     @property
     def required(self) -> list[str]:
-        """Those that every file must have: key and content."""
+        """The columns that every file must have: key and content."""
         return list(dict.fromkeys([*([self.id] if self.id else []), *self.content]))
 
 
@@ -214,7 +214,7 @@ class ParquetSource(TabularSource):
 
 
 class JsonLinesSource(TabularSource):
-    """JSON Lines: plain (split at byte ranges), or packed (a file is a shard); a .json file may be one array of objects."""
+    """JSON Lines: plain (split at byte ranges), or compressed (a file is a shard); a .json file may be one array of objects."""
 
     model_config = ConfigDict(title="JSON Lines")
 

@@ -1,4 +1,4 @@
-"""The `target` of a job: where the vectors are searched. What every kind needs, and what is a kind's own."""
+"""The `target` of a job: the database that serves the vectors, and the registry of its kinds."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ COLLECTION = r"^[A-Za-z_][A-Za-z0-9_]{0,245}$"
 
 
 class StoredAs(Strict):
-    """How a collection keeps rows, as far as a target lets one choose."""
+    """The storage options of a collection, as far as a kind of target has them."""
 
     vector_type: VectorType = "float32"
     index: Index = Index()
@@ -45,19 +45,19 @@ WithFullText = Annotated[FullTextSetting, BeforeValidator(full_text_setting)]
 FULL_TEXT: Any = Field(
     "off",
     title="Full text",
-    description="Search by words as well (BM25), in a collection of its own beside that of vectors alone. on: the standard analyzer."
+    description="Full-text search (BM25) in addition to vectors, in a collection of its own. on: the standard analyzer."
     " Needs store_text, and Milvus Lite, Milvus 2.5 or later, or Zilliz Cloud.",
 )
 
 
 class TargetSettings(Strict):
-    """Where the vectors are searched: what every kind of target needs."""
+    """Common settings of all kinds of targets."""
 
-    kind: str = Field("", description="What holds the collection.")
+    kind: str = Field("", description="The kind of database.")
     collection: str = Field(
         "corpus",
         pattern=COLLECTION,
-        description="Alias that searches use. The rows are in one collection per encoder, named after it.",
+        description="Alias that searches use. The rows are in one collection per encoder, whose name begins with the alias.",
     )
     mode: Literal["append", "mirror"] = Field(
         "append",
@@ -67,7 +67,7 @@ class TargetSettings(Strict):
         0.5,
         ge=0,
         le=1,
-        description="Largest share of the collection's rows that a mirror may remove in one run. Above it, the run removes none and fails.",
+        description="Largest share of the collection's rows that a mirror may remove in one run. Above it, the run removes no rows and fails.",
     )
     allow_shrink: bool = Field(False, description="Allow a mirror to remove more than max_shrink. It never removes everything.")
     promote: Literal["auto", "manual"] = Field(
@@ -84,8 +84,8 @@ class TargetSettings(Strict):
     )
     metric: Literal["auto", "COSINE", "IP", "L2"] = Field(
         "auto",
-        description="Similarity metric of the collection. auto: what the model's own files say it is made for (dot product: IP, Euclidean: L2),"
-        " else COSINE; a collection that is there keeps its own.",
+        description="Similarity metric of the collection. auto: the metric in the model's own files (dot product: IP, Euclidean: L2),"
+        " else COSINE; an existing collection keeps its own.",
     )
     search: Parameters = Field(
         default_factory=dict,
@@ -96,46 +96,50 @@ class TargetSettings(Strict):
         "auto",
         title="Loading",
         description=(
-            "How rows reach Milvus. upsert: by calls. import: the server bulk-imports staged files into a new collection. auto: import if"
+            "How rows are loaded. upsert: by upsert requests. import: the server bulk-imports staged files into a new collection. auto: import if"
             f" `staging` is set and a new collection gets {IMPORT_ROWS:,} rows or more, else upsert."
         ),
     )
     load_from: Literal["flow", "hosts"] = Field(
         "flow",
         title="Load from",
-        description="Which machines upsert rows. flow: the flow's own. hosts: those of compute.engine, each over a connection of its own; their token"
-        " comes from their own environment. A bulk import is always the flow's.",
+        description="Machines that upsert rows. flow: the flow's machine. hosts: those of compute.engine, each over a connection of its own; their token"
+        " comes from their own environment. A bulk import is always done by the flow.",
     )
     load_streams: int = Field(
-        16, ge=1, le=1_000, title="Load streams", description="Shards, or groups of them, that are loaded at a time, all machines together."
+        16,
+        ge=1,
+        le=1_000,
+        title="Load streams",
+        description="Maximum concurrent loads, each of a shard or a group of shards, over all machines.",
     )
     store_text: bool = Field(True, description="Store the embedded text in the collection, so that hits show it.")
     shared: bool = Field(
         False,
-        description="Other writers keep rows in the collection. Rows without a seal are then reported but are no error.",
+        description="Other writers have rows in the collection. Rows without a seal are then reported, but not as an error.",
     )
     id_length: int = Field(512, ge=1, le=65_535, description="Maximum key length in bytes. Rows with longer keys are quarantined.")
 
-    token_variable: ClassVar[str] = ""  # of the environment, where a token may be
+    token_variable: ClassVar[str] = ""  # environment variable of the token
 
     @property
     def address(self) -> str:
-        """Where it is, for people."""
+        """The address for people."""
         return self.kind
 
     @property
     def not_from_afar(self) -> str:
         """Why other machines than the flow's cannot load into it; empty: they can."""
-        return "token_block is read by the flow alone: set the token in the environment of every host" if self.token_block else ""
+        return "only the flow reads token_block: set the token in the environment of every host" if self.token_block else ""
 
     @property
     def place(self) -> dict[str, str]:
-        """What tells it from others of its kind, under names that never change: the ledgers of old collections are named by it."""
+        """What distinguishes it from other targets of its kind. Its names must never change: old collections' ledgers are named by it."""
         return {"uri": self.address}
 
     @property
     def stored_as(self) -> StoredAs:
-        """How its collections keep rows."""
+        """The storage options of its collections."""
         return StoredAs()
 
     @model_validator(mode="after")
@@ -147,8 +151,8 @@ class TargetSettings(Strict):
         return self
 
 
-DATABASE = r"[A-Za-z_][A-Za-z0-9_]*"  # as Milvus allows
-OWN_FIRST = ("kind", "uri", "collection")  # in the run form
+DATABASE = r"[A-Za-z_][A-Za-z0-9_]*"  # names that Milvus allows
+OWN_FIRST = ("kind", "uri", "collection")  # first fields of the run form
 
 
 def _own_first(schema: dict[str, Any]) -> None:
@@ -170,21 +174,23 @@ class MilvusSettings(TargetSettings):
         json_schema_extra=PLACE,
     )
     tls: Tls | Nothing = Field(
-        None, title="TLS", description="Certificates for a server with a private certificate authority, or that asks its clients for one."
+        None,
+        title="TLS",
+        description="Certificates for a server with a private certificate authority, or that requires client certificates.",
     )
     database: str = Field("", description="Milvus database. Empty: the server's default.")
     vector_type: VectorType = Field(
         "float32",
         title="Vector type",
         description=(
-            "How the collection stores vectors. Seals keep float32. float16 and bfloat16 need half the space (Milvus 2.4.5 or"
+            "Stored type of the vectors. Seals keep float32. float16 and bfloat16 need half the space (Milvus 2.4.5 or"
             " later), int8 a quarter (Milvus 2.6 or later, COSINE only)."
         ),
     )
     index: Index = Field(
         Index(),
         title="Index",
-        description="Vector index. Built once, after a new collection is filled; anew where a later run finds another.",
+        description="Vector index. Built once, after a new collection is filled, and rebuilt by a later run if this setting changes.",
     )
     staging: str = Field(
         "",
@@ -208,16 +214,16 @@ class MilvusSettings(TargetSettings):
 
     @model_validator(mode="after")
     def _database_is_a_setting(self) -> MilvusSettings:
-        """The client takes a database from the address for some calls, and from its own setting for others."""
-        inside = urlsplit(self.uri).path.strip("/") if self.uri.startswith(("http", "grpc")) else ""
-        if re.fullmatch(DATABASE, inside):
-            raise ValueError(f"uri ends in '/{inside}': take that off, and set database: {inside} if it is meant as the database")
+        """Refuse a database in the address: the client uses it for some calls, and its own setting for others."""
+        path = urlsplit(self.uri).path.strip("/") if self.uri.startswith(("http", "grpc")) else ""
+        if re.fullmatch(DATABASE, path):
+            raise ValueError(f"uri ends in '/{path}': remove that, and set database: {path} if it is meant as the database")
         return self
 
     @model_validator(mode="after")
     def _certificates_are_used(self) -> MilvusSettings:
         if self.tls and not self.uri.startswith(("https://", "grpcs://")):
-            raise ValueError(f"uri '{self.uri}' is no TLS address, so that tls is not used: write https://, or leave tls out")
+            raise ValueError(f"uri '{self.uri}' is not a TLS address, so tls has no effect: write https://, or leave tls out")
         return self
 
     @model_validator(mode="after")
@@ -241,7 +247,7 @@ class MilvusSettings(TargetSettings):
         if self.uri.endswith(".db") and "://" not in self.uri:
             return f"the Milvus Lite file '{self.uri}' belongs to one process: give the uri of a server"
         if self.tls and (block := next((f"tls.{name}_block" for name, _, block in self.tls.places if block), None)):
-            return f"{block} is read by the flow alone: give a file that is on every host"
+            return f"only the flow reads {block}: give a file that is on every host"
         return super().not_from_afar
 
     @property
@@ -252,7 +258,7 @@ class MilvusSettings(TargetSettings):
 
 
 class MemorySettings(TargetSettings):
-    """The memory of the process that runs the job, gone with it: for tests, and for trying a job out."""
+    """The memory of the process that runs the job, lost when it ends: for tests, and for trying a job out."""
 
     model_config = ConfigDict(title="Memory")
 
@@ -260,7 +266,7 @@ class MemorySettings(TargetSettings):
     uri: str = Field(
         "memory://",
         pattern=r"^memory://",
-        description="memory://name: jobs that give one name share one.",
+        description="memory://name: jobs with the same name share a memory.",
     )
     full_text: WithFullText = FULL_TEXT
 
@@ -282,16 +288,16 @@ class MemorySettings(TargetSettings):
 
 
 def why_not_sparse(target: TargetSettings) -> str | None:
-    """Why a target's settings keep no sparse vectors; None: they do."""
+    """Return why a target's settings do not allow sparse vectors; None: they do."""
     stored = target.stored_as
     if target.metric not in ("auto", "IP"):
-        return f"target.metric {target.metric} is for dense ones: leave it at auto, which is their inner product (IP)"
+        return f"target.metric {target.metric} is for dense vectors: leave it at auto, which is the inner product (IP)"
     if stored.index != Index():
-        return f"target.index {stored.index} is for dense ones: leave it out, a sparse inverted index is built"
+        return f"target.index {stored.index} is for dense vectors: leave it out, a sparse inverted index is built"
     if stored.vector_type != "float32":
-        return f"target.vector_type {stored.vector_type} is for dense ones: leave it at float32"
+        return f"target.vector_type {stored.vector_type} is for dense vectors: leave it at float32"
     if target.load == "import":
-        return "target.load import fills dense ones: leave it at auto"
+        return "target.load import is for dense vectors: leave it at auto"
     return None
 
 
@@ -299,8 +305,8 @@ def why_not_sparse(target: TargetSettings) -> str | None:
 class TargetKind(Kind[TargetSettings]):
     """A kind of target.
 
-    opens   "module:function" that makes a `tasks.domain.ports.Target` of its settings, a token or None, and a `ReadSecret`
-    search  "module:function" of settings and CollectionSpec that gives an application's code for `search(words)`; "": there is none to show
+    opens   "module:function" that makes a `tasks.domain.ports.Target` from its settings, a token or None, and a `ReadSecret`
+    search  "module:function" of settings and CollectionSpec that returns an application's code for `search(words)`; "": none
     """
 
     opens: str
@@ -308,7 +314,7 @@ class TargetKind(Kind[TargetSettings]):
 
 
 class TargetKinds(Kinds[TargetKind]):
-    """Where a job names no kind, memory:// is memory."""
+    """The registry of targets. A uri memory:// without a kind has the kind memory."""
 
     def _validated(self, value: object) -> object:
         if isinstance(value, Mapping) and "kind" not in value and str(value.get("uri", "")).startswith("memory://"):
@@ -325,7 +331,7 @@ TARGETS = TargetKinds(
             opens="tasks.adapters.milvus.milvus_target:open_milvus",
             search="tasks.adapters.targets.milvus_code:milvus_search",
         ),
-        # The run form offers Milvus alone: the process of a deployment ends, and its memory with it.
+        # The run form offers only Milvus: a deployment's process ends, and its memory with it.
         "memory": TargetKind(settings=MemorySettings, opens="tasks.adapters.targets.memory_target:open_memory", form=MilvusSettings),
     },
 )

@@ -1,4 +1,4 @@
-"""Certificates for a server whose authority is private, or that asks its clients for one."""
+"""Certificates for a server with a private certificate authority, or that requires client certificates."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ Block = Annotated[str, Field(title="name")]
 
 
 class Tls(Strict):
-    """Each is a PEM file on the machine that runs the flow, or a Prefect Secret block with its text."""
+    """Certificates and key, each a PEM file on the machine that runs the flow, or a Prefect Secret block with its text."""
 
     model_config = ConfigDict(title="TLS")
 
     ca: File | Nothing = Field(None, title="CA", description="PEM file of the authority that signed the server's certificate.")
-    cert: File | Nothing = Field(None, title="Certificate", description="PEM file of the client certificate, for servers that ask for one.")
+    cert: File | Nothing = Field(None, title="Certificate", description="PEM file of the client certificate, for servers that require one.")
     key: File | Nothing = Field(None, title="Key", description="PEM file of the client certificate's private key.")
     ca_block: Block | Nothing = Field(None, title="CA block", description="Name of a Prefect Secret block with the text of `ca`.")
     cert_block: Block | Nothing = Field(
@@ -30,15 +30,15 @@ class Tls(Strict):
 
     @property
     def places(self) -> Iterator[tuple[str, str | None, str | None]]:
-        """The name, the file and the block of each."""
+        """(name, file, block) of each."""
         yield from (("ca", self.ca, self.ca_block), ("cert", self.cert, self.cert_block), ("key", self.key, self.key_block))
 
     @model_validator(mode="after")
     def _each_once_and_in_pairs(self) -> Tls:
         if twice := [name for name, path, block in self.places if path and block]:
-            raise ValueError(f"{twice[0]} and {twice[0]}_block say the same: give one of them")
-        given = {name: bool(path or block) for name, path, block in self.places}
-        if given["cert"] != given["key"]:
-            has, lacks = ("cert", "key") if given["cert"] else ("key", "cert")
-            raise ValueError(f"{has} needs {lacks} beside it")
+            raise ValueError(f"{twice[0]} and {twice[0]}_block are alternatives: give one of them")
+        is_set = {name: bool(path or block) for name, path, block in self.places}
+        if is_set["cert"] != is_set["key"]:
+            present, missing = ("cert", "key") if is_set["cert"] else ("key", "cert")
+            raise ValueError(f"{present} also needs {missing}")
         return self

@@ -1,8 +1,8 @@
-"""How a job's schema reads in the run form of the Prefect UI.
+"""Parts of a job's schema for the run form of the Prefect UI.
 
-The form draws `anyOf` as tabs, one for each choice, named by the choice's title. It does not look at `kind` to find
-the tab of a value: it takes the first one that shares most keys with it. So choices need keys of their own, and
-those with few keys come first.
+The form draws `anyOf` as tabs, one for each choice, named by the choice's title. It does not use `kind` to find
+the tab of a value: it takes the first one that shares most keys with the value. So choices need keys of their own,
+and those with few keys come first.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Count = Annotated[int, Field(ge=1, title="number")]
 
 @dataclass(frozen=True, slots=True)
 class Tabs:
-    """In the schema a union is a choice between these models, and opens at the default."""
+    """Represents a union in the schema as a choice between these models that opens at the default."""
 
     models: tuple[type[BaseModel], ...]
     default: BaseModel

@@ -87,7 +87,7 @@ def test_an_identity_keeps_the_beginnings_of_vectors_and_knows_them_again_with_a
 
 
 def test_a_password_in_the_address_is_refused() -> None:
-    with pytest.raises(BadInput, match=r"'encoder\.url' holds a password"):
+    with pytest.raises(BadInput, match=r"'encoder\.url' contains a password"):
         encoder_of(url="http://me:secret@host:1")
 
 

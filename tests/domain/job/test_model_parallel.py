@@ -25,9 +25,9 @@ def test_a_text_model_of_a_named_precision_can_be_shared() -> None:
         ({**TEXTS, "precision": "int8"}, {}, "precision int8 would load the whole model"),
         ({**TEXTS, "precision": "float8"}, {}, "precision float8 would load the whole model"),
         (TEXTS, {"backend": "openvino"}, "computes with torch: set compute.backend to auto or torch"),
-        ({"kind": "sparse"}, {}, "an encoder of kind 'sparse' cannot be shared out among processes: use kind 'sentence-transformers'"),
-        ({"kind": "open-clip"}, {}, "an encoder of kind 'open-clip' cannot be shared out"),
-        ({"kind": "served", "url": "http://127.0.0.1:1", "model": "m"}, {}, "an encoder of kind 'served' cannot be shared out"),
+        ({"kind": "sparse"}, {}, "an encoder of kind 'sparse' cannot be split among processes: use kind 'sentence-transformers'"),
+        ({"kind": "open-clip"}, {}, "an encoder of kind 'open-clip' cannot be split"),
+        ({"kind": "served", "url": "http://127.0.0.1:1", "model": "m"}, {}, "an encoder of kind 'served' cannot be split"),
     ],
 )
 def test_what_cannot_be_shared_is_refused_with_the_setting_to_change(encoder: dict[str, Any], compute: dict[str, Any], told: str) -> None:

@@ -16,7 +16,7 @@ from tasks.domain.job.parse import override, override_document, parse_job
         ({"source": {"kind": "parquet", "uris": "x"}}, "'source.uris' is not a setting; did you mean 'uri'?"),
         (
             {"encoder": {"kind": "open-clip", "model": "x"}, "source": {"kind": "images"}},
-            "'encoder.model' is not a setting; there are kind, architecture",
+            "'encoder.model' is not a setting; the settings are kind, architecture",
         ),
         (
             {"source": {"kind": "parket"}},
@@ -31,16 +31,16 @@ from tasks.domain.job.parse import override, override_document, parse_job
         ({"metrics": {"endpoint": "collector:4318"}}, "'metrics.endpoint': 'collector:4318' is not an address that begins with http://"),
         ({"metrics": {"port": 99_999}}, "'metrics.port' must be at most 65535, not 99999"),
         ({"metrics": True}, "'metrics' must be a mapping of settings or left out, not True"),
-        ({"lineage": {"namespace": "a"}}, "'lineage.url' must be given"),
+        ({"lineage": {"namespace": "a"}}, "'lineage.url' is required"),
         ({"cache": {"uri": "localhost"}}, "'cache.uri': 'localhost' is not an address such as redis://host:6379/0"),
         ({"cache": {"uri": "redis://h", "ttl_days": 0}}, "'cache.ttl_days' must be more than 0.0, not 0"),
         ({"cache": {"uri": "redis://h", "ttl_day": 1}}, "'cache.ttl_day' is not a setting; did you mean 'ttl_days'?"),
         ({"source": {"chunks": True}}, "'source.chunks' must be a mapping of settings or left out, not True"),
         ({"source": {"chunks": {"tokens": 0}}}, "'source.chunks.tokens' must be 'auto' or at least 1, not 0"),
         ({"source": {"chunks": {"split": "pages"}}}, "'source.chunks.split': 'pages' is not text, markdown or code:<language>"),
-        ({"source": {"chunks": {"size": 3}}}, "'source.chunks.size' is not a setting; there are tokens, overlap, split"),
+        ({"source": {"chunks": {"size": 3}}}, "'source.chunks.size' is not a setting; the settings are tokens, overlap, split"),
         ({"source": {"chunks": {"tokens": 9, "overlap": 9}}}, "'source.chunks': chunks: an overlap of 9 tokens leaves no room"),
-        ({"target": {"gate": {"at_k": 3}}}, "'target.gate.queries' must be given"),
+        ({"target": {"gate": {"at_k": 3}}}, "'target.gate.queries' is required"),
         ({"target": {"full_text": {"analyser": {}}}}, "'target.full_text.analyser' is not a setting; did you mean 'analyzer'?"),
         ({"target": {"tls": "ca.pem"}}, "'target.tls' must be a mapping of settings or left out, not 'ca.pem'"),
         ({"target": {"full_text": "yes"}}, "'target.full_text' must be 'off' or 'on' or a mapping of settings, not 'yes'"),
@@ -61,7 +61,7 @@ def test_who_gives_settings_is_not_told_to_leave_them_out() -> None:
         with pytest.raises(BadInput) as caught:
             parse_job({"source": wrong})
         assert "left out" not in str(caught.value)
-        assert ";" not in str(caught.value).removesuffix("; there are tokens, overlap, split")
+        assert ";" not in str(caught.value).removesuffix("; the settings are tokens, overlap, split")
 
 
 def test_the_defaults_are_a_job() -> None:
@@ -98,6 +98,6 @@ def test_an_override_of_an_unknown_setting_names_the_nearest() -> None:
 def test_a_database_in_the_address_is_refused_with_the_setting_that_it_belongs_to() -> None:
     """The client would make the collection in one database and send the rows to another."""
     job = {"corpus": "a", "source": {"uri": "x"}, "target": {"uri": "http://milvus:19530/mydb"}}
-    with pytest.raises(BadInput, match=r"'target': uri ends in '/mydb': take that off, and set database: mydb"):
+    with pytest.raises(BadInput, match=r"'target': uri ends in '/mydb': remove that, and set database: mydb"):
         parse_job(job)
     assert parse_job({**job, "target": {"uri": "http://milvus:19530/"}}).target.address == "http://milvus:19530/"

@@ -40,9 +40,9 @@ def test_every_setting_of_a_kind_goes_through_a_document_and_an_override(target:
         ({"urii": "x"}, "'target.urii' is not a setting; did you mean 'uri'?"),
         ({"colection": "x"}, "'target.colection' is not a setting; did you mean 'collection'?"),
         ({"kind": "memory", "database": "x"}, "'target.database' is not a setting"),
-        ({"kind": "memory", "uri": "./x.db"}, "'target.uri': './x.db' has characters that it may not have"),
+        ({"kind": "memory", "uri": "./x.db"}, "'target.uri': './x.db' has invalid characters"),
         ({"index": {"type": "TREE"}}, "'target.index.type' must be 'AUTOINDEX'"),
-        ({"vector_type": "int8", "metric": "L2"}, "'target': vector_type int8 goes with metric COSINE alone"),
+        ({"vector_type": "int8", "metric": "L2"}, "'target': vector_type int8 works only with metric COSINE"),
         ({"load": "import", "vector_type": "float16"}, "'target': load import fills float32 vectors"),
     ],
 )

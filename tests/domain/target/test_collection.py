@@ -61,7 +61,7 @@ def test_a_collection_of_a_time_without_these_settings_is_one_of_float32_without
 
 
 JOBS = [
-    ({"vector_type": "int8", "metric": "IP"}, "vector_type int8 goes with metric COSINE alone, not with IP"),
+    ({"vector_type": "int8", "metric": "IP"}, "vector_type int8 works only with metric COSINE, not with IP"),
     ({"vector_type": "int8", "index": {"type": "IVF_FLAT"}}, "int8 has no index IVF_FLAT: choose one of AUTOINDEX, HNSW, HNSW_SQ"),
     ({"vector_type": "float16", "load": "import"}, "load import fills float32 vectors, not float16: leave load at auto"),
     ({"vector_type": "float64"}, "target.vector_type"),

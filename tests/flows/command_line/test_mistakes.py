@@ -48,7 +48,9 @@ MISTAKES: dict[str, Mistake] = {
     "a list for a text": Mistake("plan", ["'checkpoint' must be a text, not ['a']"], ["checkpoint=[a]"]),
     "a text for settings": Mistake("plan", ["'shards' must be a mapping of settings, not '5 rows'"], ["shards=5 rows"]),
     "json lines by another name": Mistake("plan", ["'source.kind' is 'json'", "did you mean 'jsonl'?"], ["source={kind: json, uri: a}"]),
-    "a secret in the file": Mistake("plan", ["holds a password, a token or a key", "MILVUS_TOKEN"], ["target.uri=http://a:b@host:19530"]),
+    "a secret in the file": Mistake(
+        "plan", ["contains a password, a token or a key", "MILVUS_TOKEN"], ["target.uri=http://a:b@host:19530"]
+    ),
     "--set without a value": Mistake("plan", ["--set shards.rows: write it as path.to.key=value"], ["shards.rows"]),
     "a source that is not there": Mistake(
         "plan", ["no such file or folder", "none.parquet", "correct source.uri"], ["source.uri=none.parquet"]
@@ -73,14 +75,14 @@ MISTAKES: dict[str, Mistake] = {
     ),
     "a target's mistyped scheme": Mistake("verify", ["target.uri 'htp://host' is not one that Milvus knows"], ["target.uri=htp://host"]),
     "a target's file": Mistake("verify", ["is not one that Milvus knows", "ending in .db"], ["target.uri=rows.sqlite"]),
-    "certificates without TLS": Mistake("verify", ["is no TLS address"], ["target.uri=http://host:19530", "target.tls={ca: a.pem}"]),
+    "certificates without TLS": Mistake("verify", ["is not a TLS address"], ["target.uri=http://host:19530", "target.tls={ca: a.pem}"]),
     "a certificate that is not there": Mistake(
         "verify", ["target.tls.ca: 'a.pem' cannot be read: No such file"], ["target.uri=https://host:19530", "target.tls={ca: a.pem}"]
     ),
     "metrics for nobody": Mistake(
         "plan", ["'metrics.exporter' must be 'otlp' or 'prometheus', not 'statsd'"], ["metrics={exporter: statsd}"]
     ),
-    "lineage to nowhere": Mistake("plan", ["'lineage.url' must be given"], ["lineage={namespace: a}"]),
+    "lineage to nowhere": Mistake("plan", ["'lineage.url' is required"], ["lineage={namespace: a}"]),
     "a cache without a scheme": Mistake(
         "run", ["'cache.uri': 'localhost' is not an address such as redis://host:6379/0"], ["cache={uri: localhost}"]
     ),
@@ -94,11 +96,11 @@ MISTAKES: dict[str, Mistake] = {
     "a streams' number": Mistake("plan", ["'target.load_streams' must be at least 1, not 0"], ["target.load_streams=0"]),
     "hosts that load into a file": Mistake(
         "plan",
-        ["target.load_from: hosts cannot load into it", "set target.load_from: flow"],
+        ["target.load_from: hosts cannot load into this target", "set target.load_from: flow"],
         ["target.load_from=hosts", "compute.engine={kind: ray}"],
     ),
     "sparse vectors in a dense index": Mistake(
-        "plan", ["target.index HNSW is for dense ones: leave it out"], ["encoder.kind=sparse", "target.index={type: HNSW}"]
+        "plan", ["target.index HNSW is for dense vectors: leave it out"], ["encoder.kind=sparse", "target.index={type: HNSW}"]
     ),
     "a mode of other vectors": Mistake("search", ["are dense: use --mode dense"], rest=("words", "--mode", "sparse")),
     "a mode that is none": Mistake(

@@ -193,6 +193,6 @@ def test_a_credential_in_the_job_is_refused_before_anything_is_written(kitestrin
     refused = kitestring("run", job, "--set", f"target.uri=http://root:{CANARIES['milvus']}@host:1")
     assert refused.code == 2
     [line] = refused.err.splitlines()
-    assert line.startswith("error: 'target.uri' holds a password, a token or a key")
+    assert line.startswith("error: 'target.uri' contains a password, a token or a key")
     assert not found_in(refused.err.encode())
     assert [path.name for path in kitestring.folder.iterdir()] == ["job.yaml"]

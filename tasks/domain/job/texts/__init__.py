@@ -1,1 +1,1 @@
-"""How texts are read and split."""
+"""Settings for reading and splitting texts."""

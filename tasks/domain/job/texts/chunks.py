@@ -1,4 +1,4 @@
-"""Settings of chunks: how a long document becomes several rows."""
+"""Settings of chunks, which split a long document into several rows."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ CHUNK_FIELD_NAMES = ("document", "chunk", "start", "end")
 CODE = "code:"
 SPLIT = rf"^(text|markdown|{CODE}[a-z0-9_]+)$"
 CHUNKS_DESCRIPTION = (
-    "Split each text into chunks that the model reads whole, each a row of its own with the key {id}#{n} and the fields document, chunk, start and "
-    "end. Left out: a text is a row, and what the model does not read of it is lost."
+    "Split each text into chunks that fit the model's input, each a row of its own with the key {id}#{n} and the fields document, chunk, start and "
+    "end. Left out: a text is a row, truncated at the model's maximum input length."
 )
 
 
 class Chunks(Strict):
-    """How texts are split; another way is another encoder, with a collection of its own."""
+    """Splitting of texts. Changing it changes the encoder's fingerprint, and so makes another collection."""
 
     model_config = ConfigDict(title="chunks")
 
     tokens: Auto | Count = Field(
         "auto",
         title="Tokens",
-        description="Most tokens of a chunk by the model's own tokenizer, prompt and special tokens counted. auto: what the model reads.",
+        description="Maximum tokens of a chunk by the model's own tokenizer, including prompt and special tokens. auto: the model's maximum input.",
     )
-    overlap: int = Field(0, ge=0, title="Overlap", description="Most tokens that a chunk has in common with the one before it.")
+    overlap: int = Field(0, ge=0, title="Overlap", description="Maximum tokens that a chunk has in common with the previous one.")
     split: str = Field(
         "text",
         pattern=SPLIT,
@@ -46,7 +46,7 @@ class Chunks(Strict):
 
     @property
     def language(self) -> str | None:
-        """The programming language of the texts; None: they are none."""
+        """The programming language of the texts; None: they are not code."""
         return self.split.removeprefix(CODE) if self.split.startswith(CODE) else None
 
 
@@ -55,7 +55,7 @@ CHUNKS: Chunks | None = Field(None, title="Chunks", description=CHUNKS_DESCRIPTI
 
 
 def check_chunks(chunks: Chunks | None, *, embeds_text: bool, names: list[str | None]) -> None:
-    """Find chunks of what is no text, and metadata under the name of a chunk's own field.
+    """Check that chunks are of texts, and that no metadata field has the name of a chunk's own field.
 
     Raises:
         ValueError: says what to change.
@@ -63,7 +63,7 @@ def check_chunks(chunks: Chunks | None, *, embeds_text: bool, names: list[str | 
     if chunks is None:
         return
     if not embeds_text:
-        raise ValueError("chunks are for texts: leave chunks out where images are embedded")
+        raise ValueError("chunks are for texts: leave chunks out if images are embedded")
     for name in names:
         if name in CHUNK_FIELD_NAMES:
             raise ValueError(f"'{name}' is a field that every chunk has: choose another name")

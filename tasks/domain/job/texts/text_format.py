@@ -1,4 +1,4 @@
-"""How files of text are written: the settings of CSV, and of JSON Lines where they have them."""
+"""Formats of text files: the settings of CSV, and those that JSON Lines has as well."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ ONE_DELIMITER, ONE_CHARACTER = r"^([ -~\t]|auto)$", r"^[ -~]?$"
 DELIMITER: str = Field(
     ",",
     pattern=ONE_DELIMITER,
-    description="Column delimiter, or auto: the one of , ; tab | with which the header has the wanted columns. For CSV only.",
+    description="Column delimiter, or auto: the one of , ; tab | with which the header has the needed columns. For CSV only.",
 )
-QUOTE: str = Field('"', pattern=ONE_CHARACTER, description='Character around values that hold delimiters; "": there is none. For CSV only.')
+QUOTE: str = Field('"', pattern=ONE_CHARACTER, description='Character around values that contain delimiters; "": none. For CSV only.')
 ESCAPE: str = Field(
     "",
     pattern=ONE_CHARACTER,
@@ -29,7 +29,7 @@ def _check_encoding(name: str) -> str:
         "".encode(name)
         codecs.getincrementaldecoder(name)("strict")
     except (LookupError, ValueError, TypeError):
-        raise ValueError(f"'{name}' is no encoding of text: give one such as utf-8, utf-16, cp1252 or latin-1") from None
+        raise ValueError(f"'{name}' is not a text encoding: give one such as utf-8, utf-16, cp1252 or latin-1") from None
     return name
 
 

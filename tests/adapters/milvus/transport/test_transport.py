@@ -125,8 +125,8 @@ def test_certificates_that_cannot_be_used_are_told_by_their_setting(authority: A
 def test_settings_of_tls_that_say_nothing_are_refused() -> None:
     for settings, words in (
         ({"tls": {"cert": "a.pem"}}, "cert needs key"),
-        ({"tls": {"ca": "a.pem", "ca_block": "a"}}, "ca and ca_block say the same"),
-        ({"uri": "http://host:19530", "tls": {"ca": "a.pem"}}, "is no TLS address"),
+        ({"tls": {"ca": "a.pem", "ca_block": "a"}}, "ca and ca_block are alternatives"),
+        ({"uri": "http://host:19530", "tls": {"ca": "a.pem"}}, "is not a TLS address"),
     ):
         with pytest.raises(ValidationError, match=words):
             MilvusSettings.model_validate({"uri": "https://host:19530", **settings})
