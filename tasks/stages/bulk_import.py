@@ -1,11 +1,11 @@
-"""Import: a fresh collection is filled by the server itself, from the sealed parts.
+"""Import: the server fills a new collection itself, from files made of the sealed parts.
 
-An import knows no keys: the same file twice, or one key in two files, doubles rows. So each attempt fills a collection of
-its own, whose name is noted before it is made; keys are counted before the first job starts; the rows are counted when
-the jobs have ended; and only then the collection takes the real name. Whatever else happens, that collection is dropped,
-and the rows are upserted instead: those that the ledger lacks, where another run took the name first. An attempt that a
-killed run left is resumed where its jobs are known and its seals are unchanged; otherwise it is dropped. One
-that a living run is at work on is left to it (`tasks.run.import_attempts`).
+An import ignores keys: importing a file twice, or files that share a key, duplicates rows. So each attempt fills a
+collection of its own, recorded before it is created; keys are checked before the first job starts; rows are counted when
+the jobs have ended; only then is the collection renamed to its final name. If anything fails, that collection is dropped and the
+rows are upserted instead; if another run took the name first, only those that the ledger lacks. The attempt of a killed run is
+resumed if its jobs are known and its seals are unchanged, otherwise dropped. That of an active run is left alone
+(`tasks.run.import_attempts`).
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ from tasks.run.seals.shard_loading import begin_loading
 log = logging.getLogger("kitestring.load")
 
 IMPORT_POLL_SECONDS = 1.0
-IMPORT_STUCK_SECONDS = 1_800.0  # without a percent more
+IMPORT_STUCK_SECONDS = 1_800.0  # without progress in percent
 LEDGER_SECONDS = 600.0
-STATES_ASKED_AGAIN = 30  # of a server that does not answer for a while
-SEEN_SECONDS = 120.0  # between a job's end and the day that strong reads see its rows: 15 s on Milvus 2.3.5
+STATES_ASKED_AGAIN = 30  # retries of a status request that the server does not answer
+SEEN_SECONDS = 120.0  # from a job's end until strong reads return its rows: 15 s on Milvus 2.3.5
 SEEN_PAUSE = 0.5
 
 
@@ -73,37 +73,37 @@ def _refuse_impossible(plan: Plan, loader: BulkLoader | None) -> None:
 
 def _loader(collection: Collection) -> BulkLoader:
     loader = collection.target.bulk_loader()
-    assert loader is not None  # `imports` has said so
+    assert loader is not None  # `imports` has checked it
     return loader
 
 
 @task(name="import", cache_policy=NO_CACHE)
 def import_shards(run: Run, plan: Plan, collection: Collection) -> None:
-    """Fill a collection that is not there yet; where that does not succeed, it is still not there, and upserting may begin."""
+    """Fill a collection that does not exist yet; if that fails, it still does not exist, and upserts may begin."""
     with run.journal.during("load"):
         try:
-            if not _go_on(run, plan, collection) and plan.job.target.load != "upsert" and collection.describe() is None:
+            if not _resume(run, plan, collection) and plan.job.target.load != "upsert" and collection.describe() is None:
                 _attempt(run, plan, collection)
         except KitestringError as error:
-            log.warning("the import into '%s' did not succeed: %s; its rows are upserted instead", plan.spec.name, error)
+            log.warning("the import into '%s' failed: %s; its rows are upserted instead", plan.spec.name, error)
             _await_ledger(plan)
 
 
 def _await_ledger(plan: Plan) -> None:
-    """Where another run's import has just taken the name, wait until it has written its ledger: its rows need no upserts."""
+    """If another run's import has just taken the name, wait until it has written its ledger, so that its rows are not upserted."""
     deadline = time.monotonic() + LEDGER_SECONDS
     while any(attempt.state == "imported" and not left for attempt, left in attempts_of(plan)) and time.monotonic() < deadline:
         time.sleep(IMPORT_POLL_SECONDS)
 
 
-def _go_on(run: Run, plan: Plan, collection: Collection) -> bool:
-    """Finish an import of another run where its state is known, and discard abandoned ones; whether one was finished."""
-    found, covers, finished = attempts_of(plan), SealSetDigest(), False
-    for seal in seals_of(plan) if found else ():
+def _resume(run: Run, plan: Plan, collection: Collection) -> bool:
+    """Finish another run's import if its state is known, and discard abandoned ones; returns whether one was finished."""
+    attempts, covers, finished = attempts_of(plan), SealSetDigest(), False
+    for seal in seals_of(plan) if attempts else ():
         covers.add(seal)
-    for attempt, left in found:
+    for attempt, left in attempts:
         known = attempt.covers == covers.digest and attempt.jobs and plan.job.target.load != "upsert"
-        # Two runs may wait for the same jobs, and one will rename; upserts of the same keys by two would leave rows of both.
+        # Two runs may wait for the same jobs, since only one can rename; but if both upserted the same keys, rows of both would stay.
         if known and not finished and (left or not attempt.upserts):
             finished = _take_over(run, plan, collection, attempt, left=left)
         elif left:
@@ -127,10 +127,10 @@ def _take_over(run: Run, plan: Plan, collection: Collection, attempt: ImportAtte
 
 
 def _attempt(run: Run, plan: Plan, collection: Collection) -> None:
-    """From staged files to a collection with its name and its ledger.
+    """Stage and import files, and give the collection its name and its ledger.
 
     Raises:
-        KitestringError: it did not succeed; nothing is left of it.
+        KitestringError: the attempt failed; everything of it was removed.
     """
     attempt = ImportAttempt(run=run.id, collection=collection_of(plan, run.id), rows=0, covers="")
     filled = collection.target.collection(attempt.collection)
@@ -154,7 +154,7 @@ def _fill(plan: Plan, filled: Collection, own: OwnAttempt) -> None:
 
 
 def _stage(plan: Plan, loader: BulkLoader, attempt: ImportAttempt) -> tuple[list[str], dict[str, Any]]:
-    """Where the server finds the files, and their record."""
+    """Stage the files; returns the places at which the server finds them, and the fields of their record."""
     covers, rows, cuts = SealSetDigest(), 0, dict[str, int]()
     with SeenKeys() as keys, loader.stage(attempt.collection, staged_at(plan.address, attempt), plan.scratch) as staging:
 
@@ -173,14 +173,14 @@ def _stage(plan: Plan, loader: BulkLoader, attempt: ImportAttempt) -> tuple[list
             ShardKeys(plan.checkpoint, plan.scratch).keep(covers.add(seal), partial(stage, seal=seal))
         files, (refused, upserts) = staging.files(), staging.upserts()
     if refused:
-        log.info("%d of %d rows have a double that is null or no finite number, which imports refuse: they are upserted", refused, rows)
+        log.info("%d of %d rows have a double that is null or not finite, which imports refuse: they are upserted", refused, rows)
     return files, {"rows": rows, "covers": covers.digest, "cut": cuts, "upserts": tuple(upserts)}
 
 
 def _refuse_doubled(keys: SeenKeys, ids: list[str], first: int, seal: Seal) -> None:
     seen = keys.add(ids, range(first, first + len(ids)))
     if seen:
-        raise Permanent(f"key '{ids[next(iter(seen))]}' of shard {seal.name} is in another shard, too, and an import would keep both rows")
+        raise Permanent(f"key '{ids[next(iter(seen))]}' of shard {seal.name} is also in another shard, and an import would keep both rows")
 
 
 def _finish(run: Run, plan: Plan, collection: Collection, filled: Collection, own: OwnAttempt) -> None:
@@ -204,7 +204,7 @@ def _finish(run: Run, plan: Plan, collection: Collection, filled: Collection, ow
 
 
 def _intend(plan: Plan, target: str, attempt: ImportAttempt) -> None:
-    """Record whose rows are in it before it has its name: a run after a kill has to account for them, even with another source."""
+    """Record the shards of the rows before the rename: after a kill the next run must account for them, even with another source."""
     intents = (intent_of(shard, seal, run=attempt.run, at=utc_now()) for shard, seal in shards_with_seals(plan))
     for _ in ahead(partial(plan.checkpoint.intend_load, target), intents):
         pass
@@ -214,35 +214,35 @@ def _await(loader: BulkLoader, job: str) -> None:
     percent, since, silent = -1, time.monotonic(), 0
     while True:
         try:
-            told, silent = loader.look(job), 0
+            state, silent = loader.look(job), 0
         except Transient:
             silent += 1
             if silent > STATES_ASKED_AGAIN:
                 raise
         else:
-            if told.state == "done":
+            if state.state == "done":
                 return
-            if told.state == "failed":
-                raise Permanent(f"import {job}: {told.reason or 'the server gives no reason'}")
-            if told.percent != percent:
-                percent, since = told.percent, time.monotonic()
+            if state.state == "failed":
+                raise Permanent(f"import {job}: {state.reason or 'the server gives no reason'}")
+            if state.percent != percent:
+                percent, since = state.percent, time.monotonic()
                 log.info("import %s: %d%%", job, percent)
         if time.monotonic() - since > IMPORT_STUCK_SECONDS:
-            raise Permanent(f"import {job}: stands at {percent}% for {IMPORT_STUCK_SECONDS:.0f} s")
+            raise Permanent(f"import {job}: no progress beyond {percent}% for {IMPORT_STUCK_SECONDS:.0f} s")
         time.sleep(IMPORT_POLL_SECONDS)
 
 
 def _await_rows(filled: Collection, rows: int) -> None:
-    """Wait until strong reads see every row."""
+    """Wait until strong reads return every row."""
     deadline = time.monotonic() + SEEN_SECONDS
-    while (seen := filled.count()) != rows:
+    while (visible := filled.count()) != rows:
         if time.monotonic() > deadline:
-            raise Transient(f"after an import of {rows} rows into '{filled.name}' at {filled.target.address}, {seen} can be seen")
+            raise Transient(f"after an import of {rows} rows into '{filled.name}' at {filled.target.address}, {visible} are visible")
         time.sleep(SEEN_PAUSE)
 
 
 def _enter(run: Run, plan: Plan, collection: Collection, own: OwnAttempt) -> None:
-    """The collection has its name: the ledger, and away with the scaffolding. No key was in two shards."""
+    """Write the ledger of the renamed collection, and remove the attempt. No key is in two shards."""
     begin_loading(plan, collection)
     plan.checkpoint.record_owners(plan.target, Owners(covers=own.now.covers, policy=policy_of(plan.job), settled=True))
     with run.journal.telling(plan):

@@ -1,4 +1,4 @@
-"""Dry run: the real encoders encode a sample, nothing is sealed or loaded, and a run's time and cost are estimated."""
+"""Dry run: encode a sample with the real encoders, seal and load nothing, and estimate the time and cost of a run."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ log = logging.getLogger("kitestring.run")
 
 
 def try_out(job: Job) -> dict[str, Any]:
-    """Encode a sample as a run would, and estimate the run. Only the measured rate is kept.
+    """Encode a sample as a run would, and estimate the run. Only the measured rate is stored.
 
     Returns:
         The output of `plan --json`, with `dry_run` and the measurements.
@@ -34,26 +34,25 @@ def try_out(job: Job) -> dict[str, Any]:
     """
     with open_run(job, dry=True) as run:
         plan = plan_shards(run)
-        foresight = Estimator(run.inspected, plan.spool, plan)
-        measured = dry_run_rate(run, foresight) if foresight.left.to_encode else None
+        estimator = Estimator(run.inspected, plan.spool, plan)
+        measured = dry_run_rate(run, estimator) if estimator.left.to_encode else None
         run.engine.release()
         if measured:
             note_rate(run.inspected, measured)
-        estimate = foresight.estimate()
+        estimate = estimator.estimate()
         log.info("dry run: %s", estimate_headline(estimate))
         show_estimate(job.corpus, estimate)
-        seen = measured.model_dump(mode="json") if measured else None
-        return {"dry_run": True, **foresight.figures(estimate), "measured": seen}
+        return {"dry_run": True, **estimator.figures(estimate), "measured": measured.model_dump(mode="json") if measured else None}
 
 
 @task(name="measure", cache_policy=NO_CACHE)
-def dry_run_rate(run: Run, foresight: Estimator) -> Observation | None:
-    """Encode rows from everywhere in the corpus for some seconds; None where the sample holds no good row.
+def dry_run_rate(run: Run, estimator: Estimator) -> Observation | None:
+    """Encode rows from all over the corpus for some seconds; None if the sample has no valid row.
 
     Raises:
         BadInput: the encoder cannot be loaded.
     """
     at_a_place = SAMPLED_TEXTS if run.job.source.modality == "text" else SAMPLED_PICTURES
     with run.journal.during("encode"):
-        sample = foresight.sample(Effort(rows=at_a_place, bytes=64 << 20))
+        sample = estimator.sample(Effort(rows=at_a_place, bytes=64 << 20))
         return run.engine.measure(rows_for_ranks(run.inspected, sample)) if sample.rows else None

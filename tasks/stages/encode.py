@@ -1,4 +1,4 @@
-"""Encode: groups of shards go to the run's engine, which seals them; Prefect alone retries a group after a transient fault."""
+"""Encode: the run's engine seals groups of shards; only Prefect retries a group after a transient error."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tasks.run.plan import Plan
 
 
 def worth_another_try(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
-    """Prefect retries a task only after a passing fault. A plain function: a bound one never retries."""
+    """Whether Prefect should retry a task: only after a transient error. A plain function: with a bound one Prefect never retries."""
     return isinstance(state.result(raise_on_failure=False), Transient | OutcomeUnknown)
 
 
@@ -33,22 +33,22 @@ def worth_another_try(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -
     retry_condition_fn=worth_another_try,
 )
 def encode_shards(run: Run, plan: Plan, group: list[Shard]) -> None:
-    """Seal every shard of a group that is not sealed yet. One that cannot be sealed does not stop the others.
+    """Seal every shard of a group that is not sealed yet. A failed shard does not stop the others.
 
     Raises:
-        Permanent: a shard failed permanently; the first of them, after all others are sealed.
-        Transient: something passing; sealed shards stay sealed when it is tried again.
+        Permanent: the first permanent failure of a shard, raised after all others are sealed.
+        Transient: a retry may succeed; sealed shards stay sealed.
     """
     with run.journal.during("encode"), run.journal.telling(group):
         encode_group(run, plan, group)
 
 
 def encode_group(run: Run, plan: Plan, group: list[Shard], *, rows: Literal["all", "quarantined"] = "all") -> None:
-    """Have the run's engine do a group; what becomes of each shard is in the journal (`tasks.run.encoding_notes`).
+    """Encode a group with the run's engine; the journal gets the outcome of each shard (`tasks.run.encoding_notes`).
 
     Raises:
         Permanent: a shard failed permanently; names the first of them.
-        Transient: something passing.
+        Transient: a retry may succeed.
     """
     try:
         run.engine.encode(ShardGroup(shards=tuple(group), record=plan.record, attempt=run.id, donors=plan.donors, rows=rows))
@@ -58,7 +58,7 @@ def encode_group(run: Run, plan: Plan, group: list[Shard], *, rows: Literal["all
 
 
 def ask_served_model(run: Run, plan: Plan, loaded: Container[str]) -> None:
-    """Where the model is served and there is something to encode: see that it is the one that the corpus was begun with.
+    """Check, if the model is served and there is something to encode, that it is the model of the corpus' first run.
 
     Args:
         run: the run.
@@ -66,7 +66,7 @@ def ask_served_model(run: Run, plan: Plan, loaded: Container[str]) -> None:
         loaded: shards for which there is nothing to do.
 
     Raises:
-        BadInput: it is another one, or nothing answers; nothing was written.
+        BadInput: it is another model, or the server does not answer; nothing was written.
     """
     if plan.record.facts.server and next(missing(missing(plan, loaded), plan.checkpoint.sealed_ids()), None):
         run.engine.facts()
@@ -75,9 +75,9 @@ def ask_served_model(run: Run, plan: Plan, loaded: Container[str]) -> None:
 def seal_again(run: Run, plan: Plan, shard: Shard) -> None:
     """Encode the missing parts of a shard whose seal was withdrawn, and seal it.
 
-    Under an attempt of its own: a key that was sealed or condemned once is never used again (see `tasks.adapters.checkpoint.condemned`).
+    Under an attempt of its own, because a key that was sealed or condemned is never used again (see `tasks.adapters.checkpoint.condemned`).
 
     Raises:
-        Permanent: it cannot be sealed.
+        Permanent: the shard cannot be sealed.
     """
     run.engine.encode(ShardGroup(shards=(shard,), record=plan.record, attempt=f"{run.id}-{secrets.token_hex(4)}", donors=plan.donors))

@@ -1,4 +1,4 @@
-"""Load: sealed shards are written to the collection, and recorded in the ledger once the server has confirmed."""
+"""Load: write sealed shards to the collection, and record them in the ledger once the server has acknowledged them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tasks.run.seals.shard_loading import begin_loading, load_seal, remove_stray
 from tasks.stages.encode import seal_again, worth_another_try
 from tasks.stages.retry_quarantined import recover
 
-LEFT_TO_THE_FLOW = "hosts could not load all that is sealed, so the flow loaded the rest"
+LEFT_TO_THE_FLOW = "hosts could not load all sealed shards, so the flow loaded the rest"
 NOT_SEALED = "it is not sealed: its file is new or was changed since the last run: `kitestring run` encodes it"
 log = logging.getLogger("kitestring.load")
 
@@ -28,16 +28,16 @@ log = logging.getLogger("kitestring.load")
 def load_shards(run: Run, plan: Plan, collection: Collection, group: list[Shard], *, mend: bool = True) -> None:
     """Load every sealed shard of a group.
 
-    A part that does not match its seal is found by its checksum before any row of it is loaded: the shard's seal is
-    withdrawn, and with `mend` the shard is encoded again here and now, otherwise by the next run.
+    A part that does not match its checksum is detected before any row of it is loaded: the shard's seal is withdrawn,
+    and the shard is encoded again, with `mend` at once, otherwise by the next run.
 
     Raises:
-        Permanent: a shard cannot be loaded; the first of them, after all others are.
-        Transient: the server did not take it in time; upserting again changes nothing that is there.
+        Permanent: a shard cannot be loaded; the first error, raised after all others are loaded.
+        Transient: the server did not accept rows in time; a retry may upsert rows again without harm.
     """
     first: Permanent | None = None
     with run.journal.during("load"), run.journal.telling(group):
-        if any(plan.checkpoint.read_seal(shard.id) for shard in group):  # a corpus that is refused makes no collection
+        if any(plan.checkpoint.read_seal(shard.id) for shard in group):  # a refused corpus creates no collection
             begin_loading(plan, collection)
             if run.job.hosts_load:
                 load_on_hosts(run, plan, collection, group)
@@ -52,10 +52,10 @@ def load_shards(run: Run, plan: Plan, collection: Collection, group: list[Shard]
 
 
 def load_on_hosts(run: Run, plan: Plan, collection: Collection, group: list[Shard]) -> None:
-    """Have the engine's hosts load a group. What none of them can load is left to the flow, which finds out why.
+    """Load a group with the engine's hosts. Shards that no host can load are left to the flow, which reports the error.
 
     Raises:
-        Transient: something passing.
+        Transient: a retry may succeed.
     """
     waiting = tuple(shard for shard in group if not run.journal.has_loaded(shard))
     identity = collection.identity() or ""
@@ -80,9 +80,8 @@ def _load_shard(run: Run, plan: Plan, collection: Collection, shard: Shard, *, m
             raise Permanent(NOT_SEALED)
         return
     before = plan.checkpoint.read_load(plan.target, shard.id)
-    whole = run.job.hosts_load or (
-        before is not None and before.state != "outdated"
-    )  # what was begun or doubted is not asked what it holds
+    # After an interrupted or doubted load the vectors in the collection are not relied on, so they are sent again.
+    whole = run.job.hosts_load or (before is not None and before.state != "outdated")
     try:
         entry = load_seal(plan, collection, shard, seal, run=run.id, whole=whole)
     except Damaged as damage:
@@ -97,7 +96,7 @@ def _load_shard(run: Run, plan: Plan, collection: Collection, shard: Shard, *, m
 
 
 def _seal_again(run: Run, plan: Plan, shard: Shard, before: Seal) -> Seal:
-    """The seal that replaces a withdrawn one. Rows that retries had recovered are tried again."""
+    """Seal a shard again whose seal was withdrawn, and retry the rows that amendments had recovered; returns the new effective seal."""
     seal_again(run, plan, shard)
     if any(part.amendment for part in before.parts):
         recover(run, plan, shard)

@@ -1,8 +1,8 @@
-"""Mend: a collection that differs from its seals is made right from them, shard by shard, without encoding anything.
+"""Mend: correct a collection that differs from its seals, shard by shard, without encoding anything.
 
 Surplus rows of a shard are deleted by key; missing and different ones are loaded again. Milvus 2.3.5 deletes by key
-whatever a filter says, so that a right row of a deleted key goes as well: shards are counted again after anything was
-deleted, and those that lost a row by it are loaded again, too.
+and ignores the rest of a filter, so a correct row with the same key is deleted as well. Therefore shards are counted again
+after a deletion, and those that lost a row are loaded again, too.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ from tasks.run.seals.shard_loading import begin_loading, load_seal, unsettle
 from tasks.run.seals.unaccounted_rows import clock_of, strangers
 from tasks.stages.deduplicate import assign_owners
 
-DELETED = 10_000  # keys at a time
-MENDED_NAMED = 5  # shards in a note
+DELETED = 10_000  # keys deleted at a time
+MENDED_NAMED = 5  # shards named in a note
 
 
 def mend_shards(run: Run, plan: Plan, collection: Collection, wrong: Iterable[str], *, torn: bool = False) -> int:
-    """Make these shards right from their seals; rows that were removed since no seal has them.
+    """Make these shards equal to their seals; returns the number of rows removed because they are not in their shard's seal.
 
     Args:
         run: its journal receives the events.
-        plan: whose seals.
-        collection: to be mended.
-        wrong: the shards.
+        plan: has the seals.
+        collection: the collection to mend.
+        wrong: the shards that differ.
         torn: rows were deleted before, so that other shards may lack some.
 
     Raises:
-        Damaged: a part that has to be loaded does not match its seal.
-        Transient: the server did not take it in time.
+        Damaged: a part that must be loaded does not match its seal.
+        Transient: the server did not accept rows in time.
     """
     shards = set(wrong)
     with sealed_shards(plan) as sealed:
@@ -53,13 +53,13 @@ def mend_shards(run: Run, plan: Plan, collection: Collection, wrong: Iterable[st
 
 
 def enter_sealed(plan: Plan, collection: Collection) -> int:
-    """Shards with rows in the collection that are sealed and that the ledger has lost are entered again; how many. A run says what becomes of them."""
+    """Restore lost ledger entries of sealed shards with rows in the collection; returns their number. The next run handles the rows."""
     lost = {shard for _, shard in strangers(plan, collection)}
     return sum(plan.checkpoint.enter_again(plan.target, shard) is not None for shard in lost if re.fullmatch(r"[0-9a-f]{32}", shard))
 
 
 def remove_strangers(plan: Plan, collection: Collection) -> int:
-    """Rows that no seal accounts for leave; how many. Shards that lose a row by it are left for `mend_shards`."""
+    """Delete rows that no seal accounts for; returns their number. `mend_shards` repairs shards that lose a row by that."""
     removed = 0
     while keys := [key for key, _ in islice(strangers(plan, collection), DELETED)]:
         collection.delete_keys(keys)
@@ -68,7 +68,7 @@ def remove_strangers(plan: Plan, collection: Collection) -> int:
 
 
 def _torn(plan: Plan, collection: Collection) -> Iterator[str]:
-    """Shards with fewer rows than are sealed."""
+    """Yield the shards with fewer rows than their seals."""
     with sealed_shards(plan) as sealed:
         for counted in count_shards(collection, sealed, Waiting(clock_of(collection))):
             if counted.found < counted.sealed.seal.rows:
@@ -90,11 +90,11 @@ def _load_again(run: Run, plan: Plan, collection: Collection, shards: set[str]) 
     if not shards:
         return
     begin_loading(plan, collection)
-    unsettle(plan)  # also where this run has loaded before
+    unsettle(plan)  # also if this run has loaded before
     since = {entry.shard: (entry.loaded_at, entry.run) for entry in plan.checkpoint.loads(plan.target)}
     known = {shard.id for shard in plan} | since.keys()
     with sealed_shards(plan) as sealed:
-        # The newest first: a key that came again is its.
+        # The newest first, because it owns keys that occur again.
         retained = [each for each in sealed if each.seal.shard in shards and each.retained]
         for each in sorted(retained, key=lambda each: since.get(each.seal.shard, ("", "")), reverse=True):
             _load_retained(plan, collection, each, known)
@@ -107,23 +107,23 @@ def _load_again(run: Run, plan: Plan, collection: Collection, shards: set[str]) 
 
 
 def _load_retained(plan: Plan, collection: Collection, sealed: Sealed, known: set[str]) -> None:
-    """Without the rows that a known shard has taken over."""
+    """Load a retained shard, except rows with keys that a known shard has taken over."""
     seal = sealed.seal
     plan.checkpoint.refuse_condemned(seal)
     for part in seal.parts:
         load_free_rows(collection, sealed.read(part), seal.shard, others=known, chunks=has_chunks(plan.spec.fields))
     entry = plan.checkpoint.read_load(plan.target, seal.shard)
     if entry:
-        held = {"state": "outdated", "rows": collection.count(seal.shard), "seal": seal.digest}
-        plan.checkpoint.intend_load(plan.target, entry.model_copy(update=held))
+        state = {"state": "outdated", "rows": collection.count(seal.shard), "seal": seal.digest}
+        plan.checkpoint.intend_load(plan.target, entry.model_copy(update=state))
 
 
 def format_mending(proof: Proof, names: list[str], removed: int) -> str:
-    """The damage found, and the repairs made."""
+    """Format the differences found and the repairs made."""
     kinds = ", ".join(f"{count:,} {kind}" for kind, count in sorted(proof.kinds.items()))
     more = f" and {len(names) - MENDED_NAMED:,} more" if len(names) > MENDED_NAMED else ""
-    found = (
+    differences = (
         f"the proof found differences{f' ({kinds})' if kinds else ''} in {len(names):,} shards ({', '.join(names[:MENDED_NAMED])}{more})"
     )
-    gone = f"{removed:,} rows that no seal has were removed, and " if removed else ""
-    return f"{found}: {gone}they were loaded again from their seals and verified again"
+    deleted = f"{removed:,} rows without a seal were removed, and " if removed else ""
+    return f"{differences}: {deleted}they were loaded again from their seals and verified again"

@@ -1,4 +1,4 @@
-"""Plan: what there is to do, from listings, footers and what earlier runs have committed."""
+"""Plan: determine the work from listings, footers and the commits of earlier runs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tasks.run.seals.doubtful_files import refuse_doubtful
 
 @task(name="plan", cache_policy=NO_CACHE)
 def plan_shards(run: Run) -> Plan:
-    """Cut the source while the encoder loads (the first time), and settle what its vectors are kept under."""
+    """Cut the source into shards, on the first run while the encoder loads, and determine the encoder's record."""
     inspected = run.inspected
     with run.journal.during("plan"):
         pinned = inspected.pinned()
@@ -47,7 +47,7 @@ def plan_shards(run: Run) -> Plan:
 
 @task(name="plan", cache_policy=NO_CACHE)
 def plan_sealed(run: Run) -> Plan:
-    """The plan of a corpus that is sealed already, for another target.
+    """Return the plan of a corpus that is already sealed, for another target.
 
     Raises:
         BadInput: no run of this corpus has sealed anything with this encoder.
@@ -70,13 +70,13 @@ def _note_unread(run: Run, spool: Spool) -> None:
     if spool.unread:
         run.journal.note(format_unread(spool.unread))
     if spool.unversioned:
-        run.journal.note(f"'{spool.unversioned}' has neither an ETag nor a time: a change that leaves its size as it is goes unseen")
+        run.journal.note(f"'{spool.unversioned}' has neither an ETag nor a time: a change that keeps its size is not detected")
     for finding in spool.found:
         run.journal.note(str(finding))
 
 
 def _introduce(run: Run) -> EncoderRecord:
-    """Ask the encoder that is being loaded for its facts."""
+    """Wait for the encoder to load, and make the record of its facts."""
     with run.journal.during("start-up"):
         facts = run.engine.facts()
     return EncoderRecord(identity=run.inspected.identify(facts.precision, facts.quantized), facts=facts)

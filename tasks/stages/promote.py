@@ -1,4 +1,4 @@
-"""Promote: the alias is pointed at the collection once it is verified and passes the gate; outdated collections are dropped."""
+"""Promote: point the alias at the collection once it is verified and passes the gate; drop outdated collections."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from tasks.run.seals.seal_totals import count_seals
 
 @task(name="promote", cache_policy=NO_CACHE)
 def promote_proved(run: Run, plan: Plan, collection: Collection, proof: Proof) -> tuple[GateQuery, ...]:
-    """Point the alias at the collection, where it is verified and no rule forbids it; then drop outdated collections.
+    """Point the alias at the collection if it is verified and no rule forbids it; then drop outdated collections.
 
-    Returns some of the questions that the gate asked, if it did.
+    Returns some of the gate's questions, if the gate was evaluated.
     """
     if _fails(run, plan, proof):
         return ()
     with run.journal.during("promote"):
         moves = Promotions(plan.inspected.store, plan.job, plan.inspected.damages)
-        outcome = _lead(plan, collection, moves)
+        outcome = _move_alias(plan, collection, moves)
         run.journal.gate = outcome.measured
         for line in outcome.told:
             run.journal.note(line)
@@ -44,7 +44,7 @@ def promote_proved(run: Run, plan: Plan, collection: Collection, proof: Proof) -
 
 
 def _fails(run: Run, plan: Plan, proof: Proof) -> bool:
-    """Whether the run ends as failed whatever becomes of the alias, so that it has to stay where it is."""
+    """Whether the run will fail for other reasons, so that the alias must not move."""
     if not proof.proved or run.journal.failed or run.journal.refusals:
         return True
     totals = count_seals(plan, encoded_now={})
@@ -52,29 +52,29 @@ def _fails(run: Run, plan: Plan, proof: Proof) -> bool:
     return totals.loaded < plan.spool.shards or rows_wrong(totals.rows, totals.quarantine, most) is not None
 
 
-def _lead(plan: Plan, collection: Collection, moves: Promotions) -> MoveOutcome:
+def _move_alias(plan: Plan, collection: Collection, moves: Promotions) -> MoveOutcome:
     before, name = collection.target.resolve(plan.spec.alias), plan.spec.name
     history = moves.read(standing=standing_identities(plan, before))
     live = before
-    if half_way := unfinished(history, live):  # a rollback that was killed in the middle
-        collection.target.point(plan.spec.alias, half_way)
-        live = half_way
+    if rollback := unfinished(history, live):  # a kill interrupted it
+        collection.target.point(plan.spec.alias, rollback)
+        live = rollback
     if live == name:
         return MoveOutcome(before=before, live=live, told=[])
     by_hand = f"`kitestring promote` moves the alias from '{live}' to it" if live else "`kitestring promote` points the alias at it"
     if live and moves.damaged and not is_rejected(history, name):
         moves.note(_move_back(plan, live))
-        told = f"'{name}' is verified, and the alias stays at '{live}': an unreadable record of an alias move may have been a rollback"
-        return MoveOutcome(before=before, live=live, told=[f"{told}: {by_hand}"])
+        note = f"'{name}' is verified, and the alias stays at '{live}': an unreadable record of an alias move may have been a rollback"
+        return MoveOutcome(before=before, live=live, told=[f"{note}: {by_hand}"])
     if is_rejected(history, name):
-        return MoveOutcome(before=before, live=live, told=[f"'{name}' was rolled back and stays so: {by_hand}"])
+        return MoveOutcome(before=before, live=live, told=[f"'{name}' was rolled back, so the alias does not move to it: {by_hand}"])
     if plan.job.target.promote == "manual":
         return MoveOutcome(before=before, live=live, told=[f"'{name}' is verified, and target.promote is manual: {by_hand}"])
     return pass_gate(plan, collection, moves, by="run")
 
 
 def _move_back(plan: Plan, live: str) -> Promotion:
-    """What a move that cannot be read may have been: a rollback, which no run may undo. `promote` does."""
+    """Return a rollback to record in place of an unreadable move, which may have been one: no run may undo it, only `promote`."""
     return new_move(plan, plan.spec.name, "rollback").model_copy(update={"collection": live, "fingerprint": "", "model": ""})
 
 

@@ -1,4 +1,4 @@
-"""Audit: the proof alone, for a schedule."""
+"""Audit: only verify the collection, for schedules."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from tasks.stages.verify import look_at_proof
 
 @task(name="verify", cache_policy=NO_CACHE)
 def prove_collection(job: Job) -> dict[str, Any]:
-    """Hold the collection against the seals.
+    """Verify the collection against the seals.
 
     Raises:
-        BadInput: nothing is sealed, or the collection is not there.
-        RunFailed: it is not proved.
+        BadInput: nothing is sealed, or the collection does not exist.
+        RunFailed: the collection is not proved.
     """
     events = Events(job.corpus)
     with events.of_failure():
         proof = look_at_proof(job)
         show_proof(job.corpus, proof)
-        found: dict[str, Any] = proof.model_dump(mode="json")
+        figures: dict[str, Any] = proof.model_dump(mode="json")
         if not proof.proved:
-            raise RunFailed(f"the collection is not verified: {'; '.join(proof.reasons[:3])}", found)
+            raise RunFailed(f"the collection is not verified: {'; '.join(proof.reasons[:3])}", figures)
         events("run.verified", {"reasons": list(proof.reasons)})
-        return found
+        return figures

@@ -1,4 +1,4 @@
-"""Stale rows: those in the collection that are no longer in the plan. They are removed by a rule and counted, or retained and accounted for."""
+"""Stale rows: rows in the collection that are no longer in the plan are removed by a rule and counted, or retained and accounted for."""
 
 from __future__ import annotations
 
@@ -24,21 +24,20 @@ from tasks.run.seals.seal_totals import count_seals
 from tasks.run.seals.shard_loading import begin_loading
 from tasks.run.seals.unplanned_shards import UnplannedShard, count_files, unplanned
 
-OVERWRITTEN = "whose keys came again in other files"
+OVERWRITTEN = "with keys that other files now have"
 
 
 @task(name="tidy", cache_policy=NO_CACHE)
 def remove_stale(run: Run, plan: Plan, collection: Collection) -> None:
-    """Rows of shards that are no longer planned leave the collection, or are put in order to stay.
+    """Remove the rows of unplanned shards, or restore those that stay.
 
-    After every new shard is loaded, so that a row that both hold has its new shard by then and stays; so not in a run in which a
-    shard failed: what it should have replaced is still the best there is. Nor where a mirror would lose more rows than it may, or where
-    so many rows are quarantined that the run fails: those that came before them are still the best there is as well. Nor where another run
-    has loaded since this one was planned.
+    Runs after all new shards are loaded, so that a row in both shards has moved to its new one and stays. Removes nothing
+    if a shard failed, or if more rows are quarantined than the run allows, because the old rows are then the best available; if a
+    mirror would lose more rows than it may; or if another run has loaded since this run was planned.
     """
     if run.journal.failed:
         return
-    # What stays and was in order before changes only where something was loaded.
+    # Valid shards that stay change only if something was loaded.
     stale = [each for each in unplanned(plan) if each.rule or plan.loading or each.entry.state in ("loading", "doubted")]
     if stale:
         collection.flush_and_index()
@@ -47,7 +46,7 @@ def remove_stale(run: Run, plan: Plan, collection: Collection) -> None:
     for each in leaving:
         collection.delete_shard(each.entry.shard)
         plan.checkpoint.forget_load(plan.target, each.entry.shard)
-    _tell(run, leaving, counts)
+    _note_removals(run, leaving, counts)
     staying = sorted((each.entry for each in stale if not each.rule), key=_loaded_at, reverse=True)
     overwritten = sum(_keep(run, plan, collection, entry, counts[entry.shard]) for entry in staying)
     if overwritten:
@@ -56,11 +55,11 @@ def remove_stale(run: Run, plan: Plan, collection: Collection) -> None:
 
 
 def _loaded_at(entry: Loaded) -> tuple[str, str]:
-    return entry.loaded_at, entry.run  # the first to the second; run ids sort by time
+    return entry.loaded_at, entry.run  # times have a resolution of one second; run ids sort by time
 
 
 def _allowed(run: Run, plan: Plan, collection: Collection, leaving: list[UnplannedShard], counts: dict[str, int]) -> list[UnplannedShard]:
-    """Those that may leave now; the journal is told why others stay."""
+    """Return the shards that may be removed now; notes in the journal why others stay."""
     late = [each.entry for each in leaving if _is_late(run, plan, each.entry)]
     ours = [each for each in leaving if each.entry not in late]
     overtaken = next((_overtaken(entry) for entry in late if counts[entry.shard]), None)
@@ -74,7 +73,7 @@ def _allowed(run: Run, plan: Plan, collection: Collection, leaving: list[Unplann
 
 
 def _is_late(run: Run, plan: Plan, entry: Loaded) -> bool:
-    """Whether another run, of a source as it was later or earlier, has begun it since this one was planned; by the ledger, whatever clocks say."""
+    """Whether another run has begun to load the shard since this one was planned; decided by the ledger, not by clocks."""
     return entry.run != run.id and plan.noted is not None and entry.shard not in plan.noted
 
 
@@ -83,21 +82,21 @@ def _overtaken(entry: Loaded) -> str:
 
 
 def _why_not(plan: Plan, collection: Collection, leaving: list[UnplannedShard], counts: dict[str, int]) -> str | None:
-    """Counted as rows carry their shards now: a row that moved to a newer shard does not leave with the old one.
+    """Return why a mirror must not remove the rows; None: it may. Counts rows by their current shard: rows that moved to a newer one stay.
 
-    The ledger counts a key as often as it comes in several shards; the collection holds it once, but may hold rows of others.
+    The ledger counts a key once for each shard that has it; the collection has it once, but may have rows of other writers.
     """
     if plan.job.target.mode != "mirror" or not leaving:
         return None
     ours = {each.entry.shard for each in leaving}
-    going = sum(counts[shard] for shard in ours)
+    removed = sum(counts[shard] for shard in ours)
     entered = sum(entry.rows for entry in plan.checkpoint.loads(plan.target, but=ours))
-    staying = min(entered, max(0, collection.count() - going))
-    return why_not_to_shrink(plan.job.target, leaving=going, staying=staying)
+    staying = min(entered, max(0, collection.count() - removed))
+    return why_not_to_shrink(plan.job.target, leaving=removed, staying=staying)
 
 
 def _over_quarantine(plan: Plan, rows: int) -> str | None:
-    """That rows which would leave stay, since the run fails by what it quarantined; None where it does not."""
+    """Return the note that the rows stay because the run quarantined too many rows; None if it did not."""
     totals = count_seals(plan, encoded_now={}) if rows else None
     if totals is None or not over_quarantine(totals.rows, plan.job.failures.max_quarantined):
         return None
@@ -107,8 +106,8 @@ def _over_quarantine(plan: Plan, rows: int) -> str | None:
     )
 
 
-def _tell(run: Run, leaving: list[UnplannedShard], counts: dict[str, int]) -> None:
-    """How many rows left, and by which rule."""
+def _note_removals(run: Run, leaving: list[UnplannedShard], counts: dict[str, int]) -> None:
+    """Note the number of removed rows by rule."""
     rows: Counter[Rule] = Counter()
     entries: dict[Rule, list[Loaded]] = defaultdict(list)
     for each in leaving:
@@ -121,7 +120,7 @@ def _tell(run: Run, leaving: list[UnplannedShard], counts: dict[str, int]) -> No
 
 
 def _keep(run: Run, plan: Plan, collection: Collection, entry: Loaded, count: int) -> int:
-    """Keep of a shard whose files have left the source only rows that no other shard owns; the number of rows removed."""
+    """Keep only those rows of a retained shard that no other shard owns; returns the number of rows removed."""
     if entry.state in ("loading", "doubted"):
         entry = restore(run, plan, collection, entry)
         count = collection.count(entry.shard)
@@ -136,9 +135,9 @@ def _keep(run: Run, plan: Plan, collection: Collection, entry: Loaded, count: in
 
 @task(name="load", cache_policy=NO_CACHE)
 def load_retained(run: Run, plan: Plan, collection: Collection) -> None:
-    """An append keeps rows of files that have left the source: load those of the collection that was promoted, from its seals.
+    """Load the rows that the promoted collection has retained, from its seals, because an append keeps rows of deleted files.
 
-    After the shards of the plan, and the newest first, so that a key which came again stays with the newer file.
+    Runs after the shards of the plan, the newest first, so that the newer file keeps a key that occurs again.
     """
     source = _promoted_ledger(plan)
     if plan.job.target.mode == "mirror" or source is None or run.journal.failed:
@@ -155,7 +154,7 @@ def load_retained(run: Run, plan: Plan, collection: Collection) -> None:
 
 
 def _promoted_ledger(plan: Plan) -> str | None:
-    """The ledger of the collection of this encoder that the alias last pointed to, where that is another one."""
+    """Return the ledger of this encoder's collection that the alias last pointed to; None if it is this collection."""
     moves = Promotions(plan.inspected.store, plan.job).of_encoder(plan.spec.fingerprint)
     known = [move.ledger for move in reversed(moves) if move.ledger]
     last = next(iter(known), None) or _proved_last(plan)
@@ -163,19 +162,19 @@ def _promoted_ledger(plan: Plan) -> str | None:
 
 
 def _proved_last(plan: Plan) -> str | None:
-    """The same for collections older than the promotion log: the one that was verified last."""
+    """Return the ledger that was verified last, for collections older than the promotion log."""
     folder = plan.checkpoint.layout.all_loads
-    proofs = [found for found in plan.checkpoint.store.list(folder) if found.key.endswith("/verified.json")]
-    newest = max(proofs, key=lambda found: found.modified, default=None)
+    proofs = [stored for stored in plan.checkpoint.store.list(folder) if stored.key.endswith("/verified.json")]
+    newest = max(proofs, key=lambda stored: stored.modified, default=None)
     return newest.key.removeprefix(folder).partition("/")[0] if newest else None
 
 
 def restore(run: Run, plan: Plan, collection: Collection, entry: Loaded) -> Loaded:
-    """Load what a shard sealed, less the rows whose keys another shard holds by now; the entry, which names the seal that was loaded."""
+    """Load a shard from its seal, without rows whose keys another shard now has; returns the entry with the digest of that seal."""
     seal = plan.checkpoint.effective_seal(entry.shard)
     if seal is None:
         run.journal.note(
-            f"the seal of {entry.group} ({entry.shard}) is missing, and its file is no longer in the source: its rows stay as they are"
+            f"the seal of {entry.group} ({entry.shard}) is missing, and its file is no longer in the source: its rows stay unchanged"
         )
         return entry
     try:
@@ -190,7 +189,7 @@ def restore(run: Run, plan: Plan, collection: Collection, entry: Loaded) -> Load
 
 
 def _note_moved(plan: Plan) -> None:
-    """Where the files were moved, the ledger says from here on that they stand at their new place."""
+    """Update the places in the ledger if the files were moved."""
     roots = plan.roots
     old = [root for root in plan.checkpoint.roots(plan.target) if roots.moved(root) != root] if roots.moved_from else []
     if not old:

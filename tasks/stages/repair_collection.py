@@ -1,4 +1,4 @@
-"""Repair: what differs from the seals is made right from them, and every row is proved again."""
+"""Repair: correct the differences of a collection from its seals, and verify every row again."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tasks.stages.verify import sealed_rows, verify_plan
 
 @task(name="repair", cache_policy=NO_CACHE)
 def repair_collection(run: Run, plan: Plan, collection: Collection) -> Proof:
-    """Compare every row; remove what no seal accounts for, load again the shards that differ; compare every row again.
+    """Compare every row; remove rows that no seal accounts for, load differing shards again, and compare every row again.
 
     Raises:
         BadInput: there is no collection to repair.
@@ -34,10 +34,10 @@ def _repaired(run: Run, plan: Plan, collection: Collection, proof: Proof) -> Pro
     names = {count.shard: count.name for count in proof.counts}
     if entered := enter_sealed(plan, collection):
         run.journal.note(f"the ledger had lost {entered:,} of the sealed shards in the collection: entered again, their rows stay")
-    strange = remove_strangers(plan, collection)
-    if strange:
-        run.journal.note_removal(f"{strange:,} rows that no seal accounts for", strange)
-    removed = mend_shards(run, plan, collection, proof.wrong_shards, torn=strange > 0)
+    unaccounted = remove_strangers(plan, collection)
+    if unaccounted:
+        run.journal.note_removal(f"{unaccounted:,} rows that no seal accounts for", unaccounted)
+    removed = mend_shards(run, plan, collection, proof.wrong_shards, torn=unaccounted > 0)
     if proof.wrong_shards:
         run.journal.note(format_mending(proof, [names[shard] for shard in proof.wrong_shards], removed))
     return _every_row(run, plan, collection)

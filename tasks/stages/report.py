@@ -1,4 +1,4 @@
-"""Report: what became of every row, where the time went, and whether the collection is proved."""
+"""Report: the outcome of every row, the time of each stage, and the result of the verification."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ REPORTED_LIBRARIES = ("kitestring", "torch", "sentence-transformers", "open_clip
 
 
 def figures_of(plan: Plan, totals: SealTotals, *, failed: int) -> dict[str, Any]:
-    """A report's figures, from the store alone."""
+    """Return those figures of a report that come from the store alone."""
     job = plan.job
     return {
         "corpus": job.corpus,
@@ -73,13 +73,13 @@ def figures_of(plan: Plan, totals: SealTotals, *, failed: int) -> dict[str, Any]
 
 @task(name="report", cache_policy=NO_CACHE)
 def report_run(run: Run, plan: Plan, collection: Collection, proof: Proof, asked: Sequence[GateQuery] = ()) -> dict[str, object]:
-    """Write report.json and report.html. `asked`: questions of the gate, to be shown with their hits.
+    """Write report.json and report.html. `asked`: questions of the gate to show with their hits.
 
     Returns:
         The figures that `run --json` prints.
 
     Raises:
-        RunFailed: something is missing, too much was set aside, or the collection is not proved.
+        RunFailed: rows are missing, too many are quarantined, or the collection is not proved.
         Damaged: a part with example rows does not match its seal.
     """
     drawn = PartDraw()
@@ -89,7 +89,7 @@ def report_run(run: Run, plan: Plan, collection: Collection, proof: Proof, asked
         cached_now=run.journal.cached,
         loaded=plan.checkpoint.loaded_ids(plan.target),
     )
-    mended = tuple(f"/shards/{shard}/" for shard in run.journal.damaged)  # tried once: examples are for display alone
+    mended = tuple(f"/shards/{shard}/" for shard in run.journal.damaged)  # encoded again only once: examples are only for display
     shown = show_rows(plan, collection, drawn, asked, lambda damage: not any(folder in damage.key for folder in mended))
     report = _with_verdict(_report(run, plan, proof, totals, shown), run.job.failures.max_quarantined)
     plan.checkpoint.write_report(run.id, "report.json", report.model_dump_json(indent=1).encode())
@@ -109,7 +109,7 @@ def report_run(run: Run, plan: Plan, collection: Collection, proof: Proof, asked
 
 
 def _with_verdict(report: RunReport, max_quarantined: float) -> RunReport:
-    """The same with why the run failed, and what to do about it, where it did."""
+    """Add to the report why the run failed and what to do about it, if it failed."""
     over = over_quarantine(report.rows, max_quarantined)
     wrong = what_is_wrong(report, max_quarantined)
     if not wrong:
@@ -119,18 +119,18 @@ def _with_verdict(report: RunReport, max_quarantined: float) -> RunReport:
 
 
 def stage_seconds(journal: Journal, encoding: EncodingProgress) -> dict[str, float]:
-    """By stage. Tasks that encode also wait for the encoder to start, which has a stage of its own."""
+    """Return seconds by stage. The time of `encode` excludes the wait for the encoder to start, which is a stage of its own."""
     busy = max([encoding.seconds, *(work.encode_seconds for work in encoding.work)])
     return {**journal.stages, **({"encode": busy} if busy else {}), "start-up": sum(encoding.startup.values())}
 
 
 def _without_rows(report: RunReport) -> RunReport:
-    """What holds no text of a row beyond those set aside: if anything cannot be drawn, it is what came from outside."""
+    """Remove the texts of rows, except quarantined ones: if a page cannot be rendered, content from outside is the cause."""
     return report.model_copy(update={"projection": None, "examples": ()})
 
 
 def what_is_wrong(report: RunReport, max_quarantined: float) -> str | None:
-    """Why a run that went to its end still failed, in one line; None where it did not."""
+    """Return why a run that finished has failed, in one line; None if it has not."""
     rows = report.rows
     if report.failures:
         return f"{len(report.failures)} of {report.shards.planned} shards failed; the first: {report.failures[0].name}: {report.failures[0].error}"

@@ -1,4 +1,4 @@
-"""Quarantine: another try at only the rows that were set aside."""
+"""Quarantine: retry only the quarantined rows."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ def retry_shards(run: Run, plan: Plan, group: list[Shard]) -> None:
     """Retry the quarantined rows of each sealed shard; recovered rows are recorded as an amendment of the seal.
 
     Raises:
-        Permanent: a shard failed permanently; the first of them, after all others were tried.
-        Transient: something passing.
+        Permanent: the first permanent failure of a shard, raised after all others were tried.
+        Transient: a retry may succeed.
     """
     with run.journal.during("encode"):
         encode_group(run, plan, group, rows="quarantined")
 
 
 def recover(run: Run, plan: Plan, shard: Shard) -> None:
-    """Try the quarantined rows of a shard, if it is sealed and has any.
+    """Retry the quarantined rows of a shard, if it is sealed and has any.
 
     Raises:
         Permanent: its rows cannot be read again.

@@ -1,8 +1,8 @@
-"""Rounds: committed documents that were damaged since are withdrawn, encoded or loaded again, and verified, all in one run.
+"""Rounds: repair damaged committed documents within one run, by encoding or loading their shards again and verifying them.
 
-In each round missing shards are encoded and loaded, every document that the run relies on is read, the collection is verified.
-Where a document cannot be read it has been moved aside (`tasks.adapters.checkpoint.damaged_documents`), and where the reading of a part reveals
-that it does not match its seal the seal is withdrawn; either way the shard is missing now, and another round follows.
+Each round encodes and loads missing shards, reads every document that the run relies on, and verifies the collection. An
+unreadable document is moved aside (`tasks.adapters.checkpoint.damaged_documents`); if a part does not match its seal, the
+seal is withdrawn. Either way the shard is then missing, and another round follows.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _AMENDMENT, _SEAL = re.compile(r"/shards/([0-9a-f]{32})/amend-"), re.compile(r"/
 
 
 class Again(Exception):
-    """What a run rests on was damaged, and some of it is to do again."""
+    """Documents that a run relies on were damaged, so another round is needed."""
 
 
 @dataclass(slots=True)
@@ -46,9 +46,9 @@ class Rounds:
         run: the run.
         plan: its plan.
         collection: the collection to load into.
-        loaded: shards for which the first round has nothing to do; None: to be found out.
-        encodes: whether it can encode shards that have to be sealed again.
-        seals: seal it before each round, since none of them does.
+        loaded: shards for which the first round has nothing to do; None: read them from the checkpoint.
+        encodes: whether the run can encode shards that must be sealed again.
+        seals: encode damaged shards before each round, because the rounds themselves do not.
     """
 
     run: Run
@@ -57,17 +57,17 @@ class Rounds:
     loaded: Container[str] | None = None
     encodes: bool = True
     seals: bool = False
-    _amended: set[str] = field(default_factory=set)  # shards of which an amendment was taken back
-    _tried: set[str] = field(default_factory=set)  # those of them whose rows were tried again
+    _amended: set[str] = field(default_factory=set)  # shards of which an amendment was withdrawn
+    _tried: set[str] = field(default_factory=set)  # those of them whose rows were retried
 
     def go(self, once: Callable[[Iterator[list[Shard]]], R]) -> R:
-        """Go round until nothing is found damaged; what the last round gives.
+        """Repeat rounds until no damage is found; returns the result of the last round.
 
         Args:
-            once: one round: takes the groups that are to be encoded and loaded, calls `check`, proves and reports.
+            once: one round: encodes and loads the given groups, calls `check`, verifies and reports.
 
         Raises:
-            Permanent: it comes to no end.
+            Permanent: damage was found in every one of MOST_ROUNDS rounds.
         """
         for number in range(MOST_ROUNDS):
             try:
@@ -79,29 +79,29 @@ class Rounds:
                 if not self.encodes:
                     raise Permanent(f"{damage}; its shard's seal is withdrawn: `kitestring run` encodes it again") from None
         store = self.plan.checkpoint.store.url
-        raise Permanent(f"the checkpoint {store} was found damaged {MOST_ROUNDS} times within this run: its storage needs a look")
+        raise Permanent(f"the checkpoint {store} was found damaged {MOST_ROUNDS} times within this run: check its storage")
 
     def check(self) -> None:
-        """Read every document that the plan relies on, once missing shards are loaded.
+        """Read every document that the plan relies on, after missing shards are loaded.
 
         Raises:
-            Again: some were damaged, so that there is something to do again.
+            Again: some were damaged, so another round is needed.
         """
-        journal, left = self.run.journal, check_documents(self.run, self.plan)
-        for shard in left:
+        journal, unfinished = self.run.journal, check_documents(self.run, self.plan)
+        for shard in unfinished:
             journal.reopen(shard)
-        if left or (self.encodes and self._to_recover):
+        if unfinished or (self.encodes and self._to_recover):
             raise Again
 
     def _groups(self) -> Iterator[list[Shard]]:
-        """Shards that are not loaded as they are sealed now, without the failed ones."""
+        """Yield groups of the shards whose current seals are not loaded, except failed ones."""
         if self.encodes:
             self._recover()
         done = up_to_date(self.plan) if self.loaded is None else self.loaded
         return self.plan.groups(_Either(done, self.run.journal.failed))
 
     def _withdraw(self, damage: Damaged, *, thorough: bool) -> None:
-        """Where one part is damaged, others may be: those that are gone or of another size are looked for, and then every one is read."""
+        """Withdraw the damaged part's seal and those with missing parts or parts of another size; if `thorough`, check every part."""
         self.loaded = None
         for seal in chain(seals_of(self.plan), retained_seals(self.plan)):
             suspect = thorough or f"/shards/{seal.shard}/" in damage.key or self._lacks(seal)
@@ -114,11 +114,11 @@ class Rounds:
 
     @property
     def _to_recover(self) -> set[str]:
-        """Shards that have lost an amendment, and whose rows were not retried since."""
+        """Shards that have lost an amendment and whose rows were not retried since."""
         return (self._amended | _named(_AMENDMENT, self.plan)) - self._tried
 
     def _recover(self) -> None:
-        """Rows that an amendment had recovered are tried again before their shard is loaded without them."""
+        """Retry rows that a lost amendment had recovered, before their shard is loaded without them."""
         rows, lost = self._to_recover, {*self.run.journal.damaged, *_named(_SEAL, self.plan)} if self.seals else set()
         for shard in self.plan if rows or lost else ():
             if shard.id in rows | lost:
@@ -145,13 +145,13 @@ class _Either(Container[str]):
 
 
 def _named(pattern: re.Pattern[str], plan: Plan) -> set[str]:
-    """Shards of which a document of a kind was found damaged."""
-    return {found[1] for key in plan.inspected.damages.keys if (found := pattern.search(key))}
+    """Return the shards with a damaged document whose key matches the pattern."""
+    return {match[1] for key in plan.inspected.damages.keys if (match := pattern.search(key))}
 
 
 @task(name="check", cache_policy=NO_CACHE)
 def check_documents(run: Run, plan: Plan) -> list[str]:
-    """Read every document that the plan rests on; the shards that have to be seen to again, since some were damaged."""
+    """Read every document that the plan relies on; returns the shards to process again because of damage."""
     with run.journal.during("plan"):
         outdated = list(look_for_damage(plan))
         if not outdated and not plan.inspected.damages.count and not run.journal.damaged:

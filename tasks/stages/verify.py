@@ -1,4 +1,4 @@
-"""Verify: the collection is compared with the seals, and the proof is kept beside the ledger."""
+"""Verify: compare the collection with the seals, and store the proof beside the ledger."""
 
 from __future__ import annotations
 
@@ -32,28 +32,28 @@ def verify_collection(run: Run, plan: Plan, collection: Collection) -> Proof:
     """Prove the collection against the seals of the plan.
 
     Raises:
-        BadInput: every shard was refused for its content, and nothing is sealed: nothing is left behind.
+        BadInput: every shard was refused for its content, and nothing is sealed; no collection is created.
         Damaged: a part that the proof read does not match its seal.
     """
     _refuse_bad_input(run, plan)
     with run.journal.during("verify"):
-        plan.bind(collection.ensure(plan.spec))  # where no shard could be sealed, it does not exist yet
+        plan.bind(collection.ensure(plan.spec))  # it does not exist yet if no shard could be sealed
         _reindex(run, plan, collection)
         collection.flush_and_index()
         return _mended(run, plan, collection, verify_plan(plan, collection))
 
 
 def _reindex(run: Run, plan: Plan, collection: Collection) -> None:
-    """After rows were loaded, so that they are indexed once."""
+    """Rebuild the index if the job's differs; after rows were loaded, so that they are indexed only once."""
     begun = time.monotonic()
     differed = collection.reindex(plan.spec)
     if differed:
         took = time.monotonic() - begun
-        run.journal.note(f"index built anew: '{plan.spec.name}' had {differed}; searches waited for up to {took:.0f} s")
+        run.journal.note(f"index rebuilt: '{plan.spec.name}' had {differed}; searches waited for up to {took:.0f} s")
 
 
 def _mended(run: Run, plan: Plan, collection: Collection, proof: Proof) -> Proof:
-    """Shards in which the proof found a difference are loaded again, once, and the proof is made again."""
+    """Load shards with differences again, once, and repeat the verification."""
     wrong = [shard for shard in proof.wrong_shards if shard not in run.journal.failed]
     if not wrong:
         return proof
@@ -80,14 +80,14 @@ def verify_plan(
     looking: bool = False,
     watch: Watch = lambda _rows: None,
 ) -> Proof:
-    """Prove, and keep the result beside the ledger.
+    """Verify the collection, and store the proof beside the ledger.
 
     Args:
-        plan: whose seals, and those that it retains.
-        collection: loaded from them.
-        full: every row, which reads every part.
-        seed: of the sample; None: another one each time.
-        looking: nothing was loaded just now.
+        plan: has the seals, including retained ones.
+        collection: the collection loaded from them.
+        full: compare every row, which reads every part.
+        seed: seed of the sample; None: random.
+        looking: only verify: nothing was loaded before.
         watch: receives the number of compared rows, with `full`.
     """
     cover, checkpoint, target = SealSetDigest(), plan.checkpoint, plan.target
@@ -106,33 +106,33 @@ def verify_plan(
             watch=watch,
         )
     proof = proof.model_copy(update={"covers": cover.digest, "collection": target})
-    if proof.proved or not looking or checkpoint.read_proof(target) == last:  # a run that was at work meanwhile knows better
+    if proof.proved or not looking or checkpoint.read_proof(target) == last:  # otherwise the proof of a concurrent run is newer
         checkpoint.record_proof(target, proof)
-    # The ledger is wrong about these: the next run loads them again. Their entries stay. Who only looks says nothing of
-    # those that were doubted when it began: a run may have loaded them meanwhile.
+    # The ledger is wrong about these shards: the next run loads them again; their entries stay. If only verifying, leave out
+    # shards that were doubted at the start, because a run may have loaded them meanwhile.
     wrong = (shard for shard in proof.wrong_shards if trusted is None or shard in trusted)
     checkpoint.distrust_loads(target, wrong, "doubted")
     return proof
 
 
 def sealed_rows(plan: Plan) -> int:
-    """Rows that a full proof compares."""
+    """Return the number of rows that a full proof compares."""
     return sum(seal.rows for seal in chain(owned_seals(plan), retained_seals(plan)))
 
 
 @contextmanager
 def unwatched(_rows: int) -> Iterator[Watch]:
-    """No progress is shown."""
+    """Show no progress."""
     yield lambda _rows: None
 
 
 def look_at_proof(job: Job, *, full: bool = False, seed: int | None = None, watched: Watched = unwatched) -> Proof:
-    """Compare the collection with the seals now; a collection that the alias does not point to is not proved either.
+    """Compare the collection with the seals now. A collection that the alias does not point to is not proved either.
 
     Args:
-        job: whose collection.
-        full: every row.
-        seed: of the sample; None: drawn anew.
+        job: the job of the collection.
+        full: compare every row.
+        seed: seed of the sample; None: random.
         watched: makes the callback for the number of compared rows, given their total.
     """
     with planned_before(job) as plan, opened(plan) as collection:
@@ -150,21 +150,21 @@ def look_at_proof(job: Job, *, full: bool = False, seed: int | None = None, watc
         except Damaged as damage:
             return unproved(f"{damage}: `kitestring run` encodes its shard again")
         proof = proof.model_copy(update={"notes": (*index_notes(plan, there), *_unsealed_notes(plan))})
-        return _led_astray(plan, collection.target.resolve(plan.spec.alias), proof)
+        return _check_alias(plan, collection.target.resolve(plan.spec.alias), proof)
 
 
 def _unsealed_notes(plan: Plan) -> list[str]:
-    """A proof is of what is sealed: files that came or changed since have no part in it."""
+    """Return a note on unsealed shards: a proof covers only sealed shards, not files that were added or changed since."""
     sealed = plan.checkpoint.sealed_ids()
-    left = sum(shard.id not in sealed for shard in plan)
-    if not left:
+    unsealed = sum(shard.id not in sealed for shard in plan)
+    if not unsealed:
         return []
     return [
-        f"{left:,} of the source's {plan.spool.shards:,} shards are not sealed, and nothing of them was compared: `kitestring run` encodes them"
+        f"{unsealed:,} of the source's {plan.spool.shards:,} shards are not sealed and were not compared: `kitestring run` encodes them"
     ]
 
 
-def _led_astray(plan: Plan, live: str | None, proof: Proof) -> Proof:
+def _check_alias(plan: Plan, live: str | None, proof: Proof) -> Proof:
     if live == plan.spec.name:
         return proof
     now = f"alias '{plan.spec.alias}' points to '{live}'" if live else f"alias '{plan.spec.alias}' does not exist"

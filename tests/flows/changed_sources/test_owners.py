@@ -106,7 +106,7 @@ def test_refused_by_name_each_time_and_with_the_same_collection(run_flow: RunFlo
     for name, rows in (("a", A), ("b", B)):
         write(tmp_path, name, rows)
     for _ in range(2):
-        with pytest.raises(RunFailed, match=r"key 'both' of b\.parquet.* comes also in a\.parquet.*failures\.on_duplicate") as refused:
+        with pytest.raises(RunFailed, match=r"key 'both' of b\.parquet.* is also in a\.parquet.*failures\.on_duplicate") as refused:
             run_flow(job)
         assert refused.value.summary["rows"]["duplicates"] == 1
     run_flow(job_of(tmp_path, tiny_model, "first"))

@@ -244,4 +244,4 @@ def test_texts_are_those_of_the_newest_file(run_flow: RunFlow, tmp_path: Path, t
     result = run_flow(job)
     assert rows_in(job["target"]["uri"], "rows") == {f"row-{row}": text_of(row) for row in range(15)}
     assert (result["verified"], result["rows"]["removed"]) == (True, 5)
-    assert json.dumps(result["notes"]).count("whose keys came again in other files") == 1
+    assert json.dumps(result["notes"]).count("with keys that other files now have") == 1

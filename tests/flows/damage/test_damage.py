@@ -281,7 +281,7 @@ def test_a_rollback_that_cannot_be_read_is_not_undone(run_flow: RunFlow, job: di
     files(job, KINDS["promotion"][0])[-1].write_bytes(b"{")
     done = run_flow(newer)
     assert [note for note in done["notes"] if "may have been a rollback" in note]
-    assert [note for note in run_flow(newer)["notes"] if "was rolled back and stays so" in note]
+    assert [note for note in run_flow(newer)["notes"] if "was rolled back, so the alias does not move to it" in note]
     assert live_collection(parse_job(newer)) == before
 
 

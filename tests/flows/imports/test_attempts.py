@@ -176,7 +176,7 @@ def test_a_key_in_two_shards_is_not_imported(sealed, in_memory, tmp_path, tiny_m
         run_flow(document)
     with opening(document, in_memory) as at:
         assert not at.load()
-    assert "is in another shard, too" in caplog.text
+    assert "is also in another shard" in caplog.text
 
 
 def test_no_rank_lives_while_the_server_imports(in_memory, tmp_path, tiny_model, run_flow, monkeypatch):

@@ -115,7 +115,7 @@ def test_another_index_is_built_by_the_next_run_or_replay_and_told_by_those_who_
     for flow, index, had in (("flows.embed.embed_corpus", exact, "AUTOINDEX"), (REPLAY, document, "FLAT")):
         again = run_flow(index, flow)
         assert (again["verified"], again["rows"]["embedded"]) == (True, 0)
-        assert any(note.startswith("index built anew: ") and f"had {had}, the job" in note for note in again["notes"]), again["notes"]
+        assert any(note.startswith("index rebuilt: ") and f"had {had}, the job" in note for note in again["notes"]), again["notes"]
         assert command(tmp_path, index, "verify")["notes"] == []
 
 

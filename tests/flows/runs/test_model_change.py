@@ -90,7 +90,7 @@ def test_a_new_model_is_promoted_rolled_back_for_good_and_promoted_by_hand(run_f
     assert live(old) == "model-21"
     again = run_flow(new)
     assert (live(old), again["rows"]["embedded"]) == ("model-21", 0)
-    assert any("was rolled back and stays so" in note for note in again["notes"])
+    assert any("was rolled back, so the alias does not move to it" in note for note in again["notes"])
     with pytest.raises(BadInput, match="no earlier collection"):
         roll_back(parse_job(new))
 
@@ -344,5 +344,5 @@ def test_a_rollback_stands_however_the_address_is_spelled(run_flow: RunFlow, job
     (tmp_path / "link").symlink_to(tmp_path, target_is_directory=True)
     elsewhere = changed(new, uri=f"{tmp_path}/../{tmp_path.name}/rows.db")
     again = run_flow(elsewhere)
-    assert any("was rolled back and stays so" in note for note in again["notes"])
+    assert any("was rolled back, so the alias does not move to it" in note for note in again["notes"])
     assert live(old) == "model-21"

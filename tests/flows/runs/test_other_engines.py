@@ -97,7 +97,7 @@ def test_hosts_load_what_they_have_sealed_and_the_flow_proves_it(
     assert again["verified"] is True
     assert again["rows"]["loaded"] == len(keys) - ROWS // 2
     assert len(by_flow) == 1
-    assert any("hosts could not load all that is sealed" in note for note in again["notes"])
+    assert any("hosts could not load all sealed shards" in note for note in again["notes"])
 
 
 def assert_status_names_the_hosts(job: dict[str, Any], rows: int) -> None:
