@@ -51,10 +51,10 @@ class ServedIdentity(Strict):
         return self.heads[: len(self.heads) // len(PROBES)]
 
 
-def served_identity(told: Mapping[str, JsonValue], vectors: Sequence[Sequence[float]]) -> ServedIdentity:
-    """Build an identity. `vectors`: of PROBES, in order."""
+def served_identity(properties: Mapping[str, JsonValue], vectors: Sequence[Sequence[float]]) -> ServedIdentity:
+    """Build an identity. `properties`: the server's that affect vectors; `vectors`: of PROBES, in order."""
     numbers = array("f", (number for vector in vectors for number in vector[:NUMBERS]))
-    return ServedIdentity(told=dict(told), probes=b64encode(numbers.tobytes()).decode())
+    return ServedIdentity(told=dict(properties), probes=b64encode(numbers.tobytes()).decode())
 
 
 def other_server(ours: ServedIdentity | None, pinned: ServedIdentity | None) -> str:

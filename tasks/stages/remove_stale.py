@@ -66,8 +66,8 @@ def _allowed(run: Run, plan: Plan, collection: Collection, leaving: list[Unplann
     if refused := overtaken or _why_not(plan, collection, ours, counts):
         run.journal.note_refusal(refused)
         return []
-    if kept := _over_quarantine(plan, sum(counts[each.entry.shard] for each in ours)):
-        run.journal.note(kept)
+    if note := _over_quarantine(plan, sum(counts[each.entry.shard] for each in ours)):
+        run.journal.note(note)
         return []
     return ours
 

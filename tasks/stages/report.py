@@ -146,7 +146,7 @@ def _report(run: Run, plan: Plan, proof: Proof, totals: SealTotals, shown: Repor
     started, finished = run.started_at, dt.datetime.now(dt.UTC)
     figures = figures_of(plan, totals, failed=len(journal.failed))
     figures["rows"] = totals.rows.model_copy(update={"removed": sum(journal.removed.values())})
-    kept = metadata_alone(sum(journal.without_vectors.values()), dim=plan.spec.dim, vectors=plan.spec.vector_type)
+    sent_alone = metadata_alone(sum(journal.without_vectors.values()), dim=plan.spec.dim, vectors=plan.spec.vector_type)
     return RunReport(
         **figures,
         run=run.id,
@@ -163,8 +163,8 @@ def _report(run: Run, plan: Plan, proof: Proof, totals: SealTotals, shown: Repor
             FailedShard(name=name, error=error, row=journal.failed_rows.get(shard)) for shard, (name, error) in journal.failed.items()
         ),
         damaged=tuple(FailedShard(name=name, error=error) for name, error in journal.damaged.values()),
-        notes=notes_with([*journal.notes, *([format_metadata_alone(kept)] if kept else [])], totals.found.all()),
-        metadata_alone=kept,
+        notes=notes_with([*journal.notes, *([format_metadata_alone(sent_alone)] if sent_alone else [])], totals.found.all()),
+        metadata_alone=sent_alone,
         unread=plan.spool.unread,
         refusals=tuple(journal.refusals),
         adopted=journal.adopted,

@@ -136,8 +136,8 @@ def look_at_proof(job: Job, *, full: bool = False, seed: int | None = None, watc
         watched: makes the callback for the number of compared rows, given their total.
     """
     with planned_before(job) as plan, opened(plan) as collection:
-        there = collection.describe()
-        if there is None:
+        existing = collection.describe()
+        if existing is None:
             if otherwise := other_words(plan, collection.target):
                 return unproved(otherwise)
             raise BadInput(f"collection '{plan.spec.name}' is not at {job.target.address}: `kitestring run` or `replay` loads it")
@@ -149,7 +149,7 @@ def look_at_proof(job: Job, *, full: bool = False, seed: int | None = None, watc
                 proof = verify_plan(plan, collection, full=full, seed=seed, looking=True, watch=watch)
         except Damaged as damage:
             return unproved(f"{damage}: `kitestring run` encodes its shard again")
-        proof = proof.model_copy(update={"notes": (*index_notes(plan, there), *_unsealed_notes(plan))})
+        proof = proof.model_copy(update={"notes": (*index_notes(plan, existing), *_unsealed_notes(plan))})
         return _check_alias(plan, collection.target.resolve(plan.spec.alias), proof)
 
 

@@ -26,8 +26,8 @@ def uncovered(first: int, stop: int, covered: Iterable[tuple[int, int]]) -> Iter
 
 def without_overlap(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
     """Sort ranges and drop each that overlaps the one before; of two with the same begin the longer is kept."""
-    kept: list[tuple[int, int]] = []
+    disjoint: list[tuple[int, int]] = []
     for begin, end in sorted(ranges, key=lambda r: (r[0], -r[1])):
-        if end > begin and (not kept or begin >= kept[-1][1]):
-            kept.append((begin, end))
-    return kept
+        if end > begin and (not disjoint or begin >= disjoint[-1][1]):
+            disjoint.append((begin, end))
+    return disjoint

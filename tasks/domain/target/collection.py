@@ -76,18 +76,18 @@ def check_server(spec: CollectionSpec, server: Server) -> None:
         )
 
 
-def check_same(there: CollectionSpec, wanted: CollectionSpec, at: str) -> None:
+def check_same(existing: CollectionSpec, required: CollectionSpec, at: str) -> None:
     """Refuse an existing collection that differs from the job's.
 
     Raises:
         BadInput: names the differences, with both values.
     """
-    differences = [f"{what} {old}, the job {new}" for what, old, new in _compared(there, wanted) if old != new]
-    if other := other_server(wanted.server, there.server):
+    differences = [f"{what} {old}, the job {new}" for what, old, new in _compared(existing, required) if old != new]
+    if other := other_server(required.server, existing.server):
         differences.append(f"vectors of another model of the encoder's server ({other})")
     if differences:
         raise BadInput(
-            f"collection '{there.name}' at {at} does not match the job: it has {'; '.join(differences)}: "
+            f"collection '{existing.name}' at {at} does not match the job: it has {'; '.join(differences)}: "
             "choose another target.collection, or drop it"
         )
 
@@ -107,27 +107,27 @@ def why_not_whole(name: str, lost: list[str], at: str) -> str:
     return f"collection '{name}' at {at} was created with full text and lacks {missing}: drop it, and `kitestring replay` fills it again"
 
 
-def index_to_build(there: CollectionSpec, wanted: CollectionSpec) -> str | None:
+def index_to_build(existing: CollectionSpec, required: CollectionSpec) -> str | None:
     """Describe how a collection's index differs from the job's; None: it does not. An index can be rebuilt in place."""
-    present, required = (spec.index.model_copy(update={"params": spec.index.build_params(spec.dim)}) for spec in (there, wanted))
-    return None if present == required else f"{present}, the job {required}"
+    old, new = (spec.index.model_copy(update={"params": spec.index.build_params(spec.dim)}) for spec in (existing, required))
+    return None if old == new else f"{old}, the job {new}"
 
 
-def _compared(there: CollectionSpec, wanted: CollectionSpec) -> list[tuple[str, object, object]]:
+def _compared(existing: CollectionSpec, required: CollectionSpec) -> list[tuple[str, object, object]]:
     rows: list[tuple[str, object, object]] = [
-        ("dimension", there.dim, wanted.dim),
-        ("metric", there.metric, wanted.metric),
-        ("encoder", f"{there.model} ({there.fingerprint[:8]})", f"{wanted.model} ({wanted.fingerprint[:8]})"),
-        ("key length", there.id_length, wanted.id_length),
-        ("stored text", there.store_text, wanted.store_text),
-        ("vectors that are", "sparse" if there.sparse else "dense", "sparse" if wanted.sparse else "dense"),
-        ("vectors of", there.vector_type, wanted.vector_type),
-        ("partition key", there.partition_key or "none", wanted.partition_key or "none"),
-        ("full text", str(there.full_text or "none"), str(wanted.full_text or "none")),
+        ("dimension", existing.dim, required.dim),
+        ("metric", existing.metric, required.metric),
+        ("encoder", f"{existing.model} ({existing.fingerprint[:8]})", f"{required.model} ({required.fingerprint[:8]})"),
+        ("key length", existing.id_length, required.id_length),
+        ("stored text", existing.store_text, required.store_text),
+        ("vectors that are", "sparse" if existing.sparse else "dense", "sparse" if required.sparse else "dense"),
+        ("vectors of", existing.vector_type, required.vector_type),
+        ("partition key", existing.partition_key or "none", required.partition_key or "none"),
+        ("full text", str(existing.full_text or "none"), str(required.full_text or "none")),
     ]
-    if there.fingerprint == wanted.fingerprint:  # the same encoder under two names
+    if existing.fingerprint == required.fingerprint:  # the same encoder under two names
         rows.pop(2)
-    old, new = ({f.name: f.type for f in spec.fields} for spec in (there, wanted))
+    old, new = ({f.name: f.type for f in spec.fields} for spec in (existing, required))
     rows += [(f"field '{name}'", old.get(name, "absent"), new.get(name, "absent")) for name in {**old, **new}]
     return rows
 

@@ -84,10 +84,10 @@ def name_fields(
     """Name the field of every metadata column: by `names` if it has one, never by a name in `taken`."""
     fields: dict[str, SourceField] = {}
     reserved = tuple(taken)
-    given = {column: name for column, name in (names or {}).items() if name}
+    chosen = {column: name for column, name in (names or {}).items() if name}
     for column, kind in types.items():
-        others = [*reserved, *given.values(), *(field.name for field in fields.values())]
-        fields[column] = SourceField(name=given.get(column) or field_name(column, others), column=column, type=kind, exact=exact)
+        others = [*reserved, *chosen.values(), *(field.name for field in fields.values())]
+        fields[column] = SourceField(name=chosen.get(column) or field_name(column, others), column=column, type=kind, exact=exact)
     return tuple(fields.values())
 
 
