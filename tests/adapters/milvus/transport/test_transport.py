@@ -124,7 +124,7 @@ def test_certificates_that_cannot_be_used_are_told_by_their_setting(authority: A
 
 def test_settings_of_tls_that_say_nothing_are_refused() -> None:
     for settings, words in (
-        ({"tls": {"cert": "a.pem"}}, "cert needs key"),
+        ({"tls": {"cert": "a.pem"}}, "cert also needs key"),
         ({"tls": {"ca": "a.pem", "ca_block": "a"}}, "ca and ca_block are alternatives"),
         ({"uri": "http://host:19530", "tls": {"ca": "a.pem"}}, "is not a TLS address"),
     ):
