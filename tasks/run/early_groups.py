@@ -17,7 +17,7 @@ from prefect.futures import PrefectFuture
 from tasks.adapters.checkpoint.span_file import Spool, follow_spans
 from tasks.domain.encoder_identity import EncoderRecord
 from tasks.domain.errors import KitestringError
-from tasks.domain.shards.shard import Shard, name_shard
+from tasks.domain.shards.shard import Shard
 from tasks.domain.shards.task_groups import MOST_IN_GROUP, rows_of
 from tasks.run.context import Run
 from tasks.run.group_window import MOST_WAITING, GroupOfShards, Submit, Window
@@ -89,6 +89,7 @@ def _plan_so_far(run: Run) -> Plan | None:
         plan.check_chunks()
         check_target(plan)
         plan.settle_columns()
+        plan.settle_places()
     except KitestringError:
         return None
     return plan.without_donors()
@@ -98,7 +99,9 @@ def _groups(run: Run, plan: Plan, over: threading.Event) -> Iterator[GroupOfShar
     """As the listing has them, until it is over."""
     aim, group, held = run.job.shards.rows, list[Shard](), 0
     for span in follow_spans(run.scratch / SPANS_FILE, over.is_set, pause=lambda: over.wait(PAUSE_SECONDS)):
-        group.append(name_shard(span, rows_as=run.inspected.rows_as, fingerprint=plan.record.identity.fingerprint))
+        if span.files[0].root != plan.roots.now:
+            return  # the whole plan knows what the root is
+        group.append(plan.name(span))
         held += rows_of(group[-1], aim=aim)
         if held >= FULL_GROUP * aim or len(group) >= MOST_IN_GROUP:
             yield group

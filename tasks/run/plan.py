@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from tasks.adapters.checkpoint.checkpoint import Checkpoint, pin_encoder
 from tasks.adapters.checkpoint.past_reports import known_roots
+from tasks.adapters.checkpoint.places.source_places import SourcePlaces
 from tasks.adapters.checkpoint.seal_cache import Copies
 from tasks.adapters.checkpoint.shard_id_set import DigestSet
 from tasks.adapters.checkpoint.span_file import Spool
@@ -27,7 +28,7 @@ from tasks.domain.shards.layout import encoder_pin
 from tasks.domain.shards.removal import Roots
 from tasks.domain.shards.resume import missing
 from tasks.domain.shards.seal import Seal
-from tasks.domain.shards.shard import Shard, Span
+from tasks.domain.shards.shard import Shard, Span, name_shard
 from tasks.domain.shards.task_groups import MOST_GROUPS, MOST_IN_GROUP, grouped, rows_of
 from tasks.domain.target.collection import CollectionSpec, collection_name, index_to_build, target_fingerprint
 from tasks.run.model_notes import metric_of
@@ -48,7 +49,7 @@ class Plan:
         self.inspected, self.spool, self.record = inspected, spool, record
         job, fingerprint = inspected.job, record.identity.fingerprint
         stored = job.target.stored_as
-        self.job = job
+        self.job, self.rows_as = job, inspected.rows_as
         self.checkpoint = Checkpoint(inspected.store, job.corpus, fingerprint, inspected.damages)
         self.spec = CollectionSpec(
             name=collection_name(job.target.collection, fingerprint, stored.full_text),
@@ -68,6 +69,9 @@ class Plan:
             revision=record.identity.revision,
             server=record.facts.server,
         )
+        self.places = SourcePlaces(
+            self.checkpoint, roots=lambda: self.roots, target=lambda: self.target, shards=lambda: spool.named(fingerprint)
+        )
         self.seals: Copies[Seal] = Copies(spool.scratch, Seal)
         self.address = target_fingerprint(job.target, self.spec.name)  # known before the collection is there
         self.lock = threading.Lock()
@@ -86,7 +90,25 @@ class Plan:
 
     def __iter__(self) -> Iterator[Shard]:
         """Every shard, in source order; streams."""
-        return self.spool.named(self.record.identity.fingerprint)
+        return (self.name(span) for span in self.spool.spans())
+
+    def name(self, span: Span) -> Shard:
+        """A shard of this plan. Where the versions of its files say nothing of what its rows are made of, it is named by their root as well."""
+        rows_as, fingerprint, root = self.rows_as, self.spec.fingerprint, span.files[0].root
+        shard = name_shard(span, rows_as=rows_as, fingerprint=fingerprint)
+        names_pictures = self.job.source.modality == "image" and self.job.source.named is not None  # relative to the file that a row is in
+        if not names_pictures and not shard.is_timed:
+            return shard
+        known_as = self.places.known_as(root)
+        told = known_as if known_as != root else ""
+        if in_id := self.places.in_id(shard):
+            return name_shard(span, rows_as=rows_as, fingerprint=fingerprint, root=in_id, known_as=told)
+        return shard.model_copy(update={"known_as": told}) if told else shard
+
+    def settle_places(self) -> None:
+        """Write down what the ids of this run rest on, before anything is sealed under them; a dry run does not."""
+        if self.inspected.damages.mends:
+            self.places.settle(self.roots.now)
 
     @property
     def roots(self) -> Roots:

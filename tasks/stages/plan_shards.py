@@ -37,6 +37,7 @@ def plan_shards(run: Run) -> Plan:
         refuse_doubtful(plan)
         plan.note_ledger()
         plan.settle_columns()
+        plan.settle_places()
         for note in chain(model_notes(inspected, plan.spec.metric), source_notes(inspected, spool)):
             run.journal.note(note)
     run.journal.note_planned(spool.shards)
@@ -58,9 +59,10 @@ def plan_sealed(run: Run) -> Plan:
             raise BadInput(f"corpus '{run.job.corpus}' holds nothing made with this encoder: `kitestring run` makes it")
         plan.confirm_encoder()
         check_target(plan)
-        refuse_doubtful(plan)
+        refuse_doubtful(plan, encodes=False)
         plan.note_ledger()
         plan.settle_columns()
+        plan.settle_places()
     run.journal.shards = plan.spool.shards
     _note_unread(run, plan.spool)
     return plan

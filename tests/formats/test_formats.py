@@ -89,6 +89,7 @@ def test_a_run_encodes_nothing_and_loads_nothing(run_flow: RunFlow, job: dict[st
 
 
 def test_status_verify_and_diff_read_it(job: dict[str, Any], kitestring: Kitestring) -> None:
+    where_rows_were(job)
     path = kitestring.job(job)
     # The first version's proof did not look at rows of files that have left the source.
     assert kitestring.here("status", path).code == (0 if roots() else 3)

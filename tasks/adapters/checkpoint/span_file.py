@@ -50,7 +50,7 @@ class Spool:
         self.unread: tuple[UnreadFiles, ...] = ()  # what else the source holds
         self.found: tuple[Finding, ...] = ()  # what was seen of the beginnings of its files
         self.unversioned = ""  # the first file that its store tells neither ETag nor time of
-        self.roots: set[str] = set()  # what the files' names are below
+        self.roots: dict[str, None] = {}  # what the files' names are below, the first one's first
         files, last = sha256(), None
         with path.open("w", buffering=1) as spool:  # line by line: `follow_spans` may read on
             for span in spans:
@@ -64,22 +64,24 @@ class Spool:
                 self.shards += 1
                 self.rows += span.rows or 0
                 self.rows_known &= span.rows is not None
-                self.roots.add(span.files[0].root)
+                self.roots.setdefault(span.files[0].root)
         self.digest = files.hexdigest()[:32]  # of the files that have rows
 
     def places(self) -> DigestSet:
         """The files that stand in the source and have shards of their own, as digests of where they stand."""
-        with self._path.open() as spool:
-            spans = (Span.model_validate_json(line) for line in spool)
-            return DigestSet(digest(span.files[0].path) for span in spans if len(span.files) == 1)
+        return DigestSet(digest(span.files[0].path) for span in self.spans() if len(span.files) == 1)
 
     @classmethod
     def empty(cls) -> Spool:
         """An empty plan, for commands without a source."""
         return cls(Path(os.devnull), (), rows_as={})
 
-    def named(self, fingerprint: str) -> Iterator[Shard]:
-        """Every shard, with its id under this encoder."""
+    def spans(self) -> Iterator[Span]:
+        """Every span."""
         with self._path.open() as spool:
             for line in spool:
-                yield name_shard(Span.model_validate_json(line), rows_as=self._rows_as, fingerprint=fingerprint)
+                yield Span.model_validate_json(line)
+
+    def named(self, fingerprint: str) -> Iterator[Shard]:
+        """Every shard, with its id under this encoder, whatever its root."""
+        return (name_shard(span, rows_as=self._rows_as, fingerprint=fingerprint) for span in self.spans())

@@ -24,7 +24,7 @@ from tasks.adapters.checkpoint.reuse.digest_file import DigestFile
 from tasks.adapters.engines.workplace import Workplace
 from tasks.adapters.object_store.os_errors import writing
 from tasks.adapters.rows.builder import Prepared
-from tasks.adapters.rows.content_digests import by_path, content_digests, known_elsewhere
+from tasks.adapters.rows.content_digests import content_digests, known_elsewhere
 from tasks.adapters.rows.pieces import PieceRows, part_of_taken
 from tasks.adapters.rows.row_lengths import as_column, stats_of_lengths
 from tasks.adapters.rows.row_schema import CACHED, ROW_DIGEST, ROW_LENGTHS, TAKEN_VECTOR, part_schema
@@ -117,7 +117,7 @@ def noting_content(
     rows: Iterable[Prepared], shard: Shard, digests: DigestFile, index: ContentIndex | None, cache: VectorCache | None = None
 ) -> Iterator[Prepared]:
     """The same rows; the digest of each is kept, and its vector put beside it if the index or else the cache has one."""
-    files, most, made = by_path(shard.span.files), _rows_at_once(index, cache), 0
+    files, most, made = shard.known_files, _rows_at_once(index, cache), 0
     for whole in rows:
         content = content_digests(whole.batch, files)
         digests.add(whole.batch, content)

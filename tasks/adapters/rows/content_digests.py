@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -21,7 +21,7 @@ def content_digests(rows: pa.RecordBatch, files: Mapping[str, FileVersion]) -> p
 
     Args:
         rows: in the form of `tasks.adapters.rows.row_schema`.
-        files: of their shard, by path.
+        files: of their shard, by path, each as it is known (`Shard.known_files`).
     """
     if "text" in rows.schema.names:
         return pa.array([_digest("text", text.encode()) for text in rows.column("text").to_pylist()], DIGEST)
@@ -36,11 +36,6 @@ def known_elsewhere(digests: pa.Array, rows: pa.RecordBatch, files: Mapping[str,
         return digests
     timed = pa.array([place in files and files[place].is_timed for place in rows.column("image_uri").to_pylist()], pa.bool_())
     return pc.if_else(pc.and_(timed, pc.is_null(rows.column("image"))), pa.scalar(None, DIGEST), digests)
-
-
-def by_path(files: Sequence[FileVersion]) -> dict[str, FileVersion]:
-    """The files of a shard as `content_digests` takes them."""
-    return {file.path: file for file in files}
 
 
 def _of_picture(content: bytes | None, place: str | None, files: Mapping[str, FileVersion]) -> bytes | None:

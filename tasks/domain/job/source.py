@@ -34,7 +34,8 @@ TYPES: dict[str, ColumnType] = Field(default_factory=dict, title="Types", descri
 MOVED_FROM: str | None = Field(
     None,
     title="Moved from",
-    description="Previous location of the same files (a folder, bucket or glob). Their rows are replaced instead of added a second time.",
+    description="Previous location of the same files (a folder, bucket or glob), which were moved, copied or mounted elsewhere. They keep their vectors, "
+    "and their rows are replaced instead of added a second time. A run notes it: the setting may be removed afterwards.",
 )
 
 

@@ -17,6 +17,8 @@
 {corpus}/{fingerprint}/condemned/{sweep}.json          objects that a `gc --delete` is removing now
 {corpus}/{fingerprint}/owners/{target}.json            owners of keys that occur in several shards
 {corpus}/{fingerprint}/owners/{target}/{n}.parquet     the rows that other shards lost to them
+{corpus}/{fingerprint}/places/first.json              the roots that are in no shard's id
+{corpus}/{fingerprint}/places/{root}.json              the root that a moved root is known as
 {corpus}/{fingerprint}/targets/{address}.json          the ledger's name of the collection at an address
 {corpus}/{fingerprint}/loads/{target}/{shard}.json
 {corpus}/{fingerprint}/loads/{target}/{shard}.intent.json   the shard is being loaded, or must be loaded again
@@ -108,8 +110,19 @@ class Layout:
     def root_of(self, target: str, root: str) -> str:
         return f"{self.roots(target)}{digest(root)}.json"
 
+    @property
+    def first_roots(self) -> str:
+        return f"{self.root}/places/first.json"
+
+    def place(self, root: str) -> str:
+        return f"{self.root}/places/{digest(root)}.json"
+
+    @property
+    def all_ledgers(self) -> str:
+        return f"{self.root}/targets/"
+
     def ledger_at(self, address: str) -> str:
-        return f"{self.root}/targets/{address}.json"
+        return f"{self.all_ledgers}{address}.json"
 
     def verified(self, target: str) -> str:
         return f"{self.loads(target)}verified.json"

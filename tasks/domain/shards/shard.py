@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from tasks.domain.digest import digest
 from tasks.domain.strict import Strict
+
+_ETAG = re.compile(r"[0-9a-f]{32}(-\d+)?", re.IGNORECASE)
 
 
 class FileVersion(Strict):
@@ -20,8 +23,10 @@ class FileVersion(Strict):
 
     @property
     def is_timed(self) -> bool:
-        """Whether the version may be a time, which different content can share; S3's ETag depends on the content."""
-        return not self.path.startswith(("s3://", "s3a://"))
+        """Whether the version may be a time, which different content can share. S3's ETag depends on the content; what a table says of its data
+        files does not, on S3 either.
+        """
+        return not (self.path.startswith(("s3://", "s3a://")) and _ETAG.fullmatch(self.version))
 
     @property
     def root(self) -> str:
@@ -74,6 +79,13 @@ class Shard(Strict):
     format_version: Literal[1] = 1
     id: str
     span: Span
+    known_as: str = Field("", description="The root that its files were moved from; empty: they were not moved.")
+
+    @property
+    def known_files(self) -> dict[str, FileVersion]:
+        """Its files by their current paths, each with the path below the root that it was first read from."""
+        known = self.known_as.rstrip("/")
+        return {file.path: file.model_copy(update={"path": f"{known}/{file.name}"}) if self.known_as else file for file in self.span.files}
 
     @property
     def name(self) -> str:
@@ -87,6 +99,11 @@ class Shard(Strict):
         return head
 
     @property
+    def is_timed(self) -> bool:
+        """Whether the version of one of its files may be a time."""
+        return any(file.is_timed for file in self.span.files)
+
+    @property
     def group(self) -> str:
         """The first file's name."""
         return self.span.files[0].name
@@ -97,16 +114,22 @@ class Shard(Strict):
         return self.span.files[0].path
 
 
-def name_shard(span: Span, *, rows_as: dict[str, object], fingerprint: str) -> Shard:
+def name_shard(span: Span, *, rows_as: dict[str, object], fingerprint: str, root: str = "", known_as: str = "") -> Shard:
     """Make a shard of a span, with its id.
 
     Args:
         span: the files and the part of them.
         rows_as: how rows are made of the files (key, content and metadata columns, what is stored).
         fingerprint: the encoder's fingerprint.
+        root: the root to include in the id, where files of equal names, sizes and versions may differ below another root; "": none.
+        known_as: see `Shard`.
     """
     files = [{"name": f.name, "size": f.size, "version": f.version} for f in span.files]
-    return Shard(
-        id=digest({"files": files, "extent": span.extent.model_dump(), "rows_as": rows_as, "encoder": fingerprint}),  # type: ignore[dict-item]
-        span=span,
-    )
+    of = {
+        "files": files,
+        "extent": span.extent.model_dump(),
+        "rows_as": rows_as,
+        "encoder": fingerprint,
+        **({"root": root} if root else {}),
+    }
+    return Shard(id=digest(of), span=span, known_as=known_as)  # type: ignore[arg-type]

@@ -1,54 +1,58 @@
-"""Files at another place that have the name, size and time of files in the collection: by these alone they would be taken for the same."""
+"""Files at another root that have the name, size and time of sealed ones: they are others, unless somebody has moved or copied those."""
 
 from __future__ import annotations
 
-import filecmp
-import os
 from collections.abc import Iterator
 
-from tasks.adapters.checkpoint.shard_id_set import DigestSet
-from tasks.adapters.concurrent_map import ahead
+from tasks.adapters.files.copies import Likeness, liken
 from tasks.domain.errors import BadInput
-from tasks.domain.shards.seal import Loaded
-from tasks.domain.shards.shard import Shard
+from tasks.domain.shards.removal import below
+from tasks.domain.shards.shard import Shard, name_shard
 from tasks.run.plan import Plan
 
+TOLD: dict[Likeness, str] = {"gone": "which is no longer there", "copy": "of which it is a copy"}
 
-def refuse_doubtful(plan: Plan) -> None:
-    """Refuse files of which nobody can tell whether they were moved or are others; nothing is read where there is one root.
+
+def refuse_doubtful(plan: Plan, *, encodes: bool = True) -> None:
+    """Ask of files that may have been moved whether they were: as other files all of their pictures would be encoded again.
+
+    Nothing is listed or read where all shards are below the corpus' first root. Copies of texts are no question where rows are encoded:
+    they take the vectors over. Nor is a copied list of pictures whose version tells of its content: it could not be given another.
 
     Raises:
         BadInput: names the first of them and its double.
     """
-    if plan.has_one_root():
+    if plan.roots.moved_from:
         return
-    roots = plan.roots
-    for shard, entry in _loaded_by_time(plan):
-        place = entry.place
-        if place and roots.moved(place) != shard.place and not _are_alike(shard, place):
+    takes_over = encodes and plan.job.source.modality == "text"
+    for shard, place in _doubles(plan):
+        root = place.removesuffix(shard.group).rstrip("/") or "/"
+        likeness = liken(shard.span.files, root)
+        if likeness == "gone" or (likeness == "copy" and not takes_over and shard.is_timed):
             raise BadInput(
-                f"'{shard.place}' has the name, size and time of '{place}', whose rows are in the collection, and is no copy of what "
-                f"stands there: nothing was written. If the files were moved or are mounted elsewhere, set source.moved_from: "
-                f"{_root_of(place, shard)}; if it is another file, give it another time (`touch`)"
+                f"'{shard.place}' has the name, size and time of '{place}', whose vectors are kept, {TOLD[likeness]}: nothing was written. "
+                f"If the files were moved, copied or mounted elsewhere, set source.moved_from: {root}; if they are others, give them another "
+                f"time (`touch`)"
             )
 
 
-def _loaded_by_time(plan: Plan) -> Iterator[tuple[Shard, Loaded]]:
-    held = DigestSet(plan.checkpoint.noted_ids(plan.target))
-    wanted = (shard for shard in plan if shard.id in held and any(file.is_timed for file in shard.span.files))
-    found = ahead(lambda shard: (shard, plan.checkpoint.read_load(plan.target, shard.id)), wanted)
-    return ((shard, entry) for shard, entry in found if entry)
+def _doubles(plan: Plan) -> Iterator[tuple[Shard, str]]:
+    """Shards that are not sealed and look like a sealed one, each with where that one's first file was."""
+    named_by_root = (shard for shard in plan if shard.id != _without_root(plan, shard))
+    first = next(named_by_root, None)
+    if first is None:
+        return
+    sealed = plan.checkpoint.sealed_ids()
+    for shard in (shard for shard in plan if shard.id not in sealed):
+        double = _without_root(plan, shard)
+        if double != shard.id and double in sealed and (place := _place_of(plan, shard, double)):
+            yield shard, place
 
 
-def _root_of(place: str, shard: Shard) -> str:
-    return place.removesuffix(shard.group).rstrip("/") or "/"
+def _without_root(plan: Plan, shard: Shard) -> str:
+    return name_shard(shard.span, rows_as=plan.rows_as, fingerprint=plan.spec.fingerprint).id
 
 
-def _are_alike(shard: Shard, place: str) -> bool:
-    """Whether the files that a shard was made of are still where they were, byte by byte what the planned ones are."""
-    root = _root_of(place, shard)
-    return all(_is_copy(file.path, f"{root}/{file.name}") for file in shard.span.files)
-
-
-def _is_copy(path: str, other: str) -> bool:
-    return os.path.isfile(path) and os.path.isfile(other) and filecmp.cmp(path, other, shallow=False)  # noqa: PTH113 - as they are planned
+def _place_of(plan: Plan, shard: Shard, double: str) -> str | None:
+    first = plan.places.first.roots
+    return below(first[0], shard.group) if len(first) == 1 else plan.places.place_of(double)

@@ -6,9 +6,9 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from tasks.adapters.checkpoint.past_reports import root_read_by
+from tasks.adapters.checkpoint.places.entry_places import EntryPlaces
 from tasks.adapters.checkpoint.shard_id_set import DigestSet
-from tasks.domain.shards.removal import Removal, Rule, below, rule_for
+from tasks.domain.shards.removal import Removal, Rule, rule_for
 from tasks.domain.shards.seal import Loaded
 from tasks.run.plan import Plan
 
@@ -25,31 +25,12 @@ def unplanned(plan: Plan) -> Iterator[UnplannedShard]:
     """Every shard that may have rows in the collection and is not in the plan; streams."""
     roots, mirror, standing = plan.roots, plan.job.target.mode == "mirror", plan.spool.places()
     planned = DigestSet(shard.id for shard in plan)
-    placed = _Placed(plan)
+    placed = EntryPlaces(plan.checkpoint)
     one_root = plan.has_one_root()
     for entry in plan.checkpoint.loads(plan.target, but=planned):
         entry = placed.of(entry)  # noqa: PLW2901
         known = one_root or entry.place is not None  # or nobody can say which root's file of this name it was
         yield UnplannedShard(entry=entry, rule=rule_for(entry, roots, standing=standing if known else (), mirror=mirror))
-
-
-class _Placed:
-    """Entries without a place (an older format) get the place from the report of their run."""
-
-    def __init__(self, plan: Plan) -> None:
-        self._checkpoint = plan.checkpoint
-        self._roots: dict[str, str | None] = {}
-
-    def of(self, entry: Loaded) -> Loaded:
-        if entry.place is not None:
-            return entry
-        if entry.run not in self._roots:
-            self._roots[entry.run] = root_read_by(self._checkpoint, entry.run)
-        root = self._roots[entry.run]
-        if not root:
-            return entry
-        alone = root.endswith(f"/{entry.group}")  # the source was this one file
-        return entry.model_copy(update={"place": root if alone else below(root, entry.group)})
 
 
 def foresee_removals(plan: Plan) -> dict[Rule, Removal]:
