@@ -56,7 +56,7 @@ class ShardLoaded(Strict):
 
     @property
     def shard(self) -> str:
-        """Its id."""
+        """The shard's id."""
         return self.entry.shard
 
 

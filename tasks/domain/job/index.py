@@ -60,7 +60,7 @@ class Index(Strict):
 
 
 class FullText(Strict):
-    """Search by words: the server splits each text with an analyzer, and ranks by BM25."""
+    """Full-text search: the server splits each text with an analyzer, and ranks by BM25."""
 
     model_config = ConfigDict(title="with an analyzer")
 
@@ -73,7 +73,7 @@ class FullText(Strict):
 
     @property
     def params(self) -> dict[str, Any]:
-        """What the text field is made with."""
+        """The analyzer settings of the text field."""
         return self.analyzer or {"tokenizer": "standard", "filter": ["lowercase"]}
 
     def __str__(self) -> str:
@@ -84,12 +84,12 @@ FullTextSetting = Annotated[Literal["off", "on"], Field(title="off or on")] | Fu
 
 
 def full_text_setting(value: object) -> object:
-    """YAML reads on and off as booleans."""
+    """Accept booleans, because YAML reads on and off as such."""
     return ("on" if value else "off") if isinstance(value, bool) else value
 
 
 def full_text_of(setting: FullTextSetting) -> FullText | None:
-    """What a collection is made with; None: it is searched by vectors alone."""
+    """Return the full-text settings of a collection; None: it has no full-text search."""
     if isinstance(setting, FullText):
         return setting
     return FullText() if setting == "on" else None

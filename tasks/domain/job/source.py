@@ -88,7 +88,7 @@ class SourceSettings(Strict):
 
     @property
     def chunking(self) -> Chunks | None:
-        """How its texts are split; None: each is a row."""
+        """The splitting of its texts into chunks; None: each text is a row."""
         chunks: Chunks | None = getattr(self, "chunks", None)
         return chunks
 
