@@ -4,8 +4,8 @@
 
 or forked by `tasks.worker.agent`, which has imported these modules already.
 
-Exits 0 when there was no more work or the coordinator has ended, 1 when the encoder cannot be loaded (reported to the
-coordinator in one line), and with a traceback when something broke that no row is to blame for.
+Exit codes: 0, no more work, or the coordinator has ended; 1, the encoder cannot be loaded (reported to the coordinator in
+one line). An error that no row caused ends the rank with a traceback.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from pathlib import Path
 
 from tasks.adapters.processes.gc_control import importing
 from tasks.domain.encoding.protocol import Assignment
-from tasks.worker.system.signals import be_a_rank
+from tasks.worker.system.signals import set_up_rank_process
 
 
 def main() -> int:
-    be_a_rank()
+    set_up_rank_process()
     arguments = argparse.ArgumentParser(prog="tasks.worker", description="One rank of the encoder.")
     arguments.add_argument("--assignment", type=Path, required=True, help="JSON file of tasks.domain.encoding.protocol.Assignment")
     assignment = Assignment.model_validate_json(arguments.parse_args().assignment.read_text())
     with importing():
-        from tasks.worker.startup.session import serve  # noqa: PLC0415 - torch comes with it: seconds in which the lifeline must hold already
+        from tasks.worker.startup.session import serve  # noqa: PLC0415 - torch comes with it: seconds, in which the rank must already die with its parent
 
     return serve(assignment)
 

@@ -1,10 +1,11 @@
-"""torchrun's agent for ranks on CPUs: what every rank imports is imported once, and the ranks are forked from here.
+"""torchrun's agent for ranks on CPUs: imports the libraries once, then forks the ranks.
 
     python -m tasks.worker.agent OPTIONS_OF_TORCHRUN --encoder KIND --assignment PATH
 
-Where the assignment is not there yet it is waited for: an agent may be started before it is known what the ranks will do, and
-imports meanwhile (`tasks.adapters.processes.prestart`). Importing torch and sentence-transformers takes a core some five seconds, and ranks that each do it take the cores from each
-other. A process that has spoken to CUDA must not be forked: ranks on GPUs are started by plain torchrun (`tasks.adapters.processes.torchrun`).
+Waits for the assignment file if it does not exist yet: the agent may be started before the assignment is known and imports
+meanwhile (`tasks.adapters.processes.prestart`). Importing torch and sentence-transformers takes about five seconds of a core, and
+ranks that import them separately compete for the cores. A process that has used CUDA must not be forked, so plain torchrun starts
+ranks on GPUs (`tasks.adapters.processes.torchrun`).
 """
 
 from __future__ import annotations
@@ -23,10 +24,10 @@ from tasks.worker import __main__ as rank
 AGENT_POLL_SECONDS = 0.02
 
 
-class Unawaited:
+class NoExitBarrier:
     """Replaces torch elastic's exit barrier, which deadlocks when a waiting rank is killed.
 
-    Its `set` never returns where a rank was killed while it waited. What a rank returns is in its pipe before it ends, so none need wait.
+    Its `set` never returns if a rank was killed while waiting. A rank's result is in its pipe before the rank exits, so no rank needs to wait.
     """
 
     def wait(self) -> bool:
@@ -36,8 +37,8 @@ class Unawaited:
 
 
 def main() -> int:
-    """Import, then be torchrun; 1: a rank failed, and torchrun's own table of exit codes is printed."""
-    parser = argparse.ArgumentParser(prog="tasks.worker.agent", description="torchrun, with what its ranks import.")
+    """Import the libraries, then run torchrun. Returns 1 if a rank failed, after printing torchrun's table of exit codes."""
+    parser = argparse.ArgumentParser(prog="tasks.worker.agent", description="torchrun that imports the ranks' libraries once.")
     parser.add_argument("--encoder", required=True, help="kind of the encoder that the ranks will load")
     parser.add_argument("--assignment", type=Path, required=True, help="JSON file of tasks.domain.encoding.protocol.Assignment")
     arguments, options = parser.parse_known_args()
@@ -47,11 +48,11 @@ def main() -> int:
 
         from tasks.worker.encoders.registry import import_library  # noqa: PLC0415 - takes seconds
 
-        with suppress(Exception):  # the ranks will meet it too, and report it
+        with suppress(Exception):  # the ranks fail in the same way and report it
             import_library(arguments.encoder)
-    multiprocessing.get_context("fork").Event = Unawaited  # type: ignore[assignment]
-    gc.freeze()  # pages that no collection touches stay shared with the ranks
-    while not arguments.assignment.exists():  # the parent writes it; this process ends with the parent
+    multiprocessing.get_context("fork").Event = NoExitBarrier  # type: ignore[assignment]
+    gc.freeze()  # the collector does not write to frozen pages, so they stay shared with the ranks
+    while not arguments.assignment.exists():  # the parent writes it; this process dies with the parent
         time.sleep(AGENT_POLL_SECONDS)
     try:
         torchrun([*options, "--start-method", "fork", "--run-path", rank.__file__, "--assignment", str(arguments.assignment)])

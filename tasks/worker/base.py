@@ -1,4 +1,4 @@
-"""What a rank asks of a model: rows made ready in one thread, vectors made in another.
+"""The interface between a rank and a model: one thread prepares rows, another computes vectors.
 
 To add an encoder: its settings, a class with these methods, and a line in `tasks.domain.job.encoder.ENCODERS`.
 """
@@ -16,89 +16,89 @@ import pyarrow as pa
 from tasks.domain.encoder_identity import EncoderFacts
 from tasks.domain.shards.seal import EncodeStats
 
-Vectors = npt.NDArray[Any]  # float32 of shape (rows, dim); of a sparse encoder packed rows (`tasks.adapters.rows.vectors.sparse_vectors`)
+Vectors = npt.NDArray[Any]  # float32 of shape (rows, dim); packed rows for a sparse encoder (`tasks.adapters.rows.vectors.sparse_vectors`)
 
 
 @dataclass(slots=True, kw_only=True)
 class Batch:
     """Rows ready for the device."""
 
-    rows: list[int]  # positions in the table that was prepared
-    contents: list[Any]  # one for each of `rows`, in the encoder's own form
+    rows: list[int]  # positions in the prepared table
+    contents: list[Any]  # one for each of `rows`, in the encoder's own format
     refused: list[tuple[int, str]] = field(default_factory=list)  # positions that cannot be embedded, and why
 
 
 class Work(Protocol):
-    """A table of rows made ready by the encoder."""
+    """A table of rows that the encoder has prepared."""
 
     @property
     def sizes(self) -> Sequence[int]:
-        """What each row weighs: its tokens, or 1."""
+        """The weight of each row: its number of tokens, or 1."""
 
     @property
     def stats(self) -> EncodeStats:
-        """The time of preparing, and its findings."""
+        """Preparation time and token statistics."""
 
     @property
     def ahead(self) -> int:
-        """Batches that other processes work on beside the one that is yielded."""
+        """Number of batches that helper processes load beyond the yielded one."""
 
     @property
     def loaded(self) -> int | None:
-        """Rows that `load` is through with, of whichever batch: it goes on while they grow. None: it waits for nothing."""
+        """Rows that `load` has finished, in any batch: it makes progress while this grows. None: `load` does not wait for I/O."""
 
     def plan(self, rows: Iterable[int]) -> list[list[int]]:
-        """Cut positions into batches, each position once."""
+        """Partition positions into batches."""
 
-    def given(self, batch: Sequence[int]) -> int:
-        """Tokens that the model computes on for a batch, padding counted; 0 where it is given no tokens."""
+    def computed_tokens(self, batch: Sequence[int]) -> int:
+        """Tokens that the model processes for a batch, padding included; 0 if its inputs are not tokens."""
 
     def load(self, batches: Sequence[list[int]], *, alone: bool) -> Iterator[Batch]:
-        """The batches, in order. `alone`: use no helper process, so that a crash here is this batch's."""
+        """Yield the batches in order. `alone`: use no helper process, so that a crash is attributable to this batch."""
 
 
 class LoadedEncoder(Protocol):
-    """A model in memory. `prepare` may run in another thread than the rest."""
+    """A model in memory. `prepare` may run in another thread than the other methods."""
 
     def facts(self) -> EncoderFacts:
         """Dimension, longest input, precision, device."""
 
     def prepare(self, rows: pa.Table) -> Work:
-        """Look at rows in the form of `tasks.adapters.rows.row_schema`: measure, tokenise."""
+        """Tokenise and measure rows that have the schema of `tasks.adapters.rows.row_schema`."""
 
     def encode(self, contents: Sequence[Any]) -> Vectors:
-        """Vectors of a batch's contents: float32 of shape (rows, dim).
+        """Return the vectors of a batch's contents: float32 of shape (rows, dim).
 
         Raises:
-            OutOfMemory: too many at once.
+            OutOfMemory: the batch does not fit into memory.
             Fatal: the device is broken.
         """
 
     def embed_queries(self, texts: list[str]) -> Vectors:
-        """Vectors of searches in words: float32 of shape (texts, dim), comparable with those of `encode`."""
+        """Embed text queries: float32 of shape (texts, dim), comparable with the vectors of `encode`."""
 
     def embed_pictures(self, places: list[str]) -> Vectors:
-        """Vectors of searches with pictures, which are at local paths or URIs: as `embed_queries`.
+        """Embed query images at local paths or URIs; returns the same as `embed_queries`.
 
         Raises:
-            BadInput: there is no picture, it cannot be decoded, or it is too large; or this encoder knows words alone.
+            BadInput: an image is missing, cannot be decoded or is too large, or this encoder embeds text only.
         """
 
     def budgets(self) -> tuple[int, ...]:
-        """Tokens of a batch that are worth measuring here, the usual ones first; empty where the job says how many."""
+        """Batch sizes in tokens to measure on this device, the default first; empty if the job sets the batch size."""
 
-    def take_budget(self, tokens: int) -> None:
-        """Plan batches of so many tokens from now on."""
+    def set_batch_tokens(self, tokens: int) -> None:
+        """Set the number of tokens per batch for later plans."""
 
     def start(self) -> None:
-        """Start helper processes, if it has any: before this process has threads, which a fork would tear."""
+        """Start helper processes, if any. Call this before the process starts threads: forking a threaded process is unsafe."""
 
     def close(self) -> None:
-        """End helper processes."""
+        """Stop helper processes."""
 
 
 def unit_length(vectors: npt.NDArray[Any]) -> Vectors:
-    """Vectors scaled to length 1 in float32, whatever they were computed in; a zero vector stays one."""
+    """Scale vectors to length 1 in float32, whatever their precision; zero vectors stay zero."""
     exact = np.asarray(vectors, dtype=np.float32)
     lengths = np.linalg.norm(exact, axis=1, keepdims=True)
     return np.asarray(exact / np.maximum(lengths, 1e-12), dtype=np.float32)

@@ -1,4 +1,4 @@
-"""Which rows are encoded together: pure planning over sizes."""
+"""Plans batches from the sizes of rows; does no I/O and uses no model."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from itertools import pairwise
 
 import numpy as np
 
-# What a call costs by itself, as a share of a full batch. Measured with all-MiniLM-L6-v2 on one core, batches of 1,000 tokens: 17
-# tokens' time with OpenVINO, 40 with torch, which also has to prepare for every new shape. With 1/16 torch encodes 2% more rows a second
-# than with batches that are merely filled, and OpenVINO as well; with 1/32 torch gains nothing.
+# The fixed cost of a call as a share of a full batch. Measured with all-MiniLM-L6-v2 on one core in batches of 1,000 tokens: the time
+# of 17 tokens with OpenVINO, of 40 with torch, which also prepares for every new shape. With 1/16, torch and OpenVINO encode 2% more
+# rows a second than with batches that are merely filled; with 1/32 torch gains nothing.
 SHARE_OF_A_CALL = 1 / 16
-EXACT_ROWS = 2048  # more have so many neighbours of one length that filling batches up pads little; and planning would begin to cost
+EXACT_ROWS = 2048  # beyond this many rows, lengths are so dense that greedy filling pads little, and exact planning becomes slow
 
 
 def plan_batches(sizes: Sequence[int], *, budget: int, rows: int) -> list[list[int]]:
-    """Pack rows of similar size together, so that padding and calls cost least in all.
+    """Group rows of similar size so that the total cost of padding and calls is lowest.
 
     Args:
         sizes: tokens of each row.
-        budget: most tokens in a batch, padding counted (rows times the longest); a longer row is alone.
-        rows: most rows in a batch.
+        budget: maximum tokens in a batch, padding included (rows times the longest); a longer row is a batch of its own.
+        rows: maximum rows in a batch.
 
     Returns:
-        Indices into `sizes`, each once; the longest rows first, so that what does not fit shows itself early.
+        Indices into `sizes`, each once; the longest rows first, so that a batch that does not fit into memory fails early.
     """
     order = sorted(range(len(sizes)), key=lambda i: -sizes[i])
     lengths = [max(1, sizes[i]) for i in order]
@@ -33,12 +33,12 @@ def plan_batches(sizes: Sequence[int], *, budget: int, rows: int) -> list[list[i
 
 
 def plan_unpadded(sizes: Sequence[int], *, budget: int, rows: int) -> list[list[int]]:
-    """Fill batches in which nothing is padded, the longest rows first.
+    """Fill batches without padding, the longest rows first.
 
     Args:
         sizes: tokens of each row.
-        budget: most tokens in a batch; a longer row is alone.
-        rows: most rows in a batch.
+        budget: maximum tokens in a batch; a longer row is a batch of its own.
+        rows: maximum rows in a batch.
 
     Returns:
         Indices into `sizes`, each once.
@@ -56,7 +56,7 @@ def plan_unpadded(sizes: Sequence[int], *, budget: int, rows: int) -> list[list[
 
 
 def _filled(lengths: Sequence[int], budget: int, rows: int) -> list[int]:
-    """Where batches end if each takes what it can. `lengths`: longest first."""
+    """Return the ends of batches that are each filled greedily. `lengths`: longest first."""
     ends, begin = [], 0
     for at in range(1, len(lengths)):
         if at - begin >= rows or (at + 1 - begin) * lengths[begin] > budget:
@@ -66,11 +66,11 @@ def _filled(lengths: Sequence[int], budget: int, rows: int) -> list[int]:
 
 
 def _cheapest(lengths: Sequence[int], budget: int, rows: int) -> list[int]:
-    """Where batches end so that their padded sizes and their calls are least in sum: by the cheapest way to each row."""
+    """Return the batch ends with the lowest total of padded sizes and call costs, by dynamic programming."""
     longest, call = np.asarray(lengths, dtype=np.int64), budget * SHARE_OF_A_CALL
     positions = np.arange(len(lengths) + 1)
     cost, previous = np.zeros(len(lengths) + 1), np.zeros(len(lengths) + 1, dtype=np.int64)
-    first = 0  # the earliest row that a batch with this end can begin at: both its rows and their length grow towards the front
+    first = 0  # the earliest start of a batch with this end: rows and their length both grow towards the front
     for end in range(1, len(lengths) + 1):
         while first < end - 1 and (end - first > rows or (end - first) * lengths[first] > budget):
             first += 1
@@ -85,5 +85,5 @@ def _cheapest(lengths: Sequence[int], budget: int, rows: int) -> list[int]:
 
 
 def padded_size(batch: Sequence[int], sizes: Sequence[int]) -> int:
-    """What a batch costs, padding counted; a row of no tokens counts as one."""
+    """Return the size of a batch in tokens, padding included; a row without tokens counts as one token."""
     return len(batch) * max((max(1, sizes[i]) for i in batch), default=0)

@@ -1,4 +1,4 @@
-"""Errors of encoding a batch, classified by what a rank may do next; and an error in one line."""
+"""Errors of encoding a batch, classified by how a rank must react; formatting of errors in one line."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _COLOURS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
 class Fatal(Exception):
-    """The device or a helper process is broken: this process cannot go on, whatever the rows."""
+    """The device or a helper process is broken: this process must exit, whatever the rows."""
 
 
 class OutOfMemory(Exception):
@@ -17,6 +17,6 @@ class OutOfMemory(Exception):
 
 
 def first_line(error: BaseException) -> str:
-    """An error in one line, without terminal escapes and memory addresses: the same error gives the same line."""
+    """Format an error as one line without terminal escapes and memory addresses, so that equal errors give equal lines."""
     lines = [line.strip() for line in _ADDRESS.sub("", _COLOURS.sub("", str(error))).splitlines() if line.strip()]
     return (lines[0] if lines else type(error).__name__)[:500]

@@ -187,7 +187,7 @@ def by_budget(setting: Setting, encoder: LoadedEncoder, texts: Sequence[str]) ->
     """Tokens in a batch, and the seconds of all texts in such batches."""
     for budget in encoder.budgets()[:1] if setting.quick else encoder.budgets():
         _forget_peak(setting)
-        encoder.take_budget(budget)
+        encoder.set_batch_tokens(budget)
         yield budget, seconds_for(lambda: encode_all(encoder, texts), setting)
 
 

@@ -138,7 +138,7 @@ def launch_for(job: Job) -> Launch:
 
 
 def plan_launch(compute: Compute, *, needs_torch: bool = True) -> Launch:
-    """Settle every `auto` that the launcher has to know. An encoder that does without torch is on no GPU (`take_place`), however many there are.
+    """Settle every `auto` that the launcher has to know. An encoder that does without torch is on no GPU (`place_rank`), however many there are.
 
     On a CPU the cores are shared out among the ranks: torchrun's own default of one thread each would leave
     cores idle with few ranks, and torch's own default of all cores would have ranks fight over them.

@@ -14,7 +14,7 @@ from tasks.adapters.served.served_model import FloatArray, ServedModel
 from tasks.adapters.served.server_answers import NoVectors, Refused, Unanswered
 
 ROW_TRIES = 2
-ZERO_VECTOR = "zero: the model gave a vector of zeros, as of words that it does not know"
+ZERO_VECTOR = "zero: the model returned a zero vector, as it does for unknown words"
 
 
 @dataclass(slots=True)

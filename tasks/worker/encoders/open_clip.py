@@ -29,7 +29,7 @@ from tasks.worker.base import Batch, Vectors, unit_length
 from tasks.worker.encoders.decode_workers import Decoding, Load, no_shared_memory
 from tasks.worker.encoders.image_decoder import Decoder, Picture
 from tasks.worker.encoders.open_clip_text import Captions, CaptionWork
-from tasks.worker.encoders.torch_errors import told_apart, told_of_checkpoint
+from tasks.worker.encoders.torch_errors import checkpoint_error, classified_errors
 from tasks.worker.system.placement import RankPlacement
 
 CPU_ROWS, GPU_ROWS = 16, 256
@@ -60,7 +60,7 @@ class ImageWork:
         chosen = list(rows)
         return [chosen[at : at + self.most_rows] for at in range(0, len(chosen), self.most_rows)]
 
-    def given(self, batch: Sequence[int]) -> int:  # noqa: ARG002 - pictures are no tokens
+    def computed_tokens(self, batch: Sequence[int]) -> int:  # noqa: ARG002 - pictures are no tokens
         return 0
 
     def _picture(self, row: int) -> Picture:
@@ -135,7 +135,7 @@ class ImageEncoder:
         return ImageWork(rows=rows, sizes=[1] * rows.num_rows, stats=stats, decoding=self._decoding, most_rows=self._most_rows)
 
     def encode(self, contents: Sequence[torch.Tensor]) -> Vectors:
-        with told_apart(), torch.inference_mode():
+        with classified_errors(), torch.inference_mode():
             batch = torch.stack(list(contents)).to(self._device, non_blocking=True)
             if batch.dim() == TOKENS:
                 return self._finish(self._model.encode_text(batch))
@@ -164,7 +164,7 @@ class ImageEncoder:
     def budgets(self) -> tuple[int, ...]:
         return ()
 
-    def take_budget(self, tokens: int) -> None:
+    def set_batch_tokens(self, tokens: int) -> None:
         """Pictures are counted in rows."""
 
     def start(self) -> None:
@@ -212,7 +212,7 @@ def _load(encoder: OpenClipEncoder, model_path: str, precision: Precision, devic
             )
     except Exception as error:
         name = encoder.architecture if brings_weights else f"{encoder.architecture}' with encoder.pretrained '{encoder.pretrained}"
-        raise BadInput(f"encoder.architecture '{name}' cannot be loaded: {told_of_checkpoint(error)}") from error
+        raise BadInput(f"encoder.architecture '{name}' cannot be loaded: {checkpoint_error(error)}") from error
     odd = any("QuickGELU mismatch" in str(warning.message) for warning in said)
     note = f"these weights were {'not ' if encoder.quick_gelu else ''}trained with QuickGELU: set encoder.quick_gelu: {str(not encoder.quick_gelu).lower()}"
     return model.eval(), transform, note if odd else ""

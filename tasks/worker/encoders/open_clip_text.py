@@ -36,7 +36,7 @@ class CaptionWork:
         chosen = list(rows)
         return [chosen[at : at + self.most_rows] for at in range(0, len(chosen), self.most_rows)]
 
-    def given(self, batch: Sequence[int]) -> int:  # noqa: ARG002 - a caption's own tokens are not counted, so neither is its padding
+    def computed_tokens(self, batch: Sequence[int]) -> int:  # noqa: ARG002 - a caption's own tokens are not counted, so neither is its padding
         return 0
 
     def load(self, batches: Sequence[list[int]], *, alone: bool) -> Iterator[Batch]:  # noqa: ARG002 - nothing runs beside

@@ -34,15 +34,15 @@ from tasks.domain.shards.seal import EncodeStats
 from tasks.worker.base import Batch, Vectors, unit_length
 from tasks.worker.batching import padded_size, plan_batches, plan_unpadded
 from tasks.worker.encoders.tokenizer import TokenizedText, Tokens
-from tasks.worker.encoders.torch_errors import told_apart, told_of_checkpoint
+from tasks.worker.encoders.torch_errors import checkpoint_error, classified_errors
 from tasks.worker.encoding_errors import Fatal, OutOfMemory, first_line
-from tasks.worker.optimize.attention import take_plain_attention
-from tasks.worker.optimize.eight_bits import exchange_layers, has_eight_bits, loaded_in
+from tasks.worker.optimize.attention import use_plain_attention
+from tasks.worker.optimize.eight_bits import has_eight_bits, loaded_in, replace_linear_layers
 from tasks.worker.optimize.gpu_kernels import any_shape
 from tasks.worker.optimize.onednn_weights import pack_weights
 from tasks.worker.optimize.quality import PROBE_TEXTS, lowest_cosine
 from tasks.worker.optimize.requirements import check_requirements
-from tasks.worker.optimize.unpadded import leave_out_padding, why_padded
+from tasks.worker.optimize.unpadded import remove_padding, why_padded
 from tasks.worker.system.placement import RankPlacement
 
 # Measured with all-MiniLM-L6-v2: above 2,000 tokens a batch leaves the CPU's caches and gets slower.
@@ -77,7 +77,7 @@ class TextWork:
             return planned
         return [list(same) for batch in planned for _, same in groupby(batch, key=self.sizes.__getitem__)]
 
-    def given(self, batch: Sequence[int]) -> int:
+    def computed_tokens(self, batch: Sequence[int]) -> int:
         return sum(self.sizes[i] for i in batch) if self.flat else padded_size(batch, self.sizes)
 
     def load(self, batches: Sequence[list[int]], *, alone: bool) -> Iterator[Batch]:  # noqa: ARG002 - nothing runs beside
@@ -110,7 +110,7 @@ class TextEncoder:
         if backend == "openvino":
             self._quantized = _give_to_openvino(self._model, encoder, precision, place, self._sides.rows.prompt)
         elif precision == "bfloat16" and not place.on_gpu and not isinstance(self._model[0], Router) and not place.sharing:
-            take_plain_attention(self._model)
+            use_plain_attention(self._model)
             pack_weights(self._model)
         side = self._sides.rows
         self._first = _first_module(self._model, side.task)
@@ -131,9 +131,9 @@ class TextEncoder:
         self._model = _load(self.library, self._settings, path, dtype, "cpu" if self._sharing else device)
         positions = _positions(_first_module(self._model, self._sides.rows.task))
         if self._sharing is not None:
-            from tasks.worker.optimize.fsdp import share_weights  # noqa: PLC0415 - most runs have no use for it
+            from tasks.worker.optimize.fsdp import shard_weights  # noqa: PLC0415 - most runs have no use for it
 
-            share_weights(self._model, self._sharing, precision=self._precision, device=device)
+            shard_weights(self._model, self._sharing, precision=self._precision, device=device)
         return positions
 
     def _dimension(self) -> int:
@@ -173,7 +173,7 @@ class TextEncoder:
         return self._embed(contents, self._sides.rows, at_once=max(1, len(contents)))
 
     def _embed(self, texts: Sequence[str], side: Side, at_once: int) -> Vectors:
-        with told_apart(), any_shape(on_gpu=self._on_gpu):
+        with classified_errors(), any_shape(on_gpu=self._on_gpu):
             model: Any = self._model
             vectors = model.encode(
                 list(texts),
@@ -194,13 +194,13 @@ class TextEncoder:
     def _why_padded(self) -> str | None:
         """Leave padding out, if it can be; else why not."""
         reason = why_padded(self._device, loaded_in(self._precision)) if self._sharing is None else "processes share the weights"
-        return leave_out_padding(self._model, self._both_sides) if reason is None else reason
+        return remove_padding(self._model, self._both_sides) if reason is None else reason
 
     def _exchange_layers(self) -> str:
         """To compute in 8 bits, if the job says so; what was done, in words."""
         if not has_eight_bits(self._precision, self._backend):
             return ""
-        self._quantized, told = LLM_INT8 if self._precision == "int8" else "", exchange_layers(self._model, self._precision)
+        self._quantized, told = LLM_INT8 if self._precision == "int8" else "", replace_linear_layers(self._model, self._precision)
         self._embed(PROBE_TEXTS, self._sides.rows, at_once=len(PROBE_TEXTS))  # if it fails, then for every text
         return told
 
@@ -235,7 +235,7 @@ class TextEncoder:
     def budgets(self) -> tuple[int, ...]:
         return self._budgets
 
-    def take_budget(self, tokens: int) -> None:
+    def set_batch_tokens(self, tokens: int) -> None:
         self._budget = tokens
 
     def start(self) -> None:
@@ -257,7 +257,7 @@ def _load(library: type[Any], encoder: TextModelEncoder, model_path: str, dtype:
         if isinstance(error, ValueError) and not encoder.trust_remote_code and _brings_code(Path(model_path)):
             cure = "read that code, and set encoder.trust_remote_code if you trust it"
             raise BadInput(f"encoder.model '{encoder.model}' comes with Python code of its own: {cure}") from error
-        raise BadInput(f"encoder.model '{encoder.model}' cannot be loaded from {model_path}: {told_of_checkpoint(error)}") from error
+        raise BadInput(f"encoder.model '{encoder.model}' cannot be loaded from {model_path}: {checkpoint_error(error)}") from error
 
 
 def _padded(encoder: TextModelEncoder, model: SentenceTransformer) -> SentenceTransformer:
@@ -298,10 +298,10 @@ def _give_to_openvino(
     model: SentenceTransformer, encoder: TextModelEncoder, precision: Precision, place: RankPlacement, prompt: str | None
 ) -> str:
     """Of int8 the digest of the quantised model."""
-    from tasks.worker.optimize.openvino import run_by_openvino  # noqa: PLC0415 - most runs have no use for it
+    from tasks.worker.optimize.openvino import use_openvino  # noqa: PLC0415 - most runs have no use for it
 
     int8 = place.int8 if precision == "int8" else None
-    return run_by_openvino(model, precision=precision, threads=place.threads, name=encoder.model, int8=int8, prompt=prompt)
+    return use_openvino(model, precision=precision, threads=place.threads, name=encoder.model, int8=int8, prompt=prompt)
 
 
 def _first_module(model: SentenceTransformer, task: str | None) -> Any:

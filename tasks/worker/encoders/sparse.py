@@ -12,7 +12,7 @@ from tasks.adapters.models.prompts import Side
 from tasks.adapters.rows.vectors.sparse_vectors import as_rows_of, pack, products
 from tasks.worker.base import Vectors
 from tasks.worker.encoders.sentence_transformers import TextEncoder
-from tasks.worker.encoders.torch_errors import told_apart
+from tasks.worker.encoders.torch_errors import classified_errors
 from tasks.worker.optimize.gpu_kernels import any_shape
 
 
@@ -30,7 +30,7 @@ class SparseTextEncoder(TextEncoder):
 
     def _embed(self, texts: Sequence[str], side: Side, at_once: int) -> Vectors:
         most: int | None = getattr(self._settings, "max_active_dims", None)
-        with told_apart(), any_shape(on_gpu=self._on_gpu):
+        with classified_errors(), any_shape(on_gpu=self._on_gpu):
             model: Any = self._model
             weights = model.encode(
                 list(texts),

@@ -11,7 +11,7 @@ from tasks.worker.encoding_errors import Fatal, OutOfMemory, first_line
 
 
 @contextmanager
-def told_apart() -> Iterator[None]:
+def classified_errors() -> Iterator[None]:
     """Turn what torch raises into `OutOfMemory` (try fewer rows) or `Fatal` (this process is done for).
 
     torch has a type for a GPU's lack of memory and none for the CPU allocator's: that one is known by its words.
@@ -35,7 +35,7 @@ def _release() -> None:
         torch.cuda.empty_cache()
 
 
-def told_of_checkpoint(error: BaseException) -> str:
+def checkpoint_error(error: BaseException) -> str:
     """Why weights cannot be loaded, in one line: torch says it on the second, and the cure on the last."""
     told = str(error)
     if "Weights only load failed" in told or "WeightsUnpickler" in told:

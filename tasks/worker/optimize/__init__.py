@@ -1,1 +1,1 @@
-"""What makes a model faster and must not change its vectors: precision, batch size, kernels, weights, OpenVINO."""
+"""Optimisations that keep a model's vectors: precision, batch size, kernels, weights, OpenVINO."""

@@ -1,11 +1,11 @@
 """int8 on CPUs: OpenVINO's post-training quantisation (NNCF), calibrated on a sample of the corpus.
 
-How a model is quantised depends on the rows that it is calibrated with, so it is done once: the first rank 0 of a corpus keeps the result
-in the checkpoint, all others and all later runs compute with that, and its digest is part of the encoder's identity.
+The result depends on the calibration rows, so a model is quantised once: the first rank 0 of a corpus stores it in the checkpoint,
+all other ranks and later runs use it, and its digest is part of the encoder's identity.
 
-Weights take half of the range of 8 bits (`OverflowFix.ENABLE`): processors without VNNI add products in 16 bits, which would overflow
-otherwise, and vectors would depend on the processor. torch's dynamic quantisation is no substitute: it scales the activations of a whole
-batch together, so that a row's vector would depend on the rows beside it.
+Weights use half of the 8-bit range (`OverflowFix.ENABLE`): processors without VNNI accumulate products in 16 bits, which would
+otherwise overflow, and vectors would depend on the processor. torch's dynamic quantisation is no substitute: it scales the
+activations of a whole batch together, so a row's vector would depend on the rows in its batch.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ from tasks.adapters.object_store.registry import open_store
 from tasks.domain.encoding.protocol import Assignment
 from tasks.domain.encoding.tuning import LLM_INT8, Backend
 from tasks.domain.errors import BadInput
-from tasks.worker.system.lazy_imports import absent
+from tasks.worker.system.lazy_imports import import_disabled
 
-LEAST_MEAN = 0.9  # mean cosine to float32: below it the model cannot be quantised
+LOWEST_MEAN_COSINE = 0.9  # to float32; below it the model is unsuitable for 8 bits
 MODEL = "model.xml"
 
 
-def kept_int8(assignment: Assignment, make: Callable[[Sequence[str]], bytes]) -> bytes:
-    """The quantised model of a corpus.
+def load_or_quantize(assignment: Assignment, make: Callable[[Sequence[str]], bytes]) -> bytes:
+    """Load the quantised model of a corpus, or make and store it.
 
     Args:
-        assignment: says where it is kept, and its digest if vectors were made with it.
-        make: quantises with some rows of the corpus; asked where nothing is kept yet.
+        assignment: has its key in the store, and its digest if the corpus has vectors made with it.
+        make: quantises with some rows of the corpus; called if no model is stored yet.
 
     Raises:
-        BadInput: it is gone or damaged, or there is no row to calibrate with.
+        BadInput: the model is missing or damaged, or there is no row to calibrate with.
     """
     store, key = open_store(assignment.store, proven=True), assignment.quantized_key
     data = store.read(key)
@@ -56,15 +56,17 @@ def kept_int8(assignment: Assignment, make: Callable[[Sequence[str]], bytes]) ->
 
 
 def check_same_int8(assignment: Assignment, backend: Backend) -> None:
-    """Raises BadInput: the corpus was embedded in the other int8."""
+    """Raise BadInput if the corpus was embedded with the other int8 backend."""
     if assignment.quantized and (assignment.quantized == LLM_INT8) != (backend == "torch"):
         before = "by torch (bitsandbytes)" if assignment.quantized == LLM_INT8 else "by OpenVINO on CPUs"
         cure = f"set compute.backend to {'torch' if assignment.quantized == LLM_INT8 else 'openvino'}, or start another corpus"
-        raise BadInput(f"encoder.precision is 'int8', and this corpus was embedded in int8 {before}, here {backend} computes it: {cure}")
+        raise BadInput(
+            f"encoder.precision is 'int8', and this corpus was embedded in int8 {before}, but here {backend} computes it: {cure}"
+        )
 
 
 def digest_of(data: bytes) -> str:
-    """Of a quantised model as it is kept."""
+    """Return the digest of a quantised model as stored."""
     return hashlib.sha256(data).hexdigest()[:32]
 
 
@@ -72,9 +74,9 @@ def quantize(openvino: Any, converted: Any, inputs: Sequence[dict[str, np.ndarra
     """Quantise a model.
 
     Args:
-        openvino: the library.
+        openvino: the module.
         converted: the model in float32.
-        inputs: by name, of batches to calibrate with.
+        inputs: calibration batches, each a dict of arrays by input name.
     """
     nncf = quantizer()
     dataset = nncf.Dataset(list(inputs), lambda batch: list(batch.values()))
@@ -91,25 +93,25 @@ def quantize(openvino: Any, converted: Any, inputs: Sequence[dict[str, np.ndarra
 
 
 def unpack(openvino: Any, data: bytes) -> Any:
-    """A quantised model as it is kept, to be compiled."""
+    """Read a quantised model as stored; the result can be compiled."""
     with tempfile.TemporaryDirectory() as folder:
         packed = Path(folder) / "model.zip"
         packed.write_bytes(data)
         with zipfile.ZipFile(packed) as archive:
             archive.extractall(folder)
         core = openvino.Core()
-        core.set_property({"ENABLE_MMAP": False})  # its files are gone when it is compiled
+        core.set_property({"ENABLE_MMAP": False})  # the files are deleted before it is compiled
         return core.read_model(Path(folder) / MODEL)
 
 
 def quantizer() -> Any:
-    """NNCF, without its telemetry.
+    """Import NNCF without its telemetry.
 
     Raises:
         BadInput: it is not installed.
     """
     try:
-        with absent("openvino_telemetry"):
+        with import_disabled("openvino_telemetry"):
             return importlib.import_module("nncf")
     except ImportError as error:
         raise BadInput(

@@ -1,8 +1,8 @@
-"""Steps that all ranks take together, though each has work of its own at times of its own.
+"""Runs the steps of ranks that share a model in lockstep, although each rank has its own work at its own times.
 
-Ranks that share a model's weights can compute only when all of them do: each gives the others its part of every layer. So each rank
-has a thread that owns the model. Before a step the threads tell each other whether they have a batch; where any has, all compute,
-those without one on a dummy row. Batches, pieces and their order stay what they are for a rank that is alone.
+Ranks that share a model's weights can only compute together, since each serves its shard of every layer to the others. So each rank
+has a thread that owns the model. Before a step the threads exchange whether they have a batch; if any rank has one, all ranks
+compute, those without one on a dummy row. Batches, pieces and their order are the same as for a rank with a whole model.
 """
 
 from __future__ import annotations
@@ -17,24 +17,26 @@ from typing import Any, Protocol
 from tasks.worker.encoding_errors import Fatal, first_line
 
 IDLE, WITH_BATCH, LEAVING = 0, 1, 2
-SHORTEST_PAUSE, LONGEST_PAUSE = 0.001, 0.05  # seconds between two questions while no rank has a batch
-SHARE_OF_A_STEP = 0.25  # for which a rank that has just computed waits for its next batch: two that took turns would take twice as long
-LEAST_WAIT, LONGEST_WAIT = 0.01, 0.1  # seconds, likewise
-SECONDS_TO_BE_ENDED = 2.0  # before a failed group ends a rank: the rank that has died is to be heard of first, and ends the launch
+SHORTEST_PAUSE, LONGEST_PAUSE = 0.001, 0.05  # seconds between exchanges while no rank has a batch
+SHARE_OF_A_STEP = 0.25  # how long a rank waits for its next batch after a step: ranks that alternate would take twice as long
+LEAST_WAIT, LONGEST_WAIT = 0.01, 0.1  # bounds of this wait, in seconds
+SECONDS_TO_BE_ENDED = (
+    2.0  # delay before a failed group ends a rank: the death of the failed rank must be reported first, and ends the launch
+)
 
 
 class Steps(Protocol):
-    """What is done in a step. Every rank does one of both."""
+    """The two kinds of a step. In each step every rank runs one of them."""
 
     def compute(self, inputs: dict[str, Any]) -> Any:
-        """A batch's outputs; an exception is the batch's own fault, and leaves the ranks in step.
+        """Return a batch's outputs. Any exception but Fatal is attributed to the batch and leaves the ranks in step.
 
         Raises:
-            Fatal: they are not.
+            Fatal: the ranks are out of step.
         """
 
     def join(self) -> None:
-        """Lend the others this rank's weights."""
+        """Serve this rank's weights to the others."""
 
 
 @dataclass(slots=True)
@@ -44,33 +46,33 @@ class _Turn:
 
 
 class Lockstep:
-    """A thread that takes every step with the other ranks.
+    """A thread that runs every step together with the other ranks.
 
     Args:
-        steps: what is done in one.
-        exchange: gives each rank's number to all, and waits for all; fails where a rank has ended.
+        steps: the work of a step.
+        exchange: sends each rank's number to all and waits for all; raises if a rank has exited.
     """
 
     def __init__(self, steps: Steps, exchange: Callable[[int], list[int]]) -> None:
         self._steps, self._exchange = steps, exchange
         self._changed = threading.Condition()
         self._turn: _Turn | None = None
-        self._failed: tuple[_Turn, Exception] | None = None  # told only when it is known that the group did not fail
+        self._failed: tuple[_Turn, Exception] | None = None  # reported after the next exchange, which shows that the group did not fail
         self._leaving = False
-        self._broken = ""  # why there are no more steps
+        self._broken = ""  # the reason why there are no more steps
         self._patience = SHORTEST_PAUSE
         self._thread = threading.Thread(target=self._run, daemon=True, name="lockstep")
 
     def start(self) -> None:
-        """Take steps from now on."""
+        """Start the thread."""
         self._thread.start()
 
     def compute(self, inputs: dict[str, Any]) -> Any:
-        """A batch's outputs, in the next step. One thread at a time may ask.
+        """Compute a batch in the next step and return its outputs. One thread at a time may call this.
 
         Raises:
-            Fatal: another rank has ended.
-            Exception: what the model raised.
+            Fatal: another rank has exited.
+            Exception: the model's own error.
         """
         turn = _Turn(inputs)
         with self._changed:
@@ -81,13 +83,13 @@ class Lockstep:
         return turn.outputs.result()
 
     def leave(self, allowed: Callable[[], bool]) -> None:
-        """Have no more batches: go on lending weights until no rank has any.
+        """Submit no more batches; serve weights to the other ranks until none has a batch.
 
         Args:
-            allowed: whether this rank may still wait for the others.
+            allowed: returns whether this rank may still wait for the others.
 
         Raises:
-            Fatal: another rank has ended, or this one has to.
+            Fatal: another rank has exited, or this one must exit.
         """
         with self._changed:
             self._leaving = True
@@ -95,31 +97,31 @@ class Lockstep:
         while self._thread.is_alive() and allowed():
             self._thread.join(LONGEST_PAUSE)
         if self._thread.is_alive() or self._broken:
-            raise Fatal(self._broken or "this rank had to end while others computed with its weights")
+            raise Fatal(self._broken or "this rank had to exit while others computed with its weights")
 
     def _run(self) -> None:
         try:
             while self._step():
                 pass
-        except BaseException as error:  # noqa: BLE001 - the main thread would wait without end
-            self._break(f"a rank that shares the model's weights has ended: {first_line(error)}")
+        except BaseException as error:  # noqa: BLE001 - the main thread would wait forever
+            self._break(f"a rank that shares the model's weights has exited: {first_line(error)}")
 
     def _step(self) -> bool:
         states = self._exchange(self._state())
-        self._tell_failure()
+        self._report_failure()
         if WITH_BATCH in states:
-            self._take()
+            self._run_step()
         return any(state != LEAVING for state in states)
 
     def _state(self) -> int:
-        """What this rank tells the others; its batch is waited for a while."""
+        """Return this rank's state, after waiting a while for a batch."""
         with self._changed:
             self._changed.wait_for(lambda: self._turn or self._leaving, timeout=self._patience)
             self._patience = min(2 * self._patience, LONGEST_PAUSE)
             return WITH_BATCH if self._turn else LEAVING if self._leaving else IDLE
 
-    def _take(self) -> None:
-        """A step. A batch that came after this rank had told the others that it has none is as welcome."""
+    def _run_step(self) -> None:
+        """Run a step. Also computes a batch that arrived after this rank reported that it has none."""
         turn, began = self._turn, time.monotonic()
         self._patience = SHORTEST_PAUSE
         if turn is None:
@@ -129,13 +131,13 @@ class Lockstep:
             outputs = self._steps.compute(turn.inputs)
         except Fatal:
             raise
-        except Exception as error:  # noqa: BLE001 - the batch's, and recorded as the reason of its row
+        except Exception as error:  # noqa: BLE001 - attributed to the batch, and recorded as its row's reason
             self._turn, self._failed = None, (turn, error)
             return
         self._turn, self._patience = None, min(LONGEST_WAIT, max(LEAST_WAIT, SHARE_OF_A_STEP * (time.monotonic() - began)))
         turn.outputs.set_result(outputs)
 
-    def _tell_failure(self) -> None:
+    def _report_failure(self) -> None:
         if self._failed is not None:
             turn, error = self._failed
             self._failed, self._patience = None, LEAST_WAIT

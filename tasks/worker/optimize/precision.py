@@ -1,4 +1,4 @@
-"""`precision: auto`: bfloat16 where the hardware multiplies it and the vectors hardly move, else float32."""
+"""Chooses the precision. `auto` is bfloat16 if the hardware multiplies it natively and the vectors stay close, else float32."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from tasks.domain.errors import BadInput
 from tasks.domain.strict import Strict
 from tasks.worker.base import Batch, LoadedEncoder, Vectors, Work
 from tasks.worker.encoding_errors import Fatal
-from tasks.worker.optimize.int8 import LEAST_MEAN
+from tasks.worker.optimize.int8 import LOWEST_MEAN_COSINE
 from tasks.worker.optimize.quality import LOWEST_COSINE, PROBE_TEXTS
 
-SAMPLE_SECONDS = 1.0  # after which no more rows are compared
-PROBED_ROWS = 8  # rows that are compared at once, and at least
+SAMPLE_SECONDS = 1.0  # time limit for comparing rows
+PROBED_ROWS = 8  # rows compared at once, and the minimum
 CPU_FLAGS = ("avx512_bf16", "amx_bf16")
 AMPERE = 8
 
 
 class Decision(Strict):
-    """The precision of every rank, and why."""
+    """The precision of all ranks, and the reason."""
 
     precision: Precision
     lowest_cosine: float | None = None
@@ -34,14 +34,14 @@ class Decision(Strict):
     note: str = ""
 
 
-class FasterFailed(Exception):
+class Bfloat16Failed(Exception):
     """The model does not run in bfloat16."""
 
 
 def native_bfloat16(device: str, cpu_info: Path = CPU_INFO) -> bool:
-    """Whether the hardware multiplies bfloat16 itself; elsewhere it is slower than float32."""
+    """Return whether the hardware multiplies bfloat16 natively; otherwise bfloat16 is slower than float32."""
     if device.startswith("cuda"):
-        import torch  # noqa: PLC0415 - takes seconds; an encoder without it is on no GPU
+        import torch  # noqa: PLC0415 - takes seconds; an encoder without torch never uses a GPU
 
         return torch.cuda.get_device_capability(device)[0] >= AMPERE
     try:
@@ -51,100 +51,100 @@ def native_bfloat16(device: str, cpu_info: Path = CPU_INFO) -> bool:
     return any(flag in flags for flag in CPU_FLAGS)
 
 
-def expected(wanted: Literal["auto"] | Precision, device: str) -> Precision:
-    """What a decision will be, unless the vectors move too far."""
-    if wanted != "auto":
-        return wanted
+def expected_precision(setting: Literal["auto"] | Precision, device: str) -> Precision:
+    """Return the precision that `decide` will choose if the vectors stay close enough."""
+    if setting != "auto":
+        return setting
     return "bfloat16" if native_bfloat16(device) else "float32"
 
 
-def decide(wanted: Literal["auto"] | Precision, device: str, cosines: Callable[[], npt.NDArray[np.float64]]) -> Decision:
-    """Settle the precision.
+def decide(setting: Literal["auto"] | Precision, device: str, cosines: Callable[[], npt.NDArray[np.float64]]) -> Decision:
+    """Decide on the precision.
 
     Args:
-        wanted: as the job says it.
+        setting: `encoder.precision` of the job.
         device: where the model runs.
-        cosines: makes the comparison: the cosine of each sampled row's bfloat16 vector to its float32 vector; or raises `FasterFailed`.
+        cosines: returns the cosine of each sampled row's bfloat16 vector to its float32 vector; raises `Bfloat16Failed`.
     """
-    if wanted != "auto":
-        return Decision(precision=wanted, note=f"{wanted}: as the job says")
+    if setting != "auto":
+        return Decision(precision=setting, note=f"{setting}: as the job says")
     if not native_bfloat16(device):
         return Decision(precision="float32", note="float32: this hardware does not multiply bfloat16 natively")
     try:
-        found = cosines()
-    except FasterFailed as error:
+        measured = cosines()
+    except Bfloat16Failed as error:
         return Decision(precision="float32", note=f"float32: the model does not run in bfloat16 ({error})")
-    if not len(found):
+    if not len(measured):
         return Decision(precision="float32", note="float32: there was no sample to compare bfloat16 on")
-    lowest, mean = float(found.min()), float(found.mean())
+    lowest, mean = float(measured.min()), float(measured.mean())
     near = lowest >= LOWEST_COSINE
     return Decision(
         precision="bfloat16" if near else "float32",
         lowest_cosine=lowest,
         mean_cosine=mean,
-        note=f"{'bfloat16' if near else 'float32'}: bfloat16's lowest cosine to float32 is {lowest:.5f} over {len(found)} rows"
+        note=f"{'bfloat16' if near else 'float32'}: bfloat16's lowest cosine to float32 is {lowest:.5f} over {len(measured)} rows"
         + ("" if near else f", below {LOWEST_COSINE}"),
     )
 
 
-def decide_eight_bits(precision: Precision, found: npt.NDArray[np.float64], why_none: str = "there was no sample") -> Decision:
-    """int8 or float8 as the job says, with what it does to the vectors of a sample. `why_none`: why none was compared.
+def decide_eight_bits(precision: Precision, cosines: npt.NDArray[np.float64], reason: str = "there was no sample") -> Decision:
+    """Return the job's int8 or float8 with its cosines on a sample. `reason`: why there are no cosines.
 
     Raises:
-        BadInput: they are others.
+        BadInput: the vectors differ too much from float32's.
     """
-    if not len(found):
-        return Decision(precision=precision, note=f"{precision}: as the job says; {why_none} to compare with float32")
-    lowest, mean = float(found.min()), float(found.mean())
-    if mean < LEAST_MEAN:
+    if not len(cosines):
+        return Decision(precision=precision, note=f"{precision}: as the job says; {reason} to compare with float32")
+    lowest, mean = float(cosines.min()), float(cosines.mean())
+    if mean < LOWEST_MEAN_COSINE:
         raise BadInput(
-            f"encoder.precision {precision}: the vectors of a sample are others (mean cosine to float32 {mean:.3f}): use float32"
+            f"encoder.precision {precision}: vectors differ too much from float32's (mean cosine {mean:.3f} on a sample): use float32"
         )
-    told = f"{precision}: as the job says; cosine to float32 is {lowest:.4f} at the least and {mean:.4f} in the mean of {len(found)} rows"
-    return Decision(precision=precision, lowest_cosine=lowest, mean_cosine=mean, note=told)
+    note = f"{precision}: as the job says; cosine to float32: lowest {lowest:.4f}, mean {mean:.4f} of {len(cosines)} rows"
+    return Decision(precision=precision, lowest_cosine=lowest, mean_cosine=mean, note=note)
 
 
 class Encodes(Protocol):
-    """The reference that an encoder is compared with."""
+    """Anything with `LoadedEncoder.encode`."""
 
     def encode(self, contents: Sequence[Any]) -> Vectors:
-        """As `LoadedEncoder.encode`."""
+        """See `LoadedEncoder.encode`."""
 
 
 def sample_cosines(exact: LoadedEncoder, fast: Encodes, sample: Callable[[LoadedEncoder], Work]) -> npt.NDArray[np.float64]:
-    """Compare two encoders on as much of a sample as a second allows. Rows that cannot be embedded are left out."""
-    work, found = sample(exact), []
+    """Return the cosines of two encoders' vectors on as much of a sample as a second allows. Skips rows that cannot be embedded."""
+    work, cosines = sample(exact), []
     began = time.perf_counter()
     for at in range(0, len(work.sizes), PROBED_ROWS):
         rows = list(range(at, min(at + PROBED_ROWS, len(work.sizes))))
         for batch in work.load([rows], alone=True):
-            found.extend(_compared(exact, fast, batch))
+            cosines.extend(_batch_cosines(exact, fast, batch))
         if time.perf_counter() - began > SAMPLE_SECONDS:
             break
-    return np.concatenate(found) if found else np.zeros(0)
+    return np.concatenate(cosines) if cosines else np.zeros(0)
 
 
-def question_cosines(exact: LoadedEncoder, fast: LoadedEncoder) -> npt.NDArray[np.float64]:
-    """Likewise for questions in words. None where the encoder cannot be asked any even in float32, as without its tokenizer."""
+def query_cosines(exact: LoadedEncoder, fast: LoadedEncoder) -> npt.NDArray[np.float64]:
+    """Return the cosines for text queries; none if the encoder cannot embed queries even in float32, as without a tokenizer."""
     try:
         reference = exact.embed_queries(PROBE_TEXTS)
     except Fatal:
         raise
-    except Exception:  # noqa: BLE001 - a search will say so
+    except Exception:  # noqa: BLE001 - a search will report it
         return np.zeros(0)
     known = reference.any(axis=1)
     return _cosines(reference, fast.embed_queries(PROBE_TEXTS))[known]
 
 
-def _compared(exact: LoadedEncoder, fast: Encodes, batch: Batch) -> list[npt.NDArray[np.float64]]:
-    """The cosines of a batch; none where the model fails on it even in float32, as a bad row makes it do."""
+def _batch_cosines(exact: LoadedEncoder, fast: Encodes, batch: Batch) -> list[npt.NDArray[np.float64]]:
+    """Return the cosines of a batch; none if the model fails on it even in float32, for example because of a bad row."""
     if not batch.contents:
         return []
     try:
         reference = exact.encode(batch.contents)
     except Fatal:
         raise
-    except Exception:  # noqa: BLE001 - the row will be found and set aside when its turn comes
+    except Exception:  # noqa: BLE001 - encoding will quarantine the bad row later
         return []
     sound = np.isfinite(reference).all(axis=1)
     return [_cosines(reference, fast.encode(batch.contents))[sound]]

@@ -1,4 +1,4 @@
-"""What a precision or a backend needs of the hardware and of packages, asked before a model is read."""
+"""Checks the hardware and packages that a precision or backend requires, before a model is read."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CURE = "set encoder.precision to auto"
 
 
 def check_requirements(precision: Precision, place: RankPlacement, backend: Backend) -> None:
-    """Raises BadInput: the hardware, or what is installed, cannot compute it."""
+    """Raise BadInput if the hardware or the installed packages cannot compute the precision."""
     if backend == "openvino":
         _check_openvino(precision, place)
     elif has_eight_bits(precision, backend):
@@ -28,29 +28,27 @@ def check_requirements(precision: Precision, place: RankPlacement, backend: Back
 def _check_openvino(precision: Precision, place: RankPlacement) -> None:
     if place.on_gpu or precision in {"float16", "float8"}:
         cure = "set compute.backend to torch" if place.on_gpu else "set encoder.precision to float32, bfloat16, int8 or auto"
-        raise BadInput(
-            f"compute.backend openvino runs on CPUs, in float32, bfloat16 or int8; this is {place.device} in {precision}: {cure}"
-        )
+        raise BadInput(f"compute.backend openvino runs on CPUs in float32, bfloat16 or int8, not on {place.device} in {precision}: {cure}")
     if precision == "int8" and place.int8 is None:
-        raise BadInput(f"encoder.precision int8: OpenVINO quantises a model for a corpus, and here is none: {CURE}")
+        raise BadInput(f"encoder.precision int8: OpenVINO quantises a model for a corpus, and there is no corpus here: {CURE}")
 
 
 def _check_hardware(precision: Precision, device: str) -> None:
-    wanted = f"a GPU of compute capability {_told(CAPABILITY[precision])} or later"
+    requirement = f"a GPU of compute capability {_format(CAPABILITY[precision])} or later"
     if device.startswith("cuda"):
-        found = torch.cuda.get_device_capability(device)
-        if found < CAPABILITY[precision]:
-            raise BadInput(f"encoder.precision {precision} needs {wanted}, and {device} has {_told(found)}: {CURE}")
+        capability = torch.cuda.get_device_capability(device)
+        if capability < CAPABILITY[precision]:
+            raise BadInput(f"encoder.precision {precision} needs {requirement}, but {device} has {_format(capability)}: {CURE}")
     elif precision == "float8":
-        raise BadInput(f"encoder.precision float8 needs {wanted}, and this is {device}: {CURE}")
+        raise BadInput(f"encoder.precision float8 needs {requirement}, but the device is {device}: {CURE}")
 
 
 def _check_packages(precision: Precision) -> None:
     if precision == "int8":
         bitsandbytes()
     elif not hasattr(torch.nn.functional, "scaled_mm"):
-        raise BadInput(f"encoder.precision float8 needs torch 2.10 or later, and this is {torch.__version__}: install it, or {CURE}")
+        raise BadInput(f"encoder.precision float8 needs torch 2.10 or later, but {torch.__version__} is installed: install it, or {CURE}")
 
 
-def _told(capability: tuple[int, int]) -> str:
+def _format(capability: tuple[int, int]) -> str:
     return ".".join(map(str, capability))

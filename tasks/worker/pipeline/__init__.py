@@ -1,1 +1,1 @@
-"""A rank at work: one piece is read ahead, one is encoded, one is written."""
+"""The pipeline of a rank: reads the next piece and writes the previous part while it encodes the current piece."""

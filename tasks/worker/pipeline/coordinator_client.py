@@ -1,4 +1,4 @@
-"""A rank's end of the conversation with the coordinator: one JSON document a line over a Unix socket."""
+"""A rank's connection to the coordinator: one JSON document per line over a Unix socket."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class CoordinatorClient:
         self._sending = threading.Lock()
 
     def send(self, message: Hello | RequestPiece | Heartbeat | Storing | Done | Fault) -> None:
-        """Say one thing.
+        """Send a message.
 
         Raises:
             OSError: the coordinator has ended.
@@ -32,17 +32,17 @@ class CoordinatorClient:
             self._socket.sendall(line)
 
     def listen(self) -> Iterator[Piece | NoMoreWork | Welcome]:
-        """What the coordinator says, until it hangs up."""
+        """Yield the coordinator's messages until it closes the connection."""
         with self._socket.makefile("rb") as lines:
             try:
                 for line in lines:
-                    if line.endswith(b"\n"):  # else the coordinator died in the middle of a word
+                    if line.endswith(b"\n"):  # otherwise the coordinator died while sending the line
                         yield ToRank.validate_json(line)
             except OSError:
                 return
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         self._socket.close()
 
 
@@ -50,41 +50,41 @@ HEARTBEAT_SECONDS = 1.0
 
 
 @contextmanager
-def beating(beat: Callable[[], object]) -> Iterator[None]:
-    """Send a heartbeat at once and every second: a store may take minutes, and a rank that says nothing is taken to hang.
+def heartbeats(beat: Callable[[], object]) -> Iterator[None]:
+    """Send a heartbeat at once and every second during the block: a store may take minutes, and a silent rank counts as hung.
 
-    The block must end by itself: every call to a store has a time limit and a maximum number of tries.
+    The block must end without help: every call to a store has a time limit and a maximum number of tries.
     """
     over = threading.Event()
 
     def send() -> None:
-        with suppress(OSError):  # the coordinator has ended: the inbox notices
+        with suppress(OSError):  # the coordinator has ended; the inbox handles that
             beat()
             while not over.wait(HEARTBEAT_SECONDS):
                 beat()
 
-    beats = threading.Thread(target=send, daemon=True, name="beats")
-    beats.start()
+    thread = threading.Thread(target=send, daemon=True, name="heartbeats")
+    thread.start()
     try:
         yield
     finally:
         over.set()
-        beats.join()
+        thread.join()
 
 
-def unforeseen(error: BaseException, what: str) -> KitestringError:
-    """An unexpected error as a leaf of the error tree: it belongs to the reported operation, and to no row.
+def unexpected_error(error: BaseException, failure: str) -> KitestringError:
+    """Convert an unexpected error into a leaf of the error tree, attributed to the operation and to no row.
 
     Args:
         error: anything but a KitestringError.
-        what: was being done.
+        failure: the failed operation, in words.
     """
-    words = without_credentials(f"{what}: {type(error).__name__}: {first_line(error)}")
-    return Transient(words) if isinstance(error, MemoryError) else Permanent(words)
+    message = without_credentials(f"{failure}: {type(error).__name__}: {first_line(error)}")
+    return Transient(message) if isinstance(error, MemoryError) else Permanent(message)
 
 
 def fault_of(error: KitestringError, key: str = "") -> Fault:
-    """An error as a message to the coordinator; no key: the encoder itself is at fault."""
+    """Convert an error into a message to the coordinator; without a key, the encoder itself failed."""
     text = " ".join(str(error).split())
     if isinstance(error, BadInput):
         return Fault(key=key, leaf="bad input", text=text)

@@ -1,6 +1,6 @@
-"""Encoding that survives its rows: too much memory halves a batch, a bad row is found and set aside alone.
+"""Encoding that survives bad rows: halves a batch that is out of memory, and finds a bad row by bisection to refuse it alone.
 
-Knows nothing of models: it is given a callable that turns a batch into vectors, and may fail.
+Independent of models: takes a callable that turns a batch into vectors and may fail.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from tasks.worker.base import Vectors
 from tasks.worker.encoding_errors import Fatal, OutOfMemory, first_line
 
 Content = TypeVar("Content")
-FIRST_PATIENCE = 8  # batches that must fit before a bigger one is tried
+FIRST_PATIENCE = 8  # batches that must fit before a larger one is tried
 MOST_PATIENCE = 1024
-ZERO = "zero: the model gave a vector of zeros, as of words that it does not know"
+ZERO = "zero: the model returned a zero vector, as it does for unknown words"
 
 
 @dataclass(slots=True)
 class RowsOutcome:
-    """What became of a batch: positions in it, each once in `kept` or in `refused`."""
+    """The result of a batch: each position is once in `kept` or in `refused`."""
 
     kept: list[int] = field(default_factory=list)
-    vectors: list[Vectors] = field(default_factory=list)  # arrays that together have a row for each of `kept`
+    vectors: list[Vectors] = field(default_factory=list)  # concatenated, they have a row for each of `kept`
     refused: list[tuple[int, str]] = field(default_factory=list)
 
     def keep(self, positions: Sequence[int], vectors: Vectors) -> None:
@@ -39,7 +39,7 @@ class RowsOutcome:
 
 @dataclass(slots=True)
 class _Cap:
-    """The most rows of one length that are tried at once, after that length did not fit."""
+    """The maximum rows per batch of a length that once did not fit."""
 
     rows: int
     patience: int = FIRST_PATIENCE
@@ -50,7 +50,7 @@ class _Cap:
         self.patience = min(self.patience * 2, MOST_PATIENCE)
 
     def fits(self) -> None:
-        """Grow by a quarter after `patience` full batches: waits twice as long after each time it was wrong."""
+        """Grow by a quarter after `patience` full batches; `patience` doubles each time a batch does not fit."""
         self.fitted += 1
         if self.fitted >= self.patience:
             self.rows, self.fitted = self.rows + max(1, self.rows // 4), 0
@@ -59,7 +59,7 @@ class _Cap:
 class FaultIsolatingRunner(Generic[Content]):
     """Runs batches through `encode`, which returns float32 of shape (rows, dim) or raises.
 
-    `OutOfMemory` halves the batch, and the size that fits is remembered for that length and longer ones.
+    `OutOfMemory` halves the batch; the size that fits is remembered for that length and longer ones.
     `Fatal` and BaseExceptions propagate. Any other exception is attributed to a row, found by bisection.
     """
 
@@ -67,14 +67,14 @@ class FaultIsolatingRunner(Generic[Content]):
         self._encode = encode
         self._unit = unit
         self._caps: dict[int, _Cap] = {}
-        self.halved = 0  # batches that did not fit into memory, so far
+        self.halved = 0  # number of batches so far that did not fit into memory
 
     def run(self, batch: Sequence[Content], sizes: Sequence[int]) -> RowsOutcome:
-        """Encode a batch, in as many pieces as it takes.
+        """Encode a batch, in as many calls as it takes.
 
         Args:
             batch: the rows to encode.
-            sizes: length of each.
+            sizes: length of each row.
         """
         outcome = RowsOutcome()
         waiting = list(range(len(batch)))
@@ -125,7 +125,9 @@ class FaultIsolatingRunner(Generic[Content]):
         finite, some = (values_finite(vectors), vectors.astype(bool)) if is_sparse(vectors) else _finite_and_some(vectors)
         kept = finite & some
         outcome.keep([i for i, good in zip(chunk, kept, strict=True) if good], vectors[kept])
-        outcome.refused += [(i, ZERO) for i, zero in zip(chunk, finite & ~kept, strict=True) if zero]  # near nothing, and far from nothing
+        outcome.refused += [
+            (i, ZERO) for i, zero in zip(chunk, finite & ~kept, strict=True) if zero
+        ]  # a zero vector has no direction, so cosine similarity is undefined
         for position, (index, good) in enumerate(zip(chunk, finite, strict=True)):
             if good:
                 continue
@@ -133,10 +135,10 @@ class FaultIsolatingRunner(Generic[Content]):
                 numbers = weights_of(vectors[position])["value"] if is_sparse(vectors) else vectors[position]
                 kind = "NaN" if np.isnan(numbers).any() else "Inf"
                 outcome.refused.append((index, f"not finite: the model gave {kind}"))
-            else:  # a neighbour's NaN may have spread over the batch: only a row that is not finite by itself is bad
+            else:  # a neighbour's NaN may have spread over the batch: a row is bad only if it is not finite when encoded alone
                 self._attempt([index], batch, sizes, outcome)
 
 
 def _finite_and_some(vectors: Vectors) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-    """Of each row, whether it is finite, and whether any number of it is not zero."""
+    """Return for each row whether it is finite, and whether any component is not zero."""
     return np.asarray(np.isfinite(vectors).all(axis=1)), np.asarray(vectors.any(axis=1))

@@ -1,4 +1,4 @@
-"""The piece before this one: written as Parquet and put in the store while the current one is encoded."""
+"""Writes the previous piece as Parquet to the store while the current piece is encoded."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ from tasks.domain.errors import KitestringError, Transient
 from tasks.domain.ports import Store
 from tasks.domain.shards.seal import EncodeStats, Part
 from tasks.domain.target.fields import ScalarField
-from tasks.worker.pipeline.coordinator_client import CoordinatorClient, beating, fault_of, unforeseen
+from tasks.worker.pipeline.coordinator_client import CoordinatorClient, fault_of, heartbeats, unexpected_error
 from tasks.worker.pipeline.piece_encoder import Encoded
 from tasks.worker.system.memory import peak_memory
 
 
 class Outbox:
-    """Writes one part at a time; `put` waits for the one before, which bounds memory."""
+    """Writes one part at a time; `put` waits for the previous part, which bounds memory."""
 
     def __init__(
-        self, wire: CoordinatorClient, store: Store, fields: tuple[ScalarField, ...], *, store_text: bool, sparse: bool = False
+        self, coordinator: CoordinatorClient, store: Store, fields: tuple[ScalarField, ...], *, store_text: bool, sparse: bool = False
     ) -> None:
-        self._wire, self._store = wire, store
+        self._coordinator, self._store = coordinator, store
         self._fields, self._schema = fields, part_schema(fields, store_text=store_text, sparse=sparse)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="outbox")
         self._last: Future[None] | None = None
 
     def put(self, encoded: Encoded) -> None:
-        """Take over a piece that is encoded."""
+        """Write an encoded piece in the background."""
         self.drain()
         self._last = self._thread.submit(self._deliver, encoded)
 
@@ -49,16 +49,16 @@ class Outbox:
     def _deliver(self, encoded: Encoded) -> None:
         key = encoded.ready.piece.key
         try:
-            with beating(partial(self._wire.send, Storing(key=key))):
+            with heartbeats(partial(self._coordinator.send, Storing(key=key))):
                 part = self._store_part(encoded)
         except KitestringError as error:
-            self._wire.send(fault_of(error, key))
+            self._coordinator.send(fault_of(error, key))
         except OSError as error:
-            self._wire.send(fault_of(disk_error(error, Path(encoded.ready.piece.rows).parent), key))
-        except Exception as error:  # noqa: BLE001 - raised at the next piece, it would be taken for the fault of that one's rows
-            self._wire.send(fault_of(unforeseen(error, "the part could not be written"), key))
+            self._coordinator.send(fault_of(disk_error(error, Path(encoded.ready.piece.rows).parent), key))
+        except Exception as error:  # noqa: BLE001 - raised at the next piece, it would be attributed to that piece's rows
+            self._coordinator.send(fault_of(unexpected_error(error, "cannot write the part"), key))
         else:
-            self._wire.send(Done(part=part, padded=encoded.padded, halved=encoded.halved, memory=peak_memory()))
+            self._coordinator.send(Done(part=part, padded=encoded.padded, halved=encoded.halved, memory=peak_memory()))
 
     def _store_part(self, encoded: Encoded) -> Part:
         began, piece = time.perf_counter(), encoded.ready.piece
@@ -87,18 +87,18 @@ class Outbox:
             self._store.write(key, data)
         except (KitestringError, OSError):
             raise
-        except Exception as error:  # whatever a store's client raises: a store is no part's fault
-            raise Transient(str(unforeseen(error, "the part could not be put in the checkpoint"))) from error
+        except Exception as error:  # a store's client may raise anything, and the part is not the cause
+            raise Transient(str(unexpected_error(error, "cannot write the part to the checkpoint"))) from error
 
 
 def part_table(encoded: Encoded, schema: pa.Schema) -> tuple[pa.Table, int, EncodeStats]:
-    """The rows that have a vector, with the columns of `schema` and maybe lengths, in the source's order.
+    """Build the table of rows with a vector, in the source's order: the columns of `schema`, and lengths if they are known.
 
-    Returns also how many of them had a vector before, and what is known of the lengths of those.
+    Returns also the number of reused vectors and the length statistics of their rows.
     """
     piece, kept = encoded.ready.piece, encoded.ready.rows.filter(pa.array(encoded.kept))
     table = as_part(kept, vector_column(encoded.vectors), piece.shard, schema)
-    lost = getattr(encoded.ready.work, "lost", ())  # of encoders that count tokens
+    lost = getattr(encoded.ready.work, "lost", ())  # present if the encoder counts tokens
     if len(lost):
         table = with_lengths(table, lengths_column(encoded.ready.work.sizes, lost).filter(pa.array(encoded.kept)))
     if not piece.taken:

@@ -1,4 +1,4 @@
-"""One piece: its rows in batches through the model, its vectors back in the source's order."""
+"""Encodes one piece: runs its rows through the model in batches and returns the vectors in the source's order."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ from tasks.domain.encoding.protocol import Heartbeat
 from tasks.domain.shards.seal import Quarantined
 from tasks.worker.base import Batch, Vectors, Work
 from tasks.worker.batching import padded_size
-from tasks.worker.pipeline.coordinator_client import beating
+from tasks.worker.pipeline.coordinator_client import heartbeats
 from tasks.worker.pipeline.fault_isolation import FaultIsolatingRunner
 from tasks.worker.pipeline.piece_reader import Ready
 
 Announce = Callable[[Heartbeat], None]
-Allows = Callable[[float], bool]  # whether so many more seconds may be spent
+Allows = Callable[[float], bool]  # whether this rank may work for so many more seconds
 
 
 @dataclass(slots=True, kw_only=True)
 class Encoded:
-    """The vectors of a piece. `kept` says which of its rows have one; `vectors` has a row for each of those."""
+    """The vectors of a piece. `kept` marks its rows that have a vector; `vectors` has a row for each of these."""
 
     ready: Ready
     kept: npt.NDArray[np.bool_]
     vectors: Vectors
     quarantined: tuple[Quarantined, ...]
     encode_seconds: float
-    padded: int  # what the model was given, padding counted
+    padded: int  # tokens that the model processed, padding included
     halved: int = 0  # batches that did not fit into memory
 
 
 @dataclass(slots=True)
-class _Sheet:
+class _Vectors:
     """A vector for each row; rows without one are in `refused`."""
 
     vectors: Vectors
@@ -49,25 +49,25 @@ class _Sheet:
     padded: int = 0
 
 
-TELLING = 0.1  # of a piece, before its pace says how long the rest takes: the first batches also warm the model up
+RATE_KNOWN_FROM = 0.1  # share of a piece after which its rate predicts the rest: the first batches also warm up the model
 
 
 class PieceEncoder:
-    """Encodes pieces one after another; remembers between them what fits into memory."""
+    """Encodes pieces one after another; remembers between pieces which batch sizes fit into memory."""
 
     def __init__(self, runner: FaultIsolatingRunner[Any], dim: int, announce: Announce, allows: Allows, *, sparse: bool = False) -> None:
         self._runner, self._dim, self._announce, self._allows, self._sparse = runner, dim, announce, allows, sparse
 
     def encode(self, ready: Ready) -> Encoded | None:
-        """Encode a piece; None where this rank has to leave and the rest would take too long.
+        """Encode a piece; return None if this rank must exit before the rest would be done.
 
         Raises:
             Fatal: the device or a helper process is broken.
-            Transient: a picture's store does not answer.
+            Transient: an image's store does not answer.
         """
         began, halved = time.perf_counter(), self._runner.halved
         count = ready.rows.num_rows
-        sheet = _Sheet(no_vectors(count, self._dim, sparse=self._sparse), np.zeros(count, dtype=bool))
+        sheet = _Vectors(no_vectors(count, self._dim, sparse=self._sparse), np.zeros(count, dtype=bool))
         for batch, left in self._batches(ready, sheet):
             if not self._allows(left * (time.perf_counter() - began)):
                 return None
@@ -83,8 +83,8 @@ class PieceEncoder:
             halved=self._runner.halved - halved,
         )
 
-    def _batches(self, ready: Ready, sheet: _Sheet) -> Iterator[tuple[Batch, float]]:
-        """Batches, each announced before it is touched, and the remaining work as a multiple of the time so far."""
+    def _batches(self, ready: Ready, sheet: _Vectors) -> Iterator[tuple[Batch, float]]:
+        """Yield batches, each announced before it is loaded, with the remaining work as a multiple of the elapsed time."""
         suspects, others = _split(ready)
         done = 0
         planned = ready.work.plan(others)
@@ -95,16 +95,16 @@ class PieceEncoder:
             for number, batch_rows in enumerate(plan):
                 in_hand = [row for batch in plan[number : number + 1 + ahead] for row in batch]
                 self._announce(at := self._at(ready, in_hand, sheet))
-                with self._told_while_loading(at, ready.work):
+                with self._heartbeats_while_loading(at, ready.work):
                     batch = next(loading)
-                yield batch, (total - done) / done if done > total * TELLING else 0.0
+                yield batch, (total - done) / done if done > total * RATE_KNOWN_FROM else 0.0
                 done += padded_size(batch_rows, ready.work.sizes)
-                sheet.padded += ready.work.given(batch_rows)
+                sheet.padded += ready.work.computed_tokens(batch_rows)
                 sheet.done += len(batch_rows)
                 sheet.tokens += sum(ready.work.sizes[row] for row in batch_rows) if ready.work.stats.tokens else 0
 
-    def _told_while_loading(self, at: Heartbeat, work: Work) -> AbstractContextManager[None]:
-        """Say the same again for as long as rows come in, however slowly: pictures may be far away, and many in a batch."""
+    def _heartbeats_while_loading(self, at: Heartbeat, work: Work) -> AbstractContextManager[None]:
+        """Repeat the heartbeat while rows arrive, however slowly: a batch may hold many images from a slow store."""
         seen = work.loaded
         if seen is None:
             return nullcontext()
@@ -115,13 +115,13 @@ class PieceEncoder:
             if seen != before:
                 self._announce(at)
 
-        return beating(beat)
+        return heartbeats(beat)
 
-    def _at(self, ready: Ready, positions: list[int], sheet: _Sheet) -> Heartbeat:
+    def _at(self, ready: Ready, positions: list[int], sheet: _Vectors) -> Heartbeat:
         rows = ready.rows.column("row").take(positions).to_pylist()
         return Heartbeat(key=ready.piece.key, rows=tuple(rows), done=sheet.done, tokens=sheet.tokens)
 
-    def _fill(self, sheet: _Sheet, batch: Batch, ready: Ready) -> None:
+    def _fill(self, sheet: _Vectors, batch: Batch, ready: Ready) -> None:
         sheet.refused.update(batch.refused)
         if not batch.contents:
             return

@@ -1,4 +1,4 @@
-"""A rank at work: one piece ahead is made ready, one is encoded, one behind is written."""
+"""The loop of a rank: encodes a piece while the next one is prepared and the previous one is written."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tasks.domain.job.encoder import ENCODERS
 from tasks.domain.ports import Store
 from tasks.worker.base import LoadedEncoder
 from tasks.worker.encoding_errors import Fatal
-from tasks.worker.pipeline.coordinator_client import CoordinatorClient, fault_of, unforeseen
+from tasks.worker.pipeline.coordinator_client import CoordinatorClient, fault_of, unexpected_error
 from tasks.worker.pipeline.fault_isolation import FaultIsolatingRunner
 from tasks.worker.pipeline.part_writer import Outbox
 from tasks.worker.pipeline.piece_encoder import PieceEncoder
@@ -21,27 +21,27 @@ class Rank:
     """Takes pieces until there are no more, or until SIGTERM."""
 
     def __init__(
-        self, wire: CoordinatorClient, encoder: LoadedEncoder, store: Store, assignment: Assignment, notice: ShutdownSignal
+        self, coordinator: CoordinatorClient, encoder: LoadedEncoder, store: Store, assignment: Assignment, shutdown: ShutdownSignal
     ) -> None:
         store_text = assignment.store_text and assignment.modality == "text"
         counted = assignment.modality == "text" and ENCODERS[assignment.encoder.kind].counts_tokens
         unit = "tokens" if counted else {"text": "text", "image": "picture"}[assignment.modality]
-        self._wire, self._notice = wire, notice
-        self._inbox = Inbox(wire, encoder)
+        self._coordinator, self._shutdown = coordinator, shutdown
+        self._inbox = Inbox(coordinator, encoder)
         sparse = ENCODERS[assignment.encoder.kind].sparse
-        self._outbox = Outbox(wire, store, assignment.fields, store_text=store_text, sparse=sparse)
+        self._outbox = Outbox(coordinator, store, assignment.fields, store_text=store_text, sparse=sparse)
         runner = FaultIsolatingRunner(encoder.encode, unit=unit)
-        self._pieces = PieceEncoder(runner, encoder.facts().dim, wire.send, notice.allows, sparse=sparse)
+        self._pieces = PieceEncoder(runner, encoder.facts().dim, coordinator.send, shutdown.allows, sparse=sparse)
 
     def work(self) -> None:
-        """Until NoMoreWork, SIGTERM or a closed connection; encoded parts are in the store when this returns.
+        """Encode pieces until NoMoreWork, SIGTERM or a closed connection; all encoded parts are in the store on return.
 
         Raises:
-            Fatal: this process cannot go on.
+            Fatal: this process must exit.
         """
-        self._notice.listen(self._inbox.wake)
+        self._shutdown.listen(self._inbox.wake)
         self._inbox.open()
-        while (taken := self._inbox.take()) is not None and not self._notice.given:
+        while (taken := self._inbox.take()) is not None and not self._shutdown.received:
             self._do(taken)
         self._outbox.drain()
 
@@ -52,16 +52,16 @@ class Rank:
         try:
             encoded = self._pieces.encode(taken)
         except KitestringError as error:
-            self._wire.send(fault_of(error, taken.piece.key))
+            self._coordinator.send(fault_of(error, taken.piece.key))
             return
         if encoded is not None:
             self._outbox.put(encoded)
         give_back()
 
     def _refuse(self, unready: Unready) -> None:
-        """A crash over it would be attributed to the rows of the piece before."""
+        """Report a piece that could not be prepared: a crash here would be attributed to the rows of the previous piece."""
         if isinstance(unready.error, Fatal | KeyboardInterrupt | SystemExit):
             raise unready.error
         error = unready.error
-        known = error if isinstance(error, KitestringError) else unforeseen(error, "the rows could not be made ready")
-        self._wire.send(fault_of(known, unready.piece.key))
+        known = error if isinstance(error, KitestringError) else unexpected_error(error, "cannot prepare the rows")
+        self._coordinator.send(fault_of(known, unready.piece.key))

@@ -1,1 +1,1 @@
-"""A rank from its start until all ranks agree on the encoder and its settings."""
+"""Start-up of a rank, until all ranks agree on the encoder and its settings."""

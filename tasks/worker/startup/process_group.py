@@ -1,8 +1,8 @@
-"""The process group, used only while the ranks start: one of them decides, and all compare.
+"""The process group that ranks use during start-up: rank 0 decides, and all ranks compare.
 
-gloo, never NCCL: a barrier over NCCL gives every process a context on device 0. Messages are tensors of bytes,
-since torch's own collectives for objects pickle them. The group is left before the first piece: from then on
-no rank waits for another, unless they share a model's weights.
+gloo, never NCCL: a barrier over NCCL gives every process a context on device 0. Messages are tensors of bytes, since torch's
+collectives for objects use pickle. The ranks leave the group before the first piece: afterwards no rank waits for another,
+unless they share a model's weights.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ class ProcessGroup:
 
     def __init__(self, ranks: int) -> None:
         self._ranks = ranks
-        if ranks > 1:  # one alone needs no torch
+        if ranks > 1:  # a single rank needs no torch
             self._torch, self._distributed = import_module("torch"), import_module("torch.distributed")
 
-    def tell(self, text: str) -> str:
-        """Rank 0's text, on every rank."""
+    def broadcast(self, text: str) -> str:
+        """Send rank 0's text to every rank; return it."""
         if self._ranks == 1:
             return text
         torch, distributed = self._torch, self._distributed
         length = torch.tensor([len(text.encode())])
         distributed.broadcast(length, src=0)
-        told = torch.zeros(int(length), dtype=torch.uint8)
-        told[:] = torch.tensor(list(text.encode()), dtype=torch.uint8) if distributed.get_rank() == 0 else 0
-        distributed.broadcast(told, src=0)
-        return bytes(told.tolist()).decode()
+        message = torch.zeros(int(length), dtype=torch.uint8)
+        message[:] = torch.tensor(list(text.encode()), dtype=torch.uint8) if distributed.get_rank() == 0 else 0
+        distributed.broadcast(message, src=0)
+        return bytes(message.tolist()).decode()
 
     def gather(self, number: int) -> list[int]:
-        """Each rank's number, in rank order, on every rank."""
+        """Return each rank's number, in rank order, on every rank."""
         if self._ranks == 1:
             return [number]
         mine = self._torch.tensor([number])
@@ -45,13 +45,13 @@ class ProcessGroup:
 
 
 @contextmanager
-def gathered(ranks: int, seconds: float, *, stays: bool = False) -> Iterator[ProcessGroup]:
-    """Be in the process group for a while; a process that torchrun did not start is a group of its own.
+def joined_group(ranks: int, seconds: float, *, stays: bool = False) -> Iterator[ProcessGroup]:
+    """Join the process group for the block. A process that torchrun did not start forms a group of its own.
 
     Args:
-        ranks: how many there are.
-        seconds: for which one waits for the others: a large model on a cold disk takes long.
-        stays: the group is needed afterwards: whoever needs it leaves it (`SharingGroup`).
+        ranks: number of ranks in the group.
+        seconds: time limit for waiting for other ranks: loading a large model from a cold disk takes long.
+        stays: keep the group afterwards; `SharingGroup` then leaves it.
     """
     if ranks == 1 or "MASTER_ADDR" not in os.environ:
         yield ProcessGroup(1)

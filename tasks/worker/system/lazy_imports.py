@@ -1,10 +1,10 @@
 """Imports of a library that a rank does not need, deferred until first use.
 
-sentence-transformers imports scikit-learn for one function of its training code, and with it SciPy's statistics
-and pandas; transformers imports SciPy's optimisation for the losses of models that find objects. Nothing on the way from a
-text to its vector calls them. The agent that ranks are forked from starts in 4.4 s of CPU time without, and in 5.4 s with them
-(medians of four in turn; ranges 3.8 to 4.5 and 5.2 to 5.4); in seven pairs of start-up benchmarks it was 0.6 s in the median, from
--3.1 to 1.7 on a busy machine. To go as soon as it is under half a second.
+sentence-transformers imports scikit-learn for one function of its training code, and with it SciPy's statistics and pandas;
+transformers imports SciPy's optimisation for the losses of object detection models. Encoding calls none of them. The agent that
+forks the ranks starts in 4.4 s of CPU time without them and in 5.4 s with them (medians of four alternating runs; ranges 3.8 to 4.5
+and 5.2 to 5.4); in seven pairs of start-up benchmarks on a busy machine the median saving was 0.6 s, from -3.1 to 1.7. Remove this
+module once it saves less than half a second.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from typing import Any
 from tasks.adapters.processes.gc_control import importing
 
 
-class _Later(ModuleType):
-    """Stands where a module would; any name in it is a function that imports the module when it is called."""
+class _DeferredModule(ModuleType):
+    """Placeholder for a module: every attribute is a function that imports the module when called."""
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
@@ -39,12 +39,12 @@ class _Later(ModuleType):
 
 
 @contextmanager
-def put_off(*modules: str) -> Iterator[None]:
-    """Within, `from MODULE import function` imports nothing; the function works all the same, when it is called.
+def deferred(*modules: str) -> Iterator[None]:
+    """Defer imports within the block: `from MODULE import function` imports nothing until the function is called.
 
-    On leaving, the modules can be imported as ever. Modules that are imported already are left as they are.
+    Restores normal imports on exit. Does not touch modules that are already imported.
     """
-    stand_ins = {name: _Later(name) for name in modules if name not in sys.modules}
+    stand_ins = {name: _DeferredModule(name) for name in modules if name not in sys.modules}
     sys.modules.update(stand_ins)
     try:
         yield
@@ -55,17 +55,17 @@ def put_off(*modules: str) -> Iterator[None]:
 
 
 def import_quickly(module: str) -> ModuleType:
-    """Import one of this package's modules with deferred imports; with real ones, should a library need more of them than functions."""
+    """Import a module of this package with deferred imports; with normal imports if a library needs more than functions."""
     try:
-        with importing(), put_off("sklearn", "sklearn.metrics", "scipy.optimize"):
+        with importing(), deferred("sklearn", "sklearn.metrics", "scipy.optimize"):
             return importlib.import_module(module)
-    except Exception:  # noqa: BLE001 - if it was not for that, the plain import says so
+    except Exception:  # noqa: BLE001 - an error with another cause is raised again by the normal import
         return importlib.import_module(module)
 
 
 @contextmanager
-def absent(module: str) -> Iterator[None]:
-    """Within, importing the module fails."""
+def import_disabled(module: str) -> Iterator[None]:
+    """Make imports of the module fail within the block."""
     before = sys.modules.get(module)
     sys.modules[module] = None  # type: ignore[assignment]
     try:

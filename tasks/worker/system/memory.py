@@ -1,4 +1,4 @@
-"""The memory of a rank: its peak, and returning what is free."""
+"""Memory of a rank: peak use, and returning free memory to the system."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from tasks.adapters.processes.hardware import peak_resident
 
 
 def peak_memory() -> dict[str, int]:
-    """Bytes so far: '' of this process itself, 'GPU' of what torch took on its device. Helpers that decode are not counted."""
+    """Return peak bytes: '' for this process, 'GPU' for torch's reservation on its device. Decode workers are not counted."""
     sizes = {"": peak_resident()}
-    torch: Any = sys.modules.get("torch")  # an encoder without it has no GPU, and its import takes seconds
+    torch: Any = sys.modules.get("torch")  # without torch there is no GPU, and importing it takes seconds
     if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
         sizes["GPU"] = int(torch.cuda.max_memory_reserved())
     return sizes
 
 
 def forget(address: int, size: int) -> None:
-    """Drop the whole pages of a range whose bytes nobody will read again, so that they count no more: those of a mapped file stay till it is closed.
+    """Drop the whole pages of a range that is not read again, so that they no longer count: pages of a mapped file stay until it is closed.
 
     Args:
-        address: where it begins.
-        size: bytes.
+        address: start of the range.
+        size: length in bytes.
     """
     first, last = -(-address // mmap.PAGESIZE), (address + size) // mmap.PAGESIZE
     if last > first:
@@ -36,10 +36,10 @@ def forget(address: int, size: int) -> None:
 
 
 def give_back() -> None:
-    """Have the C library return free memory to the system; does nothing where it is not glibc.
+    """Make glibc return free memory to the system; does nothing with another C library.
 
-    Batches of hundreds of different sizes leave gaps between what lives on: measured with all-MiniLM-L6-v2 in bfloat16, a rank of
-    1,180 MiB had grown to 1,940 after 9,000 rows, and to 1,590 with this after each piece, at the same speed.
+    Batches of hundreds of different sizes fragment the heap: measured with all-MiniLM-L6-v2 in bfloat16, a rank of
+    1,180 MiB grew to 1,940 after 9,000 rows, and to 1,590 with this call after each piece, at the same speed.
     """
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)

@@ -1,4 +1,4 @@
-"""Where a rank stands: which of how many, on which device, with how many threads."""
+"""A rank's placement: its number, device and threads."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from tasks.domain.job.references import References
 from tasks.worker.system.sharing_group import SharingGroup
 
-KeptModel = Callable[[Callable[[Sequence[str]], bytes]], bytes]
-"""Gives the corpus' quantised model; makes it with the function that it is given, of the rows to calibrate with, where there is none yet."""
+LoadOrQuantize = Callable[[Callable[[Sequence[str]], bytes]], bytes]
+"""Returns the corpus' quantised model. If none is stored yet, makes it with the given function, which takes the calibration rows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,9 +20,9 @@ class RankPlacement:
     ranks: int = 1
     threads: int = 1
     device: str = "cpu"
-    int8: KeptModel | None = None  # None: this corpus keeps none
-    sharing: SharingGroup | None = None  # the ranks that hold one model together; None: this one holds a whole one
-    references: References | None = None  # what rows may name; None: the user names each file
+    int8: LoadOrQuantize | None = None  # None: this corpus has no quantised model
+    sharing: SharingGroup | None = None  # the ranks that share one sharded model; None: this rank holds a whole model
+    references: References | None = None  # the files that rows may reference; None: the user names each file
 
     @property
     def on_gpu(self) -> bool:

@@ -1,6 +1,6 @@
-"""The ranks that hold one model together, for as long as they work.
+"""The ranks that share one sharded model, for as long as they encode.
 
-Two groups beside the launch's own, which the main threads use: one for weights, one in which ranks tell each other what they will do next.
+Two process groups beside the launch's own, used by the main threads: one for weights, one for agreeing on the next step.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ Leave = Callable[[Callable[[], bool]], None]
 
 
 class AnotherFailed(Exception):
-    """Another rank could not load the encoder, and says so itself."""
+    """Another rank could not load the encoder; that rank reports the error."""
 
 
 class SharingGroup:
-    """All ranks of a launch. Everything but `leave` is to be called by every rank, in the same order.
+    """All ranks of a launch. Every rank must call every method except `leave`, in the same order.
 
     Args:
-        device: of this rank.
-        seconds: after which waiting for another rank is an error.
+        device: this rank's device.
+        seconds: time limit for waiting for another rank.
 
     Raises:
-        BadInput: there are fewer cards than ranks.
+        BadInput: there are fewer GPUs than ranks.
     """
 
     def __init__(self, device: str, seconds: float) -> None:
@@ -36,17 +36,17 @@ class SharingGroup:
         kind, limit = device.partition(":")[0], dt.timedelta(seconds=seconds)
         self.ranks: int = self._distributed.get_world_size()
         if kind == "cuda" and self.ranks > self._torch.cuda.device_count():
-            raise BadInput("compute.model_parallel fsdp needs a card for each process: set compute.processes to auto")
+            raise BadInput("compute.model_parallel fsdp needs a GPU for each process: set compute.processes to auto")
         self._steps = self._distributed.new_group(backend="gloo", timeout=limit)
         weights = self._distributed.new_group(backend="nccl" if kind == "cuda" else "gloo", timeout=limit)
         self.mesh: Any = import_module("torch.distributed.device_mesh").DeviceMesh.from_group(weights, kind)
-        self.lending: Leave | None = None  # set by who computes with the group
+        self.serve_weights: Leave | None = None  # set by the code that computes with the group
 
     def exchange(self, number: int) -> list[int]:
-        """Each rank's number, in rank order.
+        """Return each rank's number, in rank order.
 
         Raises:
-            RuntimeError: a rank has ended, or does not answer.
+            RuntimeError: a rank has exited or does not answer.
         """
         mine = self._torch.tensor([number])
         all_of_them = [self._torch.zeros_like(mine) for _ in range(self.ranks)]
@@ -55,15 +55,15 @@ class SharingGroup:
 
     @contextmanager
     def all_or_none(self) -> Iterator[None]:
-        """What no rank has done unless all have: a rank that waited for the weights of one that failed would wait without end.
+        """Let the block succeed on all ranks or on none: a rank would wait forever for the weights of a rank that failed.
 
         Raises:
-            AnotherFailed: it went well here, and not elsewhere.
+            AnotherFailed: the block succeeded here and failed on another rank.
         """
         failed: Exception | None = None
         try:
             yield
-        except Exception as error:  # noqa: BLE001 - raised below, when all know
+        except Exception as error:  # noqa: BLE001 - raised below, once all ranks know of it
             failed = error
         failures = sum(self.exchange(0 if failed is None else 1))
         if failed is not None:
@@ -72,14 +72,14 @@ class SharingGroup:
             raise AnotherFailed
 
     def leave(self, allowed: Callable[[], bool]) -> None:
-        """Lend the other ranks this one's weights until none has work; then leave all groups of this process.
+        """Serve this rank's weights to the others until no rank has work, then leave all process groups.
 
         Args:
-            allowed: whether this rank may still wait.
+            allowed: returns whether this rank may still wait.
 
         Raises:
-            Fatal: another rank has ended, or this one has to.
+            Fatal: another rank has exited, or this one must exit.
         """
-        if self.lending is not None:
-            self.lending(allowed)
+        if self.serve_weights is not None:
+            self.serve_weights(allowed)
         self._distributed.destroy_process_group()

@@ -62,7 +62,7 @@ class LettersWork:
         chosen = list(rows)
         return [chosen[at : at + BATCH_ROWS] for at in range(0, len(chosen), BATCH_ROWS)]
 
-    def given(self, batch: Sequence[int]) -> int:
+    def computed_tokens(self, batch: Sequence[int]) -> int:
         return 0
 
     def load(self, batches: Sequence[list[int]], *, alone: bool) -> Iterator[Batch]:
@@ -93,7 +93,7 @@ class Letters:
     def budgets(self) -> tuple[int, ...]:
         return ()
 
-    def take_budget(self, tokens: int) -> None: ...
+    def set_batch_tokens(self, tokens: int) -> None: ...
 
     def start(self) -> None: ...
 

@@ -27,7 +27,7 @@ class FakeWork:
         chosen = list(rows)
         return [chosen[at : at + 4] for at in range(0, len(chosen), 4)]
 
-    def given(self, batch: Sequence[int]) -> int:
+    def computed_tokens(self, batch: Sequence[int]) -> int:
         return padded_size(batch, self.sizes)
 
     def load(self, batches: Sequence[list[int]], *, alone: bool) -> Iterator[Batch]:
@@ -67,7 +67,7 @@ class FakeEncoder:
     def budgets(self) -> tuple[int, ...]:
         return ()
 
-    def take_budget(self, tokens: int) -> None:
+    def set_batch_tokens(self, tokens: int) -> None:
         self.budget = tokens
 
     def start(self) -> None: ...

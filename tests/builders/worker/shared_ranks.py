@@ -15,7 +15,7 @@ from sentence_transformers import SentenceTransformer
 
 from tasks.domain.job.encoder import SentenceTransformersEncoder
 from tasks.worker.encoders.registry import open_encoder
-from tasks.worker.startup.process_group import gathered
+from tasks.worker.startup.process_group import joined_group
 from tasks.worker.system.placement import RankPlacement
 from tasks.worker.system.sharing_group import SharingGroup
 from tests.builders.kitestring import text_of
@@ -26,7 +26,7 @@ FAILING = TEXTS[:3]
 
 def main() -> None:
     path, folder = sys.argv[1], Path(sys.argv[2])
-    with gathered(2, 120, stays=True) as launch:
+    with joined_group(2, 120, stays=True) as launch:
         rank, group = torch.distributed.get_rank(), SharingGroup("cpu", 120)
         settings = SentenceTransformersEncoder(model=path, precision="float32")
         place = RankPlacement(rank=rank, ranks=2, sharing=group)

@@ -8,7 +8,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from tasks.domain.job.encoder import SentenceTransformersEncoder
 from tasks.worker.encoders.registry import open_encoder
-from tasks.worker.optimize.attention import LONGEST_TOKENS, PLAIN, plain_attention, take_plain_attention
+from tasks.worker.optimize.attention import LONGEST_TOKENS, PLAIN, plain_attention, use_plain_attention
 from tests.builders.worker.text_encoder import lowest_cosine, opened, passages
 
 
@@ -43,4 +43,4 @@ def test_a_text_encoder_in_bfloat16_on_a_cpu_takes_plain_attention_and_gives_the
 def test_a_model_that_looks_back_only_keeps_its_attention(tiny_model: Path) -> None:
     model = opened(tiny_model)._model
     model[0].auto_model.encoder.layer[0].attention.self.is_causal = True
-    assert not take_plain_attention(model)
+    assert not use_plain_attention(model)

@@ -12,7 +12,7 @@ from tasks.domain.encoder_identity import EncoderFacts
 from tasks.worker.base import Vectors
 from tasks.worker.batching import plan_batches
 from tasks.worker.encoding_errors import OutOfMemory
-from tasks.worker.optimize.autotune import Metered, TunedBatch, compare, race, tune_batches, worth_measuring
+from tasks.worker.optimize.autotune import Metered, TunedBatch, choose_backend, compare_backends, tune_batches, worth_measuring
 from tests.builders.worker.fakes import FakeEncoder, FakeWork
 
 SAMPLE = pa.table({"text": ["x" * 100] * 32})
@@ -42,7 +42,7 @@ class Clocked(FakeEncoder):
     def budgets(self) -> tuple[int, ...]:
         return self.allowed
 
-    def take_budget(self, tokens: int) -> None:
+    def set_batch_tokens(self, tokens: int) -> None:
         self.budget = tokens
 
     def prepare(self, rows: pa.Table) -> Work:
@@ -127,17 +127,17 @@ def test_backends_are_held_against_each_other_in_turn() -> None:
     """The second was measured while other programs had the processor."""
     slow, fast = Clocked(budget=1_000), Clocked(budget=1_000, pace=0.005)
     found = {"torch": TunedBatch(tokens=1_000, row_seconds=0.001), "openvino": TunedBatch(tokens=500, row_seconds=0.003)}
-    raced = race({"torch": slow, "openvino": fast}, found, SAMPLE, lambda: slow.now + fast.now)
-    assert compare(raced).backend == "openvino"
+    raced = compare_backends({"torch": slow, "openvino": fast}, found, SAMPLE, lambda: slow.now + fast.now)
+    assert choose_backend(raced).backend == "openvino"
     assert raced["torch"].tokens == 1_000
 
 
 def test_openvino_has_to_be_clearly_faster() -> None:
     torch = TunedBatch(tokens=1_000, row_seconds=0.0100)
-    assert compare({"torch": torch, "openvino": TunedBatch(tokens=500, row_seconds=0.0099)}).backend == "torch"
-    faster = compare({"torch": torch, "openvino": TunedBatch(tokens=500, row_seconds=0.0080)}, "a remark")
+    assert choose_backend({"torch": torch, "openvino": TunedBatch(tokens=500, row_seconds=0.0099)}).backend == "torch"
+    faster = choose_backend({"torch": torch, "openvino": TunedBatch(tokens=500, row_seconds=0.0080)}, "a remark")
     assert (faster.backend, faster.batch_tokens) == ("openvino", 500)
     assert (
         faster.note
-        == "openvino, batches of 500 tokens: measured on the sample, torch 100 rows/s and openvino 125 rows/s a process; a remark"
+        == "openvino, batches of 500 tokens: measured on the sample, torch 100 rows/s and openvino 125 rows/s per process; a remark"
     )

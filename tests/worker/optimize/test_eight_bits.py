@@ -18,8 +18,8 @@ from tasks.domain.job.encoder import SentenceTransformersEncoder
 from tasks.worker.base import LoadedEncoder
 from tasks.worker.encoders.registry import open_encoder
 from tasks.worker.optimize import requirements
-from tasks.worker.optimize.eight_bits import Float8Linear, exchange_layers
-from tasks.worker.optimize.precision import decide, decide_eight_bits, expected
+from tasks.worker.optimize.eight_bits import Float8Linear, replace_linear_layers
+from tasks.worker.optimize.precision import decide, decide_eight_bits, expected_precision
 from tasks.worker.system.placement import RankPlacement
 from tests.builders.worker.text_encoder import embed, lowest_cosine, passages, stock
 
@@ -73,10 +73,10 @@ def test_float8_has_a_scale_for_each_token_and_each_output() -> None:
 
 def test_layers_that_no_kernel_takes_stay_as_they_are() -> None:
     model = nn.Sequential(nn.Linear(16, 32), nn.Linear(32, 7))
-    assert exchange_layers(model, "float8") == "1 of 2 linear layers in float8"
+    assert replace_linear_layers(model, "float8") == "1 of 2 linear layers in float8"
     assert type(model[1]) is nn.Linear
     with pytest.raises(BadInput, match="no linear layer that can be computed in it"):
-        exchange_layers(nn.Sequential(nn.Linear(7, 5)), "float8")
+        replace_linear_layers(nn.Sequential(nn.Linear(7, 5)), "float8")
 
 
 @pytest.mark.parametrize(("precision", "has", "needs"), [("int8", (7, 0), "7.5"), ("float8", (8, 6), "8.9")])
@@ -91,7 +91,7 @@ def test_a_card_that_is_too_old_is_named(
 
 def test_float8_is_for_gpus_and_int8_says_which_package_is_missing(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(
-        BadInput, match=r"float8 needs a GPU of compute capability 8\.9 or later, and this is cpu: set encoder\.precision to auto"
+        BadInput, match=r"float8 needs a GPU of compute capability 8\.9 or later, but the device is cpu: set encoder\.precision to auto"
     ):
         opened(tiny_model, "float8")
     monkeypatch.setitem(sys.modules, "bitsandbytes", None)
@@ -118,7 +118,7 @@ def test_a_model_that_does_not_run_in_8_bits_is_refused_when_it_is_loaded(tiny_m
 
 def test_auto_never_takes_8_bits(monkeypatch: pytest.MonkeyPatch) -> None:
     with_capability(monkeypatch, 9, 0)
-    assert expected("auto", "cuda:0") == "bfloat16"
+    assert expected_precision("auto", "cuda:0") == "bfloat16"
     assert decide("auto", "cuda:0", lambda: np.ones(3)).precision == "bfloat16"
     assert decide("auto", "cuda:0", lambda: np.zeros(3)).precision == "float32"
 
@@ -127,9 +127,9 @@ def test_auto_never_takes_8_bits(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_it_does_to_vectors_is_told_or_why_that_is_not_known(precision: Precision) -> None:
     near = decide_eight_bits(precision, np.array([0.98, 0.99]))
     assert (near.precision, near.lowest_cosine, near.mean_cosine) == (precision, 0.98, pytest.approx(0.985))
-    assert near.note.startswith(f"{precision}: as the job says; cosine to float32 is 0.9800 at the least and 0.9850 in the mean")
+    assert near.note.startswith(f"{precision}: as the job says; cosine to float32: lowest 0.9800, mean 0.9850 of")
     assert decide_eight_bits(precision, np.zeros(0), "there was no room (out of memory)").note.endswith(
         "no room (out of memory) to compare with float32"
     )
-    with pytest.raises(BadInput, match=f"precision {precision}: the vectors of a sample are others"):
+    with pytest.raises(BadInput, match=f"precision {precision}: vectors differ too much from float32"):
         decide_eight_bits(precision, np.array([0.2, 0.5]))

@@ -17,7 +17,7 @@ from tasks.domain.job.job import Compute
 from tasks.worker.base import LoadedEncoder
 from tasks.worker.encoders.registry import open_encoder
 from tasks.worker.optimize import int8 as quantising
-from tasks.worker.optimize.int8 import digest_of, kept_int8
+from tasks.worker.optimize.int8 import digest_of, load_or_quantize
 from tasks.worker.optimize.precision import decide_eight_bits
 from tasks.worker.system.placement import RankPlacement
 from tests.builders.worker.text_encoder import embed, lowest_cosine, passages, stock
@@ -43,7 +43,7 @@ def assignment(folder: Path, model: Path, **more: object) -> Assignment:
 
 
 def opened(told: Assignment) -> LoadedEncoder:
-    place = RankPlacement(int8=partial(kept_int8, told))
+    place = RankPlacement(int8=partial(load_or_quantize, told))
     return open_encoder(told.encoder, model_path=told.model_path, precision="int8", place=place, backend="openvino")
 
 
@@ -75,8 +75,8 @@ def test_the_first_to_keep_it_wins(tmp_path: Path, tiny_model: Path) -> None:
         open_store(told.store).commit(KEY, b"theirs")
         return b"ours"
 
-    assert kept_int8(told, beaten) == b"theirs"
-    assert kept_int8(told, never) == b"theirs"
+    assert load_or_quantize(told, beaten) == b"theirs"
+    assert load_or_quantize(told, never) == b"theirs"
 
 
 @pytest.mark.parametrize(("kept", "words"), [(None, "is gone"), (b"another", "was changed")])
@@ -85,12 +85,12 @@ def test_a_corpus_is_not_continued_with_another_quantised_model(tmp_path: Path, 
     if kept is not None:
         open_store(told.store).commit(KEY, kept)
     with pytest.raises(BadInput, match=words):
-        kept_int8(told, never)
+        load_or_quantize(told, never)
 
 
 def test_without_a_row_there_is_nothing_to_calibrate_with(tmp_path: Path, tiny_model: Path) -> None:
     with pytest.raises(BadInput, match="no row to calibrate with"):
-        kept_int8(assignment(tmp_path, tiny_model, sample=()), never)
+        load_or_quantize(assignment(tmp_path, tiny_model, sample=()), never)
 
 
 @pytest.mark.parametrize(

@@ -138,6 +138,6 @@ def test_a_batch_that_fails_as_a_rank_dies_is_not_to_blame(ranks: list[Lockstep]
 
 
 def test_a_rank_that_has_to_end_does_not_wait_for_others(ranks: list[Lockstep], launch: Launch) -> None:
-    with pytest.raises(Fatal, match="had to end"):
+    with pytest.raises(Fatal, match="had to exit"):
         ranks[0].leave(lambda: False)
     launch.barrier.abort()

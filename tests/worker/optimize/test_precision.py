@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from tasks.worker.optimize import precision
-from tasks.worker.optimize.precision import Decision, decide, expected, native_bfloat16, sample_cosines
+from tasks.worker.optimize.precision import Decision, decide, expected_precision, native_bfloat16, sample_cosines
 from tests.builders.worker.fakes import FakeEncoder, FakeWork
 
 TEXTS = ["a", "bb", "ccc", "dddd"] * 10
@@ -40,13 +40,13 @@ def test_a_machine_that_says_nothing_gets_float32(tmp_path: Path) -> None:
 def test_what_the_job_says_is_taken_unasked(monkeypatch: pytest.MonkeyPatch) -> None:
     on_hardware(monkeypatch, native=False)
     assert decide("float16", "cpu", never).precision == "float16"
-    assert expected("bfloat16", "cpu") == "bfloat16"
+    assert expected_precision("bfloat16", "cpu") == "bfloat16"
 
 
 def test_auto_is_float32_where_bfloat16_is_not_native(monkeypatch: pytest.MonkeyPatch) -> None:
     on_hardware(monkeypatch, native=False)
     assert decide("auto", "cpu", never).precision == "float32"
-    assert expected("auto", "cpu") == "float32"
+    assert expected_precision("auto", "cpu") == "float32"
 
 
 def test_auto_is_bfloat16_where_it_is_native_and_near(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -77,7 +77,7 @@ def test_texts_without_padding_have_the_librarys_vectors(kind: str, pooling: str
     assert lowest_cosine(vectors, stock(path, TEXTS, batch_size=1)) > 0.99999
     work = encoder.prepare(pa.table({"text": TEXTS}))
     [batch] = work.plan(range(len(TEXTS)))
-    assert shapes == [(1, sum(work.sizes))] == [(1, work.given(batch))]
+    assert shapes == [(1, sum(work.sizes))] == [(1, work.computed_tokens(batch))]
     assert sum(work.sizes) < padded_size(batch, work.sizes) / 3
 
 
@@ -97,7 +97,7 @@ def test_a_prompt_that_pooling_leaves_out_is_left_out_without_padding_as_well(ti
 def test_an_architecture_that_cannot_is_padded_and_says_why(kind: str, network: str, tiny_model: Path, tmp_path: Path) -> None:
     path = write_model(tmp_path / "model", kind, tiny_model, pooling=MEAN)
     encoder = opened(path)
-    assert encoder.facts().note == f"texts are padded: the attention of {network} cannot be chosen"
+    assert encoder.facts().note == f"texts are padded: the attention of {network} cannot be selected"
     assert lowest_cosine(embed(encoder, TEXTS), stock(path, TEXTS)) > 0.99999
 
 
@@ -109,7 +109,7 @@ def test_a_model_whose_vectors_would_be_others_is_padded(tiny_model: Path, tmp_p
     path = write_model(tmp_path / "model", "bert", tiny_model, pooling=MEAN)
     monkeypatch.setattr(unpadded, "varlen_attn", blind)
     encoder = opened(path)
-    assert encoder.facts().note.startswith("texts are padded: without padding its vectors would be others (cosine 0.")
+    assert encoder.facts().note.startswith("texts are padded: without padding its vectors would differ (cosine 0.")
     assert encoder._first.auto_model.config._attn_implementation == "sdpa"
     assert lowest_cosine(embed(encoder, TEXTS), stock(path, TEXTS)) > 0.99999
 
@@ -128,7 +128,7 @@ def test_a_broken_device_is_no_reason_to_pad(tiny_model: Path, tmp_path: Path, m
 def test_it_is_for_half_precision_on_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     assert why_padded("cuda:1", "bfloat16") is None
     assert why_padded("cuda:1", "float32") == "float32 has no kernels without padding"
-    assert why_padded("cpu", "bfloat16") == "this is no GPU"
+    assert why_padded("cpu", "bfloat16") == "the device is not a GPU"
     monkeypatch.setattr(unpadded, "varlen_attn", None)
     assert "has no torch.nn.attention.varlen" in str(why_padded("cuda:1", "bfloat16"))
 
@@ -207,7 +207,7 @@ def test_no_kernel_is_built_for_the_shape_of_a_batch_of_texts(tiny_model: Path, 
 
 def test_what_the_kernels_do_not_know_is_an_error() -> None:
     tensor = torch.zeros(1, 2, 3, 8)
-    with pytest.raises(NotImplementedError, match="knows no position_bias"):
+    with pytest.raises(NotImplementedError, match="does not support position_bias"):
         unpadded_attention(torch.nn.Module(), tensor, tensor, tensor, None, cu_seq_lens_q=torch.tensor([0, 3]), position_bias=tensor)
 
 

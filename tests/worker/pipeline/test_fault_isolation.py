@@ -78,7 +78,7 @@ def test_nan_that_spreads_over_a_batch_costs_only_the_row_it_came_from() -> None
 def test_a_vector_of_zeros_is_set_aside() -> None:
     runner: FaultIsolatingRunner[int] = FaultIsolatingRunner(lambda batch: np.array([[n, 0.0] for n in batch], dtype=np.float32))
     outcome = runner.run([1, 0, 2], [4, 4, 4])
-    assert outcome.refused == [(1, "zero: the model gave a vector of zeros, as of words that it does not know")]
+    assert outcome.refused == [(1, "zero: the model returned a zero vector, as it does for unknown words")]
     assert vectors_of(outcome) == {0: 1, 2: 2}
 
 

@@ -68,7 +68,7 @@ def test_an_upload_that_fails_in_an_unforeseen_way_is_told_of_its_own_piece(tmp_
     fault = wire.told("first")
     assert isinstance(fault, Fault)
     assert fault.leaf == "transient"
-    assert fault.text == "the part could not be put in the checkpoint: Odd: http://host answered"
+    assert fault.text == "cannot write the part to the checkpoint: Odd: http://host answered"
     assert isinstance(wire.told("second"), Done)
 
 
@@ -80,7 +80,7 @@ def test_a_part_that_cannot_be_made_is_told_of_its_own_piece_and_not_tried_again
     outbox.drain()
     fault = wire.told("first")
     assert isinstance(fault, Fault)
-    assert (fault.leaf, fault.text.partition(":")[0]) == ("permanent", "the part could not be written")
+    assert (fault.leaf, fault.text.partition(":")[0]) == ("permanent", "cannot write the part")
     assert isinstance(wire.told("second"), Done)
 
 
@@ -135,7 +135,7 @@ def test_rows_that_cannot_be_made_ready_are_told_of_their_own_piece(
     [fault] = wire.said
     assert isinstance(fault, Fault)
     assert (fault.key, fault.leaf) == ("k", leaf)
-    assert fault.text.startswith(f"the rows could not be made ready: {type(error).__name__}")
+    assert fault.text.startswith(f"cannot prepare the rows: {type(error).__name__}")
 
 
 def test_a_broken_device_ends_the_rank_whoever_meets_it(rank: tuple[Rank, Spoken]) -> None:

@@ -77,13 +77,13 @@ def test_what_helpers_may_be_at_is_in_hand_too(tmp_path: Path) -> None:
 
 def test_a_rank_that_has_to_leave_drops_what_it_could_not_finish(tmp_path: Path) -> None:
     notice = ShutdownSignal()
-    notice.give(0)
+    notice.request(0)
     assert encode(ready(tmp_path, ["x"] * 12), notice)[0] is None
 
 
 def test_a_rank_that_has_to_leave_finishes_what_it_can(tmp_path: Path) -> None:
     notice = ShutdownSignal()
-    notice.give(20)
+    notice.request(20)
     encoded, _ = encode(ready(tmp_path, ["x"] * 12), notice)
     assert encoded is not None
     assert len(encoded.vectors) == 12

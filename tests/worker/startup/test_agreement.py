@@ -20,7 +20,7 @@ from tasks.worker.optimize import autotune, precision
 from tasks.worker.optimize.autotune import TunedBatch
 from tasks.worker.optimize.precision import Decision
 from tasks.worker.startup import agreement
-from tasks.worker.startup.agreement import Settled, Start, Stopwatch, take_place
+from tasks.worker.startup.agreement import Agreement, Start, Stopwatch, place_rank
 from tasks.worker.startup.process_group import ProcessGroup
 from tasks.worker.system.placement import RankPlacement
 from tasks.worker.system.sharing_group import AnotherFailed
@@ -34,7 +34,7 @@ class FakeGroup(ProcessGroup):
         super().__init__(2)
         self._told, self._other = told, other
 
-    def tell(self, text: str) -> str:
+    def broadcast(self, text: str) -> str:
         return text if self._told is None else self._told
 
     def gather(self, number: int) -> list[int]:
@@ -86,7 +86,7 @@ def openvino(loaded: dict[Precision, FakeEncoder], monkeypatch: pytest.MonkeyPat
     rates = iter([0.02, 0.01])
     monkeypatch.setattr(agreement, "find_spec", lambda _name: object())
     monkeypatch.setattr(agreement, "worth_measuring", lambda *_, **__: True)
-    monkeypatch.setattr(agreement, "race", lambda _encoders, found, _sample: found)
+    monkeypatch.setattr(agreement, "compare_backends", lambda _encoders, found, _sample: found)
     monkeypatch.setattr(agreement, "tune_batches", lambda *_: TunedBatch(tokens=512, row_seconds=next(rates)))
 
 
@@ -113,7 +113,7 @@ def test_a_backend_whose_vectors_are_others_is_left_out_and_that_is_said(
     monkeypatch.setattr(agreement, "sample_cosines", lambda *_: np.array([0.9]))
     encoder, facts = begin("bfloat16")
     assert encoder is loaded["bfloat16"]
-    assert "openvino is left out: its lowest cosine to torch is 0.90000" in facts.note
+    assert "openvino is not used: its lowest cosine to torch is 0.90000" in facts.note
 
 
 def test_a_job_that_names_its_backend_gets_it_and_no_other(loaded: dict[Precision, FakeEncoder], openvino: None) -> None:
@@ -131,7 +131,7 @@ def test_auto_keeps_the_fast_encoder_and_closes_the_one_it_was_held_against(load
 
 def test_the_other_ranks_take_rank_0s_word_and_compare_nothing(loaded: dict[Precision, FakeEncoder]) -> None:
     decision = Decision(precision="float32", lowest_cosine=0.9, note="float32: too far")
-    told = Settled(decision=decision, tuning=Tuning()).model_dump_json()
+    told = Agreement(decision=decision, tuning=Tuning()).model_dump_json()
     encoder, facts = begin("auto", rank=1, group=FakeGroup(told))
     assert encoder is loaded["float32"]
     assert loaded["bfloat16"].closed
@@ -213,11 +213,11 @@ def test_the_other_ranks_open_int8_when_rank_0_has_made_it(loaded: dict[Precisio
     monkeypatch.setattr(agreement, "open_encoder", lambda *a, **more: order.append("opened") or open_fake(*a, **more))
 
     class Telling(FakeGroup):
-        def tell(self, text: str) -> str:
+        def broadcast(self, text: str) -> str:
             order.append("told")
             return super().tell(text)
 
-    settled = Settled(decision=Decision(precision="int8"), tuning=Tuning(backend="openvino"))
+    settled = Agreement(decision=Decision(precision="int8"), tuning=Tuning(backend="openvino"))
     begin("int8", rank=1, group=Telling(settled.model_dump_json()))
     assert order == ["told", "opened"]
     assert not loaded
@@ -240,13 +240,13 @@ def test_cores_are_shared_out_among_the_ranks(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(torch, "set_num_threads", told.append)
     monkeypatch.setenv("LOCAL_RANK", "1")
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
-    assert take_place(Compute(device="cpu")) == RankPlacement(rank=1, ranks=4, threads=2, device="cpu")
-    take_place(Compute(device="cpu", threads=5))
+    assert place_rank(Compute(device="cpu")) == RankPlacement(rank=1, ranks=4, threads=2, device="cpu")
+    place_rank(Compute(device="cpu", threads=5))
     assert told == [2, 5]
 
 
 def test_a_gpu_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(BadInput, match=r"compute\.device is 'cuda'"):
-        take_place(Compute(device="cuda"))
-    assert take_place(Compute(threads=1)).device == "cpu"
+        place_rank(Compute(device="cuda"))
+    assert place_rank(Compute(threads=1)).device == "cpu"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.worker.system.lazy_imports import import_quickly, put_off
+from tasks.worker.system.lazy_imports import deferred, import_quickly
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def costly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("costly")
 def test_a_module_that_is_put_off_is_imported_by_the_first_call() -> None:
-    with put_off("costly", "costly.metrics"):
+    with deferred("costly", "costly.metrics"):
         library = importlib.import_module("library")
     assert "costly" not in sys.modules
     assert library.double(21) == 42
@@ -36,7 +36,7 @@ def test_a_module_that_is_put_off_is_imported_by_the_first_call() -> None:
 @pytest.mark.usefixtures("costly")
 def test_a_module_that_is_there_is_not_replaced() -> None:
     real = importlib.import_module("costly.metrics")
-    with put_off("costly", "costly.metrics"):
+    with deferred("costly", "costly.metrics"):
         assert sys.modules["costly.metrics"] is real
     assert sys.modules["costly.metrics"] is real
 
