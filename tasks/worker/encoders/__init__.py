@@ -1,1 +1,1 @@
-"""The model libraries. One file for each encoder, and its helpers."""
+"""The encoders, one file for each model library, and their helpers."""

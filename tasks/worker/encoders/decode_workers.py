@@ -1,4 +1,4 @@
-"""Decoding beside the model: helper processes of torch's DataLoader, or none."""
+"""Decodes images in worker processes of torch's DataLoader, or in this process."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from tasks.domain.errors import BadInput, Transient
 from tasks.worker.encoders.image_decoder import Decoded, Decoder, Picture
 from tasks.worker.encoding_errors import Fatal, first_line
 
-PREFETCH = 2  # batches for each helper
+PREFETCH = 2  # batches per worker
 
-Load = tuple[torch.Tensor, list[str | Transient | None]]  # the good pictures stacked; for each picture None or its error
+Load = tuple[torch.Tensor, list[str | Transient | None]]  # the decoded images, stacked; for each image None or its error
 
 
 class _Pictures(Dataset[Decoded]):
-    """A data set that is asked for a picture by the picture itself: helpers live on from piece to piece."""
+    """A dataset indexed by the image itself, not by a number, so that workers persist from piece to piece."""
 
     def __init__(self, decoder: Decoder) -> None:
         self._decoder = decoder
-        # Shared with the helpers that are forked, without a file in /dev/shm; two that count at once may count one, and it has grown.
+        # Shared with the forked workers without a file in /dev/shm. Concurrent increments may be lost; it only has to grow.
         self.count = ctypes.c_uint64.from_buffer(mmap.mmap(-1, ctypes.sizeof(ctypes.c_uint64)))
 
     def __getitem__(self, index: Any) -> Decoded:
@@ -38,7 +38,7 @@ class _Pictures(Dataset[Decoded]):
 
 
 class _Feed:
-    """The batches of the present piece, as DataLoader's sampler."""
+    """Batch sampler of the DataLoader: yields the batches of the current piece."""
 
     def __init__(self) -> None:
         self.batches: Iterable[list[Picture]] = ()
@@ -47,19 +47,19 @@ class _Feed:
         return iter(self.batches)
 
 
-def _together(decoded: list[Decoded]) -> Load:
-    """One tensor for a batch: each tensor that crosses a process border costs a file descriptor."""
+def _collate(decoded: list[Decoded]) -> Load:
+    """Stack a batch into one tensor: each tensor passed between processes costs a file descriptor."""
     tensors = [d for d in decoded if isinstance(d, torch.Tensor)]
     stacked = torch.stack(tensors) if tensors else torch.empty(0)
     return stacked, [None if isinstance(d, torch.Tensor) else d for d in decoded]
 
 
-def _settle_in(_worker: int) -> None:
+def _init_worker(_worker: int) -> None:
     die_with_parent()
 
 
 def no_shared_memory() -> str:
-    """Why processes cannot share tensors here; "": they can."""
+    """Return why processes cannot share tensors on this machine; empty if they can."""
     try:
         multiprocessing.Semaphore()
         torch.empty(1).share_memory_()  # type: ignore[no-untyped-call]
@@ -69,7 +69,7 @@ def no_shared_memory() -> str:
 
 
 class Decoding:
-    """Decodes batches in order, `ahead` of them at a time beside the one that is taken."""
+    """Decodes batches in order; workers decode up to `ahead` batches beyond the yielded one."""
 
     def __init__(self, decoder: Decoder, *, workers: int, pin_memory: bool) -> None:
         self._pictures, self._workers = _Pictures(decoder), workers
@@ -80,12 +80,12 @@ class Decoding:
             self._loader = DataLoader(
                 self._pictures,
                 batch_sampler=self._feed,
-                collate_fn=_together,
+                collate_fn=_collate,
                 num_workers=workers,
                 persistent_workers=True,
                 prefetch_factor=PREFETCH,
                 pin_memory=pin_memory,
-                worker_init_fn=_settle_in,
+                worker_init_fn=_init_worker,
             )
 
     @property
@@ -94,33 +94,33 @@ class Decoding:
 
     @property
     def decoded(self) -> int:
-        """Pictures so far, here and in the helpers."""
+        """Number of images decoded so far, in this process and in the workers."""
         return int(self._pictures.count.value)
 
     def start(self) -> None:
-        """Fork the helpers.
+        """Fork the workers.
 
         Raises:
-            BadInput: this machine has no memory that processes can share.
+            BadInput: this machine has no shared memory.
         """
         if self._loader is not None and not self._helpers:
-            if why := no_shared_memory():
+            if reason := no_shared_memory():
                 cure = "mount it writable, or set compute.num_workers: 0"
                 raise BadInput(
-                    f"compute.num_workers {self._workers}: processes that decode images share memory in /dev/shm ({why}): {cure}"
+                    f"compute.num_workers {self._workers}: processes that decode images share memory in /dev/shm ({reason}): {cure}"
                 )
             before = multiprocessing.active_children()
             iter(self._loader)
             self._helpers = [child for child in multiprocessing.active_children() if child not in before]
 
     def run(self, batches: Iterable[list[Picture]], *, alone: bool) -> Iterator[Load]:
-        """Decode batches; `alone` in this process.
+        """Decode batches; in this process if `alone`.
 
         Raises:
-            Fatal: a helper died, and it is not known over which picture.
+            Fatal: a worker died; the image that caused it is unknown.
         """
         if self._loader is None or alone:
-            yield from (_together([self._pictures[picture] for picture in batch]) for batch in batches)
+            yield from (_collate([self._pictures[picture] for picture in batch]) for batch in batches)
             return
         self.start()
         self._feed.batches = batches
@@ -132,5 +132,5 @@ class Decoding:
             raise Fatal(f"a process that decodes images died: {error}") from error
 
     def close(self) -> None:
-        """End the helpers."""
+        """Stop the workers."""
         self._loader, self._helpers = None, []

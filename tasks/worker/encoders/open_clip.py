@@ -1,4 +1,4 @@
-"""Images to vectors with open_clip, and words to the same space with its text tower: rows and searches of both kinds."""
+"""Embeds images with open_clip, and texts into the same space with its text tower, for rows and queries."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ from tasks.worker.encoders.torch_errors import checkpoint_error, classified_erro
 from tasks.worker.system.placement import RankPlacement
 
 CPU_ROWS, GPU_ROWS = 16, 256
-TOKENS = 2  # dimensions of a batch of texts; one of pictures has 4
+TOKENS = 2  # number of dimensions of a batch of texts; a batch of images has 4
 CLIP_PRECISION: dict[Precision, str] = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
 MOST_WORKERS = 8
 
 
 @dataclass(slots=True, kw_only=True)
 class ImageWork:
-    """Pictures, still encoded: they are decoded batch by batch."""
+    """Encoded images, decoded batch by batch."""
 
     rows: pa.Table
     sizes: list[int]
@@ -60,7 +60,7 @@ class ImageWork:
         chosen = list(rows)
         return [chosen[at : at + self.most_rows] for at in range(0, len(chosen), self.most_rows)]
 
-    def computed_tokens(self, batch: Sequence[int]) -> int:  # noqa: ARG002 - pictures are no tokens
+    def computed_tokens(self, batch: Sequence[int]) -> int:  # noqa: ARG002 - images are not tokens
         return 0
 
     def _picture(self, row: int) -> Picture:
@@ -110,17 +110,17 @@ class ImageEncoder:
         self._dim = int(self._embed_nothing().shape[1])
 
     def _embed_nothing(self) -> Vectors:
-        """The vector of a black picture: how the dimension is learnt, and the first run's delays are over with."""
+        """Encode a black image, to learn the dimension and to warm up the model."""
         return self.encode([torch.zeros(3, *self._size(), dtype=torch.uint8 if self._normalize else torch.float32)])
 
     def _size(self) -> tuple[int, int]:
-        """Height and width that the model takes."""
+        """Height and width of the model's input."""
         size: Any = self._model.visual.image_size
         height, width = size if isinstance(size, tuple | list) else (size, size)
         return int(height), int(width)
 
     def _covered(self, transform: Any) -> tuple[int, int] | None:
-        """Width and height that pictures are resized to cover; None where they are resized to fit in, or out of proportion."""
+        """Width and height that images are resized to cover; None if they are resized to fit in, or without keeping proportions."""
         first = next(iter(getattr(transform, "transforms", [])), None)
         covers = isinstance(first, Resize) and isinstance(first.size, int)
         return self._size()[::-1] if covers or (isinstance(first, ResizeKeepRatio) and not first.longest) else None
@@ -150,12 +150,12 @@ class ImageEncoder:
         return self.encode([self._opened(place) for place in places])
 
     def _opened(self, place: str) -> torch.Tensor:
-        found = self._decoder((None, place))
-        if isinstance(found, Transient):
-            raise found
-        if isinstance(found, str):
-            raise BadInput(found)
-        return found
+        decoded = self._decoder((None, place))
+        if isinstance(decoded, Transient):
+            raise decoded
+        if isinstance(decoded, str):
+            raise BadInput(decoded)
+        return decoded
 
     def _finish(self, features: torch.Tensor) -> Vectors:
         vectors = features.float().cpu().numpy()
@@ -165,7 +165,7 @@ class ImageEncoder:
         return ()
 
     def set_batch_tokens(self, tokens: int) -> None:
-        """Pictures are counted in rows."""
+        """Does nothing: image batches are counted in rows."""
 
     def start(self) -> None:
         self._decoding.start()
@@ -175,9 +175,9 @@ class ImageEncoder:
 
 
 def _split(transform: Any) -> tuple[Any, Any]:
-    """open_clip's transform up to pixels, and its normalising of them: done on the device, a quarter of the bytes go there.
+    """Split open_clip's transform into decoding and normalisation: normalising on the device transfers a quarter of the bytes.
 
-    A transform that ends otherwise stays whole; the second is None then.
+    Returns the whole transform and None if it does not end with the expected steps.
     """
     steps = list(getattr(transform, "transforms", []))
     if len(steps) < 2 or not isinstance(steps[-2], ToTensor) or not isinstance(steps[-1], Normalize):
@@ -186,20 +186,20 @@ def _split(transform: Any) -> tuple[Any, Any]:
 
 
 def _workers(place: RankPlacement) -> int:
-    """With two cores a rank, or fewer, helpers would only take turns with the model."""
+    """Return the number of decode workers: 0 with two or fewer cores per rank, where they would only compete with the model."""
     own = cores() // place.ranks
     few = own <= 2 and not place.on_gpu
     return 0 if few or no_shared_memory() else max(1, min(MOST_WORKERS, own - 1))
 
 
 def _load(encoder: OpenClipEncoder, model_path: str, precision: Precision, device: str) -> tuple[Any, Any, str]:
-    """The model, its transform, and what open_clip says against the two."""
-    # A folder or a hub name brings its own weights; otherwise open_clip would start with random ones, hence `from_pretrained`.
+    """Load the model and its transform; return them with a note on open_clip's warnings."""
+    # A folder or a hub name includes weights; otherwise open_clip would start with random ones, hence `from_pretrained`.
     brings_weights = encoder.architecture.startswith(("local-dir:", "hf-hub:"))
     if not brings_weights:
         _refuse_unknown_tag(encoder, model_path)
     try:
-        with warnings.catch_warnings(action="always", record=True) as said, _silent_root():
+        with warnings.catch_warnings(action="always", record=True) as caught, _silent_root():
             model, transform = open_clip.create_model_from_pretrained(
                 encoder.architecture,
                 pretrained=None if brings_weights else model_path,
@@ -213,28 +213,28 @@ def _load(encoder: OpenClipEncoder, model_path: str, precision: Precision, devic
     except Exception as error:
         name = encoder.architecture if brings_weights else f"{encoder.architecture}' with encoder.pretrained '{encoder.pretrained}"
         raise BadInput(f"encoder.architecture '{name}' cannot be loaded: {checkpoint_error(error)}") from error
-    odd = any("QuickGELU mismatch" in str(warning.message) for warning in said)
+    mismatch = any("QuickGELU mismatch" in str(warning.message) for warning in caught)
     note = f"these weights were {'not ' if encoder.quick_gelu else ''}trained with QuickGELU: set encoder.quick_gelu: {str(not encoder.quick_gelu).lower()}"
-    return model.eval(), transform, note if odd else ""
+    return model.eval(), transform, note if mismatch else ""
 
 
 def _preprocessing(encoder: OpenClipEncoder) -> dict[str, Any]:
-    """The settings passed to open_clip; the rest is as the tag or the folder has it, or CLIP's."""
-    said = {name: getattr(encoder, name) for name in ("mean", "std", "interpolation", "resize_mode")}
-    taken = {**said, **family_preprocessing(encoder)}
-    return {f"image_{name}": value for name, value in taken.items() if value is not None}
+    """Return the settings for open_clip; it takes the others from the tag or the folder, or uses CLIP's."""
+    explicit = {name: getattr(encoder, name) for name in ("mean", "std", "interpolation", "resize_mode")}
+    settings = {**explicit, **family_preprocessing(encoder)}
+    return {f"image_{name}": value for name, value in settings.items() if value is not None}
 
 
 def _refuse_unknown_tag(encoder: OpenClipEncoder, tag: str) -> None:
-    if os.path.isfile(tag) or open_clip.get_pretrained_cfg(encoder.architecture, tag):  # noqa: PTH113 - a tag is no path
+    if os.path.isfile(tag) or open_clip.get_pretrained_cfg(encoder.architecture, tag):  # noqa: PTH113 - it may be a tag instead of a path
         return
     tags = ", ".join(open_clip.list_pretrained_tags_by_model(encoder.architecture.replace("/", "-"))) or "none"
-    raise BadInput(f"encoder.pretrained: '{tag}' is no checkpoint here, and no tag of {encoder.architecture} (it has: {tags})")
+    raise BadInput(f"encoder.pretrained: '{tag}' is neither a checkpoint file nor a tag of {encoder.architecture} (its tags: {tags})")
 
 
 @contextmanager
 def _silent_root() -> Iterator[None]:
-    """open_clip logs its failures to the root logger as well as raising them."""
+    """Silence logging during the block: open_clip logs its failures to the root logger in addition to raising them."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:

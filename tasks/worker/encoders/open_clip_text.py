@@ -1,4 +1,4 @@
-"""Texts for open_clip's text tower, which reads a fixed number of tokens: truncated, and the lost tokens counted."""
+"""Tokenises texts for open_clip's text tower, which reads a fixed number of tokens: truncates them and counts the lost tokens."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from tasks.domain.shards.seal import EncodeStats
 from tasks.worker.base import Batch
 from tasks.worker.encoding_errors import first_line
 
-CHARACTERS = 64  # for each token that the model reads: no token is as long, so that what lies beyond cannot change a vector
-COUNTED = 64  # times the tokens that the model reads: tokens beyond are not counted
+CHARACTERS = 64  # per token that the model reads; no token is as long, so text beyond this cannot change a vector
+COUNTED = 64  # lost tokens are counted up to this multiple of the tokens that the model reads
 COUNTED_AT_ONCE = 32
-FORGET = 10_000_000  # characters: open_clip's own tokenizer keeps every word that it has met
+RELOAD_CHARACTERS = 10_000_000  # reload the tokenizer after so many: open_clip's caches every word that it has seen
 
 
 @dataclass(slots=True, kw_only=True)
 class CaptionWork:
-    """Texts as tokens. A short one costs the model what a long one does, so each weighs 1."""
+    """Tokenised texts. All texts cost the model the same, so each has size 1."""
 
     tokens: torch.Tensor
     sizes: list[int]
@@ -36,16 +36,16 @@ class CaptionWork:
         chosen = list(rows)
         return [chosen[at : at + self.most_rows] for at in range(0, len(chosen), self.most_rows)]
 
-    def computed_tokens(self, batch: Sequence[int]) -> int:  # noqa: ARG002 - a caption's own tokens are not counted, so neither is its padding
+    def computed_tokens(self, batch: Sequence[int]) -> int:  # noqa: ARG002 - neither tokens nor padding are counted
         return 0
 
-    def load(self, batches: Sequence[list[int]], *, alone: bool) -> Iterator[Batch]:  # noqa: ARG002 - nothing runs beside
+    def load(self, batches: Sequence[list[int]], *, alone: bool) -> Iterator[Batch]:  # noqa: ARG002 - there are no helper processes
         for batch in batches:
             yield Batch(rows=batch, contents=[self.tokens[row] for row in batch])
 
 
 class Captions:
-    """The tokenizer of an open_clip model, loaded at its first use."""
+    """The tokenizer of an open_clip model, loaded on first use."""
 
     def __init__(self, architecture: str) -> None:
         self._architecture = architecture
@@ -53,7 +53,7 @@ class Captions:
         self._met = 0
 
     def tokens(self, texts: list[str]) -> torch.Tensor:
-        """What the model reads of each text: int64 of shape (texts, context).
+        """Tokenise texts, truncated to the model's context: int64 of shape (texts, context).
 
         Raises:
             BadInput: the model's tokenizer cannot be loaded.
@@ -62,7 +62,7 @@ class Captions:
         return torch.as_tensor(tokenizer(_bounded(texts, tokenizer)))
 
     def prepare(self, texts: list[str], most_rows: int) -> CaptionWork:
-        """Rows made ready for the model."""
+        """Tokenise rows and count lost tokens."""
         began = time.perf_counter()
         tokens = self.tokens(texts)
         lost = [count for count in self._lost(texts, tokens) if count > 0]
@@ -71,12 +71,12 @@ class Captions:
 
     def _loaded(self, texts: list[str]) -> Any:
         self._met += sum(map(len, texts))
-        if self._tokenizer is None or self._met > FORGET:
+        if self._tokenizer is None or self._met > RELOAD_CHARACTERS:
             self._tokenizer, self._met = _load(self._architecture), 0
         return self._tokenizer
 
     def _lost(self, texts: list[str], tokens: torch.Tensor) -> Iterator[int]:
-        """Tokens that the model will not see, of each text that fills its place; a text that leaves room loses none."""
+        """Yield the number of lost tokens of each text that fills the context; shorter texts lose none."""
         tokenizer, context = self._tokenizer, tokens.shape[1]
         padding = tokenizer([""])[0, -2]
         full = (tokens[:, -2] != padding).nonzero().flatten().tolist()
@@ -87,7 +87,7 @@ class Captions:
 
 
 def _bounded(texts: list[str], tokenizer: Any) -> list[str]:
-    """No more of a text than can count: open_clip's tokenizer takes minutes over a word of megabytes."""
+    """Cut off what the model cannot read: open_clip's tokenizer takes minutes for a word of megabytes."""
     most = CHARACTERS * int(tokenizer.context_length)
     return [text if len(text) <= most else " ".join(text.split())[:most] for text in texts]
 

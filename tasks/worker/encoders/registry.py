@@ -1,4 +1,4 @@
-"""Every kind of encoder behind one door. A new kind: its files beside this one, and a line in `tasks.domain.job.encoder.ENCODERS`."""
+"""Opens encoders of every kind. A new kind needs a file in this folder and a line in `tasks.domain.job.encoder.ENCODERS`."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def open_encoder(
     place: RankPlacement | None = None,
     backend: Backend = "torch",
 ) -> LoadedEncoder:
-    """Load a model. Only the library that this encoder needs is imported: the import is most of the time.
+    """Load a model. Imports only the library of this encoder, since the import takes most of the time.
 
     Args:
-        encoder: as the job says it.
-        model_path: local folder or file with the weights, or open_clip's tag.
-        precision: what the model computes in; vectors are float32 in any case.
-        compute: how batches are made; left out, as for a search.
-        place: device and threads; left out, the CPU.
+        encoder: the job's settings.
+        model_path: local folder or file with the weights, or a tag of open_clip.
+        precision: the model's compute precision; vectors are always float32.
+        compute: batch settings; defaults to those of a search.
+        place: device and threads; defaults to the CPU.
         backend: torch or openvino.
 
     Raises:
@@ -46,12 +46,12 @@ def open_encoder(
         loaded: LoadedEncoder = kind(encoder, model_path=model_path, precision=precision, compute=compute, place=place, backend=backend)
     except (KitestringError, AnotherFailed, Fatal, OutOfMemory):
         raise
-    except Exception as error:  # a library's, over the model: no crash that a new launch might mend
-        raise BadInput(f"encoder: the model cannot be run in {precision}: {first_line(error)}") from error
+    except Exception as error:  # a library's error about the model, which another launch would not solve
+        raise BadInput(f"encoder: the model does not run in {precision}: {first_line(error)}") from error
     return loaded
 
 
 def import_library(kind: str) -> Any:
-    """Import what an encoder of a kind needs, which takes most of the time that it takes to open one; its class."""
+    """Import the module of an encoder kind, which takes most of the time of opening one; return its class."""
     module, _, name = ENCODERS[kind].worker.partition(":")
     return getattr(import_quickly(module), name)

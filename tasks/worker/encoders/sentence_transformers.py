@@ -1,8 +1,8 @@
-"""Text to vectors with sentence-transformers, in batches that this module plans.
+"""Embeds texts with sentence-transformers, in batches that this module plans.
 
-`SentenceTransformer.encode` does the encoding; its inputs are prepared here. Left alone it sorts by characters and fills batches by count, so
-that a batch may be mostly padding; here batches are filled to a number of tokens. It also cuts long texts without a word; here the tokens
-that are lost are counted. Contents of a batch may be plain texts, or bring their tokens along (`tasks.worker.encoders.tokenizer`).
+`SentenceTransformer.encode` encodes; this module prepares its inputs. By default the library sorts by characters and fills batches by
+count, so a batch may be mostly padding; here batches are filled to a number of tokens. The library also truncates long texts
+silently; here lost tokens are counted. Contents of a batch are plain texts or carry their tokens (`tasks.worker.encoders.tokenizer`).
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ from tasks.worker.optimize.requirements import check_requirements
 from tasks.worker.optimize.unpadded import remove_padding, why_padded
 from tasks.worker.system.placement import RankPlacement
 
-# Measured with all-MiniLM-L6-v2: above 2,000 tokens a batch leaves the CPU's caches and gets slower.
+# Measured with all-MiniLM-L6-v2: above 2,000 tokens a batch no longer fits into the CPU's caches and gets slower.
 CPU_TOKENS, CPU_ROWS = (1024, 512, 2048, 4096), 256
 GPU_TOKENS, GPU_ROWS = (32_768, 16_384, 65_536, 131_072), 2048
-SAME_IN_COMPANY = 0.999  # cosine of a text's vectors alone and beside others: below it is more than rounding
-QUESTIONS_AT_ONCE = 32
-UNLIMITED = 10**9  # transformers says "no limit" with a number of 30 digits
+LOWEST_BATCH_COSINE = 0.999  # cosine of a text's vectors alone and in a batch: a lower one is more than rounding
+QUERIES_AT_ONCE = 32
+UNLIMITED = 10**9  # transformers expresses "no limit" as a number of 30 digits
 
 
 @dataclass(slots=True, kw_only=True)
@@ -62,25 +62,25 @@ class TextWork:
     stats: EncodeStats
     budget: int
     most_rows: int
-    flat: bool = False  # nothing is padded
-    alike: bool = False  # the texts of a batch have one length
+    unpadded: bool = False  # nothing is padded
+    equal_lengths: bool = False  # all texts of a batch have the same length
     ahead: int = 0
     loaded: int | None = None
-    lost: Sequence[int] = ()  # tokens of each that the model does not read
+    lost: Sequence[int] = ()  # tokens of each text that the model does not read
 
     def plan(self, rows: Iterable[int]) -> list[list[int]]:
         chosen = list(rows)
-        plan = plan_unpadded if self.flat else plan_batches
+        plan = plan_unpadded if self.unpadded else plan_batches
         batches = plan([self.sizes[i] for i in chosen], budget=self.budget, rows=self.most_rows)
         planned = [[chosen[i] for i in batch] for batch in batches]
-        if not self.alike:
+        if not self.equal_lengths:
             return planned
         return [list(same) for batch in planned for _, same in groupby(batch, key=self.sizes.__getitem__)]
 
     def computed_tokens(self, batch: Sequence[int]) -> int:
-        return sum(self.sizes[i] for i in batch) if self.flat else padded_size(batch, self.sizes)
+        return sum(self.sizes[i] for i in batch) if self.unpadded else padded_size(batch, self.sizes)
 
-    def load(self, batches: Sequence[list[int]], *, alone: bool) -> Iterator[Batch]:  # noqa: ARG002 - nothing runs beside
+    def load(self, batches: Sequence[list[int]], *, alone: bool) -> Iterator[Batch]:  # noqa: ARG002 - there are no helper processes
         for batch in batches:
             yield Batch(rows=batch, contents=[self.texts[i] for i in batch])
 
@@ -108,7 +108,7 @@ class TextEncoder:
             positions = self._read_model(model_path, place.device)
         self._quantized = ""
         if backend == "openvino":
-            self._quantized = _give_to_openvino(self._model, encoder, precision, place, self._sides.rows.prompt)
+            self._quantized = _use_openvino(self._model, encoder, precision, place, self._sides.rows.prompt)
         elif precision == "bfloat16" and not place.on_gpu and not isinstance(self._model[0], Router) and not place.sharing:
             use_plain_attention(self._model)
             pack_weights(self._model)
@@ -117,21 +117,21 @@ class TextEncoder:
         self._limit = _limit(encoder, self._first, positions)
         self._dim = self._dimension()
         self._tokens = Tokens(self._model, self._first, prompt=side.prompt, task=side.task, limit=self._limit)
-        self._padded = self._why_padded() if place.on_gpu else ""  # on CPUs batches are planned so that they have little padding
-        self._alike = self._changes_in_company()
-        self._exchanged = self._exchange_layers()  # what was tried above moves by more in 8 bits
+        self._padding_reason = self._remove_padding() if place.on_gpu else ""  # on CPUs batches are planned to have little padding
+        self._equal_lengths = self._depends_on_batch()
+        self._replaced = self._replace_layers()  # last: in 8 bits the vectors of the checks above would move by more
         tokens, rows = (GPU_TOKENS, GPU_ROWS) if place.on_gpu else (CPU_TOKENS, CPU_ROWS)
         self._budgets = tokens if compute.batch_tokens == "auto" else ()
         self._budget = tokens[0] if compute.batch_tokens == "auto" else compute.batch_tokens
         self._most_rows = rows if compute.batch_rows == "auto" else compute.batch_rows
 
     def _read_model(self, path: str, device: str) -> int | None:
-        """Load it, or this rank's share of it; tokens that it has positions for."""
+        """Load the model, or this rank's shard of it; return the number of tokens that it has positions for."""
         dtype = "auto" if self._sharing else getattr(torch, loaded_in(self._precision) if self._backend == "torch" else "float32")
         self._model = _load(self.library, self._settings, path, dtype, "cpu" if self._sharing else device)
         positions = _positions(_first_module(self._model, self._sides.rows.task))
         if self._sharing is not None:
-            from tasks.worker.optimize.fsdp import shard_weights  # noqa: PLC0415 - most runs have no use for it
+            from tasks.worker.optimize.fsdp import shard_weights  # noqa: PLC0415 - most runs do not need it
 
             shard_weights(self._model, self._sharing, precision=self._precision, device=device)
         return positions
@@ -151,8 +151,14 @@ class TextEncoder:
 
     def _note(self) -> str:
         shared = f"{self._sharing.ranks} processes share the weights" if self._sharing else ""
-        padded = "attention without padding" if self._padded is None else f"texts are padded: {self._padded}" if self._padded else ""
-        return "; ".join(filter(None, (self._exchanged, shared, padded)))
+        padded = (
+            "attention without padding"
+            if self._padding_reason is None
+            else f"texts are padded: {self._padding_reason}"
+            if self._padding_reason
+            else ""
+        )
+        return "; ".join(filter(None, (self._replaced, shared, padded)))
 
     def prepare(self, rows: pa.Table) -> TextWork:
         began = time.perf_counter()
@@ -166,8 +172,13 @@ class TextEncoder:
             backend=self._backend,
         )
         lost = [full - size for size, full in zip(sizes, whole, strict=True)]
-        how = {"budget": self._budget, "most_rows": self._most_rows, "flat": self._padded is None, "alike": self._alike}
-        return TextWork(texts=texts, sizes=sizes, stats=stats, lost=lost, **how)  # type: ignore[arg-type]
+        layout = {
+            "budget": self._budget,
+            "most_rows": self._most_rows,
+            "unpadded": self._padding_reason is None,
+            "equal_lengths": self._equal_lengths,
+        }
+        return TextWork(texts=texts, sizes=sizes, stats=stats, lost=lost, **layout)  # type: ignore[arg-type]
 
     def encode(self, contents: Sequence[str]) -> Vectors:
         return self._embed(contents, self._sides.rows, at_once=max(1, len(contents)))
@@ -185,33 +196,33 @@ class TextEncoder:
                 convert_to_numpy=True,
                 show_progress_bar=False,
             )
-        # The scaling is done here, in float32: the model's own would round each length to the model's precision.
+        # Normalised here in float32: the model would round each length to its own precision.
         return unit_length(vectors) if self._settings.scaled else np.asarray(vectors, dtype=np.float32)
 
     def embed_queries(self, texts: list[str]) -> Vectors:
-        return self._embed(texts, self._sides.questions, at_once=1 if self._alike else QUESTIONS_AT_ONCE)
+        return self._embed(texts, self._sides.questions, at_once=1 if self._equal_lengths else QUERIES_AT_ONCE)
 
-    def _why_padded(self) -> str | None:
-        """Leave padding out, if it can be; else why not."""
+    def _remove_padding(self) -> str | None:
+        """Remove padding if possible; otherwise return why not."""
         reason = why_padded(self._device, loaded_in(self._precision)) if self._sharing is None else "processes share the weights"
         return remove_padding(self._model, self._both_sides) if reason is None else reason
 
-    def _exchange_layers(self) -> str:
-        """To compute in 8 bits, if the job says so; what was done, in words."""
+    def _replace_layers(self) -> str:
+        """Replace layers by 8-bit ones if the job asks for it; describe the result in words."""
         if not has_eight_bits(self._precision, self._backend):
             return ""
-        self._quantized, told = LLM_INT8 if self._precision == "int8" else "", replace_linear_layers(self._model, self._precision)
-        self._embed(PROBE_TEXTS, self._sides.rows, at_once=len(PROBE_TEXTS))  # if it fails, then for every text
-        return told
+        self._quantized, note = LLM_INT8 if self._precision == "int8" else "", replace_linear_layers(self._model, self._precision)
+        self._embed(PROBE_TEXTS, self._sides.rows, at_once=len(PROBE_TEXTS))  # a failure here would be one for every text
+        return note
 
     def _both_sides(self, texts: list[str], at_once: int) -> list[Vectors]:
         return [self._embed(texts, side, at_once) for side in (self._sides.rows, self._sides.questions)]
 
-    def _changes_in_company(self) -> bool:
-        """Whether a text has another vector beside longer ones, as where positions are counted with the padding before it.
+    def _depends_on_batch(self) -> bool:
+        """Return whether a text's vector depends on longer texts in its batch, as if positions are counted with the padding before it.
 
         Raises:
-            BadInput: the model embeds nothing: what fails for every text is no property of rows.
+            BadInput: the model cannot embed any text, so the rows are not the cause.
         """
         try:
             alone, together = (self._embed(PROBE_TEXTS, self._sides.rows, at_once=at_once) for at_once in (1, len(PROBE_TEXTS)))
@@ -220,12 +231,12 @@ class TextEncoder:
         except OutOfMemory:
             return False
         except Exception as error:
-            told = f"encoder.model '{self._settings.model}' cannot embed a text in {self._precision}"
-            raise BadInput(f"{told}: {first_line(error)}") from error
-        return self._lowest(alone, together) < SAME_IN_COMPANY
+            failure = f"encoder.model '{self._settings.model}' cannot embed a text in {self._precision}"
+            raise BadInput(f"{failure}: {first_line(error)}") from error
+        return self._lowest(alone, together) < LOWEST_BATCH_COSINE
 
     def _lowest(self, one: Vectors, other: Vectors) -> float:
-        """The lowest cosine of a vector to its like; those of words that it does not know are left out."""
+        """Return the lowest cosine between corresponding vectors, without zero vectors, which unknown words have."""
         some = one.any(axis=1)
         return lowest_cosine(unit_length(one[some]), unit_length(other[some]))
 
@@ -239,18 +250,18 @@ class TextEncoder:
         self._budget = tokens
 
     def start(self) -> None:
-        """Nothing runs beside this process."""
+        """Does nothing: there are no helper processes."""
 
     def close(self) -> None:
-        """Nothing runs beside this process."""
+        """Does nothing: there are no helper processes."""
 
 
 def _load(library: type[Any], encoder: TextModelEncoder, model_path: str, dtype: torch.dtype | str, device: str) -> SentenceTransformer:
-    """`library`: the class of sentence-transformers that reads it; a sparse one is used as a SentenceTransformer is, but for what `encode` gives."""
+    """Load a model. `library`: a class of sentence-transformers; a sparse one differs from SentenceTransformer only in the result of `encode`."""
     transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
-        return _padded(encoder, _read(library, encoder, model_path, dtype, device))
+        return _with_padding_token(encoder, _read(library, encoder, model_path, dtype, device))
     except BadInput:
         raise
     except Exception as error:
@@ -260,9 +271,9 @@ def _load(library: type[Any], encoder: TextModelEncoder, model_path: str, dtype:
         raise BadInput(f"encoder.model '{encoder.model}' cannot be loaded from {model_path}: {checkpoint_error(error)}") from error
 
 
-def _padded(encoder: TextModelEncoder, model: SentenceTransformer) -> SentenceTransformer:
-    """The model with a padding token. Where its tokenizer has none, the token that ends a text, as its family pads: it is masked."""
-    for tokenizer in {id(found): found for found in map(_tokenizer, model.modules()) if found is not None}.values():
+def _with_padding_token(encoder: TextModelEncoder, model: SentenceTransformer) -> SentenceTransformer:
+    """Return the model with a padding token. A tokenizer without one gets its end-of-text token, as is usual for such models: it is masked."""
+    for tokenizer in {id(each): each for each in map(_tokenizer, model.modules()) if each is not None}.values():
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
         if tokenizer.pad_token is None:
@@ -272,15 +283,15 @@ def _padded(encoder: TextModelEncoder, model: SentenceTransformer) -> SentenceTr
 
 
 def _tokenizer(module: Any) -> Any:
-    found = getattr(module, "tokenizer", None)
-    return found if isinstance(found, transformers.PreTrainedTokenizerBase) else None
+    tokenizer = getattr(module, "tokenizer", None)
+    return tokenizer if isinstance(tokenizer, transformers.PreTrainedTokenizerBase) else None
 
 
 def _brings_code(folder: Path) -> bool:
-    """Whether a model names Python code of its own: transformers' in `auto_map`, sentence-transformers' as the type of a module."""
-    told = [json.loads(path.read_bytes()) for path in (folder / "config.json", folder / "modules.json") if path.is_file()]
-    maps = [config for config in told if isinstance(config, dict) and "auto_map" in config]
-    modules = [module for listed in told if isinstance(listed, list) for module in listed]
+    """Return whether a model has its own Python code: `auto_map` in transformers' config, or a module type in sentence-transformers'."""
+    configs = [json.loads(path.read_bytes()) for path in (folder / "config.json", folder / "modules.json") if path.is_file()]
+    maps = [config for config in configs if isinstance(config, dict) and "auto_map" in config]
+    modules = [module for listed in configs if isinstance(listed, list) for module in listed]
     return bool(maps) or not all(str(module["type"]).startswith("sentence_transformers.") for module in modules)
 
 
@@ -294,25 +305,25 @@ def _read(library: type[Any], encoder: TextModelEncoder, path: str, dtype: torch
     )
 
 
-def _give_to_openvino(
+def _use_openvino(
     model: SentenceTransformer, encoder: TextModelEncoder, precision: Precision, place: RankPlacement, prompt: str | None
 ) -> str:
-    """Of int8 the digest of the quantised model."""
-    from tasks.worker.optimize.openvino import use_openvino  # noqa: PLC0415 - most runs have no use for it
+    """Run the transformer with OpenVINO; return the digest of the quantised model, empty unless int8."""
+    from tasks.worker.optimize.openvino import use_openvino  # noqa: PLC0415 - most runs do not need it
 
     int8 = place.int8 if precision == "int8" else None
     return use_openvino(model, precision=precision, threads=place.threads, name=encoder.model, int8=int8, prompt=prompt)
 
 
 def _first_module(model: SentenceTransformer, task: str | None) -> Any:
-    """What reads the texts of a task: the first module, or that of the route that a Router chooses."""
+    """Return the module that reads the texts of a task: the first one, or the first one of the Router's route."""
     first: Any = model[0]
     is_router = isinstance(first, Router)
     return first.sub_modules[first._resolve_route(task, "text")][0] if is_router else first  # noqa: SLF001
 
 
 def _limit(encoder: TextModelEncoder, first: Any, positions: int | None) -> int | None:
-    """Tokens that are read of a text. The library's own limit may be more than the model has positions for."""
+    """Return how many tokens of a text are read, and set the library's limit, which may exceed the model's positions."""
     most = positions or _declared_positions(first)
     if encoder.max_seq_length is not None and most is not None and encoder.max_seq_length > most:
         raise BadInput(f"encoder.max_seq_length {encoder.max_seq_length}: the model has positions for {most} tokens")
@@ -325,17 +336,17 @@ def _limit(encoder: TextModelEncoder, first: Any, positions: int | None) -> int 
 
 
 def _positions(first: Any) -> int | None:
-    """Tokens that the model has positions for, where it has learned one for each."""
+    """Return the number of tokens that a model with learned position embeddings has positions for."""
     for module in first.modules():
         table = getattr(module, "position_embeddings", None)
         if isinstance(table, torch.nn.Embedding):
-            before = getattr(module, "padding_idx", None)  # RoBERTa and its kin count from the position after the padding's
+            before = getattr(module, "padding_idx", None)  # RoBERTa and related models start after the padding index
             return table.num_embeddings - (before + 1 if isinstance(before, int) else 0)
     return None
 
 
 def _declared_positions(first: Any) -> int | None:
-    """What the model's configuration says; it may compute positions beyond."""
+    """Return the number of positions in the model's configuration; a model with computed positions may have more."""
     config = getattr(first, "config", None)
     positions: int | None = getattr(config, "max_position_embeddings", None)
     return positions if getattr(config, "position_embedding_type", "absolute") == "absolute" else None
@@ -343,8 +354,8 @@ def _declared_positions(first: Any) -> int | None:
 
 def _dimension(encoder: TextModelEncoder, model: SentenceTransformer) -> int:
     dim: int | None = model.get_embedding_dimension()
-    if dim is None:  # a model that does not say
+    if dim is None:  # a model that does not declare it
         dim = int(model.encode(["dimension"], show_progress_bar=False).shape[1])
     if encoder.cut_to is not None and encoder.cut_to > dim:
-        raise BadInput(f"encoder.truncate_dim {encoder.cut_to}: the model gives only {dim} dimensions")
+        raise BadInput(f"encoder.truncate_dim {encoder.cut_to}: the model has only {dim} dimensions")
     return encoder.cut_to or dim

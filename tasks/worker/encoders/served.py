@@ -1,4 +1,4 @@
-"""The questions' side of a served model: rows are embedded by `tasks.adapters.engines.served_encoders`, without any rank."""
+"""Query embedding of a served model. `tasks.adapters.engines.served_encoders` embeds the rows, without ranks."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from tasks.domain.encoder_identity import EncoderFacts
 from tasks.domain.errors import BadInput
 from tasks.worker.base import Vectors
 
-QUERY_SECONDS = 60.0  # for which whoever searches waits for a server that is busy or gone
+QUERY_SECONDS = 60.0  # how long a search waits for a busy or unreachable server
 
 
 class ServedQueries:
-    """What `tasks.worker.base.LoadedEncoder` says of searches."""
+    """The query methods of `tasks.worker.base.LoadedEncoder`."""
 
     def __init__(self, encoder: ServedEncoder, **_: Any) -> None:
         self._model = ServedModel(encoder, patience=QUERY_SECONDS, startup=QUERY_SECONDS)
@@ -27,7 +27,7 @@ class ServedQueries:
         return self._model.embed_questions(texts)
 
     def embed_pictures(self, places: list[str]) -> Vectors:
-        raise BadInput(f"'{places[0]}' is a picture, and a served encoder knows words alone")
+        raise BadInput(f"'{places[0]}' is an image, but a served encoder embeds text only")
 
     def close(self) -> None:
         self._model.close()

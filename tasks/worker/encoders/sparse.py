@@ -1,4 +1,4 @@
-"""Text to sparse vectors with a SparseEncoder of sentence-transformers: batches, tokens and faults are those of the dense kind."""
+"""Embeds texts as sparse vectors with sentence-transformers' SparseEncoder; batches, tokens and errors are handled as for dense ones."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class SparseTextEncoder(TextEncoder):
     library: ClassVar[type[Any]] = SparseEncoder
 
     def _dimension(self) -> int:
-        """By a vector: a SpladePooling that was not told says nothing, and the library then gives the transformer's hidden size (6.2)."""
+        """Read the dimension from a vector: without a declared one in SpladePooling, the library (6.2) returns the transformer's hidden size."""
         return int(self._model.encode(["dimension"], show_progress_bar=False).shape[1])
 
-    def _why_padded(self) -> str | None:
-        return "the pooling of sparse encoders takes padded texts"
+    def _remove_padding(self) -> str | None:
+        return "the pooling of sparse encoders needs padded texts"
 
     def _embed(self, texts: Sequence[str], side: Side, at_once: int) -> Vectors:
         most: int | None = getattr(self._settings, "max_active_dims", None)
@@ -48,5 +48,5 @@ class SparseTextEncoder(TextEncoder):
 
     def _lowest(self, one: Vectors, other: Vectors) -> float:
         pairs = [as_rows_of(pair) for pair in zip(one, other, strict=True) if all(pair)]
-        found = [products(pair, pair).astype(float) for pair in pairs]
-        return min((float(each[0, 1] / np.sqrt(each[0, 0] * each[1, 1])) for each in found), default=1.0)
+        grams = [products(pair, pair).astype(float) for pair in pairs]
+        return min((float(each[0, 1] / np.sqrt(each[0, 0] * each[1, 1])) for each in grams), default=1.0)

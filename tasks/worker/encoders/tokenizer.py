@@ -1,9 +1,9 @@
-"""Texts tokenised once: counted before batches are planned, and given to the model with the tokens that were counted.
+"""Tokenises each text once: tokens are counted before batches are planned, and the same tokens go to the model.
 
-sentence-transformers tokenises what its `encode` is given, one batch after the other, while the model waits. Here a text brings its
-tokens along, and the library is handed the features that it would have made of them. Whether they are the same is tried when a
-model is loaded, on texts of several lengths: where they differ in anything (texts joined into one row, templates of a chat, a way of
-padding of the model's own), or where there is no tokenizer that can be asked apart, the library goes on as ever.
+sentence-transformers tokenises the inputs of `encode` batch by batch while the model waits. Here a text carries its tokens, and the
+library gets the features that it would have made from the text. When a model is loaded, both are compared on texts of several
+lengths. If they differ in anything (texts joined into one row, chat templates, the model's own padding), or if the tokenizer cannot
+be used separately, the library tokenises as usual.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ import tokenizers
 import torch
 from sentence_transformers import SentenceTransformer
 
-TEXTS_AT_ONCE = 256  # what the tokenizer returns is many times larger than the text
-LONGEST_TRIED = 100_000  # tokens; "no limit" is a number of 30 digits
+TEXTS_AT_ONCE = 256  # the tokenizer's output is many times larger than the text
+LONGEST_TRIED = 100_000  # tokens; transformers expresses "no limit" as a number of 30 digits
 TOKENIZER_PROBES = ["a", "", " some words, of which there are more \n", "x " * 40, "Ünïcode 漢字 \t 12.5%"]
 
 Ids = npt.NDArray[np.int32]
@@ -27,14 +27,14 @@ Features = dict[str, Any]
 
 
 class TokenizedText(str):
-    """A text that may bring its tokens along: prompt and special ones included, cut to what the model reads."""
+    """A text that may carry its tokens, including prompt and special tokens, truncated to the model's limit."""
 
     __slots__ = ("ids",)
     ids: Ids | None
 
 
 class Tokens:
-    """A model's tokenizer, in an object of its own: cutting and padding are settings of the object, and the library's are changed while this counts."""
+    """A copy of a model's tokenizer: truncation and padding are state of a tokenizer, and the library changes its own while this one counts."""
 
     def __init__(self, model: SentenceTransformer, first: Any, *, prompt: str, task: str | None, limit: int | None) -> None:
         self._prompt, self._limit = prompt, limit
@@ -44,28 +44,28 @@ class Tokens:
         fast = getattr(self._tokenizer, "backend_tokenizer", self._tokenizer)
         self._own: tokenizers.Tokenizer | None = None
         if isinstance(fast, tokenizers.Tokenizer):
-            self._own = tokenizers.Tokenizer.from_str(fast.to_str())  # once: of a large vocabulary it takes a while
+            self._own = tokenizers.Tokenizer.from_str(fast.to_str())  # slow for a large vocabulary
             self._own.no_truncation()
             self._own.no_padding()
-        self._form: Mapping[str, Any] | None = None  # the library's features, as an example
+        self._form: Mapping[str, Any] | None = None  # an example of the library's features; None: use the library
         with suppress(Exception):  # models' own code may raise anything
-            self._form = self._proven()
+            self._form = self._verified_form()
         if self._form is not None:
-            this_model: Any = model  # and no other of its class
+            this_model: Any = model  # the instance only, not its class
             this_model.preprocess = self._preprocess
 
     def read(self, texts: list[str]) -> tuple[list[TokenizedText], list[int], list[int]]:
-        """The texts with their tokens, how many the model reads of each, and how many each has. Safe beside `model.encode` in another thread."""
-        found: list[TokenizedText] = []
+        """Return the texts with their tokens, the numbers of tokens that the model reads, and the total numbers. Safe beside `model.encode`."""
+        tokenized: list[TokenizedText] = []
         whole: list[int] = []
         for at in range(0, len(texts), TEXTS_AT_ONCE):
             some = texts[at : at + TEXTS_AT_ONCE]
             ids, counted = self._ids([self._prompt + text for text in some])
             whole += counted
             for text, its_ids in zip(some, ids, strict=True):
-                found.append(TokenizedText(text))
-                found[-1].ids = its_ids if self._form is not None else None
-        return found, [min(size, self._limit or size) for size in whole], whole
+                tokenized.append(TokenizedText(text))
+                tokenized[-1].ids = its_ids if self._form is not None else None
+        return tokenized, [min(size, self._limit or size) for size in whole], whole
 
     def _ids(self, texts: list[str]) -> tuple[Sequence[Ids | None], list[int]]:
         if self._own is None:
@@ -82,14 +82,14 @@ class Tokens:
         return ids, counted
 
     def _count(self, texts: list[str]) -> list[int]:
-        """By tokenizers of other kinds; without one, by the usual length of a token."""
+        """Count tokens with another kind of tokenizer; without one, estimate from the usual length of a token."""
         for name in ("encode", "tokenize"):
             if hasattr(self._tokenizer, name):
                 return [len(getattr(self._tokenizer, name)(text)) for text in texts]
         return [1 + len(text) // 4 for text in texts]
 
     def _preprocess(self, inputs: list[Any], prompt: str | None = None, **more: Any) -> Features:
-        """Replaces the library's; falls back to it for inputs without tokens, or whose form was not tested."""
+        """Replaces the library's method; falls back to it for inputs without tokens or in an unverified form."""
         tokens = [getattr(text, "ids", None) for text in inputs]
         if self._form is None or more != self._more or prompt != self._prompt or not tokens or any(ids is None for ids in tokens):
             return self._library(inputs, prompt=prompt, **more)
@@ -105,15 +105,15 @@ class Tokens:
         made = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
         return {name: torch.from_numpy(made[name]) if name in made else value for name, value in form.items()}
 
-    def _proven(self) -> Mapping[str, Any] | None:
-        """The library's features of some texts, if those made of their tokens are the same."""
+    def _verified_form(self) -> Mapping[str, Any] | None:
+        """Return the library's features of probe texts if the features made from tokens are the same; None otherwise."""
         if self._own is None:
             return None
-        longest: int = self._limit or getattr(self._tokenizer, "model_max_length", None) or 0  # where the library may cut
+        longest: int = self._limit or getattr(self._tokenizer, "model_max_length", None) or 0  # where the library may truncate
         for texts in ([*TOKENIZER_PROBES, "word " * (longest if longest <= LONGEST_TRIED else 0)], TOKENIZER_PROBES[:1]):
             library = self._library(texts, prompt=self._prompt, **self._more)
             ids, _ = self._ids([self._prompt + text for text in texts])
-            own = self._features([found for found in ids if found is not None], library)
+            own = self._features([each for each in ids if each is not None], library)
             if list(own) != list(library) or not all(_same(own[name], value) for name, value in library.items()):
                 return None
         return library

@@ -1,4 +1,4 @@
-"""torch's failures, classified by what a rank may do next."""
+"""Classifies torch's errors by how a rank must react."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from tasks.worker.encoding_errors import Fatal, OutOfMemory, first_line
 
 @contextmanager
 def classified_errors() -> Iterator[None]:
-    """Turn what torch raises into `OutOfMemory` (try fewer rows) or `Fatal` (this process is done for).
+    """Convert torch's errors within the block to `OutOfMemory` (try fewer rows) or `Fatal` (this process must exit).
 
-    torch has a type for a GPU's lack of memory and none for the CPU allocator's: that one is known by its words.
-    After any other CUDA error the context is broken, and every later call would fail on innocent rows.
+    torch has an exception type for GPU memory and none for the CPU allocator, which is recognised by its message.
+    After any other CUDA error the context is broken, and every later call would fail whatever its rows.
     """
     try:
         yield
@@ -36,14 +36,14 @@ def _release() -> None:
 
 
 def checkpoint_error(error: BaseException) -> str:
-    """Why weights cannot be loaded, in one line: torch says it on the second, and the cure on the last."""
-    told = str(error)
-    if "Weights only load failed" in told or "WeightsUnpickler" in told:
+    """Explain in one line why weights cannot be loaded: torch gives the reason on the second line and the remedy on the last."""
+    message = str(error)
+    if "Weights only load failed" in message or "WeightsUnpickler" in message:
         return (
-            "its weights are a pickle that holds more than tensors, which would run as code: save them as safetensors, or "
+            "its weights are a pickle that holds more than tensors and could run code: save them as safetensors, or "
             "torch.save(model.state_dict(), path)"
         )
-    if "loading state_dict" in told:
-        details = [line.strip() for line in told.splitlines()[1:] if line.strip()]
-        return f"its weights are those of another architecture: {details[0][:300] if details else first_line(error)}"
+    if "loading state_dict" in message:
+        details = [line.strip() for line in message.splitlines()[1:] if line.strip()]
+        return f"its weights belong to another architecture: {details[0][:300] if details else first_line(error)}"
     return first_line(error)

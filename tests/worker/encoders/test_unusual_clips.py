@@ -197,7 +197,7 @@ def test_where_a_models_folder_is_is_no_part_of_its_identity(tiny_clip: Clip, tm
 def test_weights_that_do_not_fit_are_told_by_what_does_not(siglip: Path, tmp_path: Path) -> None:
     torch.save({"visual.proj": torch.zeros(3, 3)}, tmp_path / "other.pt")
     with pytest.raises(
-        BadInput, match=r"its weights are those of another architecture: Missing key\(s\) in state_dict: \"positional_embedding\""
+        BadInput, match=r"its weights belong to another architecture: Missing key\(s\) in state_dict: \"positional_embedding\""
     ):
         opened(OpenClipEncoder(architecture=SIGLIP, pretrained=str(tmp_path / "other.pt")))
     torch.save({"state_dict": PICTURE}, tmp_path / "pickle.pt")
@@ -208,7 +208,7 @@ def test_weights_that_do_not_fit_are_told_by_what_does_not(siglip: Path, tmp_pat
 
 
 def test_a_tag_that_is_not_known_is_told_with_those_that_are() -> None:
-    with pytest.raises(BadInput, match=r"'laion3b' is no checkpoint here, and no tag of ViT-L/14 \(it has: openai, laion400m_e31, "):
+    with pytest.raises(BadInput, match=r"'laion3b' is neither a checkpoint file nor a tag of ViT-L/14 \(its tags: openai, laion400m_e31, "):
         opened(OpenClipEncoder(architecture="ViT-L/14", pretrained="laion3b"))
 
 

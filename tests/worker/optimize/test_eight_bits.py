@@ -112,7 +112,7 @@ def test_a_model_that_does_not_run_in_8_bits_is_refused_when_it_is_loaded(tiny_m
         raise AttributeError("no such weight")
 
     monkeypatch.setattr(Float8Linear, "forward", broken)
-    with pytest.raises(BadInput, match="the model cannot be run in float8: no such weight"):
+    with pytest.raises(BadInput, match="the model does not run in float8: no such weight"):
         opened(tiny_model, "float8")
 
 
