@@ -7,7 +7,6 @@ silently; here lost tokens are counted. Contents of a batch are plain texts or c
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
@@ -19,7 +18,6 @@ from typing import Any, ClassVar
 import numpy as np
 import pyarrow as pa
 import torch
-import transformers
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Router
 
@@ -33,8 +31,9 @@ from tasks.domain.job.job import Compute
 from tasks.domain.shards.seal import EncodeStats
 from tasks.worker.base import Batch, Vectors, unit_length
 from tasks.worker.batching import padded_size, plan_batches, plan_unpadded
+from tasks.worker.encoders.text_model import first_module, learned_positions, load_text_model, text_dimension, token_limit
 from tasks.worker.encoders.tokenizer import TokenizedText, Tokens
-from tasks.worker.encoders.torch_errors import checkpoint_error, classified_errors
+from tasks.worker.encoders.torch_errors import classified_errors
 from tasks.worker.encoding_errors import Fatal, OutOfMemory, first_line
 from tasks.worker.optimize.attention import use_plain_attention
 from tasks.worker.optimize.eight_bits import has_eight_bits, loaded_in, replace_linear_layers
@@ -50,7 +49,6 @@ CPU_TOKENS, CPU_ROWS = (1024, 512, 2048, 4096), 256
 GPU_TOKENS, GPU_ROWS = (32_768, 16_384, 65_536, 131_072), 2048
 LOWEST_BATCH_COSINE = 0.999  # cosine of a text's vectors alone and in a batch: a lower one is more than rounding
 QUERIES_AT_ONCE = 32
-UNLIMITED = 10**9  # transformers expresses "no limit" as a number of 30 digits
 
 
 @dataclass(slots=True, kw_only=True)
@@ -113,8 +111,8 @@ class TextEncoder:
             use_plain_attention(self._model)
             pack_weights(self._model)
         side = self._sides.rows
-        self._first = _first_module(self._model, side.task)
-        self._limit = _limit(encoder, self._first, positions)
+        self._first = first_module(self._model, side.task)
+        self._limit = token_limit(encoder, self._first, positions)
         self._dim = self._dimension()
         self._tokens = Tokens(self._model, self._first, prompt=side.prompt, task=side.task, limit=self._limit)
         self._padding_reason = self._remove_padding() if place.on_gpu else ""  # on CPUs batches are planned to have little padding
@@ -128,8 +126,8 @@ class TextEncoder:
     def _read_model(self, path: str, device: str) -> int | None:
         """Load the model, or this rank's shard of it; return the number of tokens that it has positions for."""
         dtype = "auto" if self._sharing else getattr(torch, loaded_in(self._precision) if self._backend == "torch" else "float32")
-        self._model = _load(self.library, self._settings, path, dtype, "cpu" if self._sharing else device)
-        positions = _positions(_first_module(self._model, self._sides.rows.task))
+        self._model = load_text_model(self.library, self._settings, path, dtype, "cpu" if self._sharing else device)
+        positions = learned_positions(first_module(self._model, self._sides.rows.task))
         if self._sharing is not None:
             from tasks.worker.optimize.fsdp import shard_weights  # noqa: PLC0415 - most runs do not need it
 
@@ -137,7 +135,7 @@ class TextEncoder:
         return positions
 
     def _dimension(self) -> int:
-        return _dimension(self._settings, self._model)
+        return text_dimension(self._settings, self._model)
 
     def facts(self) -> EncoderFacts:
         return EncoderFacts(
@@ -256,55 +254,6 @@ class TextEncoder:
         """Does nothing: there are no helper processes."""
 
 
-def _load(library: type[Any], encoder: TextModelEncoder, model_path: str, dtype: torch.dtype | str, device: str) -> SentenceTransformer:
-    """Load a model. `library`: a class of sentence-transformers; a sparse one differs from SentenceTransformer only in the result of `encode`."""
-    transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    try:
-        return _with_padding_token(encoder, _read(library, encoder, model_path, dtype, device))
-    except BadInput:
-        raise
-    except Exception as error:
-        if isinstance(error, ValueError) and not encoder.trust_remote_code and _brings_code(Path(model_path)):
-            cure = "read that code, and set encoder.trust_remote_code if you trust it"
-            raise BadInput(f"encoder.model '{encoder.model}' comes with Python code of its own: {cure}") from error
-        raise BadInput(f"encoder.model '{encoder.model}' cannot be loaded from {model_path}: {checkpoint_error(error)}") from error
-
-
-def _with_padding_token(encoder: TextModelEncoder, model: SentenceTransformer) -> SentenceTransformer:
-    """Return the model with a padding token. A tokenizer without one gets its end-of-text token, as is usual for such models: it is masked."""
-    for tokenizer in {id(each): each for each in map(_tokenizer, model.modules()) if each is not None}.values():
-        if tokenizer.pad_token is None:
-            tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
-        if tokenizer.pad_token is None:
-            cure = "set pad_token in its tokenizer_config.json"
-            raise BadInput(f"encoder.model '{encoder.model}': its tokenizer has no token to pad with: {cure}")
-    return model
-
-
-def _tokenizer(module: Any) -> Any:
-    tokenizer = getattr(module, "tokenizer", None)
-    return tokenizer if isinstance(tokenizer, transformers.PreTrainedTokenizerBase) else None
-
-
-def _brings_code(folder: Path) -> bool:
-    """Return whether a model has its own Python code: `auto_map` in transformers' config, or a module type in sentence-transformers'."""
-    configs = [json.loads(path.read_bytes()) for path in (folder / "config.json", folder / "modules.json") if path.is_file()]
-    maps = [config for config in configs if isinstance(config, dict) and "auto_map" in config]
-    modules = [module for listed in configs if isinstance(listed, list) for module in listed]
-    return bool(maps) or not all(str(module["type"]).startswith("sentence_transformers.") for module in modules)
-
-
-def _read(library: type[Any], encoder: TextModelEncoder, path: str, dtype: torch.dtype | str, device: str) -> Any:
-    return library(
-        path,
-        device=device,
-        local_files_only=True,
-        trust_remote_code=encoder.trust_remote_code,
-        model_kwargs={"dtype": dtype},
-    )
-
-
 def _use_openvino(
     model: SentenceTransformer, encoder: TextModelEncoder, precision: Precision, place: RankPlacement, prompt: str | None
 ) -> str:
@@ -313,49 +262,3 @@ def _use_openvino(
 
     int8 = place.int8 if precision == "int8" else None
     return use_openvino(model, precision=precision, threads=place.threads, name=encoder.model, int8=int8, prompt=prompt)
-
-
-def _first_module(model: SentenceTransformer, task: str | None) -> Any:
-    """Return the module that reads the texts of a task: the first one, or the first one of the Router's route."""
-    first: Any = model[0]
-    is_router = isinstance(first, Router)
-    return first.sub_modules[first._resolve_route(task, "text")][0] if is_router else first  # noqa: SLF001
-
-
-def _limit(encoder: TextModelEncoder, first: Any, positions: int | None) -> int | None:
-    """Return how many tokens of a text are read, and set the library's limit, which may exceed the model's positions."""
-    most = positions or _declared_positions(first)
-    if encoder.max_seq_length is not None and most is not None and encoder.max_seq_length > most:
-        raise BadInput(f"encoder.max_seq_length {encoder.max_seq_length}: the model has positions for {most} tokens")
-    own: Any = getattr(first, "max_seq_length", None)
-    known = [limit for limit in (encoder.max_seq_length or own, positions) if limit is not None and limit <= UNLIMITED]
-    limit = min(known, default=None)
-    if limit is not None and limit != own:
-        first.max_seq_length = limit
-    return limit
-
-
-def _positions(first: Any) -> int | None:
-    """Return the number of tokens that a model with learned position embeddings has positions for."""
-    for module in first.modules():
-        table = getattr(module, "position_embeddings", None)
-        if isinstance(table, torch.nn.Embedding):
-            before = getattr(module, "padding_idx", None)  # RoBERTa and related models start after the padding index
-            return table.num_embeddings - (before + 1 if isinstance(before, int) else 0)
-    return None
-
-
-def _declared_positions(first: Any) -> int | None:
-    """Return the number of positions in the model's configuration; a model with computed positions may have more."""
-    config = getattr(first, "config", None)
-    positions: int | None = getattr(config, "max_position_embeddings", None)
-    return positions if getattr(config, "position_embedding_type", "absolute") == "absolute" else None
-
-
-def _dimension(encoder: TextModelEncoder, model: SentenceTransformer) -> int:
-    dim: int | None = model.get_embedding_dimension()
-    if dim is None:  # a model that does not declare it
-        dim = int(model.encode(["dimension"], show_progress_bar=False).shape[1])
-    if encoder.cut_to is not None and encoder.cut_to > dim:
-        raise BadInput(f"encoder.truncate_dim {encoder.cut_to}: the model has only {dim} dimensions")
-    return encoder.cut_to or dim
