@@ -1,4 +1,4 @@
-"""Kitestring's flows and its command line: they name the stages and wire them."""
+"""Kitestring's flows, which run the stages in order, and its command line."""
 
 import sys
 from importlib.util import find_spec
@@ -6,19 +6,19 @@ from pathlib import Path
 
 
 def _check_tasks() -> None:
-    """Say whose `tasks` is found where it is not ours: celery's and invoke's users have a `tasks.py`, and its errors would tell nobody why.
+    """Check that `tasks` is Kitestring's package. Users of celery and invoke often have a `tasks.py`, whose errors would not name the cause.
 
     Raises:
-        ImportError: a module of that name stands before ours on the path.
+        ImportError: another module of that name comes first on the path.
     """
     spec = find_spec("tasks")
     if spec is None or spec.origin is None or Path(spec.origin).parent.parent == Path(__file__).parent.parent:
         return
-    wrong = f"{spec.origin} is found in place of Kitestring's own package 'tasks': take its folder out of PYTHONPATH, or run elsewhere"
+    message = f"{spec.origin} shadows Kitestring's package 'tasks': remove its folder from PYTHONPATH, or run in another folder"
     if Path(sys.argv[0]).name in {"kitestring", "-m"}:
-        sys.stderr.write(f"error: {wrong}\n")
+        sys.stderr.write(f"error: {message}\n")
         raise SystemExit(2)
-    raise ImportError(wrong)
+    raise ImportError(message)
 
 
 _check_tasks()

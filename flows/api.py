@@ -1,4 +1,4 @@
-"""Kitestring from Python, in a notebook, a script or somebody else's Prefect flow: a job is read or built, run, and searched.
+"""Kitestring from Python, in a notebook, a script or another Prefect flow: read or build a job, run it, search it.
 
     from flows.api import read_job, run, search
 
@@ -6,8 +6,8 @@
     result = run(job)
     hits = search(job, "how do I tie a bowline")
 
-Each raises `tasks.domain.errors.KitestringError`: `BadInput` for what the caller can put right, `RunFailed` for a run that did not end as it
-should. All of it works where an event loop is running.
+Each function raises `tasks.domain.errors.KitestringError`: `BadInput` for errors that the caller can correct, `RunFailed` for a run that
+did not complete. All functions work while an event loop is running.
 """
 
 from __future__ import annotations
@@ -42,49 +42,49 @@ Answer = TypeVar("Answer")
 
 
 class RunResult(BaseModel):
-    """How a run ended; every figure is in `report`."""
+    """The result of a run; `report` has all figures."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     rows: RowCounts
     shards: ShardCounts
-    verified: bool = Field(description="Whether the collection was proved to hold what is sealed.")
+    verified: bool = Field(description="Whether the collection was verified against the sealed shards.")
     proof: str = Field("", description="What was compared.")
-    report: str = Field(description="Where the HTML page is: a path or a URI.")
-    notes: tuple[str, ...] = Field((), description="What the run decided or found, for people.")
-    gate: Evaluation | None = Field(None, description="How well the new collection answers the gate's questions.")
+    report: str = Field(description="Path or URI of the HTML report.")
+    notes: tuple[str, ...] = Field((), description="Decisions and findings of the run, as sentences.")
+    gate: Evaluation | None = Field(None, description="Retrieval quality of the new collection on the gate's queries.")
 
 
 def read_job(place: str, **settings: Any) -> Job:
-    """A job from a file (YAML or JSON).
+    """Read a job from a file (YAML or JSON).
 
     Args:
         place: a path, or a URI such as s3://bucket/job.yaml.
-        settings: single settings over it, with `__` for the dots: `shards__rows=1000`.
+        settings: overrides of single settings, with `__` instead of dots: `shards__rows=1000`.
 
     Raises:
-        BadInput: it is not there, or not a job; names the key.
+        BadInput: the file is missing or not a job; the message names the key.
     """
     return override(_read_job(place, None), {name.replace("__", "."): value for name, value in settings.items()})
 
 
 def make_job(**document: Any) -> Job:
-    """A job from its keys, as a job file has them: `corpus`, `source`, `encoder`, `checkpoint`, `target` and others.
+    """Make a job from the keys of a job file: `corpus`, `source`, `encoder`, `checkpoint`, `target` and others.
 
     Raises:
-        BadInput: names the key, and what is wrong with it.
+        BadInput: a key is wrong; the message names it and the reason.
     """
     return parse_job(document)
 
 
 def run(job: Job) -> RunResult:
-    """Plan, encode, load, verify and report; resumes by itself, and does nothing twice.
+    """Plan, encode, load, verify and report. Resumes an earlier run and repeats no finished work.
 
-    In a Prefect flow it is a subflow of it, with its server. Elsewhere it is the command `kitestring run` in a process of its own, which
-    ends with this one; progress goes to `sys.stderr`.
+    Within a Prefect flow it runs as a subflow, with that flow's server. Otherwise it runs the command `kitestring run` in a separate
+    process, which ends with this one; progress goes to `sys.stderr`.
 
     Raises:
-        BadInput: something that the job names is not there or does not fit; nothing was written.
+        BadInput: something that the job names is missing or does not fit; nothing was written.
         RunFailed: a shard failed, too many rows were quarantined, or the collection is not verified.
     """
     if not _in_a_flow():
@@ -100,25 +100,25 @@ def search(
     k: int = 10,
     *,
     image: str | None = None,
-    filter: str = "",  # noqa: A002 - the word of the command and of Milvus
+    filter: str = "",  # noqa: A002 - named as in the command and in Milvus
     mode: SearchMode | None = None,
     fusion: Fusion | None = None,
 ) -> list[Hit]:
-    """The k best rows for some words, or the nearest to an image (a path or a URI); the best first.
+    """Return the k best hits for a text, or for an image (a path or a URI); the best first.
 
-    For many questions open a `tasks.commands.search.Searcher`, which loads the encoder once.
+    For many queries open a `tasks.commands.search.Searcher`, which loads the encoder once.
 
     Args:
-        job: whose collection; it has been run.
-        text: the words.
+        job: a job that has been run.
+        text: the query text.
         k: number of hits.
-        image: instead of words, for open-clip jobs.
+        image: query image instead of text, for open-clip jobs.
         filter: a Milvus filter expression over the metadata fields.
-        mode: by meaning (dense, or sparse), by words or both; None: both where the collection has full text.
-        fusion: how both become one list; None: by ranks.
+        mode: by meaning (dense, or sparse), by words or both; None: both if the collection has full text.
+        fusion: how to fuse both results; None: by ranks.
 
     Raises:
-        BadInput: nothing was loaded yet, or the question does not fit the collection.
+        BadInput: nothing is loaded yet, or the query does not fit the collection.
     """
     from tasks.commands.search import SearchWay, ask
 
@@ -127,15 +127,15 @@ def search(
     try:
         return _away_from_loops(lambda: ask(job, k, text=text, picture=image, expression=filter, way=way))
     finally:
-        gc.collect()  # a model is full of cycles; measured with all-MiniLM-L6-v2, every search had left 60 MB more in a notebook's process
+        gc.collect()  # models contain reference cycles: with all-MiniLM-L6-v2, every search left 60 MB more in a notebook's process (measured)
         give_back()
 
 
 def status(job: Job) -> Status:
-    """What is sealed, loaded and searchable, and the run that is under way.
+    """Return which shards and rows are sealed, loaded and searchable, and the run in progress.
 
     Raises:
-        BadInput: something that the job names is not there.
+        BadInput: something that the job names is missing.
     """
     from tasks.commands.inspect import look_at_status
 
@@ -148,6 +148,6 @@ def _in_a_flow() -> bool:
 
 
 def _away_from_loops(call: Callable[[], Answer]) -> Answer:
-    """In a thread without an event loop: where one is running, Prefect takes calls for asynchronous ones."""
+    """Call a function in a thread without an event loop: inside a running loop Prefect treats calls as asynchronous."""
     with ThreadPoolExecutor(1) as thread:
         return thread.submit(copy_context().run, call).result()

@@ -1,4 +1,4 @@
-"""The flow that proves a collection against its seals, now and then: nothing is encoded, nothing is loaded."""
+"""The flow that verifies a collection against its seals, for schedules. Encodes and loads nothing."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ def audit_collection(job: Job, overrides: Overrides | None = None, token: Secret
 
     Args:
         job: The corpus, the encoder and the collection.
-        overrides: Single settings by their dotted path, such as {"target.uri": "http://milvus:19530"}; neighbours keep their values.
+        overrides: Single settings by their dotted path, such as {"target.uri": "http://milvus:19530"}; other settings keep their values.
         token: The Secret block that holds the Milvus token, instead of MILVUS_TOKEN on the worker.
 
     Raises:
-        BadInput: something that the job names is not there, or nothing is sealed or loaded.
+        BadInput: something that the job names is missing, or nothing is sealed or loaded.
         RunFailed: the collection is not verified.
     """
     return prove_collection(resolve_job(job, overrides, token))

@@ -1,4 +1,4 @@
-"""The flow: a job becomes a searchable collection, and doing it again does nothing."""
+"""The main flow: makes a searchable collection from a job. Running it again repeats no finished work."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from tasks.stages.report import report_run
 from tasks.stages.rounds import Rounds
 from tasks.stages.verify import verify_collection
 
-MOST_THREADS = 400  # the window decides how many of them work: on a hundred hosts 200 wait for a group each
+MOST_THREADS = 400  # upper bound; the window sets how many work. With a hundred hosts, 200 threads wait for a group each
 
 
 @flow(name="embed-corpus", flow_run_name=named(), task_runner=threads(MOST_THREADS))
@@ -42,16 +42,16 @@ def embed_corpus(
     token: Secret | None = None,  # type: ignore[type-arg]
     dry_run: DryRun = False,
 ) -> dict[str, Any]:
-    """Plan, encode, load, verify, report; resumes by itself.
+    """Plan, encode, load, verify, report. Resumes an earlier run.
 
     Args:
         job: The corpus, the encoder and the collection.
-        overrides: Single settings by their dotted path, such as {"shards.rows": 1000}; neighbours keep their values.
+        overrides: Single settings by their dotted path, such as {"shards.rows": 1000}; other settings keep their values.
         token: The Secret block that holds the Milvus token, instead of MILVUS_TOKEN on the worker.
         dry_run: Encode a sample for some seconds and estimate the time, storage and cost of the run. Nothing is sealed or loaded.
 
     Raises:
-        BadInput: something that the job names is not there or does not fit; nothing was written.
+        BadInput: something that the job names is missing or does not fit; nothing was written.
         RunFailed: a shard failed, too many rows were quarantined, or the collection is not verified.
     """
     job = resolve_job(job, overrides, token)
@@ -59,7 +59,7 @@ def embed_corpus(
         return Completed(name="Planned", message="nothing was sealed or loaded: the artifact has the estimate", data=try_out(job))  # type: ignore[return-value]
     with open_run(job) as run:
         retries = job.failures.retries
-        width = partial(getattr, run.engine, "width")  # asked again and again: hosts come and go
+        width = partial(getattr, run.engine, "width")  # a callable, because hosts join and leave
         encode_by = partial(partial, encode_shards.with_options(retries=retries).submit, run)
         planning = plan_shards.submit(run)
         early = hand_out_early(run, planning, encode_by, width=width)
@@ -76,23 +76,25 @@ def embed_corpus(
                 window = Window(encode, width=width)
                 early.go_on_in(window)
                 window.run(plan.groups(left))
-                run.engine.release(wait=True)  # the server works long on an import, and needs no GPU for it
+                run.engine.release(wait=True)  # free the GPUs: an import keeps the server busy for long
                 import_shards(run, plan, collection)
                 left = up_to_date(plan)
-            rest = run.engine.release  # while the last shards are loaded; after them again, for what was damaged and encoded anew
+            release = run.engine.release  # while the last shards load, and again after reencoding damaged shards
 
             rounds = Rounds(run, plan, collection, left)
 
             def once(groups: Iterator[list[Shard]]) -> dict[str, Any]:
-                window = Window(encode, load, width=width, loads=job.target.load_streams, finish=run.journal.finish_group, first_over=rest)
+                window = Window(
+                    encode, load, width=width, loads=job.target.load_streams, finish=run.journal.finish_group, first_over=release
+                )
                 early.go_on_in(window)
                 window.run(groups)
-                rest()
+                release()
                 rounds.check()
                 assign_owners(run, plan, collection)
                 remove_stale(run, plan, collection)
                 proof = verify_collection(run, plan, collection)
-                asked = promote_proved(run, plan, collection, proof)
-                return report_run(run, plan, collection, proof, asked)
+                queries = promote_proved(run, plan, collection, proof)
+                return report_run(run, plan, collection, proof, queries)
 
             return rounds.go(once)

@@ -1,4 +1,4 @@
-"""The flow of a job that is kept as a file: its form has two fields."""
+"""The flow that reads its job from a file: its run form has two fields."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ JobFilePlace = Annotated[str, Field(json_schema_extra={"title": "Job file"})]
 
 @flow(name="embed-file", flow_run_name=named(), task_runner=threads(MOST_THREADS))
 def embed_file(job_file: JobFilePlace, overrides: Overrides | None = None) -> dict[str, Any]:
-    """As `embed-corpus`, with the job from a file.
+    """Run `embed-corpus` with the job from a file.
 
     Args:
         job_file: A path on the worker, a URI such as s3://lake/jobs/docs.yaml, or variable:NAME for a Prefect variable that holds the job.
-        overrides: Single settings by their dotted path, such as {"shards.rows": 1000}; the file's others stay as they are.
+        overrides: Single settings by their dotted path, such as {"shards.rows": 1000}; other settings of the file stay as they are.
 
     Raises:
-        BadInput: there is no such file, or it is no job; or as `embed-corpus`.
+        BadInput: the file is missing or not a job; or as `embed-corpus`.
         RunFailed: as `embed-corpus`.
     """
     return embed_corpus.fn(read_job(job_file, None), overrides)

@@ -1,7 +1,7 @@
-"""What a Prefect server checks of a run's parameters, so that a refusal says what is meant and the run form marks the field.
+"""Rewrites a parameter schema so that the Prefect server's errors are clear and the run form marks the right field.
 
-Before it asks the server, the form drops every key that it does not draw, such as `pattern` and `minimum`, but keeps what is in
-`allOf`. A choice between models is checked as the one that `kind` names: of `anyOf` the error would be about all of it.
+Before the form sends the schema to the server, it drops every key that it does not draw, such as `pattern` and `minimum`, but keeps
+the content of `allOf`. A union of models is checked as the model that `kind` names: with `anyOf` the error would cover the whole union.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ RANGE_KEYS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "min
 
 
 def with_checks(node: Any) -> Any:
-    """A schema that accepts exactly what this one does, kinds that are left out aside: those are the default's, as for a job."""
+    """Return a schema that accepts the same values, except that a missing `kind` means the default kind, as in a job."""
     if isinstance(node, list):
         return [with_checks(each) for each in node]
     if not isinstance(node, dict):
@@ -23,16 +23,16 @@ def with_checks(node: Any) -> Any:
     node = {
         key: value if key in ("default", "enum", "const") or _is_plain(key, value) else with_checks(value) for key, value in node.items()
     }
-    choice = _choice(node)
-    rules = [*_rules(node), *choice]
+    union = _union_rules(node)
+    rules = [*_rules(node), *union]
     if not rules:
         return node
-    left = {key: value for key, value in node.items() if key not in ("pattern", *RANGE_KEYS) and (key != "anyOf" or not choice)}
+    left = {key: value for key, value in node.items() if key not in ("pattern", *RANGE_KEYS) and (key != "anyOf" or not union)}
     return {**left, "allOf": [*left.get("allOf", []), *rules]}
 
 
 def _is_plain(key: str, value: Any) -> bool:
-    """Whether it is a choice between values of several types, such as auto or a number: their own limits tell most."""
+    """Return whether it is a union of simple types, such as auto or a number, whose own limits give the clearest errors."""
     return key == "anyOf" and not any(tab.get("type") == "null" or "properties" in tab for tab in value)
 
 
@@ -44,8 +44,8 @@ def _rules(node: Schema) -> list[Schema]:
     return rules
 
 
-def _choice(node: Schema) -> list[Schema]:
-    """A union that says by itself which of it a value is meant to be."""
+def _union_rules(node: Schema) -> list[Schema]:
+    """Return the rules of a union whose value says which member it is: by `kind`, or by being null."""
     tabs = node.get("anyOf", [])
     others = [tab for tab in tabs if tab.get("type") != "null"]
     if len(others) == 1 and len(tabs) == 2:
@@ -67,6 +67,6 @@ def _is(kinds: list[str], default: str) -> Schema:
 
 
 def kinds_of(tab: Schema) -> list[str]:
-    """What `kind` may be in one of a union's models; nothing where it has no such setting."""
+    """Return the values of `kind` in a member of a union; none if it has no `kind`."""
     kind = tab.get("properties", {}).get("kind", {})
     return [kind["const"]] if "const" in kind else list(kind.get("enum", []))

@@ -1,7 +1,7 @@
-"""The job file, wherever it is, and settings over it.
+"""Reads a job file from a path, a URI or a Prefect variable, and applies overrides.
 
-A job file may come from anybody who may write to a repository or a form, so reading one is bounded: in bytes, in depth, and in
-what its aliases grow to. A key that stands twice is refused: YAML would take the last one without a word.
+A job file may come from anyone who can write to a repository or a form, so reading is bounded: in bytes, in depth, and in the number
+of values after alias expansion. A duplicate key is refused: YAML would silently use the last one.
 """
 
 from __future__ import annotations
@@ -21,30 +21,30 @@ from tasks.domain.job.parse import override_document, parse_job
 JOB_FILE_BYTES, JOB_FILE_DEPTH, JOB_FILE_VALUES = 1 << 20, 40, 20_000
 
 
-VARIABLE = "variable:"  # before the name of a Prefect variable that holds a job
+VARIABLE = "variable:"  # prefix of the name of a Prefect variable that holds a job
 
 
 def read_job(place: Path | str, settings: list[str] | None) -> Job:
-    """A job file with settings over it.
+    """Read a job file and apply overrides.
 
     Args:
         place: a path, a URI such as s3://bucket/job.yaml, or variable:NAME for a Prefect variable.
-        settings: as path.to.key=value.
+        settings: overrides in the form path.to.key=value.
 
     Raises:
-        BadInput: not there, not YAML, too large, or not a job.
+        BadInput: the file is missing, not YAML, too large, or not a job.
     """
     place = str(place)
     document = _variable(place.removeprefix(VARIABLE)) if place.startswith(VARIABLE) else _parse(_read(place), f"the job file '{place}'")
     if not isinstance(document, dict):
-        raise BadInput(f"the job file '{place}' is empty or no mapping: it needs keys such as corpus, source and target")
+        raise BadInput(f"the job file '{place}' is empty or not a mapping: it needs keys such as corpus, source and target")
     document.pop("$schema", None)  # for editors
     return parse_job(override_document(document, dict(_setting(text) for text in settings or [])))
 
 
 def _variable(name: str) -> Any:
-    """What a Prefect variable holds: a job, or the text of a job file."""
-    from prefect.variables import Variable  # noqa: PLC0415 - a command imports it once it has a server
+    """Return the value of a Prefect variable: a job, or the parsed text of a job file."""
+    from prefect.variables import Variable  # noqa: PLC0415 - a command imports Prefect only once its server is known
 
     value = Variable.get(name)
     if value is None:
@@ -58,7 +58,7 @@ def _read(place: str) -> str:
         with Path(local_path(place)).open("rb") if local else _opened(place) as file:
             content: bytes = file.read(JOB_FILE_BYTES + 1)
         if len(content) > JOB_FILE_BYTES:
-            raise BadInput(f"the job file '{place}' is larger than {JOB_FILE_BYTES >> 20} MiB: is it one?")
+            raise BadInput(f"the job file '{place}' is larger than {JOB_FILE_BYTES >> 20} MiB: is it a job file?")
         return content.decode()
     except FileNotFoundError as error:
         here = f" in {Path.cwd()}" if local and not Path(place).is_absolute() else ""
@@ -68,7 +68,7 @@ def _read(place: str) -> str:
 
 
 def _opened(uri: str) -> AbstractContextManager[Any]:
-    from tasks.adapters.files.access import open_file  # noqa: PLC0415 - it brings Arrow along, which a local file does without
+    from tasks.adapters.files.access import open_file  # noqa: PLC0415 - imports Arrow, which a local file does not need
 
     opened: AbstractContextManager[Any] = open_file(uri)
     return opened
@@ -95,20 +95,20 @@ def _parse(text: str, what: str) -> Any:
 
 def _why_not_yaml(error: yaml.YAMLError) -> str:
     if "'\\t'" in str(error) and isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
-        return f"line {error.problem_mark.line + 1} has a tab, which YAML does not take: indent with spaces"
+        return f"line {error.problem_mark.line + 1} has a tab, which YAML does not allow: indent with spaces"
     return " ".join(str(error).split())
 
 
 class _NotYaml(BadInput):
-    """Text that is no YAML."""
+    """Text that is not YAML."""
 
 
 class _Refused(Exception):
-    """YAML that is read no further. Says what of it, and in which line."""
+    """YAML that exceeds a bound or is invalid. The message has the reason and the line."""
 
-    def __init__(self, why: str, node: yaml.Node | yaml.Event) -> None:
+    def __init__(self, reason: str, node: yaml.Node | yaml.Event) -> None:
         where = f" (line {node.start_mark.line + 1})" if node.start_mark else ""
-        super().__init__(f"{why}{where}")
+        super().__init__(f"{reason}{where}")
 
 
 class _Bounded(yaml.SafeLoader):
@@ -117,7 +117,7 @@ class _Bounded(yaml.SafeLoader):
     def __init__(self, stream: str) -> None:
         super().__init__(stream)
         self._depth = 0
-        self._sizes: dict[yaml.Node, int] = {}  # values in a node that is complete, what its aliases stand for counted each time
+        self._sizes: dict[yaml.Node, int] = {}  # number of values in each complete node, with aliases expanded
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         event = self.peek_event()  # type: ignore[no-untyped-call]
@@ -144,7 +144,7 @@ class _Bounded(yaml.SafeLoader):
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         try:
             return super().construct_object(node, deep)
-        except ValueError as error:  # an integer of thousands of digits, the 40th of May
+        except ValueError as error:  # such as an integer of thousands of digits, or the 40th of May
             raise _Refused(f"holds a value that cannot be read, {str(error).partition(';')[0]}", node) from None
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:

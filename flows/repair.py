@@ -1,4 +1,4 @@
-"""The flow that makes a collection right again from its seals."""
+"""The flow that repairs a collection from its seals."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from tasks.stages.rounds import Rounds
 
 @flow(name="repair-collection", flow_run_name=named("repair"), task_runner=threads(4))
 def repair_from_seals(job: Job, overrides: Overrides | None = None, token: Secret | None = None) -> dict[str, Any]:  # type: ignore[type-arg]
-    """Compare every row with its seal, mend what differs without encoding anything, compare every row again, report.
+    """Compare every row with its seal, repair differing rows without encoding, compare every row again, report.
 
     Args:
         job: The corpus, the encoder and the collection.
-        overrides: Single settings by their dotted path, such as {"target.uri": "http://milvus:19530"}; neighbours keep their values.
+        overrides: Single settings by their dotted path, such as {"target.uri": "http://milvus:19530"}; other settings keep their values.
         token: The Secret block that holds the Milvus token, instead of MILVUS_TOKEN on the worker.
 
     Raises:
-        BadInput: nothing is sealed, or the collection is not there.
+        BadInput: nothing is sealed, or the collection does not exist.
         RunFailed: rows are missing that no seal has, or the collection is not verified.
     """
     job = resolve_job(job, overrides, token)

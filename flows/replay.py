@@ -1,4 +1,4 @@
-"""The flow that fills a collection from seals: another server, another database, no GPU."""
+"""The flow that loads a collection from seals, into another server or database, without a GPU."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def replay_seals(job: Job, overrides: Overrides | None = None, token: Secret | N
 
     Args:
         job: The corpus, the encoder and the collection.
-        overrides: Single settings by their dotted path, such as {"shards.rows": 1000}; neighbours keep their values.
+        overrides: Single settings by their dotted path, such as {"shards.rows": 1000}; other settings keep their values.
         token: The Secret block that holds the Milvus token, instead of MILVUS_TOKEN on the worker.
 
     Raises:
@@ -66,7 +66,7 @@ def replay_seals(job: Job, overrides: Overrides | None = None, token: Secret | N
                 load_retained(run, plan, collection)
                 remove_stale(run, plan, collection)
                 proof = verify_collection(run, plan, collection)
-                asked = promote_proved(run, plan, collection, proof)
-                return report_run(run, plan, collection, proof, asked)
+                queries = promote_proved(run, plan, collection, proof)
+                return report_run(run, plan, collection, proof, queries)
 
             return rounds.go(once)

@@ -1,4 +1,4 @@
-"""The flow that tries quarantined rows again, and loads those that now work."""
+"""The flow that retries quarantined rows and loads those that can be embedded now."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def retry_quarantined(job: Job, overrides: Overrides | None = None, token: Secre
 
     Args:
         job: The corpus, the encoder and the collection.
-        overrides: Single settings by their dotted path, such as {"shards.rows": 1000}; neighbours keep their values.
+        overrides: Single settings by their dotted path, such as {"shards.rows": 1000}; other settings keep their values.
         token: The Secret block that holds the Milvus token, instead of MILVUS_TOKEN on the worker.
 
     Raises:
@@ -43,26 +43,26 @@ def retry_quarantined(job: Job, overrides: Overrides | None = None, token: Secre
     job = resolve_job(job, overrides, token)
     with open_run(job) as run:
         plan = plan_sealed(run)
-        found = look_for_rows(plan)
-        found.refuse_if_idle(plan)
-        if found.idle:
+        retryable = look_for_rows(plan)
+        retryable.refuse_if_idle(plan)
+        if retryable.idle:
             return nothing_to_retry(plan)
-        found.note_unsealed(run, plan)
+        retryable.note_unsealed(run, plan)
         with opened(plan) as collection:
             retries = job.failures.retries
             retry = partial(retry_shards.with_options(retries=retries).submit, run, plan)
             load = partial(load_shards.with_options(retries=retries).submit, run, plan, collection)
-            width, rest = partial(getattr, run.engine, "width"), run.engine.release
+            width, release = partial(getattr, run.engine, "width"), run.engine.release
 
             rounds = Rounds(run, plan, collection, loaded=(), seals=True)
 
             def once(groups: Iterator[list[Shard]]) -> dict[str, Any]:
-                Window(retry, load, width=width, finish=run.journal.finish_group, first_over=rest).run(groups)
-                rest()
+                Window(retry, load, width=width, finish=run.journal.finish_group, first_over=release).run(groups)
+                release()
                 rounds.check()
                 assign_owners(run, plan, collection)
                 proof = verify_collection(run, plan, collection)
-                asked = promote_proved(run, plan, collection, proof)
-                return report_run(run, plan, collection, proof, asked)
+                queries = promote_proved(run, plan, collection, proof)
+                return report_run(run, plan, collection, proof, queries)
 
             return rounds.go(once)

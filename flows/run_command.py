@@ -1,4 +1,4 @@
-"""The command `kitestring run` as a function: in a process of its own, so that the caller's Prefect, torch and event loop are left alone."""
+"""The command `kitestring run` as a function, in a separate process, so that it does not affect the caller's Prefect, torch or event loop."""
 
 from __future__ import annotations
 
@@ -14,17 +14,16 @@ from tasks.domain.errors import BadInput, KitestringError, Permanent, RunFailed
 from tasks.domain.job.job import Job
 
 _BAD_INPUT = 2  # the exit code of the command
-ERROR = "error: "  # before the one line that a failed command prints
+ERROR = "error: "  # prefix of the line that a failed command prints
 
 
 def run_command(job: Job) -> dict[str, Any]:
-    """Run a job to its end; what `kitestring run --json` prints. Progress goes to `sys.stderr`, line by line.
+    """Run a job to its end; return the result of `kitestring run --json`. Progress goes to `sys.stderr`, line by line.
 
-    The process, and all that it has started, ends with this one, and where this call is interrupted: what it has saved is taken up by
-    the next run.
+    The process and its children end with this process, and when this call is interrupted. The next run resumes from what they saved.
 
     Raises:
-        BadInput, RunFailed, Permanent: as the command failed.
+        BadInput, RunFailed, Permanent: the command failed.
     """
     with scratch_folder() as scratch:
         file = scratch / "job.json"
@@ -37,7 +36,7 @@ def run_command(job: Job) -> dict[str, Any]:
             try:
                 out = process.stdout.read()
             finally:
-                process.stdin.close()  # ends what is left of it
+                process.stdin.close()  # ends the process if it still runs
             code = process.wait()
             messages.join()
     if code:
@@ -47,15 +46,15 @@ def run_command(job: Job) -> dict[str, Any]:
 
 
 class _Messages(Thread):
-    """Passes on what the command says, and keeps its error."""
+    """Forwards the command's messages and keeps its error."""
 
-    def __init__(self, said: IO[bytes]) -> None:
+    def __init__(self, stream: IO[bytes]) -> None:
         super().__init__(daemon=True, name="messages of kitestring run")
-        self._said, self.error = said, ""
+        self._stream, self.error = stream, ""
         self.start()
 
     def run(self) -> None:
-        for line in self._said:
+        for line in self._stream:
             text = line.decode(errors="replace").rstrip("\n")
             if text.startswith(ERROR):
                 self.error = text.removeprefix(ERROR)

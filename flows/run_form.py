@@ -1,9 +1,9 @@
-"""How a deployment's parameters read in the run form of the Prefect UI.
+"""How the run form of the Prefect UI shows a deployment's parameters.
 
-The form draws a field for each property, writes "(Optional)" behind those that are not `required`, draws a union as tabs, and shows
-'Property is type "None"' for null. A server checks runs by the same schema, and partial jobs and nulls of older ones must stay valid. So a
-parameter has two definitions: the server follows `#/definitions/%4Aob` as JSON pointers are followed, percent-decoded, to `Job`; the form
-looks for a definition that is called `%4Aob`, and finds what is drawn. A test drives the form of the Prefect that is pinned.
+The form draws a field for each property, appends "(Optional)" to those that are not `required`, draws a union as tabs, and shows
+'Property is type "None"' for null. The server checks runs by the same schema, and partial jobs and nulls of older runs must stay valid.
+So a parameter has two definitions: the server resolves `#/definitions/%4Aob` as a JSON pointer, percent-decoded, to `Job`; the form
+looks up the literal name `%4Aob` and finds the definition to draw. A test drives the form of the pinned Prefect version.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 from flows.form_checks import Schema, kinds_of, with_checks
 
-# What most jobs set. It comes first, and alone in a group that has no kinds; any other setting comes behind it.
+# The settings of most jobs. They come first, and alone in a group without kinds; other settings follow.
 USUAL = {
     *("corpus", "source", "encoder", "checkpoint", "target"),
     *("kind", "uri", "id", "text", "image", "metadata", "embed", "version", "catalog", "snapshot"),
@@ -24,11 +24,11 @@ ABBREVIATIONS = {"id": "ID", "uri": "URI", "url": "URL", "ttl": "TTL"}
 
 
 def with_form(schema: Schema, saved: Mapping[str, Any]) -> Schema:
-    """The schema of a deployment's parameters; the server accepts what it did, and the form draws less.
+    """Return the schema of a deployment's parameters: the server accepts the same values, and the form draws fewer fields.
 
     Args:
         schema: as Prefect derives it from the flow.
-        saved: the deployment's parameters, for which the form opens the tabs of their kinds.
+        saved: the deployment's parameters; the form opens the tabs of their kinds.
     """
     definitions = schema["definitions"]
     if "Job" not in definitions or any("%" in name for name in definitions):
@@ -74,13 +74,13 @@ def _of(field: Mapping[str, Any], *keys: str) -> Schema:
 
 
 class View:
-    """What is drawn of a schema, with every reference in its place."""
+    """The schema that the form draws, with references resolved."""
 
     def __init__(self, definitions: Mapping[str, Schema]) -> None:
         self._definitions = definitions
 
     def field(self, name: str, field: Schema) -> Schema:
-        """A setting: without null, and with its name in words."""
+        """Return a setting without null, with its name in words."""
         field = self._led_to(field)
         choices = [self._led_to(choice) for choice in field.get("anyOf", [])]
         tabs = [choice for choice in choices if choice.get("type") != "null"]
@@ -99,11 +99,11 @@ class View:
         if "properties" in bare:
             return self._group(bare) if name else self.model(bare)
         if bare.get("type") == "object":
-            return bare | {"default": default or {}}  # drawn as an editor of JSON, which must not be empty
+            return bare | {"default": default or {}}  # drawn as a JSON editor, which must not be empty
         return bare if default in (None, [], "") else bare | {"default": default}
 
     def model(self, model: Schema) -> Schema:
-        """An object, what is usual of it first and what cannot be changed last."""
+        """Return an object with its usual settings first and constants last."""
         properties, first = model["properties"], {*USUAL, *model.get("required", [])}
         order = sorted(properties, key=lambda name: ("const" in properties[name], name not in first))
         drawn = {name: self.field(name, properties[name]) | {"position": place} for place, name in enumerate(order)}
@@ -121,7 +121,7 @@ class View:
         return {**target, **{key: value for key, value in field.items() if key != "$ref"}}
 
     def _tabs(self, bare: Schema, tabs: list[Schema], default: Any) -> Schema:
-        """A union. The form takes the first tab that shares most keys with a value, so one with few keys stays before the default's."""
+        """Return a union. The form selects the first tab that shares most keys with a value, so a tab with few keys precedes the default's."""
         drawn = [self.model(tab) if "properties" in tab else tab for tab in tabs]
         if not isinstance(default, dict):
             return bare | {"anyOf": drawn} | ({} if default is None else {"default": default})
@@ -131,7 +131,7 @@ class View:
         return bare | {"anyOf": [*few, first, *(tab for tab in drawn if tab not in (*few, first))], "default": shown}
 
     def _group(self, model: Schema) -> Schema:
-        """A group of settings: what is usual of it, and all of it behind a second tab."""
+        """Return a group of settings: the usual ones, and all settings on a second tab."""
         model = {**model, "properties": {name: field for name, field in model["properties"].items() if "const" not in field}}
         usual = {name: field for name, field in model["properties"].items() if name in USUAL}
         if len(usual) == len(model["properties"]):
@@ -148,7 +148,7 @@ def _is_group(field: Schema) -> bool:
 
 
 def _title(name: str, field: Schema) -> str:
-    """The title that somebody gave, or the name in words: the one that pydantic makes of it has capitals everywhere."""
+    """Return the explicit title, or the name in words: pydantic's generated title capitalises every word."""
     title = str(field.get("title", ""))
     if title and (not name or title != name.replace("_", " ").title()):
         return title

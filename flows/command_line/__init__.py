@@ -1,1 +1,1 @@
-"""The `kitestring` command: its options, its answers, its progress line, and running a flow from it."""
+"""The `kitestring` command: options, output, progress, and running flows."""

@@ -1,4 +1,4 @@
-"""What a command answers with: one line and an exit code for every outcome, results on stdout."""
+"""Output of commands: results on stdout, one line and an exit code for every error."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ OK, FAILED, BAD_INPUT, NOT_YET, NOT_PROVED = 0, 1, 2, 3, 4
 
 @contextmanager
 def answers(*, as_json: bool = False) -> Iterator[None]:
-    """Turn every outcome of a command into one line and an exit code."""
+    """Convert the errors of a command into one line and an exit code."""
     try:
         yield
     except RunFailed as failure:
@@ -36,14 +36,14 @@ def answers(*, as_json: bool = False) -> Iterator[None]:
         if error.filename is None:
             raise
         code = BAD_INPUT if isinstance(error, PermissionError | FileNotFoundError | NotADirectoryError | IsADirectoryError) else FAILED
-        leave(OSError(f"'{error.filename}' cannot be used: {error.strerror}"), code)
+        leave(OSError(f"cannot use '{error.filename}': {error.strerror}"), code)
     except KeyboardInterrupt:
         errors.print("interrupted; run the command again to resume")
         raise typer.Exit(130) from None
 
 
 def leave(error: Exception, code: int) -> NoReturn:
-    """Print the error and end with the code."""
+    """Print the error and exit with the code."""
     errors.print("[bold red]error:[/] ", end="")
     errors.print(without_credentials(str(error)), markup=False)
     command_log.error("%s", error)
@@ -60,10 +60,10 @@ def _as_json(answer: Any) -> str:
     return json.dumps(answer, ensure_ascii=not takes_unicode(sys.stdout), default=str)
 
 
-def say_each(found: Iterable[Any], *, as_json: bool, text: Callable[[Any], str]) -> int:
-    """Print many values on stdout as they are found; returns their number."""
+def say_each(values: Iterable[Any], *, as_json: bool, text: Callable[[Any], str]) -> int:
+    """Print values on stdout as they arrive; return their number."""
     count = 0
-    for count, value in enumerate(found, 1):
+    for count, value in enumerate(values, 1):
         begin = "" if not as_json else "[" if count == 1 else ","
         sys.stdout.write(begin + (_as_json(asdict(value)) if as_json else text(value)) + "\n")
     if as_json:

@@ -1,4 +1,4 @@
-"""`kitestring browse`: a page to search a job's collections with, and the same for applications by HTTP."""
+"""`kitestring browse`: a web page to search a job's collections, and an HTTP API for applications."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def browse(  # noqa: PLR0917
         str,
         typer.Option(
             "--host",
-            help="Address to listen at. One that other machines reach is guarded by a token, printed once with the page's address.",
+            help="Address to listen on. If other machines can reach it, a token is required, which is printed once with the page's address.",
         ),
     ] = "127.0.0.1",
     port: Annotated[
@@ -27,38 +27,36 @@ def browse(  # noqa: PLR0917
     ] = None,
     questions: Annotated[
         str | None,
-        typer.Option(
-            "--questions", metavar="FILE", help="File that questions are saved to, JSON Lines or CSV. Default: target.gate.queries."
-        ),
+        typer.Option("--questions", metavar="FILE", help="File to save queries to, JSON Lines or CSV. Default: target.gate.queries."),
     ] = None,
-    opens: Annotated[bool, typer.Option("--open/--no-open", help="Open the page in the browser of this machine.")] = True,
+    opens: Annotated[bool, typer.Option("--open/--no-open", help="Open the page in this machine's browser.")] = True,
     settings: SetOptions = None,
 ) -> None:
-    """Search in a browser: by words or by a picture, with filters, two collections or two modes side by side. Ctrl-C ends it.
+    """Search in a browser: by text or by image, with filters, two collections or two modes side by side. Ctrl-C ends it.
 
-    The model is loaded once. Applications search by HTTP with JSON, from several threads if they like:
+    The model is loaded once. Applications search by HTTP with JSON; concurrent requests are allowed:
 
         POST /search     {"text": "words" or "picture": "base64", "k": 10, "mode": "dense", "filter": "year > 2020",
         "where": [{"field": "topic", "is": "==", "value": "safety"}], "collection": "name", "explain": false, "all_chunks": false};
-        all but text or picture may be left out. Gives {"collection", "mode", "seconds", "model_seconds" (waited for the model to load),
+        only text or picture is required. Returns {"collection", "mode", "seconds", "model_seconds" (time spent waiting for the model),
         "hits": [{"id", "score", "text", "fields"}]}.
 
-        POST /pictures   {"ids": ["key"]} gives {"pictures": {"key": "data:image/jpeg;base64,..."}} of an image corpus.
+        POST /pictures   {"ids": ["key"]} returns {"pictures": {"key": "data:image/jpeg;base64,..."}} for an image corpus.
 
-        POST /questions  {"query": "words", "relevant": ["key"]} saves a question with its right answers for target.gate.
+        POST /questions  {"query": "words", "relevant": ["key"]} saves a query with its relevant rows for target.gate.
 
         GET /info        collections, their fields, modes and rows.
 
-    A mistake is {"error": "one sentence"}: status 400 for the request, 401 without the token, 403 from another site, 503 if a server is down.
+    An error is {"error": "one sentence"}: status 400 for a bad request, 401 without the token, 403 from another site, 503 if a server is down.
     """
-    from tasks.commands.browse.server import serve_job  # noqa: PLC0415 - it takes seconds
+    from tasks.commands.browse.server import serve_job  # noqa: PLC0415 - takes seconds
 
     with answers():
         parsed = read_job(job, settings)
-        asks = opens and sys.stdout.isatty()
+        open_browser = opens and sys.stdout.isatty()
 
-        def told(url: str) -> None:
+        def show_url(url: str) -> None:
             say(f"{parsed.corpus}: {url}", as_json=False)
-            errors.print("the model is being loaded; Ctrl-C ends this", markup=False)
+            errors.print("loading the model; Ctrl-C ends this", markup=False)
 
-        serve_job(parsed, host=host, port=port, questions=questions, opens=asks, told=told)
+        serve_job(parsed, host=host, port=port, questions=questions, opens=open_browser, told=show_url)

@@ -16,10 +16,10 @@ from flows.command_line.browse import browse
 from flows.command_line.flow_runner import run_flow
 from flows.command_line.logs import LogFile, OptionsAnywhere, Verbose, logged
 from flows.command_line.options import AsJson, JobFile, SetOptions
-from flows.command_line.process_setup import surroundings
+from flows.command_line.process_setup import process_environment
 from flows.command_line.search_commands import evaluate, search
 from flows.command_line.terminal import count_shown, errors, progress_shown, rows_watched
-from flows.command_line.text.usage import OneLineMistakes, help_settings, help_style
+from flows.command_line.text.usage import OneLineErrors, help_settings, help_style
 from flows.command_line.tune_commands import tune
 from flows.job_file import read_job
 from tasks.adapters.processes.gc_control import leaving
@@ -45,12 +45,12 @@ app = typer.Typer(
     rich_markup_mode=help_style(),
     context_settings=help_settings(),
 )
-quarantine = typer.Typer(cls=OneLineMistakes, no_args_is_help=True, rich_markup_mode=help_style(), help="Rows that could not be embedded.")
+quarantine = typer.Typer(cls=OneLineErrors, no_args_is_help=True, rich_markup_mode=help_style(), help="Rows that could not be embedded.")
 app.add_typer(quarantine, name="quarantine")
 
 
-def _print_version(asked: bool) -> None:
-    if asked:
+def _print_version(requested: bool) -> None:
+    if requested:
         sys.stdout.write(f"kitestring {version_of('kitestring') or '(a checkout that is not installed)'}\n")
         raise typer.Exit(OK)
 
@@ -63,8 +63,8 @@ def every_command(
     verbose: Verbose = 0,
     log_file: LogFile = None,
 ) -> None:
-    """What is asked of no command in particular."""
-    assert not version  # it has left
+    """Options of every command."""
+    assert not version  # its callback has exited
     with answers():
         context.with_resource(logged(verbose, log_file))
 
@@ -121,13 +121,11 @@ def plan(job: JobFile, settings: SetOptions = None, as_json: AsJson = False) -> 
 @app.command()
 def status(
     job: JobFile,
-    watch: Annotated[
-        bool, typer.Option("--watch", help="Follow a run that is under way, here or on another machine, until it ends.")
-    ] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Follow a run in progress, here or on another machine, until it ends.")] = False,
     settings: SetOptions = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show what is sealed, loaded and searchable, and the run that is under way. Exit code 0: complete; 3: not complete."""
+    """Show what is sealed, loaded and searchable, and the run in progress. Exit code 0: complete; 3: not complete."""
     from flows.command_line.show import status_text
     from flows.command_line.watching import watch_run
     from tasks.commands.inspect import look_at_status
@@ -136,9 +134,9 @@ def status(
         parsed = read_job(job, settings)
         if watch:
             watch_run(parsed, as_json=as_json)
-        found = look_at_status(parsed)
-        say(found.summary, as_json=as_json, text=lambda _: status_text(found))
-        if not found.complete:
+        result = look_at_status(parsed)
+        say(result.summary, as_json=as_json, text=lambda _: status_text(result))
+        if not result.complete:
             raise typer.Exit(NOT_YET)
 
 
@@ -178,12 +176,12 @@ def diff(
         for line in looked.damaged:
             errors.print(line, markup=False)
         try:
-            found = say_each(looked.found, as_json=as_json, text=difference_text)
+            differences = say_each(looked.found, as_json=as_json, text=difference_text)
         except Damaged as damage:
             leave(Damaged(f"{damage}: `kitestring run` encodes its shard again"), NOT_PROVED)
         if looked.unsealed:
             errors.print(f"{looked.unsealed:,} shards are not sealed yet and were not compared: `kitestring run` encodes them")
-        if found or looked.damaged:
+        if differences or looked.damaged:
             raise typer.Exit(NOT_PROVED)
 
 
@@ -237,18 +235,18 @@ def gc(
 ) -> None:
     """List (with --delete: remove) unreferenced checkpoint objects and never-promoted collections older than 24 hours.
 
-    Safe beside a run. Exit code 1: not everything could be removed.
+    Safe while a run is in progress. Exit code 1: not everything could be removed.
     """
     from flows.command_line.show import swept_text
     from tasks.commands.garbage_collect import sweep
 
     with answers():
         parsed = read_job(job, settings)
-        with count_shown() as tell:
-            found = sweep(parsed, delete=delete, tell=tell)
-        say(found.summary, as_json=as_json, text=swept_text)
-        if found.failed:
-            raise Permanent(f"not everything was removed: {found.failed}; run it again")
+        with count_shown() as counter:
+            swept = sweep(parsed, delete=delete, tell=counter)
+        say(swept.summary, as_json=as_json, text=swept_text)
+        if swept.failed:
+            raise Permanent(f"not everything was removed: {swept.failed}; run it again")
 
 
 app.command()(tune)
@@ -278,8 +276,8 @@ def init(
         str | None, typer.Option("--target", help="A Milvus Lite file (.db), a server's address or a Zilliz endpoint.")
     ] = None,
     corpus: Annotated[str | None, typer.Option("--corpus", help="Name of the corpus and the collection.")] = None,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Ask nothing: take what was found.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace a job file that is there.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask: use the detected values.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing job file.")] = False,
 ) -> None:
     """Look at the data and write a job file for it."""
     with answers():
@@ -290,7 +288,7 @@ def init(
 
 @app.command()
 def schema() -> None:
-    """Print the JSON Schema of a job file, by which editors complete and check it."""
+    """Print the JSON Schema of a job file, with which editors complete and check it."""
     say(json.dumps(job_schema(), indent=2), as_json=False)
 
 
@@ -311,8 +309,8 @@ def demo(
 
 def main() -> None:
     """The console script."""
-    # As PID 1 of a container the process would ignore SIGTERM otherwise: the kernel has no default action for it.
-    # No cleanup is needed: the guard ends the processes, and parts without a seal are garbage by design.
+    # PID 1 of a container ignores SIGTERM without a handler: the kernel applies no default action to it.
+    # No cleanup is needed: the guard ends the child processes, and parts without a seal are garbage by design.
     signal.signal(signal.SIGTERM, lambda *_: os._exit(TERMINATED))
-    with leaving(), surroundings():
+    with leaving(), process_environment():
         app()

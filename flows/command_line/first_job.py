@@ -1,4 +1,4 @@
-"""A first job file: what was found at a place, questions where a person is there to answer them, and the file."""
+"""`kitestring init`: inspects data, asks questions on a terminal, and writes a first job file."""
 
 from __future__ import annotations
 
@@ -21,45 +21,45 @@ from tasks.domain.errors import BadInput
 from tasks.domain.job.parse import parse_job
 
 SCHEMA_FILE = Path(__file__).parents[2] / "deployments" / "job.schema.json"
-LEAST_EXAMPLE = 12  # columns
+LEAST_EXAMPLE = 12  # terminal columns
 NONE = "-"  # the answer for no column
 
 
 def make_job_file(uri: str | None, output: Path, *, target: str | None, corpus: str | None, yes: bool, force: bool) -> str:
-    """Look at a place and write a job file for it; returns what to tell.
+    """Inspect the data at a URI and write a job file for it; return a summary.
 
     Raises:
-        BadInput: nothing to embed is there, or the file may not be written.
+        BadInput: there is nothing to embed, or the file cannot be written.
     """
     asking = not yes and sys.stdin.isatty() and sys.stderr.isatty()
     if output.exists() and not force:
-        raise BadInput(f"'{output}' is there already: name another file with --output, or replace it with --force")
+        raise BadInput(f"'{output}' already exists: name another file with --output, or replace it with --force")
     if uri is None:
         if not asking:
-            raise BadInput("say where the data is, as in `kitestring init data/` or `kitestring init 's3://bucket/docs/*.parquet'`")
+            raise BadInput("name the location of the data, as in `kitestring init data/` or `kitestring init 's3://bucket/docs/*.parquet'`")
         uri = typer.prompt("Where is the data (a file, a folder, a glob or a URI)", err=True)
     look = look_at_data(uri)
     _show(look)
     draft = draft_job(look, corpus=corpus)
     draft = replace(draft, target=target or draft.target)
-    draft = _asked(draft, look, target=target) if asking else draft
+    draft = _ask(draft, look, target=target) if asking else draft
     text = job_text(draft, schema=_schema_from(output), sampled=look.rows)
     document = yaml.safe_load(text)
     document.pop("$schema", None)
-    parse_job(document)  # a mistake in an answer is told before anything is written
+    parse_job(document)  # reports a wrong answer before anything is written
     _write(output, text)
     read_job(output, None)
-    return _told(output, draft)
+    return _summary(output, draft)
 
 
-def _asked(draft: Draft, look: SourceLook, *, target: str | None) -> Draft:
-    """The draft after the questions that only a person can answer; Enter takes what was found."""
+def _ask(draft: Draft, look: SourceLook, *, target: str | None) -> Draft:
+    """Ask the user for columns and locations; Enter accepts the detected value. Return the changed draft."""
     if look.columns:
         names = [column.name for column in look.columns]
-        content = _columns_asked("Column to embed (several: a, b)", [draft.image] if draft.image else list(draft.text), names)
+        content = _ask_columns("Column to embed (several: a, b)", [draft.image] if draft.image else list(draft.text), names)
         keys = [column.name for column in look.columns if can_be_key(column) and column.name not in content]
         likely = draft.key if draft.key in keys else None
-        key = _columns_asked("Key column, '-' for none", [likely] if likely else [], names, empty=True) if keys else []
+        key = _ask_columns("Key column, '-' for none", [likely] if likely else [], names, empty=True) if keys else []
         pictures = {column.name for column in look.columns if column.pictures}
         image = content[0] if len(content) == 1 and content[0] in pictures else None
         draft = with_columns(draft, look, image=image, text=() if image else tuple(content), key=key[0] if key else None)
@@ -69,9 +69,9 @@ def _asked(draft: Draft, look: SourceLook, *, target: str | None) -> Draft:
     )
 
 
-def _columns_asked(question: str, found: list[str], names: list[str], *, empty: bool = False) -> list[str]:
+def _ask_columns(question: str, default: list[str], names: list[str], *, empty: bool = False) -> list[str]:
     while True:
-        answer = typer.prompt(question, default=", ".join(found) or (NONE if empty else None), err=True)
+        answer = typer.prompt(question, default=", ".join(default) or (NONE if empty else None), err=True)
         chosen = [] if empty and answer == NONE else [name.strip() for name in answer.split(",") if name.strip()]
         unknown = [name for name in chosen if name not in names]
         if not unknown and (chosen or empty):
@@ -80,7 +80,7 @@ def _columns_asked(question: str, found: list[str], names: list[str], *, empty: 
 
 
 def _show(look: SourceLook) -> None:
-    """What was found, on stderr."""
+    """Print the detected files and columns on stderr."""
     others = "".join(f"; {count:,} of kind {kind} beside them" for kind, count in look.others.items())
     counted = f"{look.files:,}{' or more' if look.more else ''} {'file' if look.files == 1 else 'files'}"
     files = counted if look.files else "a table"
@@ -99,12 +99,12 @@ def _kind(column: ColumnLook) -> str:
 
 
 def _plain(text: str) -> str:
-    """No control characters: rows must not reach the terminal as more than text."""
+    """Replace control characters, which must not reach the terminal."""
     return "".join(letter if letter.isprintable() else " " for letter in text)
 
 
 def _schema_from(output: Path) -> str | None:
-    """The schema of this checkout; by the way that leads there from the job file where that is in the checkout as well."""
+    """Return the path of this checkout's schema, relative to the job file if that is inside the checkout, too."""
     if not SCHEMA_FILE.exists():
         return None
     folder = output.resolve().parent
@@ -119,8 +119,8 @@ def _write(output: Path, text: str) -> None:
         raise BadInput(f"--output: '{output}' cannot be written: {error.strerror}") from error
 
 
-def _told(output: Path, draft: Draft) -> str:
+def _summary(output: Path, draft: Draft) -> str:
     lines = [f"wrote {output}"]
     if is_local(draft.uri) and not os.path.isabs(draft.uri):  # noqa: PTH117 - a URI
-        lines.append(f"Its relative paths start at the folder in which you run it, now {Path.cwd()}.")
+        lines.append(f"Its relative paths start at the folder in which you run it, currently {Path.cwd()}.")
     return "\n".join([*lines, f"next: kitestring plan {output}; kitestring run {output}"])

@@ -1,4 +1,4 @@
-"""Running a flow from the command line: with the user's Prefect server, or with one of its own for the time."""
+"""Runs a flow from the command line, with the user's Prefect server or a private one for the duration."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from tasks.adapters.processes.process_mark import this_process
 from tasks.domain.errors import BadInput
 from tasks.domain.job.job import Job
 
-# Whoever watches the terminal sees Kitestring's own progress; Prefect's log lines go to its server all the same.
-# Kitestring's own lines go to the run's log there, as those of a deployed run do.
+# The terminal shows Kitestring's own progress; Prefect's log lines still go to its server.
+# Kitestring's log lines go to the run's log there, as in a deployed run.
 QUIET = {
     "PREFECT_LOGGING_EXTRA_LOGGERS": "kitestring",
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
@@ -26,17 +26,17 @@ QUIET = {
 }
 
 
-def _look_at(job: Job) -> None:
-    """Report a wrong job while the server starts, not after; the flow checks again, as every flow does."""
-    from tasks.run.preflight import inspect_job  # noqa: PLC0415  it imports Prefect
+def _inspect(job: Job) -> None:
+    """Report a wrong job while the server starts, instead of afterwards. Every flow checks again."""
+    from tasks.run.preflight import inspect_job  # noqa: PLC0415 - imports Prefect
 
     inspect_job(job)
 
 
 @contextmanager
 def _timed_from_the_command() -> Iterator[None]:
-    """The run's time counts from the start of this process: the encoder has been loading since."""
-    from tasks.run.context import COMMAND_BEGAN  # noqa: PLC0415  it imports Prefect
+    """Count the run's time from the start of this process, since when the encoder has been loading."""
+    from tasks.run.context import COMMAND_BEGAN  # noqa: PLC0415 - imports Prefect
 
     token = COMMAND_BEGAN.set(dt.datetime.fromtimestamp(this_process().started, dt.UTC))
     try:
@@ -46,16 +46,16 @@ def _timed_from_the_command() -> Iterator[None]:
 
 
 def run_flow(entrypoint: str, job: Job, *, encodes: bool = False, **parameters: object) -> dict[str, Any]:
-    """Call a flow (`module.function`) with a job and its other parameters. Prefect is imported here and no earlier: it has to find its server.
+    """Call a flow (`module.function`) with a job and other parameters. Imports Prefect only here, because it needs its server's address.
 
     Args:
         entrypoint: the flow.
-        job: its first parameter.
-        encodes: whether it begins with encoding: the encoder's processes may then be started while Prefect is.
-        parameters: its others.
+        job: the first parameter.
+        encodes: whether the flow encodes first: then the encoder's processes may start while Prefect starts.
+        parameters: the other parameters.
 
     Raises:
-        KitestringError: what the flow raised.
+        KitestringError: the flow's error.
     """
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
@@ -68,47 +68,47 @@ def run_flow(entrypoint: str, job: Job, *, encodes: bool = False, **parameters: 
         with importing():
             flow = getattr(import_module(module), function)
         if api is not None:
-            _refuse_silent(api)
+            _check_api(api)
         if server is not None:
-            _look_at(job)
-            _import_what_comes_last()
+            _inspect(job)
+            _import_ahead()
             server.wait()
         with _without_heartbeats() if server is not None else nullcontext(), _timed_from_the_command():
             result: dict[str, Any] = flow(job, **parameters)
         return result
 
 
-def _refuse_silent(api: str) -> None:
-    """Prefect would end in a traceback.
+def _check_api(api: str) -> None:
+    """Check the user's Prefect server; without this check Prefect would end in a traceback.
 
     Raises:
-        BadInput: the server that the user has named does not answer, or does not let us in.
+        BadInput: the server does not answer, or denies access.
     """
-    import httpx  # noqa: PLC0415  Prefect has imported it
+    import httpx  # noqa: PLC0415 - Prefect has imported it
     from prefect.client.orchestration import get_client  # noqa: PLC0415
 
     try:
         with get_client(sync_client=True) as client:
             client.read_flows(limit=1)
-    except (httpx.HTTPError, RuntimeError) as error:  # a RuntimeError names the cause where versions are compared first
+    except (httpx.HTTPError, RuntimeError) as error:  # Prefect's comparison of versions wraps the cause in a RuntimeError
         cause = error.__cause__ or error
         status = cause.response.status_code if isinstance(cause, httpx.HTTPStatusError) else None
         if status in {401, 403}:
             cure = "set PREFECT_API_AUTH_STRING, or for Prefect Cloud PREFECT_API_KEY"
-            raise BadInput(f"the Prefect server at {api} does not let this command in ({status}): {cure}") from None
-        why = cause if isinstance(cause, RuntimeError) else f"{type(cause).__name__}: {cause}".rstrip(": ")
-        cure = "start it, or unset PREFECT_API_URL: a command brings a server of its own then"
-        raise BadInput(f"the Prefect server at {api} cannot be used ({why}): {cure}") from None
+            raise BadInput(f"the Prefect server at {api} denies access to this command ({status}): {cure}") from None
+        reason = cause if isinstance(cause, RuntimeError) else f"{type(cause).__name__}: {cause}".rstrip(": ")
+        cure = "start it, or unset PREFECT_API_URL: then the command starts a private server"
+        raise BadInput(f"the Prefect server at {api} cannot be used ({reason}): {cure}") from None
 
 
-def _import_what_comes_last() -> None:
-    """What is wanted late takes a while to import: the server takes longer than that to start."""
+def _import_ahead() -> None:
+    """Import modules that are needed later, while the server starts, which takes longer."""
     with importing():
-        import_module("prefect.utilities.visualization")  # Prefect does, when a flow is called
+        import_module("prefect.utilities.visualization")  # Prefect imports it when a flow is called
 
 
 def _without_heartbeats() -> AbstractContextManager[object]:
-    """A server that ends with the run does not watch over it; the thread that beats for it keeps the run for up to a second."""
+    """Disable heartbeats: a private server ends with the run and does not monitor it, and the heartbeat thread delays the end by up to a second."""
     from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings  # noqa: PLC0415
 
     return temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None})

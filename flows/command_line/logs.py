@@ -1,4 +1,4 @@
-"""What a command writes down while it works: more on the terminal (`-v`), all of it in a file (`--log-file`)."""
+"""Logging of commands: more messages on the terminal (`-v`), all messages in a file (`--log-file`)."""
 
 from __future__ import annotations
 
@@ -13,23 +13,21 @@ from typing import Annotated, Any
 import typer
 
 from flows.command_line.terminal import command_log, errors
-from flows.command_line.text.usage import OneLineMistakes
+from flows.command_line.text.usage import OneLineErrors
 from tasks.adapters.processes.hardware import version_of
 from tasks.domain.errors import BadInput
 from tasks.domain.job.credentials import without_credentials
 
 OURS = "kitestring"
-Verbose = Annotated[
-    int, typer.Option("--verbose", "-v", count=True, help="Show what happens; -vv: each request that is tried again as well.")
-]
+Verbose = Annotated[int, typer.Option("--verbose", "-v", count=True, help="Show more messages; -vv: also each retried request.")]
 LogFile = Annotated[Path | None, typer.Option("--log-file", metavar="FILE", help="Append all messages and the progress to a file.")]
 
 
-class OptionsAnywhere(OneLineMistakes):
-    """Lets `-v` and `--log-file` stand behind the command as well, where people type them."""
+class OptionsAnywhere(OneLineErrors):
+    """Accepts `-v` and `--log-file` after the command as well."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """The options of every command first."""
+        """Move the options of every command to the front."""
         first, rest = list[str](), list[str]()
         left = iter(args)
         for arg in left:
@@ -45,7 +43,7 @@ class OptionsAnywhere(OneLineMistakes):
 
 
 class _Lines(logging.Formatter):
-    """The time (UTC), the level, who says it, and what, without credentials."""
+    """Time (UTC), level, logger and message, without credentials."""
 
     converter = staticmethod(time.gmtime)
 
@@ -57,7 +55,7 @@ class _Lines(logging.Formatter):
 
 
 class _OnTerminal(logging.Handler):
-    """Messages that are less than a warning, above the progress bar; warnings are shown there anyway."""
+    """Prints messages below a warning above the progress bar; warnings are printed by another handler."""
 
     def emit(self, record: logging.LogRecord) -> None:
         if record.levelno < logging.WARNING:
@@ -66,7 +64,7 @@ class _OnTerminal(logging.Handler):
 
 @contextmanager
 def logged(verbose: int, file: Path | None) -> Iterator[None]:
-    """Write down what is asked for, for as long as it lasts.
+    """Log to the terminal and the file as requested, for the duration of the block.
 
     Raises:
         BadInput: the file cannot be written.

@@ -1,4 +1,4 @@
-"""What the command sees to before it does anything: output that takes any text, and a home folder for the libraries that need one."""
+"""Prepares the process of a command: output that accepts any text, and a home folder for libraries that need one."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from tasks.adapters.processes.scratch import scratch_folder
 
 
 @contextmanager
-def surroundings() -> Iterator[None]:
-    """For as long as the command lasts."""
+def process_environment() -> Iterator[None]:
+    """Prepare output streams and a home folder for the duration of the command."""
     for stream in (sys.stdout, sys.stderr):
         if not takes_unicode(stream) and hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
-    os.environ.setdefault("DO_NOT_TRACK", "1")  # or Prefect says above the first answer on a terminal that it collects usage data
+    os.environ.setdefault("DO_NOT_TRACK", "1")  # otherwise Prefect prints a notice about usage data on a terminal
     with _home():
         yield
 
 
 def takes_unicode(stream: TextIO) -> bool:
-    """Whether every character can be written to it."""
+    """Return whether the stream accepts every character."""
     return (stream.encoding or "ascii").lower().replace("-", "").startswith("utf")
 
 
 @contextmanager
 def _home() -> Iterator[None]:
-    """A container's arbitrary user has neither a name nor a home: Prefect, torch and the model cache end in tracebacks without.
+    """Provide a temporary home folder if the user has none, as an arbitrary user of a container: Prefect, torch and the model cache need one.
 
-    What is kept there is gone with the command, a model from the hub as well.
+    Its content, including models from the hub, is removed with the command.
     """
     try:
         Path.home()
@@ -40,7 +40,7 @@ def _home() -> Iterator[None]:
         with scratch_folder() as scratch:
             os.environ["HOME"] = str(scratch)
             os.environ.setdefault("LOGNAME", str(os.getuid()))
-            sys.stderr.write("note: this user has no home folder, so nothing is cached: set HOME to a folder that can be written\n")
+            sys.stderr.write("note: this user has no home folder, so nothing is cached: set HOME to a writable folder\n")
             try:
                 yield
             finally:

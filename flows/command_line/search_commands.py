@@ -1,4 +1,4 @@
-"""The commands that ask a collection: `search` and `evaluate`."""
+"""The commands that query a collection: `search` and `evaluate`."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def search(
 ) -> None:
     """Search by meaning (the query, text or an image, is embedded with the job's encoder), by words, or by both."""
     with answers():
-        if (text is None) == (image is None):  # said before seconds of imports
-            raise BadInput('give either words to search for, as in `kitestring search JOB "a question"`, or an image (--image FILE)')
+        if (text is None) == (image is None):  # before imports, which take seconds
+            raise BadInput('give either a text to search for, as in `kitestring search JOB "a question"`, or an image (--image FILE)')
         from flows.command_line.show import hits_text
         from tasks.commands.search import ask
 
@@ -51,9 +51,7 @@ def search(
 def evaluate(
     job: JobFile,
     queries: Queries = None,
-    k: Annotated[
-        int | None, typer.Option("-k", min=1, max=1_000, help="Number of hits that are judged. Default: the gate's, or 10.")
-    ] = None,
+    k: Annotated[int | None, typer.Option("-k", min=1, max=1_000, help="Number of hits to evaluate. Default: the gate's, or 10.")] = None,
     rrf_k: RrfK = None,
     weights: Weights = None,
     settings: SetOptions = None,

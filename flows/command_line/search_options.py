@@ -1,4 +1,4 @@
-"""How `kitestring search` is asked, and what it writes beside the table."""
+"""Options of `kitestring search`, and its HTML and JSON output."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from tasks.domain.job.job import Job
 from tasks.domain.target.collection import Hit
 from tasks.domain.target.full_text import RRF_K, Fusion
 
-if TYPE_CHECKING:  # it brings Prefect along, which has to wait until its server is named
+if TYPE_CHECKING:  # imports Prefect, which must not be imported before its server is known
     from tasks.commands.search import SearchWay
 
 Mode = Annotated[
     SearchMode | None,
     typer.Option(
         "--mode",
-        help="dense: by meaning (sparse with encoder.kind sparse). text: by words (BM25). hybrid: both. Left out: hybrid if the collection"
+        help="dense: by meaning (sparse with encoder.kind sparse). text: by words (BM25). hybrid: both. Default: hybrid if the collection"
         " has full text, else by meaning.",
     ),
 ]
@@ -41,23 +41,23 @@ Queries = Annotated[
     ),
 ]
 AllChunks = Annotated[
-    bool, typer.Option("--all-chunks", help="Every chunk may be a hit, not only the best of each document. For source.chunks.")
+    bool, typer.Option("--all-chunks", help="Return every matching chunk, not only the best one of each document. For source.chunks.")
 ]
 Explain = Annotated[bool, typer.Option("--explain", help="Also show the rank of each hit by meaning and by words.")]
 
 
 def way_of(mode: SearchMode | None, rrf_k: int | None, weights: str | None, *, explain: bool, all_chunks: bool = False) -> SearchWay:
-    """The options as one value. Raises as `fusion_of`."""
+    """Combine the options into a `SearchWay`. Raises as `fusion_of`."""
     from tasks.commands.search import SearchWay  # noqa: PLC0415
 
     return SearchWay(mode=mode, fusion=fusion_of(rrf_k, weights), explain=explain, all_chunks=all_chunks)
 
 
 def fusion_of(rrf_k: int | None, weights: str | None) -> Fusion:
-    """How hits by meaning and by words become one list.
+    """Return how hits by meaning and by words are fused.
 
     Raises:
-        BadInput: the weights are no two numbers, or two ways to fuse are given.
+        BadInput: the weights are not two numbers from 0 to 1, or both --rrf and --weights are given.
     """
     if rrf_k is not None and weights is not None:
         raise BadInput("--rrf fuses by ranks and --weights by scores: give one of them")
@@ -68,9 +68,9 @@ def _weights(text: str) -> tuple[float, float]:
     try:
         by_meaning, by_words = (float(part) for part in text.split(","))
     except ValueError:
-        raise BadInput(f"--weights '{text}' is no two numbers: give one by meaning and one by words, as in --weights 0.7,0.3") from None
+        raise BadInput(f"--weights '{text}': give two numbers, one by meaning and one by words, as in --weights 0.7,0.3") from None
     if not (0 <= by_meaning <= 1 and 0 <= by_words <= 1):
-        raise BadInput(f"--weights '{text}': each is from 0 to 1")
+        raise BadInput(f"--weights '{text}': each must be from 0 to 1")
     return by_meaning, by_words
 
 
@@ -79,8 +79,8 @@ def write_page(path: Path, job: Job, question: str, hits: list[Hit], *, picture:
     from tasks.adapters.report.search_page import render_hits  # noqa: PLC0415
     from tasks.commands.search_pictures import shown_passages, shown_picture, thumbnails  # noqa: PLC0415
 
-    asked = shown_picture(job, picture) if picture else None
-    page = render_hits(question, job.target.collection, hits, thumbnails(job, hits), asked=asked, passages=shown_passages(job, hits))
+    query_image = shown_picture(job, picture) if picture else None
+    page = render_hits(question, job.target.collection, hits, thumbnails(job, hits), asked=query_image, passages=shown_passages(job, hits))
     try:
         path.write_text(page, encoding="utf-8")
     except OSError as error:
@@ -88,6 +88,6 @@ def write_page(path: Path, job: Job, question: str, hits: list[Hit], *, picture:
 
 
 def hits_document(hits: Sequence[Hit], *, explain: bool) -> list[dict[str, Any]]:
-    """Hits as JSON has them; with `explain`, each with its ranks."""
+    """Return hits as JSON values; with `explain`, each with its ranks."""
     ranks = [{"ranks": {"meaning": hit.by_meaning, "words": hit.by_words}} if explain else {} for hit in hits]
     return [{"id": hit.id, "score": hit.score, **hit.fields, **rank} for hit, rank in zip(hits, ranks, strict=True)]

@@ -1,4 +1,4 @@
-"""Answers as text, where JSON was not requested."""
+"""Formats the results of commands as text."""
 
 from __future__ import annotations
 
@@ -18,70 +18,72 @@ from tasks.domain.target.collection import Hit
 from tasks.domain.target.proof import Proof, compared, scope
 from tasks.domain.target.retrieval_quality import Evaluation
 
-if TYPE_CHECKING:  # it brings Prefect along, which has to wait until its server is named
+if TYPE_CHECKING:  # imports Prefect, which must not be imported before its server is known
     from tasks.commands.inspect import Listed, Status
 
-HOSTS_NAMED = 64  # that `status` names
-SNIPPET = 160  # characters of a text that are shown with a hit
+HOSTS_NAMED = 64  # maximum hosts that `status` lists
+SNIPPET = 160  # maximum characters of a hit's text
 
 
 def run_text(result: dict[str, Any]) -> str:
-    """The result of a run."""
+    """Format the result of a run."""
     rows, shards = result["rows"], result["shards"]
-    found = f"{rows['loaded']:,} of {rows['source']:,} rows are searchable" + (", verified" if result["verified"] else ", not verified")
+    summary = f"{rows['loaded']:,} of {rows['source']:,} rows are searchable" + (", verified" if result["verified"] else ", not verified")
     if rows["source"] and rows["quarantined"] == rows["source"]:
-        found = f"no row is searchable: all {rows['source']:,} are quarantined (failures.max_quarantined allows it)"
-    nothing = "nothing had to be encoded" if not rows["embedded"] else f"{rows['embedded']:,} encoded now"
-    parts = [nothing, *(f"{rows[fate]:,} {fate}" for fate in ("reused", "cached", "duplicates", "quarantined") if rows.get(fate))]
-    lines = [found, f"rows:   {', '.join(parts)}", f"shards: {shards['loaded']:,} of {shards['planned']:,} loaded"]
+        summary = f"no row is searchable: all {rows['source']:,} are quarantined (failures.max_quarantined allows it)"
+    encoded = "nothing had to be encoded" if not rows["embedded"] else f"{rows['embedded']:,} encoded now"
+    parts = [encoded, *(f"{rows[fate]:,} {fate}" for fate in ("reused", "cached", "duplicates", "quarantined") if rows.get(fate))]
+    lines = [summary, f"rows:   {', '.join(parts)}", f"shards: {shards['loaded']:,} of {shards['planned']:,} loaded"]
     lines += [f"chunks: {format_chunks(ChunkCounts.model_validate(result['chunks']))}"] if result.get("chunks") else []
     lines += [f"proof:  {result['proof']}"] if result.get("proof") else []
     return "\n".join([*lines, *(f"note:   {note}" for note in result["notes"]), f"report: {result['report']}"])
 
 
-def promoted_text(said: dict[str, Any]) -> str:
-    """Which collection the alias points to now."""
-    now = f"alias '{said['alias']}' points to '{said['collection']}'"
-    before = " (unchanged)" if said["before"] == said["collection"] else f" (previously '{said['before']}')" if said["before"] else ""
-    return "\n".join([*said["told"], now + before])
+def promoted_text(result: dict[str, Any]) -> str:
+    """Format which collection the alias points to now."""
+    now = f"alias '{result['alias']}' points to '{result['collection']}'"
+    before = (
+        " (unchanged)" if result["before"] == result["collection"] else f" (previously '{result['before']}')" if result["before"] else ""
+    )
+    return "\n".join([*result["told"], now + before])
 
 
 def plan_text(plan: dict[str, Any]) -> str:
-    """What a run would do, and the resources it would take."""
+    """Format what a run would do, and the resources it would use."""
     rows, shards, estimate = plan["rows"], plan["shards"], Estimate.model_validate(plan["estimate"])
     counted = None if rows["source"] is None else f"{rows['source']:,}"
-    if counted is None and not shards["sealed"]:  # no file states them, and the sample of all that is left does
+    if counted is None and not shards["sealed"]:  # no file states its rows; nothing is sealed, so the estimate covers all of them
         counted = between(estimate.rows, number)
     left = "" if rows["to_encode"] is None else f"; {'at most ' if estimate.at_most else ''}{rows['to_encode']:,} rows to encode"
     rows_in = f"{counted} rows in " if counted else ""
-    found = f"{plan['corpus']}: {rows_in}{shards['planned']:,} {'shard' if shards['planned'] == 1 else 'shards'}, {shards['sealed']:,} of them sealed{left}"
+    summary = f"{plan['corpus']}: {rows_in}{shards['planned']:,} {'shard' if shards['planned'] == 1 else 'shards'}, {shards['sealed']:,} of them sealed{left}"
     figures = [f"{name + ':':<11} {value}" for name, value in format_estimate(estimate)]
     unread = [format_unread([UnreadFiles.model_validate(some) for some in plan["unread"]])] if plan["unread"] else []
     notes = [f"{'note:':<11} {note}" for note in (*unread, *plan.get("notes", ()))]
-    return "\n".join([found, *figures, *notes, *map(removal_text, plan.get("removals", {}).items())])
+    return "\n".join([summary, *figures, *notes, *map(removal_text, plan.get("removals", {}).items())])
 
 
 def removal_text(removal: tuple[Rule, dict[str, int]]) -> str:
-    """Rows that a run would remove from the collection, and by which rule."""
+    """Format the rows that a run would remove from the collection, and by which rule."""
     rule, counts = removal
     files = f"{counts['files']:,} {'file' if counts['files'] == 1 else 'files'}"
     return f"{'removes:':<11} {'up to ' if rule == 'replaced' else ''}{counts['rows']:,} rows {RULES[rule]} ({files})"
 
 
 def dry_run_text(plan: dict[str, Any]) -> str:
-    """The result of a dry run."""
+    """Format the result of a dry run."""
     return f"{plan_text(plan)}\nThis was a dry run: nothing was sealed or loaded."
 
 
 def status_text(status: Status) -> str:
-    """The ledger."""
+    """Format the state of a corpus."""
     rows, shards = status.rows, status.shards
     cached = f"{rows.cached:,} cached, " if rows.cached else ""
     lines = [
         f"shards: {shards.planned:,} planned, {shards.sealed:,} sealed, {shards.loaded:,} loaded",
         f"rows:   {rows.source:,} read, {rows.embedded:,} embedded, {cached}{rows.duplicates:,} duplicates, {rows.quarantined:,} quarantined, {rows.loaded:,} loaded",
         f"proof:  {'verified' if status.verified else 'not verified in its current state'}",
-        f"alias:  {_pointed_to(status)}",
+        f"alias:  {_alias_text(status)}",
     ]
     lines += [f"        {count:,} quarantined: {reason}" for reason, count in sorted(status.quarantine.items(), key=lambda kind: -kind[1])]
     lines += [f"run:    {live_text(status.live)}"] if status.live else []
@@ -95,21 +97,21 @@ def status_text(status: Status) -> str:
 
 
 def live_text(run: LiveRun) -> str:
-    """A run that is under way."""
+    """Format a run in progress."""
     return (
         f"{run.flow} on {run.machine}: {run.snapshot.phase}, {run.snapshot.of_rows} rows encoded (`kitestring status --watch` follows it)"
     )
 
 
 def hosts_text(record: HostsOfRun) -> list[str]:
-    """What each host of a run has done."""
+    """Format what each host of a run has done."""
     left = len(record.hosts) - HOSTS_NAMED
     of = f"of run {record.run}, which has ended" if record.ended else f"of run {record.run} at {record.at}, before its end"
     more = [f"        and {left:,} more: --json has all of them"] if left > 0 else []
     return [f"hosts:  {len(record.hosts):,} {of}", *(f"        {host_line(host)}" for host in record.hosts[:HOSTS_NAMED]), *more]
 
 
-def _pointed_to(status: Status) -> str:
+def _alias_text(status: Status) -> str:
     if status.unasked:
         return f"unknown: {status.unasked}"
     if status.led_to is None:
@@ -119,37 +121,37 @@ def _pointed_to(status: Status) -> str:
 
 
 def proof_text(proof: Proof) -> str:
-    """What was compared, or what differs."""
+    """Format what was compared, and the differences."""
     lines = [*proof.reasons, *(f"compared: {line}" for line in compared(proof) if proof.counts)]
-    found = f"verified: {scope(proof)}" if proof.proved else "not verified"
+    summary = f"verified: {scope(proof)}" if proof.proved else "not verified"
     exact = ["the collection holds exactly these rows"] if proof.exact else []
-    return "\n".join([found, *(f"  {line}" for line in [*lines, *exact]), *(f"note: {line}" for line in proof.notes)])
+    return "\n".join([summary, *(f"  {line}" for line in [*lines, *exact]), *(f"note: {line}" for line in proof.notes)])
 
 
 def difference_text(difference: Listed) -> str:
-    """A key that one side lacks, as diff marks it: + is in the collection alone; ~ is in both, and differs."""
+    """Format a difference with a mark: - is only sealed, + only in the collection, ~ is in both and differs."""
     mark = {"source": "-", "collection": "+"}.get(difference.only_in or "", "~")
-    what = "" if difference.kind in ("absent", "extra") else f"  {difference.kind}{': ' + difference.told if difference.told else ''}"
-    return CONTROLS.sub("\N{REPLACEMENT CHARACTER}", f"{mark} {difference.key}  ({difference.shard}){what}")
+    detail = "" if difference.kind in ("absent", "extra") else f"  {difference.kind}{': ' + difference.told if difference.told else ''}"
+    return CONTROLS.sub("\N{REPLACEMENT CHARACTER}", f"{mark} {difference.key}  ({difference.shard}){detail}")
 
 
 def swept_text(swept: dict[str, Any]) -> str:
-    """The result of `gc`."""
-    parts, torn = swept["parts"], swept["unfinished"]
-    found = [f"{parts:,} unreferenced parts"] if parts else []
-    found += [f"{swept['keys']:,} outdated key files"] if swept["keys"] else []
-    found += [f"{torn:,} unfinished files"] if torn else []
-    some = f"{', '.join(found)}, {swept['bytes'] / 2**20:,.1f} MiB" if found else "nothing to remove"
+    """Format the result of `gc`."""
+    parts, unfinished = swept["parts"], swept["unfinished"]
+    objects = [f"{parts:,} unreferenced parts"] if parts else []
+    objects += [f"{swept['keys']:,} outdated key files"] if swept["keys"] else []
+    objects += [f"{unfinished:,} unfinished files"] if unfinished else []
+    summary = f"{', '.join(objects)}, {swept['bytes'] / 2**20:,.1f} MiB" if objects else "nothing to remove"
     done = "removed" if swept["deleted"] else "--delete removes them"
     kept = "; parts of unsealed shards are kept, because a run of the last 24 hours may still be active" if swept["busy"] else ""
-    lines = [f"{some}: {done}{kept}" if found else f"{some}{kept}"]
+    lines = [f"{summary}: {done}{kept}" if objects else f"{summary}{kept}"]
     lines += [f"collection '{name}' was never promoted: {done}" for name in swept["collections"]]
     lines += [f"kept, because references cannot be read: {reason}" for reason in swept["unread"]]
     return "\n".join([*lines, *([f"not all collections were checked: {swept['unseen']}"] if swept["unseen"] else [])])
 
 
 def quality_text(measured: Evaluation) -> str:
-    """A table of the ways to search, side by side."""
+    """Format retrieval quality as a table with a row for each search mode."""
     k, collection = measured.at_k, measured.collection
     rows = [(of.mode, str(of.ndcg), str(of.recall), str(of.mrr)) for of in measured.modes]
     table = table_text(("search", f"nDCG@{k}", f"recall@{k}", "MRR"), rows)
@@ -158,7 +160,7 @@ def quality_text(measured: Evaluation) -> str:
 
 
 def hits_text(hits: list[Hit], *, explain: bool = False) -> str:
-    """A table of hits; with `explain`, also the rank of each by meaning and by words (-: it is not among them)."""
+    """Format hits as a table; with `explain`, also with each hit's rank by meaning and by words (-: not among those hits)."""
     if not hits:
         return "no hits"
     ranks = [[str(rank or "-") for rank in (hit.by_meaning, hit.by_words)] if explain else [] for hit in hits]
@@ -178,7 +180,7 @@ def _short(text: str) -> str:
 
 
 def quarantine_text(rows: list[dict[str, Any]]) -> str:
-    """A table of quarantined rows."""
+    """Format quarantined rows as a table."""
     if not rows:
         return "no row is quarantined"
     cells = [(row["shard"], str(row["row"]), _short(row["id"] or ""), row["reason"]) for row in rows]

@@ -19,17 +19,17 @@ from tasks.domain.progress.snapshot import Counted, RateMeter, Snapshot
 from tasks.domain.report.hosts import PRESENT_STATES
 from tasks.run.progress import LISTENERS, Journal, Listener
 
-PLAIN_EVERY = 10.0  # seconds between two lines where stderr is no terminal
+PLAIN_EVERY = 10.0  # seconds between two lines if stderr is not a terminal
 PHASE = 8  # columns
 WIDEST_BAR, SHORTEST_BAR = 40, 8  # columns
-command_log = logging.getLogger("kitestring-command")  # what the terminal shows by other means: for `--log-file` alone
+command_log = logging.getLogger("kitestring-command")  # messages that the terminal shows in another way; only for `--log-file`
 command_log.propagate = False
 command_log.addHandler(logging.NullHandler())
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 class _Bar(BarColumn):
-    """As much of a bar as the words leave room for, none where that is little: what is told goes before what is drawn."""
+    """A bar in the space that the text leaves; none if that is too little: the text takes precedence."""
 
     def render(self, task: Task) -> Any:
         words = cell_len(task.fields["line"]) + max(PHASE, cell_len(task.description))
@@ -39,18 +39,18 @@ class _Bar(BarColumn):
 
 
 def bar_columns(phase: str = "[bold]{task.description:>8}") -> tuple[ProgressColumn, ...]:
-    """The phase, a bar, and words that are continued in the next line where the terminal is narrow."""
+    """Return the columns: the phase, a bar, and text that wraps on a narrow terminal."""
     words = TextColumn("{task.fields[line]}", markup=False, table_column=Column(overflow="fold"))
     return TextColumn(phase, table_column=Column(no_wrap=True, min_width=PHASE)), _Bar(), words
 
 
 def draws() -> bool:
-    """Whether stderr is a terminal on which a line can be drawn again."""
+    """Return whether stderr is a terminal on which a line can be redrawn."""
     return sys.stderr.isatty() and not errors.is_dumb_terminal
 
 
 def progress_line(now: Snapshot, rate: float) -> str:
-    """One line: how far, how fast, how long still; or what it waits for."""
+    """Format progress in one line: rows, rate and remaining time, or what the run waits for."""
     if now.waits_for:
         return f"waiting for {now.waits_for}"
     if now.counted:
@@ -72,7 +72,7 @@ def progress_line(now: Snapshot, rate: float) -> str:
 
 
 def counted_line(counted: Counted) -> str:
-    """One line: how many are done, how fast, how long still."""
+    """Format a count in one line: done, rate and remaining time."""
     rate, left = counted.rate, counted.total - counted.done
     parts = [f"{counted.done:,} of {counted.total:,} {counted.what}"]
     if rate >= 1:
@@ -104,40 +104,40 @@ class ProgressBar:
         self._progress.update(self._task, description=now.phase, total=total, completed=done, line=_line(now, self._rate.of(now)))
 
 
-class Lines:
-    """A plain line now and then."""
+class ProgressLines:
+    """Prints a plain progress line every ten seconds and at each new stage."""
 
-    def __init__(self, tell: Callable[[str], None]) -> None:
-        self._tell, self._rate, self._told, self._stage = tell, RateMeter(), -PLAIN_EVERY, ("", "")
+    def __init__(self, print_line: Callable[[str], None]) -> None:
+        self._print, self._rate, self._printed_at, self._stage = print_line, RateMeter(), -PLAIN_EVERY, ("", "")
 
     def __call__(self, now: Snapshot) -> None:
         rate = self._rate.of(now)
         stage = (now.phase, now.waits_for)
-        due = time.monotonic() - self._told >= PLAIN_EVERY or stage != self._stage
+        due = time.monotonic() - self._printed_at >= PLAIN_EVERY or stage != self._stage
         if due and not now.ended:
-            self._told, self._stage = time.monotonic(), stage
-            self._tell(f"{now.phase}: {_line(now, rate)}")
+            self._printed_at, self._stage = time.monotonic(), stage
+            self._print(f"{now.phase}: {_line(now, rate)}")
 
 
 class ObjectCounter:
-    """Objects that a command without a run is through with: a bar on a terminal, elsewhere a line now and then."""
+    """Shows how many objects a command without a run has processed: a bar on a terminal, otherwise a line every ten seconds."""
 
     def __init__(self, progress: Progress | None) -> None:
         self._progress, self._task = progress, progress.add_task("", total=None, line="") if progress else TaskID(0)
-        self._told = time.monotonic()  # short operations print nothing to a log
+        self._printed_at = time.monotonic()  # so that short operations print no line
 
     def __call__(self, what: str, done: int, total: int | None) -> None:
         line = f"{done:,} objects" if total is None else f"{done:,} of {total:,} objects"
         if self._progress:
             self._progress.update(self._task, description=what, total=total, completed=done, line=line)
-        elif time.monotonic() - self._told >= PLAIN_EVERY:
-            self._told = time.monotonic()
+        elif time.monotonic() - self._printed_at >= PLAIN_EVERY:
+            self._printed_at = time.monotonic()
             errors.print(f"{what}: {line}", markup=False)
 
 
 @contextmanager
 def count_shown() -> Iterator[ObjectCounter]:
-    """Show what is counted, for as long as it lasts."""
+    """Show a count for the duration of the block."""
     if not draws():
         yield ObjectCounter(None)
         return
@@ -158,8 +158,8 @@ def _waiting(now: Snapshot) -> str:
 
 @contextmanager
 def progress_shown() -> Iterator[None]:
-    """Show how far the run of this process is, and its warnings, for as long as it lasts."""
-    with snapshots_drawn("the job is checked, and Prefect is starting") as draw, _warnings_shown():
+    """Show the progress and warnings of this process' run for the duration of the block."""
+    with snapshots_drawn("checking the job and starting Prefect") as draw, _warnings_shown():
         LISTENERS.append(draw)
         try:
             yield
@@ -169,13 +169,13 @@ def progress_shown() -> Iterator[None]:
 
 @contextmanager
 def snapshots_drawn(first: str = "") -> Iterator[Listener]:
-    """What draws a run's snapshots: a bar on a terminal, elsewhere a line now and then; lines in the log file as well.
+    """Yield a listener that draws a run's snapshots: as a bar on a terminal, otherwise as lines; always as lines in the log file.
 
-    `first`: what the bar says until there is a snapshot.
+    `first`: the bar's text until the first snapshot.
     """
-    logged = Lines(command_log.info)
+    logged = ProgressLines(command_log.info)
     with Progress(*bar_columns(), console=errors, transient=True) if draws() else nullcontext() as progress:
-        shown = ProgressBar(progress, first) if progress else Lines(_print_line)
+        shown = ProgressBar(progress, first) if progress else ProgressLines(_print_line)
 
         def draw(now: Snapshot) -> None:
             shown(now)
@@ -190,7 +190,7 @@ def _print_line(line: str) -> None:
 
 @contextmanager
 def rows_watched(total: int) -> Iterator[Callable[[int], None]]:
-    """Show how many of so many rows are compared, and how long the rest takes; nothing where there are none. Gives what counts them."""
+    """Show how many of `total` rows are compared, and the remaining time; nothing if `total` is 0. Yields the function that adds rows."""
     if not total:
         yield lambda _rows: None
         return
@@ -202,7 +202,7 @@ def rows_watched(total: int) -> Iterator[Callable[[int], None]]:
 
 
 class _Warnings(logging.Handler):
-    """Prefect's console output is off; Kitestring's own warnings are printed above the progress bar."""
+    """Prints Kitestring's warnings above the progress bar; Prefect's console output is off."""
 
     def emit(self, record: logging.LogRecord) -> None:
         errors.print(f"{record.levelname.lower()}: {record.getMessage()}", markup=False)

@@ -25,11 +25,11 @@ def tune(
     scaling: Annotated[
         bool, typer.Option("--scaling", help="Measure 1, 2, 4 ... N ranks instead, on the same rows and on N times as many.")
     ] = False,
-    minutes: Annotated[float, typer.Option("--minutes", min=0.1, help="Begin nothing more after so many minutes.")] = 10.0,
+    minutes: Annotated[float, typer.Option("--minutes", min=0.1, help="Start no more measurements after so many minutes.")] = 10.0,
     keep: Annotated[
         bool,
         typer.Option(
-            "--apply", help="Keep the winner with the checkpoint: the next runs on such a machine use it where the job says auto."
+            "--apply", help="Store the winner in the checkpoint: later runs on this kind of machine use it for settings that are auto."
         ),
     ] = False,
     html: Annotated[Path, typer.Option("--html", metavar="FILE", help="The page to write.")] = Path("tune.html"),
@@ -47,27 +47,27 @@ def tune(
 
     with answers():
         if scaling and keep:
-            raise BadInput("--scaling keeps nothing: leave --apply out")
+            raise BadInput("--scaling stores nothing: leave --apply out")
         parsed = read_job(job, settings)
         if scaling:
-            scaled = scale_job(parsed, minutes=minutes, say=_tell)
+            scaled = scale_job(parsed, minutes=minutes, say=_print_step)
             html.write_text(render_scaling(scaled))
             say(scaled.model_dump(mode="json"), as_json=as_json, text=lambda _: f"{scaling_text(scaled)}\npage: {html}")
             raise typer.Exit(INTERRUPTED if scaled.interrupted else OK)
-        found = tune_job(parsed, minutes=minutes, say=_tell, keep=keep)
-        winner = as_yaml(found)
-        html.write_text(render_tune(found, settings=winner))
-        document = found.model_dump(mode="json") | {"best": found.best.model_dump(mode="json") if found.best else None, "yaml": winner}
-        say(document, as_json=as_json, text=lambda _: f"{tune_text(found)}\n\n{winner}\npage: {html}")
-        raise typer.Exit(INTERRUPTED if found.interrupted else OK)
+        result = tune_job(parsed, minutes=minutes, say=_print_step, keep=keep)
+        winner = as_yaml(result)
+        html.write_text(render_tune(result, settings=winner))
+        document = result.model_dump(mode="json") | {"best": result.best.model_dump(mode="json") if result.best else None, "yaml": winner}
+        say(document, as_json=as_json, text=lambda _: f"{tune_text(result)}\n\n{winner}\npage: {html}")
+        raise typer.Exit(INTERRUPTED if result.interrupted else OK)
 
 
-def _tell(line: str) -> None:
+def _print_step(line: str) -> None:
     errors.print(f"tune: {line}", markup=False)
 
 
 def tune_text(result: TuneResult) -> str:
-    """A table of all trials, and notes."""
+    """Format all trials as a table, with notes."""
     notes = [*(["interrupted: this was measured until then"] if result.interrupted else []), *result.notes]
     return "\n".join(
         [f"{result.corpus} on {result.machine}", table_text(TRIAL_HEADS, trial_cells(result.trials)), *(f"note: {note}" for note in notes)]
@@ -75,7 +75,7 @@ def tune_text(result: TuneResult) -> str:
 
 
 def scaling_text(result: ScalingResult) -> str:
-    """A table by ranks, the laws' shares, and notes."""
+    """Format the measurements by ranks as a table, with the laws' shares and notes."""
     laws = [f"{name}: {100 * share:.1f}% {of}" for name, share, of in _shares(result) if share is not None]
     notes = [*(["interrupted: this was measured until then"] if result.interrupted else []), *result.notes]
     table = table_text(SCALING_HEADS, scaling_cells(result))

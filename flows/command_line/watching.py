@@ -1,4 +1,4 @@
-"""`kitestring status --watch`: a run of another process or machine, drawn as `run` draws its own."""
+"""`kitestring status --watch`: shows the progress of a run in another process or on another machine."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from tasks.domain.progress.live_run import LiveRun
 
 
 def watch_run(job: Job, *, as_json: bool) -> None:
-    """Follow the newest run of the corpus that is under way; tells where there is none.
+    """Follow the newest run of the corpus in progress; print a message if there is none.
 
     Raises:
-        typer.Exit: it failed; its cause was printed.
+        typer.Exit: the run failed; its cause was printed.
     """
     with snapshots_drawn() as draw:
         known = set[str]()
 
-        def told(run: LiveRun) -> None:
+        def show(run: LiveRun) -> None:
             if run.run not in known:
                 known.add(run.run)
                 errors.print(f"{run.flow} on {run.machine}, run {run.run}", markup=False)
@@ -28,13 +28,13 @@ def watch_run(job: Job, *, as_json: bool) -> None:
                 say(run.model_dump(mode="json"), as_json=True)
             draw(run.snapshot)
 
-        last = follow_run(job, told)
-    _tell_of_the_end(job, last)
+        last = follow_run(job, show)
+    _print_outcome(job, last)
 
 
-def _tell_of_the_end(job: Job, last: LiveRun | None) -> None:
+def _print_outcome(job: Job, last: LiveRun | None) -> None:
     if last is None:
-        errors.print(f"no run of '{job.corpus}' is under way", markup=False)
+        errors.print(f"no run of '{job.corpus}' is in progress", markup=False)
         for line in runs_at_prefect(job.corpus):
             errors.print(line, markup=False)
     elif last.state == "failed":
@@ -44,5 +44,5 @@ def _tell_of_the_end(job: Job, last: LiveRun | None) -> None:
     elif last.state == "running":
         since = f"{last.at:%Y-%m-%d %H:%M:%S} UTC"
         errors.print(
-            f"run {last.run} on {last.machine} has told nothing since {since}: if it is gone, `kitestring run` resumes it", markup=False
+            f"run {last.run} on {last.machine} has reported nothing since {since}: if it is gone, `kitestring run` resumes it", markup=False
         )

@@ -1,1 +1,1 @@
-"""How answers, mistakes and help are written for the width of a terminal."""
+"""Formatting of results, errors and help for the width of a terminal."""

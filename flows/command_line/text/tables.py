@@ -1,4 +1,4 @@
-"""Tables for the terminal that they are read on: as one where it fits, and otherwise a field a line."""
+"""Tables for a terminal: as a table if it fits, otherwise one field per line."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from rich.table import Table
 from flows.command_line.process_setup import takes_unicode
 
 CONTROLS = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")  # control characters in rows must not reach the terminal
-WIDEST = 120  # columns of a table, and those of one that goes to a file or a pipe
-LEAST_TEXT = 24  # columns for the longest texts, below which they are easier read in lines of their own
-BETWEEN = 3  # columns between two
+WIDEST = 120  # maximum columns of a table, and the width of output to a file or a pipe
+LEAST_TEXT = 24  # columns of the last cells; with fewer, separate lines are easier to read
+BETWEEN = 3  # terminal columns between two table columns
 
 
 def width_of(stream: TextIO) -> int:
-    """Columns for what is written to it."""
+    """Return the number of terminal columns for output to the stream."""
     return min(WIDEST, shutil.get_terminal_size().columns) if stream.isatty() else WIDEST
 
 
 def table_text(heads: Sequence[str], rows: Iterable[Sequence[str]], *, to: TextIO | None = None, least: int = LEAST_TEXT) -> str:
-    """Cells as a table, in which nothing is cut off.
+    """Format cells as a table, without truncation.
 
     Args:
         heads: names of the columns.
         rows: cells; the last one of each row may hold long text.
-        to: where it is written, for its width; stdout where left out.
-        least: columns that the last cells need at least.
+        to: the output stream, for its width; default: stdout.
+        least: minimum terminal columns of the last cells.
     """
     to = to or sys.stdout
     width, cells = width_of(to), [[CONTROLS.sub("\N{REPLACEMENT CHARACTER}", cell) for cell in row] for row in rows]
@@ -51,7 +51,7 @@ def _table(heads: Sequence[str], rows: Iterable[Sequence[str]], width: int, to: 
         table.add_row(*row)
     for column, columns in itertools.zip_longest(table.columns, least):
         column.overflow, column.min_width = "fold", columns
-    encoding = "utf-8" if takes_unicode(to) else "ascii"  # rich draws its lines by it
+    encoding = "utf-8" if takes_unicode(to) else "ascii"  # rich chooses its line characters by the encoding
     out = io.TextIOWrapper(io.BytesIO(), encoding=encoding, errors="backslashreplace", newline="\n")
     Console(file=out, width=width, markup=False, highlight=False).print(table, markup=False)
     out.seek(0)
@@ -59,7 +59,7 @@ def _table(heads: Sequence[str], rows: Iterable[Sequence[str]], width: int, to: 
 
 
 def _records(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Each row as lines of name and value, an empty line between two rows; the terminal breaks the lines."""
+    """Format each row as lines of name and value, with an empty line between rows; the terminal wraps long lines."""
     wide = max(map(cell_len, heads))
     return "\n\n".join("\n".join(_lines(zip(heads, row, strict=True), wide)) for row in rows)
 

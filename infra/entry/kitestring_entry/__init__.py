@@ -1,7 +1,7 @@
-"""The console script's entry, and a step of deployments before their flow is imported: whose `flows` and `tasks` would be imported?
+"""Entry of the console script, and a pull step of deployments: checks that `flows` and `tasks` are Kitestring's packages.
 
-Those are names that others use as well (celery and invoke want a `tasks.py`), and a folder in PYTHONPATH comes before what is installed.
-This module imports neither before it knows, so that nobody else's code is run in place of Kitestring's.
+Others use these names as well (celery and invoke expect a `tasks.py`), and a folder in PYTHONPATH precedes installed packages.
+This module imports neither package before the check, so that no other code runs in place of Kitestring's.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ OURS = ("flows", "tasks")
 
 
 def check_packages() -> None:
-    """Find both packages beside this one, or in the checkout that it is installed from.
+    """Check that both packages are beside this one, or in the checkout that it is installed from.
 
     Raises:
-        ImportError: a module of that name comes before ours; names its path and what to do.
+        ImportError: another module of that name comes first; the message names its path and a remedy.
     """
     here = Path(__file__).resolve().parent
     root = next((root for root in (here.parent, here.parents[2]) if (root / "flows").is_dir()), here.parent)
     for name in OURS:
         spec = find_spec(name)
-        found = Path(spec.origin).resolve() if spec and spec.origin else None
-        if found != root / name / "__init__.py":
+        origin = Path(spec.origin).resolve() if spec and spec.origin else None
+        if origin != root / name / "__init__.py":
             raise ImportError(
-                f"{found} is found in place of Kitestring's own package '{name}': take its folder out of PYTHONPATH, or run elsewhere"
-                if found
+                f"{origin} shadows Kitestring's package '{name}': remove its folder from PYTHONPATH, or run in another folder"
+                if origin
                 else f"Kitestring's own package '{name}' is not in {root}: install Kitestring again"
             )
 
@@ -39,7 +39,7 @@ def main() -> None:
     except ImportError as error:
         sys.stderr.write(f"error: {error}\n")
         raise SystemExit(2) from None
-    from flows.command_line.cli import main as command  # noqa: PLC0415 - it is known to be ours by now
+    from flows.command_line.cli import main as command  # noqa: PLC0415 - only after the check
 
     command()
 

@@ -284,8 +284,8 @@ def test_a_milvus_lite_file_in_use_is_named(job: Job, tmp_path: Path) -> None:
     [
         (None, [], ["there is no job file", "nowhere.yaml"]),
         ("source: [unclosed", [], ["is not YAML"]),
-        ("", [], ["is empty or no mapping", "corpus, source and target"]),
-        ("just words", [], ["is empty or no mapping"]),
+        ("", [], ["is empty or not a mapping", "corpus, source and target"]),
+        ("just words", [], ["is empty or not a mapping"]),
         ("corpus: a", ["--set", "shards.rows"], ["--set shards.rows: write it as path.to.key=value"]),
         ("corpus: a", ["--set", "shards.row=5"], ["'shards.row' is not a setting; did you mean 'rows'?"]),
         ("corpus: a", ["--set", "source.uri=[unclosed"], ["--set source.uri=[unclosed"]),

@@ -44,7 +44,7 @@ def test_what_it_writes_is_planned_and_run_as_it_is(kitestring: Kitestring, tmp_
     assert json.loads(application.stdout) == [[hit["id"], pytest.approx(hit["score"], abs=1e-3)] for hit in hits]
     again = kitestring("init", "docs", "--yes", "--output", "first.yaml")
     assert (again.code, again.err.count("\n")) == (2, 1)
-    assert "first.yaml' is there already" in again.err
+    assert "first.yaml' already exists" in again.err
 
 
 def test_a_person_is_asked_and_may_answer_otherwise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,6 +70,6 @@ def test_a_wrong_answer_writes_nothing(tmp_path: Path) -> None:
     for wrong in ({"target": "https://host/mydb"}, {"corpus": "no such name!"}):
         with pytest.raises(BadInput):
             make_job_file(str(folder), tmp_path / "job.yaml", **{"target": None, "corpus": None, **wrong}, yes=True, force=False)
-    with pytest.raises(BadInput, match="say where the data is"):
+    with pytest.raises(BadInput, match="name the location of the data"):
         make_job_file(None, tmp_path / "job.yaml", target=None, corpus=None, yes=True, force=False)
     assert not (tmp_path / "job.yaml").exists()

@@ -37,7 +37,7 @@ SOURCE = "source: {kind: parquet, uri: rows, id: id, text: text}\n"
 MISTAKES: dict[str, Mistake] = {
     "no job file": Mistake("run", ["there is no job file 'none.yaml' in "], rest=("none.yaml",)),
     "a folder as the job file": Mistake("plan", ["the job file '.' cannot be read", "Is a directory"], rest=(".",)),
-    "an empty job file": Mistake("status", ["is empty or no mapping"], text=""),
+    "an empty job file": Mistake("status", ["is empty or not a mapping"], text=""),
     "a tab": Mistake("plan", ["is not YAML: line 2 has a tab", "indent with spaces"], text="source:\n\tkind: parquet\n"),
     "an open bracket": Mistake("plan", ["is not YAML", "line 1"], text="source: [unclosed"),
     "a wrong key": Mistake("verify", ["'sorce' is not a setting; did you mean 'source'?"], text=SOURCE.replace("source", "sorce", 1)),
@@ -110,7 +110,7 @@ MISTAKES: dict[str, Mistake] = {
     ),
     "no number of hits": Mistake("search", ["-k must be at least 1, not '0'"], rest=("a", "-k", "0")),
     "a word for the hits": Mistake("search", ["-k must be an integer, not 'ten'"], rest=("a", "-k", "ten")),
-    "weights that are none": Mistake("search", ["--weights '1' is no two numbers"], rest=("a", "--weights", "1")),
+    "weights that are none": Mistake("search", ["--weights '1': give two numbers"], rest=("a", "--weights", "1")),
     "a command that is none": Mistake("serch", ["no such command 'serch'. Did you mean 'search'?"]),
     "an option that is none": Mistake("search", ["no such option: --modus", "--mode"], rest=("a", "--modus", "text")),
     "an option without its value": Mistake("search", ["option '--filter' requires an argument"], rest=("a", "--filter")),
@@ -130,7 +130,7 @@ MISTAKES: dict[str, Mistake] = {
     "a page at another machine": Mistake(
         "browse", ["--host '203.0.113.9' is no address of this machine"], rest=("job.yaml", "--host", "203.0.113.9", "--no-open")
     ),
-    "no words": Mistake("search", ["give either words to search for", "--image FILE"]),
+    "no words": Mistake("search", ["give either a text to search for", "--image FILE"]),
     "empty words": Mistake("search", ["the text to search for is empty"], rest=(" ",)),
     "an image for a model of texts": Mistake("search", ["--image", "embeds text only"], rest=("--image", "a.png")),
     "a filter that is none": Mistake(

@@ -64,7 +64,7 @@ def test_a_module_that_is_found_in_place_of_ours_is_told_by_its_path_and_not_run
     theirs.parent.mkdir(parents=True)
     theirs.write_text("import a_module_that_nobody_has\n")
     (name, _, _) = file.replace("/", ".").partition(".")
-    wrong = f"{theirs} is found in place of Kitestring's own package '{name}': take its folder out of PYTHONPATH, or run elsewhere"
+    wrong = f"{theirs} shadows Kitestring's package '{name}': remove its folder from PYTHONPATH, or run in another folder"
     env = {**os.environ, "PYTHONPATH": str(tmp_path / "lib")}
     run = [sys.executable, "-P", kitestring_entry.__file__, "status", "job.yaml"]
     done = subprocess.run(run, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=60, check=False)
@@ -141,5 +141,5 @@ def test_a_prefect_server_that_is_down_is_told_in_a_line(job: Path, tmp_path: Pa
 def test_a_prefect_server_that_lets_nobody_in_is_told_in_a_line(job: Path, tmp_path: Path, refusing: str) -> None:
     done = command(tmp_path, "run", job, PREFECT_API_URL=refusing)
     assert done.code == 2
-    assert f"the Prefect server at {refusing} does not let this command in (401): set PREFECT_API_AUTH_STRING" in done.err
+    assert f"the Prefect server at {refusing} denies access to this command (401): set PREFECT_API_AUTH_STRING" in done.err
     assert "Traceback" not in done.err

@@ -11,7 +11,7 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from flows.command_line import cli
-from flows.command_line.text.usage import OneLineMistakes, help_settings, help_style
+from flows.command_line.text.usage import OneLineErrors, help_settings, help_style
 
 
 def commands(group: Any = None, before: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
@@ -53,7 +53,7 @@ def test_there_are_such_options() -> None:
 @pytest.mark.parametrize("columns", [40, 60, 79])
 def test_narrow_help_is_plain_and_whole(monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
     monkeypatch.setenv("COLUMNS", str(columns))
-    app = typer.Typer(cls=OneLineMistakes, no_args_is_help=True, rich_markup_mode=help_style(), context_settings=help_settings())
+    app = typer.Typer(cls=OneLineErrors, no_args_is_help=True, rich_markup_mode=help_style(), context_settings=help_settings())
     app.registered_commands, app.registered_groups = cli.app.registered_commands, cli.app.registered_groups
     for path in [(), *(path for path, _ in commands())]:
         shown = CliRunner().invoke(app, [*path, "--help"])

@@ -100,7 +100,7 @@ def test_a_run_that_tells_nothing_any_more_is_said_to_be_silent_and_one_that_is_
     assert "no run of " in kitestring.here("status", "job.yaml", "--watch").err
     with going_on(runs, now(), live_run("20261121T080000-a"), monkeypatch=monkeypatch):
         said = kitestring.here("status", "job.yaml", "--watch")
-    assert "run 20261121T080000-a on here has told nothing since 2026-11-21 08:00:00 UTC" in said.err
+    assert "run 20261121T080000-a on here has reported nothing since 2026-11-21 08:00:00 UTC" in said.err
 
 
 def test_status_names_the_run_that_is_under_way(kitestring: Kitestring, runs: LiveRuns) -> None:

@@ -118,8 +118,8 @@ def test_pictures_find_pictures_and_texts_and_what_is_no_picture_is_one_line(
         ("--image", tmp_path / "none.jpg"): "missing image",
         ("--image", tmp_path / "cut.jpg"): "undecodable image",
         ("--image", tmp_path / "bomb.png"): "image bomb: 30000x30000 pixels",
-        ("--image", query, "a red cat"): "give either words to search for",
-        (): "give either words to search for",
+        ("--image", query, "a red cat"): "give either a text to search for",
+        (): "give either a text to search for",
     }.items():
         refused = kitestring.here("search", words, *arguments)
         assert (refused.code, refused.out) == (2, ""), arguments
