@@ -1,11 +1,10 @@
-"""Everything that Kitestring has on a Prefect server: pools, a limit, deployments, automations.
+"""Installs Kitestring on a Prefect server: work pools, a concurrency limit, deployments, automations.
 
     PREFECT_API_URL=http://127.0.0.1:4200/api python deployments/install.py [process docker ...]
 
-The kinds of pools that are named are made, all of them where none is: a pool without a worker shows a red dot in the UI.
-Again, it leaves alone what is there; the deployments and the automations become what the files say. A notification
-block that is called `kitestring-notify` is told of too many rows in quarantine; $KITESTRING_NOTIFY makes one that
-posts to that URL.
+Creates work pools of the named kinds, by default of all kinds; a pool without a worker shows a red dot in the UI. Run again, it keeps
+existing pools and the limit, and updates deployments and automations from their files. Too many quarantined rows are reported to the
+notification block `kitestring-notify`; $KITESTRING_NOTIFY makes one that posts to that URL.
 """
 
 from __future__ import annotations
@@ -33,96 +32,96 @@ LIMIT, NOTIFY = "kitestring-encoder", "kitestring-notify"
 
 
 def main() -> None:
-    """Install; each step says what it did."""
+    """Install everything; each step prints what it did."""
     kinds = sys.argv[1:] or list(POOLS)
     if unknown := set(kinds) - set(POOLS):
-        sys.exit(f"no kind of pool: {', '.join(sorted(unknown))}; there are {', '.join(POOLS)}")
+        sys.exit(f"unknown kind of pool: {', '.join(sorted(unknown))}; known: {', '.join(POOLS)}")
     with get_client(sync_client=True) as client:
         for kind in kinds:
             create_pool(client, kind, POOLS[kind])
         create_limit(client)
         deploy()
-        lead_forms(client)
+        set_forms(client)
         create_automations(client)
 
 
 def create_pool(client: SyncPrefectClient, kind: str, name: str) -> None:
-    """A work pool with the template of its kind; one that is there may have been edited, and stays."""
+    """Create a work pool with the template of its kind; keep an existing one, which may have been edited."""
     template = json.loads((HERE / "pools" / f"{kind}.json").read_text())
     try:
         client.create_work_pool(WorkPoolCreate(name=name, type=kind, base_job_template=template))
     except ObjectAlreadyExists:
-        say(f"pool {name} is there")
+        say(f"pool {name} exists")
     else:
         say(f"pool {name} ({kind})")
 
 
 def create_limit(client: SyncPrefectClient) -> None:
-    """One encoder at a time, over all hosts; with several GPU hosts it wants as many slots."""
+    """Create the limit of one encoder at a time over all hosts; with several GPU hosts, raise it to their number."""
     try:
         client.read_global_concurrency_limit_by_name(LIMIT)
     except ObjectNotFound:
         client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=LIMIT, limit=1))
         say(f"concurrency limit {LIMIT}: one run at a time")
     else:
-        say(f"concurrency limit {LIMIT} is there")
+        say(f"concurrency limit {LIMIT} exists")
 
 
 def deploy() -> None:
-    """Every deployment of prefect.yaml."""
+    """Deploy every deployment of prefect.yaml."""
     command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--prefect-file", str(HERE / "prefect.yaml"), "--all"]
     done = subprocess.run(command, cwd=HERE.parent, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     if done.returncode:
         sys.exit(f"prefect deploy failed:\n{done.stdout}")
 
 
-def lead_forms(client: SyncPrefectClient) -> None:
-    """Each deployment's run form as `flows.run_form` has it."""
+def set_forms(client: SyncPrefectClient) -> None:
+    """Set each deployment's run form to that of `flows.run_form`."""
     for deployment in yaml.safe_load((HERE / "prefect.yaml").read_text())["deployments"]:
         flow = import_object(deployment["entrypoint"])
-        there = client.read_deployment_by_name(f"{flow.name}/{deployment['name']}")
-        form = with_form(there.parameter_openapi_schema, there.parameters)
-        client.request("PATCH", "/deployments/{id}", path_params={"id": there.id}, json={"parameter_openapi_schema": form})
+        installed = client.read_deployment_by_name(f"{flow.name}/{deployment['name']}")
+        form = with_form(installed.parameter_openapi_schema, installed.parameters)
+        client.request("PATCH", "/deployments/{id}", path_params={"id": installed.id}, json={"parameter_openapi_schema": form})
         say(f"deployment {deployment['name']}")
 
 
 def create_automations(client: SyncPrefectClient) -> None:
-    """Each file's automation, in the place of one of the same name."""
+    """Create each file's automation, replacing one of the same name."""
     block = notification_block(client)
     for file in sorted((HERE / "automations").glob("*.yaml")):
         document = yaml.safe_load(file.read_text())
-        document["actions"] = [told(action, block) for action in document["actions"]]
-        wanted = AutomationCore.model_validate(document)
-        for old in request(client, "/automations/filter", {"automations": {"name": {"any_": [wanted.name]}}}):
+        document["actions"] = [resolve_action(action, block) for action in document["actions"]]
+        automation = AutomationCore.model_validate(document)
+        for old in request(client, "/automations/filter", {"automations": {"name": {"any_": [automation.name]}}}):
             client.request("DELETE", "/automations/{id}", path_params={"id": old["id"]})
-        request(client, "/automations/", wanted.model_dump(mode="json"))
-        say(f"automation {wanted.name}")
+        request(client, "/automations/", automation.model_dump(mode="json"))
+        say(f"automation {automation.name}")
 
 
-def told(action: dict[str, Any], block: str | None) -> dict[str, Any]:
-    """A notification goes to the block; with none there is nothing to do but to show it in the UI."""
+def resolve_action(action: dict[str, Any], block: str | None) -> dict[str, Any]:
+    """Send a notification to the block; without a block, replace the action by one that does nothing, so that only the UI shows the event."""
     if action.get("block_document_id") != "notify":
         return action
     return {**action, "block_document_id": block} if block else {"type": "do-nothing"}
 
 
 def notification_block(client: SyncPrefectClient) -> str | None:
-    """The id of the block to notify, made of $KITESTRING_NOTIFY where that is set."""
+    """Return the id of the notification block, after creating it from $KITESTRING_NOTIFY if that is set."""
     if url := os.environ.get("KITESTRING_NOTIFY"):
         body = {"subject": "{{subject}}", "body": "{{body}}"}
         CustomWebhookNotificationBlock(name="Kitestring", url=url, json_data=body).save(NOTIFY, overwrite=True)
-    found = request(client, "/block_documents/filter", {"block_documents": {"name": {"any_": [NOTIFY]}}})
-    return str(found[0]["id"]) if found else None
+    blocks = request(client, "/block_documents/filter", {"block_documents": {"name": {"any_": [NOTIFY]}}})
+    return str(blocks[0]["id"]) if blocks else None
 
 
 def request(client: SyncPrefectClient, path: str, body: dict[str, Any]) -> Any:
-    """POST; the server's answer."""
+    """Send a POST request; return the server's answer."""
     return client.request("POST", path, json=body).json()
 
 
-def say(what: str) -> None:
-    """For who watches."""
-    sys.stdout.write(f"{what}\n")
+def say(message: str) -> None:
+    """Print a message."""
+    sys.stdout.write(f"{message}\n")
 
 
 if __name__ == "__main__":

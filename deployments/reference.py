@@ -1,8 +1,8 @@
-"""Write reference.md, every command and every setting, and job.schema.json, from the command line and the job's schema themselves.
+"""Writes reference.md, with every command and setting, and job.schema.json from the command line and the job's schema.
 
     python deployments/reference.py
 
-A test compares the page with what this would write.
+A test compares the page with this script's output.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tasks.domain.job.json_schema import job_schema
 
 PAGE = Path(__file__).with_name("reference.md")
 SCHEMA = PAGE.with_name("job.schema.json")
-SHARED = {"job", "settings", "as_json"}  # parameters that nearly every command takes
+SHARED = {"job", "settings", "as_json"}  # parameters of nearly every command
 HEAD = """# Reference
 
 Every command and every setting. Written by `python deployments/reference.py`: change the help texts and the descriptions there.
@@ -59,7 +59,7 @@ A job file has these keys. An unknown key is refused, and the message names the 
 
 
 def reference() -> str:
-    """The page."""
+    """Return the page."""
     schema = Job.model_json_schema()
     return "\n".join(
         [HEAD, *_commands(typer.main.get_command(app), "kitestring"), ENVIRONMENT, SETTINGS, *_settings(schema, schema["$defs"]), ""]
@@ -91,7 +91,7 @@ def _usage(option: Any) -> str:
 
 
 def _settings(model: dict[str, Any], models: dict[str, Any], path: str = "") -> Iterator[str]:
-    """A table of a model's own settings, then one for each model below it."""
+    """Yield a table of a model's own settings, then one for each nested model."""
     fields = {name: _resolved(field, models) for name, field in model["properties"].items()}
     below = {name: [tab for tab in field.get("anyOf", [field]) if "properties" in tab] for name, field in fields.items()}
     own = [_row(f"{path}{name}", field, needed=name in model.get("required", ())) for name, field in fields.items() if not below[name]]
@@ -145,10 +145,10 @@ def _one_line(text: str) -> str:
 
 
 def main() -> None:
-    """Write the page."""
+    """Write the page and the schema."""
     PAGE.write_text(reference(), encoding="utf-8")
     SCHEMA.write_text(json.dumps(job_schema(), indent=2) + "\n", encoding="utf-8")
-    sys.stdout.write(f"{PAGE.name} and {SCHEMA.name} are written\n")
+    sys.stdout.write(f"wrote {PAGE.name} and {SCHEMA.name}\n")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """A Prefect server, the deployments and a worker on this machine: `make up`, `make down`.
 
-What is running stands in .kitestring/: a line for each process with its pid and when it started, so that a pid that
-now belongs to somebody else is never ended. The server's database is there as well, and stays.
+.kitestring/ has a file for each running process with its pid and start time, so that a reused pid is never killed. It also has the
+server's database, which `make down` keeps.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from tasks.adapters.processes.process_mark import started_since_boot
 ROOT = Path(__file__).parents[1]
 STATE = Path(os.environ.get("KITESTRING_STATE", ROOT / ".kitestring"))
 PORT = int(os.environ.get("KITESTRING_PORT", "4200"))
-UP_SECONDS, DOWN_SECONDS = 180.0, 40.0  # a worker gives its runs 30 s to end
-SCHEDULE_SECONDS = 150.0  # the scheduler looks at changed deployments every 5 s, and at all of them every 60 s
+UP_SECONDS, DOWN_SECONDS = 180.0, 40.0  # a worker allows its runs 30 s to end
+SCHEDULE_SECONDS = 150.0  # the scheduler checks changed deployments every 5 s, and all of them every 60 s
 PREFECT = [sys.executable, "-m", "prefect"]
 SETTINGS = {
     "PREFECT_HOME": str(STATE / "prefect"),
     "PREFECT_API_URL": f"http://127.0.0.1:{PORT}/api",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-    "PREFECT_SERVER_SERVICES_SCHEDULER_MAX_RUNS": "10",  # planned ahead; a hundred of each keep SQLite busy at every change
+    "PREFECT_SERVER_SERVICES_SCHEDULER_MAX_RUNS": "10",  # per deployment, scheduled ahead; with a hundred each, SQLite would be busy at every change
     "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",  # limits survive a restart
     "DO_NOT_TRACK": "1",
 }
@@ -44,20 +44,18 @@ PROCESSES = {
     "server": ["server", "start", "--host", "127.0.0.1", "--port", str(PORT)],
     "worker": ["worker", "start", "--pool", "kitestring", "--type", "process", "--name", "kitestring"],
 }
-LOGGED = re.compile(r"\d\d:\d\d:\d\d\.\d+ \| [A-Z]+ +\| |[A-Z]+: ")  # begins an entry; its traceback follows
-ERROR = re.compile(
-    r"(\S+ \| )?(ERROR|CRITICAL)( +\| (?!Flow run |Task run |kitestring)|: )"
-)  # of the process, not of a run that it carries out
-BUSY = "database is locked"  # SQLite's, of two writers at once: Prefect logs it as an error, and tries again
+LOGGED = re.compile(r"\d\d:\d\d:\d\d\.\d+ \| [A-Z]+ +\| |[A-Z]+: ")  # start of an entry; a traceback may follow
+ERROR = re.compile(r"(\S+ \| )?(ERROR|CRITICAL)( +\| (?!Flow run |Task run |kitestring)|: )")  # errors of the process, not of its runs
+BUSY = "database is locked"  # SQLite's error for two writers at once: Prefect logs it as an error and retries
 
 
 def up() -> None:
-    """Start what does not run yet, wait until it takes work and its schedules are planned, and say where; exits 1 on errors in the logs."""
+    """Start server and worker if necessary, wait for them and for the first schedules, and print the address; exit 1 on errors in the logs."""
     STATE.mkdir(mode=0o700, parents=True, exist_ok=True)
     began, logged = time.monotonic(), {name: log_bytes(name) for name in PROCESSES}
     if not running("server"):
-        refuse_a_taken_port()
-        say("starting the Prefect server; the first time it makes its database, which takes a minute ...")
+        check_port()
+        say("starting the Prefect server; the first start creates its database, which takes a minute ...")
         start("server")
     wait(lambda: bool(get("/health")), "server")
     say("installing the pool, the deployments and the automations ...")
@@ -69,22 +67,24 @@ def up() -> None:
     say("waiting for the first schedules ...")
     wait_for_schedules(logged)
     say(f"\nup in {time.monotonic() - began:.0f} s: http://127.0.0.1:{PORT}/deployments")
-    say("Choose backfill, then Run: 24 sentences about kites, into ./kitestring.db. `make down` ends it all.")
+    say("Choose backfill, then Run: 24 sentences about kites, into ./kitestring.db. `make down` stops everything.")
 
 
 def down() -> None:
-    """End the worker, which ends its runs, and then the server."""
+    """Stop the worker, which stops its runs, and then the server."""
     for name in reversed(PROCESSES):
         process = running(name)
         if process is not None:
             end(process)
-            say(f"{name} ended")
+            say(f"{name} stopped")
         pid_file(name).unlink(missing_ok=True)
 
 
 def start(name: str) -> None:
-    """In a session of its own, so that closing the terminal does not end it."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # where it is ignored, as in a script's background, a worker would not end
+    """Start a process in its own session, so that closing the terminal does not end it."""
+    signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # if inherited as ignored, as in a script's background job, a worker would not stop
     with log_file(name).open("ab") as log:
         process = subprocess.Popen(
             [*PREFECT, *PROCESSES[name]],
@@ -99,25 +99,25 @@ def start(name: str) -> None:
 
 
 def end(process: psutil.Process) -> None:
-    """SIGTERM, and SIGKILL for what is still there after a while; its children as well."""
+    """Send SIGTERM to a process; send SIGKILL to it and its children if they still run after DOWN_SECONDS."""
     family = [process, *process.children(recursive=True)]
     process.terminate()
-    for survivor in left_after(DOWN_SECONDS, family):
+    for survivor in wait_until_ended(DOWN_SECONDS, family):
         with contextlib.suppress(psutil.NoSuchProcess):
             survivor.kill()
-    left_after(5, family)
+    wait_until_ended(5, family)
 
 
-def left_after(seconds: float, family: list[psutil.Process]) -> list[psutil.Process]:
-    """Who still lives after so long at most. Zombies do not: the first process of a container may never collect them."""
+def wait_until_ended(seconds: float, family: list[psutil.Process]) -> list[psutil.Process]:
+    """Wait for processes to end; return those that still run. Zombies count as ended: PID 1 of a container may never reap them."""
     deadline = time.monotonic() + seconds
-    while (left := [process for process in family if lives(process)]) and time.monotonic() < deadline:
+    while (left := [process for process in family if is_alive(process)]) and time.monotonic() < deadline:
         time.sleep(0.1)
     return left
 
 
-def lives(process: psutil.Process) -> bool:
-    """Whether it has not ended."""
+def is_alive(process: psutil.Process) -> bool:
+    """Return whether the process has not ended."""
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -125,28 +125,28 @@ def lives(process: psutil.Process) -> bool:
 
 
 def running(name: str) -> psutil.Process | None:
-    """The process that was started under this name, if it is that one and lives."""
+    """Return the process that was started under this name if it is still the same one and alive."""
     try:
-        noted = json.loads(pid_file(name).read_text())
-        process = psutil.Process(noted["pid"])
-        same = started_since_boot(process.pid) == noted["started"]
+        record = json.loads(pid_file(name).read_text())
+        process = psutil.Process(record["pid"])
+        same = started_since_boot(process.pid) == record["started"]
     except (FileNotFoundError, ValueError, psutil.NoSuchProcess):
         return None
-    return process if same and lives(process) else None
+    return process if same and is_alive(process) else None
 
 
-def refuse_a_taken_port() -> None:
-    """Before a server is started that would only say so in its log."""
+def check_port() -> None:
+    """Exit if the port is in use: the server would report that only in its log."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", PORT))
         except OSError:
-            sys.exit(f"port {PORT} is taken: KITESTRING_PORT=4201 make up takes another")
+            sys.exit(f"port {PORT} is in use: choose another one, as in KITESTRING_PORT=4201 make up")
 
 
 def wait(ready: Callable[[], bool], name: str) -> None:
-    """Until it is ready; a process that ends before that is told with its last lines."""
+    """Wait until a process is ready; exit with its last log lines if it ends first or takes too long."""
     deadline = time.monotonic() + UP_SECONDS
     while not ready():
         if running(name) is None or time.monotonic() > deadline:
@@ -156,52 +156,52 @@ def wait(ready: Callable[[], bool], name: str) -> None:
 
 
 def worker_is_online() -> bool:
-    """Whether the server has heard of it."""
+    """Return whether the server reports the worker as online."""
     return any(worker["status"] == "ONLINE" for worker in get("/work_pools/kitestring/workers/filter", {}) or [])
 
 
 def wait_for_schedules(logged: dict[str, int]) -> None:
-    """Until every schedule has an upcoming run: installing removed those of before, so the scheduler works. Errors in a log end it."""
+    """Wait until every schedule has an upcoming run, which shows that the scheduler works: installing removed earlier ones. Exit on errors."""
     deadline = time.monotonic() + SCHEDULE_SECONDS
     while True:
-        waiting = unscheduled()
-        refuse_errors(logged)  # after the question: what the scheduler's first beat logged is seen
-        if waiting is not None and not waiting:
+        pending = unscheduled()
+        exit_on_errors(logged)  # after the request, so that errors of the scheduler's first loop are seen
+        if pending is not None and not pending:
             return
         if time.monotonic() > deadline:
-            missing = ", ".join(waiting or ["any deployment"])
+            missing = ", ".join(pending or ["any deployment"])
             sys.exit(f"the server scheduled no run of {missing} within {SCHEDULE_SECONDS:.0f} s, see {log_file('server')}")
         time.sleep(0.2)
 
 
 def unscheduled() -> list[str] | None:
-    """Our deployments with an active schedule and no upcoming run; None where the server does not answer."""
+    """Return Kitestring's deployments with an active schedule and no upcoming run; None if the server does not answer."""
     deployments = get("/deployments/filter", {"deployments": {"tags": {"all_": ["kitestring"]}}})
     if deployments is None:
         return None
-    active = [found for found in deployments if not found["paused"] and any(schedule["active"] for schedule in found["schedules"])]
-    return [found["name"] for found in active if not upcoming(found["id"])]
+    active = [each for each in deployments if not each["paused"] and any(schedule["active"] for schedule in each["schedules"])]
+    return [each["name"] for each in active if not upcoming(each["id"])]
 
 
 def upcoming(deployment: str) -> int:
-    """How many runs of it the scheduler has planned."""
+    """Return the number of scheduled runs of a deployment."""
     planned = {"state": {"type": {"any_": ["SCHEDULED"]}}}
     return int(get("/flow_runs/count", {"deployments": {"id": {"any_": [deployment]}}, "flow_runs": planned}) or 0)
 
 
-def refuse_errors(logged: dict[str, int]) -> None:
-    """Exit with the first errors that the logs got since they had so many bytes."""
+def exit_on_errors(logged: dict[str, int]) -> None:
+    """Exit with the first errors in the logs after the given sizes in bytes."""
     for name, before in logged.items():
         with log_file(name).open("rb") as log:
             log.seek(before)
-            found = errors_of(log.read().decode(errors="replace"))
-        if found:
-            shown = "\n".join(found[:3])
-            sys.exit(f"the {name} logs errors, see {log_file(name)}; it still runs, `make down` ends it:\n{shown}")
+            errors = errors_of(log.read().decode(errors="replace"))
+        if errors:
+            first = "\n".join(errors[:3])
+            sys.exit(f"the {name} logs errors, see {log_file(name)}; it still runs, `make down` stops it:\n{first}")
 
 
 def errors_of(log: str) -> list[str]:
-    """Each error of a log in one line: what was logged, and the last line of its traceback."""
+    """Return each error of a log in one line: the message, and the last line of its traceback."""
     entries = list[list[str]]()
     for line in filter(str.strip, log.splitlines()):
         if LOGGED.match(line) or not entries:
@@ -212,45 +212,45 @@ def errors_of(log: str) -> list[str]:
 
 
 def get(path: str, body: dict[str, Any] | None = None) -> Any:
-    """The server's answer; None where there is none."""
+    """Return the server's answer; None if it does not answer."""
     data = None if body is None else json.dumps(body).encode()
-    ask = urllib.request.Request(f"{SETTINGS['PREFECT_API_URL']}{path}", data=data, headers={"Content-Type": "application/json"})  # noqa: S310  the loopback
+    request = urllib.request.Request(f"{SETTINGS['PREFECT_API_URL']}{path}", data=data, headers={"Content-Type": "application/json"})  # noqa: S310 - loopback only
     try:
-        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(ask, timeout=5) as answer:
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=5) as answer:
             return json.load(answer)
     except (urllib.error.URLError, OSError):
         return None
 
 
 def environment() -> dict[str, str]:
-    """The user's, less any Prefect settings of theirs: this server is on its own."""
+    """Return the user's environment with this server's settings instead of the user's Prefect settings."""
     return {**{name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}, **SETTINGS}
 
 
 def log_file(name: str) -> Path:
-    """Where a process writes what it says."""
+    """Return the log file of a process."""
     return STATE / f"{name}.log"
 
 
 def log_bytes(name: str) -> int:
-    """How much it has written."""
+    """Return the size of its log in bytes."""
     return log_file(name).stat().st_size if log_file(name).exists() else 0
 
 
 def pid_file(name: str) -> Path:
-    """Where a process is noted."""
+    """Return the file with the pid of a process."""
     return STATE / f"{name}.pid"
 
 
-def say(what: str) -> None:
-    """For who waits."""
-    sys.stdout.write(f"{what}\n")
+def say(message: str) -> None:
+    """Print a message at once."""
+    sys.stdout.write(f"{message}\n")
     sys.stdout.flush()
 
 
 @contextlib.contextmanager
-def alone() -> Iterator[None]:
-    """Of two calls at once the second waits."""
+def locked() -> Iterator[None]:
+    """Hold the lock of the state folder, so that a concurrent call waits."""
     STATE.mkdir(mode=0o700, parents=True, exist_ok=True)
     with (STATE / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -261,5 +261,5 @@ if __name__ == "__main__":
     commands = {"up": up, "down": down}
     if sys.argv[1:] not in [["up"], ["down"]]:
         sys.exit("usage: python infra/local.py up|down")
-    with alone():
+    with locked():
         commands[sys.argv[1]]()

@@ -26,8 +26,8 @@ resource "aws_s3_bucket_server_side_encryption_configuration" "checkpoints" {
   }
 }
 
-# A killed process leaves the pieces of a large upload behind: no listing shows them, and they cost storage.
-# No rule expires objects: `kitestring gc` knows which ones a collection still needs.
+# A killed process leaves parts of an unfinished multipart upload: no listing shows them, and they cost storage.
+# No rule expires objects: only `kitestring gc` knows which of them a collection still needs.
 resource "aws_s3_bucket_lifecycle_configuration" "checkpoints" {
   bucket = aws_s3_bucket.checkpoints.id
   rule {

@@ -1,5 +1,5 @@
-# Exactly what a run calls: a test compares these actions with the requests of a run, and runs a job with no others.
-# s3:PutObject covers uploads in pieces, s3:GetObject covers HEAD, s3:DeleteObject covers deletions of many.
+# Exactly the actions of a run: a test compares them with a run's requests, and runs a job with these permissions only.
+# s3:PutObject covers multipart uploads, s3:GetObject covers HEAD, s3:DeleteObject covers batch deletions.
 data "aws_iam_policy_document" "jobs" {
   statement {
     sid       = "ListCheckpoints"

@@ -25,7 +25,7 @@ data "aws_iam_policy_document" "read_secret" {
   }
 }
 
-# What the worker's own code may do.
+# Permissions of the worker's own code.
 resource "aws_iam_role" "worker" {
   name               = "${var.name}-worker"
   assume_role_policy = data.aws_iam_policy_document.assumed_by_tasks.json
@@ -36,7 +36,7 @@ resource "aws_iam_role_policy_attachment" "worker" {
   policy_arn = aws_iam_policy.jobs.arn
 }
 
-# What ECS does before the worker starts: pull the image, read the secret, open the log.
+# Permissions of ECS before the worker starts: pull the image, read the secret, write the log.
 resource "aws_iam_role" "start" {
   name               = "${var.name}-start"
   assume_role_policy = data.aws_iam_policy_document.assumed_by_tasks.json
@@ -53,7 +53,7 @@ resource "aws_iam_role_policy" "start" {
   policy = data.aws_iam_policy_document.read_secret.json
 }
 
-# What an instance does: join the cluster.
+# Permissions of an instance: join the cluster.
 resource "aws_iam_role" "instance" {
   name               = "${var.name}-instance"
   assume_role_policy = data.aws_iam_policy_document.assumed_by_instances.json

@@ -1,33 +1,33 @@
 variable "region" {
-  description = "Where everything is made."
+  description = "AWS region of all resources."
   type        = string
   default     = "us-east-1"
 }
 
 variable "name" {
-  description = "Prefix of the names of what is made."
+  description = "Prefix of all resource names."
   type        = string
   default     = "kitestring"
 }
 
 variable "bucket" {
-  description = "Bucket of the checkpoints, to be made: s3://BUCKET/kitestring is then a job's `checkpoint`."
+  description = "Name of the bucket to create for checkpoints; a job's `checkpoint` is then s3://BUCKET/kitestring."
   type        = string
 }
 
 variable "source_buckets" {
-  description = "Existing buckets with sources, which jobs may read."
+  description = "Existing source buckets that jobs may read."
   type        = list(string)
   default     = []
 }
 
 variable "image" {
-  description = "The image of infra/Dockerfile, in a registry that the instances reach."
+  description = "The image of infra/Dockerfile, in a registry that the instances can reach."
   type        = string
 }
 
 variable "prefect_secret_arn" {
-  description = "Secret of Secrets Manager with the JSON keys PREFECT_API_URL, PREFECT_API_KEY and MILVUS_TOKEN."
+  description = "ARN of a Secrets Manager secret with the JSON keys PREFECT_API_URL, PREFECT_API_KEY and MILVUS_TOKEN."
   type        = string
 }
 
@@ -38,12 +38,12 @@ variable "work_pool" {
 }
 
 variable "subnets" {
-  description = "Subnets of the instances; they need a way to the Prefect server, Milvus, S3 and the registry."
+  description = "Subnets of the instances, with routes to the Prefect server, Milvus, S3 and the registry."
   type        = list(string)
 }
 
 variable "security_groups" {
-  description = "Security groups of the instances; only outgoing connections are needed."
+  description = "Security groups of the instances; only outbound connections are needed."
   type        = list(string)
   default     = []
 }
@@ -55,25 +55,25 @@ variable "instance_type" {
 }
 
 variable "gpus" {
-  description = "GPUs of an instance of that type; a worker takes all of them."
+  description = "Number of GPUs of an instance of that type; a worker uses all of them."
   type        = number
   default     = 1
 }
 
 variable "memory" {
-  description = "MiB that a worker reserves of an instance's memory."
+  description = "Memory in MiB that a worker reserves on an instance."
   type        = number
   default     = 12288
 }
 
 variable "workers" {
-  description = "Workers, each on an instance of its own."
+  description = "Number of workers, each on its own instance."
   type        = number
   default     = 1
 }
 
 variable "spot" {
-  description = "Whether the instances may be taken away at two minutes' notice; finished parts are kept in the bucket."
+  description = "Whether to use spot instances, which AWS may reclaim with two minutes' notice; finished parts are kept in the bucket."
   type        = bool
   default     = false
 }

@@ -1,4 +1,4 @@
-# What Kitestring needs on AWS: a bucket for checkpoints, the policy of whoever runs jobs, and a Prefect worker on GPU instances.
+# Kitestring on AWS: a bucket for checkpoints, a policy for jobs, and a Prefect worker on GPU instances.
 #     terraform init && terraform apply -var bucket=... -var image=... -var 'subnets=[...]' -var prefect_secret_arn=...
 terraform {
   required_version = ">= 1.6"
