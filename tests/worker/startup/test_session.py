@@ -26,4 +26,4 @@ def test_a_store_that_refuses_it_costs_nothing(capsys: pytest.CaptureFixture[str
             raise Transient("no answer")
 
     _save_tuning(MEASURED, Refusing("refusing"), KEY)
-    assert "could not be saved: no answer" in capsys.readouterr().err
+    assert "Cannot save the encoder's measurements: no answer" in capsys.readouterr().err
