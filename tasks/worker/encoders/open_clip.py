@@ -73,12 +73,12 @@ class ImageWork:
 
 
 def _batch(rows: list[int], load: Load) -> Batch:
-    tensors, fates = load
-    for fate in fates:
-        if isinstance(fate, Transient):
-            raise fate
-    good = [row for row, fate in zip(rows, fates, strict=True) if fate is None]
-    refused = [(row, fate) for row, fate in zip(rows, fates, strict=True) if isinstance(fate, str)]
+    tensors, errors = load
+    for error in errors:
+        if isinstance(error, Transient):
+            raise error
+    good = [row for row, error in zip(rows, errors, strict=True) if error is None]
+    refused = [(row, error) for row, error in zip(rows, errors, strict=True) if isinstance(error, str)]
     return Batch(rows=good, contents=list(tensors.unbind(0)) if good else [], refused=refused)
 
 

@@ -55,7 +55,7 @@ class Tokens:
             this_model.preprocess = self._preprocess
 
     def read(self, texts: list[str]) -> tuple[list[TokenizedText], list[int], list[int]]:
-        """Return the texts with their tokens, the numbers of tokens that the model reads, and the total numbers. Safe beside `model.encode`."""
+        """Return the texts with tokens, how many tokens the model reads of each, and how many each has. May run beside `model.encode`."""
         tokenized: list[TokenizedText] = []
         whole: list[int] = []
         for at in range(0, len(texts), TEXTS_AT_ONCE):

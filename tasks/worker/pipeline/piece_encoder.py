@@ -38,7 +38,7 @@ class Encoded:
 
 
 @dataclass(slots=True)
-class _Vectors:
+class _Results:
     """A vector for each row; rows without one are in `refused`."""
 
     vectors: Vectors
@@ -67,23 +67,23 @@ class PieceEncoder:
         """
         began, halved = time.perf_counter(), self._runner.halved
         count = ready.rows.num_rows
-        sheet = _Vectors(no_vectors(count, self._dim, sparse=self._sparse), np.zeros(count, dtype=bool))
-        for batch, left in self._batches(ready, sheet):
+        results = _Results(no_vectors(count, self._dim, sparse=self._sparse), np.zeros(count, dtype=bool))
+        for batch, left in self._batches(ready, results):
             if not self._allows(left * (time.perf_counter() - began)):
                 return None
-            self._fill(sheet, batch, ready)
-        whole = bool(sheet.kept.all())
+            self._fill(results, batch, ready)
+        whole = bool(results.kept.all())
         return Encoded(
             ready=ready,
-            kept=sheet.kept,
-            vectors=sheet.vectors if whole else sheet.vectors[sheet.kept],
-            quarantined=(*ready.barred, *_set_aside(ready, sheet.refused)),
+            kept=results.kept,
+            vectors=results.vectors if whole else results.vectors[results.kept],
+            quarantined=(*ready.barred, *_quarantined_rows(ready, results.refused)),
             encode_seconds=time.perf_counter() - began,
-            padded=sheet.padded,
+            padded=results.padded,
             halved=self._runner.halved - halved,
         )
 
-    def _batches(self, ready: Ready, sheet: _Vectors) -> Iterator[tuple[Batch, float]]:
+    def _batches(self, ready: Ready, results: _Results) -> Iterator[tuple[Batch, float]]:
         """Yield batches, each announced before it is loaded, with the remaining work as a multiple of the elapsed time."""
         suspects, others = _split(ready)
         done = 0
@@ -94,16 +94,16 @@ class PieceEncoder:
             loading = ready.work.load(plan, alone=alone)
             for number, batch_rows in enumerate(plan):
                 in_hand = [row for batch in plan[number : number + 1 + ahead] for row in batch]
-                self._announce(at := self._at(ready, in_hand, sheet))
-                with self._heartbeats_while_loading(at, ready.work):
+                self._announce(heartbeat := self._heartbeat(ready, in_hand, results))
+                with self._heartbeats_while_loading(heartbeat, ready.work):
                     batch = next(loading)
                 yield batch, (total - done) / done if done > total * RATE_KNOWN_FROM else 0.0
                 done += padded_size(batch_rows, ready.work.sizes)
-                sheet.padded += ready.work.computed_tokens(batch_rows)
-                sheet.done += len(batch_rows)
-                sheet.tokens += sum(ready.work.sizes[row] for row in batch_rows) if ready.work.stats.tokens else 0
+                results.padded += ready.work.computed_tokens(batch_rows)
+                results.done += len(batch_rows)
+                results.tokens += sum(ready.work.sizes[row] for row in batch_rows) if ready.work.stats.tokens else 0
 
-    def _heartbeats_while_loading(self, at: Heartbeat, work: Work) -> AbstractContextManager[None]:
+    def _heartbeats_while_loading(self, heartbeat: Heartbeat, work: Work) -> AbstractContextManager[None]:
         """Repeat the heartbeat while rows arrive, however slowly: a batch may hold many images from a slow store."""
         seen = work.loaded
         if seen is None:
@@ -113,24 +113,24 @@ class PieceEncoder:
             nonlocal seen
             before, seen = seen, work.loaded
             if seen != before:
-                self._announce(at)
+                self._announce(heartbeat)
 
         return heartbeats(beat)
 
-    def _at(self, ready: Ready, positions: list[int], sheet: _Vectors) -> Heartbeat:
+    def _heartbeat(self, ready: Ready, positions: list[int], results: _Results) -> Heartbeat:
         rows = ready.rows.column("row").take(positions).to_pylist()
-        return Heartbeat(key=ready.piece.key, rows=tuple(rows), done=sheet.done, tokens=sheet.tokens)
+        return Heartbeat(key=ready.piece.key, rows=tuple(rows), done=results.done, tokens=results.tokens)
 
-    def _fill(self, sheet: _Vectors, batch: Batch, ready: Ready) -> None:
-        sheet.refused.update(batch.refused)
+    def _fill(self, results: _Results, batch: Batch, ready: Ready) -> None:
+        results.refused.update(batch.refused)
         if not batch.contents:
             return
         outcome = self._runner.run(batch.contents, [ready.work.sizes[row] for row in batch.rows])
-        sheet.refused.update((batch.rows[position], reason) for position, reason in outcome.refused)
+        results.refused.update((batch.rows[position], reason) for position, reason in outcome.refused)
         if outcome.kept:
             rows = [batch.rows[position] for position in outcome.kept]
-            sheet.vectors[rows] = np.concatenate(outcome.vectors)
-            sheet.kept[rows] = True
+            results.vectors[rows] = np.concatenate(outcome.vectors)
+            results.kept[rows] = True
 
 
 def _split(ready: Ready) -> tuple[list[list[int]], list[int]]:
@@ -143,7 +143,7 @@ def _split(ready: Ready) -> tuple[list[list[int]], list[int]]:
     return alone, [at for at, row in enumerate(rows) if row not in suspected]
 
 
-def _set_aside(ready: Ready, refused: dict[int, str]) -> Iterator[Quarantined]:
+def _quarantined_rows(ready: Ready, refused: dict[int, str]) -> Iterator[Quarantined]:
     for position in sorted(refused):
         row = ready.rows.slice(position, 1)
         yield Quarantined(row=row.column("row")[0].as_py(), id=row.column("id")[0].as_py(), reason=refused[position])

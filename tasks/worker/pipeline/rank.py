@@ -42,12 +42,12 @@ class Rank:
         self._shutdown.listen(self._inbox.wake)
         self._inbox.open()
         while (taken := self._inbox.take()) is not None and not self._shutdown.received:
-            self._do(taken)
+            self._process(taken)
         self._outbox.drain()
 
-    def _do(self, taken: Ready | Unready) -> None:
+    def _process(self, taken: Ready | Unready) -> None:
         if isinstance(taken, Unready):
-            self._refuse(taken)
+            self._report_unready(taken)
             return
         try:
             encoded = self._pieces.encode(taken)
@@ -58,7 +58,7 @@ class Rank:
             self._outbox.put(encoded)
         give_back()
 
-    def _refuse(self, unready: Unready) -> None:
+    def _report_unready(self, unready: Unready) -> None:
         """Report a piece that could not be prepared: a crash here would be attributed to the rows of the previous piece."""
         if isinstance(unready.error, Fatal | KeyboardInterrupt | SystemExit):
             raise unready.error

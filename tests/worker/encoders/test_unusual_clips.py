@@ -202,7 +202,8 @@ def test_weights_that_do_not_fit_are_told_by_what_does_not(siglip: Path, tmp_pat
         opened(OpenClipEncoder(architecture=SIGLIP, pretrained=str(tmp_path / "other.pt")))
     torch.save({"state_dict": PICTURE}, tmp_path / "pickle.pt")
     with pytest.raises(
-        BadInput, match=r"a pickle that holds more than tensors and could run code: save them as safetensors, or torch\.save\(model\.state_dict\(\)"
+        BadInput,
+        match=r"a pickle that holds more than tensors and could run code: save them as safetensors, or torch\.save\(model\.state_dict\(\)",
     ):
         opened(OpenClipEncoder(architecture=SIGLIP, pretrained=str(tmp_path / "pickle.pt")))
 

@@ -131,7 +131,7 @@ def test_rows_that_cannot_be_made_ready_are_told_of_their_own_piece(
 ) -> None:
     """A death over them would be put down to the piece before, which is on its way to the store."""
     ranked, wire = rank
-    ranked._do(Unready(piece=Piece(shard="s", first=0, stop=1, rows=str(tmp_path), key="k"), error=error))
+    ranked._process(Unready(piece=Piece(shard="s", first=0, stop=1, rows=str(tmp_path), key="k"), error=error))
     [fault] = wire.said
     assert isinstance(fault, Fault)
     assert (fault.key, fault.leaf) == ("k", leaf)
@@ -140,7 +140,7 @@ def test_rows_that_cannot_be_made_ready_are_told_of_their_own_piece(
 
 def test_a_broken_device_ends_the_rank_whoever_meets_it(rank: tuple[Rank, Spoken]) -> None:
     with pytest.raises(Fatal):
-        rank[0]._do(Unready(piece=Piece(shard="s", first=0, stop=1, rows="", key="k"), error=Fatal("broken")))
+        rank[0]._process(Unready(piece=Piece(shard="s", first=0, stop=1, rows="", key="k"), error=Fatal("broken")))
 
 
 def test_a_rank_that_cannot_hear_the_coordinator_leaves(rank: tuple[Rank, Spoken], monkeypatch: pytest.MonkeyPatch) -> None:
