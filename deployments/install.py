@@ -99,7 +99,7 @@ def create_automations(client: SyncPrefectClient) -> None:
 
 
 def resolve_action(action: dict[str, Any], block: str | None) -> dict[str, Any]:
-    """Send a notification to the block; without a block, replace the action by one that does nothing, so that only the UI shows the event."""
+    """Send notifications to the block; without one, the action does nothing, and only the UI shows the event."""
     if action.get("block_document_id") != "notify":
         return action
     return {**action, "block_document_id": block} if block else {"type": "do-nothing"}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def _check_tasks() -> None:
-    """Check that `tasks` is Kitestring's package. Users of celery and invoke often have a `tasks.py`, whose errors would not name the cause.
+    """Check that `tasks` is Kitestring's package: users of celery and invoke have a `tasks.py`, and its errors would hide the cause.
 
     Raises:
         ImportError: another module of that name comes first on the path.

@@ -127,7 +127,7 @@ def search(
     try:
         return _away_from_loops(lambda: ask(job, k, text=text, picture=image, expression=filter, way=way))
     finally:
-        gc.collect()  # models contain reference cycles: with all-MiniLM-L6-v2, every search left 60 MB more in a notebook's process (measured)
+        gc.collect()  # models have reference cycles: with all-MiniLM-L6-v2 every search left 60 MB in a notebook's process
         give_back()
 
 

@@ -1,4 +1,4 @@
-"""The command `kitestring run` as a function, in a separate process, so that it does not affect the caller's Prefect, torch or event loop."""
+"""The command `kitestring run` as a function, in a separate process that leaves the caller's Prefect, torch and event loop alone."""
 
 from __future__ import annotations
 

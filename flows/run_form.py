@@ -121,7 +121,7 @@ class View:
         return {**target, **{key: value for key, value in field.items() if key != "$ref"}}
 
     def _tabs(self, bare: Schema, tabs: list[Schema], default: Any) -> Schema:
-        """Return a union. The form selects the first tab that shares most keys with a value, so a tab with few keys precedes the default's."""
+        """Return a union. The form selects the first tab that shares most keys with a value, so tabs with few keys come first."""
         drawn = [self.model(tab) if "properties" in tab else tab for tab in tabs]
         if not isinstance(default, dict):
             return bare | {"anyOf": drawn} | ({} if default is None else {"default": default})

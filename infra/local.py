@@ -36,7 +36,7 @@ SETTINGS = {
     "PREFECT_HOME": str(STATE / "prefect"),
     "PREFECT_API_URL": f"http://127.0.0.1:{PORT}/api",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-    "PREFECT_SERVER_SERVICES_SCHEDULER_MAX_RUNS": "10",  # per deployment, scheduled ahead; with a hundred each, SQLite would be busy at every change
+    "PREFECT_SERVER_SERVICES_SCHEDULER_MAX_RUNS": "10",  # per deployment; a hundred each would keep SQLite busy at every change
     "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",  # limits survive a restart
     "DO_NOT_TRACK": "1",
 }
@@ -50,7 +50,7 @@ BUSY = "database is locked"  # SQLite's error for two writers at once: Prefect l
 
 
 def up() -> None:
-    """Start server and worker if necessary, wait for them and for the first schedules, and print the address; exit 1 on errors in the logs."""
+    """Start server and worker if necessary, wait until schedules are planned, and print the address; exit 1 on errors in the logs."""
     STATE.mkdir(mode=0o700, parents=True, exist_ok=True)
     began, logged = time.monotonic(), {name: log_bytes(name) for name in PROCESSES}
     if not running("server"):
@@ -161,7 +161,7 @@ def worker_is_online() -> bool:
 
 
 def wait_for_schedules(logged: dict[str, int]) -> None:
-    """Wait until every schedule has an upcoming run, which shows that the scheduler works: installing removed earlier ones. Exit on errors."""
+    """Wait until every schedule has an upcoming run: installing removed earlier ones, so the scheduler works. Exit on logged errors."""
     deadline = time.monotonic() + SCHEDULE_SECONDS
     while True:
         pending = unscheduled()

@@ -108,7 +108,7 @@ def _import_ahead() -> None:
 
 
 def _without_heartbeats() -> AbstractContextManager[object]:
-    """Disable heartbeats: a private server ends with the run and does not monitor it, and the heartbeat thread delays the end by up to a second."""
+    """Disable heartbeats: a private server does not monitor the run, and the heartbeat thread delays its end by up to a second."""
     from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings  # noqa: PLC0415
 
     return temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None})

@@ -30,7 +30,7 @@ def takes_unicode(stream: TextIO) -> bool:
 
 @contextmanager
 def _home() -> Iterator[None]:
-    """Provide a temporary home folder if the user has none, as an arbitrary user of a container: Prefect, torch and the model cache need one.
+    """Provide a temporary home folder to a container's user without one: Prefect, torch and the model cache need it.
 
     Its content, including models from the hub, is removed with the command.
     """

@@ -27,7 +27,7 @@ AGENT_POLL_SECONDS = 0.02
 class NoExitBarrier:
     """Replaces torch elastic's exit barrier, which deadlocks when a waiting rank is killed.
 
-    Its `set` never returns if a rank was killed while waiting. A rank's result is in its pipe before the rank exits, so no rank needs to wait.
+    Its `set` never returns if a rank was killed while waiting. A rank's result is in its pipe before it exits, so no rank needs to wait.
     """
 
     def wait(self) -> bool:

@@ -22,7 +22,7 @@ class SparseTextEncoder(TextEncoder):
     library: ClassVar[type[Any]] = SparseEncoder
 
     def _dimension(self) -> int:
-        """Read the dimension from a vector: without a declared one in SpladePooling, the library (6.2) returns the transformer's hidden size."""
+        """Read the dimension from a vector: unless SpladePooling declares it, the library (6.2) returns the transformer's hidden size."""
         return int(self._model.encode(["dimension"], show_progress_bar=False).shape[1])
 
     def _remove_padding(self) -> str | None:

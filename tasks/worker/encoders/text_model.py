@@ -21,7 +21,7 @@ UNLIMITED = 10**9  # transformers expresses "no limit" as a number of 30 digits
 def load_text_model(
     library: type[Any], encoder: TextModelEncoder, model_path: str, dtype: torch.dtype | str, device: str
 ) -> SentenceTransformer:
-    """Load a model. `library`: a class of sentence-transformers; a sparse one differs from SentenceTransformer only in the result of `encode`."""
+    """Load a model. `library`: a class of sentence-transformers; SparseEncoder differs only in the result of `encode`."""
     transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
@@ -36,7 +36,7 @@ def load_text_model(
 
 
 def _with_padding_token(encoder: TextModelEncoder, model: SentenceTransformer) -> SentenceTransformer:
-    """Return the model with a padding token. A tokenizer without one gets its end-of-text token, as is usual for such models: it is masked."""
+    """Return the model with a padding token. A tokenizer without one gets its end-of-text token, as usual for such models: it is masked."""
     for tokenizer in {id(each): each for each in map(_tokenizer, model.modules()) if each is not None}.values():
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token

@@ -34,7 +34,7 @@ class TokenizedText(str):
 
 
 class Tokens:
-    """A copy of a model's tokenizer: truncation and padding are state of a tokenizer, and the library changes its own while this one counts."""
+    """A copy of a model's tokenizer: truncation and padding are its state, and the library changes its own while this one counts."""
 
     def __init__(self, model: SentenceTransformer, first: Any, *, prompt: str, task: str | None, limit: int | None) -> None:
         self._prompt, self._limit = prompt, limit

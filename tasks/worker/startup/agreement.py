@@ -193,7 +193,7 @@ class Start:
         return self.measured
 
     def _int8_remark(self, precision: Precision, sample: pa.Table, row_seconds: float) -> str:
-        """Recommend int8 where it would at least halve the time and no other precision helps. Only for long work: quantising takes a while."""
+        """Recommend int8 if it halves the time and no other precision helps. Only for long work: quantising takes a while."""
         a = self._assignment
         only_float32 = a.precision == "auto" and precision == "float32" and not native_bfloat16(self._place.device)
         if not only_float32 or not self._may_use_openvino(precision) or find_spec("nncf") is None:
@@ -283,7 +283,7 @@ class Start:
         return np.concatenate([cosines, cosines_of_queries]) if len(cosines) else cosines
 
     def _compare_eight_bits(self, precision: Precision) -> tuple[Any, str]:
-        """Return cosines to float32 for rows only, since queries are embedded in float32; none, and the reason, if a GPU cannot hold both models."""
+        """Return cosines to float32 for rows, as queries are embedded in float32; none, and the reason, if a GPU cannot hold both models."""
         fast = self._opened(precision, self._backend)
         try:
             exact = self._opened("float32", "torch")
@@ -299,7 +299,7 @@ class Start:
 
 
 def _first_backend(assignment: Assignment, device: str) -> Backend:
-    """Return the job's setting or an earlier run's measurement; else torch, the reference. int8 and sharded weights allow only one backend."""
+    """Return the job's setting or an earlier measurement; else torch, the reference. int8 and sharded weights have one backend each."""
     setting = assignment.compute.backend
     if assignment.precision == "int8":
         return int8_backend(setting, device)
