@@ -25,7 +25,7 @@ def main() -> int:
     arguments.add_argument("--assignment", type=Path, required=True, help="JSON file of tasks.domain.encoding.protocol.Assignment")
     assignment = Assignment.model_validate_json(arguments.parse_args().assignment.read_text())
     with importing():
-        from tasks.worker.startup.session import serve  # noqa: PLC0415 - imports torch: after `set_up_rank_process`
+        from tasks.worker.startup.session import serve  # noqa: PLC0415 - imports torch, which takes seconds
 
     return serve(assignment)
 

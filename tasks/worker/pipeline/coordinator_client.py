@@ -58,7 +58,7 @@ def heartbeats(beat: Callable[[], object]) -> Iterator[None]:
     over = threading.Event()
 
     def send() -> None:
-        with suppress(OSError):  # the coordinator has ended; the inbox handles that
+        with suppress(OSError):  # the coordinator has ended; the reader handles that
             beat()
             while not over.wait(HEARTBEAT_SECONDS):
                 beat()

@@ -21,11 +21,11 @@ from tasks.domain.ports import Store
 from tasks.domain.shards.seal import EncodeStats, Part
 from tasks.domain.target.fields import ScalarField
 from tasks.worker.pipeline.coordinator_client import CoordinatorClient, fault_of, heartbeats, unexpected_error
-from tasks.worker.pipeline.piece_encoder import Encoded
+from tasks.worker.pipeline.piece_encoder import EncodedPiece
 from tasks.worker.system.memory import peak_memory
 
 
-class Outbox:
+class PartWriter:
     """Writes one part at a time; `put` waits for the previous part, which bounds memory."""
 
     def __init__(
@@ -33,10 +33,10 @@ class Outbox:
     ) -> None:
         self._coordinator, self._store = coordinator, store
         self._fields, self._schema = fields, part_schema(fields, store_text=store_text, sparse=sparse)
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="outbox")
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="writer")
         self._last: Future[None] | None = None
 
-    def put(self, encoded: Encoded) -> None:
+    def put(self, encoded: EncodedPiece) -> None:
         """Write an encoded piece in the background."""
         self.drain()
         self._last = self._thread.submit(self._deliver, encoded)
@@ -46,7 +46,7 @@ class Outbox:
         if self._last is not None:
             self._last.result()
 
-    def _deliver(self, encoded: Encoded) -> None:
+    def _deliver(self, encoded: EncodedPiece) -> None:
         key = encoded.ready.piece.key
         try:
             with heartbeats(partial(self._coordinator.send, Storing(key=key))):
@@ -60,7 +60,7 @@ class Outbox:
         else:
             self._coordinator.send(Done(part=part, padded=encoded.padded, halved=encoded.halved, memory=peak_memory()))
 
-    def _store_part(self, encoded: Encoded) -> Part:
+    def _store_part(self, encoded: EncodedPiece) -> Part:
         began, piece = time.perf_counter(), encoded.ready.piece
         table, reused, taken = part_table(encoded, self._schema)
         stats = encoded.ready.work.stats.model_copy(update={"encode_seconds": encoded.encode_seconds}) + taken
@@ -91,7 +91,7 @@ class Outbox:
             raise Transient(str(unexpected_error(error, "cannot write the part to the checkpoint"))) from error
 
 
-def part_table(encoded: Encoded, schema: pa.Schema) -> tuple[pa.Table, int, EncodeStats]:
+def part_table(encoded: EncodedPiece, schema: pa.Schema) -> tuple[pa.Table, int, EncodeStats]:
     """Build the table of rows with a vector, in the source's order: the columns of `schema`, and lengths if they are known.
 
     Returns also the number of reused vectors and the length statistics of their rows.

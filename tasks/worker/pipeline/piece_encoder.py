@@ -18,17 +18,17 @@ from tasks.worker.base import Batch, Vectors, Work
 from tasks.worker.batching import padded_size
 from tasks.worker.pipeline.coordinator_client import heartbeats
 from tasks.worker.pipeline.fault_isolation import FaultIsolatingRunner
-from tasks.worker.pipeline.piece_reader import Ready
+from tasks.worker.pipeline.piece_reader import PreparedPiece
 
 Announce = Callable[[Heartbeat], None]
 Allows = Callable[[float], bool]  # whether this rank may work for so many more seconds
 
 
 @dataclass(slots=True, kw_only=True)
-class Encoded:
+class EncodedPiece:
     """The vectors of a piece. `kept` marks its rows that have a vector; `vectors` has a row for each of these."""
 
-    ready: Ready
+    ready: PreparedPiece
     kept: npt.NDArray[np.bool_]
     vectors: Vectors
     quarantined: tuple[Quarantined, ...]
@@ -58,7 +58,7 @@ class PieceEncoder:
     def __init__(self, runner: FaultIsolatingRunner[Any], dim: int, announce: Announce, allows: Allows, *, sparse: bool = False) -> None:
         self._runner, self._dim, self._announce, self._allows, self._sparse = runner, dim, announce, allows, sparse
 
-    def encode(self, ready: Ready) -> Encoded | None:
+    def encode(self, ready: PreparedPiece) -> EncodedPiece | None:
         """Encode a piece; return None if this rank must exit before the rest would be done.
 
         Raises:
@@ -73,7 +73,7 @@ class PieceEncoder:
                 return None
             self._fill(results, batch, ready)
         whole = bool(results.kept.all())
-        return Encoded(
+        return EncodedPiece(
             ready=ready,
             kept=results.kept,
             vectors=results.vectors if whole else results.vectors[results.kept],
@@ -83,7 +83,7 @@ class PieceEncoder:
             halved=self._runner.halved - halved,
         )
 
-    def _batches(self, ready: Ready, results: _Results) -> Iterator[tuple[Batch, float]]:
+    def _batches(self, ready: PreparedPiece, results: _Results) -> Iterator[tuple[Batch, float]]:
         """Yield batches, each announced before it is loaded, with the remaining work as a multiple of the elapsed time."""
         suspects, others = _split(ready)
         done = 0
@@ -117,11 +117,11 @@ class PieceEncoder:
 
         return heartbeats(beat)
 
-    def _heartbeat(self, ready: Ready, positions: list[int], results: _Results) -> Heartbeat:
+    def _heartbeat(self, ready: PreparedPiece, positions: list[int], results: _Results) -> Heartbeat:
         rows = ready.rows.column("row").take(positions).to_pylist()
         return Heartbeat(key=ready.piece.key, rows=tuple(rows), done=results.done, tokens=results.tokens)
 
-    def _fill(self, results: _Results, batch: Batch, ready: Ready) -> None:
+    def _fill(self, results: _Results, batch: Batch, ready: PreparedPiece) -> None:
         results.refused.update(batch.refused)
         if not batch.contents:
             return
@@ -133,7 +133,7 @@ class PieceEncoder:
             results.kept[rows] = True
 
 
-def _split(ready: Ready) -> tuple[list[list[int]], list[int]]:
+def _split(ready: PreparedPiece) -> tuple[list[list[int]], list[int]]:
     """Suspects, each a batch of its own, and the other positions."""
     suspected = set(ready.piece.suspects)
     if not suspected:
@@ -143,7 +143,7 @@ def _split(ready: Ready) -> tuple[list[list[int]], list[int]]:
     return alone, [at for at, row in enumerate(rows) if row not in suspected]
 
 
-def _quarantined_rows(ready: Ready, refused: dict[int, str]) -> Iterator[Quarantined]:
+def _quarantined_rows(ready: PreparedPiece, refused: dict[int, str]) -> Iterator[Quarantined]:
     for position in sorted(refused):
         row = ready.rows.slice(position, 1)
         yield Quarantined(row=row.column("row")[0].as_py(), id=row.column("id")[0].as_py(), reason=refused[position])

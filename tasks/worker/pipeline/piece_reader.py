@@ -22,7 +22,7 @@ BARRED = "crashed the encoder twice: the process that encoded it died"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ready:
+class PreparedPiece:
     """A piece and its rows, without the barred rows."""
 
     piece: Piece
@@ -32,25 +32,25 @@ class Ready:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Unready:
+class FailedPiece:
     """A piece that could not be prepared."""
 
     piece: Piece
     error: BaseException
 
 
-class Inbox:
+class PieceReader:
     """Requests one piece at a time and prepares it before it is needed."""
 
     def __init__(self, coordinator: CoordinatorClient, encoder: LoadedEncoder) -> None:
         self._coordinator, self._encoder = coordinator, encoder
-        self._ready: SimpleQueue[Ready | Unready | None] = SimpleQueue()  # SimpleQueue.put is safe in a signal handler
+        self._ready: SimpleQueue[PreparedPiece | FailedPiece | None] = SimpleQueue()  # SimpleQueue.put is safe in a signal handler
 
     def open(self) -> None:
         """Start listening to the coordinator."""
-        threading.Thread(target=self._listen, daemon=True, name="inbox").start()
+        threading.Thread(target=self._listen, daemon=True, name="reader").start()
 
-    def take(self) -> Ready | Unready | None:
+    def take(self) -> PreparedPiece | FailedPiece | None:
         """Wait for the next piece and request another one; return None when there are no more."""
         taken = self._ready.get()
         if taken is not None:
@@ -75,12 +75,12 @@ class Inbox:
         finally:  # the coordinator has ended: the piece in progress is not needed. With 0 a forking agent would wait for a result
             os._exit(1)
 
-    def _prepare(self, piece: Piece) -> Ready | Unready:
+    def _prepare(self, piece: Piece) -> PreparedPiece | FailedPiece:
         try:
             rows, barred = read_rows(piece)
-            return Ready(piece=piece, rows=rows, work=self._encoder.prepare(rows), barred=barred)
+            return PreparedPiece(piece=piece, rows=rows, work=self._encoder.prepare(rows), barred=barred)
         except BaseException as error:  # noqa: BLE001 - the main thread handles it; this thread must keep listening
-            return Unready(piece=piece, error=error)
+            return FailedPiece(piece=piece, error=error)
 
 
 def read_rows(piece: Piece) -> tuple[pa.Table, tuple[Quarantined, ...]]:

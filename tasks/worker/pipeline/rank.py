@@ -10,9 +10,9 @@ from tasks.worker.base import LoadedEncoder
 from tasks.worker.encoding_errors import Fatal
 from tasks.worker.pipeline.coordinator_client import CoordinatorClient, fault_of, unexpected_error
 from tasks.worker.pipeline.fault_isolation import FaultIsolatingRunner
-from tasks.worker.pipeline.part_writer import Outbox
+from tasks.worker.pipeline.part_writer import PartWriter
 from tasks.worker.pipeline.piece_encoder import PieceEncoder
-from tasks.worker.pipeline.piece_reader import Inbox, Ready, Unready
+from tasks.worker.pipeline.piece_reader import FailedPiece, PieceReader, PreparedPiece
 from tasks.worker.system.memory import give_back
 from tasks.worker.system.signals import ShutdownSignal
 
@@ -27,9 +27,9 @@ class Rank:
         counted = assignment.modality == "text" and ENCODERS[assignment.encoder.kind].counts_tokens
         unit = "tokens" if counted else {"text": "text", "image": "picture"}[assignment.modality]
         self._coordinator, self._shutdown = coordinator, shutdown
-        self._inbox = Inbox(coordinator, encoder)
+        self._reader = PieceReader(coordinator, encoder)
         sparse = ENCODERS[assignment.encoder.kind].sparse
-        self._outbox = Outbox(coordinator, store, assignment.fields, store_text=store_text, sparse=sparse)
+        self._writer = PartWriter(coordinator, store, assignment.fields, store_text=store_text, sparse=sparse)
         runner = FaultIsolatingRunner(encoder.encode, unit=unit)
         self._pieces = PieceEncoder(runner, encoder.facts().dim, coordinator.send, shutdown.allows, sparse=sparse)
 
@@ -39,15 +39,15 @@ class Rank:
         Raises:
             Fatal: this process must exit.
         """
-        self._shutdown.listen(self._inbox.wake)
-        self._inbox.open()
-        while (taken := self._inbox.take()) is not None and not self._shutdown.received:
+        self._shutdown.listen(self._reader.wake)
+        self._reader.open()
+        while (taken := self._reader.take()) is not None and not self._shutdown.received:
             self._process(taken)
-        self._outbox.drain()
+        self._writer.drain()
 
-    def _process(self, taken: Ready | Unready) -> None:
-        if isinstance(taken, Unready):
-            self._report_unready(taken)
+    def _process(self, taken: PreparedPiece | FailedPiece) -> None:
+        if isinstance(taken, FailedPiece):
+            self._report_failed(taken)
             return
         try:
             encoded = self._pieces.encode(taken)
@@ -55,13 +55,13 @@ class Rank:
             self._coordinator.send(fault_of(error, taken.piece.key))
             return
         if encoded is not None:
-            self._outbox.put(encoded)
+            self._writer.put(encoded)
         give_back()
 
-    def _report_unready(self, unready: Unready) -> None:
+    def _report_failed(self, failed: FailedPiece) -> None:
         """Report a piece that could not be prepared: a crash here would be attributed to the rows of the previous piece."""
-        if isinstance(unready.error, Fatal | KeyboardInterrupt | SystemExit):
-            raise unready.error
-        error = unready.error
+        if isinstance(failed.error, Fatal | KeyboardInterrupt | SystemExit):
+            raise failed.error
+        error = failed.error
         known = error if isinstance(error, KitestringError) else unexpected_error(error, "cannot prepare the rows")
-        self._coordinator.send(fault_of(known, unready.piece.key))
+        self._coordinator.send(fault_of(known, failed.piece.key))

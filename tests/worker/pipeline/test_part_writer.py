@@ -15,9 +15,9 @@ from tasks.domain.encoding.protocol import Assignment, Done, Fault, Piece, Stori
 from tasks.domain.job.encoder import SentenceTransformersEncoder
 from tasks.domain.job.job import Compute
 from tasks.worker.encoding_errors import Fatal
-from tasks.worker.pipeline.part_writer import Outbox
-from tasks.worker.pipeline.piece_encoder import Encoded
-from tasks.worker.pipeline.piece_reader import Inbox, Ready, Unready, read_rows
+from tasks.worker.pipeline.part_writer import PartWriter
+from tasks.worker.pipeline.piece_encoder import EncodedPiece
+from tasks.worker.pipeline.piece_reader import FailedPiece, PieceReader, PreparedPiece, read_rows
 from tasks.worker.pipeline.rank import Rank
 from tasks.worker.system.signals import ShutdownSignal
 from tests.builders.worker.coordinator import Heard, write_rows
@@ -50,21 +50,23 @@ class OddStore(MemoryStore):
         super().write(key, data)
 
 
-def encoded(scratch: Path, key: str, vectors: int = 1) -> Encoded:
+def encoded(scratch: Path, key: str, vectors: int = 1) -> EncodedPiece:
     path = write_rows(scratch / f"{key}.arrow", 0, {"text": ["x"]})
     piece = Piece(shard="s", first=0, stop=1, rows=str(path), key=key)
     rows, barred = read_rows(piece)
-    ready = Ready(piece=piece, rows=rows, work=FakeEncoder().prepare(rows), barred=barred)
+    ready = PreparedPiece(piece=piece, rows=rows, work=FakeEncoder().prepare(rows), barred=barred)
     kept = np.ones(1, dtype=bool)
-    return Encoded(ready=ready, kept=kept, vectors=np.ones((vectors, 2), dtype=np.float32), quarantined=(), encode_seconds=0.1, padded=1)
+    return EncodedPiece(
+        ready=ready, kept=kept, vectors=np.ones((vectors, 2), dtype=np.float32), quarantined=(), encode_seconds=0.1, padded=1
+    )
 
 
 def test_an_upload_that_fails_in_an_unforeseen_way_is_told_of_its_own_piece(tmp_path: Path) -> None:
     wire = Spoken()
-    outbox = Outbox(wire, OddStore("odd"), (), store_text=True)
-    outbox.put(encoded(tmp_path, "first"))
-    outbox.put(encoded(tmp_path, "second"))
-    outbox.drain()
+    writer = PartWriter(wire, OddStore("odd"), (), store_text=True)
+    writer.put(encoded(tmp_path, "first"))
+    writer.put(encoded(tmp_path, "second"))
+    writer.drain()
     fault = wire.told("first")
     assert isinstance(fault, Fault)
     assert fault.leaf == "transient"
@@ -74,10 +76,10 @@ def test_an_upload_that_fails_in_an_unforeseen_way_is_told_of_its_own_piece(tmp_
 
 def test_a_part_that_cannot_be_made_is_told_of_its_own_piece_and_not_tried_again(tmp_path: Path) -> None:
     wire = Spoken()
-    outbox = Outbox(wire, MemoryStore("made"), (), store_text=True)
-    outbox.put(encoded(tmp_path, "first", vectors=3))
-    outbox.put(encoded(tmp_path, "second"))
-    outbox.drain()
+    writer = PartWriter(wire, MemoryStore("made"), (), store_text=True)
+    writer.put(encoded(tmp_path, "first", vectors=3))
+    writer.put(encoded(tmp_path, "second"))
+    writer.drain()
     fault = wire.told("first")
     assert isinstance(fault, Fault)
     assert (fault.leaf, fault.text.partition(":")[0]) == ("permanent", "cannot write the part")
@@ -92,14 +94,14 @@ def test_a_rank_is_heard_of_as_long_as_its_part_is_on_its_way(tmp_path: Path, mo
         def write(self, key: str, data: bytes | Path) -> None:
             assert answers.wait(20)
 
-    outbox = Outbox(wire, SlowStore("slow"), (), store_text=True)
-    outbox.put(encoded(tmp_path, "first"))
+    writer = PartWriter(wire, SlowStore("slow"), (), store_text=True)
+    writer.put(encoded(tmp_path, "first"))
     until = time.monotonic() + 20
     while len(wire.said) < 5 and time.monotonic() < until:
         time.sleep(0.01)
     assert wire.said[:5] == [Storing(key="first")] * 5
     answers.set()
-    outbox.drain()
+    writer.drain()
     assert isinstance(wire.said[-1], Done)
     told = len(wire.said)
     time.sleep(0.05)
@@ -131,7 +133,7 @@ def test_rows_that_cannot_be_made_ready_are_told_of_their_own_piece(
 ) -> None:
     """A death over them would be put down to the piece before, which is on its way to the store."""
     ranked, wire = rank
-    ranked._process(Unready(piece=Piece(shard="s", first=0, stop=1, rows=str(tmp_path), key="k"), error=error))
+    ranked._process(FailedPiece(piece=Piece(shard="s", first=0, stop=1, rows=str(tmp_path), key="k"), error=error))
     [fault] = wire.said
     assert isinstance(fault, Fault)
     assert (fault.key, fault.leaf) == ("k", leaf)
@@ -140,7 +142,7 @@ def test_rows_that_cannot_be_made_ready_are_told_of_their_own_piece(
 
 def test_a_broken_device_ends_the_rank_whoever_meets_it(rank: tuple[Rank, Spoken]) -> None:
     with pytest.raises(Fatal):
-        rank[0]._process(Unready(piece=Piece(shard="s", first=0, stop=1, rows="", key="k"), error=Fatal("broken")))
+        rank[0]._process(FailedPiece(piece=Piece(shard="s", first=0, stop=1, rows="", key="k"), error=Fatal("broken")))
 
 
 def test_a_rank_that_cannot_hear_the_coordinator_leaves(rank: tuple[Rank, Spoken], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,5 +154,5 @@ def test_a_rank_that_cannot_hear_the_coordinator_leaves(rank: tuple[Rank, Spoken
         def listen(self) -> Iterator[Piece]:
             raise ValueError("not a message")
 
-    Inbox(Garbled(), FakeEncoder())._listen()
+    PieceReader(Garbled(), FakeEncoder())._listen()
     assert left == [1]

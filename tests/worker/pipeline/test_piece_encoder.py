@@ -13,24 +13,24 @@ from tasks.domain.encoding.protocol import Heartbeat, Piece
 from tasks.domain.errors import Permanent
 from tasks.worker.base import Batch
 from tasks.worker.pipeline.fault_isolation import FaultIsolatingRunner
-from tasks.worker.pipeline.piece_encoder import Encoded, PieceEncoder
-from tasks.worker.pipeline.piece_reader import Ready, read_rows
+from tasks.worker.pipeline.piece_encoder import EncodedPiece, PieceEncoder
+from tasks.worker.pipeline.piece_reader import PreparedPiece, read_rows
 from tasks.worker.system.signals import ShutdownSignal
 from tests.builders.worker.coordinator import write_rows
 from tests.builders.worker.fakes import FakeEncoder, FakeWork
 
 
-def ready(scratch: Path, texts: list[str], *, first: int = 100, ahead: int = 0, **settings: object) -> Ready:
+def ready(scratch: Path, texts: list[str], *, first: int = 100, ahead: int = 0, **settings: object) -> PreparedPiece:
     path = write_rows(scratch / "rows.arrow", first, {"text": texts})
     given = {"shard": "s", "first": first, "stop": first + len(texts), "rows": str(path), "key": "k", **settings}
     piece = Piece.model_validate(given)
     rows, barred = read_rows(piece)
     work = FakeEncoder().prepare(rows)
     work.ahead = ahead
-    return Ready(piece=piece, rows=rows, work=work, barred=barred)
+    return PreparedPiece(piece=piece, rows=rows, work=work, barred=barred)
 
 
-def encode(work: Ready, notice: ShutdownSignal | None = None) -> tuple[Encoded | None, list[Heartbeat]]:
+def encode(work: PreparedPiece, notice: ShutdownSignal | None = None) -> tuple[EncodedPiece | None, list[Heartbeat]]:
     said: list[Heartbeat] = []
     pieces = PieceEncoder(FaultIsolatingRunner(FakeEncoder().encode), 2, said.append, (notice or ShutdownSignal()).allows)
     return pieces.encode(work), said
@@ -122,7 +122,7 @@ def test_a_rank_is_heard_of_while_rows_come_in_slowly_and_not_while_none_does(tm
             yield from super().load(batches, alone=alone)
 
     slow = Slow(["a"], [1], loaded=0)
-    encoded, said = encode(Ready(piece=work.piece, rows=work.rows, work=slow, barred=()))
+    encoded, said = encode(PreparedPiece(piece=work.piece, rows=work.rows, work=slow, barred=()))
     assert encoded is not None
     assert {at.rows for at in said} == {(100,)}
     assert 4 <= len(said) <= 6
