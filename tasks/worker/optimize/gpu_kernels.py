@@ -1,8 +1,8 @@
-"""torch's kernels of attention for texts on GPUs: all but cuDNN's, which torch prefers on Hopper and Blackwell.
+"""Selects torch's attention kernels for texts on GPUs: all except cuDNN's, which torch prefers on Hopper and Blackwell.
 
-cuDNN's kernels are built for one shape: how many texts, how many tokens, how long the longest (torch keeps them by these numbers, in
-`native/cudnn/MHA.cpp`). Hardly two batches of texts have the same, so that nearly each would wait for a build, of some tenths of a second
-as others have measured it, and leave its kernels in the card's memory. Flash attention and the memory-efficient kernels take any shape.
+A cuDNN kernel is built for one shape: number of texts, number of tokens, longest text (torch caches kernels by these numbers, in
+`native/cudnn/MHA.cpp`). Batches of texts rarely have equal shapes, so nearly every batch would wait for a build, which takes some tenths
+of a second as others have measured, and keep its kernels in GPU memory. Flash attention and memory-efficient kernels accept any shape.
 """
 
 from __future__ import annotations
@@ -15,5 +15,5 @@ KERNELS_OF_ANY_SHAPE = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTI
 
 
 def any_shape(*, on_gpu: bool) -> AbstractContextManager[None]:
-    """Within it torch computes attention with kernels that are not built for a shape; on CPUs it has no others."""
+    """Make torch use attention kernels that accept any shape within the block; CPUs have no others."""
     return sdpa_kernel(KERNELS_OF_ANY_SHAPE) if on_gpu else nullcontext()
