@@ -52,7 +52,7 @@ def test_the_demo_finds_what_it_is_asked_for_and_does_nothing_twice(kitestring: 
     first = on_a_terminal(kitestring, "demo", "--quick")
     assert first.code == 0, first.err
     assert "\x1b[" in first.err, "a bar moves"
-    assert "Prefect is starting" in first.err, "it says what it does before there is a run"
+    assert "starting Prefect" in first.err, "it says what it does before there is a run"
     assert re.search(r"[\d,]+ of [\d,]+ rows", first.err)
     assert "rows are searchable, verified" in first.out
     assert re.search(r"report: \S+/report\.html", first.out)
