@@ -84,7 +84,7 @@ def test_a_card_that_is_too_old_is_named(
     tiny_model: Path, monkeypatch: pytest.MonkeyPatch, precision: Precision, has: tuple[int, int], needs: str
 ) -> None:
     with_capability(monkeypatch, *has)
-    told = f"precision {precision} needs a GPU of compute capability {needs} or later, and cuda:1 has {has[0]}.{has[1]}: set"
+    told = f"precision {precision} needs a GPU of compute capability {needs} or later, but cuda:1 has {has[0]}.{has[1]}: set"
     with pytest.raises(BadInput, match=told):
         opened(tiny_model, precision, "cuda:1")
 

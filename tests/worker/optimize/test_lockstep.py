@@ -124,16 +124,16 @@ def one_dies(models: list[Model], launch: Launch) -> None:
 def test_the_death_of_a_rank_ends_the_others(ranks: list[Lockstep]) -> None:
     assert ranks[0].compute({"number": 1}) == 2
     for _ in range(2):
-        with pytest.raises(Fatal, match="a rank that shares the model's weights has ended"):
+        with pytest.raises(Fatal, match="a rank that shares the model's weights has exited"):
             ranks[0].compute({"number": 1})
-    with pytest.raises(Fatal, match="has ended"):
+    with pytest.raises(Fatal, match="has exited"):
         ranks[0].leave(lambda: True)
 
 
 @pytest.mark.usefixtures("one_dies")
 def test_a_batch_that_fails_as_a_rank_dies_is_not_to_blame(ranks: list[Lockstep]) -> None:
     """Gathering weights fails then as well: its row would be set aside for good."""
-    with pytest.raises(Fatal, match="has ended"):
+    with pytest.raises(Fatal, match="has exited"):
         ranks[0].compute({"number": -1})
 
 
