@@ -51,9 +51,9 @@ def with_form(schema: Schema, saved: Mapping[str, Any]) -> Schema:
 
 
 def _opened_for(value: Any, field: Schema) -> Schema:
-    """The field as the form opens it at the tab of a value's kind: that tab first, where the form would choose another.
+    """Return the field so that the form opens the tab of a value's kind: with that tab first if the form would open another.
 
-    The form ignores `kind`: it opens the first tab that shares the most keys with the value, and {kind: text-files, uri: docs} fits images as well.
+    The form ignores `kind`: it opens the first tab that shares the most keys with the value, and {kind: text-files, uri: docs} also fits images.
     """
     if not isinstance(value, Mapping):
         return field
@@ -63,9 +63,9 @@ def _opened_for(value: Any, field: Schema) -> Schema:
         return field
     tabs = [_opened_for(value, tab) for tab in field["anyOf"]]
     kind = value.get("kind", (field.get("default") or {}).get("kind"))
-    wanted = next((tab for tab in tabs if kind in kinds_of(tab)), None)
-    if wanted is not None and wanted is not max(tabs, key=lambda tab: len(value.keys() & tab["properties"].keys())):
-        tabs = [wanted, *(tab for tab in tabs if tab is not wanted)]
+    match = next((tab for tab in tabs if kind in kinds_of(tab)), None)
+    if match is not None and match is not max(tabs, key=lambda tab: len(value.keys() & tab["properties"].keys())):
+        tabs = [match, *(tab for tab in tabs if tab is not match)]
     return {**field, "anyOf": tabs}
 
 
