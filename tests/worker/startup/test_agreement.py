@@ -180,8 +180,12 @@ def test_where_a_gpu_has_no_room_for_float32_nothing_is_compared_and_that_is_sai
 @pytest.mark.parametrize(
     ("quantized", "device", "told"),
     [
-        (LLM_INT8, "cpu", r"by torch \(bitsandbytes\), here openvino computes it: set compute.backend to torch, or start another"),
-        ("0123456789abcdef", "cuda:0", "by OpenVINO on CPUs, here torch computes it: set compute.backend to openvino, or start another"),
+        (LLM_INT8, "cpu", r"by torch \(bitsandbytes\), but here openvino computes it: set compute.backend to torch, or start another"),
+        (
+            "0123456789abcdef",
+            "cuda:0",
+            "by OpenVINO on CPUs, but here torch computes it: set compute.backend to openvino, or start another",
+        ),
     ],
 )
 def test_a_corpus_is_not_continued_in_the_other_int8(loaded: dict[Precision, FakeEncoder], quantized: str, device: str, told: str) -> None:
@@ -215,7 +219,7 @@ def test_the_other_ranks_open_int8_when_rank_0_has_made_it(loaded: dict[Precisio
     class Telling(FakeGroup):
         def broadcast(self, text: str) -> str:
             order.append("told")
-            return super().tell(text)
+            return super().broadcast(text)
 
     settled = Agreement(decision=Decision(precision="int8"), tuning=Tuning(backend="openvino"))
     begin("int8", rank=1, group=Telling(settled.model_dump_json()))
