@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -48,6 +49,7 @@ def tune(
     with answers():
         if scaling and keep:
             raise BadInput("--scaling stores nothing: leave --apply out")
+        _check_page(html)
         parsed = read_job(job, settings)
         if scaling:
             scaled = scale_job(parsed, minutes=minutes, say=_print_step)
@@ -60,6 +62,21 @@ def tune(
         document = result.model_dump(mode="json") | {"best": result.best.model_dump(mode="json") if result.best else None, "yaml": winner}
         say(document, as_json=as_json, text=lambda _: f"{tune_text(result)}\n\n{winner}\npage: {html}")
         raise typer.Exit(INTERRUPTED if result.interrupted else OK)
+
+
+def _check_page(html: Path) -> None:
+    """Check that the page can be written, before minutes are spent on its measurements.
+
+    Raises:
+        BadInput: the page cannot be written.
+    """
+    folder = html.absolute().parent
+    if not folder.is_dir():
+        raise BadInput(f"--html '{html}': there is no folder '{folder}'")
+    if html.is_dir():
+        raise BadInput(f"--html '{html}' is a folder: name a file in it")
+    if not os.access(html if html.exists() else folder, os.W_OK):
+        raise BadInput(f"--html '{html}' may not be written: name another file")
 
 
 def _print_step(line: str) -> None:

@@ -29,6 +29,8 @@ def model_notes(inspected: Inspected, metric: str) -> Iterator[str]:
     model, encoder = inspected.model, inspected.job.encoder
     if model.metric and model.metric != metric:
         yield f"the model is made for {MADE_FOR[model.metric]}, and the collection compares by {metric}: target.metric: {model.metric} needs a new collection"
+    if model.other_similarity:
+        yield f"the model is made for a similarity that Milvus does not have ({model.other_similarity}): the collection compares by {metric}"
     if model.metric in {"IP", "L2"} and getattr(encoder, "normalize", False):
         yield (
             f"the model is made for {MADE_FOR[model.metric]}, and encoder.normalize scales each vector to length 1, so that hits are ranked "

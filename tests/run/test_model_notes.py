@@ -48,6 +48,8 @@ def test_what_does_not_fit_the_models_similarity_is_said(tiny_model: Path, tmp_p
     assert other.startswith("the model is made for dot product, and the collection compares by COSINE")
     assert "encoder.normalize: false" in scaled
     assert not list(model_notes(inspected(tmp_path, tmp_path / "model", encoder__normalize=False), "IP"))
+    (none,) = model_notes(inspected(tmp_path, with_config(tiny_model, tmp_path / "other", similarity_fn_name="manhattan")), "COSINE")
+    assert none == "the model is made for a similarity that Milvus does not have (manhattan): the collection compares by COSINE"
     assert not list(model_notes(inspected(tmp_path, tiny_model), "COSINE"))
 
 

@@ -56,6 +56,7 @@ class LocatedModel:
     resolved: Mapping[str, JsonValue] = field(default_factory=dict)  # settings that it adds to an identity
     told: str = ""  # how it is used, for messages
     metric: Metric | None = None  # what the model is made for, where its files say so
+    other_similarity: str = ""  # likewise, where no collection compares by it
     earlier: str = ""  # digest of the same model by an older version, which did not look at its files
     tokenizer: Path | None = None  # that measures chunks, where it is none of the model's own files
     tokenizer_digest: str = ""
@@ -102,14 +103,15 @@ def model_folder(encoder: TextModelEncoder) -> tuple[Path, str | None]:
 
 def located_folder(encoder: TextModelEncoder, folder: Path, revision: str | None) -> LocatedModel:
     """The model in a folder."""
-    sides = sides_of(encoder, folder)
+    sides, similarity = sides_of(encoder, folder), read_json(folder / "config_sentence_transformers.json").get("similarity_fn_name")
     return LocatedModel(
         path=str(folder),
         weights=_digest_folder(folder),
         revision=revision,
         resolved=sides.changed,
         told=sides.told,
-        metric=SIMILARITIES.get(str(read_json(folder / "config_sentence_transformers.json").get("similarity_fn_name"))),
+        metric=SIMILARITIES.get(str(similarity)),
+        other_similarity=str(similarity) if similarity and similarity not in SIMILARITIES else "",
     )
 
 

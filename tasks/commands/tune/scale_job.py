@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from tasks.adapters.processes.hardware import cores
@@ -46,9 +47,19 @@ def scale_job(job: Job, *, minutes: float, say: Say) -> ScalingResult:
             machine=bench.processor,
             device=bench.launch.device,
             points=tuple(ladder.points),
-            notes=(*bench.notes(), *ladder.notes),
+            notes=(*bench.notes(), *ladder.notes, *slower_than_one(ladder.points)),
             interrupted=interrupted,
         )
+
+
+def slower_than_one(points: Sequence[ScalePoint]) -> list[str]:
+    """Return a note on the numbers of ranks that took longer than one rank for the same rows: neither law fits them."""
+    alone = points[0].seconds if points else 0.0
+    slow = [str(point.ranks) for point in points[1:] if point.seconds > alone]
+    if not slow:
+        return []
+    cause = "other programs take their cores, or they wait for memory: repeat it on a quiet machine"
+    return [f"{', '.join(slow)} ranks took longer than one for the same rows, which neither law describes: {cause}"]
 
 
 @dataclass(slots=True, kw_only=True)

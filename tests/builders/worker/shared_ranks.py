@@ -43,23 +43,25 @@ def main() -> None:
         launch.gather(0)
         found["alone"] = lowest() if rank == 0 else 1.0  # the other has no work
         launch.gather(0)
-        found["failed"] = failures_in(network.network, encoder) if rank == 0 else 0
+        found["failed"], found["layers"] = failures_in(network.network, encoder) if rank == 0 else (0, 0)
         found["together"] = min(lowest() for _ in range(3))
         group.leave(lambda: True)
     (folder / f"{rank}.json").write_text(json.dumps(found))
 
 
-def failures_in(network: torch.nn.Module, encoder: Any) -> int:
-    """Batches that fail at each layer in turn, while the other rank computes."""
+def failures_in(network: torch.nn.Module, encoder: Any) -> tuple[int, int]:
+    """Batches that fail at each layer in turn, while the other rank computes, and how many layers there are."""
     failed = 0
-    for layer in network.encoder.layer:  # type: ignore[union-attr]
-        hook = layer.attention.register_forward_hook(fail)  # type: ignore[union-attr]
+    layers = next(part for part in network.modules() if isinstance(part, torch.nn.ModuleList))
+    for layer in layers:
+        attention = next(part for name, part in layer.named_children() if "att" in name.lower())
+        hook = attention.register_forward_hook(fail)
         try:
             encoder.encode(FAILING)
         except ValueError:
             failed += 1
         hook.remove()
-    return failed
+    return failed, len(layers)
 
 
 def fail(_layer: object, _inputs: object, outputs: Any) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -14,12 +16,14 @@ from tasks.adapters.processes.coordinator import Coordinator
 from tasks.commands.tune import scale_job as scaling
 from tasks.commands.tune import trial_meter, tune_choices, tune_job
 from tasks.commands.tune.tune_settings import as_yaml
+from tasks.domain.encoding.tune.scaling_laws import ScalePoint
 from tasks.domain.encoding.tune.trials import Axis, Trial, TrialSettings, TuneResult
 from tasks.domain.errors import BadInput, Permanent
 from tasks.domain.job.job import Job
 from tasks.domain.job.parse import parse_job
 from tests.builders.inprocess import ThreadRank
-from tests.builders.kitestring import Kitestring, make_job, write_rows
+from tests.builders.kitestring import Kitestring, make_job, workers_of, write_rows
+from tests.builders.runs import until
 
 
 @pytest.fixture
@@ -111,6 +115,14 @@ def test_scaling_encodes_the_same_rows_and_as_many_times_as_there_are_ranks(job:
     assert result.amdahl is None
 
 
+def test_ranks_that_are_slower_than_one_are_told() -> None:
+    alone, two, four = (ScalePoint(ranks=n, threads=1, rows=100, seconds=seconds) for n, seconds in ((1, 10.0), (2, 12.0), (4, 9.0)))
+    assert not scaling.slower_than_one([])
+    assert not scaling.slower_than_one([alone, four])
+    (note,) = scaling.slower_than_one([alone, two, four])
+    assert note.startswith("2 ranks took longer than one")
+
+
 def test_ranks_that_share_a_model_cannot_be_scaled_from_one(job: Job) -> None:
     shared = job.model_copy(update={"compute": job.compute.model_copy(update={"model_parallel": "fsdp"})})
     with pytest.raises(BadInput, match="model_parallel off"):
@@ -137,5 +149,46 @@ def test_the_command_tunes_with_real_ranks(kitestring: Kitestring, tmp_path: Pat
     assert done.code == 0, done.err
     assert done.json["trials"][0]["rows_per_second"] > 0
     assert done.json["kept"]
-    assert "Nothing is faster" in (tmp_path / "tune.html").read_text() or "times as fast" in (tmp_path / "tune.html").read_text()
+    page = (tmp_path / "tune.html").read_text()
+    assert any(told in page for told in ("Only the job&#39;s own settings", "Nothing is faster", "times as fast"))
     assert "tune: as the job says" in done.err
+
+
+@pytest.fixture
+def heeds_ctrl_c() -> Iterator[None]:
+    """Processes that are started meanwhile: what runs in the background of a shell ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("no_process_left", "heeds_ctrl_c")
+def test_ctrl_c_in_the_middle_gives_what_was_measured_and_leaves_nothing(kitestring: Kitestring, tmp_path: Path, tiny_model: Path) -> None:
+    write_rows(tmp_path / "rows" / "a.parquet", 0, 400)
+    path = kitestring.job(make_job(tmp_path, tiny_model, compute={"processes": 2, "threads": 1}))
+    run = kitestring.start("tune", path, "--minutes", "5", "--apply", "--html", tmp_path / "tune.html")
+    assert run.stderr is not None
+    for line in run.stderr:
+        if line.startswith("tune: as the job says"):
+            break
+    until(lambda: any(p.name().startswith("ks-rank-") for p in workers_of(run.pid)), run)  # of the next trial
+    run.send_signal(signal.SIGINT)
+    out, err = run.communicate(timeout=60)
+    assert run.returncode == 130, err
+    assert "as the job says" in out
+    assert "note: interrupted: this was measured until then" in out
+    assert "It was interrupted" in (tmp_path / "tune.html").read_text()
+    assert not (tmp_path / "checkpoint").exists()
+
+
+def test_a_page_that_cannot_be_written_is_told_before_anything_is_measured(
+    kitestring: Kitestring, tmp_path: Path, tiny_model: Path
+) -> None:
+    write_rows(tmp_path / "rows" / "a.parquet", 0, 10)
+    path = kitestring.job(make_job(tmp_path, tiny_model))
+    for page, told in ((tmp_path / "none" / "tune.html", "there is no folder"), (tmp_path, "is a folder")):
+        done = kitestring.here("tune", path, "--html", page)
+        assert done.code == 2
+        assert "--html" in done.err
+        assert told in done.err
+        assert "tune:" not in done.err

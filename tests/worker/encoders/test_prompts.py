@@ -50,6 +50,7 @@ def identity(encoder: SentenceTransformersEncoder) -> EncoderIdentity:
         ({"query": "the one that is ", "document": ""}, "query"),
         ({"query": "the one that is "}, "query"),
         ({"query": "the one that is ", "passage": "it was "}, None),
+        ({"query": "the one that is ", "corpus": "it was ", "passage": "a "}, "corpus"),
         ({"other": "it was "}, "other"),
         ({}, None),
     ],

@@ -10,20 +10,30 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from tasks.worker.system.memory import forget
+from tests.builders.worker.varlen import write_model
 
 
-def test_two_ranks_hold_half_each_and_embed_as_the_whole_model_does(tmp_path: Path, tiny_model: Path) -> None:
+@pytest.fixture(params=["the tiny one", "qwen3"])
+def model(request: pytest.FixtureRequest, tiny_model: Path, tmp_path: Path) -> Path:
+    """A model that looks both ways, and one of the kind that is larger than a card: its heads are shared, its texts padded on the left."""
+    if request.param == "the tiny one":
+        return tiny_model
+    return write_model(tmp_path / "model", request.param, tiny_model, pooling="pooling_mode_lasttoken", padding="left")
+
+
+def test_two_ranks_hold_half_each_and_embed_as_the_whole_model_does(tmp_path: Path, model: Path) -> None:
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1", "--nproc-per-node", "2"]
-    command = [*torchrun, "-m", "tests.builders.worker.shared_ranks", str(tiny_model), str(tmp_path)]
+    command = [*torchrun, "-m", "tests.builders.worker.shared_ranks", str(model), str(tmp_path)]
     ran = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=240, check=False)
     assert ran.returncode == 0, ran.stderr
     first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2))
     assert first["held"] + second["held"] == first["all"]
     assert first["held"] <= 0.55 * first["all"]
     assert min(first["alone"], first["together"], second["together"]) >= 0.99999
-    assert first["failed"] == 2  # one in each layer, and the ranks were in step afterwards
+    assert first["failed"] == first["layers"] > 1  # one in each layer, and the ranks were in step afterwards
 
 
 def test_pages_of_a_mapped_file_are_dropped_and_can_be_read_again(tmp_path: Path) -> None:

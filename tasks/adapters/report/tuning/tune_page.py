@@ -29,19 +29,29 @@ def render_tune(result: TuneResult, *, settings: str) -> str:
         settings: the winner as a piece of a job file.
     """
     best, start = result.best, result.start
-    gain = best.rows_per_second / start.rows_per_second if best and start and start.rows_per_second else 1.0
     return render(
         "tune.html",
         corpus=result.corpus,
         machine=result.machine,
         interrupted=result.interrupted,
-        headline=f"{gain:.2f} times as fast as the job's own settings" if gain > 1 else "Nothing is faster than the job's own settings",
+        headline=_tune_headline(result),
         keys=_tune_keys(result, best, start),
         drawn=[*_batch_panels(result), *(panel for axis in AXES if axis not in {"start", "batch"} for panel in _axis_panel(result, axis))],
         table=Panel(title="", heads=TRIAL_HEADS, rows=trial_cells(result.trials)),
         settings=settings,
         notes=result.notes,
     )
+
+
+def _tune_headline(result: TuneResult) -> str:
+    best, start = result.best, result.start
+    if best is None or start is None:
+        return "Nothing was measured"
+    gain = best.rows_per_second / start.rows_per_second if start.rows_per_second else 1.0
+    if gain > 1:
+        return f"{gain:.2f} times as fast as the job's own settings"
+    compared = any(trial.axis in KEPT_AXES for trial in result.trials)
+    return "Nothing is faster than the job's own settings" if compared else "Only the job's own settings were measured"
 
 
 def _tune_keys(result: TuneResult, best: Trial | None, start: Trial | None) -> list[Panel]:
@@ -142,20 +152,25 @@ def _before(result: TuneResult, trial: Trial) -> list[Trial]:
 
 def render_scaling(result: ScalingResult) -> str:
     """The page of `--scaling`: the speed-up of the same work and of work that grows with the ranks, with the laws' fits."""
-    most = result.points[-1].ranks if result.points else 1
-    speed = dict(result.speed_ups).get(most, 1.0)
     return render(
         "tune.html",
         corpus=result.corpus,
         machine=result.machine,
         interrupted=result.interrupted,
-        headline=f"{most} ranks are {speed:.2f} times as fast as one",
+        headline=_scaling_headline(result),
         keys=_scaling_keys(result),
         drawn=_scaling_panels(result),
         table=Panel(title="", heads=SCALING_HEADS, rows=scaling_cells(result)),
         settings="",
         notes=result.notes,
     )
+
+
+def _scaling_headline(result: ScalingResult) -> str:
+    if len(result.points) < 2:
+        return "Only one rank was measured" if result.points else "Nothing was measured"
+    most, speed = result.speed_ups[-1]
+    return f"{most} ranks are {speed:.2f} times as fast as one"
 
 
 def _scaling_keys(result: ScalingResult) -> list[Panel]:

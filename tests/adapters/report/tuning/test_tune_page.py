@@ -48,6 +48,15 @@ def test_scaling_shows_the_ideal_and_both_laws() -> None:
     assert page.count("dashed") >= 4
 
 
+def test_an_interrupted_measurement_claims_no_comparison() -> None:
+    assert "Nothing was measured" in render_tune(sweep(), settings="")
+    assert "Only the job&#39;s own settings were measured" in render_tune(sweep(trial("start", 100.0)), settings="")
+    assert "Nothing is faster than the job&#39;s own settings" in render_tune(sweep(trial("start", 9.0), trial("batch", 8.0)), settings="")
+    alone = ScalePoint(ranks=1, threads=1, rows=100, seconds=10, grown_rows=100, grown_seconds=10)
+    for points, told in (((), "Nothing was measured"), ((alone,), "Only one rank was measured")):
+        assert told in render_scaling(ScalingResult(corpus="rows", machine="m", device="cpu", points=points, interrupted=True))
+
+
 def test_a_line_goes_through_its_points_and_the_wall_stands_at_its_place() -> None:
     one = Series(label="rows/s", points=[(0, 1.0), (2, 2.0)])
     chart = line_chart([one], key="k", title="t", places=[(0, "a"), (1, "b"), (2, "c")], axis="x", wall=(2, "ends"))
