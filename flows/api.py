@@ -31,7 +31,7 @@ from tasks.domain.job.parse import override, parse_job
 from tasks.domain.shards.row_accounting import RowCounts, ShardCounts
 from tasks.domain.target.collection import Hit
 from tasks.domain.target.full_text import Fusion
-from tasks.domain.target.retrieval_quality import Evaluation
+from tasks.domain.target.retrieval_quality import Evaluation, PrecisionQuality
 from tasks.worker.system.memory import give_back
 
 if TYPE_CHECKING:
@@ -53,6 +53,9 @@ class RunResult(BaseModel):
     report: str = Field(description="Path or URI of the HTML report.")
     notes: tuple[str, ...] = Field((), description="Decisions and findings of the run, as sentences.")
     gate: Evaluation | None = Field(None, description="Retrieval quality of the new collection on the gate's queries.")
+    precision_quality: PrecisionQuality | None = Field(
+        None, description="nDCG of vectors in int8 or float8 beside that of float32, on those questions; None: other precision or no gate."
+    )
 
 
 def read_job(place: str, **settings: Any) -> Job:

@@ -9,7 +9,19 @@ import typer
 
 from flows.command_line.answers import answers, say
 from flows.command_line.options import AsJson, JobFile, SetOptions
-from flows.command_line.search_options import AllChunks, Explain, Mode, Queries, RrfK, Weights, fusion_of, hits_document, way_of, write_page
+from flows.command_line.search_options import (
+    AllChunks,
+    Explain,
+    Float32Rows,
+    Mode,
+    Queries,
+    RrfK,
+    Weights,
+    fusion_of,
+    hits_document,
+    way_of,
+    write_page,
+)
 from flows.job_file import read_job
 from tasks.domain.errors import BadInput
 
@@ -54,13 +66,15 @@ def evaluate(
     k: Annotated[int | None, typer.Option("-k", min=1, max=1_000, help="Number of hits to evaluate. Default: the gate's, or 10.")] = None,
     rrf_k: RrfK = None,
     weights: Weights = None,
+    float32_rows: Float32Rows = None,
     settings: SetOptions = None,
     as_json: AsJson = False,
 ) -> None:
-    """Measure retrieval quality (nDCG@k, recall@k, MRR) by meaning, by words and by both, on queries with known answers."""
+    """Measure retrieval quality (nDCG@k, recall@k, MRR) by meaning, by words and by both, on queries with known answers. With encoder.precision int8 or float8, also those of float32 over the same rows."""
     from flows.command_line.show import quality_text
     from tasks.commands.evaluate import evaluate_job
 
     with answers():
-        measured = evaluate_job(read_job(job, settings), queries, k, fusion=fusion_of(rrf_k, weights))
-        say(measured.model_dump(mode="json"), as_json=as_json, text=lambda _: quality_text(measured))
+        measured, beside = evaluate_job(read_job(job, settings), queries, k, fusion=fusion_of(rrf_k, weights), float32_rows=float32_rows)
+        document = {**measured.model_dump(mode="json"), "precision_quality": beside and beside.model_dump(mode="json")}
+        say(document, as_json=as_json, text=lambda _: quality_text(measured, beside))

@@ -40,6 +40,17 @@ Queries = Annotated[
         help="JSON Lines of {query, relevant: [ids] or {id: gain}}, or CSV with the columns query, id and optionally gain. Default: the gate's.",
     ),
 ]
+Float32Rows = Annotated[
+    int | None,
+    typer.Option(
+        "--float32-rows",
+        metavar="N",
+        min=0,
+        max=100_000,
+        help="With encoder.precision int8 or float8: number of rows, besides the judged ones, that are also embedded in float32 and compared."
+        " 0: none. Default: the gate's, or 2,000.",
+    ),
+]
 AllChunks = Annotated[
     bool, typer.Option("--all-chunks", help="Return every matching chunk, not only the best one of each document. For source.chunks.")
 ]

@@ -16,7 +16,7 @@ from tasks.domain.shards.seal import ChunkCounts, format_chunks
 from tasks.domain.shards.unread_files import UnreadFiles, format_unread
 from tasks.domain.target.collection import Hit
 from tasks.domain.target.proof import Proof, compared, scope
-from tasks.domain.target.retrieval_quality import Evaluation
+from tasks.domain.target.retrieval_quality import Evaluation, PrecisionQuality
 
 if TYPE_CHECKING:  # imports Prefect, which must not be imported before its server is known
     from tasks.commands.inspect import Listed, Status
@@ -150,13 +150,17 @@ def swept_text(swept: dict[str, Any]) -> str:
     return "\n".join([*lines, *([f"not all collections were checked: {swept['unseen']}"] if swept["unseen"] else [])])
 
 
-def quality_text(measured: Evaluation) -> str:
-    """Format retrieval quality as a table with a row for each search mode."""
+def quality_text(measured: Evaluation, beside: PrecisionQuality | None = None) -> str:
+    """Format retrieval quality as a table with a row for each search mode; `beside`: a second table, of 8 bits and float32."""
     k, collection = measured.at_k, measured.collection
     rows = [(of.mode, str(of.ndcg), str(of.recall), str(of.mrr)) for of in measured.modes]
     table = table_text(("search", f"nDCG@{k}", f"recall@{k}", "MRR"), rows)
     about = f"{measured.questions:,} questions to '{collection}'; in brackets the 95% interval (bootstrap)"
-    return f"{table}\n{about}"
+    if beside is None:
+        return f"{table}\n{about}"
+    figures = [(name, str(of.ndcg), str(of.recall), str(of.mrr)) for name, of in beside.rows_by_name]
+    other = table_text(("vectors", f"nDCG@{k}", f"recall@{k}", "MRR"), figures)
+    return f"{table}\n{about}\n\n{other}\n{beside.asked}; the rows are ranked exactly"
 
 
 def hits_text(hits: list[Hit], *, explain: bool = False) -> str:

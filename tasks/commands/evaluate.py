@@ -1,23 +1,32 @@
-"""`kitestring evaluate`: does search by words, or by both, help on this corpus?"""
+"""`kitestring evaluate`: does search by words, or by both, help on this corpus, and how much quality do vectors in 8 bits cost?"""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from tasks.adapters.sources.relevance_judgments import read_questions
 from tasks.commands.search import Searcher
 from tasks.domain.errors import BadInput
+from tasks.domain.job.gate import FLOAT32_ROWS
 from tasks.domain.job.job import Job
 from tasks.domain.target.full_text import Fusion
-from tasks.domain.target.retrieval_quality import Evaluation
+from tasks.domain.target.retrieval_quality import Evaluation, PrecisionQuality
+from tasks.run.plan import Plan, planned_before
+from tasks.run.promotion.precision_quality import in_eight_bits
 
 
-def evaluate_job(job: Job, queries: str | None, k: int | None, *, fusion: Fusion) -> Evaluation:
-    """Ask the job's collection questions with known answers, by meaning, by words and by both.
+def evaluate_job(
+    job: Job, queries: str | None, k: int | None, *, fusion: Fusion, float32_rows: int | None = None
+) -> tuple[Evaluation, PrecisionQuality | None]:
+    """Ask the job's collection questions with known answers, by meaning, by words and by both; vectors in 8 bits are also compared with float32.
 
     Args:
         job: whose collection and encoder.
         queries: a file as for `target.gate.queries`; None: the gate's own.
         k: hits that are judged; None: as the gate does, or 10.
         fusion: how hybrid hits are made.
+        float32_rows: as `target.gate.float32_rows`; None: the gate's, or its default.
 
     Raises:
         BadInput: no questions, or nothing was loaded with this encoder.
@@ -28,5 +37,21 @@ def evaluate_job(job: Job, queries: str | None, k: int | None, *, fusion: Fusion
             "--queries: no file of questions is named, and the job has no target.gate: give one, as in --queries questions.jsonl"
         )
     questions = read_questions(queries, "--queries") if queries is not None else read_questions(gate.queries if gate else "")
+    k = k or (gate.at_k if gate else 10)
+    most = float32_rows if float32_rows is not None else gate.float32_rows if gate else FLOAT32_ROWS
     with Searcher(job) as searcher:
-        return searcher.evaluate(questions, k or (gate.at_k if gate else 10), fusion)
+        measured = searcher.evaluate(questions, k, fusion)
+        if not most or not in_eight_bits(searcher.plan):
+            return measured, None
+        with _with_texts(job, searcher) as plan:
+            return measured, searcher.compare_precisions(questions, k, plan, most=most)
+
+
+@contextmanager
+def _with_texts(job: Job, searcher: Searcher) -> Iterator[Plan]:
+    """Yields a plan to find texts with; lists the source only if the collection stores no texts."""
+    if searcher.made().store_text:
+        yield searcher.plan
+    else:
+        with planned_before(job) as plan:
+            yield plan

@@ -21,11 +21,12 @@ from tasks.domain.target.chunk_context import ChunkContext
 from tasks.domain.target.chunk_fields import has_chunks
 from tasks.domain.target.collection import CollectionSpec, Hit
 from tasks.domain.target.full_text import Fusion
-from tasks.domain.target.retrieval_quality import Evaluation
+from tasks.domain.target.retrieval_quality import Evaluation, PrecisionQuality
 from tasks.run.plan import Plan, other_words
 from tasks.run.preflight import Inspected, locate_job, open_target
 from tasks.run.promotion.evaluation import measure_quality
 from tasks.run.promotion.passages import passages_of
+from tasks.run.promotion.precision_quality import compare_precisions
 from tasks.run.promotion.query_encoder import QueryEncoder
 from tasks.run.promotion.search_modes import answer, check_mode, explain, vector_mode
 
@@ -118,6 +119,10 @@ class CollectionSearch:
         made = self.made()
         vectors = self._encoder.embed_queries([question.query for question in questions])
         return measure_quality(self._collection, made, vectors, questions, k, fusion=fusion)
+
+    def compare_precisions(self, questions: Sequence[Question], k: int, plan: Plan, *, most: int) -> PrecisionQuality:
+        """Compares a collection in 8 bits with float32; see `tasks.run.promotion.precision_quality.compare_precisions`."""
+        return compare_precisions(plan, self._collection, self._encoder, questions, k, most=most)
 
     def passages(self, hits: Sequence[Hit]) -> dict[str, ChunkContext]:
         """By key, what stands around hits that are chunks."""

@@ -11,6 +11,7 @@ from tasks.domain.served_identity import ServedIdentity
 from tasks.domain.strict import ADDED_LATER, Growing, Strict
 
 Precision = Literal["float32", "bfloat16", "float16", "int8", "float8"]
+EIGHT_BITS: tuple[Precision, ...] = ("int8", "float8")  # never chosen by `auto`: vectors differ by more than rounding
 
 
 class EncoderIdentity(Strict):

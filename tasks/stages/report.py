@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from prefect import task
@@ -18,7 +18,7 @@ from tasks.domain.errors import RunFailed
 from tasks.domain.ports import Collection
 from tasks.domain.report.failure_advice import advise
 from tasks.domain.report.figures import cost_of, storable
-from tasks.domain.report.metadata_alone import format_metadata_alone, metadata_alone
+from tasks.domain.report.metadata_alone import MetadataAlone, format_metadata_alone, metadata_alone
 from tasks.domain.report.run_report import (
     FailedShard,
     RunReport,
@@ -38,12 +38,14 @@ from tasks.run.estimate.estimator import foreseen
 from tasks.run.estimate.rate_history import keep_rates
 from tasks.run.plan import Plan
 from tasks.run.progress import Journal
+from tasks.run.promotion.precision_quality import precision_quality
 from tasks.run.promotion.promotion_gate import GateQuery
 from tasks.run.promotion.report_samples import ReportSamples, show_rows
 from tasks.run.promotion.search_code import search_code
 from tasks.run.seals.effective_seals import owned_seals
 from tasks.run.seals.seal_totals import SealTotals, total
 
+FLOAT32 = "comparison with float32"  # as a section of the report
 REPORTED_LIBRARIES = ("kitestring", "torch", "sentence-transformers", "open_clip_torch", "pymilvus", "pyarrow", "prefect")
 
 
@@ -91,6 +93,8 @@ def report_run(run: Run, plan: Plan, collection: Collection, proof: Proof, asked
     )
     mended = tuple(f"/shards/{shard}/" for shard in run.journal.damaged)  # encoded again only once: examples are only for display
     shown = show_rows(plan, collection, drawn, asked, lambda damage: not any(folder in damage.key for folder in mended))
+    if proof.proved:  # what is compared is in the collection as it is sealed
+        shown.precision = shown.attempt(FLOAT32, lambda: precision_quality(run, plan, collection))
     report = _with_verdict(_report(run, plan, proof, totals, shown), run.job.failures.max_quarantined)
     plan.checkpoint.write_report(run.id, "report.json", report.model_dump_json(indent=1).encode())
     page = shown.attempt("rows", lambda: render_report(report, shown.pictures)) or render_report(_without_rows(report))
@@ -163,10 +167,11 @@ def _report(run: Run, plan: Plan, proof: Proof, totals: SealTotals, shown: Repor
             FailedShard(name=name, error=error, row=journal.failed_rows.get(shard)) for shard, (name, error) in journal.failed.items()
         ),
         damaged=tuple(FailedShard(name=name, error=error) for name, error in journal.damaged.values()),
-        notes=notes_with([*journal.notes, *([format_metadata_alone(sent_alone)] if sent_alone else [])], totals.found.all()),
+        notes=notes_with([*journal.notes, *_more_notes(run, sent_alone, shown)], totals.found.all()),
         metadata_alone=sent_alone,
         unread=plan.spool.unread,
         refusals=tuple(journal.refusals),
+        precision_quality=shown.precision,
         adopted=journal.adopted,
         gate=journal.gate,
         texts_cut=journal.texts_cut,
@@ -188,3 +193,13 @@ def _report(run: Run, plan: Plan, proof: Proof, totals: SealTotals, shown: Repor
         left_out=shown.left_out,
         page=plan.checkpoint.url_of_report(run.id, "report.html"),
     )
+
+
+def _more_notes(run: Run, sent_alone: MetadataAlone | None, shown: ReportSamples) -> Iterator[str]:
+    if sent_alone:
+        yield format_metadata_alone(sent_alone)
+    if quality := shown.precision:
+        earlier = "" if quality.run == run.id else f" (measured on {quality.at[:10]})"
+        yield f"gate, beside float32: {quality.line}{earlier}"
+    if FLOAT32 in shown.left_out:
+        yield f"the gate's questions were not compared with float32: {shown.left_out[FLOAT32]}"

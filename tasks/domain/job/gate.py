@@ -11,6 +11,7 @@ from pydantic import Field
 from tasks.domain.strict import Strict
 
 SearchMode = Literal["dense", "text", "hybrid", "sparse"]
+FLOAT32_ROWS = 2_000
 VECTOR_MODES: tuple[SearchMode, ...] = ("dense", "sparse")  # search by vectors, of whichever kind a collection has
 
 
@@ -30,6 +31,14 @@ class Gate(Strict):
     minimum: float = Field(0.0, ge=0, le=1, description="Minimum nDCG@k of the new collection.")
     max_drop: float = Field(
         0.02, ge=0, le=1, description="Maximum drop of nDCG@k below the current collection. 1: the current collection is not queried."
+    )
+    float32_rows: int = Field(
+        FLOAT32_ROWS,
+        ge=0,
+        le=100_000,
+        title="Rows in float32",
+        description="With encoder.precision int8 or float8: number of rows, besides the judged ones, that are also embedded in float32, so that the"
+        " report shows nDCG@k of both precisions over the same rows. Once for each set of queries, on the flow's CPU, for at most a minute. 0: no comparison.",
     )
 
 

@@ -18,7 +18,7 @@ from tasks.domain.shards.row_accounting import RowCounts, ShardCounts
 from tasks.domain.shards.seal import ChunkCounts
 from tasks.domain.shards.unread_files import UnreadFiles
 from tasks.domain.strict import Strict
-from tasks.domain.target.retrieval_quality import Evaluation
+from tasks.domain.target.retrieval_quality import Evaluation, PrecisionQuality
 
 STAGES = ("plan", "start-up", "encode", "load", "verify")
 QUARANTINE_SAMPLES = 20
@@ -128,6 +128,10 @@ class RunReport(Strict):
     unread: tuple[UnreadFiles, ...] = Field((), description="Files of the source that are not read, by reason.")
     refusals: tuple[str, ...] = Field((), description="What the run refused to do, and what to do about it.")
     gate: Evaluation | None = Field(None, description="The gate's figures of the new collection; None: the gate was not evaluated.")
+    precision_quality: PrecisionQuality | None = Field(
+        None,
+        description="nDCG of vectors in int8 or float8 beside that of float32, on the gate's questions; None: other precision, no gate, or no result.",
+    )
     adopted: int = Field(0, description="Intact parts of killed or concurrent runs that were reused.")
     ranks: tuple[RankWork, ...] = Field((), description="By rank number; empty if nothing was encoded.")
     hosts: tuple[HostWork, ...] = Field((), description="Hosts of a cluster, in the order of joining.")
@@ -201,6 +205,7 @@ def summary(report: RunReport) -> dict[str, object]:
         "notes": list(report.notes),
         "gate": report.gate.model_dump(mode="json") if report.gate else None,
         "unread": [some.model_dump() for some in report.unread],
+        **({"precision_quality": report.precision_quality.model_dump(mode="json")} if report.precision_quality else {}),
         **({"chunks": report.chunks.model_dump()} if report.chunks else {}),
         **({"metadata_alone": report.metadata_alone.model_dump()} if report.metadata_alone else {}),
     }

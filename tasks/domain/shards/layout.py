@@ -8,6 +8,7 @@
 {corpus}/damaged/{run}/{key}                 an unreadable document that a run found under that key
 {corpus}/{fingerprint}/encoder.json
 {corpus}/{fingerprint}/columns/{columns}.json         field types and names of the metadata columns
+{corpus}/{fingerprint}/quality/{questions}.json       retrieval quality of vectors in 8 bits beside float32, on a gate's questions
 {corpus}/{fingerprint}/sampled.json          the values of those columns in the latest sample of the files
 {corpus}/{fingerprint}/shards/{shard}/{attempt}/part-{first}-{stop}.parquet
 {corpus}/{fingerprint}/shards/{shard}/{attempt}/digests.parquet   content digests of the rows
@@ -56,6 +57,9 @@ class Layout:
     @property
     def sampled(self) -> str:
         return f"{self.root}/sampled.json"
+
+    def quality(self, questions: str) -> str:
+        return f"{self.root}/quality/{questions}.json"
 
     @property
     def all_columns(self) -> str:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, TypeVar
 
-from tasks.domain.encoder_identity import EncoderFacts, Precision
+import pyarrow as pa
+
+from tasks.domain.encoder_identity import EIGHT_BITS, EncoderFacts, Precision
 from tasks.domain.errors import BadInput
 from tasks.domain.job.encoder import Encoder
 from tasks.domain.served_identity import other_server
@@ -27,7 +29,7 @@ class QueryEncoder:
 
     def __init__(self, encoder: Encoder, *, model_path: str, precision: Precision, facts: EncoderFacts | None = None) -> None:
         self._encoder, self._path, self._facts = encoder, model_path, facts
-        self._precision: Precision = "float32" if precision in {"int8", "float8"} else precision
+        self._precision: Precision = "float32" if precision in EIGHT_BITS else precision
         self._loaded: LoadedEncoder | None = None
         self._turn = threading.Lock()
 
@@ -38,6 +40,16 @@ class QueryEncoder:
     def embed_pictures(self, places: list[str]) -> Vectors:
         """As of `LoadedEncoder`."""
         return self._try(lambda loaded: loaded.embed_pictures(places))
+
+    def embed_rows(self, texts: list[str]) -> Iterator[tuple[list[int], Vectors]]:
+        """Embeds texts as rows; yields for each batch the positions of its texts and their vectors, float32 of shape (positions, dim)."""
+        with self._turn:
+            loaded = self._load()
+        work = loaded.prepare(pa.table({"text": pa.array(texts, pa.string())}))
+        for batch in work.load(work.plan(range(len(texts))), alone=True):
+            with self._turn:
+                vectors = loaded.encode(batch.contents)
+            yield batch.rows, vectors
 
     @property
     def loaded(self) -> bool:

@@ -24,6 +24,7 @@ from tasks.domain.report.figures import Example, ExampleHit, Projection
 from tasks.domain.target.chunk_context import ChunkContext
 from tasks.domain.target.chunk_fields import has_chunks, split_chunk_key
 from tasks.domain.target.collection import Hit
+from tasks.domain.target.retrieval_quality import PrecisionQuality
 from tasks.run.plan import Plan
 from tasks.run.promotion.passages import passages_of
 from tasks.run.promotion.promotion_gate import GateQuery
@@ -44,6 +45,7 @@ T = TypeVar("T")
 class ReportSamples:
     """Samples for the report, and the reason for each section of the page that has none."""
 
+    precision: PrecisionQuality | None = None
     projection: Projection | None = None
     examples: tuple[Example, ...] = ()
     pictures: dict[str, bytes] = field(default_factory=dict)

@@ -19,7 +19,7 @@ from tasks.domain.number_format import duration, money
 from tasks.domain.report.figures import DeviceWork, EarlierRun, Example, ExampleHit, PointGroup, Projection, RankWork, cost_of
 from tasks.domain.report.run_report import FailedShard, Progress, RunReport, SetAside, ShardTime, TargetNamed, report_headline, summary
 from tasks.domain.shards.row_accounting import RowCounts, ShardCounts
-from tasks.domain.target.retrieval_quality import Evaluation, Interval, ModeQuality
+from tasks.domain.target.retrieval_quality import Evaluation, Interval, ModeQuality, PrecisionQuality
 from tests.builders.pages import Page, Tables
 from tests.servers.browser import chromium
 
@@ -136,6 +136,50 @@ def test_searches_by_words_are_told_from_those_by_meaning_and_the_gates_measures
     assert "Retrieval quality" in text
     assert text.count("0.5000 (0.2500 to 0.7500)") == 9
     assert "nDCG@7" in text
+
+
+def beside_float32(**changes):
+    def of(mean):
+        interval = Interval(mean=mean, low=mean - 0.25, high=mean + 0.25)
+        return ModeQuality(mode="dense", ndcg=interval, recall=interval, mrr=interval)
+
+    found = {
+        "run": "r1",
+        "at": "2026-05-06T07:08:09+00:00",
+        "collection": "c",
+        "precision": "int8",
+        "at_k": 10,
+        "questions": 40,
+        "of_questions": 40,
+        "nearest": 50,
+        "rows": 2_000,
+        "of_rows": 20_000,
+        "searched": of(0.6875),
+        "reduced": of(0.6875),
+        "float32": of(0.71875),
+        "difference": of(-0.03125),
+    }
+    return PrecisionQuality.model_validate(found | changes)
+
+
+def test_precisions_stand_side_by_side_with_what_was_compared():
+    line = "nDCG@10 0.6875 in int8, 0.7188 in float32; 40 questions over 2,000 of 20,000 rows, all judged rows among them"
+    report = make(precision_quality=beside_float32())
+    page = render_report(report)
+    shown = Tables(page).rows
+    (heads, *rows) = shown["Retrieval quality beside float32"]
+    assert heads == ["vectors", "nDCG@10", "recall@10", "MRR"]
+    assert [row[0] for row in rows] == ["int8, as searched", "int8, 2,000 rows", "float32, 2,000 rows", "int8 minus float32"]
+    assert rows[-1][1] == "-0.0312 (-0.2812 to 0.2188)"
+    assert ["beside float32", line] in shown["Encoder"]
+    text = " ".join(Page(page).text.split())
+    assert "They are the 50 nearest rows of each question in int8 and the judged rows. Over the whole collection the figures of" in text
+    assert "Measured on 2026-05-06" in text
+    assert summary(report)["precision_quality"] == report.precision_quality.model_dump(mode="json")
+    assert "| float32, 2,000 rows | 0.7188 (0.4688 to 0.9688) |" in markdown_report(report)
+    whole = Page(render_report(make(precision_quality=beside_float32(rows=20_000, questions=12)))).text
+    assert "12 of 40 questions over all 20,000 rows; the rows are ranked exactly" in whole
+    assert "nearest rows of each question" not in whole
 
 
 def test_the_summary_is_what_machines_were_promised():
@@ -491,7 +535,8 @@ def test_all_tables_are_seen_whole_and_labels_can_be_read(tmp_path, width):
     device = DeviceWork(host="c7i-4xlarge.internal", name="AMD EPYC 9R14, 16 cores", rows_per_second=1_234.5, tokens_per_second=282_345)
     gpu = {"utilization": 0.934, "memory_bytes": 2**36, "name": "NVIDIA H100 80GB HBM3"}
     progress = tuple(Progress(seconds=t, rows=t * 9_000, tokens=t * 900_000, by_rank=(t * 1_200,) * 12) for t in range(0, 201, 10))
-    report = part_done(estimate=estimate, devices=(device, device.model_copy(update=gpu)), progress=progress)
+    devices = (device, device.model_copy(update=gpu))
+    report = part_done(estimate=estimate, devices=devices, progress=progress, precision_quality=beside_float32(absent=1, unread=2))
     page = tmp_path / "report.html"
     page.write_text(render_report(report))
     with sync_playwright() as playwright:
