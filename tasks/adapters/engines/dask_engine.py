@@ -6,14 +6,14 @@ that reaches the scheduler.
     dask scheduler                                             # on any machine
     dask worker tcp://IP:8786 --nthreads 1                     # each host
 
-A host is a process of its own beside a worker, in the worker's environment: one on each machine, with all its GPUs, or one for each worker
-that has what `compute.engine.worker_resources` says (`dask worker --resources host=1`). Its calls are no tasks: Dask computes a task
-again whose worker died, and what that had done with it. They are messages, each of which goes to one worker, once, and through the
-scheduler, whose 512 connections at a time bound a run to some 150 hosts.
+A host is a separate process beside a worker, in the worker's environment: one per machine, with all its GPUs, or one per worker
+that offers `compute.engine.worker_resources` (`dask worker --resources host=1`). Its calls are not Dask tasks, because Dask recomputes
+tasks of a dead worker, including finished ones. They are messages, each sent once to one worker through the scheduler. Its limit
+of 512 concurrent connections bounds a run to some 150 hosts.
 
-Nothing of a run stays in a worker: hosts are known by a name that is drawn for each of their lives. A flow that is gone is known by its
-silence alone, since Dask tells no worker; see `host_process`. A nanny gives a worker that is ended (SIGTERM) four seconds to finish the
-parts in hand; with `--no-nanny` it has as long as the machine gives it.
+No state of a run stays in a worker: each life of a host has a random name. Hosts detect a dead flow only by the absence of calls, since
+Dask does not notify workers; see `host_process`. On SIGTERM a nanny gives its worker four seconds to finish the parts in
+progress; with `--no-nanny` the worker has as long as the machine allows.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ from tasks.domain.ports import Store
 
 CALL, END = "kitestring-call", "kitestring-end"  # messages to a worker
 PLUGIN = "kitestring-hosts"
-FIRST = "identify"  # call of a host, which starts its process
-ANSWER_SECONDS = 10.0  # for the scheduler to say which workers there are
+FIRST = "identify"  # the first call to a host; starts its process
+ANSWER_SECONDS = 10.0  # for the scheduler to list its workers
 SCHEDULER_SECONDS = 30.0
-GIVEN_UP_SECONDS = 120.0  # without a scheduler, after which a run ends
+GIVEN_UP_SECONDS = 120.0  # without a scheduler, after which the run fails
 
 
 class WorkerHosts(WorkerPlugin):  # type: ignore[misc]
-    """In a worker: the processes of its hosts by the name of each life."""
+    """Runs in a worker: holds the host processes by the name of their life."""
 
     def __init__(self) -> None:
         self._hosts: dict[str, HostProcess] = {}
@@ -62,7 +62,7 @@ class WorkerHosts(WorkerPlugin):  # type: ignore[misc]
         await asyncio.gather(*(asyncio.to_thread(host.leave) for host in hosts))
 
     async def call(self, *, life: str, host: str, method: str, arguments: Sequence[object]) -> dict[str, str]:
-        """What the host answers, or why it does not."""
+        """Returns the host's answer, or the reason why there is none."""
         if method == FIRST and life not in self._hosts:
             self._hosts[life] = HostProcess(host)
         if life not in self._hosts:
@@ -74,19 +74,19 @@ class WorkerHosts(WorkerPlugin):  # type: ignore[misc]
             return {"gone": str(error)}
 
     async def end(self, *, life: str) -> None:
-        """End its process."""
+        """Kill the process of a life."""
         if (host := self._hosts.pop(life, None)) is not None:
             host.end()
 
 
 async def install(dask_worker: Worker) -> None:
-    """Have a worker answer the messages."""
+    """Install the message handlers in a worker."""
     if PLUGIN not in dask_worker.plugins:
         await dask_worker.plugin_add(WorkerHosts(), name=PLUGIN, catch_errors=False)
 
 
 class DaskHost:
-    """A `HostLink` to a process beside a worker, or to one that is started by the next call."""
+    """A `HostLink` to a process beside a worker; the next call starts one if there is none."""
 
     def __init__(self, cluster: DaskCluster, address: str, host: str) -> None:
         self._cluster, self._address, self._host = cluster, address, host
@@ -114,10 +114,10 @@ class DaskHost:
 
 
 class DaskCluster:
-    """The `Cluster` of a job's settings; joins it when it is made, and leaves it when it is closed.
+    """The `Cluster` of a job's settings; connects on construction, disconnects on `close`.
 
     Args:
-        host: "module:name" of the class of `RemoteHost`, as workers import it.
+        host: "module:name" of the `RemoteHost` class, as workers import it.
 
     Raises:
         BadInput: there is no scheduler at the address.
@@ -126,14 +126,14 @@ class DaskCluster:
     def __init__(self, settings: DaskEngineSettings, *, run: str, host: str = REMOTE_HOST) -> None:
         self._settings, self._run, self._host = settings, run, host
         self._hosts: dict[str, DaskHost] = {}
-        self._missed = 0.0  # since when there is no scheduler
-        self.ends: list[Future[Any]] = []  # that are under way
+        self._missed = 0.0  # since when the scheduler does not answer; 0: it answers
+        self.ends: list[Future[Any]] = []  # END messages in flight
         try:
             self.client = self._connect()
         except (OSError, ValueError) as error:
             raise BadInput(
-                f"compute.engine.scheduler '{settings.scheduler}': no Dask scheduler is reached from here ({in_a_line(error)}): give its"
-                " address, as tcp://host:8786"
+                f"compute.engine.scheduler '{settings.scheduler}': no Dask scheduler can be reached from this machine ({in_a_line(error)}):"
+                " set its address, such as tcp://host:8786"
             ) from error
 
     def hosts(self) -> Sequence[DaskHost]:
@@ -151,15 +151,15 @@ class DaskCluster:
             host.end()
         until = time.monotonic() + 5
         for end in self.ends:
-            with suppress(Exception):  # who cannot be told closes itself
+            with suppress(Exception):  # a host that the message does not reach closes itself
                 end.result(max(0.0, until - time.monotonic()))
         self._leave()
 
     def do(self, work: Coroutine[Any, Any, Any]) -> Future[Any]:
-        """Work of the client's own thread.
+        """Run a coroutine in the client's event loop.
 
         Raises:
-            ConnectionError: it has left the cluster.
+            ConnectionError: the client has left the cluster.
         """
         if self.client.status != "running":
             work.close()
@@ -168,10 +168,10 @@ class DaskCluster:
         return asyncio.run_coroutine_threadsafe(work, loop.asyncio_loop)
 
     async def send(self, address: str, message: Mapping[str, Any]) -> Mapping[str, Any]:
-        """What a worker answers to a message.
+        """Send a message to a worker and return its answer.
 
         Raises:
-            ConnectionError: it is gone; the message may have come to it.
+            ConnectionError: the worker is gone; it may have received the message.
         """
         answers = await self._scheduler.broadcast(msg=dict(message), workers=[address], on_error="ignore")
         if address not in answers:
@@ -180,7 +180,7 @@ class DaskCluster:
 
     @property
     def _scheduler(self) -> Any:
-        """Its methods, as coroutines."""
+        """The scheduler's RPC methods, as coroutines."""
         return self.client.scheduler
 
     def _connect(self) -> Client:
@@ -191,18 +191,18 @@ class DaskCluster:
         return Client(address, timeout=SCHEDULER_SECONDS, set_as_default=False, direct_to_workers=False, name=name)
 
     def _leave(self) -> None:
-        with suppress(Exception):  # its loop may be gone with the scheduler
+        with suppress(Exception):  # its event loop may have ended with the scheduler
             self.client.close(timeout=5)
 
     def _workers(self) -> dict[str, dict[str, Any]]:
-        """What the scheduler says of each worker, by its address.
+        """The scheduler's information about each worker, by address.
 
         Raises:
-            Transient: it does not answer.
-            Permanent: it has not for `GIVEN_UP_SECONDS`.
+            Transient: the scheduler does not answer.
+            Permanent: it has not answered for `GIVEN_UP_SECONDS`.
         """
         try:
-            if self.client.status in {"closed", "closing"}:  # it has tried to come back itself, for `SCHEDULER_SECONDS`
+            if self.client.status in {"closed", "closing"}:  # it has tried to reconnect itself, for `SCHEDULER_SECONDS`
                 self._leave()
                 self.client = self._connect()
             identity = self.do(self._scheduler.identity(n_workers=-1)).result(ANSWER_SECONDS)
@@ -212,14 +212,14 @@ class DaskCluster:
             if now - self._missed > GIVEN_UP_SECONDS:
                 raise Permanent(
                     f"compute.engine.scheduler: the Dask scheduler has not answered for {GIVEN_UP_SECONDS:.0f} s ({in_a_line(error)}); run"
-                    " the job again when it does: what is sealed is kept"
+                    " the job again when it does: sealed shards are kept"
                 ) from error
             raise Transient(f"the Dask scheduler does not answer: {in_a_line(error)}") from error
         self._missed = 0.0
         return dict(identity["workers"])
 
     def _wanted(self, workers: Mapping[str, Mapping[str, Any]]) -> list[str]:
-        """Addresses of the workers that are to have a host; those that have one keep it."""
+        """Addresses of the workers that should have a host; those that have one keep it."""
         needs = self._settings.worker_resources
         able = [a for a, worker in workers.items() if all(worker["resources"].get(name, 0) >= amount for name, amount in needs.items())]
         able.sort(key=lambda address: address not in self._hosts)
@@ -239,7 +239,7 @@ def open_dask(
     """The engine of `compute.engine.kind: dask`.
 
     Raises:
-        BadInput: hosts cannot reach the checkpoint.
+        BadInput: hosts cannot reach the checkpoint or the source.
     """
     settings = spec.job.compute.engine
     assert isinstance(settings, DaskEngineSettings)
@@ -247,7 +247,7 @@ def open_dask(
 
 
 def _configured() -> str:
-    """The address of the scheduler in Dask's own configuration: files, or DASK_SCHEDULER_ADDRESS."""
+    """The scheduler's address in Dask's own configuration: files, or DASK_SCHEDULER_ADDRESS."""
     import dask.config  # noqa: PLC0415 - a part of distributed
 
     return str(dask.config.get("scheduler-address", "") or "")

@@ -1,4 +1,4 @@
-"""Who turns pieces into parts, as the encoder's kind says."""
+"""Opens the encoders for the kind that a job names."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from tasks.domain.ports import Encoders
 
 
 def open_encoders(place: Workplace) -> Encoders:
-    """The encoders of a job; nothing is started yet.
+    """The encoders of a job, not started yet.
 
     Raises:
-        BadInput: this machine cannot encode for the job; says why.
+        BadInput: this machine cannot encode for the job; the message says why.
     """
     encoders: Encoders = declared_at(ENCODERS[place.job.encoder.kind].encoders)(place)
     return encoders

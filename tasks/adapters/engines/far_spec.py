@@ -1,4 +1,4 @@
-"""A run's settings as they are sent to other machines."""
+"""Prepares a run's settings for other machines."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from tasks.domain.encoding.encoding_spec import EncodingSpec
 from tasks.domain.errors import BadInput
 from tasks.domain.job.references import SCHEME
 
-MODELS = ("model", "pretrained")  # settings of encoders that may be a path
+MODELS = ("model", "pretrained")  # encoder settings that may be a path
 
 
 def spec_for_afar(spec: EncodingSpec, *, shared: bool, model: LocatedModel | None = None) -> EncodingSpec:
-    """With folders as absolute paths, and of a hub model the commit that the flow has: its branch may move before a host fetches it.
+    """The spec with absolute paths and the hub model's commit, since its branch may move before a host downloads it.
 
     Args:
-        spec: as the flow's machine has it.
-        model: as the flow's machine has it.
-        shared: whether the job says that every host has the flow's folders, at the same paths.
+        spec: the spec of the flow's machine.
+        model: the model on the flow's machine.
+        shared: whether the job states that every host has the flow's folders at the same paths.
 
     Raises:
-        BadInput: the checkpoint or the source is a folder, and it is not said to be shared.
+        BadInput: the checkpoint or the source is a folder and `shared` is false.
     """
     job = spec.job
     for setting, place in (("checkpoint", job.checkpoint), ("source.uri", job.source.uri)):

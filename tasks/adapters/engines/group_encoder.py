@@ -1,7 +1,7 @@
-"""The rows of a group's shards go through the encoders and come to rest as sealed parts.
+"""Encodes the rows of a group's shards and seals each shard.
 
-Read ahead while earlier shards are still being encoded; each is sealed as soon as its parts are there. A shard that is
-refused or fails is reported and skipped, and the others go on ("Isolated failures").
+Shards are read ahead while earlier ones are still being encoded; each is sealed as soon as all its parts are stored. A shard that is
+refused or fails is reported and skipped, and the others continue ("Isolated failures").
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ log = logging.getLogger("kitestring.encode")
 
 @dataclass(slots=True, kw_only=True)
 class OpenShard:
-    """A shard whose rows are on their way."""
+    """A shard that is being encoded."""
 
     shard: Shard
     begun: float
@@ -54,13 +54,13 @@ class GroupEncoder:
     """Seals the unsealed shards of one group.
 
     Args:
-        place: where.
-        encoders: by whom.
-        checkpoint: of the group's encoder.
+        place: the host's workplace.
+        encoders: encode the pieces.
+        checkpoint: the checkpoint of the group's encoder.
         group: the shards.
-        reuse: what is known of earlier vectors.
-        pin: writes down what the vectors are made with; called before a seal says that there are any.
-        go_on: called before each piece; raises Transient where no other may be begun.
+        reuse: the vectors of earlier shards.
+        pin: stores the encoder's record; called before a seal is committed.
+        go_on: called before each piece; raises Transient if no further piece may be begun.
     """
 
     def __init__(
@@ -80,10 +80,10 @@ class GroupEncoder:
         self._failures: list[Permanent] = []
 
     def run(self) -> list[Permanent]:
-        """Encode and seal; returns the shards that failed permanently, each reported as an event.
+        """Encode and seal; return the errors of the shards that failed permanently, each reported as an event.
 
         Raises:
-            Transient, OutcomeUnknown: a temporary fault; no work of this attempt is still running.
+            Transient, OutcomeUnknown: a temporary fault; by then no work of this attempt is running.
         """
         opened: deque[OpenShard] = deque()
         try:
@@ -93,7 +93,7 @@ class GroupEncoder:
                     self._close(opened.popleft())
             while opened:
                 self._close(opened.popleft())
-        finally:  # who tries again must not meet pieces of the first try that are still under way
+        finally:  # a retry must not overlap with pieces of this attempt
             for waiting in opened:
                 wait_for(waiting.parts)
                 waiting.digests.drop()
@@ -105,14 +105,14 @@ class GroupEncoder:
             if sealed is None:
                 opened.append(self._read(shard))
                 return
-        except Exception as error:  # noqa: BLE001 - judged there
+        except Exception as error:  # noqa: BLE001 - `for_good` raises what is temporary
             self._fail(shard, for_good(error))
             return
         self._encoders.pace.given(sealed.source_rows)
         self._place.tell(ShardReused(seal=sealed))
 
     def _read(self, shard: Shard) -> OpenShard:
-        """Hand every row that no finished part holds and no earlier shard has a vector of to the encoders."""
+        """Submit every row that is in no finished part and has no vector in an earlier shard."""
         digests = DigestFile(self._place.scratch / f"{shard.id}-digests.parquet")
         opened = OpenShard(shard=shard, begun=time.monotonic(), adopted=self._checkpoint.adoptable(shard.id), digests=digests)
         covered = [(part.first, part.stop) for part in opened.adopted]
@@ -130,7 +130,7 @@ class GroupEncoder:
         return opened
 
     def _piece_rows(self) -> int:
-        """Half of what a rank may hold: the other half is the part before, on its way to the store."""
+        """Rows of the next piece: half of the unsaved rows a rank may hold; the other half is the previous part, being stored."""
         unsaved = self._place.job.compute.unsaved_rows
         return self._encoders.pace.piece_rows if unsaved == "auto" else unsaved // 2
 
@@ -155,11 +155,11 @@ class GroupEncoder:
     def _close(self, opened: OpenShard) -> None:
         try:
             self._seal(opened)
-        except Exception as error:  # noqa: BLE001 - judged there
+        except Exception as error:  # noqa: BLE001 - `for_good` raises what is temporary
             self._fail(opened.shard, for_good(error))
 
     def _seal(self, opened: OpenShard) -> None:
-        """Commit a shard, after checking it against "Accounted rows".
+        """Commit a shard after checking its row counts ("Accounted rows").
 
         Raises:
             Permanent: the row counts do not add up, or a piece failed permanently.
@@ -173,11 +173,11 @@ class GroupEncoder:
         digests = opened.digests.keep(self._checkpoint, opened.shard.id, self._group.attempt)
         parts = sorted([*opened.adopted, *made], key=lambda part: part.first)
         found = opened.tally.found.all()
-        whole = WholeDocuments(place=self._place, checkpoint=self._checkpoint, shard=opened.shard.id, attempt=self._group.attempt)
-        settled = whole.settle(parts, made, opened.tally)
+        documents = WholeDocuments(place=self._place, checkpoint=self._checkpoint, shard=opened.shard.id, attempt=self._group.attempt)
+        settled = documents.settle(parts, made, opened.tally)
         quarantined = [*opened.tally.quarantined, *settled.quarantined]
         embedded = sum(part.source_rows for part in settled.parts)
-        cached = min(opened.cached, embedded - settled.encoded)  # of documents there are fewer than chunks
+        cached = min(opened.cached, embedded - settled.encoded)  # `opened.cached` counts chunks, `embedded` documents
         seal = Seal(
             format_version=4 if cached else 3 if found or digests or settled.chunks else 2,
             shard=opened.shard.id,
@@ -205,9 +205,9 @@ class GroupEncoder:
         self._place.tell(ShardSealed(seal=winner, encoded=encoded, cached=from_cache, adopted=len(opened.adopted)))
 
     def _fail(self, shard: Shard, error: Permanent) -> None:
-        """A shard that is refused for its content leaves no parts behind: every run would refuse it.
+        """Report a failed shard. Deletes this run's parts if its content is refused, since every run would refuse it.
 
-        After any other failure they stay: a run beside this one may have adopted them already, and `gc` sweeps.
+        After any other failure parts stay: a concurrent run may have adopted them, and `gc` removes unused ones.
         """
         if isinstance(error, BadInput):
             for stored in self._checkpoint.parts_of(shard.id):
@@ -218,20 +218,20 @@ class GroupEncoder:
 
 
 def for_good(error: Exception) -> Permanent:
-    """The error of a shard for which its group is not retried; an unexpected error concerns this shard alone.
+    """Convert a shard's error to the permanent one to report; an unexpected error fails this shard only.
 
     Raises:
-        Transient, OutcomeUnknown: it may pass.
+        Transient, OutcomeUnknown: the error may be temporary, so the group should be retried.
     """
     if isinstance(error, Permanent):
         return error
     if isinstance(error, KitestringError):
         raise error
-    words = without_credentials(f"{type(error).__name__}: {' '.join(str(error).split())[:LONGEST]}")
+    text = without_credentials(f"{type(error).__name__}: {' '.join(str(error).split())[:LONGEST]}")
     if isinstance(error, MemoryError):
-        raise Transient(f"there is not enough memory: {words}") from error
+        raise Transient(f"there is not enough memory: {text}") from error
     log.error("a shard failed with an unexpected error", exc_info=error)
-    return Permanent(f"{words}; please report this")
+    return Permanent(f"{text}; please report this")
 
 
 def _unlink(paths: list[Path], _part: Future[Part]) -> None:
@@ -246,6 +246,6 @@ def _done(part: Part) -> Future[Part]:
 
 
 def wait_for(parts: list[Future[Part]]) -> None:
-    """Until none is under way, whatever became of it."""
+    """Wait until all are done, whether they succeeded or failed."""
     for part in parts:
         part.exception()

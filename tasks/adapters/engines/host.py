@@ -1,7 +1,7 @@
 """A host: one machine's work for a run, from a source's rows to committed seals.
 
-It is opened with plain values and holds what it opens itself: the source, the checkpoint, the encoders. An engine for many
-machines puts one on each of them and hands it groups of shards; the local engine is one in the flow's own process.
+It is constructed from plain values and opens the source, the checkpoint and the encoders itself. A cluster engine creates one on each
+machine and hands it groups of shards; the local engine is one host in the flow's own process.
 """
 
 from __future__ import annotations
@@ -32,21 +32,21 @@ from tasks.domain.target.rate_limit import LoadCounts
 
 
 class TakenBack(Transient):
-    """Whoever gave a group has asked for it again."""
+    """The caller has recalled the group."""
 
 
 class Host:
-    """An `Engine` of one machine. Its methods take and give plain values alone.
+    """An `Engine` of one machine. Its methods take and return plain values only.
 
     Args:
         spec: the run.
         scratch: a private folder on this machine, removed by the caller after `close`.
-        tell: receives every event, in the thread where it happens.
-        store: the checkpoint, where this process has it open already.
-        model: the model's files on this machine, where they were found already.
+        tell: receives every event, in the thread where it occurs.
+        store: the checkpoint, if this process has it open already.
+        model: the model's files on this machine, if located already.
 
     Raises:
-        BadInput: something that the job names cannot be opened here.
+        BadInput: something that the job names cannot be opened on this machine.
     """
 
     def __init__(
@@ -56,34 +56,33 @@ class Host:
         self._encoders = open_encoders(self._place)
         self._reuse = RowReuse(self._place)
         self._collections = OwnCollections(self._place.job)
-        self._pinned = set[str]()  # fingerprints that are written down
+        self._pinned = set[str]()  # fingerprints recorded in the checkpoint
         self._giving_back = self._closed = False
         self._recalled = set[tuple[str, str]]()  # groups by attempt and first shard
 
     @property
     def width(self) -> int:
-        """One group for each rank, and one that is read meanwhile."""
+        """One group for each rank, and one more to read ahead."""
         return self._encoders.pace.ranks + 1
 
     def start(self) -> None:
-        """As of `Engine`."""
+        """See `Engine`."""
         self._encoders.start()
 
     def facts(self) -> EncoderFacts:
-        """As of `Engine`."""
+        """See `Engine`."""
         return self._encoders.facts()
 
     def expect(self, rows: int | None) -> None:
-        """As of `Engine`, of what this host is given."""
+        """See `Engine`; counts this host's rows only."""
         self._encoders.pace.expect(rows)
 
     def encode(self, group: ShardGroup) -> None:
-        """As of `Engine`."""
+        """See `Engine`."""
         checkpoint = self._checkpoint(group.record)
         self._check_stays()
-        if (
-            group.record.facts.server
-        ):  # its fingerprint is a name: parts of a run that was cut short are adopted for what is written down alone
+        if group.record.facts.server:
+            # A served model's fingerprint has only its name: parts of an interrupted run are adopted only for a stored record.
             self._pin(checkpoint, group.record)
         if group.rows == "quarantined":
             failures = RowRetry(self._place, self._encoders, checkpoint, group).run()
@@ -97,7 +96,7 @@ class Host:
             raise failures[0]
 
     def load(self, group: LoadGroup) -> None:
-        """As of `Engine`."""
+        """See `Engine`."""
         self._check_stays()
         collection = self._collections.of(group)
         failures = GroupLoader(self._place, self._checkpoint(group.record), collection, group, go_on=self._check_stays).run()
@@ -106,54 +105,54 @@ class Host:
 
     @property
     def loading(self) -> LoadCounts:
-        """What it has loaded."""
+        """Counts of the rows that it has loaded."""
         return self._collections.counts
 
     def share_rate(self, rate: float | None, *, heard: int) -> None:
-        """How fast it may load, in rows a second; see `tasks.domain.target.rate_limit.Throttle.share`."""
+        """Set how fast it may load, in rows per second; see `tasks.domain.target.rate_limit.Throttle.share`."""
         self._collections.share(rate, heard=heard)
 
     def share_requests(self, most: int) -> None:
-        """How many requests it may have in flight to a server that encodes: its share of those of all hosts."""
+        """Set how many requests it may have in flight to the model server: its share of the limit for all hosts."""
         self._place.requests.most = most
 
     def measure(self, rows: pa.Table) -> Observation:
-        """As of `Engine`."""
+        """See `Engine`."""
         return measure_rate(self._encoders, rows, scratch=self._place.scratch)
 
     def progress(self) -> EncodingProgress:
-        """As of `Engine`."""
+        """See `Engine`."""
         return self._encoders.progress()
 
     def release(self, *, wait: bool = False) -> None:
-        """As of `Engine`."""
+        """See `Engine`."""
         self._encoders.release(wait=wait)
 
     def close(self) -> None:
-        """As of `Engine`."""
+        """See `Engine`."""
         self._closed = True
         self._encoders.close()
         self._reuse.close()
         self._collections.close()
 
     def give_back(self) -> None:
-        """Begin nothing more: pieces in progress are finished, and every running group fails with Transient."""
+        """Begin no further piece: those in progress are finished, and every running group fails with Transient."""
         self._giving_back = True
 
     def recall(self, attempt: str, shard: str) -> None:
-        """Begin nothing more of the group of that attempt and first shard: it fails with `TakenBack`. One that needs nothing more goes on."""
+        """Begin no further piece of the group (by attempt and first shard): it fails with `TakenBack`, unless all its pieces are begun."""
         self._recalled.add((attempt, shard))
 
     def _check_goes_on(self, group: ShardGroup) -> None:
         self._check_stays()
         if (group.attempt, group.shards[0].id) in self._recalled:
-            raise TakenBack("another host has nothing to do, and does this one's next group")
+            raise TakenBack("the group was recalled: an idle host encodes it instead")
 
     def _check_stays(self) -> None:
         if self._closed:
             raise Transient("the host is closed")
         if self._giving_back:
-            raise Transient("the machine will be taken away: it begins nothing more")
+            raise Transient("the machine is preempted: the host begins no further work")
 
     def _checkpoint(self, record: EncoderRecord) -> Checkpoint:
         place = self._place

@@ -1,4 +1,4 @@
-"""The engine that is there without asking: the machine of the flow, in the flow's own process."""
+"""The default engine: the machine of the flow, in the flow's own process."""
 
 from __future__ import annotations
 
@@ -6,4 +6,4 @@ from tasks.adapters.engines.host import Host
 
 
 class LocalEngine(Host):
-    """One host, called in-process: its exceptions and its events reach the calling thread directly."""
+    """One host, called in-process: exceptions and events reach the caller directly."""

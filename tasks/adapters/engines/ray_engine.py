@@ -1,18 +1,18 @@
-"""Hosts on a Ray cluster (`compute.engine.kind: ray`): one actor for each, which holds a `RemoteHost`. The only module that knows Ray.
+"""Hosts on a Ray cluster (`compute.engine.kind: ray`): one actor per host, which is a `RemoteHost`. The only module that imports Ray.
 
-The flow's process has to run on a node of the cluster: beside `ray start --address=... --num-cpus=0` on its own machine, or as a RayJob.
-Elsewhere Ray waits without end. On every node: the same Python and Ray, the same Kitestring, the AWS variables or an instance role.
+The flow's process must run on a node of the cluster: after `ray start --address=... --num-cpus=0` on its own machine, or as a RayJob.
+Elsewhere Ray waits forever. Every node needs the same Python and Ray, the same Kitestring, and the AWS variables or an instance role.
 
     ray start --head --num-cpus=0 --node-ip-address=IP --disable-usage-stats        # the flow's machine, which encodes nothing
     ray start --address=IP:6379 --node-ip-address=IP2                               # each host
 
-A node's host has all its GPUs (`num_gpus`), unless `compute.engine.resources` says what one needs: then a node has as many hosts as that
-fits in, and with `hosts: N` an autoscaler sees what is wanted. RAY_health_check_period_ms=1000, RAY_health_check_timeout_ms=2000 and
-RAY_health_check_failure_threshold=3 on the head make a node that is cut off known in 10 s instead of a minute. The first process of a
-container has to reap orphans (tini), or a raylet that is killed is never missed.
+A node's host has all its GPUs (`num_gpus`), unless `compute.engine.resources` says what a host needs: then a node has as many hosts as
+fit, and with `hosts: N` an autoscaler sees the demand. RAY_health_check_period_ms=1000, RAY_health_check_timeout_ms=2000 and
+RAY_health_check_failure_threshold=3 on the head detect a disconnected node in 10 s instead of a minute. The first process of a
+container must reap orphans (tini), or the death of a killed raylet is never detected.
 
-Ray never tries a call again (`max_task_retries=0`), nor does it start an actor again that died: the fleet does, as often as it has to,
-since only it knows that what the old one had is with others.
+Ray neither retries calls (`max_task_retries=0`) nor restarts actors that died (`max_restarts=0`): the fleet does, since only it knows
+that the work of the old actor was given to others.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ from tasks.domain.errors import BadInput, Transient
 from tasks.domain.job.engine import RayEngineSettings
 from tasks.domain.ports import Store
 
-ACTOR_THREADS = TAKES_AT_ONCE + MOST_STREAMS + 4  # of an actor: its groups, what it loads, and besides a report, a release, a close
+ACTOR_THREADS = TAKES_AT_ONCE + MOST_STREAMS + 4  # of an actor: groups, loading streams, and room for report, release and close
 INSTEAD = "start the flow on a node of the cluster: `ray start --address=...` beside it, or a RayJob"
 
 
 class HostActor(RemoteHost):
-    """What an actor is: a host that is alone in its process."""
+    """The actor class: a host that has the process to itself."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -54,14 +54,14 @@ class HostActor(RemoteHost):
 
 
 class RayHost:
-    """A `HostLink` to an actor, or to one that is made at the next call."""
+    """A `HostLink` to an actor; the next call creates one if there is none."""
 
     def __init__(self, actor_class: type[RemoteHost], options: Mapping[str, Any]) -> None:
         self._actor_class, self._options = actor_class, options
         self._actor: Any = None
 
     def call(self, method: str, *arguments: object) -> Future[str]:
-        if not ray.is_initialized():  # or Ray would start a cluster of its own
+        if not ray.is_initialized():  # otherwise Ray would start its own cluster
             raise ConnectionError("this process has left the Ray cluster")
         self._actor = self._actor or ray.remote(self._actor_class).options(**self._options).remote()
         answer: Future[str] = getattr(self._actor, method).remote(*arguments).future()
@@ -74,10 +74,10 @@ class RayHost:
 
 
 class RayCluster:
-    """The `Cluster` of a job's settings; joins it when it is made, and leaves it when it is closed.
+    """The `Cluster` of a job's settings; joins it on construction, leaves it on `close`.
 
     Raises:
-        BadInput: there is no cluster at the address, or this machine is not a node of it.
+        BadInput: there is no cluster at the address, or this machine is not one of its nodes.
     """
 
     def __init__(self, settings: RayEngineSettings, *, run: str, actor_class: type[RemoteHost] = HostActor) -> None:
@@ -104,11 +104,11 @@ class RayCluster:
         _connection.leave()
 
     def _wanted(self, nodes: list[dict[str, Any]]) -> dict[tuple[str, int], dict[str, Any]]:
-        """The options of each host's actor by where it is: on a node, or wherever Ray finds what it needs."""
+        """Actor options by place: a node's host, or a numbered host that Ray places where its resources fit."""
         needs = self._settings.resources
         if not needs:
             on = [node for node in nodes if node["Resources"].get("GPU")] or [node for node in nodes if node["Resources"].get("CPU")]
-            chosen = sorted(on, key=lambda node: (node["NodeID"], 0) not in self._hosts)[: self.most]  # those that are hosts stay it
+            chosen = sorted(on, key=lambda node: (node["NodeID"], 0) not in self._hosts)[: self.most]  # current hosts first
             return {(node["NodeID"], 0): _options(node=node["NodeID"], gpus=node["Resources"].get("GPU", 0)) for node in chosen}
         fits = sum(int(min(node["Resources"].get(name, 0) / amount for name, amount in needs.items())) for node in nodes)
         return {("anywhere", number): _options(needs=needs) for number in range(self.most or fits)}
@@ -125,7 +125,7 @@ def open_ray(
     """The engine of `compute.engine.kind: ray`.
 
     Raises:
-        BadInput: hosts cannot reach the checkpoint.
+        BadInput: hosts cannot reach the checkpoint or the source.
     """
     settings = spec.job.compute.engine
     assert isinstance(settings, RayEngineSettings)
@@ -133,7 +133,7 @@ def open_ray(
 
 
 class _Connection:
-    """The process's place in a cluster, which all runs of it share."""
+    """The process's connection to a cluster, shared by all its runs."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -141,7 +141,7 @@ class _Connection:
 
     def join(self, address: str, run: str) -> None:
         with self._lock:
-            if not ray.is_initialized():  # a flow within a Ray job is in it already
+            if not ray.is_initialized():  # a flow within a Ray job is connected already
                 _join(address, run)
                 self._ours = True
             self._users += 1
@@ -165,9 +165,9 @@ def _join(address: str, run: str) -> None:
             ray.init(address=address, namespace=f"kitestring-{run}", **quiet)
     except ConnectionError as error:
         raise BadInput(
-            f"compute.engine.address '{address}': no Ray cluster is reached from here ({in_a_line(error)}): {INSTEAD}"
+            f"compute.engine.address '{address}': no Ray cluster can be reached from this machine ({in_a_line(error)}): {INSTEAD}"
         ) from error
-    except RuntimeError as error:  # other versions of Ray or Python
+    except RuntimeError as error:  # the cluster has another version of Ray or Python
         raise BadInput(f"compute.engine.address '{address}': {in_a_line(error)}") from error
 
 

@@ -1,4 +1,4 @@
-"""Every kind of engine behind one door. A new kind: a file beside this one, and a line in `tasks.domain.job.engine.ENGINES`."""
+"""Opens the engine of any kind. A new kind needs a file beside this one and a line in `tasks.domain.job.engine.ENGINES`."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from tasks.domain.ports import Engine, Store
 
 
 class OpenEngine(Protocol):
-    """What a kind has here."""
+    """The function that opens an engine of one kind."""
 
     def __call__(
         self, spec: EncodingSpec, *, scratch: Path, tell: Tell, store: Store | None = None, model: LocatedModel | None = None
     ) -> Engine:
-        """As `open_engine`."""
+        """See `open_engine`."""
 
 
 def open_engine(spec: EncodingSpec, *, scratch: Path, tell: Tell, store: Store | None = None, model: LocatedModel | None = None) -> Engine:
-    """The engine that a job asks for; it encodes nothing and starts no process before it is asked.
+    """The engine that a job selects; starts no process until it is used.
 
     Args:
         spec: the run.
-        scratch: a private folder of this machine, removed by the caller after `close`.
+        scratch: a private folder on this machine, removed by the caller after `close`.
         tell: receives every event, in any thread.
-        store: the checkpoint, where it is open already: an engine that encodes in this process uses it.
-        model: the model's files on this machine, where they were found already: the same holds.
+        store: the checkpoint, if it is open already; used by an engine that encodes in this process.
+        model: the model's files on this machine, if located already; used likewise.
 
     Raises:
         BadInput: something that the job names cannot be opened, or the engine is not installed.

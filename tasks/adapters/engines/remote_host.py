@@ -1,11 +1,11 @@
 """The process on each machine of a cluster: a `Host` with a JSON interface for remote calls.
 
-An engine for a cluster puts one on each of its hosts (a Ray actor, an object in a Dask worker) and calls its methods, each
-of which answers with a `HostAnswer`. It knows no engine. Credentials come from its own environment, never in a call.
+A cluster engine starts one on each host (a Ray actor, a process beside a Dask worker) and calls its methods, each of which returns a
+`HostAnswer`. It is independent of the engine. Credentials come from its own environment, never in a call.
 
-- Events are numbered, kept until the caller says that it has them, and sent with every answer: none is lost with an answer.
+- Events are numbered, kept until the caller acknowledges them, and resent with every answer: a lost answer loses no event.
 - No call for `SILENCE_SECONDS`: it stops its ranks and closes (network partition, or the flow has died).
-- SIGTERM (the machine is preempted): it finishes the pieces in progress, and returns the rest.
+- SIGTERM (the machine is preempted): it finishes the pieces in progress and returns the rest.
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ from tasks.domain.errors import KitestringError, Permanent, Transient
 from tasks.domain.target.rate_limit import LoadCounts
 
 SILENCE_SECONDS = 30.0  # without a call, after which a host closes itself
-LEAVING_SECONDS = 20.0  # for the pieces in progress of a preempted host; machines are given about 30
-LIBRARIES = ("torch", "transformers", "sentence-transformers", "tokenizers", "open-clip-torch")  # that vectors depend on
-MOST_LINES = 200  # of its log that are buffered until the next call
+LEAVING_SECONDS = 20.0  # for a preempted host to finish the pieces in progress; providers allow about 30
+LIBRARIES = ("torch", "transformers", "sentence-transformers", "tokenizers", "open-clip-torch")  # vectors depend on their versions
+MOST_LINES = 200  # log lines that are buffered until the next call
 LOGGED = "kitestring"
 log = logging.getLogger("kitestring.host")
 
 
 @cache
 def own_identity() -> HostIdentity:
-    """Of the machine that asks."""
+    """Returns the identity of this machine."""
     return HostIdentity(
         host=socket.gethostname(),
         version=version_of("kitestring"),
@@ -62,11 +62,11 @@ def _code_digest(package: Path) -> str:
 
 
 class RemoteHost:
-    """A host of a cluster, for one run. Any method may be called by any thread, `report` while others are at work.
+    """A host of a cluster, for one run. All methods are thread-safe; `report` may be called while other calls are in progress.
 
     Args:
-        silence_seconds: without a call, after which it closes itself.
-        alone: whether the process is this host's alone: its caller is sent what it logs, and it ends when the host has left.
+        silence_seconds: time without a call after which the host closes itself.
+        alone: whether the process exists for this host only. If so, its log lines go to the caller, and the process exits after `leave`.
     """
 
     def __init__(self, *, silence_seconds: float = SILENCE_SECONDS, alone: bool = True) -> None:
@@ -75,8 +75,8 @@ class RemoteHost:
         self._stack = ExitStack()
         self._host: Host | None = None
         self._events: list[EncodingEvent] = []
-        self._groups = 0  # under way
-        self._first = 0  # number of the first event that is kept
+        self._groups = 0  # in progress
+        self._first = 0  # number of the oldest unacknowledged event
         self._lines = _Lines()
         if alone:
             logging.getLogger(LOGGED).addHandler(self._lines)
@@ -85,7 +85,7 @@ class RemoteHost:
         threading.Thread(target=self._watch, daemon=True, name="host-silence").start()
 
     def leave_on_sigterm(self) -> None:
-        """From the main thread of a process that is all this host's."""
+        """Install the handler of SIGTERM. Call from the main thread of a process that exists for this host only."""
         signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=self.leave, daemon=True, name="host-leaves").start())
 
     @property
@@ -99,15 +99,17 @@ class RemoteHost:
     # Calls
 
     def identify(self) -> str:
-        """Who it is: a `HostIdentity`."""
+        """Return the `HostIdentity`."""
         return self._answer(lambda: own_identity().model_dump(mode="json"))
 
     def load(self, spec: str, seen: int = 0) -> str:
-        """Open what the run needs and load the encoder: its `EncoderFacts`. Waits for it."""
+        """Open the workplace of the run and load the encoder; blocks, then returns its `EncoderFacts` and the number of ranks."""
         return self._answer(lambda: self._load(EncodingSpec.model_validate_json(spec)), seen)
 
     def encode(self, group: str, seen: int, ahead: int | None = None, requests: int | None = None) -> str:
-        """As of `Engine`. `ahead`: source rows that this host has in hand with it, and may expect; None: unknown. `requests`: as of `report`."""
+        """See `Engine.encode`. `ahead`: source rows this host has been given, with this group, or may expect; None: unknown.
+        `requests`: see `report`.
+        """
         with self._at_work():
             self._share_requests(requests)
             if ahead is not None:
@@ -115,51 +117,51 @@ class RemoteHost:
             return self._answer(lambda: self._opened.encode(ShardGroup.model_validate_json(group)), seen)
 
     def load_shards(self, group: str, seen: int, rate: float | None, heard: int) -> str:
-        """As `load` of `Engine`. `rate`: rows a second that this host may send; None: any. `heard`: its refusals that the caller knows of."""
+        """See `Engine.load`. `rate`: rows per second this host may send; None: unlimited. `heard`: its refusals that the caller has seen."""
         with self._at_work():
             self._share(rate, heard)
             return self._answer(lambda: self._opened.load(LoadGroup.model_validate_json(group)), seen)
 
     def measure(self, rows: bytes) -> str:
-        """As of `Engine`; the rows as an Arrow stream. An `Observation`."""
+        """See `Engine.measure`; takes the rows as an Arrow stream, returns an `Observation`."""
         return self._answer(lambda: self._opened.measure(pa.ipc.open_stream(rows).read_all()).model_dump(mode="json"))
 
     def release(self, wait: bool, seen: int) -> str:
-        """As of `Engine`."""
+        """See `Engine.release`."""
         return self._answer(lambda: self._opened.release(wait=wait), seen)
 
     def report(self, seen: int, rate: float | None = None, heard: int = 0, requests: int | None = None) -> str:
-        """How it is; asked every second. `seen`: the caller has the events before this number. `rate`, `heard`: as of `load_shards`.
-        `requests`: that this host may have in flight to a server that encodes; None: there is none.
+        """Return progress and events; called every second. `seen`: the caller has all events below this number.
+        `rate`, `heard`: see `load_shards`. `requests`: most requests in flight from this host to the model server; None: there is no server.
         """
         self._share_requests(requests)
         self._share(rate, heard)
         return self._answer(lambda: None, seen)
 
     def recall(self, attempt: str, shard: str, seen: int) -> str:
-        """Give back the group of that attempt and first shard, as far as it is not begun: `encode` answers so."""
+        """Return the part of a group (by attempt and first shard) that is not begun; the answer of its `encode` says so."""
         return self._answer(lambda: self._opened.recall(attempt, shard), seen)
 
     def close(self) -> str:
-        """End every process of the run here. May be called again."""
+        """End every process of the run on this machine. Idempotent."""
         return self._answer(self._close)
 
     # Leaving
 
     def leave(self) -> None:
-        """Finish the pieces in progress, return the rest, and close: the machine is preempted."""
+        """Finish the pieces in progress, return the rest and close, because the machine is preempted."""
         with self._lock:
             if self._leaving:
                 return
             self._leaving = True
-        log.warning("this host is preempted: it finishes the pieces in progress, and returns the rest")
+        log.warning("this host is preempted: it finishes the pieces in progress and returns the rest")
         host = self._host
         if host is not None:
             host.give_back()
         ends = time.monotonic() + LEAVING_SECONDS
         while time.monotonic() < ends and not self._closed and self._groups:
             time.sleep(0.1)
-        until = time.monotonic() + 5  # for the caller to hear of it, and to close it
+        until = time.monotonic() + 5  # the caller needs a report to learn of it, and then closes this host
         while time.monotonic() < until and not self._closed:
             time.sleep(0.1)
         self._close()
@@ -187,7 +189,7 @@ class RemoteHost:
             self._host.share_requests(requests)
 
     def _expect(self, rows: int) -> None:
-        with suppress(Transient):  # a host that is closed says so when it is to encode
+        with suppress(Transient):  # a closed host raises it again from `encode`
             self._opened.expect(rows)
 
     @property
@@ -229,13 +231,13 @@ class RemoteHost:
 
     def _report(self, seen: int) -> HostReport:
         with self._lock:
-            known = max(0, min(seen - self._first, len(self._events)))
-            del self._events[:known]
-            self._first += known
+            acknowledged = max(0, min(seen - self._first, len(self._events)))
+            del self._events[:acknowledged]
+            self._first += acknowledged
             first, events, host = self._first, tuple(self._events), self._host
-        progress = host.progress() if host else EncodingProgress()  # after the events, so that it counts what they are about
+        progress = host.progress() if host else EncodingProgress()  # read after the events, so that it includes their rows
         loading = host.loading if host else LoadCounts()
-        lines = self._lines.taken()
+        lines = self._lines.drain()
         return HostReport(
             first=first, events=events, lines=lines, progress=progress, loading=loading, leaving=self._leaving, closed=self._closed
         )
@@ -253,26 +255,26 @@ class RemoteHost:
         while not self._closed:
             time.sleep(min(1.0, self._silence_seconds / 4))
             if time.monotonic() - self._called > self._silence_seconds:
-                log.warning("no call to this host for %.0f s: it closes", self._silence_seconds)
+                log.warning("no call to this host for %.0f s: closing", self._silence_seconds)
                 try:
                     self._close()
-                except Exception:  # `closed` is set by now, so that whoever owns the process ends it
+                except Exception:  # `closed` is already set, so the owner of the process ends it
                     log.exception("the host could not be closed")
 
 
 class _Lines(logging.Handler):
-    """Buffers log lines until they are fetched; drops the oldest where they are not."""
+    """Buffers log lines until they are fetched; drops the oldest beyond `MOST_LINES`."""
 
     def __init__(self) -> None:
         super().__init__(logging.INFO)
-        self._kept: list[LogLine] = []
+        self._buffer: list[LogLine] = []
 
     def emit(self, record: logging.LogRecord) -> None:
         with suppress(Exception):
-            self._kept.append(LogLine(level=record.levelno, text=self.format(record)))
-            del self._kept[:-MOST_LINES]
+            self._buffer.append(LogLine(level=record.levelno, text=self.format(record)))
+            del self._buffer[:-MOST_LINES]
 
-    def taken(self) -> tuple[LogLine, ...]:
-        """All of them, each once."""
-        kept, self._kept = self._kept, []
-        return tuple(kept)
+    def drain(self) -> tuple[LogLine, ...]:
+        """Return and clear the buffer."""
+        lines, self._buffer = self._buffer, []
+        return tuple(lines)

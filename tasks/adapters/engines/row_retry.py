@@ -1,4 +1,4 @@
-"""Retry only the quarantined rows of sealed shards; recovered rows are recorded as an amendment of the seal."""
+"""Retries only the quarantined rows of sealed shards; records recovered rows as an amendment of the seal."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ from tasks.domain.shards.layout import RETRY
 from tasks.domain.shards.seal import Part, Quarantined, Seal
 from tasks.domain.shards.shard import Shard
 
-ROWS_AT_ONCE = 1_000  # in one piece; each row is taken alone
+ROWS_AT_ONCE = 1_000  # in one piece; each row is encoded alone
 
 
 class RowRetry:
-    """Tries the quarantined rows of one group's shards once more; arguments as of `GroupEncoder`."""
+    """Retries the quarantined rows of one group's shards; for the arguments see `GroupEncoder`."""
 
     def __init__(self, place: Workplace, encoders: Encoders, checkpoint: Checkpoint, group: ShardGroup) -> None:
         self._place, self._encoders, self._checkpoint, self._group = place, encoders, checkpoint, group
 
     def run(self) -> list[Permanent]:
-        """Retry the rows; returns the shards that failed permanently, each reported as an event.
+        """Retry the rows; return the errors of the shards that failed permanently, each reported as an event.
 
         Raises:
-            Transient, OutcomeUnknown: a temporary fault; no work of this attempt is still running.
+            Transient, OutcomeUnknown: a temporary fault; by then no work of this attempt is running.
         """
         failures: list[Permanent] = []
         for shard in self._group.shards:
@@ -50,15 +50,15 @@ class RowRetry:
                 seal = self._checkpoint.effective_seal(shard.id)
                 if seal and seal.quarantined:
                     self._amend(shard, seal)
-            except Exception as error:  # noqa: BLE001 - judged there
+            except Exception as error:  # noqa: BLE001 - `for_good` raises what is temporary
                 failures.append(failed := for_good(error))
                 self._place.tell(failure_of(shard, failed))
         return failures
 
     def _amend(self, shard: Shard, seal: Seal) -> None:
         begun = time.monotonic()
-        wanted = {row.row: row for row in seal.quarantined}
-        still, readable = self._read(shard, wanted)
+        quarantined = {row.row: row for row in seal.quarantined}
+        still, readable = self._read(shard, quarantined)
         if self._place.job.source.chunking and readable.num_rows:
             cannot_be_split, readable = self._split(readable)
             still += cannot_be_split
@@ -74,7 +74,7 @@ class RowRetry:
             run=self._place.spec.run,
             parts=tuple(settled.parts),
             recovered=tuple(sorted(tried - failed)),
-            duplicates=tuple(sorted(wanted.keys() - tried - failed)),
+            duplicates=tuple(sorted(quarantined.keys() - tried - failed)),
             quarantined=tuple(sorted(still, key=lambda row: row.row)),
             seconds=round(time.monotonic() - begun, 3),
             amended_at=utc_now(),
@@ -84,36 +84,37 @@ class RowRetry:
             self._place.tell(ShardAmended(shard=shard.id, recovered=len(amendment.recovered)))
 
     def _split(self, readable: pa.Table) -> tuple[list[Quarantined], pa.Table]:
-        """Documents as chunks, each with the row of its document; and those that cannot be split."""
+        """Split documents into chunks, each with the row number of its document; also return the documents that cannot be split."""
         rows = (Prepared(batch=batch, seen=batch.num_rows, quarantined=[]) for batch in readable.to_batches())
-        made = list(split_rows(self._place, rows, self._group.record, by_document=True))
-        return [row for chunks in made for row in chunks.quarantined], pa.Table.from_batches([chunks.batch for chunks in made])
+        batches = list(split_rows(self._place, rows, self._group.record, by_document=True))
+        return [row for chunks in batches for row in chunks.quarantined], pa.Table.from_batches([chunks.batch for chunks in batches])
 
-    def _read(self, shard: Shard, wanted: dict[int, Quarantined]) -> tuple[list[Quarantined], pa.Table]:
-        """Read the shard again: the wanted rows that still cannot be read, and those that can.
+    def _read(self, shard: Shard, quarantined: dict[int, Quarantined]) -> tuple[list[Quarantined], pa.Table]:
+        """Read the shard again; return the quarantined rows that still cannot be read, and those that can.
 
-        A version that joins a tar's samples otherwise may count rows otherwise: a row that is another one now stays as it was.
+        A later version may join a tar's samples differently and so number rows differently: a row whose key has changed stays quarantined.
         """
         seen = 0
         still: list[Quarantined] = []
         readable: list[pa.RecordBatch] = []
-        rows = pa.array(sorted(wanted), pa.int64())
+        numbers = pa.array(sorted(quarantined), pa.int64())
         for chunk in prepare(self._place.source, shard, job=self._place.job, fields=self._place.spec.fields):
-            still += [row for row in chunk.quarantined if row.row in wanted]
+            still += [row for row in chunk.quarantined if row.row in quarantined]
             seen += chunk.seen
-            readable.append(chunk.batch.filter(pc.is_in(chunk.batch.column("row"), rows)))
-        found = pa.Table.from_batches(readable)
-        ids = zip(found["row"].to_pylist(), found["id"].to_pylist(), strict=True)
-        counted = self._place.job.source.named is None  # a row is known by its place alone
-        others = {row for row, key in ids if counted and wanted[row].id not in {None, key}} | {row for row in wanted if row >= seen}
-        still += [wanted[row] for row in others]
-        return still, found.filter(pc.invert(pc.is_in(found["row"], pa.array(sorted(others), pa.int64()))))
+            readable.append(chunk.batch.filter(pc.is_in(chunk.batch.column("row"), numbers)))
+        rows = pa.Table.from_batches(readable)
+        ids = zip(rows["row"].to_pylist(), rows["id"].to_pylist(), strict=True)
+        counted = self._place.job.source.named is None  # the reader numbers rows itself: a number may be another row now
+        others = {row for row, key in ids if counted and quarantined[row].id not in {None, key}}
+        others |= {row for row in quarantined if row >= seen}
+        still += [quarantined[row] for row in others]
+        return still, rows.filter(pc.invert(pc.is_in(rows["row"], pa.array(sorted(others), pa.int64()))))
 
     def _encode(self, shard: Shard, readable: pa.Table) -> list[Part]:
         parts: list[Future[Part]] = []
         try:
             for rows in _pieces(readable):
-                parts.append(self._submit(shard, rows))  # noqa: PERF401 - those before one that raises are waited for
+                parts.append(self._submit(shard, rows))  # noqa: PERF401 - if one raises, those before it are waited for
         finally:
             wait_for(parts)
         return [part.result() for part in parts]
@@ -131,7 +132,7 @@ class RowRetry:
 
 
 def _pieces(readable: pa.Table) -> Iterator[PieceRows]:
-    """Chunks of a document, which have one row, stay together."""
+    """Cut rows into pieces; chunks of a document, which share a row number, stay in one piece."""
     numbers = readable["row"].to_numpy()
     borders = [0, *(np.flatnonzero(np.diff(numbers)) + 1).tolist(), len(numbers)] if len(numbers) else [0]
     start = 0

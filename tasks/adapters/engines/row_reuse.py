@@ -1,4 +1,4 @@
-"""Unchanged rows are not encoded again: rows whose content has a vector under this encoder take it over from a part of an earlier shard."""
+"""Reuses vectors of unchanged rows: a row with the same content under the same encoder takes its vector from a part of an earlier shard."""
 
 from __future__ import annotations
 
@@ -38,36 +38,36 @@ VECTORS_AT_ONCE = 4 << 20  # bytes
 
 
 class RowReuse:
-    """What a host knows of earlier vectors; many threads may use one.
+    """A host's indices and caches of earlier vectors; thread-safe.
 
     Args:
-        place: the host's.
+        place: the host's workplace.
     """
 
     def __init__(self, place: Workplace) -> None:
         self._place, self._lock = place, threading.Lock()
-        self._caches: dict[str, VectorCache] = {}  # by what their vectors are shared as
+        self._caches: dict[str, VectorCache] = {}  # by the encoder's `shared_as`
         self._indices: dict[tuple[str, ...], ContentIndex] = {}  # by the encoder's fingerprint and the donors
 
     def index_for(self, group: ShardGroup, checkpoint: Checkpoint) -> ContentIndex | None:
-        """The content of the shards that a group may take vectors from, read once; None: there are none."""
+        """The index of the shards that a group may take vectors from, built once; None: there are none."""
         if not group.donors:
             return None
-        of = (group.record.identity.fingerprint, *group.donors)
+        key = (group.record.identity.fingerprint, *group.donors)
         with self._lock:
-            index = self._indices.get(of)
+            index = self._indices.get(key)
             if index is None:
                 with writing(self._place.scratch):
                     scratch = Path(tempfile.mkdtemp(dir=self._place.scratch, prefix="content-"))
                 record, sparse = group.record, ENCODERS[self._place.job.encoder.kind].sparse
-                index = self._indices[of] = ContentIndex(checkpoint, group.donors, scratch, dim=record.facts.dim, sparse=sparse)
+                index = self._indices[key] = ContentIndex(checkpoint, group.donors, scratch, dim=record.facts.dim, sparse=sparse)
             return index
 
     def cache_for(self, group: ShardGroup) -> VectorCache | None:
-        """The job's cache under the group's encoder; None: it has none, or this is a dry run.
+        """The job's vector cache for the group's encoder; None: the job has none, or this is a dry run.
 
         Raises:
-            BadInput: it cannot be opened here.
+            BadInput: the cache cannot be opened on this machine.
         """
         settings, record = self._place.job.cache, group.record
         if settings is None or self._place.spec.dry:
@@ -82,18 +82,18 @@ class RowReuse:
             return self._caches[shared_as]
 
     def store_taken(self, rows: PieceRows, shard: str, key: str, path: Path) -> Part:
-        """A part of rows of which every one has a vector: no encoder is needed.
+        """Write a part of rows that all have a vector already, without an encoder.
 
         Raises:
-            Permanent, Transient: there is no room in scratch (`path`, which is removed), or what the store raises.
+            Permanent, Transient: scratch is full (`path`, which is removed), or the store refuses the part.
         """
         job, fields = self._place.job, self._place.spec.fields
         schema = part_schema(
             fields, store_text=job.target.store_text and job.source.modality == "text", sparse=ENCODERS[job.encoder.kind].sparse
         )
         table = part_of_taken(rows.taken_rows(), shard, schema)
-        known = {"stats": stats_of_lengths(table), "reused": table.num_rows, "documents": documents_in(table, fields)}
-        meta = PartMeta(shard=shard, first=rows.first, stop=rows.stop, **known)
+        counts = {"stats": stats_of_lengths(table), "reused": table.num_rows, "documents": documents_in(table, fields)}
+        meta = PartMeta(shard=shard, first=rows.first, stop=rows.stop, **counts)
         try:
             write_part(path, table, meta)
             self._place.store.write(key, path)
@@ -102,63 +102,70 @@ class RowReuse:
             path.unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Put what waits into the caches, for some seconds at most."""
+        """Write pending vectors to the caches, for some seconds at most, and close them."""
         for cache in self._caches.values():
             cache.close()
 
 
-def keep_vectors(cache: VectorCache, checkpoint: Checkpoint, wanted: Mapping[str, bytes], part: Future[Part]) -> None:
-    """Have a part that is done put into the cache, as far as it was not there."""
-    if wanted and not part.cancelled() and part.exception() is None:
-        cache.fill_later(partial(_vectors_by_digest, checkpoint, part.result(), wanted))
+def keep_vectors(cache: VectorCache, checkpoint: Checkpoint, missed: Mapping[str, bytes], part: Future[Part]) -> None:
+    """Queue the vectors of a finished part for the cache.
+
+    Args:
+        cache: where to put them.
+        checkpoint: that has the part.
+        missed: content digests, by key, of the part's rows that the cache did not have.
+        part: the part's future; one that failed is ignored.
+    """
+    if missed and not part.cancelled() and part.exception() is None:
+        cache.fill_later(partial(_vectors_by_digest, checkpoint, part.result(), missed))
 
 
 def noting_content(
     rows: Iterable[Prepared], shard: Shard, digests: DigestFile, index: ContentIndex | None, cache: VectorCache | None = None
 ) -> Iterator[Prepared]:
-    """The same rows; the digest of each is kept, and its vector put beside it if the index or else the cache has one."""
+    """Pass rows through; records the digest of each, and adds its vector if the index, or else the cache, has one."""
     files, most, made = shard.known_files, _rows_at_once(index, cache), 0
     for whole in rows:
         content = content_digests(whole.batch, files)
         digests.add(whole.batch, content)
         at = 0
         for chunk in whole.in_slices(most, begin=made):
-            known = content.slice(at, chunk.batch.num_rows)
-            at += len(known)
-            batch = _with_taken(chunk.batch, known, index) if index else chunk.batch
-            yield replace(chunk, batch=_with_cached(batch, known_elsewhere(known, chunk.batch, files), cache) if cache else batch)
+            chunk_content = content.slice(at, chunk.batch.num_rows)
+            at += len(chunk_content)
+            batch = _with_taken(chunk.batch, chunk_content, index) if index else chunk.batch
+            yield replace(chunk, batch=_with_cached(batch, known_elsewhere(chunk_content, chunk.batch, files), cache) if cache else batch)
         made += whole.made
 
 
 def _rows_at_once(index: ContentIndex | None, cache: VectorCache | None) -> int:
-    """Rows whose vectors are put beside them at a time: a source bounds its batches by what it reads, and a vector may be longer than its text."""
+    """Rows to add vectors to at a time. Bounds memory: batches of a source are bounded by text, and a vector may be larger than its text."""
     size = max(index.vector_bytes if index else 0, 4 * cache.dim if cache else 0)
     return max(1, VECTORS_AT_ONCE // size) if size else sys.maxsize
 
 
 def _with_taken(batch: pa.RecordBatch, content: pa.Array, index: ContentIndex) -> pa.RecordBatch:
-    """Rows with the vectors and lengths that the index has."""
+    """The rows with the vectors and lengths that the index has."""
     vectors, lengths = index.taken(content)
     return batch.append_column(TAKEN_VECTOR, vectors).append_column(ROW_LENGTHS, as_column(lengths))
 
 
 def _with_cached(batch: pa.RecordBatch, content: pa.Array, cache: VectorCache) -> pa.RecordBatch:
-    """Rows with what the cache has of those that have no vector yet."""
-    known = batch.column(TAKEN_VECTOR) if TAKEN_VECTOR in batch.schema.names else pa.nulls(len(content), pa.list_(pa.float32()))
-    asked = np.flatnonzero(pc.and_(pc.is_null(known), pc.is_valid(content)).to_numpy(zero_copy_only=False))
-    found = cache.vectors_of(content.take(pa.array(asked)).to_pylist())
-    valid, cached = known.is_valid().to_numpy(zero_copy_only=False), np.zeros(len(content), dtype=bool)
+    """The rows, with vectors from the cache for those that have none yet."""
+    taken = batch.column(TAKEN_VECTOR) if TAKEN_VECTOR in batch.schema.names else pa.nulls(len(content), pa.list_(pa.float32()))
+    missing = np.flatnonzero(pc.and_(pc.is_null(taken), pc.is_valid(content)).to_numpy(zero_copy_only=False))
+    hits = cache.vectors_of(content.take(pa.array(missing)).to_pylist())
+    valid, cached = taken.is_valid().to_numpy(zero_copy_only=False), np.zeros(len(content), dtype=bool)
     vectors = np.zeros((len(content), cache.dim), np.float32)
-    vectors[valid] = known.drop_null().flatten().to_numpy().reshape(-1, cache.dim)
-    for at, vector in found.items():
-        vectors[asked[at]], cached[asked[at]] = vector, True
+    vectors[valid] = taken.drop_null().flatten().to_numpy().reshape(-1, cache.dim)
+    for at, vector in hits.items():
+        vectors[missing[at]], cached[missing[at]] = vector, True
     columns = {TAKEN_VECTOR: vector_lists(vectors, valid | cached), CACHED: pa.array(cached), ROW_DIGEST: content}
-    kept = {name: batch.column(name) for name in batch.schema.names}
-    return pa.record_batch({**kept, **columns})
+    others = {name: batch.column(name) for name in batch.schema.names}
+    return pa.record_batch({**others, **columns})
 
 
-def _vectors_by_digest(checkpoint: Checkpoint, part: Part, wanted: Mapping[str, bytes]) -> dict[bytes, np.ndarray]:
-    """Of a part's rows that were wanted from a cache."""
+def _vectors_by_digest(checkpoint: Checkpoint, part: Part, missed: Mapping[str, bytes]) -> dict[bytes, np.ndarray]:
+    """Vectors, by content digest, of a part's rows that the cache did not have."""
     table = checkpoint.sealed_part(part)
     vectors = part_vectors(table)
-    return {wanted[key]: vectors[at] for at, key in enumerate(table.column("id").to_pylist()) if key in wanted}
+    return {missed[key]: vectors[at] for at, key in enumerate(table.column("id").to_pylist()) if key in missed}

@@ -1,4 +1,4 @@
-"""How fast the encoders are: a sample of rows is encoded for some seconds, and nothing of it is sealed."""
+"""Measures the encoders' throughput: encodes a sample of rows for some seconds and seals nothing."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from tasks.domain.estimate.rates import Observation
 from tasks.domain.ports import Encoders
 from tasks.domain.shards.seal import Part
 
-MOST_SECONDS, LEAST_SECONDS = 15.0, 3.0  # of encoding; a small sample is encoded again until the least is reached
+MOST_SECONDS, LEAST_SECONDS = 15.0, 3.0  # of encoding; a small sample is repeated until the minimum is reached
 PIECE_SECONDS = 1.0  # of one rank
-FIRST_ROWS, MOST_ROWS = 16, 8_192  # of a piece: before anything is known, and the most
+FIRST_ROWS, MOST_ROWS = 16, 8_192  # rows of a piece: before the rate is known, and the maximum
 
 
 def measure_rate(encoders: Encoders, rows: pa.Table, *, scratch: Path) -> Observation:
-    """Encode rows in pieces of about a second, again and again while it takes less than three.
+    """Encode rows in pieces of about a second; repeat the sample until three seconds have passed.
 
     Raises:
         BadInput: the encoder cannot be loaded.
@@ -40,7 +40,7 @@ def measure_rate(encoders: Encoders, rows: pa.Table, *, scratch: Path) -> Observ
 
 
 def observe(parts: list[Part], *, ranks: int, startup_seconds: float) -> Observation:
-    """What the parts say, the first small ones left out if there are others: their ranks were still warming up."""
+    """The throughput that the parts show. Leaves out the small first ones if there are others: their ranks were warming up."""
     steady = [part for part in parts if part.rows > FIRST_ROWS] or parts
     return Observation(
         kind="dry run",
@@ -53,7 +53,7 @@ def observe(parts: list[Part], *, ranks: int, startup_seconds: float) -> Observa
 
 
 def _pieces(rows: pa.Table, parts: list[Future[Part]]) -> Iterator[PieceRows]:
-    """The sample over and over; positions go on counting."""
+    """The sample repeated without end; positions keep increasing."""
     first = 0
     while True:
         size, begin = _piece_rows(parts), first % rows.num_rows

@@ -1,7 +1,7 @@
-"""Encoders of a model that is served: threads send the texts of a piece, many requests at a time, and put what comes back into a part.
+"""Encoders for a served model: threads send the texts of a piece in concurrent requests and write the returned vectors into a part.
 
-No process is started and no library of models is imported. Two pieces are under way, so that the server has work while the end of one
-comes back and its part is written; they take the place of ranks in a run's figures.
+No process is started and no model library is imported. Two pieces are in progress at a time, so that the server has work while the last
+answers of one arrive and its part is written; in a run's figures they count as ranks.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from tasks.domain.encoding.throughput import Throughput
 from tasks.domain.errors import BadInput, Permanent, Transient
 from tasks.domain.shards.seal import EncodeStats, Part, Quarantined
 
-PIECES = 2  # under way
+PIECES = 2  # in progress at a time
 QUEUED = 2 * PIECES
 
 
@@ -45,7 +45,7 @@ class ServedEncoders:
         job, self._scratch = place.job, place.scratch
         if (place.model or locate_model(job.encoder)).weights != place.spec.weights:
             raise BadInput(
-                "encoder: this machine's job names another served model than the one that the run began with: make them the same"
+                "encoder: the served model of this machine's job differs from the one that the run began with: make them the same"
             )
         settings, pinned, rows = cast("ServedEncoder", job.encoder), place.spec.pinned, job.compute.batch_rows
         self._model = ServedModel(
@@ -72,22 +72,22 @@ class ServedEncoders:
         self._at: dict[int, UnderWay] = {}
 
     def start(self) -> None:
-        """As of `EncodingService`: ask the server who it is."""
+        """See `EncodingService`; asks the server for its facts."""
         with self._lock:
-            if self._closed.is_set() or (self._facts and not _passing(self._facts)):
+            if self._closed.is_set() or (self._facts and not _failed_for_now(self._facts)):
                 return
             self._facts = Future()
-            threading.Thread(target=self._meet, args=(self._facts,), daemon=True, name="served-facts").start()
+            threading.Thread(target=self._fetch_facts, args=(self._facts,), daemon=True, name="served-facts").start()
 
     def facts(self) -> EncoderFacts:
-        """As of `EncodingService`."""
+        """See `EncodingService`."""
         self.start()
         if self._facts is None:
             raise Transient("the encoder is closed: the run is ending")
         return self._facts.result()
 
     def submit(self, piece: Piece) -> Future[Part]:
-        """As of `Encoders`."""
+        """See `Encoders`."""
         self._room.acquire()
         with self._lock:
             if self._closed.is_set():
@@ -98,31 +98,31 @@ class ServedEncoders:
         return part
 
     def progress(self) -> EncodingProgress:
-        """As of `EncodingService`."""
+        """See `EncodingService`."""
         with self._lock:
             at, newest = [self._at[rank] for rank in sorted(self._at)], dict(self._newest)
         return self.pace.progress(under_way=at, newest=newest, startup=self._startup, waits_for=self._model.waits_for)
 
     def release(self, *, wait: bool = False) -> None:
-        """It holds no device."""
+        """Does nothing: it holds no device."""
 
     def close(self) -> None:
-        """As of `EncodingService`."""
+        """See `EncodingService`."""
         with self._lock:
             self._closed.set()
         self._model.close()
         for pool in (self._threads, self._requests):
             pool.shutdown()
 
-    def _meet(self, facts: Future[EncoderFacts]) -> None:
+    def _fetch_facts(self, facts: Future[EncoderFacts]) -> None:
         began = time.monotonic()
         try:
-            found = self._model.facts()
-        except BaseException as error:  # noqa: BLE001 - whoever waits is told
+            fetched = self._model.facts()
+        except BaseException as error:  # noqa: BLE001 - raised again by the future
             facts.set_exception(error)
         else:
             self._startup = {"ask the server": time.monotonic() - began}
-            facts.set_result(found)
+            facts.set_result(fetched)
 
     def _encode(self, piece: Piece) -> Part:
         rank = self._ranks.get()
@@ -155,9 +155,9 @@ class ServedEncoders:
         sent = {self._requests.submit(embed_batch, self._model, [texts[at] for at in batch], dim): batch for batch in batches}
         try:
             for answered in as_completed(sent):
-                batch, found = sent[answered], answered.result()
-                whole.vectors[batch] = found.vectors
-                whole.refused.update((batch[at], reason) for at, reason in found.refused.items())
+                batch, outcome = sent[answered], answered.result()
+                whole.vectors[batch] = outcome.vectors
+                whole.refused.update((batch[at], reason) for at, reason in outcome.refused.items())
                 done += len(batch)
                 self._note(piece, rank, done)
         finally:
@@ -171,15 +171,15 @@ class ServedEncoders:
             self._at[rank] = UnderWay(rank=rank, shard=piece.name, first=piece.first, stop=piece.stop, done=done)
 
     def _put(self, piece: Piece, rows: pa.Table, outcome: BatchOutcome, stats: EncodeStats) -> Part:
-        began, kept = time.perf_counter(), np.array([at not in outcome.refused for at in range(rows.num_rows)], bool)
-        good = rows.filter(pa.array(kept))
-        table, reused = as_part(good, vector_column(outcome.vectors[kept]), piece.shard, self._schema), 0
+        began, embedded = time.perf_counter(), np.array([at not in outcome.refused for at in range(rows.num_rows)], bool)
+        good = rows.filter(pa.array(embedded))
+        table, reused = as_part(good, vector_column(outcome.vectors[embedded]), piece.shard, self._schema), 0
         if piece.taken:
             table, reused, taken = merge_taken(good, table, piece, self._schema)
             stats += taken
-        aside = [(rows.slice(at, 1).to_pylist()[0], reason) for at, reason in sorted(outcome.refused.items())]
-        reasons = tuple(Quarantined(row=row["row"], id=row["id"], reason=reason) for row, reason in aside)
-        meta = PartMeta(shard=piece.shard, first=piece.first, stop=piece.stop, quarantined=reasons, stats=stats, reused=reused)
+        refused = [(rows.slice(at, 1).to_pylist()[0], reason) for at, reason in sorted(outcome.refused.items())]
+        quarantined = tuple(Quarantined(row=row["row"], id=row["id"], reason=reason) for row, reason in refused)
+        meta = PartMeta(shard=piece.shard, first=piece.first, stop=piece.stop, quarantined=quarantined, stats=stats, reused=reused)
         with tempfile.TemporaryDirectory(dir=self._scratch, prefix="part-") as folder:
             path = Path(folder) / "part.parquet"
             write_part(path, table, meta)
@@ -189,8 +189,8 @@ class ServedEncoders:
         return part.model_copy(update={"stats": stats.model_copy(update={"write_seconds": time.perf_counter() - began})})
 
 
-def _passing(facts: Future[EncoderFacts]) -> bool:
-    """Whether it failed over something that may be over now."""
+def _failed_for_now(facts: Future[EncoderFacts]) -> bool:
+    """Whether it failed with Transient, so that another attempt may succeed."""
     return facts.done() and isinstance(facts.exception(), Transient)
 
 

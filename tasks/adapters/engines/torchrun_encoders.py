@@ -1,4 +1,4 @@
-"""Encoders of the kinds that a model is loaded for: ranks that torchrun starts on this machine's devices."""
+"""Encoders for the kinds that load a model: ranks that torchrun starts on this machine's devices."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from tasks.domain.job.job import Job
 from tasks.domain.job.references import References
 from tasks.domain.ports import Encoders
 
-SAMPLE_ROWS = 32  # on which `precision: auto` is tried
-CALIBRATION_ROWS = 256  # by which OpenVINO chooses the ranges of int8
-FEW_ROWS = 1_000  # with fewer nothing is measured, whatever a row takes
+SAMPLE_ROWS = 32  # for the trial of `precision: auto`
+CALIBRATION_ROWS = 256  # for OpenVINO to choose the ranges of int8
+FEW_ROWS = 1_000  # a corpus of fewer rows is never tuned
 
 
 def open_ranks(place: Workplace) -> Encoders:
-    """Ranks for a run's encoder; none is started yet.
+    """Ranks for a run's encoder; starts none.
 
     Raises:
-        BadInput: the model is not on this machine, or another one is; or its processes can share no lock.
+        BadInput: the model is missing on this machine or differs from the run's, or processes cannot share locks (/dev/shm).
     """
     _check_shared_memory()
     place, tuned = with_kept_settings(place)
@@ -60,11 +60,11 @@ def _devices(job: Job, launch: Launch) -> Devices:
 def _assign(place: Workplace, launch: Launch, tuned: Tuning | None) -> Assignment:
     job, pinned = place.job, place.spec.pinned
     key = tuning_key(job.corpus, place.spec.declared, machine_digest(job.compute, launch))
-    tuning, key = (tuned, "") if tuned else _kept(place, key)
+    tuning, key = (tuned, "") if tuned else _earlier_tuning(place, key)
     rows = rows_at_least(place.source)
     eight_bits = job.encoder.precision in {"int8", "float8"}
     calibrated = job.encoder.precision == "int8" and int8_backend(job.compute.backend, launch.device) == "openvino"
-    wanted = CALIBRATION_ROWS if calibrated else SAMPLE_ROWS
+    sample_rows = CALIBRATION_ROWS if calibrated else SAMPLE_ROWS
     settled = pinned is not None or job.encoder.precision != "auto"
     return Assignment(
         encoder=job.encoder,
@@ -73,7 +73,7 @@ def _assign(place: Workplace, launch: Launch, tuned: Tuning | None) -> Assignmen
         precision=pinned.identity.precision if pinned else job.encoder.precision,
         sample=()
         if settled and (tuning or rows < FEW_ROWS) and not eight_bits
-        else tuple(sample_texts(place.source, wanted, folder=place.scratch)),
+        else tuple(sample_texts(place.source, sample_rows, folder=place.scratch)),
         tuning=tuning,
         tuning_key=key,
         quantized_key=quantized_key(job.corpus, place.spec.declared) if calibrated else "",
@@ -93,13 +93,13 @@ def _model_path(place: Workplace) -> str:
     model = place.model or locate_model(place.job.encoder)
     if not model.is_model_of(place.spec.weights):
         raise BadInput(
-            f"encoder: the files of this machine's model ({model.path}) are not those that the run began with: make them the same"
+            f"encoder: the model files on this machine ({model.path}) differ from those that the run began with: make them the same"
         )
     return model.path
 
 
-def _kept(place: Workplace, key: str) -> tuple[Tuning | None, str]:
-    """What an earlier run measured, and where what this one measures may be kept: not over what a newer version has kept there."""
+def _earlier_tuning(place: Workplace, key: str) -> tuple[Tuning | None, str]:
+    """The measurements of an earlier run, and the key to store new ones under; "" if a newer version's document is there."""
     try:
         return read_document(place.store, key, Tuning, damages=place.damages), key
     except Newer:

@@ -1,4 +1,4 @@
-"""Where a host works for a run: what an `EncodingSpec` names, opened on this machine."""
+"""The resources of a host for one run: the source, stores and model that an `EncodingSpec` names, opened on this machine."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from tasks.domain.ports import Store
 
 @dataclass(slots=True)
 class RequestShare:
-    """Most requests in flight from this host to a server that encodes; None: as many as the job says."""
+    """The limit of requests in flight from this host to a model server; None: the job's setting."""
 
     most: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workplace:
-    """`model`: its files on this machine, where the caller has found them; `parts`: URL of the store that parts are put in."""
+    """`model`: its files on this machine, if the caller has located them; `parts`: URL of the store for parts."""
 
     spec: EncodingSpec
     scratch: Path
@@ -47,14 +47,14 @@ class Workplace:
 def open_workplace(
     spec: EncodingSpec, *, scratch: Path, tell: Tell, store: Store | None = None, model: LocatedModel | None = None
 ) -> Workplace:
-    """Open the source and the checkpoint; neither is asked anything yet.
+    """Open the source and the checkpoint; reads nothing yet. Except in a dry run, damaged documents will be moved aside when met.
 
     Args:
-        spec: the work to be done.
+        spec: the work.
         scratch: a private folder, removed by the caller.
         tell: receives an event for each document that is moved aside, later for each shard.
-        store: the checkpoint, where it is open already.
-        model: its files, where they were found already.
+        store: the checkpoint, if it is open already.
+        model: the model's files, if located already.
     """
     job = spec.job
     store = store or open_store(job.checkpoint, proven=True)  # the run has used it

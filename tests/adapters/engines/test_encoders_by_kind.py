@@ -108,7 +108,7 @@ def test_who_is_closed_takes_no_piece(encoders: Encoders, piece: Callable[..., P
 
 def test_a_machine_with_another_model_is_refused(spec: EncodingSpec, tmp_path: Path) -> None:
     place = open_workplace(spec.model_copy(update={"weights": "others"}), scratch=tmp_path, tell=lambda _: None)
-    with pytest.raises(BadInput, match="not those that the run began with"):
+    with pytest.raises(BadInput, match="differ from those that the run began with"):
         open_encoders(place)
 
 

@@ -562,7 +562,7 @@ def test_a_collection_that_is_another_one_from_there_is_not_loaded_into(bench: B
     (one,) = bench.write("a.parquet")
     bench.encode(one)
     bench.collection()
-    with pytest.raises(BadInput, match=r"is not the flow's server when it is asked from this host.*another one of that name"):
+    with pytest.raises(BadInput, match=r"leads from this host to another server than from the flow.*is another collection of that name"):
         bench.load(one, identity="another")
     assert not bench.collection().writes()
     assert bench.checkpoint.read_load(LEDGER, one.id) is None

@@ -122,5 +122,5 @@ def test_a_host_with_another_tokenizer_than_the_runs_makes_no_chunks(tiny_model:
     job = parse_job({"encoder": {"kind": "served", "model": "bge", "tokenizer": str(tiny_model)}, "source": CHUNKED})
     identity = SimpleNamespace(preprocessing={"chunks": {"tokens": 16, "tokenizer": "of the run"}})
     place, record = SimpleNamespace(job=job, model=locate_model(job.encoder)), SimpleNamespace(identity=identity)
-    with pytest.raises(BadInput, match="not the one that the run began with"):
+    with pytest.raises(BadInput, match="differs from the one that the run began with"):
         split_rows(cast("Any", place), iter(()), cast("Any", record))

@@ -1,1 +1,1 @@
-"""The hosts of a cluster, driven from the flow's process, whichever distributed engine reaches them."""
+"""Drives the hosts of a cluster from the flow's process, independent of the distributed engine."""

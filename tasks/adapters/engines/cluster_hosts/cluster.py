@@ -1,4 +1,4 @@
-"""What a distributed engine gives to a fleet: hosts that come and go, and calls of them."""
+"""The interface between a fleet and a distributed engine: hosts that join and leave, and calls to them."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from typing import Protocol
 
 
 class HostLink(Protocol):
-    """A `RemoteHost` on some machine, or where one will be."""
+    """A `RemoteHost` on some machine, running or yet to be started."""
 
     def call(self, method: str, *arguments: object) -> Future[str]:
-        """Call a method without waiting. The future holds its result, or any exception where the host is lost: the call may have taken effect.
+        """Call a method without waiting. The future holds its result, or any exception if the host is lost: the call may have taken effect.
 
-        A call that was made before there is a machine for the host waits for one. No call is ever made twice.
+        A call made before the host has a machine waits for one. Calls are never retried.
         """
 
     def end(self) -> None:
-        """End its process and what that has started, whether it answers or not; at once. It may be called anew: a fresh one answers."""
+        """Kill its process and the processes that it started, without waiting. A later `call` starts a new process."""
 
 
 class Cluster(Protocol):
     """The hosts of a distributed engine, for one run."""
 
     def hosts(self) -> Sequence[HostLink]:
-        """Those that there are now, the same object for the same host; asked every second or two.
+        """The current hosts, the same object for the same host; called every second or two.
 
         Raises:
-            Transient: the cluster does not answer for a moment.
+            Transient: the cluster does not answer at the moment.
         """
 
     def close(self) -> None:
-        """End all of them, and leave the cluster."""
+        """End all hosts and leave the cluster."""

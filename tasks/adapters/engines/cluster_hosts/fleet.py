@@ -1,8 +1,8 @@
-"""An engine of many hosts, whichever distributed engine reaches them.
+"""An engine of many hosts, independent of the distributed engine that reaches them.
 
-One thread of the flow's process drives all: it opens hosts as they come, compares them with the flow's machine and with each other,
-hands them groups (`tasks.domain.encoding.work_division`), asks each every second how it is, and gives up those that are silent. Nothing but
-plain values crosses, and no call is ever made twice: what a lost host had is given to others as work that may have been done.
+One thread of the flow's process drives all hosts: it opens them as they join, compares them with the flow's machine and with each other,
+hands them groups (`tasks.domain.encoding.work_division`), polls each every second, and gives up those that do not answer. Only plain
+values are sent, and no call is retried: the groups of a lost host go to others, marked as work that may have been done.
 """
 
 from __future__ import annotations
@@ -29,40 +29,40 @@ from tasks.domain.errors import Transient
 from tasks.domain.estimate.rates import Observation
 
 RELEASE_SECONDS = 30.0  # for hosts to release their devices
-FIRST_WIDTH = 8  # groups at a time before any host is known
+FIRST_WIDTH = 8  # concurrent groups before any host is known
 MOST_WIDTH = 200
 
 
 def groups_at_once(hosts: int) -> int:
-    """Two for each host, and some that are read meanwhile."""
+    """How many groups to run concurrently: those that hosts work on, and one more for each host to read ahead."""
     return min(MOST_WIDTH, max(FIRST_WIDTH, (TAKES_AT_ONCE + 1) * hosts))
 
 
 class Fleet(FleetDriver):
-    """An `Engine` of many hosts; arguments and errors as of `FleetDriver`."""
+    """An `Engine` of many hosts; for arguments and errors see `FleetDriver`."""
 
-    # What a run asks of it
+    # The interface of `Engine`
 
     @property
     def width(self) -> int:
-        """Two groups for each host, and some that are read meanwhile."""
+        """See `groups_at_once`."""
         return groups_at_once(self._division.able)
 
     def facts(self) -> EncoderFacts:
-        """As of `Engine`: those of the first host that has loaded the encoder, which all others have to have as well."""
+        """See `Engine`: the facts of the first host that loaded the encoder; all other hosts must match them."""
         self.start()
         return self._facts.result()
 
     def expect(self, rows: int | None) -> None:
-        """As of `Engine`."""
+        """See `Engine`."""
         self._inbox.put(partial(self._division.expect, rows))
 
     def encode(self, group: ShardGroup) -> None:
-        """As of `Engine`."""
+        """See `Engine`."""
         self._have_done(self._division, group)
 
     def load(self, group: LoadGroup) -> None:
-        """As of `Engine`, by `target.load_streams` streams of all hosts together."""
+        """See `Engine`; `target.load_streams` limits the streams of all hosts together."""
         self._have_done(self._loading.division, group)
 
     def _have_done(self, division: WorkDivision, group: AnyGroup) -> None:
@@ -75,7 +75,7 @@ class Fleet(FleetDriver):
             raise call.failures[0].error
 
     def measure(self, rows: pa.Table) -> Observation:
-        """As of `Engine`, of one host."""
+        """See `Engine`; measures one host."""
         self.facts()
         sink = pa.BufferOutputStream()
         with pa.ipc.new_stream(sink, rows.schema) as stream:
@@ -85,27 +85,27 @@ class Fleet(FleetDriver):
         return Observation.model_validate(value_of(answered.result()))
 
     def progress(self) -> EncodingProgress:
-        """As of `Engine`; the ranks of all hosts one after another, in the order in which the hosts came."""
+        """See `Engine`; lists the ranks of all hosts in the order in which the hosts joined."""
         seats = [*self._former, *self._seats.values()]
         named = [(seat.name, seat.progress) for seat in seats if seat.name]
         total, by_host = merged(named), dict[str, EncodingProgress]()
         for name, progress in named:
             by_host[name] = added(by_host[name], progress) if name in by_host else progress
-        waits = "" if self._division.able else total.waits_for or self._waits_for()  # what a host waits for says more
+        waits = "" if self._division.able else total.waits_for or self._waits_for()  # a host's own reason is more specific
         return total.model_copy(update={"waits_for": waits, "hosts": self._history.hosts(by_host.items(), self._division.records)})
 
     def release(self, *, wait: bool = False) -> None:
-        """As of `Engine`."""
+        """See `Engine`."""
         if self._thread is None:
             return
         released: Future[None] = Future()
         self._do(partial(self._release, wait, released), released)
         if wait:
-            with suppress(TimeoutError):  # a host that is lost meanwhile has released its devices as well
+            with suppress(TimeoutError):  # a host that is lost meanwhile has released its devices, too
                 released.result(timeout=RELEASE_SECONDS)
 
     def close(self) -> None:
-        """As of `Engine`."""
+        """See `Engine`."""
         with self._lock:
             self._over, thread = True, self._thread
         self._inbox.put(lambda: None)
@@ -122,9 +122,9 @@ class Fleet(FleetDriver):
         seat.link.call("measure", rows).add_done_callback(partial(pass_on, answered))
 
     def _release(self, wait: bool, released: Future[None]) -> None:
-        """Hosts are ended, since a cluster counts their devices as taken for as long as they are there; the next group calls them anew."""
+        """End the hosts, since a cluster counts their devices as taken while they exist; the next group starts them again."""
         self._resting = self._idle
-        if self._division.idle and not self._idle:  # hosts that load on need no device
+        if self._division.idle and not self._idle:  # hosts that still load shards stay, but release their devices
             for seat in self._seats.values():
                 if seat.state == "ready":
                     self._call(seat, "release", wait, seat.seen, then=heard)

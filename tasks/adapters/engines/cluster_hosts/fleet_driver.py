@@ -1,4 +1,4 @@
-"""What drives a fleet: the one thread that opens its hosts, hands them groups, and gives up those that are silent or gone."""
+"""The thread that drives a fleet: opens hosts, hands them groups, and gives up those that are gone or do not answer."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ from tasks.domain.encoding.work_items import Take
 from tasks.domain.errors import BadInput, KitestringError, Permanent, Transient
 from tasks.domain.shards.task_groups import rows_of
 
-IDLE_SECONDS = 0.5  # of the thread when nothing happens
-LOOK_SECONDS = 2.0  # between two looks for hosts that have come
-RETRY_SECONDS = 2.0  # until a host that was lost is tried again; twice as long each time
-MOST_LOSSES = 4  # of a host that has not been ready between
+IDLE_SECONDS = 0.5  # longest wait of the thread for the next message
+LOOK_SECONDS = 2.0  # between two listings of the cluster's hosts
+RETRY_SECONDS = 2.0  # base of the exponential backoff before a lost host is tried again
+MOST_LOSSES = 4  # in a row, after which a host that never became ready is left out
 log = logging.getLogger("kitestring.fleet")
 
 
@@ -48,13 +48,13 @@ class FleetDriver(FleetThread):
     """The hosts of a fleet (`tasks.adapters.engines.cluster_hosts.fleet.Fleet`).
 
     Args:
-        connect: joins the cluster; called at the first need.
+        connect: joins the cluster; called when hosts are first needed.
         spec: the run.
-        tell: told of every event, by the fleet's thread.
-        silence_seconds: without an answer, after which a host is given up.
+        tell: receives every event, in the fleet's thread.
+        silence_seconds: time without an answer after which a host is given up.
 
     Raises:
-        BadInput: by the first call that needs a host: the cluster cannot be reached, or no host of it can do the work.
+        BadInput: from the first call that needs a host: the cluster cannot be reached, or none of its hosts can do the work.
     """
 
     def __init__(self, connect: Callable[[], Cluster], spec: EncodingSpec, *, tell: Tell, silence_seconds: float = SILENCE_SECONDS) -> None:
@@ -62,7 +62,7 @@ class FleetDriver(FleetThread):
         super().__init__()
         self._resting = False
         self._seats: dict[int, HostSeat] = {}  # by the link's identity
-        self._former: list[HostSeat] = []  # whose machines are gone
+        self._former: list[HostSeat] = []  # their machines have left the cluster
         self._facts: Future[EncoderFacts] = Future()
         self._settled = spec.pinned.facts if spec.pinned else None
         self._cluster: Cluster | None = None
@@ -103,7 +103,7 @@ class FleetDriver(FleetThread):
         for seat in list(self._seats.values()):
             self._see_to(seat, now)
         for seat, take in self._recalls.due(self._all):
-            log.info("host %s is asked for what it has not begun: another has nothing to do", seat.name)
+            log.info("host %s is asked to return a group that it has not begun: another host is idle", seat.name)
             assert isinstance(take.group, ShardGroup)
             self._call(seat, "recall", take.group.attempt, take.group.shards[0].id, seat.seen, then=heard)
 
@@ -119,13 +119,13 @@ class FleetDriver(FleetThread):
         self._loading.division.fail_all(error)
 
     def _end_hosts(self) -> None:
-        """Each is asked to close, which ends its ranks, and what does not answer is ended with its process."""
+        """Ask each host to close, which ends its ranks; then end the processes of all, so also of those that did not answer."""
         closing = [seat.link.call("close") for seat in self._seats.values() if seat.state in {"loading", "ready"}]
         until = time.monotonic() + 5
         for each in closing:
             try:
                 each.result(timeout=max(0.0, until - time.monotonic()))
-            except Exception as error:  # noqa: BLE001 - it is ended below
+            except Exception as error:  # noqa: BLE001 - its process is ended below
                 log.debug("a host did not close: %s", error)
         if self._cluster is not None:
             self._cluster.close()
@@ -147,7 +147,7 @@ class FleetDriver(FleetThread):
             self._seats.setdefault(key, HostSeat(link))
 
     def _see_to(self, seat: HostSeat, now: float) -> None:
-        """Whatever is next for a host."""
+        """Do the next step for a host: open it, load its encoder, poll it, or hand it work."""
         if seat.state == "new" and now >= seat.not_before and not self._resting:
             seat.state = "opening"
             self._call(seat, "identify", then=self._identified)
@@ -155,10 +155,10 @@ class FleetDriver(FleetThread):
             seat.state, seat.loading_since, seat.settles = "loading", now, self._settled is None
             self._history.note(seat.name, "loading")
             self._call(seat, "load", spec_with(self._spec, self._settled), seat.seen, then=self._loaded)
-        if seat.state not in {"opened", "loading", "ready"}:  # one that waits for the first to load would close itself, uncalled
+        if seat.state not in {"opened", "loading", "ready"}:  # `opened` is polled too: a host that is not called closes itself
             return
         if now - seat.heard > self._silence_seconds:
-            self._lose(seat, f"it has not answered for {self._silence_seconds:.0f} s")
+            self._lose(seat, f"no answer for {self._silence_seconds:.0f} s")
             return
         if not seat.asked and now - seat.asked_at > seconds_between_looks(len(self._seats), self._silence_seconds):
             seat.asked, seat.asked_at = True, now
@@ -167,13 +167,13 @@ class FleetDriver(FleetThread):
             seat.takes.append(take)
             self._history.note(seat.name, "at work")
             ahead = self._division.ahead_of(seat.name)
-            given = (take.group.model_dump_json(), seat.seen, ahead, self._requests(seat))
-            self._call(seat, "encode", *given, then=partial(self._encoded, take))
+            arguments = (take.group.model_dump_json(), seat.seen, ahead, self._requests(seat))
+            self._call(seat, "encode", *arguments, then=partial(self._encoded, take))
         while seat.state == "ready" and (take := self._loading.next_for(seat, self._all)) is not None:
             seat.loads.append(take)
             self._history.note(seat.name, "at work")
-            told = (take.group.model_dump_json(), seat.seen, *self._loading.share(seat, self._all))
-            self._call(seat, "load_shards", *told, then=partial(self._loaded_shards, take))
+            load_arguments = (take.group.model_dump_json(), seat.seen, *self._loading.share(seat, self._all))
+            self._call(seat, "load_shards", *load_arguments, then=partial(self._loaded_shards, take))
 
     @property
     def _all(self) -> list[HostSeat]:
@@ -183,10 +183,10 @@ class FleetDriver(FleetThread):
         return request_share(self._spec.job.encoder.most_requests, seat, self._all)
 
     def _call(self, seat: HostSeat, method: str, *arguments: object, then: Callable[[HostSeat, HostAnswer], None]) -> None:
-        """Call a host; what it answers is taken in by this thread, unless the host was given up before."""
+        """Call a host; the fleet's thread handles the answer, unless the host was given up in the meantime."""
         life = seat.life
 
-        def take_in(future: Future[str]) -> None:
+        def handle(future: Future[str]) -> None:
             if seat.life != life or self._over:
                 return
             if error := future.exception():
@@ -196,22 +196,22 @@ class FleetDriver(FleetThread):
             seat.heard = time.monotonic()
             self._hear(seat, answer.report)
             if answer.report.closed:
-                self._lose(seat, "it has closed itself, since nobody called")
+                self._lose(seat, "it closed itself, since it received no calls")
             else:
                 then(seat, answer)
 
         try:
-            seat.link.call(method, *arguments).add_done_callback(lambda future: self._inbox.put(partial(take_in, future)))
-        except Exception as error:  # noqa: BLE001 - as where its answer is one
+            seat.link.call(method, *arguments).add_done_callback(lambda future: self._inbox.put(partial(handle, future)))
+        except Exception as error:  # noqa: BLE001 - same as an error from the future
             self._lose(seat, in_a_line(error))
 
     def _identified(self, seat: HostSeat, answer: HostAnswer) -> None:
         if answer.refusal is not None:
             self._leave_out(seat, answer.refusal.text)
             return
-        found = HostIdentity.model_validate(answer.value)
-        self._name(seat, found.host)
-        if difference := found.difference(own_identity()):
+        identity = HostIdentity.model_validate(answer.value)
+        self._name(seat, identity.host)
+        if difference := identity.difference(own_identity()):
             self._leave_out(seat, f"{difference}: install the same there")
         else:
             seat.state = "opened"
@@ -231,7 +231,7 @@ class FleetDriver(FleetThread):
             return
         facts = EncoderFacts.model_validate(value_of(answer)["facts"])
         if self._settled is not None and (difference := facts_difference(facts, self._settled)):
-            if seat.settles:  # another one was faster: what that has settled, this one may be able to do as well
+            if seat.settles:  # another host settled the facts first; this one may be able to load the same
                 self._end(seat, "new")
             else:
                 self._leave_out(seat, difference)
@@ -247,12 +247,12 @@ class FleetDriver(FleetThread):
 
     def _leave_out(self, seat: HostSeat, why: str) -> None:
         self._division.bar(seat.name or f"number {len(self._seats)}", why)
-        if seat.state != "barred":  # one without a name
+        if seat.state != "barred":  # `bar` ends seats by name, and this one may have none yet
             self._end(seat, "barred")
-            self._give_up_if_nobody_is_left()
+            self._fail_if_no_host_is_left()
 
     def _bar(self, host: str, why: str) -> None:
-        """The division gives a host no more work."""
+        """The division's callback: a host gets no more work."""
         log.warning("host %s is left out: %s", host, why)
         self._history.note(host, "left out", why)
         self._left_out[host] = why
@@ -260,12 +260,12 @@ class FleetDriver(FleetThread):
         for seat in self._seats.values():
             if seat.name == host and seat.state != "barred":
                 self._end(seat, "barred")
-        self._give_up_if_nobody_is_left()
+        self._fail_if_no_host_is_left()
 
-    def _give_up_if_nobody_is_left(self) -> None:
+    def _fail_if_no_host_is_left(self) -> None:
         if self._seats and all(seat.state == "barred" for seat in self._seats.values()) and self._left_out:
             host, why = next(iter(self._left_out.items()))
-            raise BadInput(f"no host of the cluster is left to encode: {len(self._left_out)} were left out; the first: {host}: {why}")
+            raise BadInput(f"no host of the cluster is able to encode: {len(self._left_out)} were left out; the first: {host}: {why}")
 
     def _lose(self, seat: HostSeat, why: str) -> None:
         if seat.state == "barred":
@@ -294,15 +294,15 @@ class FleetDriver(FleetThread):
         if report.leaving and not seat.leaving:
             seat.leaving = True
             self._history.note(seat.name, "leaving")
-            log.warning("host %s will be taken away, and gives back what it has not begun", seat.name)
+            log.warning("host %s is preempted and returns the work that it has not begun", seat.name)
             self._division.leave(seat.name)
             self._loading.division.leave(seat.name)
         for number, event in enumerate(report.events, report.first):
             if number >= seat.seen:
                 seat.seen = number + 1
-                self._take_in(seat, event)
+                self._handle(seat, event)
 
-    def _take_in(self, seat: HostSeat, event: EncodingEvent) -> None:
+    def _handle(self, seat: HostSeat, event: EncodingEvent) -> None:
         if isinstance(event, DocumentMoved):
             self._tell(event)
             return
@@ -311,7 +311,7 @@ class FleetDriver(FleetThread):
         division = self._loading.division if loads else self._division
         take = next((take for take in (seat.loads if loads else seat.takes) if shard in take.units), None)
         if take is None:
-            log.debug("host %s tells of shard %s, which it was not given", seat.name, shard)
+            log.debug("host %s reports shard %s, which it was not given", seat.name, shard)
         elif isinstance(event, ShardFailed):
             division.refused(take, event)
         elif isinstance(event, ShardLoaded):
@@ -319,11 +319,11 @@ class FleetDriver(FleetThread):
             self._tell(event)
             division.done(take, shard)
         else:
-            self._tell(self._as_it_was(take, event))
+            self._tell(self._with_own_rows(take, event))
             self._division.done(take, shard)
 
-    def _as_it_was(self, take: Take, event: EncodingEvent) -> EncodingEvent:
-        """A shard that a lost host had been given: rows that it has encoded in this run are this run's, too."""
+    def _with_own_rows(self, take: Take, event: EncodingEvent) -> EncodingEvent:
+        """Count rows that a lost host encoded in this run as this run's, not as reused or adopted."""
         if not isinstance(event, ShardSealed | ShardReused):
             return event
         assert isinstance(take.group, ShardGroup)

@@ -1,4 +1,4 @@
-"""The one thread of a fleet, and how other threads have it do something."""
+"""The single thread of a fleet, and how other threads run functions in it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CLOSED = "the engine is closed: the run is ending"
 
 
 class FleetThread:
-    """Acts are queued for the thread, which a subclass' `_drive` is."""
+    """Queues functions for the thread, which runs a subclass's `_drive`."""
 
     def __init__(self) -> None:
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
@@ -24,7 +24,7 @@ class FleetThread:
         self._broken: KitestringError | None = None
 
     def start(self) -> None:
-        """As of `Engine`."""
+        """See `Engine`."""
         with self._lock:
             if self._thread is None and not self._over:
                 self._thread = threading.Thread(target=self._drive, daemon=True, name="fleet")
@@ -34,16 +34,16 @@ class FleetThread:
         raise NotImplementedError
 
     def _do(self, act: Callable[[], None], waits: Future[Any]) -> None:
-        """Have the thread do it; `waits` fails where the thread has ended, or ends before it comes to it."""
+        """Run `act` in the thread; `waits` fails if the thread has ended, or ends before it runs `act`."""
 
-        def careful() -> None:
+        def act_unless_broken() -> None:
             if self._broken is not None and not waits.done():
                 waits.set_exception(self._broken)
             elif not waits.done():
                 act()
 
         self.start()
-        self._inbox.put(careful)
+        self._inbox.put(act_unless_broken)
         with self._lock:
             gone = self._over and (self._thread is None or not self._thread.is_alive())
         if gone:

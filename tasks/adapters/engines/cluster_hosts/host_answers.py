@@ -1,4 +1,4 @@
-"""What the answers of a fleet's hosts say."""
+"""Interprets the answers of a fleet's hosts."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from tasks.domain.served_identity import other_server
 from tasks.domain.shards.layout import writer_of
 from tasks.domain.shards.shard import Shard
 
-EVERY_HOST = "encoder.precision: float32 is what every host can do"
+EVERY_HOST = "encoder.precision: float32 works on every host"
 
 
 def value_of(answer: HostAnswer) -> Any:
-    """The answer to a request.
+    """The value of an answer.
 
     Raises:
-        KitestringError: as the host raised it.
+        KitestringError: the error that the host raised.
     """
     if answer.refusal is not None:
         raise answer.refusal.error
@@ -31,35 +31,35 @@ def value_of(answer: HostAnswer) -> Any:
 
 
 def in_a_line(error: BaseException) -> str:
-    """An error of a distributed engine, which may be pages, in a line."""
+    """A distributed engine's error, which may span pages, as one line."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}: {lines[0][:300]}" if lines else type(error).__name__
 
 
 def facts_difference(ours: EncoderFacts, settled: EncoderFacts) -> str:
-    """Why a host's encoder is not what the corpus was settled on, and what to do about it; empty: it is."""
+    """How a host's encoder differs from the facts settled for the corpus, and the remedy; "" if it does not."""
     names = ("precision", "dim", "max_seq_length")
     wrong = [name for name in names if getattr(ours, name) != getattr(settled, name)]
     if other := other_server(ours.server, settled.server):
         return f"its server has another model: {other}"
-    told = ", ".join(f"its encoder has {name} {getattr(ours, name)}, the corpus {getattr(settled, name)}" for name in wrong)
-    return f"{told}; {EVERY_HOST}" if "precision" in wrong else told
+    differences = ", ".join(f"its encoder has {name} {getattr(ours, name)}, the corpus {getattr(settled, name)}" for name in wrong)
+    return f"{differences}; {EVERY_HOST}" if "precision" in wrong else differences
 
 
 def load_refusal(text: str, settled: EncoderFacts | None) -> str:
-    """Why a host cannot load what the corpus was settled on, and what every host can."""
-    hopeful = settled is not None and settled.precision != "float32" and settled.precision in text
-    return f"{text}; {EVERY_HOST}" if hopeful else text
+    """Why a host cannot load the encoder; recommends float32 if the text names the settled precision."""
+    of_precision = settled is not None and settled.precision != "float32" and settled.precision in text
+    return f"{text}; {EVERY_HOST}" if of_precision else text
 
 
 def made_by(key: str, attempt: str) -> bool:
-    """Whether a part is of an attempt, or of one that followed it."""
+    """Whether a part was written by an attempt, or by one that followed it."""
     writer = writer_of(key)
     return writer is not None and (writer == attempt or writer.startswith(f"{attempt}-"))
 
 
-def failed_without_a_word(shard: Shard, answer: HostAnswer) -> ShardFailed:
-    """Of a host that refuses a group without saying which shard."""
+def failed_with_its_group(shard: Shard, answer: HostAnswer) -> ShardFailed:
+    """The event for a shard of a group that a host refused without naming a shard."""
     assert answer.refusal is not None
     return ShardFailed(shard=shard.id, name=shard.name, leaf=answer.refusal.leaf, text=answer.refusal.text, row=answer.refusal.row)
 
@@ -73,13 +73,13 @@ def pass_on(answered: Future[HostAnswer], future: Future[str]) -> None:
 
 
 def heard(_seat: HostSeat, _answer: HostAnswer) -> None:
-    """What the answer to a call without a result says is taken in already."""
+    """Does nothing: the driver has already taken in the report of an answer without a value."""
 
 
 def end_take(division: WorkDivision, take: Take, answer: HostAnswer) -> None:
-    """A host has answered what it was given: tell the division."""
-    passing = answer.refusal.error if answer.refusal and answer.refusal.leaf == "transient" else None
-    if answer.refusal and not passing and not take.refused and take.units:  # it says what failed, but not of which shard
+    """Record in the division that a host has answered a take."""
+    transient = answer.refusal.error if answer.refusal and answer.refusal.leaf == "transient" else None
+    if answer.refusal and not transient and not take.refused and take.units:  # the error does not say which shard failed
         for shard in take.group.shards:
-            division.refused(take, failed_without_a_word(shard, answer))
-    division.answered(take, passing, given_back=answer.given_back)
+            division.refused(take, failed_with_its_group(shard, answer))
+    division.answered(take, transient, given_back=answer.given_back)

@@ -1,7 +1,7 @@
-"""A `RemoteHost` in a process of its own, beside the process of an engine that must not be ended with it, such as a Dask worker.
+"""A `RemoteHost` in its own process, beside an engine's process that must survive it, such as a Dask worker.
 
-The two speak over a pipe. When it breaks (the engine's process is gone, however it ended), or when nobody has called for
-`UNCALLED_SECONDS`, the host closes itself with its ranks, and its process ends.
+The two processes communicate over a pipe. If the pipe breaks (the engine's process has ended in any way), or if there was no call for
+`UNCALLED_SECONDS`, the host closes itself and its ranks, and its process exits.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from tasks.adapters.engines.remote_host import LEAVING_SECONDS, RemoteHost
 from tasks.domain.job.kinds import declared_at
 
 log = logging.getLogger(__name__)
-UNCALLED_SECONDS = 20.0  # an engine that does not end its hosts with the run's process: every rank is to be gone 30 s after that
+UNCALLED_SECONDS = 20.0  # the engine does not end hosts when the flow dies: every rank must be gone 30 s after that
 REMOTE_HOST = "tasks.adapters.engines.remote_host:RemoteHost"
-LEFT_SECONDS = LEAVING_SECONDS + 10  # in which a host that leaves has ended
+LEFT_SECONDS = LEAVING_SECONDS + 10  # within which a leaving host has exited
 
 
 class HostProcess:
-    """Starts it; calls may come from any thread.
+    """Starts the process; thread-safe.
 
     Args:
-        host: "module:name" of the class of `RemoteHost`.
+        host: "module:name" of the `RemoteHost` class.
     """
 
     def __init__(self, host: str = REMOTE_HOST) -> None:
@@ -54,7 +54,7 @@ class HostProcess:
         return self._process.pid
 
     def call(self, method: str, *arguments: object) -> Future[str]:
-        """As of `HostLink`, of this one process."""
+        """See `HostLink.call`; for this one process."""
         answer, number = Future[str](), next(self._numbers)
         self._waiting[number] = answer
         try:
@@ -67,12 +67,12 @@ class HostProcess:
         return answer
 
     def end(self) -> None:
-        """At once; one that is leaving ends by itself."""
+        """Kill the process, unless it is leaving and will exit on its own."""
         if not self._leaving:
             self._process.kill()
 
     def leave(self) -> None:
-        """It finishes the pieces in hand, and ends. Waits for it."""
+        """Have the host finish its pieces in progress and exit; waits for it, and kills it after `LEFT_SECONDS`."""
         self._leaving = True
         self._process.send_signal(signal.SIGTERM)
         with suppress(subprocess.TimeoutExpired):
@@ -82,10 +82,10 @@ class HostProcess:
     def _listen(self) -> None:
         with suppress(EOFError, OSError):
             while True:
-                number, answer, wrong = self._pipe.recv()
-                with suppress(InvalidStateError):  # who asked has gone
-                    asked = self._waiting.pop(number)
-                    asked.set_exception(RuntimeError(wrong)) if wrong else asked.set_result(answer)
+                number, answer, error = self._pipe.recv()
+                with suppress(InvalidStateError):  # the caller has cancelled
+                    future = self._waiting.pop(number)
+                    future.set_exception(RuntimeError(error)) if error else future.set_result(answer)
         self._gone = True
         self._process.wait()
         self._fail()
@@ -102,20 +102,20 @@ def main(pipe: Connection, host: RemoteHost) -> None:
     lock = threading.Lock()
 
     def answer(number: int, method: str, arguments: tuple[object, ...]) -> None:
-        found, wrong = "", ""
+        value, message = "", ""
         try:
-            found = getattr(host, method)(*arguments)
-        except Exception as error:  # nobody may wait for an answer that never comes
+            value = getattr(host, method)(*arguments)
+        except Exception as error:  # without an answer the caller would wait forever
             log.exception("a call failed with an unexpected error")
-            wrong = f"{type(error).__name__}: {error}; please report this"
+            message = f"{type(error).__name__}: {error}; please report this"
         with lock, suppress(OSError):
-            pipe.send((number, found, wrong))
+            pipe.send((number, value, message))
 
     with suppress(EOFError, OSError):
         while not host.closed or pipe.poll(UNCALLED_SECONDS / 4):
             if pipe.poll(1.0):
                 threading.Thread(target=answer, args=pipe.recv(), daemon=True, name="host-call").start()
-    if not host.leaving:  # it ends the process when it has left
+    if not host.leaving:  # otherwise `leave` exits the process
         host.close()
         os._exit(0)
     threading.Event().wait(LEFT_SECONDS)

@@ -1,4 +1,4 @@
-"""What a fleet knows of one of its hosts."""
+"""A fleet's record of one host."""
 
 from __future__ import annotations
 
@@ -11,35 +11,35 @@ from tasks.domain.encoding.encoding_progress import EncodingProgress
 from tasks.domain.encoding.fleet_progress import added, finished
 from tasks.domain.encoding.work_items import Take
 
-# new: to be called; opening: asked who it is; opened: the same as the flow's machine; loading: its encoder; ready: it works.
+# new: not called yet; opening: identity requested; opened: it matches the flow's machine; loading the encoder; ready for work; barred: left out.
 SeatState = Literal["new", "opening", "opened", "loading", "ready", "barred"]
 
-ASK_SECONDS = 1.0  # between two looks at a host
-MOST_LOOKS = 100  # at hosts in a second: each costs the flow's process a millisecond or two
+ASK_SECONDS = 1.0  # between two polls of a host
+MOST_LOOKS = 100  # polls per second of all hosts: each costs the flow's process a millisecond or two
 
 
 def seconds_between_looks(hosts: int, silence_seconds: float) -> float:
-    """At one host: longer where there are many, and several before it would be given up."""
+    """The interval for polling one host: longer if there are many, but short enough for several polls before it would be given up."""
     return min(silence_seconds / 6, max(ASK_SECONDS, hosts / MOST_LOOKS))
 
 
 @dataclass(slots=True, eq=False)
 class HostSeat:
-    """A host's seat in a fleet; processes of it come and go. `life` counts them: what an earlier one answers comes too late."""
+    """A host's seat in a fleet. `life` counts the host's successive processes: answers of an earlier one are ignored."""
 
     link: HostLink
     state: SeatState = "new"
-    name: str = ""  # for people; known once it has said who it is
+    name: str = ""  # display name; known once the host is identified
     life: int = 0
-    seen: int = 0  # events of this life that are taken in
-    heard: float = field(default_factory=monotonic)
+    seen: int = 0  # events of this life handled so far
+    heard: float = field(default_factory=monotonic)  # time of the last answer
     loading_since: float = 0.0
-    settles: bool = False  # it loads what no other has loaded yet
-    asked: bool = False  # how it is, and it has not answered
+    settles: bool = False  # it loads while no facts are settled yet
+    asked: bool = False  # a poll is unanswered
     asked_at: float = 0.0
     leaving: bool = False
-    losses: int = 0  # running
-    not_before: float = 0.0  # when it may be tried again
+    losses: int = 0  # consecutive
+    not_before: float = 0.0  # earliest time of the next attempt
     takes: list[Take] = field(default_factory=list)
     loads: list[Take] = field(default_factory=list)
     _past: EncodingProgress = field(default_factory=EncodingProgress)
@@ -47,15 +47,15 @@ class HostSeat:
 
     @property
     def progress(self) -> EncodingProgress:
-        """Of all its lives."""
+        """Progress summed over all lives."""
         return added(self._past, self._now)
 
     def take_in(self, progress: EncodingProgress) -> None:
-        """How far this life is."""
+        """Record the progress of the current life."""
         self._now = progress
 
     def end(self, state: SeatState) -> None:
-        """End its process; the next one is another life."""
+        """End the process; the next one is a new life."""
         self.link.end()
         self.state, self.asked, self.leaving, self.seen = state, False, False, 0
         self.takes, self.loads = [], []
@@ -64,15 +64,15 @@ class HostSeat:
 
 
 def request_share(most: int | None, seat: HostSeat, seats: list[HostSeat]) -> int | None:
-    """How many requests a host may have in flight to the server that encodes, of those of all hosts together.
+    """A host's share of the requests that may be in flight to the model server.
 
-    Hosts count from the moment they are seen, so that the others have made room before a new one has its first rows. One that is
-    lost keeps its share: what it had sent may be in flight still. Where there are more hosts than requests, each has one.
+    Hosts count as soon as they are listed, so that the others have made room before a new one has its first rows. A lost host
+    keeps its share: its requests may still be in flight. If there are more hosts than requests, each has one.
 
     Args:
-        most: of all hosts together; None: no server is asked.
-        seat: of the host.
-        seats: of all hosts.
+        most: limit for all hosts together; None: there is no model server.
+        seat: the host.
+        seats: all hosts.
     """
     if most is None:
         return None

@@ -1,8 +1,8 @@
-"""A process's handlers of signals, kept from a library that takes them.
+"""Saves and restores a process's signal handlers around a library that replaces them.
 
-Ray's driver takes SIGTERM and the signals of crashes when it joins a cluster, below Python, and leaves them without any handler when it
-leaves (`RayLog::UninstallSignalAction`): a run that is cancelled or terminated would end before it could say what it has saved, and a
-crash of the process would leave no stack of Python's.
+Ray's driver replaces the handlers of SIGTERM and of crash signals in C when it joins a cluster, and leaves them without any when it
+leaves (`RayLog::UninstallSignalAction`): a cancelled or terminated run would end before it could report what it has saved, and a
+crash would leave no Python stack.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ LARGEST = 512  # bytes; a `struct sigaction` is 152 on Linux and 16 on macOS
 
 @contextmanager
 def kept_handlers() -> Iterator[None]:
-    """Whatever is done within, the process's handlers are afterwards those of before."""
+    """Restore the process's signal handlers on exit."""
     python = {number: signal.getsignal(number) for number in TAKEN}
     kernel = {number: handler_of(number) for number in TAKEN}
     try:
         yield
     finally:
-        if threading.current_thread() is threading.main_thread():  # in no other could anybody have set one of Python's
+        if threading.current_thread() is threading.main_thread():  # only there can Python handlers be set
             for number, handler in python.items():
                 if handler is not None and signal.getsignal(number) is not handler:
                     signal.signal(number, handler)
@@ -34,7 +34,7 @@ def kept_handlers() -> Iterator[None]:
 
 
 def handler_of(number: signal.Signals) -> bytes:
-    """What the C library has for a signal: a `struct sigaction`, and zeros after it."""
+    """The C library's action for a signal: a `struct sigaction`, followed by zeros."""
     action = ctypes.create_string_buffer(LARGEST)
     ctypes.CDLL(None).sigaction(int(number), None, action)
     return action.raw

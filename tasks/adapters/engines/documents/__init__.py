@@ -1,1 +1,1 @@
-"""Documents that are split: their chunks on the way to the encoders, and what becomes of a document of which a chunk fails."""
+"""Documents that are split into chunks: the chunks for the encoders, and the handling of documents with failed chunks."""

@@ -1,4 +1,4 @@
-"""The rows of a shard as they go to the encoders: prepared, and where the job says so split into chunks."""
+"""Reads the rows of a shard for the encoders: prepared, and split into chunks if the job says so."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ _OPENING = threading.Lock()
 
 
 def shard_rows(place: Workplace, shard: Shard, record: EncoderRecord) -> Iterator[Prepared]:
-    """A shard's rows in the form of `tasks.adapters.rows.row_schema`, in order; what is raised: as by `prepare`.
+    """A shard's rows in the form of `tasks.adapters.rows.row_schema`, in order; raises the same errors as `prepare`.
 
     Args:
-        place: of the host.
-        shard: whose rows.
-        record: of the encoder, whose tokens measure chunks.
+        place: the host's workplace.
+        shard: the shard to read.
+        record: the encoder's record; its tokens measure chunks.
     """
     rows = prepare(place.source, shard, job=place.job, fields=place.spec.fields)
     return split_rows(place, rows, record) if place.job.source.chunking else rows
 
 
 def split_rows(place: Workplace, rows: Iterator[Prepared], record: EncoderRecord, *, by_document: bool = False) -> Iterator[Prepared]:
-    """Prepared rows as chunks; arguments as of `chunk_documents`."""
+    """Split prepared rows into chunks; for the arguments see `chunk_documents`."""
     chunks = place.job.source.chunking
     assert chunks is not None
-    with _OPENING:  # of a large vocabulary it takes a second, and memory: one for all threads
+    with _OPENING:  # a tokenizer with a large vocabulary takes a second to open, and memory: all threads share one
         model = place.model or _located(place.job.encoder)
         _check_tokenizer(model, record)
         splitter = _splitter(chunks, shape_of(place.job.encoder, model), record.facts.max_seq_length)
@@ -46,7 +46,9 @@ def split_rows(place: Workplace, rows: Iterator[Prepared], record: EncoderRecord
 def _check_tokenizer(model: LocatedModel, record: EncoderRecord) -> None:
     chunks = record.identity.preprocessing.get("chunks")
     if isinstance(chunks, dict) and chunks.get("tokenizer", "") != model.tokenizer_digest:
-        raise BadInput(f"encoder.tokenizer: {model.tokenizer} of this machine is not the one that the run began with: make them the same")
+        raise BadInput(
+            f"encoder.tokenizer: {model.tokenizer} on this machine differs from the one that the run began with: make them the same"
+        )
 
 
 @lru_cache(maxsize=1)
@@ -54,4 +56,4 @@ def _splitter(chunks: Chunks, shape: ModelShape, limit: int | None) -> ChunkSpli
     return ChunkSplitter(chunks, shape, limit)
 
 
-_located: Callable[..., LocatedModel] = lru_cache(maxsize=1)(locate_model)  # its weights are digested
+_located: Callable[..., LocatedModel] = lru_cache(maxsize=1)(locate_model)  # cached, since it digests the weights

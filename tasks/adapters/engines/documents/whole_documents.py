@@ -1,4 +1,4 @@
-"""A document is in the parts of a shard with every chunk, or with none: what holds of rows by themselves, for chunks."""
+"""Keeps documents whole: a shard's parts contain every chunk of a document or none."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from tasks.domain.target.chunk_fields import split_chunk_key
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SettledParts:
-    """Parts as a seal names them, the source's rows that the encoder could not embed, and what documents became, where rows are chunks."""
+    """The parts for a seal, the source rows that could not be embedded, and counts of chunks if documents were split."""
 
     parts: list[Part]
     quarantined: list[Quarantined]
-    encoded: int = 0  # rows of the source that this attempt has encoded
+    encoded: int = 0  # source rows that this attempt has encoded
     chunks: ChunkCounts | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WholeDocuments:
-    """Settles the parts that an attempt has made of a shard."""
+    """Removes incomplete documents from the parts that an attempt has made of a shard."""
 
     place: Workplace
     checkpoint: Checkpoint
@@ -39,16 +39,16 @@ class WholeDocuments:
     attempt: str
 
     def settle(self, parts: list[Part], made: list[Part], tally: Tally) -> SettledParts:
-        """Where rows are chunks, a document of which one failed leaves with all of them.
+        """If rows are chunks, remove all chunks of every document that has a failed one.
 
         Args:
-            parts: that hold all that was made of the shard.
-            made: those of them that this attempt made.
-            tally: of the shard's reader.
+            parts: all parts of the shard.
+            made: those that this attempt made.
+            tally: the tally of the shard's reader.
 
         Raises:
-            Damaged: a part is not what was written a moment ago.
-            Permanent, Transient: scratch or the store refuses what is written anew.
+            Damaged: a part differs from what was written before.
+            Permanent, Transient: scratch or the store refuses a rewritten part.
         """
         if self.place.job.source.chunking is None:
             encoded = sum(part.rows - part.reused for part in made)
@@ -56,21 +56,21 @@ class WholeDocuments:
         documents = tally.documents or DocumentTable()
         numbers = {row.row: documents.number_at(row.row) for part in parts for row in part.quarantined}
         failed = failed_documents(parts, lambda row: documents.rows[numbers[row]])
-        gone = set(numbers.values())
-        left = [chunks for number, chunks in enumerate(documents.chunks) if number not in gone]
+        removed = set(numbers.values())
+        left = [chunks for number, chunks in enumerate(documents.chunks) if number not in removed]
         counts = ChunkCounts(rows=sum(left), per_document=chunk_bins(left), overlap_tokens=documents.overlap_tokens)
-        encoded = len(documents.encoded - gone)
+        encoded = len(documents.encoded - removed)
         return SettledParts(parts=self._without(parts, failed), quarantined=list(failed.values()), encoded=encoded, chunks=counts)
 
     def settle_retried(self, parts: list[Part]) -> SettledParts:
-        """The same of parts of a retry, whose rows have the numbers of their documents."""
+        """The same for parts of a retry, whose rows have the row numbers of their documents."""
         if self.place.job.source.chunking is None:
             return SettledParts(parts=parts, quarantined=[row for part in parts for row in part.quarantined])
         failed = failed_documents(parts, lambda row: row)
         return SettledParts(parts=self._without(parts, failed), quarantined=list(failed.values()))
 
     def _without(self, parts: list[Part], failed: Iterable[str]) -> list[Part]:
-        """The parts without any chunk of some documents: those that hold one are written anew, under an attempt that no run adopts parts of."""
+        """The parts without chunks of the failed documents; changed parts are rewritten, under an attempt from which no run adopts parts."""
         documents = pa.array(sorted(failed), pa.string())
         return [self._part_without(part, documents) for part in parts] if len(documents) else parts
 
@@ -98,16 +98,16 @@ class WholeDocuments:
 
 
 def failed_documents(parts: Iterable[Part], row_of: Callable[[int], int]) -> dict[str, Quarantined]:
-    """By key, the documents of which a chunk could not be embedded; the reason names the first such chunk.
+    """Documents, by key, of which a chunk could not be embedded; the reason names the first such chunk.
 
     Args:
-        parts: whose quarantined rows are chunks.
-        row_of: the source's row of a chunk at a position.
+        parts: parts whose quarantined rows are chunks.
+        row_of: returns the source row of the chunk at a position.
     """
     failed: dict[str, Quarantined] = {}
     for chunk in sorted((row for part in parts for row in part.quarantined), key=lambda row: (row.row, split_chunk_key(row.id or "#0")[1])):
         document, number = split_chunk_key(chunk.id or "#0")
-        kind, _, more = chunk.reason.partition(":")
-        reason = f"{kind}: chunk {number}" + (f":{more}" if more else "")
+        kind, _, detail = chunk.reason.partition(":")
+        reason = f"{kind}: chunk {number}" + (f":{detail}" if detail else "")
         failed.setdefault(document, Quarantined(row=row_of(chunk.row), id=document, reason=reason))
     return failed

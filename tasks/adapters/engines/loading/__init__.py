@@ -1,1 +1,1 @@
-"""Hosts put sealed shards into the collection."""
+"""Loading of sealed shards into the collection by hosts."""

@@ -1,4 +1,4 @@
-"""The sealed shards of one group go into the collection, by the ledger's rules."""
+"""Loads the sealed shards of one group into the collection, by the ledger's rules."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class GroupLoader:
     """Loads the sealed shards of a group.
 
     Args:
-        place: where.
-        checkpoint: of the group's encoder.
-        collection: the group's.
+        place: the host's workplace.
+        checkpoint: the checkpoint of the group's encoder.
+        collection: the group's collection.
         group: the shards.
-        go_on: called before each part; raises Transient where no other may be begun.
+        go_on: called before each part; raises Transient if no further part may be begun.
     """
 
     def __init__(
@@ -33,7 +33,7 @@ class GroupLoader:
         self._place, self._checkpoint, self._collection, self._group, self._go_on = place, checkpoint, collection, group, go_on
 
     def run(self) -> list[Permanent]:
-        """Load; returns the errors of the shards that cannot be loaded, each reported as an event.
+        """Load the shards; return the errors of those that cannot be loaded, each reported as an event.
 
         Raises:
             Transient, OutcomeUnknown: a temporary fault.
@@ -42,7 +42,7 @@ class GroupLoader:
         for shard in self._group.shards:
             try:
                 self._load(shard)
-            except Exception as error:  # noqa: BLE001 - judged there
+            except Exception as error:  # noqa: BLE001 - `for_good` raises what is temporary
                 failures.append(for_good(error))
                 self._place.tell(failure_of(shard, failures[-1], at="load"))
         return failures
@@ -53,7 +53,7 @@ class GroupLoader:
         if seal is None:
             return
         before = self._checkpoint.read_load(self._group.ledger, shard.id)
-        if before and self._is_done(before, seal):  # by a host that was lost before it could tell
+        if before and self._is_done(before, seal):  # by a host that was lost before it reported the shard
             self._place.tell(ShardLoaded(entry=before, replaced=True))
             return
         entry = load_sealed_shard(
@@ -66,7 +66,7 @@ class GroupLoader:
             scratch=self._place.scratch,
             go_on=self._go_on,
         )
-        # An intent of this run is of a host that was lost: nobody knows what the collection had before it.
+        # An entry of this run is the intent of a lost host: whether the collection had the shard before is unknown.
         replaced = before is not None and (before.seal != seal.digest or before.run == self._place.spec.run)
         self._place.tell(ShardLoaded(entry=entry, replaced=replaced))
 

@@ -1,4 +1,4 @@
-"""The collections that a host loads into, over a connection of its own."""
+"""The collections that a host loads into, over its own connection."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tasks.domain.target.rate_limit import LoadCounts
 
 
 class OwnCollections:
-    """Opened at the first need. The token comes from the environment of this process: a host has no Prefect to ask for blocks."""
+    """Opens collections on first use. The token comes from this process's environment: a host has no access to Prefect blocks."""
 
     def __init__(self, job: Job) -> None:
         self._job, self._lock = job, threading.Lock()
@@ -27,7 +27,7 @@ class OwnCollections:
         """The collection of a group.
 
         Raises:
-            BadInput: the target cannot be reached from here, or has another collection, or none, under its name.
+            BadInput: the target cannot be reached from this host, or the collection of that name is missing or another one.
         """
         with self._lock:
             if group.identity not in self._known:
@@ -40,29 +40,29 @@ class OwnCollections:
         if self._target is None:
             self._target = target_for(settings, token=os.environ.get(settings.token_variable))
         collection = self._target.collection(group.collection.name)
-        found = collection.identity()
-        if found != group.identity:
-            what = "there is none" if found is None else "there is another one of that name"
+        identity = collection.identity()
+        if identity != group.identity:
+            difference = "does not exist" if identity is None else "is another collection of that name"
             raise BadInput(
-                f"target.uri: '{settings.address}' is not the flow's server when it is asked from this host: collection"
-                f" '{group.collection.name}' was made by the flow, and here {what}: give an address that is the same from every machine"
+                f"target.uri: '{settings.address}' leads from this host to another server than from the flow: collection"
+                f" '{group.collection.name}', which the flow created, {difference} here: set an address that is valid on every machine"
             )
         return collection
 
     @property
     def counts(self) -> LoadCounts:
-        """Of the collection that was opened last."""
+        """Counts of the most recently opened collection."""
         known = [*self._known.values()]
         return known[-1].throttle.counts if known else LoadCounts()
 
     def share(self, rate: float | None, *, heard: int) -> None:
-        """The rate that the flow has settled for this host, in rows a second; see `Throttle.share`."""
+        """Apply the rate that the flow has set for this host, in rows per second; see `Throttle.share`."""
         self._share = (rate, heard)
         for collection in [*self._known.values()]:
             collection.throttle.share(rate, heard=heard)
 
     def close(self) -> None:
-        """Let go of the connection; what is under way fails."""
+        """Close the connection; calls in progress fail."""
         with self._lock:
             target, self._target = self._target, None
             self._known.clear()

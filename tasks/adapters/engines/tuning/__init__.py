@@ -1,1 +1,1 @@
-"""Settings that were measured on a machine: ranks for the trials, and what was kept of them."""
+"""Settings measured on a machine: the ranks of a trial, and the stored results."""

@@ -1,4 +1,4 @@
-"""What `kitestring tune --apply` kept for such a machine, in the place of a job's `auto`."""
+"""Replaces a job's `auto` by the settings that `kitestring tune --apply` stored for this kind of machine."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from tasks.domain.job.job import Compute
 
 
 def with_kept_settings(place: Workplace) -> tuple[Workplace, Tuning | None]:
-    """A place whose job has what was kept for it, and the backend and batches that were; None: nothing was kept."""
+    """Returns the workplace with the stored settings in its job, and the stored backend and batch sizes; None: nothing is stored."""
     job = place.job
     key = kept_settings_key(job.corpus, place.spec.declared, machine_digest(job.compute, launch_for(job)))
     kept = None
-    with suppress(Newer):  # what a newer version keeps, it alone uses
+    with suppress(Newer):  # settings that a newer version stored are ignored
         kept = read_document(place.store, key, KeptSettings, damages=place.damages)
     if kept is None:
         return place, None
@@ -27,7 +27,7 @@ def with_kept_settings(place: Workplace) -> tuple[Workplace, Tuning | None]:
 
 
 def fill_auto(compute: Compute, kept: KeptSettings) -> Compute:
-    """A job's settings, with kept ones for `auto`. Ranks and threads belong together: a job that sets one of them sets both."""
+    """A job's settings with stored ones for `auto`. Processes and threads are filled only together, if the job sets neither."""
     values = kept.model_dump(include={"batch_rows", "num_workers", "pin_memory"}, exclude_none=True)
     if compute.processes == compute.threads == "auto":
         values |= {"processes": kept.processes, "threads": kept.threads}

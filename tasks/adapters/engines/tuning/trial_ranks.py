@@ -1,4 +1,4 @@
-"""Ranks that encode a sample for a trial: the launches, pieces and parts of a run, with parts in scratch and nothing sealed."""
+"""Ranks that encode a sample for a trial: launches, pieces and parts as in a run, but parts stay in scratch and nothing is sealed."""
 
 from __future__ import annotations
 
@@ -28,23 +28,23 @@ from tasks.domain.job.job import Job
 from tasks.domain.ports import Encoders, Store
 from tasks.domain.shards.seal import Part
 
-WARMING_ROWS = 64  # of the first pieces; the vectors of the very first are compared
-PIECE_SECONDS_MEASURED = 2.0  # of one rank: less than a run's, so that several are done while it is measured
+WARMING_ROWS = 64  # rows of each warm-up piece; the vectors of the first piece are compared between trials
+PIECE_SECONDS_MEASURED = 2.0  # of one rank: shorter than in a run, so that a measurement covers several pieces
 LARGEST_ROWS = 50_000  # of a piece
 POLL = 0.05
 
 
 def job_with(job: Job, settings: TrialSettings) -> Job:
-    """A job that leaves nothing of these settings to `auto`."""
-    given = settings.model_dump(exclude={"precision", "shuffled"}, exclude_none=True)
-    compute = job.compute.model_copy(update=given)
+    """The job with these settings in place of its own."""
+    values = settings.model_dump(exclude={"precision", "shuffled"}, exclude_none=True)
+    compute = job.compute.model_copy(update=values)
     encoder = job.encoder if settings.precision == "auto" else job.encoder.model_copy(update={"precision": settings.precision})
     return job.model_copy(update={"compute": compute, "encoder": encoder})
 
 
 @dataclass(slots=True, kw_only=True)
 class TrialRanks:
-    """Ranks with some settings, and the rows that they are given, over and over."""
+    """Ranks under trial settings, which encode the sample repeatedly."""
 
     encoders: Encoders
     rows: pa.Table
@@ -55,10 +55,10 @@ class TrialRanks:
     _next: int = 0
 
     def warm(self) -> None:
-        """Until every rank has encoded something: the first batches of a process are slow.
+        """Submit pieces until every rank has encoded one: the first batches of a process are slow.
 
         Raises:
-            KitestringError: the encoder cannot be loaded, or encodes nothing.
+            KitestringError: the encoder cannot be loaded, or a piece failed.
         """
         self.encoders.facts()
         while len(self.encoders.progress().work) < self.settings.processes:
@@ -68,7 +68,7 @@ class TrialRanks:
             time.sleep(POLL)
 
     def encode(self, rows: int, *, piece: int) -> float:
-        """Encode so many rows in pieces of equal size; the seconds that it took."""
+        """Encode `rows` rows in pieces of `piece` rows; return the seconds it took."""
         began, first = time.monotonic(), len(self.parts)
         for begin in range(0, rows, piece):
             self.submit(min(piece, rows - begin))
@@ -77,11 +77,11 @@ class TrialRanks:
         return time.monotonic() - began
 
     def keep_busy(self, rows: int) -> None:
-        """Have pieces of so many rows waiting until the encoders are closed; returns at once."""
+        """Keep the queue full with pieces of `rows` rows, from a thread, until the encoders are closed."""
         threading.Thread(target=self._feed, args=(rows,), daemon=True, name="trial-feeder").start()
 
     def _feed(self, rows: int) -> None:
-        with suppress(KitestringError, OSError):  # closed, and its scratch is gone
+        with suppress(KitestringError, OSError):  # raised once the encoders are closed and scratch is removed
             while True:
                 self.submit(rows)
 
@@ -96,16 +96,16 @@ class TrialRanks:
         self.parts.append(part)
 
     def check(self) -> None:
-        """Raises what befell a piece."""
+        """Raise the first error of any finished piece."""
         for part in self.parts:
             if part.done() and (error := part.exception()) is not None:
                 raise error
 
     def vectors(self) -> npt.NDArray[np.float32]:
-        """Of the first piece, float32 of shape (rows, dim)."""
+        """Vectors of the first piece, float32 of shape (rows, dim)."""
         data = self._store.read(_key(0))
         if data is None:
-            raise Transient("the trial's first part is not there")
+            raise Transient("the trial's first part is missing in scratch")
         table, _ = read_part(data)
         return np.asarray(part_vectors(table), dtype=np.float32)
 
@@ -120,17 +120,17 @@ class TrialRanks:
 
     @property
     def memory(self) -> int:
-        """Bytes of all ranks together: on GPUs of the cards, else resident."""
+        """Bytes of all ranks together: GPU memory on GPUs, otherwise resident memory."""
         return together(self.encoders.progress().memory)
 
     @property
     def halved(self) -> int:
-        """Batches that did not fit into memory."""
+        """Batches that were halved because they did not fit into memory."""
         return sum(work.halved for work in self.encoders.progress().work)
 
 
 def together(memory: Mapping[str, int]) -> int:
-    """The bytes of all ranks: those on cards, where there are any."""
+    """The bytes of all ranks: those on GPUs, if there are any."""
     cards = [size for name, size in memory.items() if name.endswith(", GPU")]
     return sum(cards or memory.values())
 
@@ -139,14 +139,14 @@ def together(memory: Mapping[str, int]) -> int:
 def open_trial(
     spec: EncodingSpec, settings: TrialSettings, rows: pa.Table, *, scratch: Path, store: Store, model: LocatedModel
 ) -> Iterator[TrialRanks]:
-    """Ranks for a trial; they are gone on leaving.
+    """Ranks for a trial; closed on exit.
 
     Args:
-        spec: of the job that is tuned; its parts stay in scratch.
-        settings: what is tried.
+        spec: the run of the job that is tuned; parts stay in scratch.
+        settings: the settings of this trial.
         rows: the sample, in the form of `tasks.adapters.rows.row_schema`.
         scratch: an empty folder.
-        store: the checkpoint, which is only read.
+        store: the checkpoint; only read.
         model: the model's files.
     """
     pinned = spec.pinned if settings.precision == "auto" else None
@@ -165,7 +165,7 @@ def _shuffled(rows: pa.Table) -> pa.Table:
 
 
 def _numbered(rows: pa.Table, first: int, stop: int) -> pa.Table:
-    """Rows [first, stop) of the sample repeated without end; positions go on counting."""
+    """Rows [first, stop) of the endlessly repeated sample; positions keep increasing."""
     begin, count = first % rows.num_rows, stop - first
     turns = -(-(begin + count) // rows.num_rows)
     chosen = pa.concat_tables([rows] * turns).slice(begin, count)

@@ -314,7 +314,7 @@ def test_a_host_with_other_code_is_left_out_by_name_and_alone_it_ends_the_run(wo
     run.assert_done_once()
     until(lambda: run.fleet._left_out)
     assert "other code" in run.fleet._left_out["other"]
-    with pytest.raises(BadInput, match=r"no host of the cluster is left to encode: 1 were left out; the first: other: its Kitestring"):
+    with pytest.raises(BadInput, match=r"no host of the cluster is able to encode: 1 were left out; the first: other: its Kitestring"):
         work(OtherHost()).fleet.facts()
 
 
@@ -350,7 +350,7 @@ def test_a_host_that_cannot_do_the_settled_precision_is_left_out_and_float32_is_
     pinned = spec.model_copy(update={"pinned": EncoderRecord(identity=identity, facts=SETTLED)})
     fleet = Fleet(lambda: ThreadCluster(Answering(answer)), pinned, tell=lambda _: None)
     try:
-        with pytest.raises(BadInput, match=rf"{words}; encoder.precision: float32 is what every host can do"):
+        with pytest.raises(BadInput, match=rf"{words}; encoder.precision: float32 works on every host"):
             fleet.facts()
     finally:
         fleet.close()
@@ -385,7 +385,7 @@ def test_a_host_with_other_weights_is_left_out(work: Callable[..., Work], spec: 
             return super().call(method, *arguments)
 
     monkeypatch.undo()  # real encoders look at the weights before anything is started
-    with pytest.raises(BadInput, match=r"the files of this machine's model .* are not those that the run began with"):
+    with pytest.raises(BadInput, match=r"the model files on this machine .* differ from those that the run began with"):
         work(Elsewhere()).fleet.facts()
 
 

@@ -77,7 +77,7 @@ def test_a_worker_that_has_a_host_keeps_it_when_others_come() -> None:
 
 def test_a_scheduler_that_is_not_there_is_refused_by_its_address(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tasks.adapters.engines.dask_engine.SCHEDULER_SECONDS", 0.5)
-    with pytest.raises(BadInput, match=r"^compute.engine.scheduler 'tcp://127.0.0.1:9': no Dask scheduler is reached"):
+    with pytest.raises(BadInput, match=r"^compute.engine.scheduler 'tcp://127.0.0.1:9': no Dask scheduler can be reached"):
         DaskCluster(DaskEngineSettings(scheduler="tcp://127.0.0.1:9"), run="r")
     with pytest.raises(BadInput, match=r"DASK_SCHEDULER_ADDRESS is not set"):
         DaskCluster(DaskEngineSettings(), run="r")
