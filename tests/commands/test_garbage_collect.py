@@ -168,7 +168,7 @@ def test_a_target_that_is_away_hinders_nothing_else(checkpoint: Checkpoint, tmp_
     age(tmp_path / "store", 2)
     found = gc(tmp_path, "--delete", "--set", f"target.uri={target.uri}")
     assert found["parts"] == 1
-    assert "is not one that Milvus knows" in str(found["unseen"])
+    assert "is not a Milvus address" in str(found["unseen"])
 
 
 def test_a_seal_that_cannot_be_read_keeps_its_parts_and_hinders_nothing_else(checkpoint: Checkpoint, tmp_path: Path) -> None:

@@ -2,5 +2,5 @@
 
 import os
 
-# gRPC writes of its own to stderr (GOAWAY where a server ends, failed handshakes); what it means is said by the error that follows.
+# gRPC itself writes to stderr (GOAWAY when a server stops, failed handshakes); the error that follows reports the cause.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")

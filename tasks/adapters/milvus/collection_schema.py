@@ -1,7 +1,7 @@
-"""A collection's schema, the marker that says what made it, and how two specs differ.
+"""A collection's schema, and the marker that records the spec it was created with.
 
-The law "One model": the collection carries its spec. A server keeps it as the collection's description; Milvus Lite drops
-descriptions (3.2.2) but keeps properties, so there it is a property. Both are written with the collection, not after.
+The law "One model": the collection carries its spec. A server stores it as the collection's description; Milvus Lite drops
+descriptions (3.2.2) but keeps properties, so there it is a property. Both are written when the collection is created, not later.
 """
 
 from __future__ import annotations
@@ -38,22 +38,22 @@ _VECTORS: dict[VectorType, Any] = {
 
 
 class Marker(NamedTuple):
-    """What a collection carries: the spec that made it, and an identity of its own; "" in one that was made before there were any."""
+    """A collection's marker: the spec it was created with, and its random identity ("" in collections that predate identities)."""
 
     spec: CollectionSpec
     identity: str
 
 
 def write_marker(spec: CollectionSpec, identity: str) -> str:
-    """The spec and the identity as the collection carries them."""
+    """The marker as JSON text."""
     return json.dumps({MARKER: MARKER_FORMAT, "spec": spec.model_dump(mode="json"), "identity": identity}, ensure_ascii=True)
 
 
 def read_marker(described: dict[str, Any], at: str) -> Marker:
-    """What made a collection, from what the server says of it.
+    """The marker from a server's description of a collection.
 
     Raises:
-        BadInput: something else made it, or a newer Kitestring.
+        BadInput: the collection was created by something else, or by a newer Kitestring.
     """
     name = described.get("collection_name", "")
     properties = described.get("properties") or {}
@@ -68,9 +68,9 @@ def read_marker(described: dict[str, Any], at: str) -> Marker:
 
 
 def build_schema(spec: CollectionSpec, marker: str = "") -> Any:
-    """The server-side schema, with the marker as its description. Scalar fields and the text may be null where the server knows null (2.5 and later, Lite).
+    """The server-side schema, with the marker as its description. Scalar fields and the text are nullable if the server supports it (2.5 and later, Lite).
 
-    A partition key never is, nor a text that is searched by words: servers refuse that.
+    A partition key is not nullable, nor a text with full-text search: servers refuse that.
     """
     schema = MilvusClient.create_schema(auto_id=False, enable_dynamic_field=False, description=marker)
     schema.add_field("id", DataType.VARCHAR, is_primary=True, max_length=spec.id_length)
@@ -93,11 +93,11 @@ def build_schema(spec: CollectionSpec, marker: str = "") -> Any:
 
 
 def lost_of(described: dict[str, Any], spec: CollectionSpec) -> list[str]:
-    """What a collection was made with and has no longer, as far as searching by words needs it."""
+    """The parts of a collection that full-text search needs and that were dropped since its creation, in words."""
     if not spec.full_text:
         return []
-    there = {field["name"] for field in described["fields"]}
-    lost = [f"the field '{name}'" for name in ("text", SPARSE_FIELD) if name not in there]
+    present = {field["name"] for field in described["fields"]}
+    lost = [f"the field '{name}'" for name in ("text", SPARSE_FIELD) if name not in present]
     outputs = [name for function in described.get("functions") or [] for name in function["output_field_names"]]
     return lost or ([] if SPARSE_FIELD in outputs else [f"the BM25 function that fills the field '{SPARSE_FIELD}'"])
 

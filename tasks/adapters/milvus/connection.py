@@ -1,4 +1,4 @@
-"""One connection to Milvus: made at the first call, shared by threads, its errors translated."""
+"""One connection to Milvus: opened at the first call, shared by threads, with translated errors."""
 
 from __future__ import annotations
 
@@ -25,25 +25,25 @@ from tasks.domain.errors import BadInput, NoAnswer
 
 T = TypeVar("T")
 
-_GRPC = re.compile(r"^grpc(?=s?://)", re.IGNORECASE)  # others write grpcs:// where pymilvus reads https://
+_GRPC = re.compile(r"^grpc(?=s?://)", re.IGNORECASE)  # users may write grpcs://, pymilvus expects https://
 CONNECT_SECONDS, CALL_SECONDS = 5.0, 30.0
 
 
 class Connection:
-    """A MilvusClient that is there when it is asked for."""
+    """A MilvusClient that connects on first use."""
 
     def __init__(self, uri: str, *, database: str, token: str | None, patience: RetryPolicy, certificates: Certificates) -> None:
         self.lite = lite.is_lite(uri)
         self.uri = str(Path(uri).expanduser().absolute()) if self.lite else _GRPC.sub("http", uri)
         self.certificates = certificates
         self.database, self.patience = database, patience
-        sent = b64encode(token.encode()).decode() if token else ""  # the form in which it travels
-        secrets = [token, sent, *token.split(":")[1:]] if token else []
+        encoded = b64encode(token.encode()).decode() if token else ""  # as sent in the request's metadata
+        secrets = [token, encoded, *token.split(":")[1:]] if token else []
         self.at = ServerAddress(uri, tuple(secret for secret in secrets if secret))
         self._token = token or ""
         self._client: Any = None
         self._version = ""
-        self.closings = 0  # how often it was closed
+        self.closings = 0  # how many times it was closed
         self._lock = threading.RLock()
 
     @property
@@ -56,7 +56,7 @@ class Connection:
         """The client, connected.
 
         Raises:
-            BadInput: nothing answers there, the token is refused, or another process has the Milvus Lite file.
+            BadInput: the server does not answer, the token is refused, or another process has the Milvus Lite file open.
         """
         with self._lock:
             if self._client is None:
@@ -65,10 +65,10 @@ class Connection:
 
     @property
     def version(self) -> str:
-        """What the server calls its version; asked once for a connection."""
+        """The version that the server reports; cached while connected."""
         if not self._version:
-            ask = lambda: self.client.get_server_version(timeout=CALL_SECONDS)  # noqa: E731 - a call to be made again
-            self._version = str(self.call(ask, "asking for the server's version"))
+            ask = lambda: self.client.get_server_version(timeout=CALL_SECONDS)  # noqa: E731 - called again on a retry
+            self._version = str(self.call(ask, "reading the server's version"))
         return self._version
 
     def call(self, action: Callable[[], T], doing: str, *, writes: bool = False) -> T:
@@ -81,29 +81,29 @@ class Connection:
         if self.lite:
             lite.take(self.uri, self.at.name)
         try:
-            with self.certificates.client_options() as shown:
-                # dedicated: pymilvus would share the connection among clients and keep it open after close().
-                how = {**shown, "grpc_options": {"grpc.enable_http_proxy": int(self.proxied)}, "dedicated": True}
-                return MilvusClient(self.uri, token=self._token, db_name=self.database, timeout=CONNECT_SECONDS, **how)
+            with self.certificates.client_options() as tls_options:
+                # dedicated: otherwise pymilvus shares the connection among clients and keeps it open after close().
+                options = {**tls_options, "grpc_options": {"grpc.enable_http_proxy": int(self.proxied)}, "dedicated": True}
+                return MilvusClient(self.uri, token=self._token, db_name=self.database, timeout=CONNECT_SECONDS, **options)
         except (MilvusException, grpc.RpcError, ValueError) as error:
             if self.lite:
                 lite.let_go(self.uri)
             raise self._unreachable(error) from None  # its text may repeat the token
 
     def _unreachable(self, error: Exception) -> BadInput:
-        for reason in (error, error.__cause__):  # pymilvus says "server unavailable" of a refused token too
+        for reason in (error, error.__cause__):  # pymilvus reports "server unavailable" for a refused token, too
             if isinstance(reason, (MilvusException, grpc.RpcError)) and judge(reason) is RetryDecision.DENIED:
                 return self.at.denied(text_of(reason), milvus_code(reason))
         if isinstance(error, ConnectionConfigException | ValueError):
             return BadInput(
-                f"target.uri '{self.at.name}' is not one that Milvus knows: give a path ending in .db, or http://host:19530 or https://host:19530"
+                f"target.uri '{self.at.name}' is not a Milvus address: set a path ending in .db, or http://host:19530 or https://host:19530"
             )
         why = START_IT if self.lite else why_silent(self.uri, self.certificates)
         return NoAnswer(f"Milvus at {self.at.name} does not answer: {why}")
 
     @property
     def proxied(self) -> bool:
-        """Whether the environment sends calls through a proxy. gRPC's own rule would take one for the loopback, too."""
+        """Whether the environment routes calls through a proxy. gRPC's own rule would use one even for the loopback."""
         return not self.lite and proxy_of(urlsplit(self.uri).hostname or "localhost") is not None
 
     def close(self) -> None:

@@ -1,14 +1,14 @@
-"""Server-side import of Parquet files, in the three ways that servers offer it.
+"""Server-side import of Parquet files, by the three APIs that servers offer.
 
-Milvus before 2.4      two calls of its gRPC service; paths as the server's own disk has them, or keys in its bucket
+Milvus before 2.4      two gRPC calls; paths on the server's own disk, or keys in its bucket
 Milvus 2.4 and later   its REST service under /v2/vectordb/jobs/import; keys in its bucket
-Zilliz Cloud           the same paths on api.cloud.zilliz.com, for a cluster; whole URLs, and the keys that read them
+Zilliz Cloud           the same paths on api.cloud.zilliz.com, for a cluster; whole URLs, and credentials to read them
 
-Written against Milvus' and Zilliz' REST references (2.6; docs.zilliz.com, import operations v2). An import does not look
-for keys that are there already: the caller must import into a fresh collection, with unique keys.
+Written against Milvus' and Zilliz' REST references (2.6; docs.zilliz.com, import operations v2). An import does not check
+for existing keys: the caller must import into a fresh collection, with unique keys.
 
-Not pymilvus.bulk_writer.bulk_import (3.0.2): it sets its headers itself, so that no Idempotency-Key goes along, and raises one type
-for a server that refuses and for one whose answer did not come.
+pymilvus.bulk_writer.bulk_import (3.0.2) is not used: it sets its own headers, so no Idempotency-Key can be sent, and it raises the same
+type for a refusal and for a missing answer.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from tasks.domain.job.index import Server
 from tasks.domain.shards.import_attempt import ImportState
 
 IMPORT_CALL_SECONDS = 30.0
-FILES_IN_A_JOB = 1_000  # Milvus takes 1,024
+FILES_IN_A_JOB = 1_000  # Milvus accepts 1,024
 ZILLIZ_API = "https://api.cloud.zilliz.com"
 _GRPC_DONE, _GRPC_FAILED = {6}, {1, 7}  # ImportCompleted; ImportFailed, ImportFailedAndCleaned
 
@@ -37,20 +37,20 @@ class Importer(Protocol):
     """Starts imports and reads their state."""
 
     def start(self, collection: str, files: Sequence[str], *, idempotency_key: str) -> list[str]:
-        """Have files imported; the server's job ids.
+        """Start the import of files; return the server's job ids.
 
         Args:
-            collection: where the rows go.
-            files: as the server finds them.
-            idempotency_key: the same for the same request; servers that know it start it once.
+            collection: the collection to import into.
+            files: their locations from the server's point of view.
+            idempotency_key: the same for the same request; servers that support it start the job once.
 
         Raises:
             OutcomeUnknown: the job may be running.
-            Permanent: the server refuses.
+            Permanent: the server refuses the request.
         """
 
     def look(self, job: str) -> ImportState:
-        """How far a job is.
+        """Return the state of a job.
 
         Raises:
             Transient: the server does not answer.
@@ -58,13 +58,13 @@ class Importer(Protocol):
 
 
 def importer_for(connection: Connection, server: Server, *, token: str | None, database: str) -> Importer:
-    """The importer of a server.
+    """The importer for a server.
 
     Raises:
-        BadInput: it has none.
+        BadInput: the server cannot import.
     """
     if server.kind == "Milvus Lite":
-        raise BadInput("target.load: Milvus Lite has no import: leave it at auto")
+        raise BadInput("target.load: Milvus Lite has no import: set it to auto")
     if server.kind == "Zilliz Cloud":
         return RestImporter(os.environ.get("ZILLIZ_API", ZILLIZ_API), token=token, database=database, cluster=_cluster(connection.uri))
     if server.number < (2, 4):
@@ -75,7 +75,7 @@ def importer_for(connection: Connection, server: Server, *, token: str | None, d
 
 
 def _cluster(uri: str) -> str:
-    """A Zilliz Cloud cluster's id stands first in its endpoint: https://in03-….serverless.….cloud.zilliz.com."""
+    """A Zilliz Cloud cluster's id is the first label of its endpoint: https://in03-….serverless.….cloud.zilliz.com."""
     return (urlsplit(uri).hostname or "").partition(".")[0]
 
 
@@ -85,11 +85,11 @@ class GrpcImporter:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    def start(self, collection: str, files: Sequence[str], *, idempotency_key: str) -> list[str]:  # noqa: ARG002 - these servers know none
+    def start(self, collection: str, files: Sequence[str], *, idempotency_key: str) -> list[str]:  # noqa: ARG002 - these servers do not support it
         return [task for file in files for task in self._start_one(collection, file)]
 
     def _start_one(self, collection: str, file: str) -> list[str]:
-        """These servers take one Parquet file in a request."""
+        """Import one file: these servers accept one Parquet file per request."""
         try:
             answer = start_import(self._stub, collection, file, database=self._connection.database, timeout=IMPORT_CALL_SECONDS)
         except Exception as error:
@@ -99,11 +99,11 @@ class GrpcImporter:
         return [str(task) for task in answer.tasks]
 
     def look(self, job: str) -> ImportState:
-        ask = lambda: look_at_import(self._stub, job, timeout=IMPORT_CALL_SECONDS)  # noqa: E731 - a call to be made again
-        answer: Any = self._connection.call(ask, f"asking for import {job}")
-        told = {pair.key: pair.value for pair in answer.infos}
+        ask = lambda: look_at_import(self._stub, job, timeout=IMPORT_CALL_SECONDS)  # noqa: E731 - called again on a retry
+        answer: Any = self._connection.call(ask, f"reading the state of import {job}")
+        infos = {pair.key: pair.value for pair in answer.infos}
         state = "done" if answer.state in _GRPC_DONE else "failed" if answer.state in _GRPC_FAILED else "running"
-        return ImportState(state=state, percent=int(told.get("progress_percent") or 0), reason=told.get("failed_reason", ""))
+        return ImportState(state=state, percent=int(infos.get("progress_percent") or 0), reason=infos.get("failed_reason", ""))
 
     @property
     def _stub(self) -> Any:
@@ -114,7 +114,7 @@ class GrpcImporter:
 
 
 class RestImporter:
-    """Milvus 2.4 and later, and with `cluster` Zilliz Cloud."""
+    """Milvus 2.4 and later, or Zilliz Cloud if `cluster` is set."""
 
     def __init__(
         self,
@@ -151,26 +151,26 @@ class RestImporter:
         leaf: type[KitestringError] = OutcomeUnknown if starting else Transient
         try:
             answer = self._http.post(at, json=body, headers=headers)
-            told = answer.json()
+            document = answer.json()
         except (httpx.HTTPError, ValueError) as error:
             raise leaf(f"{at}: {type(error).__name__}") from error
         if answer.status_code >= httpx.codes.INTERNAL_SERVER_ERROR:
             raise leaf(f"{at}: HTTP {answer.status_code}")
-        if told.get("code") != 0 or not answer.is_success:
-            raise Permanent(f"{at}: {told.get('message') or f'HTTP {answer.status_code}'} (code {told.get('code')})")
-        return dict(told.get("data") or {})
+        if document.get("code") != 0 or not answer.is_success:
+            raise Permanent(f"{at}: {document.get('message') or f'HTTP {answer.status_code}'} (code {document.get('code')})")
+        return dict(document.get("data") or {})
 
 
 def _keys() -> dict[str, str]:
-    """What lets Zilliz Cloud read a private bucket: the S3 keys that this process has, from the SDK's own variables.
+    """The S3 credentials with which Zilliz Cloud reads a private bucket: this process's, from the SDK's own variables.
 
     Raises:
-        BadInput: there are none.
+        BadInput: they are not set.
     """
     names = {"accessKey": "AWS_ACCESS_KEY_ID", "secretKey": "AWS_SECRET_ACCESS_KEY", "token": "AWS_SESSION_TOKEN"}
-    found = {name: os.environ[variable] for name, variable in names.items() if os.environ.get(variable)}
-    if not {"accessKey", "secretKey"} <= found.keys():
+    keys = {name: os.environ[variable] for name, variable in names.items() if os.environ.get(variable)}
+    if not {"accessKey", "secretKey"} <= keys.keys():
         raise BadInput(
             "target.load: for an import Zilliz Cloud needs keys to read the staged files: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
         )
-    return found
+    return keys

@@ -1,10 +1,10 @@
-"""Milvus Lite's files: one process has one at a time, and every user of it in this process shares one server.
+"""Milvus Lite's files: one process at a time can open a file, and all its users in this process share one server.
 
-That server is not made for several calls at once. Seen with 3.2: of two first writes that come together both are acknowledged
-and one is in its log (the file is opened twice, `WAL.write_insert`), so that a kill loses the other. Calls to a file take turns here.
+That server does not support concurrent calls. Seen with 3.2: of two simultaneous first writes both are acknowledged
+but only one is in its log (the file is opened twice, `WAL.write_insert`), so a kill loses the other. Calls to a file are serialised here.
 
-Nothing public frees a file before the process ends, or says why one cannot be opened: milvus-lite's own manager of its servers
-does (3.2; private). Without it, pymilvus opens the file, which stays this process' to its end.
+No public API releases a file before the process ends, or reports why one cannot be opened; milvus-lite's own server manager
+does (3.2; private). Without it, pymilvus opens the file, and the process keeps it until it ends.
 """
 
 from __future__ import annotations
@@ -39,23 +39,23 @@ def is_lite(uri: str) -> bool:
 
 
 def check_folder(absolute: str, uri: str) -> None:
-    """Whether a file that is not there yet could be made.
+    """Check that a file that does not exist yet can be created.
 
     Raises:
-        BadInput: its folder cannot be made, or may not be written; names both.
+        BadInput: its folder cannot be created or is not writable; names both.
     """
     folder = next(each for each in Path(absolute).parents if each.exists())
     if not folder.is_dir():
-        raise BadInput(f"{uri}: {folder} is a file, and no folder can be made in it: correct target.uri")
+        raise BadInput(f"{uri}: {folder} is a file, so no folder can be created in it: correct target.uri")
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise BadInput(f"{uri}: the folder {folder} may not be written: give this user the right to, or correct target.uri")
+        raise BadInput(f"{uri}: the folder {folder} is not writable: grant this user write access, or correct target.uri")
 
 
 def take(absolute: str, uri: str) -> None:
-    """Open the file, or join those in this process who have it open. `uri`: as the user wrote it.
+    """Open the file, or share it if this process has it open. `uri`: as the user wrote it.
 
     Raises:
-        BadInput: another process has it, or it cannot be opened; names the file.
+        BadInput: another process has it open, or it cannot be opened; names the file.
     """
     path = Path(absolute)
     with _lock:
@@ -63,24 +63,24 @@ def take(absolute: str, uri: str) -> None:
             check_folder(absolute, uri)
             path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists() and not path.is_dir():
-            raise BadInput(f"{uri} is not a Milvus Lite 3 database (it is a file, not a folder): give target.uri another path")
+            raise BadInput(f"{uri} is not a Milvus Lite 3 database (it is a file, not a folder): set target.uri to another path")
         if lite_servers is not None and lite_servers.start_and_get_uri(str(path)) is None:
             raise BadInput(_why_not(uri, path))
         _users[str(path)] += 1
 
 
 def make_room(absolute: str, database: str, name: str) -> bool:
-    """Remove the remains of a half-made collection: Milvus Lite does not list it, and refuses to create it again.
+    """Remove the remains of an incomplete collection: Milvus Lite does not list it, and refuses to create it again.
 
-    Without its schema a collection is none. Known to be left by a kill are a schema that is not whole, alone in its folder, and
-    what a dropping that was noted has not come to. False: something else is there, and is left as it is.
-    The caller has the file open and holds its lock (`alone`), so that no other thread creates or drops it meanwhile.
+    A folder without a schema is no collection. A kill leaves either a partly written schema, alone in its folder, or the rest of a
+    drop that was recorded by `dropping`. Returns False if the folder has anything else, which is left as it is.
+    The caller has the file open and holds its lock (`alone`), so that no other thread creates or drops the collection meanwhile.
     """
     folder = _folder(absolute, database, name)
     if (folder / "schema.json").exists():
         return True
     if folder.is_dir():
-        if not _note(folder).exists() and any(found.name != "schema.json.tmp" for found in folder.iterdir()):
+        if not _note(folder).exists() and any(each.name != "schema.json.tmp" for each in folder.iterdir()):
             return False
         shutil.rmtree(folder, ignore_errors=True)
     _note(folder).unlink(missing_ok=True)
@@ -89,9 +89,9 @@ def make_room(absolute: str, database: str, name: str) -> bool:
 
 @contextmanager
 def dropping(absolute: str, database: str, name: str) -> Iterator[None]:
-    """Note that a collection is being dropped, so that what a kill leaves of it is known for that."""
+    """Mark a collection as being dropped, so that the remains after a kill are recognised."""
     note = _note(_folder(absolute, database, name))
-    with suppress(OSError):  # a full disk is no reason not to drop
+    with suppress(OSError):  # the drop must succeed on a full disk, too
         note.touch()
     yield
     note.unlink(missing_ok=True)
@@ -103,7 +103,7 @@ def _folder(absolute: str, database: str, name: str) -> Path:
 
 
 def _note(folder: Path) -> Path:
-    """Beside the folder, where Milvus Lite looks at folders with a schema only."""
+    """The marker file beside the folder, where Milvus Lite ignores everything but folders with a schema."""
     return folder.with_name(f"{folder.name}.dropping")
 
 
@@ -115,11 +115,11 @@ def _why_not(uri: str, path: Path) -> str:
         return f"{uri}: another process has this Milvus Lite file open: wait for it or end it, or use a Milvus server"
     except OSError as error:
         return f"{uri}: Milvus Lite cannot open it ({error.strerror}): correct its permissions or target.uri"
-    return f"{uri}: Milvus Lite cannot open it: it may be damaged; give target.uri another path and run `kitestring replay`"
+    return f"{uri}: Milvus Lite cannot open it: it may be damaged; set target.uri to another path and run `kitestring replay`"
 
 
 def alone(path: str, action: Callable[[], T]) -> T:
-    """Run an action on a file while no other call to it runs."""
+    """Run an action with exclusive access to a file within this process."""
     with _lock:
         turn = _turns[path]
     with turn:
@@ -127,7 +127,7 @@ def alone(path: str, action: Callable[[], T]) -> T:
 
 
 def let_go(path: str) -> None:
-    """Undo one `take`; the last one frees the file for other processes."""
+    """Undo one `take`; the last one releases the file for other processes."""
     with _lock:
         _users[path] -= 1
         if _users[path] <= 0:

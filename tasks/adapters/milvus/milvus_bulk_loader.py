@@ -1,4 +1,4 @@
-"""Import into a Milvus server or Zilliz Cloud: files are staged where it reads them, and its jobs are started and looked at."""
+"""Bulk import into a Milvus server or Zilliz Cloud: stages files where the server reads them, and starts and polls import jobs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tasks.domain.target.collection import CollectionSpec
 
 
 class MilvusBulkLoader:
-    """See `tasks.domain.shards.bulk_loader.BulkLoader` for the promises. `staging`: the place that the server reads files from; "": there is none."""
+    """See `tasks.domain.shards.bulk_loader.BulkLoader` for the contract. `staging`: where the server reads files from; "": not set."""
 
     def __init__(self, connection: Connection, collection: Callable[[str], MilvusCollection], *, token: str | None, staging: str) -> None:
         self._connection, self._collection, self._token, self._staging = connection, collection, token, staging

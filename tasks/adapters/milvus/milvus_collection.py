@@ -1,7 +1,6 @@
 """One collection of Milvus Lite, a Milvus server or Zilliz Cloud, through pymilvus' MilvusClient.
 
-One object may be used from many threads. Every write is idempotent by key, so that a
-call with an unknown outcome is simply made again, here (`RetryPolicy`) and nowhere else.
+Thread-safe. Every write is idempotent by key, so a call with an unknown outcome is retried, only here (`RetryPolicy`).
 """
 
 from __future__ import annotations
@@ -37,12 +36,12 @@ log = logging.getLogger("kitestring.load")
 
 UPSERT_ROWS = 2_000
 UPSERT_BYTES = 8 * 2**20
-CATCH_UP_SECONDS = 900.0  # 2.3.5 was seen to work 20 ms at each batch that it has acknowledged, before a strong read is answered
-_MAKING = threading.Lock()  # one for all: a Milvus Lite file belongs to one process, a server guards itself
+CATCH_UP_SECONDS = 900.0  # before it answers a strong read, 2.3.5 was seen to spend 20 ms on each acknowledged batch
+_MAKING = threading.Lock()  # one for all collections: a Milvus Lite file belongs to one process, and servers serialise creation themselves
 
 
 class MilvusCollection(Searching):
-    """See `tasks.domain.ports.Collection` for the promises."""
+    """See `tasks.domain.ports.Collection` for the contract."""
 
     def __init__(
         self, target: Target, connection: Connection, name: str, *, search_params: Parameters, batch: dict[str, int], columns: bool
@@ -56,9 +55,9 @@ class MilvusCollection(Searching):
         self._identity = ""
         self._lost: list[str] = []
         self._is_ready = False
-        self._closings = connection.closings  # when it was last asked what the collection is
+        self._closings = connection.closings  # the connection's count when `_spec` was read
         self._nullable: frozenset[str] = frozenset()
-        self._lock = threading.RLock()  # held while a call waits for its turn at a Milvus Lite file: nothing within a call takes it
+        self._lock = threading.RLock()  # may be held while a call waits for a Milvus Lite file: code within a call must not take it
 
     # ---- the collection ----
 
@@ -73,7 +72,7 @@ class MilvusCollection(Searching):
     def _described(self) -> dict[str, Any] | None:
         def look() -> dict[str, Any] | None:
             if self._connection.absent:
-                return None  # looking must not make a Milvus Lite file
+                return None  # connecting would create the Milvus Lite file
             client = self._connection.client
             if self.name not in client.list_collections(timeout=CALL_SECONDS):
                 return None
@@ -97,11 +96,11 @@ class MilvusCollection(Searching):
         return [] if described is None else lost_of(described, read_marker(described, self._at).spec)
 
     def ensure(self, spec: CollectionSpec) -> str:
-        with _MAKING:  # tasks that load side by side come here at once, and Milvus Lite makes a collection in steps
+        with _MAKING:  # concurrent load tasks call this at the same time, and Milvus Lite creates a collection in steps
             if self.check(spec) is None:
                 self._call(lambda: self._create(spec), f"making collection '{self.name}'", writes=True)
                 self._spec = None
-                self.check(spec)  # of two that make it at once, one finds the other's
+                self.check(spec)  # another process may have created it at the same time
             self._made()
             return self._identity
 
@@ -109,7 +108,7 @@ class MilvusCollection(Searching):
         client = self._connection.client
         if self._connection.lite and not lite.make_room(self._connection.uri, self._connection.database, self.name):
             raise BadInput(
-                f"{self._at}: the folder of collection '{self.name}' has no schema.json, and no run of Kitestring left it so: "
+                f"{self._at}: the folder of collection '{self.name}' has no schema.json, and this is not the result of an interrupted run: "
                 "restore the folder, or move it elsewhere"
             )
         marker = write_marker(spec, new_identity())
@@ -123,15 +122,15 @@ class MilvusCollection(Searching):
                 raise
 
     def _made(self) -> CollectionSpec:
-        """What made the collection."""
+        """The spec that the collection was created with; cached."""
         with self._lock:
-            if self._closings != self._connection.closings:  # it is connected anew: a Milvus Lite file has to be loaded again
+            if self._closings != self._connection.closings:  # reconnected: a Milvus Lite file has to be loaded again
                 self._spec, self._is_ready, self._closings = None, False, self._connection.closings
             if self._spec is None:
                 described = self._described()
                 if described is None:
                     raise BadInput(
-                        f"collection '{self.name}' is not at {self._at}: load it first with `kitestring run` or `kitestring replay`"
+                        f"collection '{self.name}' does not exist at {self._at}: load it first with `kitestring run` or `kitestring replay`"
                     )
                 self._nullable = frozenset(f["name"] for f in described["fields"] if f.get("nullable"))
                 self._spec, self._identity = read_marker(described, self._at)
@@ -139,12 +138,12 @@ class MilvusCollection(Searching):
             return self._spec
 
     def _ready(self) -> CollectionSpec:
-        """The collection indexed and loaded, which reading and deleting need (a reopened Milvus Lite file has to be, too)."""
+        """Index and load the collection, which reads and deletions need (also after a Milvus Lite file is reopened)."""
         spec = self._made()
         with self._lock:
             if not self._is_ready:
-                held = spec.model_copy(update={"full_text": None}) if self._lost else spec  # what is left of it can be looked at
-                self._call(lambda: make_indexes(self._connection, self.name, held), f"indexing collection '{self.name}'", writes=True)
+                left = spec.model_copy(update={"full_text": None}) if self._lost else spec  # the remaining fields stay readable
+                self._call(lambda: make_indexes(self._connection, self.name, left), f"indexing collection '{self.name}'", writes=True)
                 load(self._connection, self.name)
                 self._is_ready = True
         return spec
@@ -158,15 +157,15 @@ class MilvusCollection(Searching):
             with self._lock:
                 load(self._connection, self.name)
                 self._is_ready = True
-            # Last, so that one that was killed meanwhile is built once more. A server changes no description: the property goes before it.
+            # Last, so that a killed rebuild is repeated. Servers cannot change a description: `read_marker` prefers the property.
             marker = {MARKER: write_marker(made, self._identity)}
-            note = partial(self._connection.client.alter_collection_properties, self.name, marker, timeout=CALL_SECONDS)
-            self._call(note, f"noting the index of '{self.name}'", writes=True)
+            record = partial(self._connection.client.alter_collection_properties, self.name, marker, timeout=CALL_SECONDS)
+            self._call(record, f"recording the index of '{self.name}'", writes=True)
             self._spec = None
         return differs
 
     def flush_and_index(self) -> None:
-        if self._connection.lite:  # what it answered is readable; loading indexes what is flushed by then, on every core
+        if self._connection.lite:  # acknowledged rows are readable; loading indexes what is flushed by then, on all cores
             self._flush()
             self._ready()
         else:
@@ -178,7 +177,7 @@ class MilvusCollection(Searching):
             self._written = 0
 
     def _flush(self) -> bool:
-        """Whether there was enough to flush."""
+        """Flush if at least `FLUSHED_ROWS` rows were written; returns whether it did."""
         if self._written < FLUSHED_ROWS:
             return False
         flush = partial(self._connection.client.flush, self.name, timeout=None if self._connection.lite else CATCH_UP_SECONDS)
@@ -192,12 +191,12 @@ class MilvusCollection(Searching):
         return self._send(rows, spec, columns_of(spec))
 
     def updates_fields(self) -> bool:
-        """Only where no field that the server makes or places rows by depends on it: see `tasks.adapters.milvus.row_dicts.merges`."""
+        """False with full text or a partition key, which depend on other fields; see `tasks.adapters.milvus.row_dicts.merges`."""
         spec = self._made()
         return not spec.full_text and spec.partition_key is None and merges(server_of(self._connection))
 
     def upsert_fields(self, rows: pa.Table) -> int:
-        spec = self._ready()  # a server looks the rows up
+        spec = self._ready()  # the server reads the existing rows
         return self._send(rows, spec, {name: kind for name, kind in columns_of(spec).items() if kind is not None})
 
     def _send(self, rows: pa.Table, spec: CollectionSpec, columns: FieldTypes) -> int:
@@ -211,7 +210,7 @@ class MilvusCollection(Searching):
         return cut
 
     def _paced(self, action: Callable[[], object], rows: int) -> Callable[[], None]:
-        """The action at the rate that the server takes."""
+        """Wrap an action to respect the rate that the server accepts."""
 
         def paced() -> None:
             self.throttle.wait(rows)
@@ -219,30 +218,30 @@ class MilvusCollection(Searching):
                 action()
             except (MilvusException, grpc.RpcError) as error:
                 if is_too_fast(error):
-                    log.info("%s asks for less: %.0f rows/s from now on", self._at, self.throttle.refused())
+                    log.info("%s limits the rate: %.0f rows/s from now on", self._at, self.throttle.refused())
                 raise
             self.throttle.taken(rows)
 
         return paced
 
     def _sender(self, batch: pa.Table, spec: CollectionSpec, columns: FieldTypes) -> Callable[[], object]:
-        """Builds the request once, however often it is sent. Without the vector among the columns the rest is merged with what is there."""
+        """Build the request once for all retries. Without the vector among the columns the fields are merged with the existing rows."""
         vectors = spec.vector_type
         if self._columns and stub_of(self._connection.client) is not None:
             request = as_request(batch, columns, spec.dim, collection=self.name, nullable=self._nullable, vectors=vectors)
             return lambda: send(stub_of(self._connection.client), request, database=self._connection.database, timeout=CALL_SECONDS)
         dicts = as_rows(batch, columns, spec.dim, vectors=vectors)
-        how = {} if None in columns.values() else {"partial_update": True}
-        return lambda: self._connection.client.upsert(self.name, dicts, timeout=CALL_SECONDS, retry_on_rate_limit=False, **how)
+        options = {} if None in columns.values() else {"partial_update": True}
+        return lambda: self._connection.client.upsert(self.name, dicts, timeout=CALL_SECONDS, retry_on_rate_limit=False, **options)
 
     def form(self) -> tuple[FieldTypes, frozenset[str]]:
-        """The fields that a file to import has to have, and those of them that may be null."""
+        """The fields that an import file must have, and those of them that may be null."""
         return columns_of(self._made()), self._nullable
 
 
 def _refuse_doubles(batch: pa.Table) -> None:
-    """Two rows of one key in one request both stay on 2.3.5 and are refused by later servers."""
+    """Refuse two rows of one key in a request: 2.3.5 stores both, later servers refuse them."""
     counts = pc.value_counts(batch["id"])
     if len(counts) < batch.num_rows:
         doubled = next(c["values"] for c in counts.to_pylist() if c["counts"] > 1)
-        raise Permanent(f"key '{doubled}' comes twice in one batch: duplicates have to be settled before loading")
+        raise Permanent(f"key '{doubled}' occurs twice in one batch: rows must be deduplicated before loading")

@@ -23,7 +23,7 @@ from tasks.domain.target.collection import CollectionSpec, check_server
 
 
 class MilvusTarget:
-    """One place, which its collections share a connection to. See `tasks.domain.ports.Target` for the promises."""
+    """One server or file, with one connection for all its collections. See `tasks.domain.ports.Target` for the contract."""
 
     def __init__(
         self,
@@ -39,7 +39,7 @@ class MilvusTarget:
         columns: bool = True,
         certificates: Certificates | None = None,
     ) -> None:
-        """`columns` off sends row dicts through the public API, which is slower and does not lean on pymilvus' insides."""
+        """`columns=False` sends row dicts through the public API, which is slower and independent of pymilvus' internals."""
         self._connection = Connection(
             uri,
             database=database,
@@ -88,12 +88,12 @@ class MilvusTarget:
         return self._call(look, "listing collections")
 
     def drop(self, name: str) -> bool:
-        """2.3.5 silently drops a collection that an alias points to, and every search through the alias fails: so this is checked first."""
+        """Check for aliases first: 2.3.5 silently drops a collection that an alias points to, and searches through the alias then fail."""
         if name not in self.names():
-            if self._connection.lite:  # of a dropping that was killed the rest still takes room
-                self._call(partial(lite.make_room, *self._place_of(name)), f"clearing away '{name}'")
+            if self._connection.lite:  # remains of an interrupted drop still take space
+                self._call(partial(lite.make_room, *self._place_of(name)), f"removing the remains of '{name}'")
             return False
-        if self._leading_to(name):
+        if self._aliases_of(name):
             return False
         self._call(partial(self._drop, name), f"dropping '{name}'", writes=True)
         return True
@@ -108,7 +108,7 @@ class MilvusTarget:
     # ---- aliases ----
 
     def resolve(self, alias: str) -> str | None:
-        return self._call(partial(self._led_to, alias), f"looking up alias '{alias}'")
+        return self._call(partial(self._collection_of, alias), f"looking up alias '{alias}'")
 
     def point(self, alias: str, collection: str) -> None:
         self._refuse_collection(alias)
@@ -117,11 +117,11 @@ class MilvusTarget:
     def _refuse_collection(self, alias: str) -> None:
         if alias in self.names():
             raise BadInput(
-                f"target.collection '{alias}' at {self.address} is a collection, and Kitestring needs the name for an "
-                "alias: choose another target.collection, or drop or rename that one"
+                f"target.collection '{alias}' at {self.address} is a collection, but Kitestring needs the name for an "
+                "alias: choose another target.collection, or drop or rename the collection"
             )
 
-    def _leading_to(self, collection: str) -> list[str]:
+    def _aliases_of(self, collection: str) -> list[str]:
         """Every alias that points to a collection."""
 
         def ask() -> list[str]:
@@ -130,25 +130,25 @@ class MilvusTarget:
         return self._call(ask, f"listing the aliases of '{collection}'")
 
     def _point(self, alias: str, collection: str) -> None:
-        client, now = self._connection.client, self._led_to(alias)
+        client, now = self._connection.client, self._collection_of(alias)
         if now == collection:
             return
         if now is None:
             try:
                 client.create_alias(collection, alias, timeout=CALL_SECONDS)
             except MilvusException:
-                if self._led_to(alias) is None:  # not a race that another client won
+                if self._collection_of(alias) is None:  # not because another client created it at the same time
                     raise
-        if self._led_to(alias) != collection:
+        if self._collection_of(alias) != collection:
             client.alter_alias(collection, alias, timeout=CALL_SECONDS)
 
-    def _led_to(self, alias: str) -> str | None:
+    def _collection_of(self, alias: str) -> str | None:
         if self._connection.absent:
             return None
         try:
             answer = self._connection.client.describe_alias(alias, timeout=CALL_SECONDS)
         except MilvusException as error:
-            if milvus_code(error) in (ALIAS_NOT_FOUND, COLLECTION_NOT_FOUND):  # Milvus Lite says 100
+            if milvus_code(error) in (ALIAS_NOT_FOUND, COLLECTION_NOT_FOUND):  # Milvus Lite returns 100
                 return None
             raise
         return str(answer["collection_name"])
@@ -160,6 +160,6 @@ def open_milvus(settings: MilvusSettings, token: str | None, secret: ReadSecret)
     Raises:
         BadInput: a certificate cannot be read.
     """
-    shown = read_certificates(settings.tls, secret)
-    how = {"database": settings.database, "token": token, "search_params": settings.search, "staging": settings.staging}
-    return MilvusTarget(settings.uri, certificates=shown, **how)  # type: ignore[arg-type]
+    certificates = read_certificates(settings.tls, secret)
+    options = {"database": settings.database, "token": token, "search_params": settings.search, "staging": settings.staging}
+    return MilvusTarget(settings.uri, certificates=certificates, **options)  # type: ignore[arg-type]

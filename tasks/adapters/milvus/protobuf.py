@@ -1,9 +1,9 @@
-"""What goes past pymilvus' public interface: the messages of Milvus' gRPC service, and the stub that a client keeps.
+"""Bypasses pymilvus' public interface: uses the messages of Milvus' gRPC service and the stub that a client holds.
 
-Columns fill a request directly, and answers are read from it, without a Python float for each number: about twice as fast as
-row dicts, and the same bytes on the wire (a test compares them). Neither the stub nor the messages are promised by pymilvus:
-where `stub_of` finds none, row dicts go through its public interface (`tasks.adapters.milvus.row_dicts`). Found where they are
-expected in pymilvus 2.6.17 to 3.0.2.
+Columns are copied into a request and out of an answer without a Python float for each number: about twice as fast as
+row dicts, with the same bytes on the wire (a test compares them). Neither the stub nor the messages are public in pymilvus:
+where `stub_of` finds none, row dicts go through its public interface (`tasks.adapters.milvus.row_dicts`). Present in
+pymilvus 2.6.17 to 3.0.2.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ VECTORS_OF: dict[VectorType, tuple[str, str]] = {
 
 
 def stub_of(client: Any) -> Any | None:
-    """The gRPC stub behind a client; None where this pymilvus keeps it, or the messages, elsewhere."""
+    """The gRPC stub of a client; None if this version of pymilvus has the stub or the messages elsewhere."""
     if schema_pb2 is None:
         return None
     connection = getattr(client, "_get_connection", lambda: None)()
@@ -54,7 +54,7 @@ def stub_of(client: Any) -> Any | None:
 
 
 def refuse_failure(answer: Any) -> Any:
-    """An answer as it is, or what pymilvus would raise for it."""
+    """Return the answer; raise the exception that pymilvus would raise if it reports a failure."""
     if answer.status.code or answer.status.error_code:
         raise MilvusException(answer.status.code, answer.status.reason, answer.status.error_code)
     return answer
@@ -64,22 +64,22 @@ def refuse_failure(answer: Any) -> Any:
 
 
 def send(stub: Any, request: Any, *, database: str, timeout: float) -> None:
-    """Upsert a request; returns when acknowledged, raises what pymilvus would."""
+    """Send an upsert request; returns when acknowledged, raises as pymilvus would."""
     refuse_failure(stub.Upsert(request, timeout=timeout, metadata=[("dbname", database)]))
 
 
 def as_request(
     rows: pa.Table, columns: FieldTypes, dim: int, *, collection: str, nullable: Names[str], vectors: VectorType = "float32"
 ) -> Any:
-    """The protobuf form: one `FieldData` a column. Without the vector among them they are merged with the rows that are there."""
+    """The upsert request: one `FieldData` per column. Without a vector column the fields are merged with the existing rows."""
     merge = None not in columns.values()
     narrowed = np.empty((0, dim), np.float32) if merge else narrow(upsert_vectors(rows, dim), vectors)
     fields = [
         _vector_field(name, narrowed, vectors) if kind is None else _scalar_field(name, kind, rows[name], nullable=name in nullable)
         for name, kind in columns.items()
     ]
-    how = {"partial_update": True} if merge else {}
-    return milvus_pb2.UpsertRequest(collection_name=collection, num_rows=rows.num_rows, fields_data=fields, **how)
+    options = {"partial_update": True} if merge else {}
+    return milvus_pb2.UpsertRequest(collection_name=collection, num_rows=rows.num_rows, fields_data=fields, **options)
 
 
 def _vector_field(name: str, vectors: np.ndarray, kind: VectorType) -> Any:
@@ -144,17 +144,17 @@ def query_rows(
     database: str,
     timeout: float,
 ) -> StoredRows:
-    """Every field of the rows for which an expression is true, with strong consistency; raises what pymilvus would."""
+    """Every field of the rows that an expression matches, with strong consistency; raises as pymilvus would."""
     request = milvus_pb2.QueryRequest(
         collection_name=collection, expr=where, output_fields=list(columns), use_default_consistency=False, consistency_level=STRONG
     )
     answer = refuse_failure(stub.Query(request, timeout=timeout, metadata=[("dbname", database)]))
-    found = {field.field_name: field for field in answer.fields_data}
-    keys = list(found["id"].scalars.string_data.data) if "id" in found else []
+    data = {field.field_name: field for field in answer.fields_data}
+    keys = list(data["id"].scalars.string_data.data) if "id" in data else []
     if not keys:
         return no_rows(columns, dim, sparse=sparse)
-    fields = {name: _scalars(found[name], kind) for name, kind in columns.items() if kind is not None and name != "id"}
-    return StoredRows(keys=keys, vectors=_vectors(found["vector"].vectors, vectors, dim), fields=fields)
+    fields = {name: _scalars(data[name], kind) for name, kind in columns.items() if kind is not None and name != "id"}
+    return StoredRows(keys=keys, vectors=_vectors(data["vector"].vectors, vectors, dim), fields=fields)
 
 
 def _vectors(field: Any, kind: VectorType, dim: int) -> np.ndarray:
@@ -179,24 +179,24 @@ def _scalars(field: Any, kind: FieldType) -> pa.Array:
 
 
 def _with_nulls(values: list[Any], valid: list[bool]) -> list[Any]:
-    """Answers hold a value in a null's place, or leave it out."""
+    """Restore nulls: answers have a placeholder for a null, or omit it."""
     if not valid:
         return values
     if len(values) == len(valid):
-        return [value if there else None for value, there in zip(values, valid, strict=True)]
-    given = iter(values)
-    return [next(given) if there else None for there in valid]
+        return [value if is_valid else None for value, is_valid in zip(values, valid, strict=True)]
+    present = iter(values)
+    return [next(present) if is_valid else None for is_valid in valid]
 
 
 # ---- imports ----
 
 
 def start_import(stub: Any, collection: str, file: str, *, database: str, timeout: float) -> Any:
-    """What a server says to importing a file."""
+    """Request the import of a file; return the server's answer."""
     request = milvus_pb2.ImportRequest(collection_name=collection, files=[file])
     return stub.Import(request, timeout=timeout, metadata=[("dbname", database)])
 
 
 def look_at_import(stub: Any, job: str, *, timeout: float) -> Any:
-    """What a server says of an import; raises what pymilvus would."""
+    """The server's state of an import; raises as pymilvus would."""
     return refuse_failure(stub.GetImportState(milvus_pb2.GetImportStateRequest(task=int(job)), timeout=timeout))

@@ -1,4 +1,4 @@
-"""Reads from a Milvus collection and deletions: strongly consistent, in pages, for any key."""
+"""Reads and deletions in a Milvus collection: strongly consistent, paged, safe for any key."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tasks.adapters.concurrent_map import ahead
 from tasks.adapters.milvus.connection import CALL_SECONDS, Connection
 from tasks.adapters.milvus.filters import among, beyond, equals, keys_in_pages
 from tasks.adapters.milvus.protobuf import query_rows, stub_of
-from tasks.adapters.milvus.row_dicts import as_vector, fit_fields, held_of
+from tasks.adapters.milvus.row_dicts import as_stored_rows, as_vector, fit_fields
 from tasks.adapters.rows.collection_rows import batches, columns_of, rows_for
 from tasks.adapters.rows.comparison import StoredRows, compare_rows
 from tasks.adapters.rows.vectors.sparse_vectors import stacked
@@ -24,7 +24,7 @@ from tasks.domain.target.difference import Compared, Difference
 
 V = TypeVar("V")
 
-ANSWER_BYTES = 16 * 2**20  # what one answer with vectors may hold; gRPC's limit is 64 MB
+ANSWER_BYTES = 16 * 2**20  # most bytes of one answer with vectors; gRPC's limit is 64 MB
 COMPARED_ROWS = 4_000  # in one query: each waits some 0.2 s for the server's clock
 ASKED_KEYS = 1_000
 SETTLE_TRIES = 20
@@ -32,7 +32,7 @@ COUNTS_AT_ONCE = 8
 
 
 class Reading:
-    """The half of `tasks.adapters.milvus.milvus_collection.MilvusCollection` that reads and removes."""
+    """The part of `tasks.adapters.milvus.milvus_collection.MilvusCollection` that reads and deletes."""
 
     name: str
     _connection: Connection
@@ -112,7 +112,7 @@ class Reading:
     # ---- compared ----
 
     def _as_sent(self, rows: pa.Table, spec: CollectionSpec) -> tuple[pa.Table, int]:
-        """Rows in the form of an upsert, and how many of their texts were cut."""
+        """Rows as an upsert sends them, and how many of their texts were cut."""
         rows, cut = rows_for(spec, rows)
         return fit_fields(rows, columns_of(spec), self._nullable, lite=self._connection.lite), cut
 
@@ -125,28 +125,31 @@ class Reading:
     def _compare(self, sent: pa.Table, spec: CollectionSpec, *, doubled: bool) -> Compared:
         keys = sent["id"].to_pylist()
         try:
-            held = self._held(keys, spec)
-        except Permanent:  # stored rows may be larger than they were when sent, and a response has a size limit
+            stored = self._stored(keys, spec)
+        except Permanent:  # stored rows may be larger than when they were sent, and a response has a size limit
             if len(keys) == 1:
                 raise
             half = len(keys) // 2
             return self._compare(sent.slice(0, half), spec, doubled=doubled) + self._compare(sent.slice(half), spec, doubled=doubled)
-        while missing := set(keys).difference(held.keys) if held.keys else ():
-            more = self._held(list(missing), spec)
+        while missing := set(keys).difference(stored.keys) if stored.keys else ():
+            more = self._stored(list(missing), spec)
             if not more.keys:
                 break
-            held += more
-        found = compare_rows(sent, held, columns_of(spec), spec.vector_type, lite=self._connection.lite)
+            stored += more
+        compared = compare_rows(sent, stored, columns_of(spec), spec.vector_type, lite=self._connection.lite)
         if not doubled:
-            return found
+            return compared
         shards = dict(zip(keys, sent["shard"].to_pylist(), strict=True))
-        twice = tuple(Difference(key=key, kind="doubled", shard=shards[key], told=f"{rows} rows") for key, rows in self._doubled(held.keys))
-        return found.model_copy(update={"differences": found.differences + twice})
+        twice = tuple(
+            Difference(key=key, kind="doubled", shard=shards[key], told=f"{rows} rows") for key, rows in self._doubled(stored.keys)
+        )
+        return compared.model_copy(update={"differences": compared.differences + twice})
 
-    def _held(self, keys: list[str], spec: CollectionSpec) -> StoredRows:
+    def _stored(self, keys: list[str], spec: CollectionSpec) -> StoredRows:
         columns = columns_of(spec)
         if not self._columns or stub_of(self._connection.client) is None:
-            return held_of(self._query(among("id", keys), list(columns)), columns, spec.vector_type, dim=spec.dim, sparse=spec.sparse)
+            rows = self._query(among("id", keys), list(columns))
+            return as_stored_rows(rows, columns, spec.vector_type, dim=spec.dim, sparse=spec.sparse)
 
         def ask() -> StoredRows:
             return query_rows(
@@ -161,11 +164,11 @@ class Reading:
                 timeout=CALL_SECONDS,
             )
 
-        held: StoredRows = self._call(ask, f"reading '{self.name}'")
-        return held
+        stored: StoredRows = self._call(ask, f"reading '{self.name}'")
+        return stored
 
     def _doubled(self, keys: list[str]) -> Iterator[tuple[str, int]]:
-        """Keys that come more than once: a query shows each once, and counts all (2.3.5)."""
+        """Keys that occur more than once, with their counts: a query returns each key once, but counts all rows (2.3.5)."""
         rows = self._count(among("id", keys)) if keys else 0
         if rows <= len(keys):
             return
@@ -211,13 +214,13 @@ class Reading:
 
 
 def chunks(values: Any, size: int) -> Iterator[Any]:
-    """Slices of at most so many values."""
+    """Slices of at most `size` values."""
     for first in range(0, len(values), size):
         yield values[first : first + size]
 
 
 def all_of(keys: list[str], ask: Callable[[list[str]], dict[str, V]]) -> dict[str, V]:
-    """Rows to request for each key. A query by keys returns at most as many rows as keys: duplicates displace other keys (2.3.5)."""
+    """Query until no key is missing. A query by keys returns at most as many rows as keys: duplicates displace other keys (2.3.5)."""
     found: dict[str, V] = {}
     while missing := [key for key in keys if key not in found]:
         more = ask(missing)

@@ -1,13 +1,13 @@
-"""From a part's Arrow columns to what Milvus takes, and back: as the row dicts of pymilvus' public interface.
+"""Converts a part's Arrow columns to the row dicts of pymilvus' public interface, and back.
 
-The same goes in and out about twice as fast by `tasks.adapters.milvus.protobuf`, where this pymilvus lets it.
+`tasks.adapters.milvus.protobuf` does the same about twice as fast, if this version of pymilvus allows it.
 
-A server that knows no null (before 2.5) gets in its place: '' for varchar, NaN for double (no comparison is true for
+A server without nullable fields (before 2.5) gets these values for null: '' for varchar, NaN for double (no comparison is true for
 it), the smallest int64 for int64 (below any range in a filter), false for bool, JSON's own null, and an empty
-array. Reading gives null again for all but varchar, bool and arrays (a null array comes back empty from Milvus Lite, too).
-Such a server also takes no JSON but objects: a list or a bare value is kept as `{"kitestring_value": ...}`, which reading
-undoes and a filter has to name. Milvus Lite takes no bare numbers and truths, and gives texts back without their quotes: there bare
-values are kept in the same way, and lists as they are. A partition key can be null nowhere, and is treated so everywhere.
+array. Reading restores null for all but varchar, bool and arrays (Milvus Lite, too, returns a null array as empty).
+Such a server accepts only objects as JSON: a list or a scalar is stored as `{"kitestring_value": ...}`, which reading
+undoes and a filter has to name. Milvus Lite refuses scalar numbers and booleans, and returns texts without their quotes: there
+scalars are wrapped in the same way, and lists stay unwrapped. A partition key is nullable nowhere, so its nulls are always replaced.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ INSTEAD_OF_NULL: dict[FieldType, Any] = {"varchar": "", "double": float("nan"), 
 
 
 def merges(server: Server) -> bool:
-    """Whether an upsert may leave fields out, which then stay as they are, and a row that is not there is refused and not half made.
+    """Whether the server supports partial upserts: omitted fields stay unchanged, and a missing row is refused, not created incomplete.
 
-    So say Milvus' documents of 2.6.2 and later, and so does Milvus Lite 3.2. What a server does there with a field that it makes from
-    others, or with the partition that a row is in, was never tried.
+    Documented by Milvus for 2.6.2 and later, and seen on Milvus Lite 3.2. The effect on fields that the server computes from
+    others, and on the partition of a row, is untested.
     """
     return server.kind == "Milvus Lite" or server.number >= MERGES_SINCE
 
 
 def fit_fields(rows: pa.Table, columns: FieldTypes, nullable: Names[str], *, lite: bool = False) -> pa.Table:
-    """Replace nulls by a value that a server without nullable fields accepts, in every field that is not nullable. `lite`: it is Milvus Lite."""
+    """Replace nulls in every field that is not nullable by a value that the server accepts. `lite`: the server is Milvus Lite."""
     for name, kind in columns.items():
         if lite and kind == "json":
             rows = rows.set_column(rows.schema.get_field_index(name), name, _wrap(rows[name], r"^\s*[{\[]"))
@@ -59,7 +59,7 @@ def fit_fields(rows: pa.Table, columns: FieldTypes, nullable: Names[str], *, lit
 
 
 def _wrap(column: pa.ChunkedArray, pattern: str) -> pa.ChunkedArray:
-    """Wrap all but null and what begins as the pattern says."""
+    """Wrap all JSON values except null and those whose start matches the pattern."""
     plain = pc.or_(pc.match_substring_regex(column, pattern), pc.equal(column, "null"))
     wrapped = pc.binary_join_element_wise('{"%s": ' % WRAPPED, column, "}", "")  # noqa: UP031 - braces
     return pc.if_else(plain, column, wrapped)
@@ -72,7 +72,7 @@ def _empty_for_null(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def as_stored(value: object) -> object:
-    """A scalar as the part had it, from what a server without null gave back."""
+    """The part's value of a field, from the value that a server without nullable fields returned."""
     if isinstance(value, Sequence) and not isinstance(value, str):
         return list(value)
     if isinstance(value, dict) and list(value) == [WRAPPED]:
@@ -81,34 +81,36 @@ def as_stored(value: object) -> object:
 
 
 def as_rows(rows: pa.Table, columns: FieldTypes, dim: int, *, vectors: VectorType = "float32") -> list[dict[str, Any]]:
-    """The public form: one dict a row."""
+    """Rows for pymilvus' public interface: one dict per row."""
     narrowed: Sequence[Any] = as_data(narrow(upsert_vectors(rows, dim), vectors)) if None in columns.values() else []
     values: dict[str, Any] = {name: narrowed if kind is None else rows[name].to_pylist() for name, kind in columns.items()}
     return [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]
 
 
 def as_data(vectors: np.ndarray) -> list[Any]:
-    """Vectors in their stored type as pymilvus takes them, of rows or of queries."""
+    """Vectors of rows or queries, in their stored type, in the form that pymilvus accepts."""
     return [as_mapping(row) for row in vectors] if is_sparse(vectors) else list(vectors)
 
 
 def as_vector(stored: Any, kind: VectorType) -> Any:
-    """A vector as pymilvus gives it: float32 of shape (dim,), or packed where it is sparse."""
+    """A vector from pymilvus' form: float32 of shape (dim,), or packed if it is sparse."""
     return from_mapping(stored) if isinstance(stored, Mapping) else widen(stored, kind)
 
 
-def held_of(rows: Iterable[dict[str, Any]], columns: FieldTypes, vectors: VectorType, *, dim: int, sparse: bool = False) -> StoredRows:
-    """Rows as pymilvus gives them, each key once."""
-    found = list({row["id"]: row for row in rows}.values())
-    if not found:
+def as_stored_rows(
+    rows: Iterable[dict[str, Any]], columns: FieldTypes, vectors: VectorType, *, dim: int, sparse: bool = False
+) -> StoredRows:
+    """Rows from pymilvus' row dicts, each key once."""
+    unique = list({row["id"]: row for row in rows}.values())
+    if not unique:
         return no_rows(columns, dim, sparse=sparse)
     fields = {
-        name: pa.array([_plain(row.get(name), kind) for row in found], ARROW_TYPES[kind])
+        name: pa.array([_plain(row.get(name), kind) for row in unique], ARROW_TYPES[kind])
         for name, kind in columns.items()
         if kind is not None and name != "id"
     }
-    held = stacked([as_vector(row["vector"], vectors) for row in found], dim, sparse=sparse)
-    return StoredRows(keys=[row["id"] for row in found], vectors=held, fields=fields)
+    stored = stacked([as_vector(row["vector"], vectors) for row in unique], dim, sparse=sparse)
+    return StoredRows(keys=[row["id"] for row in unique], vectors=stored, fields=fields)
 
 
 def _plain(value: Any, kind: FieldType) -> Any:
@@ -122,6 +124,6 @@ def _plain(value: Any, kind: FieldType) -> Any:
 
 
 def no_rows(columns: FieldTypes, dim: int, *, sparse: bool = False) -> StoredRows:
-    """Nothing was found."""
+    """An empty result."""
     fields = {name: pa.array([], ARROW_TYPES[kind]) for name, kind in columns.items() if kind is not None and name != "id"}
     return StoredRows(keys=[], vectors=stacked([], dim, sparse=sparse), fields=fields)

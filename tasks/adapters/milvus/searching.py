@@ -1,4 +1,4 @@
-"""What a Milvus collection answers to: searches by vectors, by words, and by both in one request."""
+"""Searches of a Milvus collection: by vectors, by words (BM25), and hybrid in one request."""
 
 from __future__ import annotations
 
@@ -24,8 +24,10 @@ from tasks.domain.target.full_text import CANDIDATES, SPARSE_FIELD, Fusion
 
 GROUPS_SINCE = (2, 4, 0)
 QUERIES_PER_SEARCH = 256  # in one search call
-LITE_FIRST, LITE_SECONDS = 8, 3.0  # Milvus Lite is asked so many first, and then as many as it may answer in so many seconds
-LITE_CALL_SECONDS = 600.0  # it is in this process, and cannot be away; the first search builds what it scores words and sparse vectors with
+LITE_FIRST, LITE_SECONDS = 8, 3.0  # queries in the first call to Milvus Lite, and the target duration of later calls
+LITE_CALL_SECONDS = (
+    600.0  # it runs in this process and cannot be unreachable; the first search builds the scoring data of words and sparse vectors
+)
 
 
 class Searching(Reading):
@@ -38,20 +40,20 @@ class Searching(Reading):
     ) -> list[list[Hit]]:
         side, wanted = self._by_meaning(vectors, self._ready()), list(fields)
         if one_of_each and self._can_group():
-            with suppress(Permanent):  # not every index can; or the filter is wrong, which is said again
+            with suppress(Permanent):  # not every index can group; a wrong filter raises again below
                 return self._ask(side, k, expression, wanted, group_by_field=one_of_each)
         return self._ask(side, k, expression, wanted)
 
     def _can_group(self) -> bool:
-        """Whether the server knows grouping searches; older ones pass over what they do not know."""
+        """Whether the server supports grouping searches; older ones ignore the parameter."""
         server = server_of(self._connection)
         return server.kind != "Milvus" or server.number >= GROUPS_SINCE
 
     def search_text(self, texts: Sequence[str], k: int, *, expression: str = "", fields: Iterable[str] = ()) -> list[list[Hit]]:
         self._ready()
-        found = self._ask(self._by_words(texts), k, expression, list(fields))
-        # Milvus Lite gives them as distances, the least the best.
-        return [[hit.model_copy(update={"score": abs(hit.score)}) for hit in hits] for hits in found]
+        answers = self._ask(self._by_words(texts), k, expression, list(fields))
+        # Milvus Lite returns negative scores, as distances: the smallest is the best.
+        return [[hit.model_copy(update={"score": abs(hit.score)}) for hit in hits] for hits in answers]
 
     def search_hybrid(
         self, vectors: np.ndarray, texts: Sequence[str], k: int, fusion: Fusion, *, expression: str = "", fields: Iterable[str] = ()
@@ -86,7 +88,7 @@ class Searching(Reading):
                 data=data[some],
                 limit=k,
                 filter=expression,
-                output_fields=wanted or ["id"],  # of none Milvus Lite returns all
+                output_fields=wanted or ["id"],  # with an empty list Milvus Lite returns all fields
                 search_params=how,
                 anns_field=field,
                 consistency_level="Strong",
@@ -101,10 +103,10 @@ class Searching(Reading):
         return LITE_CALL_SECONDS if self._connection.lite else CALL_SECONDS
 
     def _in_turn(self, count: int, ask: Callable[[slice], Any]) -> Iterator[Any]:
-        """The answers to so many queries, some of them in a call.
+        """Answers to `count` queries, split over several calls.
 
-        Milvus Lite scores words and sparse vectors in Python: on a busy machine 200 queries of some thousand rows took longer than a call has,
-        and what is asked again is computed beside what was given up.
+        Milvus Lite scores words and sparse vectors in Python: on a busy machine 200 queries of some thousand rows exceeded the timeout of a call,
+        and the retry then ran beside the abandoned call.
         """
         first, size = 0, LITE_FIRST if self._connection.lite else QUERIES_PER_SEARCH
         while first < count:
@@ -115,7 +117,7 @@ class Searching(Reading):
 
 
 def next_size(size: int, took: float) -> int:
-    """How many queries Milvus Lite is asked next, after so many took so many seconds."""
+    """How many queries to send to Milvus Lite next, after `size` queries took `took` seconds."""
     return min(QUERIES_PER_SEARCH, max(1, int(size * LITE_SECONDS / max(took, 1e-3))))
 
 

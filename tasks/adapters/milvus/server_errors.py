@@ -1,7 +1,7 @@
-"""What Milvus' errors mean, and the one place where a call to Milvus is tried again.
+"""Classifies Milvus' errors and retries calls; no other place retries a call to Milvus.
 
-Codes are those of Milvus' `merr` package. On 2.3.5 code 65535 is a catch-all and is read by its message. pymilvus
-raises at once when a server is down, so waiting is done here and nowhere else.
+Codes are those of Milvus' `merr` package. On 2.3.5 code 65535 is a catch-all and is classified by its message. pymilvus
+raises at once when a server is down, so only this module waits.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ ALIAS_NOT_FOUND = 1600
 
 
 class RetryDecision(Enum):
-    """What may be done about an error."""
+    """Whether and how to retry after an error."""
 
     AGAIN = "again"
-    SLOWLY = "slowly"  # a quota: freed only by deletion or compaction
+    SLOWLY = "slowly"  # a quota: only deletion or compaction frees space
     DENIED = "denied"
     NEVER = "never"
 
 
-# 101, 503 and 901 are what a server says for half a minute after a crash, while its nodes find each other again.
+# A server returns 101, 503 and 901 for half a minute after a crash, while its nodes reconnect.
 _AGAIN = {1, 2, 4, 8, 12, 101, 103, 106, 202, 503, 901, 1002, 1807}
 _POLITE = {8}
 _SLOWLY = {3, 9}
@@ -49,7 +49,7 @@ _PASSING = (
     "not loaded",
     "not fully loaded",
     "offline",
-    "nodenotfound",  # a proxy that still knows a node by the number that it had before a crash
+    "nodenotfound",  # the proxy still uses the number that a node had before a crash
     "node not found",
     "node not match",
     "timeout",
@@ -59,7 +59,7 @@ _PASSING = (
     "channel",
     "eof",
     "recovering",
-    "unrecoverable error",  # all that 2.3.5 says of a load while its nodes find each other again after a crash
+    "unrecoverable error",  # 2.3.5's only text for a load while its nodes reconnect after a crash
 )
 _QUOTA = ("quota", "rate limit", "ratelimit", "memory", "force deny")
 _REFUSED_TOKEN = ("auth check failure", "unauthenticated", "permission", "privilege")
@@ -72,80 +72,80 @@ _OURS = (refused.ParamError, refused.DataNotMatchException, refused.DataTypeNotM
 
 
 def quieten() -> None:
-    """Silence pymilvus and Milvus Lite: they log a traceback for each call that fails; the error raised says it in one line.
+    """Silence pymilvus and Milvus Lite: they log a traceback for each failed call, and the raised error reports it in one line.
 
-    gRPC's server is Milvus Lite's, which logs one more for each call of pymilvus that it does not know.
+    gRPC's server belongs to Milvus Lite and logs a traceback for each call of pymilvus that it does not implement.
     """
     for name in ("pymilvus", "milvus_lite", "grpc._server"):
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
 
 
 def milvus_code(error: Exception) -> Any:
-    """Milvus' number, or gRPC's status where the server did not come to answer."""
+    """Milvus' error code, or gRPC's status if the server did not answer."""
     code = getattr(error, "code", None)
     return code() if callable(code) else code
 
 
 def text_of(error: Exception) -> str:
-    """The first line of what the other side said."""
+    """The first line of the server's message."""
     details = getattr(error, "details", None)
-    said = str(getattr(error, "message", None) or (details() if callable(details) else None) or error)
-    return (said.strip().splitlines() or [type(error).__name__])[0][:300]
+    message = str(getattr(error, "message", None) or (details() if callable(details) else None) or error)
+    return (message.strip().splitlines() or [type(error).__name__])[0][:300]
 
 
 def is_there_already(error: Exception) -> bool:
-    """True where another client has just created the same object."""
+    """Whether the object exists already, created by another client at the same time."""
     return bool(_THERE_ALREADY.search(text_of(error)))
 
 
 def is_too_fast(error: Exception) -> bool:
-    """True where the server refuses for the rate or a quota, and would take less."""
-    code, said = milvus_code(error), text_of(error).lower()
+    """Whether the server refuses because of the rate or a quota, so that a lower rate would help."""
+    code, text = milvus_code(error), text_of(error).lower()
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
-        return "larger than" not in said
-    return code in _POLITE | _SLOWLY or (code == _CATCH_ALL and any(word in said for word in _QUOTA))
+        return "larger than" not in text
+    return code in _POLITE | _SLOWLY or (code == _CATCH_ALL and any(word in text for word in _QUOTA))
 
 
 def judge(error: Exception, *, lite: bool = False) -> RetryDecision:
-    """What may be done about an error of pymilvus or gRPC. `lite`: Milvus Lite, where nothing passes by waiting."""
-    code, said = milvus_code(error), text_of(error).lower()
+    """The retry decision for an error of pymilvus or gRPC. `lite`: Milvus Lite, whose errors are never temporary."""
+    code, text = milvus_code(error), text_of(error).lower()
     if isinstance(code, grpc.StatusCode):
-        return _judge_grpc(code, said)
-    if "closed channel" in said:  # another thread is renewing the connection
+        return _judge_grpc(code, text)
+    if "closed channel" in text:  # another thread is reconnecting
         return RetryDecision.AGAIN
-    if lite or isinstance(error, _OURS) or said.startswith("unexpected error"):
+    if lite or isinstance(error, _OURS) or text.startswith("unexpected error"):
         return RetryDecision.NEVER
-    return _judge_words(said) if code == _CATCH_ALL else _judge_code(error, code, said)
+    return _judge_text(text) if code == _CATCH_ALL else _judge_code(error, code, text)
 
 
-def _judge_code(error: Exception, code: Any, said: str) -> RetryDecision:
-    if code in _DENIED or any(word in said for word in _REFUSED_TOKEN):
+def _judge_code(error: Exception, code: Any, text: str) -> RetryDecision:
+    if code in _DENIED or any(word in text for word in _REFUSED_TOKEN):
         return RetryDecision.DENIED
     if code in _SLOWLY:
         return RetryDecision.SLOWLY
     return RetryDecision.AGAIN if code in _AGAIN or getattr(error, "retriable", False) else RetryDecision.NEVER
 
 
-def _judge_grpc(code: grpc.StatusCode, said: str) -> RetryDecision:
+def _judge_grpc(code: grpc.StatusCode, text: str) -> RetryDecision:
     if code in _GRPC_DENIED:
         return RetryDecision.DENIED
-    too_large = code is grpc.StatusCode.RESOURCE_EXHAUSTED and "larger than" in said
+    too_large = code is grpc.StatusCode.RESOURCE_EXHAUSTED and "larger than" in text
     return RetryDecision.NEVER if too_large or code in _GRPC_NEVER else RetryDecision.AGAIN
 
 
-def _judge_words(said: str) -> RetryDecision:
-    if any(word in said for word in _REFUSED_TOKEN):
+def _judge_text(text: str) -> RetryDecision:
+    if any(word in text for word in _REFUSED_TOKEN):
         return RetryDecision.DENIED
-    if "cannot parse" in said or "invalid" in said:
+    if "cannot parse" in text or "invalid" in text:
         return RetryDecision.NEVER
-    if any(word in said for word in _QUOTA):
+    if any(word in text for word in _QUOTA):
         return RetryDecision.SLOWLY
-    return RetryDecision.AGAIN if any(word in said for word in _PASSING) else RetryDecision.NEVER
+    return RetryDecision.AGAIN if any(word in text for word in _PASSING) else RetryDecision.NEVER
 
 
 @dataclass(frozen=True, slots=True)
 class ServerAddress:
-    """A target as errors name it: no password, no token."""
+    """A target's address for error messages, without password or token."""
 
     uri: str
     secrets: tuple[str, ...] = ()
@@ -163,19 +163,20 @@ class ServerAddress:
                 text = text.replace(secret, "***")
         return text
 
-    def denied(self, said: str, code: object) -> BadInput:
-        cure = "correct target.database" if code == DATABASE_NOT_FOUND else "set MILVUS_TOKEN (or target.token_block) to a token that may"
-        return BadInput(f"Milvus at {self.name} refuses: {self.without_secrets(said)}: {cure}")
+    def denied(self, text: str, code: object) -> BadInput:
+        permitted = "set MILVUS_TOKEN (or target.token_block) to a token with the needed permission"
+        remedy = "correct target.database" if code == DATABASE_NOT_FOUND else permitted
+        return BadInput(f"Milvus at {self.name} denies access: {self.without_secrets(text)}: {remedy}")
 
 
 def retried(action: Callable[[], T], doing: str, at: ServerAddress, *, policy: RetryPolicy, lite: bool = False, writes: bool = False) -> T:
-    """Run an action that may be run again. Errors come back as leaves of the error tree.
+    """Run an idempotent action with retries; translates errors into the leaves of the error tree.
 
     Raises:
-        Transient: the time is up and nothing was changed.
-        OutcomeUnknown: the time is up and a write may have been done.
+        Transient: the time for retries is up and nothing was changed.
+        OutcomeUnknown: the time for retries is up and a write may have taken effect.
         BadInput: the server refuses the token or the database.
-        Permanent: trying again cannot help.
+        Permanent: retrying cannot help.
     """
     backoff = policy.start()
     while True:
@@ -185,17 +186,17 @@ def retried(action: Callable[[], T], doing: str, at: ServerAddress, *, policy: R
             decision = judge(error, lite=lite)
             final = decision in (RetryDecision.NEVER, RetryDecision.DENIED)
             if final or not backoff.wait(SLOW_SECONDS if decision is RetryDecision.SLOWLY else None):
-                # From None: a traceback would print its text, which may repeat the token.
+                # From None: a traceback would print the error's text, which may contain the token.
                 raise _leaf(error, decision, doing, at, writes=writes, seconds=policy.seconds) from None
 
 
 def _leaf(error: Exception, decision: RetryDecision, doing: str, at: ServerAddress, *, writes: bool, seconds: float) -> KitestringError:
-    said = at.without_secrets(text_of(error))
-    line = f"{doing} at {at.name}: {said} (code {milvus_code(error)})"
+    text = at.without_secrets(text_of(error))
+    line = f"{doing} at {at.name}: {text} (code {milvus_code(error)})"
     if decision is RetryDecision.DENIED:
-        return at.denied(said, milvus_code(error))
+        return at.denied(text, milvus_code(error))
     if decision is RetryDecision.NEVER:
         return Permanent(line)
-    told = f"{line}, still so after {seconds:.0f} s"
+    message = f"{line}, still failing after {seconds:.0f} s"
     nothing_done = decision is RetryDecision.SLOWLY or milvus_code(error) in _POLITE or not writes
-    return Transient(told) if nothing_done else OutcomeUnknown(told)
+    return Transient(message) if nothing_done else OutcomeUnknown(message)

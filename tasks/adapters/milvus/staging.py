@@ -1,4 +1,4 @@
-"""Sealed parts where a Milvus server can read them, in the form that its importer takes."""
+"""Stages sealed parts where a Milvus server can read them, in the format of its importer."""
 
 from __future__ import annotations
 
@@ -21,23 +21,24 @@ from tasks.adapters.rows.collection_rows import FieldTypes, cut_texts
 from tasks.domain.errors import Permanent
 from tasks.domain.ports import Store
 
-FILE_BYTES = 256 * 2**20  # a server takes a task up every few seconds, whatever its size; Milvus takes files of 1 GB and more
+FILE_BYTES = 256 * 2**20  # a server starts one task every few seconds, of any size; Milvus accepts files of 1 GB and more
 UPSERTED = "upsert-"
 
 
 class Staging:
     """A folder of the server's machine, or a prefix in a bucket that the server reads.
 
-    Parts are put together into few large files: one is being written in private scratch while those before are staged. Rows
-    that importers refuse are staged as they are, in files beside those: they are upserted when the import has ended.
+    Parts are merged into few large files: one is being written in private scratch while earlier ones are staged. Rows
+    that importers refuse are staged unchanged, in separate files: they are upserted after the import.
 
     Args:
         store: opened at `target.staging`.
-        prefix: below it, this attempt's own.
-        scratch: private, of a run.
-        columns: the collection's.
+        prefix: key prefix of this attempt.
+        scratch: a private folder of the run.
+        columns: the columns of the collection.
         nullable: those of them that may be null.
-        whole_urls: the server wants s3://bucket/key rather than the key in its bucket.
+        whole_urls: whether the server expects s3://bucket/key rather than the key in its bucket.
+        file_bytes: size at which a file is complete.
     """
 
     def __init__(
@@ -66,24 +67,24 @@ class Staging:
         self._scratch.cleanup()
 
     def add(self, part: pa.Table) -> int:
-        """Take a part; how many of its texts were cut to fit."""
+        """Add a part; return how many of its texts were cut to fit."""
         rows, cut = cut_texts(part.select(list(self._columns)), self._columns)
         fitted = fit_fields(rows, self._columns, self._nullable)
-        taken = importable(fitted, self._columns)
-        self._imported.add(fitted.filter(taken))
-        self._upserted.add(rows.filter(pc.invert(taken)))
+        accepted = importable(fitted, self._columns)
+        self._imported.add(fitted.filter(accepted))
+        self._upserted.add(rows.filter(pc.invert(accepted)))
         return cut
 
     def files(self) -> list[str]:
-        """Stage the rest; where the server finds each file to import."""
-        return [self._as_the_server_has_it(key) for key in self._imported.finish()]
+        """Stage the last file; return the location of each import file from the server's point of view."""
+        return [self._server_path(key) for key in self._imported.finish()]
 
     def upserts(self) -> tuple[int, list[str]]:
-        """Stage the rest; how many rows are to be upserted, and the keys of their files in the store."""
+        """Stage the last file; return how many rows to upsert, and the keys of their files in the store."""
         keys = self._upserted.finish()
         return self._upserted.rows, keys
 
-    def _as_the_server_has_it(self, key: str) -> str:
+    def _server_path(self, key: str) -> str:
         whole = f"{self._store.url}/{key}"
         if "://" not in whole or self._whole_urls:
             return whole
@@ -91,7 +92,7 @@ class Staging:
 
 
 class _Files:
-    """Rows in files of some size: the one being written is at `path`, the others at {prefix}{n}.parquet."""
+    """Rows in files of `file_bytes` bytes: the current one is written at `path`, completed ones are stored as {prefix}{n}.parquet."""
 
     def __init__(self, store: Store, prefix: str, path: Path, file_bytes: int) -> None:
         self._store, self._prefix, self._path, self._most = store, prefix, path, file_bytes
@@ -113,7 +114,7 @@ class _Files:
             self._stage()
 
     def finish(self) -> list[str]:
-        """Write the last, partly filled file; the keys of all staged files."""
+        """Stage the last, partly filled file; return the keys of all staged files."""
         self._stage()
         return self._keys
 
@@ -133,15 +134,15 @@ class _Files:
 
 
 def importable(rows: pa.Table, columns: FieldTypes) -> pa.Array:
-    """Which rows importers take. They refuse a double that is not finite, including a NaN that replaces a null; upserts accept it.
+    """A mask of the rows that importers accept. They refuse a double that is not finite, including a NaN that replaces a null; upserts accept it.
 
-    Seen on 2.3.5 ("value 'NaN' is not a number or infinity"); in arrays of doubles it takes both.
+    Seen on 2.3.5 ("value 'NaN' is not a number or infinity"), which accepts both in arrays of doubles.
     """
-    taken = pa.chunked_array([pa.repeat(pa.scalar(value=True), rows.num_rows)])
+    accepted = pa.chunked_array([pa.repeat(pa.scalar(value=True), rows.num_rows)])
     for name, kind in columns.items():
         if kind == "double":
-            taken = pc.and_(taken, pc.is_finite(rows[name]).fill_null(True))
-    return taken
+            accepted = pc.and_(accepted, pc.is_finite(rows[name]).fill_null(True))
+    return accepted
 
 
 def staged_rows(store: Store, keys: Iterable[str]) -> Iterator[pa.Table]:
@@ -162,5 +163,5 @@ def staged_rows(store: Store, keys: Iterable[str]) -> Iterator[pa.Table]:
 
 
 def clear(store: Store, prefix: str) -> None:
-    """Remove what an attempt has staged."""
-    store.delete_many([found.key for found in store.list(prefix.rstrip("/") + "/")])
+    """Delete all files that an attempt has staged."""
+    store.delete_many([stored.key for stored in store.list(prefix.rstrip("/") + "/")])

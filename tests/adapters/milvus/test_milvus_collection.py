@@ -160,7 +160,7 @@ def test_a_folder_that_is_not_there_is_made_and_one_that_cannot_be_is_named(tmp_
     assert target.collection("c").describe()
     target.close()
     (tmp_path / "file").touch()
-    with pytest.raises(BadInput, match=r"t\.db: .*file is a file, and no folder can be made in it"):
+    with pytest.raises(BadInput, match=r"t\.db: .*file is a file, so no folder can be created in it"):
         MilvusTarget(str(tmp_path / "file" / "t.db")).collection("c").ensure(spec_of("c"))
 
 
@@ -260,7 +260,7 @@ def test_a_server_that_is_down_is_said_quickly_and_without_the_token():
 
 
 def test_a_uri_that_is_none_is_refused():
-    with pytest.raises(BadInput, match=r"target\.uri 'ftp://x' is not one that Milvus knows"):
+    with pytest.raises(BadInput, match=r"target\.uri 'ftp://x' is not a Milvus address"):
         target_for(MilvusSettings(uri="ftp://x"), token=None).collection("c").describe()
 
 

@@ -75,7 +75,7 @@ def test_a_quota_is_asked_slowly_and_not_for_ever(code):
 
 def test_the_total_is_bounded_and_a_write_may_have_been_done():
     clock = FakeTime()
-    with pytest.raises(OutcomeUnknown, match="still so after 30 s"):
+    with pytest.raises(OutcomeUnknown, match="still failing after 30 s"):
         clock.call(Script(*[MilvusException(2, "Fail connecting")] * 1000), "upserting", AT, writes=True, seconds=30)
     assert sum(clock.slept) <= 30
 

@@ -142,15 +142,15 @@ def test_batches_are_bounded_and_an_answer_that_is_too_large_is_asked_for_in_hal
         pytest.skip("the twin answers whatever it holds")
     from tasks.domain.errors import Permanent  # noqa: PLC0415
 
-    held, asked = filled._held, []
+    stored, asked = filled._stored, []
 
     def narrow(keys, spec):
         asked.append(len(keys))
         if len(keys) > 1:
             raise Permanent("larger than max")
-        return held(keys, spec)
+        return stored(keys, spec)
 
-    monkeypatch.setattr(filled, "_held", narrow)
+    monkeypatch.setattr(filled, "_stored", narrow)
     assert filled.compare(rows_of()).differences == ()
     assert asked.count(1) == 4
 

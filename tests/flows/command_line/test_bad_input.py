@@ -237,7 +237,7 @@ def test_a_target_that_does_not_answer_is_named_at_once(job: Job, tmp_path: Path
     [
         ("file.db/below/rows.db", ["file.db is a file", "correct target.uri"]),
         ("file.db", ["file.db is not a Milvus Lite 3 database", "another path"]),
-        ("rows.sqlite", ["'rows.sqlite' is not one that Milvus knows", "ending in .db"]),
+        ("rows.sqlite", ["'rows.sqlite' is not a Milvus address", "ending in .db"]),
     ],
 )
 def test_a_target_that_is_none_is_named(job: Job, tmp_path: Path, uri: str, words: list[str]) -> None:

@@ -1,1 +1,1 @@
-"""The way to a Milvus server: certificates, proxies, and why nothing answers."""
+"""The transport to a Milvus server: certificates, proxies, and diagnosis of connection failures."""

@@ -1,4 +1,4 @@
-"""What a TLS connection shows and trusts: PEM texts of a job's `target.tls`, from files or from Secret blocks."""
+"""TLS certificates: the PEM texts of a job's `target.tls`, from files or from Secret blocks."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tasks.domain.job.tls import Tls
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Certificates:
-    """PEM texts; "" where a job gives none. Without `ca` the usual public authorities are trusted."""
+    """PEM texts; "" for those that the job does not set. Without `ca` the public authorities of certifi are trusted."""
 
     ca: str = ""
     cert: str = ""
@@ -27,9 +27,9 @@ class Certificates:
 
     @contextmanager
     def files(self) -> Iterator[dict[str, str]]:
-        """The texts as files of this user's alone, for those who read nothing else; by their names here."""
+        """The texts as temporary files readable by this user only, for APIs that accept only paths; maps field names to paths."""
         texts = {name: text for name in ("ca", "cert", "key") if (text := getattr(self, name))}
-        with scratch_folder() if texts else nullcontext(Path()) as folder:  # swept by the next run where this one is killed: a key is in it
+        with scratch_folder() if texts else nullcontext(Path()) as folder:  # it has a key: if this run is killed, the next one removes it
             paths = {name: folder / f"{name}.pem" for name in texts}
             for name, path in paths.items():
                 path.touch(0o600)
@@ -38,7 +38,7 @@ class Certificates:
 
     @contextmanager
     def client_options(self) -> Iterator[dict[str, Any]]:
-        """What pymilvus makes its channel with; it takes a client's certificate only with the authority's."""
+        """The TLS options of pymilvus; it accepts a client certificate only together with the authority's."""
         with self.files() as paths:
             mutual = {"ca_pem_path": paths["ca"], "client_pem_path": paths.get("cert", ""), "client_key_path": paths.get("key", "")}
             yield mutual if self.cert else {"server_pem_path": paths["ca"]} if self.ca else {}
@@ -47,7 +47,7 @@ class Certificates:
         """The same for Python's own connections.
 
         Raises:
-            BadInput: they are no certificates, or the key is not the certificate's.
+            BadInput: the texts are not certificates, or the key does not match the certificate.
         """
         with self.files() as paths:
             try:
@@ -56,22 +56,24 @@ class Certificates:
                     context.load_cert_chain(paths["cert"], paths["key"])
             except ssl.SSLError as error:
                 why = error.reason or str(error)
-                raise BadInput(f"target.tls cannot be used ({why}): give PEM certificates, and in key the key of cert") from None
+                raise BadInput(
+                    f"target.tls cannot be used ({why}): set PEM certificates, and key to the key that belongs to cert"
+                ) from None
         return context
 
 
 def read_certificates(tls: Tls | None, secret: ReadSecret) -> Certificates:
-    """The texts that a job's settings name.
+    """Read the certificates that a job's settings name.
 
     Raises:
-        BadInput: a file or a block cannot be read, or is not PEM; names the setting.
+        BadInput: a file or a block cannot be read or is not PEM; names the setting.
     """
     if tls is None:
         return Certificates()
     texts = {name: _text(name, path, block, secret) for name, path, block in tls.places}
-    made = Certificates(**texts)
-    made.context()
-    return made
+    certificates = Certificates(**texts)
+    certificates.context()  # raises if they cannot be used
+    return certificates
 
 
 def _text(name: str, path: str | None, block: str | None, secret: ReadSecret) -> str:
@@ -82,5 +84,5 @@ def _text(name: str, path: str | None, block: str | None, secret: ReadSecret) ->
         why = error.strerror if isinstance(error, OSError) else "it is not a PEM file"
         raise BadInput(f"{setting}: '{path}' cannot be read: {why}") from None
     if (path or block) and "-----BEGIN" not in text:
-        raise BadInput(f"{setting}: '{path or block}' is not PEM: it needs a text that has -----BEGIN in it")
+        raise BadInput(f"{setting}: '{path or block}' is not PEM: it must contain -----BEGIN")
     return text

@@ -1,4 +1,4 @@
-"""Why a server does not answer: gRPC says of every cause that the channel was not ready in time."""
+"""Finds out why a server does not answer: gRPC reports every cause as a channel that was not ready in time."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ START_IT = "start it or correct target.uri"
 
 
 def why_silent(uri: str, certificates: Certificates) -> str:
-    """The cause and the cure, found by connecting once more without gRPC; where all seems well the usual one.
+    """The cause and the remedy, found by connecting once more without gRPC; `START_IT` if no cause is found.
 
     Args:
-        uri: http:// or https://, as it was called.
-        certificates: those of the call.
+        uri: the http:// or https:// address that was called.
+        certificates: the certificates of the call.
     """
     host = urlsplit(uri).hostname or "localhost"
     if through := proxy_of(host):
         name, address = through
-        return f"it was called through the proxy {address} ({name}): correct that, or add '{host}' to no_proxy if it is reached without"
+        return f"it was called through the proxy {address} ({name}): correct that, or add '{host}' to no_proxy if it needs no proxy"
     return _knock(uri, host, certificates)
 
 
@@ -47,8 +47,8 @@ def _of_tls(plain: socket.socket, host: str, certificates: Certificates) -> str:
     try:
         with context.wrap_socket(plain, server_hostname=host) as shaken:
             if shaken.selected_alpn_protocol() != "h2":
-                return "what answers there speaks no HTTP/2, which gRPC needs: correct target.uri, or the proxy before the server"
-            shaken.recv(1)  # TLS 1.3 refuses a client only now
+                return "the server there does not support HTTP/2, which gRPC needs: correct target.uri, or the proxy before the server"
+            shaken.recv(1)  # TLS 1.3 refuses a client only on the first read
     except ssl.SSLCertVerificationError as error:
         return _untrusted(error, host)
     except ssl.SSLError as error:
@@ -59,28 +59,28 @@ def _of_tls(plain: socket.socket, host: str, certificates: Certificates) -> str:
 def _untrusted(error: ssl.SSLCertVerificationError, host: str) -> str:
     why = error.verify_message
     if "mismatch" in why or "not valid for" in why:
-        return f"its certificate is not one of '{host}' ({why}): write target.uri with a name that the certificate has"
+        return f"its certificate is not for '{host}' ({why}): set target.uri to a name that the certificate has"
     if "expired" in why or "not yet valid" in why:
-        return f"its certificate cannot be used ({why}): renew it, or correct the clock"
+        return f"its certificate is not valid ({why}): renew it, or correct the clock"
     return f"its certificate is not trusted ({why}): set target.tls.ca to the PEM certificate of the authority that signed it"
 
 
 def _refused(error: ssl.SSLError) -> str:
     reason = (error.reason or "").lower().replace("_", " ")
     if "certificate" in reason or "unknown ca" in reason:
-        return f"it takes only clients with a certificate that it knows ({reason}): set target.tls.cert and target.tls.key"
+        return f"it accepts only clients with a certificate that it trusts ({reason}): set target.tls.cert and target.tls.key"
     if "wrong version" in reason or "record layer" in reason:
-        return "it speaks no TLS: write http:// in target.uri"
+        return "it does not use TLS: write http:// in target.uri"
     return f"TLS fails ({reason or error}): correct target.uri or target.tls"
 
 
 def _of_plain(plain: socket.socket) -> str:
-    """A server that speaks TLS closes plain connections."""
-    anybody = ssl.create_default_context()
-    anybody.check_hostname, anybody.verify_mode = False, ssl.CERT_NONE  # nothing is sent: only whether it speaks TLS is asked
+    """Check whether the server uses TLS: such a server closes plain connections."""
+    unverified = ssl.create_default_context()
+    unverified.check_hostname, unverified.verify_mode = False, ssl.CERT_NONE  # only tests for TLS; no data is sent
     try:
-        with anybody.wrap_socket(plain):
-            return "it speaks TLS: write https:// in target.uri"
+        with unverified.wrap_socket(plain):
+            return "it uses TLS: write https:// in target.uri"
     except ssl.SSLError as error:
-        known = "certificate" in (error.reason or "").lower()
-        return "it speaks TLS: write https:// in target.uri" if known else START_IT
+        wants_certificate = "certificate" in (error.reason or "").lower()
+        return "it uses TLS: write https:// in target.uri" if wants_certificate else START_IT

@@ -1,6 +1,6 @@
-"""Whether calls to a server go through a proxy: one rule for gRPC, REST and the messages about both.
+"""Decides whether calls to a server go through a proxy: one rule for gRPC, REST and error messages.
 
-gRPC reads `grpc_proxy`, `https_proxy` and `http_proxy`, for every server, the loopback included.
+gRPC itself reads `grpc_proxy`, `https_proxy` and `http_proxy` for every server, including the loopback.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ EXEMPT_VARIABLES = ("no_grpc_proxy", "no_proxy", "NO_PROXY")
 
 
 def proxy_of(host: str) -> tuple[str, str] | None:
-    """The variable and the address, without credentials, of the proxy that calls to a host go through; None: they go straight."""
-    found = next(((name, os.environ[name]) for name in PROXY_VARIABLES if os.environ.get(name)), None)
-    if found is None or _is_loopback(host) or _is_exempt(host):
+    """The variable that sets the proxy for a host, and its address without credentials; None: calls are direct."""
+    variable = next((name for name in PROXY_VARIABLES if os.environ.get(name)), None)
+    if variable is None or _is_loopback(host) or _is_exempt(host):
         return None
-    address = urlsplit(found[1])
-    return found[0], f"{address.scheme}://{address.netloc.rpartition('@')[2]}"
+    address = urlsplit(os.environ[variable])
+    return variable, f"{address.scheme}://{address.netloc.rpartition('@')[2]}"
 
 
 def _is_exempt(host: str) -> bool:
-    named = next((os.environ[name] for name in EXEMPT_VARIABLES if os.environ.get(name)), "")
-    return any(_covers(each.strip().lstrip(".").lower(), host.lower()) for each in named.split(",") if each.strip())
+    exempt = next((os.environ[name] for name in EXEMPT_VARIABLES if os.environ.get(name)), "")
+    return any(_covers(each.strip().lstrip(".").lower(), host.lower()) for each in exempt.split(",") if each.strip())
 
 
 def _covers(exempt: str, host: str) -> bool:
-    """A host and those below it, a network such as 10.0.0.0/8, or everything (*)."""
+    """Whether an entry of no_proxy covers a host: a name and its subdomains, a network such as 10.0.0.0/8, or everything (*)."""
     try:
         return ipaddress.ip_address(host) in ipaddress.ip_network(exempt, strict=False)
     except ValueError:

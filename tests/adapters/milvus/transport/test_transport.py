@@ -94,13 +94,13 @@ def test_a_server_behind_tls_is_used_with_its_authority_and_where_it_asks_a_clie
 def test_why_a_server_does_not_answer_over_tls(authority: Authority, tmp_path: Path) -> None:
     other = make_authority(tmp_path / "other", "milvus.example.org")
     with listening() as port:
-        assert "speaks no TLS: write http://" in why_silent(f"https://127.0.0.1:{port}", Certificates())
+        assert "does not use TLS: write http://" in why_silent(f"https://127.0.0.1:{port}", Certificates())
         with tls_before(port, authority) as at:
-            assert "speaks TLS: write https://" in why_silent(f"http://{at}", Certificates())
+            assert "uses TLS: write https://" in why_silent(f"http://{at}", Certificates())
             assert "is not trusted" in why_silent(f"https://{at}", certificates(other.ca))
             assert why_silent(f"https://{at}", certificates(authority.ca)) == "start it or correct target.uri"
         with tls_before(port, authority, protocols=("http/1.1",)) as at:
-            assert "speaks no HTTP/2" in why_silent(f"https://{at}", certificates(authority.ca))
+            assert "does not support HTTP/2" in why_silent(f"https://{at}", certificates(authority.ca))
         with tls_before(port, other) as at:
             assert "is not one of '127.0.0.1'" in why_silent(f"https://{at}", certificates(other.ca))
         with tls_before(port, authority, mutual=True) as at:
@@ -116,7 +116,7 @@ def test_certificates_that_cannot_be_used_are_told_by_their_setting(authority: A
         (Tls(ca=str(tmp_path / "none.pem")), "target.tls.ca: '.*none.pem' cannot be read: No such file"),
         (Tls(ca=str(tmp_path / "empty.pem")), "target.tls.ca: '.*empty.pem' is not PEM"),
         (Tls(ca_block="mine"), "target.tls.ca_block: there is no Secret block 'mine'"),
-        (Tls(cert=str(authority.client[0]), key=str(other.client[1])), "target.tls cannot be used .*the key of cert"),
+        (Tls(cert=str(authority.client[0]), key=str(other.client[1])), "target.tls cannot be used .*the key that belongs to cert"),
     ):
         with pytest.raises(BadInput, match=words):
             read_certificates(tls, no_secrets)
