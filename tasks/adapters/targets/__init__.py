@@ -1,1 +1,1 @@
-"""A target whatever holds it: opened by its kind, loaded part by part, verified."""
+"""Targets of any kind: opening, loading part by part, verification."""

@@ -1,4 +1,4 @@
-"""BM25 in memory, for the in-memory twin of Milvus: exact, and made anew for each search."""
+"""BM25 in memory, for the in-memory twin of Milvus: exact, rebuilt for each search."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _WORD = re.compile(r"\w+")
 
 
 def words_of(text: str) -> list[str]:
-    """Letters, digits and underscores, in lower case: Milvus' standard analyzer. The twin has no other, whatever a job asks for."""
+    """Words of letters, digits and underscores, in lower case, like Milvus' standard analyzer. The twin has only this analyzer."""
     return _WORD.findall(text.lower())
 
 
 class Bm25:
-    """Some texts by key."""
+    """A BM25 index of texts by key."""
 
     def __init__(self, texts: Mapping[str, str]) -> None:
         self._counts = {key: Counter(words_of(text)) for key, text in texts.items()}
@@ -27,15 +27,15 @@ class Bm25:
         self._rows_with = Counter(word for counts in self._counts.values() for word in counts)
 
     def search(self, text: str, k: int) -> list[tuple[str, float]]:
-        """The k best keys with their scores, of those that have any of the words."""
-        asked = Counter(words_of(text))
-        scores = {key: self._score(key, asked) for key, counts in self._counts.items() if not asked.keys().isdisjoint(counts)}
+        """The k best keys with their scores, among texts that have any of the words."""
+        query = Counter(words_of(text))
+        scores = {key: self._score(key, query) for key, counts in self._counts.items() if not query.keys().isdisjoint(counts)}
         return sorted(scores.items(), key=lambda each: -each[1])[:k]
 
-    def _score(self, key: str, asked: Counter[str]) -> float:
+    def _score(self, key: str, query: Counter[str]) -> float:
         counts, length = self._counts[key], BM25_K1 * (1 - BM25_B + BM25_B * self._lengths[key] / self._mean)
-        found = ((word, times, counts[word]) for word, times in asked.items() if word in counts)
-        return sum(times * self._rarity(word) * count * (BM25_K1 + 1) / (count + length) for word, times, count in found)
+        matches = ((word, times, counts[word]) for word, times in query.items() if word in counts)
+        return sum(times * self._rarity(word) * count * (BM25_K1 + 1) / (count + length) for word, times, count in matches)
 
     def _rarity(self, word: str) -> float:
         rows = self._rows_with[word]

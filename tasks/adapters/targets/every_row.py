@@ -1,4 +1,4 @@
-"""Every row of a collection compared with its seal: part by part, several at a time, with bounded memory."""
+"""Compares every row of a collection with its seal: part by part, several parts concurrently, with bounded memory."""
 
 from __future__ import annotations
 
@@ -14,35 +14,35 @@ from tasks.domain.shards.seal import Part
 from tasks.domain.target.chunk_fields import chunk_key, split_chunk_key
 from tasks.domain.target.difference import Compared, Difference
 
-PARTS_AT_ONCE = 4  # parts: most of what one waits for is the server
-HELD_BYTES = 256 << 20  # of sealed parts that are held at a time; one is in any case
-KEYS_PER_LOOKUP = 10_000  # keys at a time
-MOST_SEEN = 100_000  # differences that are remembered by key
+PARTS_AT_ONCE = 4  # concurrent comparisons: each mostly waits for the server
+HELD_BYTES = 256 << 20  # of sealed parts in memory at a time; a larger single part is admitted alone
+KEYS_PER_LOOKUP = 10_000
+MOST_SEEN = 100_000  # differences that are remembered by key, to count none twice
 
-Watch = Callable[[int], None]  # rows that were compared since the last call
+Watch = Callable[[int], None]  # receives the rows that were compared since the last call
 
 
 class _Room:
-    """Admits threads as long as their total memory fits."""
+    """Admits threads while their total memory fits."""
 
     def __init__(self, size: int) -> None:
-        self._size, self._held, self._freed = size, 0, threading.Condition()
+        self._size, self._used, self._freed = size, 0, threading.Condition()
 
     @contextmanager
     def of(self, size: int) -> Iterator[None]:
         with self._freed:
-            self._freed.wait_for(lambda: not self._held or self._held + size <= self._size)
-            self._held += size
+            self._freed.wait_for(lambda: not self._used or self._used + size <= self._size)
+            self._used += size
         try:
             yield
         finally:
             with self._freed:
-                self._held -= size
+                self._used -= size
                 self._freed.notify_all()
 
 
 def compare_parts(collection: Collection, shards: Iterable[CountedShard]) -> Iterator[tuple[CountedShard, Compared | None]]:
-    """The outcome of each part, in order, and None at the end of each shard."""
+    """Compare each part; yields the outcomes in order, and None at the end of each shard."""
     room = _Room(HELD_BYTES)
 
     def parts() -> Iterator[tuple[CountedShard, Part | None]]:
@@ -62,32 +62,32 @@ def compare_parts(collection: Collection, shards: Iterable[CountedShard]) -> Ite
 
 @dataclass(slots=True)
 class ComparisonTally:
-    """A shard's rows while its parts go by."""
+    """Row counts of a shard, summed over its compared parts."""
 
     rows: int = 0
-    away: int = 0  # absent, or under another shard
+    missing: int = 0  # absent, or under another shard
 
     def add(self, compared: Compared) -> None:
         self.rows += compared.rows
-        self.away += sum(each.kind in ("absent", "shard") for each in compared.differences)
+        self.missing += sum(each.kind in ("absent", "shard") for each in compared.differences)
 
     def has_leftovers(self, counted: CountedShard) -> bool:
         """Whether the shard has rows beyond the compared ones: the rows found by key differ from its count."""
-        return counted.found != self.rows - self.away
+        return counted.found != self.rows - self.missing
 
 
 def every_difference(
     collection: Collection, shards: Iterable[CountedShard], known: Container[str], watch: Watch, *, chunks: bool = False
 ) -> Iterator[Difference]:
-    """All that differs in some shards; what known shards took from retained ones does not. `chunks`: rows are chunks."""
+    """All differences of some shards, except rows that known shards took over from retained ones. `chunks`: rows are chunks."""
     tally = ComparisonTally()
     for counted, compared in compare_parts(collection, shards):
         if compared is not None:
             tally.add(compared)
             watch(compared.rows)
-            taken = counted.sealed.retained
-            found = taken_with_document(collection, compared.differences) if taken and chunks else compared.differences
-            yield from (each for each in found if not (taken and each.kind == "shard" and each.held_by in known))
+            retained = counted.sealed.retained
+            differences = taken_with_document(collection, compared.differences) if retained and chunks else compared.differences
+            yield from (each for each in differences if not (retained and each.kind == "shard" and each.held_by in known))
             continue
         if tally.has_leftovers(counted) and not counted.sealed.is_unsealed:
             yield from leftovers(collection, counted)
@@ -95,35 +95,35 @@ def every_difference(
 
 
 def leftovers(collection: Collection, counted: CountedShard) -> Iterator[Difference]:
-    """Keys that carry a shard and are not in its seal, and those of its keys that come more than once."""
+    """Keys that carry a shard and are not in its seal, and sealed keys that occur more than once."""
     seal = counted.sealed.seal
-    there = set(collection.keys(seal.shard))
+    extra = set(collection.keys(seal.shard))
     for part in seal.parts:
-        there.difference_update(counted.sealed.read(part)["id"].to_pylist())
-    yield from (Difference(key=key, kind="extra", shard=seal.shard) for key in sorted(there))
+        extra.difference_update(counted.sealed.read(part)["id"].to_pylist())
+    yield from (Difference(key=key, kind="extra", shard=seal.shard) for key in sorted(extra))
     for part in seal.parts:
         compared = collection.compare(counted.sealed.read(part))
         yield from (each for each in compared.differences if each.kind == "doubled")
 
 
-def away(collection: Collection, sealed: Sealed) -> Iterator[Difference]:
-    """Keys of a shard that do not carry it, by their keys alone."""
+def missing_keys(collection: Collection, sealed: Sealed) -> Iterator[Difference]:
+    """Sealed keys of a shard that are absent or carry another shard; compares keys only."""
     seal = sealed.seal
-    there = set(collection.keys(seal.shard))
+    present = set(collection.keys(seal.shard))
     for part in seal.parts:
-        gone = [key for key in sealed.read(part)["id"].to_pylist() if key not in there]
-        for first in range(0, len(gone), KEYS_PER_LOOKUP):
-            some = gone[first : first + KEYS_PER_LOOKUP]
+        missing = [key for key in sealed.read(part)["id"].to_pylist() if key not in present]
+        for first in range(0, len(missing), KEYS_PER_LOOKUP):
+            some = missing[first : first + KEYS_PER_LOOKUP]
             holders = collection.shards_of(some)
             for key in some:
-                held = holders.get(key)
-                if held != seal.shard:
-                    kind = "shard" if held else "absent"
-                    yield Difference.model_validate({"key": key, "kind": kind, "shard": seal.shard, "held_by": held or ""})
+                holder = holders.get(key)
+                if holder != seal.shard:
+                    kind = "shard" if holder else "absent"
+                    yield Difference.model_validate({"key": key, "kind": kind, "shard": seal.shard, "held_by": holder or ""})
 
 
 def taken_with_document(collection: Collection, found: Iterable[Difference]) -> tuple[Difference, ...]:
-    """Chunks of a retained shard that are nowhere, since another shard holds their document in a shorter form, count as that shard's."""
+    """Attribute absent chunks of a retained shard to the shard that now has their document, in a version with fewer chunks."""
     differences = tuple(found)
     firsts = {each.key: chunk_key(split_chunk_key(each.key)[0], 0) for each in differences if each.kind == "absent"}
     holders = collection.shards_of(sorted(set(firsts.values()))) if firsts else {}
@@ -136,11 +136,11 @@ def taken_with_document(collection: Collection, found: Iterable[Difference]) -> 
 
 @dataclass(slots=True)
 class DifferenceSummary:
-    """Differences so far: all counted, some kept. Rows that known shards took over from retained ones are no difference."""
+    """Differences so far: counts of all, and up to `named` examples of each kind. Omits rows that known shards took over from retained ones."""
 
     named: int
     retained: set[str] = field(default_factory=set)
-    kept: dict[str, list[Difference]] = field(default_factory=dict)
+    examples: dict[str, list[Difference]] = field(default_factory=dict)
     kinds: dict[str, int] = field(default_factory=dict)
     shards: dict[str, int] = field(default_factory=dict)
     _seen: set[tuple[str, str]] = field(default_factory=set)
@@ -148,38 +148,38 @@ class DifferenceSummary:
     _taken_rows: dict[tuple[str, str], int] = field(default_factory=dict)
 
     def add(self, found: Iterable[Difference]) -> int:
-        """Take in differences; of how many keys they are, less those that a known shard may have taken."""
+        """Add differences; return their number of keys, without rows that a known shard may have taken over."""
         keys = set()
         for each in found:
             if each.kind == "shard" and each.shard in self.retained:
                 self._note_taken(each)
-            elif (each.key, each.named) not in self._seen:  # the counts and the sample may both find it
+            elif (each.key, each.named) not in self._seen:  # the counts and the sample may report the same difference
                 self._note(each)
                 keys.add(each.key)
         return len(keys)
 
     def resolve(self, known: set[str]) -> None:
-        """Judge what others have taken, now that all shards are known."""
-        for (shard, holder), kept in self._taken.items():
+        """Add rows that were taken over by unknown shards, once all known shards are given."""
+        for (shard, holder), examples in self._taken.items():
             if holder not in known:
-                for each in kept:
+                for each in examples:
                     self._note(each)
-                more = self._taken_rows[shard, holder] - len(kept)
+                more = self._taken_rows[shard, holder] - len(examples)
                 self.kinds["shard"] += more
                 self.shards[shard] += more
 
     def _note_taken(self, each: Difference) -> None:
-        place = (each.shard, each.held_by)
-        self._taken_rows[place] = self._taken_rows.get(place, 0) + 1
-        kept = self._taken.setdefault(place, [])
-        if len(kept) < self.named:
-            kept.append(each)
+        shards = (each.shard, each.held_by)
+        self._taken_rows[shards] = self._taken_rows.get(shards, 0) + 1
+        examples = self._taken.setdefault(shards, [])
+        if len(examples) < self.named:
+            examples.append(each)
 
     def _note(self, each: Difference) -> None:
         if len(self._seen) < MOST_SEEN:
             self._seen.add((each.key, each.named))
         self.kinds[each.named] = self.kinds.get(each.named, 0) + 1
         self.shards[each.shard] = self.shards.get(each.shard, 0) + 1
-        kept = self.kept.setdefault(each.named, [])
-        if len(kept) < self.named:
-            kept.append(each)
+        examples = self.examples.setdefault(each.named, [])
+        if len(examples) < self.named:
+            examples.append(each)

@@ -1,4 +1,4 @@
-"""Conditions on single fields, typed, as people choose them in a form: what the filter language says for each."""
+"""Translates typed conditions on single fields, as chosen in a form, into Milvus' filter language."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ INT64_RANGE = range(-(2**63), 2**63)
 
 
 class FieldCondition(Strict):
-    """`field` `is` `value`: the value of a field, compared."""
+    """`field` `is` `value`: a comparison of a field with a value."""
 
     field: str
     comparison: Comparison = Field("==", alias="is")
@@ -27,17 +27,17 @@ class FieldCondition(Strict):
 
 
 def comparisons_of(kind: FieldType) -> tuple[Comparison, ...]:
-    """Those that a type of field has; JSON has none here, since its keys are known to nobody: it takes an expression."""
+    """The comparisons that a field type supports. JSON has none, since its keys are unknown: use an expression."""
     if kind in ELEMENTS:
         return ("contains",)
     return {"int64": _ORDER, "double": _ORDER, "bool": ("==",), "varchar": ("contains", "==", "!=", "starts with")}.get(kind, ())
 
 
 def with_conditions(expression: str, conditions: Iterable[FieldCondition], kinds: Mapping[str, FieldType]) -> str:
-    """A free expression and conditions, all of which have to be true. `kinds`: the type of each field.
+    """Combine a free expression and conditions with `and`. `kinds`: the type of each field.
 
     Raises:
-        BadInput: no such field, not a comparison of its type, or not a value of it; names the field and what it takes.
+        BadInput: the field does not exist, or its type does not support the comparison or the value; names the field and valid choices.
     """
     each = [_expression(condition, kinds) for condition in conditions]
     free = [f"({expression})" if each else expression] if expression.strip() else []
@@ -64,7 +64,7 @@ def _expression(condition: FieldCondition, kinds: Mapping[str, FieldType]) -> st
 
 
 def _value(name: str, kind: FieldType, value: JsonValue) -> str:
-    """As a literal; numbers and booleans may come as texts, which is what forms give."""
+    """The value as a literal; numbers and booleans may be texts, as forms submit them."""
     text = str(value).strip() if not isinstance(value, bool) else str(value).lower()
     wrong = BadInput(f"where: field '{name}' is {kind}, and {value!r} is not")
     try:

@@ -1,4 +1,4 @@
-"""The in-memory twin of a server-side import: staged files are tables of the server, and a job ends within the call that starts it."""
+"""The in-memory twin of a server-side import: staged files are tables in the server, and a job completes within the call that starts it."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from tasks.domain.target.collection import CollectionSpec
 
 
 class MemoryBulkLoader:
-    """See `tasks.domain.shards.bulk_loader.BulkLoader` for the promises. A key that comes twice fails the job: Milvus would keep both rows."""
+    """See `tasks.domain.shards.bulk_loader.BulkLoader` for the contract. A duplicate key fails the job: Milvus would keep both rows."""
 
     def __init__(self, server: MemoryServer, at: str, opens: Callable[[str], MemoryCollection]) -> None:
         self._server, self._at, self._opens = server, at, opens
 
     def check(self) -> None:
-        """It always has an import."""
+        """An import is always possible."""
 
     def takes(self, spec: CollectionSpec) -> bool:  # noqa: ARG002 - it imports every type of vector
         return True
@@ -51,7 +51,7 @@ class MemoryBulkLoader:
         keys = [key for table in rows for key in table["id"].to_pylist()]
         twice = _first_twice(keys + filled.fetch(keys)[0])
         if twice is not None:
-            return ImportState(state="failed", reason=f"key '{twice}' comes twice")
+            return ImportState(state="failed", reason=f"key '{twice}' occurs twice")
         for table in rows:
             filled.upsert(table)
         return ImportState(state="done", percent=100)
@@ -80,7 +80,7 @@ class MemoryBulkLoader:
 
 
 class MemoryStaging:
-    """See `tasks.domain.shards.bulk_loader.StagedFiles` for the promises: one file for each part."""
+    """See `tasks.domain.shards.bulk_loader.StagedFiles` for the contract; stages one file for each part."""
 
     def __init__(self, server: MemoryServer, prefix: str, spec: CollectionSpec) -> None:
         self._server, self._prefix, self._spec = server, prefix, spec
@@ -90,7 +90,7 @@ class MemoryStaging:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        """Nothing here is temporary."""
+        """Does nothing: there are no temporary files."""
 
     def add(self, part: pa.Table) -> int:
         rows, cut = rows_for(self._spec, part)

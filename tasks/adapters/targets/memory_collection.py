@@ -1,4 +1,4 @@
-"""The in-memory twin of Milvus: for tests, and for trying a job out. It knows no filter expressions."""
+"""The in-memory twin of a Milvus collection, for tests and trial jobs. It has no filter expressions."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tasks.domain.target.rate_limit import Throttle
 
 @dataclass
 class MemoryServer:
-    """What one memory://name holds for as long as the process lives."""
+    """The contents of one memory://name, for the lifetime of the process."""
 
     specs: dict[str, CollectionSpec] = field(default_factory=dict)
     identities: dict[str, str] = field(default_factory=dict)
@@ -43,7 +43,7 @@ memory_servers: dict[str, MemoryServer] = defaultdict(MemoryServer)
 
 
 class MemoryCollection:
-    """See `tasks.domain.ports.Collection` for the promises."""
+    """See `tasks.domain.ports.Collection` for the contract."""
 
     def __init__(self, target: Target, server: MemoryServer, name: str) -> None:
         self.target, self.name = target, name
@@ -72,7 +72,9 @@ class MemoryCollection:
     def _made(self) -> CollectionSpec:
         spec = self.describe()
         if spec is None:
-            raise BadInput(f"collection '{self.name}' is not at {self._at}: load it first with `kitestring run` or `kitestring replay`")
+            raise BadInput(
+                f"collection '{self.name}' does not exist at {self._at}: load it first with `kitestring run` or `kitestring replay`"
+            )
         return spec
 
     @property
@@ -84,7 +86,7 @@ class MemoryCollection:
         rows, cut = rows_for(spec, rows)
         ids = rows["id"].to_pylist()
         if len(set(ids)) < len(ids):
-            raise Permanent("a key comes twice in one batch: duplicates have to be settled before loading")
+            raise Permanent("a key occurs twice in one batch: rows must be deduplicated before loading")
         vectors = rounded(upsert_vectors(rows, spec.dim), spec.vector_type)
         values = {name: vectors if kind is None else rows[name].to_pylist() for name, kind in columns_of(spec).items()}
         made = [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]
@@ -101,7 +103,7 @@ class MemoryCollection:
         with self._server.lock:
             absent = [key for key in rows["id"].to_pylist() if key not in self._rows]
             if absent:
-                raise Permanent(f"key '{absent[0]}' is not in '{self.name}', and its row came without a vector")
+                raise Permanent(f"key '{absent[0]}' is not in '{self.name}', and its row has no vector")
             for row in rows.drop_columns("vector").to_pylist():
                 self._rows[row["id"]] = self._rows[row["id"]] | row
         return cut
@@ -149,17 +151,17 @@ class MemoryCollection:
             found = [(key, row["shard"]) for key, row in self._rows.items() if row["shard"] not in ours]
         return iter(found)
 
-    def compare(self, rows: pa.Table, *, doubled: bool = True) -> Compared:  # noqa: ARG002 - no key comes twice here
+    def compare(self, rows: pa.Table, *, doubled: bool = True) -> Compared:  # noqa: ARG002 - keys are unique here
         spec, (sent, _) = self._made(), rows_for(self._made(), rows)
         with self._server.lock:
-            there = [self._rows[key] for key in sent["id"].to_pylist() if key in self._rows]
+            rows_there = [self._rows[key] for key in sent["id"].to_pylist() if key in self._rows]
         fields = {name: kind for name, kind in columns_of(spec).items() if kind is not None}
-        held = StoredRows(
-            keys=[row["id"] for row in there],
-            vectors=stacked([row["vector"] for row in there], spec.dim, sparse=spec.sparse),
-            fields={name: pa.array([row[name] for row in there], ARROW_TYPES[kind]) for name, kind in fields.items()},
+        stored = StoredRows(
+            keys=[row["id"] for row in rows_there],
+            vectors=stacked([row["vector"] for row in rows_there], spec.dim, sparse=spec.sparse),
+            fields={name: pa.array([row[name] for row in rows_there], ARROW_TYPES[kind]) for name, kind in fields.items()},
         )
-        return compare_rows(sent, held, columns_of(spec), spec.vector_type)
+        return compare_rows(sent, stored, columns_of(spec), spec.vector_type)
 
     def search(
         self,
@@ -168,7 +170,7 @@ class MemoryCollection:
         *,
         expression: str = "",
         fields: Iterable[str] = (),
-        one_of_each: str | None = None,  # noqa: ARG002 - it knows no groups
+        one_of_each: str | None = None,  # noqa: ARG002 - it does not group hits
     ) -> list[list[Hit]]:
         if expression:
             raise BadInput("a filter needs a Milvus server or a Milvus Lite file: memory:// has none")
@@ -194,9 +196,9 @@ class MemoryCollection:
     def search_hybrid(
         self, vectors: np.ndarray, texts: Sequence[str], k: int, fusion: Fusion, *, expression: str = "", fields: Iterable[str] = ()
     ) -> list[list[Hit]]:
-        how: dict[str, Any] = {"k": max(k, CANDIDATES), "expression": expression, "fields": list(fields)}
+        options: dict[str, Any] = {"k": max(k, CANDIDATES), "expression": expression, "fields": list(fields)}
         metrics, answers = (self._made().metric, "BM25"), []
-        for nearest, best in zip(self.search(vectors, **how), self.search_text(texts, **how), strict=True):
+        for nearest, best in zip(self.search(vectors, **options), self.search_text(texts, **options), strict=True):
             sides = [[(hit.id, hit.score) for hit in side] for side in (nearest, best)]
             hits = {hit.id: hit for hit in [*nearest, *best]}
             answers.append([hits[key].model_copy(update={"score": value}) for key, value in fuse(sides, metrics, fusion, k)])
@@ -225,7 +227,7 @@ class MemoryCollection:
 
 
 def score(queries: np.ndarray, vectors: np.ndarray, metric: str) -> np.ndarray:
-    """Exact scores of shape (queries, vectors), as Milvus counts them: L2 is the squared distance; of sparse vectors inner products."""
+    """Exact scores of shape (queries, vectors), as Milvus computes them: L2 is the squared distance, sparse vectors use the inner product."""
     if is_sparse(vectors):
         return products(queries, vectors)
     if metric == "L2":

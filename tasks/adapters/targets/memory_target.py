@@ -1,4 +1,4 @@
-"""The in-memory twin of a Milvus server: what one memory://name holds for as long as the process lives."""
+"""The in-memory twin of a Milvus server; its contents live as long as the process."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tasks.domain.target.collection import CollectionSpec
 
 
 class MemoryTarget:
-    """See `tasks.domain.ports.Target` for the promises. Opened again under the same URI, it is the same."""
+    """See `tasks.domain.ports.Target` for the contract. Opening the same URI again returns the same contents."""
 
     def __init__(self, uri: str) -> None:
         self.address, self.overcounts = uri, False
@@ -21,7 +21,7 @@ class MemoryTarget:
             raise BadInput(f"target.collection '{alias}' at {self.address} is a collection: choose another target.collection, or drop it")
 
     def check(self, spec: CollectionSpec) -> None:
-        """It holds everything."""
+        """Accepts every spec."""
 
     def collection(self, name: str) -> MemoryCollection:
         return MemoryCollection(self, self._server, name)

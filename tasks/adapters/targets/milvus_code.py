@@ -1,4 +1,4 @@
-"""The lines of Python with which an application searches a collection in Milvus."""
+"""Generates the Python code with which an application searches a collection in Milvus."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from tasks.domain.target.full_text import CANDIDATES, RRF_K, SPARSE_FIELD
 
 
 def milvus_search(settings: MilvusSettings, spec: CollectionSpec) -> str:
-    """With pymilvus, through the alias: it follows when a new encoder's collection takes over. Expects a function `embed`.
+    """Code for pymilvus that searches through the alias, so that it follows to a new encoder's collection. It expects a function `embed`.
 
-    Where the collection has full text, `search` asks by meaning and by words at once, and `search_text` by words alone.
+    If the collection has full text, `search` is hybrid (by meaning and by words) and `search_text` searches by words only.
     """
     shown = ["id", *(["text"] if spec.store_text else []), *(field.name for field in spec.fields)]
     options = [repr(settings.uri)]
@@ -31,15 +31,15 @@ def milvus_search(settings: MilvusSettings, spec: CollectionSpec) -> str:
     return "\n".join(lines if any("os." in option for option in options) else lines[2:])
 
 
-def _asked(spec: CollectionSpec) -> str:
+def _query(spec: CollectionSpec) -> str:
     return "embed(words)" if spec.sparse else "embed(words).tolist()"
 
 
 def _by_meaning(settings: MilvusSettings, spec: CollectionSpec, shown: list[str]) -> list[str]:
-    how = f", search_params={settings.search!r}" if settings.search else ""
+    params = f", search_params={settings.search!r}" if settings.search else ""
     return [
         "def search(words, k=10):",
-        f'    [hits] = client.search({spec.alias!r}, data=[{_asked(spec)}], anns_field="vector", limit=k{how},',
+        f'    [hits] = client.search({spec.alias!r}, data=[{_query(spec)}], anns_field="vector", limit=k{params},',
         f"                           output_fields={shown!r})",
         "    return hits",
     ]
@@ -50,7 +50,7 @@ def _by_both(settings: MilvusSettings, spec: CollectionSpec, shown: list[str]) -
     text = {"metric_type": "BM25", "params": {}}
     return [
         "def search(words, k=10):",
-        f'    by_meaning = AnnSearchRequest([{_asked(spec)}], "vector", {dense!r}, limit=max(k, {CANDIDATES}))',
+        f'    by_meaning = AnnSearchRequest([{_query(spec)}], "vector", {dense!r}, limit=max(k, {CANDIDATES}))',
         f"    by_words = AnnSearchRequest([words], {SPARSE_FIELD!r}, {text!r}, limit=max(k, {CANDIDATES}))",
         f"    [hits] = client.hybrid_search({spec.alias!r}, [by_meaning, by_words], RRFRanker({RRF_K}), limit=k,",
         f"                                  output_fields={shown!r})",

@@ -1,4 +1,4 @@
-"""Opens what a job's target is. The kinds stand in `tasks.domain.job.target.TARGETS`: to add one is a folder and a line there."""
+"""Opens a job's target. The kinds are listed in `tasks.domain.job.target.TARGETS`: a new kind needs a folder and a line there."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from tasks.domain.job.kinds import declared_at
 from tasks.domain.job.target import TARGETS, TargetSettings
 from tasks.domain.ports import Target
 
-# Here and not when a run first names it: pymilvus configures logging as it is imported, which closes every handler of the process. In
-# the middle of a flow that waits for Prefect's handlers to send what they hold, with the lock that their sending needs: a deadlock.
+# Imported here, not on first use: importing pymilvus configures logging, which closes every handler of the process. Within a
+# flow that waits for Prefect's handlers to send their records while holding the lock that sending needs: a deadlock.
 declared_at(TARGETS[TARGETS.default].opens)
 
 
 def no_secrets(setting: str, block: str) -> str:
-    """Where connections are not kept open."""
+    """Reads no Secret block; for callers without access to Prefect."""
     raise BadInput(f"{setting}: there is no Secret block '{block}' here")
 
 
 def target_for(settings: TargetSettings, *, token: str | None, secret: ReadSecret = no_secrets) -> Target:
-    """The target that a job names, to be closed; it connects at its first call.
+    """Open the target that a job names; connects at the first call. The caller closes it.
 
     Args:
-        settings: the job's.
-        token: for a server that asks for one.
+        settings: the job's target settings.
+        token: for a server that requires one.
         secret: reads a Secret block.
     """
     target: Target = declared_at(TARGETS[settings.kind].opens)(settings, token, secret)

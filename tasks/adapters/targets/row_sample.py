@@ -1,4 +1,4 @@
-"""A sample of sealed rows, uniform over all of them, and the searches that have to find it."""
+"""A uniform sample of the sealed rows, and the searches that must find its rows."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from tasks.domain.ports import Collection
 from tasks.domain.shards.seal import Part
 from tasks.domain.target.collection import CollectionSpec
 
-READ_BYTES = 32 << 20  # of parts that are read at a time; as much again while they are decoded
+READ_BYTES = 32 << 20  # of parts that are read concurrently; decoding needs as much again
 SELF_QUERIES = 200
-WORDED = 32
-ASKED_CHARACTERS = 1_000  # of a text
+WORDED = 32  # rows that are searched by their own words
+ASKED_CHARACTERS = 1_000  # of a text, in a search by its words
 SLACK = 1e-4
 
 
@@ -40,14 +40,14 @@ class _Drawn:
 
 @dataclass
 class RowSample:
-    """Those rows with the smallest random draws, so that parts can stream by, and only those that are drawn are read."""
+    """The rows with the smallest random draws: shards can be streamed, and only parts with drawn rows are read."""
 
     size: int
     seed: int
     drawn: list[tuple[float, str, int, Part, Sealed]] = field(default_factory=list)
 
     def draw(self, sealed: Sealed) -> None:
-        """Let a shard's rows take part; a draw depends on the seed and the part's key alone."""
+        """Include a shard's rows in the draw, which depends only on the seed and the part's key."""
         for part in sealed.seal.parts:
             self._draw(part, sealed)
 
@@ -63,7 +63,7 @@ class RowSample:
                 heapq.heapreplace(self.drawn, entry)
 
     def rows(self) -> pa.Table:
-        """The drawn rows, by parts. Several are read at a time, as far as memory allows."""
+        """The drawn rows, ordered by part. Reads several parts concurrently, within `READ_BYTES`."""
         parts: dict[str, _Drawn] = {}
         for _, key, row, part, sealed in sorted(self.drawn, key=lambda entry: (-entry[0], entry[1], entry[2])):
             parts.setdefault(key, _Drawn(part, sealed, [])).rows.append(row)
@@ -78,7 +78,7 @@ def _seed_of(seed: int, key: str) -> int:
 
 
 def recall(collection: Collection, rows: pa.Table, spec: CollectionSpec, seed: int) -> float | None:
-    """As `tasks.adapters.targets.verification` defines it; None: there are no rows."""
+    """Recall@10 as `tasks.adapters.targets.verification` defines it; None: there are no rows."""
     keys = rows["id"].to_pylist()
     if not keys:
         return None
@@ -86,21 +86,21 @@ def recall(collection: Collection, rows: pa.Table, spec: CollectionSpec, seed: i
     queries = vectors[np.random.default_rng(seed).permutation(len(keys))[:SELF_QUERIES]]
     exact = score(queries, vectors, spec.metric) * (-1 if spec.metric == "L2" else 1)
     answers = collection.search(queries, 10)
-    due = had = 0
+    expected = found = 0
     for scores, hits in zip(exact, answers, strict=True):
-        found = {hit.id for hit in hits}
+        hit_keys = {hit.id for hit in hits}
         bar = min(hit.score * (-1 if spec.metric == "L2" else 1) for hit in hits) if len(hits) == 10 else -np.inf
         better = np.flatnonzero(scores > bar + SLACK * max(1.0, abs(bar)))
-        due += len(better)
-        had += sum(keys[i] in found for i in better)
-    return had / due if due else 1.0
+        expected += len(better)
+        found += sum(keys[i] in hit_keys for i in better)
+    return found / expected if expected else 1.0
 
 
 def share_by_words(collection: Collection, rows: pa.Table, spec: CollectionSpec, seed: int) -> float | None:
-    """Share of some sampled rows that are found by their own words; None: no search by words, or no row with words."""
+    """Share of some sampled rows that a search by their own words finds; None: no full-text search, or no row with words."""
     if not spec.full_text or not rows.num_rows:
         return None
     drawn = rows.take(np.random.default_rng(seed).permutation(rows.num_rows)[:WORDED])
     texts = {key: (text or "")[:ASKED_CHARACTERS] for key, text in zip(drawn["id"].to_pylist(), drawn["text"].to_pylist(), strict=True)}
-    asked = {key: text for key, text in texts.items() if words_of(text)}
-    return len(collection.found_by_words(asked)) / len(asked) if asked else None
+    with_words = {key: text for key, text in texts.items() if words_of(text)}
+    return len(collection.found_by_words(with_words)) / len(with_words) if with_words else None

@@ -1,4 +1,4 @@
-"""The counts of a proof: rows of every shard, and rows of the collection that belong to none."""
+"""The counts of a proof: rows of every shard, and rows of the collection that belong to no shard."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from tasks.domain.ports import Collection
 from tasks.domain.shards.seal import Part, Seal
 from tasks.domain.target.difference import Difference
 
-FAULTS_NAMED = 10  # of a kind, in words
-STRONG_COUNTS_AT_ONCE = 32  # strong counts at a time: each waits some 0.3 s for the server's clock, so that many take as long as one
+FAULTS_NAMED = 10  # faults of each kind that are listed one by one
+STRONG_COUNTS_AT_ONCE = 32  # concurrent strong counts: each waits some 0.3 s for the server's clock, so many take as long as one
 
 ReadPart = Callable[[Part], pa.Table]
 
@@ -34,7 +34,7 @@ class CountPatience:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sealed:
-    """A shard that the collection has to show. `retained`: newer shards may hold some of its rows."""
+    """A sealed shard that must be in the collection. `retained`: newer shards may hold some of its rows."""
 
     seal: Seal
     read: ReadPart
@@ -42,25 +42,25 @@ class Sealed:
 
     @property
     def is_unsealed(self) -> bool:
-        """Whether only the ledger records it."""
+        """Whether its seal is missing and only the ledger records it."""
         return self.retained and self.seal.rows > 0 and not self.seal.parts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CountedShard:
-    """The same, and how many rows carry it."""
+    """A sealed shard, and how many rows in the collection carry it."""
 
     sealed: Sealed
     found: int
 
     @property
     def miscounted(self) -> bool:
-        due = self.sealed.seal.rows
-        return self.found > due if self.sealed.retained else self.found != due
+        expected = self.sealed.seal.rows
+        return self.found > expected if self.sealed.retained else self.found != expected
 
 
 class Waiting:
-    """Counts that are too high are asked again until a deadline, which is one for all."""
+    """Repeats counts that are too high until a deadline, which all counts of a proof share."""
 
     def __init__(self, clock: CountPatience) -> None:
         self._clock, self._deadline = clock, clock.now() + clock.settle
@@ -71,7 +71,7 @@ class Waiting:
 
 
 def count_shards(collection: Collection, shards: Iterable[Sealed], waiting: Waiting) -> Iterator[CountedShard]:
-    """Counts in the order given; some run at once, since a strong count mostly waits for the server's clock."""
+    """Count shards, in the order given; several concurrently, since a strong count mostly waits for the server's clock."""
 
     def count(sealed: Sealed) -> CountedShard:
         found = 0
@@ -84,57 +84,57 @@ def count_shards(collection: Collection, shards: Iterable[Sealed], waiting: Wait
         waiting.until(settled)
         return CountedShard(sealed=sealed, found=found)
 
-    asked: deque[Future[CountedShard]] = deque()
+    pending: deque[Future[CountedShard]] = deque()
     with ThreadPoolExecutor(STRONG_COUNTS_AT_ONCE) as pool:
         for sealed in shards:
-            asked.append(pool.submit(count, sealed))
-            if len(asked) > STRONG_COUNTS_AT_ONCE:
-                yield asked.popleft().result()
-        while asked:
-            yield asked.popleft().result()
+            pending.append(pool.submit(count, sealed))
+            if len(pending) > STRONG_COUNTS_AT_ONCE:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
 
 
 @dataclass(slots=True, kw_only=True)
-class Beside:
-    """What a collection holds beside the shards of a corpus."""
+class OtherRows:
+    """The rows of a collection that are not in the shards of a corpus."""
 
-    total: int = 0
-    foreign: int = 0  # rows of other applications, counted apart
+    total: int = 0  # all rows of the collection
+    foreign: int = 0  # rows of other applications or corpora, counted apart
     unaccounted: int = 0
-    strangers: list[Difference] = field(default_factory=list)  # some of those
+    strangers: list[Difference] = field(default_factory=list)  # examples of unaccounted rows
     reasons: list[str] = field(default_factory=list)
 
 
-def count_beside(
+def count_other_rows(
     collection: Collection, known: set[str], expected: int, waiting: Waiting, *, shared: bool, elsewhere: Callable[[], Iterable[str]]
-) -> Beside:
-    """Hold the total against the sum over the shards.
+) -> OtherRows:
+    """Compare the total row count with the sum over the shards.
 
     Args:
-        collection: all of it.
+        collection: the whole collection.
         known: every shard that the corpus accounts for.
-        expected: rows that carry those.
-        waiting: for a server that over-counts.
-        shared: rows of other applications are counted apart.
-        elsewhere: shards that other corpora account for; asked only where there are rows of others.
+        expected: number of rows that carry a known shard.
+        waiting: repeats counts of a server that over-counts.
+        shared: whether rows of other applications are allowed, and counted apart.
+        elsewhere: returns shards that other corpora account for; called only if there are rows of unknown shards.
     """
-    found, others, theirs = Beside(), 0, set[str]()
+    result, others, theirs = OtherRows(), 0, set[str]()
 
     def settled() -> bool:
         nonlocal others, theirs
-        found.total = collection.count()
-        others = collection.count_beyond(known) if found.total != expected else 0
+        result.total = collection.count()
+        others = collection.count_beyond(known) if result.total != expected else 0
         if others and not shared and not theirs:
             theirs = set(elsewhere()) - known
-        found.foreign = others if shared else sum(ahead(collection.count, theirs)) if others else 0
-        return found.total <= expected + others and others <= found.foreign
+        result.foreign = others if shared else sum(ahead(collection.count, theirs)) if others else 0
+        return result.total <= expected + others and others <= result.foreign
 
     waiting.until(settled)
-    found.unaccounted = max(0, others - found.foreign)
-    if found.unaccounted:
+    result.unaccounted = max(0, others - result.foreign)
+    if result.unaccounted:
         rows = islice(collection.strangers(known | theirs), FAULTS_NAMED)
-        found.strangers = [Difference(key=key, kind="unaccounted", shard=shard) for key, shard in rows]
-        found.reasons.append(f"{found.unaccounted:,} of {found.total:,} rows in the collection are of no shard that a seal accounts for")
-    if found.total != expected + others:
-        found.reasons.append(f"the collection holds {found.total:,} rows in all, and {expected + others:,} by their shards")
-    return found
+        result.strangers = [Difference(key=key, kind="unaccounted", shard=shard) for key, shard in rows]
+        result.reasons.append(f"{result.unaccounted:,} of {result.total:,} rows in the collection belong to no sealed shard")
+    if result.total != expected + others:
+        result.reasons.append(f"the collection has {result.total:,} rows in total, but {expected + others:,} counted by shard")
+    return result

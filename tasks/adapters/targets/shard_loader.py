@@ -1,4 +1,4 @@
-"""A sealed shard goes into a collection, and the ledger says so: the rules are the same on the flow's machine and on any other."""
+"""Loads a sealed shard into a collection and records it in the ledger; used by the flow and by remote hosts."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ def load_sealed_shard(
     send: Callable[[pa.Table], PartLoaded] | None = None,
     go_on: Callable[[], None] = lambda: None,
 ) -> Loaded:
-    """An intent, every part into the collection, then the ledger's entry.
+    """Record an intent, load every part, then record the ledger entry.
 
     Args:
-        checkpoint: with the seal.
-        collection: that is there.
-        shard: as it is planned.
-        seal: as it is now.
-        ledger: the name of the collection's.
-        run: that loads it.
+        checkpoint: the checkpoint with the seal.
+        collection: an existing collection.
+        shard: the planned shard.
+        seal: its effective seal.
+        ledger: the name of the collection's ledger.
+        run: the run that loads it.
         scratch: a private folder.
-        send: puts the rows of a part into the collection, where not all of them have to travel whole; None: `load_part`.
-        go_on: called before each part, and before the entry; raises Transient where no other may be begun.
+        send: loads the rows of a part, possibly without vectors that the collection has already; None: `load_part`.
+        go_on: called before each part and before the entry; raises Transient if the load must stop.
 
     Raises:
         Damaged: a part is damaged, or `gc` is removing it.
@@ -60,7 +60,7 @@ def load_sealed_shard(
 
     ShardKeys(checkpoint, scratch).keep(seal, load)
     go_on()
-    if sent.vectors_kept and checkpoint.read_load(ledger, shard.id) != intent:  # another run is at this shard: it is sent whole
+    if sent.vectors_kept and checkpoint.read_load(ledger, shard.id) != intent:  # another run loads this shard too: send vectors as well
         return load_sealed_shard(checkpoint, collection, shard, seal, ledger=ledger, run=run, scratch=scratch, go_on=go_on)
     took = round(time.monotonic() - begun, 3)
     entry = intent.model_copy(update={"state": "loaded", "cut": sent.cut, "seconds": took, "loaded_at": utc_now()})

@@ -72,7 +72,7 @@ def test_rows_that_no_seal_accounts_for_are_counted_and_some_are_named_with_thei
     seals = three_shards()
     proof = prove_it(with_strangers(seals), seals, full=full)
     assert (proof.proved, proof.rows, proof.total, proof.unaccounted, proof.foreign) == (False, 300, 340, 40, 0)
-    assert proof.reasons[0] == "40 of 340 rows in the collection are of no shard that a seal accounts for"
+    assert proof.reasons[0] == "40 of 340 rows in the collection belong to no sealed shard"
     assert "key 'x3' carries shard 'other', which no seal accounts for" in proof.reasons
     assert sum("which no seal accounts for" in reason for reason in proof.reasons) == 10
     assert proof.kinds == {"unaccounted": 40}
@@ -115,7 +115,7 @@ def test_a_total_that_its_shards_do_not_make_up_is_told():
     collection = loaded(seals)
     count = collection.count
     collection.count = lambda shard=None: count(shard) + (shard is None)  # type: ignore[method-assign]
-    assert prove_it(collection, seals).reasons == ("the collection holds 301 rows in all, and 300 by their shards",)
+    assert prove_it(collection, seals).reasons == ("the collection has 301 rows in total, but 300 counted by shard",)
 
 
 FIELDS_TOLD = {"url": ["v"], "year": [7], "price": [0.25], "fresh": [False], "tags": ['{"n": 1}'], "text": ["other"]}
@@ -187,7 +187,7 @@ def test_a_retained_shard_without_its_seal_is_counted_and_cannot_be_compared():
     collection, bare = loaded([seal_of("s9", part_of(["a", "b"], shard="s9", seed=50))]), seal.model_copy(update={"parts": ()})
     assert prove_it(collection, [], retained=asked([(bare, {})])).proved
     reasons = prove_it(collection, [], retained=asked([(bare, {})]), full=True).reasons
-    assert reasons == ("the seals of 1 shards that left the source are gone, so that their rows cannot be compared",)
+    assert reasons == ("the seals of 1 shards that left the source are missing, so their rows cannot be compared",)
 
 
 def test_a_lost_row_is_named():
@@ -217,7 +217,7 @@ def test_at_most_ten_lost_keys_are_named():
 def test_a_collection_that_is_all_wrong_is_told_in_few_lines():
     seals = [seal_of(f"s{i}", part_of([f"k{i}-{j}" for j in range(20)], shard=f"s{i}", seed=i)) for i in range(30)]
     reasons = prove_it(loaded([]), seals, sample=50).reasons
-    assert "30 shards of 30 have another count than their seal; the first 10 are named" in reasons
+    assert "30 of 30 shards do not match their seals; the first 10 are named" in reasons
     assert len(reasons) < 130
 
 
@@ -349,7 +349,7 @@ def test_a_sample_without_a_wrong_row_bounds_the_share_of_wrong_rows():
 
 
 def test_no_collection_is_said():
-    with pytest.raises(BadInput, match="no collection to prove"):
+    with pytest.raises(BadInput, match="no collection to verify"):
         prove_it(MemoryTarget(f"memory://{uuid.uuid4()}").collection("c"), three_shards())
 
 

@@ -131,7 +131,7 @@ class DictCollection:
         kept = self._kept
         sent, cut = rows_for(kept.spec, rows)
         if len(set(sent["id"].to_pylist())) < sent.num_rows:
-            raise Permanent("a key comes twice in one batch")
+            raise Permanent("a key occurs twice in one batch")
         vectors = upsert_vectors(sent, kept.spec.dim)
         for row, vector in zip(sent.to_pylist(), vectors, strict=True):
             kept.rows[row["id"]] = {**row, "vector": vector}

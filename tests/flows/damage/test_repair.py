@@ -193,7 +193,7 @@ def test_corpora_that_share_a_collection_are_told_apart(run_flow: RunFlow, tmp_p
     assert run_flow(shared)["verified"] is True
     proof = json.loads(command(shared, tmp_path, "verify", "--json").stdout)
     assert (proof["proved"], proof["foreign"]) == (True, 30)
-    with pytest.raises(RunFailed, match="30 of 37 rows in the collection are of no shard that a seal accounts for"):
+    with pytest.raises(RunFailed, match="30 of 37 rows in the collection belong to no sealed shard"):
         run_flow(apart)
     assert run_flow(shared, REPAIR)["verified"] is True
     with raw(document) as (client, name):

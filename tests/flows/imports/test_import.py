@@ -120,7 +120,7 @@ def test_an_import_that_is_given_up_does_not_hold_up_the_next(sealed, target, mo
 
 
 def test_a_file_that_the_server_cannot_read_is_dropped_for_upserts(sealed, target, monkeypatch, caplog):
-    monkeypatch.setattr("tasks.adapters.milvus.staging.Staging._as_the_server_has_it", lambda _, key: f"/nowhere/{key}")
+    monkeypatch.setattr("tasks.adapters.milvus.staging.Staging._server_path", lambda _, key: f"/nowhere/{key}")
     with opening(sealed, target) as at:
         assert not at.load()
     assert "its rows are upserted instead" in caplog.text
