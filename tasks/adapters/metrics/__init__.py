@@ -1,1 +1,1 @@
-"""Runs as metrics and traces (OpenTelemetry) and as lineage (OpenLineage): off unless they are asked for."""
+"""Metrics and traces (OpenTelemetry) and lineage events (OpenLineage) of runs; all are off by default."""

@@ -1,4 +1,4 @@
-"""Where metrics and traces go: to a collector, or to whoever scrapes this process."""
+"""Exports metrics and traces: pushed to a collector, or scraped from this process."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 from tasks.domain.errors import BadInput
 from tasks.domain.job.services import MetricsSettings
 
-FLUSH_SECONDS = 5.0  # that the end of a run waits for a collector
-EXPORT_SECONDS = 10.0  # between two exports, where OTEL_METRIC_EXPORT_INTERVAL says nothing
+FLUSH_SECONDS = 5.0  # longest wait for a collector at the end of a run
+EXPORT_SECONDS = 10.0  # between two exports, unless OTEL_METRIC_EXPORT_INTERVAL is set
 COLLECTOR = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT")
 log = logging.getLogger("kitestring.run")
 
 
-def wanted(settings: MetricsSettings | None) -> MetricsSettings | None:
-    """What a job or the usual OTEL variables ask for; None: no metrics.
+def metrics_settings(settings: MetricsSettings | None) -> MetricsSettings | None:
+    """The metrics settings of the job, or else of the standard OTEL variables; None: no metrics.
 
     Raises:
-        BadInput: OTEL_METRICS_EXPORTER names what is not supported, or the extra is not installed.
+        BadInput: OTEL_METRICS_EXPORTER is not supported, or the extra is not installed.
     """
     settings = settings or _by_environment()
     if settings and find_spec("opentelemetry.sdk") is None:
         raise BadInput(
-            "metrics: OpenTelemetry is not installed here: pip install -e '.[metrics]', or leave metrics and the OTEL variables out"
+            "metrics: OpenTelemetry is not installed here: pip install -e '.[metrics]', or remove metrics and the OTEL variables"
         )
     return settings
 
@@ -50,20 +50,20 @@ def _by_environment() -> MetricsSettings | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exported:
-    """The meter and, where traces are sent, the tracer of a run."""
+    """The meter of a run and, if traces are exported, its tracer."""
 
     meter: Any
     tracer: Any = None
 
     def span(self, name: str) -> AbstractContextManager[object]:
-        """Time one thing, where traces are sent."""
+        """A span around one operation; does nothing without a tracer."""
         return self.tracer.start_as_current_span(f"kitestring.{name}") if self.tracer else nullcontext()
 
 
 @contextmanager
 def exported(settings: MetricsSettings, *, run: str) -> Iterator[Exported]:
-    """Open the exporters; on leaving, what was measured last is sent, as long as it takes some seconds at most."""
-    from opentelemetry.sdk.metrics import MeterProvider  # noqa: PLC0415 - for those who measure
+    """Open the exporters; on exit, flushes the last measurements, for some seconds at most."""
+    from opentelemetry.sdk.metrics import MeterProvider  # noqa: PLC0415 - optional dependency
     from opentelemetry.sdk.resources import Resource  # noqa: PLC0415
 
     names = {"service.name": os.environ.get("OTEL_SERVICE_NAME", "kitestring"), "service.instance.id": run}
@@ -102,13 +102,13 @@ def _tracing(settings: MetricsSettings, resource: Any) -> Any:
 
 
 def _path(settings: MetricsSettings, signal: str) -> str | None:
-    """None: as the OTEL variables say."""
+    """The OTLP path of a signal; None: decided by the OTEL variables."""
     return f"{settings.endpoint.rstrip('/')}/v1/{signal}" if settings.endpoint else None
 
 
 @dataclass(slots=True)
 class _Scrapes:
-    """Counts them, so that the end can wait for one."""
+    """Counts scrapes, so that the end of a run can wait for one."""
 
     number: int = 0
     change: threading.Condition = field(default_factory=threading.Condition)
@@ -119,7 +119,7 @@ class _Scrapes:
             self.change.notify_all()
 
     def wait_for_another(self, seconds: float) -> None:
-        """Not where nobody has ever scraped. The first from now on may have begun before the last figures were there: wait for two."""
+        """Wait for two more scrapes, since the first may have begun before the last figures were set; returns at once if there was none so far."""
         with self.change:
             until, enough = time.monotonic() + seconds, self.number + 2
             while 0 < self.number < enough and (left := until - time.monotonic()) > 0:
@@ -128,7 +128,7 @@ class _Scrapes:
 
 class _Quiet(WSGIRequestHandler):
     def log_message(self, *_arguments: object) -> None:
-        """Not every scrape in the log."""
+        """Log no requests."""
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""What a run measures, as OpenTelemetry instruments. They are read when a collector asks or is due, from the run's newest snapshot."""
+"""A run's measurements as OpenTelemetry instruments. Exports and scrapes read them from the run's newest snapshot."""
 
 from __future__ import annotations
 
@@ -12,39 +12,43 @@ from tasks.domain.progress.snapshot import Snapshot
 if TYPE_CHECKING:
     from opentelemetry.metrics import CallbackOptions, Meter, Observation
 
-Values = Iterator[tuple[float, Mapping[str, str]]]  # figures with the labels that each has besides the corpus
-MOST_SERIES = 1_000  # ranks, and hosts
+Values = Iterator[tuple[float, Mapping[str, str]]]  # figures, each with its labels besides the corpus
+MOST_SERIES = 1_000  # of ranks, and of hosts
 
 
 class RunInstruments:
-    """Listens to a run. `meter`: of the provider that exports; `labels`: of every figure."""
+    """Listens to a run's snapshots. `meter`: from the exporting provider; `labels`: added to every figure."""
 
     def __init__(self, meter: Meter, labels: Mapping[str, str]) -> None:
         self._labels, self._now, self._failed, self._gpus = dict(labels), None, False, GpuMeter()
         self._seen: tuple[GpuUsage, ...] = ()
         counters = {
-            "kitestring.rows": ("{row}", "Rows by what became of them.", _rows),
-            "kitestring.tokens": ("{token}", "Tokens encoded, padding not counted.", lambda now: _one(now.tokens)),
+            "kitestring.rows": ("{row}", "Rows by outcome.", _rows),
+            "kitestring.tokens": ("{token}", "Tokens encoded, without padding.", lambda now: _one(now.tokens)),
             "kitestring.bytes": ("By", "Bytes of parts that ranks wrote to the checkpoint.", lambda now: _one(now.bytes)),
-            "kitestring.stage.duration": ("s", "Seconds in which a stage was at work.", _stages),
+            "kitestring.stage.duration": ("s", "Seconds in which a stage was active.", _stages),
             "kitestring.rank.rows": ("{row}", "Rows that a rank has written.", _ranks),
             "kitestring.host.rows": ("{row}", "Rows that a host of a cluster has encoded.", _hosts),
-            "kitestring.retries": ("{retry}", "Calls that were tried again, by what was called.", _retries),
+            "kitestring.retries": ("{retry}", "Calls that were retried, by called service.", _retries),
         }
         gauges = {
             "kitestring.shards": ("{shard}", "Shards by state.", _shards),
-            "kitestring.rows.expected": ("{row}", "Rows that the run has to process; an estimate where no file counts them.", _expected),
-            "kitestring.queue.shards": ("{shard}", "Shards that are sealed and wait to be loaded.", _queue),
+            "kitestring.rows.expected": (
+                "{row}",
+                "Rows that the run has to process; an estimate if the files have no row counts.",
+                _expected,
+            ),
+            "kitestring.queue.shards": ("{shard}", "Sealed shards that are not loaded yet.", _queue),
             "kitestring.run.duration": ("s", "Seconds since the run began.", lambda now: _one(now.seconds)),
             "kitestring.run.failed": ("", "1: the run has failed.", lambda _now: _one(float(self._failed))),
             "kitestring.gpu.utilization": ("", "Share of the time in which a kernel ran.", lambda _now: self._of_gpus("utilization")),
             "kitestring.gpu.memory": ("By", "Memory of a GPU in use.", lambda _now: self._of_gpus("memory_bytes")),
             "kitestring.gpu.power": ("W", "Power that a GPU draws.", lambda _now: self._of_gpus("watts")),
         }
-        for name, (unit, words, values) in counters.items():
-            meter.create_observable_counter(name, [self._callback(values)], unit=unit, description=words)
-        for name, (unit, words, values) in gauges.items():
-            meter.create_observable_gauge(name, [self._callback(values)], unit=unit, description=words)
+        for name, (unit, description, values) in counters.items():
+            meter.create_observable_counter(name, [self._callback(values)], unit=unit, description=description)
+        for name, (unit, description, values) in gauges.items():
+            meter.create_observable_gauge(name, [self._callback(values)], unit=unit, description=description)
 
     _now: Snapshot | None
 
@@ -53,11 +57,11 @@ class RunInstruments:
         self._seen = self._gpus.look()
 
     def fail(self) -> None:
-        """The run has failed."""
+        """Record that the run has failed."""
         self._failed = True
 
     def _callback(self, values: Callable[[Snapshot], Values]) -> Callable[[CallbackOptions], Iterable[Observation]]:
-        from opentelemetry.metrics import Observation  # noqa: PLC0415 - for those who measure
+        from opentelemetry.metrics import Observation  # noqa: PLC0415 - optional dependency
 
         def observe(_options: CallbackOptions) -> Iterable[Observation]:
             now = self._now

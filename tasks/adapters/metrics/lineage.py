@@ -1,4 +1,4 @@
-"""OpenLineage events of a run: what went in, what came out, and how many rows (https://openlineage.io/docs/spec)."""
+"""OpenLineage events of a run: input, output and row count (https://openlineage.io/docs/spec)."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from tasks.domain.job.services import LineageSettings
 if TYPE_CHECKING:
     from openlineage.client.event_v2 import RunState
 
-PRODUCER = "urn:kitestring"  # OpenLineage wants a URI
-SEND_SECONDS = 5.0  # that an event may take
-NAMES = uuid.UUID("7c2d9f54-5f0c-4b0e-9a6e-5b0f3f3f7d11")  # made for this: a run's id as OpenLineage wants it
+PRODUCER = "urn:kitestring"  # OpenLineage requires a URI
+SEND_SECONDS = 5.0  # timeout of an event
+NAMES = uuid.UUID("7c2d9f54-5f0c-4b0e-9a6e-5b0f3f3f7d11")  # namespace of run ids, which OpenLineage requires to be UUIDs
 log = logging.getLogger("kitestring.run")
 
 
 def lineage_of(settings: LineageSettings | None) -> LineageSettings | None:
-    """What a job or OPENLINEAGE_URL asks for; None: no events.
+    """The lineage settings of the job, or else of OPENLINEAGE_URL; None: no events.
 
     Raises:
         BadInput: the extra is not installed.
@@ -33,15 +33,15 @@ def lineage_of(settings: LineageSettings | None) -> LineageSettings | None:
     if settings is None and url and os.environ.get("OPENLINEAGE_DISABLED", "").lower() != "true":
         settings = LineageSettings(url=url, namespace=os.environ.get("OPENLINEAGE_NAMESPACE", "kitestring"))
     if settings and find_spec("openlineage.client") is None:
-        raise BadInput("lineage: OpenLineage is not installed here: pip install -e '.[lineage]', or leave lineage and OPENLINEAGE_URL out")
+        raise BadInput("lineage: OpenLineage is not installed here: pip install -e '.[lineage]', or remove lineage and OPENLINEAGE_URL")
     return settings
 
 
 class Lineage:
-    """The events of one run. One that cannot be sent costs a line of the log, and no row."""
+    """Sends the events of one run. An event that cannot be sent is logged; it does not affect the run."""
 
     def __init__(self, settings: LineageSettings, job: Job, run: str) -> None:
-        from openlineage.client import OpenLineageClient  # noqa: PLC0415 - for those who ask for it
+        from openlineage.client import OpenLineageClient  # noqa: PLC0415 - optional dependency
         from openlineage.client.transport.http import ApiKeyTokenProvider, HttpConfig, HttpTransport, TokenProvider  # noqa: PLC0415
 
         key = os.environ.get("OPENLINEAGE_API_KEY")
@@ -51,19 +51,19 @@ class Lineage:
         self._run = str(uuid.uuid5(NAMES, f"{job.corpus}/{run}"))
 
     def start(self) -> None:
-        """It has begun."""
+        """Report that the run has started."""
         from openlineage.client.event_v2 import RunState  # noqa: PLC0415
 
         self._send(RunState.START)
 
     def complete(self, rows: int, bytes_written: int) -> None:
-        """The collection is proved to hold so many rows."""
+        """Report that the run is complete, with `rows` verified rows in the collection."""
         from openlineage.client.event_v2 import RunState  # noqa: PLC0415
 
         self._send(RunState.COMPLETE, rows=rows, bytes_written=bytes_written)
 
     def fail(self, error: str) -> None:
-        """It has failed, and why."""
+        """Report that the run has failed."""
         from openlineage.client.event_v2 import RunState  # noqa: PLC0415
 
         self._send(RunState.FAIL, error=error)
@@ -92,12 +92,12 @@ class Lineage:
         )
         try:
             self._client.emit(event)
-        except Exception as failure:  # noqa: BLE001 - whatever a client and a server can do
-            log.warning("lineage: %s does not take the event %s: %s", self._settings.url, state.value, failure)
+        except Exception as failure:  # noqa: BLE001 - lineage must not fail a run
+            log.warning("lineage: %s did not accept the event %s: %s", self._settings.url, state.value, failure)
 
 
 def dataset(uri: str) -> tuple[str, str]:
-    """Namespace and name by OpenLineage's naming: s3://bucket and the key; file and the path; a server and its path."""
+    """Namespace and name by OpenLineage's naming rules: s3://bucket and the key; file and the path; a server and its path."""
     place = urlsplit(uri)
     if place.scheme in {"", "file"}:
         return "file", place.path or uri

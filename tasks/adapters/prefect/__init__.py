@@ -1,1 +1,1 @@
-"""The Prefect server that a command starts for itself, and where one that the user named is."""
+"""The private Prefect server of a command, and the lookup of a user's configured server."""

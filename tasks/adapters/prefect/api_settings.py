@@ -1,4 +1,4 @@
-"""The address of a Prefect server that the user has configured, found without importing Prefect (which takes seconds)."""
+"""Finds the address of the user's configured Prefect server without importing Prefect (which takes seconds)."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import os
 import tomllib
 from pathlib import Path
 
-import dotenv  # as Prefect does: it comes with Prefect
+import dotenv  # a dependency of Prefect, which reads .env with it
 
 from tasks.domain.errors import BadInput
 
 
 def configured_api() -> str | None:
-    """The Prefect server that the user has configured, or None; looks where Prefect looks, in its order, without importing it.
+    """The API URL that the user has configured, or None; reads Prefect's settings sources in Prefect's order, without importing it.
 
     Raises:
         BadInput: a settings file is not TOML.
@@ -52,7 +52,7 @@ def _read_toml(path: Path) -> dict[str, object]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
-        raise BadInput(f"{path} cannot be read ({error}): Prefect looks there for its settings; correct it or take it away") from error
+        raise BadInput(f"{path} cannot be read ({error}): Prefect reads its settings from it; correct or remove it") from error
 
 
 def _table(content: dict[str, object], *names: str) -> dict[str, object]:

@@ -1,19 +1,19 @@
-"""A Prefect server for one run of the command line, where the user has none.
+"""A Prefect server for one command, used if the user has configured none.
 
-Prefect starts such a server by itself, but leaves it behind when the command is killed with -9. This one stands
-behind the guard, so it ends with the run, whatever ends the run. Importing Prefect and starting a server take
-about three seconds each: start the server first, import Prefect then, and wait last. That is why nothing here
-imports Prefect, and why the address is handed over in the environment, which Prefect reads when it is imported.
+Prefect can start such a server itself, but leaves it behind when the command is killed with -9. This one runs
+behind a process guard, so it ends with the run, however the run ends. Importing Prefect and starting a server take
+about three seconds each: start the server first, then import Prefect, and wait last. Therefore this module does not
+import Prefect, and passes the address in the environment, which Prefect reads on import.
 
     with private_server() as server:
         from flows.embed import embed_corpus
         server.wait()
         embed_corpus(job)
 
-The runs are kept in the database of PREFECT_HOME, as Prefect keeps them, so that `prefect server start` shows them
-later. SQLite has one writer, so a second command at the same time gets a database of its own, gone when it ends; so does one
-whose PREFECT_HOME cannot be written. The server answers to this run alone: it requires an auth string that only this run has,
-whatever auth string or key the user has set for another server.
+Runs are stored in the database of PREFECT_HOME, as Prefect does, so that `prefect server start` shows them
+later. SQLite has one writer, so a concurrent command gets a temporary database, as does one
+whose PREFECT_HOME is not writable. The server accepts only this run: it requires an auth string that only this run has,
+regardless of any auth string or key the user has set for another server.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ from tasks.adapters.processes.process_guard import start_guarded
 from tasks.adapters.processes.scratch import scratch_folder
 from tasks.domain.errors import Permanent
 
-START_SECONDS = 120.0  # 3 on an idle machine, 9 where the database is new
+START_SECONDS = 120.0  # takes 3 on an idle machine, 9 with a new database
 STOP_SECONDS = 5.0
 SERVER = "prefect.server.api.server:create_app"
 
-# What Prefect sets for a server of its own, and its analytics off: a run reaches nothing that its job does not name.
+# Prefect's settings for an ephemeral server, with analytics off: a run contacts no service that its job does not name.
 SERVER_SETTINGS = {
     "PREFECT_UI_ENABLED": "0",
     "PREFECT__SERVER_EPHEMERAL": "1",
@@ -54,7 +54,7 @@ SERVER_SETTINGS = {
 
 
 class PrivateServer:
-    """A server that was started; `api` is its address. It takes requests once `wait` has returned."""
+    """A started server; `api` is its address. It accepts requests once `wait` has returned."""
 
     def __init__(self, folder: Path, *, home_database: bool) -> None:
         self._port = _free_port()
@@ -79,10 +79,10 @@ class PrivateServer:
             )
 
     def wait(self, seconds: float = START_SECONDS) -> None:
-        """Return when the server takes requests.
+        """Return when the server accepts requests.
 
-        A database in PREFECT_HOME that this Prefect cannot open (a newer one has upgraded it) is left alone, and
-        the run goes on with a database of its own.
+        If this Prefect cannot open the database in PREFECT_HOME (a newer version has upgraded it), leaves that alone and
+        restarts with a temporary database.
 
         Raises:
             Permanent: it did not start; the message has the last line of its log.
@@ -104,11 +104,11 @@ class PrivateServer:
         lines = self._log.read_text(errors="replace").strip().splitlines()
         if any("address already in use" in line for line in lines):
             return f"another program has just taken port {self._port}: run the command again"
-        return lines[-1] if lines else "it said nothing"
+        return lines[-1] if lines else "no output"
 
     def stop(self) -> None:
-        """End it: first as it likes to end, since it writes down task runs a moment late; then by the guard."""
-        _send_what_is_logged()
+        """Stop the server: gracefully first, since it stores task runs with a delay; then by its guard."""
+        _flush_log_lines()
         with contextlib.suppress(psutil.NoSuchProcess, subprocess.TimeoutExpired):
             for server in psutil.Process(self._guard.pid).children():
                 server.terminate()
@@ -120,12 +120,12 @@ class PrivateServer:
 
 @contextlib.contextmanager
 def private_server() -> Iterator[PrivateServer]:
-    """Start a server and name it in this process' environment; returns at once, before it is up.
+    """Start a server and set its address in this process's environment; returns at once, before the server is up.
 
-    On leaving, the server is ended and the environment is as it was.
+    On exit, stops the server and restores the environment.
     """
     with contextlib.ExitStack() as stack:
-        folder = stack.enter_context(scratch_folder())  # swept by the next run where this one is killed
+        folder = stack.enter_context(scratch_folder())  # if this run is killed, the next one removes it
         if not _writable_home():
             stack.enter_context(_environment({"PREFECT_HOME": str(folder / "home")}))
         home_database = stack.enter_context(_home_database())
@@ -151,7 +151,7 @@ def _writable_home() -> bool:
 
 @contextlib.contextmanager
 def _home_database() -> Iterator[bool]:
-    """Whether the database of PREFECT_HOME is this run's for now; the kernel lets go of it, whatever ends the run."""
+    """Try to lock the database of PREFECT_HOME; yields whether this run has it. The kernel releases the lock however the run ends."""
     prefect_home().mkdir(parents=True, exist_ok=True)
     with _lock_of_home() as lock:
         try:
@@ -162,8 +162,8 @@ def _home_database() -> Iterator[bool]:
             yield True
 
 
-def _send_what_is_logged() -> None:
-    """Prefect sends log lines in the background, and complains at exit of those that find no server."""
+def _flush_log_lines() -> None:
+    """Have Prefect send its queued log lines now: at exit it complains about lines that reach no server."""
     if handlers := sys.modules.get("prefect.logging.handlers"):
         handlers.APILogWorker.drain_all(timeout=STOP_SECONDS)
 
@@ -187,14 +187,14 @@ def _set(settings: Mapping[str, str | None]) -> None:
 
 
 def _no_proxy() -> dict[str, str]:
-    """Behind a proxy, requests to the loopback interface must bypass it."""
+    """Variables that let requests to the loopback interface bypass a proxy."""
     hosts = os.environ.get("no_proxy") or os.environ.get("NO_PROXY")
-    straight = f"{hosts},127.0.0.1" if hosts else "127.0.0.1"
-    return {"no_proxy": straight, "NO_PROXY": straight}
+    exempt = f"{hosts},127.0.0.1" if hosts else "127.0.0.1"
+    return {"no_proxy": exempt, "NO_PROXY": exempt}
 
 
 def _free_port() -> int:
-    """A port below those that the kernel gives to outgoing connections, so that none takes it before the server does."""
+    """A free port below the kernel's range for outgoing connections, so that none takes it before the server does."""
     for port in random.sample(range(28_000, 32_000), 200):
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
@@ -203,9 +203,9 @@ def _free_port() -> int:
 
 
 def _is_healthy(api: str) -> bool:
-    straight = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    without_proxy = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with straight.open(f"{api}/health", timeout=5) as answer:
+        with without_proxy.open(f"{api}/health", timeout=5) as answer:
             return bool(answer.status == 200)
     except (urllib.error.URLError, OSError):
         return False

@@ -1,1 +1,1 @@
-"""The processes of an encoder on this host: torchrun and its ranks, started, watched and ended; devices, cores, scratch folders."""
+"""The encoder's processes on this host: starts, supervises and ends torchrun and its ranks; devices, cores, scratch folders."""

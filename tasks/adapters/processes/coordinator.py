@@ -1,8 +1,8 @@
-"""The coordinator: one queue of pieces for every shard in flight, and the ranks that take from it.
+"""The coordinator: one queue of pieces for all shards in flight, and the ranks that take from it.
 
-Ranks ask for work when they have room, so a slow one gets less and none waits for another. When a rank dies, what it
-held goes back to the head of the queue, and a new launch takes it up (`tasks.adapters.processes.supervisor`). When all is done the
-ranks leave, and their devices are free while the run goes on; work that comes all the same starts them again.
+Ranks request work when they have room, so a slow rank gets less and none waits for another. When a rank dies, its pieces
+return to the head of the queue, and a new launch encodes them (`tasks.adapters.processes.supervisor`). When all is done the
+ranks exit, which frees their devices while the run continues; later work starts them again.
 """
 
 from __future__ import annotations
@@ -47,12 +47,12 @@ from tasks.domain.encoding.throughput import Throughput
 from tasks.domain.errors import KitestringError, Permanent, Transient, error_of
 from tasks.domain.shards.seal import Part
 
-REST_SECONDS = 20.0  # in which a rank with nothing to do leaves by itself
+REST_SECONDS = 20.0  # within which an idle rank exits on its own
 log = logging.getLogger("kitestring.ranks")
 
 
 class Coordinator:
-    """The `Encoders` of torchrun: its processes, started at the first need and kept until `release` or `close`."""
+    """The `Encoders` of torchrun. Its processes start on first use and run until `release` or `close`."""
 
     def __init__(
         self,
@@ -71,8 +71,8 @@ class Coordinator:
         self._startup: dict[str, float] = {}
         self._newest: dict[int, str] = {}  # by rank: the shard of its last part
         self._most_queued, self._stall_seconds, self._startup_seconds = 2 * launch.ranks, stall_seconds, startup_seconds
-        devices, written = devices or Devices(), scratch / "assignment.json"
-        written.write_text(assignment.model_dump_json())
+        devices, assignment_file = devices or Devices(), scratch / "assignment.json"
+        assignment_file.write_text(assignment.model_dump_json())
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._listener.bind(assignment.socket)
         self._listener.listen(launch.ranks)
@@ -81,15 +81,15 @@ class Coordinator:
         self._links: list[RankConnection] = []
         self._facts: Future[EncoderFacts] = Future()
         self._closed = self._resting = self._started = False
-        self._broken: KitestringError | None = None  # why no more work is taken
+        self._broken: KitestringError | None = None  # why no more work is accepted
         start = start or partial(start_torchrun, devices=devices)
-        starts = partial(start, launch, assignment.encoder.kind, written, self.log)
-        self._launches = LaunchSupervisor(starts, devices, self, changed=self._changed, said=self.log)
+        starts = partial(start, launch, assignment.encoder.kind, assignment_file, self.log)
+        self._launches = LaunchSupervisor(starts, devices, self, changed=self._changed, output=self.log)
 
-    # What a run asks of it
+    # The interface of `Encoders`
 
     def start(self) -> None:
-        """Launch, if none is at work; returns at once, the encoder loads meanwhile."""
+        """Start a launch if none is running; returns at once, while the encoder loads."""
         with self._changed:
             if self._closed:
                 return
@@ -101,22 +101,22 @@ class Coordinator:
             self._launches.begin()
 
     def facts(self) -> EncoderFacts:
-        """What the loaded encoder says of itself; waits for it.
+        """Wait for the encoder to load and return its facts.
 
         Raises:
-            BadInput: the encoder cannot be loaded, in the worker's words.
-            Transient: the ranks died before they could say anything.
-            Permanent: they did not get ready in time.
+            BadInput: the encoder cannot be loaded; the message is the worker's.
+            Transient: the ranks died before they reported anything.
+            Permanent: they were not ready in time.
         """
         self.start()
         return self._facts.result()
 
     def submit(self, piece: Piece) -> Future[Part]:
-        """Queue a piece; waits while the queue is full, which is what bounds the reader.
+        """Queue a piece; blocks while the queue is full, which bounds the reader.
 
         Raises:
             BadInput: the encoder cannot be loaded.
-            Transient: it was given up, or the run is ending.
+            Transient: the encoder was given up, or the run is ending.
         """
         work = RankWorkItem(piece=piece, part=Future())
         with self._changed:
@@ -133,7 +133,7 @@ class Coordinator:
         return work.part
 
     def progress(self) -> EncodingProgress:
-        """What the ranks have done, and where each is."""
+        """The work of the ranks so far, and the position of each."""
         with self._changed:
             newest, startup = dict(self._newest), dict(self._startup)
         return self.pace.progress(under_way=self._under_way(), newest=newest, startup=startup, waits_for=self.waits_for)
@@ -148,10 +148,10 @@ class Coordinator:
         ]
 
     def release(self, *, wait: bool = False) -> None:
-        """No more work will come: the ranks leave, and their devices are free while the run goes on to its end.
+        """No more work is expected: the ranks exit, which frees their devices while the run continues.
 
-        Work that comes all the same (a damaged part is encoded again) is done, and waits for ranks to start anew.
-        `wait`: returns when every rank has left, and ends one that does not.
+        Later work (a damaged part is encoded again) is still done, after the ranks have restarted.
+        `wait`: return only when every rank has exited; ends those that do not.
         """
         with self._changed:
             self._resting = True
@@ -169,7 +169,7 @@ class Coordinator:
             self._closed = True
             self.give_up(Transient("the encoder is closed: the run is ending"))
         self._launches.end()
-        with contextlib.suppress(OSError):  # where it cannot be, closing alone ends who accepts
+        with contextlib.suppress(OSError):  # if shutdown fails, closing alone ends the accepting thread
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
 
@@ -177,7 +177,7 @@ class Coordinator:
 
     def _feed(self) -> None:
         while self._queue and (hungry := [link for link in self._links if link.wants]):
-            link = min(hungry, key=lambda link: (len(link.held), link.heard))  # in turn: else the first takes all where work is scarce
+            link = min(hungry, key=lambda link: (len(link.held), link.heard))  # in turn, or the first takes all if work is scarce
             work = self._queue.popleft()
             link.held[work.piece.key] = work
             link.wants, link.heard = link.wants - 1, time.monotonic()
@@ -200,7 +200,7 @@ class Coordinator:
                 self.pace.at(link.rank, message.key, message.done, message.tokens)
                 link.at = message
             case Storing():
-                if link.at and link.at.key == message.key:  # it is working on no row that could be blamed for a later crash
+                if link.at and link.at.key == message.key:  # no row is being encoded that could be blamed for a later crash
                     link.at = link.at.model_copy(update={"rows": ()})
             case Done():
                 self._finish(link, message)
@@ -227,14 +227,14 @@ class Coordinator:
         if work and not work.part.cancelled():
             work.part.set_result(part)
 
-    def _settle_facts(self, found: EncoderFacts | KitestringError) -> None:
+    def _settle_facts(self, outcome: EncoderFacts | KitestringError) -> None:
         if self._facts.done():
             return
-        if isinstance(found, KitestringError):
-            self._facts.set_exception(found)
-            self.give_up(found)
+        if isinstance(outcome, KitestringError):
+            self._facts.set_exception(outcome)
+            self.give_up(outcome)
         else:
-            self._facts.set_result(found)
+            self._facts.set_result(outcome)
 
     @property
     def needs_processes(self) -> bool:
@@ -249,7 +249,7 @@ class Coordinator:
         return self._broken is not None or (self._facts.done() and self._facts.exception() is not None)
 
     def give_up(self, error: KitestringError) -> None:
-        """Fail all queued pieces, and later ones too if no rank was ever ready."""
+        """Fail all pending pieces, and later ones too if no rank was ever ready."""
         waiting = [*self._queue, *(work for link in self._links for work in link.held.values())]
         self._queue.clear()
         for link in self._links:
@@ -261,7 +261,7 @@ class Coordinator:
         self._changed.notify_all()
 
     def fail(self, error: KitestringError) -> None:
-        """Fail all that waits for a rank and all that comes, and end every rank."""
+        """Fail all pending and future pieces, and end every rank."""
         with self._changed:
             self._broken = self._broken or error
             self.give_up(error)
@@ -293,38 +293,38 @@ class Coordinator:
             for line in lines:
                 try:
                     message = FromRank.validate_json(line)
-                except ValidationError:  # a rank that was killed while it wrote
+                except ValidationError:  # the rank was killed while writing
                     break
                 with self._changed:
                     self._take(link, message)
 
     def _lose(self, link: RankConnection) -> None:
-        """A rank has ended: its pieces go back to the head of the queue. Only the first of a launch is to blame."""
+        """Handle the end of a rank: requeue its pieces at the head. Only the first death of a launch is blamed on a piece."""
         self._links.remove(link)
         self.pace.gone(link.rank)
         lost = [work for work in link.held.values() if not work.part.done()]
         if lost and not self._launches.blamed and not self._closed:
             self._launches.blamed = True
             in_hand = link.held.get(link.at.key) if link.at else None
-            held = in_hand if in_hand in lost else lost[0]
-            held.deaths += 1
-            barred = len(held.piece.barred)
-            held.piece = after_death(held.piece, link.at)
-            if len(held.piece.barred) > barred:
+            blamed = in_hand if in_hand in lost else lost[0]
+            blamed.deaths += 1
+            barred = len(blamed.piece.barred)
+            blamed.piece = after_death(blamed.piece, link.at)
+            if len(blamed.piece.barred) > barred:
                 self._launches.learnt()
             log.warning(
-                "rank %d died with source rows %d-%d of shard %s in hand",
+                "rank %d died while encoding source rows %d-%d of shard %s",
                 link.rank,
-                held.piece.first,
-                held.piece.stop - 1,
-                held.piece.shard,
+                blamed.piece.first,
+                blamed.piece.stop - 1,
+                blamed.piece.shard,
             )
-            clueless = not held.piece.suspects and not held.piece.barred
-            if clueless and held.deaths >= DEATHS_WITHOUT_A_CLUE:
-                lost.remove(held)
+            clueless = not blamed.piece.suspects and not blamed.piece.barred
+            if clueless and blamed.deaths >= DEATHS_WITHOUT_A_CLUE:
+                lost.remove(blamed)
                 self._launches.learnt()
-                died = f"the encoder died {held.deaths} times on source rows {held.piece.first}-{held.piece.stop - 1}"
-                held.fail(Permanent(died, row=held.piece.first))
+                died = f"the encoder died {blamed.deaths} times on source rows {blamed.piece.first}-{blamed.piece.stop - 1}"
+                blamed.fail(Permanent(died, row=blamed.piece.first))
         self._queue.extendleft(reversed(lost))
         self._feed()
 
@@ -335,16 +335,16 @@ class Coordinator:
             if self._launches.starting_for > self._startup_seconds:
                 raise Permanent(
                     f"the encoder was not ready {self._startup_seconds:,.0f} s after its processes were started"
-                    f" (failures.startup_seconds: set it higher where the model takes longer to load); they said last:"
+                    f" (failures.startup_seconds: set it higher if the model takes longer to load); their last output:"
                     f" {self._launches.last_words()}"
                 )
 
     def _end_stalled(self) -> None:
-        """A rank with work that says nothing for too long is ended; its death is then handled as any other."""
+        """Kill ranks that have work but were silent for `stall_seconds`; the death is then handled like any other."""
         with self._changed:
             for link in self._links:
                 if link.held and link.pid and time.monotonic() - link.heard > self._stall_seconds:
-                    log.warning("rank %d has said nothing for %.0f s and is ended", link.rank, self._stall_seconds)
+                    log.warning("rank %d was silent for %.0f s and is killed", link.rank, self._stall_seconds)
                     link.heard = time.monotonic()
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(link.pid, signal.SIGKILL)

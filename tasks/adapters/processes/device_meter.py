@@ -1,4 +1,4 @@
-"""How busy this machine's processors were while rows were encoded."""
+"""Measures the utilization of this machine's CPUs and GPUs while rows are encoded."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from tasks.domain.report.figures import DeviceWork
 
 
 @dataclass(slots=True)
-class _Seen:
-    """Of one device, over the looks so far."""
+class _Samples:
+    """Sums over the samples of one device."""
 
     name: str
-    looks: int = 0
+    count: int = 0
     busy: float = 0.0
-    memory: int = 0
+    memory: int = 0  # largest
 
 
 class DeviceMeter:
-    """Listens to a run, and looks at the devices each time that it is encoding."""
+    """Listens to a run's snapshots, and samples the devices while it encodes."""
 
     def __init__(self) -> None:
-        self._gpus, self._cards = GpuMeter(), dict[int, _Seen]()
-        self._cpu = _Seen(f"{cpu_name()}, {cores()} cores")
-        psutil.cpu_percent()  # counts from here to the next call
+        self._gpus, self._cards = GpuMeter(), dict[int, _Samples]()
+        self._cpu = _Samples(f"{cpu_name()}, {cores()} cores")
+        psutil.cpu_percent()  # starts the interval that the next call measures
 
     def __call__(self, now: Snapshot) -> None:
         share = psutil.cpu_percent() / 100 * (os.cpu_count() or 1) / cores()
@@ -40,15 +40,15 @@ class DeviceMeter:
             return
         self._note(self._cpu, min(1.0, share), 0)
         for card in self._gpus.look():
-            self._note(self._cards.setdefault(card.index, _Seen(card.name)), card.utilization, card.memory_bytes)
+            self._note(self._cards.setdefault(card.index, _Samples(card.name)), card.utilization, card.memory_bytes)
 
-    def _note(self, seen: _Seen, busy: float, memory: int) -> None:
-        seen.looks, seen.busy, seen.memory = seen.looks + 1, seen.busy + busy, max(seen.memory, memory)
+    def _note(self, samples: _Samples, busy: float, memory: int) -> None:
+        samples.count, samples.busy, samples.memory = samples.count + 1, samples.busy + busy, max(samples.memory, memory)
 
     def work(self, encoding: EncodingProgress, device: str) -> tuple[DeviceWork, ...]:
-        """What each did. Rank by rank they take the GPUs in turn; CPUs are one device, whatever the number of ranks.
+        """The work of each device. Ranks use the GPUs round-robin; all CPUs count as one device, whatever the number of ranks.
 
-        Of GPUs that cannot be looked at nothing is said: the CPUs did not encode their rows.
+        Omits GPUs that cannot be sampled: their rows are not attributed to the CPUs.
         """
         return tuple(self._work(encoding, device)) if encoding.rows and not encoding.hosts else ()
 
@@ -63,12 +63,12 @@ class DeviceMeter:
             yield _figures(card, rows, tokens, encoding.seconds)
 
 
-def _figures(seen: _Seen, rows: int, tokens: int, seconds: float) -> DeviceWork:
+def _figures(samples: _Samples, rows: int, tokens: int, seconds: float) -> DeviceWork:
     return DeviceWork(
         host=socket.gethostname(),
-        name=seen.name,
-        utilization=seen.busy / seen.looks if seen.looks else None,
-        memory_bytes=seen.memory,
+        name=samples.name,
+        utilization=samples.busy / samples.count if samples.count else None,
+        memory_bytes=samples.memory,
         rows_per_second=rows / seconds if seconds else None,
         tokens_per_second=tokens / seconds if seconds and tokens else None,
     )

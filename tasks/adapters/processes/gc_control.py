@@ -1,14 +1,14 @@
-"""Python's garbage collector, kept out of the way while libraries are imported and when the process ends.
+"""Disables Python's garbage collector during imports, and skips object teardown at exit.
 
-Large imports make hundreds of thousands of objects that all stay: they are looked through for garbage again and again, and taken apart
-one by one at exit. In seconds of CPU time (medians of four in turn, on a busy machine of two cores):
+Large imports create hundreds of thousands of permanent objects: the collector scans them repeatedly, and the interpreter frees them
+one by one at exit. CPU seconds (medians of four in turn, on a busy machine of two cores):
 
-    process                                          as it is    collecting while importing    taken apart at exit
-    agent, which imports torch and the encoder       4.4         5.2                           6.4
-    command, which imports Prefect, pymilvus, ...    2.2         2.5                           3.1
+    process                                          as it is    with collection on import    with teardown at exit
+    agent, which imports torch and the encoder       4.4         5.2                          6.4
+    command, which imports Prefect, pymilvus, ...    2.2         2.5                          3.1
 
-On the start-up benchmark, of 16 to 18 s: 0.8 s more with the first, and 3 to 5 s on the clock between a run's last word and its end with
-the second. Either is to go as soon as it is under half a second.
+On the start-up benchmark, of 16 to 18 s: collection costs 0.8 s, and teardown 3 to 5 s of wall time between a run's last output and its end.
+Remove either measure once it saves less than half a second.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from contextlib import contextmanager, suppress
 
 @contextmanager
 def importing() -> Iterator[None]:
-    """Nothing is collected within."""
+    """Disable garbage collection within."""
     was_on = gc.isenabled()
     gc.disable()
     try:
@@ -36,12 +36,12 @@ def importing() -> Iterator[None]:
 
 @contextmanager
 def leaving() -> Iterator[None]:
-    """Have the process end with the code of the SystemExit within, as soon as its threads have ended and all is done that is due at exit.
+    """Exit the process with the code of a SystemExit raised within, after its threads have ended and all exit handlers have run.
 
-    Nothing is taken apart then: the kernel takes it all. What else is raised within ends the process as ever.
+    Skips the teardown of objects, since the kernel reclaims their memory. Other exceptions end the process as usual.
     """
     code: list[int] = []
-    atexit.register(_leave, code)  # before the libraries register theirs, so that it comes after them
+    atexit.register(_leave, code)  # registered before the libraries' handlers, so it runs after them
     try:
         yield
     except SystemExit as end:
@@ -54,7 +54,7 @@ def _leave(code: list[int]) -> None:
     if not code:
         return
     logging.shutdown()
-    with suppress(OSError, ValueError):  # the reader of the output is gone, or the descriptor is closed
+    with suppress(OSError, ValueError):  # the reader has closed the pipe, or the descriptor is closed
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code[0])

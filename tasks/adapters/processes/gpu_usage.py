@@ -1,4 +1,4 @@
-"""How busy the GPUs of this machine are, by NVIDIA's management library."""
+"""Utilization, memory and power of this machine's GPUs, from NVIDIA's management library."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ class GpuUsage:
 
     index: int
     name: str
-    utilization: float  # of the time since the last look in which a kernel ran, 0 to 1
+    utilization: float  # share of the time since the last sample in which a kernel ran, 0 to 1
     memory_bytes: int
     memory_total: int
-    watts: float | None  # None: the card does not say
+    watts: float | None  # None: the card does not report it
 
 
 class GpuMeter:
-    """Looks at every GPU. On a machine without one, or without the library (`nvidia-ml-py`), there is nothing to see."""
+    """Samples every GPU. Without a GPU, or without the library (`nvidia-ml-py`), samples are empty."""
 
     def __init__(self) -> None:
         self._nvml: Any = None
         try:
             self._nvml = importlib.import_module("pynvml")
             self._nvml.nvmlInit()
-        except Exception as error:  # noqa: BLE001 - not there, no driver, another version: runs do without
+        except Exception as error:  # noqa: BLE001 - no library, no driver or another version: runs work without metering
             log.debug("GPUs are not metered: %s", error)
             self._nvml = None
 
     def look(self) -> tuple[GpuUsage, ...]:
-        """All of them now; a card that has just failed is left out."""
+        """Sample all GPUs; omits one that fails to answer."""
         return tuple(self._usages()) if self._nvml else ()
 
     def _usages(self) -> Iterator[GpuUsage]:

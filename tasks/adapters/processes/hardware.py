@@ -1,4 +1,4 @@
-"""What this machine has to compute with, asked without loading torch."""
+"""Detects this machine's CPU cores, GPUs and limits without loading torch."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ CPU_INFO, OWN_STATUS = Path("/proc/cpuinfo"), Path("/proc/self/status")
 CGROUPS, OWN_CGROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 QUOTAS = (("cpu.max",), ("cpu.cfs_quota_us", "cpu.cfs_period_us"))  # a quota and its period, in cgroups of version 2 and 1
 MACHINE_LIBRARIES = ("torch", "transformers", "sentence-transformers", "openvino")
-MOST_CPU_RANKS = 8  # past that, ranks wait for memory rather than for cores
+MOST_CPU_RANKS = 8  # with more, ranks are limited by memory bandwidth rather than cores
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Launch:
-    """How many ranks a launch has, and what each may use."""
+    """The number of ranks of a launch, and the resources of each."""
 
     ranks: int
     threads: int
@@ -36,18 +36,18 @@ class Launch:
 
 
 def cores() -> int:
-    """CPU cores that this process may use: its affinity, or less where the quota of a container or a service says so."""
+    """CPU cores that this process may use: its affinity, bounded by the quota of a container or service."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
     return max(1, min([allowed, *(math.ceil(quota) for quota in _quotas())]))
 
 
 def _quotas() -> Iterator[float]:
-    """Cores that each cgroup allows, from this process's own to the root: the least counts."""
+    """Cores that the cgroups allow, from this process's own to the root; the smallest applies."""
     try:
         entries = OWN_CGROUPS.read_text().splitlines()
     except OSError:
         entries = []
-    for entry in [*entries, "0::/", "1:cpu:/"]:  # in a container its own may be mounted as the root, under whatever path
+    for entry in [*entries, "0::/", "1:cpu:/"]:  # in a container its own cgroup may be mounted as the root
         _, controllers, place = entry.split(":", 2)
         if controllers and "cpu" not in controllers.split(","):
             continue
@@ -60,14 +60,14 @@ def _quota(folder: Path) -> float | None:
     for names in QUOTAS:
         try:
             limit, period = (int(number) for name in names for number in (folder / name).read_text().split())
-        except (OSError, ValueError):  # there is none, or it is "max"
+        except (OSError, ValueError):  # the file is missing, or has "max"
             continue
         return limit / period if limit > 0 else None
     return None
 
 
 def gpus() -> int:
-    """CUDA devices that a process started from here would see."""
+    """The number of CUDA devices that are visible to child processes."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         return len([d for d in visible.split(",") if d.strip() and d.strip() != "-1"]) if _nvidia() else 0
@@ -93,21 +93,21 @@ def device_names(launch: Launch) -> list[str]:
 
 
 def machine(launch: Launch) -> dict[str, JsonValue]:
-    """All that the speed of an encoder depends on, as far as it can be known without loading one."""
+    """What an encoder's speed depends on, as far as it is known without loading the encoder."""
     processors = sorted(re.sub(r" \(UUID.*", "", line) for line in _nvidia()) if launch.device == "cuda" else [cpu_name()]
     return {"processors": [*processors], "launch": asdict(launch), "libraries": {name: version_of(name) for name in MACHINE_LIBRARIES}}
 
 
 def machine_digest(compute: Compute, launch: Launch) -> str:
-    """Of the hardware, the libraries and the settings that an encoder's speed depends on."""
+    """A digest of the hardware, the libraries and the settings that an encoder's speed depends on."""
     settings = compute.model_dump(include={"backend", "batch_tokens", "batch_rows"})
-    if compute.model_parallel != "off":  # added later: what was kept before goes on
+    if compute.model_parallel != "off":  # added later: results stored before it stay valid
         settings["model_parallel"] = compute.model_parallel
     return digest({"machine": machine(launch), "settings": settings})
 
 
 def peak_resident() -> int:
-    """The most bytes that this process has had in memory; 0 where the system does not report it. `ru_maxrss` would count its parent's."""
+    """Peak resident memory of this process in bytes; 0 if the system does not report it. `ru_maxrss` would include its parent's."""
     try:
         lines = OWN_STATUS.read_text().splitlines()
     except OSError:
@@ -116,7 +116,7 @@ def peak_resident() -> int:
 
 
 def cpu_name() -> str:
-    """The processor's name, or its architecture where the system does not report one."""
+    """The processor's name, or its architecture if the system does not report a name."""
     try:
         lines = CPU_INFO.read_text().splitlines()
     except OSError:
@@ -125,7 +125,7 @@ def cpu_name() -> str:
 
 
 def version_of(library: str) -> str | None:
-    """The version that is installed; None where it is not, as Kitestring itself in a checkout need not be."""
+    """The installed version of a library; None if it is not installed, which Kitestring itself need not be in a checkout."""
     try:
         return version(library)
     except PackageNotFoundError:
@@ -138,10 +138,10 @@ def launch_for(job: Job) -> Launch:
 
 
 def plan_launch(compute: Compute, *, needs_torch: bool = True) -> Launch:
-    """Settle every `auto` that the launcher has to know. An encoder that does without torch is on no GPU (`place_rank`), however many there are.
+    """Resolve every `auto` that the launcher needs. An encoder without torch never uses a GPU (`place_rank`).
 
-    On a CPU the cores are shared out among the ranks: torchrun's own default of one thread each would leave
-    cores idle with few ranks, and torch's own default of all cores would have ranks fight over them.
+    On CPUs the cores are divided among the ranks: torchrun's default of one thread each would leave
+    cores idle with few ranks, and torch's default of all cores would have ranks compete for them.
     """
     cards = gpus() if needs_torch and compute.device != "cpu" else 0
     device = "cuda" if cards or (needs_torch and compute.device == "cuda") else "cpu"

@@ -1,11 +1,11 @@
-"""A launch that begins before the run: its agent imports torch while Prefect is imported and its server starts.
+"""Starts a launch before the run: its agent imports torch while Prefect is imported and its server starts.
 
-Both take some five seconds, on different cores. So the command starts an agent first and looks at the job then; the run's
-first launch takes that agent over and gives it the assignment that it waits for. It stands behind a guard as every
-launch does, so nothing of it outlives the command, and an unused one ends with it.
+Each takes some five seconds, on different cores. So the command starts an agent first and then reads the job; the run's
+first launch takes over that agent and gives it the assignment that it waits for. Like every launch it runs behind a guard,
+so no process of it outlives the command, and an unused agent ends with the command.
 
-Only where the ranks are sure to be wanted, and at once: a corpus that has been run before may have nothing to encode, and a
-run that waits for its turn, or for a device, should not hold memory meanwhile.
+Used only if the ranks are certainly needed, and at once: a corpus that has been run before may have nothing to encode, and a
+run that waits for its turn or for a device should not hold memory meanwhile.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from tasks.domain.shards.layout import encoder_pins
 
 
 class PrestartedLaunch:
-    """A launch whose agent waits for its assignment in a folder of its own."""
+    """A launch whose agent waits for its assignment in a private folder."""
 
     def __init__(self, launch: Launch, kind: str, folder: Path) -> None:
         self._made_for = (launch, kind)
@@ -38,22 +38,22 @@ class PrestartedLaunch:
         return self._made_for == (launch, kind) and self.torchrun.is_alive
 
     def give(self, assignment: Path, log: Path) -> Torchrun:
-        """Have it work on an assignment; its output, earlier lines included, is in `log`."""
+        """Give the agent its assignment; its output, including earlier lines, is in `log`."""
         log.symlink_to(self._log)
-        begun = self._assignment.with_suffix(".new")
-        shutil.copyfile(assignment, begun)
-        begun.rename(self._assignment)  # it is there as a whole or not at all
+        partial_copy = self._assignment.with_suffix(".new")
+        shutil.copyfile(assignment, partial_copy)
+        partial_copy.rename(self._assignment)  # atomic: the agent never reads a partial file
         return self.torchrun
 
 
-_waiting: list[PrestartedLaunch] = []  # one at most
+_waiting: list[PrestartedLaunch] = []  # at most one
 
 
 @contextmanager
 def early_launch(job: Job) -> Iterator[None]:
-    """Within, a launch for this job begins at once, if it is sure to be wanted; what `start_torchrun` has not taken is ended on leaving."""
+    """Start a launch for this job at once, if it is certainly needed; on exit, end it unless `start_torchrun` has taken it over."""
     launch = launch_for(job)
-    if not _sure_to_be_wanted(job, launch):
+    if not _is_certainly_needed(job, launch):
         yield
         return
     with scratch_folder() as folder:
@@ -67,19 +67,19 @@ def early_launch(job: Job) -> Iterator[None]:
 
 
 def start_torchrun(launch: Launch, kind: str, assignment: Path, log: Path, *, devices: Devices | None = None) -> Torchrun:
-    """Start a launch, or take over the one that was started early for such ranks."""
+    """Start a launch, or take over the prestarted one if it fits."""
     early = _waiting.pop() if _waiting else None
     if early is not None and early.fits(launch, kind):
         return early.give(assignment, log)
     return Torchrun(launch, kind, assignment, log, devices=devices)
 
 
-def _sure_to_be_wanted(job: Job, launch: Launch) -> bool:
-    """Whether nothing of this corpus is encoded yet, this machine will encode it, and no other run may hold the devices."""
+def _is_certainly_needed(job: Job, launch: Launch) -> bool:
+    """Whether no row of this corpus is encoded yet, this machine will encode it, and no other run may hold the devices."""
     if job.compute.engine.kind != "local" or ENCODERS[job.encoder.kind].encoders != TORCHRUN:
         return False
     if launch.device == "cuda" or job.compute.exclusive is True or job.compute.limit is not None:
         return False
-    with suppress(KitestringError):  # the run will meet it too, and report it
+    with suppress(KitestringError):  # the run raises and reports the same error
         return next(iter(open_store(job.checkpoint).list(encoder_pins(job.corpus))), None) is None
     return False

@@ -1,15 +1,15 @@
-"""The guard: no process outlives the run that started it (the law "No orphans").
+"""The process guard: no process outlives the run that started it (the law "No orphans").
 
     python -m tasks.adapters.processes.process_guard -- COMMAND ...
 
-runs COMMAND and ends it, with every process that descends from it, when the guard's standard input closes
-or SIGTERM comes. The parent of a guard holds the other end of that pipe: the kernel closes it whatever
-kills the holder, kill -9 included. The guard adopts orphans (PR_SET_CHILD_SUBREAPER), because torch's
-elastic agent starts ranks in sessions of their own, where no process group reaches them; and COMMAND dies
-with the guard (PR_SET_PDEATHSIG), so that killing the guard itself leaves nothing either.
+runs COMMAND and ends it, with all its descendants, when the guard's standard input closes
+or on SIGTERM. The parent of a guard holds the other end of that pipe: the kernel closes it however
+the parent ends, including kill -9. The guard adopts orphans (PR_SET_CHILD_SUBREAPER), because torch's
+elastic agent starts each rank in its own session, which no process group reaches; and COMMAND dies
+with the guard (PR_SET_PDEATHSIG), so that killing the guard itself leaves no process either.
 
-Everything here is SIGKILL: what a rank had not committed is garbage by design, so there is nothing to tidy.
-Exits with COMMAND's status, or 143 after SIGTERM. Linux; elsewhere orphans are not adopted.
+All processes are ended with SIGKILL: uncommitted output of a rank is garbage by design, so there is nothing to clean up.
+Exits with COMMAND's status, or 143 after SIGTERM. For Linux; elsewhere orphans are not adopted.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ import psutil
 PR_SET_PDEATHSIG = 1
 PR_SET_NAME = 15
 PR_SET_CHILD_SUBREAPER = 36
-TOLD_TO_END = 143
+TERMINATED_STATUS = 143
 
-_told_to_end = threading.Event()
+_terminated = threading.Event()
 
 
 def _prctl(option: int, value: int | bytes) -> None:
@@ -39,7 +39,7 @@ def _prctl(option: int, value: int | bytes) -> None:
 
 
 def die_with_parent() -> None:
-    """Have the kernel kill this process when its parent dies; leaves at once where it has died already."""
+    """Have the kernel kill this process when its parent dies; dies at once if the parent is dead already."""
     parent = os.getppid()
     _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
@@ -47,12 +47,12 @@ def die_with_parent() -> None:
 
 
 def name_process(name: str) -> None:
-    """What `ps -o comm` and `top` call this process; the first 15 bytes count."""
+    """Set the name that `ps -o comm` and `top` show for this process; only the first 15 bytes are used."""
     _prctl(PR_SET_NAME, name.encode())
 
 
 def end_descendants() -> None:
-    """SIGKILL every process below this one, again and again until there is none (they may be forking)."""
+    """SIGKILL all descendants of this process, repeatedly until there are none (they may be forking)."""
     while descendants := psutil.Process().children(recursive=True):
         for process in descendants:
             try:
@@ -63,11 +63,11 @@ def end_descendants() -> None:
 
 
 def _leave(_signal: int = 0, _frame: object = None) -> None:
-    _told_to_end.set()
+    _terminated.set()
     try:
         end_descendants()
     finally:
-        os._exit(TOLD_TO_END)  # its command dies with it
+        os._exit(TERMINATED_STATUS)  # the command dies with the guard
 
 
 def _leave_when_closed(stdin: int, leave: Callable[[], None]) -> None:
@@ -86,9 +86,9 @@ def start_guarded(
     stderr: int | None = None,
     held: Collection[int] = (),
 ) -> subprocess.Popen[bytes]:
-    """Start COMMAND behind a guard of its own; closing the result's stdin ends them all.
+    """Start COMMAND behind its own guard; closing the result's stdin ends all its processes.
 
-    The guard is in a session of its own, so that a Ctrl-C meant for the run does not reach ranks first. It keeps the
+    The guard has its own session, so that a Ctrl-C for the run does not reach ranks first. It keeps the
     open files `held`, and so their locks, until every process has ended; COMMAND does not inherit them.
     """
     return subprocess.Popen(
@@ -103,10 +103,10 @@ def start_guarded(
 
 
 def safe_path(env: Mapping[str, str]) -> dict[str, str]:
-    """An environment in which a process finds our packages, also where its folder has a `tasks.py` or `flows.py` of the user's.
+    """An environment in which a process finds this project's packages, even if its folder has a user's `tasks.py` or `flows.py`.
 
-    `python -m` looks into the current folder first, unless PYTHONSAFEPATH says otherwise. A checkout that is not installed is found
-    there alone, so it is named.
+    `python -m` searches the current folder first, unless PYTHONSAFEPATH is set. A checkout that is not installed is found
+    only there, so it is added to PYTHONPATH.
     """
     root = Path(__file__).parents[3]
     ours = [] if root.name in {"site-packages", "dist-packages"} else [str(root)]
@@ -115,7 +115,7 @@ def safe_path(env: Mapping[str, str]) -> dict[str, str]:
 
 
 def main(arguments: list[str]) -> int:
-    """Run the command after `--`, and end with it."""
+    """Run the command after `--`; return its exit status once all its descendants have ended."""
     if arguments[:1] != ["--"] or not arguments[1:]:
         sys.stderr.write("usage: python -m tasks.adapters.processes.process_guard -- COMMAND ...\n")
         return 2
@@ -126,8 +126,8 @@ def main(arguments: list[str]) -> int:
     threading.Thread(target=_leave_when_closed, args=(0, _leave), daemon=True).start()
     status = child.wait()
     end_descendants()
-    if _told_to_end.is_set():
-        return TOLD_TO_END
+    if _terminated.is_set():
+        return TERMINATED_STATUS
     return status if status >= 0 else 128 - status
 
 

@@ -1,4 +1,4 @@
-"""Whether a process that left its mark somewhere is still there."""
+"""Process marks: identify a process, and tell later whether it has ended."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import psutil
 from tasks.domain.digest import digest
 from tasks.domain.shards.import_attempt import ProcessMark
 
-CLOCK_SECONDS = 60.0  # older marks hold wall-clock start times, and the clock may be set while a process runs
-KERNEL_TICK_SECONDS = 0.001  # start times come in hundredths of a second
+CLOCK_SECONDS = 60.0  # tolerance for older marks with wall-clock start times: the clock may be set while a process runs
+KERNEL_TICK_SECONDS = 0.001  # tolerance; start times have a resolution of a hundredth of a second
 
 
 def this_process() -> ProcessMark:
@@ -25,12 +25,12 @@ def this_process() -> ProcessMark:
 
 
 def is_this_process(mark: ProcessMark) -> bool:
-    """Whether the mark is this process' own."""
+    """Whether the mark is that of this process."""
     return mark.host == _host() and mark.pid == os.getpid() and _is_same(psutil.Process(), mark)
 
 
 def has_ended(mark: ProcessMark) -> bool:
-    """Whether the process is known to have ended; never of another machine or container, whose processes are not visible here."""
+    """Whether the process is known to have ended; False for other machines and containers, whose processes are not visible here."""
     if mark.host != _host():
         return False
     try:
@@ -47,10 +47,10 @@ def _is_same(process: psutil.Process, mark: ProcessMark) -> bool:
 
 
 def started_since_boot(pid: int) -> float:
-    """When a process started, in seconds since the machine did: no clock that is set meanwhile changes it.
+    """When a process started, in seconds since boot, which is independent of clock adjustments.
 
     Raises:
-        psutil.NoSuchProcess: there is none.
+        psutil.NoSuchProcess: there is no such process.
     """
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
@@ -60,10 +60,10 @@ def started_since_boot(pid: int) -> float:
 
 
 def seconds_alive(pid: int) -> float:
-    """For how long a process has been there.
+    """The age of a process in seconds.
 
     Raises:
-        psutil.NoSuchProcess: there is none.
+        psutil.NoSuchProcess: there is no such process.
     """
     return time.clock_gettime(time.CLOCK_BOOTTIME) - started_since_boot(pid)
 

@@ -1,4 +1,4 @@
-"""A connected rank, and the pieces that it holds."""
+"""A connected rank and the pieces assigned to it."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from tasks.domain.shards.seal import Part
 
 @dataclass(slots=True, kw_only=True)
 class RankWorkItem:
-    """A piece, the future of its caller, and how often its rank died."""
+    """A piece, the caller's future, and how many ranks died on it."""
 
     piece: Piece
     part: Future[Part]
     deaths: int = 0
 
     def fail(self, error: KitestringError) -> None:
-        """Fail the waiting caller, unless it has its result."""
+        """Fail the future, unless it is done."""
         if not self.part.done():
             self.part.set_exception(error)
 
@@ -40,5 +40,5 @@ class RankConnection:
     held: dict[str, RankWorkItem] = field(default_factory=dict)  # by the part's key, oldest first
 
     def send(self, message: Piece | NoMoreWork | Welcome) -> None:
-        with contextlib.suppress(OSError):  # a dead rank shows itself on the reading side
+        with contextlib.suppress(OSError):  # the reading side notices a dead rank
             self.connection.sendall(message.model_dump_json().encode() + b"\n")

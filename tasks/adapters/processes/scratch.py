@@ -1,4 +1,4 @@
-"""Private scratch folders that do not pile up, even after kill -9."""
+"""Private scratch folders that are cleaned up even after kill -9."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from pathlib import Path
 
 PREFIX = "kitestring-"
 LOCK = "in-use"
-LONGEST_SOCKET = 100  # bytes; the kernel takes 107 for a Unix socket's path
+LONGEST_SOCKET = 100  # bytes; the kernel allows 107 for the path of a Unix socket
 
 
 @contextmanager
 def scratch_folder() -> Iterator[Path]:
-    """A folder readable by this user alone, removed on leaving; those of dead runs are removed on entering.
+    """A folder readable by this user only, removed on exit; on entry, folders of dead runs are removed.
 
-    Temporary files belong below one: files beside it are never removed after a kill.
+    Put all temporary files below it: files elsewhere are never removed after a kill.
     """
     parent = _parent()
     _sweep(parent)
@@ -34,14 +34,14 @@ def scratch_folder() -> Iterator[Path]:
 
 
 def _parent() -> Path:
-    """The user's temporary folder, or where a socket's path would be too long in it, /tmp."""
+    """The user's temporary folder, or /tmp if a socket's path would be too long there."""
     usual = Path(tempfile.gettempdir())
     socket = usual / f"{PREFIX}12345678" / "ranks.sock"
     return usual if len(os.fsencode(socket)) <= LONGEST_SOCKET else Path("/tmp")  # noqa: S108 - the folder is private
 
 
 def _sweep(parent: Path) -> None:
-    """A live run holds its lock; the kernel lets go of it whatever ends the run."""
+    """Remove the folders of dead runs. A live run holds its folder's lock; the kernel releases it however the run ends."""
     for folder in parent.glob(f"{PREFIX}*"):
         with suppress(OSError), (folder / LOCK).open() as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
-from tasks.adapters.metrics.exporters import Exported, exported, wanted
+from tasks.adapters.metrics.exporters import Exported, exported, metrics_settings
 from tasks.adapters.metrics.instruments import RunInstruments
 from tasks.adapters.metrics.lineage import Lineage, lineage_of
 from tasks.domain.job.credentials import without_credentials
@@ -20,7 +20,7 @@ def check_observers(job: Job) -> None:
     Raises:
         BadInput: an extra is not installed, or an exporter is not supported.
     """
-    wanted(job.metrics)
+    metrics_settings(job.metrics)
     lineage_of(job.lineage)
 
 
@@ -28,7 +28,7 @@ def check_observers(job: Job) -> None:
 def observed(job: Job, run: str, journal: Journal) -> Iterator[None]:
     """Tell whoever is asked for, for as long as the run lasts; and how it ended."""
     with ExitStack() as stack:
-        if metrics := wanted(job.metrics):
+        if metrics := metrics_settings(job.metrics):
             stack.enter_context(_measured(stack.enter_context(exported(metrics, run=run)), job, journal))
         if lineage := lineage_of(job.lineage):
             stack.enter_context(_traced_back(Lineage(lineage, job, run), journal))

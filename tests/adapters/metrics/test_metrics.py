@@ -18,7 +18,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from tasks.adapters.backoff import RetryPolicy
 from tasks.adapters.metrics import exporters
-from tasks.adapters.metrics.exporters import exported, wanted
+from tasks.adapters.metrics.exporters import exported, metrics_settings
 from tasks.adapters.metrics.instruments import RunInstruments
 from tasks.adapters.metrics.lineage import dataset, lineage_of
 from tasks.adapters.processes import gpu_usage
@@ -187,12 +187,12 @@ def test_the_usual_variables_ask_for_metrics(monkeypatch: pytest.MonkeyPatch, va
         monkeypatch.delenv(name, raising=False)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    settings = wanted(None)
+    settings = metrics_settings(None)
     assert (settings.exporter if settings else None) == exporter
     assert not settings or exporter != "prometheus" or settings.port == 1234
 
 
-@pytest.mark.parametrize(("of", "extra"), [(wanted, "metrics"), (lineage_of, "lineage")])
+@pytest.mark.parametrize(("of", "extra"), [(metrics_settings, "metrics"), (lineage_of, "lineage")])
 def test_without_the_extra_a_job_that_asks_for_it_is_refused(
     monkeypatch: pytest.MonkeyPatch, of: Callable[[Any], object], extra: str
 ) -> None:
@@ -203,7 +203,7 @@ def test_without_the_extra_a_job_that_asks_for_it_is_refused(
         of(settings[extra])
     monkeypatch.setenv("OTEL_METRICS_EXPORTER", "statsd")
     with pytest.raises(BadInput, match="statsd"):
-        wanted(None)
+        metrics_settings(None)
 
 
 def test_gpus_are_read_from_the_management_library_and_one_that_fails_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -254,7 +254,7 @@ def test_lineage_tells_what_went_in_what_came_out_and_why_it_failed(caplog: pyte
         broken = job.model_copy(update={"lineage": LineageSettings(url=url)})
         with observed(broken, "run-3", Journal()):
             pass
-    assert "does not take the event START" in caplog.text
+    assert "did not accept the event START" in caplog.text
 
 
 @pytest.mark.parametrize(

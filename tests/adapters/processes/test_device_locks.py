@@ -146,7 +146,7 @@ def test_a_lock_that_cannot_be_opened_is_named_with_the_cure(tmp_path: Path) -> 
     lock.mkdir()
     with pytest.raises(BadInput, match=str(lock)):
         Devices(["cpu"], folders=[tmp_path]).take(nobody_is_told, lambda: False)
-    with pytest.raises(BadInput, match="no lock file can be made in /nowhere"):
+    with pytest.raises(BadInput, match="no lock file can be created in /nowhere"):
         Devices(["cpu"], folders=[Path("/nowhere")]).take(nobody_is_told, lambda: False)
 
 

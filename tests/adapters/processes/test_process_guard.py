@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tasks.adapters.processes.process_guard import TOLD_TO_END, _leave_when_closed, start_guarded
+from tasks.adapters.processes.process_guard import TERMINATED_STATUS, _leave_when_closed, start_guarded
 
 # A grandchild in a session of its own, as torch's elastic agent starts its ranks.
 FAMILY = """
@@ -39,7 +39,7 @@ def all_gone(family: list[psutil.Process]) -> bool:
 def test_closing_its_stdin_ends_every_descendant() -> None:
     guard, family = start_family()
     guard.stdin.close()  # type: ignore[union-attr]
-    assert guard.wait(5) == TOLD_TO_END
+    assert guard.wait(5) == TERMINATED_STATUS
     assert all_gone(family)
 
 
@@ -55,7 +55,7 @@ def test_a_lifeline_that_cannot_be_read_counts_as_closed(tmp_path: Path) -> None
 def test_sigterm_ends_every_descendant() -> None:
     guard, family = start_family()
     guard.terminate()
-    assert guard.wait(5) == TOLD_TO_END
+    assert guard.wait(5) == TERMINATED_STATUS
     assert all_gone(family)
 
 
