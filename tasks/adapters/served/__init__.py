@@ -1,1 +1,1 @@
-"""Models that run on a server: the three protocols that such servers speak, and what may come between a text and its vector."""
+"""Encoders on a model server: the three supported protocols, and the handling of busy, failing and changed servers."""

@@ -1,4 +1,4 @@
-"""How many requests a server is given at once: more while more comes back, fewer where it says that it is too busy."""
+"""Adapts the number of concurrent requests to a server: more while throughput grows, fewer when it reports that it is too busy."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 REQUESTS_AT_FIRST, MOST_REQUESTS = 2, 64
-BETTER = 1.1  # times as much has to come back for more requests to be worth it: else only the latency grows
-ANSWERS_A_STEP = 3  # for each request in flight, of which the first is not counted: it was sent at the step before
-STEPS_SETTLED = 20  # before more is tried again: servers get more replicas
+BETTER = 1.1  # minimum factor of throughput that justifies more requests: otherwise only the latency grows
+ANSWERS_A_STEP = 3  # for each request in flight; the first is not measured, since it was sent in the previous step
+STEPS_SETTLED = 20  # before more requests are tried again: the server may have more replicas by then
 
 
 class InFlight:
-    """The most requests at a time, and who may send one. Thread-safe.
+    """Limits the requests in flight. Thread-safe.
 
-    Each step measures what comes back in a second, in characters. Where twice the requests bring no tenth more, they wait in the server's
-    own queue, and it stays at the number before.
+    Each step measures throughput in characters per second. If twice the requests bring less than 10% more, they only wait in the server's
+    queue, and the limit returns to the previous number.
 
     Args:
-        most: fixed, where the job says how many.
+        most: a fixed limit, if the job sets one.
         clock: seconds.
-        pause: waits so many seconds; raises where nobody will send any more.
-        share: this host's, of the requests of all hosts; None: as many as it likes.
+        pause: sleeps for some seconds; raises if the run is ending.
+        share: returns this host's share of the requests of all hosts; None: unlimited.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class InFlight:
 
     @contextmanager
     def slot(self, *, alone: bool = False) -> Iterator[None]:
-        """Within, a request is under way. `alone`: and no other, so that what happens to the server is its doing."""
+        """Wait for a slot and hold it during a request. `alone`: with no other request in flight, so that a crash has one cause."""
         self._await_turn()
         with self._changed:
             if alone:
@@ -70,12 +70,12 @@ class InFlight:
             self._pause(wait)
 
     def answered(self, characters: int) -> None:
-        """A request came back with its vectors."""
+        """Record a successful answer for texts of so many characters."""
         with self._changed:
             if self._fixed:
                 return
             self._answers += 1
-            if self._answers <= self.limit:  # sent at the step before
+            if self._answers <= self.limit:  # sent in the previous step
                 self._began = self._clock()
                 return
             self._characters += characters
@@ -87,7 +87,7 @@ class InFlight:
         self._answers, self._characters = 0, 0
         if self._settled:
             self._settled -= 1
-            if not self._settled:  # what it was is measured anew before more is tried
+            if not self._settled:  # measure the current limit again before more is tried
                 self._best = 0.0
         elif rate > self._best * BETTER:
             self._best, self._best_limit = rate, self.limit
@@ -96,10 +96,10 @@ class InFlight:
             self.limit, self._settled = self._best_limit, STEPS_SETTLED
 
     def too_busy(self, seconds: float) -> None:
-        """The server asks for patience: half as many from now on, and none for so many seconds."""
+        """Record that the server is too busy: halves the limit, and sends nothing for `seconds`."""
         with self._changed:
             now = self._clock()
-            if not self._fixed and now >= self._not_before:  # once for all that were refused together
+            if not self._fixed and now >= self._not_before:  # halve once for requests that were refused together
                 self.limit = max(1, self.limit // 2)
                 self._best_limit, self._settled = self.limit, STEPS_SETTLED
                 self._answers, self._characters = 0, 0

@@ -1,4 +1,4 @@
-"""What is known of a served model without asking its server: a corpus can be planned, listed and loaded while the server is down."""
+"""Facts about a served model from the settings only: a corpus can be planned, listed and loaded while the server is down."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ TOKENIZER = "tokenizer.json"
 
 
 def locate_served(encoder: ServedEncoder) -> LocatedModel:
-    """The model as the job names it. What is behind that name is pinned by the first run (`tasks.domain.served_identity`).
+    """The model that the job names. The first run pins the model behind that name (`tasks.domain.served_identity`).
 
     Raises:
-        BadInput: the tokenizer that the job names is not there.
+        BadInput: the tokenizer that the job names does not exist.
     """
     weights, tokenizer = digest(["served", encoder.api, encoder.model, encoder.revision]), _tokenizer_of(encoder)
     return LocatedModel(
         path=encoder.url,
         weights=weights,
         revision=encoder.revision,
-        told=_told(encoder),
+        told=_described(encoder),
         tokenizer=tokenizer,
         tokenizer_digest=sha256_of_file(tokenizer) if tokenizer else "",
     )
@@ -46,7 +46,7 @@ def _tokenizer_of(encoder: ServedEncoder) -> Path | None:
     return folder / TOKENIZER
 
 
-def _told(encoder: ServedEncoder) -> str:
+def _described(encoder: ServedEncoder) -> str:
     rows = _side(encoder.prompt, encoder.parameters)
     questions = _side(encoder.query_prompt, encoder.parameters if encoder.query_parameters is None else encoder.query_parameters)
     return f"served at {encoder.url}; rows: {rows}; questions: {questions}"
@@ -57,5 +57,5 @@ def _side(prompt: str | None, parameters: object) -> str:
 
 
 def shape_of_served(encoder: ServedEncoder, located: LocatedModel) -> ModelShape:
-    """What the settings tell; the pinned record knows more."""
+    """The shape as far as the settings give it; the pinned record has more."""
     return ModelShape(dim=encoder.truncate_dim, prompt=encoder.prompt or "", tokenizer=located.tokenizer)

@@ -1,4 +1,4 @@
-"""`/embeddings` as OpenAI defined it and vLLM, infinity, text-embeddings-inference, Ollama and NVIDIA NIM serve it."""
+"""The `/embeddings` API as OpenAI defined it and vLLM, infinity, text-embeddings-inference, Ollama and NVIDIA NIM implement it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tasks.adapters.served.server_answers import Described, Faulty, Refused, as_
 from tasks.adapters.served.server_connection import ServerConnection
 from tasks.domain.errors import BadInput
 
-# Of what `/models` tells of one. The rest is when the server was started, where its files are, and how busy it is.
+# The fields of `/models` that describe the model. The others are the server's start time, file locations and load.
 OF_MODEL = ("id", "max_model_len", "backend")
 
 
@@ -34,7 +34,7 @@ class OpenAiApi:
             models = {str(model["id"]): model for model in listed["data"]}
         except (KeyError, TypeError) as error:
             raise BadInput(
-                f"encoder.url: {self._connection.url}/models is no list of models: is encoder.api openai, with its prefix?"
+                f"encoder.url: {self._connection.url}/models is not a list of models: is encoder.api openai, with its prefix?"
             ) from error
         if self._model not in models:
             names = ", ".join(models) or "none"
@@ -42,7 +42,7 @@ class OpenAiApi:
         model = models[self._model]
         longest = model.get("max_model_len")
         return Described(
-            told={name: model[name] for name in OF_MODEL if name in model}, most_tokens=longest if isinstance(longest, int) else None
+            properties={name: model[name] for name in OF_MODEL if name in model}, most_tokens=longest if isinstance(longest, int) else None
         )
 
     def embed(self, texts: list[str], parameters: Mapping[str, JsonValue]) -> npt.NDArray[np.float32]:
@@ -52,17 +52,17 @@ class OpenAiApi:
         except Refused as error:
             if not self._encoding or "encoding" not in str(error):
                 raise
-            self._encoding = {}  # a server that knows decimal numbers alone
+            self._encoding = {}  # the server supports decimal numbers only
             return self.embed(texts, parameters)
         return as_vectors(_in_order(answer, len(texts)))
 
 
 def _in_order(answer: Any, count: int) -> list[Any]:
-    """Vectors by the place of their text, whatever the order they came in."""
+    """The vectors in the order of their texts, whatever the order of the answer."""
     try:
-        found = {int(entry["index"]): entry["embedding"] for entry in answer["data"]}
-        if found.keys() != set(range(count)) or len(answer["data"]) != count:
-            raise Faulty(f"the server gave {len(answer['data'])} vectors for {count} texts")
-        return [np.frombuffer(b64decode(vector), "<f4") if isinstance(vector, str) else vector for vector in map(found.get, range(count))]
+        vectors = {int(entry["index"]): entry["embedding"] for entry in answer["data"]}
+        if vectors.keys() != set(range(count)) or len(answer["data"]) != count:
+            raise Faulty(f"the server returned {len(answer['data'])} vectors for {count} texts")
+        return [np.frombuffer(b64decode(vector), "<f4") if isinstance(vector, str) else vector for vector in map(vectors.get, range(count))]
     except (KeyError, TypeError, ValueError) as error:
-        raise Faulty("the server's answer has no vectors where they should be") from error
+        raise Faulty("the server's answer has no vectors in the expected place") from error

@@ -1,19 +1,19 @@
-"""Which texts are sent together."""
+"""Groups texts into requests."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-MOST_CHARACTERS = 300_000  # in a request: TEI takes 2 MB, and a character of JSON may be six bytes
+MOST_CHARACTERS = 300_000  # in a request: TEI accepts 2 MB, and a character in JSON may take six bytes
 
 
 def plan_requests(texts: Sequence[str], *, most: int, alone: Collection[int] = ()) -> list[list[int]]:
-    """Positions of texts, each once; texts of like lengths together, because some servers pad a request to its longest.
+    """Batches of text positions, each position once; texts of similar length together, because some servers pad a request to its longest text.
 
     Args:
-        texts: to be sent.
-        most: in a request.
-        alone: positions that get a request each.
+        texts: the texts to send.
+        most: most texts in a request.
+        alone: positions that get a request of their own.
     """
     order = sorted((at for at in range(len(texts)) if at not in alone), key=lambda at: -len(texts[at]))
     batches, batch, characters = [[at] for at in sorted(alone)], list[int](), 0

@@ -1,7 +1,7 @@
-"""Rows of a batch to vectors, in as many requests as it takes; a row that has none is found and set aside alone.
+"""Embeds the rows of a batch in as many requests as needed; isolates and quarantines rows that have no vector.
 
-A batch that fails is tried again, then halved, and a single row that fails twice is set aside, each time only after the server was asked who it
-is and has answered: so no row is set aside for a server that is gone, and none is taken from another model.
+A failed batch is retried, then halved, and a single row that fails twice is quarantined. Before each step the server must confirm that it
+is up and serves the pinned model: so no row is quarantined because the server is down, and no vector comes from another model.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ ZERO_VECTOR = "zero: the model returned a zero vector, as it does for unknown wo
 
 @dataclass(slots=True)
 class BatchOutcome:
-    """Of the texts of a batch: a vector each, and by position why some have none."""
+    """A vector for each text of a batch, and by position the reasons why some have none."""
 
     vectors: FloatArray
     refused: dict[int, str] = field(default_factory=dict)
 
 
 def embed_batch(model: ServedModel, texts: list[str], dim: int) -> BatchOutcome:
-    """Every text of a batch has a vector or a reason.
+    """Embed a batch: every text gets a vector or a reason.
 
     Raises:
-        Transient: the server does not answer, or is too busy, for longer than patience lasts.
+        Transient: the server does not answer, or is too busy, for longer than the model's patience.
         Permanent: it serves another model.
     """
     outcome = BatchOutcome(np.zeros((len(texts), dim), np.float32))
@@ -42,15 +42,15 @@ def _settle(model: ServedModel, texts: list[str], positions: list[int], outcome:
     for _ in range(ROW_TRIES):
         sent = model.now()
         try:
-            found = model.embed_rows([texts[at] for at in positions], alone=alone)
+            vectors = model.embed_rows([texts[at] for at in positions], alone=alone)
         except Refused as error:
             reason = f"encoder: {error}"
             break
         except NoVectors as error:
             reason, was_down = f"encoder: {error}", model.confirm(sent)
-            alone = alone or was_down or isinstance(error, Unanswered)  # it may have killed the server, or another has
+            alone = alone or was_down or isinstance(error, Unanswered)  # this request may have crashed the server, or another one
         else:
-            positions, reason = _keep(positions, found, outcome)
+            positions, reason = _store(positions, vectors, outcome)
             if not positions:
                 return
     if len(positions) == 1:
@@ -61,11 +61,11 @@ def _settle(model: ServedModel, texts: list[str], positions: list[int], outcome:
         _settle(model, texts, half, outcome, alone=alone)
 
 
-def _keep(positions: list[int], found: FloatArray, outcome: BatchOutcome) -> tuple[list[int], str]:
-    """Positions whose vectors are not finite, and why; a neighbour's NaN may have spread over the batch."""
-    finite = np.asarray(np.isfinite(found).all(axis=1))
-    outcome.vectors[positions] = np.where(finite[:, None], found, 0)
-    zero = finite & ~np.asarray(found.any(axis=1))
-    outcome.refused.update((at, ZERO_VECTOR) for at, nothing in zip(positions, zero, strict=True) if nothing)
-    kind = "NaN" if np.isnan(found).any() else "Inf"
+def _store(positions: list[int], vectors: FloatArray, outcome: BatchOutcome) -> tuple[list[int], str]:
+    """Store finite vectors; return the other positions, to be retried since one text's NaN may spread over a batch, and the reason."""
+    finite = np.asarray(np.isfinite(vectors).all(axis=1))
+    outcome.vectors[positions] = np.where(finite[:, None], vectors, 0)
+    zero = finite & ~np.asarray(vectors.any(axis=1))
+    outcome.refused.update((at, ZERO_VECTOR) for at, is_zero in zip(positions, zero, strict=True) if is_zero)
+    kind = "NaN" if np.isnan(vectors).any() else "Inf"
     return [at for at, good in zip(positions, finite, strict=True) if not good], f"not finite: the model gave {kind}"

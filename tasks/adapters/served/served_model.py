@@ -1,7 +1,7 @@
-"""A served model: asked who it is, and then for vectors, none of which is taken from another model than the pinned one.
+"""A served model: identifies the model behind a server, and accepts vectors only from the pinned model.
 
-With every request goes a canary, a text whose vector is known. An answer in which it has another vector is not taken, whichever of a load
-balancer's servers gave it, and however short the time since the server was asked who it is.
+Every request includes a canary, a text with a known vector. An answer with another vector for it is refused, whichever server behind a
+load balancer sent it, and however recently the server was identified.
 """
 
 from __future__ import annotations
@@ -30,27 +30,27 @@ from tasks.domain.served_identity import CANARY_APART, NUMBERS, PROBES, ServedId
 
 FloatArray = npt.NDArray[np.float32]
 APIS: dict[str, Callable[[ServedEncoder, ServerConnection], ServedApi]] = {"openai": OpenAiApi, "tei": TeiApi, "triton": TritonApi}
-FIRST_CONTACT = 20.0  # seconds for which nothing may answer at a run's start: a wrong address is told soon
-# Of a server that refuses the fixed texts, which have up to 130 characters: vLLM takes none that is longer than what its model reads.
+FIRST_CONTACT = 20.0  # seconds to wait for any answer at a run's start: a wrong address is reported soon
+# For a server that refuses the probe texts, which have up to 130 characters: vLLM refuses texts longer than its model reads.
 REFUSED_CURE = (
-    "correct the encoder's settings; if the model reads fewer tokens than the fixed texts have by which it is known, have vLLM cut"
-    " what is too long, by encoder.parameters: {truncate_prompt_tokens: -1}"
+    "correct the encoder's settings; if the model reads fewer tokens than the texts have that identify it, let vLLM truncate"
+    " texts, with encoder.parameters: {truncate_prompt_tokens: -1}"
 )
-USUAL_ROWS = 32  # in a request, where the server does not say how many it takes
+USUAL_ROWS = 32  # in a request, if the server does not report its limit
 
 
 class ServedModel:
-    """A server's model. One object may be used from many threads.
+    """A server's model. Thread-safe.
 
     Args:
         encoder: its settings.
-        pinned: what it has to be; None: whatever answers first.
-        patience: seconds for which an answer, and a server that is gone, are waited for.
-        startup: seconds for which a server that says that it is busy is waited for at first.
-        batch_rows: most texts in a request, where the job says it.
-        whole: rows that the server would cut are refused by it, where it can be asked to.
-        policy: the waits between tries.
-        share: most requests in flight of this host, where others ask the server as well; None: the settings alone say it.
+        pinned: the identity that the model must have; None: the first one that answers is pinned.
+        patience: seconds to wait for an answer, and for a server that is down.
+        startup: seconds to wait at the start for a server that reports that it is busy.
+        batch_rows: most texts in a request, if the job sets it.
+        whole: have the server refuse rows that it would truncate, if its API can.
+        policy: the waits between attempts.
+        share: returns the limit of requests in flight from this host if other hosts use the server, too; None: only the settings apply.
     """
 
     def __init__(
@@ -76,89 +76,89 @@ class ServedModel:
         fixed = None if encoder.requests == "auto" else encoder.requests
         self.in_flight = InFlight(fixed, clock=self._clock, pause=self._policy.sleep, share=share)
         self._facts: EncoderFacts | None = None
-        self._asked_at = self._failed_to_answer_at = -math.inf
-        self._broken: Permanent | None = None  # why no vector is taken any more
+        self._identified_at = self._failed_to_answer_at = -math.inf
+        self._broken: Permanent | None = None  # why no more vectors are accepted
         self.most_rows = 1
         self.waits_for = ""
 
     def facts(self) -> EncoderFacts:
-        """What the model is. The first call asks, and waits for the server.
+        """The model's facts. The first call identifies the model, and waits for the server.
 
         Raises:
-            BadInput: nothing answers, or something else than what is pinned; says what to change.
-            Transient: the server has been too busy all the time.
+            BadInput: the server does not answer, or serves another model than the pinned one; says what to change.
+            Transient: the server was too busy all the time.
         """
         with self._asking:
             if self._facts is None:
-                self._facts = self._introduced()
+                self._facts = self._identify()
         return self._facts
 
     def embed_rows(self, texts: list[str], *, alone: bool = False) -> FloatArray:
-        """The vectors of some rows' texts: float32 of shape (texts, dim), possibly not finite. Tried once, but for a busy server.
+        """The vectors of some rows' texts: float32 of shape (texts, dim), possibly not finite. Retries only while the server is busy.
 
         Args:
-            texts: no more than `most_rows`.
-            alone: no other request is under way meanwhile.
+            texts: at most `most_rows`.
+            alone: send while no other request is in flight.
 
         Raises:
-            NoVectors: there are none; whose fault it is, `confirm` helps to tell.
+            NoVectors: there are none; `confirm` helps to find out whether the server or the texts are at fault.
             Transient: the server has been too busy for too long.
-            Permanent: another model is there now, or the server does not take the token any more.
+            Permanent: another model is served now, or the server no longer accepts the token.
         """
         self.facts()
-        with self._under_way():
-            found = self._patiently([PROBES[0], *texts], self._parameters, self._settings.prompt, alone=alone)
-        self._check(found, len(texts) + 1)
+        with self._bad_input_is_permanent():
+            vectors = self._embed_when_free([PROBES[0], *texts], self._parameters, self._settings.prompt, alone=alone)
+        self._check(vectors, len(texts) + 1)
         self.in_flight.answered(sum(map(len, texts)))
-        return found[1:]
+        return vectors[1:]
 
     def embed_questions(self, texts: list[str]) -> FloatArray:
-        """The same for questions.
+        """The vectors of questions: float32 of shape (texts, dim), finite.
 
         Raises:
-            Transient: they have no vectors now.
-            BadInput: the server does not take them.
+            Transient: the server returns no vectors at the moment.
+            BadInput: the server refuses the questions.
         """
         settings, dim = self._settings, self.facts().dim
         parameters = settings.parameters if settings.query_parameters is None else settings.query_parameters
-        found: list[FloatArray] = []
+        batches: list[FloatArray] = []
         for first in range(0, len(texts), self.most_rows):
             some = texts[first : first + self.most_rows]
             try:
-                vectors = self._patiently(some, parameters, settings.query_prompt)
+                vectors = self._embed_when_free(some, parameters, settings.query_prompt)
             except Refused as error:
                 raise BadInput(f"the query has no vector: {error}") from error
             except NoVectors as error:
                 raise Transient(str(error)) from error
             if vectors.shape != (len(some), dim) or not np.isfinite(vectors).all():
-                raise Transient(f"{settings.url} gave no vectors of {dim:,} numbers for the queries")
-            found.append(vectors)
-        return np.concatenate(found) if found else np.zeros((0, dim), np.float32)
+                raise Transient(f"{settings.url} returned no vectors of {dim:,} numbers for the queries")
+            batches.append(vectors)
+        return np.concatenate(batches) if batches else np.zeros((0, dim), np.float32)
 
     def confirm(self, failed_at: float) -> bool:
-        """After a request failed: wait until the server answers, and that it is the pinned model.
+        """After a failed request: wait until the server answers, and check that it serves the pinned model.
 
         Args:
-            failed_at: when it was sent; nothing is asked where the server was asked since.
+            failed_at: when the request was sent; skips the check if the server was identified since then.
 
         Returns:
-            Whether it embedded nothing for a while since: it was down, whatever it answered to that request (vLLM: 500, as its engine dies).
+            Whether the server was down since then, whatever its answer to that request (vLLM: 500, as its engine dies).
 
         Raises:
-            Permanent: it is another one.
-            Transient: it did not answer for as long as patience lasts.
+            Permanent: it serves another model.
+            Transient: it did not answer within the patience.
         """
         with self._asking:
             if self._broken:
                 raise self._broken
-            if self._asked_at <= failed_at:
-                with self._under_way():
-                    self._introduced()
+            if self._identified_at <= failed_at:
+                with self._bad_input_is_permanent():
+                    self._identify()
             return self._failed_to_answer_at >= failed_at
 
     @contextmanager
-    def _under_way(self) -> Iterator[None]:
-        """Bad input was found at the start: parts of a shard that is refused for it are thrown away, and these are good."""
+    def _bad_input_is_permanent(self) -> Iterator[None]:
+        """Convert BadInput during a run to Permanent: BadInput would delete the parts of the shard, which are good."""
         try:
             yield
         except BadInput as error:
@@ -166,11 +166,11 @@ class ServedModel:
             raise self._broken from error
 
     def now(self) -> float:
-        """For `confirm`."""
+        """The time, for `confirm`."""
         return self._clock()
 
     def close(self) -> None:
-        """Nothing is waited for any more, and what is sent fails."""
+        """End all waits; requests in flight and later ones fail."""
         self._closing.set()
         self._connection.close()
 
@@ -178,13 +178,13 @@ class ServedModel:
         if self._closing.wait(seconds):
             raise Transient("the encoder is closed: the run is ending")
 
-    def _introduced(self) -> EncoderFacts:
-        """Ask the server who it is, until it answers."""
+    def _identify(self) -> EncoderFacts:
+        """Identify the server's model, with retries until it answers."""
         began, first = self._clock(), self._facts is None
         backoff = self._backoff(self._startup if first else self._patience)
         while True:
             try:
-                return self._met()
+                return self._identify_once()
             except NoVectors as error:
                 self.waits_for = f"the encoder's server: {error}"
                 if isinstance(error, Refused):
@@ -194,21 +194,21 @@ class ServedModel:
                 if not isinstance(error, ServerBusy):
                     self._failed_to_answer_at = self._clock()
                 if not backoff.wait(error.seconds if isinstance(error, ServerBusy) else None):
-                    raise Transient(f"the encoder's server gave no vectors for {self._clock() - began:,.0f} s: {error}") from error
+                    raise Transient(f"the encoder's server returned no vectors for {self._clock() - began:,.0f} s: {error}") from error
                 if self._closing.is_set():
                     raise Transient("the encoder is closed: the run is ending") from error
 
-    def _met(self) -> EncoderFacts:
-        asked_at, described = self._clock(), self._api.describe()
+    def _identify_once(self) -> EncoderFacts:
+        began, described = self._clock(), self._api.describe()
         self._settle_rows(described)
-        vectors = self._probed()
-        identity = served_identity(described.told, vectors.tolist())
+        vectors = self._embed_probes()
+        identity = served_identity(described.properties, vectors.tolist())
         if other := other_server(identity, self._pinned):
             raise BadInput(
-                f"encoder: {self._settings.url} serves another model than this corpus was embedded with: {other}."
-                " No row was mixed: serve that model again, or set encoder.revision to a new name to embed the corpus anew"
+                f"encoder: {self._settings.url} serves another model than the one this corpus was embedded with: {other}."
+                " No vectors were mixed: serve that model again, or set encoder.revision to a new name to embed the corpus anew"
             )
-        self._pinned, self._asked_at, self.waits_for = self._pinned or identity, asked_at, ""
+        self._pinned, self._identified_at, self.waits_for = self._pinned or identity, began, ""
         return EncoderFacts(
             dim=vectors.shape[1],
             max_seq_length=described.most_tokens,
@@ -218,37 +218,39 @@ class ServedModel:
         )
 
     def _settle_rows(self, described: Described) -> None:
-        """One place in each request is the canary's."""
+        """Set the rows per request; one place in each request is reserved for the canary."""
         most = min(self._batch_rows or described.most_rows or USUAL_ROWS, described.most_rows or self._batch_rows or USUAL_ROWS)
         self.most_rows = max(1, most - 1)
 
-    def _probed(self) -> FloatArray:
-        """Of PROBES, no more in a request than the server takes."""
-        found: list[FloatArray] = []
+    def _embed_probes(self) -> FloatArray:
+        """The vectors of PROBES, in requests of at most `most_rows` texts."""
+        batches: list[FloatArray] = []
         for first in range(0, len(PROBES), self.most_rows):
             some = list(PROBES[first : first + self.most_rows])
-            found.append(self._embed(some, self._settings.parameters, self._settings.prompt))
-            if len(found[-1]) != len(some) or not np.isfinite(found[-1]).all() or found[-1].shape[1] != found[0].shape[1]:
-                raise Faulty(f"{self._settings.url} gave no vectors of one length for the texts by which its model is known")
-        return np.concatenate(found)
+            batches.append(self._embed(some, self._settings.parameters, self._settings.prompt))
+            if len(batches[-1]) != len(some) or not np.isfinite(batches[-1]).all() or batches[-1].shape[1] != batches[0].shape[1]:
+                raise Faulty(f"{self._settings.url} returned no vectors of equal length for the texts that identify its model")
+        return np.concatenate(batches)
 
-    def _check(self, found: FloatArray, count: int) -> None:
+    def _check(self, vectors: FloatArray, count: int) -> None:
         dim, pinned = self.facts().dim, self._pinned
-        if len(found) != count:
-            raise Faulty(f"{self._settings.url} gave {len(found):,} vectors for {count:,} texts")
-        if found.shape[1] != dim:
-            raise Faulty(f"{self._settings.url} gave vectors of {found.shape[1]:,} numbers, and its model's have {dim:,}")
-        if pinned and distance(found[0, :NUMBERS].tolist(), pinned.canary) > CANARY_APART:
-            raise Faulty(f"{self._settings.url} gave another vector than ever for a text that goes with each request")
+        if len(vectors) != count:
+            raise Faulty(f"{self._settings.url} returned {len(vectors):,} vectors for {count:,} texts")
+        if vectors.shape[1] != dim:
+            raise Faulty(f"{self._settings.url} returned vectors of {vectors.shape[1]:,} numbers, but its model's have {dim:,}")
+        if pinned and distance(vectors[0, :NUMBERS].tolist(), pinned.canary) > CANARY_APART:
+            raise Faulty(f"{self._settings.url} returned a different vector than before for the text that is part of each request")
 
-    def _patiently(self, texts: list[str], parameters: Mapping[str, JsonValue], prompt: str | None, *, alone: bool = False) -> FloatArray:
+    def _embed_when_free(
+        self, texts: list[str], parameters: Mapping[str, JsonValue], prompt: str | None, *, alone: bool = False
+    ) -> FloatArray:
         backoff = self._backoff(self._patience)
         while True:
             if self._broken:
                 raise self._broken
             try:
                 with self.in_flight.slot(alone=alone):
-                    found = self._embed(texts, parameters, prompt)
+                    vectors = self._embed(texts, parameters, prompt)
             except ServerBusy as error:
                 self.waits_for = f"the encoder's server: {error}"
                 self.in_flight.too_busy(min(error.seconds or 0.0, self._patience))
@@ -256,15 +258,15 @@ class ServedModel:
                     raise Transient(f"the encoder's server has been too busy for {self._patience:,.0f} s: {error}") from error
             else:
                 self.waits_for = ""
-                return found
+                return vectors
 
     def _embed(self, texts: list[str], parameters: Mapping[str, JsonValue], prompt: str | None) -> FloatArray:
-        """As they are kept: cut and scaled."""
+        """The vectors as they are stored: truncated to `truncate_dim` and normalized."""
         if self._closing.is_set():
             raise Transient("the encoder is closed: the run is ending")
         settings = self._settings
-        found = self._api.embed([f"{prompt}{text}" for text in texts] if prompt else texts, parameters)
-        vectors = found[:, : settings.truncate_dim]
+        raw = self._api.embed([f"{prompt}{text}" for text in texts] if prompt else texts, parameters)
+        vectors = raw[:, : settings.truncate_dim]
         if not settings.normalize:
             return vectors
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)

@@ -1,4 +1,4 @@
-"""The lines of Python with which an application embeds a question through the same server as the job."""
+"""Generates the Python code with which an application embeds a question by the job's server."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from tasks.adapters.models.model_files import LocatedModel
 from tasks.adapters.served.served_encoder import TOKEN_VARIABLE, ServedEncoder
 
 
-def served_question(encoder: ServedEncoder, located: LocatedModel) -> str:  # noqa: ARG001 - as every kind is asked
-    """With httpx: one request for a question."""
+def served_question(encoder: ServedEncoder, located: LocatedModel) -> str:  # noqa: ARG001 - the signature of all kinds
+    """Code for httpx that sends one request per question."""
     url = encoder.url.rstrip("/")
     text = f"{encoder.query_prompt!r} + words" if encoder.query_prompt else "words"
     parameters = encoder.parameters if encoder.query_parameters is None else encoder.query_parameters
@@ -27,7 +27,7 @@ def served_question(encoder: ServedEncoder, located: LocatedModel) -> str:  # no
             "",
             "def embed(words):",
             *(f"    {line}" for line in lines),
-            f"    vector = np.array(found, dtype=np.float32){cut}",
+            f"    vector = np.array(values, dtype=np.float32){cut}",
             "    return vector / np.linalg.norm(vector)" if encoder.normalize else "    return vector",
         ]
     )
@@ -37,25 +37,25 @@ def _openai(encoder: ServedEncoder, url: str, text: str, more: str) -> list[str]
     return [
         f'body = {{"model": {encoder.model!r}, "input": [{text}], "encoding_format": "float"{more}}}',
         f'answer = client.post("{url}/embeddings", json=body).raise_for_status().json()',
-        'found = answer["data"][0]["embedding"]',
+        'values = answer["data"][0]["embedding"]',
     ]
 
 
 def _tei(encoder: ServedEncoder, url: str, text: str, more: str) -> list[str]:
     body = f'{{"inputs": [{text}], "normalize": {encoder.normalize}, "truncate": True{more}}}'
-    return [f'(found,) = client.post("{url}/embed", json={body}).raise_for_status().json()']
+    return [f'(values,) = client.post("{url}/embed", json={body}).raise_for_status().json()']
 
 
 def _triton(encoder: ServedEncoder, url: str, text: str, more: str) -> list[str]:
     model = f"{url}/v2/models/{encoder.model}"
-    wanted = f' and output["name"] == {encoder.output!r}' if encoder.output else ""
+    chosen = f' and output["name"] == {encoder.output!r}' if encoder.output else ""
     fields = f', "parameters": {{{more.removeprefix(", ")}}}' if more else ""
     return [
-        f'told = client.get("{model}").raise_for_status().json()',
-        '(given,) = [tensor for tensor in told["inputs"] if tensor["datatype"] == "BYTES"]',
-        f'(wanted,) = [output["name"] for output in told["outputs"] if output["datatype"].startswith("FP"){wanted}]',
-        f'tensor = {{"name": given["name"], "shape": [1] * len(given["shape"]), "datatype": "BYTES", "data": [{text}]}}',
-        f'body = {{"inputs": [tensor], "outputs": [{{"name": wanted}}]{fields}}}',
+        f'model = client.get("{model}").raise_for_status().json()',
+        '(text,) = [tensor for tensor in model["inputs"] if tensor["datatype"] == "BYTES"]',
+        f'(name,) = [output["name"] for output in model["outputs"] if output["datatype"].startswith("FP"){chosen}]',
+        f'tensor = {{"name": text["name"], "shape": [1] * len(text["shape"]), "datatype": "BYTES", "data": [{text}]}}',
+        f'body = {{"inputs": [tensor], "outputs": [{{"name": name}}]{fields}}}',
         f'answer = client.post("{model}/infer", json=body).raise_for_status().json()',
-        'found = answer["outputs"][0]["data"]',
+        'values = answer["outputs"][0]["data"]',
     ]

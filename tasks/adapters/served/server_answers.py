@@ -1,4 +1,4 @@
-"""What a server of embeddings may answer instead of vectors, told apart by what may be done next."""
+"""The failures of a model server, classified by how to proceed, and the interface of its protocols."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from pydantic import JsonValue
 from tasks.domain.errors import BadInput
 
 TOKENWISE = (
-    "encoder.model: the server gives a vector for each token of a text (late interaction, or no pooling), and a row has one:"
-    " serve a model that gives one, or have the server pool them"
+    "encoder.model: the server returns a vector for each token of a text (late interaction, or no pooling), but a row needs one:"
+    " serve a model that returns one, or have the server pool them"
 )
 
 
 class NoVectors(Exception):
-    """The texts of a request have no vectors. The message is one line; that of `Refused` becomes a row's reason."""
+    """A request returned no vectors. The message is one line; that of `Refused` becomes a row's quarantine reason."""
 
 
 class ServerBusy(NoVectors):
-    """It asks for patience. `seconds`: for how long, where it says so."""
+    """The server is overloaded. `seconds`: when to retry, if it says so."""
 
     def __init__(self, message: str, seconds: float | None) -> None:
         super().__init__(message)
@@ -31,57 +31,57 @@ class ServerBusy(NoVectors):
 
 
 class Unanswered(NoVectors):
-    """No answer came, or not the whole of it: the server may have died, and another may stand in its place."""
+    """No answer, or an incomplete one: the server may have died and been replaced by another."""
 
 
 class Faulty(NoVectors):
-    """An answer that is none: an error of the server's own, or vectors that cannot be those of the texts."""
+    """An unusable answer: an internal error of the server, or vectors that cannot belong to the texts."""
 
 
 class Refused(NoVectors):
-    """The server does not take these texts, however often it is asked."""
+    """The server refuses these texts; retrying cannot help."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Described:
-    """What a server says of its model. `told`: what bears on a vector; the limits: None where it says nothing."""
+    """A server's description of its model. `properties`: those that can affect a vector; limits are None if not reported."""
 
-    told: Mapping[str, JsonValue]
+    properties: Mapping[str, JsonValue]
     most_rows: int | None = None  # in a request
     most_tokens: int | None = None  # of a text
 
 
 class ServedApi(Protocol):
-    """A protocol. Its methods may be called from many threads, and raise what stands above, and BadInput where a setting is wrong.
+    """A protocol of model servers. Methods are thread-safe; they raise NoVectors, or BadInput if a setting is wrong.
 
-    whole   parameters of a request by which a text that the model does not read whole is refused; none where that is so anyway, or cannot be asked
+    whole   request parameters that make the server refuse texts longer than the model reads; empty if it always does, or cannot
     """
 
     whole: Mapping[str, JsonValue]
 
     def describe(self) -> Described:
-        """What the server says of the model."""
+        """The server's description of the model."""
 
     def embed(self, texts: list[str], parameters: Mapping[str, JsonValue]) -> npt.NDArray[np.float32]:
-        """The vectors that the server gives for some texts: float32 of shape (vectors, dim), not yet held against anything."""
+        """The server's vectors for some texts: float32 of shape (vectors, dim), not validated."""
 
 
-def as_vectors(found: Any) -> npt.NDArray[np.float32]:
-    """Lists of numbers as an array. JSON has no NaN: null stands for it.
+def as_vectors(numbers: Any) -> npt.NDArray[np.float32]:
+    """Lists of numbers as an array. JSON has no NaN: null becomes NaN.
 
     Raises:
-        Faulty: they are no vectors of one length.
-        BadInput: each is a list of vectors.
+        Faulty: they are not vectors of equal length.
+        BadInput: each text has a list of vectors.
     """
-    first = found[0] if isinstance(found, list) and found else None
+    first = numbers[0] if isinstance(numbers, list) and numbers else None
     if isinstance(first, list) and first and isinstance(first[0], list):
         raise BadInput(TOKENWISE)
     try:
-        vectors = np.asarray(found, dtype=np.float32)
+        vectors = np.asarray(numbers, dtype=np.float32)
     except (TypeError, ValueError) as error:
-        raise Faulty("the server's vectors are no numbers, or of several lengths, as of models that give one for each token") from error
+        raise Faulty("the server's vectors are not numbers, or differ in length, as from models that return one per token") from error
     if vectors.ndim == 3:
         raise BadInput(TOKENWISE)
     if vectors.ndim != 2:
-        raise Faulty(f"the server gave an array of {vectors.ndim} dimensions where vectors were asked for")
+        raise Faulty(f"the server returned an array of {vectors.ndim} dimensions instead of vectors")
     return vectors

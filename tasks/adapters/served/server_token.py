@@ -1,4 +1,4 @@
-"""The token of a server: from the environment of the process that sends requests, or a Secret block, and nowhere else."""
+"""Reads a server's token, only from the environment of the process that sends requests or from a Secret block."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ _readers: list[ReadSecret] = []
 
 
 def read_secrets_with(read: ReadSecret) -> None:
-    """How Secret blocks are read in this process: the adapters do not know Prefect, and other hosts have none."""
+    """Set how this process reads Secret blocks: the adapters do not import Prefect, and other hosts have no access to it."""
     _readers[:] = [read]
 
 
 def token_of(encoder: ServedEncoder) -> str | None:
-    """The token, if there is one.
+    """The token, or None.
 
     Raises:
-        BadInput: there is no such block, or this process reads none and has no variable instead.
+        BadInput: the block does not exist, or this process cannot read blocks and the variable is not set.
     """
     block = encoder.token_block
     if block is None or not _readers:
         token = os.environ.get(TOKEN_VARIABLE)
         if block and not token:
-            raise BadInput(f"encoder.token_block: this host reads no Secret blocks: set {TOKEN_VARIABLE} in its environment")
+            raise BadInput(f"encoder.token_block: this host cannot read Secret blocks: set {TOKEN_VARIABLE} in its environment")
         return token
     return _readers[0]("encoder.token_block", block)

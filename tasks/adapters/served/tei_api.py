@@ -14,7 +14,7 @@ from tasks.adapters.served.server_answers import Described, Faulty, as_vectors
 from tasks.adapters.served.server_connection import ServerConnection
 from tasks.domain.errors import BadInput
 
-OF_INFO = ("model_id", "model_sha", "model_dtype", "model_type", "max_input_length")  # the others bear on no vector
+OF_INFO = ("model_id", "model_sha", "model_dtype", "model_type", "max_input_length")  # the fields that can affect a vector
 
 
 class TeiApi:
@@ -24,7 +24,7 @@ class TeiApi:
 
     def __init__(self, encoder: ServedEncoder, connection: ServerConnection) -> None:
         self._model, self._connection = encoder.model, connection
-        self._asked: dict[str, JsonValue] = {"normalize": encoder.normalize, "truncate": True}
+        self._options: dict[str, JsonValue] = {"normalize": encoder.normalize, "truncate": True}
 
     def describe(self) -> Described:
         info = self._connection.get("/info")
@@ -33,17 +33,17 @@ class TeiApi:
         if self._model and self._model != info["model_id"]:
             raise BadInput(f"encoder.model: {self._connection.url} serves '{info['model_id']}', not '{self._model}'")
         return Described(
-            told={name: info[name] for name in OF_INFO if info.get(name) is not None},
-            most_rows=_whole(info.get("max_client_batch_size")),
-            most_tokens=_whole(info.get("max_input_length")),
+            properties={name: info[name] for name in OF_INFO if info.get(name) is not None},
+            most_rows=_positive(info.get("max_client_batch_size")),
+            most_tokens=_positive(info.get("max_input_length")),
         )
 
     def embed(self, texts: list[str], parameters: Mapping[str, JsonValue]) -> npt.NDArray[np.float32]:
-        found = self._connection.post("/embed", {"inputs": texts, **self._asked, **parameters})
-        if not isinstance(found, list):
-            raise Faulty("the server's answer has no vectors where they should be")
-        return as_vectors(found)
+        vectors = self._connection.post("/embed", {"inputs": texts, **self._options, **parameters})
+        if not isinstance(vectors, list):
+            raise Faulty("the server's answer has no vectors in the expected place")
+        return as_vectors(vectors)
 
 
-def _whole(value: Any) -> int | None:
+def _positive(value: Any) -> int | None:
     return value if isinstance(value, int) and value > 0 else None

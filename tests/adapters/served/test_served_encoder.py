@@ -66,7 +66,7 @@ def test_an_identity_gives_the_settings_back_that_it_was_made_from() -> None:
         precision="float32",
     )
     assert ServedEncoder.restored(identity, like=encoder) == encoder
-    with pytest.raises(BadInput, match="its model 'bge' is served, and this job does not say where"):
+    with pytest.raises(BadInput, match="its model 'bge' is served, but this job has no encoder.url for it"):
         ServedEncoder.restored(identity, like=parse_job({}).encoder)
 
 
@@ -94,11 +94,11 @@ def test_a_password_in_the_address_is_refused() -> None:
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({}, "set encoder.tokenizer to that model's tokenizer"),
-        ({"tokenizer": "t", "parameters": {"prompt_name": "document"}}, "set encoder.prompt to its words instead"),
+        ({}, "a server does not report its model's tokenizer: set encoder.tokenizer to it"),
+        ({"tokenizer": "t", "parameters": {"prompt_name": "document"}}, "set encoder.prompt to its text instead"),
         (
             {"tokenizer": "t", "parameters": {"truncate_prompt_tokens": 8}},
-            "with encoder.parameters.truncate_prompt_tokens the server may cut",
+            "with encoder.parameters.truncate_prompt_tokens the server may truncate",
         ),
     ],
 )

@@ -60,7 +60,7 @@ def test_a_server_that_gives_a_vector_for_each_token_is_refused_at_once(
 ) -> None:
     exact, model = server.vectors, connect()
     monkeypatch.setattr(server, "vectors", lambda texts: np.stack([exact(texts)] * 3, axis=1))
-    with pytest.raises(BadInput, match=r"gives a vector for each token of a text .* serve a model that gives one"):
+    with pytest.raises(BadInput, match=r"returns a vector for each token of a text .* serve a model that returns one"):
         model.facts()
     assert slept == []
 
@@ -68,7 +68,7 @@ def test_a_server_that_gives_a_vector_for_each_token_is_refused_at_once(
 def test_texts_with_as_many_vectors_as_tokens_are_told_from_vectors() -> None:
     with pytest.raises(BadInput, match="a vector for each token"):
         as_vectors([[[1.0, 2.0]], [[1.0, 2.0], [3.0, 4.0]]])
-    with pytest.raises(Faulty, match="of several lengths, as of models that give one for each token"):
+    with pytest.raises(Faulty, match="differ in length, as from models that return one per token"):
         as_vectors([np.ones(2), np.ones(4)])
     assert as_vectors([[1.0, None]]).shape == (1, 2)
 
@@ -90,7 +90,7 @@ def test_rounding_is_no_other_model(connect: Connect, server: EmbeddingServer, m
 def test_another_model_behind_the_name_is_refused_at_the_start(connect: Connect, server: EmbeddingServer) -> None:
     pinned = connect().facts().server
     server.words = "others"
-    with pytest.raises(BadInput, match=r"another model than this corpus.*vectors of fixed texts.*set encoder\.revision"):
+    with pytest.raises(BadInput, match=r"another model than the one this corpus.*vectors of fixed texts.*set encoder\.revision"):
         connect(pinned=pinned).facts()
 
 
@@ -107,7 +107,7 @@ def test_no_vector_is_taken_from_a_server_that_changed_its_model_meanwhile(conne
     model.embed_rows(TEXTS)
     server.words = "others"
     sent = model.now()
-    with pytest.raises(Faulty, match="another vector than ever for a text that goes with each request"):
+    with pytest.raises(Faulty, match="a different vector than before for the text that is part of each request"):
         model.embed_rows(TEXTS)
     with pytest.raises(Permanent, match="serves another model"):
         model.confirm(sent)

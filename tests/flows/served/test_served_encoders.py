@@ -72,7 +72,7 @@ def test_a_server_that_comes_back_with_another_model_ends_the_run_before_a_row_i
     run_flow: RunFlow, server: EmbeddingServer, job: dict[str, Any], tmp_path: Path
 ) -> None:
     server.faults = [("", ())] * 6 + [("swapped", ("others",))]
-    with pytest.raises(RunFailed, match="serves another model than this corpus was embedded with"):
+    with pytest.raises(RunFailed, match="serves another model than the one this corpus was embedded with"):
         run_flow(job)
     kept = vectors_in(tmp_path / "checkpoint")
     server.words = MODEL
