@@ -1,1 +1,1 @@
-"""Pages and charts for people: the report of a run, the page of hits."""
+"""HTML pages and charts: the report of a run, the page of search hits."""

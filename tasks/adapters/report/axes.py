@@ -1,4 +1,4 @@
-"""What charts are measured with: the page's colours, round numbers for ticks, paths, and labels that fit."""
+"""Helpers of charts: the page's colours, round numbers for ticks, SVG paths, and labels that fit."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from math import ceil, floor, log10
 from typing import Literal
 
 Tone = Literal["one", "two", "calm", "warn", "bad", "c1", "c2", "c3", "c4", "c5", "c6", "c7", "c8"]
-GROUPS: tuple[Tone, ...] = ("c1", "c2", "c3", "c4", "c5", "c6", "c7", "c8")  # of kinds that have no order; c8 is that of all others
-WIDTH = 420.0  # user units; the page scales it, and 12 units of type stay readable on a telephone
+GROUPS: tuple[Tone, ...] = ("c1", "c2", "c3", "c4", "c5", "c6", "c7", "c8")  # colours for unordered groups; c8 is for all others
+WIDTH = 420.0  # user units; the page scales it, and text of 12 units stays readable on a phone
 DAY = 86_400
 _TIMES = (0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14_400, 43_200)
 
 
 def shorten(text: str, most: int) -> str:
-    """At most so many characters, cut in the middle: the ends of a path matter most. Control characters become spaces."""
+    """At most `most` characters, cut in the middle, since the ends of a path matter most. Control characters become spaces."""
     plain = "".join(letter if letter.isprintable() else " " for letter in text[: 50 * most])
     if len(plain) <= most:
         return plain
@@ -23,7 +23,7 @@ def shorten(text: str, most: int) -> str:
 
 
 def compact(number: float) -> str:
-    """1234 as 1.2k: for axes."""
+    """Format a number for an axis: 1234 as 1.23k."""
     for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(number) >= size:
             return f"{number / size:.3g}{unit}"
@@ -31,7 +31,7 @@ def compact(number: float) -> str:
 
 
 def clock(seconds: float) -> str:
-    """90 as 1:30, 3700 as 1:01:40; less than a minute in seconds."""
+    """Format seconds: 90 as 1:30, 3700 as 1:01:40; less than a minute as seconds."""
     if seconds < 60:
         return f"{seconds:g} s"
     minutes, rest = divmod(round(seconds), 60)
@@ -53,10 +53,10 @@ def time_ticks(end: float) -> list[float]:
 
 
 def line(points: Iterable[tuple[float, float]]) -> str:
-    """Points as the data of an SVG path."""
+    """The data of an SVG path through points."""
     return "M" + "L".join(at(x, y) for x, y in points)
 
 
 def at(x: float, y: float) -> str:
-    """A place in a path, to a tenth of a unit: a page that is mailed has room for no more."""
+    """A point in a path, rounded to a tenth of a unit to keep the page small."""
     return f"{round(x, 1):g} {round(y, 1):g}"

@@ -1,6 +1,6 @@
-"""Charts measured out in user units: bars, curves over time, histograms, points. `charts.html` writes them as inline SVG.
+"""Charts laid out in user units: bars, curves over time, histograms, points. `charts.html` writes them as inline SVG.
 
-Each has a title and a description for screen readers, and takes its colours from the page.
+Each has a title and a description for screen readers, and uses the page's colours.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ import numpy as np
 from tasks.adapters.report.axes import GROUPS, WIDTH, Tone, at, clock, compact, line, shorten, ticks, time_ticks
 
 Points = Sequence[tuple[float, float]]
-_LINE = 48  # characters that a label and its value have together, at the size of a phone
-_LETTER = 6.4  # the width of a digit on an axis
-_LEFT, _RIGHT = 48.0, WIDTH - 8  # where axes begin, after their labels, and end
+_LINE = 48  # characters for a label and its value together, on a phone
+_LETTER = 6.4  # width of a digit on an axis
+_LEFT, _RIGHT = 48.0, WIDTH - 8  # start of the axes, after their labels, and end
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chart:
-    """A drawing, WIDTH wide; `key` makes its ids unique in the page, and `kind` is the macro that writes its marks."""
+    """A drawing of width WIDTH; `key` makes its ids unique in the page, and `kind` selects the macro that writes its marks."""
 
     kind: Literal["bars", "curves", "columns", "points", "spans", "lines"]
     key: str
@@ -29,7 +29,7 @@ class Chart:
     description: str
     height: float
     marks: Sequence[object]
-    axes: Sequence[object] = ()  # their labels; of spans: ticks
+    axes: Sequence[object] = ()  # labels of the axes; for spans: ticks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +44,7 @@ class Bar:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Curve:
-    """A quantity over seconds. `bands`, if any, are its summands: each has a value for each point."""
+    """A quantity over time in seconds. `bands`, if any, are its summands, each with a value for every point."""
 
     label: str
     points: Points
@@ -54,7 +54,7 @@ class Curve:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tick:
-    """A label at a place of an axis."""
+    """A label at a position of an axis."""
 
     place: float
     label: str
@@ -63,7 +63,7 @@ class Tick:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
-    """Something drawn in one colour: a bar `width` wide, or a path."""
+    """A shape in one colour: a bar or a path."""
 
     tone: Tone
     label: str = ""
@@ -77,7 +77,7 @@ class Shape:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrackSpan:
-    """From when to when something was in a state, in seconds."""
+    """A period of one state, in seconds."""
 
     first: float
     stop: float
@@ -87,7 +87,7 @@ class TrackSpan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Track:
-    """A line of a timeline, as it is drawn."""
+    """One laid-out line of a timeline."""
 
     label: str
     shown: str
@@ -127,7 +127,7 @@ def bar_chart(bars: Sequence[Bar], *, key: str, title: str, description: str) ->
 
 
 def span_chart(tracks: Sequence[tuple[str, str, Sequence[TrackSpan]]], *, key: str, title: str, description: str) -> Chart:
-    """A timeline: for each track (label, what is written beside it, spans) a bar over one clock."""
+    """A timeline: for each track (label, summary, spans) a bar over a common time axis."""
     step, thick, foot = 36.0, 10.0, 24.0
     end = max((span.stop for _, _, spans in tracks for span in spans), default=0.0) or 1.0
     scale = WIDTH / end
@@ -147,13 +147,13 @@ def span_chart(tracks: Sequence[tuple[str, str, Sequence[TrackSpan]]], *, key: s
 
 
 def _part(span: TrackSpan, scale: float) -> Shape:
-    """At least so wide that it can be seen."""
+    """The bar of a span, at least one unit wide so that it is visible."""
     left, width = min(round(span.first * scale, 1), WIDTH - 1), max(1.0, round((span.stop - span.first) * scale, 1))
     return Shape(tone=span.tone, label=span.label, shown=f"{clock(round(span.first))} to {clock(round(span.stop))}", left=left, width=width)
 
 
 def curve_chart(curves: Sequence[Curve], *, key: str, title: str, description: str) -> Chart:
-    """Panels one above the other over one clock."""
+    """Stacked plots over a common time axis."""
     panel, foot = 128.0, 26.0
     marks = [_plot(curve, bottom=panel * place + panel, last=place + 1 == len(curves)) for place, curve in enumerate(curves)]
     return Chart(kind="curves", key=key, title=title, description=description, height=panel * len(curves) + foot, marks=marks)
@@ -161,15 +161,15 @@ def curve_chart(curves: Sequence[Curve], *, key: str, title: str, description: s
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Scale:
-    across: float  # units a second
-    up: float  # units for one of what is drawn
+    across: float  # units per second
+    up: float  # units per unit of the quantity
     bottom: float
 
     def points(self, seconds: Sequence[float], values: Sequence[float]) -> list[tuple[float, float]]:
         return [(_LEFT + second * self.across, self.bottom - value * self.up) for second, value in zip(seconds, values, strict=True)]
 
     def band(self, seconds: Sequence[float], low: Sequence[float], high: Sequence[float]) -> str:
-        """What lies between two curves."""
+        """The path of the area between two curves."""
         return line([*self.points(seconds, high), *reversed(self.points(seconds, low))]) + "z"
 
 
@@ -191,7 +191,7 @@ def _plot(curve: Curve, *, bottom: float, last: bool) -> Plot:
 
 
 def _along(labels: Sequence[tuple[float, str]], scale: float) -> list[Tick]:
-    """Ticks of a horizontal axis; a label that would leave the drawing ends where the axis does."""
+    """Ticks of a horizontal axis; a label that would exceed the drawing is aligned to its right edge."""
     places = [(round(_LEFT + value * scale, 1), label) for value, label in labels]
     return [
         Tick(place=place, label=label) if place + _LETTER * len(label) / 2 < WIDTH else Tick(place=WIDTH, label=label, anchor="end")
@@ -200,10 +200,10 @@ def _along(labels: Sequence[tuple[float, str]], scale: float) -> list[Tick]:
 
 
 def column_chart(columns: Sequence[tuple[str, int]], *, key: str, title: str, description: str, axis: str) -> Chart:
-    """A histogram of ready bins, with the bins' labels thinned to those that fit."""
+    """A histogram of given bins; shows only as many bin labels as fit."""
     bottom, high = 186.0, 176.0
     most = max(count for _, count in columns) * 1.05 or 1.0
-    step = (_RIGHT - _LEFT) / max(len(columns), 8)  # a lone column stays a column
+    step = (_RIGHT - _LEFT) / max(len(columns), 8)  # limits the width of a single column
     start = (_LEFT + _RIGHT - step * len(columns)) / 2
     tall = [round(high * count / most, 1) for _, count in columns]
     shapes = [
@@ -219,18 +219,18 @@ def column_chart(columns: Sequence[tuple[str, int]], *, key: str, title: str, de
         for place, ((label, count), size) in enumerate(zip(columns, tall, strict=True))
     ]
     every = -(-len(columns) // max(int((_RIGHT - _LEFT) / (_LETTER * max(len(label) for label, _ in columns) + 12)), 1))
-    kept = range((len(columns) - 1) % every, len(columns), every)  # counted from the last: the model's limit is worth reading
-    across = [Tick(place=round(start + step * (place + 0.5), 1), label=columns[place][0]) for place in kept]
+    labelled = range((len(columns) - 1) % every, len(columns), every)  # counted from the last, which is the model's limit
+    across = [Tick(place=round(start + step * (place + 0.5), 1), label=columns[place][0]) for place in labelled]
     up = [Tick(place=round(bottom - high * value / most, 1), label=compact(value)) for value in ticks(most) if value == int(value)]
     plot = Plot(label="", bottom=bottom, shapes=shapes, curve=None, up=up, across=across)
     return Chart(kind="columns", key=key, title=title, description=description, height=232, marks=[plot], axes=[axis])
 
 
 def point_chart(groups: Sequence[Points], *, key: str, title: str, description: str, along: tuple[str, str]) -> Chart:
-    """Points in the plane, both directions in one scale, each group with the colour of its place.
+    """A scatter plot with equal scales in both directions; each group has the colour at its position.
 
     Args:
-        groups: of points; at most as many as there are colours.
+        groups: groups of points; at most as many as there are colours.
         key: makes the ids unique in the page.
         title: for screen readers.
         description: likewise.
@@ -238,7 +238,7 @@ def point_chart(groups: Sequence[Points], *, key: str, title: str, description: 
     """
     high, edge = 330.0, 24.0
     fitted = _fitted(groups, (edge, 8, WIDTH - 8, high - edge))
-    # A line of no length with round ends is a dot: one path for the whole group.
+    # A zero-length line with round ends is a dot, so one path draws a whole group.
     marks = [
         Shape(tone=tone, path="".join(f"M{at(x, y)}h0" for x, y in points.tolist())) for tone, points in zip(GROUPS, fitted, strict=False)
     ]
@@ -246,7 +246,7 @@ def point_chart(groups: Sequence[Points], *, key: str, title: str, description: 
 
 
 def _fitted(groups: Sequence[Points], box: tuple[float, float, float, float]) -> list[np.ndarray]:
-    """The points moved and scaled into a box (left, top, right, bottom), larger values higher up."""
+    """The points moved and scaled into a box (left, top, right, bottom), with larger values higher up."""
     arrays = [np.asarray(points, dtype=float).reshape(-1, 2) for points in groups]
     everything = np.concatenate(arrays)
     low, size = everything.min(axis=0), np.ptp(everything, axis=0)

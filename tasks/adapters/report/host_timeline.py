@@ -1,4 +1,4 @@
-"""The hosts of a cluster as a timeline: when each was loading, at work, lost or left out, and why."""
+"""A timeline of a cluster's hosts: when each was loading, at work, lost or left out, and why."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from tasks.adapters.report.charts import Chart, TrackSpan, span_chart
 from tasks.domain.report.hosts import HostState, HostWork
 from tasks.domain.report.run_report import RunReport
 
-MOST_HOSTS = 24  # that are drawn; first those of which there is something to say
+MOST_HOSTS = 24  # in the chart; hosts with incidents first
 WHY_CHARACTERS = 400
-HOST_HEADS = ("host", "rows", "rows/s", "tokens/s", "at work", "groups taken", "given back", "shards doubled", "what happened")
+HOST_HEADS = ("host", "rows", "rows/s", "tokens/s", "at work", "groups taken", "returned", "shards doubled", "events")
 TONES: dict[HostState, Tone] = {
     "loading": "calm",
     "at work": "one",
@@ -23,28 +23,28 @@ TONES: dict[HostState, Tone] = {
 HOST_LEGEND: tuple[tuple[Tone, str], ...] = (
     ("calm", "loading the encoder"),
     ("one", "at work"),
-    ("two", "released: nothing was left for it"),
-    ("warn", "about to be taken away"),
+    ("two", "released: no work left"),
+    ("warn", "preempted"),
     ("bad", "lost, or left out"),
 )
 
 
 def drawn_hosts(report: RunReport) -> list[HostWork]:
-    """All, or those of which there is most to say, in the order in which they came."""
+    """All hosts, or `MOST_HOSTS` with preference for those with incidents, in the order in which they joined."""
     eventful = sorted(report.hosts, key=lambda host: not (host.left_out or host.given_back or host.doubled))[:MOST_HOSTS]
     return [host for host in report.hosts if host in eventful]
 
 
 def hosts_chart(report: RunReport, *, title: str) -> Chart:
-    """A line for each host."""
+    """The timeline, with a line for each host."""
     ends = [moment.seconds for host in report.hosts for moment in host.moments] + [sample.seconds for sample in report.progress]
-    tracks = [(host.host, _told(host), _spans(host, max(ends, default=0.0))) for host in drawn_hosts(report)]
+    tracks = [(host.host, _summary(host), _spans(host, max(ends, default=0.0))) for host in drawn_hosts(report)]
     described = "; ".join(f"{host.host}: {_story(host)}" for host in drawn_hosts(report))
     return span_chart(tracks, key="hosts", title=title, description=described)
 
 
 def host_rows(report: RunReport) -> list[Sequence[str]]:
-    """The same as a table, under `HOST_HEADS`."""
+    """The table of the same hosts, with the columns `HOST_HEADS`."""
     return [
         (
             host.host,
@@ -70,7 +70,7 @@ def _spans(host: HostWork, end: float) -> list[TrackSpan]:
     ]
 
 
-def _told(host: HostWork) -> str:
+def _summary(host: HostWork) -> str:
     return f"left out: {host.left_out}" if host.left_out else f"{host.rows:,} rows, {host.share_at_work:.0%} at work"
 
 

@@ -1,4 +1,4 @@
-"""A run's report for people: one HTML page that needs nothing but itself, and Markdown for an artifact."""
+"""Renders a run's report: a self-contained HTML page, and Markdown for a Prefect artifact."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from tasks.domain.number_format import duration, money, size
 from tasks.domain.report.figures import Example
 from tasks.domain.report.run_report import RunReport, report_headline
 
-MOST_BYTES = 2_000_000  # of a page, that it can be sent by mail
+MOST_BYTES = 2_000_000  # of a page, so that it can be sent by mail
 _SETTINGS = 20_000  # characters of the job that are shown
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Key:
-    """A figure that one quotes."""
+    """A key figure."""
 
     name: str
     shown: str
@@ -39,7 +39,7 @@ class Facts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grid:
-    """A table with heads; the first cell of each row names it."""
+    """A table with column heads; the first cell of each row is its header."""
 
     title: str
     heads: Sequence[str]
@@ -49,7 +49,7 @@ class Grid:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShownExample:
-    """A search as the page shows it."""
+    """An example search as the page shows it."""
 
     kind: str
     mode: str
@@ -61,21 +61,21 @@ class ShownExample:
 
 
 def render_report(report: RunReport, pictures: Mapping[str, bytes] | None = None) -> str:
-    """The page: no scripts and no network, under `MOST_BYTES`; whatever came from the corpus is escaped.
+    """The page: without scripts or network access, under `MOST_BYTES`; all text from the corpus is escaped.
 
     Args:
-        report: what to show.
+        report: the report.
         pictures: JPEGs by key, for the example searches of an image corpus.
     """
     page = _render(report, pictures or {})
     if len(page.encode()) >= MOST_BYTES:
-        told = {**report.left_out, "examples": "the page would be larger than 2 MB"}
-        page = _render(report.model_copy(update={"examples": (), "left_out": told}), {})
+        left_out = {**report.left_out, "examples": "the page would be larger than 2 MB"}
+        page = _render(report.model_copy(update={"examples": (), "left_out": left_out}), {})
     return page
 
 
 def _render(report: RunReport, pictures: Mapping[str, bytes]) -> str:
-    made = panels(report)
+    all_panels = panels(report)
     grids = [_cost(report), _devices(report), _estimated(report), _comparison(report), _gate(report), _precision(report)]
     return render(
         "report.html",
@@ -86,9 +86,9 @@ def _render(report: RunReport, pictures: Mapping[str, bytes]) -> str:
         took=duration(report.wall_seconds),
         keys=_keys(report),
         tables=[grid for grid in grids if grid],
-        drawn=[panel for panel in made if panel.chart],
-        told=[panel for panel in made if not panel.chart],
-        look=projection_panel(report.projection) if report.projection else None,
+        drawn=[panel for panel in all_panels if panel.chart],
+        texts=[panel for panel in all_panels if not panel.chart],
+        vector_map=projection_panel(report.projection) if report.projection else None,
         examples=[_shown(example, pictures) for example in report.examples],
         details=[table for table in _details(report) if table.rows],
         settings=json.dumps(report.settings, indent=2, ensure_ascii=False)[:_SETTINGS],
@@ -96,15 +96,15 @@ def _render(report: RunReport, pictures: Mapping[str, bytes]) -> str:
 
 
 def markdown_report(report: RunReport) -> str:
-    """The figures as Markdown for a Prefect artifact, without any text from the corpus but the corpus' name."""
+    """The figures as Markdown for a Prefect artifact, without any text from the corpus except its name."""
     figures = {key.name: key.shown for key in _keys(report)}
     rows = {**figures, **{name: f"{count:,}" for name, count in report.rows.model_dump().items()}}.items()  # each figure once
     lines = [f"# {report_headline(report)}", "", "| figure | value |", "|---|---:|", *(f"| {name} | {shown} |" for name, shown in rows)]
     if report.quarantine:
-        lines += ["", "| reason of quarantine | rows |", "|---|---:|"]
+        lines += ["", "| quarantine reason | rows |", "|---|---:|"]
         lines += [f"| {escape(reason)} | {count:,} |" for reason, count in largest(report.quarantine)]
     if report.estimate_outcomes:
-        lines += ["", "| estimate | expected | came | off by |", "|---|---:|---:|---:|"]
+        lines += ["", "| estimate | expected | actual | deviation |", "|---|---:|---:|---:|"]
         lines += [f"| {' | '.join(format_outcome(outcome))} |" for outcome in report.estimate_outcomes]
     if found := report.precision_quality:
         lines += ["", f"| vectors | nDCG@{found.at_k} | recall@{found.at_k} | MRR |", "|---|---:|---:|---:|"]
@@ -117,15 +117,15 @@ def markdown_report(report: RunReport) -> str:
 
 
 def _whole_report(page: str) -> list[str]:
-    """Where it is; a path is one of the machine that ran the flow, which is not the reader's."""
+    """The location of the whole report; for a path also the machine that ran the flow, since the reader may use another."""
     if not page:
         return []
     machine = "" if "://" in page else f", on the machine `{socket.gethostname()}`"
-    return [f"The whole report{machine}: `{page}`", ""]
+    return [f"Full report{machine}: `{page}`", ""]
 
 
 def escape(text: str, longest: int = 160) -> str:
-    """Text for Markdown, a table's cell too: marks, pipes and HTML are data."""
+    """Escape text for Markdown, including table cells: markup, pipes and HTML are shown literally."""
     plain = shorten(text, longest)
     return "".join(f"\\{letter}" if letter in r"\`*_{}[]()#+!|<>&~" else letter for letter in plain)
 
@@ -145,12 +145,12 @@ def _keys(report: RunReport) -> list[Key]:
     rows, shards = report.rows, report.shards
     keys = [Key(name="rows searchable", shown=f"{rows.loaded:,}", note=f"of {rows.source:,}")]
     if report.rows_per_second:
-        keys.append(Key(name="rows a second", shown=f"{report.rows_per_second:,.0f}", note="while encoding"))
+        keys.append(Key(name="rows per second", shown=f"{report.rows_per_second:,.0f}", note="while encoding"))
     if report.tokens_per_second:
-        keys.append(Key(name="tokens a second", shown=f"{report.tokens_per_second:,.0f}", note=f"{report.tokens:,} in all"))
+        keys.append(Key(name="tokens per second", shown=f"{report.tokens_per_second:,.0f}", note=f"{report.tokens:,} in total"))
     keys.append(Key(name="time", shown=duration(report.wall_seconds), note="from start to proof"))
     if report.cost and report.cost.dollars is not None:
-        keys.append(Key(name="cost", shown=money(report.cost.dollars), note=f"at {money(report.cost.dollars_per_hour or 0.0)} an hour"))
+        keys.append(Key(name="cost", shown=money(report.cost.dollars), note=f"at {money(report.cost.dollars_per_hour or 0.0)} per hour"))
     keys.append(Key(name="shards loaded", shown=f"{shards.loaded:,}", note=f"of {shards.planned:,}, {shards.failed:,} failed"))
     keys.append(
         Key(
@@ -163,7 +163,7 @@ def _keys(report: RunReport) -> list[Key]:
 
 
 def _cost(report: RunReport) -> Grid | None:
-    """Figures for the whole run, start-up and proof included."""
+    """Throughput and cost of the whole run, including start-up and proof."""
     cost = report.cost
     if cost is None:
         return None
@@ -171,31 +171,33 @@ def _cost(report: RunReport) -> Grid | None:
     rows = [("rows encoded", f"{report.rows.embedded:,}", _count(cost.rows_per_hour), *([_count(cost.rows_per_dollar)] if priced else []))]
     if report.tokens:
         rows.append(("tokens", f"{report.tokens:,}", _count(cost.tokens_per_hour), *([_count(cost.tokens_per_dollar)] if priced else [])))
-    spent = f", {money(cost.dollars)} at {money(cost.dollars_per_hour or 0.0)} an hour" if cost.dollars is not None else ""
-    missing = "" if priced else " With report.price_per_hour in the job it says what that costs."
+    spent = f", {money(cost.dollars)} at {money(cost.dollars_per_hour or 0.0)} per hour" if cost.dollars is not None else ""
+    missing = "" if priced else " Set report.price_per_hour in the job to see the cost."
     million = cost.dollars_per_million_rows
-    spent += f", {money(million)} for a million rows" if million is not None else ""
+    spent += f", {money(million)} per million rows" if million is not None else ""
     note = f"{duration(report.wall_seconds)} from start to proof{spent}.{missing}"
-    return Grid(title="What it cost", note=note, heads=("", "in all", "an hour", *(["a dollar"] if priced else [])), rows=rows)
+    return Grid(title="Cost", note=note, heads=("", "total", "per hour", *(["per dollar"] if priced else [])), rows=rows)
 
 
 def _devices(report: RunReport) -> Grid | None:
-    """While rows were encoded."""
+    """Utilization, memory and throughput of the devices while encoding."""
     if not report.devices:
         return None
     rows = [
         (
             device.name,
             device.host,
-            "not seen" if device.utilization is None else f"{device.utilization:.0%}",
+            "not measured" if device.utilization is None else f"{device.utilization:.0%}",
             size(device.memory_bytes) if device.memory_bytes else "",
             _count(device.rows_per_second),
             _count(device.tokens_per_second),
         )
         for device in report.devices
     ]
-    note = "While rows were encoded: the mean share of the time in use, and the most memory of a GPU."
-    return Grid(title="Hardware", note=note, heads=("device", "host", "in use", "memory", "rows a second", "tokens a second"), rows=rows)
+    note = "While rows were encoded: mean utilization, and peak memory of a GPU."
+    return Grid(
+        title="Hardware", note=note, heads=("device", "host", "utilization", "memory", "rows per second", "tokens per second"), rows=rows
+    )
 
 
 def _count(number: float | None) -> str:
@@ -206,9 +208,9 @@ def _estimated(report: RunReport) -> Grid | None:
     if report.estimate is None:
         return None
     rate = report.estimate.rate
-    note = f"Estimated when the run began, from a sample{f' and {rate.origin}' if rate else ''}; the range in brackets."
+    note = f"Estimated at the start of the run, from a sample{f' and {rate.origin}' if rate else ''}; ranges in brackets."
     rows = [format_outcome(outcome) for outcome in report.estimate_outcomes]
-    return Grid(title="Estimate and outcome", note=note, heads=("figure", "expected", "came", "off by"), rows=rows)
+    return Grid(title="Estimate and outcome", note=note, heads=("figure", "expected", "actual", "deviation"), rows=rows)
 
 
 def _comparison(report: RunReport) -> Grid | None:
@@ -219,10 +221,10 @@ def _comparison(report: RunReport) -> Grid | None:
     rows = [(name, *_compared(getattr(report.rows, fate), getattr(before.rows, fate))) for name, fate in fates.items()]
     rows.append(("time", duration(report.wall_seconds), duration(before.seconds), _percent(report.wall_seconds, before.seconds)))
     now, then = report.rows_per_second, before.rows_per_second
-    rows.append(("rows a second", _count(now), _count(then), _percent(now, then)))
+    rows.append(("rows per second", _count(now), _count(then), _percent(now, then)))
     rows.append(("verified", "yes" if report.verified else "no", "yes" if before.verified else "no", ""))
-    note = f"Run {before.run}, begun {before.started:%-d %B %Y, %H:%M} UTC, of the same corpus and encoder."
-    return Grid(title="Compared with the run before", note=note, heads=("rows", "this run", "before", "change"), rows=rows)
+    note = f"Run {before.run}, started {before.started:%-d %B %Y, %H:%M} UTC, of the same corpus and encoder."
+    return Grid(title="Compared with the previous run", note=note, heads=("rows", "this run", "previous", "change"), rows=rows)
 
 
 def _gate(report: RunReport) -> Grid | None:
@@ -268,26 +270,26 @@ def _shown(example: Example, pictures: Mapping[str, bytes]) -> ShownExample:
 
 def _details(report: RunReport) -> list[Facts]:
     encoder, facts, target = report.encoder, report.facts, report.target
-    told = [("kind", encoder.kind), ("model", encoder.model), ("revision", encoder.revision or "none"), ("precision", encoder.precision)]
-    told += [("fingerprint", encoder.fingerprint), ("weights", encoder.weights)]
+    rows = [("kind", encoder.kind), ("model", encoder.model), ("revision", encoder.revision or "none"), ("precision", encoder.precision)]
+    rows += [("fingerprint", encoder.fingerprint), ("weights", encoder.weights)]
     if facts:
-        told += [
+        rows += [
             ("dimensions", f"{facts.dim:,}"),
-            ("longest input", f"{facts.max_seq_length:,} tokens" if facts.max_seq_length else "not limited"),
+            ("longest input", f"{facts.max_seq_length:,} tokens" if facts.max_seq_length else "unlimited"),
         ]
-        told += [("device", facts.device), *([("why this precision", facts.note)] if facts.note else [])]
+        rows += [("device", facts.device), *([("why this precision", facts.note)] if facts.note else [])]
     if report.backend:
-        told.append(("run by", report.backend))
+        rows.append(("backend", report.backend))
     if facts and facts.lowest_cosine is not None:
-        mean = f", {facts.mean_cosine:.6f} in the mean" if facts.mean_cosine is not None else ""
-        told.append(("cosine to float32", f"{facts.lowest_cosine:.6f} at the least{mean}"))
+        mean = f", mean {facts.mean_cosine:.6f}" if facts.mean_cosine is not None else ""
+        rows.append(("cosine to float32", f"lowest {facts.lowest_cosine:.6f}{mean}"))
     if report.precision_quality:
-        told.append(("beside float32", report.precision_quality.line))
-    served = [("target", target.uri), ("alias", target.alias), ("collection", target.collection)]
+        rows.append(("beside float32", report.precision_quality.line))
+    places = [("target", target.uri), ("alias", target.alias), ("collection", target.collection)]
     return [
-        Facts(title="Encoder", rows=told),
-        Facts(title="Collection", rows=[*served, ("parts adopted", f"{report.adopted:,}")]),
+        Facts(title="Encoder", rows=rows),
+        Facts(title="Collection", rows=[*places, ("parts adopted", f"{report.adopted:,}")]),
         Facts(title="Start-up", rows=[(step, duration(taken)) for step, taken in report.startup.items()]),
-        Facts(title="Left out of this page", rows=list(report.left_out.items())),
+        Facts(title="Omitted from this page", rows=list(report.left_out.items())),
         Facts(title="Versions", rows=list(report.versions.items())),
     ]

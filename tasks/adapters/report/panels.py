@@ -1,4 +1,4 @@
-"""The figures of a report as charts: each with the same figures as a table or, where there is nothing to draw, words."""
+"""The figures of a report as charts, each with a table of the same figures; or a sentence if there is nothing to draw."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from tasks.domain.report.figures import Projection, RankWork
 from tasks.domain.report.run_report import STAGES, Progress, RunReport
 from tasks.domain.shards.seal import ChunkCounts, format_chunks
 
-_WINDOWS = 48  # points in a curve: enough to see a stall, few enough to read
+_WINDOWS = 48  # points of a curve: enough to show a stall, few enough to read
 _BARS = 10
 _COLUMNS = 64
-CumulativeCounts = Sequence[tuple[float, float]]  # seconds, and a count since the start
+CumulativeCounts = Sequence[tuple[float, float]]  # (seconds, count since the start)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Panel:
-    """A chart with the same figures as a table; or, where there is nothing to draw, words."""
+    """A chart with a table of the same figures; or `words` if there is nothing to draw."""
 
     title: str
     note: str = ""
@@ -34,7 +34,7 @@ class Panel:
 
 
 def panels(report: RunReport) -> list[Panel]:
-    """Every chart of figures."""
+    """All panels of the report, in order."""
     makers = (
         _fates,
         _speed,
@@ -58,9 +58,9 @@ def _bars(key: str, title: str, bars: Sequence[Bar], *, heads: Sequence[str], no
 
 
 def _fates(report: RunReport) -> Panel:
-    rows, title = report.rows, "What became of the rows"
+    rows, title = report.rows, "Rows by outcome"
     if not rows.source:
-        return Panel(title=title, words="The source holds no rows.")
+        return Panel(title=title, words="The source has no rows.")
     tones: dict[str, tuple[str, Tone]] = {
         "embedded": ("embedded by this run", "one"),
         "reused": ("reused from earlier seals", "two"),
@@ -73,7 +73,7 @@ def _fates(report: RunReport) -> Panel:
     ]
     accounted = sum(int(bar.value) for bar in bars)
     missing = rows.source - accounted
-    note = f"Every one of {rows.source:,} source rows is accounted for." if not missing else f"{missing:,} source rows are not done yet."
+    note = f"All {rows.source:,} source rows are accounted for." if not missing else f"{missing:,} source rows are not done yet."
     if missing > 0:
         bars.append(Bar(label="not done", value=missing, shown=f"{missing:,}", tone="bad"))
     return _bars("fates", title, bars, heads=("rows", "count"), note=note)
@@ -82,21 +82,21 @@ def _fates(report: RunReport) -> Panel:
 def _speed(report: RunReport) -> Panel:
     title = "Speed over time"
     if not report.rows.embedded:
-        return Panel(title=title, words="Nothing had to be encoded: every vector was there.")
+        return Panel(title=title, words="Nothing had to be encoded: all vectors existed already.")
     rows = rates([(sample.seconds, sample.rows) for sample in report.progress])
     tokens = rates([(sample.seconds, sample.tokens) for sample in report.progress])
     fastest = max((rate for _, rate in rows), default=0.0)
-    if len(rows) < 2 or fastest < (report.rows_per_second or 0.0):  # looked at less often than it takes: no peak may be below the average
-        return Panel(title=title, words=f"The run was over before its speed could be drawn: {report.rows.embedded:,} rows were encoded.")
+    if len(rows) < 2 or fastest < (report.rows_per_second or 0.0):  # too few samples: a peak below the average would be wrong
+        return Panel(title=title, words=f"The run was too short to draw its speed: {report.rows.embedded:,} rows were encoded.")
     ranks = _by_host(report) or _by_rank(report.progress)
-    curves = [Curve(label="rows a second", points=rows, bands=list(ranks.values()))]
+    curves = [Curve(label="rows per second", points=rows, bands=list(ranks.values()))]
     if any(rate for _, rate in tokens):
-        curves.append(Curve(label="tokens a second", points=tokens, tone="two"))
+        curves.append(Curve(label="tokens per second", points=tokens, tone="two"))
     peaks = ", ".join(f"at most {max(rate for _, rate in curve.points):,.0f} {curve.label}" for curve in curves)
     chart = curve_chart(curves, key="speed", title=title, description=f"{peaks}, over {duration(rows[-1][0])}.")
     columns = [*([rate for _, rate in curve.points] for curve in curves), *ranks.values()]
     figures = [(clock(round(at)), *(f"{column[place]:,.0f}" for column in columns)) for place, (at, _) in enumerate(rows)]
-    heads = ("at", *(curve.label for curve in curves), *ranks)
+    heads = ("time", *(curve.label for curve in curves), *ranks)
     legend = list(zip(GROUPS, ranks, strict=False))
     return Panel(title=title, note=peaks.capitalize() + ".", chart=chart, legend=legend, heads=heads, rows=figures)
 
@@ -106,14 +106,14 @@ def _hosts(report: RunReport) -> Panel:
     lost = sum(moment.state == "lost" for host in report.hosts for moment in host.moments)
     out = sum(bool(host.left_out) for host in report.hosts)
     more = f" {len(report.hosts) - len(shown):,} more are in report.json." if len(report.hosts) > len(shown) else ""
-    note = f"{len(report.hosts):,} of the cluster; hosts were lost {lost:,} times, and {out:,} left out.{more}"
+    note = f"{len(report.hosts):,} hosts in the cluster; {lost:,} times a host was lost, and {out:,} hosts were left out.{more}"
     return Panel(
         title=title, note=note, chart=hosts_chart(report, title=title), legend=HOST_LEGEND, heads=HOST_HEADS, rows=host_rows(report)
     )
 
 
 def _by_host(report: RunReport) -> dict[str, list[float]]:
-    """Rows a second of each host of a cluster in the windows of `rates`; empty where there was one at most."""
+    """Rows per second of each host of a cluster in the windows of `rates`; empty if there was at most one host."""
     speeds = _speeds([(sample.seconds, sample.by_host) for sample in report.progress])
     names = [host.host for host in report.hosts[: len(speeds)]]
     if len(report.hosts) > len(speeds) > 0:
@@ -122,7 +122,7 @@ def _by_host(report: RunReport) -> dict[str, list[float]]:
 
 
 def _speeds(samples: Sequence[tuple[float, tuple[int, ...]]]) -> list[list[float]]:
-    """By place: the rate of that count in the windows of `rates`."""
+    """The rates, in the windows of `rates`, of the counts at each position of the tuples."""
     totals = [
         [(seconds, counts[place] if place < len(counts) else 0) for seconds, counts in samples]
         for place in range(max(len(counts) for _, counts in samples))
@@ -131,7 +131,7 @@ def _speeds(samples: Sequence[tuple[float, tuple[int, ...]]]) -> list[list[float
 
 
 def _by_rank(progress: Sequence[Progress]) -> dict[str, list[float]]:
-    """Rows a second of each rank in the windows of `rates`, those past the colours together; empty for a rank alone."""
+    """Rows per second of each rank in the windows of `rates`; ranks beyond the number of colours are summed; empty for a single rank."""
     speeds = _speeds([(sample.seconds, sample.by_rank) for sample in progress])
     count = len(speeds)
     own = len(GROUPS) if count <= len(GROUPS) else len(GROUPS) - 1
@@ -142,9 +142,9 @@ def _by_rank(progress: Sequence[Progress]) -> dict[str, list[float]]:
 
 
 def rates(totals: CumulativeCounts) -> list[tuple[float, float]]:
-    """(seconds, count per second in the window that ends there): equal windows, totals drawn straight between samples.
+    """(seconds, count per second in the window that ends there): equal windows, totals interpolated linearly between samples.
 
-    Empty where there are fewer than two moments to compare.
+    Empty if there are fewer than two moments to compare.
     """
     seconds = [at for at, _ in totals]
     if len(totals) < 2 or seconds[-1] <= seconds[0]:
@@ -165,7 +165,7 @@ def _total_at(totals: CumulativeCounts, seconds: Sequence[float], at: float) -> 
 
 
 def _stages(report: RunReport) -> Panel:
-    title = "Where the time went"
+    title = "Time by stage"
     if not any(report.seconds.values()):
         return Panel(title=title, words="No stage was timed.")
     order = {name: place for place, name in enumerate(STAGES)}
@@ -175,31 +175,31 @@ def _stages(report: RunReport) -> Panel:
 
 
 def _work(report: RunReport) -> Panel:
-    title = "What the ranks did"
+    title = "Time by work of the ranks"
     if not report.ranks:
-        return Panel(title=title, words="No rank had anything to do.")
+        return Panel(title=title, words="No rank had any work.")
     done = {"encoding": "encode_seconds", "tokenising": "tokenize_seconds", "writing parts": "write_seconds"}
     spent = {name: sum(getattr(rank, seconds) for rank in report.ranks) for name, seconds in done.items()}
     bars = [Bar(label=name, value=taken, shown=duration(taken), tone="two") for name, taken in spent.items() if taken]
     ranks = ", ".join(f"{_rank_name(rank)}: {rank.rows:,} rows" for rank in report.ranks[:_BARS])
-    note = f"Seconds of all ranks together; each tokenises and writes beside encoding. {ranks[:1].upper()}{ranks[1:]}."
+    note = f"Seconds of all ranks together; tokenising and writing overlap with encoding. {ranks[:1].upper()}{ranks[1:]}."
     return _bars("work", title, bars, heads=("work", "time"), note=note)
 
 
 def _lengths(report: RunReport) -> Panel:
-    title = "Length of the texts"
+    title = "Text lengths"
     if not report.lengths:
-        return Panel(title=title, words="No text was measured: nothing was encoded yet, or the rows are pictures.")
+        return Panel(title=title, words="No text was measured: nothing was encoded yet, or the rows are images.")
     columns = _joined(sorted(report.lengths.items()))
     shown = [(f"{edge:,}", count) for edge, count in columns]
     rows = "1 row was" if report.truncated == 1 else f"{report.truncated:,} rows were"
-    cut = f"{rows} cut at the model's longest input and lost {report.tokens_cut:,} {'token' if report.tokens_cut == 1 else 'tokens'}."
-    note = cut if report.truncated else "No row was longer than the model reads."
+    cut = f"{rows} truncated at the model's longest input and lost {report.tokens_cut:,} {'token' if report.tokens_cut == 1 else 'tokens'}."
+    note = cut if report.truncated else "No row was longer than the model's longest input."
     measured, made = sum(report.lengths.values()), report.rows_made
     if measured < made:
-        note += f" This is of {measured:,} of {made:,} rows: of the others, which came from a cache or from earlier seals, nobody kept it."
+        note += f" Based on {measured:,} of {made:,} rows: the lengths of the others, from a cache or earlier seals, were not stored."
     if report.texts_cut:
-        note += f" Of {report.texts_cut:,} texts the collection holds the first 65,535 bytes only; their vectors are of the whole."
+        note += f" Of {report.texts_cut:,} texts the collection has only the first 65,535 bytes; their vectors are of the whole text."
     most = max(columns, key=lambda column: column[1])
     described = (
         f"Rows by length, in bins up to {columns[-1][0]:,} tokens; the fullest bin ends at {most[0]:,} tokens with {most[1]:,} rows."
@@ -211,7 +211,7 @@ def _lengths(report: RunReport) -> Panel:
 def _chunks(report: RunReport) -> Panel:
     title, chunks = "Chunks of a document", report.chunks or ChunkCounts(rows=0)
     if not chunks.per_document:
-        return Panel(title=title, words="No document was split yet.")
+        return Panel(title=title, words="No document has been split yet.")
     shown = [(f"{edge:,}", count) for edge, count in _joined(sorted(chunks.per_document.items()))]
     note = f"{format_chunks(chunks)}."
     chart = column_chart(shown, key="chunks", title=title, description=f"Documents by chunks: {note}", axis="chunks, up to")
@@ -221,7 +221,7 @@ def _chunks(report: RunReport) -> Panel:
 
 
 def _joined(bins: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Neighbouring bins joined until they fit the chart; each keeps the upper edge of its last."""
+    """Merge neighbouring bins until they fit the chart; a merged bin has the upper edge of its last one."""
     size = -(-len(bins) // _COLUMNS)
     groups = [bins[max(end - size, 0) : end] for end in range(len(bins), 0, -size)]
     return [(group[-1][0], sum(count for _, count in group)) for group in reversed(groups)]
@@ -230,15 +230,15 @@ def _joined(bins: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
 def _padding(report: RunReport) -> Panel:
     title, share = "Padding", report.padding
     if share is None:
-        return Panel(title=title, words="Nothing was padded: no text was encoded.")
+        return Panel(title=title, words="No padding: no text was encoded.")
     tokens = sum(rank.tokens for rank in report.ranks)
     padding = sum(rank.padded for rank in report.ranks) - tokens
     bars = [
         Bar(label="tokens of texts", value=tokens, shown=f"{tokens:,}", tone="one"),
         Bar(label="padding", value=padding, shown=f"{padding:,}", tone="warn"),
     ]
-    note = f"{share:.1%} of what the model computed on was padding." if padding else "The model computed on the texts' own tokens alone."
-    return _bars("padding", title, bars, heads=("what", "tokens"), note=note)
+    note = f"{share:.1%} of the tokens that the model computed on were padding." if padding else "The model computed on no padding."
+    return _bars("padding", title, bars, heads=("tokens", "count"), note=note)
 
 
 def _slowest(report: RunReport) -> Panel:
@@ -256,14 +256,14 @@ def _memory(report: RunReport) -> Panel:
     title = "Peak memory"
     sizes = sorted(report.peak_memory.items(), key=lambda entry: -entry[1])
     if not any(size for _, size in sizes):
-        return Panel(title=title, words="It was not measured.")
+        return Panel(title=title, words="Not measured.")
     bars = [Bar(label=process, value=size, shown=f"{size / 2**20:,.0f} MiB", tone="calm") for process, size in sizes[:_BARS]]
-    more = f" {len(sizes) - _BARS} more had less." if len(sizes) > _BARS else ""
-    return _bars("memory", title, bars, heads=("process", "memory"), note=f"The most that each process had at once.{more}")
+    more = f" {len(sizes) - _BARS} other processes used less." if len(sizes) > _BARS else ""
+    return _bars("memory", title, bars, heads=("process", "memory"), note=f"The peak of each process.{more}")
 
 
 def _quarantine(report: RunReport) -> Panel:
-    title = "Reasons of quarantine"
+    title = "Quarantine reasons"
     if not report.quarantine:
         return Panel(title=title, words="No row is quarantined.")
     bars = [Bar(label=reason, value=count, shown=f"{count:,}", tone="warn") for reason, count in largest(report.quarantine)]
@@ -275,14 +275,14 @@ def _rank_name(rank: RankWork) -> str:
 
 
 def largest(counts: dict[str, int]) -> list[tuple[str, int]]:
-    """The largest first, and what does not fit as one last entry."""
+    """The largest counts first; the rest is summed in one last entry."""
     ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     rest = sum(count for _, count in ranked[_BARS:])
     return [*ranked[:_BARS], *([("other reasons", rest)] if rest else [])]
 
 
 def projection_panel(projection: Projection) -> Panel:
-    """The sample as points."""
+    """The map of the sampled vectors."""
     title, (across, up) = "A map of the vectors", projection.kept
     legend = list(zip(GROUPS, (group.name for group in projection.groups), strict=False)) if projection.field else []
     counts = [(group.name, f"{len(group.points):,}") for group in projection.groups]

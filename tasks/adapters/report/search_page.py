@@ -1,4 +1,4 @@
-"""Hits as a page that needs nothing but itself."""
+"""Renders search hits as a self-contained page."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from tasks.domain.job.texts.chunks import CHUNK_FIELD_NAMES
 from tasks.domain.target.chunk_context import ChunkContext
 from tasks.domain.target.collection import Hit
 
-_OWN = ("id", "text")  # shown in a place of their own
+_OWN = ("id", "text")  # shown separately from the other fields
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShownHit:
-    """A hit as pages show it."""
+    """A hit, formatted for pages."""
 
     id: str
     score: str
@@ -35,15 +35,15 @@ def render_hits(
     asked: bytes | None = None,
     passages: Mapping[str, ChunkContext] | None = None,
 ) -> str:
-    """The page: no scripts and no network; whatever came from the corpus is escaped, pictures (JPEG, by key) are in it.
+    """The page, without scripts or network access; all text from the corpus is escaped, pictures are embedded.
 
     Args:
-        question: the words that were searched for, or the name of the picture.
-        collection: that was searched.
-        hits: the nearest first.
-        pictures: of hits.
-        asked: the picture that was searched with, a JPEG.
-        passages: by key, what stands around hits that are chunks.
+        question: the query's words, or the name of the query picture.
+        collection: the searched collection.
+        hits: the hits, the nearest first.
+        pictures: JPEGs of hits, by key.
+        asked: the query picture, a JPEG.
+        passages: the surrounding text, by key, of hits that are chunks.
     """
     around = passages or {}
     shown = [show_hit(hit.id, hit.score, {**_ranks(hit), **hit.fields}, pictures.get(hit.id), around.get(hit.id)) for hit in hits]
@@ -55,7 +55,7 @@ def _ranks(hit: Hit) -> dict[str, object]:
 
 
 def show_hit(key: str, score: float, fields: Mapping[str, object], picture: bytes | None, passage: ChunkContext | None = None) -> ShownHit:
-    """One hit; `picture`: a JPEG; `passage`: where its text is in its document."""
+    """Format one hit; `picture`: a JPEG; `passage`: the position of a chunk in its document, and the surrounding text."""
     own = (*_OWN, *CHUNK_FIELD_NAMES) if passage else _OWN
     return ShownHit(
         id=key,
@@ -68,5 +68,5 @@ def show_hit(key: str, score: float, fields: Mapping[str, object], picture: byte
 
 
 def inline(picture: bytes | None) -> str | None:
-    """A JPEG as an address that holds it."""
+    """A JPEG as a data URL."""
     return f"data:image/jpeg;base64,{b64encode(picture).decode()}" if picture else None

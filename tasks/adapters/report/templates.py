@@ -1,4 +1,4 @@
-"""Pages that need nothing but themselves: no scripts, no network, whatever came from outside escaped; light and dark, and for paper."""
+"""Renders self-contained pages: no scripts, no network access, all values escaped; for light and dark screens and for print."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _pages = jinja2.Environment(
 
 
 def render(template: str, **values: object) -> str:
-    """A page from a template of this folder."""
+    """Render a template of this folder."""
     return sound(_pages.get_template(template).render(values))
 
 
 def sound(text: str) -> str:
-    """Text that UTF-8 can hold and browsers accept: a corpus may have lone surrogates and null characters."""
+    """Replace lone surrogates and null characters, which a corpus may have, but UTF-8 or browsers refuse."""
     return text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode(errors="replace").decode()

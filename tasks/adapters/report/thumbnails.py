@@ -1,4 +1,4 @@
-"""Small pictures for a page."""
+"""Thumbnails for pages."""
 
 from __future__ import annotations
 
@@ -13,14 +13,16 @@ from tasks.adapters.files.row_files import read_file
 from tasks.domain.errors import KitestringError
 from tasks.domain.job.references import References
 
-THUMBNAIL_PIXELS = 320  # pixels
+THUMBNAIL_PIXELS = 320  # longest side
 
 
 def thumbnail(
     data: bytes | None, uri: str | None, *, max_pixels: int, side: int = THUMBNAIL_PIXELS, references: References | None = None
 ) -> bytes | None:
-    """A JPEG of at most `side` pixels each way, from an encoded picture or from where it is, which `references` lets a row name;
-    None where that cannot be.
+    """A JPEG of at most `side` pixels in each direction, from encoded data or from a URI that `references` allows a row to name.
+
+    Returns:
+        None if the picture cannot be read or has more than `max_pixels`.
     """
     try:
         picture = data if data is not None else _fetch(uri or "", references)
@@ -28,7 +30,7 @@ def thumbnail(
             return _small(image, side) if image.width * image.height <= max_pixels else None
     except KitestringError:
         return None
-    except Exception:  # noqa: BLE001 - decoders raise SyntaxError, struct.error and what not; a hit can be shown without
+    except Exception:  # noqa: BLE001 - decoders raise SyntaxError, struct.error and others; hits are shown without a picture
         return None
 
 

@@ -1,7 +1,7 @@
 """A sample of sealed rows with their vectors, read from a few parts, and its projection to two dimensions.
 
-Parts are drawn with a chance in proportion to their rows (Efraimidis and Spirakis, 2006: the largest u^(1/rows) win), rows
-within a part evenly. The draws depend on the shard's id and the rows' places alone: the same seals give the same sample.
+Parts are drawn with probability proportional to their rows (Efraimidis and Spirakis, 2006: the largest u^(1/rows) win), rows
+within a part uniformly. The draws depend only on the shard's id and the rows' positions: the same seals give the same sample.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ from tasks.domain.shards.seal import Part, Seal
 from tasks.domain.target.fields import ScalarField
 
 PARTS, MAP_ROWS = 8, 1_500
-BYTES = 64 * 2**20  # of all parts that are read; one is read in any case
-COLOURED_VALUES = 12  # values that make a field fit for colours
-HELD, POWER_ROUNDS = 12, 12  # directions that are looked for to find two of them well, and how often they are improved
-COLOUR_GROUPS = 8  # of which the last may be of all other values
-HEAVIEST = 1_024  # dimensions of sparse vectors that are looked at
-FEWEST_ROWS = 3  # rows that two directions can be found for
-LABEL_CHARACTERS = 60  # characters of a value
+BYTES = 64 * 2**20  # of all parts that are read; at least one is read
+COLOURED_VALUES = 12  # most distinct values of a field that is chosen for colours
+HELD, POWER_ROUNDS = 12, 12  # subspace dimensions (more than two, for accuracy), and power iterations
+COLOUR_GROUPS = 8  # the last may stand for all other values
+HEAVIEST = 1_024  # dimensions of sparse vectors that are used
+FEWEST_ROWS = 3  # fewest rows for two directions
+LABEL_CHARACTERS = 60
 
 
 class PartDraw:
-    """Chooses parts while seals go by; holds no more than `PARTS` of them."""
+    """Samples parts from a stream of seals; holds at most `PARTS` of them."""
 
     def __init__(self) -> None:
         self._drawn: list[tuple[float, str, Part]] = []
 
     def take(self, seal: Seal) -> Seal:
-        """Let the seal's parts take part; gives it back."""
+        """Include the seal's parts in the draw; return the seal."""
         for part in seal.parts:
             if part.rows:
                 draw = _generator(part).random() ** (1 / part.rows)
@@ -47,7 +47,7 @@ class PartDraw:
         return seal
 
     def parts(self) -> list[Part]:
-        """The parts to read, by their keys: as many as `BYTES` allow, those drawn first before the others."""
+        """The parts to read, ordered by key: as many as fit into `BYTES`, in the order of the draw."""
         chosen: list[Part] = []
         for _, _, part in sorted(self._drawn, reverse=True):
             if not chosen or sum(other.bytes for other in chosen) + part.bytes <= BYTES:
@@ -56,14 +56,14 @@ class PartDraw:
 
 
 def read_sample(parts: Sequence[Part], read: Callable[[Part], pa.Table]) -> pa.Table | None:
-    """At most `MAP_ROWS` rows in the form of parts; one part is in memory at a time. None: there are none.
+    """At most `MAP_ROWS` rows, with the columns of parts; holds one part in memory at a time. None: there are no rows.
 
     Raises:
-        what `read` does.
+        The errors of `read`.
     """
     tables: list[pa.Table] = []
     left = MAP_ROWS
-    for place, part in enumerate(sorted(parts, key=lambda part: part.rows)):  # what a small one lacks, larger ones give
+    for place, part in enumerate(sorted(parts, key=lambda part: part.rows)):  # larger parts make up for the rows that small ones lack
         table = read(part)
         count = min(table.num_rows, -(-left // (len(parts) - place)))
         rows = _generator(part).sample(range(table.num_rows), count)
@@ -73,18 +73,19 @@ def read_sample(parts: Sequence[Part], read: Callable[[Part], pa.Table]) -> pa.T
 
 
 def project(sample: pa.Table, dim: int, fields: Sequence[ScalarField], colour_by: str | None) -> Projection | None:
-    """The sample along the two directions in which it differs most: PCA, by a singular value decomposition.
+    """Project the sample on its first two principal components, by a singular value decomposition.
 
     Args:
-        sample: as `read_sample` gives it.
-        dim: of the vectors.
-        fields: the metadata that rows carry.
-        colour_by: a source column among them; None: the first of few values, if there is one.
+        sample: rows from `read_sample`.
+        dim: dimension of the vectors.
+        fields: the metadata fields of the rows.
+        colour_by: the source column for colours; None: the first field with few distinct values, if there is one.
 
-    Returns None where there are fewer than three rows, or they are all the same.
+    Returns:
+        None if there are fewer than three rows, or all vectors are equal.
     """
-    found = upsert_vectors(sample, dim)
-    vectors = densest(found, HEAVIEST) if is_sparse(found) else found.astype(np.float64)
+    stored = upsert_vectors(sample, dim)
+    vectors = densest(stored, HEAVIEST) if is_sparse(stored) else stored.astype(np.float64)
     if len(vectors) < FEWEST_ROWS:
         return None
     places, kept = _principal(vectors)
@@ -96,7 +97,7 @@ def project(sample: pa.Table, dim: int, fields: Sequence[ScalarField], colour_by
 
 
 def _principal(vectors: np.ndarray) -> tuple[np.ndarray, tuple[float, float]]:
-    """Places of shape (rows, 2), and each direction's share of the variance. The sign, which is free, is settled."""
+    """Coordinates of shape (rows, 2), and each direction's share of the variance. Fixes the arbitrary sign of each direction."""
     centred = vectors - vectors.mean(axis=0)
     variance = float((centred**2).sum())
     sizes, directions = _largest_directions(centred)
@@ -111,20 +112,20 @@ def _principal(vectors: np.ndarray) -> tuple[np.ndarray, tuple[float, float]]:
 
 
 def _largest_directions(centred: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The largest singular values and their directions, as rows: a whole decomposition would take seconds.
+    """The largest singular values and their directions, as rows: a full decomposition would take seconds.
 
-    A random start that is multiplied and made orthogonal again closes in on them (Halko, Martinsson and Tropp, 2011).
+    Randomised subspace iteration: power iterations with orthogonalisation from a random start (Halko, Martinsson and Tropp, 2011).
     """
-    held = np.random.default_rng(0).standard_normal((centred.shape[1], min(HELD, *centred.shape)))
+    basis = np.random.default_rng(0).standard_normal((centred.shape[1], min(HELD, *centred.shape)))
     for _ in range(POWER_ROUNDS):
-        held = np.linalg.qr(centred.T @ (centred @ held))[0]
-    _, sizes, turns = np.linalg.svd(centred @ held, full_matrices=False)
-    return sizes, turns @ held.T
+        basis = np.linalg.qr(centred.T @ (centred @ basis))[0]
+    _, sizes, rotation = np.linalg.svd(centred @ basis, full_matrices=False)
+    return sizes, rotation @ basis.T
 
 
-def _field(sample: pa.Table, fields: Sequence[ScalarField], wanted: str | None) -> ScalarField | None:
-    if wanted is not None:
-        return next((field for field in fields if field.column == wanted and field.name in sample.column_names), None)
+def _field(sample: pa.Table, fields: Sequence[ScalarField], colour_by: str | None) -> ScalarField | None:
+    if colour_by is not None:
+        return next((field for field in fields if field.column == colour_by and field.name in sample.column_names), None)
     for field in fields:
         if field.type in {"varchar", "bool", "int64"} and 2 <= len(sample[field.name].unique()) <= COLOURED_VALUES:
             return field
@@ -143,11 +144,11 @@ def _groups(places: np.ndarray, names: Sequence[str]) -> tuple[PointGroup, ...]:
     for name, (x, y) in zip(names, places.round(4).tolist(), strict=True):
         points.get(name, others).append((x, y))
     rest = (PointGroup(name=f"{len(ranked) - len(own):,} other values", points=tuple(others)),) if others else ()
-    return (*(PointGroup(name=name, points=tuple(found)) for name, found in points.items()), *rest)
+    return (*(PointGroup(name=name, points=tuple(of_name)) for name, of_name in points.items()), *rest)
 
 
 def _in_order(names: list[str]) -> list[str]:
-    """Numbers by size, which is how a legend of them is read; other values stay as they are, the most frequent first."""
+    """Sort numbers by value for the legend; other values keep their order, the most frequent first."""
     try:
         return sorted(names, key=float)
     except ValueError:

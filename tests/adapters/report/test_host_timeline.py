@@ -52,7 +52,7 @@ def test_each_host_has_a_line_of_when_it_was_there_and_a_row_of_what_it_did() ->
     assert rows["gpu1"][:7] == ["6,000", "60", "0", "90%", "9", "0", "0"]
     assert rows["gpu2"][:7] == ["2,000", "40", "0", "50%", "4", "1", "2"]
     assert "40 s lost (silent), 1:10 left out" in rows["gpu2"][7]
-    assert "hosts were lost 1 times, and 1 left out" in Page(page).text
+    assert "1 times a host was lost, and 1 hosts were left out" in Page(page).text
     assert page.count("fill:var(--bad)") >= 2
 
 

@@ -132,7 +132,7 @@ def test_searches_by_words_are_told_from_those_by_meaning_and_the_gates_measures
     report = make(examples=(found,), gate=Evaluation(collection="c", questions=200, at_k=7, modes=modes))
     text = Page(render_report(report)).text
     assert "“E1234-B”, by words" in text
-    assert "Nothing else has any of its words." in text
+    assert "No other row has any of its words." in text
     assert "Retrieval quality" in text
     assert text.count("0.5000 (0.2500 to 0.7500)") == 9
     assert "nDCG@7" in text
@@ -258,17 +258,17 @@ def test_charts_take_the_pages_colours_so_that_dark_pages_stay_readable():
     ("changes", "words"),
     [
         ({"rows": RowCounts(source=20_000, reused=20_000, loaded=20_000), "progress": ()}, "Nothing had to be encoded"),
-        ({"progress": (Progress(seconds=3.0, rows=20_000),)}, "before its speed could be drawn"),
+        ({"progress": (Progress(seconds=3.0, rows=20_000),)}, "The run was too short to draw its speed"),
         # 1,000 rows a second while encoding: looked at every ten seconds, no window of the run shows that
         ({"seconds": {"encode": 20.0}, "progress": tuple(Progress(seconds=10 * n, rows=5_000 * n) for n in range(5))}, "before its speed"),
         ({"lengths": {}}, "No text was measured"),
         ({"slowest": ()}, "No shard was encoded in this run"),
         ({"quarantine": {}}, "No row is quarantined"),
         ({"seconds": {}}, "No stage was timed"),
-        ({"ranks": ()}, "No rank had anything to do"),
+        ({"ranks": ()}, "No rank had any work"),
         ({"ranks": ()}, "no text was encoded"),
-        ({"peak_memory": {}}, "It was not measured"),
-        ({"rows": RowCounts(), "shards": ShardCounts(), "progress": (), "lengths": {}, "slowest": ()}, "The source holds no rows"),
+        ({"peak_memory": {}}, "Not measured."),
+        ({"rows": RowCounts(), "shards": ShardCounts(), "progress": (), "lengths": {}, "slowest": ()}, "The source has no rows"),
     ],
 )
 def test_where_there_is_nothing_to_draw_there_are_words(changes, words):
@@ -278,8 +278,8 @@ def test_where_there_is_nothing_to_draw_there_are_words(changes, words):
 def test_a_picture_run_shows_rows_a_second_and_no_tokens():
     pictures = tuple(Progress(seconds=t, rows=t * 10) for t in range(20))
     text = Page(render_report(make(progress=pictures, tokens=0, lengths={}))).text
-    assert "rows a second" in text
-    assert "tokens a second" not in text
+    assert "rows per second" in text
+    assert "tokens per second" not in text
 
 
 def test_rows_that_no_shard_accounts_for_are_said():
@@ -324,38 +324,38 @@ def rows_of(report: RunReport) -> dict[str, list[list[str]]]:
 
 def test_every_section_has_its_figures():
     tables = rows_of(make())
-    assert tables["What became of the rows"][1] == ["embedded by this run", "20,000"]
+    assert tables["Rows by outcome"][1] == ["embedded by this run", "20,000"]
     assert tables["Speed over time"][:2] == [
-        ["at", "rows a second", "tokens a second", "rank 0", "rank 1"],
+        ["time", "rows per second", "tokens per second", "rank 0", "rank 1"],
         ["0 s", "100", "7,000", "60", "40"],
     ]
-    assert tables["Where the time went"][1:] == [["plan", "1.0 s"], ["encode", "3 min 20 s"], ["load", "40 s"]]
-    late = rows_of(make(seconds={"promote": 1, "verify": 2, "load": 3, "encode": 4, "start-up": 5, "plan": 6}))["Where the time went"]
+    assert tables["Time by stage"][1:] == [["plan", "1.0 s"], ["encode", "3 min 20 s"], ["load", "40 s"]]
+    late = rows_of(make(seconds={"promote": 1, "verify": 2, "load": 3, "encode": 4, "start-up": 5, "plan": 6}))["Time by stage"]
     assert [row[0] for row in late[1:]] == ["plan", "start-up", "encode", "load", "verify", "promote"]
-    assert tables["What the ranks did"][1:] == [["encoding", "2 min 40 s"], ["tokenising", "8.0 s"], ["writing parts", "4.0 s"]]
-    assert tables["Length of the texts"][1:] == [["32", "12,000"], ["64", "8,000"]]
+    assert tables["Time by work of the ranks"][1:] == [["encoding", "2 min 40 s"], ["tokenising", "8.0 s"], ["writing parts", "4.0 s"]]
+    assert tables["Text lengths"][1:] == [["32", "12,000"], ["64", "8,000"]]
     assert tables["Padding"][1:] == [["tokens of texts", "1,400,000"], ["padding", "350,000"]]
     assert tables["Slowest shards"][1] == ["a.parquet", "10 s, 100 rows/s"]
     assert tables["Peak memory"][1:] == [["rank 0", "900 MiB"], ["flow", "300 MiB"]]
     assert tables["A map of the vectors"] == [["kind", "in the sample"], ["function", "2"], ["class", "1"]]
     text = Page(render_report(make())).text
-    assert "20.0% of what the model computed on was padding." in text
+    assert "20.0% of the tokens that the model computed on were padding." in text
     assert "keeps 40% of the variance" in text
     assert "“read a zip archive”" in text
     assert "Rows like zipfile.is_zipfile" in text
 
 
 def test_the_price_is_told_by_the_hour_and_by_the_dollar_and_only_where_it_is_known():
-    assert rows_of(make())["What it cost"] == [
-        ["", "in all", "an hour", "a dollar"],
+    assert rows_of(make())["Cost"] == [
+        ["", "total", "per hour", "per dollar"],
         ["rows encoded", "20,000", "375,000", "250,000"],
         ["tokens", "1,400,000", "26,250,000", "17,500,000"],
     ]
-    assert "3 min 12 s from start to proof, $0.08 at $1.50 an hour, $4.00 for a million rows." in " ".join(
+    assert "3 min 12 s from start to proof, $0.08 at $1.50 per hour, $4.00 per million rows." in " ".join(
         Page(render_report(make())).text.split()
     )
     unpriced = make(cost=cost_of(rows=20_000, tokens=0, seconds=192, price_per_hour=None), tokens=0)
-    assert rows_of(unpriced)["What it cost"] == [["", "in all", "an hour"], ["rows encoded", "20,000", "375,000"]]
+    assert rows_of(unpriced)["Cost"] == [["", "total", "per hour"], ["rows encoded", "20,000", "375,000"]]
     assert "report.price_per_hour" in render_report(unpriced)
 
 
@@ -395,7 +395,7 @@ def test_the_estimate_stands_beside_what_came():
 
 
 def test_the_run_before_stands_beside_this_one():
-    tables = rows_of(make())["Compared with the run before"]
+    tables = rows_of(make())["Compared with the previous run"]
     assert tables == [
         ["rows", "this run", "before", "change"],
         ["in the source", "20,000", "19,000", "+1,000"],
@@ -404,10 +404,10 @@ def test_the_run_before_stands_beside_this_one():
         ["quarantined", "0", "0", ""],
         ["searchable", "20,000", "0", "+20,000"],
         ["time", "3 min 12 s", "6 min 24 s", "-50%"],
-        ["rows a second", "100", "80", "+25%"],
+        ["rows per second", "100", "80", "+25%"],
         ["verified", "yes", "yes", ""],
     ]
-    assert "Compared with the run before" not in rows_of(make(before=None))
+    assert "Compared with the previous run" not in rows_of(make(before=None))
 
 
 def test_pictures_are_in_the_page_and_of_nothing_else():
@@ -475,7 +475,7 @@ def test_a_page_that_would_be_too_large_goes_without_its_examples_and_says_so():
 
 
 @pytest.mark.parametrize(
-    ("truncated", "lost", "told"), [(0, 0, "No row was longer"), (1, 1, "1 row was cut"), (1_200, 9_000, "1,200 rows were cut")]
+    ("truncated", "lost", "told"), [(0, 0, "No row was longer"), (1, 1, "1 row was truncated"), (1_200, 9_000, "1,200 rows were truncated")]
 )
 def test_what_was_cut_is_said(truncated, lost, told):
     words = Page(render_report(make(truncated=truncated, tokens_cut=lost))).text
@@ -508,8 +508,8 @@ def test_a_page_says_what_was_proved_and_no_more():
 def test_an_artifact_names_each_figure_once_and_whose_path_it_gives():
     text = markdown_report(make(rows=RowCounts(source=20_000, embedded=19_990, quarantined=10, loaded=19_990)))
     assert text.count("| quarantined |") == 1
-    assert re.search(r"The whole report, on the machine `[^`]+`: `/runs/r1/report.html`", text)
-    assert "The whole report: `s3://lake/report.html`" in markdown_report(make(page="s3://lake/report.html"))
+    assert re.search(r"Full report, on the machine `[^`]+`: `/runs/r1/report.html`", text)
+    assert "Full report: `s3://lake/report.html`" in markdown_report(make(page="s3://lake/report.html"))
 
 
 # A cell whose text reaches beyond its table's frame or the page, whether the frame can be scrolled or not; details are opened for it.

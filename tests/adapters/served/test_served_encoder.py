@@ -66,7 +66,7 @@ def test_an_identity_gives_the_settings_back_that_it_was_made_from() -> None:
         precision="float32",
     )
     assert ServedEncoder.restored(identity, like=encoder) == encoder
-    with pytest.raises(BadInput, match="its model 'bge' is served, but this job has no encoder.url for it"):
+    with pytest.raises(BadInput, match=r"its model 'bge' is served, but this job has no encoder\.url for it"):
         ServedEncoder.restored(identity, like=parse_job({}).encoder)
 
 

@@ -49,26 +49,26 @@ def test_the_page_of_a_run_has_every_section_with_its_figures(run_flow: RunFlow,
     ((html, figures),) = reports(job)
     tables, page = Tables(html).rows, Page(html)
     embedded = ROWS - 1
-    assert tables["What became of the rows"][1:] == [
+    assert tables["Rows by outcome"][1:] == [
         ["embedded by this run", f"{embedded}"],
         ["reused from earlier seals", "0"],
         ["duplicates left out", "0"],
         ["quarantined", "1"],
     ]
-    assert {row[0] for row in tables["Where the time went"]} >= {"encode", "load", "verify"}
-    assert [row[0] for row in tables["What the ranks did"][1:]] == ["encoding", "tokenising", "writing parts"]
-    assert sum(int(row[1]) for row in tables["Length of the texts"][1:]) == embedded
+    assert {row[0] for row in tables["Time by stage"]} >= {"encode", "load", "verify"}
+    assert [row[0] for row in tables["Time by work of the ranks"][1:]] == ["encoding", "tokenising", "writing parts"]
+    assert sum(int(row[1]) for row in tables["Text lengths"][1:]) == embedded
     (of_texts, tokens), (padding, wasted) = tables["Padding"][1:]
     assert (of_texts, padding, int(tokens.replace(",", ""))) == ("tokens of texts", "padding", figures["tokens"])
     assert int(wasted.replace(",", "")) == figures["ranks"][0]["padded"] - figures["tokens"] > 0
     assert tables["Slowest shards"][1][0] == "a.parquet row groups 0-0"
     assert {row[0] for row in tables["Peak memory"][1:]} == {"flow", "rank 0"}
-    assert tables["Reasons of quarantine"][1:] == [["empty text", "1"]]
+    assert tables["Quarantine reasons"][1:] == [["empty text", "1"]]
     assert tables["Quarantined rows"][1] == ["row-1", "empty text", "a.parquet row groups 0-0", "1"]
     assert sorted(map(tuple, tables["A map of the vectors"][1:])) == [(HOSTILE, "80"), ("de", "79"), ("en", "80")]
     seconds = figures["cost"]["hours"] * 3600
     assert figures["cost"]["dollars"] == pytest.approx(seconds / 1000)
-    assert tables["What it cost"][1][:2] == ["rows encoded", f"{embedded}"]
+    assert tables["Cost"][1][:2] == ["rows encoded", f"{embedded}"]
     assert figures["cost"]["rows_per_dollar"] == pytest.approx(embedded / figures["cost"]["dollars"])
     assert figures["before"] is None
     assert figures["left_out"] == {}
@@ -86,13 +86,13 @@ def test_the_next_run_is_compared_with_the_one_before(run_flow: RunFlow, job: di
     run_flow(job)
     run_flow(job)
     (_, first), (html, second) = reports(job)
-    tables = Tables(html).rows["Compared with the run before"]
+    tables = Tables(html).rows["Compared with the previous run"]
     assert ["encoded", "0", f"{ROWS - 1}", f"-{ROWS - 1}"] in tables
     assert ["reused", f"{ROWS - 1}", "0", f"+{ROWS - 1}"] in tables
     assert ["verified", "yes", "yes", ""] in tables
     assert (second["before"]["run"], second["before"]["rows"]) == (first["run"], first["rows"])
     assert (second["projection"], second["examples"]) == (None, [])
-    assert "A look at the rows" not in html
+    assert "Vectors and example searches" not in html
 
 
 def test_a_run_whose_rows_cannot_be_shown_ends_well_and_says_why(
@@ -109,8 +109,8 @@ def test_a_run_whose_rows_cannot_be_shown_ends_well_and_says_why(
     assert run_flow(job)["verified"]
     ((html, figures),) = reports(job)
     assert "a sealed part is missing" in figures["left_out"]["projection"]
-    assert Tables(html).rows["Left out of this page"][0][0] == "projection"
-    assert Tables(html).rows["What became of the rows"][1] == ["embedded by this run", f"{ROWS - 1}"]
+    assert Tables(html).rows["Omitted from this page"][0][0] == "projection"
+    assert Tables(html).rows["Rows by outcome"][1] == ["embedded by this run", f"{ROWS - 1}"]
 
 
 def test_runs_that_follow_each_other_within_a_second_are_in_order() -> None:

@@ -42,7 +42,7 @@ def test_rows_that_are_taken_over_bring_their_lengths_along(run_flow: RunFlow, t
     assert (second["rows"]["embedded"], second["rows"]["reused"]) == (3, ROWS - 3)
     assert sum(second["lengths"].values()) == ROWS
     assert second["truncated"] == first["truncated"]
-    assert "This is of" not in said
+    assert "Based on" not in said
     write(tmp_path, edited=0)
     (tmp_path / "rows" / "a.parquet").rename(tmp_path / "rows" / "b.parquet")
     third, _ = reported(run_flow, job)
@@ -61,4 +61,4 @@ def test_where_parts_of_an_older_version_kept_no_lengths_the_report_says_of_how_
     write(tmp_path, edited=3)
     second, said = reported(run_flow, job)
     assert sum(second["lengths"].values()) == 3
-    assert f"This is of 3 of {ROWS} rows" in said
+    assert f"Based on 3 of {ROWS} rows" in said

@@ -1,1 +1,1 @@
-"""The page that `kitestring tune` writes."""
+"""The HTML page that `kitestring tune` writes."""

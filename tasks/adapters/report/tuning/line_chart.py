@@ -1,4 +1,4 @@
-"""Lines over labelled places, such as speed over batch sizes, which double from place to place."""
+"""Line charts over labelled places, such as speed over batch sizes, which double from place to place."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _LEFT, _RIGHT, _TOP, _BOTTOM, _HEIGHT = 48.0, WIDTH - 14, 24.0, 200.0, 246.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Series:
-    """A line with a value at some places, by their number; `dashed` lines are no measurements."""
+    """A line with (place, value) points; `dashed` lines are not measurements."""
 
     label: str
     points: Sequence[tuple[float, float]]
@@ -23,7 +23,7 @@ class Series:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinePlot:
-    """Lines as they are drawn. `wall`: where something ends, as a place along the axis with its label."""
+    """The shapes of a line chart. `wall`: a limit, as a labelled vertical line."""
 
     lines: Sequence[Shape]
     dashed: Sequence[Shape]
@@ -37,15 +37,15 @@ class LinePlot:
 def line_chart(
     series: Sequence[Series], *, key: str, title: str, places: Sequence[tuple[float, str]], axis: str, wall: tuple[float, str] | None = None
 ) -> Chart:
-    """Lines over an axis of labelled places.
+    """Draw lines over an axis of labelled places.
 
     Args:
-        series: the lines; those that are measured have a dot at each point.
+        series: the lines; measured ones have a dot at each point.
         key: makes the ids unique in the page.
         title: for screen readers.
-        places: of the axis, with their labels.
-        axis: what they are.
-        wall: a place at which something ends, and what.
+        places: the places of the axis, with their labels.
+        axis: label of the axis.
+        wall: the place of a limit, and its label.
     """
     along = [place for place, _ in places] + ([wall[0]] if wall else [])
     first, last = min(along), max(along)

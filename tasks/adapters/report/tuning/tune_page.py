@@ -1,4 +1,4 @@
-"""The page of `kitestring tune`: a chart for each setting, speed and memory by batch size, and how ranks scale."""
+"""Renders the page of `kitestring tune`: a chart for each setting, speed and memory by batch size, and the scaling of ranks."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from tasks.domain.encoding.tune.trials import KEPT_AXES, Axis, Trial, TuneResult
 
 
 def render_tune(result: TuneResult, *, settings: str) -> str:
-    """The page of a sweep: no scripts, no network.
+    """The page of a sweep, without scripts or network access.
 
     Args:
         result: the trials.
-        settings: the winner as a piece of a job file.
+        settings: the best settings as part of a job file.
     """
     best, start = result.best, result.start
     return render(
@@ -59,7 +59,7 @@ def _tune_keys(result: TuneResult, best: Trial | None, start: Trial | None) -> l
     keys += [Panel(title="the best", words=_rate(best), note=format_settings(best.settings))] if best else []
     if faster := result.best_precision:
         keys.append(
-            Panel(title=f"in {faster.settings.precision}", words=_rate(faster), note="another encoder: its rows are embedded again")
+            Panel(title=f"in {faster.settings.precision}", words=_rate(faster), note="another encoder: rows must be embedded again")
         )
     return keys
 
@@ -69,7 +69,7 @@ def _rate(trial: Trial | None) -> str:
 
 
 def batch_trials(result: TuneResult) -> list[Trial]:
-    """Those that differ in the size of their batches alone, smallest first; the one that they began with included."""
+    """The trials that differ only in batch size, smallest first, including the one the sweep started from."""
     tried_sizes = [trial for trial in result.trials if trial.axis == "batch"]
     if not tried_sizes:
         return []
@@ -92,25 +92,25 @@ def _batch_panels(result: TuneResult) -> list[Panel]:
     unit = "tokens" if trials[0].settings.batch_tokens is not None else "rows"
     places = [(float(place), f"{trial.settings.batch:,}") for place, trial in enumerate(trials)]
     ended = next((place for place, trial in enumerate(trials) if trial.memory_ended), None)
-    wall = (float(ended), "memory ends") if ended is not None else None
+    wall = (float(ended), "out of memory") if ended is not None else None
     speed = Series(label="rows/s", points=[(place, trial.rows_per_second) for place, trial in measured])
     memory = Series(label="GiB", points=[(place, trial.memory / 2**30) for place, trial in measured], tone="two")
-    limit = f"; there are {format_bytes_short(result.memory_limit)}" if result.memory_limit else ""
-    end = "Memory ends at the red line." if wall else "Memory did not end at any of these sizes."
+    limit = f"; {format_bytes_short(result.memory_limit)} are available" if result.memory_limit else ""
+    end = "Batches beyond the red line do not fit into memory." if wall else "All these sizes fit into memory."
     axis = f"{unit} in a batch"
     rows = [[f"{trial.settings.batch:,}", _rate(trial), format_bytes_short(trial.memory)] for _, trial in measured]
     heads = (axis, "speed", "memory")
     return [
         Panel(
             title="Speed by batch size",
-            note=f"Rows a second of all ranks together. {end}",
+            note=f"Rows per second of all ranks together. {end}",
             chart=line_chart([speed], key="batch-speed", title="Speed by batch size", places=places, axis=axis, wall=wall),
             heads=heads,
             rows=rows,
         ),
         Panel(
             title="Memory by batch size",
-            note=f"The most GiB that all ranks took together{limit}. {end}",
+            note=f"Peak GiB of all ranks together{limit}. {end}",
             chart=line_chart([memory], key="batch-memory", title="Memory by batch size", places=places, axis=axis, wall=wall),
             heads=heads,
             rows=rows,
@@ -119,12 +119,12 @@ def _batch_panels(result: TuneResult) -> list[Panel]:
 
 
 def _axis_panel(result: TuneResult, axis: Axis) -> list[Panel]:
-    """Bars for one setting: the best before it, and what was tried."""
+    """Bars for one setting: the best trial before it, and the values tried."""
     own = [trial for trial in result.trials if trial.axis == axis and not trial.error]
     if not own:
         return []
-    beside = _before(result, own[0]) if axis in KEPT_AXES else []
-    shown = [*beside, *own]
+    earlier = _before(result, own[0]) if axis in KEPT_AXES else []
+    shown = [*earlier, *own]
     top = max(trial.rows_per_second for trial in shown)
     bars = [
         Bar(
@@ -136,7 +136,7 @@ def _axis_panel(result: TuneResult, axis: Axis) -> list[Panel]:
         for trial in shown
     ]
     title = AXES[axis].capitalize()
-    note = {"shuffling": "Rows of the sample in their order, and in a random one.", "precision": "Another precision is another encoder."}
+    note = {"shuffling": "Rows of the sample in their own order, and shuffled.", "precision": "Another precision is another encoder."}
     described = "; ".join(f"{bar.label}: {bar.shown}" for bar in bars)
     chart = bar_chart(bars, key=f"axis-{axis}", title=title, description=described)
     return [
@@ -145,13 +145,13 @@ def _axis_panel(result: TuneResult, axis: Axis) -> list[Panel]:
 
 
 def _before(result: TuneResult, trial: Trial) -> list[Trial]:
-    """The winner of all that was tried before."""
+    """The best of all trials before this one."""
     earlier = result.model_copy(update={"trials": result.trials[: result.trials.index(trial)]})
     return [earlier.best] if earlier.best else []
 
 
 def render_scaling(result: ScalingResult) -> str:
-    """The page of `--scaling`: the speed-up of the same work and of work that grows with the ranks, with the laws' fits."""
+    """The page of `--scaling`: the speed-up for fixed work and for work that grows with the ranks, with the fitted laws."""
     return render(
         "tune.html",
         corpus=result.corpus,
@@ -175,8 +175,8 @@ def _scaling_headline(result: ScalingResult) -> str:
 
 def _scaling_keys(result: ScalingResult) -> list[Panel]:
     laws = (
-        ("Amdahl", result.amdahl, "of the same work cannot be divided"),
-        ("Gustafson", result.gustafson, "of growing work is done by one rank"),
+        ("Amdahl", result.amdahl, "of the fixed work is serial"),
+        ("Gustafson", result.gustafson, "of the growing work is serial"),
     )
     return [Panel(title=f"{name}'s law", words=f"{100 * share:.1f}%", note=note) for name, share, note in laws if share is not None]
 
@@ -184,7 +184,7 @@ def _scaling_keys(result: ScalingResult) -> list[Panel]:
 def _scaling_panels(result: ScalingResult) -> list[Panel]:
     same = (result.speed_ups, result.amdahl, amdahl, "The same rows", "Amdahl", "same")
     grown = (result.grown_speed_ups, result.gustafson, gustafson, "Rows that grow with the ranks", "Gustafson", "grown")
-    found = []
+    drawn = []
     for measured, share, law, title, name, key in (same, grown):
         if share is None:
             continue
@@ -199,7 +199,7 @@ def _scaling_panels(result: ScalingResult) -> list[Panel]:
         )
         rows = [[str(number), f"{speed:.2f}", f"{law(share, number):.2f}"] for number, speed in measured]
         legend: list[tuple[Tone, str]] = [("one", "measured"), ("two", f"{name}'s law, a share of {100 * share:.1f}%"), ("calm", "ideal")]
-        found.append(
+        drawn.append(
             Panel(title=title, note="Speed-up over one rank.", chart=chart, legend=legend, heads=("ranks", "measured", name), rows=rows)
         )
-    return found
+    return drawn

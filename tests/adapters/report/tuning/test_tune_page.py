@@ -25,7 +25,7 @@ def test_the_page_has_speed_and_memory_by_batch_size_and_needs_nothing_but_itsel
     ended = Trial(axis="batch", settings=START.with_batch(4096), error="not tried: it would take 9.0 GiB of memory")
     page = render_tune(sweep(trial("start", 100.0), trial("batch", 150.0, 2048), ended), settings="compute:\n  batch_tokens: 2048\n")
     assert "1.50 times as fast" in page
-    assert "memory ends" in page
+    assert "out of memory" in page
     assert "Memory by batch size" in page
     assert "batch_tokens: 2048" in page
     assert "rows &lt;b&gt;" in page
