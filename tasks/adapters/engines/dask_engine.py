@@ -137,10 +137,10 @@ class DaskCluster:
             ) from error
 
     def hosts(self) -> Sequence[DaskHost]:
-        wanted = self._wanted(self._workers())
-        for address in [address for address in self._hosts if address not in wanted]:
+        addresses = self._addresses(self._workers())
+        for address in [address for address in self._hosts if address not in addresses]:
             self._hosts.pop(address).end()
-        for address in wanted:
+        for address in addresses:
             if address not in self._hosts:
                 self._hosts[address] = DaskHost(self, address, self._host)
         self.ends = [end for end in self.ends if not end.done()]
@@ -218,7 +218,7 @@ class DaskCluster:
         self._missed = 0.0
         return dict(identity["workers"])
 
-    def _wanted(self, workers: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    def _addresses(self, workers: Mapping[str, Mapping[str, Any]]) -> list[str]:
         """Addresses of the workers that should have a host; those that have one keep it."""
         needs = self._settings.worker_resources
         able = [a for a, worker in workers.items() if all(worker["resources"].get(name, 0) >= amount for name, amount in needs.items())]

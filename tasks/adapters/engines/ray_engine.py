@@ -90,10 +90,10 @@ class RayCluster:
         return None if self._settings.hosts == "auto" else self._settings.hosts
 
     def hosts(self) -> Sequence[RayHost]:
-        wanted = self._wanted(_nodes())
-        for place in [place for place in self._hosts if place not in wanted]:
+        options_by_place = self._actor_options(_nodes())
+        for place in [place for place in self._hosts if place not in options_by_place]:
             self._hosts.pop(place).end()
-        for place, options in wanted.items():
+        for place, options in options_by_place.items():
             if place not in self._hosts:
                 self._hosts[place] = RayHost(self._actor_class, options)
         return list(self._hosts.values())
@@ -103,7 +103,7 @@ class RayCluster:
             host.end()
         _connection.leave()
 
-    def _wanted(self, nodes: list[dict[str, Any]]) -> dict[tuple[str, int], dict[str, Any]]:
+    def _actor_options(self, nodes: list[dict[str, Any]]) -> dict[tuple[str, int], dict[str, Any]]:
         """Actor options by place: a node's host, or a numbered host that Ray places where its resources fit."""
         needs = self._settings.resources
         if not needs:

@@ -92,7 +92,7 @@ class RowRetry:
     def _read(self, shard: Shard, quarantined: dict[int, Quarantined]) -> tuple[list[Quarantined], pa.Table]:
         """Read the shard again; return the quarantined rows that still cannot be read, and those that can.
 
-        A later version may join a tar's samples differently and so number rows differently: a row whose key has changed stays quarantined.
+        Versions of Kitestring join a tar's samples differently and so number rows differently: a row with another key stays quarantined.
         """
         seen = 0
         still: list[Quarantined] = []

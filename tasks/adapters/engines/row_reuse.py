@@ -124,17 +124,17 @@ def noting_content(
     rows: Iterable[Prepared], shard: Shard, digests: DigestFile, index: ContentIndex | None, cache: VectorCache | None = None
 ) -> Iterator[Prepared]:
     """Pass rows through; records the digest of each, and adds its vector if the index, or else the cache, has one."""
-    files, most, made = shard.known_files, _rows_at_once(index, cache), 0
+    files, most, begin = shard.known_files, _rows_at_once(index, cache), 0
     for whole in rows:
         content = content_digests(whole.batch, files)
         digests.add(whole.batch, content)
         at = 0
-        for chunk in whole.in_slices(most, begin=made):
+        for chunk in whole.in_slices(most, begin=begin):
             chunk_content = content.slice(at, chunk.batch.num_rows)
             at += len(chunk_content)
             batch = _with_taken(chunk.batch, chunk_content, index) if index else chunk.batch
             yield replace(chunk, batch=_with_cached(batch, known_elsewhere(chunk_content, chunk.batch, files), cache) if cache else batch)
-        made += whole.made
+        begin += whole.made
 
 
 def _rows_at_once(index: ContentIndex | None, cache: VectorCache | None) -> int:

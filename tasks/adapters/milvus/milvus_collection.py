@@ -85,11 +85,11 @@ class MilvusCollection(Searching):
     def check(self, spec: CollectionSpec) -> CollectionSpec | None:
         self.target.reach(spec.alias)
         self.target.check(spec)
-        there = self.describe()
-        if there is not None:
-            check_same(there, spec, self._at)
+        existing = self.describe()
+        if existing is not None:
+            check_same(existing, spec, self._at)
             check_nothing_lost(self.name, self.lost(), self._at)
-        return there
+        return existing
 
     def lost(self) -> list[str]:
         described = self._described()
@@ -149,16 +149,16 @@ class MilvusCollection(Searching):
         return spec
 
     def reindex(self, spec: CollectionSpec) -> str | None:
-        there = self._made()
-        differs = index_to_build(there, spec)
+        current = self._made()
+        differs = index_to_build(current, spec)
         if differs:
-            made = there.model_copy(update={"index": spec.index})
-            self._call(partial(replace_index, self._connection, self.name, made), f"indexing collection '{self.name}'", writes=True)
+            rebuilt = current.model_copy(update={"index": spec.index})
+            self._call(partial(replace_index, self._connection, self.name, rebuilt), f"indexing collection '{self.name}'", writes=True)
             with self._lock:
                 load(self._connection, self.name)
                 self._is_ready = True
             # Last, so that a killed rebuild is repeated. Servers cannot change a description: `read_marker` prefers the property.
-            marker = {MARKER: write_marker(made, self._identity)}
+            marker = {MARKER: write_marker(rebuilt, self._identity)}
             record = partial(self._connection.client.alter_collection_properties, self.name, marker, timeout=CALL_SECONDS)
             self._call(record, f"recording the index of '{self.name}'", writes=True)
             self._spec = None

@@ -63,15 +63,15 @@ class Reading:
     def fetch(self, keys: list[str]) -> tuple[list[str], np.ndarray]:
         spec = self._ready()
         dim = spec.dim
-        found: dict[str, Any] = {}
+        vectors: dict[str, Any] = {}
 
         def ask(some: list[str]) -> dict[str, Any]:
             return {row["id"]: as_vector(row["vector"], spec.vector_type) for row in self._query(among("id", some), ["id", "vector"])}
 
         for some in chunks(list(dict.fromkeys(keys)), max(1, min(ASKED_KEYS, ANSWER_BYTES // (4 * dim)))):
-            found |= all_of(some, ask)
-        order = [key for key in dict.fromkeys(keys) if key in found]
-        return order, stacked([found[key] for key in order], dim, sparse=spec.sparse)
+            vectors |= all_of(some, ask)
+        order = [key for key in dict.fromkeys(keys) if key in vectors]
+        return order, stacked([vectors[key] for key in order], dim, sparse=spec.sparse)
 
     def shards_of(self, keys: list[str]) -> dict[str, str]:
         return {key: str(values["shard"]) for key, values in self._values_of(keys, ["shard"], at_once=COMPARED_ROWS).items()}
@@ -81,15 +81,15 @@ class Reading:
 
     def _values_of(self, keys: list[str], fields: Sequence[str], *, at_once: int) -> dict[str, dict[str, object]]:
         self._ready()
-        found: dict[str, dict[str, object]] = {}
+        values: dict[str, dict[str, object]] = {}
 
         def ask(some: list[str]) -> dict[str, dict[str, object]]:
             rows = self._query(among("id", some), ["id", *fields])
             return {row["id"]: {name: row[name] for name in fields} for row in rows}
 
         for some in chunks(list(dict.fromkeys(keys)), at_once):
-            found |= all_of(some, ask)
-        return found
+            values |= all_of(some, ask)
+        return values
 
     def count_beyond(self, known: Iterable[str]) -> int:
         self._ready()
@@ -202,12 +202,12 @@ class Reading:
     def _erase(self, where: str) -> Any:
         return self._connection.client.delete(self.name, filter=where, timeout=CALL_SECONDS)
 
-    def _query(self, where: str, fields: list[str], *, seconds: float | None = None, **how: Any) -> list[dict[str, Any]]:
+    def _query(self, where: str, fields: list[str], *, seconds: float | None = None, **options: Any) -> list[dict[str, Any]]:
         timeout = seconds or CALL_SECONDS
 
         def ask() -> list[dict[str, Any]]:
             client = self._connection.client
-            return list(client.query(self.name, filter=where, output_fields=fields, consistency_level="Strong", timeout=timeout, **how))
+            return list(client.query(self.name, filter=where, output_fields=fields, consistency_level="Strong", timeout=timeout, **options))
 
         rows: list[dict[str, Any]] = self._call(ask, f"reading '{self.name}'")
         return rows
@@ -221,10 +221,10 @@ def chunks(values: Any, size: int) -> Iterator[Any]:
 
 def all_of(keys: list[str], ask: Callable[[list[str]], dict[str, V]]) -> dict[str, V]:
     """Query until no key is missing. A query by keys returns at most as many rows as keys: duplicates displace other keys (2.3.5)."""
-    found: dict[str, V] = {}
-    while missing := [key for key in keys if key not in found]:
+    answers: dict[str, V] = {}
+    while missing := [key for key in keys if key not in answers]:
         more = ask(missing)
-        found |= more
+        answers |= more
         if not more:
             break
-    return found
+    return answers

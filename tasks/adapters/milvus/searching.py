@@ -38,11 +38,11 @@ class Searching(Reading):
     def search(
         self, vectors: np.ndarray, k: int, *, expression: str = "", fields: Iterable[str] = (), one_of_each: str | None = None
     ) -> list[list[Hit]]:
-        side, wanted = self._by_meaning(vectors, self._ready()), list(fields)
+        side, output_fields = self._by_meaning(vectors, self._ready()), list(fields)
         if one_of_each and self._can_group():
             with suppress(Permanent):  # not every index can group; a wrong filter raises again below
-                return self._ask(side, k, expression, wanted, group_by_field=one_of_each)
-        return self._ask(side, k, expression, wanted)
+                return self._ask(side, k, expression, output_fields, group_by_field=one_of_each)
+        return self._ask(side, k, expression, output_fields)
 
     def _can_group(self) -> bool:
         """Whether the server supports grouping searches; older ones ignore the parameter."""
@@ -58,15 +58,19 @@ class Searching(Reading):
     def search_hybrid(
         self, vectors: np.ndarray, texts: Sequence[str], k: int, fusion: Fusion, *, expression: str = "", fields: Iterable[str] = ()
     ) -> list[list[Hit]]:
-        sides, wanted = (self._by_meaning(vectors, self._ready()), self._by_words(texts)), list(fields)
+        sides, output_fields = (self._by_meaning(vectors, self._ready()), self._by_words(texts)), list(fields)
 
         def ask(some: slice) -> Any:
-            each = [AnnSearchRequest(data[some], field, how, limit=max(k, CANDIDATES), expr=expression) for data, field, how in sides]
+            each = [AnnSearchRequest(data[some], field, params, limit=max(k, CANDIDATES), expr=expression) for data, field, params in sides]
             ranker = WeightedRanker(*fusion.weights) if fusion.weights else RRFRanker(fusion.rrf_k)
-            how: dict[str, Any] = {"output_fields": wanted or ["id"], "consistency_level": "Strong", "timeout": self._call_seconds}
-            return self._connection.client.hybrid_search(self.name, each, ranker, limit=k, **how)
+            options: dict[str, Any] = {
+                "output_fields": output_fields or ["id"],
+                "consistency_level": "Strong",
+                "timeout": self._call_seconds,
+            }
+            return self._connection.client.hybrid_search(self.name, each, ranker, limit=k, **options)
 
-        return _hits(self._in_turn(len(texts), ask), wanted)
+        return _hits(self._in_turn(len(texts), ask), output_fields)
 
     def found_by_words(self, texts: Mapping[str, str]) -> set[str]:
         keys = list(texts)
@@ -79,8 +83,10 @@ class Searching(Reading):
     def _by_words(self, texts: Sequence[str]) -> tuple[list[Any], str, dict[str, Any]]:
         return list(texts), SPARSE_FIELD, {"metric_type": "BM25", "params": {}}
 
-    def _ask(self, side: tuple[list[Any], str, dict[str, Any]], k: int, expression: str, wanted: list[str], **more: str) -> list[list[Hit]]:
-        data, field, how = side
+    def _ask(
+        self, side: tuple[list[Any], str, dict[str, Any]], k: int, expression: str, output_fields: list[str], **more: str
+    ) -> list[list[Hit]]:
+        data, field, params = side
 
         def ask(some: slice) -> Any:
             return self._connection.client.search(
@@ -88,15 +94,15 @@ class Searching(Reading):
                 data=data[some],
                 limit=k,
                 filter=expression,
-                output_fields=wanted or ["id"],  # with an empty list Milvus Lite returns all fields
-                search_params=how,
+                output_fields=output_fields or ["id"],  # with an empty list Milvus Lite returns all fields
+                search_params=params,
                 anns_field=field,
                 consistency_level="Strong",
                 timeout=self._call_seconds,
                 **more,
             )
 
-        return _hits(self._in_turn(len(data), ask), wanted)
+        return _hits(self._in_turn(len(data), ask), output_fields)
 
     @property
     def _call_seconds(self) -> float:
@@ -121,10 +127,10 @@ def next_size(size: int, took: float) -> int:
     return min(QUERIES_PER_SEARCH, max(1, int(size * LITE_SECONDS / max(took, 1e-3))))
 
 
-def _hits(answers: Iterable[Any], wanted: list[str]) -> list[list[Hit]]:
-    return [[_hit(hit, wanted) for hit in hits] for answer in answers for hits in answer]
+def _hits(answers: Iterable[Any], output_fields: list[str]) -> list[list[Hit]]:
+    return [[_hit(hit, output_fields) for hit in hits] for answer in answers for hits in answer]
 
 
-def _hit(hit: Any, wanted: list[str]) -> Hit:
-    entity = {name: as_stored(value) for name, value in hit["entity"].items() if name in wanted}
+def _hit(hit: Any, output_fields: list[str]) -> Hit:
+    entity = {name: as_stored(value) for name, value in hit["entity"].items() if name in output_fields}
     return Hit(id=hit["id"], score=float(hit["distance"]), fields=entity)

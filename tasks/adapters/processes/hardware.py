@@ -86,7 +86,7 @@ def device_names(launch: Launch) -> list[str]:
     """The identity of a launch's devices on this host: `cpu`, or a GPU's UUID."""
     if launch.device != "cuda":
         return ["cpu"]
-    cards = [found[1] for line in _nvidia() if (found := re.search(r"UUID: (\S+?)\)", line))]
+    cards = [match[1] for line in _nvidia() if (match := re.search(r"UUID: (\S+?)\)", line))]
     visible = [d.strip() for d in os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(len(cards))))).split(",") if d.strip()]
     named = [cards[int(d)] if d.isdecimal() and int(d) < len(cards) else d for d in visible]
     return sorted(set(named[: launch.ranks])) or ["cuda"]

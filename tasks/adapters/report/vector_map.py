@@ -88,12 +88,12 @@ def project(sample: pa.Table, dim: int, fields: Sequence[ScalarField], colour_by
     vectors = densest(stored, HEAVIEST) if is_sparse(stored) else stored.astype(np.float64)
     if len(vectors) < FEWEST_ROWS:
         return None
-    places, kept = _principal(vectors)
-    if not sum(kept):
+    places, shares = _principal(vectors)
+    if not sum(shares):
         return None
     field = _field(sample, fields, colour_by)
     names = [_value(value) for value in sample[field.name].to_pylist()] if field else ["rows"] * len(places)
-    return Projection(rows=len(places), kept=kept, field=field.column if field else None, groups=_groups(places, names))
+    return Projection(rows=len(places), kept=shares, field=field.column if field else None, groups=_groups(places, names))
 
 
 def _principal(vectors: np.ndarray) -> tuple[np.ndarray, tuple[float, float]]:

@@ -45,22 +45,22 @@ def with_conditions(expression: str, conditions: Iterable[FieldCondition], kinds
 
 
 def _expression(condition: FieldCondition, kinds: Mapping[str, FieldType]) -> str:
-    name, how = condition.field, condition.comparison
+    name, comparison = condition.field, condition.comparison
     kind = kinds.get(name)
     if kind is None:
         raise BadInput(f"where: there is no field '{name}': filter by {', '.join(kinds)}")
     allowed = comparisons_of(kind)
     if not allowed:
         raise BadInput(f"where: field '{name}' is {kind}: use a filter expression, as in {name}[\"key\"] == 1")
-    if how not in allowed:
-        raise BadInput(f"where: field '{name}' is {kind}, which has no '{how}': use {' or '.join(allowed)}")
+    if comparison not in allowed:
+        raise BadInput(f"where: field '{name}' is {kind}, which has no '{comparison}': use {' or '.join(allowed)}")
     value = _value(name, ELEMENTS.get(kind, kind), condition.value)
     if kind in ELEMENTS:
         return f"array_contains({name}, {value})"
-    if how in ("contains", "starts with"):
+    if comparison in ("contains", "starts with"):
         pattern = str(condition.value).replace("%", r"\%").replace("_", r"\_")
-        return f"{name} like {literal(f'%{pattern}%' if how == 'contains' else f'{pattern}%')}"
-    return f"{name} {how} {value}"
+        return f"{name} like {literal(f'%{pattern}%' if comparison == 'contains' else f'{pattern}%')}"
+    return f"{name} {comparison} {value}"
 
 
 def _value(name: str, kind: FieldType, value: JsonValue) -> str:

@@ -54,10 +54,10 @@ class MemoryCollection:
 
     def check(self, spec: CollectionSpec) -> CollectionSpec | None:
         self.target.reach(spec.alias)
-        there = self.describe()
-        if there is not None:
-            check_same(there, spec, self._at)
-        return there
+        existing = self.describe()
+        if existing is not None:
+            check_same(existing, spec, self._at)
+        return existing
 
     def identity(self) -> str | None:
         return self._server.identities.get(self.name)
@@ -89,9 +89,9 @@ class MemoryCollection:
             raise Permanent("a key occurs twice in one batch: rows must be deduplicated before loading")
         vectors = rounded(upsert_vectors(rows, spec.dim), spec.vector_type)
         values = {name: vectors if kind is None else rows[name].to_pylist() for name, kind in columns_of(spec).items()}
-        made = [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]
+        dicts = [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]
         with self._server.lock:
-            self._rows.update(zip(ids, made, strict=True))
+            self._rows.update(zip(ids, dicts, strict=True))
         return cut
 
     def updates_fields(self) -> bool:
@@ -109,9 +109,9 @@ class MemoryCollection:
         return cut
 
     def reindex(self, spec: CollectionSpec) -> str | None:
-        there = self._made()
-        self._server.specs[self.name] = there.model_copy(update={"index": spec.index})
-        return index_to_build(there, spec)
+        current = self._made()
+        self._server.specs[self.name] = current.model_copy(update={"index": spec.index})
+        return index_to_build(current, spec)
 
     def flush_and_index(self) -> None:
         self._made()
@@ -130,8 +130,8 @@ class MemoryCollection:
     def fetch(self, keys: list[str]) -> tuple[list[str], np.ndarray]:
         dim = self._made().dim
         with self._server.lock:
-            found = {key: self._rows[key]["vector"] for key in dict.fromkeys(keys) if key in self._rows}
-        return list(found), stacked(list(found.values()), dim, sparse=self._made().sparse)
+            vectors = {key: self._rows[key]["vector"] for key in dict.fromkeys(keys) if key in self._rows}
+        return list(vectors), stacked(list(vectors.values()), dim, sparse=self._made().sparse)
 
     def shards_of(self, keys: list[str]) -> dict[str, str]:
         with self._server.lock:
@@ -146,10 +146,10 @@ class MemoryCollection:
 
     def strangers(self, known: Iterable[str]) -> Iterator[tuple[str, str]]:
         self._made()
-        ours = set(known)
+        known_shards = set(known)
         with self._server.lock:
-            found = [(key, row["shard"]) for key, row in self._rows.items() if row["shard"] not in ours]
-        return iter(found)
+            others = [(key, row["shard"]) for key, row in self._rows.items() if row["shard"] not in known_shards]
+        return iter(others)
 
     def compare(self, rows: pa.Table, *, doubled: bool = True) -> Compared:  # noqa: ARG002 - keys are unique here
         spec, (sent, _) = self._made(), rows_for(self._made(), rows)
@@ -174,7 +174,7 @@ class MemoryCollection:
     ) -> list[list[Hit]]:
         if expression:
             raise BadInput("a filter needs a Milvus server or a Milvus Lite file: memory:// has none")
-        spec, wanted = self._made(), list(fields)
+        spec, names = self._made(), list(fields)
         with self._server.lock:
             rows = list(self._rows.values())
         if not rows:
@@ -182,7 +182,7 @@ class MemoryCollection:
         queries = rounded(vectors if spec.sparse else np.asarray(vectors, np.float32), spec.vector_type)
         scores = score(queries, stacked([row["vector"] for row in rows], spec.dim, sparse=spec.sparse), spec.metric)
         nearest = np.argsort(scores if spec.metric == "L2" else -scores, axis=1, kind="stable")[:, :k]
-        return [[self._hit(rows[i], scores[q, i], wanted) for i in best] for q, best in enumerate(nearest)]
+        return [[self._hit(rows[i], scores[q, i], names) for i in best] for q, best in enumerate(nearest)]
 
     def search_text(self, texts: Sequence[str], k: int, *, expression: str = "", fields: Iterable[str] = ()) -> list[list[Hit]]:
         if expression:
@@ -190,8 +190,8 @@ class MemoryCollection:
         self._made()
         with self._server.lock:
             rows = dict(self._rows)
-        index, wanted = Bm25({key: row["text"] or "" for key, row in rows.items()}), list(fields)
-        return [[self._hit(rows[key], value, wanted) for key, value in index.search(text, k)] for text in texts]
+        index, names = Bm25({key: row["text"] or "" for key, row in rows.items()}), list(fields)
+        return [[self._hit(rows[key], value, names) for key, value in index.search(text, k)] for text in texts]
 
     def search_hybrid(
         self, vectors: np.ndarray, texts: Sequence[str], k: int, fusion: Fusion, *, expression: str = "", fields: Iterable[str] = ()
@@ -214,8 +214,8 @@ class MemoryCollection:
         return []
 
     @staticmethod
-    def _hit(row: dict[str, Any], value: float, wanted: list[str]) -> Hit:
-        return Hit(id=row["id"], score=float(value), fields={name: row[name] for name in wanted})
+    def _hit(row: dict[str, Any], value: float, names: list[str]) -> Hit:
+        return Hit(id=row["id"], score=float(value), fields={name: row[name] for name in names})
 
     def delete_shard(self, shard: str) -> None:
         for key in self._of(shard):

@@ -27,8 +27,8 @@ class PartLoaded:
     vectors_kept: int = 0  # rows that were sent without their vector
 
     def __add__(self, other: PartLoaded) -> PartLoaded:
-        kept = self.vectors_kept + other.vectors_kept
-        return PartLoaded(rows=self.rows + other.rows, cut=self.cut + other.cut, vectors_kept=kept)
+        vectors_kept = self.vectors_kept + other.vectors_kept
+        return PartLoaded(rows=self.rows + other.rows, cut=self.cut + other.cut, vectors_kept=vectors_kept)
 
 
 def load_part(collection: Collection, part: pa.Table, shard: str) -> PartLoaded:

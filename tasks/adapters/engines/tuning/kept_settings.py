@@ -17,18 +17,18 @@ def with_kept_settings(place: Workplace) -> tuple[Workplace, Tuning | None]:
     """Returns the workplace with the stored settings in its job, and the stored backend and batch sizes; None: nothing is stored."""
     job = place.job
     key = kept_settings_key(job.corpus, place.spec.declared, machine_digest(job.compute, launch_for(job)))
-    kept = None
+    stored = None
     with suppress(Newer):  # settings that a newer version stored are ignored
-        kept = read_document(place.store, key, KeptSettings, damages=place.damages)
-    if kept is None:
+        stored = read_document(place.store, key, KeptSettings, damages=place.damages)
+    if stored is None:
         return place, None
-    settled = job.model_copy(update={"compute": fill_auto(job.compute, kept)})
-    return replace(place, spec=place.spec.model_copy(update={"job": settled})), kept.tuning
+    settled = job.model_copy(update={"compute": fill_auto(job.compute, stored)})
+    return replace(place, spec=place.spec.model_copy(update={"job": settled})), stored.tuning
 
 
-def fill_auto(compute: Compute, kept: KeptSettings) -> Compute:
+def fill_auto(compute: Compute, stored: KeptSettings) -> Compute:
     """A job's settings with stored ones for `auto`. Processes and threads are filled only together, if the job sets neither."""
-    values = kept.model_dump(include={"batch_rows", "num_workers", "pin_memory"}, exclude_none=True)
+    values = stored.model_dump(include={"batch_rows", "num_workers", "pin_memory"}, exclude_none=True)
     if compute.processes == compute.threads == "auto":
-        values |= {"processes": kept.processes, "threads": kept.threads}
+        values |= {"processes": stored.processes, "threads": stored.threads}
     return compute.model_copy(update={name: value for name, value in values.items() if getattr(compute, name) == "auto"})
