@@ -102,7 +102,7 @@ def test_why_a_server_does_not_answer_over_tls(authority: Authority, tmp_path: P
         with tls_before(port, authority, protocols=("http/1.1",)) as at:
             assert "does not support HTTP/2" in why_silent(f"https://{at}", certificates(authority.ca))
         with tls_before(port, other) as at:
-            assert "is not one of '127.0.0.1'" in why_silent(f"https://{at}", certificates(other.ca))
+            assert "its certificate is not for '127.0.0.1'" in why_silent(f"https://{at}", certificates(other.ca))
         with tls_before(port, authority, mutual=True) as at:
             assert "target.tls.cert" in why_silent(f"https://{at}", certificates(authority.ca, other.client))
     assert why_silent(f"http://127.0.0.1:{port}", Certificates()) == "start it or correct target.uri"
