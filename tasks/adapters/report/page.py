@@ -195,9 +195,7 @@ def _devices(report: RunReport) -> Grid | None:
         for device in report.devices
     ]
     note = "While rows were encoded: mean utilization, and peak memory of a GPU."
-    return Grid(
-        title="Hardware", note=note, heads=("device", "host", "utilization", "memory", "rows per second", "tokens per second"), rows=rows
-    )
+    return Grid(title="Hardware", note=note, heads=("device", "host", "utilization", "memory", "rows/s", "tokens/s"), rows=rows)
 
 
 def _count(number: float | None) -> str:

@@ -260,7 +260,10 @@ def test_charts_take_the_pages_colours_so_that_dark_pages_stay_readable():
         ({"rows": RowCounts(source=20_000, reused=20_000, loaded=20_000), "progress": ()}, "Nothing had to be encoded"),
         ({"progress": (Progress(seconds=3.0, rows=20_000),)}, "The run was too short to draw its speed"),
         # 1,000 rows a second while encoding: looked at every ten seconds, no window of the run shows that
-        ({"seconds": {"encode": 20.0}, "progress": tuple(Progress(seconds=10 * n, rows=5_000 * n) for n in range(5))}, "before its speed"),
+        (
+            {"seconds": {"encode": 20.0}, "progress": tuple(Progress(seconds=10 * n, rows=5_000 * n) for n in range(5))},
+            "too short to draw its speed",
+        ),
         ({"lengths": {}}, "No text was measured"),
         ({"slowest": ()}, "No shard was encoded in this run"),
         ({"quarantine": {}}, "No row is quarantined"),
@@ -366,7 +369,7 @@ def test_the_hardware_stands_with_what_each_device_did():
     )
     assert rows_of(make(devices=devices))["Hardware"][1:] == [
         ["NVIDIA H100", "gpu1", "93%", "8.6 GB", "900", "51,000"],
-        ["AMD EPYC, 8 cores", "gpu1", "not seen", "", "none", "none"],
+        ["AMD EPYC, 8 cores", "gpu1", "not measured", "", "none", "none"],
     ]
     assert "Hardware" not in rows_of(make())
 
@@ -386,7 +389,7 @@ def test_the_estimate_stands_beside_what_came():
         sample=Sampled(rows=1_000, places=16, bytes=1),
     )
     assert rows_of(make(estimate=estimate))["Estimate and outcome"] == [
-        ["figure", "expected", "came", "off by"],
+        ["figure", "expected", "actual", "deviation"],
         ["rows", "20,000", "20,000", "+0%"],
         ["seconds", "2 min 40 s (1 min 40 s to 3 min 0 s)", "3 min 12 s", "+20%, outside the range"],
     ]
@@ -397,7 +400,7 @@ def test_the_estimate_stands_beside_what_came():
 def test_the_run_before_stands_beside_this_one():
     tables = rows_of(make())["Compared with the previous run"]
     assert tables == [
-        ["rows", "this run", "before", "change"],
+        ["rows", "this run", "previous", "change"],
         ["in the source", "20,000", "19,000", "+1,000"],
         ["encoded", "20,000", "19,000", "+1,000"],
         ["reused", "0", "0", ""],
