@@ -187,15 +187,15 @@ def _devices(report: RunReport) -> Grid | None:
         (
             device.name,
             device.host,
-            "not measured" if device.utilization is None else f"{device.utilization:.0%}",
+            "n/a" if device.utilization is None else f"{device.utilization:.0%}",
             size(device.memory_bytes) if device.memory_bytes else "",
             _count(device.rows_per_second),
             _count(device.tokens_per_second),
         )
         for device in report.devices
     ]
-    note = "While rows were encoded: mean utilization, and peak memory of a GPU."
-    return Grid(title="Hardware", note=note, heads=("device", "host", "utilization", "memory", "rows/s", "tokens/s"), rows=rows)
+    note = "While rows were encoded: mean usage, and peak memory of a GPU."
+    return Grid(title="Hardware", note=note, heads=("device", "host", "usage", "memory", "rows/s", "tokens/s"), rows=rows)
 
 
 def _count(number: float | None) -> str:

@@ -369,7 +369,7 @@ def test_the_hardware_stands_with_what_each_device_did():
     )
     assert rows_of(make(devices=devices))["Hardware"][1:] == [
         ["NVIDIA H100", "gpu1", "93%", "8.6 GB", "900", "51,000"],
-        ["AMD EPYC, 8 cores", "gpu1", "not measured", "", "none", "none"],
+        ["AMD EPYC, 8 cores", "gpu1", "n/a", "", "none", "none"],
     ]
     assert "Hardware" not in rows_of(make())
 
