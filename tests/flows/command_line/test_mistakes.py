@@ -71,10 +71,10 @@ MISTAKES: dict[str, Mistake] = {
         "plan", ["checkpoint 'htp://", "use a folder or s3://bucket/prefix"], ["checkpoint=htp://b/c"]
     ),
     "a target's scheme": Mistake(
-        "verify", ["target.uri 'ftp://host' is not one that Milvus knows", "https://host:19530"], ["target.uri=ftp://host"]
+        "verify", ["target.uri 'ftp://host' is not a Milvus address", "https://host:19530"], ["target.uri=ftp://host"]
     ),
-    "a target's mistyped scheme": Mistake("verify", ["target.uri 'htp://host' is not one that Milvus knows"], ["target.uri=htp://host"]),
-    "a target's file": Mistake("verify", ["is not one that Milvus knows", "ending in .db"], ["target.uri=rows.sqlite"]),
+    "a target's mistyped scheme": Mistake("verify", ["target.uri 'htp://host' is not a Milvus address"], ["target.uri=htp://host"]),
+    "a target's file": Mistake("verify", ["is not a Milvus address", "ending in .db"], ["target.uri=rows.sqlite"]),
     "certificates without TLS": Mistake("verify", ["is not a TLS address"], ["target.uri=http://host:19530", "target.tls={ca: a.pem}"]),
     "a certificate that is not there": Mistake(
         "verify", ["target.tls.ca: 'a.pem' cannot be read: No such file"], ["target.uri=https://host:19530", "target.tls={ca: a.pem}"]
