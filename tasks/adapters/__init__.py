@@ -1,1 +1,1 @@
-"""One SDK in each room; its errors become the three leaves of tasks.domain.errors here and only here."""
+"""One SDK in each package; here, and only here, its errors become the three leaves of tasks.domain.errors."""

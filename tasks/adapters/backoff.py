@@ -1,7 +1,7 @@
-"""How long a call is tried again where its library does not, or may not, do it.
+"""Exponential backoff for calls whose library does not, or must not, retry them.
 
-Not tenacity or stamina: the reaction to a failure (nothing, a read of the object, a long pause for a quota) is the caller's
-loop in either case, and neither takes a clock, by which tests go through a minute in no time.
+Not tenacity or stamina: the reaction to a failure (nothing, a read of the object, a long pause for a quota) would be the caller's
+loop in either case, and neither accepts a clock, which lets tests simulate a minute instantly.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from dataclasses import dataclass, field
 
 
 class Retries:
-    """How often calls were tried again in this process, by what was called."""
+    """Counts the retries of this process by the kind of call."""
 
     def __init__(self) -> None:
         self._lock, self._counts = threading.Lock(), Counter[str]()
 
-    def note(self, what: str) -> None:
+    def note(self, kind: str) -> None:
         with self._lock:
-            self._counts[what] += 1
+            self._counts[kind] += 1
 
     def counts(self) -> dict[str, int]:
         with self._lock:
@@ -34,12 +34,12 @@ RETRIES = Retries()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryPolicy:
-    """Exponential waits, half of each at random, bounded in total ("equal jitter":
+    """Exponential waits with half of each random, bounded in total ("equal jitter":
     aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter).
     """
 
-    what: str = "other"  # is called; metrics count by it
-    seconds: float = 60.0  # from the first try to the start of the last
+    what: str = "other"  # kind of call; a label of the retry metric
+    seconds: float = 60.0  # from the first attempt to the start of the last
     first: float = 0.1
     longest: float = 5.0
     sleep: Callable[[float], None] = time.sleep
@@ -47,13 +47,13 @@ class RetryPolicy:
     jitter: Callable[[], float] = random.random
 
     def start(self) -> Backoff:
-        """The waits of one call; its time runs from now."""
+        """Start the backoff of one call; its deadline counts from now."""
         return Backoff(policy=self, deadline=self.clock() + self.seconds, pause=self.first)
 
 
 @dataclass(slots=True, kw_only=True)
 class Backoff:
-    """The waits between the tries of one call."""
+    """The waits between the attempts of one call."""
 
     policy: RetryPolicy
     deadline: float
@@ -61,7 +61,7 @@ class Backoff:
     tries: int = field(default=1)
 
     def wait(self, seconds: float | None = None) -> bool:
-        """Wait before the next try, so long where it is given; False, at once, where the time would be up by then."""
+        """Wait before the next attempt, for `seconds` if given. Returns False at once if the wait would pass the deadline."""
         policy = self.policy
         wait = self.pause * (1 + policy.jitter()) / 2 if seconds is None else seconds
         if policy.clock() + wait > self.deadline:

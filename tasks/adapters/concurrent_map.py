@@ -1,4 +1,4 @@
-"""Calls made ahead of the need for their results: a store far away answers slowly, and many at a time as fast as one."""
+"""An ordered concurrent map that prefetches results: a distant store has high latency, but serves many calls as fast as one."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ CALLS_AT_ONCE = 32
 
 
 def ahead(call: Callable[[V], R], values: Iterable[V], *, at_once: int = CALLS_AT_ONCE) -> Iterator[R]:
-    """The result of a call for each value, in order; an error is raised in its turn.
+    """Yield the result of a call for each value, in order; an error is raised when its turn comes.
 
     Args:
-        call: made in threads.
-        values: taken as they are needed, so that a stream stays one.
-        at_once: calls at a time; twice as many results are held at most.
+        call: runs in threads.
+        values: consumed lazily, so a stream is never read whole.
+        at_once: concurrent calls; at most twice as many results are buffered.
     """
     waiting: deque[Future[R]] = deque()
     with ThreadPoolExecutor(at_once, thread_name_prefix="ahead") as threads:

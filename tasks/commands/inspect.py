@@ -105,7 +105,7 @@ def look_at_status(job: Job) -> Status:
             nothing = RowCounts(source=spool.rows)
             shards = ShardCounts(planned=spool.shards)
             live = run_under_way(job)
-            return Status(rows=nothing, shards=shards, verified=False, report=None, quarantine={}, model=inspected.model.told, live=live)
+            return Status(rows=nothing, shards=shards, verified=False, report=None, quarantine={}, model=inspected.model.description, live=live)
         damaged = damaged_documents(plan)
         totals = count_seals(plan, encoded_now={})
         proof = plan.checkpoint.read_proof(plan.target)
@@ -122,7 +122,7 @@ def look_at_status(job: Job) -> Status:
             unasked=unasked,
             damaged=damaged,
             notes=tuple(map(str, totals.found.all())),
-            model=inspected.model.told,
+            model=inspected.model.description,
             hosts=newest_hosts(plan.checkpoint),
             code=search_code(inspected, plan.spec) if totals.loaded else "",
             live=run_under_way(job),

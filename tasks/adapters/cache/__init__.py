@@ -1,1 +1,1 @@
-"""A cache of vectors that corpora and machines share: keys and values of bytes, in Redis or in memory."""
+"""A vector cache shared between corpora and machines: byte keys and values, in Redis or in memory."""

@@ -1,4 +1,4 @@
-"""The cache in memory: the twin of the real one, for tests."""
+"""An in-memory cache that behaves like the real one, for tests."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 
 class MemoryCache:
-    """A `Cache` of this object alone."""
+    """A `Cache` whose entries live in this object only."""
 
     def __init__(self) -> None:
         self.entries: dict[bytes, tuple[bytes, float]] = {}
@@ -19,7 +19,7 @@ class MemoryCache:
         self.entries |= {key: (value, time.monotonic() + seconds) for key, value in values.items()}
 
     def close(self) -> None:
-        """Nothing is held open."""
+        """Do nothing: there is no connection."""
 
     def _get(self, key: bytes) -> bytes | None:
         value, until = self.entries.get(key, (None, 0.0))

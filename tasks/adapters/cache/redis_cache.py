@@ -1,4 +1,4 @@
-"""The cache in Redis, or in what speaks its protocol. The only module that knows redis-py."""
+"""A cache in Redis or a server that speaks its protocol. The only module that imports redis-py."""
 
 from __future__ import annotations
 
@@ -15,42 +15,42 @@ from tasks.domain.errors import BadInput, Transient
 from tasks.domain.job.credentials import without_credentials
 from tasks.domain.job.services import CacheSettings
 
-REDIS_CONNECT_SECONDS, REDIS_ANSWER_SECONDS = 1.0, 5.0  # of a call; who asks waits no longer than its own deadline
-_passwords: dict[str, str] = {}  # by URI: those of Secret blocks, which this process was told
+REDIS_CONNECT_SECONDS, REDIS_ANSWER_SECONDS = 1.0, 5.0  # per call; callers also apply their own deadline
+_passwords: dict[str, str] = {}  # by URI, from Secret blocks
 
 
 def provide_password(uri: str, password: str) -> None:
-    """Have later connections of this process use a Secret block's text."""
+    """Register the password of a Secret block for later connections of this process."""
     _passwords[uri] = password
 
 
 class RedisCache:
-    """A `Cache`. It connects at its first call; many threads may use one.
+    """A `Cache` that connects at its first call; thread-safe.
 
     Raises:
-        BadInput: the URI is not one of a Redis server.
+        BadInput: the URI is not a Redis URI.
     """
 
     def __init__(self, settings: CacheSettings) -> None:
-        known = {"username": os.environ.get("REDIS_USERNAME"), "password": _passwords.get(settings.uri) or os.environ.get("REDIS_PASSWORD")}
+        login = {"username": os.environ.get("REDIS_USERNAME"), "password": _passwords.get(settings.uri) or os.environ.get("REDIS_PASSWORD")}
         try:
             self._client = redis.Redis.from_url(
                 settings.uri,
                 socket_connect_timeout=REDIS_CONNECT_SECONDS,
                 socket_timeout=REDIS_ANSWER_SECONDS,
                 retry=Retry(NoBackoff(), 0),
-                **{name: value for name, value in known.items() if value},
+                **{name: value for name, value in login.items() if value},
             )
         except ValueError as error:
             raise BadInput(f"cache.uri: '{settings.uri}': {error}") from error
 
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
-        with _told():
-            found: Any = self._client.mget(keys)  # bytes, since nothing is decoded
-        return list(found)
+        with _translated_errors():
+            values: Any = self._client.mget(keys)  # bytes, since nothing is decoded
+        return list(values)
 
     def put_many(self, values: Mapping[bytes, bytes], *, seconds: int) -> None:
-        with _told(), self._client.pipeline(transaction=False) as pipeline:
+        with _translated_errors(), self._client.pipeline(transaction=False) as pipeline:
             for key, value in values.items():
                 pipeline.set(key, value, ex=seconds)
             pipeline.execute()
@@ -60,7 +60,7 @@ class RedisCache:
 
 
 @contextmanager
-def _told() -> Iterator[None]:
+def _translated_errors() -> Iterator[None]:
     try:
         yield
     except (redis.RedisError, OSError) as error:

@@ -1,1 +1,1 @@
-"""A model's files, found or fetched and digested, and their metadata; without torch."""
+"""Locates, downloads and digests a model's files, and reads their metadata; without torch."""

@@ -1,6 +1,6 @@
-"""A model's metadata from its own small files, read without torch: the vectors' dimension, modalities, tokenizer.
+"""A model's metadata from its own small files, read without torch: dimension, token limit, prompt, tokenizer.
 
-What the files do not say is None: only the loaded model knows.
+A value that the files do not contain is None: only the loaded model knows it.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from tasks.adapters.models.prompts import modules_of, read_json, sides_of
 from tasks.domain.job.encoder import ENCODERS, Encoder, OpenClipEncoder, TextModelEncoder
 from tasks.domain.job.kinds import declared_at
 
-CHARACTERS_A_TOKEN = 4  # a rough guess where no tokenizer is at hand; English text has about as many
-LONGEST_TOKEN = 16  # characters: of a text, so many for each token that the model reads are enough to fill it
+CHARACTERS_A_TOKEN = 4  # a rough estimate without a tokenizer, about right for English text
+LONGEST_TOKEN = 16  # characters; this many of a text for each token of the limit suffice to reach the limit
 COUNTS_AFTER_PADDING = {
     "roberta",
     "xlm-roberta",
     "xlm-roberta-xl",
     "camembert",
     "mpnet",
-}  # the first token has the position after the padding's
+}  # positions start after the padding token's id
 NOTHING: dict[str, Any] = {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelShape:
-    """What an encoder makes of a row. `tokenizer`: the folder or file that its tokenizer is in."""
+    """An encoder's dimension, token limit, prompt for rows, and the file of its tokenizer."""
 
     dim: int | None
     limit: int | None = None
@@ -41,13 +41,13 @@ class ModelShape:
 
 
 def shape_of(encoder: Encoder, located: LocatedModel) -> ModelShape:
-    """The metadata of a located model."""
+    """Read the metadata of a located model."""
     shape: ModelShape = declared_at(ENCODERS[encoder.kind].shape)(encoder, located)
     return shape
 
 
 def shape_of_text(encoder: TextModelEncoder, located: LocatedModel) -> ModelShape:
-    """Of a sentence-transformers model."""
+    """Read the metadata of a sentence-transformers model."""
     folder = Path(located.path)
     modules = modules_of(folder) or [("", "Transformer")]
     sizes = [_dim(folder, *module) for module in modules]
@@ -63,36 +63,36 @@ def shape_of_text(encoder: TextModelEncoder, located: LocatedModel) -> ModelShap
 
 
 def shape_of_clip(encoder: OpenClipEncoder, _located: LocatedModel) -> ModelShape:
-    """Of an open_clip model."""
+    """Read the metadata of an open_clip model."""
     return ModelShape(dim=_clip_dim(encoder))
 
 
 class TokenCounter:
-    """Counts the tokens that a model reads of texts: including its prompt and special tokens, excluding truncated ones.
+    """Counts the tokens of texts that a model reads: including its prompt and special tokens, excluding truncated ones.
 
-    `name` says what counts; it is empty where the count is a guess of four characters a token.
+    `name` names the tokenizer; it is empty if the count is an estimate of four characters a token.
     """
 
     def __init__(self, shape: ModelShape) -> None:
         self._prompt, self._limit = shape.prompt, shape.limit
-        self._tokenizer = _opened(shape.tokenizer) if shape.tokenizer else None
+        self._tokenizer = _open_tokenizer(shape.tokenizer) if shape.tokenizer else None
         self.name = "the model's own tokenizer" if self._tokenizer else ""
 
     def count(self, texts: Sequence[str]) -> list[int]:
-        """Tokens of each text. A text is looked at as far as the model reads it."""
-        most = self._limit * LONGEST_TOKEN + len(self._prompt) if self._limit else None
-        heads = [(self._prompt + text)[:most] for text in texts]
+        """Count the tokens of each text. Text far beyond the model's limit is not tokenized."""
+        longest = self._limit * LONGEST_TOKEN + len(self._prompt) if self._limit else None
+        heads = [(self._prompt + text)[:longest] for text in texts]
         if self._tokenizer:
-            counts = [len(found) for found in self._tokenizer.encode_batch_fast(heads)]
+            counts = [len(encoding) for encoding in self._tokenizer.encode_batch_fast(heads)]
         else:
             counts = [2 + len(head) // CHARACTERS_A_TOKEN for head in heads]
         return [min(count, self._limit) if self._limit else count for count in counts]
 
 
-def _opened(path: Path) -> Tokenizer | None:
+def _open_tokenizer(path: Path) -> Tokenizer | None:
     try:
         tokenizer = Tokenizer.from_file(str(path))
-    except Exception:  # noqa: BLE001 - the library raises bare Exception, for a file of a newer version too
+    except Exception:  # noqa: BLE001 - the library raises bare Exception, also for a file of a newer version
         return None
     tokenizer.no_truncation()
     tokenizer.no_padding()
@@ -100,7 +100,7 @@ def _opened(path: Path) -> Tokenizer | None:
 
 
 def _dim(folder: Path, path: str, kind: str) -> int | None:
-    """The dimensions that a module hands on, where it changes them."""
+    """Return the output dimension of a module that sets it."""
     config = read_json(folder / path / "config.json")
     if kind.endswith("Pooling"):
         return _whole(config.get("embedding_dimension", config.get("word_embedding_dimension")))
@@ -108,14 +108,14 @@ def _dim(folder: Path, path: str, kind: str) -> int | None:
 
 
 def _limit(folder: Path) -> int | None:
-    """As sentence-transformers has it: its own setting, or the tokenizer's, but no more than the model has positions."""
-    told = _whole(read_json(folder / "sentence_bert_config.json").get("max_seq_length"))
-    longest = told or _whole(read_json(folder / "tokenizer_config.json").get("model_max_length"))
+    """Return the token limit by the rule of sentence-transformers: its own setting or the tokenizer's, capped by the model's positions."""
+    configured = _whole(read_json(folder / "sentence_bert_config.json").get("max_seq_length"))
+    longest = configured or _whole(read_json(folder / "tokenizer_config.json").get("model_max_length"))
     config = read_json(folder / "config.json")
     positions = _whole(config.get("max_position_embeddings"))
     if after := positions is not None and config.get("model_type") in COUNTS_AFTER_PADDING:
         positions -= 1 + int(config.get("pad_token_id") or 0)
-    known = [number for number in (longest, None if told and not after else positions) if number]
+    known = [number for number in (longest, None if configured and not after else positions) if number]
     return min(known, default=None)
 
 
@@ -125,11 +125,11 @@ def _clip_dim(encoder: OpenClipEncoder) -> int | None:
         folder = Path(name.removeprefix("local-dir:")).expanduser()
         return _whole(read_json(folder / "open_clip_config.json").get("model_cfg", NOTHING).get("embed_dim"))
     package = importlib.util.find_spec("open_clip")
-    places = (package.submodule_search_locations if package else None) or []
-    configs = [read_json(Path(place, "model_configs", f"{name.replace('/', '-')}.json")) for place in places]
+    folders = (package.submodule_search_locations if package else None) or []
+    configs = [read_json(Path(place, "model_configs", f"{name.replace('/', '-')}.json")) for place in folders]
     return next((dim for config in configs if (dim := _whole(config.get("embed_dim")))), None)
 
 
 def _whole(number: object) -> int | None:
-    """A sensible count; transformers says "no limit" with a number of 30 digits."""
+    """Return a plausible count or None; transformers writes "no limit" as a number of 30 digits."""
     return number if isinstance(number, int) and 0 < number < 10**9 else None

@@ -1,4 +1,4 @@
-"""Models that are no embedding models of one vector a text, though sentence-transformers would load them: by what their folders say."""
+"""Recognizes, by their folders, models that sentence-transformers loads but that do not give one vector a text."""
 
 from __future__ import annotations
 
@@ -38,17 +38,17 @@ HEADS = {
 
 
 def cure_of(kind: str) -> str:
-    """What to use instead of a model of this kind, as the end of a sentence; empty: nothing is to be said."""
+    """Return what to use instead of a model of this kind, as the end of a sentence; empty if there is no advice."""
     return next((cure for known, cure in CURES.items() if kind.startswith(known)), "")
 
 
 def other_kind(folder: Path) -> str | None:
-    """The kind of a model that is no embedding model, by its folder; None: it may be one."""
-    told = str(read_json(folder / "config_sentence_transformers.json").get("model_type") or "SentenceTransformer")
-    if told != "SentenceTransformer":
-        return MODEL_TYPES.get(told, f"of the kind '{told}'")
+    """Describe the kind of a model that is not an embedding model, by its folder; None if it may be one."""
+    model_type = str(read_json(folder / "config_sentence_transformers.json").get("model_type") or "SentenceTransformer")
+    if model_type != "SentenceTransformer":
+        return MODEL_TYPES.get(model_type, f"of the kind '{model_type}'")
     modules = [kind for _, kind in modules_of(folder)]
     if modules:
-        return next((what for module in modules for sign, what in MODULES.items() if sign in module), None)
+        return next((kind for module in modules for pattern, kind in MODULES.items() if pattern in module), None)
     heads = map(str, read_json(folder / "config.json").get("architectures") or ())
-    return next((f"{what} ({head})" for head in heads for sign, what in HEADS.items() if sign in head), None)
+    return next((f"{kind} ({head})" for head in heads for pattern, kind in HEADS.items() if pattern in head), None)

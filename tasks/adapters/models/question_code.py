@@ -1,4 +1,4 @@
-"""The lines of Python with which an application embeds a question as this job does: of each kind of encoder, from its settings and files."""
+"""Python snippets with which an application embeds a question as this job does, by kind of encoder, from its settings and files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tasks.domain.job.encoder import OpenClipEncoder, SentenceTransformersEncode
 
 
 def text_question(encoder: SentenceTransformersEncoder, located: LocatedModel) -> str:
-    """With sentence-transformers."""
+    """Return a snippet for sentence-transformers."""
     side = sides_of(encoder, Path(located.path)).questions
     options = {"revision": encoder.revision, "truncate_dim": encoder.truncate_dim, "trust_remote_code": encoder.trust_remote_code or None}
     call = {"prompt": side.prompt, "task": side.task, "normalize_embeddings": encoder.normalize}
@@ -27,8 +27,8 @@ def text_question(encoder: SentenceTransformersEncoder, located: LocatedModel) -
     return "\n".join(lines)
 
 
-def clip_question(encoder: OpenClipEncoder, located: LocatedModel) -> str:  # noqa: ARG001 - as every kind is asked
-    """With open_clip, whose texts and pictures are in one space."""
+def clip_question(encoder: OpenClipEncoder, located: LocatedModel) -> str:  # noqa: ARG001 - the signature of every kind
+    """Return a snippet for open_clip, which embeds texts and images in one space."""
     options = {"pretrained": encoder.pretrained or None, "force_quick_gelu": encoder.quick_gelu or None}
     lines = [
         "import open_clip",
@@ -44,6 +44,6 @@ def clip_question(encoder: OpenClipEncoder, located: LocatedModel) -> str:  # no
     return "\n".join(lines)
 
 
-def arguments(*given: Any, **named: Any) -> str:
-    """Of a call; what is None or empty is left out."""
-    return ", ".join([*map(repr, given), *(f"{name}={value!r}" for name, value in named.items() if value is not None and value != "")])
+def arguments(*positional: Any, **named: Any) -> str:
+    """Format the arguments of a call, omitting named ones that are None or empty."""
+    return ", ".join([*map(repr, positional), *(f"{name}={value!r}" for name, value in named.items() if value is not None and value != "")])

@@ -1,4 +1,4 @@
-"""A learned sparse encoder (SPLADE and its like): a text becomes weights of some terms of a vocabulary. Its settings, files and metadata."""
+"""Learned sparse encoders (SPLADE and similar), which map a text to weights of vocabulary terms: settings, files and metadata."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ class SparseEncoder(TextModelEncoder):
     max_active_dims: Count | Nothing = Field(
         None,
         title="Terms",
-        description="Keep only the N largest weights of a row. Left out: as many as the model's own configuration says.",
+        description="Keep only the N largest weights of a row. Default: the model's own configuration.",
     )
     precision: Literal["float32", "bfloat16", "float16"] = Field(
-        "float32", description="What the model computes in. Another precision gives other terms: compare with `kitestring evaluate`."
+        "float32", description="Precision of the computation. Another one gives other terms: compare with `kitestring evaluate`."
     )
 
 
 def locate_sparse(encoder: SparseEncoder) -> LocatedModel:
-    """The folder of a sparse encoder.
+    """Locate a sparse encoder.
 
     Raises:
-        BadInput: there is none, or it is a model of another kind.
+        BadInput: there is no such model, or it is of another kind.
     """
     folder, revision = model_folder(encoder)
     masked = any("ForMaskedLM" in str(head) for head in read_json(folder / "config.json").get("architectures") or ())
@@ -56,15 +56,15 @@ def locate_sparse(encoder: SparseEncoder) -> LocatedModel:
 
 
 def shape_of_sparse(encoder: SparseEncoder, located: LocatedModel) -> ModelShape:
-    """Of a sparse encoder: its dimensions are the terms of its vocabulary."""
+    """Read the metadata of a sparse encoder; its dimension is the size of its vocabulary."""
     shape, folder = shape_of_text(encoder, located), Path(located.path)
-    places = [folder, *(folder / path for path, _ in modules_of(folder))]
-    sizes = [read_json(place / "config.json").get("vocab_size") for place in places]
+    folders = [folder, *(folder / module for module, _ in modules_of(folder))]
+    sizes = [read_json(path / "config.json").get("vocab_size") for path in folders]
     return ModelShape(dim=next(filter(None, sizes), None), limit=shape.limit, prompt=shape.prompt, tokenizer=shape.tokenizer)
 
 
 def sparse_question(encoder: SparseEncoder, located: LocatedModel) -> str:
-    """With sentence-transformers; `embed` gives weights by term, as pymilvus takes them."""
+    """Return a snippet for sentence-transformers; `embed` returns weights by term, as pymilvus accepts them."""
     side = sides_of(encoder, Path(located.path)).questions
     options = {"revision": encoder.revision, "trust_remote_code": encoder.trust_remote_code or None}
     call = {"prompt": side.prompt, "task": side.task, "max_active_dims": encoder.max_active_dims}

@@ -1,8 +1,8 @@
-"""The store in a folder, on a disk or a shared file system.
+"""A store in a folder, on a disk or a shared file system.
 
-An object appears whole or not at all: it is written to a private file beside its place, brought to the
-disk (fsync), and then renamed (`write`) or hard-linked (`commit`: link(2) refuses where a name is taken,
-and exactly one of any number of racing links wins).
+Objects appear atomically: the data goes to a private file in the same folder, is flushed to disk (fsync),
+and is then renamed (`write`) or hard-linked (`commit`: link(2) fails if the name exists, so exactly
+one of any number of racing links wins).
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 
 
 class FolderStore:
-    """A `Store` below `root`, which is made by the first write.
+    """A `Store` below `root`, which the first write creates.
 
-    Files get the root folder's own read and write bits, so who may look at the checkpoint is decided there.
+    Files get the root folder's read and write bits, so its mode decides who can read the checkpoint.
     Errors are those of `tasks.adapters.object_store.os_errors`.
     """
 
@@ -58,7 +58,7 @@ class FolderStore:
         path = self._path(key)
         with self._unfinished(path, data) as name:
             ours = _link(name, path)
-            _sync_folder(path.parent)  # also where another one won: we are about to rely on it
+            _sync_folder(path.parent)  # also if another writer won: the caller relies on its object
         return ours
 
     def list(self, prefix: str) -> Iterator[StoredObject]:
@@ -90,7 +90,7 @@ class FolderStore:
             self.delete(key)
 
     def unfinished(self, prefix: str) -> Iterator[tuple[Path, os.stat_result]]:
-        """The private files below a folder that a process has begun and not finished: it is at work, or was killed."""
+        """Yield the unfinished private files below a folder: their process is still writing, or was killed."""
         for folder, _, names in os.walk(self._root / checked(prefix.rstrip("/"))):
             for name in names:
                 if name.startswith(TEMPORARY):
@@ -103,7 +103,7 @@ class FolderStore:
 
     @contextmanager
     def _unfinished(self, path: Path, data: bytes | Path) -> Iterator[str]:
-        """Name of a private file beside `path`, with the data safely on the disk; gone afterwards."""
+        """Yield the name of a private file beside `path` with the data flushed to disk; the file is removed afterwards."""
         try:
             with _private_file(path.parent) as file:
                 _fill(file, data)
@@ -125,7 +125,7 @@ def _private_file(folder: Path) -> Iterator[_File]:
 
 
 def _open_private(folder: Path) -> _File:
-    for _ in range(100):  # a delete elsewhere may prune the folder between the two steps
+    for _ in range(100):  # a concurrent delete may remove the empty folder between the two steps
         _make_folder(folder)
         with suppress(FileNotFoundError):
             return tempfile.NamedTemporaryFile(dir=folder, prefix=TEMPORARY, delete=False)
@@ -142,11 +142,11 @@ def _fill(file: _File, data: bytes | Path) -> None:
 
 
 def _link(name: str, path: Path) -> bool:
-    """Give the file its place unless that is taken; True: it has it."""
+    """Link the file to its path unless that exists. Returns whether this file is there."""
     try:
         os.link(name, path)
     except FileExistsError:
-        # over NFS a link can succeed and its answer be lost: the link count shows it
+        # over NFS a link can succeed and its reply be lost: the link count shows it
         return Path(name).stat().st_nlink == 2
     except OSError as error:
         if error.errno in _NO_LINKS:
@@ -158,7 +158,7 @@ def _link(name: str, path: Path) -> bool:
 
 
 def _make_folder(folder: Path) -> None:
-    """Make a folder and those above it, each safely on the disk before anything is put into it."""
+    """Create a folder and its parents, each flushed to disk before it is filled."""
     if folder.is_dir():
         return
     _make_folder(folder.parent)
@@ -171,14 +171,14 @@ def _sync_folder(folder: Path) -> None:
     try:
         os.fsync(descriptor)
     except OSError as error:
-        if error.errno != errno.EINVAL:  # some network file systems have no such call and need none
+        if error.errno != errno.EINVAL:  # some network file systems lack this call and do not need it
             raise
     finally:
         os.close(descriptor)
 
 
 def _walk(folder: Path, prefix: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
-    """Key and entry of each finished file below a folder. Links are not followed: they could lead outside."""
+    """Yield key and entry of each finished file below a folder. Links are not followed: they could lead outside."""
     try:
         with os.scandir(folder) as entries:
             for entry in entries:

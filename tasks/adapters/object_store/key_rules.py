@@ -1,18 +1,18 @@
-"""What a key may be in any store: the rule that keeps a key inside its store's root."""
+"""Which keys are valid in any store; the rule keeps a key inside its store's root."""
 
 from __future__ import annotations
 
 from tasks.domain.errors import Permanent
 
-TEMPORARY = ".kitestring-tmp-"  # how the files begin that a folder store has not finished; never a key
+TEMPORARY = ".kitestring-tmp-"  # prefix of a folder store's unfinished files; never part of a key
 LONGEST_KEY_BYTES = 1024  # bytes, S3's own limit
 
 
 def checked(key: str) -> str:
-    """The key, if it may be used: names joined by '/', none of them empty, '.', '..' or a temporary file's.
+    """Return the key if it is valid: names joined by '/', none of them empty, '.', '..' or a temporary file's.
 
     Raises:
-        Permanent: it is not; says why.
+        Permanent: the key is invalid; says why.
     """
     fault = _fault(key)
     if fault:
@@ -21,17 +21,17 @@ def checked(key: str) -> str:
 
 
 def is_key(name: str) -> bool:
-    """Whether a name found in a store may be a key; others are not ours."""
+    """Return whether a name found in a store is a valid key; other files are not Kitestring's."""
     return not _fault(name)
 
 
 def _fault(key: str) -> str:
     if any(name in ("", ".", "..") for name in key.split("/")):
-        return "each name between '/' has to be a name"
+        return "empty names, '.' and '..' are not allowed between '/'"
     if any(name.startswith(TEMPORARY) for name in key.split("/")):
-        return f"{TEMPORARY} is kept for unfinished files"
+        return f"{TEMPORARY} is reserved for unfinished files"
     if any(character < " " or character == "\x7f" for character in key):
-        return "it holds a control character"  # several S3 servers lose them on the way
+        return "it holds a control character"  # several S3 servers drop them
     try:
         length = len(key.encode())
     except UnicodeEncodeError:

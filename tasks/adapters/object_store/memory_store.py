@@ -1,4 +1,4 @@
-"""The store in memory: the twin of the real ones, for tests. Gone with the process."""
+"""An in-memory store that behaves like the real ones, for tests. Lost when the process ends."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tasks.domain.ports import StoredObject
 
 @dataclass(slots=True)
 class _Shelf:
-    """What one name holds."""
+    """The objects of one store name."""
 
     objects: dict[str, tuple[bytes, float]] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -24,15 +24,15 @@ _shelves: dict[str, _Shelf] = {}
 
 
 class MemoryStore:
-    """A `Store` whose objects are shared by everyone in this process who opens the same name."""
+    """A `Store` whose objects all openers of the same name in this process share."""
 
     def __init__(self, name: str) -> None:
         self.url = f"memory://{name}"
         self._shelf = _shelves.setdefault(name, _Shelf())
 
     def read(self, key: str) -> bytes | None:
-        held = self._shelf.objects.get(checked(key))
-        return held[0] if held else None
+        stored = self._shelf.objects.get(checked(key))
+        return stored[0] if stored else None
 
     def write(self, key: str, data: bytes | Path) -> None:
         self._shelf.objects[checked(key)] = (_bytes_of(data), time.time())

@@ -1,4 +1,4 @@
-"""What the operating system's refusals mean for a file that Kitestring writes or reads."""
+"""Maps OSErrors of files that Kitestring reads or writes to its own errors."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ _PASSING = {errno.EIO, errno.EAGAIN, errno.EBUSY, errno.EINTR, errno.EMFILE, err
 
 
 def disk_error(error: OSError, path: Path | str, *, to: str = "write") -> KitestringError:
-    """The leaf of the error tree that an OSError is, with the path and the cure. `to`: what was tried.
+    """Return the leaf of the error tree for an OSError, with the path and the remedy. `to`: the attempted operation.
 
-    A full disk is Permanent: room does not come back in the seconds that a retry waits, and a second
-    try would encode the same rows for nothing.
+    A full disk is Permanent: space does not free up within the seconds of a retry, and a second
+    attempt would encode the same rows in vain.
     """
     if error.errno in _FULL:
         return Permanent(f"no room left on the disk of {path}: free some or choose another folder, then run again")
     if error.errno in _REFUSED:
-        return BadInput(f"{path}: {_words(error)}: let this user {to} there, or choose another folder")
+        return BadInput(f"{path}: {_reason(error)}: let this user {to} there, or choose another folder")
     if error.errno in _PASSING:
-        return Transient(f"{path}: {_words(error)}")
-    return Permanent(f"{path}: {_words(error)}")
+        return Transient(f"{path}: {_reason(error)}")
+    return Permanent(f"{path}: {_reason(error)}")
 
 
 @contextmanager
 def writing(path: Path | str) -> Iterator[None]:
-    """What the operating system refuses within is about this path."""
+    """Translate OSErrors of the block to errors that name this path."""
     try:
         yield
     except OSError as error:
         raise disk_error(error, path) from error
 
 
-def _words(error: OSError) -> str:
+def _reason(error: OSError) -> str:
     return (error.strerror or str(error)).lower()

@@ -1,13 +1,13 @@
-"""The one way to S3: boto3's clients with one configuration, and what S3's refusals mean.
+"""The only access to S3: boto3's clients with one configuration, and a classification of S3's errors.
 
-botocore is the retry owner, in its `legacy` mode. Its newer modes draw every client's retries from one budget (500 tokens,
-14 for a retry) that only successes refill: of 16 threads that put one object each while nothing answered for 20 s, none got
-through in `standard` or `adaptive` mode with 14 tries (all had failed within a second, and later calls were not tried again at all),
-all in `legacy` mode with 8, of which 1 in 100 draws waits of less than 20 s together (botocore 1.44). What may not be made twice
-blindly, a conditional put, goes through a client that tries once.
+botocore owns the retries, in its `legacy` mode. Its newer modes draw every client's retries from one budget (500 tokens,
+14 a retry) that only successes refill: of 16 threads that put one object each while nothing answered for 20 s, none
+succeeded in `standard` or `adaptive` mode with 14 tries (all failed within a second, and later calls were not retried at all),
+all in `legacy` mode with 8, of which 1 in 100 draws waits of less than 20 s in total (botocore 1.44). A conditional put must
+not be repeated blindly, so it goes through a client that tries once.
 
-No message holds a credential: they have codes and class names, never texts of the SDK, which can quote the
-endpoint with a password in it. For the same reason the SDK's exception is not chained.
+Messages never contain a credential: they have codes and class names, never the SDK's texts, which can quote an
+endpoint with a password. For the same reason the SDK's exception is not chained.
 """
 
 from __future__ import annotations
@@ -30,36 +30,36 @@ S3Outcome = Literal["taken", "conflict", "unreachable", "unanswered", "busy", "r
 """What a failed call means.
 
 taken        the condition failed: an object exists
-conflict     another conditional write was under way; nothing was changed
-unreachable  no connection came about; nothing was changed
-unanswered   the request may have been carried out
-busy         the server says that it could not; it may be wrong about that
-refused      trying again gives the same answer
+conflict     another conditional write was in progress; nothing was changed
+unreachable  no connection was made; nothing was changed
+unanswered   the request may have been executed
+busy         the server reports that it could not execute it, perhaps wrongly
+refused      a retry would give the same answer
 """
 
 FAILURES = (boto.ClientError, boto.BotoCoreError, ResponseParserError, OSError)
-"""Whatever a call can raise."""
+"""All that a call can raise."""
 
 _BY_CODE: dict[str, S3Outcome] = {
     "PreconditionFailed": "taken",
     "ConditionalRequestConflict": "conflict",
     "OperationAborted": "conflict",
     "RequestTimeout": "busy",
-    "RequestTimeTooSkewed": "busy",  # a clock that jumped is set right again
+    "RequestTimeTooSkewed": "busy",  # a clock that jumped is corrected soon
     "SlowDown": "busy",
     "Throttling": "busy",
     "ThrottlingException": "busy",
     "RequestLimitExceeded": "busy",
     "TooManyRequests": "busy",
-    "NoSuchUpload": "unanswered",  # the server lost it, or an earlier try completed it
+    "NoSuchUpload": "unanswered",  # the server lost it, or an earlier attempt completed it
 }
 _BY_STATUS: dict[int, S3Outcome] = {412: "taken", 409: "conflict", 429: "busy", 501: "refused"}
 
 _CURES = {
-    "NoSuchBucket": "there is no such bucket: make it, or correct `checkpoint`",
-    "AccessDenied": "access is denied: allow s3:GetObject, s3:PutObject, s3:DeleteObject and s3:ListBucket there",
-    "InvalidAccessKeyId": "the access key is not known there: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
-    "SignatureDoesNotMatch": "the secret key does not fit the access key: set AWS_SECRET_ACCESS_KEY",
+    "NoSuchBucket": "there is no such bucket: create it, or correct `checkpoint`",
+    "AccessDenied": "access is denied: allow s3:GetObject, s3:PutObject, s3:DeleteObject and s3:ListBucket",
+    "InvalidAccessKeyId": "the server does not know the access key: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+    "SignatureDoesNotMatch": "the secret key does not match the access key: set AWS_SECRET_ACCESS_KEY",
     "ExpiredToken": "the credentials have expired: renew them",
     "InvalidToken": "the session token is not valid: renew the credentials",
     "PermanentRedirect": "the bucket is in another region: set AWS_REGION",
@@ -73,39 +73,39 @@ _CONFIGURATION: dict[type[Exception], str] = {
     boto.CredentialRetrievalError: "the credentials could not be fetched: check the profile's credential process",
     boto.TokenRetrievalError: "the sign-in has expired: run `aws sso login`",
     boto.SSOError: "the sign-in has expired: run `aws sso login`",
-    boto.ProfileNotFound: "AWS_PROFILE names a profile that is not there",
+    boto.ProfileNotFound: "AWS_PROFILE names a profile that does not exist",
     boto.NoRegionError: "no region is set: set AWS_REGION",
-    ResponseParserError: "what answers there is no S3 server: correct AWS_ENDPOINT_URL",
+    ResponseParserError: "the server there is not an S3 server: correct AWS_ENDPOINT_URL",
     boto.SSLError: "the server's certificate is not trusted: set AWS_CA_BUNDLE, or correct AWS_ENDPOINT_URL",
-    boto.ConnectionError: "nothing answers there: correct AWS_ENDPOINT_URL, or start the server",
-    boto.HTTPClientError: "no S3 server answers there: correct AWS_ENDPOINT_URL, or start the server",
-    boto.ParamValidationError: "S3 takes no such bucket name or key: correct `checkpoint`",
+    boto.ConnectionError: "no server answers: correct AWS_ENDPOINT_URL, or start the server",
+    boto.HTTPClientError: "no S3 server answers: correct AWS_ENDPOINT_URL, or start the server",
+    boto.ParamValidationError: "S3 does not allow this bucket name or key: correct `checkpoint`",
 }
 
 
-TRIES = 8  # with a random share of 1, 2, 4 ... 64 s between them: a minute in the mean
-STRANGER_TRIES = 3  # enough for a lost packet; a mistyped address should be reported soon
+TRIES = 8  # with a random share of 1, 2, 4 ... 64 s between them: a minute on average
+UNPROVEN_TRIES = 3  # enough for a lost packet; a mistyped address should be reported soon
 
 
 @dataclass(slots=True)
 class Contact:
-    """Whether the server has ever answered: silence is then a passing fault and not a wrong address."""
+    """Whether the server has ever answered: then no answer is a transient fault and not a wrong address."""
 
     proven: bool = False
 
     def note(self, *, attempts: int, response: object = None, **_: object) -> bool | None:
-        """A handler of botocore's event `needs-retry`: False vetoes the next try."""
+        """Handle botocore's event `needs-retry`; returning False vetoes the next attempt."""
         self.proven = self.proven or response is not None
         return False if self.hopeless(attempts) else None
 
     def hopeless(self, attempts: int) -> bool:
-        """Whether so many tries in silence are enough."""
-        return not self.proven and attempts >= STRANGER_TRIES
+        """Return whether to give up after this many unanswered attempts."""
+        return not self.proven and attempts >= UNPROVEN_TRIES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class S3Connection:
-    """`client` tries again by itself, `once` does not. `session`: whose credentials they sign with, and refresh."""
+    """`client` retries, `once` does not. `session` holds and refreshes the credentials of both."""
 
     session: boto3.session.Session
     client: S3Client
@@ -115,16 +115,16 @@ class S3Connection:
 
 
 def connect(*, proven: bool = False, tries: int = TRIES, connect_seconds: float = 10, read_seconds: float = 60) -> S3Connection:
-    """Clients from the environment, as any AWS tool would make them.
+    """Create clients from the environment, as any AWS tool does.
 
     Args:
-        proven: the server has answered the parent process before (this is a rank, say): see `Contact`.
-        tries: of a call that may be made twice.
-        connect_seconds: for a connection to come about.
-        read_seconds: that the server may stay silent.
+        proven: the server has already answered the parent process (in a rank, for example): see `Contact`.
+        tries: attempts of a call that may be repeated.
+        connect_seconds: timeout of a connection.
+        read_seconds: timeout of a reply.
 
     Raises:
-        BadInput: the environment is set wrongly.
+        BadInput: the environment is misconfigured.
     """
     contact = Contact(proven)
     seconds = {"connect_timeout": connect_seconds, "read_timeout": read_seconds}
@@ -145,21 +145,21 @@ def _client(session: boto3.session.Session, tries: int, contact: Contact, **seco
         response_checksum_validation="when_required",
     )
     client: Any = session.client("s3", config=config, region_name=session.region_name or "us-east-1")
-    client.meta.events.register_first("needs-retry.s3", contact.note)  # before botocore's own: the first answer counts
+    client.meta.events.register_first("needs-retry.s3", contact.note)  # before botocore's own handlers: the first result decides
     return client  # type: ignore[no-any-return]
 
 
 def outcome(error: Exception) -> S3Outcome:
-    """What a failed call means; see `S3Outcome`."""
+    """Classify a failed call; see `S3Outcome`."""
     if isinstance(error, boto.ClientError):
-        return _by_answer(error)
-    if isinstance(error, boto.ConnectionError) and not isinstance(error, boto.SSLError):  # TLS can break late
+        return _by_response(error)
+    if isinstance(error, boto.ConnectionError) and not isinstance(error, boto.SSLError):  # TLS can fail after the request
         return "unreachable"
-    lost = (boto.SSLError, boto.HTTPClientError, boto.IncompleteReadError, OSError)
-    return "unanswered" if isinstance(error, lost) else "refused"
+    no_reply = (boto.SSLError, boto.HTTPClientError, boto.IncompleteReadError, OSError)
+    return "unanswered" if isinstance(error, no_reply) else "refused"
 
 
-def _by_answer(error: boto.ClientError) -> S3Outcome:
+def _by_response(error: boto.ClientError) -> S3Outcome:
     code, status = s3_code(error), int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
     if code in _BY_CODE:
         return _BY_CODE[code]
@@ -169,14 +169,14 @@ def _by_answer(error: boto.ClientError) -> S3Outcome:
 
 
 def s3_code(error: Exception) -> str:
-    """The name that S3 or the SDK gives to the failure; it never holds a secret."""
+    """Return the name of the failure by S3 or the SDK; never contains a secret."""
     if isinstance(error, boto.ClientError):
         return str(error.response.get("Error", {}).get("Code", "")) or "no code"
     return type(error).__name__
 
 
 def cure(error: Exception) -> str:
-    """Why a call was refused and what to change."""
+    """Return why a call was refused and what to change."""
     if isinstance(error, boto.ClientError):
         code = s3_code(error)
         code = "AccessDenied" if code in ("403", "Forbidden", "AllAccessDisabled") else code
@@ -185,16 +185,16 @@ def cure(error: Exception) -> str:
 
 
 def _configuration(error: Exception) -> str:
-    for kind, words in _CONFIGURATION.items():
+    for kind, message in _CONFIGURATION.items():
         if isinstance(error, kind):
-            return words
+            return message
     if isinstance(error, ValueError):
         return "AWS_ENDPOINT_URL is not a URL: correct it"
     return f"the request could not be made ({type(error).__name__}): check the AWS settings"
 
 
 def endpoint_of(client: S3Client) -> str:
-    """Where the client goes, without any user and password."""
+    """Return the client's endpoint without user and password."""
     parts = urlsplit(client.meta.endpoint_url)
     host = parts.netloc.rpartition("@")[2]
     return f"{parts.scheme}://{host}"

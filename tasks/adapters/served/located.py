@@ -25,7 +25,7 @@ def locate_served(encoder: ServedEncoder) -> LocatedModel:
         path=encoder.url,
         weights=weights,
         revision=encoder.revision,
-        told=_described(encoder),
+        description=_described(encoder),
         tokenizer=tokenizer,
         tokenizer_digest=sha256_of_file(tokenizer) if tokenizer else "",
     )

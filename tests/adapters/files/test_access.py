@@ -201,7 +201,7 @@ def test_missing_credentials_are_told(s3_bucket: S3Bucket, monkeypatch: pytest.M
 
 def test_a_profile_that_is_not_there_is_told(s3_bucket: S3Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_PROFILE", "nobody")
-    with pytest.raises(BadInput, match="AWS_PROFILE names a profile that is not there"):
+    with pytest.raises(BadInput, match="AWS_PROFILE names a profile that does not exist"):
         names(s3_bucket.url)
 
 

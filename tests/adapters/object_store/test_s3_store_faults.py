@@ -287,7 +287,7 @@ class TestWrongSettings:
     def test_a_bucket_that_is_not_there(self, s3_bucket: S3Bucket, caplog: pytest.LogCaptureFixture) -> None:
         assert (
             self.refused("not-there", caplog)
-            == f"bucket 'not-there' at {s3_bucket.server.url}: there is no such bucket: make it, or correct `checkpoint`"
+            == f"bucket 'not-there' at {s3_bucket.server.url}: there is no such bucket: create it, or correct `checkpoint`"
         )
 
     @pytest.mark.parametrize(
@@ -318,7 +318,7 @@ class TestWrongSettings:
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://user:{SECRET.replace('/', '%2F')}@{address}")
         text = self.refused(s3_bucket.name, caplog)
         assert (
-            text == f"bucket '{s3_bucket.name}' at http://{address}: nothing answers there: correct AWS_ENDPOINT_URL, or start the server"
+            text == f"bucket '{s3_bucket.name}' at http://{address}: no server answers: correct AWS_ENDPOINT_URL, or start the server"
         )
 
     def test_no_credentials(
@@ -350,13 +350,13 @@ class TestWrongSettings:
     ) -> None:
         with socket.create_server(("127.0.0.1", 0)) as mute:
             monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{mute.getsockname()[1]}")
-            assert "no S3 server answers there" in self.refused("any-bucket", caplog, read_seconds=0.2)
+            assert "no S3 server answers" in self.refused("any-bucket", caplog, read_seconds=0.2)
 
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_a_wrong_address_is_told_soon(s3_bucket: S3Bucket, waits: list[float], monkeypatch: pytest.MonkeyPatch, verb: str) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free_port()}")
-    with pytest.raises(BadInput, match="nothing answers there"):
+    with pytest.raises(BadInput, match="no server answers"):
         VERBS[verb][1](open_patient(s3_bucket.name))
     assert len(waits) <= 2
 

@@ -323,7 +323,7 @@ def test_the_command_refuses_with_one_line_and_exit_2(kitestring: Kitestring, jo
 
 def test_what_only_the_encoder_can_find_is_refused_alike(kitestring: Kitestring, job: Job, tmp_path: Path) -> None:
     line = complaint(kitestring("run", kitestring.job(job), "--set", "encoder.prompt_name=passage"))
-    assert "encoder.prompt_name 'passage': the model brings no such prompt (it has: query" in line
+    assert "encoder.prompt_name 'passage': the model defines no such prompt (it has: query" in line
     assert written(tmp_path) == []
 
 

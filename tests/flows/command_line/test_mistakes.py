@@ -254,7 +254,7 @@ class _Denies(http.server.BaseHTTPRequestHandler):
         pass
 
 
-UNKNOWN_KEY = ["bucket 'lake'", "the access key is not known there: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"]
+UNKNOWN_KEY = ["bucket 'lake'", "the server does not know the access key: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"]
 DENIED: dict[str, Mistake] = {
     "a folder": Mistake("plan", UNKNOWN_KEY, ["source.uri=s3://lake/rows/"]),
     "a checkpoint": Mistake("status", UNKNOWN_KEY, ["checkpoint=s3://lake/vectors"]),

@@ -89,7 +89,7 @@ def test_a_prompt_that_the_model_does_not_bring_is_refused_before_it_is_loaded(
 ) -> None:
     model = with_prompts(tiny_model, tmp_path, prompts)
     for setting in ("prompt_name", "query_prompt_name"):
-        with pytest.raises(BadInput, match=f"encoder.{setting} 'query': the model brings no such prompt"):
+        with pytest.raises(BadInput, match=f"encoder.{setting} 'query': the model defines no such prompt"):
             locate_model(settings(model, **{setting: "query"}))
 
 
@@ -139,8 +139,8 @@ def test_an_identity_gives_its_settings_back(tiny_model: Path, tmp_path: Path) -
 
 
 def test_what_stands_before_rows_and_questions_is_told(tiny_model: Path, tmp_path: Path) -> None:
-    told = sides_of(settings(tiny_model), tiny_model).told
+    told = sides_of(settings(tiny_model), tiny_model).description
     assert told == "rows: no prompt; questions: prompt 'the one that is ' (the model's 'query')"
     model = with_prompts(tiny_model, tmp_path, {"query": "q ", "passage": "it was "})
-    assert "its prompt 'passage' is not used: set encoder.prompt_name" in sides_of(settings(model), model).told
-    assert not sides_of(settings(with_prompts(tiny_model, tmp_path / "none", {})), tmp_path / "none" / "model").told
+    assert "its prompt 'passage' is not used: set encoder.prompt_name" in sides_of(settings(model), model).description
+    assert not sides_of(settings(with_prompts(tiny_model, tmp_path / "none", {})), tmp_path / "none" / "model").description

@@ -106,7 +106,7 @@ def test_a_models_faults_cost_only_the_rows_that_cause_them(faulty_model: Path) 
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
-        ({"prompt_name": "passage"}, "encoder.prompt_name 'passage': the model brings no such prompt (it has: query"),
+        ({"prompt_name": "passage"}, "encoder.prompt_name 'passage': the model defines no such prompt (it has: query"),
         ({"truncate_dim": 64}, "encoder.truncate_dim 64: the model has only 32 dimensions"),
         ({"max_seq_length": 1000}, "encoder.max_seq_length 1000: the model has positions for 128 tokens"),
     ],

@@ -125,7 +125,7 @@ def test_what_an_architecture_was_trained_with_is_told_and_in_the_identity(tmp_p
     told = {"architecture": "ViT-B-16-SigLIP", "pretrained": str(tmp_path / "file.pt")}
     located = locate_model(OpenClipEncoder(**told))
     assert located.resolved == {"trained_with": {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5], "resize_mode": "squash"}}
-    assert located.told == "pictures: mean 0.5 0.5 0.5, std 0.5 0.5 0.5, resize mode squash (as ViT-B-16-SigLIP was trained)"
+    assert located.description == "pictures: mean 0.5 0.5 0.5, std 0.5 0.5 0.5, resize mode squash (as ViT-B-16-SigLIP was trained)"
     own = locate_model(OpenClipEncoder(**told, mean=(0.1, 0.2, 0.3), std=(1, 1, 1), resize_mode="shortest"))
     assert not own.resolved
     assert not locate_model(OpenClipEncoder(architecture="ViT-B-16", pretrained=told["pretrained"])).resolved
