@@ -45,7 +45,7 @@ def test_a_report_can_be_written_from_a_checkout_that_is_not_installed(monkeypat
 
 @pytest.mark.parametrize("row", [None, 3])
 def test_a_failed_shards_row_is_the_errors_and_not_a_number_in_its_words(row: int | None) -> None:
-    failed = FailedShard(name="a", error="key 'row 7' comes twice in rows 8.parquet", row=row)
+    failed = FailedShard(name="a", error="key 'row 7' occurs twice in rows 8.parquet", row=row)
     report = RunReport.model_construct(failures=(failed,))
     assert advise(report).row == ("" if row is None else "3")
 

@@ -22,7 +22,7 @@ from tasks.adapters.engines.documents.shard_rows import shard_rows
 from tasks.adapters.engines.documents.whole_documents import WholeDocuments
 from tasks.adapters.engines.row_reuse import RowReuse, keep_vectors, noting_content
 from tasks.adapters.engines.workplace import Workplace
-from tasks.adapters.rows.pieces import PieceRows, Tally, cut_pieces, wanted_of
+from tasks.adapters.rows.pieces import PieceRows, Tally, cut_pieces, digests_to_cache
 from tasks.domain.encoding.encoding_events import ShardReused, ShardSealed, failure_of
 from tasks.domain.encoding.encoding_spec import ShardGroup
 from tasks.domain.encoding.protocol import Piece
@@ -149,7 +149,7 @@ class GroupEncoder:
         part = self._encoders.submit(piece)
         part.add_done_callback(partial(_unlink, [path, taken] if taken else [path]))
         if self._cache:
-            part.add_done_callback(partial(keep_vectors, self._cache, self._checkpoint, wanted_of(rows)))
+            part.add_done_callback(partial(keep_vectors, self._cache, self._checkpoint, digests_to_cache(rows)))
         return part
 
     def _close(self, opened: OpenShard) -> None:

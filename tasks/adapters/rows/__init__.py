@@ -1,1 +1,1 @@
-"""Rows on their way to the encoder and to the collection, in one Arrow form whatever the source."""
+"""Rows on their way to the encoder and the collection, in one Arrow form for all sources."""

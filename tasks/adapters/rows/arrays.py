@@ -1,7 +1,7 @@
-"""Lists of a source's column as arrays: every element of one type, none of them null.
+"""Converts lists in a source's column to arrays: all elements of one type, none of them null.
 
-Milvus has no null inside an array, so nulls inside a list are left out. It holds at most 4,096 elements; texts
-have together as many bytes as one text may have.
+Milvus allows no null inside an array, so nulls inside a list are dropped. An array holds at most 4,096 elements; the texts
+of one array together are limited to the bytes of one text.
 """
 
 from __future__ import annotations
@@ -16,30 +16,30 @@ from tasks.domain.target.fields import ARRAY_ELEMENTS, VARCHAR_BYTES, FieldType
 
 
 def arrays(column: ScalarColumn, of: FieldType, *, exact: bool = True) -> tuple[pa.Array, Problems]:
-    """The lists as arrays of elements of a scalar type. `exact`: see `scalars`.
+    """Convert the lists to arrays of a scalar type. `exact`: see `scalars`.
 
-    Returns the array and its problems: rows whose value is no list, holds an element that does not convert, or is too much
-    for Milvus, and why.
+    Returns the array and its problems: rows whose value is not a list, has an element that does not convert, or exceeds
+    Milvus' limits, each with the reason.
     """
     lists, problems = _lists(column)
     lengths = pc.list_value_length(lists).fill_null(0).to_numpy()
     rows = np.repeat(np.arange(len(lists)), lengths)
-    elements, wrong = scalars(_elements(lists, json=column.json or not is_list(column.values.type)), of, exact=exact)
-    for at, why in wrong.items():
+    elements, element_problems = scalars(_elements(lists, json=column.json or not is_list(column.values.type)), of, exact=exact)
+    for at, why in element_problems.items():
         problems.setdefault(int(rows[at]), f"in its list: {why}")
     present = elements.is_valid().to_numpy(zero_copy_only=False)
     rows, elements = rows[present], elements.filter(pa.array(present))
     counts = np.bincount(rows, minlength=len(lists))
-    _note_above(problems, counts, ARRAY_ELEMENTS, "elements")
+    _note_exceeded(problems, counts, ARRAY_ELEMENTS, "elements")
     if of == "varchar":
         sizes = np.bincount(rows, weights=pc.binary_length(elements).to_numpy(), minlength=len(lists))
-        _note_above(problems, sizes, VARCHAR_BYTES, "bytes")
+        _note_exceeded(problems, sizes, VARCHAR_BYTES, "bytes")
     offsets = pa.array(np.concatenate([[0], np.cumsum(counts)]).astype(np.int32))
     return pa.ListArray.from_arrays(offsets, elements, mask=lists.is_null()), problems
 
 
 def _lists(column: ScalarColumn) -> tuple[pa.Array, Problems]:
-    """As plain lists; of JSON texts, and of values that are no list in this file, each element as JSON text."""
+    """Convert to plain lists. Elements of JSON texts, and of values that are not lists in this file, become JSON texts."""
     kind = column.values.type
     if column.json or not is_list(kind):
         return each(column, _parts, pa.list_(pa.string()))
@@ -48,7 +48,7 @@ def _lists(column: ScalarColumn) -> tuple[pa.Array, Problems]:
 
 def _parts(value: object) -> list[str]:
     if not isinstance(value, list):
-        raise TypeError(f"{shown(value)} is no list")
+        raise TypeError(f"{shown(value)} is not a list")
     return [json_text(element) for element in value]
 
 
@@ -57,6 +57,6 @@ def _elements(lists: pa.ListArray, *, json: bool) -> ScalarColumn:
     return ScalarColumn(values, json=True) if json else plain(lists.type.value_field, values)
 
 
-def _note_above(problems: Problems, found: np.ndarray, allowed: int, what: str) -> None:
-    for at in np.flatnonzero(found > allowed):
-        problems.setdefault(int(at), f"has {int(found[at])} {what}, {allowed} allowed")
+def _note_exceeded(problems: Problems, counts: np.ndarray, allowed: int, unit: str) -> None:
+    for at in np.flatnonzero(counts > allowed):
+        problems.setdefault(int(at), f"has {int(counts[at])} {unit}, {allowed} allowed")

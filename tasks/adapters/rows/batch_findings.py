@@ -1,4 +1,4 @@
-"""What a source has seen while it read a shard travels with the last of its batches."""
+"""Findings that a source makes while it reads a shard, carried by the metadata of an empty last batch."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ _FINDINGS = TypeAdapter(tuple[Finding, ...])
 
 
 def with_findings(batch: pa.RecordBatch, findings: tuple[Finding, ...]) -> pa.RecordBatch:
-    """A batch of no row, with the columns of this one, that carries these."""
+    """Return an empty batch with the same columns that carries the findings."""
     metadata = {**(batch.schema.metadata or {}), _KEY: _FINDINGS.dump_json(findings)}
     return batch.slice(0, 0).replace_schema_metadata(metadata)
 
 
 def findings_in(batch: pa.RecordBatch) -> tuple[Finding, ...]:
-    """What a batch carries."""
+    """Return the findings that a batch carries."""
     data = (batch.schema.metadata or {}).get(_KEY)
     return _FINDINGS.validate_json(data) if data else ()

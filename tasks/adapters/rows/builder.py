@@ -1,4 +1,4 @@
-"""Rows of a source made ready for the encoder: numbered, keyed, joined, typed; bad ones set aside, duplicates settled."""
+"""Prepares rows of a source for the encoder: numbers, keys, joins and types them, quarantines bad rows, resolves duplicates."""
 
 from __future__ import annotations
 
@@ -32,36 +32,36 @@ from tasks.domain.target.fields import ELEMENTS, SourceField
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
-    """What became of `seen` consecutive source rows: seen = rows in batch + quarantined + duplicates.
+    """The outcome of `seen` consecutive source rows: seen = rows in batch + quarantined + duplicates.
 
-    Where documents are split (`chunks` is set), the batch holds chunks, and those of a document may come in several batches.
+    If documents are split (`chunks` is set), the batch holds chunks, and a document's chunks may span several batches.
     """
 
     batch: pa.RecordBatch
     seen: int
     quarantined: list[Quarantined]
     duplicates: int = 0
-    found: tuple[Finding, ...] = ()  # what else was seen while they were read
+    found: tuple[Finding, ...] = ()  # other observations from reading them
     chunks: ChunksMade | None = None
 
     @property
     def made(self) -> int:
-        """Positions that it takes: rows of the source, or chunks."""
+        """Number of positions: rows of the source, or chunks."""
         return self.seen if self.chunks is None else self.chunks.rows
 
     def in_slices(self, most: int, *, begin: int) -> Iterator[Prepared]:
-        """The same by at most so many rows in a batch; all else that is counted goes with the first. `begin`: its first position."""
+        """Split into batches of at most `most` rows; the first one carries all counts. `begin`: first position."""
         if self.batch.num_rows <= most:
             yield self
             return
         rows = self.batch.column("row")
-        rest = replace(self, seen=0, quarantined=[], duplicates=0, found=(), chunks=self.chunks and ChunksMade(rows=0))
+        uncounted = replace(self, seen=0, quarantined=[], duplicates=0, found=(), chunks=self.chunks and ChunksMade(rows=0))
         firsts = [begin, *(rows[at].as_py() for at in range(most, len(rows), most))]
         for number, (first, stop) in enumerate(pairwise([*firsts, begin + self.made])):
-            of = rest if number else self
-            chunks = of.chunks and replace(of.chunks, rows=stop - first)
-            seen = stop - first if chunks is None else of.seen
-            yield replace(of, batch=self.batch.slice(number * most, most), seen=seen, chunks=chunks)
+            base = uncounted if number else self
+            chunks = base.chunks and replace(base.chunks, rows=stop - first)
+            seen = stop - first if chunks is None else base.seen
+            yield replace(base, batch=self.batch.slice(number * most, most), seen=seen, chunks=chunks)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,12 +74,12 @@ class ChunksMade:
 
 
 def prepare(source: Source, shard: Shard, *, job: Job, fields: tuple[SourceField, ...]) -> Iterator[Prepared]:
-    """A shard's rows in the form of `rows_schema`, in source order; memory is bounded by a batch.
+    """Yield a shard's rows in the form of `rows_schema`, in source order; memory is bounded by a batch.
 
     Raises:
-        BadInput: a key comes twice and the job refuses that (names key, rows and file), or the source says so.
-        Permanent: a file was changed while it was being read.
-        Transient: the source does not answer.
+        BadInput: a key occurs twice and the job refuses duplicates (names key, rows and file), or the source is invalid.
+        Permanent: a file changed while it was being read.
+        Transient: the source does not respond.
     """
     maker = RowMaker(job.source, shard, fields, target=job.target)
     policy = "first" if maker.hashes else job.failures.on_duplicate
@@ -88,11 +88,11 @@ def prepare(source: Source, shard: Shard, *, job: Job, fields: tuple[SourceField
             for chunk in maker.rows(source):
                 index.replace(*_keys(chunk.batch))
         for chunk in maker.rows(source):
-            yield _settle(chunk, index, policy, shard)
+            yield _deduplicate(chunk, index, policy, shard)
 
 
-def _settle(chunk: Prepared, index: SeenKeys, policy: str, shard: Shard) -> Prepared:
-    """Leave one row of each key."""
+def _deduplicate(chunk: Prepared, index: SeenKeys, policy: str, shard: Shard) -> Prepared:
+    """Keep one row of each key."""
     keys, rows = _keys(chunk.batch)
     if policy == "last":
         last = index.rows_of(keys)
@@ -101,7 +101,7 @@ def _settle(chunk: Prepared, index: SeenKeys, policy: str, shard: Shard) -> Prep
         seen = index.add(keys, rows)
         for at, first in seen.items() if policy == "refuse" else ():
             raise BadInput(
-                f"key '{keys[at]}' comes twice in {shard.span.files[0].path}: rows {first} and {rows[at]} of shard {shard.name}, "
+                f"key '{keys[at]}' occurs twice in {shard.span.files[0].path}: rows {first} and {rows[at]} of shard {shard.name}, "
                 "counted from 0: make the keys unique, or set failures.on_duplicate to first or last",
                 row=first,
             )
@@ -114,21 +114,21 @@ def _keys(batch: pa.RecordBatch) -> tuple[list[str], list[int]]:
 
 
 def without_rows(batch: pa.RecordBatch, positions: list[int]) -> pa.RecordBatch:
-    """The batch less some of its rows."""
+    """Return the batch without some of its rows."""
     keep = np.ones(batch.num_rows, dtype=bool)
     keep[positions] = False
     return batch.filter(pa.array(keep))
 
 
 class RowMaker:
-    """Makes rows of one shard's batches.
+    """Converts one shard's batches to rows.
 
     Args:
-        config: says which columns are what.
-        shard: whose rows they are.
-        fields: the scalar fields to fill; those of chunks are left out.
-        target: how long a key may be, and whether texts are stored.
-        keyed: leave keys null where False, so that no content is hashed.
+        config: names the columns of key, content and metadata.
+        shard: the shard to read.
+        fields: the scalar fields to fill; chunk fields are skipped.
+        target: limits the length of a key.
+        keyed: if False, keys made from content stay null, so nothing is hashed.
     """
 
     def __init__(
@@ -146,14 +146,14 @@ class RowMaker:
         self.hashes, self.keyed = self.key is None, keyed
 
     def rows(self, source: Source) -> Iterator[Prepared]:
-        """Every row that can be embedded, and every one that cannot, by batches."""
+        """Yield all rows in batches, both embeddable and quarantined ones."""
         first = 0
         for batch in source.read(self.shard):
             yield self._make(batch, first)
             first += batch.num_rows
 
     def _make(self, batch: pa.RecordBatch, first: int) -> Prepared:
-        reasons = _unread(batch)
+        reasons = _read_failures(batch)
         columns = {name: plain(batch.schema.field(i), batch.column(i)) for i, name in enumerate(batch.schema.names)}
         keys = self._keys(columns, reasons)
         content = self._texts(columns, reasons) if self.modality == "text" else self._pictures(columns, reasons)
@@ -161,10 +161,10 @@ class RowMaker:
         if keys is None:
             keys = _content_keys(content, reasons, self.references) if self.keyed else pa.nulls(batch.num_rows, pa.string())
         rows = pa.array(np.arange(first, first + batch.num_rows))
-        whole = pa.record_batch([rows, keys, *content, *metadata], schema=self.schema)
-        aside = [Quarantined(row=first + at, id=keys[at].as_py(), reason=reasons[at]) for at in sorted(reasons)]
-        left = without_rows(whole, list(reasons)) if reasons else whole
-        return Prepared(batch=left, seen=batch.num_rows, quarantined=aside, found=findings_in(batch))
+        all_rows = pa.record_batch([rows, keys, *content, *metadata], schema=self.schema)
+        quarantined = [Quarantined(row=first + at, id=keys[at].as_py(), reason=reasons[at]) for at in sorted(reasons)]
+        embeddable = without_rows(all_rows, list(reasons)) if reasons else all_rows
+        return Prepared(batch=embeddable, seen=batch.num_rows, quarantined=quarantined, found=findings_in(batch))
 
     def _keys(self, columns: dict[str, ScalarColumn], reasons: Problems) -> pa.Array | None:
         if self.key is None:
@@ -196,13 +196,13 @@ class RowMaker:
         return [data, places]
 
     def _scalar(self, column: ScalarColumn | None, field: SourceField, rows: int, reasons: Problems) -> pa.Array:
-        """A field's values; what a row lacks is what the folders of its file say, or null."""
+        """Return a field's values; missing values come from the partition folders of the file, or are null."""
         values, problems = _values(column, field) if column else (pa.nulls(rows, ARROW_TYPES[field.type]), {})
-        stated = self.folders.get(field.column)
-        if stated is not None and values.null_count:
-            value, wrong = _values(ScalarColumn(pa.array([stated]), json=False), field)
-            lacking = np.flatnonzero(values.is_null().to_numpy(zero_copy_only=False)).tolist()
-            problems = {**{at: why for why in wrong.values() for at in lacking}, **problems}
+        partition = self.folders.get(field.column)
+        if partition is not None and values.null_count:
+            value, wrong = _values(ScalarColumn(pa.array([partition]), json=False), field)
+            missing = np.flatnonzero(values.is_null().to_numpy(zero_copy_only=False)).tolist()
+            problems = {**{at: why for why in wrong.values() for at in missing}, **problems}
             values = values if wrong else pc.if_else(values.is_null(), value[0], values)
         _note(reasons, {at: f"metadata: column '{field.column}' {why}" for at, why in problems.items()})
         return values
@@ -213,8 +213,8 @@ def _values(column: ScalarColumn, field: SourceField) -> tuple[pa.Array, Problem
     return arrays(column, element, exact=field.exact) if element else scalars(column, field.type, exact=field.exact)
 
 
-def _unread(batch: pa.RecordBatch) -> Problems:
-    """Rows that the source could not read, and why."""
+def _read_failures(batch: pa.RecordBatch) -> Problems:
+    """Return the rows that the source could not read, with reasons."""
     at = batch.schema.get_field_index(REASON_COLUMN)
     if at < 0 or batch.column(at).null_count == batch.num_rows:
         return {}
@@ -222,7 +222,7 @@ def _unread(batch: pa.RecordBatch) -> Problems:
 
 
 def _note(reasons: Problems, problems: Problems) -> None:
-    """The first reason of a row stays."""
+    """Add problems as reasons; the first reason of a row wins."""
     for at, why in problems.items():
         reasons.setdefault(at, why)
 
@@ -236,12 +236,12 @@ def _content_keys(content: list[pa.Array], reasons: Problems, references: Refere
     keys: list[str | None] = []
     values = content[0].cast(pa.large_binary()).to_pylist()
     for at, value in enumerate(values):
-        place = content[1][at].as_py() if value is None and len(content) > 1 and at not in reasons else None
+        location = content[1][at].as_py() if value is None and len(content) > 1 and at not in reasons else None
         try:
-            keys.append(key_of(value) if value is not None else key_of_file(place, references) if place else None)
-        except Transient:  # a store that does not answer says nothing of the row
+            keys.append(key_of(value) if value is not None else key_of_file(location, references) if location else None)
+        except Transient:  # an unresponsive store is no fault of the row
             raise
         except (KitestringError, OSError, ValueError) as error:
-            reasons.setdefault(at, f"image cannot be read: {place}: {' '.join(str(error).split())[:200]}")
+            reasons.setdefault(at, f"image cannot be read: {location}: {' '.join(str(error).split())[:200]}")
             keys.append(None)
     return pa.array(keys, pa.string())

@@ -1,4 +1,4 @@
-"""Rows as a collection takes them: its columns in order, texts that fit, batches by rows and bytes."""
+"""Converts rows to the form of a collection: its columns in order, truncated texts, batches by rows and bytes."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ FieldTypes = dict[str, FieldType | None]  # None: the vector
 
 
 def columns_of(spec: CollectionSpec) -> FieldTypes:
-    """The collection's fields in order; None: the vector."""
+    """Return the types of the collection's fields in order; None: the vector."""
     text: FieldTypes = {"text": "varchar"} if spec.store_text else {}
     return {"id": "varchar", "vector": None, **text, **{f.name: f.type for f in spec.fields}, "shard": "varchar"}
 
 
 def rows_for(spec: CollectionSpec, rows: pa.Table) -> tuple[pa.Table, int]:
-    """The collection's fields of some rows, texts cut to fit; and how many were cut.
+    """Return the collection's fields of some rows with texts truncated to fit, and the number of truncated texts.
 
     Raises:
         Permanent: the rows lack a field.
@@ -36,7 +36,7 @@ def rows_for(spec: CollectionSpec, rows: pa.Table) -> tuple[pa.Table, int]:
 
 
 def cut_texts(rows: pa.Table, columns: FieldTypes) -> tuple[pa.Table, int]:
-    """Truncate values that are too long for a varchar field, at a character boundary; the table, and the number of truncated values."""
+    """Truncate values too long for a varchar field at a character boundary. Returns the table and the number of truncated values."""
     cut = 0
     for name, kind in columns.items():
         if kind != "varchar" or name in ("id", "shard"):
@@ -50,7 +50,7 @@ def cut_texts(rows: pa.Table, columns: FieldTypes) -> tuple[pa.Table, int]:
 
 
 def batches(rows: pa.Table, columns: FieldTypes, *, most_rows: int, most_bytes: int) -> Iterator[pa.Table]:
-    """Slices of at most so many rows and bytes, each at least one row."""
+    """Yield slices of at most `most_rows` rows and `most_bytes` bytes, each of at least one row."""
     ends = np.cumsum(_row_bytes(rows, columns))
     first = 0
     while first < rows.num_rows:
@@ -86,7 +86,7 @@ def _array_bytes(arrays: pa.Array, of: FieldType) -> np.ndarray:
 
 
 def upsert_vectors(rows: pa.Table, dim: int) -> np.ndarray:
-    """The vector column as float32 of shape (rows, dim); sparse vectors as packed rows (`tasks.adapters.rows.vectors.sparse_vectors`).
+    """Return the vector column as float32 of shape (rows, dim); sparse vectors as packed rows (`tasks.adapters.rows.vectors.sparse_vectors`).
 
     Raises:
         Permanent: a vector is missing or has another dimension.
@@ -102,18 +102,18 @@ def upsert_vectors(rows: pa.Table, dim: int) -> np.ndarray:
 
 
 def whole(column: pa.ChunkedArray) -> pa.Array:
-    """A column as one array."""
+    """Return a column as one array."""
     column = column.combine_chunks()
     return column.chunk(0) if isinstance(column, pa.ChunkedArray) else column
 
 
 def ends_of(sizes: np.ndarray) -> np.ndarray:
-    """Where each begins and, one further, ends."""
+    """Return the offsets of consecutive items of these sizes: item i spans [ends[i], ends[i+1])."""
     ends: np.ndarray = np.concatenate([[0], np.cumsum(sizes)])
     return ends
 
 
 def lengths_of(lists: pa.Array) -> np.ndarray:
-    """How many values each list has; a null none."""
+    """Return the length of each list; 0 for null."""
     lengths: np.ndarray = pc.list_value_length(lists).fill_null(0).to_numpy().astype(np.int64)
     return lengths

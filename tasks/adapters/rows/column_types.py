@@ -1,4 +1,4 @@
-"""Columns of a source: their types, and the message for a missing one."""
+"""Types of source columns, JSON conversion, and the check for missing columns."""
 
 from __future__ import annotations
 
@@ -18,47 +18,47 @@ from tasks.adapters.rows.row_schema import JSON_TEXT
 from tasks.domain.errors import BadInput
 from tasks.domain.target.fields import ARRAYS, FieldType
 
-INT64_DIGITS = 18  # any number of so many decimal digits is one
-DOUBLE_DIGITS = 15  # so many come back
-MOST_NESTED = 500  # lists and objects in each other, of a JSON value
-_LONG_NUMBER = re.compile(rb"[0-9]{19}")  # or a text with such digits, which costs a slower look
+INT64_DIGITS = 18  # decimal digits that always fit
+DOUBLE_DIGITS = 15  # decimal digits that always round-trip
+MOST_NESTED = 500  # nesting depth of a JSON value
+_LONG_NUMBER = re.compile(rb"[0-9]{19}")  # also matches a text with such digits, which only costs a slower parse
 
 
 class NestedTooDeepError(ValueError):
-    """A JSON value that could be read and not be written again."""
+    """A JSON value that could be read but not written again."""
 
     def __init__(self) -> None:
-        super().__init__(f"lists and objects in each other, more than {MOST_NESTED} levels")
+        super().__init__(f"lists and objects are nested more than {MOST_NESTED} levels deep")
 
 
-def check_columns(wanted: Iterable[str], there: Sequence[str], path: str, *, cure: str = "") -> None:
-    """Hold a file's columns against those that are wanted.
+def check_columns(wanted: Iterable[str], available: Sequence[str], path: str, *, cure: str = "") -> None:
+    """Check that a file has each wanted column exactly once.
 
     Raises:
-        BadInput: one is missing or there twice; names the file, the columns that it has and the nearest of them. `cure`: is appended
+        BadInput: a column is missing or occurs twice; names the file, its columns and the nearest match. `cure` is appended
             for a missing one, with %s replaced by its name.
     """
     for column in wanted:
-        if there.count(column) > 1:
-            raise BadInput(f"column '{column}' is in {path} {there.count(column)} times: rename one")
-        if column not in there:
+        if available.count(column) > 1:
+            raise BadInput(f"column '{column}' is in {path} {available.count(column)} times: rename one")
+        if column not in available:
             raise BadInput(
-                f"column '{column}' is not in {path}: it has {_listed(there)}{_nearest(column, there)}{cure.replace('%s', column)}"
+                f"column '{column}' is not in {path}: it has {_listed(available)}{_nearest(column, available)}{cure.replace('%s', column)}"
             )
 
 
-def _listed(there: Sequence[str]) -> str:
-    shown = ", ".join(there[:50]) or "no columns"
-    return shown if len(there) <= 50 else f"{shown} and {len(there) - 50} more"
+def _listed(available: Sequence[str]) -> str:
+    shown = ", ".join(available[:50]) or "no columns"
+    return shown if len(available) <= 50 else f"{shown} and {len(available) - 50} more"
 
 
-def _nearest(column: str, there: Sequence[str]) -> str:
-    near = difflib.get_close_matches(column, there, n=1) or [name for name in there if name.lower() == column.lower()]
+def _nearest(column: str, available: Sequence[str]) -> str:
+    near = difflib.get_close_matches(column, available, n=1) or [name for name in available if name.lower() == column.lower()]
     return f" (did you mean '{near[0]}'?)" if near else ""
 
 
 def field_type(kind: pa.DataType) -> FieldType:
-    """What an Arrow type becomes as a scalar field."""
+    """Return the scalar field type of an Arrow type."""
     kind = plain_type(kind)
     if pa.types.is_boolean(kind):
         return "bool"
@@ -74,40 +74,40 @@ def field_type(kind: pa.DataType) -> FieldType:
 
 
 def _decimal_type(kind: pa.DataType) -> FieldType:
-    """A number where it holds every digit, and text where it does not."""
+    """Return a number type if it holds every digit, else text."""
     if kind.scale <= 0 and kind.precision - kind.scale <= INT64_DIGITS:
         return "int64"
     return "double" if kind.precision <= DOUBLE_DIGITS else "varchar"
 
 
 def is_list(kind: pa.DataType) -> bool:
-    """A list of any of Arrow's forms."""
+    """Return whether a type is one of Arrow's list types."""
     forms = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list, pa.types.is_list_view, pa.types.is_large_list_view)
     return any(form(kind) for form in forms)
 
 
 def plain_type(kind: pa.DataType) -> pa.DataType:
-    """A type without its dictionary or run-length encoding."""
+    """Return a type without its dictionary or run-length encoding."""
     if pa.types.is_dictionary(kind) or pa.types.is_run_end_encoded(kind):
         return plain_type(kind.value_type)
     return kind
 
 
 def is_json(kind: pa.DataType) -> bool:
-    """Arrow's own JSON type, which Parquet files can carry."""
+    """Return whether a type is Arrow's own JSON type, which Parquet files can contain."""
     return isinstance(kind, pa.BaseExtensionType) and kind.extension_name == "arrow.json"
 
 
 def as_text(values: pa.Array) -> tuple[pa.Array, pa.Array | None]:
-    """Bytes (or unchecked strings) as strings, and a mask of those that are not UTF-8, which are null in the first."""
+    """Decode bytes (or unchecked strings). Returns strings, and a mask of the values that are not UTF-8, which become null."""
     raw = values.cast(pa.binary())
     texts = pa.Array.from_buffers(pa.string(), len(raw), raw.buffers(), raw.null_count, raw.offset)
     try:
         texts.validate(full=True)
     except pa.ArrowInvalid:
         decoded = [None if value is None else _decoded(value) for value in raw.to_pylist()]
-        found = pa.array(decoded, pa.string())
-        return found, pc.and_(pc.is_null(found), pc.is_valid(raw))
+        strings = pa.array(decoded, pa.string())
+        return strings, pc.and_(pc.is_null(strings), pc.is_valid(raw))
     return texts, None
 
 
@@ -119,7 +119,7 @@ def _decoded(value: bytes) -> str | None:
 
 
 def from_objects(objects: Sequence[dict[str, object]], columns: Sequence[str]) -> dict[str, tuple[pa.Field, pa.Array]]:
-    """Columns of Python objects; an absent key is null, and mixed or nested values travel as JSON texts."""
+    """Convert Python objects to columns; an absent key is null, and mixed or nested values become JSON texts."""
     return {column: _column(column, [o.get(column) for o in objects]) for column in columns}
 
 
@@ -135,23 +135,23 @@ def _column(name: str, values: list[object]) -> tuple[pa.Field, pa.Array]:
 
 
 def _finite(value: object) -> object:
-    """Infinity, for which JSON has no form, as the text of it: where it is to be a number it is a problem as it is in a column of floats."""
+    """Replace infinity, which JSON lacks, by its text: as a number it is a problem, as in a column of floats."""
     return str(value) if isinstance(value, float) and math.isinf(value) else value
 
 
 def json_text(value: object) -> str:
-    """JSON of a value; what JSON has no form for (dates, decimals, identifiers) becomes its text."""
+    """Return a value as JSON; values that JSON lacks (dates, decimals, identifiers) become text."""
     try:
         return orjson.dumps(value, default=_as_text, option=orjson.OPT_NON_STR_KEYS | orjson.OPT_PASSTHROUGH_SUBCLASS).decode()
-    except orjson.JSONEncodeError:  # an integer of more than 64 bits, which the standard library writes as it is
+    except orjson.JSONEncodeError:  # an integer of more than 64 bits, which the standard library can write
         return json.dumps(value, default=_as_text, ensure_ascii=False, separators=(",", ":"))
 
 
 def json_value(text: str | bytes) -> Any:
-    """The value of a JSON text, integers of any size digit by digit: orjson makes floats of those of more than 64 bits.
+    """Parse a JSON text with exact integers of any size: orjson turns integers of more than 64 bits into floats.
 
     Raises:
-        ValueError: it is no JSON, has half of a surrogate pair, or is nested too deep.
+        ValueError: it is not JSON, has half of a surrogate pair, or is nested too deep.
     """
     raw = text.encode() if isinstance(text, str) else text
     try:
@@ -166,7 +166,7 @@ def json_value(text: str | bytes) -> Any:
 
 
 def lenient_json(data: bytes) -> Any:
-    """As `json_value`, also with a byte order mark before it, and with NaN or Infinity in it, as others write them."""
+    """Parse like `json_value`, but accept a leading byte order mark, NaN and Infinity, which other programs write."""
     data = data.removeprefix(codecs.BOM_UTF8)
     try:
         return json_value(data)
@@ -177,13 +177,13 @@ def lenient_json(data: bytes) -> Any:
 
 
 def checked_surrogates(value: Any) -> Any:
-    """The value. Raises UnicodeEncodeError where a text in it has half of a surrogate pair, which the standard library reads as orjson does not."""
+    """Return the value. Raises UnicodeEncodeError if it has half of a surrogate pair, which the standard library accepts and orjson rejects."""
     json.dumps(value, ensure_ascii=False).encode()
     return value
 
 
 def checked_depth(value: Any) -> Any:
-    """The value. Raises NestedTooDeepError where lists and objects stand in each other deeper than can be written again."""
+    """Return the value. Raises NestedTooDeepError if lists and objects are nested deeper than can be written again."""
     level, depth = [value], 0
     while level := [inner for outer in level for inner in _inner(outer)]:
         depth += 1

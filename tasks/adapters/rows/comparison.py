@@ -1,4 +1,4 @@
-"""Rows that a collection holds, compared with the rows that an upsert would have sent."""
+"""Compares the rows in a collection with the rows that an upsert would send."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SHOWN_CHARACTERS = 60  # characters of a value that a difference shows
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredRows:
-    """Rows as a collection gives them, each key once, in any order."""
+    """Rows as a collection returns them, each key once, in any order."""
 
     keys: list[str]
     vectors: np.ndarray  # float32 of shape (keys, dim), or packed rows of sparse ones
@@ -37,33 +37,33 @@ class StoredRows:
         return StoredRows(keys=[*self.keys, *other.keys], vectors=np.concatenate([self.vectors, other.vectors]), fields=fields)
 
 
-def compare_rows(sent: pa.Table, held: StoredRows, columns: FieldTypes, vectors: VectorType, *, lite: bool = False) -> Compared:
-    """Compare key by key.
+def compare_rows(sent: pa.Table, stored: StoredRows, columns: FieldTypes, vectors: VectorType, *, lite: bool = False) -> Compared:
+    """Compare rows key by key.
 
     Args:
-        sent: rows in the form in which an upsert sends them: texts cut, and null replaced where the collection has none.
-        held: those of them that are there.
+        sent: rows in the form that an upsert sends: texts truncated, and null replaced if the collection has no null.
+        stored: those of them that the collection has.
         columns: the collection's fields.
-        vectors: how it stores vectors: what that rounds is allowed for.
-        lite: it is Milvus Lite, which gives an empty list back for a null one, and a JSON string without its quotes.
+        vectors: how it stores vectors; its rounding is tolerated.
+        lite: it is Milvus Lite, which returns an empty list for a null one, and a JSON string without its quotes.
     """
-    places = pc.index_in(whole(sent["id"]), value_set=pa.array(held.keys, pa.string()))
+    places = pc.index_in(whole(sent["id"]), value_set=pa.array(stored.keys, pa.string()))
     ids, shards = sent["id"].to_pylist(), sent["shard"].to_pylist()
     missing = np.flatnonzero(places.is_null().to_numpy(zero_copy_only=False))
-    found = [Difference(key=ids[i], kind="absent", shard=shards[i]) for i in missing]
-    there, at = sent.filter(places.is_valid()), places.drop_null()
-    holders = held.fields["shard"].take(at)
-    ours = pc.equal(whole(there["shard"]), holders)
-    found += _moved(there, holders, ours)
-    there, at = there.filter(ours), at.filter(ours)  # what another shard holds is another row
+    differences = [Difference(key=ids[i], kind="absent", shard=shards[i]) for i in missing]
+    present, at = sent.filter(places.is_valid()), places.drop_null()
+    holders = stored.fields["shard"].take(at)
+    ours = pc.equal(whole(present["shard"]), holders)
+    differences += _moved(present, holders, ours)
+    present, at = present.filter(ours), at.filter(ours)  # a row of another shard is another row
     lowest = None
     if len(at):
-        wrong, lowest = _vectors(there, held.vectors[at.to_numpy()], vectors)
-        found += wrong
+        wrong, lowest = _vectors(present, stored.vectors[at.to_numpy()], vectors)
+        differences += wrong
         for name, kind in columns.items():
             if kind is not None and name not in ("id", "shard"):
-                found += _field(name, kind, there, held.fields[name].take(at), lite=lite)
-    return Compared(rows=sent.num_rows, differences=tuple(found), lowest_cosine=lowest)
+                differences += _field(name, kind, present, stored.fields[name].take(at), lite=lite)
+    return Compared(rows=sent.num_rows, differences=tuple(differences), lowest_cosine=lowest)
 
 
 def _moved(rows: pa.Table, holders: pa.Array, ours: pa.Array) -> Iterator[Difference]:
@@ -74,20 +74,20 @@ def _moved(rows: pa.Table, holders: pa.Array, ours: pa.Array) -> Iterator[Differ
 # ---- vectors ----
 
 
-def _vectors(rows: pa.Table, found: np.ndarray, kind: VectorType) -> tuple[list[Difference], float]:
-    return _sparse(rows, found) if is_sparse(found) else _dense(rows, found, kind)
+def _vectors(rows: pa.Table, stored: np.ndarray, kind: VectorType) -> tuple[list[Difference], float]:
+    return _sparse(rows, stored) if is_sparse(stored) else _dense(rows, stored, kind)
 
 
-def _sparse(rows: pa.Table, found: np.ndarray) -> tuple[list[Difference], float]:
-    """Index by index and bit by bit: nothing rounds a sparse vector."""
-    due, ids, shards = sparse_rows(rows["vector"]), rows["id"], rows["shard"]
-    places = np.flatnonzero(found != due).tolist()
-    alike = [_cosine_of(due[i], found[i]) for i in places]
+def _sparse(rows: pa.Table, stored: np.ndarray) -> tuple[list[Difference], float]:
+    """Compare index by index and bit by bit: sparse vectors are never rounded."""
+    expected, ids, shards = sparse_rows(rows["vector"]), rows["id"], rows["shard"]
+    places = np.flatnonzero(stored != expected).tolist()
+    similarities = [_cosine_of(expected[i], stored[i]) for i in places]
     wrong = [
         Difference(key=ids[i].as_py(), kind="vector", shard=shards[i].as_py(), told=f"sparse, cosine {cosine:.6f}")
-        for i, cosine in zip(places, alike, strict=True)
+        for i, cosine in zip(places, similarities, strict=True)
     ]
-    return wrong, min(alike, default=1.0)
+    return wrong, min(similarities, default=1.0)
 
 
 def _cosine_of(one: bytes, other: bytes) -> float:
@@ -96,90 +96,95 @@ def _cosine_of(one: bytes, other: bytes) -> float:
     return across / (own * others) ** 0.5 if own and others else 0.0
 
 
-def _dense(rows: pa.Table, found: np.ndarray, kind: VectorType) -> tuple[list[Difference], float]:
-    wanted = upsert_vectors(rows, found.shape[1])
-    due = rounded(wanted, kind)
-    to_due = cosines(found, due)
-    lengths = np.linalg.norm(found, axis=1), np.linalg.norm(due, axis=1)
-    right = (to_due >= LEAST_COSINE) & np.isclose(*lengths, rtol=LENGTHS)
+def _dense(rows: pa.Table, stored: np.ndarray, kind: VectorType) -> tuple[list[Difference], float]:
+    sealed = upsert_vectors(rows, stored.shape[1])
+    expected = rounded(sealed, kind)
+    to_expected = cosines(stored, expected)
+    lengths = np.linalg.norm(stored, axis=1), np.linalg.norm(expected, axis=1)
+    right = (to_expected >= LEAST_COSINE) & np.isclose(*lengths, rtol=LENGTHS)
     ids, shards = rows["id"], rows["shard"]
     wrong = [
         Difference(
-            key=ids[int(i)].as_py(), kind="vector", shard=shards[int(i)].as_py(), told=_apart(to_due[i], lengths[0][i], lengths[1][i])
+            key=ids[int(i)].as_py(),
+            kind="vector",
+            shard=shards[int(i)].as_py(),
+            told=_describe_difference(to_expected[i], lengths[0][i], lengths[1][i]),
         )
         for i in np.flatnonzero(~right)
     ]
-    return wrong, float(cosines(found, wanted).min())
+    return wrong, float(cosines(stored, sealed).min())
 
 
-def _apart(cosine: float, found: float, due: float) -> str:
-    return f"cosine {cosine:.6f}" if not cosine >= LEAST_COSINE else f"length {found:.6g}, sealed {due:.6g}"
+def _describe_difference(cosine: float, stored: float, expected: float) -> str:
+    return f"cosine {cosine:.6f}" if not cosine >= LEAST_COSINE else f"length {stored:.6g}, sealed {expected:.6g}"
 
 
 def cosines(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Row by row; equal vectors have 1, zeros as well."""
+    """Return the cosine of each pair of rows; 1 for equal vectors, including zeros."""
     if not len(left):
         return np.empty(0)
     products = (left.astype(np.float64) * right).sum(axis=1)
     lengths = np.linalg.norm(left.astype(np.float64), axis=1) * np.linalg.norm(right.astype(np.float64), axis=1)
     same = (left == right).all(axis=1)
-    found: np.ndarray = np.where(same, 1.0, products / np.where(lengths == 0, 1, lengths))
-    return found
+    similarities: np.ndarray = np.where(same, 1.0, products / np.where(lengths == 0, 1, lengths))
+    return similarities
 
 
 # ---- other fields ----
 
 
-def _field(name: str, kind: FieldType, rows: pa.Table, found: pa.Array, *, lite: bool) -> Iterator[Difference]:
-    wanted = whole(rows[name])
-    for i in _unequal(kind, wanted, found, lite=lite):
+def _field(name: str, kind: FieldType, rows: pa.Table, stored: pa.Array, *, lite: bool) -> Iterator[Difference]:
+    sealed = whole(rows[name])
+    for i in _unequal(kind, sealed, stored, lite=lite):
         key, shard = rows["id"][i].as_py(), rows["shard"][i].as_py()
         if name == "text":
             yield Difference(key=key, kind="text", shard=shard)
         else:
-            told = f"{_short(found[i].as_py())}, sealed {_short(wanted[i].as_py())}"
-            yield Difference(key=key, kind="field", field=name, shard=shard, told=told)
+            values = f"{_short(stored[i].as_py())}, sealed {_short(sealed[i].as_py())}"
+            yield Difference(key=key, kind="field", field=name, shard=shard, told=values)
 
 
-def _unequal(kind: FieldType, wanted: pa.Array, found: pa.Array, *, lite: bool) -> list[int]:
+def _unequal(kind: FieldType, sealed: pa.Array, stored: pa.Array, *, lite: bool) -> list[int]:
     if kind in ELEMENTS:
-        pairs = zip(wanted.to_pylist(), found.to_pylist(), strict=True)
-        return [i for i, (due, there) in enumerate(pairs) if not _same_list(due, there, lite=lite)]
-    differ = pc.xor(wanted.is_null(), found.is_null())
-    values = pc.not_equal(wanted, found).fill_null(False)
+        pairs = zip(sealed.to_pylist(), stored.to_pylist(), strict=True)
+        return [i for i, (expected, actual) in enumerate(pairs) if not _same_list(expected, actual, lite=lite)]
+    differ = pc.xor(sealed.is_null(), stored.is_null())
+    values = pc.not_equal(sealed, stored).fill_null(False)
     if kind == "double":
-        values = pc.and_not(values, pc.and_(pc.is_nan(wanted), pc.is_nan(found)).fill_null(False))
+        values = pc.and_not(values, pc.and_(pc.is_nan(sealed), pc.is_nan(stored)).fill_null(False))
     places: list[int] = np.flatnonzero(pc.or_(differ, values).to_numpy(zero_copy_only=False)).tolist()
-    return places if kind != "json" else [i for i in places if not _same_text(wanted[i].as_py(), found[i].as_py(), lite=lite)]
+    return places if kind != "json" else [i for i in places if not _same_text(sealed[i].as_py(), stored[i].as_py(), lite=lite)]
 
 
-def _same_list(due: list[Any] | None, there: list[Any] | None, *, lite: bool) -> bool:
-    if due is None or there is None:
-        return due is there or (lite and not due and not there)
-    return len(due) == len(there) and all(a == b or (a != a and b != b) for a, b in zip(due, there, strict=True))  # noqa: PLR0124 - NaN
+def _same_list(expected: list[Any] | None, actual: list[Any] | None, *, lite: bool) -> bool:
+    if expected is None or actual is None:
+        return expected is actual or (lite and not expected and not actual)
+    return len(expected) == len(actual) and all(a == b or (a != a and b != b) for a, b in zip(expected, actual, strict=True))  # noqa: PLR0124 - NaN
 
 
-def _same_text(due: str | None, there: str | None, *, lite: bool) -> bool:
-    """JSON by its values: a server may write it otherwise, and has null as a value where it has no other."""
-    if lite and due is not None and there is not None and json.loads(due) == {WRAPPED: there}:  # an older version's, bare
+def _same_text(expected: str | None, actual: str | None, *, lite: bool) -> bool:
+    """Compare JSON by value: a server may format it differently, and one without null fields stores the JSON value null."""
+    if (
+        lite and expected is not None and actual is not None and json.loads(expected) == {WRAPPED: actual}
+    ):  # an older version stored it unwrapped
         return True
     try:
-        return same_json(json.loads(due or "null"), json.loads(there or "null"))
+        return same_json(json.loads(expected or "null"), json.loads(actual or "null"))
     except ValueError:
         return False
 
 
-def same_json(due: Any, there: Any) -> bool:
-    """Equal values; a whole number is the same with a point, a boolean is no number."""
-    if isinstance(due, dict) and isinstance(there, dict):
-        return due.keys() == there.keys() and all(same_json(value, there[key]) for key, value in due.items())
-    if isinstance(due, list) and isinstance(there, list):
-        return len(due) == len(there) and all(map(same_json, due, there))
-    if isinstance(due, bool) or isinstance(there, bool):
-        return due is there
-    return bool(due == there) or (due != due and there != there)  # noqa: PLR0124 - NaN
+def same_json(expected: Any, actual: Any) -> bool:
+    """Return whether JSON values are equal; 1 equals 1.0, and a boolean is not a number."""
+    if isinstance(expected, dict) and isinstance(actual, dict):
+        return expected.keys() == actual.keys() and all(same_json(value, actual[key]) for key, value in expected.items())
+    if isinstance(expected, list) and isinstance(actual, list):
+        return len(expected) == len(actual) and all(map(same_json, expected, actual))
+    if isinstance(expected, bool) or isinstance(actual, bool):
+        return expected is actual
+    return bool(expected == actual) or (expected != expected and actual != actual)  # noqa: PLR0124 - NaN
 
 
 def _short(value: object) -> str:
-    told = str(value) if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-    return told[:SHOWN_CHARACTERS] + ("…" if len(told) > SHOWN_CHARACTERS else "")
+    text = str(value) if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    return text[:SHOWN_CHARACTERS] + ("…" if len(text) > SHOWN_CHARACTERS else "")

@@ -1,4 +1,4 @@
-"""What a row is made of, as 128 bits: two rows of one digest have one vector under one encoder."""
+"""128-bit digests of the embedded content: rows with equal digests have equal vectors under one encoder."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ DIGEST = pa.binary(16)
 
 
 def content_digests(rows: pa.RecordBatch, files: Mapping[str, FileVersion]) -> pa.Array:
-    """The digest of what is embedded of each row: of its text, of its picture's bytes, or of the version of the file that the picture is.
+    """Return each row's digest: of its text, of its image's bytes, or of the version of the file that is the image.
 
-    Null for a picture at a place that a row names: nobody knows what stands there before it is read. Where a version is a time, the
-    file's place is part of it: files of one name, size and time may stand at several.
+    Null for an image at a location that a row names: its content is unknown before it is read. If a version is a time, the
+    digest includes the file's path: several files may share name, size and time.
 
     Args:
         rows: in the form of `tasks.adapters.rows.row_schema`.
-        files: of their shard, by path, each as it is known (`Shard.known_files`).
+        files: the files of the shard by path, each as it is known (`Shard.known_files`).
     """
     if "text" in rows.schema.names:
         return pa.array([_digest("text", text.encode()) for text in rows.column("text").to_pylist()], DIGEST)
@@ -31,17 +31,17 @@ def content_digests(rows: pa.RecordBatch, files: Mapping[str, FileVersion]) -> p
 
 
 def known_elsewhere(digests: pa.Array, rows: pa.RecordBatch, files: Mapping[str, FileVersion]) -> pa.Array:
-    """The same, null where a digest speaks of a place: another machine may have another picture there."""
+    """Return the digests, null where one includes a path: another machine may have another image there."""
     if "text" in rows.schema.names:
         return digests
     timed = pa.array([place in files and files[place].is_timed for place in rows.column("image_uri").to_pylist()], pa.bool_())
     return pc.if_else(pc.and_(timed, pc.is_null(rows.column("image"))), pa.scalar(None, DIGEST), digests)
 
 
-def _of_picture(content: bytes | None, place: str | None, files: Mapping[str, FileVersion]) -> bytes | None:
+def _of_picture(content: bytes | None, location: str | None, files: Mapping[str, FileVersion]) -> bytes | None:
     if content is not None:
         return _digest("image", content)
-    file = files.get(place or "")
+    file = files.get(location or "")
     if file is None:
         return None
     name = file.path if file.is_timed else file.name

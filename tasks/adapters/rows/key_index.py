@@ -1,14 +1,14 @@
-"""Keys seen so far, exactly, in bounded memory: the newest in a dict, the rest in a private SQLite file.
+"""An exact index of seen keys in bounded memory: the newest in a dict, the rest in a private SQLite file.
 
-Not DuckDB, which compares the keys of whole corpora (checkpoint/duplicate_finder.py): here every batch asks for its few keys among all,
-which DuckDB answers by a scan. A million keys, 1 in 100 of them seen before, in rows per second of CPU time and MiB of memory:
+Not DuckDB, which compares the keys of whole corpora (checkpoint/duplicate_finder.py): here every batch looks up a few keys,
+which DuckDB answers with a scan. A million keys, 1 in 100 of them seen before, in rows per second of CPU time and MiB of memory:
 
     rows in a batch    SQLite              DuckDB, joined with the batch    DuckDB, primary key
     1,000              268,000, 24 MiB     108,000,  99 MiB                  79,000, 134 MiB
     5,000              233,000, 25 MiB     335,000, 104 MiB                 231,000, 143 MiB
     8,192              231,000, 26 MiB     380,000, 108 MiB
 
-Wide rows come in batches of some hundreds, and every shard that is read has an index of its own.
+Wide rows come in batches of a few hundred, and every shard being read has its own index.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
-IN_MEMORY = 50_000  # keys; about 10 MB of short ones, and more of them make it no faster
+IN_MEMORY = 50_000  # keys; about 10 MB if short, and more are no faster
 CACHE_KIB = 16_384
-KEYS_PER_QUERY = 10_000  # keys in one question; SQLite takes 32,766
+KEYS_PER_QUERY = 10_000  # SQLite's limit of parameters is 32,766
 
 
 class SeenKeys:
-    """Which row has which key. Rows are numbers that grow.
+    """Maps keys to rows. Row numbers increase.
 
     Args:
-        in_memory: keys that are held in memory before they go to disk.
+        in_memory: keys to keep in memory before they move to disk.
     """
 
     def __init__(self, *, in_memory: int = IN_MEMORY) -> None:
@@ -42,7 +42,7 @@ class SeenKeys:
         self.close()
 
     def add(self, keys: Sequence[str], rows: Sequence[int]) -> dict[int, int]:
-        """Add new keys; returns the duplicates: position in `keys` to the row that had the key first."""
+        """Add new keys. Returns the duplicates: position in `keys` to the first row with the key."""
         seen: dict[int, int] = {}
         if not self._all_new(keys):
             old = self.rows_of(keys)
@@ -58,15 +58,15 @@ class SeenKeys:
         return seen
 
     def replace(self, keys: Sequence[str], rows: Sequence[int]) -> None:
-        """Remember the last row of each key."""
+        """Store the last row of each key."""
         self._newest.update(zip(keys, rows, strict=True))
         self._spill()
 
     def rows_of(self, keys: Sequence[str]) -> dict[str, int]:
-        """The remembered rows of those of the keys that are known."""
-        found = self._on_disk(keys)
-        found.update((key, self._newest[key]) for key in keys if key in self._newest)
-        return found
+        """Return the stored rows of the known keys."""
+        rows = self._on_disk(keys)
+        rows.update((key, self._newest[key]) for key in keys if key in self._newest)
+        return rows
 
     def close(self) -> None:
         """Free memory and close the file."""
@@ -80,13 +80,13 @@ class SeenKeys:
         return len(distinct) == len(keys) and self._newest.keys().isdisjoint(distinct) and not self._on_disk(keys)
 
     def _on_disk(self, keys: Sequence[str]) -> dict[str, int]:
-        found: dict[str, int] = {}
+        rows: dict[str, int] = {}
         for start in range(0, len(keys) if self._disk else 0, KEYS_PER_QUERY):
-            some = keys[start : start + KEYS_PER_QUERY]
-            places = ",".join("?" * len(some))
+            batch = keys[start : start + KEYS_PER_QUERY]
+            marks = ",".join("?" * len(batch))
             assert self._disk is not None
-            found.update(self._disk.execute(f"SELECT key, row FROM keys WHERE key IN ({places})", some))  # noqa: S608 - only question marks
-        return found
+            rows.update(self._disk.execute(f"SELECT key, row FROM keys WHERE key IN ({marks})", batch))  # noqa: S608 - only question marks
+        return rows
 
     def _spill(self) -> None:
         if len(self._newest) < self._most:
@@ -94,13 +94,13 @@ class SeenKeys:
         if self._disk is None:
             self._disk = _open()
         with self._disk:
-            # In the order of the keys, SQLite fills its pages one after another.
+            # In key order, SQLite fills its pages sequentially.
             self._disk.executemany("INSERT OR REPLACE INTO keys VALUES (?, ?)", sorted(self._newest.items()))
         self._newest.clear()
 
 
 def _open() -> sqlite3.Connection:
-    """A database with no name: SQLite makes a private temporary file and removes it at once."""
+    """Open a database without a name: SQLite creates a private temporary file and unlinks it at once."""
     disk = sqlite3.connect("", check_same_thread=False)
     disk.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
     disk.execute("PRAGMA journal_mode = OFF")

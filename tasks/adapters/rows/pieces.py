@@ -1,4 +1,4 @@
-"""Cutting a shard's rows into pieces: consecutive source rows, sized by what the ranks can do in some seconds."""
+"""Cuts a shard's rows into pieces: consecutive source rows, sized to a few seconds of a rank's work."""
 
 from __future__ import annotations
 
@@ -25,18 +25,16 @@ from tasks.domain.shards.resume import uncovered
 from tasks.domain.shards.seal import EncodeStats, Quarantined
 
 LARGEST_PIECE = 64 << 20  # bytes
-LARGEST_TAKEN = (
-    8 << 20
-)  # of vectors that are taken over, which no rank's pace bounds: a part is held several times while it is made and loaded
+LARGEST_TAKEN = 8 << 20  # bytes of reused vectors: no rank's speed bounds them, and memory holds several copies of a part
 
 
 @dataclass(slots=True)
 class Tally:
-    """What the reader counted, on its own: one side of the law "Accounted rows"."""
+    """The reader's own counts: one side of the law "Accounted rows"."""
 
     seen: int = 0
-    made: int = 0  # rows for the encoder, by which pieces are numbered: as many as were seen, or the chunks of those
-    documents: DocumentTable | None = None  # where rows are chunks
+    made: int = 0  # positions, by which pieces are numbered: rows seen, or their chunks
+    documents: DocumentTable | None = None  # if rows are chunks
     duplicates: int = 0
     quarantined: list[Quarantined] = field(default_factory=list)
     found: Findings = field(default_factory=Findings)
@@ -44,16 +42,16 @@ class Tally:
 
 @dataclass(slots=True)
 class DocumentTable:
-    """Of each document that was split: the position of its first chunk, its row of the source, and its number of chunks."""
+    """For each split document: the position of its first chunk, its source row, and its number of chunks."""
 
     firsts: array[int] = field(default_factory=lambda: array("q"))
     rows: array[int] = field(default_factory=lambda: array("q"))
     chunks: array[int] = field(default_factory=lambda: array("l"))
     overlap_tokens: int = 0
-    encoded: set[int] = field(default_factory=set)  # places of those of which a chunk goes to the encoder
+    encoded: set[int] = field(default_factory=set)  # indices of documents with a chunk for the encoder
 
     def add(self, made: ChunksMade) -> None:
-        """Take in the documents of a batch."""
+        """Add the documents of a batch."""
         for first, row, chunks in made.documents:
             self.firsts.append(first)
             self.rows.append(row)
@@ -61,21 +59,21 @@ class DocumentTable:
         self.overlap_tokens += made.overlap_tokens
 
     def number_at(self, position: int) -> int:
-        """The place in this table of the document that a chunk is of."""
+        """Return the index in this table of the document that contains a chunk."""
         return bisect.bisect_right(self.firsts, position) - 1
 
 
 @dataclass(slots=True)
 class PieceRows:
-    """Source rows, or chunks of them, [first, stop) less those that cannot or need not be encoded."""
+    """Source rows or chunks [first, stop), without those that cannot or need not be encoded."""
 
     first: int
     stop: int
     batches: list[pa.RecordBatch] = field(default_factory=list)
     rows: int = 0
     bytes: int = 0
-    taken: int = 0  # rows that have a vector already
-    taken_bytes: int = 0  # of those vectors
+    taken: int = 0  # rows with a reused vector
+    taken_bytes: int = 0  # size of those vectors
 
     def add(self, batch: pa.RecordBatch) -> None:
         self.batches.append(batch)
@@ -86,45 +84,45 @@ class PieceRows:
 
     @property
     def is_full(self) -> bool:
-        """Whether it may hold no more bytes."""
+        """Whether a size limit is reached."""
         return self.bytes >= LARGEST_PIECE or self.taken_bytes >= LARGEST_TAKEN
 
     @property
     def to_encode(self) -> int:
-        """Rows that have no vector yet."""
+        """Number of rows without a vector."""
         return self.rows - self.taken
 
     @property
     def cached(self) -> int:
-        """Rows whose vectors came from a cache."""
+        """Number of rows whose vectors came from a cache."""
         return sum(pc.sum(batch.column(CACHED)).as_py() or 0 for batch in self.batches if CACHED in batch.schema.names)
 
     def write(self, path: Path) -> None:
-        """The rows to encode as Arrow IPC, which a rank maps into memory as it is.
+        """Write the rows to encode as Arrow IPC, which a rank memory-maps.
 
         Raises:
-            Permanent: there is no room in scratch (names the path).
+            Permanent: scratch is full (names the path).
         """
         _write(path, (_without_vectors(batch) for batch in self.batches))
 
     def write_taken(self, path: Path) -> None:
-        """The rows that have a vector, likewise."""
+        """Write the rows with a reused vector, in the same way."""
         _write(path, (batch.filter(pc.is_valid(batch.column(TAKEN_VECTOR))) for batch in self.batches))
 
     def taken_rows(self) -> pa.Table:
-        """The same, in memory: what is in it already, where that is all rows."""
+        """Return the rows with a reused vector; without a copy if that is all rows."""
         rows = pa.Table.from_batches(self.batches)
         return rows.filter(pc.is_valid(rows.column(TAKEN_VECTOR))) if self.to_encode else rows
 
 
-def wanted_of(rows: PieceRows) -> dict[str, bytes]:
-    """Of the rows to encode, where there is a cache: keys, and digests of what they are made of."""
-    found: dict[str, bytes] = {}
+def digests_to_cache(rows: PieceRows) -> dict[str, bytes]:
+    """Return key and content digest of the rows to encode; empty without a cache."""
+    digests: dict[str, bytes] = {}
     for batch in rows.batches:
         if ROW_DIGEST in batch.schema.names:
-            left = batch.filter(pc.and_(pc.is_null(batch.column(TAKEN_VECTOR)), pc.is_valid(batch.column(ROW_DIGEST))))
-            found |= dict(zip(left.column("id").to_pylist(), left.column(ROW_DIGEST).to_pylist(), strict=True))
-    return found
+            remaining = batch.filter(pc.and_(pc.is_null(batch.column(TAKEN_VECTOR)), pc.is_valid(batch.column(ROW_DIGEST))))
+            digests |= dict(zip(remaining.column("id").to_pylist(), remaining.column(ROW_DIGEST).to_pylist(), strict=True))
+    return digests
 
 
 def _write(path: Path, batches: Iterator[pa.RecordBatch]) -> None:
@@ -138,15 +136,15 @@ def _write(path: Path, batches: Iterator[pa.RecordBatch]) -> None:
 
 
 def _without_vectors(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """The rows to encode, in the form that the encoder takes."""
+    """Return the rows to encode, without internal columns."""
     if TAKEN_VECTOR not in batch.schema.names:
         return batch
-    left = batch.filter(pc.is_null(batch.column(TAKEN_VECTOR)))
-    return left.select([name for name in batch.schema.names if name not in INTERNAL_COLUMNS])
+    remaining = batch.filter(pc.is_null(batch.column(TAKEN_VECTOR)))
+    return remaining.select([name for name in batch.schema.names if name not in INTERNAL_COLUMNS])
 
 
 def _to_encode(batch: pa.RecordBatch) -> npt.NDArray[np.bool_]:
-    """Which rows have no vector."""
+    """Return a mask of the rows without a vector."""
     if TAKEN_VECTOR not in batch.schema.names:
         return np.ones(batch.num_rows, dtype=bool)
     missing: npt.NDArray[np.bool_] = pc.is_null(batch.column(TAKEN_VECTOR)).to_numpy(zero_copy_only=False)
@@ -161,18 +159,18 @@ def _rows_to_encode(batch: pa.RecordBatch) -> list[int]:
 def cut_pieces(
     prepared: Iterable[Prepared], tally: Tally, *, covered: list[tuple[int, int]], piece_rows: Callable[[], int]
 ) -> Iterator[PieceRows]:
-    """Pieces for the source rows that no adopted part covers.
+    """Yield pieces for the source rows that no adopted part covers.
 
     Args:
         prepared: a shard's rows, in order.
         tally: counts every row, covered or not.
         covered: source rows [first, stop) of adopted parts.
-        piece_rows: asked for each piece how many rows it should have that are to be encoded.
+        piece_rows: called for each piece; returns its target number of rows to encode.
     """
     piece: PieceRows | None = None
-    aim = piece_rows()
+    target = piece_rows()
     for chunk in prepared:
-        begin = tally.made
+        first_position = tally.made
         tally.seen += chunk.seen
         tally.made += chunk.made
         if chunk.chunks:
@@ -181,35 +179,35 @@ def cut_pieces(
         tally.duplicates += chunk.duplicates
         tally.quarantined += chunk.quarantined
         tally.found.extend(chunk.found)
-        for first, stop in uncovered(begin, tally.made, covered):
+        for first, stop in uncovered(first_position, tally.made, covered):
             if piece and piece.stop != first:
-                yield from _whole(piece)
+                yield from _unless_empty(piece)
                 piece = None
             rows = _between(chunk.batch, first, stop)
             while rows.num_rows:
                 piece = piece or PieceRows(first=first, stop=first)
-                taken = rows.slice(0, min(_room(rows, aim - piece.to_encode), _room_for_taken(rows, piece)))
+                taken = rows.slice(0, min(_room(rows, target - piece.to_encode), _room_for_taken(rows, piece)))
                 rows = rows.slice(taken.num_rows)
                 piece.add(taken)
                 if tally.documents:
                     tally.documents.encoded.update(map(tally.documents.number_at, _rows_to_encode(taken)))
                 piece.stop = taken.column("row")[-1].as_py() + 1
-                if piece.to_encode >= aim or piece.is_full:
+                if piece.to_encode >= target or piece.is_full:
                     yield piece
-                    piece, aim = PieceRows(first=piece.stop, stop=piece.stop), piece_rows()
+                    piece, target = PieceRows(first=piece.stop, stop=piece.stop), piece_rows()
             if piece:
                 piece.stop = stop
     if piece:
-        yield from _whole(piece)
+        yield from _unless_empty(piece)
 
 
 def _room(rows: pa.RecordBatch, left: int) -> int:
-    """How many of the first rows a piece takes that has room for so many to encode; one at least."""
+    """Return how many of the first rows fit into a piece with room for `left` rows to encode; at least one."""
     return max(1, int(np.searchsorted(np.cumsum(_to_encode(rows)), left, side="right")))
 
 
 def _room_for_taken(rows: pa.RecordBatch, piece: PieceRows) -> int:
-    """How many of the first rows have vectors for which it has room, by their average size; one at least."""
+    """Return how many of the first rows fit by the average size of their reused vectors; at least one."""
     size = _taken_bytes(rows)
     fit: int = rows.num_rows * (LARGEST_TAKEN - piece.taken_bytes) // size if size else rows.num_rows
     return max(1, fit)
@@ -220,16 +218,16 @@ def _taken_bytes(batch: pa.RecordBatch) -> int:
 
 
 def merge_taken(encoded: pa.Table, table: pa.Table, piece: Piece, schema: pa.Schema) -> tuple[pa.Table, int, EncodeStats]:
-    """A piece's part with the rows in it that had a vector before; how many those are, and what is known of their lengths.
+    """Merge the reused rows of a piece into its part. Returns the part, the number of reused rows, and statistics of their lengths.
 
     Args:
-        encoded: the piece's rows that were encoded, in the form of `tasks.adapters.rows.row_schema`.
-        table: the same as they stand in a part, maybe with their lengths, which the answer has.
-        piece: says where the others wait.
+        encoded: the piece's encoded rows, in the form of `tasks.adapters.rows.row_schema`.
+        table: the same rows as a part, possibly with their lengths, which the result always has.
+        piece: names the file of the reused rows.
         schema: of the part.
 
     Raises:
-        Permanent: those cannot be read.
+        Permanent: the reused rows cannot be read.
     """
     try:
         with pa.memory_map(piece.taken) as file:
@@ -237,20 +235,20 @@ def merge_taken(encoded: pa.Table, table: pa.Table, piece: Piece, schema: pa.Sch
     except (OSError, pa.ArrowInvalid) as error:
         raise Permanent(f"rows {piece.first}-{piece.stop - 1} of shard {piece.shard} cannot be read from scratch: {error}") from error
     table = table if ROW_LENGTHS in table.column_names else with_lengths(table, None)
-    before = part_of_taken(taken, piece.shard, schema)
-    both = pa.concat_tables([table, before])
+    reused = part_of_taken(taken, piece.shard, schema)
+    both = pa.concat_tables([table, reused])
     order = np.argsort(np.concatenate([encoded.column("row").to_numpy(), taken.column("row").to_numpy()]), kind="stable")
-    return both.take(pa.array(order)).combine_chunks(), taken.num_rows, stats_of_lengths(before)
+    return both.take(pa.array(order)).combine_chunks(), taken.num_rows, stats_of_lengths(reused)
 
 
 def part_of_taken(taken: pa.Table, shard: str, schema: pa.Schema) -> pa.Table:
-    """Rows with vectors of their own as a part, and their lengths beside them."""
+    """Return rows with reused vectors as a part, with a column of their lengths."""
     return with_lengths(
         as_part(taken, taken.column(TAKEN_VECTOR), shard, schema), taken.column(ROW_LENGTHS) if ROW_LENGTHS in taken.column_names else None
     )
 
 
-def _whole(piece: PieceRows) -> Iterator[PieceRows]:
+def _unless_empty(piece: PieceRows) -> Iterator[PieceRows]:
     if piece.rows:
         yield piece
 

@@ -1,6 +1,6 @@
-"""Values of a source's column as texts, numbers, truths or JSON. Whole columns at a time where nothing is wrong.
+"""Converts a source's column to texts, numbers, booleans or JSON; whole columns at a time if all values convert.
 
-A value that does not convert is null in the result and named in the problems: its position, and why.
+A value that does not convert is null in the result and listed in the problems: its position and the reason.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from tasks.adapters.rows.times import durations, seconds
 from tasks.domain.target.fields import VARCHAR_BYTES, FieldType
 
 Problems = dict[int, str]
-EXACT_FLOATS = 2.0**53  # from here on neighbouring integers are one float
+EXACT_FLOATS = 2.0**53  # from here on, adjacent integers share a float
 
 
 class NotUtf8(str):
-    """Reason for a value that is not valid text: reports count these rows apart, for all columns together."""
+    """Reason for a value that is not UTF-8: reports count these rows separately, for all columns together."""
 
     __slots__ = ()
 
@@ -38,13 +38,13 @@ NOT_UTF8 = NotUtf8("is not UTF-8")
 
 
 def reason(why: str, prefix: str) -> str:
-    """Why a row is quarantined: the reason that reports group by, ':', the fault of the value."""
+    """Return the quarantine reason of a row: the class that reports group by, then the fault of the value."""
     return "not UTF-8" if isinstance(why, NotUtf8) else f"{prefix}{why}"
 
 
 @dataclass(frozen=True, slots=True)
 class ScalarColumn:
-    """A source's column without its encodings; `json`: its strings are JSON texts; `valid`: its strings are known to be UTF-8."""
+    """A source's column without encodings. `json`: its strings are JSON texts; `valid`: its strings are known to be UTF-8."""
 
     values: pa.Array
     json: bool
@@ -52,7 +52,7 @@ class ScalarColumn:
 
 
 def plain(field: pa.Field, values: pa.Array) -> ScalarColumn:
-    """Take dictionaries, run lengths, views and extension types away."""
+    """Decode dictionaries, run lengths, views and extension types."""
     if pa.types.is_dictionary(values.type):
         values = values.dictionary_decode()
     if pa.types.is_run_end_encoded(values.type):
@@ -66,10 +66,10 @@ def plain(field: pa.Field, values: pa.Array) -> ScalarColumn:
 
 
 def texts(column: ScalarColumn, *, nested: bool) -> tuple[pa.Array, Problems]:
-    """The values as strings: dates, times and durations as ISO 8601, identifiers as usual, numbers as JSON writes them.
+    """Convert values to strings: dates, times and durations to ISO 8601, UUIDs to their usual form, numbers as in JSON.
 
     Args:
-        column: what to convert.
+        column: the values.
         nested: write lists and objects as JSON; otherwise they are problems.
     """
     values, kind = column.values, column.values.type
@@ -78,47 +78,47 @@ def texts(column: ScalarColumn, *, nested: bool) -> tuple[pa.Array, Problems]:
     if column.valid and pa.types.is_string(kind):
         return values, {}
     if _stringlike(kind):
-        found, bad = as_text(values)
-        return found, {} if bad is None else dict.fromkeys(np.flatnonzero(bad.to_numpy(zero_copy_only=False)).tolist(), NOT_UTF8)
+        strings, invalid = as_text(values)
+        return strings, {} if invalid is None else dict.fromkeys(np.flatnonzero(invalid.to_numpy(zero_copy_only=False)).tolist(), NOT_UTF8)
     if pa.types.is_nested(kind):
         return each(column, lambda value: _text_of(value, nested=nested), pa.string())
-    return _written(column), {}
+    return _format_scalars(column), {}
 
 
-def _written(column: ScalarColumn) -> pa.Array:
+def _format_scalars(column: ScalarColumn) -> pa.Array:
     values, kind = column.values, column.values.type
     if pa.types.is_fixed_size_binary(kind):
         return each(column, lambda value: str(uuid.UUID(bytes=value)), pa.string())[0]
     if pa.types.is_duration(kind):
         return durations(values)
-    if pa.types.is_floating(kind):  # NaN is how others write 'nothing'
+    if pa.types.is_floating(kind):  # other programs write null as NaN
         values = pc.if_else(pc.is_nan(values), pa.scalar(None, kind), values)
     try:
-        found = values.cast(pa.string())
+        strings = values.cast(pa.string())
     except (pa.ArrowNotImplementedError, pa.ArrowInvalid):
         return each(column, str, pa.string())[0]
-    return pc.replace_substring(found, " ", "T", max_replacements=1) if pa.types.is_timestamp(kind) else found
+    return pc.replace_substring(strings, " ", "T", max_replacements=1) if pa.types.is_timestamp(kind) else strings
 
 
 def key_texts(column: ScalarColumn) -> tuple[pa.Array, Problems]:
-    """The values as keys, which are the same text whatever type or file a key comes in.
+    """Convert values to keys: the same text for any column type or file.
 
-    Whole numbers are written digit by digit: pandas makes floats of integers beside a null, and 1.2345678901e+10 would be
-    another row than 12345678901. A float that may have lost digits is a problem; NaN is how others write null.
+    Whole numbers are written with all digits: pandas turns integers into floats if the column has a null, and 1.2345678901e+10
+    would be another row than 12345678901. A float that may have lost digits is a problem; NaN counts as null.
     """
     kind = column.values.type
     if column.json or pa.types.is_nested(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
         return each(column, key_text, pa.string())
-    if pa.types.is_duration(kind):  # as keys always were
+    if pa.types.is_duration(kind):  # unchanged from earlier versions: keys must stay the same
         return column.values.cast(pa.string()), {}
     return texts(column, nested=False)
 
 
 def key_text(value: object) -> str | None:
-    """One value as a key.
+    """Convert one value to a key.
 
     Raises:
-        ValueError: it is no key, or none that is exact.
+        ValueError: it is not a key, or may have lost digits.
     """
     if isinstance(value, float):
         if math.isnan(value):
@@ -132,25 +132,25 @@ def key_text(value: object) -> str | None:
 
 
 def scalars(column: ScalarColumn, kind: FieldType, *, exact: bool = True) -> tuple[pa.Array, Problems]:
-    """The values as a scalar field's type. Texts and JSON longer than Milvus takes are problems.
+    """Convert values to a scalar field's type. Texts and JSON longer than Milvus' limit are problems.
 
     Args:
-        column: what to convert. Times and durations become seconds, those since 1970, where they are to be numbers.
-        kind: of the field.
-        exact: a text or number that would not come back the same is a problem; otherwise the nearest number is taken.
+        column: the values. For numeric fields, times become seconds since 1970 and durations seconds.
+        kind: type of the field.
+        exact: a text or number that would not round-trip is a problem; otherwise the nearest number is used.
     """
     if kind in ("varchar", "json"):
-        found, problems = texts(column, nested=True) if kind == "varchar" else _json(column)
-        return found, {**problems, **_too_long(found)}
+        converted, problems = texts(column, nested=True) if kind == "varchar" else _json(column)
+        return converted, {**problems, **_too_long(converted)}
     column = ScalarColumn(seconds(column.values), column.json)
     target = ARROW_TYPES[kind]
     if kind == "double":
         return _finite(*_numbers(column, target, _exact_float_of if exact else _float_of, surely=_fits_double if exact else _fits))
-    of = _bool_of if kind == "bool" else _exact_int_of if exact else _int_of
-    return _numbers(column, target, of, surely=_fits_int64 if exact and kind == "int64" else _fits)
+    convert = _bool_of if kind == "bool" else _exact_int_of if exact else _int_of
+    return _numbers(column, target, convert, surely=_fits_int64 if exact and kind == "int64" else _fits)
 
 
-def _fits(values: pa.Array, numbers: pa.Array) -> bool:  # noqa: ARG001 - whatever it is, its number is taken
+def _fits(values: pa.Array, numbers: pa.Array) -> bool:  # noqa: ARG001 - every number is accepted
     return True
 
 
@@ -159,7 +159,7 @@ def _fits_int64(values: pa.Array, numbers: pa.Array) -> bool:
 
 
 def _fits_double(values: pa.Array, numbers: pa.Array) -> bool:  # noqa: ARG001
-    """Whether every value surely comes back from a float: those of few digits, which are the most, are found without a look at each."""
+    """Return whether every value certainly round-trips through a float; a vectorized check of short numbers, the usual case."""
     if pa.types.is_decimal(values.type):
         return bool(values.type.precision <= DOUBLE_DIGITS)
     return not _stringlike(values.type) or are_exact_decimals(values)
@@ -178,7 +178,7 @@ def _stringlike(kind: pa.DataType) -> bool:
 def _numbers(
     column: ScalarColumn, target: pa.DataType, of: Callable[[Any], object], *, surely: Callable[[pa.Array, pa.Array], bool]
 ) -> tuple[pa.Array, Problems]:
-    """All at a time where they convert and `surely` finds nothing wrong with the results; one by one elsewhere."""
+    """Convert the whole column if all values convert and `surely` accepts the results; else one by one."""
     if not column.json and not pa.types.is_nested(column.values.type):
         with suppress(pa.ArrowInvalid, pa.ArrowNotImplementedError):
             numbers = column.values.cast(target)
@@ -188,7 +188,7 @@ def _numbers(
 
 
 def each(column: ScalarColumn, of: Callable[[Any], object], target: pa.DataType) -> tuple[pa.Array, Problems]:
-    """One value after another; what `of` refuses with a ValueError is a problem in its words."""
+    """Convert values one by one; the message of a ValueError of `of` becomes the problem."""
     problems: Problems = {}
     converted: list[object] = []
     for at, scalar in enumerate(column.values):
@@ -210,7 +210,7 @@ def _value(scalar: pa.Scalar, *, json: bool) -> Any:
 
 
 def _nested(scalar: pa.Scalar) -> Any:
-    """Maps as objects; where a key comes twice, which no object holds, maps as lists of pairs."""
+    """Convert maps to objects, or to lists of pairs if a key occurs twice."""
     try:
         return scalar.as_py(maps_as_pydicts="strict")
     except KeyError:
@@ -222,7 +222,7 @@ def _text_of(value: object, *, nested: bool) -> str:
         return value
     if isinstance(value, list | dict) and not nested:
         raise ValueError(f"holds {'a list' if isinstance(value, list) else 'an object'}, not a text")
-    if isinstance(value, float):  # as a column of floats alone is written, whatever stands beside it
+    if isinstance(value, float):  # formatted as in a column of floats only, whatever else the column holds
         return str(pa.scalar(value).cast(pa.string()).as_py())
     return json_text(value)
 
@@ -234,46 +234,46 @@ def _json(column: ScalarColumn) -> tuple[pa.Array, Problems]:
 def _int_of(value: Any) -> int:
     number = None if isinstance(value, bool) else _try(int, value)
     if number is None or (isinstance(value, float | Decimal) and number != value) or not -(2**63) <= number < 2**63:
-        raise ValueError(f"{shown(value)} is no whole number of 64 bits")
+        raise ValueError(f"{shown(value)} is not a 64-bit integer")
     return int(number)
 
 
 def _exact_int_of(value: Any) -> int:
     if isinstance(value, str) and not re.fullmatch(INTEGER, value.strip()):
-        raise ValueError(_inexact(value) if _try(int, value) is not None else f"{shown(value)} is no whole number of 64 bits")
+        raise ValueError(_inexact(value) if _try(int, value) is not None else f"{shown(value)} is not a 64-bit integer")
     return _int_of(value)
 
 
 def _float_of(value: Any) -> float:
     number = None if isinstance(value, bool) else _try(float, value)
     if number is None:
-        raise ValueError(f"{shown(value)} is no number")
+        raise ValueError(f"{shown(value)} is not a number")
     return float(number)
 
 
 def _exact_float_of(value: Any) -> float:
     number = _float_of(value)
-    same = is_exact_number(value.strip()) if isinstance(value, str) else _comes_back(value, number)
+    same = is_exact_number(value.strip()) if isinstance(value, str) else _round_trips(value, number)
     if not same and not math.isinf(number):
         raise ValueError(_inexact(value))
     return number
 
 
-def _comes_back(value: Any, number: float) -> bool:
+def _round_trips(value: Any, number: float) -> bool:
     if isinstance(value, Decimal):
         return Decimal(repr(number)) == value
     return not isinstance(value, int) or number == value
 
 
 def _inexact(value: object) -> str:
-    return f"{shown(value)} would not come back the same from a number: see source.types"
+    return f"{shown(value)} would not round-trip as a number: see source.types"
 
 
 def _bool_of(value: Any) -> bool:
-    truth = {"true": True, "false": False, "1": True, "0": False}.get(str(value).lower())
-    if truth is None:
+    boolean = {"true": True, "false": False, "1": True, "0": False}.get(str(value).lower())
+    if boolean is None:
         raise ValueError(f"{shown(value)} is neither true nor false")
-    return truth
+    return boolean
 
 
 def _try(kind: Callable[[Any], Any], value: Any) -> Any:
@@ -289,12 +289,12 @@ def shown(value: object) -> str:
 
 
 def _finite(values: pa.Array, problems: Problems) -> tuple[pa.Array, Problems]:
-    """NaN is how others write 'nothing'; infinity is a value that Milvus refuses."""
+    """Replace NaN by null, as other programs mean it; report infinity, which Milvus refuses."""
     if pc.all(pc.is_finite(values)).as_py() is not False:
         return values, problems
     infinite = [at for at, value in enumerate(values.to_pylist()) if value is not None and math.isinf(value)]
-    nothing = pc.if_else(pc.is_finite(values), values, pa.scalar(None, pa.float64()))
-    return nothing, {**problems, **dict.fromkeys(infinite, "is infinite")}
+    finite = pc.if_else(pc.is_finite(values), values, pa.scalar(None, pa.float64()))
+    return finite, {**problems, **dict.fromkeys(infinite, "is infinite")}
 
 
 def _too_long(values: pa.Array) -> Problems:

@@ -1,4 +1,4 @@
-"""Durations as ISO 8601, and times and durations as numbers of seconds."""
+"""Converts durations to ISO 8601, and times and durations to seconds."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ UNITS = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 
 
 def durations(values: pa.Array) -> pa.Array:
-    """Durations as texts: PT1H30M, PT0.25S, -PT5S."""
+    """Format durations as ISO 8601: PT1H30M, PT0.25S, -PT5S."""
     unit = UNITS[values.type.unit]
     return pa.array([None if count is None else _iso(count, unit) for count in values.cast(pa.int64()).to_pylist()], pa.string())
 
@@ -17,13 +17,13 @@ def durations(values: pa.Array) -> pa.Array:
 def _iso(count: int, unit: int) -> str:
     whole, rest = divmod(abs(count), unit)
     fraction = f".{rest:0{len(str(unit)) - 1}d}".rstrip("0") if rest else ""
-    hours, minutes, left = whole // 3600, whole // 60 % 60, f"{whole % 60}{fraction}"
-    parts = [f"{hours}H" if hours else "", f"{minutes}M" if minutes else "", f"{left}S" if left != "0" else ""]
+    hours, minutes, secs = whole // 3600, whole // 60 % 60, f"{whole % 60}{fraction}"
+    parts = [f"{hours}H" if hours else "", f"{minutes}M" if minutes else "", f"{secs}S" if secs != "0" else ""]
     return f"{'-' if count < 0 else ''}PT{''.join(parts) or '0S'}"
 
 
 def seconds(values: pa.Array) -> pa.Array:
-    """Times (since 1970) and durations as seconds, whole where all are; other values as they are."""
+    """Convert times (since 1970) and durations to seconds, integers if all are whole; other values are unchanged."""
     kind = values.type
     if pa.types.is_date(kind):
         kind, values = pa.timestamp("s"), values.cast(pa.timestamp("s"))

@@ -123,4 +123,4 @@ def _note_cells(survey: ColumnSurvey, column: str, cells: pa.Array, file: FileVe
     survey.add(column, kind, file.name)
     if kind == "varchar" and (text := inexact_number(values)) is not None:
         told = f"column '{column}' holds '{text}', which a number would not give back: it is stored as text"
-        survey.said[column] = f"{told}. Where it is a number, set source.types: {{{column}: double}}"
+        survey.notes[column] = f"{told}. Where it is a number, set source.types: {{{column}: double}}"

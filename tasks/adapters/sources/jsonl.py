@@ -195,7 +195,7 @@ def _note_keys(survey: ColumnSurvey, rows: list[dict[str, object]], file: FileVe
             values = [row.get(key) for row in rows]
             survey.add(key, type_of_values(values), file.name)
             if mixture(values):
-                survey.said[key] = f"column '{key}' holds texts and other values in {file.name}: it is stored as text"
+                survey.notes[key] = f"column '{key}' holds texts and other values in {file.name}: it is stored as text"
 
 
 def _windows(file: FileVersion, size: int) -> list[Line]:

@@ -114,7 +114,7 @@ def _note_field(survey: ColumnSurvey, field: pa.Field, where: str) -> None:
     survey.add(field.name, None if pa.types.is_null(kind) else field_type(kind), where)
     if pa.types.is_decimal(kind) and field_type(kind) == "varchar":
         told = f"column '{field.name}' is {kind}, which no number holds: it is stored as text, and filters compare it as text"
-        survey.said[field.name] = f"{told}. source.types: {{{field.name}: double}} stores rounded numbers"
+        survey.notes[field.name] = f"{told}. source.types: {{{field.name}: double}} stores rounded numbers"
 
 
 def batch_rows(group: pq.RowGroupMetaData, columns: list[str]) -> int:

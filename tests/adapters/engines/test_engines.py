@@ -262,7 +262,7 @@ def test_a_shard_that_is_refused_for_its_rows_says_which_and_leaves_no_part(benc
     assert isinstance(error, BadInput)
     assert isinstance(event, ShardFailed)
     assert (event.leaf, event.row, error.row) == ("bad input", 7, 7)
-    assert "'row-7' comes twice" in event.text
+    assert "'row-7' occurs twice" in event.text
     assert not list(bench.checkpoint.parts_of(shard.id))
 
 

@@ -97,7 +97,7 @@ def test_one_key_is_one_text_whatever_type_a_file_gives_it(parquet, tmp_path: Pa
         assert [row["id"] for row in good(make_job("parquet", parquet({"id": keys, "text": ["t"]}), id="id"))] == ["12345678901"]
     lines = tmp_path / "a.jsonl"
     lines.write_text('{"id": 12345678901, "text": "t"}\n{"id": 12345678901.0, "text": "t"}\n')
-    with pytest.raises(BadInput, match="key '12345678901' comes twice"):
+    with pytest.raises(BadInput, match="key '12345678901' occurs twice"):
         good(make_job("jsonl", lines, id="id"))
 
 
@@ -247,8 +247,8 @@ def test_arrays_that_milvus_does_not_take_set_aside_only_their_rows(tmp_path: Pa
     (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
     job = make_job("jsonl", tmp_path, metadata=["n", "s"], types={"n": "int64[]"})
     assert [(row, reason) for row, _, reason in aside(job)] == [
-        (2_000, "metadata: column 'n' in its list: 'many' is no whole number of 64 bits"),
-        (2_001, "metadata: column 'n' 1 is no list"),
+        (2_000, "metadata: column 'n' in its list: 'many' is not a 64-bit integer"),
+        (2_001, "metadata: column 'n' 1 is not a list"),
         (2_002, "metadata: column 'n' has 4097 elements, 4096 allowed"),
         (2_003, "metadata: column 's' has 80000 bytes, 65535 allowed"),
     ]
@@ -262,7 +262,7 @@ def test_a_later_file_may_hold_its_lists_otherwise(tmp_path: Path) -> None:
     pq.write_table(pa.table({"text": ["c"], "m": ["1"]}), tmp_path / "c.parquet")
     job = make_job("parquet", tmp_path, metadata=["m"], types={"m": "text[]"})
     assert [row["m"] for row in good(job)] == [["1", "2"], ["1", "2"]]
-    assert [reason for _, _, reason in aside(job)] == ["metadata: column 'm' '1' is no list"]
+    assert [reason for _, _, reason in aside(job)] == ["metadata: column 'm' '1' is not a list"]
 
 
 def test_json_stays_as_it_was_and_one_key_may_hold_many_kinds(tmp_path: Path) -> None:
@@ -279,11 +279,11 @@ def test_values_that_do_not_convert_set_aside_only_their_rows(tmp_path: Path) ->
     (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
     job = make_job("jsonl", tmp_path, metadata=["n", "x", "flag", "s"], types={"n": "int64", "x": "double", "flag": "bool"})
     assert [(row, reason) for row, _, reason in aside(job)] == [
-        (2_000, "metadata: column 'n' 'many' is no whole number of 64 bits"),
+        (2_000, "metadata: column 'n' 'many' is not a 64-bit integer"),
         (2_001, "metadata: column 'x' is infinite"),
         (2_002, "metadata: column 'flag' 'maybe' is neither true nor false"),
         (2_003, "metadata: column 's' has 65536 bytes, 65535 allowed"),
-        (2_005, f"metadata: column 'n' {2**63} is no whole number of 64 bits"),
+        (2_005, f"metadata: column 'n' {2**63} is not a 64-bit integer"),
     ]
     [fine] = [row for row in good(job) if row["text"] == "fine"]
     assert (fine["n"], fine["x"], fine["s"]) == (17, 1000.0, "5")
@@ -315,7 +315,7 @@ KEYS = ["a", "b", "a", "c", "b", "a"]
 
 def test_a_key_that_comes_twice_is_refused_by_name(parquet) -> None:
     path = parquet({"id": KEYS})
-    with pytest.raises(BadInput, match=r"key 'a' comes twice in .*rows\.parquet: rows 0 and 2 of shard .*: make the keys unique") as told:
+    with pytest.raises(BadInput, match=r"key 'a' occurs twice in .*rows\.parquet: rows 0 and 2 of shard .*: make the keys unique") as told:
         list(prepared(make_job("parquet", path, id="id")))
     assert told.value.row == 0
 

@@ -87,7 +87,7 @@ def test_a_text_beyond_the_sample_that_its_number_would_not_give_back_is_set_asi
     (tmp_path / "a.csv").write_text(f"text,n,x\n{rows}late,007,3.10\nlater,7,3.1\n")
     job = make_job("csv", tmp_path, metadata=["n", "x"])
     assert [reason for _, _, reason in aside(job)] == [
-        "metadata: column 'n' '007' would not come back the same from a number: see source.types"
+        "metadata: column 'n' '007' would not round-trip as a number: see source.types"
     ]
 
 
@@ -124,7 +124,7 @@ def test_a_number_that_comes_later_and_is_none_is_set_aside(tmp_path: Path) -> N
     rows = "".join(f"t{i},{i}\n" for i in range(20_000))
     (tmp_path / "a.csv").write_text(f"text,n\n{rows}late,many\n")
     job = make_job("csv", tmp_path, metadata=["n"], id="text", types={"n": "int64"})
-    assert aside(job) == [(20_000, "late", "metadata: column 'n' 'many' is no whole number of 64 bits")]
+    assert aside(job) == [(20_000, "late", "metadata: column 'n' 'many' is not a 64-bit integer")]
 
 
 def test_a_row_longer_than_the_head_is_read(tmp_path: Path) -> None:

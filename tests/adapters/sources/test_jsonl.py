@@ -132,7 +132,7 @@ def test_what_comes_late_in_a_file_or_in_a_later_file_counts(tmp_path: Path) -> 
     assert [first[name] for name in columns] == [0.0, "de", "0", [], None, None]
     assert [late[name] for name in columns] == [130.5, "en", "02134", ["a"], True, None]
     assert [reason for *_, reason in aside(job)] == [
-        "metadata: column 'n' 9007199254740993 would not come back the same from a number: see source.types"
+        "metadata: column 'n' 9007199254740993 would not round-trip as a number: see source.types"
     ]
 
 

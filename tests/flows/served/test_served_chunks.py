@@ -48,5 +48,5 @@ def test_documents_are_split_by_the_tokenizer_of_the_served_model(run_flow: RunF
         assert run_flow(moved)["rows"]["reused"] == 3
         (other / "tokenizer.json").write_text(json.dumps(json.loads(told) | {"version": "1.0"}, indent=2))
         assert run_flow(moved)["rows"]["embedded"] == 3
-        with pytest.raises(BadInput, match=r"source\.chunks\.tokens: nothing says how many tokens the model reads"):
+        with pytest.raises(BadInput, match=r"source\.chunks\.tokens: the number of tokens that the model reads is unknown"):
             run_flow(job | {"encoder": encoder | {"api": "triton"}})

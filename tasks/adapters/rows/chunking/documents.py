@@ -1,4 +1,4 @@
-"""Rows of a shard as chunks of documents."""
+"""Turns the rows of a shard into chunks of documents."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from tasks.domain.shards.seal import Quarantined
 from tasks.domain.target.chunk_fields import chunk_key
 from tasks.domain.target.fields import SourceField
 
-CHUNK_BATCH_BYTES, CHUNK_BATCH_ROWS = 4 << 20, 4_096  # of chunks that are handed on at a time
+CHUNK_BATCH_BYTES, CHUNK_BATCH_ROWS = 4 << 20, 4_096  # limits of a batch of chunks
 
 
 def chunk_documents(
     prepared: Iterable[Prepared], splitter: ChunkSplitter, fields: tuple[SourceField, ...], *, by_document: bool = False
 ) -> Iterator[Prepared]:
-    """Rows as chunks, in the form of `rows_schema` with the fields of chunks.
+    """Split rows into chunks, in the form of `rows_schema` with the chunk fields.
 
-    Beside the rows that are given, memory holds a batch of chunks and where those of one document are.
+    Beside the input rows, memory holds one batch of chunks and the spans of one document.
 
     Args:
         prepared: rows of a shard, in order.
-        splitter: made for the shard's encoder.
-        fields: of the chunks, as the collection has them.
-        by_document: `row` is the document's row in the source; otherwise the chunk's position among those of the shard.
+        splitter: a splitter for the shard's encoder.
+        fields: the collection's fields, including those of chunks.
+        by_document: `row` is the document's row in the source; otherwise the chunk's position in the shard.
     """
     maker = _ChunkMaker(splitter, rows_schema("text", fields), by_document=by_document)
     for rows in prepared:
@@ -39,7 +39,7 @@ def chunk_documents(
 
 @dataclass(slots=True)
 class _Pending:
-    """Chunks that are not handed on yet, column by column; `at`: which row of the batch each is of."""
+    """Chunks of the next batch, column by column; `at`: the input row of each."""
 
     at: list[int] = field(default_factory=list)
     row: list[int] = field(default_factory=list)
@@ -53,49 +53,49 @@ class _Pending:
 
 
 class _ChunkMaker:
-    """Makes chunks of one shard's rows, and numbers them."""
+    """Splits one shard's rows into numbered chunks."""
 
     def __init__(self, splitter: ChunkSplitter, schema: pa.Schema, *, by_document: bool) -> None:
         self._splitter, self._schema, self._by_document = splitter, schema, by_document
         self._made = count()
 
     def chunks_of(self, rows: Prepared) -> Iterator[Prepared]:
-        """The rows' chunks; the first batch tells what became of the rows, and is there even if it is empty."""
+        """Yield the rows' chunks; the first batch, even if empty, carries the counts of the rows."""
         texts = rows.batch.column("text")
         spans, reasons = self._spans(texts)
-        aside = [
+        quarantined = [
             Quarantined(row=rows.batch.column("row")[at].as_py(), id=rows.batch.column("id")[at].as_py(), reason=why)
             for at, why in reasons.items()
         ]
-        told = replace(rows, quarantined=[*rows.quarantined, *aside])
+        outcome = replace(rows, quarantined=[*rows.quarantined, *quarantined])
         for pending in self._batches(rows.batch, spans):
             made = ChunksMade(rows=len(pending.at), documents=pending.documents, overlap_tokens=pending.overlap_tokens)
-            yield replace(told, batch=self._batch(rows.batch, pending), chunks=made)
-            told = replace(told, seen=0, quarantined=[], duplicates=0, found=())
+            yield replace(outcome, batch=self._batch(rows.batch, pending), chunks=made)
+            outcome = replace(outcome, seen=0, quarantined=[], duplicates=0, found=())
 
     def _spans(self, texts: pa.Array) -> tuple[list[Spans | int], dict[int, str]]:
-        """Where the chunks of each text are, or the tokens of one that is a chunk as it is; and why some cannot be split, which have none."""
+        """Return the spans of each text's chunks, or its tokens if it is one chunk; and the reasons of texts that cannot be split."""
         short = pc.less_equal(pc.binary_length(texts), self._splitter.longest_chunk)
-        found: list[Spans | int] = list(self._splitter.fits(pc.if_else(short, texts, "").to_pylist()))
+        spans: list[Spans | int] = list(self._splitter.fits(pc.if_else(short, texts, "").to_pylist()))
         reasons: dict[int, str] = {}
         for at, is_short in enumerate(short.to_pylist()):
-            if not is_short or not found[at]:
+            if not is_short or not spans[at]:
                 try:
-                    found[at] = self._splitter.split(utf8_of(texts, at))
+                    spans[at] = self._splitter.split(utf8_of(texts, at))
                 except TooLong as error:
-                    found[at], reasons[at] = Spans(), str(error)
-        return found, reasons
+                    spans[at], reasons[at] = Spans(), str(error)
+        return spans, reasons
 
     def _batches(self, rows: pa.RecordBatch, spans: list[Spans | int]) -> Iterator[_Pending]:
         numbers, texts = rows.column("row").to_pylist(), rows.column("text")
         pending = _Pending()
-        for at, (found, number) in enumerate(zip(spans, numbers, strict=True)):
-            chunks = 1 if isinstance(found, int) else len(found)
-            for chunk, (start, end, text) in enumerate(_texts(utf8_of(texts, at), found)):
+        for at, (split, number) in enumerate(zip(spans, numbers, strict=True)):
+            chunks = 1 if isinstance(split, int) else len(split)
+            for chunk, (start, end, text) in enumerate(_texts(utf8_of(texts, at), split)):
                 position = next(self._made)
                 if not chunk:
                     pending.documents.append((position, number, chunks))
-                    pending.overlap_tokens += 0 if isinstance(found, int) else found.overlap_tokens
+                    pending.overlap_tokens += 0 if isinstance(split, int) else split.overlap_tokens
                 pending.at.append(at)
                 pending.row.append(number if self._by_document else position)
                 pending.chunk.append(chunk)
@@ -126,7 +126,7 @@ class _ChunkMaker:
 
 
 def _texts(text: memoryview, spans: Spans | int) -> Iterator[tuple[int, int, str]]:
-    """(start, end, text) of each chunk of a document."""
+    """Yield (start, end, text) of each chunk of a document."""
     if isinstance(spans, int):
         whole = str(text, "utf-8")
         yield 0, len(whole), whole
@@ -136,7 +136,7 @@ def _texts(text: memoryview, spans: Spans | int) -> Iterator[tuple[int, int, str
 
 
 def utf8_of(texts: pa.StringArray, at: int) -> memoryview:
-    """The UTF-8 of one text that is no null, not copied as a scalar of it would be."""
+    """Return the UTF-8 of one non-null text without copying it."""
     _, ends, data = texts.buffers()
     first, stop = memoryview(ends).cast("i")[texts.offset + at : texts.offset + at + 2]
     return memoryview(data)[first:stop]

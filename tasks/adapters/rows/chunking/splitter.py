@@ -1,4 +1,4 @@
-"""One text cut into chunks that the encoder reads whole, in the memory of a window."""
+"""Splits a text into chunks that the encoder reads whole, in the memory of a window."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from tasks.adapters.rows.chunking.token_counts import PartCounter, count_tokens
 from tasks.domain.errors import BadInput
 from tasks.domain.job.texts.chunks import MOST_CHUNKS, Chunks
 
-SPLIT_BYTES = 64 << 10  # bytes of UTF-8 that are split at a time; what the library holds is some ten times as much
-LEAST_ROOM = 4  # tokens of a chunk beside prompt and special ones: one character may take so many
+SPLIT_BYTES = 64 << 10  # bytes of UTF-8 in a window; the library needs about ten times as much memory
+LEAST_ROOM = 4  # tokens of a chunk beside prompt and special ones: one character may need that many
 
 
 class TooLong(ValueError):
-    """A text that cannot be split as it has to be; says why, as the reason of a quarantined row."""
+    """A text that cannot be split as required; the message is the reason of a quarantined row."""
 
 
 @dataclass(slots=True)
 class Spans:
-    """Where the chunks of a text are, each list in their order: characters and bytes of UTF-8 [start, stop), and tokens of each."""
+    """Positions of a text's chunks, in order: characters and UTF-8 bytes [start, stop), and tokens."""
 
     starts: array[int] = field(default_factory=lambda: array("q"))
     stops: array[int] = field(default_factory=lambda: array("q"))
@@ -39,10 +39,10 @@ class Spans:
         return len(self.starts)
 
     def add(self, start: int, stop: int, first_byte: int, stop_byte: int, tokens: int) -> None:
-        """One more.
+        """Add a chunk.
 
         Raises:
-            TooLong: there are more than a document may have.
+            TooLong: the document has too many chunks.
         """
         check_count(len(self) + 1)
         self.starts.append(start)
@@ -53,30 +53,30 @@ class Spans:
 
     @property
     def overlap_tokens(self) -> int:
-        """About how many tokens are in two chunks: by the share of characters that they have in common."""
-        found = 0.0
+        """Approximate number of tokens that lie in two chunks, from the share of common characters."""
+        overlap = 0.0
         for at, ((_, stop), (start, end)) in enumerate(pairwise(zip(self.starts, self.stops, strict=True))):
-            found += max(0, stop - start) / max(1, end - start) * self.tokens[at + 1]
-        return round(found)
+            overlap += max(0, stop - start) / max(1, end - start) * self.tokens[at + 1]
+        return round(overlap)
 
 
 def check_count(chunks: int) -> None:
-    """Find more chunks than a document may have. Raises TooLong."""
+    """Raise TooLong if a document has too many chunks."""
     if chunks > MOST_CHUNKS:
         raise TooLong(f"too many chunks: more than {MOST_CHUNKS:,} in one document: split it, or set source.chunks.tokens higher")
 
 
 class ChunkSplitter:
-    """Splits texts for one encoder, for many threads at once.
+    """Splits texts for one encoder; thread-safe.
 
     Args:
-        chunks: how.
-        shape: of the encoder's model: its tokenizer and prompt.
-        limit: tokens that the loaded encoder reads; None: it has no limit.
-        window: bytes that are split at a time.
+        chunks: the job's settings.
+        shape: tokenizer and prompt of the encoder's model.
+        limit: token limit of the loaded encoder; None: it has no limit.
+        window: bytes to split at a time.
 
     Raises:
-        BadInput: the model, or this machine, has not what it takes; or chunks would be larger than what the model reads.
+        BadInput: the model lacks a tokenizer, this machine lacks a package, or chunks would exceed the model's limit.
     """
 
     def __init__(self, chunks: Chunks, shape: ModelShape, limit: int | None, *, window: int = SPLIT_BYTES) -> None:
@@ -88,44 +88,44 @@ class ChunkSplitter:
                 f"source.chunks: prompt, special tokens and an overlap of {chunks.overlap} leave no room for text in chunks of {self._limit} "
                 "tokens: set tokens higher or overlap lower"
             )
-        self.longest_chunk = self._limit * LONGEST_TOKEN  # bytes; a longer text is seldom one chunk
+        self.longest_chunk = self._limit * LONGEST_TOKEN  # bytes; a longer text is rarely one chunk
         self._parts = PartCounter(self._tokenizer)
         self._library = _library(chunks, self._parts if self._parts.adds_up else self._tokenizer, room)
 
     def fits(self, texts: list[str]) -> list[int]:
-        """The tokens of each text that is one chunk as it is; 0 of the others."""
+        """Return the tokens of each text that fits into one chunk; 0 for the others."""
         return [tokens if tokens <= self._limit else 0 for tokens in self._count(texts)]
 
     def split(self, text: memoryview) -> Spans:
-        """Where the chunks of a text of UTF-8 are.
+        """Return the positions of the chunks of a UTF-8 text.
 
         Raises:
-            TooLong: it cannot be split, or has too many.
+            TooLong: it cannot be split, or has too many chunks.
         """
         check_count(self._parts.at_least(text) // self._room)
         spans, begin, characters = Spans(), 0, 0
         while begin < len(text):
             stop = _window_end(text, begin, self._window)
             window, last = str(text[begin:stop], "utf-8"), stop == len(text)
-            found = self._chunks_of(window)
-            kept = found if last or len(found) < 2 or not found[-1][0] else found[:-1]  # the last may go on behind the window
-            _add(spans, window, kept, characters, begin)
-            if len(kept) < len(found):
-                head = window[: found[-1][0]]
+            chunks = self._chunks_of(window)
+            complete = chunks if last or len(chunks) < 2 or not chunks[-1][0] else chunks[:-1]  # the last may continue beyond the window
+            _add(spans, window, complete, characters, begin)
+            if len(complete) < len(chunks):
+                head = window[: chunks[-1][0]]
                 begin, characters = begin + len(head.encode()), characters + len(head)
             else:
                 begin, characters = stop, characters + len(window)
         return spans
 
     def _chunks_of(self, window: str) -> list[tuple[int, int, int]]:
-        """(start, stop, tokens) of each chunk, the tokens counted once more, as a rank counts them."""
+        """Return (start, stop, tokens) of each chunk, recounting tokens as a rank does."""
         self._parts.open(window)
-        found = self._library.chunk_indices(window)
-        counts = self._count([text for _, text in found])
-        return [each for (start, text), tokens in zip(found, counts, strict=True) for each in self._fitting(start, text, tokens)]
+        chunks = self._library.chunk_indices(window)
+        counts = self._count([text for _, text in chunks])
+        return [each for (start, text), tokens in zip(chunks, counts, strict=True) for each in self._fitting(start, text, tokens)]
 
     def _fitting(self, start: int, text: str, tokens: int) -> Iterator[tuple[int, int, int]]:
-        """(start, stop, tokens) of a piece, or of its halves where it is larger than the library has it."""
+        """Yield (start, stop, tokens) of a chunk, or of its halves if it exceeds the limit despite the library's count."""
         if tokens <= self._limit:
             yield start, start + len(text), tokens
             return
@@ -136,19 +136,19 @@ class ChunkSplitter:
             yield from self._fitting(first, piece, self._count([piece])[0])
 
     def _count(self, texts: list[str]) -> list[int]:
-        """As a rank counts them (`worker.encoders.tokenizer`)."""
+        """Count tokens as a rank does (`worker.encoders.tokenizer`)."""
         return count_tokens(self._tokenizer, [self._prompt + text for text in texts])
 
 
 def chunk_tokens(chunks: Chunks, limit: int | None) -> int:
-    """Most tokens of a chunk, for a model that reads so many.
+    """Return the maximum tokens of a chunk, for a model with this limit.
 
     Raises:
-        BadInput: that is more than it reads, or has to be said.
+        BadInput: the setting exceeds the limit, or is auto and the limit is unknown.
     """
     if chunks.tokens == "auto":
         if limit is None:
-            raise BadInput("source.chunks.tokens: nothing says how many tokens the model reads, so auto has no meaning: set a number")
+            raise BadInput("source.chunks.tokens: the number of tokens that the model reads is unknown, so auto cannot work: set a number")
         return limit
     if limit is not None and chunks.tokens > limit:
         raise BadInput(f"source.chunks.tokens: {chunks.tokens} is more than the {limit} tokens that the model reads: set it lower, or auto")
@@ -156,10 +156,10 @@ def chunk_tokens(chunks: Chunks, limit: int | None) -> int:
 
 
 def read_tokenizer(path: Path | None) -> Tokenizer:
-    """The tokenizer in a model's folder, which neither cuts nor pads.
+    """Read the tokenizer of a model's folder, without truncation and padding.
 
     Raises:
-        BadInput: there is none that can be read.
+        BadInput: it is missing or cannot be read.
     """
     try:
         tokenizer = Tokenizer.from_file(str(path)) if path else None
@@ -167,7 +167,7 @@ def read_tokenizer(path: Path | None) -> Tokenizer:
         raise BadInput(f"source.chunks: {path} cannot be read: {error}") from error
     if tokenizer is None:
         raise BadInput(
-            "source.chunks: the model's folder has no tokenizer.json, by which chunks are measured: save its tokenizer there with save_pretrained"
+            "source.chunks: the model's folder has no tokenizer.json, which measures chunks: save its tokenizer there with save_pretrained"
         )
     tokenizer.no_truncation()
     tokenizer.no_padding()
@@ -175,13 +175,13 @@ def read_tokenizer(path: Path | None) -> Tokenizer:
 
 
 def check_language(chunks: Chunks) -> None:
-    """Find a programming language whose grammar is not installed. Raises BadInput."""
+    """Raise BadInput if the grammar of the programming language is not installed."""
     if chunks.language:
         _grammar(chunks.language)
 
 
 def _library(chunks: Chunks, counter: Tokenizer | PartCounter, room: int) -> Any:
-    from semantic_text_splitter import CodeSplitter, MarkdownSplitter, TextSplitter  # noqa: PLC0415 - for those who have chunks
+    from semantic_text_splitter import CodeSplitter, MarkdownSplitter, TextSplitter  # noqa: PLC0415 - only chunking needs it
 
     kind: Any = CodeSplitter if chunks.language else MarkdownSplitter if chunks.split == "markdown" else TextSplitter
     made = kind.from_callback if isinstance(counter, PartCounter) else kind.from_huggingface_tokenizer
@@ -202,7 +202,7 @@ def _grammar(language: str) -> object:
 
 
 def _window_end(text: memoryview, begin: int, size: int) -> int:
-    """Where a window ends: behind a paragraph in its last half, else behind a line or a word, else between two characters."""
+    """Return the end of a window: after a paragraph in its second half, else after a line or a word, else between two characters."""
     stop = begin + size
     if stop >= len(text):
         return len(text)
@@ -211,16 +211,16 @@ def _window_end(text: memoryview, begin: int, size: int) -> int:
     for mark in (b"\n\n", b"\n", b" "):
         if (at := tail.rfind(mark)) >= 0:
             return half + at + len(mark)
-    while text[stop] & 0xC0 == 0x80:  # within a character
+    while text[stop] & 0xC0 == 0x80:  # inside a character
         stop -= 1
     return stop
 
 
-def _add(spans: Spans, window: str, found: list[tuple[int, int, int]], characters: int, begin: int) -> None:
+def _add(spans: Spans, window: str, chunks: list[tuple[int, int, int]], characters: int, begin: int) -> None:
     plain = window.isascii()
     at = first_byte = 0
-    for start, stop, tokens in found:
-        # Chunks overlap, but each begins behind the one before.
+    for start, stop, tokens in chunks:
+        # Chunks may overlap, but each begins after the start of the previous one.
         first_byte += (start - at) if plain else len(window[at:start].encode())
         at = start
         size = stop - start if plain else len(window[start:stop].encode())

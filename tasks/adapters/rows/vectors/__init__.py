@@ -1,1 +1,1 @@
-"""Vectors as rows, parts and collections hold them: sparse ones, and those that a server rounds."""
+"""Forms of vectors in rows, parts and collections: sparse vectors, and types that a server rounds."""

@@ -1,7 +1,7 @@
-"""Sparse vectors: of thousands of dimensions, each a term of a vocabulary, a row has weights in some hundred.
+"""Sparse vectors: thousands of dimensions, each a term of a vocabulary, of which a row has about a hundred weights.
 
-In memory an array of objects of shape (rows,). Each is the bytes that Milvus' protocol takes: for each weight that is not zero its dimension
-(uint32) and itself (float32), little-endian, in the order of dimensions; so equal bytes are equal vectors. In a part they are a struct of two
+In memory they are an object array of shape (rows,). Each object is the bytes of Milvus' protocol: dimension (uint32) and value (float32)
+of each non-zero weight, little-endian, ordered by dimension; so equal bytes are equal vectors. In a part they are a struct of two
 lists, which a server can import.
 """
 
@@ -20,48 +20,48 @@ import pyarrow.compute as pc
 from tasks.domain.errors import Permanent
 
 SPARSE_TYPE = pa.struct([("indices", pa.list_(pa.uint32())), ("values", pa.list_(pa.float32()))])
-PACKED_WEIGHT = np.dtype([("index", "<u4"), ("value", "<f4")])  # one of a packed row
+PACKED_WEIGHT = np.dtype([("index", "<u4"), ("value", "<f4")])  # one weight of a packed row
 SparseRows = npt.NDArray[Any]  # objects of shape (rows,): packed rows
 
 
 def is_sparse(vectors: npt.NDArray[Any]) -> bool:
-    """Whether vectors are packed rows, and not numbers of shape (rows, dim)."""
+    """Return whether vectors are packed rows rather than numbers of shape (rows, dim)."""
     return vectors.dtype == object
 
 
 def no_vectors(count: int, dim: int, *, sparse: bool) -> npt.NDArray[Any]:
-    """Room for the vectors of so many rows."""
+    """Allocate the vectors of `count` rows."""
     return blank(count) if sparse else np.zeros((count, dim), np.float32)
 
 
 def unit_vector(dim: int, *, sparse: bool) -> npt.NDArray[Any]:
-    """One vector along the first dimension."""
+    """Return one vector along the first dimension."""
     return pack(np.array([0, 1]), np.array([0]), np.array([1.0])) if sparse else np.eye(1, dim, dtype=np.float32)
 
 
 def blank(count: int) -> SparseRows:
-    """Rows without any weight."""
+    """Return rows without weights."""
     rows = np.empty(count, object)
     rows[:] = b""
     return rows
 
 
 def as_rows_of(packed: Sequence[bytes]) -> SparseRows:
-    """Packed rows as an array."""
+    """Return packed rows as an array."""
     rows = np.empty(len(packed), object)
     rows[:] = packed
     return rows
 
 
 def stacked(vectors: Sequence[Any], dim: int, *, sparse: bool) -> npt.NDArray[Any]:
-    """Single vectors, float32 of shape (dim,) or packed, as one array."""
+    """Combine single vectors, float32 of shape (dim,) or packed, to one array."""
     if sparse:
         return as_rows_of(vectors)
     return np.stack(vectors) if len(vectors) else np.empty((0, dim), np.float32)
 
 
 def pack(offsets: npt.NDArray[Any], indices: npt.NDArray[Any], values: npt.NDArray[Any]) -> SparseRows:
-    """Rows from a compressed form: row i has weights [offsets[i], offsets[i+1]). Zeros are left out, dimensions put in order."""
+    """Pack rows in CSR form: row i has weights [offsets[i], offsets[i+1]). Drops zeros and sorts dimensions."""
     weights = np.empty(len(indices), PACKED_WEIGHT)
     weights["index"], weights["value"] = indices, values
     rows = [weights[first:stop] for first, stop in pairwise(offsets)]
@@ -69,21 +69,21 @@ def pack(offsets: npt.NDArray[Any], indices: npt.NDArray[Any], values: npt.NDArr
 
 
 def weights_of(row: bytes) -> npt.NDArray[Any]:
-    """The weights of a packed row, with the fields `index` and `value`."""
+    """Return the weights of a packed row, with the fields `index` and `value`."""
     return np.frombuffer(row, PACKED_WEIGHT)
 
 
 class PackedFile:
-    """Packed rows in a file of private scratch, of which those alone that are asked for come into memory."""
+    """Packed rows in a private scratch file; only requested rows are read into memory."""
 
     def __init__(self, path: Path) -> None:
-        """Open what `write` wrote."""
-        self._words = np.memmap(path, np.int64, "r")  # how many rows there are, where each ends, and the rows
+        """Open a file of `write`."""
+        self._words = np.memmap(path, np.int64, "r")  # number of rows, end of each row, rows
         self._count = int(self._words[0])
 
     @staticmethod
     def write(path: Path, rows: SparseRows) -> None:
-        """Make the file. Raises OSError."""
+        """Write the file. Raises OSError."""
         ends = np.cumsum([len(row) // PACKED_WEIGHT.itemsize for row in rows], dtype=np.int64)
         with path.open("wb") as file:
             np.concatenate([[len(rows), 0], ends]).astype(np.int64).tofile(file)
@@ -97,12 +97,12 @@ class PackedFile:
 
 
 def values_finite(rows: SparseRows) -> npt.NDArray[np.bool_]:
-    """Of each row, whether all its weights are finite."""
+    """Return for each row whether all its weights are finite."""
     return np.array([np.isfinite(weights_of(row)["value"]).all() for row in rows], dtype=bool)
 
 
 def sparse_column(rows: Iterable[bytes | None]) -> pa.StructArray:
-    """The column of a part; a row that is None is null."""
+    """Return packed rows as the column of a part; None becomes null."""
     rows = list(rows)
     known = [row or b"" for row in rows]
     offsets = np.concatenate([[0], np.cumsum([len(row) // PACKED_WEIGHT.itemsize for row in known])]).astype(np.int32)
@@ -115,7 +115,7 @@ def sparse_column(rows: Iterable[bytes | None]) -> pa.StructArray:
 
 
 def sparse_rows(column: pa.Array | pa.ChunkedArray, dim: int | None = None) -> SparseRows:
-    """The packed rows of a column.
+    """Return the packed rows of a column.
 
     Raises:
         Permanent: a vector is missing, empty, or not of `dim` dimensions.
@@ -127,7 +127,7 @@ def sparse_rows(column: pa.Array | pa.ChunkedArray, dim: int | None = None) -> S
     same = not column.null_count and lengths.equals(pc.list_value_length(values)) and not lengths.null_count
     flat = [lists.flatten() for lists in (indices, values)]
     if not same or any(each.null_count for each in flat) or (len(lengths) and pc.min(lengths).as_py() == 0):
-        raise Permanent("the sparse vectors of a part are not all there")
+        raise Permanent("sparse vectors of a part are missing or incomplete")
     weights = np.empty(len(flat[0]), PACKED_WEIGHT)
     weights["index"], weights["value"] = (each.to_numpy() for each in flat)
     if dim is not None and len(weights) and int(weights["index"].max()) >= dim:
@@ -137,39 +137,39 @@ def sparse_rows(column: pa.Array | pa.ChunkedArray, dim: int | None = None) -> S
 
 
 def as_mapping(row: bytes) -> dict[int, float]:
-    """A packed row as pymilvus takes it."""
+    """Convert a packed row to pymilvus' input form."""
     weights = weights_of(row)
     return dict(zip(weights["index"].tolist(), weights["value"].tolist(), strict=True))
 
 
 def from_mapping(weights: Mapping[Any, Any]) -> bytes:
-    """A packed row from what pymilvus gives."""
+    """Convert pymilvus' output form to a packed row."""
     made = np.array(sorted((int(index), float(value)) for index, value in weights.items()), PACKED_WEIGHT)
     return made.tobytes()
 
 
 def products(queries: SparseRows, rows: SparseRows, *, dim: int | None = None) -> npt.NDArray[np.float32]:
-    """Inner products of shape (queries, rows)."""
+    """Return inner products of shape (queries, rows)."""
     weights = weights_of(b"".join(rows))
-    asked = [weights_of(query) for query in queries]
-    dim = dim or 1 + max((int(found["index"].max()) for found in (weights, *asked) if len(found)), default=0)
+    unpacked = [weights_of(query) for query in queries]
+    dim = dim or 1 + max((int(vector["index"].max()) for vector in (weights, *unpacked) if len(vector)), default=0)
     owners = np.repeat(np.arange(len(rows)), [len(row) // PACKED_WEIGHT.itemsize for row in rows])
-    scores = np.zeros((len(asked), len(rows)), np.float32)
-    for place, query in enumerate(asked):
+    scores = np.zeros((len(unpacked), len(rows)), np.float32)
+    for at, query in enumerate(unpacked):
         dense = np.zeros(dim, np.float64)
         dense[query["index"]] = query["value"]
-        scores[place] = np.bincount(owners, weights["value"] * dense[weights["index"]], minlength=len(rows))
+        scores[at] = np.bincount(owners, weights["value"] * dense[weights["index"]], minlength=len(rows))
     return scores
 
 
 def densest(rows: SparseRows, most: int) -> npt.NDArray[np.float64]:
-    """The same in those dimensions alone in which the rows weigh most: float64 of shape (rows, at most `most`)."""
+    """Return the rows in the `most` dimensions with the largest weights: float64 of shape (rows, at most `most`)."""
     weights = weights_of(b"".join(rows))
-    known, places = np.unique(weights["index"], return_inverse=True)
-    kept = np.argsort(-np.bincount(places, weights["value"].astype(np.float64) ** 2, minlength=len(known)), kind="stable")[:most]
+    dimensions, places = np.unique(weights["index"], return_inverse=True)
+    chosen = np.argsort(-np.bincount(places, weights["value"].astype(np.float64) ** 2, minlength=len(dimensions)), kind="stable")[:most]
     owners = np.repeat(np.arange(len(rows)), [len(row) // PACKED_WEIGHT.itemsize for row in rows])
-    made, target = np.zeros((len(rows), len(kept)), np.float64), np.full(len(known), -1)
-    target[kept] = np.arange(len(kept))
+    dense, target = np.zeros((len(rows), len(chosen)), np.float64), np.full(len(dimensions), -1)
+    target[chosen] = np.arange(len(chosen))
     within = target[places] >= 0
-    made[owners[within], target[places[within]]] = weights["value"][within]
-    return made
+    dense[owners[within], target[places[within]]] = weights["value"][within]
+    return dense

@@ -1,9 +1,9 @@
-"""Vectors as a collection stores them, and back. Seals hold float32; converted vectors are stored in the collection alone.
+"""Converts vectors to and from a collection's vector type. Seals hold float32; only the collection holds converted vectors.
 
-float16    rounded to the nearest; beyond 65,504 there is none
-bfloat16   rounded to the nearest; float32's range in a coarser grid
-int8       each vector stretched until its largest number is 127, and rounded: a cosine does not see the stretching. Vectors of
-           all-MiniLM-L6-v2 stay within cosine 0.9999 (384 dimensions; fewer or one that stands out lose more)
+float16    rounded to nearest; the range ends at 65,504
+bfloat16   rounded to nearest; float32's range with fewer digits
+int8       each vector is scaled so that its largest component is 127, and rounded; cosine similarity ignores the scale. Vectors of
+           all-MiniLM-L6-v2 stay within cosine 0.9999 (384 dimensions; fewer dimensions or one outlier lose more)
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ DTYPES: dict[VectorType, np.dtype[Any]] = {
 
 
 def narrow(vectors: np.ndarray, kind: VectorType) -> np.ndarray:
-    """float32 of shape (rows, dim) as the collection stores it; the same vector always gives the same. Sparse ones are stored as they are.
+    """Convert float32 of shape (rows, dim) to the collection's type, deterministically. Sparse vectors are unchanged.
 
     Raises:
-        Permanent: a number is beyond the type's range.
+        Permanent: a number exceeds the type's range.
     """
     if is_sparse(vectors):
         return vectors
     if kind == "int8":
-        return _stretched(vectors)
+        return _scaled(vectors)
     with np.errstate(over="ignore"):
         narrowed: np.ndarray = np.ascontiguousarray(vectors, dtype=DTYPES[kind])
     if kind == "float16" and not np.isfinite(narrowed).all():
@@ -42,14 +42,14 @@ def narrow(vectors: np.ndarray, kind: VectorType) -> np.ndarray:
     return narrowed
 
 
-def _stretched(vectors: np.ndarray) -> np.ndarray:
+def _scaled(vectors: np.ndarray) -> np.ndarray:
     largest = np.abs(vectors).max(axis=1, keepdims=True, initial=0).astype(np.float64)
-    stretched: np.ndarray = np.rint(vectors * (127 / np.where(largest == 0, 1, largest))).astype(np.int8)
-    return stretched
+    scaled: np.ndarray = np.rint(vectors * (127 / np.where(largest == 0, 1, largest))).astype(np.int8)
+    return scaled
 
 
 def widen(stored: object, kind: VectorType) -> np.ndarray:
-    """Stored vectors as float32: an array of any shape, or one vector as pymilvus gives it (numbers, bytes, a list of bytes)."""
+    """Convert stored vectors to float32: an array of any shape, or one vector from pymilvus (numbers, bytes, a list of bytes)."""
     if isinstance(stored, list) and stored and isinstance(stored[0], bytes):
         stored = stored[0]
     values = np.frombuffer(stored, DTYPES[kind]) if isinstance(stored, bytes) else np.asarray(stored)
@@ -57,5 +57,5 @@ def widen(stored: object, kind: VectorType) -> np.ndarray:
 
 
 def rounded(vectors: np.ndarray, kind: VectorType) -> np.ndarray:
-    """float32 vectors as they come back from a collection that stores them so."""
+    """Return float32 vectors as a collection of this type would return them."""
     return vectors if is_sparse(vectors) else widen(narrow(vectors, kind), kind)
