@@ -105,7 +105,9 @@ def look_at_status(job: Job) -> Status:
             nothing = RowCounts(source=spool.rows)
             shards = ShardCounts(planned=spool.shards)
             live = run_under_way(job)
-            return Status(rows=nothing, shards=shards, verified=False, report=None, quarantine={}, model=inspected.model.description, live=live)
+            return Status(
+                rows=nothing, shards=shards, verified=False, report=None, quarantine={}, model=inspected.model.description, live=live
+            )
         damaged = damaged_documents(plan)
         totals = count_seals(plan, encoded_now={})
         proof = plan.checkpoint.read_proof(plan.target)

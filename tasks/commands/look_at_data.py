@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from tasks.adapters.files.access import NothingToRead, briefly, list_files, root_of
+from tasks.adapters.files.access import NothingToRead, format_suffixes, list_files, root_of
 from tasks.adapters.files.table_marks import IsATable
 from tasks.adapters.files.tables.table_roots import refuse_tables_above
 from tasks.adapters.sources import csv, images, jsonl, parquet, text_folder, webdataset
@@ -123,7 +123,7 @@ def _names(uri: str) -> tuple[list[str], bool]:
     known = [name for name in names[:LISTED] if _kind_of(name)]
     if not known:
         raise BadInput(
-            f"'{uri}' has no name that a source reads (wanted: {briefly(suffixes)}). {ROWS_FIRST}; or name its format by hand, with source.kind"
+            f"'{uri}' has no name that a source reads (wanted: {format_suffixes(suffixes)}). {ROWS_FIRST}; or name its format by hand, with source.kind"
         )
     return known, len(names) > LISTED
 

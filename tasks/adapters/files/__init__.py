@@ -1,1 +1,1 @@
-"""Files of a source, wherever they are: listed in one order, opened, checked against the planned version."""
+"""Files of a source in any location: listed in a fixed order, opened, checked against the planned version."""

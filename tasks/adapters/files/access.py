@@ -1,7 +1,7 @@
-"""Files wherever they are: listed in a fixed order, opened, and checked against the version that was planned.
+"""Lists files of any location in a fixed order, opens them, and checks them against their planned version.
 
-A path that opens a file is an absolute local path or a URI. Folders are searched to the bottom, in the
-order of names as S3 sorts them; names that start with '.' or '_' are left out. Listings stream.
+A file's path is an absolute local path or a URI. Folders are searched recursively, in the
+order in which S3 sorts names; names that start with '.' or '_' are skipped. Listings stream.
 """
 
 from __future__ import annotations
@@ -33,20 +33,20 @@ DENIED = {"ACCESS_DENIED", "INVALID_ACCESS_KEY_ID", "SIGNATURE_DOES_NOT_MATCH"}
 
 
 class Drive(Protocol):
-    """One way to reach files."""
+    """Access to the files of one kind of location."""
 
     def files(self, uri: str, suffixes: tuple[str, ...], left_out: LeftOut) -> Iterator[FileVersion]:
-        """What a file, folder or glob names, sorted; may be nothing where the place itself is there. The rest is counted."""
+        """Yield the files of a path, folder or glob, sorted; maybe none if the location exists. Other files are counted in `left_out`."""
 
     def versions(self, files: Iterable[FileVersion]) -> Iterator[tuple[FileVersion, FileVersion | None]]:
-        """Each planned file with its present state."""
+        """Yield each planned file with its current state, None if it is gone."""
 
     def open(self, path: str) -> pa.NativeFile:
-        """For reading, with seek; nothing is fetched before it is read."""
+        """Open for reading, with seek; fetches nothing before the first read."""
 
 
 def drive_of(uri: str) -> Drive:
-    """The drive for a path or URI."""
+    """Return the drive for a path or URI."""
     if is_local(uri):
         return LocalDrive()
     scheme = SCHEME.match(uri)
@@ -54,50 +54,50 @@ def drive_of(uri: str) -> Drive:
 
 
 class NothingToRead(BadInput):
-    """No file at a place has a name that is wanted."""
+    """No file at a location has a wanted suffix."""
 
 
 def list_files(uri: str, suffixes: tuple[str, ...], left_out: LeftOut | None = None) -> Iterator[FileVersion]:
-    """Every file of a source, sorted, at least one.
+    """Yield every file of a source, sorted, at least one.
 
     Args:
-        uri: a file (taken whatever it is called), a folder, a glob, or a list in braces of files or folders that are all there.
-        suffixes: lower case; what a folder's files, and those of a glob that ends in `*`, must end with.
+        uri: a file (of any name), a folder, a glob, or a list in braces of files or folders that must all exist.
+        suffixes: lower case; required of a folder's files, and of those of a glob that ends in `*`.
         left_out: counts files that are not read.
 
     Raises:
-        BadInput: nothing is there, or it may not be read; says what to change.
+        BadInput: there is no file, or no permission to read it; says what to change.
     """
     counts = left_out or LeftOut()
     files = _listed(uri, suffixes, counts) if _is_list(uri) else drive_of(uri).files(uri, suffixes, counts)
     first = next(files, None)
     if first is None:
         unread = counts.files()
-        found = f"; {format_unread(unread)}" if unread else ""
-        raise NothingToRead(f"nothing to read in '{uri}': no file matches (wanted: {briefly(suffixes)}){found}")
+        skipped = f"; {format_unread(unread)}" if unread else ""
+        raise NothingToRead(f"nothing to read in '{uri}': no file matches (wanted: {format_suffixes(suffixes)}){skipped}")
     return chain([first], files)
 
 
-def briefly(suffixes: Sequence[str]) -> str:
-    """Without the compressed forms of others, which are told in two words."""
+def format_suffixes(suffixes: Sequence[str]) -> str:
+    """List suffixes for a message; compressed forms are summarized as 'or compressed'."""
     plain = [suffix for suffix in suffixes if suffix.count(".") == 1]
     return ", ".join(plain or suffixes) + (", or compressed" if 0 < len(plain) < len(suffixes) else "")
 
 
 def _is_list(uri: str) -> bool:
-    """Whether braces are meant as such: a file of this machine may have them in its name."""
+    """Return whether braces denote a list: a local file may have them in its name."""
     return has_braces(uri) and not (is_local(uri) and os.path.lexists(local_path(uri)))
 
 
 def _listed(uri: str, suffixes: tuple[str, ...], left_out: LeftOut) -> Iterator[FileVersion]:
-    """The files of a list in braces, named below the folder before the first brace; many are asked for at a time."""
+    """Yield the files of a list in braces, named relative to the folder before the first brace; looks up many concurrently."""
     drive = drive_of(uri)
     uri = local_path(uri) if isinstance(drive, LocalDrive) else uri
     head = len(fixed_folder(uri)) + 1
 
     def begin(place: str) -> tuple[str, Iterator[FileVersion]]:
         files = iter(drive.files(place, suffixes, left_out))
-        return place, chain(list(islice(files, 1)), files)  # the first is asked for here, in a thread
+        return place, chain(list(islice(files, 1)), files)  # fetches the first one in a thread
 
     for place, files in ahead(begin, expand_braces(uri)):
         empty = True
@@ -110,7 +110,7 @@ def _listed(uri: str, suffixes: tuple[str, ...], left_out: LeftOut) -> Iterator[
 
 
 def root_of(uri: str) -> str:
-    """What the names of the files below a path or URI begin after, as `FileVersion.root` has it; nothing has to be there."""
+    """Return the root of a path or URI, relative to which files are named (`FileVersion.root`); it need not exist."""
     if _is_list(uri):
         uri = fixed_folder(uri) or "."
     drive = drive_of(uri)
@@ -129,10 +129,10 @@ def open_file(path: str) -> pa.NativeFile:
 
 
 def open_plain(path: str) -> pa.NativeFile:
-    """Open for reading in order; compressed files are decompressed on the way, and a truncated file raises OSError or EOFError.
+    """Open for sequential reading; decompresses compressed files. A truncated file raises OSError or EOFError.
 
     Raises:
-        BadInput: its name says that it is packed, and it is neither that nor text.
+        BadInput: its name has a suffix of compression, and it is neither compressed nor text.
     """
     file = open_file(path)
     codec = packing_of(file.read(CONTENT_HEAD_BYTES), path)
@@ -141,7 +141,7 @@ def open_plain(path: str) -> pa.NativeFile:
 
 
 def open_with_head(path: str, size: int) -> tuple[bytes, pa.NativeFile, bool]:
-    """The first `size` bytes, what follows them in order, and whether that was unpacked. Costs no read more than the head. Raises as `open_plain`."""
+    """Return the first `size` bytes, the stream after them, and whether it is decompressed. Reads only the head. Raises like `open_plain`."""
     file = open_file(path)
     head: bytes = file.read(size)
     codec = packing_of(head[:CONTENT_HEAD_BYTES], path)
@@ -153,10 +153,10 @@ def open_with_head(path: str, size: int) -> tuple[bytes, pa.NativeFile, bool]:
 
 
 def check_unchanged(files: Iterable[FileVersion]) -> None:
-    """Hold files against their versions.
+    """Compare files with their planned versions.
 
     Raises:
-        Permanent: one was changed or removed; names it.
+        Permanent: a file was changed or removed; names it.
     """
     files = tuple(files)
     for planned, now in drive_of(files[0].path).versions(files) if files else ():
@@ -166,20 +166,20 @@ def check_unchanged(files: Iterable[FileVersion]) -> None:
             raise Permanent(f"{planned.path} was changed while it was being read: run again")
 
 
-def hold_still(files: tuple[FileVersion, ...], values: Iterable[T]) -> Iterator[T]:
-    """Pass values on; the files are the planned ones before the first and after the last, or Permanent is raised."""
+def guard_unchanged(files: tuple[FileVersion, ...], values: Iterable[T]) -> Iterator[T]:
+    """Yield the values; raises Permanent if the files differ from the plan before the first or after the last value."""
     check_unchanged(files)
     try:
         yield from values
     except BadInput:
-        check_unchanged(files)  # half of two versions reads as damage: name the true cause
+        check_unchanged(files)  # a mix of two versions looks like damage: report the true cause
         raise
     check_unchanged(files)
 
 
 @contextmanager
 def reading(path: str, kind: str) -> Iterator[None]:
-    """Say errors of reading in one line that names the file.
+    """Translate read errors to one-line errors that name the file.
 
     Args:
         path: the file.
@@ -197,8 +197,8 @@ def reading(path: str, kind: str) -> Iterator[None]:
         raise _unreadable(path, kind, error) from error
 
 
-def may_pass(error: BaseException) -> bool:
-    """Whether an error of reading is one of reaching the file, not of its content or of permissions."""
+def is_transient(error: BaseException) -> bool:
+    """Return whether a read error comes from reaching the file, not from its content or permissions."""
     if isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError | NotADirectoryError):
         return False
     service = _service(error)
@@ -208,33 +208,33 @@ def may_pass(error: BaseException) -> bool:
 
 
 def _service(error: BaseException) -> str:
-    """AWS' own word for it; Arrow has it in its text alone."""
+    """Return AWS' error code, which Arrow reports only in the message; "" without one."""
     found = re.search(r"AWS Error ([A-Z_]+)", str(error))
     return found[1] if found else ""
 
 
 def _unreadable(path: str, kind: str, error: BaseException) -> KitestringError:
     service = _service(error)
-    if may_pass(error):
+    if is_transient(error):
         return Transient(f"{path} could not be read: {service or first_words(error)}")
     if service:
         return BadInput(f"{path} may not be read ({service}): check the AWS credentials and the bucket's policy")
-    found = _other_content(path, kind)
-    reason = f"it is {found}" if found else first_words(error)
+    other = _other_content(path, kind)
+    reason = f"it is {other}" if other else first_words(error)
     return BadInput(f"{path} is not a readable {kind}: {reason}: replace the file or leave it out")
 
 
 def _other_content(path: str, kind: str) -> str | None:
-    """The format of an unreadable file by its first bytes, where it is not the expected one."""
+    """Return the format of an unreadable file by its first bytes, if it is not the expected one."""
     head = b""
     with suppress(Exception), open_file(path) as file:
         head = file.read(CONTENT_HEAD_BYTES)
-    found = kind_of(head) if codec_of(head) is None or kind.startswith("Parquet") else None
-    return found if found != f"a {kind}" else None
+    actual = kind_of(head) if codec_of(head) is None or kind.startswith("Parquet") else None
+    return actual if actual != f"a {kind}" else None
 
 
-def some(values: Iterable[T], uri: str) -> Iterator[T]:
-    """Pass values on, at least one.
+def require_rows(values: Iterable[T], uri: str) -> Iterator[T]:
+    """Yield the values, at least one.
 
     Raises:
         BadInput: the source has no row.
@@ -248,7 +248,7 @@ def some(values: Iterable[T], uri: str) -> Iterator[T]:
 
 
 def first_file(uri: str, suffixes: tuple[str, ...]) -> FileVersion:
-    """The first file that is not empty; the first of all where every one is."""
+    """Return the first non-empty file, or the first file if all are empty."""
     files = list_files(uri, suffixes)
     first = next(files)
     return first if first.size else next((file for file in files if file.size), first)

@@ -1,4 +1,4 @@
-"""A file's format and compression, recognised by its first bytes, not by its name."""
+"""Recognises a file's format and compression by its first bytes, not by its name."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import pyarrow as pa
 
 from tasks.domain.errors import BadInput
 
-CONTENT_HEAD_BYTES = 512  # by which a file's format is recognised
+CONTENT_HEAD_BYTES = 512  # enough to recognise a format
 XZ_READ_BYTES = 64 << 10
 PACKED = (".gz", ".zst", ".bz2", ".xz", ".lz4")
 _PACKED_NAMES = (*PACKED, ".tgz", ".tbz2", ".txz")
 _CODECS = (
     (b"\x1f\x8b", "gzip"),
     (b"\x28\xb5\x2f\xfd", "zstd"),
-    *((bytes([number, 0x2A, 0x4D, 0x18]), "zstd") for number in range(0x50, 0x60)),  # a skippable frame, with which pzstd begins
+    *((bytes([number, 0x2A, 0x4D, 0x18]), "zstd") for number in range(0x50, 0x60)),  # a skippable frame, which pzstd writes first
     (b"BZh", "bz2"),
     (b"\xfd7zXZ\0", "xz"),
     (b"\x04\x22\x4d\x18", "lz4"),
@@ -42,12 +42,12 @@ _MARKUP = ((b"<!doctype html", "an HTML page"), (b"<html", "an HTML page"), (b"<
 
 
 def codec_of(head: bytes) -> str | None:
-    """How a file that begins so is packed; None: it is not."""
+    """Return the compression of a file by its first bytes, or None."""
     return next((codec for magic, codec in _CODECS if head.startswith(magic) and not is_text(head)), None)
 
 
 def kind_of(head: bytes) -> str | None:
-    """The format of a file with these first bytes, for messages; None where unknown: it may be plain text."""
+    """Return the format of a file by its first bytes, for messages; None if unknown: it may be plain text."""
     if is_text(head):
         return next((kind for magic, kind in _MARKUP if head.lstrip().lower().startswith(magic)), None)
     if codec := codec_of(head):
@@ -58,7 +58,7 @@ def kind_of(head: bytes) -> str | None:
 
 
 def _without_mark(head: bytes) -> str | None:
-    """UTF-16 that has no byte order mark: every second byte of most texts is zero."""
+    """Recognise UTF-16 without a byte order mark: in most texts every second byte is zero."""
     low, high = head[::2].count(0), head[1::2].count(0)
     if max(low, high) * 2 < 0.8 * len(head) or min(low, high) * 8 > len(head):
         return None
@@ -66,12 +66,12 @@ def _without_mark(head: bytes) -> str | None:
 
 
 def named_packed(path: str) -> bool:
-    """Whether a file's name says that it is packed."""
+    """Return whether a file's name has a suffix of compression."""
     return path.lower().endswith(_PACKED_NAMES)
 
 
 def is_text(head: bytes) -> bool:
-    """Whether a file that begins so may be text in UTF-8."""
+    """Return whether a file with these first bytes may be UTF-8 text."""
     try:
         codecs.getincrementaldecoder("utf-8")().decode(head)
     except UnicodeDecodeError:
@@ -80,10 +80,10 @@ def is_text(head: bytes) -> bool:
 
 
 def packing_of(head: bytes, path: str) -> str | None:
-    """How the file at a path is packed.
+    """Return the compression of the file at a path, or None.
 
     Raises:
-        BadInput: its name says that it is packed, and it is neither that nor a plain file.
+        BadInput: its name has a suffix of compression, and it is neither compressed nor a plain file.
     """
     codec = codec_of(head)
     if codec is None and named_packed(path) and not is_text(head) and kind_of(head) != "a tar archive":
@@ -92,18 +92,18 @@ def packing_of(head: bytes, path: str) -> str | None:
 
 
 def unpacking(file: pa.NativeFile, codec: str | None) -> pa.NativeFile:
-    """The bytes that a packed file holds, in order; one that is cut off raises OSError or EOFError."""
+    """Return the decompressed stream; a truncated file raises OSError or EOFError."""
     if codec is None:
         return file
-    if codec == "xz":  # which Arrow has not
+    if codec == "xz":  # Arrow has no xz codec
         return pa.PythonFile(_XzStreams(file), mode="r")
     return pa.CompressedInputStream(file, codec)
 
 
 class _XzStreams:
-    """What a file of xz streams holds, one after another, with padding between them.
+    """Decompresses a file of concatenated xz streams with padding between them.
 
-    `lzma.LZMAFile` ends without a word where what follows a stream is no other: the rest of a damaged file would be lost.
+    `lzma.LZMAFile` stops silently if the data after a stream is not another one: the rest of a damaged file would be lost.
     """
 
     def __init__(self, file: pa.NativeFile) -> None:
@@ -111,17 +111,17 @@ class _XzStreams:
         self._decoder = lzma.LZMADecompressor(lzma.FORMAT_XZ)
 
     def read(self, size: int) -> bytes:
-        """Some bytes, at most so many; none at the end. Raises OSError where it is damaged, EOFError where it is cut off."""
+        """Read at most `size` bytes; empty at the end. Raises OSError if damaged, EOFError if truncated."""
         while not self._decoder.eof or self._next_stream():
             if self._decoder.needs_input and not (self._packed or self._fill()):
                 raise EOFError("Compressed file ended before the end-of-stream marker was reached")
             try:
-                found = self._decoder.decompress(self._packed, size)
+                plain = self._decoder.decompress(self._packed, size)
             except lzma.LZMAError as error:
                 raise OSError(f"xz decompress failed: {error}") from error
             self._packed = b""
-            if found:
-                return found
+            if plain:
+                return plain
         return b""
 
     def _fill(self) -> bool:
@@ -129,7 +129,7 @@ class _XzStreams:
         return bool(self._packed)
 
     def _next_stream(self) -> bool:
-        """Whether there is one behind this one."""
+        """Start the next stream. Returns whether there is one."""
         self._packed = (self._decoder.unused_data or self._packed).lstrip(b"\0")
         while not self._packed and self._fill():
             self._packed = self._packed.lstrip(b"\0")
@@ -146,5 +146,5 @@ class _XzStreams:
 
 
 def with_packed(*plain: str) -> tuple[str, ...]:
-    """Suffixes, each alone and before each that says how a file is packed."""
+    """Return each suffix alone and with each suffix of compression."""
     return tuple(f"{suffix}{packed}" for suffix in plain for packed in ("", *PACKED))

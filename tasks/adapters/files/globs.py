@@ -1,4 +1,4 @@
-"""Patterns over paths: `*` and `?` stay inside one name, `**` goes any number of folders down."""
+"""Patterns over paths: `*` and `?` match within one name, `**` any number of folders."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ PARQUET = ".parquet"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pattern:
-    """The files wanted below a root. Names use `/` and are relative to the root.
+    """The wanted files below a root. Names use `/` and are relative to the root.
 
-    A pattern that matches a folder takes the folder's files with one of the suffixes, to the bottom.
+    A pattern that matches a folder takes its files with one of the suffixes, recursively.
     """
 
     parts: tuple[str, ...]
@@ -24,25 +24,25 @@ class Pattern:
     regexes: tuple[re.Pattern[str], ...] = field(default=(), compare=False)
 
     def takes_file(self, name: str) -> bool:
-        """Whether a file of this name is wanted."""
+        """Return whether a file of this name is wanted."""
         self._refuse_table(name)
         if not self.parts:
             return name.lower().endswith(self.suffixes) and not self._hidden(name)
-        return not self._hidden(name) and any(self._good_end(name, rest) for rest in self._rests(name))
+        return not self._hidden(name) and any(self._accepts_suffix(name, rest) for rest in self._full_matches(name))
 
     def enters(self, name: str) -> bool:
-        """Whether a folder of this name can hold a wanted file."""
+        """Return whether a folder of this name can contain a wanted file."""
         self._refuse_table(name)
         if self._hidden(name):
             return False
         return bool(self._states(name.split("/"))) or self._may_be_log(name)
 
     def note_left_out(self, name: str, left_out: LeftOut) -> None:
-        """Count a file, or a folder (its name ends in '/'), that is not taken, if the pattern as such asks for it."""
-        asked = not self.parts or (bool(self._states(name[:-1].split("/"))) if name.endswith("/") else bool(self._rests(name)))
+        """Count a skipped file, or folder (its name ends in '/'), if the pattern itself matches it."""
+        matched = not self.parts or (bool(self._states(name[:-1].split("/"))) if name.endswith("/") else bool(self._full_matches(name)))
         pieces = name.split("/")
         hidden = next((at for at, piece in enumerate(pieces) if self._hidden(piece)), None)
-        if not asked:
+        if not matched:
             return
         if hidden is not None:
             left_out.add(HIDDEN, "/".join(pieces[: hidden + 1]) + "/" * (hidden + 1 < len(pieces)))
@@ -50,26 +50,26 @@ class Pattern:
             left_out.add(other_suffix(name), name)
 
     def _may_be_log(self, name: str) -> bool:
-        """Iceberg's folder is entered to tell it from others of its name, though the pattern asks for folders beside it alone."""
+        """Return whether a folder may be an Iceberg log: it is entered to detect the table, even if the pattern matches only siblings."""
         *above, last = name.split("/")
         return last == "metadata" and PARQUET in self.suffixes and (not above or bool(self._states(above)))
 
     def _refuse_table(self, name: str) -> None:
-        """Parquet files are wanted, and this name belongs to the log of a lakehouse table that holds some of them."""
-        found = table_of(name) if PARQUET in self.suffixes else None
-        if found and not self._hidden(found[0]) and (not found[0] or self._states(found[0].split("/"))):
-            raise found[1]
+        """Raise IsATable if Parquet files are wanted and this name belongs to the log of a lakehouse table with some of them."""
+        table = table_of(name) if PARQUET in self.suffixes else None
+        if table and not self._hidden(table[0]) and (not table[0] or self._states(table[0].split("/"))):
+            raise table[1]
 
-    def _good_end(self, name: str, below: bool) -> bool:
+    def _accepts_suffix(self, name: str, below: bool) -> bool:
         named = self.parts[-1].strip("*") != "" and not below
         return named or name.lower().endswith(self.suffixes)
 
-    def _rests(self, name: str) -> set[bool]:
-        """Ways to match a whole name: True where the pattern ended at a folder above it."""
+    def _full_matches(self, name: str) -> set[bool]:
+        """Return the ways to match a whole name: True if the pattern ended at a folder above it."""
         return {below for state, below in self._states(name.split("/")) if state == len(self.parts)}
 
     def _states(self, names: list[str]) -> set[tuple[int, bool]]:
-        """Places in the pattern that can be reached: (parts used, whether names were left over)."""
+        """Return the reachable states of the pattern: (parts used, whether the pattern ended above the name)."""
         states = self._free({(0, False)})
         for name in names:
             states = self._free({s for state in states for s in self._step(state, name)})
@@ -84,7 +84,7 @@ class Pattern:
         return {(used + 1, False)} if self.regexes[used].fullmatch(name) else set()
 
     def _free(self, states: set[tuple[int, bool]]) -> set[tuple[int, bool]]:
-        """`**` may also stand for no folder at all."""
+        """Add the states in which `**` matches no folder."""
         reached = set(states)
         for used, below in states:
             at = used
@@ -94,27 +94,27 @@ class Pattern:
         return reached
 
     def _hidden(self, name: str) -> bool:
-        """Names that start with '.' or '_' are left out, unless the pattern spells that out."""
-        asked = {part[0] for part in self.parts if part[0] in "._"}
-        pieces = (piece for piece in name.split("/") if piece not in {".", ".."})  # keys of S3 hold these as they hold any others
-        return any(piece[:1] in {".", "_"} and piece[0] not in asked for piece in pieces)
+        """Return whether a name starts with '.' or '_' and the pattern does not name that explicitly."""
+        explicit = {part[0] for part in self.parts if part[0] in "._"}
+        pieces = (piece for piece in name.split("/") if piece not in {".", ".."})  # S3 keys may contain them like any other name
+        return any(piece[:1] in {".", "_"} and piece[0] not in explicit for piece in pieces)
 
 
 def make_pattern(parts: list[str], suffixes: tuple[str, ...]) -> Pattern:
-    """Compile a pattern; no parts: everything below the root that ends in a suffix."""
-    kept = tuple(part for part in parts if part)
-    return Pattern(parts=kept, suffixes=suffixes, regexes=tuple(re.compile(_regex(part), re.DOTALL) for part in kept))
+    """Compile a pattern; without parts it matches everything below the root with one of the suffixes."""
+    non_empty = tuple(part for part in parts if part)
+    return Pattern(parts=non_empty, suffixes=suffixes, regexes=tuple(re.compile(_regex(part), re.DOTALL) for part in non_empty))
 
 
 def split_pattern(path: str) -> tuple[str, list[str]]:
-    """The fixed folder before the first wildcard, and the parts from there on."""
+    """Return the fixed folder before the first wildcard, and the parts from there on."""
     parts = path.split("/")
     wild = next((i for i, part in enumerate(parts) if WILD.search(part)), len(parts))
     return "/".join(parts[:wild]), parts[wild:]
 
 
 def _regex(part: str) -> str:
-    """One path part as a regular expression; a bracket that is not closed is literal."""
+    """Convert one path part to a regular expression; an unclosed bracket is literal."""
     pieces, at = [], 0
     while at < len(part):
         end = part.find("]", at + 2) if part[at] == "[" else -1

@@ -1,4 +1,4 @@
-"""What a place holds and a source does not read: counted by reason while the place is listed, so that nothing is left out in silence."""
+"""Counts, by reason, the files that a listing finds and a source does not read, so that no file is skipped silently."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ HIDDEN = "hidden (its name begins with '.' or '_')"
 NO_SUFFIX = "without a suffix (name such files in a glob to read them, for example part-*)"
 EMPTY = "empty"
 MOST_REASONS = 20
-LONGEST_SUFFIX = 12  # characters; a longer one is a name with a dot in it
+LONGEST_SUFFIX = 12  # characters; a longer one is part of a name with a dot
 
 
 class LeftOut:
-    """Counts of one listing."""
+    """Skipped files of one listing."""
 
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
@@ -25,7 +25,7 @@ class LeftOut:
         self._lock = threading.Lock()
 
     def add(self, reason: str, name: str) -> None:
-        """One file, or a folder that is not entered: however many files of it are listed one after another, it counts once."""
+        """Count a file, or a folder that is not entered; consecutive files of the same folder count once."""
         with self._lock:
             if name == self._last and name.endswith("/"):
                 return
@@ -36,13 +36,13 @@ class LeftOut:
             self._examples.setdefault(reason, name)
 
     def files(self) -> tuple[UnreadFiles, ...]:
-        """The counts so far, largest first."""
+        """Return the counts so far, largest first."""
         return tuple(
             UnreadFiles(reason=reason, files=files, example=self._examples[reason]) for reason, files in self._counts.most_common()
         )
 
 
 def other_suffix(name: str) -> str:
-    """The reason for a file whose suffix is not the source's."""
+    """Return the reason for a file whose suffix the source does not read."""
     suffix = posixpath.splitext(name)[1].lower()
     return f"with the suffix {suffix}" if 1 < len(suffix) <= LONGEST_SUFFIX and suffix.isprintable() else NO_SUFFIX

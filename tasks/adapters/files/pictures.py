@@ -1,4 +1,4 @@
-"""Which pictures are opened, and their pixels as 8-bit ones."""
+"""Supported image formats, and conversion of pixels to 8 bits."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from importlib.util import find_spec
 import numpy as np
 from PIL import Image
 
-if find_spec("pillow_heif"):  # the extra `heif`: what telephones write
+if find_spec("pillow_heif"):  # the extra `heif`: the format of phone cameras
     importlib.import_module("pillow_heif").register_heif_opener()
 
-# PIL knows more: EPS would start Ghostscript, and an ICO may hold a PNG that its header does not size.
-Image.init()  # otherwise PIL knows the most common ones only, and fails on the name of any other
+# PIL supports more: EPS would start Ghostscript, and an ICO may contain a PNG whose size its header does not state.
+Image.init()  # otherwise PIL loads only the most common formats, and fails on the name of any other
 _WANTED = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF", "JPEG2000", "PPM", "TGA", "HEIF")
 FORMATS = tuple(name for name in _WANTED if name in Image.OPEN)
 BITS_PER_SAMPLE = 258  # TIFF's tag
 
 
 def eight_bits(image: Image.Image) -> Image.Image:
-    """The picture, with pixels of 16 bits scaled by their range; PIL would cut them off, which makes them white.
+    """Return the image with 16-bit pixels scaled to 8 bits; PIL would clip them, which makes them white.
 
     Raises:
-        ValueError: its numbers have no range: floats, and integers of 32 bits.
+        ValueError: its pixels have no defined range: floats, and integers of 32 bits.
     """
     if image.mode.startswith("I;16"):
         return _scaled(image, _bits(image) - 8)
@@ -30,14 +30,14 @@ def eight_bits(image: Image.Image) -> Image.Image:
         return _scaled(image, 8)
     if image.mode in {"I", "F"}:
         kind = {"I": "integers of 32 bits", "F": "floating-point numbers"}[image.mode]
-        raise ValueError(f"its pixels are {kind}, whose range is not known: save it with 8 or 16 bits")
+        raise ValueError(f"its pixels are {kind}, whose range is unknown: save it with 8 or 16 bits")
     return image
 
 
 def _bits(image: Image.Image) -> int:
-    """Bits of a pixel: cameras' TIFFs have 12 as well."""
-    found = getattr(image, "tag_v2", {}).get(BITS_PER_SAMPLE, 16)
-    return int(found[0] if isinstance(found, tuple) else found)
+    """Return the bits of a pixel: TIFFs of cameras may have 12."""
+    bits = getattr(image, "tag_v2", {}).get(BITS_PER_SAMPLE, 16)
+    return int(bits[0] if isinstance(bits, tuple) else bits)
 
 
 def _scaled(image: Image.Image, bits: int) -> Image.Image:

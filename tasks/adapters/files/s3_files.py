@@ -1,4 +1,4 @@
-"""Files in S3 and what speaks its protocol: listed with boto3, read through pyarrow.
+"""Files in S3 and compatible stores: listed with boto3, read through pyarrow.
 
 Endpoint, region and credentials come from the AWS variables and files as boto3 reads them, so
 AWS_ENDPOINT_URL points everything at MinIO or Ceph.
@@ -27,9 +27,9 @@ from tasks.adapters.object_store.s3_client import TRIES, S3Connection, connect, 
 from tasks.domain.errors import BadInput, KitestringError, Transient
 from tasks.domain.shards.shard import FileVersion
 
-BAD_KEYS = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken"}  # what is wrong with them is known
+BAD_KEYS = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken"}  # the remedy is known
 REFUSED = {"AccessDenied", "403", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "401", "AllAccessDisabled"}
-FEW_VERSIONS = 4  # up to so many versions are asked one by one; more come from a listing
+FEW_VERSIONS = 4  # up to this many versions are requested one by one; more come from a listing
 
 
 class S3Drive:
@@ -42,9 +42,9 @@ class S3Drive:
         try:
             yield from _files(_client(), bucket, key, suffixes, left_out)
         except (HTTPClientError, NoConnectionError):
-            raise BadInput(f"nothing answers for '{uri}': correct AWS_ENDPOINT_URL, or start the server") from None
+            raise BadInput(f"no server answers for '{uri}': correct AWS_ENDPOINT_URL, or start the server") from None
         except (BotoCoreError, ClientError) as error:
-            raise _told(error, uri, bucket) from None
+            raise _translated(error, uri, bucket) from None
 
     def versions(self, files: Iterable[FileVersion]) -> Iterator[tuple[FileVersion, FileVersion | None]]:
         planned = list(files)
@@ -55,11 +55,11 @@ class S3Drive:
                 return
             keys = sorted(split_uri(file.path)[1] for file in planned)
             now = {file.path: file for file in _between(_client(), bucket, keys[0], keys[-1])}
-            at_first = _head(_client(), bucket, keys[0], keys[0])
-            now |= {at_first.path: at_first} if at_first else {}
+            first = _head(_client(), bucket, keys[0], keys[0])
+            now |= {first.path: first} if first else {}
             yield from ((file, now.get(file.path)) for file in planned)
         except (BotoCoreError, ClientError) as error:
-            raise _told(error, planned[0].path, bucket) from None
+            raise _translated(error, planned[0].path, bucket) from None
 
     def open(self, path: str) -> pa.NativeFile:
         bucket, key = split_uri(path)
@@ -68,19 +68,19 @@ class S3Drive:
                 return _open_ranges(path, bucket, key)
             return _system().open_input_file(f"{bucket}/{key}")
         except (BotoCoreError, ClientError) as error:
-            raise _told(error, path, bucket) from None
+            raise _translated(error, path, bucket) from None
 
 
 def _open_ranges(path: str, bucket: str, key: str) -> pa.NativeFile:
-    found = _head(_client(), bucket, key, key)
-    if found is None:
+    version = _head(_client(), bucket, key, key)
+    if version is None:
         raise FileNotFoundError(path)
-    ranges = RangedObject(_client(), bucket, key, found.size, lambda error: _told(error, path, bucket))
+    ranges = RangedObject(_client(), bucket, key, version.size, lambda error: _translated(error, path, bucket))
     return pa.PythonFile(io.BufferedReader(ranges, BUFFER_BYTES), mode="r")
 
 
 def split_uri(uri: str) -> tuple[str, str]:
-    """Bucket and key."""
+    """Return bucket and key."""
     bucket, _, key = re.sub(r"^s3a?://", "", uri).partition("/")
     return bucket, key
 
@@ -93,15 +93,15 @@ def _files(client: Any, bucket: str, key: str, suffixes: tuple[str, ...], left_o
             yield single
             return
     folder = f"{root.rstrip('/')}/" if root else ""
-    # What stands before the first wildcard narrows the listing: one part of a flat bucket may hold millions.
+    # The text before the first wildcard narrows the listing: a flat bucket may hold millions of keys.
     prefix = folder + (WILD.split(parts[0])[0] if parts else "")
     pattern = make_pattern(parts, suffixes)
-    for found in _listing(client, bucket, prefix):
-        name = found["Key"].removeprefix(folder)
-        if found["Key"].endswith("/") and not found["Size"]:
-            continue  # what consoles put for a folder
+    for item in _listing(client, bucket, prefix):
+        name = item["Key"].removeprefix(folder)
+        if item["Key"].endswith("/") and not item["Size"]:
+            continue  # the folder marker of S3 consoles
         if not name.endswith("/") and pattern.takes_file(name):
-            yield _version(bucket, found, name)
+            yield _version(bucket, item, name)
         else:
             pattern.note_left_out(name, left_out)
 
@@ -113,25 +113,25 @@ def _listing(client: Any, bucket: str, prefix: str, after: str = "") -> Iterator
 
 
 def _between(client: Any, bucket: str, first: str, last: str) -> Iterator[FileVersion]:
-    """The present objects after one key and up to another."""
+    """Yield the current objects after one key and up to another."""
     common = os.path.commonprefix([first, last])  # noqa: RUF071 - keys have no folders
-    found = _listing(client, bucket, common, after=first)
-    for entry in takewhile(lambda o: o["Key"] <= last, found):
-        yield _version(bucket, entry, entry["Key"])
+    items = _listing(client, bucket, common, after=first)
+    for item in takewhile(lambda o: o["Key"] <= last, items):
+        yield _version(bucket, item, item["Key"])
 
 
-def _version(bucket: str, found: Any, name: str) -> FileVersion:
-    return FileVersion(path=f"s3://{bucket}/{found['Key']}", name=name, size=found["Size"], version=found["ETag"].strip('"'))
+def _version(bucket: str, item: Any, name: str) -> FileVersion:
+    return FileVersion(path=f"s3://{bucket}/{item['Key']}", name=name, size=item["Size"], version=item["ETag"].strip('"'))
 
 
 def _head(client: Any, bucket: str, key: str, name: str) -> FileVersion | None:
     try:
-        found = client.head_object(Bucket=bucket, Key=key)
+        response = client.head_object(Bucket=bucket, Key=key)
     except ClientError as error:
         if error.response["Error"]["Code"] in {"404", "NoSuchKey", "NotFound"}:
             return None
         raise
-    return _version(bucket, {"Key": key, "Size": found["ContentLength"], "ETag": found["ETag"]}, name)
+    return _version(bucket, {"Key": key, "Size": response["ContentLength"], "ETag": response["ETag"]}, name)
 
 
 def _environment() -> tuple[tuple[str, str], ...]:
@@ -151,12 +151,12 @@ def _system() -> fs.S3FileSystem:
     client, credentials = _client(), _connection(_environment()).session.get_credentials()
     if credentials is None:
         raise NoCredentialsError
-    frozen = credentials.get_frozen_credentials()  # refreshed by boto3 where they expire
-    return _made_system(client.meta.endpoint_url, client.meta.region_name, frozen.access_key, frozen.secret_key, frozen.token)
+    frozen = credentials.get_frozen_credentials()  # boto3 refreshes them before they expire
+    return _cached_system(client.meta.endpoint_url, client.meta.region_name, frozen.access_key, frozen.secret_key, frozen.token)
 
 
 @lru_cache(maxsize=4)
-def _made_system(endpoint: str, region: str, access: str, secret: str, token: str | None) -> fs.S3FileSystem:
+def _cached_system(endpoint: str, region: str, access: str, secret: str, token: str | None) -> fs.S3FileSystem:
     parts = urlsplit(endpoint)
     own = not parts.netloc.endswith(("amazonaws.com", "amazonaws.com.cn"))
     return fs.S3FileSystem(
@@ -165,15 +165,15 @@ def _made_system(endpoint: str, region: str, access: str, secret: str, token: st
         session_token=token,
         region=region,
         scheme=parts.scheme,
-        endpoint_override=parts.netloc + parts.path.rstrip("/") if own else None,  # with one, paths name the bucket
+        endpoint_override=parts.netloc + parts.path.rstrip("/") if own else None,  # with an override, paths include the bucket
         retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=TRIES),
         connect_timeout=10,
         request_timeout=60,
     )
 
 
-def _told(error: Exception, uri: str, bucket: str) -> KitestringError:
-    """The error type of a failure. Messages have its code, not the SDK's text, which can quote an endpoint with a password in it."""
+def _translated(error: Exception, uri: str, bucket: str) -> KitestringError:
+    """Translate an SDK error. Messages have its code, not the SDK's text, which can quote an endpoint with a password."""
     if isinstance(error, ClientError):
         code = s3_code(error)
         if code in {"NoSuchBucket", "InvalidBucketName"}:

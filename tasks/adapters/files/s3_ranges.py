@@ -1,4 +1,4 @@
-"""Objects of S3 read by ranges, with the SDK that takes a key as it is written: Arrow's takes '//', '.' and '..' in it for a path's."""
+"""Reads S3 objects by ranges with boto3, which uses keys verbatim: Arrow's SDK interprets '//', '.' and '..' in a key as a path."""
 
 from __future__ import annotations
 
@@ -14,23 +14,24 @@ BUFFER_BYTES = 1 << 20
 
 
 def is_no_path(key: str) -> bool:
-    """Whether a key would be another one as a path."""
+    """Return whether a key would change if it were normalised as a path."""
     return bool({"", ".", ".."} & set(key.split("/")))
 
 
 class RangedObject(io.RawIOBase):
-    """One object, fetched as it is read.
+    """One object, fetched by ranges as it is read.
 
     Args:
-        client: boto3's.
-        bucket: and `key`: the object's.
-        size: its bytes.
-        meaning: what an error of the SDK's means.
+        client: boto3's client.
+        bucket: bucket of the object.
+        key: key of the object.
+        size: bytes of the object.
+        translate: converts an error of the SDK.
     """
 
-    def __init__(self, client: Any, bucket: str, key: str, size: int, meaning: Callable[[Exception], KitestringError]) -> None:
+    def __init__(self, client: Any, bucket: str, key: str, size: int, translate: Callable[[Exception], KitestringError]) -> None:
         super().__init__()
-        self._client, self._where, self._size, self._meaning = client, {"Bucket": bucket, "Key": key}, size, meaning
+        self._client, self._where, self._size, self._translate = client, {"Bucket": bucket, "Key": key}, size, translate
         self._at = 0
 
     def readable(self) -> bool:
@@ -53,7 +54,7 @@ class RangedObject(io.RawIOBase):
         try:
             data = self._client.get_object(**self._where, Range=f"bytes={self._at}-{stop - 1}")["Body"].read()
         except (BotoCoreError, ClientError) as error:
-            raise self._meaning(error) from error
+            raise self._translate(error) from error
         buffer[: len(data)] = data
         self._at += len(data)
         return len(data)

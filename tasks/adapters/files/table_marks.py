@@ -1,7 +1,7 @@
-"""Lakehouse tables, known by the names that stand in their folders.
+"""Recognises lakehouse tables by the names in their folders.
 
-The Parquet files of such a table are not its rows: files that were rewritten and rows that were deleted stay in the folder
-until it is vacuumed, and only the table's log says which are live.
+The Parquet files of such a table are not its rows: rewritten files and deleted rows stay in the folder
+until it is vacuumed, and only the table's log names the live ones.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _MARKS = {
 
 
 class IsATable(BadInput):
-    """Parquet files of a lakehouse table were to be read as they are. `folder`: the table's; `kind`: of the source that reads it, if any does."""
+    """A source would read Parquet files of a lakehouse table. `folder`: the table's; `kind`: kind of source that reads it, or None."""
 
     def __init__(self, message: str, *, folder: str, kind: str | None) -> None:
         super().__init__(message)
@@ -26,19 +26,19 @@ class IsATable(BadInput):
 
 
 def table_of(name: str) -> tuple[str, IsATable] | None:
-    """The folder of the table whose log a file or folder belongs to, and why it is not read as plain Parquet.
+    """Return the folder of the table whose log contains this file or folder, and the error; None if there is no table.
 
     Args:
-        name: below the source's root, or in full.
+        name: relative to the source's root, or absolute.
     """
-    for pattern, (words, kind) in _MARKS.items():
-        if found := pattern.fullmatch(name):
-            folder = found[1] or ""
-            return folder, _refusal(folder or ".", words, kind)
+    for pattern, (label, kind) in _MARKS.items():
+        if match := pattern.fullmatch(name):
+            folder = match[1] or ""
+            return folder, _refusal(folder or ".", label, kind)
     return None
 
 
-def _refusal(folder: str, words: str, kind: str | None) -> IsATable:
+def _refusal(folder: str, label: str, kind: str | None) -> IsATable:
     cure = f"set source.kind: {kind} and the table's folder as source.uri" if kind else "export its current rows and read those"
-    message = f"'{folder}' is a {words} table, and its Parquet files also hold rows that were deleted from it: {cure}"
+    message = f"'{folder}' is a {label} table, and its Parquet files also hold rows that were deleted from it: {cure}"
     return IsATable(message, folder=folder, kind=kind)

@@ -1,4 +1,4 @@
-"""Walking folders in the order in which S3 sorts keys: the same corpus is listed alike wherever it lies."""
+"""Walks folders in S3's key order, so that a corpus is listed in the same order in any location."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from tasks.adapters.files.left_out import LeftOut
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """One line of a folder's listing."""
+    """One entry of a folder's listing."""
 
     name: str  # without its folder
-    path: str  # what the drive opens or lists
+    path: str  # for the drive to open or list
     folder: bool
 
 
@@ -22,12 +22,12 @@ Lister = Callable[[str], list[Entry]]
 
 
 def walk(root: str, pattern: Pattern, entries: Lister, left_out: LeftOut) -> Iterator[tuple[str, Entry]]:
-    """Wanted files below a root, as (name below the root, entry); holds one listing for each level."""
+    """Yield the wanted files below a root as (name relative to the root, entry); holds one listing per level."""
     return _walk(root, "", pattern, entries, left_out)
 
 
 def _walk(folder: str, above: str, pattern: Pattern, entries: Lister, left_out: LeftOut) -> Iterator[tuple[str, Entry]]:
-    # A folder sorts as its name with the slash, as a key prefix would: "a-b" comes before "a/b".
+    # A folder sorts by its name with a slash, like a key prefix: "a-b" comes before "a/b".
     for entry in sorted(entries(folder), key=lambda e: e.name + "/" * e.folder):
         name = above + entry.name
         if not entry.folder:

@@ -1,6 +1,6 @@
-"""What rows name on the web, read so that no row can reach this machine or its network's own services.
+"""Fetches web files that rows name, without letting a row reach this machine or internal services of its network.
 
-Each address is checked after its name was resolved, and it is that address that is connected to; so is each one that a server sends on to.
+Each host name is resolved once, its addresses are checked, and the connection goes to a checked address; redirects are treated the same.
 """
 
 from __future__ import annotations
@@ -16,30 +16,30 @@ from urllib.parse import quote, urljoin, urlsplit
 from tasks.domain.errors import BadInput
 from tasks.domain.job.references import References
 
-TIMEOUT_SECONDS = 20.0  # for each answer of the network
-LONGEST_SECONDS = 60.0  # for a file; no try begins after as long: a rank that fetches must not look like one that hangs
+TIMEOUT_SECONDS = 20.0  # per network operation
+LONGEST_SECONDS = 60.0  # per file; no attempt starts later: a rank that fetches must not look hung
 WEB_READ_BYTES = 1 << 20
 MOST_HOPS = 5
-PAUSES_SECONDS = (0.5, 2.0)  # between tries of a server that does not answer or is busy
+PAUSES_SECONDS = (0.5, 2.0)  # between attempts if the server is silent or busy
 BUSY = {408, 425, 429, 500, 502, 503, 504}
-METADATA = ipaddress.ip_network("fd00:ec2::/32")  # AWS' own services over IPv6; the others are link-local
-NAT64 = ipaddress.ip_network("64:ff9b::/96")  # an IPv4 address as an IPv6 one
+METADATA = ipaddress.ip_network("fd00:ec2::/32")  # AWS metadata services over IPv6; those of other clouds are link-local
+NAT64 = ipaddress.ip_network("64:ff9b::/96")  # IPv4 addresses embedded in IPv6
 UNESCAPED = "/:?#[]@!$&'()*+,;=%~"
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 def fetch(uri: str, references: References, *, most: int) -> bytes:
-    """What a web server holds at a URI that a row names.
+    """Fetch the file at a web URI that a row names.
 
     Raises:
         FileNotFoundError: the server has no such file.
-        BadInput: it may not be read, is larger than `most` bytes, or the server did not answer after some tries; names the URI.
+        BadInput: it is not permitted, is larger than `most` bytes, or the server did not answer after all attempts.
     """
     deadline = time.monotonic() + LONGEST_SECONDS
     for pause in (*PAUSES_SECONDS, None):
         try:
-            return _followed(uri, references, most)
+            return _fetch_once(uri, references, most)
         except (OSError, HTTPException) as error:
             if isinstance(error, FileNotFoundError):
                 raise
@@ -49,24 +49,24 @@ def fetch(uri: str, references: References, *, most: int) -> bytes:
     raise AssertionError
 
 
-def _followed(uri: str, references: References, most: int) -> bytes:
+def _fetch_once(uri: str, references: References, most: int) -> bytes:
     for _ in range(MOST_HOPS):
-        refused = references.refusal(uri)
-        if refused:
-            raise BadInput(refused)
+        refusal = references.refusal(uri)
+        if refusal:
+            raise BadInput(refusal)
         connection = _connect(uri, references)
         try:
-            found = _answer(connection, uri, most)
+            reply = _request(connection, uri, most)
         finally:
             connection.close()
-        if isinstance(found, bytes):
-            return found
-        uri = urljoin(uri, found)
-    raise BadInput(f"{urlsplit(uri).netloc} sends on more than {MOST_HOPS} times")
+        if isinstance(reply, bytes):
+            return reply
+        uri = urljoin(uri, reply)
+    raise BadInput(f"{urlsplit(uri).netloc} redirects more than {MOST_HOPS} times")
 
 
-def _answer(connection: HTTPConnection, uri: str, most: int) -> bytes | str:
-    """The file, or where it is instead."""
+def _request(connection: HTTPConnection, uri: str, most: int) -> bytes | str:
+    """Return the file, or the location of a redirect."""
     parts = urlsplit(uri)
     target = quote(parts.path or "/", safe=UNESCAPED) + (f"?{quote(parts.query, safe=UNESCAPED)}" if parts.query else "")
     connection.request("GET", target, headers={"User-Agent": "kitestring", "Accept": "image/*,*/*;q=0.5", "Accept-Encoding": "identity"})
@@ -75,24 +75,24 @@ def _answer(connection: HTTPConnection, uri: str, most: int) -> bytes | str:
     if response.status in {301, 302, 303, 307, 308} and location:
         return location
     if response.status != 200:
-        _not_there(response, uri)
+        _raise_status(response, uri)
     return _body(response, most)
 
 
 def _body(response: HTTPResponse, most: int) -> bytes:
-    held, deadline = bytearray(), time.monotonic() + LONGEST_SECONDS
-    while piece := response.read1(WEB_READ_BYTES):
-        held += piece
-        if len(held) > most:
+    body, deadline = bytearray(), time.monotonic() + LONGEST_SECONDS
+    while block := response.read1(WEB_READ_BYTES):
+        body += block
+        if len(body) > most:
             raise BadInput(f"the file has more than {most} bytes")
         if time.monotonic() > deadline:
-            raise TimeoutError(f"the file did not come within {LONGEST_SECONDS:g} s")
+            raise TimeoutError(f"the file did not arrive within {LONGEST_SECONDS:g} s")
     if response.length:  # announced bytes that did not arrive
         raise ConnectionError(f"{response.length} bytes are missing")
-    return bytes(held)
+    return bytes(body)
 
 
-def _not_there(response: HTTPResponse, uri: str) -> NoReturn:
+def _raise_status(response: HTTPResponse, uri: str) -> NoReturn:
     if response.status in BUSY:
         raise ConnectionError(f"HTTP {response.status}")
     if response.status in {404, 410}:
@@ -101,7 +101,7 @@ def _not_there(response: HTTPResponse, uri: str) -> NoReturn:
 
 
 def _connect(uri: str, references: References) -> HTTPConnection:
-    """A connection to an address that was checked."""
+    """Connect to a checked address."""
     parts = urlsplit(uri)
     host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
     checked = [(family, address) for family, address in _resolved(host, port) if not _refused(address[0], uri, references)]
@@ -121,19 +121,19 @@ def _resolved(host: str, port: int) -> list[tuple[int, tuple[str, int]]]:
 
 
 def _refused(text: str, uri: str, references: References) -> bool:
-    """False where it may be connected to; one address of several that may not is enough to refuse them all."""
-    why = why_refused(text, named=references.names_host(uri))
-    if why and not references.own(uri):
-        raise BadInput(f"{urlsplit(uri).hostname} is {why}")
+    """Return False if connecting is permitted, else raise BadInput; one refused address of a host refuses the host."""
+    reason = why_refused(text, named=references.names_host(uri))
+    if reason and not references.own(uri):
+        raise BadInput(f"{urlsplit(uri).hostname} is {reason}")
     return False
 
 
 def why_refused(text: str, *, named: bool) -> str:
-    """Why an IP address may not be connected to on a row's behalf; empty: it may.
+    """Return why a row may not cause a connection to an IP address; empty if it may.
 
     Args:
         text: the address.
-        named: the job names the host, so it may be in a private network.
+        named: the job names the host, so a private network is permitted.
     """
     address = _plain(ipaddress.ip_address(text.partition("%")[0]))
     if address.is_loopback or address.is_unspecified:
@@ -146,7 +146,7 @@ def why_refused(text: str, *, named: bool) -> str:
 
 
 def _plain(address: Address) -> Address:
-    """The IPv4 address that an IPv6 one embeds."""
+    """Return the IPv4 address embedded in an IPv6 address, else the address."""
     if isinstance(address, ipaddress.IPv6Address):
         if address in NAT64:
             return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tasks.adapters.files.access import may_pass
+from tasks.adapters.files.access import is_transient
 from tasks.adapters.files.fsspec_files import first_words
 from tasks.adapters.files.row_files import read_file
 from tasks.adapters.rows.column_types import json_value
@@ -107,6 +107,6 @@ def key_of_file(place: str, references: References | None = None) -> str:
     try:
         return key_of(read_file(place, references))
     except OSError as error:
-        if may_pass(error):
+        if is_transient(error):
             raise Transient(f"{place} could not be read: {first_words(error)}") from error
         raise

@@ -12,7 +12,7 @@ from contextlib import closing, suppress
 import pyarrow as pa
 
 from tasks.adapters.concurrent_map import ahead
-from tasks.adapters.files.access import first_file, hold_still, list_files, reading, some
+from tasks.adapters.files.access import first_file, guard_unchanged, list_files, reading, require_rows
 from tasks.adapters.files.compression import with_packed
 from tasks.adapters.rows.batch_findings import with_findings
 from tasks.adapters.rows.column_types import as_text
@@ -51,10 +51,10 @@ class CsvFiles(SourceFiles[CsvSource]):
         return survey
 
     def spans(self) -> Iterator[Span]:
-        return some(self._spans(), self.config.uri)
+        return require_rows(self._spans(), self.config.uri)
 
     def read(self, shard: Shard) -> Iterator[pa.RecordBatch]:
-        return hold_still(shard.span.files, self._batches(shard))
+        return guard_unchanged(shard.span.files, self._batches(shard))
 
     def rows_in_head(self, file: FileVersion, *, seen: int, read: int) -> tuple[int, int]:  # noqa: ARG002 - it is counted in lines
         return rows_in_head(file, self.config.encoding, lambda data: count_rows(data, self.config))

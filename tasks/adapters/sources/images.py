@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Iterator
 
 import pyarrow as pa
 
-from tasks.adapters.files.access import hold_still, list_files, some
+from tasks.adapters.files.access import guard_unchanged, list_files, require_rows
 from tasks.adapters.rows.row_schema import IMAGE_URI, KEY_COLUMN
 from tasks.adapters.sources.source_files import ColumnSurvey, SourceFiles
 from tasks.domain.job.source import ImagesSource
@@ -32,10 +32,12 @@ class ImageFiles(SourceFiles[ImagesSource]):
 
     def spans(self) -> Iterator[Span]:
         files = self.files(SUFFIXES)
-        return some((Span(files=tuple(group), extent=Whole(), rows=len(group)) for group in group_files(files, self.rows)), self.config.uri)
+        return require_rows(
+            (Span(files=tuple(group), extent=Whole(), rows=len(group)) for group in group_files(files, self.rows)), self.config.uri
+        )
 
     def read(self, shard: Shard) -> Iterator[pa.RecordBatch]:
-        return hold_still(shard.span.files, _batches(shard.span.files))
+        return guard_unchanged(shard.span.files, _batches(shard.span.files))
 
 
 def _batches(files: tuple[FileVersion, ...]) -> Iterator[pa.RecordBatch]:

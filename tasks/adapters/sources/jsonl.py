@@ -14,7 +14,7 @@ from itertools import islice
 import pyarrow as pa
 
 from tasks.adapters.concurrent_map import ahead
-from tasks.adapters.files.access import first_file, hold_still, list_files, open_file, reading, some
+from tasks.adapters.files.access import first_file, guard_unchanged, list_files, open_file, reading, require_rows
 from tasks.adapters.files.compression import named_packed, with_packed
 from tasks.adapters.rows.column_types import check_columns, from_objects
 from tasks.adapters.rows.inferred_types import mixture, type_of_values
@@ -75,10 +75,10 @@ class JsonLinesFiles(SourceFiles[JsonLinesSource]):
     def spans(self) -> Iterator[Span]:
         files = (file for file in self.files(SUFFIXES) if self.is_read(file, file.size))
         looked_at = ahead(lambda file: (file, self._head(file)), files)
-        return some((span for file, head in looked_at for span in self._cut(file, head)), self.config.uri)
+        return require_rows((span for file, head in looked_at for span in self._cut(file, head)), self.config.uri)
 
     def read(self, shard: Shard) -> Iterator[pa.RecordBatch]:
-        return hold_still(shard.span.files, self._batches(shard))
+        return guard_unchanged(shard.span.files, self._batches(shard))
 
     def rows_in_head(self, file: FileVersion, *, seen: int, read: int) -> tuple[int, int]:
         if self._head(file).array:

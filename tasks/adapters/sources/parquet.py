@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tasks.adapters.concurrent_map import ahead
-from tasks.adapters.files.access import first_file, hold_still, list_files, open_file, reading, some
+from tasks.adapters.files.access import first_file, guard_unchanged, list_files, open_file, reading, require_rows
 from tasks.adapters.files.tables.table_roots import refuse_tables_above
 from tasks.adapters.rows.column_types import check_columns, field_type, plain_type
 from tasks.adapters.sources.source_files import ColumnSurvey, SourceFiles
@@ -51,10 +51,10 @@ class ParquetFiles(SourceFiles[ParquetSource]):
         self._seen = ColumnSurvey(self.config.scalars)
         counted = ahead(lambda file: (file, self._groups(file)), self.files(SUFFIXES))
         counted = ((file, groups) for file, groups in counted if self.is_read(file, sum(groups)))
-        return some((span for file, groups in counted for span in cut_groups(file, groups, self.rows)), self.config.uri)
+        return require_rows((span for file, groups in counted for span in cut_groups(file, groups, self.rows)), self.config.uri)
 
     def read(self, shard: Shard) -> Iterator[pa.RecordBatch]:
-        return hold_still(shard.span.files, self._batches(shard))
+        return guard_unchanged(shard.span.files, self._batches(shard))
 
     def _footer(self, file: FileVersion) -> pq.FileMetaData:
         if file.size == 0:

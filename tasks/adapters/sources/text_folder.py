@@ -10,7 +10,7 @@ import pyarrow as pa
 from pydantic import ConfigDict, Field, model_validator
 
 from tasks.adapters.concurrent_map import ahead
-from tasks.adapters.files.access import hold_still, list_files, open_file, reading, some
+from tasks.adapters.files.access import guard_unchanged, list_files, open_file, reading, require_rows
 from tasks.adapters.files.compression import CONTENT_HEAD_BYTES, is_text, kind_of
 from tasks.adapters.rows.row_schema import KEY_COLUMN, REASON_COLUMN, TEXT_COLUMN, VALID_TEXT
 from tasks.adapters.sources.images import group_files
@@ -80,10 +80,10 @@ class TextFiles(SourceFiles[TextFilesSource]):
 
     def spans(self) -> Iterator[Span]:
         groups = group_files(self.files(self.config.ends), self.rows)
-        return some((Span(files=tuple(group), extent=Whole(), rows=len(group)) for group in groups), self.config.uri)
+        return require_rows((Span(files=tuple(group), extent=Whole(), rows=len(group)) for group in groups), self.config.uri)
 
     def read(self, shard: Shard) -> Iterator[pa.RecordBatch]:
-        return hold_still(shard.span.files, _batches(shard.span.files))
+        return guard_unchanged(shard.span.files, _batches(shard.span.files))
 
 
 def _batches(files: Iterable[FileVersion]) -> Iterator[pa.RecordBatch]:

@@ -14,7 +14,7 @@ from itertools import islice
 import pyarrow as pa
 
 from tasks.adapters.concurrent_map import ahead
-from tasks.adapters.files.access import first_file, hold_still, list_files, reading, some
+from tasks.adapters.files.access import first_file, guard_unchanged, list_files, reading, require_rows
 from tasks.adapters.files.compression import with_packed
 from tasks.adapters.rows.batch_findings import with_findings
 from tasks.adapters.rows.column_types import check_columns, from_objects, lenient_json
@@ -94,10 +94,10 @@ class WebDatasetFiles(SourceFiles[WebDatasetSource]):
             )
 
     def spans(self) -> Iterator[Span]:
-        return some(self._spans(), self.config.uri)
+        return require_rows(self._spans(), self.config.uri)
 
     def read(self, shard: Shard) -> Iterator[pa.RecordBatch]:
-        return hold_still(shard.span.files, self._batches(shard.span.files[0]))
+        return guard_unchanged(shard.span.files, self._batches(shard.span.files[0]))
 
     def rows_in_head(self, file: FileVersion, *, seen: int, read: int) -> tuple[int, int]:
         return seen, min(file.size, read + seen * MEMBER)

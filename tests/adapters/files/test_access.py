@@ -11,7 +11,7 @@ import boto3
 import fsspec
 import pytest
 
-from tasks.adapters.files.access import check_unchanged, hold_still, list_files, open_file, open_plain
+from tasks.adapters.files.access import check_unchanged, guard_unchanged, list_files, open_file, open_plain
 from tasks.adapters.files.globs import make_pattern, split_pattern
 from tasks.domain.errors import BadInput, Permanent, Transient
 from tests.servers.s3 import S3Bucket
@@ -132,7 +132,7 @@ def test_change_while_values_flow_is_told_as_change_not_as_damage(tmp_path: Path
         raise BadInput("damaged")
 
     with pytest.raises(Permanent, match="changed while it was being read") as caught:
-        list(hold_still(files, values()))
+        list(guard_unchanged(files, values()))
     assert not isinstance(caught.value, BadInput)
 
 
@@ -208,7 +208,7 @@ def test_a_profile_that_is_not_there_is_told(s3_bucket: S3Bucket, monkeypatch: p
 def test_a_server_that_is_down_is_told_at_first_and_passing_later(s3_bucket: S3Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
     files = tuple(list_files(s3_bucket.put("docs/a.csv", b"x"), (".csv",)))
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://user:secret@127.0.0.1:9")
-    with pytest.raises(BadInput, match="nothing answers") as told:
+    with pytest.raises(BadInput, match="no server answers") as told:
         names(f"{s3_bucket.url}/docs/")
     assert "secret" not in str(told.value)
     with pytest.raises(Transient, match="does not answer") as told:

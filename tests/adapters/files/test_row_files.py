@@ -72,7 +72,7 @@ def test_a_source_on_this_machine_keeps_its_own_files_and_sends_nobody_on_to_oth
     for place, words in {"http://169.254.169.254/latest/": "link-local", "http://[::ffff:7f00:1]:1/x": "this machine"}.items():
         with pytest.raises(BadInput, match=words):
             read_file(f"{web}/to/{place}", opened)
-    with pytest.raises(BadInput, match="sends on more than 5 times"):
+    with pytest.raises(BadInput, match="redirects more than 5 times"):
         read_file(f"{web}/to/" + f"{web}/to/" * 6, opened)
 
 

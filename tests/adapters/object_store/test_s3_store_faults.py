@@ -317,9 +317,7 @@ class TestWrongSettings:
         address = f"127.0.0.1:{free_port()}"
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://user:{SECRET.replace('/', '%2F')}@{address}")
         text = self.refused(s3_bucket.name, caplog)
-        assert (
-            text == f"bucket '{s3_bucket.name}' at http://{address}: no server answers: correct AWS_ENDPOINT_URL, or start the server"
-        )
+        assert text == f"bucket '{s3_bucket.name}' at http://{address}: no server answers: correct AWS_ENDPOINT_URL, or start the server"
 
     def test_no_credentials(
         self, s3_bucket: S3Bucket, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path

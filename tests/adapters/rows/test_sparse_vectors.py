@@ -88,8 +88,8 @@ def test_rows_are_mapped_from_a_file_of_scratch(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("column", "told"),
     [
-        (sparse_column([from_mapping({1: 1.0}), None]), "not all there"),
-        (sparse_column([b""]), "not all there"),
+        (sparse_column([from_mapping({1: 1.0}), None]), "missing or incomplete"),
+        (sparse_column([b""]), "missing or incomplete"),
         (sparse_column([from_mapping({DIM: 1.0})]), "not of the collection's 50 dimensions"),
     ],
 )

@@ -86,9 +86,7 @@ def test_a_text_beyond_the_sample_that_its_number_would_not_give_back_is_set_asi
     rows = "".join(f"{'x' * 50_000},{i},{i}.5\n" for i in range(400))
     (tmp_path / "a.csv").write_text(f"text,n,x\n{rows}late,007,3.10\nlater,7,3.1\n")
     job = make_job("csv", tmp_path, metadata=["n", "x"])
-    assert [reason for _, _, reason in aside(job)] == [
-        "metadata: column 'n' '007' would not round-trip as a number: see source.types"
-    ]
+    assert [reason for _, _, reason in aside(job)] == ["metadata: column 'n' '007' would not round-trip as a number: see source.types"]
 
 
 def test_later_files_may_have_other_columns_and_folders_may_be_columns(tmp_path: Path) -> None:

@@ -245,9 +245,9 @@ def test_of_sparks_streaming_output_the_committed_files_are_read(tmp_path: Path,
 def test_a_log_of_spark_that_is_not_understood_is_told(tmp_path: Path) -> None:
     write(tmp_path / "part-0.parquet", 1, group=1)
     (tmp_path / "_spark_metadata").mkdir()
-    for text, words in (("v2\n", "has the format 'v2', and only v1 is known"), ("v1\n{", "cannot be read"), ("v1\n[]", "cannot be read")):
+    for text, words in (("v2\n", "has the format 'v2'; only v1 is supported"), ("v1\n{", "cannot be read"), ("v1\n[]", "cannot be read")):
         (tmp_path / "_spark_metadata" / "0").write_text(text)
-        with pytest.raises(BadInput, match=f"_spark_metadata/0', which says which files Spark has committed, {words}"):
+        with pytest.raises(BadInput, match=f"_spark_metadata/0', the log of files that Spark committed, {words}"):
             spans_of(make_job("parquet", tmp_path))
 
 

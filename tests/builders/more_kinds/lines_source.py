@@ -9,7 +9,7 @@ from typing import Literal
 import pyarrow as pa
 from pydantic import ConfigDict, Field
 
-from tasks.adapters.files.access import hold_still, list_files, open_plain, reading, some
+from tasks.adapters.files.access import guard_unchanged, list_files, open_plain, reading, require_rows
 from tasks.adapters.rows.row_schema import KEY_COLUMN, TEXT_COLUMN
 from tasks.adapters.sources.source_files import ColumnSurvey, SourceFiles
 from tasks.domain.job.source import Modality, SourceKind, SourceSettings
@@ -41,10 +41,10 @@ class LinesFiles(SourceFiles[LinesSource]):
 
     def spans(self) -> Iterator[Span]:
         files = list_files(self.config.uri, SUFFIXES)
-        return some((Span(files=(file,), extent=Whole(), rows=None) for file in files), self.config.uri)
+        return require_rows((Span(files=(file,), extent=Whole(), rows=None) for file in files), self.config.uri)
 
     def read(self, shard: Shard) -> Iterator[pa.RecordBatch]:
-        return hold_still(shard.span.files, self._batches(shard.span.files[0]))
+        return guard_unchanged(shard.span.files, self._batches(shard.span.files[0]))
 
     def _batches(self, file: FileVersion) -> Iterator[pa.RecordBatch]:
         with reading(file.path, "text file"), closing(open_plain(file.path)) as opened:

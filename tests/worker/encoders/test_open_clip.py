@@ -123,7 +123,7 @@ def test_pixels_of_16_bits_are_scaled_by_their_range_and_none_without_a_range_is
     assert lowest_cosine(vectors[1:], vectors[[0] * len(kinds)]) > 0.9999
     for mode, what in {"F": "floating-point numbers", "I": "integers of 32 bits"}.items():
         reason = refusal(encoder, saved(scene(1).convert(mode), "TIFF"))
-        assert reason == f"pixels without a range: its pixels are {what}, whose range is not known: save it with 8 or 16 bits"
+        assert reason == f"pixels without a range: its pixels are {what}, whose range is unknown: save it with 8 or 16 bits"
 
 
 def test_pictures_of_telephones_and_archives_are_embedded(encoder: LoadedEncoder) -> None:

@@ -1,1 +1,1 @@
-"""Folders that are more than their files: tables with a log, and the output of Spark streams."""
+"""Folders with a log of their valid files: lakehouse tables, and the output of Spark streams."""

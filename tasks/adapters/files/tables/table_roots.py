@@ -1,4 +1,4 @@
-"""Whether a source lies within a lakehouse table."""
+"""Detects sources inside a lakehouse table."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ LOGS = {"_delta_log": (".json",), "metadata": (".metadata.json",), ".hoodie": ("
 
 
 def refuse_tables_above(uri: str) -> None:
-    """Refuse a source whose folder, or one above it, is a table; tables below it are refused where they are listed.
+    """Refuse a source whose folder or a parent is a table; tables below it are refused when they are listed.
 
     Raises:
-        BadInput: it is; names the table's folder and the kind of source that reads it.
+        BadInput: there is a table; names its folder and the kind of source that reads it.
     """
     if uri.startswith(("http:", "https:")):
-        return  # no folders are listed there
+        return  # web servers list no folders
     for folder in _upwards(root_of(uri)):
         for log, suffixes in LOGS.items():
             name = _first(f"{folder}/{log}", suffixes)
-            if name and (found := table_of(f"{folder}/{log}/{name}")):
-                raise found[1]
+            if name and (table := table_of(f"{folder}/{log}/{name}")):
+                raise table[1]
 
 
 def _upwards(root: str) -> Iterator[str]:
-    """A folder and those above it; of a store, up to the bucket."""
-    found = SCHEME.match(root)
-    head = found[0] if found else ""
+    """Yield a folder and its parents; in a store, up to the bucket."""
+    scheme = SCHEME.match(root)
+    head = scheme[0] if scheme else ""
     rest = root.removeprefix(head).rstrip("/")
     while rest:
         yield head + rest
@@ -38,7 +38,7 @@ def _upwards(root: str) -> Iterator[str]:
 
 
 def _first(folder: str, suffixes: tuple[str, ...]) -> str | None:
-    """The first file's name; None as well where nothing may be listed."""
+    """Return the first file's name; None if there is none or listing is not permitted."""
     try:
         return next(list_files(folder, suffixes)).name
     except KitestringError:

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from pydantic import Field, JsonValue
 
 from tasks.adapters.concurrent_map import ahead
-from tasks.adapters.files.access import reading, some
+from tasks.adapters.files.access import reading, require_rows
 from tasks.adapters.rows.column_types import check_columns
 from tasks.adapters.sources.parquet import batch_rows, cut_groups, footer_of, note_fields, open_version
 from tasks.adapters.sources.source_files import ColumnSurvey, SourceFiles
@@ -90,7 +90,7 @@ class TableFiles(SourceFiles[Settings], Generic[Settings]):
 
     def spans(self) -> Iterator[Span]:
         counted = ahead(lambda file: (file, self._groups(file)), self.data_files())
-        return some((span for file, groups in counted for span in cut_groups(file, groups, self.rows)), self.config.uri)
+        return require_rows((span for file, groups in counted for span in cut_groups(file, groups, self.rows)), self.config.uri)
 
     def read(self, shard: Shard) -> Iterator[pa.RecordBatch]:
         [file], extent = shard.span.files, shard.span.extent
