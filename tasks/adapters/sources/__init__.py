@@ -1,1 +1,1 @@
-"""Where rows come from. One file for each kind of source, and a line in registry.py."""
+"""Sources of rows: one file for each kind of source, and a registry."""

@@ -1,7 +1,6 @@
-"""CSV with a header line. A file is a shard: a quoted newline can stand anywhere, so no place is safe to cut at.
+"""CSV with a header line. A file is one shard: a quoted newline can occur anywhere, so no cut is safe.
 
-Cells come as they are written; an empty cell without quotes is null. They become numbers where a
-scalar field wants them.
+Cells are read as text; an empty cell without quotes is null. Scalar fields of a numeric type convert them later.
 """
 
 from __future__ import annotations
@@ -29,9 +28,9 @@ from tasks.domain.shards.shard import FileVersion, Shard, Span, Whole
 
 SUFFIXES = with_packed(".csv", ".tsv")
 HEAD = 64 << 10  # bytes from which columns and their types are inferred
-SLICE = 16_384  # rows at most
+SLICE = 16_384  # rows of a batch at most
 SAMPLED_BLOCK_BYTES = 1 << 20
-SAMPLED_AT_ONCE = 8  # files, of each of which a share of the sample is held
+SAMPLED_AT_ONCE = 8  # files; memory holds the sample of each
 
 
 class CsvFiles(SourceFiles[CsvSource]):
@@ -45,7 +44,7 @@ class CsvFiles(SourceFiles[CsvSource]):
         if wanted is None or wanted:
             files = spread(survey.listed(list_files(self.config.uri, SUFFIXES)))
             size = SAMPLED_BYTES // max(1, len(files))
-            for file, rows in ahead(lambda file: (file, self._sampled(file, survey, size)), files, at_once=SAMPLED_AT_ONCE):
+            for file, rows in ahead(lambda file: (file, self._sample(file, survey, size)), files, at_once=SAMPLED_AT_ONCE):
                 for column in rows.column_names:
                     _note_cells(survey, column, rows.column(column).combine_chunks(), file)
         return survey
@@ -56,12 +55,12 @@ class CsvFiles(SourceFiles[CsvSource]):
     def read(self, shard: Shard) -> Iterator[pa.RecordBatch]:
         return guard_unchanged(shard.span.files, self._batches(shard))
 
-    def rows_in_head(self, file: FileVersion, *, seen: int, read: int) -> tuple[int, int]:  # noqa: ARG002 - it is counted in lines
+    def rows_in_head(self, file: FileVersion, *, seen: int, read: int) -> tuple[int, int]:  # noqa: ARG002 - counts lines instead
         return rows_in_head(file, self.config.encoding, lambda data: count_rows(data, self.config))
 
     def _spans(self) -> Iterator[Span]:
-        for file, (head, found) in ahead(lambda file: (file, self._looked_at(file) if file.size else (None, ())), self.files(SUFFIXES)):
-            self.found.extend(found)
+        for file, (head, findings) in ahead(lambda file: (file, self._read_head(file) if file.size else (None, ())), self.files(SUFFIXES)):
+            self.found.extend(findings)
             if self.is_read(file, head.num_rows if head else 0):
                 yield Span(files=(file,), extent=Whole(), rows=None)
 
@@ -73,25 +72,25 @@ class CsvFiles(SourceFiles[CsvSource]):
                 for start in range(0, batch.num_rows, rows or 1):
                     yield batch.slice(start, rows)
             if opened.doubtful:
-                yield with_findings(batch, _doubts(opened, file))
+                yield with_findings(batch, _doubtful_finding(opened, file))
 
     def _head(self, file: FileVersion) -> pa.RecordBatch:
-        return self._looked_at(file)[0]
+        return self._read_head(file)[0]
 
-    def _looked_at(self, file: FileVersion) -> tuple[pa.RecordBatch, tuple[Finding, ...]]:
-        """The rows of the file's beginning, with all columns, and what there is to say of them.
+    def _read_head(self, file: FileVersion) -> tuple[pa.RecordBatch, tuple[Finding, ...]]:
+        """Return the rows at the beginning of the file, with all columns, and findings about them.
 
         Raises:
             BadInput: unreadable, or a wanted column is missing.
         """
         with reading(file.path, "CSV file"), closing(CsvRows(file.path, self.config, size=HEAD)) as opened:
             names = list(dict.fromkeys(opened.names))
-            nothing = pa.record_batch([pa.nulls(0, pa.string()) for _ in (*names, REASON_COLUMN)], names=[*names, REASON_COLUMN])
-            head = next((batch for batch in opened.batches(names) if batch.num_rows), nothing)
-            return head, (*_doubts(opened, file), *_undecoded(head, file))
+            no_rows = pa.record_batch([pa.nulls(0, pa.string()) for _ in (*names, REASON_COLUMN)], names=[*names, REASON_COLUMN])
+            head = next((batch for batch in opened.batches(names) if batch.num_rows), no_rows)
+            return head, (*_doubtful_finding(opened, file), *_undecoded_finding(head, file))
 
-    def _sampled(self, file: FileVersion, survey: ColumnSurvey, size: int) -> pa.Table:
-        """The wanted cells of the beginning of a file, about `size` bytes of it, as far as it can be read."""
+    def _sample(self, file: FileVersion, survey: ColumnSurvey, size: int) -> pa.Table:
+        """Return the wanted cells of about the first `size` bytes of a file, as far as it can be read."""
         head = self._head(file)
         wanted = [name for name in head.schema.names if name != REASON_COLUMN and survey.wants(name)]
         blocks = [head.select(wanted)]
@@ -107,12 +106,12 @@ class CsvFiles(SourceFiles[CsvSource]):
         return pa.Table.from_batches(blocks)
 
 
-def _doubts(opened: CsvRows, file: FileVersion) -> tuple[Finding, ...]:
-    place = f"{file.name} {opened.first_doubtful}"
-    return (Finding(what=DOUBTFUL, count=opened.doubtful, example=place),) if opened.doubtful else ()
+def _doubtful_finding(opened: CsvRows, file: FileVersion) -> tuple[Finding, ...]:
+    example = f"{file.name} {opened.first_doubtful}"
+    return (Finding(what=DOUBTFUL, count=opened.doubtful, example=example),) if opened.doubtful else ()
 
 
-def _undecoded(head: pa.RecordBatch, file: FileVersion) -> tuple[Finding, ...]:
+def _undecoded_finding(head: pa.RecordBatch, file: FileVersion) -> tuple[Finding, ...]:
     reasons = (reason.split(": ") for reason in head.column(REASON_COLUMN).drop_null().to_pylist())
     return next(((not_utf8_file(file.name, reason[1]),) for reason in reasons if reason[0] == LINE_NOT_UTF8), ())
 
@@ -122,5 +121,5 @@ def _note_cells(survey: ColumnSurvey, column: str, cells: pa.Array, file: FileVe
     kind = type_of_strings(values)
     survey.add(column, kind, file.name)
     if kind == "varchar" and (text := inexact_number(values)) is not None:
-        told = f"column '{column}' holds '{text}', which a number would not give back: it is stored as text"
-        survey.notes[column] = f"{told}. Where it is a number, set source.types: {{{column}: double}}"
+        note = f"column '{column}' holds '{text}', which would not round-trip as a number: it is stored as text"
+        survey.notes[column] = f"{note}. If it is a number, set source.types: {{{column}: double}}"

@@ -1,7 +1,7 @@
-"""A folder of pictures: a row is a file, its key the name below the folder. Only listings are read here.
+"""A folder of images: a row is a file, its key the name relative to the folder. Only listings are read here.
 
-Shards are cut where the hash of a name says so, as in content-defined chunking (LBFS, Muthitacharoen
-et al. 2001): one picture more or less changes the shard that it falls in and leaves the others as they were.
+Shard boundaries depend on the hashes of names, as in content-defined chunking (LBFS, Muthitacharoen
+et al. 2001): adding or removing an image changes only the shard that contains it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SCHEMA = pa.schema([pa.field(KEY_COLUMN, pa.string()), pa.field(IMAGE_URI, pa.st
 
 
 class ImageFiles(SourceFiles[ImagesSource]):
-    """Picture files below a URI."""
+    """Image files below a URI."""
 
     def survey(self, wanted: Collection[str] | None) -> ColumnSurvey:
         next(list_files(self.config.uri, SUFFIXES))
@@ -42,26 +42,26 @@ class ImageFiles(SourceFiles[ImagesSource]):
 
 def _batches(files: tuple[FileVersion, ...]) -> Iterator[pa.RecordBatch]:
     for start in range(0, len(files), BATCH_ROWS):
-        some_files = files[start : start + BATCH_ROWS]
-        columns = [pa.array([f.name for f in some_files], pa.string()), pa.array([f.path for f in some_files], pa.string())]
+        batch = files[start : start + BATCH_ROWS]
+        columns = [pa.array([f.name for f in batch], pa.string()), pa.array([f.path for f in batch], pa.string())]
         yield pa.record_batch(columns, schema=SCHEMA)
 
 
 def group_files(files: Iterable[FileVersion], rows: int) -> Iterator[list[FileVersion]]:
-    """Groups of half to twice `rows` files (the last may be smaller), each begun by a name whose hash says so."""
+    """Group files, `rows` / 2 to 2 * `rows` each (the last may be smaller); the hash of a name decides where a group begins."""
     least, most = max(1, rows // 2), 2 * rows
-    held: list[FileVersion] = []
+    group: list[FileVersion] = []
     for file in files:
-        if len(held) >= least and _begins(file, least):
-            yield held
-            held = []
-        held.append(file)
-        if len(held) == most:
-            at = min(range(least, most), key=lambda i: _hash(held[i]))  # no name says so: the one that comes nearest
-            yield held[:at]
-            held = held[at:]
-    if held:
-        yield held
+        if len(group) >= least and _begins(file, least):
+            yield group
+            group = []
+        group.append(file)
+        if len(group) == most:
+            at = min(range(least, most), key=lambda i: _hash(group[i]))  # no boundary found: cut at the smallest hash
+            yield group[:at]
+            group = group[at:]
+    if group:
+        yield group
 
 
 def _begins(file: FileVersion, one_in: int) -> bool:

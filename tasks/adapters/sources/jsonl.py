@@ -1,7 +1,7 @@
-"""JSON Lines: plain files are cut at byte ranges; packed ones, arrays and other encodings than UTF-8 are one shard each. No file is held whole.
+"""JSON Lines: plain files are cut into byte ranges; compressed files, arrays and encodings other than UTF-8 are one shard each.
 
-A line belongs to the range in which its first byte stands. Blank lines are no rows. A file that is one array of objects is read item
-by item.
+No file is held in memory whole. A line belongs to the range that contains its first byte. Blank lines are skipped. A file that is
+one array of objects is read item by item.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ from tasks.domain.shards.shard import ByteRange, FileVersion, Shard, Span, Whole
 SUFFIXES = with_packed(".jsonl", ".ndjson", ".json")
 KIND = "JSON Lines file"
 HEAD = 64 << 10  # bytes from which the length of rows and the types of keys are inferred
-SAMPLE_WINDOW = 1 << 20  # bytes that are looked at in one place of a large file
-LATER_LINES = 64  # that are looked at where the first bytes hold no row
+SAMPLE_WINDOW = 1 << 20  # bytes sampled at one position of a large file
+LATER_LINES = 64  # lines to read if the first bytes contain no row
 BATCH_ROWS = 4_096
 BATCH_BYTES = 8 << 20
 
@@ -56,9 +56,9 @@ class JsonLinesFiles(SourceFiles[JsonLinesSource]):
         lines = self._head(file).lines
         objects = _objects(lines, file.path) or self._later_objects(file)
         if not objects:
-            why = next((f" ({reason})" for line in lines if (reason := parse_line(line, file.path)[1])), "")
+            detail = next((f" ({reason})" for line in lines if (reason := parse_line(line, file.path)[1])), "")
             raise BadInput(
-                f"{file.path} has no row in its first {HEAD} bytes from which the columns could be read{why}: "
+                f"{file.path} has no row in its first {HEAD} bytes from which the columns could be read{detail}: "
                 "write one object on each line, or give another file first"
             )
         keys = list(dict.fromkeys(key for row in objects for key in row))
@@ -66,7 +66,7 @@ class JsonLinesFiles(SourceFiles[JsonLinesSource]):
         if not (wanted is None or wanted or set(self.config.required) - set(keys)):
             return survey
         files = spread(survey.listed(list_files(self.config.uri, SUFFIXES)))
-        for each, rows in ahead(lambda each: (each, self._sampled(each, SAMPLED_BYTES // max(1, len(files)))), files):
+        for each, rows in ahead(lambda each: (each, self._sample(each, SAMPLED_BYTES // max(1, len(files)))), files):
             _note_keys(survey, rows, each)
             keys += (key for row in rows for key in row)
         check_columns(self.config.required, list(dict.fromkeys(keys)), file.path)
@@ -74,8 +74,8 @@ class JsonLinesFiles(SourceFiles[JsonLinesSource]):
 
     def spans(self) -> Iterator[Span]:
         files = (file for file in self.files(SUFFIXES) if self.is_read(file, file.size))
-        looked_at = ahead(lambda file: (file, self._head(file)), files)
-        return require_rows((span for file, head in looked_at for span in self._cut(file, head)), self.config.uri)
+        heads = ahead(lambda file: (file, self._head(file)), files)
+        return require_rows((span for file, head in heads for span in self._cut(file, head)), self.config.uri)
 
     def read(self, shard: Shard) -> Iterator[pa.RecordBatch]:
         return guard_unchanged(shard.span.files, self._batches(shard))
@@ -85,13 +85,13 @@ class JsonLinesFiles(SourceFiles[JsonLinesSource]):
             return super().rows_in_head(file, seen=seen, read=read)
         return rows_in_head(file, self.config.encoding, count_lines)
 
-    def _sampled(self, file: FileVersion, size: int) -> list[dict[str, object]]:
-        """Rows from everywhere in a file, or from the beginning of one that can only be read from there; about `size` bytes. Bad lines are left out."""
+    def _sample(self, file: FileVersion, size: int) -> list[dict[str, object]]:
+        """Return rows from all parts of a file, or from its beginning if it cannot be cut; about `size` bytes. Skips bad lines."""
         head = self._beginning(file, size)
         return _objects(head.lines if head.whole else _windows(file, size), file.path)
 
     def _head(self, file: FileVersion) -> _Head:
-        """The beginning of a file; the end, too, of one that can be cut: half a line there is found before anything is encoded."""
+        """Read the beginning of a file; if it can be cut, also check that its last line is complete, before anything is encoded."""
         head = self._beginning(file, HEAD)
         if head.row_bytes and not head.whole:
             _check_last_line(file)
@@ -105,7 +105,7 @@ class JsonLinesFiles(SourceFiles[JsonLinesSource]):
         return _Head(lines, row, whole, array)
 
     def _later_objects(self, file: FileVersion) -> list[dict[str, object]]:
-        """Rows behind a first line that is too long."""
+        """Return rows after a first line that is too long."""
         with reading(file.path, KIND), closing(TextStream(file.path, self.config.encoding, KIND)) as stream:
             return _objects(islice(numbered(stream), LATER_LINES), file.path) if not is_array(stream.head) else []
 
@@ -146,7 +146,7 @@ class JsonLinesFiles(SourceFiles[JsonLinesSource]):
 def _objects(lines: Iterable[Line], path: str) -> list[dict[str, object]]:
     rows: list[dict[str, object]] = []
     for line in lines:
-        with suppress(BadInput):  # the last, which is cut off
+        with suppress(BadInput):  # the last line is truncated
             rows += [row] if (row := parse_line(line, path)[0]) is not None else []
     return rows
 
@@ -161,7 +161,7 @@ def _decodes(data: bytes) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Head:
-    """The beginning of a file. `row_bytes`: of a row there; 0: it has none. `whole`: it cannot be cut. `array`: it is one."""
+    """The beginning of a file. `row_bytes`: bytes of a row, 0 without rows. `whole`: the file cannot be cut. `array`: it is a JSON array."""
 
     lines: list[Line]
     row_bytes: int
@@ -170,7 +170,7 @@ class _Head:
 
 
 class _Lines:
-    """The lines of a shard, with the file that they come from."""
+    """The lines of a shard and their open file."""
 
     def __init__(self, shard: Shard, encoding: str) -> None:
         [file], extent = shard.span.files, shard.span.extent
@@ -199,7 +199,7 @@ def _note_keys(survey: ColumnSurvey, rows: list[dict[str, object]], file: FileVe
 
 
 def _windows(file: FileVersion, size: int) -> list[Line]:
-    """Lines from everywhere in a file, about `size` bytes of it."""
+    """Return lines from all parts of a file, about `size` bytes."""
     with reading(file.path, KIND), closing(open_file(file.path)) as opened:
         windows = max(1, min(size, file.size) // SAMPLE_WINDOW)
         step, width = file.size / windows, min(file.size, max(SAMPLE_WINDOW, size)) if windows == 1 else SAMPLE_WINDOW
@@ -207,7 +207,7 @@ def _windows(file: FileVersion, size: int) -> list[Line]:
 
 
 def _first_items(stream: Stream, path: str, size: int) -> tuple[list[Line], int]:
-    """As many items of an array as `size` bytes hold, and how many bytes one takes."""
+    """Return the items in the first `size` bytes of an array, and the bytes of an item."""
     items, read = [], 0
     for item in ArrayItems(stream, path, size=HEAD):
         items.append(item)
@@ -218,7 +218,7 @@ def _first_items(stream: Stream, path: str, size: int) -> tuple[list[Line], int]
 
 
 def _check_last_line(file: FileVersion) -> None:
-    """A file that was cut off while it was written ends in half a line: find that before anything is encoded."""
+    """Detect a file truncated in its last line, before anything is encoded."""
     with reading(file.path, KIND), closing(open_file(file.path)) as opened:
         size = HEAD
         while True:
@@ -230,6 +230,6 @@ def _check_last_line(file: FileVersion) -> None:
                 break
             size *= 4
     if tail:
-        lines = tail.count(b"\n") + 1  # of the file, where all of it was read
+        lines = tail.count(b"\n") + 1  # the line number, if the whole file was read
         place = f"byte {start + line + 1}" if start else f"line {lines}"
         parse_line(Line(data=tail[line + 1 :].removeprefix(BOM), place=place, last=True), file.path)

@@ -1,4 +1,4 @@
-"""Parquet: shards are row groups, known from the footers; only the wanted columns are read."""
+"""Parquet: shards are row groups, known from the footers; only wanted columns are read."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from tasks.domain.job.source import ParquetSource
 from tasks.domain.shards.shard import FileVersion, RowGroups, Shard, Span
 
 SUFFIXES = (".parquet", ".parq", ".pq")
-BATCH_BYTES = 16 << 20  # unpacked
+BATCH_BYTES = 16 << 20  # uncompressed
 BATCH_ROWS = 8_192
 BUFFER = 1 << 20  # bytes buffered for each column
-INT96_UNIT = "us"  # as nanoseconds, which is pyarrow's own choice, years before 1677 and after 2262 come out as others
+INT96_UNIT = "us"  # pyarrow's default, nanoseconds, gives wrong years before 1677 and after 2262
 
 
 class ParquetFiles(SourceFiles[ParquetSource]):
-    """Parquet files below a URI; their footers have all types."""
+    """Parquet files below a URI; their footers state all types."""
 
     sampled = False
 
@@ -44,7 +44,7 @@ class ParquetFiles(SourceFiles[ParquetSource]):
                 note_fields(survey, schema, file.name)
         return survey
 
-    def types_now(self, columns: Collection[str]) -> ColumnSurvey:  # noqa: ARG002 - all were seen
+    def types_now(self, columns: Collection[str]) -> ColumnSurvey:  # noqa: ARG002 - `spans` saw all
         return self._seen
 
     def spans(self) -> Iterator[Span]:
@@ -69,7 +69,7 @@ class ParquetFiles(SourceFiles[ParquetSource]):
         return self._footer(file).schema.to_arrow_schema()
 
     def _groups(self, file: FileVersion) -> list[int]:
-        """Rows of each row group: all that is kept of a footer, which may be large."""
+        """Return the rows of each row group; the footer, which may be large, is discarded."""
         footer = self._footer(file)
         if self._seen.wanted:
             note_fields(self._seen, footer.schema.to_arrow_schema(), file.name)
@@ -89,7 +89,7 @@ class ParquetFiles(SourceFiles[ParquetSource]):
 
 
 def open_version(file: FileVersion) -> pq.ParquetFile:
-    """A file whose column chunks are streamed: nothing is read ahead but a buffer for each column."""
+    """Open a file with streamed column chunks: reads ahead only a buffer for each column."""
     return pq.ParquetFile(
         open_file(file.path), metadata=footer_of(file), buffer_size=BUFFER, pre_buffer=False, coerce_int96_timestamp_unit=INT96_UNIT
     )
@@ -97,13 +97,13 @@ def open_version(file: FileVersion) -> pq.ParquetFile:
 
 @lru_cache(maxsize=4)
 def footer_of(file: FileVersion) -> pq.FileMetaData:
-    """The footer of a version of a file. Those used last are kept: of a file of many shards it is long, and each shard needs it."""
+    """Return a file version's footer, cached for recent files: it is large for a file of many shards, and each shard needs it."""
     with closing(pq.ParquetFile(open_file(file.path))) as parquet:
         return parquet.metadata
 
 
 def note_fields(survey: ColumnSurvey, schema: pa.Schema, where: str) -> None:
-    """Take in the types of a file or a table."""
+    """Record the types of a file or a table."""
     for field in schema:
         if survey.wants(field.name):
             _note_field(survey, field, where)
@@ -113,12 +113,12 @@ def _note_field(survey: ColumnSurvey, field: pa.Field, where: str) -> None:
     kind = plain_type(field.type)
     survey.add(field.name, None if pa.types.is_null(kind) else field_type(kind), where)
     if pa.types.is_decimal(kind) and field_type(kind) == "varchar":
-        told = f"column '{field.name}' is {kind}, which no number holds: it is stored as text, and filters compare it as text"
-        survey.notes[field.name] = f"{told}. source.types: {{{field.name}: double}} stores rounded numbers"
+        note = f"column '{field.name}' is {kind}, which no number type holds exactly: it is stored as text, and filters compare it as text"
+        survey.notes[field.name] = f"{note}. source.types: {{{field.name}: double}} stores rounded numbers"
 
 
 def batch_rows(group: pq.RowGroupMetaData, columns: list[str]) -> int:
-    """Rows that unpack to about BATCH_BYTES."""
+    """Return the rows of a batch of about BATCH_BYTES uncompressed bytes."""
     chunks = (group.column(i) for i in range(group.num_columns))
     size: int = sum(chunk.total_uncompressed_size for chunk in chunks if chunk.path_in_schema.split(".")[0] in columns)
     rows: int = max(1, group.num_rows)
@@ -126,15 +126,15 @@ def batch_rows(group: pq.RowGroupMetaData, columns: list[str]) -> int:
 
 
 def cut_groups(file: FileVersion, groups: Iterable[int], rows: int) -> Iterator[Span]:
-    """Consecutive row groups of up to `rows` rows together; a larger group stands alone."""
-    start = held = group = 0
+    """Yield spans of consecutive row groups of up to `rows` rows together; a larger group gets its own span."""
+    start = total = group = 0
     for group, more in enumerate(groups):
-        if held and held + more > rows:
-            yield _span(file, start, group, held)
-            start, held = group, 0
-        held += more
-    if held:
-        yield _span(file, start, group + 1, held)
+        if total and total + more > rows:
+            yield _span(file, start, group, total)
+            start, total = group, 0
+        total += more
+    if total:
+        yield _span(file, start, group + 1, total)
 
 
 def _span(file: FileVersion, start: int, stop: int, rows: int) -> Span:

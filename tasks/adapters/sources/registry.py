@@ -1,4 +1,4 @@
-"""Every kind of source behind one door. A new kind: one file beside this one, and a line in `tasks.domain.job.source.SOURCES`."""
+"""Opens sources of every kind. A new kind needs one file in this package and a line in `tasks.domain.job.source.SOURCES`."""
 
 from __future__ import annotations
 
@@ -16,48 +16,48 @@ from tasks.domain.job.target import TargetSettings
 from tasks.domain.shards.shard import Shard
 
 LONG_ROW = 2_000  # bytes
-HEAD_SHARDS = 4  # the first may have no row that is good
+HEAD_SHARDS = 4  # the first may have no valid row
 
 
 def open_source(source: AnySource, *, rows: int) -> SourceFiles[Any]:
-    """The files of a source; nothing is read before it is asked.
+    """Open a source without reading anything yet.
 
     Args:
         source: the job's source.
-        rows: what a shard aims at.
+        rows: target size of a shard.
     """
     files: type[SourceFiles[Any]] = declared_at(SOURCES[source.kind].files)
     return files(source, rows=rows)
 
 
 def rows_at_least(source: ports.Source) -> int:
-    """A lower estimate of a source's rows, from the head of its listing; rows of files without counts are taken as 2 kB."""
+    """Estimate a lower bound of a source's rows from the head of its listing, assuming 2 kB a row for files without counts."""
     head = itertools.islice(source.spans(), HEAD_SHARDS)
     return sum(span.rows if span.rows is not None else sum(file.size for file in span.files) // LONG_ROW for span in head)
 
 
 def sample_texts(source: SourceFiles[Any], n: int, *, folder: Path | None = None) -> list[str]:
-    """Texts, or places of pictures, of up to `n` good rows from the head of the source.
+    """Return texts or image locations of up to `n` valid rows from the head of the source.
 
     Args:
-        source: as `open_source` gives it.
-        n: how many at most.
-        folder: where pictures that are bytes are put as files; without it they are left out.
+        source: from `open_source`.
+        n: maximum number of rows.
+        folder: for images that are bytes, which are written to files there; without it they are skipped.
     """
     head = (Shard(id="sample", span=span) for span in itertools.islice(source.spans(), HEAD_SHARDS))
     contents = (content for shard in head for content in _contents(source, shard))
-    return list(itertools.islice(_named(contents, folder), n))
+    return list(itertools.islice(_as_texts(contents, folder), n))
 
 
 def _contents(source: SourceFiles[Any], shard: Shard) -> Iterator[str | bytes]:
-    """A shard's good rows: texts, places or bytes."""
+    """Yield the contents of a shard's valid rows: texts, locations or bytes."""
     for chunk in RowMaker(source.config, shard, (), target=TargetSettings(), keyed=False).rows(source):
         values = [column.to_pylist() for column in chunk.batch.columns[2:]]
         yield from (next(value for value in row if value is not None) for row in zip(*values, strict=True))
 
 
-def _named(contents: Iterable[str | bytes], folder: Path | None) -> Iterator[str]:
-    """Bytes go to files."""
+def _as_texts(contents: Iterable[str | bytes], folder: Path | None) -> Iterator[str]:
+    """Yield texts and locations; writes bytes to files and yields their paths."""
     for number, content in enumerate(contents):
         if isinstance(content, str):
             yield content

@@ -1,4 +1,4 @@
-"""Questions with known answers, of a gate or an evaluation, read from JSON Lines or CSV."""
+"""Reads questions with known answers, for a gate or an evaluation, from JSON Lines or CSV."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ WHERE = "target.gate.queries"
 
 
 def read_questions(path: str, where: str = WHERE) -> list[Question]:
-    """Every question of a file, in its order; those of a CSV are put together by their text. `where`: what named the file, for errors.
+    """Return the questions of a file in order; rows of a CSV are grouped by question. `where`: the setting that names the file, for errors.
 
     Raises:
-        BadInput: not there, not of this form (names the line), or no question in it.
+        BadInput: the file is missing, malformed (names the line), or has no question.
     """
     try:
         text = Path(path).read_text(encoding="utf-8")
@@ -28,10 +28,10 @@ def read_questions(path: str, where: str = WHERE) -> list[Question]:
         raise BadInput(f"{where}: there is no file '{path}'") from error
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"{where}: '{path}' cannot be read: {error}") from error
-    found = list(_from_csv(text, path, where) if path.lower().endswith(".csv") else _from_json_lines(text, path, where))
-    if not found:
-        raise BadInput(f"{where}: '{path}' holds no question")
-    return found
+    questions = list(_from_csv(text, path, where) if path.lower().endswith(".csv") else _from_json_lines(text, path, where))
+    if not questions:
+        raise BadInput(f"{where}: '{path}' has no question")
+    return questions
 
 
 def _from_json_lines(text: str, path: str, where: str) -> Iterator[Question]:
@@ -39,10 +39,10 @@ def _from_json_lines(text: str, path: str, where: str) -> Iterator[Question]:
         if not line.strip():
             continue
         try:
-            given = json.loads(line)
-            relevant = given["relevant"]
+            entry = json.loads(line)
+            relevant = entry["relevant"]
             gains = relevant.items() if isinstance(relevant, dict) else ((key, 1) for key in _listed(relevant))
-            yield _question(given["query"], {str(key): float(gain) for key, gain in gains})
+            yield _question(entry["query"], {str(key): float(gain) for key, gain in gains})
         except (ValueError, KeyError, TypeError) as error:
             raise BadInput(f'{where}: line {number} of \'{path}\' is not like {{"query": "words", "relevant": ["id"]}}') from error
 
@@ -60,7 +60,7 @@ def _from_csv(text: str, path: str, where: str) -> Iterator[Question]:
         try:
             gains[row["query"]][row["id"]] = float(row.get("gain") or 1)
         except (ValueError, KeyError, TypeError) as error:
-            raise BadInput(f"{where}: line {reader.line_num} of '{path}' has not the columns query, id and (if wanted) gain") from error
+            raise BadInput(f"{where}: line {reader.line_num} of '{path}' lacks the columns query, id and optionally gain") from error
     return (_question(query, relevant) for query, relevant in gains.items())
 
 

@@ -1,7 +1,7 @@
-"""The demo's corpus: what the installed Python's standard library says of itself.
+"""The demo's corpus: documentation of the installed Python's standard library.
 
-Python sources are read as syntax trees, so no module runs that has side effects. Modules in C have
-no source to read: it is found by looking at a fixed list of modules that are safe to import.
+Python sources are parsed as syntax trees, so no module with side effects runs. C modules have
+no source: their documentation comes from importing a fixed list of safe modules.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ QUESTIONS = (
     "run a command and capture its output",
     "find files by pattern in all subfolders",
 )
-# Tests, tools that are no library, tables of codecs, and what Python itself has retired.
+# Tests, tools, tables of codecs, and retired modules.
 SKIPPED = frozenset(
     """__hello__ __phello__ __pycache__ antigravity config dist-packages distutils encodings ensurepip idlelib lib2to3 ntpath
     pydoc_data site-packages sre_compile sre_constants sre_parse test tests this turtledemo xxsubtype""".split()  # noqa: SIM905
 )
-# Modules whose contents are known, and imported, under another name. Other private modules are left out.
+# Modules whose contents are imported under another name. Other private modules are skipped.
 PUBLIC = {
     "_collections_abc": "collections.abc",
     "_pydatetime": "datetime",
@@ -56,43 +56,43 @@ PUBLIC = {
     "unittest.case": "unittest",
     "zipfile._path": "zipfile",
 }
-# Public modules that are in C, wholly or in part, and are safe to import.
+# Public modules implemented in C, wholly or partly, that are safe to import.
 IN_C = """array asyncio atexit binascii bisect builtins bz2 cmath codecs collections contextvars csv datetime decimal faulthandler
     fcntl functools gc grp hashlib heapq io itertools json lzma marshal math mmap operator os pickle pwd queue random re resource
     select signal socket sqlite3 ssl string struct sys syslog termios threading time tracemalloc types unicodedata warnings weakref
     zlib zoneinfo""".split()  # noqa: SIM905
-HOMES = {"builtins": "io", "os": "posix", "types": "builtins"}  # where members say that they come from, beside their own module
-# What everybody uses, each module whole: about 500 passages.
+HOMES = {"builtins": "io", "os": "posix", "types": "builtins"}  # other values of a member's __module__
+# Popular modules: about 500 passages.
 POPULAR = frozenset(
     """argparse bisect collections copy csv dataclasses datetime functools getpass glob heapq html itertools json os.path pathlib
     random re secrets shutil string subprocess tempfile textwrap time uuid""".split()  # noqa: SIM905
 )
-# What few ask for; with their submodules they are a third of the library.
+# Rarely used modules; with their submodules they are a third of the library.
 RARE = frozenset(
     """bdb imaplib importlib mailbox nntplib pdb pickletools poplib pydoc symtable telnetlib tkinter turtle wsgiref xml
     xmlrpc""".split()  # noqa: SIM905
 )
 DOC_LENGTH = 500  # characters: the later paragraphs of a long docstring blur its vector
-FORM = 1  # counts up whenever the passages of one Python would differ from those written before
+FORM = 1  # incremented whenever the passages of the same Python would change
 FILES = ("a-b", "c-d", "e-i", "j-o", "p-r", "s-z")
 ROW_GROUP = 250
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Passage:
-    """One thing that the library documents."""
+    """One documented object of the library."""
 
-    id: str  # as one writes it: datetime.datetime.strptime, str.split
+    id: str  # qualified name: datetime.datetime.strptime, str.split
     text: str  # name, signature, and the beginning of the docstring
     module: str
     kind: PassageKind
 
 
 def passages() -> Iterator[Passage]:
-    """Every documented module, class, function and method, each id once, in an order that this Python always gives."""
+    """Yield every documented module, class, function and method, each id once, in an order fixed for this Python."""
     seen: set[str] = set()
-    for found in (_from_sources, _from_c):
-        for passage in found():
+    for extract in (_from_sources, _from_c):
+        for passage in extract():
             if passage.id not in seen:
                 seen.add(passage.id)
                 yield passage
@@ -101,14 +101,14 @@ def passages() -> Iterator[Passage]:
 def write_corpus(folder: Path, size: Size = "default") -> Path:
     """Write the passages as Parquet files with the columns id, text, module and kind.
 
-    A second call with the same Python and size finds them and touches nothing; all files appear at once.
+    A second call with the same Python and size reuses them; all files appear atomically.
 
     Args:
-        folder: where the corpora are kept; made if it is not there.
-        size: quick has about 500 passages of much-used modules, default about 4,800, full all of them.
+        folder: the folder of corpora; created if missing.
+        size: quick has about 500 passages of popular modules, default about 4,800, full all of them.
 
     Returns:
-        The folder below `folder` that holds the files.
+        The subfolder of `folder` with the files.
 
     Raises:
         BadInput: the folder cannot be written.
@@ -120,7 +120,7 @@ def write_corpus(folder: Path, size: Size = "default") -> Path:
             with tempfile.TemporaryDirectory(dir=folder, prefix=".corpus-") as scratch:
                 written = Path(scratch, "files")
                 _write_files(written, [p for p in passages() if _belongs(p, size)])
-                _appear(written, corpus)
+                _publish(written, corpus)
     except OSError as error:
         raise BadInput(f"the demo's corpus cannot be written to {folder}: {error.strerror or error}; give another folder") from error
     return corpus
@@ -138,13 +138,13 @@ def _write_files(folder: Path, chosen: list[Passage]) -> None:
     for passage in chosen:
         initial = passage.module[0]
         files.setdefault(next((name for name in FILES if name[0] <= initial <= name[-1]), FILES[0]), []).append(passage)
-    for name, held in sorted(files.items()):
-        table = pa.Table.from_pylist([asdict(passage) for passage in held])
+    for name, group in sorted(files.items()):
+        table = pa.Table.from_pylist([asdict(passage) for passage in group])
         pq.write_table(table, folder / f"{name}.parquet", row_group_size=ROW_GROUP, compression="zstd")
 
 
-def _appear(written: Path, corpus: Path) -> None:
-    """Give the finished files their place at one stroke; where another process was first, its files stay."""
+def _publish(written: Path, corpus: Path) -> None:
+    """Move the finished files into place atomically; if another process was first, its files stay."""
     try:
         written.rename(corpus)
     except OSError as error:
@@ -158,13 +158,13 @@ def _passage(name: str, signature: str, doc: str, module: str, kind: PassageKind
 
 
 def _beginning(doc: str) -> str:
-    """Whole paragraphs, as many as fit; always the first."""
-    kept, *others = doc.split("\n\n")
+    """Return the first paragraph and as many more as fit."""
+    text, *others = doc.split("\n\n")
     for paragraph in others:
-        if len(kept) + len(paragraph) > DOC_LENGTH:
+        if len(text) + len(paragraph) > DOC_LENGTH:
             break
-        kept += f"\n\n{paragraph}"
-    return kept.strip()
+        text += f"\n\n{paragraph}"
+    return text.strip()
 
 
 def _from_sources() -> Iterator[Passage]:
@@ -194,7 +194,7 @@ def _public_name(path: Path) -> str | None:
 
 def _members(body: list[ast.stmt], owner: str, module: str, *, inside_class: bool) -> Iterator[Passage]:
     for node in body:
-        if isinstance(node, ast.If | ast.Try):  # definitions for one platform, or that replace a missing C module
+        if isinstance(node, ast.If | ast.Try):  # platform-specific definitions, or replacements of a missing C module
             inner = [*node.body, *node.orelse, *(line for h in getattr(node, "handlers", ()) for line in h.body)]
             yield from _members(inner, owner, module, inside_class=inside_class)
         elif isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and not node.name.startswith("_"):
@@ -229,7 +229,7 @@ def _signature(node: ast.FunctionDef | ast.AsyncFunctionDef, *, bound: bool) -> 
 
 def _from_c() -> Iterator[Passage]:
     for name in IN_C:
-        with suppress(ImportError):  # a Python built without sqlite3 or lzma has no documentation of it either
+        with suppress(ImportError):  # Python may be built without sqlite3 or lzma
             yield from _module_in_c(importlib.import_module(name), name, {name, HOMES.get(name, name)})
 
 
@@ -244,21 +244,21 @@ def _module_in_c(module: ModuleType, name: str, homes: set[str]) -> Iterator[Pas
         if inspect.isclass(member):
             yield from _class_in_c(member, f"{prefix}{short}", name)
         elif inspect.isroutine(member) and member.__doc__:
-            yield _passage(f"{prefix}{short}", _inspected(member), member.__doc__, name, "function")
+            yield _passage(f"{prefix}{short}", _signature_in_c(member), member.__doc__, name, "function")
 
 
 def _class_in_c(owner: type, name: str, module: str) -> Iterator[Passage]:
-    if isinstance(owner.__doc__, str):  # types.FunctionType and a few others keep a descriptor there
-        yield _passage(name, _inspected(owner), owner.__doc__, module, "class")
+    if isinstance(owner.__doc__, str):  # types.FunctionType and a few others have a descriptor there
+        yield _passage(name, _signature_in_c(owner), owner.__doc__, module, "class")
     for short, raw in sorted(vars(owner).items()):
         member = raw.__func__ if isinstance(raw, classmethod | staticmethod) else raw
         if not short.startswith("_") and (inspect.isroutine(member) or inspect.isdatadescriptor(member)) and member.__doc__:
-            yield _passage(f"{name}.{short}", _inspected(member), member.__doc__, module, "method")
+            yield _passage(f"{name}.{short}", _signature_in_c(member), member.__doc__, module, "method")
 
 
-def _inspected(member: object) -> str:
-    """The signature, or nothing where C code has none."""
-    with suppress(ValueError, TypeError, AttributeError):  # AttributeError: 3.13 of a default such as EPOLLIN
+def _signature_in_c(member: object) -> str:
+    """Return the signature, or "" if C code has none."""
+    with suppress(ValueError, TypeError, AttributeError):  # AttributeError: in 3.13, for a default such as EPOLLIN
         signature = inspect.signature(cast("Callable[..., object]", member))
         named = [p for p in signature.parameters.values() if p.name not in ("self", "cls", "type")]
         return str(signature.replace(parameters=named))

@@ -1,7 +1,7 @@
-"""Tar files read in order, one member at a time. Nothing is ever written to disk.
+"""Reads tar files sequentially, one member at a time, without writing to disk.
 
-Python's tarfile ends without a word at a damaged header, and at empty blocks in the middle of a file, where `cat` has joined two tars;
-that would lose rows. Here the one raises and the other is read past.
+Python's tarfile stops silently at a damaged header, and at empty blocks in the middle of a file, as left by concatenating two tars with
+`cat`; that would lose rows. Here a damaged header raises, and empty blocks are skipped.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ LARGEST_MEMBER = 256 << 20  # bytes; a larger one is not read into memory
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A regular file in a tar, or a link; `data` is None where it is not needed or too large."""
+    """A regular file or link in a tar; `data` is None if it is not wanted or too large."""
 
     name: str
     size: int
@@ -34,7 +34,7 @@ class Member:
 
 
 def _headers() -> type[tarfile.TarInfo]:
-    """The headers of one file. Its end is an end after empty blocks alone."""
+    """Return the header class for one file, which accepts the end of the file only after empty blocks."""
 
     class Header(tarfile.TarInfo):
         after_empty_block = False
@@ -55,24 +55,24 @@ def _headers() -> type[tarfile.TarInfo]:
 
 
 def check_whole(file: FileVersion) -> bool:
-    """Look at both ends of a plain tar; False where it has no member. One that is packed shows its end to its reader only.
+    """Check both ends of a plain tar; returns False if it has no member. The end of a compressed one is only known after reading it.
 
     Raises:
-        BadInput: it was cut off, or is something else.
+        BadInput: it is truncated, or not a tar.
     """
     opened = open_file(file.path)
     try:
         begin = opened.read(TAR_BLOCK_BYTES)
         if packing_of(begin, file.path):
             return True
-        if (found := kind_of(begin)) and found != "a tar archive":
-            raise BadInput(f"{file.path} is no tar, but {found}: replace the file or leave it out")
+        if (actual := kind_of(begin)) and actual != "a tar archive":
+            raise BadInput(f"{file.path} is no tar, but {actual}: replace the file or leave it out")
         opened.seek(max(0, file.size - TAR_BLOCK_BYTES))
         end = opened.read(TAR_BLOCK_BYTES)
         if file.size % TAR_BLOCK_BYTES or end.strip(b"\0"):
             raise BadInput(f"{file.path} is cut off: a tar ends with empty blocks of {TAR_BLOCK_BYTES} bytes: fetch or pack it again")
         opened.seek(0)
-        while piece := opened.read(TAR_READ_BYTES):  # a tar without members may stand before another
+        while piece := opened.read(TAR_READ_BYTES):  # a tar without members may precede another
             if piece.strip(b"\0"):
                 return True
     finally:
@@ -81,10 +81,10 @@ def check_whole(file: FileVersion) -> bool:
 
 
 def members(path: str, wanted: Callable[[str], bool]) -> Iterator[Member]:
-    """The files and links of a tar in order, with the bytes of the wanted files.
+    """Yield the files and links of a tar in order, with the bytes of the wanted files.
 
     Raises:
-        BadInput: damaged or cut off (names the file and the member), or a member's name points outside the tar.
+        BadInput: the tar is damaged or truncated (names the file and the member), or a member's name points outside it.
     """
     last = "its beginning"
     opened: pa.NativeFile = open_plain(path)
@@ -125,5 +125,5 @@ def _check_name(name: str, path: str) -> None:
 
 
 def _forget(tar: Any) -> None:
-    """Tarfile keeps every member in memory, gigabytes for a million of them."""
+    """Free the members that tarfile keeps in memory: gigabytes for a million of them."""
     tar.members.clear()

@@ -1,7 +1,7 @@
-"""Members of a tar joined to samples: those that share their name up to the first dot, as webdataset splits it.
+"""Joins members of a tar to samples: members that share their name up to the first dot, as in webdataset.
 
-They need not be adjacent: a sample waits for its missing members while no more than some others have begun after it. Samples come in the order in
-which they begin.
+They need not be adjacent: a sample waits for missing members until a limited number of samples has started after it. Samples are
+yielded in the order of their first members.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tasks.domain.shards.findings import Findings
 
 WINDOW_SAMPLES = 1_024
 WINDOW_BYTES = 64 << 20
-KEYS_REMEMBERED = 1 << 18  # of samples that have left: some 25 MB
+KEYS_REMEMBERED = 1 << 18  # of yielded samples: about 25 MB
 APART = f"apart in the tar: other members of this sample stand more than {WINDOW_SAMPLES:,} samples or {WINDOW_BYTES >> 20} MiB before: pack it anew"
 
 HIDDEN_MEMBERS = "hidden members of tar files (below __MACOSX, or with a name that begins with '.')"
@@ -35,13 +35,13 @@ class TarSample:
     key: str
     parts: dict[MemberPart, bytes] = field(default_factory=dict)
     ends: set[str] = field(default_factory=set)
-    dotted: dict[MemberPart, list[str]] = field(default_factory=dict)  # ends such as "left.jpg", which a plain one goes before
+    dotted: dict[MemberPart, list[str]] = field(default_factory=dict)  # ends such as "left.jpg"; a plain "jpg" takes precedence
     reason: str | None = None
     size: int = 0
-    left: list[str] = field(default_factory=list)  # members beside another of their part
+    left: list[str] = field(default_factory=list)  # unused members: another one of the same part is there
 
     def add(self, end: str, part: MemberPart, member: Member) -> None:
-        """Take a member; of two images the first stays."""
+        """Add a member; the first of two images wins."""
         self.ends.add(end)
         if member.data is None:
             self.reason = f"too large: {member.name} has {member.size} bytes, {LARGEST_MEMBER} are read at most"
@@ -59,7 +59,7 @@ class TarSample:
             self.size += len(member.data)
 
     def ambiguous(self) -> str | None:
-        """Why it is not known which member is meant."""
+        """Return why it is unclear which member is meant, or None."""
         for part, ends in self.dotted.items():
             if len(ends) > 1:
                 return (
@@ -69,17 +69,17 @@ class TarSample:
 
 
 def not_read(member: Member) -> str:
-    """Members of this one's kind, in words."""
-    found = split_name(member.name)
-    if member.link or found is None:
+    """Describe the kind of an unused member, for findings."""
+    name_parts = split_name(member.name)
+    if member.link or name_parts is None:
         return f"{'links in tar files' if member.link else HIDDEN_MEMBERS}, which are not read"
-    suffix = found[1].rpartition(".")[2]
-    told = f"with the suffix .{suffix}" if suffix and len(suffix) <= LONGEST_SUFFIX and suffix.isprintable() else "without a suffix"
-    return f"members of tar files {told}, which are not read"
+    suffix = name_parts[1].rpartition(".")[2]
+    kind = f"with the suffix .{suffix}" if suffix and len(suffix) <= LONGEST_SUFFIX and suffix.isprintable() else "without a suffix"
+    return f"members of tar files {kind}, which are not read"
 
 
 def split_name(name: str) -> tuple[str, str] | None:
-    """The key of a member's sample, and what follows the first dot of its name; None: hidden, as what macOS puts beside each file is."""
+    """Return the key of a member's sample, and its name after the first dot; None if hidden, like the files that macOS adds."""
     folder, slash, base = name.removeprefix("./").rpartition("/")
     if base.startswith(".") or "__MACOSX" in folder.split("/"):
         return None
@@ -88,21 +88,21 @@ def split_name(name: str) -> tuple[str, str] | None:
 
 
 def part_of_name(name: str) -> MemberPart | None:
-    """What a member is to its sample; None: nothing that is known."""
-    found = split_name(name)
-    return MEMBER_PARTS.get(found[1].rpartition(".")[2]) if found else None
+    """Return the part of a sample that a member is; None if unknown."""
+    name_parts = split_name(name)
+    return MEMBER_PARTS.get(name_parts[1].rpartition(".")[2]) if name_parts else None
 
 
 def join_samples(
     members: Iterable[Member], wanted: frozenset[MemberPart], *, window: int = WINDOW_SAMPLES, found: Findings | None = None
 ) -> Iterator[TarSample]:
-    """Samples in the order of their first members.
+    """Yield samples in the order of their first members.
 
     Args:
         members: in the order of the tar, those of wanted parts with their bytes.
-        wanted: parts without which a sample is not whole.
-        window: samples that may begin after one that is not.
-        found: takes in what is not read.
+        wanted: parts of a complete sample.
+        window: samples that may start after an incomplete one before it is yielded.
+        found: collects the members that are not read.
     """
     joiner = _Joiner(wanted, window, found if found is not None else Findings())
     for member in members:
@@ -120,18 +120,18 @@ class _Joiner:
         self.waiting: deque[TarSample] = deque()
         self._wanted, self._window, self._size = wanted, window, 0
         self._by_key: dict[str, TarSample] = {}
-        self._gone: dict[int, bool] = {}  # by the hash of a key that has left, whether its sample was whole
+        self._gone: dict[int, bool] = {}  # by the hash of a yielded key: whether its sample was complete
 
     def add(self, key: str, end: str, member: Member) -> Iterator[TarSample]:
-        """Add a member; yields samples that are complete, or have waited too long."""
+        """Add a member; yields samples that are complete or have waited too long."""
         part = MEMBER_PARTS.get(end.rpartition(".")[2])
         part = part if part in self._wanted else None
         if part is None:
             self.found.add(not_read(member), member.name)
         sample, whole = self._by_key.get(key), self._gone.get(hash(key))
         if sample is None and whole is not None and part is None:
-            return  # of a sample that needs nothing of it
-        if sample is None or (part and end in sample.ends):  # the same name again: another row of this key
+            return  # a member that its sample does not need
+        if sample is None or (part and end in sample.ends):  # a repeated name: another row with this key
             while self.waiting and self._may_leave(self.waiting[0]):
                 yield self.leave()
             sample = self._begin(key, None if whole is not False else APART)
@@ -141,9 +141,9 @@ class _Joiner:
             self._size += sample.size
 
     def _may_leave(self, first: TarSample) -> bool:
-        return self._is_whole(first) or len(self.waiting) >= self._window or self._size > WINDOW_BYTES
+        return self._is_complete(first) or len(self.waiting) >= self._window or self._size > WINDOW_BYTES
 
-    def _is_whole(self, sample: TarSample) -> bool:
+    def _is_complete(self, sample: TarSample) -> bool:
         return self._wanted <= sample.parts.keys()
 
     def _begin(self, key: str, reason: str | None) -> TarSample:
@@ -152,14 +152,14 @@ class _Joiner:
         return sample
 
     def leave(self) -> TarSample:
-        """The first that waits."""
+        """Remove and return the first waiting sample."""
         sample = self.waiting.popleft()
         self._size -= sample.size
         if self._by_key.get(sample.key) is sample:
             del self._by_key[sample.key]
         if len(self._gone) >= KEYS_REMEMBERED:
             del self._gone[next(iter(self._gone))]
-        self._gone[hash(sample.key)] = self._is_whole(sample)
+        self._gone[hash(sample.key)] = self._is_complete(sample)
         if sample.left and not sample.ambiguous():
             self.found.add(BESIDE, sample.left[0], len(sample.left))
         return sample

@@ -1,4 +1,4 @@
-"""A folder of text files: a row is a file, its key the path below the folder, its text all that is in it."""
+"""A folder of text files: a row is a file, its key the path relative to the folder, its text the content."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class TextFilesSource(SourceSettings):
         list(SUFFIXES),
         min_length=1,
         title="Suffixes",
-        description="Ends of the names of files to read, in any case. A glob that states an end (docs/**/*.log) needs none.",
+        description="Suffixes of the files to read, in any case. A glob that includes a suffix (docs/**/*.log) needs none.",
     )
     chunks: ChunkSettings = CHUNKS
 
@@ -72,7 +72,7 @@ class TextFilesSource(SourceSettings):
 
 
 class TextFiles(SourceFiles[TextFilesSource]):
-    """Text files below a URI; shards are cut as those of pictures, so that one file more changes one of them."""
+    """Text files below a URI; cut into shards like images, so that an added file changes only one shard."""
 
     def survey(self, wanted: Collection[str] | None) -> ColumnSurvey:
         next(list_files(self.config.uri, self.config.ends))
@@ -87,38 +87,38 @@ class TextFiles(SourceFiles[TextFilesSource]):
 
 
 def _batches(files: Iterable[FileVersion]) -> Iterator[pa.RecordBatch]:
-    for group in _of_some_bytes(files):
+    for group in _batched_by_bytes(files):
         texts, reasons = zip(*ahead(_text_of, group), strict=True)
         columns = [[file.name for file in group], texts, reasons]
         yield pa.record_batch([pa.array(column, pa.string()) for column in columns], schema=TEXT_ROWS)
 
 
-def _of_some_bytes(files: Iterable[FileVersion]) -> Iterator[list[FileVersion]]:
-    """Files that are held in memory at once."""
-    held: list[FileVersion] = []
+def _batched_by_bytes(files: Iterable[FileVersion]) -> Iterator[list[FileVersion]]:
+    """Group files that fit into memory together."""
+    batch: list[FileVersion] = []
     size = 0
     for file in files:
-        if held and (len(held) == BATCH_ROWS or size + file.size > BATCH_BYTES):
-            yield held
-            held, size = [], 0
-        held.append(file)
+        if batch and (len(batch) == BATCH_ROWS or size + file.size > BATCH_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append(file)
         size += min(file.size, LONGEST_ROW_BYTES)
-    if held:
-        yield held
+    if batch:
+        yield batch
 
 
 def _text_of(file: FileVersion) -> tuple[str | None, str | None]:
-    """What a file says, or why it cannot be embedded; an empty file says nothing, as an empty column does."""
+    """Return a file's text, or why it cannot be embedded; an empty file has an empty text, like an empty column."""
     if file.size > LONGEST_ROW_BYTES:
         return None, TOO_LARGE
     with reading(file.path, "text file"), closing(open_file(file.path)) as opened:
-        data = opened.read(LONGEST_ROW_BYTES + 1)  # some stores do not tell sizes
+        data = opened.read(LONGEST_ROW_BYTES + 1)  # some stores do not report sizes
     return (None, TOO_LARGE) if len(data) > LONGEST_ROW_BYTES else _decoded(data)
 
 
 def _decoded(data: bytes) -> tuple[str | None, str | None]:
     head = data[:CONTENT_HEAD_BYTES]
-    other = None if is_text(head) else kind_of(head)  # UTF-16 without a mark may decode as UTF-8
+    other = None if is_text(head) else kind_of(head)  # UTF-16 without a byte order mark may decode as UTF-8
     if other is not None:
         return None, _not_utf8(f"the file is {other}")
     try:
@@ -127,8 +127,8 @@ def _decoded(data: bytes) -> tuple[str | None, str | None]:
         return None, _not_utf8(f"byte {error.start} of the file")
 
 
-def _not_utf8(found: str) -> str:
-    return f"{LINE_NOT_UTF8}: {found}: convert it to text in UTF-8"
+def _not_utf8(problem: str) -> str:
+    return f"{LINE_NOT_UTF8}: {problem}: convert it to text in UTF-8"
 
 
 TEXT_FILES = SourceKind(settings=TextFilesSource, files=f"{__name__}:TextFiles")

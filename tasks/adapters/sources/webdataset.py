@@ -1,7 +1,7 @@
 """WebDataset: tars of samples. Members that share their name up to the first dot are a sample (`tasks.adapters.sources.tar_samples`).
 
-A tar is a shard. The key is that shared name with its folders. Keys of the sample's .json are columns; `txt` is
-the caption, which `caption_key` takes from the .json.
+A tar is a shard. The key is the shared name with its folders. Keys of the sample's .json are columns; `txt` is
+the caption, or the value of `caption_key` in the .json.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from tasks.domain.shards.shard import FileVersion, Shard, Span, Whole
 
 SUFFIXES = (*with_packed(".tar"), ".tgz", ".tbz2", ".txz")
 CAPTION = "txt"
-CAPTION_KEYS = ("caption", "text", "txt")  # as others write them
+CAPTION_KEYS = ("caption", "text", "txt")  # usual keys of other programs
 HEAD_SAMPLES = 32
-MEMBER = 1_024  # bytes of a tar around a member, on average: its header, and what fills its last block
+MEMBER = 1_024  # average bytes of a tar around a member: its header, and the padding of its last block
 BATCH_ROWS = 1_024
 BATCH_BYTES = 32 << 20
 
@@ -75,7 +75,7 @@ class WebDatasetFiles(SourceFiles[WebDatasetSource]):
         return survey
 
     def _head(self, file: FileVersion) -> list[TarRow]:
-        """The first samples of a tar without their pictures; none of one that cannot be read."""
+        """Return the first samples of a tar without their images; none if it cannot be read."""
         with suppress(KitestringError), reading(file.path, "tar file"):
             return self._first(file.path)
         return []
@@ -84,13 +84,13 @@ class WebDatasetFiles(SourceFiles[WebDatasetSource]):
         return list(islice(self._samples(path, frozenset(("caption", "json")), 2 * HEAD_SAMPLES), HEAD_SAMPLES))
 
     def _check_captions(self, head: list[TarRow], path: str) -> None:
-        """Captions are often in the .json alone, as img2dataset writes them."""
+        """Refuse a job that would miss captions in the .json, where img2dataset writes them."""
         if self.config.embed == "image" or self.config.caption_key or any(CAPTION in sample.values for sample in head):
             return
-        found = [key for key in CAPTION_KEYS if any(isinstance(sample.values.get(key), str) for sample in head)]
-        if found:
+        keys = [key for key in CAPTION_KEYS if any(isinstance(sample.values.get(key), str) for sample in head)]
+        if keys:
             raise BadInput(
-                f"the samples of {path} have no .txt to embed, and their .json has '{found[0]}': set source.caption_key: {found[0]}"
+                f"the samples of {path} have no .txt to embed, and their .json has '{keys[0]}': set source.caption_key: {keys[0]}"
             )
 
     def spans(self) -> Iterator[Span]:
@@ -108,22 +108,22 @@ class WebDatasetFiles(SourceFiles[WebDatasetSource]):
                 yield Span(files=(file,), extent=Whole(), rows=None)
 
     def _batches(self, file: FileVersion) -> Iterator[pa.RecordBatch]:
-        held: list[TarRow] = []
+        samples: list[TarRow] = []
         size, found = 0, Findings()
         with reading(file.path, "tar file"):
             for sample in self._samples(file.path, self._wanted(), found=found):
-                held.append(sample)
+                samples.append(sample)
                 size += sample.size
-                if len(held) >= BATCH_ROWS or size >= BATCH_BYTES:
-                    yield self._batch(held)
-                    held, size = [], 0
-            if held:
-                yield self._batch(held)
-            if left := tuple(some.model_copy(update={"example": f"{some.example} in {file.name}"}) for some in found.all()):
-                yield with_findings(self._batch([]), left)
+                if len(samples) >= BATCH_ROWS or size >= BATCH_BYTES:
+                    yield self._batch(samples)
+                    samples, size = [], 0
+            if samples:
+                yield self._batch(samples)
+            if findings := tuple(finding.model_copy(update={"example": f"{finding.example} in {file.name}"}) for finding in found.all()):
+                yield with_findings(self._batch([]), findings)
 
     def _wanted(self) -> frozenset[MemberPart]:
-        """What the job reads of a sample."""
+        """Return the parts of a sample that the job reads."""
         config = self.config
         caption = (config.embed == "text" and config.caption_key is None) or CAPTION in config.scalars
         json = config.caption_key is not None or bool(set(config.scalars) - {CAPTION})
@@ -133,8 +133,8 @@ class WebDatasetFiles(SourceFiles[WebDatasetSource]):
     def _samples(
         self, path: str, wanted: frozenset[MemberPart], window: int = WINDOW_SAMPLES, found: Findings | None = None
     ) -> Iterator[TarRow]:
-        there = members(path, lambda name: part_of_name(name) in wanted)
-        return (_row(sample) for sample in join_samples(there, wanted, window=window, found=found))
+        tar_members = members(path, lambda name: part_of_name(name) in wanted)
+        return (_row(sample) for sample in join_samples(tar_members, wanted, window=window, found=found))
 
     def _batch(self, samples: list[TarRow]) -> pa.RecordBatch:
         columns = from_objects([sample.values for sample in samples], self.config.scalars)
@@ -154,12 +154,12 @@ class WebDatasetFiles(SourceFiles[WebDatasetSource]):
             return sample.caption
         value = sample.values.get(key)
         if value is not None and not isinstance(value, str):
-            sample.reason = sample.reason or f"caption is no text: '{key}' of the sample's .json"
+            sample.reason = sample.reason or f"caption is not a text: '{key}' of the sample's .json"
         return value.encode() if isinstance(value, str) else None
 
 
 def _row(sample: TarSample) -> TarRow:
-    """A sample with its .json and caption as columns."""
+    """Convert a sample to a row, with its .json and caption as columns."""
     image, caption = sample.parts.get("image") or None, sample.parts.get("caption")
     caption = caption.removeprefix(BOM) if caption is not None else None
     row = TarRow(sample.key, image=image, caption=caption, reason=sample.reason or sample.ambiguous(), size=sample.size)
@@ -179,6 +179,6 @@ def _row(sample: TarSample) -> TarRow:
 
 
 def _is_whole(file: FileVersion) -> bool:
-    """Whether there is something in it, and its end as well."""
+    """Return whether a tar has members and its end is intact."""
     with reading(file.path, "tar file"):
         return bool(file.size and check_whole(file))

@@ -95,7 +95,7 @@ def test_later_files_may_have_other_columns_and_folders_may_be_columns(tmp_path:
         (tmp_path / f"lang={lang}" / "a.csv").write_text(text)
     rows = good(make_job("csv", tmp_path, metadata=["lang", "n"]))
     assert [(row["text"], row["lang"], row["n"]) for row in rows] == [("a", "de", None), ("b", "en", 5.0), ("c", "fr", 2.5)]
-    with pytest.raises(BadInput, match=r"column 'm' is not in .*: it has lang, text, n; if it comes later, set source.types: \{m: text\}"):
+    with pytest.raises(BadInput, match=r"column 'm' is not in .*: it has lang, text, n; if it occurs later, set source.types: \{m: text\}"):
         good(make_job("csv", tmp_path, metadata=["m"]))
     assert [row["m"] for row in good(make_job("csv", tmp_path, metadata=["m"], types={"m": "text"}))] == [None] * 3
 

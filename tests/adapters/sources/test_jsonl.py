@@ -270,7 +270,7 @@ def test_an_array_is_read_item_by_item(tmp_path: Path, texts: list[str], indent:
 @pytest.mark.parametrize(
     ("data", "why"),
     [
-        (b'[{"text": "a"}, {"te', "item 2: it is no JSON, cut off"),
+        (b'[{"text": "a"}, {"te', "item 2: it is not JSON, truncated"),
         (b'[{"text": "a"} {"text": "b"}]', "item 2: a comma or ] is missing"),
         (b'[{"text": "a"}]\n[{"text": "b"}]', "item 2: something follows the array"),
     ],

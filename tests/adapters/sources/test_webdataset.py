@@ -49,7 +49,7 @@ def test_types_come_from_the_json_of_the_first_samples(tmp_path: Path) -> None:
     (tmp_path / "a.tar").write_bytes(pack(samples(3)))
     types = open_source(make_job("webdataset", tmp_path).source, rows=1).inspect()
     assert types == {"txt": "varchar", "n": "int64", "tags": "varchar[]", "url": "varchar"}
-    with pytest.raises(BadInput, match=r"column 'nn' is not in .*: it has txt, n, tags, url \(did you mean 'n'\?\); if it comes later"):
+    with pytest.raises(BadInput, match=r"column 'nn' is not in .*: it has txt, n, tags, url \(did you mean 'n'\?\); if it occurs later"):
         open_source(make_job("webdataset", tmp_path, metadata=["nn"]).source, rows=1).inspect(["nn"])
 
 

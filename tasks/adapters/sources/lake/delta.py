@@ -1,4 +1,4 @@
-"""Delta tables: the log is read by `deltalake`, the data files as plain Parquet, less what deletion vectors leave out."""
+"""Delta tables: `deltalake` reads the log; data files are read as plain Parquet without the rows in deletion vectors."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class DeltaSource(TabularSource):
         "table", title="Table", description="The table's folder, with _delta_log in it: local or s3://.", json_schema_extra=PLACE
     )
     version: Annotated[int, Field(title="number")] | Nothing = Field(
-        None, title="Version", description="Version of the table to read. Left out: the newest."
+        None, title="Version", description="Version of the table to read. Default: the newest."
     )
 
 
@@ -109,7 +109,7 @@ class DeltaFiles(TableFiles[DeltaSource]):
         return table
 
     def _check(self, table: DeltaTable) -> None:
-        """Refuse what changes the meaning of data files in a way that is not honoured here."""
+        """Refuse table features that change the meaning of data files and are not supported."""
         unknown = sorted(set(table.protocol().reader_features or []) - HONOURED)
         if unknown:
             raise BadInput(
@@ -119,28 +119,28 @@ class DeltaFiles(TableFiles[DeltaSource]):
             raise BadInput(f"Delta table '{self._root}' maps columns by id ({MODE}), which is not supported: set it to 'name'")
 
     def _physical(self, field: pa.Field) -> str:
-        """The name in the data files; of a table that maps columns, another than its own."""
+        """Return the column's name in data files, which differs if the table maps columns."""
         if any(_renamed(child) for child in _children(field.type)):
             raise BadInput(f"column '{field.name}' of '{self._root}' has fields that are mapped to other names: leave it out")
         return _physical(field)
 
-    def _file(self, written: str, size: int, modified: int, *, partition: dict[str, Any]) -> FileVersion:
-        path = self._path(unquote(written))
+    def _file(self, logged_path: str, size: int, modified: int, *, partition: dict[str, Any]) -> FileVersion:
+        path = self._path(unquote(logged_path))
         state = FileState(made=str(modified), deleted=self._fingerprints.get(path, ""), partition=partition)
         return FileVersion(path=path, name=name_below(self._root, path), size=size, version=state.version)
 
     def _path(self, path: str) -> str:
-        """What opens a file of the log: most are named below the table's folder, those of a shallow clone in full."""
+        """Return the path of a file in the log: usually relative to the table's folder, absolute in a shallow clone."""
         return plain_place(path) if SCHEME.match(path) else f"{self._root}/{path}"
 
     @cached_property
     def _vectors(self) -> dict[str, Positions]:
-        """Deleted rows of every file that has some."""
-        found = pa.RecordBatchReader.from_stream(self._table.deletion_vectors())
+        """Deleted rows by file."""
+        batches = pa.RecordBatchReader.from_stream(self._table.deletion_vectors())
         head = f"{'' if '://' in self._root else 'file://'}{self._root}/"
         return {
             self._path(unquote(path.as_py().removeprefix(head))): np.flatnonzero(~np.asarray(keep.values, bool))
-            for batch in found
+            for batch in batches
             for path, keep in zip(batch.column("filepath"), batch.column("selection_vector"), strict=True)
         }
 
@@ -157,7 +157,7 @@ def _options(root: str) -> dict[str, str] | None:
 
 
 def _children(kind: pa.DataType) -> Iterator[pa.Field]:
-    """Every field within a type."""
+    """Yield every field nested in a type."""
     for at in range(kind.num_fields):
         yield kind.field(at)
         yield from _children(kind.field(at).type)

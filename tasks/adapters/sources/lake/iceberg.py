@@ -1,4 +1,4 @@
-"""Iceberg tables: metadata and manifests are read by `pyiceberg`, the data files as plain Parquet, less what delete files leave out."""
+"""Iceberg tables: `pyiceberg` reads metadata and manifests; data files are read as plain Parquet without deleted rows."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class IcebergSource(TabularSource):
     )
     snapshot: (
         Annotated[str, BeforeValidator(lambda value: str(value) if isinstance(value, int) else value), Field(title="name")] | Nothing
-    ) = Field(None, title="Snapshot", description="Snapshot to read: its id, a branch or a tag. Left out: the newest.")
+    ) = Field(None, title="Snapshot", description="Snapshot to read: its id, a branch or a tag. Default: the newest.")
 
 
 class IcebergFiles(TableFiles[IcebergSource]):
@@ -59,7 +59,7 @@ class IcebergFiles(TableFiles[IcebergSource]):
 
     @property
     def root(self) -> str:
-        """With a catalog, source.uri is a name."""
+        """The table's own location with a catalog, where source.uri is only a name."""
         return self._root if self.config.catalog else super().root
 
     def data_files(self) -> Iterator[FileVersion]:
@@ -72,10 +72,10 @@ class IcebergFiles(TableFiles[IcebergSource]):
 
     def origin(self, name: str, file: pa.Schema) -> Origin:
         field = self._columns.find_field(name)
-        found = next((column for column in file if self._id_of(column) == field.field_id), None)
-        if found is not None:
-            _check_nested(found, self.schema.field(name))
-            return Origin(column=found.name)
+        column_in_file = next((column for column in file if self._id_of(column) == field.field_id), None)
+        if column_in_file is not None:
+            _check_nested(column_in_file, self.schema.field(name))
+            return Origin(column=column_in_file.name)
         return (
             Origin()
             if field.initial_default is None
@@ -83,7 +83,7 @@ class IcebergFiles(TableFiles[IcebergSource]):
         )
 
     def _id_of(self, column: pa.Field) -> int | None:
-        """The id of a file's column; where files have none, by the table's map of names."""
+        """Return the field id of a file's column; if the file has none, from the table's name mapping."""
         written = (column.metadata or {}).get(FIELD_ID)
         return int(written) if written is not None else self._mapped.get(column.name)
 
@@ -105,11 +105,11 @@ class IcebergFiles(TableFiles[IcebergSource]):
         wanted, table = self.config.snapshot, self._table
         if wanted is None:
             return table.scan()
-        found = table.snapshot_by_name(wanted) or (table.snapshot_by_id(int(wanted)) if wanted.isdecimal() else None)
-        if found is None:
+        snapshot = table.snapshot_by_name(wanted) or (table.snapshot_by_id(int(wanted)) if wanted.isdecimal() else None)
+        if snapshot is None:
             names = ", ".join([*table.refs(), *(str(each.snapshot_id) for each in table.snapshots()[-5:])])
             raise BadInput(f"Iceberg table '{self.config.uri}' has no snapshot '{wanted}': it has {names or 'none'}")
-        return table.scan(snapshot_id=found.snapshot_id)
+        return table.scan(snapshot_id=snapshot.snapshot_id)
 
     @cached_property
     def _columns(self) -> Schema:
@@ -127,8 +127,10 @@ class IcebergFiles(TableFiles[IcebergSource]):
         except OSError as error:
             raise unreadable(f"Iceberg table '{self._root}'", error) from error
         except ValueError as error:
-            words = "has equality deletes, which are not supported: compact it" if "equality" in str(error) else f"cannot be read: {error}"
-            raise BadInput(f"Iceberg table '{self._root}' {words}") from error
+            problem = (
+                "has equality deletes, which are not supported: compact it" if "equality" in str(error) else f"cannot be read: {error}"
+            )
+            raise BadInput(f"Iceberg table '{self._root}' {problem}") from error
 
     def _deleted_rows(self, task: FileScanTask) -> Positions:
         return deleted_rows(task.file.file_path, task.delete_files)
@@ -142,7 +144,7 @@ class IcebergFiles(TableFiles[IcebergSource]):
         return FileVersion(path=path, name=name_below(self._root, path), size=file.file_size_in_bytes, version=state.version)
 
     def _partition(self, file: DataFile) -> dict[str, JsonValue]:
-        """Wanted columns by which the table is partitioned as they are: files that were added from elsewhere may lack them."""
+        """Return the values of wanted identity-partition columns: files added from elsewhere may lack these columns."""
         fields = self._table.specs()[file.spec_id].fields
         identical = {field.source_id: file.partition[at] for at, field in enumerate(fields) if str(field.transform) == "identity"}
         ids = {name: self._columns.find_field(name).field_id for name in self.config.columns if name in self.schema.names}
@@ -150,22 +152,22 @@ class IcebergFiles(TableFiles[IcebergSource]):
 
 
 def _plain(value: Any) -> JsonValue:
-    """A value in a form that JSON has and Arrow casts back: days and microseconds are integers already, decimals are texts."""
+    """Convert a value to JSON such that Arrow can cast it back: dates and times are integers already, decimals become texts."""
     if isinstance(value, bytes):
         raise BadInput("a partition column of bytes cannot be read: leave it out of source.metadata")
     return value if value is None or isinstance(value, str | int | float | bool) else str(value)
 
 
-def _check_nested(found: pa.Field, wanted: pa.Field) -> None:
-    """Refuse a column whose inner fields were renamed, moved or replaced: Arrow would match them by name."""
-    if _inner(found.type, found.name) - _inner(wanted.type, found.name):
+def _check_nested(in_file: pa.Field, wanted: pa.Field) -> None:
+    """Refuse a column with renamed, moved or replaced nested fields: Arrow would match them by name."""
+    if _inner(in_file.type, in_file.name) - _inner(wanted.type, in_file.name):
         raise BadInput(f"fields within column '{wanted.name}' were renamed or removed after some files were written: rewrite those files")
 
 
 def _inner(kind: pa.DataType, path: str) -> set[tuple[str, bytes | None]]:
     fields = [kind.field(at) for at in range(kind.num_fields)] if pa.types.is_struct(kind) else []
-    here = {(f"{path}.{field.name}", (field.metadata or {}).get(FIELD_ID)) for field in fields}
-    return here.union(*(_inner(field.type, f"{path}.{field.name}") for field in fields))
+    nested = {(f"{path}.{field.name}", (field.metadata or {}).get(FIELD_ID)) for field in fields}
+    return nested.union(*(_inner(field.type, f"{path}.{field.name}") for field in fields))
 
 
 ICEBERG = SourceKind(settings=IcebergSource, files=f"{__name__}:IcebergFiles")

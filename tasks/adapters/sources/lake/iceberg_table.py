@@ -1,4 +1,4 @@
-"""Finding an Iceberg table's current metadata: by its catalog, by a file that is named, or by the newest in its folder."""
+"""Finds an Iceberg table's current metadata: from its catalog, a named file, or the newest file in its folder."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ _NUMBER = re.compile(r"v?(\d+)[-.]")
 
 
 def open_table(uri: str, catalog: str | None) -> Table:
-    """A table as it is now.
+    """Open a table in its current state.
 
     Args:
         uri: its folder or metadata file; with a catalog, its name there.
-        catalog: by its name in pyiceberg's own configuration (.pyiceberg.yaml, PYICEBERG_CATALOG__*).
+        catalog: its name in pyiceberg's own configuration (.pyiceberg.yaml, PYICEBERG_CATALOG__*).
 
     Raises:
         BadInput: there is no such table, or it cannot be read.
-        Transient: the catalog or the store does not answer.
+        Transient: the catalog or the store does not respond.
     """
     table: Any = imported("pyiceberg.table", "iceberg")
     try:
@@ -47,7 +47,7 @@ def open_table(uri: str, catalog: str | None) -> Table:
         raise BadInput(f"there is no Iceberg table in '{uri}': correct source.uri") from error
     except OSError as error:
         raise unreadable(f"Iceberg table '{uri}'", error) from error
-    except Exception as error:  # pyiceberg's have no common base, and catalogs raise their clients' own
+    except Exception as error:  # pyiceberg's errors have no common base, and catalogs raise those of their clients
         raise BadInput(f"Iceberg table '{uri}' cannot be read: {first_words(error)}") from error
 
 
@@ -60,10 +60,10 @@ def _of_catalog(name: str, catalog: str) -> Table:
 
 
 def current_metadata(uri: str) -> str:
-    """The metadata file of a table's folder: what its hint names, else the one with the highest number; a file that is named is taken.
+    """Return the current metadata file of a table's folder: the one in its hint file, else the highest number; a named file is returned as is.
 
     Raises:
-        BadInput: there is none, or there are two with the highest number, of which one may never have been committed.
+        BadInput: there is none, or two files have the highest number, one of which may be uncommitted.
     """
     place = plain_place(uri)
     if place.endswith(METADATA_JSON):
@@ -72,13 +72,13 @@ def current_metadata(uri: str) -> str:
     names = [file.name for file in list_files(folder, (METADATA_JSON, HINT)) if "/" not in file.name]
     if HINT in names:
         return f"{folder}/{_hinted(folder)}"
-    found: dict[int, list[str]] = defaultdict(list)
+    by_number: dict[int, list[str]] = defaultdict(list)
     for name in names:
         if number := _NUMBER.match(name):
-            found[int(number[1])].append(name)
-    if not found:
+            by_number[int(number[1])].append(name)
+    if not by_number:
         raise BadInput(f"there is no Iceberg table in '{place}' (no metadata/*{METADATA_JSON}): correct source.uri")
-    newest = found[max(found)]
+    newest = by_number[max(by_number)]
     if len(newest) > 1:
         raise BadInput(f"'{folder}' has two newest metadata files, {' and '.join(sorted(newest)[:2])}: set source.catalog, or name one")
     return f"{folder}/{newest[0]}"
@@ -91,7 +91,7 @@ def _hinted(folder: str) -> str:
 
 
 def _io_settings(uri: str) -> dict[str, str]:
-    """Pyarrow reads manifests as it reads data, with the credentials of every other source."""
+    """Return settings with which pyarrow reads manifests, with the same credentials as every other source."""
     settings = {"py-io-impl": "pyiceberg.io.pyarrow.PyArrowFileIO"}
     if not written_place(uri).startswith("s3:"):
         return settings

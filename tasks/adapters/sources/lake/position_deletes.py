@@ -1,4 +1,4 @@
-"""Rows that an Iceberg table deletes by their positions in data files: in Parquet files of (file, position), or in deletion vectors."""
+"""Reads an Iceberg table's position deletes: from Parquet files of (file, position), or from deletion vectors."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from tasks.domain.errors import BadInput
 if TYPE_CHECKING:
     from pyiceberg.manifest import DataFile
 
-FILES_KEPT = 16  # one file of deletes can be about many data files
+FILES_KEPT = 16  # a delete file may cover many data files
 
 
 def deleted_rows(data_file: str, deletes: Iterable[DataFile]) -> Positions:
-    """Positions of a data file's rows that are deleted.
+    """Return the positions of a data file's deleted rows.
 
     Args:
-        data_file: its path, as the table writes it.
-        deletes: files that may have some.
+        data_file: its path as in the table's metadata.
+        deletes: delete files that may apply.
     """
-    found = [_by_file(file.file_path, file.file_format.value).get(data_file, NO_ROWS) for file in deletes]
-    return np.unique(np.concatenate([NO_ROWS, *found]))
+    positions = [_by_file(file.file_path, file.file_format.value).get(data_file, NO_ROWS) for file in deletes]
+    return np.unique(np.concatenate([NO_ROWS, *positions]))
 
 
 @lru_cache(maxsize=FILES_KEPT)
 def _by_file(path: str, file_format: str) -> dict[str, Positions]:
-    """Positions by data file. A file of deletes never changes, so it is kept by its path."""
+    """Return positions by data file, cached by path: delete files are immutable."""
     place = written_place(path)
     with reading(place, "file of deleted rows"):
         if file_format == "PARQUET":
@@ -60,5 +60,5 @@ def _of_vectors(place: str) -> dict[str, Positions]:
     vectors: Any = imported("pyiceberg.table.deletion_vector", "iceberg")
     puffin: Any = imported("pyiceberg.table.puffin", "iceberg")
     with closing(open_file(place)) as opened:
-        found = vectors.deletion_vectors_from_puffin_file(puffin.PuffinFile(opened.read()))
-    return {vector.referenced_data_file: pc.cast(vector.to_vector(), pa.int64()).to_numpy() for vector in found}
+        deletion_vectors = vectors.deletion_vectors_from_puffin_file(puffin.PuffinFile(opened.read()))
+    return {vector.referenced_data_file: pc.cast(vector.to_vector(), pa.int64()).to_numpy() for vector in deletion_vectors}

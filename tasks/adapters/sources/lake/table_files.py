@@ -1,7 +1,7 @@
-"""What Delta and Iceberg have in common: a snapshot of a table is a set of Parquet files that never change, less deleted rows.
+"""Common base of Delta and Iceberg: a snapshot of a table is a set of immutable Parquet files without their deleted rows.
 
-A shard is a range of row groups of a data file, as with plain Parquet. A file's version says what of the file is in the table, so
-that it is known anew when rows of it are deleted, and a snapshot that only adds files leaves the shards of all others as they are.
+A shard is a range of row groups of a data file, as with plain Parquet. A file's version describes its content in the table: deleting
+rows of a file changes its version, and a snapshot that only adds files leaves all other shards unchanged.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ NO_ROWS: Positions = np.array([], np.int64)
 
 
 class FileState(Strict):
-    """What of a data file is in the table: a shard's file has it as its version."""
+    """A data file's content in the table, which is the file's version in a shard."""
 
-    made: str  # distinguishes the file from another of its name
-    deleted: str = ""  # digest of the rows that are deleted from it
+    made: str  # distinguishes the file from another one of the same name
+    deleted: str = ""  # digest of its deleted rows
     partition: Mapping[str, JsonValue] = Field(
         default_factory=dict
     )  # values of wanted columns for the whole file, in a form that Arrow casts to their types
@@ -54,14 +54,14 @@ class FileState(Strict):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
-    """Where a column's values in a data file come from: the file's column of that name, or one value for all rows."""
+    """Origin of a column's values in a data file: the file's column of that name, or one value for all rows."""
 
     column: str | None = None
     constant: pa.Scalar | None = None
 
 
 class TableFiles(SourceFiles[Settings], Generic[Settings]):
-    """The data files of one snapshot of a table; each object reads one, whatever is committed meanwhile."""
+    """The data files of one snapshot of a table; an object reads the same snapshot regardless of later commits."""
 
     sampled = False
 
@@ -72,15 +72,15 @@ class TableFiles(SourceFiles[Settings], Generic[Settings]):
 
     @abstractmethod
     def data_files(self) -> Iterator[FileVersion]:
-        """Its data files, sorted by path, with a `FileState` as version."""
+        """Yield the data files, sorted by path, with a `FileState` as version."""
 
     @abstractmethod
     def deleted(self, file: FileVersion) -> Positions:
-        """Rows of a file that the snapshot leaves out; asked only where there are some."""
+        """Return the deleted rows of a file; called only if there are some."""
 
     @abstractmethod
     def origin(self, name: str, file: pa.Schema) -> Origin:
-        """Where a column comes from in a file with this schema; `Origin()`: it is null throughout."""
+        """Return the origin of a column in a file with this schema; `Origin()`: all null."""
 
     def survey(self, wanted: Collection[str] | None) -> ColumnSurvey:
         check_columns(self.config.required, self.schema.names, f"table '{self.config.uri}'")
@@ -102,29 +102,29 @@ class TableFiles(SourceFiles[Settings], Generic[Settings]):
             begin = sum(parquet.metadata.row_group(group).num_rows for group in range(extent.start))
             for group in range(extent.start, extent.stop):
                 for batch in _batches(parquet, group, origins):
-                    kept = _without(batch, deleted, begin)
+                    remaining = _without(batch, deleted, begin)
                     begin += batch.num_rows
-                    yield self._as_table(kept, origins, file)
+                    yield self._as_table(remaining, origins, file)
 
     def _groups(self, file: FileVersion) -> list[int]:
-        """Rows of each row group that are left."""
+        """Return the remaining rows of each row group."""
         try:
             with reading(file.path, "Parquet file"):
                 footer = footer_of(file)
         except Permanent as error:
             raise BadInput(f"{file.path} is missing, and the table's snapshot needs it: read one that is still complete") from error
         ends = np.cumsum([0, *(footer.row_group(group).num_rows for group in range(footer.num_row_groups))])
-        gone = np.diff(np.searchsorted(self._deleted(file), ends))
-        return [int(rows) for rows in np.diff(ends) - gone]
+        removed = np.diff(np.searchsorted(self._deleted(file), ends))
+        return [int(rows) for rows in np.diff(ends) - removed]
 
     def _deleted(self, file: FileVersion) -> Positions:
         planned = FileState.of(file).deleted
         if not planned:
             return NO_ROWS
-        found = self.deleted(file)
-        if fingerprint(found) != planned:
+        deleted_rows = self.deleted(file)
+        if fingerprint(deleted_rows) != planned:
             raise Permanent(f"rows of {file.path} were deleted from the table while it was being read: run again")
-        return found
+        return deleted_rows
 
     def _origins(self, file: FileVersion, schema: pa.Schema) -> dict[str, Origin]:
         constants = FileState.of(file).partition
@@ -137,19 +137,19 @@ class TableFiles(SourceFiles[Settings], Generic[Settings]):
         }
 
     def _as_table(self, batch: pa.RecordBatch, origins: dict[str, Origin], file: FileVersion) -> pa.RecordBatch:
-        """A batch of the file as rows of the table: its columns in the types that they have now."""
+        """Convert a batch of the file to the table's current columns and types."""
         fields = [self.schema.field(name) for name in origins]
         columns = [_column(batch, origin, field, file) for origin, field in zip(origins.values(), fields, strict=True)]
         return pa.record_batch(columns, names=list(origins))
 
 
 def fingerprint(positions: Positions) -> str:
-    """Digest of rows that are deleted from a file; "" where there are none."""
+    """Return the digest of a file's deleted rows; "" without any."""
     return digest([int(position) for position in positions])[:16] if len(positions) else ""
 
 
 def _batches(parquet: pq.ParquetFile, group: int, origins: dict[str, Origin]) -> Iterator[pa.RecordBatch]:
-    """A row group's columns that are wanted; batches without a column still have their rows."""
+    """Yield the wanted columns of a row group; batches without columns keep their row count."""
     columns = list(dict.fromkeys(origin.column for origin in origins.values() if origin.column is not None))
     size = batch_rows(parquet.metadata.row_group(group), columns)
     for batch in parquet.iter_batches(batch_size=size, row_groups=[group], columns=columns, use_threads=False):
@@ -157,12 +157,12 @@ def _batches(parquet: pq.ParquetFile, group: int, origins: dict[str, Origin]) ->
 
 
 def _without(batch: pa.RecordBatch, deleted: Positions, begin: int) -> pa.RecordBatch:
-    """The rows of a batch that are not deleted.
+    """Return the rows of a batch that are not deleted.
 
     Args:
         batch: consecutive rows of a file.
         deleted: positions in the file.
-        begin: of the batch's first row.
+        begin: position of the batch's first row.
     """
     first, stop = np.searchsorted(deleted, [begin, begin + batch.num_rows])
     if first == stop:
@@ -180,20 +180,22 @@ def _column(batch: pa.RecordBatch, origin: Origin, field: pa.Field, file: FileVe
     if values.type == field.type or _is_bytes(values.type):
         return values
     try:
-        return values.cast(field.type, safe=not pa.types.is_timestamp(field.type))  # nanoseconds lose what the table never had
+        return values.cast(
+            field.type, safe=not pa.types.is_timestamp(field.type)
+        )  # casting nanoseconds loses only digits that the table never had
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        words = f"column '{field.name}' is {values.type} in {file.path} and {field.type} in the table"
-        raise BadInput(f"{words}, which cannot be converted: rewrite the file, or leave the column out") from error
+        mismatch = f"column '{field.name}' is {values.type} in {file.path} and {field.type} in the table"
+        raise BadInput(f"{mismatch}, which cannot be converted: rewrite the file, or leave the column out") from error
 
 
 def _is_bytes(kind: pa.DataType) -> bool:
-    """Text or bytes in any of Arrow's forms, which rows are made from alike."""
+    """Return whether a type is one of Arrow's text or bytes types, which rows treat alike."""
     return any(form(kind) for form in (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_large_binary))
 
 
 def constant(value: JsonValue, kind: pa.DataType) -> pa.Scalar:
-    """A value of a whole file, in a column's type."""
+    """Return a value for all rows of a file, in a column's type."""
     if value is None:
         return pa.scalar(None, kind)
-    small = isinstance(value, int) and not isinstance(value, bool) and kind.bit_width == 32  # days: Arrow casts int32 alone to them
+    small = isinstance(value, int) and not isinstance(value, bool) and kind.bit_width == 32  # dates: Arrow casts only int32 to them
     return (pa.scalar(value, pa.int32()) if small else pa.scalar(value)).cast(kind)

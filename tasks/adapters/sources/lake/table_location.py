@@ -1,4 +1,4 @@
-"""Where tables are, and what their libraries need to read there."""
+"""Locations of tables, and the settings that their libraries need to read them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ INSTALL = "pip install -e '.[lake]'"
 
 
 def imported(module: str, kind: str) -> ModuleType:
-    """A library of the extra `lake`.
+    """Import a library of the extra `lake`.
 
     Raises:
         BadInput: it is not installed.
@@ -31,15 +31,15 @@ def imported(module: str, kind: str) -> ModuleType:
 
 
 def written_place(path: str) -> str:
-    """The same of a path within Iceberg's metadata, where a `%` of a local URI is literal."""
+    """Like `plain_place` for a path in Iceberg's metadata, where a `%` of a local URI is literal."""
     return f"/{path.removeprefix('file:').lstrip('/')}" if path.startswith("file:") else plain_place(path)
 
 
 def plain_place(uri: str) -> str:
-    """A local path, or an s3:// URI, as `tasks.adapters.files` opens it.
+    """Return a local path or s3:// URI, as `tasks.adapters.files` opens it.
 
     Raises:
-        BadInput: it is elsewhere.
+        BadInput: the location is of another kind.
     """
     if is_local(uri):
         return local_path(uri).rstrip("/")
@@ -50,41 +50,41 @@ def plain_place(uri: str) -> str:
 
 
 def name_below(root: str, path: str) -> str:
-    """A file's name below its table's folder; of a file elsewhere, its own.
+    """Return a file's name relative to its table's folder, or its base name if it is elsewhere.
 
     Raises:
-        BadInput: a table in a store names a file of this machine, which the table's author may not have read.
+        BadInput: a table in a store names a local file, which the table's author may not be allowed to read.
     """
     if "://" in root and "://" not in path:
         raise BadInput(f"table '{root}' names the local file '{path}': a table in a store may not")
     return path[len(root) + 1 :] if path.startswith(f"{root}/") else path.rpartition("/")[2]
 
 
-def unreadable(what: str, error: Exception) -> KitestringError:
-    """A library's error on reading a table, whose words are those of the store below it."""
+def unreadable(table: str, error: Exception) -> KitestringError:
+    """Translate a library's read error; its message comes from the store below."""
     if _REFUSED.search(str(error)):
-        return BadInput(f"{what} cannot be read: S3 refuses: check the AWS credentials and the right to list and read it")
-    return Transient(f"{what} could not be read: {first_words(error)}")
+        return BadInput(f"{table} cannot be read: S3 refuses: check the AWS credentials and the right to list and read it")
+    return Transient(f"{table} could not be read: {first_words(error)}")
 
 
 def s3_settings(names: Mapping[str, str]) -> dict[str, str]:
-    """Endpoint, region and credentials, as boto3 finds them for every other source.
+    """Return endpoint, region and credentials as boto3 finds them, like for every other source.
 
     Args:
-        names: what a library calls `endpoint`, `region`, `access`, `secret` and `token`; without a value a setting is left out.
+        names: a library's names of `endpoint`, `region`, `access`, `secret` and `token`; settings without a value are omitted.
 
     Raises:
-        BadInput: the environment is set wrongly.
+        BadInput: the environment is misconfigured.
     """
-    found = connect()
-    credentials = found.session.get_credentials()
+    connection = connect()
+    credentials = connection.session.get_credentials()
     if credentials is None:
         raise BadInput("S3: there are no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE")
-    frozen, endpoint = credentials.get_frozen_credentials(), found.client.meta.endpoint_url
+    frozen, endpoint = credentials.get_frozen_credentials(), connection.client.meta.endpoint_url
     own = not urlsplit(endpoint).netloc.endswith(("amazonaws.com", "amazonaws.com.cn"))
     values = {
         "endpoint": endpoint if own else None,
-        "region": found.client.meta.region_name,
+        "region": connection.client.meta.region_name,
         "access": frozen.access_key,
         "secret": frozen.secret_key,
         "token": frozen.token,

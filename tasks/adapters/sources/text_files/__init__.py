@@ -1,1 +1,1 @@
-"""Files of text: encodings, lines, the rows of CSV and the items of JSON arrays, in bounded memory."""
+"""Text files in bounded memory: encodings, lines, CSV rows and items of JSON arrays."""

@@ -1,4 +1,4 @@
-"""The header of a CSV file, and which delimiter it is written with."""
+"""The header and the delimiter of a CSV file."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from tasks.domain.errors import BadInput
 
 AUTO = "auto"
 DELIMITERS = (",", ";", "\t", "|")
-_SEPARATOR_LINE = re.compile(rb"sep=(.)\r?\n", re.IGNORECASE)  # Excel's own first line
+_SEPARATOR_LINE = re.compile(rb"sep=(.)\r?\n", re.IGNORECASE)  # a first line that Excel writes
 
 
 def without_separator_line(data: bytes) -> tuple[bytes, str | None]:
-    """The bytes behind a first line `sep=;`, and the delimiter that it names; all of them where there is none."""
-    found = _SEPARATOR_LINE.match(data)
-    return (data[found.end() :], found[1].decode(errors="replace")) if found else (data, None)
+    """Strip a first line such as `sep=;`. Returns the rest, and the delimiter that it names or None."""
+    match = _SEPARATOR_LINE.match(data)
+    return (data[match.end() :], match[1].decode(errors="replace")) if match else (data, None)
 
 
 def find_delimiter(header: bytes, dialect: CsvDialect, wanted: Sequence[str]) -> str:
-    """The delimiter with which a header has most of the wanted columns, then most columns at all."""
+    """Return the delimiter with which a header has the most wanted columns, then the most columns."""
 
     def score(delimiter: str) -> tuple[int, int]:
         names = names_in(header, replace(dialect, delimiter=delimiter))
@@ -35,17 +35,17 @@ def find_delimiter(header: bytes, dialect: CsvDialect, wanted: Sequence[str]) ->
 
 
 def check_header(header: bytes, dialect: CsvDialect, wanted: Sequence[str], path: str, *, named: str | None) -> list[str]:
-    """The columns of a file.
+    """Return the columns of a file.
 
     Args:
         header: the first line.
-        dialect: the dialect it is read with.
-        wanted: columns that must be there.
+        dialect: the dialect of the file.
+        wanted: required columns.
         path: for messages.
-        named: the delimiter that the file itself names.
+        named: the delimiter in the file's `sep=` line, if any.
 
     Raises:
-        BadInput: a column is missing or there twice; says which delimiter it is if another would do.
+        BadInput: a column is missing or occurs twice; names the delimiter if another one fits.
     """
     try:
         names = names_in(header, dialect)
@@ -63,7 +63,7 @@ def check_header(header: bytes, dialect: CsvDialect, wanted: Sequence[str], path
 
 
 def names_in(header: bytes, dialect: CsvDialect) -> list[str]:
-    """The columns that a header line names. Raises UnicodeDecodeError where it is not UTF-8."""
+    """Return the columns of a header line. Raises UnicodeDecodeError if it is not UTF-8."""
     header.decode()
     if not header.strip(b"\r\n"):
         return []
@@ -73,7 +73,7 @@ def names_in(header: bytes, dialect: CsvDialect) -> list[str]:
 
 
 def parse_options(dialect: CsvDialect, **more: object) -> csv.ParseOptions:
-    """The dialect as Arrow has it."""
+    """Return Arrow's options for a dialect."""
     return csv.ParseOptions(
         delimiter=dialect.delimiter, quote_char=dialect.quote or False, escape_char=dialect.escape or False, newlines_in_values=True, **more
     )

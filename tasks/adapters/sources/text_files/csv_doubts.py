@@ -1,7 +1,7 @@
-"""Quoted fields that look like rows: a quote that was never closed ends at the next one, and what stands between is one long value.
+"""Detects quoted fields that look like rows: an unclosed quote extends to the next quote, and the text between becomes one long value.
 
-Where text follows that next quote, the row is set aside. Where a delimiter or the end of a line follows, all is well by the rules, and
-only the value looks wrong: far longer than other rows, and of lines that have as many delimiters as a row has.
+If text follows that next quote, the row is quarantined. If a delimiter or a line end follows, the CSV is valid, and
+only the value looks wrong: far longer than other rows, with lines that have as many delimiters as a row.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ DOUBTFUL = (
     "source.quote or source.escape)"
 )
 FAR_LONGER = 2  # times the length of the other rows, on average
-ROW_LIKE = 0.8  # share of the lines behind a field's first
+ROW_LIKE = 0.8  # share of a field's lines after the first
 
 
 def doubtful_fields(data: bytes | memoryview, structure: CsvStructure, *, rows: int, columns: int, delimiter: bytes) -> Iterator[int]:
-    """Where such fields open.
+    """Yield the positions where such fields open.
 
     Args:
         data: whole rows.
-        structure: of these.
-        rows: how many they are.
-        columns: of the header.
-        delimiter: between them.
+        structure: quotes of `data`.
+        rows: number of rows.
+        columns: number of columns in the header.
+        delimiter: the delimiter.
     """
     closed = len(structure.edges) // 2
     opened, length = structure.edges[: 2 * closed : 2], np.diff(structure.edges)[::2][:closed]
     far = length * max(1, rows - 1) > FAR_LONGER * (len(data) - length)
     for at, size in zip(opened[far].tolist(), length[far].tolist(), strict=True) if columns > 1 else ():
         lines = [line for line in bytes(data[at + 1 : at + size]).splitlines()[1:] if line]
-        is_row = at + size + 1 not in structure.torn  # which is set aside
+        is_row = at + size + 1 not in structure.torn  # a torn row is quarantined
         if is_row and len(lines) > 1 and sum(line.count(delimiter) == columns - 1 for line in lines) >= ROW_LIKE * len(lines):
             yield at

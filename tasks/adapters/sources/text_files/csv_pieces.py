@@ -1,4 +1,4 @@
-"""A CSV file in pieces of whole rows, in bounded memory. A quoted newline ends no row."""
+"""Cuts a CSV file into pieces of whole rows, in bounded memory. A quoted newline does not end a row."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NEWLINE, RETURN = b"\n\r"
 
 
 class FillingStream(Stream, Protocol):
-    """What is read in order, also into memory that is there."""
+    """A sequential stream that can also read into a buffer."""
 
     def readinto(self, buffer: memoryview, /) -> int: ...
 
@@ -29,10 +29,10 @@ class CsvPiece:
     """Whole rows.
 
     Args:
-        data: their bytes; of a row that is too long, nothing.
-        structure: of `data`; may go on behind it.
+        data: the bytes; empty for a row that is too long.
+        structure: quotes of `data`; may extend beyond it.
         line: the number of its first line in the file, from 1.
-        too_long: it is one row that is longer than LONGEST_ROW_BYTES.
+        too_long: the piece is one row longer than LONGEST_ROW_BYTES.
     """
 
     data: bytes | memoryview
@@ -42,25 +42,25 @@ class CsvPiece:
 
     @cached_property
     def starts(self) -> np.ndarray:
-        """Where each row begins."""
+        """Start of each row."""
         return row_starts(self.data, self.structure)
 
     @cached_property
     def _newlines(self) -> np.ndarray:
         values = np.frombuffer(self.data, np.uint8)
-        found = np.flatnonzero(values == NEWLINE)
-        return found if len(found) else np.flatnonzero(values == RETURN)
+        newlines = np.flatnonzero(values == NEWLINE)
+        return newlines if len(newlines) else np.flatnonzero(values == RETURN)
 
     def line_at(self, position: int) -> int:
-        """The number of the line in which a byte stands."""
+        """Return the line number of a byte."""
         return self.line + int(np.searchsorted(self._newlines, position))
 
     def row_at(self, position: int) -> int:
-        """The row in which a byte stands."""
+        """Return the row that contains a byte."""
         return int(np.searchsorted(self.starts, position, side="right")) - 1
 
     def lines_of(self, row: int) -> str:
-        """Where a row stands, in words."""
+        """Describe the lines of a row, for messages."""
         first = self.line_at(self.starts[row])
         stop = self.starts[row + 1] if row + 1 < len(self.starts) else len(self.data)
         last = self.line_at(self.starts[row] + len(bytes(self.data[self.starts[row] : stop]).rstrip(b"\r\n")))
@@ -68,13 +68,13 @@ class CsvPiece:
 
 
 class CsvPieces:
-    """Cuts a stream.
+    """Cuts a stream into pieces.
 
     Args:
-        stream: UTF-8, from which `begin` has been read.
-        dialect: its own.
+        stream: UTF-8, from which `begin` has already been read.
+        dialect: dialect of the file.
         path: for messages.
-        begin: the first bytes behind the header.
+        begin: the first bytes after the header.
         line: the number of their line.
         size: bytes to read at a time.
     """
@@ -84,10 +84,10 @@ class CsvPieces:
         self._rest, self._line, self._size = begin, line, size
 
     def __iter__(self) -> Iterator[CsvPiece]:
-        """Every piece, in order.
+        """Yield all pieces in order.
 
         Raises:
-            BadInput: the file ends within quotes; names the line on which they begin.
+            BadInput: the file ends inside quotes; names the line where they begin.
         """
         more = True
         while more:
@@ -105,28 +105,28 @@ class CsvPieces:
                 self._skip(data, structure)
 
     def _more(self) -> memoryview:
-        """What is left, and what is read behind it: in a buffer of Arrow's, which reuses those that are done."""
+        """Return the rest with newly read bytes after it, in a buffer of Arrow, whose allocator reuses freed buffers."""
         buffer = memoryview(pa.allocate_buffer(len(self._rest) + self._size)).cast("B")
         buffer[: len(self._rest)] = self._rest
         return buffer[: len(self._rest) + self._stream.readinto(buffer[len(self._rest) :])].toreadonly()
 
     def _cut(self, data: memoryview, structure: CsvStructure) -> Iterator[CsvPiece]:
-        """A piece, or two where the first row is too long."""
+        """Yield one piece, or two if the first row is too long."""
         piece = CsvPiece(data, structure, self._line)
         self._line += _lines_in(data)
         if len(data) > LONGEST_ROW_BYTES:
             begin, *others = [*piece.starts[:2], len(data)]
             if others[0] - begin > LONGEST_ROW_BYTES:
                 yield CsvPiece(b"", structure, piece.line_at(begin), too_long=True)
-                behind = data[others[0] :]
-                piece = CsvPiece(behind, structure_of(behind, self._dialect), piece.line_at(others[0]))
+                rest = data[others[0] :]
+                piece = CsvPiece(rest, structure_of(rest, self._dialect), piece.line_at(others[0]))
         yield piece
 
     def _skip(self, data: bytes | memoryview, structure: CsvStructure) -> None:
-        """Read on to the end of a row that is too long; what follows it is kept."""
+        """Read to the end of a row that is too long, and keep the data after it."""
         opened = self._line
         while True:
-            if structure.open_at:  # at 0 it is the one that was open before
+            if structure.open_at:  # at 0 it is the quote that was already open
                 opened = CsvPiece(data, structure, self._line).line_at(structure.open_at)
             self._line += _lines_in(data)
             stand_in = _stand_in(bytes(data), structure, self._dialect)
@@ -156,11 +156,11 @@ def _lines_in(data: bytes | memoryview) -> int:
 
 
 def _stand_in(data: bytes, structure: CsvStructure, dialect: CsvDialect) -> bytes:
-    """A few bytes behind which the rest of a row reads as it would behind all of them."""
+    """Return a few bytes that put the parser in the same state as all of `data`, for the rest of the row."""
     quote, escape = dialect.quote.encode(), dialect.escape.encode()
     pending = escape if escape and (len(data) - len(data.rstrip(escape))) % 2 else b""
     if structure.open_at is not None:
         return quote + pending
     if len(structure.edges) and structure.edges[-1] == len(data) - 1:
-        return quote + quote  # a third would show that the second did not close
+        return quote + quote  # a third quote would mean that the second did not close
     return b"x" + (pending or (data[-1:] if data.endswith(dialect.delimiter.encode()) else b""))

@@ -1,4 +1,4 @@
-"""The rows of a CSV file as batches. Every row comes, in order; one that cannot be read comes with the reason, and its cells are null."""
+"""Reads the rows of a CSV file in batches. Every row is yielded, in order; an unreadable row has null cells and a reason."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ from tasks.adapters.sources.text_files.text_stream import TextStream
 from tasks.domain.errors import BadInput
 from tasks.domain.job.source import CsvSource
 
-HEADER_WINDOW = 16 << 10  # bytes, in which nearly every header ends
+HEADER_WINDOW = 16 << 10  # bytes; nearly every header is shorter
 _NOT_EMPTY = re.compile(rb"[^\r\n]")
 
 
 def count_rows(data: bytes, config: CsvSource) -> int:
-    """Rows in the beginning of a file, the last as well, without the header."""
+    """Count the rows in the beginning of a file, including the last one and without the header."""
     dialect = _dialect_of(config)
     if config.delimiter == AUTO:
         dialect = replace(dialect, delimiter=find_delimiter(data.split(b"\n", 1)[0].removeprefix(BOM), dialect, config.required))
@@ -46,20 +46,20 @@ def _dialect_of(config: CsvSource) -> CsvDialect:
 
 
 class CsvRows:
-    """An opened file, read up to its header.
+    """An open file, read up to its header.
 
     Args:
-        path: what opens it.
+        path: path of the file.
         config: the job's source.
         size: bytes to read at a time.
 
     Attributes:
-        names: its columns; none where the file has no line.
-        doubtful: fields, of those read so far, that look like rows.
-        first_doubtful: the lines of the first.
+        names: its columns; empty if the file has no line.
+        doubtful: number of fields read so far that look like rows.
+        first_doubtful: the lines of the first one.
 
     Raises:
-        BadInput: it is no text, has no such columns, or another delimiter.
+        BadInput: it is not text, lacks columns, or has another delimiter.
     """
 
     def __init__(self, path: str, config: CsvSource, *, size: int = CSV_PIECE_BYTES) -> None:
@@ -80,16 +80,16 @@ class CsvRows:
         self.dialect = _dialect_of(config)
         head = self._stream.read(self._size).removeprefix(BOM)
         data, named = without_separator_line(head)
-        header, behind = self._header(data)
+        header, rest = self._header(data)
         if config.delimiter == AUTO:
             self.dialect = replace(self.dialect, delimiter=named or find_delimiter(header, self.dialect, config.required))
         self.names = check_header(header, self.dialect, config.required, self._path, named=named) if header.strip() else []
         check_columns((column for column in config.scalars if column in self.names), self.names, self._path)
         line = 1 + (head is not data) + header.count(b"\n" if b"\n" in header else b"\r")
-        self._pieces = CsvPieces(self._stream, self.dialect, self._path, begin=behind, line=line, size=self._size)
+        self._pieces = CsvPieces(self._stream, self.dialect, self._path, begin=rest, line=line, size=self._size)
 
     def _header(self, data: bytes) -> tuple[bytes, bytes]:
-        """The header with the empty lines before it, and what follows."""
+        """Return the header, including empty lines before it, and the data after it."""
         more = b"more"
         begin = row_starts(data[:HEADER_WINDOW], structure_of(data[:HEADER_WINDOW], self.dialect))
         if len(begin) > 1:
@@ -107,7 +107,7 @@ class CsvRows:
             data += more
 
     def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        """These columns as strings, null where the file has no such column, and why a row cannot be read. Raises BadInput where the file ends within quotes."""
+        """Yield these columns as strings, null if missing in the file, and the reasons of unreadable rows. Raises BadInput for unclosed quotes."""
         wanted = {name: f"{self.names.index(name) if name in self.names else -1}" for name in columns}
         for piece in self._pieces if self.names else ():
             if piece.too_long:
@@ -122,7 +122,7 @@ class CsvRows:
         cells = self._cells(piece, list(dict.fromkeys(wanted.values())), ragged).select([*wanted.values()]).rename_columns([*wanted])
         reasons: Problems = {}
         self._note_doubts(piece, cells.num_rows + len(ragged))
-        lines = np.arange(cells.num_rows)  # which row of the piece each is
+        lines = np.arange(cells.num_rows)  # row of the piece for each batch row
         if ragged:
             bad = {row.number - 1: row for row in ragged if not row.text.isspace()}
             lines = np.setdiff1d(np.arange(cells.num_rows + len(ragged)), [row.number - 1 for row in ragged if row.text.isspace()])
@@ -134,7 +134,7 @@ class CsvRows:
         return _texts(cells, reasons, lambda at: piece.lines_of(lines[at]))
 
     def _cells(self, piece: CsvPiece, columns: list[str], ragged: list[csv.InvalidRow]) -> pa.RecordBatch:
-        """The rows that have as many fields as the header, and in `ragged` those that have not."""
+        """Return the rows with as many fields as the header; appends the other rows to `ragged`."""
 
         def skip(row: csv.InvalidRow) -> str:
             ragged.append(row)
@@ -145,7 +145,7 @@ class CsvRows:
             strings_can_be_null=True,
             quoted_strings_can_be_null=False,
             null_values=[""],
-            column_types=dict.fromkeys(columns, pa.binary()),  # not strings: one cell that is not UTF-8 is one bad row, not a bad file
+            column_types=dict.fromkeys(columns, pa.binary()),  # not strings: a cell that is not UTF-8 makes one bad row, not a bad file
             include_columns=columns,
             include_missing_columns=True,
         )
@@ -174,20 +174,22 @@ class CsvRows:
 
 
 def _with_gaps(cells: pa.RecordBatch, gaps: np.ndarray) -> pa.RecordBatch:
-    """Rows of nulls put in at these positions of the result."""
+    """Insert rows of nulls at these positions of the result."""
     rows = cells.num_rows + len(gaps)
     empty = np.isin(np.arange(rows), gaps)
     return cells.take(pa.array(np.cumsum(~empty) - 1, mask=empty))
 
 
-def _texts(cells: pa.RecordBatch, reasons: Problems, place: Callable[[int], str] = str) -> pa.RecordBatch:
-    """Cells as strings; a row with one that is not UTF-8 has that cell null and the reason set."""
+def _texts(cells: pa.RecordBatch, reasons: Problems, describe_place: Callable[[int], str] = str) -> pa.RecordBatch:
+    """Convert cells to strings; a cell that is not UTF-8 becomes null, and its row gets a reason."""
     columns = []
     for column in cells.columns:
-        texts, bad = as_text(column)
+        texts, invalid = as_text(column)
         columns.append(texts)
-        for at in np.flatnonzero(bad) if bad is not None else ():
-            reasons.setdefault(int(at), not_utf8(place(int(at))))
-    whys = pa.array([reasons.get(at) for at in range(cells.num_rows)], pa.string()) if reasons else pa.nulls(cells.num_rows, pa.string())
+        for at in np.flatnonzero(invalid) if invalid is not None else ():
+            reasons.setdefault(int(at), not_utf8(describe_place(int(at))))
+    reason_column = (
+        pa.array([reasons.get(at) for at in range(cells.num_rows)], pa.string()) if reasons else pa.nulls(cells.num_rows, pa.string())
+    )
     fields = [pa.field(name, pa.string(), metadata=VALID_TEXT) for name in cells.schema.names]
-    return pa.record_batch([*columns, whys], schema=pa.schema([*fields, pa.field(REASON_COLUMN, pa.string())]))
+    return pa.record_batch([*columns, reason_column], schema=pa.schema([*fields, pa.field(REASON_COLUMN, pa.string())]))

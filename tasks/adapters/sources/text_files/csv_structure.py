@@ -1,8 +1,8 @@
-"""Where the quoted fields and the rows of a piece of CSV begin and end.
+"""Finds the quoted fields and rows in a piece of CSV.
 
-As Arrow's reader sees it: a quote opens a field where it is the first character of it, a doubled quote within is one that belongs
-to the value, and what follows a closing quote up to the delimiter belongs to the value, too. RFC 4180 has no such text: it shows that
-a quote was not meant as one, or is escaped in another way.
+Uses the rules of Arrow's reader: a quote opens a field if it is its first character, a doubled quote inside is a literal quote,
+and text between a closing quote and the delimiter belongs to the value, too. RFC 4180 does not allow such text: it shows that
+a quote was meant literally, or is escaped in another way.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 import numpy as np
 
 NEWLINES = b"\r\n"
-NEWLINE_WINDOW_BYTES = 64 << 10  # in which nearly every piece has its last newline
+NEWLINE_WINDOW_BYTES = 64 << 10  # nearly every piece has its last newline in its last 64 KiB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CsvDialect:
-    """Single ASCII characters. "": there is none, and a quote or an escape is a character like all others."""
+    """Single ASCII characters. "" disables quotes or escapes."""
 
     delimiter: str = ","
     quote: str = '"'
@@ -27,12 +27,12 @@ class CsvDialect:
 
 @dataclass(frozen=True, slots=True)
 class CsvStructure:
-    """Of bytes that begin with a row.
+    """The structure of bytes that begin with a row.
 
     Attributes:
-        edges: positions of the quotes that open and close fields, in turn; an odd number where the last is not closed.
-        torn: positions of text that follows a closing quote.
-        escaped: positions of newlines outside of quotes that an escape makes part of a value.
+        edges: positions of opening and closing quotes, alternating; an odd number if the last field is not closed.
+        torn: positions of text after a closing quote.
+        escaped: positions of escaped newlines outside of quotes, which belong to a value.
     """
 
     edges: np.ndarray
@@ -41,12 +41,12 @@ class CsvStructure:
 
     @property
     def open_at(self) -> int | None:
-        """The quote that is not closed."""
+        """Position of the unclosed quote, or None."""
         return int(self.edges[-1]) if len(self.edges) % 2 else None
 
 
 def structure_of(data: bytes | memoryview, dialect: CsvDialect) -> CsvStructure:
-    """Find the quoted fields. Whole arrays at a time where every quote stands as RFC 4180 has it, one by one elsewhere."""
+    """Find the quoted fields; vectorized if all quotes conform to RFC 4180, else one by one."""
     values = np.frombuffer(data, np.uint8)
     if dialect.escape and (values == ord(dialect.escape)).any():
         return _with_escapes(bytes(data), dialect)
@@ -57,13 +57,13 @@ def structure_of(data: bytes | memoryview, dialect: CsvDialect) -> CsvStructure:
 
 
 def end_of_rows(data: bytes | memoryview, structure: CsvStructure) -> int:
-    """Where the last whole row ends, behind its newline; 0: there is none."""
+    """Return the end of the last whole row, after its newline; 0 if there is none."""
     # A \r at the very end may be the first half of a newline.
     return _last(data, b"\n", len(data), structure) or _last(data, b"\r", len(data) - 1, structure)
 
 
 def row_starts(data: bytes | memoryview, structure: CsvStructure) -> np.ndarray:
-    """Where each row begins. Empty lines are no rows."""
+    """Return the start of each row. Empty lines are not rows."""
     values = np.frombuffer(data, np.uint8)
     ends = np.flatnonzero((values == NEWLINES[0]) | (values == NEWLINES[1]))
     if len(structure.edges):
@@ -86,7 +86,7 @@ def _last(data: bytes | memoryview, newline: bytes, stop: int, structure: CsvStr
 
 
 def _rfind(data: bytes | memoryview, byte: bytes, stop: int) -> int:
-    """The last such byte before `stop`; -1: there is none."""
+    """Return the last position of a byte before `stop`, or -1."""
     while stop > 0:
         begin = max(0, stop - NEWLINE_WINDOW_BYTES)
         if (at := bytes(data[begin:stop]).rfind(byte)) >= 0:
@@ -96,12 +96,12 @@ def _rfind(data: bytes | memoryview, byte: bytes, stop: int) -> int:
 
 
 def _regular(values: np.ndarray, quotes: np.ndarray, dialect: CsvDialect) -> CsvStructure | None:
-    """Every second quote closes, if each that opens follows a delimiter or a newline and each that closes precedes one, or either doubles another."""
+    """Return the structure if quotes simply alternate: openings follow a delimiter, newline or quote, and closings precede one; else None."""
     around = np.zeros(256, bool)
     around[list(_borders(dialect) + dialect.quote.encode())] = True
     opening, closing = quotes[::2], quotes[1::2]
-    before, behind = opening[opening > 0] - 1, closing[closing < len(values) - 1] + 1
-    fits = around[values[before]].all() and around[values[behind]].all()
+    before, after = opening[opening > 0] - 1, closing[closing < len(values) - 1] + 1
+    fits = around[values[before]].all() and around[values[after]].all()
     return CsvStructure(quotes) if fits else None
 
 
@@ -129,17 +129,17 @@ def _one_by_one(data: bytes, dialect: CsvDialect) -> CsvStructure:
 
 
 def _closing(data: bytes, at: int, quote: bytes) -> int:
-    """The quote that closes a field whose text begins here; -1: none does."""
+    """Return the position of the quote that closes a field whose text begins here, or -1."""
     while (at := data.find(quote, at)) >= 0 and data[at + 1 : at + 2] == quote:
         at += 2
     return at
 
 
-def _is_torn(data: bytes, behind: int, borders: bytes) -> bool:
-    """Whether text other than blanks stands between a closing quote and the end of its field."""
-    while data[behind : behind + 1] in {b" ", b"\t"} and data[behind] not in borders:
-        behind += 1
-    return behind < len(data) and data[behind] not in borders
+def _is_torn(data: bytes, at: int, borders: bytes) -> bool:
+    """Return whether there is text other than blanks between a closing quote and the end of its field."""
+    while data[at : at + 1] in {b" ", b"\t"} and data[at] not in borders:
+        at += 1
+    return at < len(data) and data[at] not in borders
 
 
 def _with_escapes(data: bytes, dialect: CsvDialect) -> CsvStructure:
@@ -148,7 +148,7 @@ def _with_escapes(data: bytes, dialect: CsvDialect) -> CsvStructure:
 
 
 class _EscapedWalk:
-    """Goes from one escape or quote to the next."""
+    """Steps from one escape or quote to the next."""
 
     def __init__(self, data: bytes, dialect: CsvDialect) -> None:
         self.data, self.borders = data, _borders(dialect)
@@ -156,7 +156,7 @@ class _EscapedWalk:
         self.edges: list[int] = []
         self.torn: list[int] = []
         self.newlines: list[int] = []
-        self._free = 0  # what stands before is no border, for it is escaped or was looked at
+        self._free = 0  # bytes before it are no borders: escaped or already processed
 
     def over(self, pattern: re.Pattern[bytes]) -> CsvStructure:
         for mark in pattern.finditer(self.data):
@@ -174,7 +174,7 @@ class _EscapedWalk:
 
     def _close(self, at: int) -> None:
         if self.data[at + 1 : at + 2] == self.quote and at >= self._free:
-            self._free = at + 2  # the first of two: the second is passed over
+            self._free = at + 2  # the first of two: skip the second
         elif at >= self._free:
             self.edges.append(at)
             if _is_torn(self.data, at + 1, self.borders):

@@ -1,4 +1,4 @@
-"""One JSON array read item by item: a chunk and an item are held, never the file."""
+"""Reads a JSON array item by item; memory holds a chunk and an item, never the file."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _ONE_BY_ONE = "write one object on each line instead (jq -c '.[]')"
 
 
 def is_array(head: bytes) -> bool:
-    """Whether a file that begins so is one array of objects, and not a line for each."""
+    """Return whether a file with this beginning is one array of objects, not JSON Lines."""
     return bool(_BEGIN.match(head.removeprefix(BOM)))
 
 
 class ArrayItems:
-    """The items of an array, each as a line of its own; `place` is its number, from 1.
+    """The items of an array as lines; `place` is the item's number, from 1.
 
     Args:
         stream: UTF-8.
@@ -33,15 +33,15 @@ class ArrayItems:
         self._decoder = codecs.getincrementaldecoder("utf-8")(
             "surrogateescape"
         )  # bytes that are not UTF-8 are reported later, with their row
-        # Only where an item ends is wanted: numbers of any size are left as they stand.
+        # Only the end of an item matters: numbers of any size are not converted.
         self._scan = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=str, strict=False).raw_decode
         self._text, self._at, self._number = "", 0, 1
 
     def __iter__(self) -> Iterator[Line]:
-        """Every item.
+        """Yield all items.
 
         Raises:
-            BadInput: the array is broken or cut off (names the item), or an item is too long.
+            BadInput: the array is invalid or truncated (names the item), or an item is too long.
         """
         if self._next() == "\ufeff":
             self._at += 1
@@ -59,7 +59,7 @@ class ArrayItems:
             raise self._broken("something follows the array")
 
     def _next(self) -> str:
-        """The next character that is no white space; "": the file ends."""
+        """Return the next non-space character; "" at the end of the file."""
         while True:
             while self._text[self._at : self._at + 1] in " \t\r\n" and self._at < len(self._text):
                 self._at += 1
@@ -67,9 +67,9 @@ class ArrayItems:
                 return self._text[self._at : self._at + 1]
 
     def _take(self) -> str:
-        found = self._next()
+        character = self._next()
         self._at += 1
-        return found
+        return character
 
     def _item(self) -> bytes:
         while True:
@@ -78,16 +78,16 @@ class ArrayItems:
                 break
             except (ValueError, RecursionError) as error:
                 if len(self._text) - self._at > LONGEST_ROW_BYTES or not self._more():
-                    raise self._broken(f"it is no JSON, cut off, or longer than {LONGEST_ROW_BYTES} characters") from error
+                    raise self._broken(f"it is not JSON, truncated, or longer than {LONGEST_ROW_BYTES} characters") from error
         data = self._text[self._at : stop].encode("utf-8", "surrogateescape")
         self._at = stop
         return data
 
     def _more(self) -> bool:
-        """Read on; consumed text is freed."""
+        """Read the next chunk, discarding consumed text. Returns whether there was one."""
         chunk = self._stream.read(self._size)
         self._text, self._at = self._text[self._at :] + self._decoder.decode(chunk, not chunk), 0
         return bool(chunk)
 
-    def _broken(self, why: str) -> BadInput:
-        return BadInput(f"{self._path} item {self._number}: {why}: repair the array, or {_ONE_BY_ONE}")
+    def _broken(self, problem: str) -> BadInput:
+        return BadInput(f"{self._path} item {self._number}: {problem}: repair the array, or {_ONE_BY_ONE}")

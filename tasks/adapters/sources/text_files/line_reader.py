@@ -1,4 +1,4 @@
-"""Lines out of bytes, and objects out of lines."""
+"""Splits byte streams into lines, and parses lines as JSON objects."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ from tasks.domain.shards.shard import FileVersion
 
 LINE_READ_BYTES = 1 << 20
 SHORT_READ_BYTES = 64 << 10
-COUNTED_HEAD_BYTES = 1 << 20  # bytes from which the rows of a file that cannot be split are estimated
-MOST_UNPACKED = 16 << 20  # bytes that such a head may come to
-LONGEST_ROW_BYTES = 16 << 20  # a longer one is set aside, and never held whole
+COUNTED_HEAD_BYTES = 1 << 20  # bytes to estimate the rows of an unsplittable file from
+MOST_UNPACKED = 16 << 20  # limit of such a head's uncompressed bytes
+LONGEST_ROW_BYTES = 16 << 20  # longer rows are quarantined, and never held in memory whole
 LINE_NOT_UTF8 = "not UTF-8"
 NOT_UTF8_FILES = "files with rows that are not UTF-8 and will be quarantined (set source.encoding if they have another encoding, such as cp1252 or latin-1)"
 BOM = b"\xef\xbb\xbf"
 
 
 class Stream(Protocol):
-    """What lines are read from, in order."""
+    """A sequential byte stream."""
 
     def read(self, nbytes: int, /) -> bytes: ...
 
 
 class Readable(Stream, Protocol):
-    """The same, from any place."""
+    """A seekable byte stream."""
 
     def seek(self, position: int, /) -> int: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line without its end, and where it is. `reason`: why it cannot be read, and `data` is empty then."""
+    """One line without its end, and its place. `reason`: why it cannot be read; then `data` is empty."""
 
     data: bytes
     place: str
@@ -51,30 +51,30 @@ class Line:
 
 
 def too_long(place: str) -> str:
-    """Why a row is set aside that is longer than LONGEST_ROW_BYTES."""
+    """Return the quarantine reason of a row longer than LONGEST_ROW_BYTES."""
     return f"too large: {place}: a row of more than {LONGEST_ROW_BYTES} bytes"
 
 
 def not_utf8(place: str) -> str:
-    """Why a row is set aside that does not decode."""
+    """Return the quarantine reason of a row that is not UTF-8."""
     return f"{LINE_NOT_UTF8}: {place}: set source.encoding if the file has another, such as cp1252 or latin-1"
 
 
 def not_utf8_file(name: str, place: str) -> Finding:
-    """What is said at planning of a file with such a row in its beginning."""
+    """Return the finding about a file with such a row in its beginning."""
     return Finding(what=NOT_UTF8_FILES, count=1, example=f"{name} {place}")
 
 
 def is_blank(line: bytes) -> bool:
-    """Whether there is nothing but white space."""
+    """Return whether a line has only white space."""
     return not line or line.isspace()
 
 
 def ranged(file: Readable, start: int, stop: int) -> Iterator[Line]:
-    """The lines whose first byte is in [start, stop), blank ones left out; `place` is the byte."""
+    """Yield the non-blank lines whose first byte is in [start, stop); `place` is that byte."""
     at = max(0, start - 1)
     file.seek(at)
-    # From the byte before on, the first line end shows where the range's own first line begins.
+    # Starting one byte early, the first line end marks the start of the range's own first line.
     chunk = min(LINE_READ_BYTES, max(SHORT_READ_BYTES, stop - at))
     for number, (line, length) in enumerate(_split(file, chunk)):
         begin, at = at, at + length
@@ -86,7 +86,7 @@ def ranged(file: Readable, start: int, stop: int) -> Iterator[Line]:
 
 
 def numbered(file: Stream, size: int = LINE_READ_BYTES) -> Iterator[Line]:
-    """Every line that is not blank; `place` is its number, from 1. `size`: bytes to read at a time."""
+    """Yield the non-blank lines; `place` is the line number, from 1. `size`: bytes to read at a time."""
     for number, (line, _) in enumerate(_split(file, size), 1):
         yield from _line(line, f"line {number}", first=number == 1)
 
@@ -101,22 +101,22 @@ def _line(line: bytes | None, place: str, *, first: bool) -> Iterator[Line]:
 
 
 def _split(file: Stream, size: int) -> Iterator[tuple[bytes | None, int]]:
-    """Lines, and how many bytes each takes with its end; None: it is too long. Holds a chunk and a line."""
+    """Yield each line (None if too long) and its bytes including the line end. Memory holds a chunk and a line."""
     rest = _Rest()
     while chunk := file.read(size):
         lines = chunk.split(b"\n")
         if len(lines) > 1:
             rest.add(lines[0])
-            yield rest.taken(ended=1)
+            yield rest.take(ended=1)
             for line in lines[1:-1]:
                 yield line, len(line) + 1
         rest.add(lines[-1])
     if rest.length:
-        yield rest.taken(ended=0)
+        yield rest.take(ended=0)
 
 
 class _Rest:
-    """Pieces of a line that is longer than a chunk."""
+    """Collects the pieces of a line that spans chunks."""
 
     def __init__(self) -> None:
         self.pieces: list[bytes] = []
@@ -126,17 +126,17 @@ class _Rest:
         self.length += len(piece)
         self.pieces = [*self.pieces, piece] if self.length <= LONGEST_ROW_BYTES else []
 
-    def taken(self, *, ended: int) -> tuple[bytes | None, int]:
+    def take(self, *, ended: int) -> tuple[bytes | None, int]:
         pieces, length = self.pieces, self.length
         self.pieces, self.length = [], 0
         return (b"".join(pieces) if length <= LONGEST_ROW_BYTES else None), length + ended
 
 
 def parse_line(line: Line, path: str) -> tuple[dict[str, object] | None, str | None]:
-    """The line's object, or why there is none: it is too long, no JSON object or not UTF-8.
+    """Return the line's object, or why there is none: it is too long, not a JSON object, or not UTF-8.
 
     Raises:
-        BadInput: it is the file's last and cut off; names the file and the place.
+        BadInput: it is the file's last line and truncated; names the file and the place.
     """
     if line.reason:
         return None, line.reason
@@ -145,16 +145,16 @@ def parse_line(line: Line, path: str) -> tuple[dict[str, object] | None, str | N
     except NestedTooDeepError as error:
         return None, f"nested too deep: {line.place}: {error}"
     except ValueError as error:
-        return _second_look(line, path, str(error))
+        return _parse_leniently(line, path, str(error))
     if isinstance(value, dict):
         return value, None
     return None, f"not an object: {line.place}: JSON, but no object {{...}}"
 
 
 def head_of(file: Stream, size: int) -> tuple[list[Line], int]:
-    """The whole lines in about the first `size` bytes, and how many bytes a row takes there; (.., 0) where there is no row.
+    """Return the whole lines in about the first `size` bytes, and the bytes per row there; (.., 0) without rows.
 
-    Where the first line is too long, the line alone, which says so.
+    If the first line is too long, returns only that line, with the reason.
     """
     data = b""
     while len(data) < size or (b"\n" not in data and len(data) <= LONGEST_ROW_BYTES):
@@ -166,19 +166,19 @@ def head_of(file: Stream, size: int) -> tuple[list[Line], int]:
     if b"\n" not in data:
         return list(numbered(io.BytesIO(data))), len(data)
     lines = list(numbered(io.BytesIO(data[: data.rfind(b"\n") + 1])))
-    # The line that the head cuts off counts too: after short lines, a very long one may begin there.
+    # Count the truncated line at the end too: after short lines, a very long one may begin there.
     return lines, len(data) // (len(lines) + 1)
 
 
-def _second_look(line: Line, path: str, complaint: str) -> tuple[dict[str, object] | None, str | None]:
-    """What orjson refuses may still be a row: NaN, which others write, or bytes that are not UTF-8."""
+def _parse_leniently(line: Line, path: str, complaint: str) -> tuple[dict[str, object] | None, str | None]:
+    """Retry a line that orjson rejects: it may have NaN, which other programs write, or bytes that are not UTF-8."""
     try:
         text = line.data.decode()
     except UnicodeDecodeError:
-        if not line.last or _parses(line.data.decode(errors="replace")):
+        if not line.last or _lenient_object(line.data.decode(errors="replace")):
             return None, not_utf8(line.place)
         text = ""
-    value = _parses(text)
+    value = _lenient_object(text)
     if value is None:
         if line.last:
             raise BadInput(f"{path} {line.place}: the line is cut off or broken ({complaint}): repair or remove it") from None
@@ -189,7 +189,7 @@ def _second_look(line: Line, path: str, complaint: str) -> tuple[dict[str, objec
         return None, f"{LINE_NOT_UTF8}: {line.place}: half of a surrogate pair"
 
 
-def _parses(text: str) -> dict[str, object] | None:
+def _lenient_object(text: str) -> dict[str, object] | None:
     try:
         value = checked_depth(json.loads(text))
     except (ValueError, RecursionError):
@@ -198,7 +198,7 @@ def _parses(text: str) -> dict[str, object] | None:
 
 
 def rows_in_head(file: FileVersion, encoding: str, count: Callable[[bytes], int]) -> tuple[int, int]:
-    """Rows in the first bytes of a file of lines, and how many bytes those are, as the file holds them. `count`: of rows, the last as well, in UTF-8."""
+    """Return the rows at the beginning of a line-based file, and its bytes in the file. `count` counts rows in UTF-8, including the last."""
     with reading(file.path, "file"), open_file(file.path) as opened:
         raw = opened.read(COUNTED_HEAD_BYTES)
     codec = codec_of(raw[:CONTENT_HEAD_BYTES])
@@ -207,16 +207,16 @@ def rows_in_head(file: FileVersion, encoding: str, count: Callable[[bytes], int]
 
 
 def count_lines(data: bytes) -> int:
-    """Lines that are not blank."""
+    """Count the non-blank lines."""
     return sum(1 for line in data.split(b"\n") if not is_blank(line))
 
 
 def _unpacked(raw: bytes, codec: str) -> tuple[bytes, int]:
-    """As much as the beginning of a compressed file gives, within bounds, and how many bytes of it that took."""
-    found, packed = io.BytesIO(), pa.BufferReader(raw)
+    """Decompress the beginning of a compressed file, within limits. Returns the data, and the compressed bytes consumed."""
+    unpacked, packed = io.BytesIO(), pa.BufferReader(raw)
     with suppress(OSError, EOFError), unpacking(packed, codec) as stream:
         while chunk := stream.read(64 << 10):
-            found.write(chunk)
-            if found.tell() > MOST_UNPACKED:
-                return found.getvalue(), packed.tell()
-    return found.getvalue(), len(raw)
+            unpacked.write(chunk)
+            if unpacked.tell() > MOST_UNPACKED:
+                return unpacked.getvalue(), packed.tell()
+    return unpacked.getvalue(), len(raw)

@@ -1,4 +1,4 @@
-"""A text file as UTF-8, read in order: decompressed; a binary file is recognised by its first bytes."""
+"""Reads a text file sequentially as UTF-8, decompressed; recognises binary files by their first bytes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tasks.adapters.files.compression import CONTENT_HEAD_BYTES, kind_of
 from tasks.domain.errors import BadInput
 
 TEXT_HEAD_BYTES = 64 << 10
-UNDECODABLE = b"\xff"  # replaces bytes that are invalid in the encoding: the row that holds it is quarantined
+UNDECODABLE = b"\xff"  # replaces bytes that are invalid in the encoding: a row with it is quarantined
 _CURES = {
     "a Parquet file": "set source.kind to parquet",
     "an HTML page": "fetch the file again",
@@ -28,7 +28,7 @@ codecs.register_error("kitestring.mark", _undecodable)
 
 
 def is_utf8(encoding: str) -> bool:
-    """Whether bytes of this encoding are read as they are."""
+    """Return whether an encoding needs no conversion."""
     return codecs.lookup(encoding).name in {"utf-8", "utf-8-sig", "ascii"}
 
 
@@ -36,15 +36,15 @@ class TextStream:
     """The text of a file as UTF-8.
 
     Args:
-        path: opens it; compressed files are decompressed.
-        encoding: as the job gives it.
+        path: path of the file; compressed files are decompressed.
+        encoding: the job's setting.
         kind: the expected format, such as "CSV file".
 
     Attributes:
-        packed: whether the file is compressed, so that it can be read from its beginning only.
+        packed: whether the file is compressed, so that it can only be read from its beginning.
 
     Raises:
-        BadInput: its first bytes are those of another format; names the format and the cure.
+        BadInput: its first bytes indicate another format; names the format and the remedy.
     """
 
     def __init__(self, path: str, encoding: str, kind: str) -> None:
@@ -55,12 +55,12 @@ class TextStream:
             self._file.close()
             raise
         self._decoder = None if is_utf8(encoding) else codecs.getincrementaldecoder(encoding)("kitestring.mark")
-        self._held = self._as_utf8(head)
+        self._head = self._as_utf8(head)
 
     def read(self, size: int, /) -> bytes:
-        """About so many bytes, and none at the end only."""
-        if self._held:
-            head, self._held = self._held, b""
+        """Read about `size` bytes; empty only at the end."""
+        if self._head:
+            head, self._head = self._head, b""
             return head + self.read(size - len(head)) if len(head) < size else head
         while raw := self._file.read(size):
             if data := self._as_utf8(raw):
@@ -68,18 +68,18 @@ class TextStream:
         return self._as_utf8(b"")
 
     def readinto(self, buffer: memoryview, /) -> int:
-        """Fill memory as far as there is something, at least some of it; the number of bytes, and none at the end only."""
-        if not self._held and self._decoder is None:
+        """Read into a buffer, at least partially. Returns the number of bytes, 0 only at the end."""
+        if not self._head and self._decoder is None:
             return int(self._file.readinto(buffer))
         data = self.read(len(buffer))
-        taken, self._held = data[: len(buffer)], data[len(buffer) :]
+        taken, self._head = data[: len(buffer)], data[len(buffer) :]
         buffer[: len(taken)] = taken
         return len(taken)
 
     @property
     def head(self) -> bytes:
-        """The first bytes, until they are read."""
-        return self._held
+        """The first bytes of the file, before the first read."""
+        return self._head
 
     def close(self) -> None:
         self._file.close()
@@ -90,11 +90,11 @@ class TextStream:
         return self._decoder.decode(raw, not raw).encode("utf-8", "surrogateescape")
 
     def _check(self, head: bytes, path: str, encoding: str, kind: str) -> None:
-        found = kind_of(head)
-        if found is None:
+        actual = kind_of(head)
+        if actual is None:
             return
-        if not found.startswith("text in "):
-            raise BadInput(f"{path} is no {kind}, but {found}: {_CURES.get(found, 'replace the file or leave it out')}")
+        if not actual.startswith("text in "):
+            raise BadInput(f"{path} is no {kind}, but {actual}: {_CURES.get(actual, 'replace the file or leave it out')}")
         if is_utf8(encoding):
-            name = found.removeprefix("text in ")
+            name = actual.removeprefix("text in ")
             raise BadInput(f"{path} is text in {name}, not in UTF-8: set source.encoding to {name.lower()}")
