@@ -68,8 +68,8 @@ def test_numbers_that_are_names_stay_texts_and_a_note_says_so(tmp_path: Path) ->
     source = open_source(make_job("csv", tmp_path).source, rows=1)
     assert source.inspect(list(columns)) == {**dict.fromkeys(names, "varchar"), "n": "int64", "x": "double", "price": "double"}
     assert source.notes[0] == (
-        "column 'zip' holds '02134', which a number would not give back: it is stored as text. "
-        "Where it is a number, set source.types: {zip: double}"
+        "column 'zip' holds '02134', which would not round-trip as a number: it is stored as text. "
+        "If it is a number, set source.types: {zip: double}"
     )
     last = good(make_job("csv", tmp_path, metadata=list(columns)))[-1]
     assert {name: last[name] for name in names} == {name: value for name, (_, value) in names.items()}

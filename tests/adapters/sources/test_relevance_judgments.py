@@ -29,7 +29,7 @@ def test_csv_has_a_line_for_each_answer(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "words"),
     [
-        ("q.jsonl", "", "holds no question"),
+        ("q.jsonl", "", "has no question"),
         ("q.jsonl", '{"query": "one", "relevant": ["a"]}\n{"query": "two"}', "line 2"),
         ("q.jsonl", '{"query": "one", "relevant": []}', "line 1"),
         ("q.jsonl", '{"query": " ", "relevant": ["a"]}', "line 1"),
