@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from tasks.adapters.checkpoint.checkpoint import Checkpoint, pin_encoder
 from tasks.adapters.checkpoint.past_reports import known_roots
 from tasks.adapters.checkpoint.places.source_places import SourcePlaces
-from tasks.adapters.checkpoint.seal_cache import Copies
+from tasks.adapters.checkpoint.seal_cache import StreamCache
 from tasks.adapters.checkpoint.shard_id_set import DigestSet
 from tasks.adapters.checkpoint.span_file import Spool
 from tasks.adapters.files.access import root_of
@@ -72,7 +72,7 @@ class Plan:
         self.places = SourcePlaces(
             self.checkpoint, roots=lambda: self.roots, target=lambda: self.target, shards=lambda: spool.named(fingerprint)
         )
-        self.seals: Copies[Seal] = Copies(spool.scratch, Seal)
+        self.seals: StreamCache[Seal] = StreamCache(spool.scratch, Seal)
         self.address = target_fingerprint(job.target, self.spec.name)  # known before the collection is there
         self.lock = threading.Lock()
         self.loading = False  # whether this run has begun to load into the collection
@@ -180,7 +180,7 @@ class Plan:
         Raises:
             BadInput: it speaks of another encoder; nothing was written.
         """
-        pinned, told, ours = self.inspected.pinned(), self.checkpoint.read_encoder_as_told(), self.record
+        pinned, told, ours = self.inspected.pinned(), self.checkpoint.read_any_encoder(), self.record
         wrong = (differences(told.identity, ours.identity) or differences(told.facts, ours.facts)) if told else ""
         if wrong:
             pin = encoder_pin(self.job.corpus, self.inspected.declared)

@@ -16,7 +16,7 @@ from typing import Any
 from unittest.mock import patch
 
 from tasks.adapters.checkpoint.checkpoint import Checkpoint
-from tasks.adapters.checkpoint.seal_cache import Copies
+from tasks.adapters.checkpoint.seal_cache import StreamCache
 from tasks.adapters.checkpoint.shard_id_set import DigestSet
 from tasks.adapters.concurrent_map import ahead
 from tasks.adapters.object_store.folder_store import FolderStore
@@ -42,7 +42,7 @@ class Planned:
     """As much of a plan as seals are read by."""
 
     checkpoint: Checkpoint
-    seals: Copies[Seal]
+    seals: StreamCache[Seal]
     shards: list[Shard] = field(default_factory=list)
 
     def __iter__(self) -> Iterator[Shard]:
@@ -92,7 +92,7 @@ def fill(make: Callable[..., Store], count: int) -> Callable[[Path], Planned]:
 
     for _ in ahead(seal, shards):
         pass
-    return lambda scratch: Planned(Checkpoint(make(name, slow=True), "bench", "fingerprint"), Copies(scratch, Seal), shards)
+    return lambda scratch: Planned(Checkpoint(make(name, slow=True), "bench", "fingerprint"), StreamCache(scratch, Seal), shards)
 
 
 def version(number: int) -> FileVersion:

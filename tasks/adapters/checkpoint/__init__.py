@@ -1,1 +1,1 @@
-"""The checkpoint of a corpus as values: parts, seals, the ledger, promotions, reports. Its layout: tasks.domain.shards.layout."""
+"""Typed access to the checkpoint of a corpus: parts, seals, ledger, promotions, reports. Its layout: tasks.domain.shards.layout."""

@@ -1,7 +1,7 @@
-"""The checkpoint of one corpus under one encoder, read and written as values.
+"""Typed access to the checkpoint of one corpus under one encoder.
 
 Committed documents never change; replaceable ones are in `tasks.adapters.checkpoint.ledger`. Every method raises the store's errors, and
-Newer where a document is of a newer version; one that is damaged goes to `damages`, or is raised as Unreadable.
+Newer if a newer version wrote a document; damaged documents go to `damages`, or raise Unreadable.
 """
 
 from __future__ import annotations
@@ -37,20 +37,20 @@ _ATTEMPT = re.compile(r"(?!\.\.?/)[^/]+/part-\d+-\d+\.parquet")  # below a shard
 
 
 class Checkpoint(Ledger):
-    """A corpus' vectors under one encoder's fingerprint, and the ledger of where they are. Many threads may use one."""
+    """A corpus' vectors under one encoder's fingerprint, and the ledger of collections with them. Thread-safe."""
 
     # The encoder
 
     def read_encoder(self) -> EncoderRecord | None:
-        """The encoder behind the fingerprint; None before the first seal."""
-        return self._own(self.read_encoder_as_told())
+        """Return the encoder of the fingerprint; None before the first seal."""
+        return self._own(self.read_any_encoder())
 
-    def read_encoder_as_told(self) -> EncoderRecord | None:
-        """The same, be it of another encoder."""
+    def read_any_encoder(self) -> EncoderRecord | None:
+        """Return the stored encoder, even if its fingerprint differs."""
         return self.read(self.layout.encoder, EncoderRecord)
 
     def put_encoder(self, record: EncoderRecord) -> EncoderRecord:
-        """Record the encoder behind the fingerprint, once; returns the stored record."""
+        """Commit the encoder of the fingerprint. Returns the stored record."""
         self._own(record)
         return self._own(commit_document(self.store, self.layout.encoder, record, damages=self.damages)) or record
 
@@ -64,85 +64,85 @@ class Checkpoint(Ledger):
     # The columns
 
     def read_columns(self) -> SettledColumns | None:
-        """What metadata columns were found to be by earlier runs; None before them, and where an older version made them."""
+        """Return the types of metadata columns from earlier runs; None before the first run, or if an older version made it."""
         keys = sorted(stored.key for stored in self.store.list(self.layout.all_columns))
-        found = [document for key in keys if (document := self.read(key, SettledColumns))]
-        return reduce(add, found) if found else None
+        documents = [document for key in keys if (document := self.read(key, SettledColumns))]
+        return reduce(add, documents) if documents else None
 
     def settle_columns(self, columns: SettledColumns) -> None:
-        """Write down what columns were found to be.
+        """Commit the types of metadata columns.
 
         Raises:
-            Permanent: another run found the same ones to be something else in this moment.
+            Permanent: another run has just committed other types for the same columns.
         """
         key = self.layout.columns([*columns.types, *(f"{name}=" for name in columns.names)])
         if commit_document(self.store, key, columns, damages=self.damages) != columns:
-            raise Permanent(f"another run has just found the metadata of '{self.layout.corpus}' to be of other types: run again")
+            raise Permanent(f"another run has just committed other types for the metadata of '{self.layout.corpus}': run again")
 
     # Shards
 
     def survey(self) -> Survey:
-        """Which shards are sealed, and which of those were amended since, from one listing."""
+        """Return the sealed shards, and which of them were amended, from one listing."""
         return survey_listing(self.store.list(self.layout.shards), self.layout.shards)
 
     def sealed_ids(self) -> DigestSet:
-        """The shards that are sealed, from one listing."""
+        """Return the sealed shards, from one listing."""
         return self.survey().sealed
 
     def seal_ages(self, *, but: Container[str]) -> Iterator[tuple[float, str]]:
-        """When each other shard was sealed, in seconds since 1970 by the store's clock, and its id; streams."""
+        """Stream the time of each seal, except those of shards in `but`, in seconds since 1970 by the store's clock, and the shard's id."""
         folder = self.layout.shards
-        for found in self.store.list(folder):
-            shard, _, name = found.key.removeprefix(folder).partition("/")
+        for stored in self.store.list(folder):
+            shard, _, name = stored.key.removeprefix(folder).partition("/")
             if name == "seal.json" and shard not in but:
-                yield found.modified, shard
+                yield stored.modified, shard
 
     def seal(self, seal: Seal) -> Seal:
-        """Commit a shard; the seal that stands, which is another run's where that was first.
+        """Commit a shard. Returns the stored seal, which is another run's if that was first.
 
         Raises:
-            Permanent: the seal breaks the law "Accounted rows"; nothing was written.
+            Permanent: the seal violates the law "Accounted rows"; nothing was written.
         """
         check_accounts(seal)
         key = self.layout.seal(seal.shard)
         return commit_document(self.store, key, seal, damages=self.damages, check=lambda found: self._check(found, seal.shard))
 
     def read_seal(self, shard: str) -> Seal | None:
-        """The shard's seal as it was committed."""
+        """Return the shard's seal as committed."""
         return self.read(self.layout.seal(shard), Seal, lambda seal: self._check(seal, shard))
 
     def _check(self, seal: Seal, shard: str) -> None:
         self._check_inside(seal, shard)
         check_accounts(seal)
 
-    def _check_inside(self, found: Seal | Amendment, shard: str) -> None:
-        """A document in a shard's folder may reference that folder alone.
+    def _check_inside(self, document: Seal | Amendment, shard: str) -> None:
+        """Check that a document in a shard's folder references only that folder.
 
         Raises:
-            Permanent: it is another shard's, or names a part that is elsewhere.
+            Permanent: it belongs to another shard, or names a part elsewhere.
         """
         folder = self.layout.shard(shard)
         strays = [
-            part.key for part in found.parts if not (part.key.startswith(folder) and _ATTEMPT.fullmatch(part.key.removeprefix(folder)))
+            part.key for part in document.parts if not (part.key.startswith(folder) and _ATTEMPT.fullmatch(part.key.removeprefix(folder)))
         ]
-        if found.shard != shard or strays:
-            what = f"a part outside of it: {strays[0][:200]!r}" if strays else f"shard {found.shard[:200]!r}"
-            raise Permanent(f"it is in {folder} and names {what}")
+        if document.shard != shard or strays:
+            content = f"a part outside of it: {strays[0][:200]!r}" if strays else f"shard {document.shard[:200]!r}"
+            raise Permanent(f"it is in {folder} and names {content}")
 
     def effective_seal(self, shard: str, *, look_further: bool = True) -> Seal | None:
-        """The shard's seal with everything that retries have added to it. `look_further`: False where a survey shows no amendment."""
+        """Return the shard's seal with all amendments of retries. `look_further`: False if a survey shows no amendment."""
         seal = self.read_seal(shard)
         for effective, _ in self._amended(seal) if seal and look_further else ():
             seal = effective
         return seal
 
     def amendments(self, shard: str) -> list[Amendment]:
-        """The amendments of a sealed shard, in order."""
+        """Return the amendments of a sealed shard, in order."""
         seal = self.read_seal(shard)
         return [amendment for _, amendment in self._amended(seal)] if seal else []
 
     def _amended(self, seal: Seal) -> Iterator[tuple[Seal, Amendment]]:
-        """Each amendment with the effective seal after it. One that does not fit is damaged, and so is what follows it."""
+        """Yield each amendment with the effective seal after it. An amendment that does not fit is damaged, and so are later ones."""
         for number in count(1):
             before, made = seal, list[Seal]()
 
@@ -157,14 +157,14 @@ class Checkpoint(Ledger):
             yield seal, amendment
 
     def amend(self, amendment: Amendment) -> Amendment:
-        """Commit the outcome of a retry; what stands under its number: another one where a racing retry was first.
+        """Commit the outcome of a retry. Returns the stored amendment of this number: another one if a racing retry was first.
 
         Raises:
             Permanent: it does not fit the shard's seal; nothing was written.
         """
         seal, earlier = self.read_seal(amendment.shard), self.amendments(amendment.shard)
         if seal is None:
-            raise Permanent(f"shard {amendment.shard} is not sealed, so nothing of it can be amended")
+            raise Permanent(f"shard {amendment.shard} is not sealed, so it cannot be amended")
         if amendment.number <= len(earlier):
             return earlier[amendment.number - 1]
         amended(seal, [*earlier, amendment])
@@ -173,27 +173,27 @@ class Checkpoint(Ledger):
     # Parts
 
     def parts_of(self, shard: str) -> Iterator[StoredObject]:
-        """Every part under the shard, of any attempt, named by a seal or not."""
-        return (found for found in self.store.list(self.layout.shard(shard)) if part_rows(found.key))
+        """List every part of the shard, of any attempt, named by a seal or not."""
+        return (stored for stored in self.store.list(self.layout.shard(shard)) if part_rows(stored.key))
 
     def adoptable(self, shard: str) -> list[Part]:
-        """Finished parts that earlier attempts left of an unsealed shard: sorted, without overlap, each read and checked.
+        """Return the finished parts of earlier attempts at an unsealed shard: sorted, without overlap, each read and checked.
 
-        None that a sweep is about to remove: no seal may reference those any more.
+        Excludes parts that a sweep may be removing: seals must not reference those.
         """
-        found: dict[tuple[int, int], Part] = {}
+        parts: dict[tuple[int, int], Part] = {}
         keys = sorted(stored.key for stored in self.parts_of(shard))
-        doomed = condemned(self.store, self.layout) if keys else frozenset[str]()
+        condemned_keys = condemned(self.store, self.layout) if keys else frozenset[str]()
         for key in keys:
-            # Parts of a retry hold single rows of their range.
-            taken = key not in doomed and not (writer_of(key) or "").startswith(RETRY)
-            part = self._finished(shard, key) if taken else None
+            # A retry's part has only some rows of its range.
+            eligible = key not in condemned_keys and not (writer_of(key) or "").startswith(RETRY)
+            part = self._finished(shard, key) if eligible else None
             if part:
-                found.setdefault((part.first, part.stop), part)
-        return [found[span] for span in without_overlap(found)]
+                parts.setdefault((part.first, part.stop), part)
+        return [parts[span] for span in without_overlap(parts)]
 
     def _finished(self, shard: str, key: str) -> Part | None:
-        """The part under a key if it is whole and says of itself what its key says."""
+        """Return the part under a key if it is complete and its metadata matches its key."""
         data = self.store.read(key)
         if data is None:
             return None
@@ -206,18 +206,18 @@ class Checkpoint(Ledger):
         return part if fits and meta.shard == shard and (part.first, part.stop) == part_rows(key) else None
 
     def refuse_condemned(self, seal: Seal) -> None:
-        """To be called before the parts of a seal are read in order to load them: from then on no sweep removes any of them.
+        """Check a seal against sweeps. Call it before reading parts for a load: from then on no sweep removes any of them.
 
         Raises:
-            Damaged: a sweep may be removing a part that the seal names; the seal has to be withdrawn.
+            Damaged: a sweep may be removing a part that the seal names; the seal must be withdrawn.
         """
-        doomed = condemned(self.store, self.layout)
-        lost = next((part.key for part in seal.parts if part.key in doomed), None)
+        condemned_keys = condemned(self.store, self.layout)
+        lost = next((part.key for part in seal.parts if part.key in condemned_keys), None)
         if lost:
             raise Damaged(f"{self.store.url}/{lost}: was being removed by `kitestring gc` when a seal named it")
 
     def verified_part(self, part: Part) -> pa.Table:
-        """A sealed part's rows, after its checksum was compared.
+        """Read a sealed part and verify its checksum.
 
         Raises:
             Damaged: it is missing, or does not match its seal; names the key.
@@ -232,27 +232,27 @@ class Checkpoint(Ledger):
         return read_part(data, where)[0]
 
     def sealed_part(self, part: Part) -> pa.Table:
-        """The same, where the part is as its seal names it, and not as the owners of its keys have it.
+        """Read a part as its seal names it, before duplicates are removed.
 
         Raises:
-            Damaged: also where the seal has another number of rows.
+            Damaged: also if its number of rows differs from the seal.
         """
         table = self.verified_part(part)
         if table.num_rows != part.rows:
-            raise Damaged(f"{self.store.url}/{part.key}: {table.num_rows} rows, where its seal says {part.rows}", part.key)
+            raise Damaged(f"{self.store.url}/{part.key}: {table.num_rows} rows, but its seal says {part.rows}", part.key)
         return table
 
     def withdraw(self, seal: Seal, target: str) -> bool:
-        """Take back what names a damaged or condemned part of a shard, and the ledger's word of it; the parts that are whole stay.
+        """Withdraw the documents that name a damaged or condemned part of a shard, and distrust its load; intact parts stay.
 
-        That is the seal, or where only a retry's part is damaged, its amendment and what followed it. Amendments of a seal that is
-        withdrawn stay: they count again if the seal that takes its place has set aside the same rows. The seal goes last, so that a
-        withdrawal that was cut short is found and made again.
+        Deletes the seal or, if only a retry's part is damaged, its amendment and later ones. Amendments of a withdrawn seal
+        stay: they apply again if the next seal quarantines the same rows. The seal is deleted last, so that an
+        interrupted withdrawal is detected and repeated.
 
-        Returns False, having changed nothing, where the parts are whole after all or another run has sealed the shard anew.
+        Returns False, without changes, if the parts are intact after all or another run has sealed the shard again.
         """
-        doomed = condemned(self.store, self.layout)
-        damaged = [part for part in seal.parts if part.key in doomed or self._is_damaged(part)]
+        condemned_keys = condemned(self.store, self.layout)
+        damaged = [part for part in seal.parts if part.key in condemned_keys or self._is_damaged(part)]
         effective = self.effective_seal(seal.shard)
         if not damaged or effective is None or effective.digest != seal.digest:
             return False
@@ -277,7 +277,7 @@ class Checkpoint(Ledger):
     # Compared with the ledger
 
     def read_load(self, target: str, shard: str, *, intended: bool = True) -> Loaded | None:
-        """As in `Ledger`; one that is damaged is made again from the shard's seal by a run: its rows are still to be accounted for."""
+        """See `Ledger`. A run restores a damaged entry from the shard's seal, because its rows must stay accounted for."""
         entry = super().read_load(target, shard, intended=intended)
         if entry or self.damages is None or not self.damages.mends:
             return entry
@@ -286,64 +286,64 @@ class Checkpoint(Ledger):
         return self.enter_again(target, shard)
 
     def enter_again(self, target: str, shard: str) -> Loaded | None:
-        """Make the entry of a shard from its seal, where the ledger has lost it; None where it is not sealed."""
+        """Restore a shard's lost ledger entry from its seal; None if it is not sealed."""
         seal = self.effective_seal(shard)
         if seal is None:
             return None
-        told = {"group": seal.group, "rows": seal.rows, "seal": seal.digest, "run": seal.run, "loaded_at": seal.sealed_at}
-        entry = Loaded(shard=shard, state="doubted", seconds=0.0, **told)
+        values = {"group": seal.group, "rows": seal.rows, "seal": seal.digest, "run": seal.run, "loaded_at": seal.sealed_at}
+        entry = Loaded(shard=shard, state="doubted", seconds=0.0, **values)
         self.intend_load(target, entry)
         return entry
 
     def up_to_date(self, target: str) -> Container[str]:
-        """Shards that are sealed and loaded as they are sealed now; from two listings, and a look at what was amended."""
+        """Return the shards loaded in their current sealed state, from two listings and the entries of amended shards."""
         survey, loaded = self.survey(), self.loaded_ids(target)
         stale = ahead(lambda shard: self._stale(target, shard), (shard for shard in survey.amended if shard in loaded))
         return UpToDate(sealed=survey.sealed, loaded=loaded, stale=frozenset(shard for shard in stale if shard))
 
     def _stale(self, target: str, shard: str) -> str | None:
-        """The shard, if the collection does not have it as it is now."""
+        """Return the shard if the collection does not have its current state, else None."""
         entry, seal = self.read_load(target, shard), self.effective_seal(shard)
         return None if entry and seal and entry.seal == seal.digest else shard
 
     # Reports
 
     def write_report(self, run: str, name: str, data: bytes) -> str:
-        """Keep a file of a run's report; where it can be found."""
+        """Store a file of a run's report. Returns its URL."""
         self.store.write(self.layout.run(run, name), data)
         return self.url_of_report(run, name)
 
     def url_of_report(self, run: str, name: str) -> str:
-        """Where a file of a run's report is, or will be."""
+        """Return the URL of a file of a run's report, whether or not it exists yet."""
         return f"{self.store.url}/{self.layout.run(run, name)}"
 
     def latest_report(self) -> str | None:
-        """Where the page of the newest run is; run ids sort by time."""
-        pages = (found.key for found in self.store.list(f"{self.layout.root}/runs/") if found.key.endswith("/report.html"))
+        """Return the URL of the newest run's page, or None; run ids sort by time."""
+        pages = (stored.key for stored in self.store.list(f"{self.layout.root}/runs/") if stored.key.endswith("/report.html"))
         newest = max(pages, default=None)
         return f"{self.store.url}/{newest}" if newest else None
 
 
 def read_pin(store: Store, corpus: str, declared: str, damages: Damages | None = None) -> EncoderRecord | None:
-    """What an encoder, as a job declares it, was settled to be by the corpus' first run."""
+    """Return how the corpus' first run resolved an encoder as declared in a job, or None."""
     return read_document(store, encoder_pin(corpus, declared), EncoderRecord, damages=damages)
 
 
 def put_pin(store: Store, corpus: str, declared: str, record: EncoderRecord, damages: Damages | None = None) -> EncoderRecord:
-    """Settle what a declared encoder is, once for the corpus; the record that stands, another run's where that was first."""
+    """Commit how a declared encoder is resolved for the corpus. Returns the stored record, another run's if that was first."""
     return commit_document(store, encoder_pin(corpus, declared), record, damages=damages)
 
 
 def pin_encoder(checkpoint: Checkpoint, declared: str, record: EncoderRecord) -> None:
-    """Write down what the vectors of a corpus are made with, before the first seal says that there are any.
+    """Commit the encoder of a corpus, before its first seal.
 
     Raises:
-        Permanent: another run of this corpus has settled `precision: auto` otherwise, or was served by another model.
+        Permanent: another run of this corpus has resolved `precision: auto` differently, or was served by another model.
     """
     corpus = checkpoint.layout.corpus
-    settled = put_pin(checkpoint.store, corpus, declared, record, checkpoint.damages)
-    if settled.identity != record.identity:
-        raise Permanent(f"another run has just settled on precision {settled.identity.precision} for corpus '{corpus}': run again")
-    if other := other_server(record.facts.server, settled.facts.server):
-        raise Permanent(f"another run has just begun corpus '{corpus}' with another model of the encoder's server: {other}")
+    pinned = put_pin(checkpoint.store, corpus, declared, record, checkpoint.damages)
+    if pinned.identity != record.identity:
+        raise Permanent(f"another run has just chosen precision {pinned.identity.precision} for corpus '{corpus}': run again")
+    if other := other_server(record.facts.server, pinned.facts.server):
+        raise Permanent(f"another run has just started corpus '{corpus}' with another model of the encoder's server: {other}")
     checkpoint.put_encoder(record)

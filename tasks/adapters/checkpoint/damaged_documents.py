@@ -1,6 +1,6 @@
-"""Unreadable documents of a checkpoint: named by commands that only read, moved aside by a run, which writes them again.
+"""Unreadable documents of a checkpoint: read-only commands report them, a run moves them aside and rewrites them.
 
-Documents moved aside are kept under {corpus}/damaged/{run}/ with the key that they had, for inspection.
+Documents moved aside are kept under {corpus}/damaged/{run}/ with their original key, for inspection.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable
 from tasks.domain.ports import Store
 from tasks.domain.shards.layout import damaged
 
-DAMAGES_NAMED = 1_000  # that are remembered by name
+DAMAGES_NAMED = 1_000  # limit of documents to remember by key
 log = logging.getLogger("kitestring.checkpoint")
 
 
@@ -22,56 +22,56 @@ class Damages:
     def __init__(self, store: Store, corpus: str) -> None:
         self._store, self._corpus = store, corpus
         self._run: str | None = None
-        self._tell: Callable[[str, str], None] = lambda _key, _line: None
+        self._report: Callable[[str, str], None] = lambda _key, _line: None
         self._found: dict[str, str] = {}
         self._lock = threading.Lock()
         self.count = 0
 
     @property
     def mends(self) -> bool:
-        """Whether this is a run, which may write missing documents again."""
+        """Whether this is a run, which may rewrite missing documents."""
         return self._run is not None
 
     @property
     def keys(self) -> list[str]:
-        """Of the documents found, up to `DAMAGES_NAMED`."""
+        """Keys of the damaged documents, up to `DAMAGES_NAMED`."""
         with self._lock:
             return list(self._found)
 
     @property
     def lines(self) -> list[str]:
-        """The documents found, a line for each, for commands that only read."""
+        """The damaged documents, one line each, for read-only commands."""
         with self._lock:
-            lines = [f"{what}: `kitestring run` mends it" for what in self._found.values()]
+            lines = [f"{message}: `kitestring run` rewrites it" for message in self._found.values()]
             return lines + ([f"and {self.count - len(lines):,} more"] if self.count > len(lines) else [])
 
-    def mend(self, run: str, tell: Callable[[str, str], None]) -> None:
-        """From here on move unreadable documents aside. `tell`: receives the key and a line for each."""
-        self._run, self._tell = run, tell
+    def mend(self, run: str, report: Callable[[str, str], None]) -> None:
+        """Move unreadable documents aside from now on. `report`: receives key and message of each."""
+        self._run, self._report = run, report
 
-    def name(self, key: str, what: str) -> None:
+    def name(self, key: str, message: str) -> None:
         """Record damage that cannot be moved aside."""
         with self._lock:
-            self._note(key, what)
+            self._note(key, message)
 
-    def take(self, key: str, data: bytes, what: str) -> bool:
-        """Record an unreadable document, and move it aside if this is a run. False: it was replaced meanwhile."""
+    def take(self, key: str, data: bytes, message: str) -> bool:
+        """Record an unreadable document, and move it aside if this is a run. Returns False if it was replaced meanwhile."""
         with self._lock:
             if self._run is None:
-                self._note(key, what)
+                self._note(key, message)
                 return True
             if self._store.read(key) != data:
                 return False
-            kept = damaged(self._corpus, self._run, key)
-            self._store.write(kept, data)
+            moved_to = damaged(self._corpus, self._run, key)
+            self._store.write(moved_to, data)
             self._store.delete(key)
-            self._note(key, what)
-        log.warning("%s; moved to %s", what, kept)
-        self._tell(key, f"{what}; moved to {kept}")
+            self._note(key, message)
+        log.warning("%s; moved to %s", message, moved_to)
+        self._report(key, f"{message}; moved to {moved_to}")
         return True
 
-    def _note(self, key: str, what: str) -> None:
+    def _note(self, key: str, message: str) -> None:
         if key not in self._found:
             self.count += 1
             if len(self._found) < DAMAGES_NAMED:
-                self._found[key] = what
+                self._found[key] = message

@@ -1,4 +1,4 @@
-"""What each host of a run has done so far, kept in the checkpoint while the run goes: `status` shows it, also of a run that was killed."""
+"""Records each host's progress in the checkpoint during a run: `status` shows it, even for a killed run."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from tasks.domain.progress.snapshot import Snapshot
 from tasks.domain.report.hosts import HostsOfRun
 
 HOSTS_FILE = "hosts.json"
-REWRITE_FIRST, REWRITE_SECONDS = 5.0, 30.0  # between two writes
+REWRITE_FIRST, REWRITE_SECONDS = 5.0, 30.0  # minimum and maximum interval between writes
 
 
 class HostsRecord:
-    """A listener of a run's journal. Where the flow's machine encodes, it writes nothing."""
+    """A listener of a run's journal. Writes nothing if only the flow's machine encodes."""
 
     def __init__(self, run: str, checkpoint: Checkpoint) -> None:
         self._run, self._checkpoint = run, checkpoint
@@ -28,11 +28,11 @@ class HostsRecord:
 
 
 def newest_hosts(checkpoint: Checkpoint) -> HostsOfRun | None:
-    """The hosts of the newest run that had any; run ids sort by time. None: none had, or what it wrote cannot be read."""
+    """Return the hosts of the newest run with hosts (run ids sort by time); None without one, or if its record cannot be read."""
     folder = f"{checkpoint.layout.root}/runs/"
-    keys = (found.key for found in checkpoint.store.list(folder) if found.key.endswith(f"/{HOSTS_FILE}"))
+    keys = (stored.key for stored in checkpoint.store.list(folder) if stored.key.endswith(f"/{HOSTS_FILE}"))
     newest = max(keys, default=None)
     try:
         return read_document(checkpoint.store, newest, HostsOfRun) if newest else None
-    except Permanent:  # for display alone
+    except Permanent:  # only displayed
         return None

@@ -1,7 +1,7 @@
-"""Values as JSON objects in a store: typed going in and coming out.
+"""Stores typed values as JSON objects.
 
-A kind says by the Literal of its `format_version` which formats it reads. From format 2 on a document carries a checksum of
-its own, so that one that was edited is found when it is read. Reformatting is no edit: it is made from the parsed document.
+The Literal type of a kind's `format_version` lists the formats that it reads. From format 2 on a document has a checksum,
+so that edits are detected. Reformatting is not an edit: the checksum covers the parsed document.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from tasks.domain.strict import Strict
 
 V = TypeVar("V", bound=Strict)
 CHECKSUM = "checksum"
-CHECKED = 2  # the first format that has one
+CHECKED = 2  # the first format with a checksum
 
 
 def read_document(
     store: Store, key: str, kind: type[V], *, damages: Damages | None = None, check: Callable[[V], object] | None = None
 ) -> V | None:
-    """The value under a key, or None.
+    """Read the value under a key, or None.
 
     Args:
-        store: where it is.
-        key: in it.
-        kind: of the value.
-        damages: records unreadable documents, which count as None; without it, the error is raised.
-        check: raises Permanent where the value is not right in this place.
+        store: the store.
+        key: key of the document.
+        kind: type of the value.
+        damages: records unreadable documents, which are returned as None; without it, the error is raised.
+        check: raises Permanent if the value does not belong under this key.
 
     Raises:
         Newer: written by a newer version; names the key.
@@ -54,18 +54,18 @@ def read_document(
 
 
 def write_document(store: Store, key: str, value: Strict) -> None:
-    """Put a value; replaces one that is there."""
+    """Write a value, replacing an existing one."""
     store.write(key, _bytes(value))
 
 
 def commit_document(store: Store, key: str, value: V, *, damages: Damages | None = None, check: Callable[[V], object] | None = None) -> V:
-    """Put a value if there is none; returns the stored value, ours or the winner's. Idempotent.
+    """Write a value unless one exists. Returns the stored value, this or the winner's. Idempotent.
 
     Raises:
-        Transient: the outcome is unknown; calling again finds out.
+        Transient: the outcome is unknown; call again to find out.
         Permanent: the stored document cannot be read.
     """
-    for _ in range(2):  # an unreadable one is moved aside
+    for _ in range(2):  # an unreadable document is moved aside first
         try:
             if store.commit(key, _bytes(value)):
                 return value
@@ -74,11 +74,11 @@ def commit_document(store: Store, key: str, value: V, *, damages: Damages | None
         winner = read_document(store, key, type(value), damages=damages, check=check)
         if winner is not None:
             return winner
-    raise Transient(f"{store.url}/{key}: was there, and was removed in the same moment")
+    raise Transient(f"{store.url}/{key}: existed, and was removed at the same moment")
 
 
 def utc_now() -> str:
-    """The time as documents hold it: ISO 8601, to the second."""
+    """Return the current time in the format of documents: ISO 8601, to the second."""
     return dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
 
 
@@ -109,7 +109,7 @@ def _parse(data: bytes, where: str, kind: type[V]) -> V:
     if _check_version(document, where, kind) >= CHECKED:
         checksum = document.pop(CHECKSUM, None)
         if checksum != digest(document):
-            raise Unreadable(f"{where}: damaged: edited since it was written: its checksum is that of other content")
+            raise Unreadable(f"{where}: damaged: edited since it was written: its checksum does not match")
         data = json.dumps(document).encode()
     try:
         return kind.model_validate_json(data)
@@ -120,13 +120,13 @@ def _parse(data: bytes, where: str, kind: type[V]) -> V:
 
 
 def _check_version(document: dict[str, Any], where: str, kind: type[Strict]) -> int:
-    """A document's format, if its kind reads that. One without a format was not written by us, and is recognised by its fields.
+    """Return a document's format if its kind reads it. A document without a format is not Kitestring's; its fields identify it.
 
     Raises:
         Newer, Unreadable
     """
     field = kind.model_fields.get("format_version")
-    if field is None:  # a record that wraps another one
+    if field is None:  # a record that contains another document
         for name, inner in kind.model_fields.items():
             wrapped, wraps = document.get(name), inner.annotation
             if isinstance(wrapped, dict) and isinstance(wraps, type) and "format_version" in getattr(wraps, "model_fields", ()):
@@ -137,7 +137,7 @@ def _check_version(document: dict[str, Any], where: str, kind: type[Strict]) -> 
     if isinstance(version, bool) or not isinstance(version, int):
         raise Unreadable(f"{where}: damaged: format_version: {version!r}")
     if version > max(reads):
-        raise Newer(f"{where}: written by a newer Kitestring (format {version}, and this one reads {max(reads)}): upgrade this one")
+        raise Newer(f"{where}: written by a newer Kitestring (format {version}; this version reads up to {max(reads)}): upgrade this one")
     if version not in reads:
         raise Unreadable(f"{where}: damaged: format_version: {version!r}")
     return version

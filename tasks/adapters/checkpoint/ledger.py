@@ -1,7 +1,7 @@
-"""The ledger of one corpus under one encoder: which shards are in which collection, who owns a key there, and whether it is proved.
+"""The ledger of one corpus under one encoder: which shards each collection contains, owners of keys, and proofs.
 
-Everything here may be replaced: it records the state of collections, which change. Every method raises the store's errors, and Permanent
-with the key where an object is damaged or of another format.
+All its documents are replaceable: they record the state of collections, which change. Every method raises the store's errors, and
+Permanent with the key if an object is damaged or of another format.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ V = TypeVar("V", bound=Strict)
 
 
 class Ledger:
-    """Many threads may use one. A target is the fingerprint of a collection, see `tasks.domain.target.collection`.
+    """The replaceable documents of a checkpoint. Thread-safe. A target is a collection's fingerprint, see `tasks.domain.target.collection`.
 
     Args:
-        store: the checkpoint.
-        corpus: in it.
-        fingerprint: of the encoder.
-        damages: takes the documents that cannot be read, and they count as absent; without, they raise Unreadable.
+        store: the store of the checkpoint.
+        corpus: name of the corpus.
+        fingerprint: fingerprint of the encoder.
+        damages: records unreadable documents, which count as absent; without it, they raise Unreadable.
     """
 
     def __init__(self, store: Store, corpus: str, fingerprint: str, damages: Damages | None = None) -> None:
@@ -47,30 +47,30 @@ class Ledger:
         self.layout = Layout(corpus=corpus, fingerprint=fingerprint)
 
     def read(self, key: str, kind: type[V], check: Callable[[V], object] | None = None) -> V | None:
-        """The document under a key, or None. `check`: raises Permanent where it is not right in this place."""
+        """Read the document under a key, or None. `check`: raises Permanent if it does not belong there."""
         return read_document(self.store, key, kind, damages=self.damages, check=check)
 
     # Loads
 
     def intend_load(self, target: str, intent: Loaded) -> None:
-        """Record that a shard's rows are about to be sent, or that its entry is not to be relied on; see `LoadState`.
+        """Record that a shard's rows are about to be sent, or that its entry is not trusted; see `LoadState`.
 
-        The intent is kept beside the entry until the shard is loaded, so that a killed run leaves it behind.
+        The intent stays beside the entry until the shard is loaded, so that it survives a killed run.
         """
         write_document(self.store, self.layout.intent(target, intent.shard), intent)
 
     def record_load(self, target: str, entry: Loaded) -> None:
-        """Note that a shard's rows were all acknowledged by a collection."""
+        """Record that a collection acknowledged all rows of a shard."""
         write_document(self.store, self.layout.loaded(target, entry.shard), entry)
         self.store.delete(self.layout.intent(target, entry.shard))
 
     def forget_load(self, target: str, shard: str) -> None:
-        """Take a shard out of the ledger, when none of its rows is left in the collection."""
+        """Remove a shard from the ledger, after all its rows left the collection."""
         self.store.delete(self.layout.loaded(target, shard))
         self.store.delete(self.layout.intent(target, shard))
 
     def record_loads(self, target: str, entries: Iterable[Loaded]) -> Iterator[Loaded]:
-        """The same for many, several at a time; each comes back when it is written."""
+        """Record many loads concurrently; yields each entry after it is written."""
 
         def record(entry: Loaded) -> Loaded:
             self.record_load(target, entry)
@@ -79,7 +79,7 @@ class Ledger:
         return ahead(record, entries)
 
     def distrust_loads(self, target: str, shards: Iterable[str], state: LoadState) -> None:
-        """Mark shards to be loaded again before they are relied on; keeps what is known of their rows."""
+        """Mark shards to be loaded again before they are trusted; keeps the rest of their entries."""
 
         def distrust(shard: str) -> None:
             entry = self.read_load(target, shard)
@@ -90,23 +90,23 @@ class Ledger:
             pass
 
     def loads(self, target: str, *, but: Container[str] = ()) -> Iterator[Loaded]:
-        """What the ledger knows of every shard that may have rows in the collection, less some, which are not even read; streams."""
+        """Stream the entries of all shards that may have rows in the collection, without reading those in `but`."""
         trusted, intended = self._listed(target)
         shards = (shard for shard, _ in groupby(merge(trusted, intended)) if shard not in but)
         return (entry for entry in ahead(lambda shard: self.read_load(target, shard, intended=shard in intended), shards) if entry)
 
     def loaded_ids(self, target: str) -> DigestSet:
-        """The shards that are loaded and may be relied on, from one listing."""
+        """Return the shards with trusted loads, from one listing."""
         trusted, intended = self._listed(target)
         return DigestSet(shard for shard in trusted if shard not in intended)
 
     def _listed(self, target: str) -> tuple[DigestSet, DigestSet]:
-        """Shards that have an entry, and shards that have an intent."""
+        """Return the shards with an entry, and the shards with an intent."""
         folder, intended = self.layout.loads(target), list[str]()
 
         def entries() -> Iterator[str]:
-            for found in self.store.list(folder):
-                shard, _, kind = found.key.removeprefix(folder).partition(".")
+            for stored in self.store.list(folder):
+                shard, _, kind = stored.key.removeprefix(folder).partition(".")
                 if kind == "intent.json":
                     intended.append(shard)
                 elif kind == "json":
@@ -115,97 +115,99 @@ class Ledger:
         return DigestSet(entries()), DigestSet(intended)
 
     def noted_ids(self, target: str) -> Iterator[str]:
-        """Every shard that the ledger knows something of, in order."""
+        """Yield every shard in the ledger, in order."""
         return (shard for shard, _ in groupby(merge(*self._listed(target))))
 
     def read_load(self, target: str, shard: str, *, intended: bool = True) -> Loaded | None:
-        """What the ledger knows of a shard: its intent where there is one, since that is the younger, or its entry.
+        """Return a shard's intent, which is newer, or else its entry.
 
-        An entry of another shard under its name is damage; and where an intent is damaged, the entry is not relied on.
-        `intended`: False where a listing shows no intent.
+        An entry of another shard under its name is damaged; if an intent is damaged, the entry is not trusted.
+        `intended`: False if a listing shows no intent.
         """
-        place, damages = self.layout.intent(target, shard), self.damages
-        known = damages is not None and damages.mends and place in damages.keys  # this run has seen to it, and may have loaded since
-        intent = self.read(place, Loaded, lambda entry: _is_of(entry, shard)) if intended else None
+        intent_key, damages = self.layout.intent(target, shard), self.damages
+        handled = (
+            damages is not None and damages.mends and intent_key in damages.keys
+        )  # this run has handled the damage, and may have loaded since
+        intent = self.read(intent_key, Loaded, lambda entry: _is_of(entry, shard)) if intended else None
         if intent:
             return intent
         entry = self.read(self.layout.loaded(target, shard), Loaded, lambda entry: _is_of(entry, shard))
-        if entry and damages and not known and place in damages.keys:
+        if entry and damages and not handled and intent_key in damages.keys:
             entry = entry.model_copy(update={"state": "doubted"})
             if damages.mends:
                 self.intend_load(target, entry)
         return entry
 
     def loads_of_others(self, target: str) -> Iterator[str]:
-        """Shards that other corpora of this store have in the same collection, by their own ledgers. Lists the whole store."""
+        """Yield shards of other corpora of this store in the same collection, by their ledgers. Lists the whole store."""
         entry = re.compile(rf"(?P<corpus>[^/]+)/[^/]+/loads/{re.escape(target)}/(?P<shard>[0-9a-f]{{32}})(\.intent)?\.json")
-        for found in self.store.list(""):
-            match = entry.fullmatch(found.key)
+        for stored in self.store.list(""):
+            match = entry.fullmatch(stored.key)
             if match and match["corpus"] != self.layout.corpus:
                 yield match["shard"]
 
-    # Which collection it is of, and where its rows were read from
+    # Collection addresses, and roots of the source
 
     def record_address(self, address: str, target: str) -> None:
-        """Record whose ledger belongs to the collection at an address, for commands that cannot ask the collection."""
+        """Record the ledger of the collection at an address, for commands that cannot query the collection."""
         write_document(self.store, self.layout.ledger_at(address), Standing(target=target))
 
     def read_address(self, address: str) -> str | None:
-        """The last record for an address."""
-        found = self.read(self.layout.ledger_at(address), Standing)
-        return found.target if found else None
+        """Return the last recorded target of an address, or None."""
+        record = self.read(self.layout.ledger_at(address), Standing)
+        return record.target if record else None
 
     def record_root(self, target: str, root: str) -> None:
-        """Note a place that rows of the collection are read from."""
+        """Record a root that rows of the collection are read from."""
         write_document(self.store, self.layout.root_of(target, root), Root(root=root))
 
     def forget_root(self, target: str, root: str) -> None:
-        """Forget a place: no row of the collection is from there."""
+        """Remove a root: no row of the collection comes from it."""
         self.store.delete(self.layout.root_of(target, root))
 
     def roots(self, target: str) -> set[str]:
-        """Every place that rows of the collection were read from; where the note of one is damaged, by the entries, and a run makes it anew."""
-        keys = [found.key for found in self.store.list(self.layout.roots(target))]
-        noted = {found.root for key in keys if (found := self.read(key, Root, partial(self._check_root, target, key)))}
+        """Return all roots that rows of the collection were read from. If a record is damaged, uses the entries; a run rewrites it."""
+        keys = [stored.key for stored in self.store.list(self.layout.roots(target))]
+        recorded = {record.root for key in keys if (record := self.read(key, Root, partial(self._check_root, target, key)))}
         if self.damages is None or set(keys).isdisjoint(self.damages.keys):
-            return noted
-        told = {root for entry in self.loads(target) if (root := entry.root)}
-        for root in told - noted if self.damages.mends else ():
+            return recorded
+        from_entries = {root for entry in self.loads(target) if (root := entry.root)}
+        for root in from_entries - recorded if self.damages.mends else ():
             self.record_root(target, root)
-        return noted | told
+        return recorded | from_entries
 
-    def _check_root(self, target: str, key: str, found: Root) -> None:
-        if self.layout.root_of(target, found.root) != key:
-            raise Permanent(f"root {found.root[:200]!r} under the name of another")
+    def _check_root(self, target: str, key: str, record: Root) -> None:
+        if self.layout.root_of(target, record.root) != key:
+            raise Permanent(f"root {record.root[:200]!r} under the name of another")
 
     # Imports
 
     def attempts(self, address: str) -> dict[str, tuple[ImportAttempt, float]]:
-        """Imports into a collection that have not come to their end, by run, each with when it was last written, by the store's clock."""
-        keys = (self.layout.attempt(address), self.layout.imports(address))  # an older version's first: what has replaced it counts
-        listed = [found for key in keys for found in self.store.list(key)]
-        read = [(self.read(found.key, ImportAttempt), found.modified) for found in listed]
+        """Return the unfinished imports into a collection by run, each with the time of its last write by the store's clock."""
+        keys = (self.layout.attempt(address), self.layout.imports(address))  # an older version's first: a newer document overrides it
+        listed = [stored for key in keys for stored in self.store.list(key)]
+        read = [(self.read(stored.key, ImportAttempt), stored.modified) for stored in listed]
         return {attempt.run: (attempt, modified) for attempt, modified in read if attempt}
 
     def record_attempt(self, address: str, attempt: ImportAttempt) -> None:
-        """Note how far an import is; each run's is a document of its own."""
+        """Record the progress of an import; each run has its own document."""
         write_document(self.store, self.layout.importing(address, attempt.run), attempt)
 
     def forget_attempt(self, address: str, run: str) -> None:
-        """A run's import has ended, one way or the other."""
+        """Remove a run's import after it ended, successfully or not."""
         old = self.read(self.layout.attempt(address), ImportAttempt)
         if old and old.run == run:
             self.store.delete(self.layout.attempt(address))
         self.store.delete(self.layout.importing(address, run))
 
-    # Owners of keys that come in several shards
+    # Owners of keys that occur in several shards
 
     def read_owners(self, target: str) -> Owners | None:
-        """The last assignment of owners; None before the first."""
+        """Return the last assignment of owners; None before the first."""
         return self.read(self.layout.owners(target), Owners)
 
     def owners_to_rely_on(self, target: str) -> Owners | None:
-        """The same, where its table of lost rows is there and whole; otherwise it is damaged as well."""
+        """Return the assignment if its table of lost rows is intact; otherwise it counts as damaged."""
         return self.read(self.layout.owners(target), Owners, self._check_table)
 
     def _check_table(self, owners: Owners) -> None:
@@ -221,7 +223,7 @@ class Ledger:
         write_document(self.store, self.layout.owners(target), owners)
 
     def replace_owners(self, target: str, owners: Owners, lost: bytes | None, before: Owners | None) -> None:
-        """Store the assignment and the duplicate rows; the table is written first, and the old one removed last.
+        """Store the assignment and the table of duplicate rows, which is written first; the old table is removed last.
 
         An unreferenced table is never referenced again, even by an equal assignment: `gc` may be removing it.
         """
@@ -235,7 +237,7 @@ class Ledger:
             self.store.delete(before.table)
 
     def read_lost(self, owners: Owners) -> bytes:
-        """The table of rows that shards have lost: a Parquet file with id, shard, part."""
+        """Return the table of lost rows: a Parquet file with id, shard, part."""
         data = self.store.read(owners.table) if owners.table else None
         if data is None:
             raise Unreadable(f"{self.store.url}/{owners.table}: the table of duplicates is missing: `kitestring run` writes it again")
@@ -244,11 +246,11 @@ class Ledger:
     # Proofs
 
     def record_proof(self, target: str, proof: Proof) -> None:
-        """Keep what `verify` found."""
+        """Store the proof of a verification."""
         write_document(self.store, self.layout.verified(target), proof)
 
     def read_proof(self, target: str) -> Proof | None:
-        """What `verify` found last."""
+        """Return the last proof."""
         return self.read(self.layout.verified(target), Proof)
 
 

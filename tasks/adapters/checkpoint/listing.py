@@ -1,4 +1,4 @@
-"""The shards of a checkpoint by one listing, without reading any of them; a million shards take 16 MB."""
+"""Finds the shards of a checkpoint with one listing, without reading them; a million shards need 16 MB."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tasks.domain.ports import StoredObject
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Survey:
-    """The shards that are sealed, those of them that were amended since, and a mark that changes whenever a seal or an amendment does."""
+    """Sealed shards, amended ones among them, and a mark that changes with any seal or amendment."""
 
     sealed: DigestSet
     amended: frozenset[str]
@@ -21,7 +21,7 @@ class Survey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpToDate(Container[str]):
-    """Shards that are sealed and loaded as they are sealed now."""
+    """Shards that are loaded in their current sealed state."""
 
     sealed: DigestSet
     loaded: DigestSet
@@ -32,20 +32,20 @@ class UpToDate(Container[str]):
 
 
 def survey_listing(listing: Iterable[StoredObject], folder: str) -> Survey:
-    """Take in everything below the folder of the shards, in any order."""
+    """Build a survey from a listing of the shards' folder, in any order."""
     amended, mark = set[str](), 0
 
     def sealed() -> Iterator[str]:
         nonlocal mark
-        for found in listing:
-            shard, _, name = found.key.removeprefix(folder).partition("/")
+        for stored in listing:
+            shard, _, name = stored.key.removeprefix(folder).partition("/")
             if name == "seal.json":
                 yield shard
             elif name.startswith("amend-"):
                 amended.add(shard)
             else:
                 continue
-            mark ^= int(hashlib.sha256(f"{found.key} {found.size} {found.modified}".encode()).hexdigest()[:32], 16)
+            mark ^= int(hashlib.sha256(f"{stored.key} {stored.size} {stored.modified}".encode()).hexdigest()[:32], 16)
 
     ids = DigestSet(sealed())
     return Survey(sealed=ids, amended=frozenset(amended), mark=f"{mark:032x}")

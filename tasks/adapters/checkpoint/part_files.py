@@ -1,10 +1,10 @@
 """Parts: one self-describing Parquet file each.
 
-A part's columns are those of `tasks.adapters.rows.row_schema.part_schema`. Vectors stand as `list<float32>` (importers of
-Milvus before 2.4 refuse fixed-size lists) in PLAIN encoding (they refuse BYTE_STREAM_SPLIT), zstd around it. Sparse ones are a struct of two
-lists (format 3, `tasks.adapters.rows.vectors.sparse_vectors`).
-Under the key `kitestring` of the file's metadata stands `PartMeta` as JSON, so that a run which finds a
-finished part of an earlier, unsealed attempt can take it over. Pages carry checksums for the same reason.
+A part's columns are those of `tasks.adapters.rows.row_schema.part_schema`. Vectors are `list<float32>` (importers of
+Milvus before 2.4 refuse fixed-size lists) in PLAIN encoding (they refuse BYTE_STREAM_SPLIT), compressed with zstd. Sparse vectors are a
+struct of two lists (format 3, `tasks.adapters.rows.vectors.sparse_vectors`).
+The key `kitestring` of the file's metadata has `PartMeta` as JSON, so that a run can adopt a
+finished part of an earlier, unsealed attempt. Pages have checksums for the same reason.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ from tasks.domain.target.chunk_fields import has_chunks
 from tasks.domain.target.fields import ScalarField
 
 META = b"kitestring"
-LENGTHS_META = b"kitestring.lengths"  # of the rows, where the encoder counts tokens: see `tasks.adapters.rows.row_lengths`
+LENGTHS_META = b"kitestring.lengths"  # lengths of the rows, if the encoder counts tokens: see `tasks.adapters.rows.row_lengths`
 READS = 3  # the newest format of a part
 _FORMAT = re.compile(rb'\{"format_version": ?(\d{1,9})[,}]')
-MOST_VALUES = 2**31 - 1  # of one list<float32> array: its offsets are 32 bits
+MOST_VALUES = 2**31 - 1  # of a list<float32> array, whose offsets have 32 bits
 
 
 class PartMeta(Growing):
-    """What a part says of itself."""
+    """The metadata of a part."""
 
-    format_version: Literal[1, 2, 3] = 2  # 3: its vectors are sparse
+    format_version: Literal[1, 2, 3] = 2  # 3: sparse vectors
     shard: str
     first: int = Field(ge=0, description="Source row in the shard.")
     stop: int
@@ -51,30 +51,30 @@ class PartMeta(Growing):
 
 
 def documents_in(table: pa.Table, fields: Iterable[ScalarField]) -> int | None:
-    """How many documents begin in rows with these fields; None where they are no chunks."""
+    """Count the documents that begin in these rows; None if the rows are not chunks."""
     return pc.sum(pc.equal(table.column("chunk"), 0)).as_py() or 0 if has_chunks(fields) else None
 
 
 def write_part(path: Path, table: pa.Table, meta: PartMeta) -> None:
-    """Write a part file; the columns `id` and `vector` are stored as they are, the others may share a dictionary; lengths are no column.
+    """Write a part file. Columns other than `id` and `vector` use dictionaries; lengths go to the metadata, not to a column.
 
     Raises:
-        Permanent: there is no room on the disk (names path and cure), or it cannot be written.
+        Permanent: the disk is full (names path and remedy), or the file cannot be written.
     """
     table, lengths = without_lengths(table)
-    shared = [name for name in table.column_names if name not in ("id", "vector")]
+    dictionary_columns = [name for name in table.column_names if name not in ("id", "vector")]
     sparse = "vector" in table.column_names and pa.types.is_struct(table.schema.field("vector").type)
-    told = meta.model_copy(update={"format_version": 3}) if sparse else meta
+    versioned = meta.model_copy(update={"format_version": 3}) if sparse else meta
     numbers = ("vector.indices.list.element", "vector.values.list.element") if sparse else ("vector.list.element",)
-    described = table.replace_schema_metadata({META: told.model_dump_json().encode(), **({LENGTHS_META: lengths} if lengths else {})})
+    described = table.replace_schema_metadata({META: versioned.model_dump_json().encode(), **({LENGTHS_META: lengths} if lengths else {})})
     try:
         pq.write_table(
             described,
             path,
             compression="zstd",
-            use_dictionary=shared,
+            use_dictionary=dictionary_columns,
             column_encoding={"id": "PLAIN", **dict.fromkeys(numbers, "PLAIN")},
-            write_statistics=shared,
+            write_statistics=dictionary_columns,
             write_page_checksum=True,
         )
     except OSError as error:
@@ -82,10 +82,10 @@ def write_part(path: Path, table: pa.Table, meta: PartMeta) -> None:
 
 
 def read_part(data: bytes, key: str = "part") -> tuple[pa.Table, PartMeta]:
-    """A part's rows and metadata, checked against the checksums of its pages. `lengths_in` takes lengths from the table.
+    """Read a part's rows and metadata, verifying page checksums. `lengths_in` extracts lengths from the table.
 
     Raises:
-        Permanent: it is not a part, or not whole; names the key.
+        Permanent: it is not a part, or damaged; names the key.
         Newer: a newer version wrote it; names the key.
     """
     try:
@@ -99,7 +99,9 @@ def read_part(data: bytes, key: str = "part") -> tuple[pa.Table, PartMeta]:
     except ValidationError as error:
         newer = _FORMAT.match((file.schema_arrow.metadata or {}).get(META, b""))
         if newer and int(newer[1]) > READS:
-            raise Newer(f"{key}: written by a newer Kitestring (format {int(newer[1])}, and this one reads {READS}): upgrade") from error
+            raise Newer(
+                f"{key}: written by a newer Kitestring (format {int(newer[1])}; this version reads up to {READS}): upgrade"
+            ) from error
         raise Permanent(f"{key}: a Parquet file, but not a part of Kitestring's") from error
     if "vector" not in table.column_names or "id" not in table.column_names:
         raise Permanent(f"{key}: a part without the columns id and vector")
@@ -107,7 +109,7 @@ def read_part(data: bytes, key: str = "part") -> tuple[pa.Table, PartMeta]:
 
 
 def part_of(key: str, data: bytes | Path, table: pa.Table, meta: PartMeta) -> Part:
-    """How a seal names a part with this content, which may be in a file, under this key."""
+    """Return a seal's record of a part with this content (bytes or a file) under this key."""
     return Part(
         key=key,
         first=meta.first,
@@ -123,7 +125,7 @@ def part_of(key: str, data: bytes | Path, table: pa.Table, meta: PartMeta) -> Pa
 
 
 def sha256_of_part(data: bytes | Path) -> str:
-    """SHA-256 of a part's bytes, 64 hexadecimal digits; of a file without holding it in memory."""
+    """Return the SHA-256 of a part's bytes, 64 hexadecimal digits; a file is not read into memory."""
     if not isinstance(data, Path):
         return hashlib.sha256(data).hexdigest()
     try:
@@ -134,10 +136,10 @@ def sha256_of_part(data: bytes | Path) -> str:
 
 
 def vector_column(array: np.ndarray) -> pa.Array:
-    """The column of (rows, dim) vectors, which shares the memory of a contiguous float32 array; or of sparse ones.
+    """Convert (rows, dim) vectors to a column that shares the memory of a contiguous float32 array; or sparse vectors.
 
     Raises:
-        Permanent: more than 2^31 - 1 values, which no such column holds.
+        Permanent: more than 2^31 - 1 values, the limit of such a column.
     """
     if is_sparse(array):
         return sparse_column(array)
@@ -150,13 +152,13 @@ def vector_column(array: np.ndarray) -> pa.Array:
 
 
 def lengths_in(table: pa.Table) -> np.ndarray | None:
-    """Of a part that was read: int32 of shape (rows, 2), -1 where nobody knows; None where the part has none, or not these rows'."""
+    """Return the lengths of a part from `read_part`: int32 of shape (rows, 2), -1 if unknown; None without lengths for these rows."""
     packed = (table.schema.metadata or {}).get(LENGTHS_META)
     return unpacked_lengths(packed, table.num_rows) if packed else None
 
 
 def part_vectors(table: pa.Table) -> np.ndarray:
-    """The vectors: float32 of shape (rows, dim), read-only; shares the table's memory where it is one piece. Sparse ones: packed rows.
+    """Return the vectors: float32 of shape (rows, dim), read-only, sharing the memory of a contiguous table; sparse ones as packed rows.
 
     An empty table gives shape (0, 0): its dimension is unknown.
 
@@ -172,7 +174,7 @@ def part_vectors(table: pa.Table) -> np.ndarray:
     values = array.flatten()
     lengths = np.diff(array.offsets.to_numpy())
     if array.null_count or values.null_count or not pa.types.is_float32(values.type) or np.any(lengths != lengths[0]):
-        raise Permanent("the vectors of a part are not all there, or not of one length")
+        raise Permanent("vectors of a part are missing, or differ in length")
     vectors: np.ndarray = values.to_numpy(zero_copy_only=True).reshape(table.num_rows, int(lengths[0]))
     return vectors
 

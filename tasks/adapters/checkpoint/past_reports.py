@@ -1,4 +1,4 @@
-"""Reports of earlier runs, as far as they can still be read."""
+"""Reads reports of earlier runs, as far as they are readable."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from tasks.adapters.checkpoint.checkpoint import Checkpoint
 from tasks.adapters.files.access import root_of
 from tasks.domain.report.figures import EarlierRun, earlier_run
 
-SAMPLED = 100  # entries of a ledger whose runs are asked where they read
-REPORTS_TRIED = 3  # reports that may be damaged, or of another version, before the search is given up
+SAMPLED = 100  # ledger entries whose runs' reports are read
+REPORTS_TRIED = 3  # reports to try, since some may be damaged or of another version
 
 
 def report_before(checkpoint: Checkpoint, run: str) -> EarlierRun | None:
-    """The last run of this corpus and encoder that reported before this one; run ids sort by time. None: there is none."""
+    """Return the last reported run of this corpus and encoder before this one, or None; run ids sort by time."""
     folder, name = f"{checkpoint.layout.root}/runs/", "/report.json"
-    keys = (found.key for found in checkpoint.store.list(folder) if found.key.endswith(name))
+    keys = (stored.key for stored in checkpoint.store.list(folder) if stored.key.endswith(name))
     for key in heapq.nlargest(REPORTS_TRIED, (key for key in keys if key.removeprefix(folder).removesuffix(name) < run)):
         try:
             return earlier_run(json.loads(checkpoint.store.read(key) or b""))
@@ -27,7 +27,7 @@ def report_before(checkpoint: Checkpoint, run: str) -> EarlierRun | None:
 
 
 def known_roots(checkpoint: Checkpoint, target: str) -> set[str]:
-    """Places that rows of a collection were read from; of one that was filled before places were recorded, those in its runs' reports."""
+    """Return the roots that rows of a collection were read from; for collections older than recorded roots, from its runs' reports."""
     roots = checkpoint.roots(target)
     if roots:
         return roots
@@ -36,7 +36,7 @@ def known_roots(checkpoint: Checkpoint, target: str) -> set[str]:
 
 
 def root_read_by(checkpoint: Checkpoint, run: str) -> str | None:
-    """Where a run read its source from, by its report; None where it cannot be read."""
+    """Return the root of a run's source from its report; None if the report cannot be read."""
     try:
         report = json.loads(checkpoint.store.read(checkpoint.layout.run(run, "report.json")) or b"")
         return root_of(report["settings"]["source"]["uri"])

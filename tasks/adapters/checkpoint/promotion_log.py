@@ -1,4 +1,4 @@
-"""The moves of an alias, kept beside the encoders of a corpus: numbered objects that are written once."""
+"""The moves of an alias, stored beside the encoders of a corpus: numbered, immutable objects."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _MOVE = re.compile(r"(?P<alias>[^/]+)/(?P<number>\d{6})\.json")
 class Promotions:
     """The history of a job's alias, over all encoders.
 
-    Moves are kept by the address of the alias. One collection is reached by many addresses, so that moves that were written
-    under another spelling belong to the history as well: those to a collection that exists here now.
+    Moves are stored by the address of the alias. A collection can be reached by several addresses, so moves that were recorded
+    under another address belong to the history as well if they lead to a collection that exists here now.
 
     Args:
         store: the checkpoint.
@@ -35,25 +35,25 @@ class Promotions:
         self._alias = target_fingerprint(job.target, job.target.collection)
 
     def read(self, *, standing: Iterable[str] = ()) -> list[Promotion]:
-        """Every move that can be read, in order. `standing`: identities of collections that are at the target."""
+        """Return every readable move, in order. `standing`: identities of the collections at the target."""
         here, moves = set(standing) - {""}, self._moves()
         own = moves.pop(self._alias, [])
-        others = [found for found in moves.values() if here & {move.ledger for move in found}]
-        return sorted((move for found in (own, *others) for move in found), key=lambda move: move.at) if others else own
+        others = [history for history in moves.values() if here & {move.ledger for move in history}]
+        return sorted((move for history in (own, *others) for move in history), key=lambda move: move.at) if others else own
 
     def of_encoder(self, fingerprint: str) -> list[Promotion]:
-        """Every move to a collection of an encoder, whatever alias and address, in the order of time."""
-        moves = [move for found in self._moves().values() for move in found]
+        """Return every move to a collection of an encoder, for any alias and address, sorted by time."""
+        moves = [move for history in self._moves().values() for move in history]
         return sorted((move for move in moves if move.fingerprint == fingerprint), key=lambda move: move.at)
 
     @property
     def damaged(self) -> bool:
-        """Whether a move was found that cannot be read: it may be the one that led searches to where they are."""
+        """Whether a move is unreadable: it may be the one that made the current collection live."""
         folder = f"{promotions(self._corpus)}{self._alias}/"
         return any(key.startswith(folder) for key in self._damages.keys)
 
     def note(self, move: Promotion) -> None:
-        """Record a move before it is made; one that a kill interrupted is recorded already."""
+        """Record a move before it is made; an interrupted move is already recorded."""
         while not is_written(self._read_all(self._alias, numbers := self._numbers()[self._alias]), move):
             number = max(numbers, default=0) + 1
             commit_document(self._store, promotion(self._corpus, self._alias, number), move, damages=self._damages)
@@ -66,11 +66,11 @@ class Promotions:
         return [move for key in keys if (move := read_document(self._store, key, Promotion, damages=self._damages))]
 
     def _numbers(self) -> dict[str, list[int]]:
-        """The numbers of every alias' moves, from a listing: a missing one does not hide those after it."""
-        folder, found = promotions(self._corpus), defaultdict[str, list[int]](list)
+        """Return the numbers of every alias' moves from a listing: a missing one does not hide later ones."""
+        folder, numbers_by_alias = promotions(self._corpus), defaultdict[str, list[int]](list)
         for stored in self._store.list(folder):
             if move := _MOVE.fullmatch(stored.key.removeprefix(folder)):
-                found[move["alias"]].append(int(move["number"]))
-        for numbers in found.values():
+                numbers_by_alias[move["alias"]].append(int(move["number"]))
+        for numbers in numbers_by_alias.values():
             numbers.sort()
-        return found
+        return numbers_by_alias

@@ -1,4 +1,4 @@
-"""A stream of documents that was read from a store once, and from private scratch for as long as the store's listing stays the same."""
+"""Caches a stream of a store's documents in private scratch for as long as the store's listing stays the same."""
 
 from __future__ import annotations
 
@@ -13,39 +13,39 @@ from tasks.domain.strict import Strict
 V = TypeVar("V", bound=Strict)
 
 
-class Copies(Generic[V]):
-    """One stream's copy. Memory does not grow with it.
+class StreamCache(Generic[V]):
+    """The cached copy of one stream, on disk.
 
     Args:
-        folder: private scratch, in which it is kept; None keeps none.
-        kind: what the stream is of.
+        folder: private scratch for the copy; None disables the cache.
+        kind: type of the documents.
     """
 
     def __init__(self, folder: Path | None, kind: type[V]) -> None:
         self._folder, self._kind = folder, kind
-        self._kept: tuple[str, Path] | None = None
+        self._copy: tuple[str, Path] | None = None
 
     def of(self, mark: str, read: Callable[[], Iterable[V]]) -> Iterator[V]:
-        """The stream of this mark: the copy where that is of the same, otherwise what `read` gives, copied on the way.
+        """Return the stream for this mark: the copy if it has the same mark, otherwise `read()`, copied on the way.
 
-        A stream that is not taken to its end leaves no copy.
+        A stream that is not consumed to its end leaves no copy.
         """
         if self._folder is None:
             return iter(read())
-        if self._kept and self._kept[0] == mark:
-            return self._copied(self._kept[1])
-        return self._copying(self._folder, mark, read())
+        if self._copy and self._copy[0] == mark:
+            return self._read_copy(self._copy[1])
+        return self._read_and_copy(self._folder, mark, read())
 
-    def _copied(self, path: Path) -> Iterator[V]:
+    def _read_copy(self, path: Path) -> Iterator[V]:
         with path.open("rb") as lines:
             for line in lines:
                 yield self._kind.model_validate_json(line)
 
-    def _copying(self, folder: Path, mark: str, values: Iterable[V]) -> Iterator[V]:
+    def _read_and_copy(self, folder: Path, mark: str, values: Iterable[V]) -> Iterator[V]:
         with writing(folder), tempfile.NamedTemporaryFile(dir=folder, suffix=".jsonl", delete=False) as lines:
             for value in values:
                 lines.write(value.model_dump_json().encode() + b"\n")
                 yield value
-        old, self._kept = self._kept, (mark, Path(lines.name))
+        old, self._copy = self._copy, (mark, Path(lines.name))
         if old:
             old[1].unlink(missing_ok=True)

@@ -1,8 +1,8 @@
-"""The keys of a sealed shard beside its parts, without the vectors: so that all keys of a corpus can be read again.
+"""The keys of a sealed shard, stored beside its parts without the vectors, so that all keys of a corpus can be read quickly.
 
 One small Parquet object for each effective seal (see `tasks.adapters.checkpoint.duplicate_finder`), written when the
-shard is loaded and its parts are at hand. One that is missing or damaged is made again from the parts. Beside each key is a hash of its
-vector (since version 3 of the ledger's entries), by which a later shard knows that the collection holds a vector already.
+shard is loaded and its parts are read anyway. A missing or damaged object is rebuilt from the parts. Beside each key is a hash of its
+vector (since version 3 of the ledger's entries), which shows a later shard that the collection already has a vector.
 """
 
 from __future__ import annotations
@@ -30,43 +30,43 @@ HASHED_KEYS = pa.schema([*KEYS, ("vector", pa.uint64())])
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SealedVectors:
-    """The keys of a seal, and the hash of each one's vector."""
+    """The keys of a seal with the hashes of their vectors."""
 
     ids: pa.Array
     hashes: np.ndarray
 
 
 class ShardKeys:
-    """Reads and writes them for one checkpoint; `scratch` (private, of a run) holds files while they are written."""
+    """Reads and writes the keys of one checkpoint's shards; `scratch` (private to a run) holds files while they are written."""
 
     def __init__(self, checkpoint: Checkpoint, scratch: Path) -> None:
         self._scratch = scratch
         self._store, self._layout, self._read_part = checkpoint.store, checkpoint.layout, checkpoint.verified_part
 
     def keep(self, seal: Seal, read: Callable[[Part], pa.Table]) -> None:
-        """Read every part of a seal, and keep its keys. `read` may do more with the part; memory is bounded by one."""
+        """Read every part of a seal, and store its keys. `read` may also use the part otherwise; memory is bounded by one part."""
         with writing(self._scratch), tempfile.NamedTemporaryFile(dir=self._scratch, prefix="keys-", suffix=".parquet") as file:
             with pq.ParquetWriter(file.name, HASHED_KEYS, compression="zstd", write_page_checksum=True) as writer:
-                for place, part in enumerate(seal.parts):
+                for number, part in enumerate(seal.parts):
                     rows = read(part)
-                    places = pa.repeat(pa.scalar(place, pa.int32()), rows.num_rows)
-                    writer.write_table(pa.table([rows.column("id"), places, vector_hashes(rows)], schema=HASHED_KEYS))
+                    numbers = pa.repeat(pa.scalar(number, pa.int32()), rows.num_rows)
+                    writer.write_table(pa.table([rows.column("id"), numbers, vector_hashes(rows)], schema=HASHED_KEYS))
             self._store.write(self._key(seal), Path(file.name))
 
     def read(self, seal: Seal) -> bytes:
-        """The keys of a seal's parts: a Parquet file with the columns of KEYS.
+        """Return the keys of a seal's parts: a Parquet file with the columns of KEYS.
 
         Raises:
-            Damaged: they had to be read from the parts, and one of those does not match its seal.
+            Damaged: the keys had to be rebuilt, and a part does not match its seal.
         """
         data = self._store.read(self._key(seal))
-        if data is None or not _is_whole(data, seal):
+        if data is None or not _is_intact(data, seal):
             self.keep(seal, self._read_part)
             data = self._store.read(self._key(seal)) or b""
         return data
 
     def vectors(self, shard: str, seal: str) -> SealedVectors | None:
-        """By the seal's digest; None where the file is missing, damaged, or of a version that kept no hashes."""
+        """Return keys and vector hashes by the seal's digest; None if the file is missing, damaged, or of a version without hashes."""
         data = self._store.read(self._layout.keys(shard, seal))
         try:
             table = pq.ParquetFile(io.BytesIO(data), page_checksum_verification=True).read(["id", "vector"]) if data else None
@@ -81,7 +81,7 @@ class ShardKeys:
 
 
 def vector_hashes(rows: pa.Table) -> np.ndarray:
-    """64 bits of each vector of a part, as it is sealed."""
+    """Return a 64-bit hash of each sealed vector of a part."""
     return np.fromiter((_hash(vector) for vector in part_vectors(rows)), np.uint64, rows.num_rows)
 
 
@@ -90,12 +90,12 @@ def _hash(vector: Any) -> int:
 
 
 def keys_in(data: bytes) -> list[str]:
-    """The keys in what `ShardKeys.read` gives."""
+    """Return the keys in a file of `ShardKeys.read`."""
     keys: list[str] = pq.read_table(io.BytesIO(data), columns=["id"]).column("id").to_pylist()
     return keys
 
 
-def _is_whole(data: bytes, seal: Seal) -> bool:
+def _is_intact(data: bytes, seal: Seal) -> bool:
     try:
         file = pq.ParquetFile(io.BytesIO(data))
     except (pa.ArrowException, OSError):

@@ -1,4 +1,4 @@
-"""Spans on disk: a plan of a million shards takes no memory."""
+"""Keeps the spans of a plan on disk, so that a million shards need no memory."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from tasks.domain.shards.unread_files import UnreadFiles
 
 
 def follow_spans(path: Path, over: Callable[[], bool], *, pause: Callable[[], object]) -> Iterator[Span]:
-    """Spans of a file that is still being written, as they come, until it is over: those that are left then are not given.
+    """Yield spans of a file that is still being written, until `over`; remaining spans are not yielded then.
 
     Args:
-        path: as a `Spool` is made there; it may not be there yet.
-        over: asked before each.
-        pause: waits a moment, where nothing more is there yet.
+        path: file of a `Spool`; it may not exist yet.
+        over: called before each span.
+        pause: waits a moment if there is no new span yet.
     """
     while not path.exists() and not over():
         pause()
@@ -38,21 +38,21 @@ def follow_spans(path: Path, over: Callable[[], bool], *, pause: Callable[[], ob
 
 
 class Spool:
-    """What planning cut, in source order; iterate as often as needed.
+    """The spans of a plan in source order; can be iterated repeatedly.
 
-    Spans are cut before the encoder is known (it may still be loading); ids are given on the way out.
+    Spans are cut before the encoder is known (it may still be loading); shard ids are assigned on reading.
     """
 
     def __init__(self, path: Path, spans: Iterable[Span], *, rows_as: dict[str, object], scratch: Path | None = None) -> None:
         self._path, self._rows_as = path, rows_as
-        self.scratch = scratch  # for what else is kept of the plan; None: nothing is
+        self.scratch = scratch  # for other data of the plan; None: keep none
         self.shards, self.rows, self.rows_known = 0, 0, True
-        self.unread: tuple[UnreadFiles, ...] = ()  # what else the source holds
-        self.found: tuple[Finding, ...] = ()  # what was seen of the beginnings of its files
-        self.unversioned = ""  # the first file that its store tells neither ETag nor time of
-        self.roots: dict[str, None] = {}  # what the files' names are below, the first one's first
+        self.unread: tuple[UnreadFiles, ...] = ()  # other files in the source
+        self.found: tuple[Finding, ...] = ()  # findings about the beginnings of its files
+        self.unversioned = ""  # the first file without ETag or time
+        self.roots: dict[str, None] = {}  # roots of the files' names, in order
         files, last = sha256(), None
-        with path.open("w", buffering=1) as spool:  # line by line: `follow_spans` may read on
+        with path.open("w", buffering=1) as spool:  # line-buffered, for `follow_spans`
             for span in spans:
                 if span.files != last:
                     files.update(
@@ -65,10 +65,10 @@ class Spool:
                 self.rows += span.rows or 0
                 self.rows_known &= span.rows is not None
                 self.roots.setdefault(span.files[0].root)
-        self.digest = files.hexdigest()[:32]  # of the files that have rows
+        self.digest = files.hexdigest()[:32]  # of the files with rows
 
     def places(self) -> DigestSet:
-        """The files that stand in the source and have shards of their own, as digests of where they stand."""
+        """Return the source's files that have their own shards, as digests of their paths."""
         return DigestSet(digest(span.files[0].path) for span in self.spans() if len(span.files) == 1)
 
     @classmethod
@@ -77,11 +77,11 @@ class Spool:
         return cls(Path(os.devnull), (), rows_as={})
 
     def spans(self) -> Iterator[Span]:
-        """Every span."""
+        """Yield every span."""
         with self._path.open() as spool:
             for line in spool:
                 yield Span.model_validate_json(line)
 
     def named(self, fingerprint: str) -> Iterator[Shard]:
-        """Every shard, with its id under this encoder, whatever its root."""
+        """Yield every shard, with its id under this encoder, of any root."""
         return (name_shard(span, rows_as=self._rows_as, fingerprint=fingerprint) for span in self.spans())

@@ -68,7 +68,7 @@ class TestSeals:
             (b"", "not JSON"),
             (b'{"format_version": 1, "shard"', "not JSON"),
             (b"\x80\x04K\x01.", "not JSON"),
-            (b'{"format_version": 5}', r"written by a newer Kitestring \(format 5, and this one reads 4\): upgrade"),
+            (b'{"format_version": 5}', r"written by a newer Kitestring \(format 5; this version reads up to 4\): upgrade"),
             (b'{"format_version": 2}', "its checksum"),
             (b'{"format_version": "1"}', "damaged: format_version"),
             (b"[]", "damaged"),

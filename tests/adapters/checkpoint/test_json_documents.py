@@ -117,7 +117,7 @@ def test_who_looks_names_what_cannot_be_read_and_changes_nothing(checkpoint: Che
     assert checkpoint.read_seal(SHARD) is None
     (line,) = damages.lines
     assert key in line
-    assert "not JSON: `kitestring run` mends it" in line
+    assert "not JSON: `kitestring run` rewrites it" in line
     assert checkpoint.store.read(key) == b"{"
 
 

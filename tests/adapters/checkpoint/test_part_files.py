@@ -100,7 +100,7 @@ def test_vectors_survive_slices_strides_and_pieces(rows: int, dim: int, cut: int
     ids=["missing", "of two lengths", "a null inside", "of doubles"],
 )
 def test_vectors_that_are_not_vectors_are_refused(column: pa.Array) -> None:
-    with pytest.raises(Permanent, match="not all there"):
+    with pytest.raises(Permanent, match="vectors of a part are missing, or differ in length"):
         part_vectors(pa.table({"vector": column}))
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.adapters.checkpoint.seal_cache import Copies
+from tasks.adapters.checkpoint.seal_cache import StreamCache
 from tasks.domain.errors import Permanent
 from tasks.domain.shards.seal import Loaded
 
@@ -28,14 +28,14 @@ class Stored:
 
 
 def test_what_was_read_to_its_end_is_not_read_again(tmp_path: Path) -> None:
-    copies, stored = Copies(tmp_path, Loaded), Stored("a", "b")
+    copies, stored = StreamCache(tmp_path, Loaded), Stored("a", "b")
     for _ in range(3):
         assert list(copies.of("mark", stored)) == [entry("a"), entry("b")]
     assert stored.reads == 1
 
 
 def test_another_mark_is_read_anew_and_takes_the_place_of_the_old_one(tmp_path: Path) -> None:
-    copies = Copies(tmp_path, Loaded)
+    copies = StreamCache(tmp_path, Loaded)
     list(copies.of("one", Stored("a")))
     assert list(copies.of("two", Stored("b", "c"))) == [entry("b"), entry("c")]
     assert list(copies.of("two", Stored())) == [entry("b"), entry("c")]
@@ -43,7 +43,7 @@ def test_another_mark_is_read_anew_and_takes_the_place_of_the_old_one(tmp_path: 
 
 
 def test_half_a_stream_leaves_no_copy(tmp_path: Path) -> None:
-    copies, stored = Copies(tmp_path, Loaded), Stored("a", "b")
+    copies, stored = StreamCache(tmp_path, Loaded), Stored("a", "b")
     half = copies.of("mark", stored)
     assert next(half) == entry("a")
     assert list(copies.of("mark", stored)) == [entry("a"), entry("b")]  # while the other one is still open
@@ -53,7 +53,7 @@ def test_half_a_stream_leaves_no_copy(tmp_path: Path) -> None:
 
 
 def test_without_scratch_every_stream_is_read(tmp_path: Path) -> None:
-    copies, stored = Copies(None, Loaded), Stored("a")
+    copies, stored = StreamCache(None, Loaded), Stored("a")
     assert list(copies.of("mark", stored)) == list(copies.of("mark", stored)) == [entry("a")]
     assert stored.reads == 2
 
@@ -63,7 +63,7 @@ def test_an_error_on_the_way_is_that_of_the_reading(tmp_path: Path) -> None:
         yield entry("a")
         raise Permanent("damaged")
 
-    copies = Copies(tmp_path, Loaded)
+    copies = StreamCache(tmp_path, Loaded)
     with pytest.raises(Permanent, match="damaged"):
         list(copies.of("mark", fails))
     assert list(copies.of("mark", Stored("b"))) == [entry("b")]

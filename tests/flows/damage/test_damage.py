@@ -105,7 +105,7 @@ def test_any_object_may_be_damaged_in_any_way(run_flow: RunFlow, kitestring: Kit
             assert done.code == (LOOKS[command] if named else 0), (how, command, done)
             lines = [line for line in (done.out + done.err).splitlines() if path.name in line]
             assert len(lines) == named, (how, command, done)
-            assert all("`kitestring run` mends it" in line for line in lines)
+            assert all("`kitestring run` rewrites it" in line for line in lines)
         assert not named or contents(job) == before
 
         ran = run_flow(job)

@@ -1,1 +1,1 @@
-"""Vectors that earlier shards hold, found by the digest of what they were made of."""
+"""Finds vectors of earlier shards by the digest of their content."""

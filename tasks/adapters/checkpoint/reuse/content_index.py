@@ -1,4 +1,4 @@
-"""Which content has a vector already: the digests of earlier shards, sorted on disk by DuckDB with bounded memory, and searched there."""
+"""An index of content that already has a vector: digests of earlier shards, sorted on disk by DuckDB with bounded memory."""
 
 from __future__ import annotations
 
@@ -18,29 +18,29 @@ from tasks.adapters.checkpoint.reuse.donor_parts import LENGTHS_EACH, SCRATCH_BY
 from tasks.adapters.concurrent_map import ahead
 from tasks.adapters.rows.vectors.sparse_vectors import is_sparse, no_vectors, sparse_column
 
-SORT_MEMORY, SORT_THREADS = "128MB", 2  # each thread needs some of it: twenty million rows are sorted as fast as with 512 MB
-MOST_INDEXED = 20_000_000  # that are looked through: 0.5 GB of scratch
-SHARDS_AT_ONCE = 16  # of which the digests are read
-SPARSE_BYTES = 1 << 10  # of a vector of some hundred terms
+SORT_MEMORY, SORT_THREADS = "128MB", 2  # threads share the memory; sorts twenty million rows as fast as with 512 MB
+MOST_INDEXED = 20_000_000  # rows: 0.5 GB of scratch
+SHARDS_AT_ONCE = 16  # whose digests are read concurrently
+SPARSE_BYTES = 1 << 10  # of a vector of about a hundred terms
 COLUMNS = {"high": np.uint64, "low": np.uint64, "part": np.int32, "place": np.int32}
-# One place for each digest: in the best shard that has it.
+# One location for each digest: in the best shard that has it.
 SORTED = "SELECT high, low, min(part) AS part, arg_min(place, part) AS place FROM known GROUP BY high, low ORDER BY high, low"
 
 
 class ContentIndex:
-    """Vectors by the digest of their content. Many threads may ask one.
+    """Vectors by the digest of their content. Thread-safe.
 
     Args:
-        checkpoint: of one encoder.
+        checkpoint: checkpoint of one encoder.
         donors: sealed shards to take vectors from, best first.
-        scratch: private, for the index and for vectors.
-        dim: of the vectors.
-        sparse: whether they are.
-        most_bytes: of vectors in scratch at a time.
+        scratch: private folder for the index and for vectors.
+        dim: dimension of the vectors.
+        sparse: whether the vectors are sparse.
+        most_bytes: limit of vectors in scratch at a time.
 
     Raises:
-        Permanent: there is no room in scratch.
-        Transient: the store does not answer.
+        Permanent: scratch is full.
+        Transient: the store does not respond.
     """
 
     def __init__(
@@ -54,21 +54,21 @@ class ContentIndex:
         most_bytes: int = SCRATCH_BYTES,
     ) -> None:
         self._scratch, self._dim, self._sparse = scratch, dim, sparse
-        self._found: list[DonorPart] = []
+        self._donors: list[DonorPart] = []
         self.rows = self._sort(checkpoint, donors)
-        self._parts = DonorParts(checkpoint, self._found, scratch, dim=dim, sparse=sparse, most_bytes=most_bytes)
+        self._parts = DonorParts(checkpoint, self._donors, scratch, dim=dim, sparse=sparse, most_bytes=most_bytes)
 
     @property
     def vector_bytes(self) -> int:
-        """Of one; of a sparse one about."""
+        """Bytes of one vector; approximate if sparse."""
         return SPARSE_BYTES if self._sparse else 4 * self._dim
 
     def vectors_of(self, digests: pa.Array) -> pa.Array:
-        """The vector of each digest as the column of a part; null where none is known, or a part that held it is not what was sealed."""
+        """Return the vector of each digest as the column of a part; null if unknown, or if its part differs from its seal."""
         return self.taken(digests)[0]
 
     def taken(self, digests: pa.Array) -> tuple[pa.Array, np.ndarray]:
-        """The same, and the lengths of the rows: int32 of shape (digests, 2), -1 where they are not known, as of sparse vectors."""
+        """Return vectors like `vectors_of`, and row lengths: int32 of shape (digests, 2), -1 if unknown, always for sparse vectors."""
         taken = no_vectors(len(digests), self._dim, sparse=self._sparse)
         lengths = np.full((len(digests), LENGTHS_EACH), -1, np.int32)
         valid = np.zeros(len(digests), dtype=bool)
@@ -85,19 +85,19 @@ class ContentIndex:
         return vector_lists(taken, valid), lengths
 
     def _find(self, digests: pa.Array) -> tuple[np.ndarray, np.ndarray]:
-        """Lines of the index, and which of the digests each is."""
+        """Return the matching lines of the index, and the position in `digests` of each."""
         known = np.flatnonzero(digests.is_valid().to_numpy(zero_copy_only=False))
         if not self.rows or not len(known):
             return np.empty(0, np.int64), np.empty(0, np.int64)
         high, low = _halves(digests.drop_null())
         highs = self._column("high")
         lines = np.minimum(np.searchsorted(highs, high), self.rows - 1)
-        hit = (highs[lines] == high) & (self._column("low")[lines] == low)  # 64 bits that are alike in two digests cost a row its vector
+        hit = (highs[lines] == high) & (self._column("low")[lines] == low)  # two digests with the same first 64 bits cost a row its vector
         return lines[hit], known[hit]
 
     def _sort(self, checkpoint: Checkpoint, donors: Iterable[str]) -> int:
-        """Write the index; how many lines it has."""
-        import duckdb  # noqa: PLC0415 - 0.3 s, for those who take vectors over
+        """Write the index. Returns its number of lines."""
+        import duckdb  # noqa: PLC0415 - 0.3 s, only needed to reuse vectors
 
         path = self._scratch / "content.duckdb"
         try:
@@ -125,8 +125,8 @@ class ContentIndex:
             digests = found[2]
             for part, places in rows_of_parts(*found):
                 lines = digests.take(pa.array(places))
-                self._found.append(DonorPart(part=part, ids=mixed_ids(lines.column("id"))))
-                yield _incoming(lines.column("digest"), len(self._found) - 1)
+                self._donors.append(DonorPart(part=part, ids=mixed_ids(lines.column("id"))))
+                yield _incoming(lines.column("digest"), len(self._donors) - 1)
             rows += digests.num_rows
             if rows >= MOST_INDEXED:
                 return
@@ -145,7 +145,7 @@ class ContentIndex:
         return rows
 
     def _column(self, name: str) -> np.ndarray:
-        """Mapped for one question: pages that were touched count as memory of this process until then."""
+        """Map a column for one lookup: touched pages count as memory of this process while it is mapped."""
         return np.memmap(self._scratch / name, COLUMNS[name], "r") if self.rows else np.empty(0, COLUMNS[name])
 
 
@@ -157,7 +157,7 @@ def _incoming(digests: pa.ChunkedArray, part: int) -> pa.Table:
 
 
 def _halves(digests: pa.FixedSizeBinaryArray) -> tuple[np.ndarray, np.ndarray]:
-    """The first and the last 64 bits of each digest; none of them null."""
+    """Return the first and the last 64 bits of each digest; none may be null."""
     values = (
         np.frombuffer(digests.buffers()[1] or b"", ">u8", 2 * len(digests), 16 * digests.offset) if len(digests) else np.empty(0, ">u8")
     )
@@ -165,9 +165,9 @@ def _halves(digests: pa.FixedSizeBinaryArray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def vector_lists(vectors: np.ndarray, valid: np.ndarray) -> pa.Array:
-    """The rows that are valid as the column of a part, the others null."""
+    """Return valid rows as the column of a part, the others null."""
     if is_sparse(vectors):
-        return sparse_column([row if there else None for row, there in zip(vectors, valid, strict=True)])
+        return sparse_column([row if is_valid else None for row, is_valid in zip(vectors, valid, strict=True)])
     ends = np.concatenate([[0], np.cumsum(valid)]) * vectors.shape[1]
     known = vectors if valid.all() else vectors[valid]
     return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), pa.array(known.reshape(-1)), mask=pa.array(~valid))

@@ -1,4 +1,4 @@
-"""The vectors of sealed parts that rows of other shards take over: each part is read and verified once, and waits in scratch."""
+"""Vectors of sealed parts that other shards reuse: each part is read and verified once, and cached in scratch."""
 
 from __future__ import annotations
 
@@ -18,30 +18,30 @@ from tasks.adapters.rows.vectors.sparse_vectors import PackedFile, is_sparse
 from tasks.domain.errors import Permanent
 from tasks.domain.shards.seal import Part
 
-SCRATCH_BYTES = 8 << 30  # of vectors that wait at a time
+SCRATCH_BYTES = 8 << 30  # of cached vectors
 LENGTHS_EACH = 2  # numbers beside a vector
-WRITTEN_ROWS = 1_000  # at a time
-MOST_READS = 4  # of one part: rows in an order in which every batch needs every part would read them for ever, and are encoded instead
+WRITTEN_ROWS = 1_000  # per write
+MOST_READS = 4  # of one part: if every batch needs every part, endless reads are avoided by encoding the rows instead
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DonorPart:
-    """`ids`: digest of the keys that it is expected to hold, in their order."""
+    """A part to take vectors from. `ids`: digest of its expected keys, in order."""
 
     part: Part
     ids: bytes
 
 
 class DonorParts:
-    """Vectors by part and place in it. Many threads may ask one.
+    """Vectors by part and position in it. Thread-safe.
 
     Args:
-        checkpoint: that the parts are in.
-        parts: by number.
-        scratch: private; a file for each part that was read.
-        dim: of the vectors.
-        sparse: whether they are.
-        most_bytes: of vectors in scratch at a time.
+        checkpoint: checkpoint of the parts.
+        parts: the parts, by number.
+        scratch: private folder; one file for each cached part.
+        dim: dimension of the vectors.
+        sparse: whether the vectors are sparse.
+        most_bytes: limit of vectors in scratch at a time.
     """
 
     def __init__(
@@ -57,20 +57,20 @@ class DonorParts:
         self._checkpoint, self._parts, self._scratch, self._dim, self._most_bytes = checkpoint, parts, scratch, dim, most_bytes
         self._sparse = sparse
         self._lock = threading.Lock()
-        self._open: dict[int, bool] = {}  # those used last are at its end; False: not what was sealed
+        self._open: dict[int, bool] = {}  # least recently used first; False: differs from its seal
         self._reads = Counter[int]()
 
     def vectors(self, number: int) -> np.ndarray | PackedFile | None:
-        """A part's vectors and lengths, mapped from scratch; None where it is damaged, gone, or was read often enough.
+        """Return a part's vectors and lengths, mapped from scratch; None if it is damaged, missing, or was read too often.
 
-        float32 of shape (rows, dim + 2): the last two columns are int32 in the same bytes, as of `tasks.adapters.rows.row_lengths`.
-        Sparse ones alone, without lengths.
+        float32 of shape (rows, dim + 2): the bytes of the last two columns are int32 lengths, see `tasks.adapters.rows.row_lengths`.
+        Sparse vectors come without lengths.
 
-        Let go of it soon: pages that were touched count as memory of this process for as long as they are mapped.
+        Release the result soon: touched pages count as memory of this process while they are mapped.
 
         Raises:
-            Permanent: there is no room in scratch.
-            Transient: the store does not answer.
+            Permanent: scratch is full.
+            Transient: the store does not respond.
         """
         with self._lock:
             if number in self._open:
@@ -85,31 +85,31 @@ class DonorParts:
             return PackedFile(path) if self._sparse else np.memmap(path, np.float32, "r", shape=self._shape(number))
 
     def _read(self, number: int) -> bool:
-        wanted = self._parts[number]
+        donor = self._parts[number]
         try:
-            table = self._checkpoint.sealed_part(wanted.part)
+            table = self._checkpoint.sealed_part(donor.part)
             vectors = part_vectors(table)
         except Permanent:
             return False
-        whole = (wanted.part.rows,) if self._sparse else (wanted.part.rows, self._dim)
-        if is_sparse(vectors) != self._sparse or vectors.shape != whole or mixed_ids(table.column("id")) != wanted.ids:
+        expected_shape = (donor.part.rows,) if self._sparse else (donor.part.rows, self._dim)
+        if is_sparse(vectors) != self._sparse or vectors.shape != expected_shape or mixed_ids(table.column("id")) != donor.ids:
             return False
         lengths = lengths_in(table)
-        known = np.full((len(vectors), LENGTHS_EACH), -1, np.int32) if lengths is None else np.ascontiguousarray(lengths)
+        known_lengths = np.full((len(vectors), LENGTHS_EACH), -1, np.int32) if lengths is None else np.ascontiguousarray(lengths)
         with writing(self._scratch):
             if self._sparse:
                 PackedFile.write(self._path(number), vectors)
             else:
-                _write(self._path(number), vectors, known.view(np.float32))
+                _write(self._path(number), vectors, known_lengths.view(np.float32))
         return True
 
     def _make_room(self) -> None:
-        held = {number: self._path(number).stat().st_size for number, there in self._open.items() if there}
-        left = sum(held.values())
-        for number in list(held)[:-1]:
-            if left <= self._most_bytes:
+        sizes = {number: self._path(number).stat().st_size for number, is_cached in self._open.items() if is_cached}
+        total = sum(sizes.values())
+        for number in list(sizes)[:-1]:
+            if total <= self._most_bytes:
                 return
-            left -= held[number]
+            total -= sizes[number]
             del self._open[number]
             self._path(number).unlink(missing_ok=True)
 
