@@ -22,7 +22,7 @@ from tasks.domain.errors import KitestringError
 from tasks.domain.ports import Cache
 
 BATCH_KEYS = 256  # per read: 0.4 MB at 384 dimensions
-PAUSE_SECONDS = 30.0  # after a failure
+CACHE_PAUSE_SECONDS = 30.0  # after a failure
 WAITING_PARTS = 64  # bound of the write queue; parts beyond it are dropped
 CLOSE_SECONDS = 5.0  # to drain the queue at the end
 ENTRY_HEAD = struct.Struct("<4sI16s")  # magic, dimension, checksum
@@ -138,7 +138,7 @@ class VectorCache:
             self._cache.put_many({key: packed(key, values[key]) for key in batch}, seconds=self._seconds)
 
     def _pause(self, reason: str) -> None:
-        self._paused_until = time.monotonic() + PAUSE_SECONDS
+        self._paused_until = time.monotonic() + CACHE_PAUSE_SECONDS
         if not self._warned:
             self._warned = True
             log.warning("the vector cache is paused; the run does not depend on it: %s", reason)

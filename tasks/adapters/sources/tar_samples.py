@@ -19,7 +19,7 @@ from tasks.domain.shards.findings import Findings
 WINDOW_SAMPLES = 1_024
 WINDOW_BYTES = 64 << 20
 KEYS_REMEMBERED = 1 << 18  # of yielded samples: about 25 MB
-APART = f"apart in the tar: other members of this sample stand more than {WINDOW_SAMPLES:,} samples or {WINDOW_BYTES >> 20} MiB before: pack it anew"
+APART = f"apart in the tar: other members of this sample are more than {WINDOW_SAMPLES:,} samples or {WINDOW_BYTES >> 20} MiB earlier: repack the tar"
 
 HIDDEN_MEMBERS = "hidden members of tar files (below __MACOSX, or with a name that begins with '.')"
 BESIDE = "members of tar files beside another one of the same sample and kind, which are not read"
