@@ -125,9 +125,8 @@ class Ledger:
         `intended`: False if a listing shows no intent.
         """
         intent_key, damages = self.layout.intent(target, shard), self.damages
-        handled = (
-            damages is not None and damages.mends and intent_key in damages.keys
-        )  # this run has handled the damage, and may have loaded since
+        # This run has handled the damage, and may have loaded the shard since.
+        handled = damages is not None and damages.mends and intent_key in damages.keys
         intent = self.read(intent_key, Loaded, lambda entry: _is_of(entry, shard)) if intended else None
         if intent:
             return intent

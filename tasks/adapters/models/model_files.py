@@ -35,11 +35,8 @@ from tasks.domain.job.kinds import declared_at
 # Formats of other runtimes: stored beside the weights that are loaded, they change no vector.
 OTHER_RUNTIMES = ["onnx/*", "openvino/*", "*.onnx", "*.h5", "*.msgpack", "*.ot", "*.tflite", "*.gguf", "coreml/*"]
 HUB = "hf-hub:"
-CLIP_FILES = [
-    "open_clip_config.json",
-    "open_clip_model.safetensors",
-    "open_clip_pytorch_model.bin",
-]  # if both weight files exist, open_clip loads the first
+# If both weight files exist, open_clip loads the first.
+CLIP_FILES = ["open_clip_config.json", "open_clip_model.safetensors", "open_clip_pytorch_model.bin"]
 ADAPTER = "adapter_config.json"
 NOT_THE_MODEL = {".md", ".png", ".jpg", ".pdf"}
 Metric = Literal["COSINE", "IP", "L2"]

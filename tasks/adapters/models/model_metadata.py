@@ -20,13 +20,8 @@ from tasks.domain.job.kinds import declared_at
 
 CHARACTERS_A_TOKEN = 4  # a rough estimate without a tokenizer, about right for English text
 LONGEST_TOKEN = 16  # characters; this many of a text for each token of the limit suffice to reach the limit
-COUNTS_AFTER_PADDING = {
-    "roberta",
-    "xlm-roberta",
-    "xlm-roberta-xl",
-    "camembert",
-    "mpnet",
-}  # positions start after the padding token's id
+# Model types whose positions start after the padding token's id.
+COUNTS_AFTER_PADDING = {"roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "mpnet"}
 NOTHING: dict[str, Any] = {}
 
 

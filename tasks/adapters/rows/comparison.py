@@ -164,9 +164,8 @@ def _same_list(expected: list[Any] | None, actual: list[Any] | None, *, lite: bo
 
 def _same_text(expected: str | None, actual: str | None, *, lite: bool) -> bool:
     """Compare JSON by value: a server may format it differently, and one without null fields stores the JSON value null."""
-    if (
-        lite and expected is not None and actual is not None and json.loads(expected) == {WRAPPED: actual}
-    ):  # an older version stored it unwrapped
+    # An older version stored JSON that is not an object unwrapped.
+    if lite and expected is not None and actual is not None and json.loads(expected) == {WRAPPED: actual}:
         return True
     try:
         return same_json(json.loads(expected or "null"), json.loads(actual or "null"))

@@ -39,9 +39,8 @@ class FileState(Strict):
 
     made: str  # distinguishes the file from another one of the same name
     deleted: str = ""  # digest of its deleted rows
-    partition: Mapping[str, JsonValue] = Field(
-        default_factory=dict
-    )  # values of wanted columns for the whole file, in a form that Arrow casts to their types
+    # Values of wanted columns for the whole file, in a form that Arrow casts to their types.
+    partition: Mapping[str, JsonValue] = Field(default_factory=dict)
 
     @property
     def version(self) -> str:
@@ -180,9 +179,8 @@ def _column(batch: pa.RecordBatch, origin: Origin, field: pa.Field, file: FileVe
     if values.type == field.type or _is_bytes(values.type):
         return values
     try:
-        return values.cast(
-            field.type, safe=not pa.types.is_timestamp(field.type)
-        )  # casting nanoseconds loses only digits that the table never had
+        # Casting nanoseconds loses only digits that the table never had.
+        return values.cast(field.type, safe=not pa.types.is_timestamp(field.type))
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         mismatch = f"column '{field.name}' is {values.type} in {file.path} and {field.type} in the table"
         raise BadInput(f"{mismatch}, which cannot be converted: rewrite the file, or leave the column out") from error

@@ -30,9 +30,8 @@ class ArrayItems:
 
     def __init__(self, stream: Stream, path: str, *, size: int) -> None:
         self._stream, self._path, self._size = stream, path, size
-        self._decoder = codecs.getincrementaldecoder("utf-8")(
-            "surrogateescape"
-        )  # bytes that are not UTF-8 are reported later, with their row
+        # Bytes that are not UTF-8 are reported later, with their row.
+        self._decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
         # Only the end of an item matters: numbers of any size are not converted.
         self._scan = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=str, strict=False).raw_decode
         self._text, self._at, self._number = "", 0, 1
