@@ -22,13 +22,13 @@ def test_a_sample_is_kept_for_as_long_as_the_files_are_the_same(tiny_model: Path
     source = {"kind": "csv", "uri": str(tmp_path), "id": "id", "text": "text", "metadata": ["n"]}
     job = parse_job(make_job(tmp_path, tiny_model, source=source))
     sampled: list[int] = []
-    looked = CsvFiles._sampled
+    looked = CsvFiles._sample
 
     def counted(files: CsvFiles, *arguments: object) -> object:
         sampled.append(1)
         return looked(files, *arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(CsvFiles, "_sampled", counted)
+    monkeypatch.setattr(CsvFiles, "_sample", counted)
 
     def notes(scratch: str, *, writes: bool) -> tuple[list[str], int]:
         inspected = inspect_job(job)

@@ -9,7 +9,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 
-from tasks.adapters.sources.stdlib_docs import QUESTIONS, Passage, _appear, passages, write_corpus
+from tasks.adapters.sources.stdlib_docs import QUESTIONS, Passage, _publish, passages, write_corpus
 from tasks.domain.errors import BadInput
 
 
@@ -106,7 +106,7 @@ def test_of_two_writers_at_once_the_first_ones_files_stay(tmp_path):
     for folder in (written, there):
         folder.mkdir()
         (folder / "a-b.parquet").write_text(folder.name)
-    _appear(written, there)
+    _publish(written, there)
     assert (there / "a-b.parquet").read_text() == "there"
 
 
