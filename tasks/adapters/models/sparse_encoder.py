@@ -30,7 +30,7 @@ class SparseEncoder(TextModelEncoder):
     max_active_dims: Count | Nothing = Field(
         None,
         title="Terms",
-        description="Keep only the N largest weights of a row. Default: the model's own configuration.",
+        description="Keep only the N largest weights of a row. Left out: as many as the model's own configuration says.",
     )
     precision: Literal["float32", "bfloat16", "float16"] = Field(
         "float32", description="Precision of the computation. Another one gives other terms: compare with `kitestring evaluate`."

@@ -56,7 +56,7 @@ class DeltaSource(TabularSource):
         "table", title="Table", description="The table's folder, with _delta_log in it: local or s3://.", json_schema_extra=PLACE
     )
     version: Annotated[int, Field(title="number")] | Nothing = Field(
-        None, title="Version", description="Version of the table to read. Default: the newest."
+        None, title="Version", description="Version of the table to read. Left out: the newest."
     )
 
 

@@ -47,7 +47,7 @@ class IcebergSource(TabularSource):
     )
     snapshot: (
         Annotated[str, BeforeValidator(lambda value: str(value) if isinstance(value, int) else value), Field(title="name")] | Nothing
-    ) = Field(None, title="Snapshot", description="Snapshot to read: its id, a branch or a tag. Default: the newest.")
+    ) = Field(None, title="Snapshot", description="Snapshot to read: its id, a branch or a tag. Left out: the newest.")
 
 
 class IcebergFiles(TableFiles[IcebergSource]):
