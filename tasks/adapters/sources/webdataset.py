@@ -154,7 +154,7 @@ class WebDatasetFiles(SourceFiles[WebDatasetSource]):
             return sample.caption
         value = sample.values.get(key)
         if value is not None and not isinstance(value, str):
-            sample.reason = sample.reason or f"caption is not a text: '{key}' of the sample's .json"
+            sample.reason = sample.reason or f"caption is no text: '{key}' of the sample's .json"
         return value.encode() if isinstance(value, str) else None
 
 

@@ -207,7 +207,7 @@ def test_folders_of_partitions_are_typed_columns(tmp_path: Path) -> None:
 def test_folders_that_the_uri_itself_leads_through_are_no_columns_and_it_says_so(tmp_path: Path) -> None:
     write(tmp_path / "t" / "lang=de" / "year=2024" / "part-0.parquet", 1, group=1)
     for uri in (f"{tmp_path}/t/lang=de/", f"{tmp_path}/t/lang=de/year=2024/part-0.parquet"):
-        with pytest.raises(BadInput, match=rf"'lang' is not in .*; a folder of source\.uri is no column: give '{tmp_path}/t', which"):
+        with pytest.raises(BadInput, match=rf"'lang' is not in .*; a folder of source\.uri is no column: give '{tmp_path}/t', the parent"):
             open_source(make_job("parquet", uri, metadata=["lang"]).source, rows=9).inspect(["lang"])
     assert [row["year"] for row in good(make_job("parquet", f"{tmp_path}/t/lang=de", metadata=["year"]))] == [2024]
     assert [row["lang"] for row in good(make_job("parquet", f"{tmp_path}/t/lang=[d]e/", metadata=["lang"]))] == ["de"]

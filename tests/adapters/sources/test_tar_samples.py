@@ -73,7 +73,7 @@ def test_names_with_several_dots_are_split_at_the_first(tmp_path: Path) -> None:
 def test_a_name_that_comes_twice_is_two_rows(tmp_path: Path) -> None:
     """As `tar -r` leaves it; the job's own rule for keys that come twice says which stays."""
     members = [("a.jpg", b"old"), ("b.jpg", b"b"), ("a.jpg", b"new")]
-    with pytest.raises(BadInput, match="key 'a' comes twice"):
+    with pytest.raises(BadInput, match="key 'a' occurs twice"):
         rows_of(tmp_path / "a.tar", *members)
     assert rows_of(tmp_path / "a.tar", *members, on_duplicate="last") == [("b", b"b", None), ("a", b"new", None)]
 
