@@ -94,7 +94,7 @@ def run(job: Job) -> RunResult:
         return RunResult.model_validate(run_command(job))
     from flows.embed import embed_corpus
 
-    return RunResult.model_validate(_away_from_loops(partial(embed_corpus, job)))
+    return RunResult.model_validate(_without_event_loop(partial(embed_corpus, job)))
 
 
 def search(
@@ -128,7 +128,7 @@ def search(
     way = SearchWay(mode=mode, fusion=fusion or Fusion())
     return_large_blocks()
     try:
-        return _away_from_loops(lambda: ask(job, k, text=text, picture=image, expression=filter, way=way))
+        return _without_event_loop(lambda: ask(job, k, text=text, picture=image, expression=filter, way=way))
     finally:
         gc.collect()  # models have reference cycles: with all-MiniLM-L6-v2 every search left 60 MB in a notebook's process
         give_back()
@@ -142,7 +142,7 @@ def status(job: Job) -> Status:
     """
     from tasks.commands.inspect import look_at_status
 
-    return _away_from_loops(lambda: look_at_status(job))
+    return _without_event_loop(lambda: look_at_status(job))
 
 
 def _in_a_flow() -> bool:
@@ -150,7 +150,7 @@ def _in_a_flow() -> bool:
     return context is not None and context.FlowRunContext.get() is not None
 
 
-def _away_from_loops(call: Callable[[], Answer]) -> Answer:
+def _without_event_loop(call: Callable[[], Answer]) -> Answer:
     """Call a function in a thread without an event loop: inside a running loop Prefect treats calls as asynchronous."""
     with ThreadPoolExecutor(1) as thread:
         return thread.submit(copy_context().run, call).result()

@@ -83,7 +83,7 @@ def embed_corpus(
 
             rounds = Rounds(run, plan, collection, left)
 
-            def once(groups: Iterator[list[Shard]]) -> dict[str, Any]:
+            def one_round(groups: Iterator[list[Shard]]) -> dict[str, Any]:
                 window = Window(
                     encode, load, width=width, loads=job.target.load_streams, finish=run.journal.finish_group, first_over=release
                 )
@@ -97,4 +97,4 @@ def embed_corpus(
                 queries = promote_proved(run, plan, collection, proof)
                 return report_run(run, plan, collection, proof, queries)
 
-            return rounds.go(once)
+            return rounds.go(one_round)

@@ -38,9 +38,9 @@ def repair_from_seals(job: Job, overrides: Overrides | None = None, token: Secre
         with opened(plan) as collection:
             rounds = Rounds(run, plan, collection, encodes=False)
 
-            def once(_groups: object) -> dict[str, Any]:
+            def one_round(_groups: object) -> dict[str, Any]:
                 rounds.check()
                 proof = repair_collection(run, plan, collection)
                 return report_run(run, plan, collection, proof)
 
-            return rounds.go(once)
+            return rounds.go(one_round)

@@ -53,7 +53,7 @@ def replay_seals(job: Job, overrides: Overrides | None = None, token: Secret | N
 
             rounds = Rounds(run, plan, collection, encodes=False)
 
-            def once(groups: Iterator[list[Shard]]) -> dict[str, Any]:
+            def one_round(groups: Iterator[list[Shard]]) -> dict[str, Any]:
                 with run.journal.counting("shards", plan.spool.shards) as count:
 
                     def finish(group: list[Shard], error: Exception | None) -> None:
@@ -69,4 +69,4 @@ def replay_seals(job: Job, overrides: Overrides | None = None, token: Secret | N
                 queries = promote_proved(run, plan, collection, proof)
                 return report_run(run, plan, collection, proof, queries)
 
-            return rounds.go(once)
+            return rounds.go(one_round)

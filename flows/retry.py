@@ -56,7 +56,7 @@ def retry_quarantined(job: Job, overrides: Overrides | None = None, token: Secre
 
             rounds = Rounds(run, plan, collection, loaded=(), seals=True)
 
-            def once(groups: Iterator[list[Shard]]) -> dict[str, Any]:
+            def one_round(groups: Iterator[list[Shard]]) -> dict[str, Any]:
                 Window(retry, load, width=width, finish=run.journal.finish_group, first_over=release).run(groups)
                 release()
                 rounds.check()
@@ -65,4 +65,4 @@ def retry_quarantined(job: Job, overrides: Overrides | None = None, token: Secre
                 queries = promote_proved(run, plan, collection, proof)
                 return report_run(run, plan, collection, proof, queries)
 
-            return rounds.go(once)
+            return rounds.go(one_round)

@@ -48,9 +48,9 @@ def load_or_quantize(assignment: Assignment, make: Callable[[Sequence[str]], byt
         made = make(assignment.sample)
         data = made if store.commit(key, made) else store.read(key)
     if data is None or (assignment.quantized and digest_of(data) != assignment.quantized):
-        wrong = "is gone" if data is None else "was changed"
+        problem = "is missing" if data is None else "was changed"
         raise BadInput(
-            f"{store.url}/{key}: the quantised model that this corpus was embedded with {wrong}: restore it, or start another corpus"
+            f"{store.url}/{key}: the quantised model that this corpus was embedded with {problem}: restore it, or start another corpus"
         )
     return data
 

@@ -79,7 +79,7 @@ def test_the_first_to_keep_it_wins(tmp_path: Path, tiny_model: Path) -> None:
     assert load_or_quantize(told, never) == b"theirs"
 
 
-@pytest.mark.parametrize(("kept", "words"), [(None, "is gone"), (b"another", "was changed")])
+@pytest.mark.parametrize(("kept", "words"), [(None, "is missing"), (b"another", "was changed")])
 def test_a_corpus_is_not_continued_with_another_quantised_model(tmp_path: Path, tiny_model: Path, kept: bytes | None, words: str) -> None:
     told = assignment(tmp_path, tiny_model, quantized=digest_of(b"the first"))
     if kept is not None:
