@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tasks.adapters.report.axes import GROUPS, Tone, clock
 from tasks.adapters.report.charts import Bar, Chart, Curve, bar_chart, column_chart, curve_chart, point_chart
 from tasks.adapters.report.host_timeline import HOST_HEADS, HOST_LEGEND, drawn_hosts, host_rows, hosts_chart
+from tasks.adapters.report.throughput_curves import rates, rates_by_host, rates_by_rank
 from tasks.domain.number_format import duration
 from tasks.domain.report.figures import Projection, RankWork
-from tasks.domain.report.run_report import STAGES, Progress, RunReport
+from tasks.domain.report.run_report import STAGES, RunReport
 from tasks.domain.shards.seal import ChunkCounts, format_chunks
 
-_WINDOWS = 48  # points of a curve: enough to show a stall, few enough to read
 _BARS = 10
 _COLUMNS = 64
-CumulativeCounts = Sequence[tuple[float, float]]  # (seconds, count since the start)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +86,7 @@ def _speed(report: RunReport) -> Panel:
     fastest = max((rate for _, rate in rows), default=0.0)
     if len(rows) < 2 or fastest < (report.rows_per_second or 0.0):  # too few samples: a peak below the average would be wrong
         return Panel(title=title, words=f"The run was too short to draw its speed: {report.rows.embedded:,} rows were encoded.")
-    ranks = _by_host(report) or _by_rank(report.progress)
+    ranks = rates_by_host(report) or rates_by_rank(report.progress)
     curves = [Curve(label="rows per second", points=rows, bands=list(ranks.values()))]
     if any(rate for _, rate in tokens):
         curves.append(Curve(label="tokens per second", points=tokens, tone="two"))
@@ -110,58 +108,6 @@ def _hosts(report: RunReport) -> Panel:
     return Panel(
         title=title, note=note, chart=hosts_chart(report, title=title), legend=HOST_LEGEND, heads=HOST_HEADS, rows=host_rows(report)
     )
-
-
-def _by_host(report: RunReport) -> dict[str, list[float]]:
-    """Rows per second of each host of a cluster in the windows of `rates`; empty if there was at most one host."""
-    speeds = _speeds([(sample.seconds, sample.by_host) for sample in report.progress])
-    names = [host.host for host in report.hosts[: len(speeds)]]
-    if len(report.hosts) > len(speeds) > 0:
-        names[-1] = "other hosts"
-    return dict(zip(names, speeds, strict=False)) if len(names) > 1 else {}
-
-
-def _speeds(samples: Sequence[tuple[float, tuple[int, ...]]]) -> list[list[float]]:
-    """The rates, in the windows of `rates`, of the counts at each position of the tuples."""
-    totals = [
-        [(seconds, counts[place] if place < len(counts) else 0) for seconds, counts in samples]
-        for place in range(max(len(counts) for _, counts in samples))
-    ]
-    return [[rate for _, rate in rates(total)] for total in totals]
-
-
-def _by_rank(progress: Sequence[Progress]) -> dict[str, list[float]]:
-    """Rows per second of each rank in the windows of `rates`; ranks beyond the number of colours are summed; empty for a single rank."""
-    speeds = _speeds([(sample.seconds, sample.by_rank) for sample in progress])
-    count = len(speeds)
-    own = len(GROUPS) if count <= len(GROUPS) else len(GROUPS) - 1
-    named = {f"rank {rank}": speed for rank, speed in enumerate(speeds[:own])}
-    if speeds[own:]:
-        named["other ranks"] = [sum(window) for window in zip(*speeds[own:], strict=True)]
-    return named if count > 1 else {}
-
-
-def rates(totals: CumulativeCounts) -> list[tuple[float, float]]:
-    """(seconds, count per second in the window that ends there): equal windows, totals interpolated linearly between samples.
-
-    Empty if there are fewer than two moments to compare.
-    """
-    seconds = [at for at, _ in totals]
-    if len(totals) < 2 or seconds[-1] <= seconds[0]:
-        return []
-    windows = min(_WINDOWS, max(len(totals) - 1, 2))
-    width = (seconds[-1] - seconds[0]) / windows
-    edges = [seconds[0] + width * n for n in range(windows + 1)]
-    counts = [_total_at(totals, seconds, edge) for edge in edges]
-    steps = [(edge, max(after - before, 0) / width) for edge, before, after in zip(edges[1:], counts, counts[1:], strict=False)]
-    return [(edges[0], steps[0][1]), *steps]
-
-
-def _total_at(totals: CumulativeCounts, seconds: Sequence[float], at: float) -> float:
-    place = min(max(bisect_left(seconds, at), 1), len(totals) - 1)
-    (low, before), (high, after) = totals[place - 1], totals[place]
-    share = (at - low) / (high - low) if high > low else 1.0
-    return before + (after - before) * min(max(share, 0.0), 1.0)
 
 
 def _stages(report: RunReport) -> Panel:

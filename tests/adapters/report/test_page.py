@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import sync_playwright
 
 from tasks.adapters.report.page import MOST_BYTES, markdown_report, render_report
-from tasks.adapters.report.panels import rates
+from tasks.adapters.report.throughput_curves import rates
 from tasks.domain.encoder_identity import EncoderFacts, EncoderIdentity
 from tasks.domain.estimate.estimate import Estimate, Sampled
 from tasks.domain.estimate.intervals import Range, exactly
