@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import mmap
 import multiprocessing
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from multiprocessing.process import BaseProcess
 from typing import Any
 
@@ -52,6 +52,21 @@ def _collate(decoded: list[Decoded]) -> Load:
     tensors = [d for d in decoded if isinstance(d, torch.Tensor)]
     stacked = torch.stack(tensors) if tensors else torch.empty(0)
     return stacked, [None if isinstance(d, torch.Tensor) else d for d in decoded]
+
+
+def as_one_tensor(images: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Stack tensors of one shape, without a copy if they are neighbours in one tensor, as those of a loaded batch.
+
+    A copy would be in memory that is not pinned, and its transfer to a GPU would wait.
+    """
+    first, size = images[0], images[0].numel()
+    storage, begin = first.untyped_storage().data_ptr(), first.storage_offset()
+    neighbours = first.is_contiguous() and all(
+        (image.untyped_storage().data_ptr(), image.storage_offset(), image.dtype, image.shape)
+        == (storage, begin + at * size, first.dtype, first.shape)
+        for at, image in enumerate(images)
+    )
+    return first.as_strided((len(images), *first.shape), (size, *first.stride())) if neighbours else torch.stack(list(images))
 
 
 def _init_worker(_worker: int) -> None:

@@ -26,7 +26,7 @@ from tasks.domain.job.encoder import OpenClipEncoder
 from tasks.domain.job.job import Compute
 from tasks.domain.shards.seal import EncodeStats
 from tasks.worker.base import Batch, Vectors, unit_length
-from tasks.worker.encoders.decode_workers import Decoding, Load, no_shared_memory
+from tasks.worker.encoders.decode_workers import Decoding, Load, as_one_tensor, no_shared_memory
 from tasks.worker.encoders.image_decoder import Decoder, Picture
 from tasks.worker.encoders.open_clip_text import Captions, CaptionWork
 from tasks.worker.encoders.torch_errors import checkpoint_error, classified_errors
@@ -136,7 +136,7 @@ class ImageEncoder:
 
     def encode(self, contents: Sequence[torch.Tensor]) -> Vectors:
         with classified_errors(), torch.inference_mode():
-            batch = torch.stack(list(contents)).to(self._device, non_blocking=True)
+            batch = as_one_tensor(contents).to(self._device, non_blocking=True)
             if batch.dim() == TOKENS:
                 return self._finish(self._model.encode_text(batch))
             if self._normalize:
