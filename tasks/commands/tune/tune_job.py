@@ -9,7 +9,7 @@ from tasks.commands.tune.tune_bench import TuneBench, open_bench
 from tasks.commands.tune.tune_choices import choices_for, start_of
 from tasks.commands.tune.tune_settings import keep_settings
 from tasks.domain.encoding.tune.sweep import Sweep
-from tasks.domain.encoding.tune.trials import Trial, TrialSettings, TuneResult
+from tasks.domain.encoding.tune.trials import KEPT_AXES, Trial, TrialSettings, TuneResult
 from tasks.domain.errors import Permanent
 from tasks.domain.job.job import Job
 
@@ -74,6 +74,10 @@ def unlike(trials: Sequence[Trial]) -> str:
 def _kept(bench: TuneBench, result: TuneResult, *, keep: bool) -> TuneResult:
     if not keep or result.best is None:
         return result
+    if not any(trial.axis in KEPT_AXES and not trial.error for trial in result.trials):
+        # Stored, the job's own settings would keep its runs from measuring for themselves.
+        note = "nothing was compared with the job's own settings, so nothing is stored: --minutes gives more"
+        return result.model_copy(update={"notes": (*result.notes, note)})
     overridden = keep_settings(bench, result.best)
     notes = [*result.notes, "the winner is kept with the checkpoint: the next runs on such a machine use it where the job says auto"]
     notes += [f"the job itself sets compute.{name}, so its own value stays" for name in overridden]

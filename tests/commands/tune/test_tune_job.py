@@ -46,7 +46,7 @@ def silent(_: str) -> None:
 
 def test_a_sweep_measures_and_writes_nothing(job: Job, tmp_path: Path) -> None:
     lines: list[str] = []
-    result = tune_job.tune_job(job, minutes=1, say=lines.append)
+    result = tune_job.tune_job(job, minutes=5, say=lines.append)
     assert {"start", "batch", "precision", "shuffling"} <= {trial.axis for trial in result.trials}
     assert all(trial.rows_per_second > 0 and trial.memory > 0 and not trial.error for trial in result.trials)
     assert len(lines) == len(result.trials)
@@ -64,10 +64,19 @@ def test_documents_are_tuned_in_chunks(job: Job, monkeypatch: pytest.MonkeyPatch
 
 
 def test_applied_settings_are_all_that_is_written(job: Job) -> None:
-    result = tune_job.tune_job(job, minutes=0.001, say=silent, keep=True)
+    result = tune_job.tune_job(job, minutes=5, say=silent, keep=True)
     assert result.kept
     assert [path.name[-11:] for path in Path(job.checkpoint).rglob("*") if path.is_file()] == ["-tuned.json"]
+
+
+def test_settings_that_were_compared_with_nothing_are_not_stored(job: Job) -> None:
+    """They would keep the job's runs from measuring for themselves."""
+    result = tune_job.tune_job(job, minutes=0.001, say=silent, keep=True)
+    assert [trial.axis for trial in result.trials] == ["start"]
+    assert not result.kept
     assert any("for want of time" in note for note in result.notes)
+    assert any("nothing is stored" in note for note in result.notes)
+    assert not Path(job.checkpoint).exists()
 
 
 def test_the_same_settings_at_two_speeds_are_told() -> None:
@@ -145,12 +154,12 @@ def test_the_winner_is_a_piece_of_a_job_file_and_a_faster_precision_is_a_comment
 def test_the_command_tunes_with_real_ranks(kitestring: Kitestring, tmp_path: Path, tiny_model: Path, no_process_left: None) -> None:
     write_rows(tmp_path / "rows" / "a.parquet", 0, 400)
     path = kitestring.job(make_job(tmp_path, tiny_model, compute={"processes": 2, "threads": 1}))
-    done = kitestring("tune", path, "--minutes", "0.1", "--apply", "--json", "--html", tmp_path / "tune.html")
+    done = kitestring("tune", path, "--minutes", "2", "--apply", "--json", "--html", tmp_path / "tune.html")
     assert done.code == 0, done.err
     assert done.json["trials"][0]["rows_per_second"] > 0
     assert done.json["kept"]
     page = (tmp_path / "tune.html").read_text()
-    assert any(told in page for told in ("Only the job&#39;s own settings", "Nothing is faster", "times as fast"))
+    assert "Nothing is faster" in page or "times as fast" in page
     assert "tune: as the job says" in done.err
 
 
