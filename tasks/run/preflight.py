@@ -149,7 +149,7 @@ def inspect_job(job: Job) -> Inspected:
     Raises:
         BadInput: something is not there or does not fit; one line that names it and the cure.
     """
-    source = open_source(job.source, rows=job.shards.rows)
+    source = open_source(job.source, rows=job.shards.rows, own=(job.checkpoint, job.target.address))
     source.inspect(())
     if job.target.gate:
         read_questions(job.target.gate.queries)
@@ -200,7 +200,7 @@ def reach_target(inspected: Inspected) -> None:
 
 def locate_job(job: Job) -> Inspected:
     """Open a job for what needs the model and the store alone: its source may be gone."""
-    source = open_source(job.source, rows=job.shards.rows)
+    source = open_source(job.source, rows=job.shards.rows, own=(job.checkpoint, job.target.address))
     return _inspected(job, source, ())
 
 

@@ -64,7 +64,7 @@ def open_workplace(
     return Workplace(
         spec=spec,
         scratch=scratch,
-        source=open_source(job.source, rows=job.shards.rows),
+        source=open_source(job.source, rows=job.shards.rows, own=(job.checkpoint, job.target.address)),
         store=store,
         damages=damages,
         parts=str(scratch / "parts") if spec.dry else job.checkpoint,

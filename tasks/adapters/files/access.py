@@ -245,10 +245,3 @@ def require_rows(values: Iterable[T], uri: str) -> Iterator[T]:
         yield value
     if empty:
         raise BadInput(f"source.uri: '{uri}' has no rows")
-
-
-def first_file(uri: str, suffixes: tuple[str, ...]) -> FileVersion:
-    """Return the first non-empty file, or the first file if all are empty."""
-    files = list_files(uri, suffixes)
-    first = next(files)
-    return first if first.size else next((file for file in files if file.size), first)

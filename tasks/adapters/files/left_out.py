@@ -11,6 +11,7 @@ from tasks.domain.shards.unread_files import UnreadFiles
 HIDDEN = "hidden (its name begins with '.' or '_')"
 NO_SUFFIX = "without a suffix (name such files in a glob to read them, for example part-*)"
 EMPTY = "empty"
+OWN = "of the job's checkpoint or Milvus Lite file"
 MOST_REASONS = 20
 LONGEST_SUFFIX = 12  # characters; a longer one is part of a name with a dot
 

@@ -11,7 +11,7 @@ from contextlib import closing, suppress
 import pyarrow as pa
 
 from tasks.adapters.concurrent_map import ahead
-from tasks.adapters.files.access import first_file, guard_unchanged, list_files, reading, require_rows
+from tasks.adapters.files.access import guard_unchanged, reading, require_rows
 from tasks.adapters.files.compression import with_packed
 from tasks.adapters.rows.batch_findings import with_findings
 from tasks.adapters.rows.column_types import as_text
@@ -37,12 +37,12 @@ class CsvFiles(SourceFiles[CsvSource]):
     """CSV files below a URI."""
 
     def survey(self, wanted: Collection[str] | None) -> ColumnSurvey:
-        file = first_file(self.config.uri, SUFFIXES)
+        file = self.first(SUFFIXES)
         if self._head(file).schema.names == [REASON_COLUMN]:
             raise BadInput(f"{file.path} is not a readable CSV file: it has no header line: replace the file or leave it out")
         survey = ColumnSurvey(wanted)
         if wanted is None or wanted:
-            files = spread(survey.listed(list_files(self.config.uri, SUFFIXES)))
+            files = spread(survey.listed(self.listed(SUFFIXES)))
             size = SAMPLED_BYTES // max(1, len(files))
             for file, rows in ahead(lambda file: (file, self._sample(file, survey, size)), files, at_once=SAMPLED_AT_ONCE):
                 for column in rows.column_names:

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Iterator
 
 import pyarrow as pa
 
-from tasks.adapters.files.access import guard_unchanged, list_files, require_rows
+from tasks.adapters.files.access import guard_unchanged, require_rows
 from tasks.adapters.rows.row_schema import IMAGE_URI, KEY_COLUMN
 from tasks.adapters.sources.source_files import ColumnSurvey, SourceFiles
 from tasks.domain.job.source import ImagesSource
@@ -27,7 +27,7 @@ class ImageFiles(SourceFiles[ImagesSource]):
     """Image files below a URI."""
 
     def survey(self, wanted: Collection[str] | None) -> ColumnSurvey:
-        next(list_files(self.config.uri, SUFFIXES))
+        next(self.listed(SUFFIXES))
         return ColumnSurvey(wanted)
 
     def spans(self) -> Iterator[Span]:

@@ -14,7 +14,7 @@ from itertools import islice
 import pyarrow as pa
 
 from tasks.adapters.concurrent_map import ahead
-from tasks.adapters.files.access import first_file, guard_unchanged, list_files, open_file, reading, require_rows
+from tasks.adapters.files.access import guard_unchanged, open_file, reading, require_rows
 from tasks.adapters.files.compression import named_packed, with_packed
 from tasks.adapters.rows.column_types import check_columns, from_objects
 from tasks.adapters.rows.inferred_types import mixture, type_of_values
@@ -52,7 +52,7 @@ class JsonLinesFiles(SourceFiles[JsonLinesSource]):
     """JSON Lines files below a URI."""
 
     def survey(self, wanted: Collection[str] | None) -> ColumnSurvey:
-        file = first_file(self.config.uri, SUFFIXES)
+        file = self.first(SUFFIXES)
         lines = self._head(file).lines
         objects = _objects(lines, file.path) or self._later_objects(file)
         if not objects:
@@ -65,7 +65,7 @@ class JsonLinesFiles(SourceFiles[JsonLinesSource]):
         survey = ColumnSurvey(wanted)
         if not (wanted is None or wanted or set(self.config.required) - set(keys)):
             return survey
-        files = spread(survey.listed(list_files(self.config.uri, SUFFIXES)))
+        files = spread(survey.listed(self.listed(SUFFIXES)))
         for each, rows in ahead(lambda each: (each, self._sample(each, SAMPLED_BYTES // max(1, len(files)))), files):
             _note_keys(survey, rows, each)
             keys += (key for row in rows for key in row)

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tasks.adapters.concurrent_map import ahead
-from tasks.adapters.files.access import first_file, guard_unchanged, list_files, open_file, reading, require_rows
+from tasks.adapters.files.access import guard_unchanged, open_file, reading, require_rows
 from tasks.adapters.files.tables.table_roots import refuse_tables_above
 from tasks.adapters.rows.column_types import check_columns, field_type, plain_type
 from tasks.adapters.sources.source_files import ColumnSurvey, SourceFiles
@@ -36,10 +36,10 @@ class ParquetFiles(SourceFiles[ParquetSource]):
 
     def survey(self, wanted: Collection[str] | None) -> ColumnSurvey:
         refuse_tables_above(self.config.uri)
-        self._footer(first_file(self.config.uri, SUFFIXES))
+        self._footer(self.first(SUFFIXES))
         survey = ColumnSurvey(wanted)
         if wanted is None or wanted:
-            files = survey.listed(list_files(self.config.uri, SUFFIXES))
+            files = survey.listed(self.listed(SUFFIXES))
             for file, schema in ahead(lambda file: (file, self._schema(file)), (file for file in files if file.size)):
                 note_fields(survey, schema, file.name)
         return survey

@@ -19,15 +19,18 @@ LONG_ROW = 2_000  # bytes
 HEAD_SHARDS = 4  # the first may have no valid row
 
 
-def open_source(source: AnySource, *, rows: int) -> SourceFiles[Any]:
+def open_source(source: AnySource, *, rows: int, own: tuple[str, ...] = ()) -> SourceFiles[Any]:
     """Open a source without reading anything yet.
 
     Args:
         source: the job's source.
         rows: target size of a shard.
+        own: paths and URIs of the job's checkpoint and collection; Kitestring's own files there are left out of listings.
     """
     files: type[SourceFiles[Any]] = declared_at(SOURCES[source.kind].files)
-    return files(source, rows=rows)
+    opened = files(source, rows=rows)
+    opened.own = own
+    return opened
 
 
 def rows_at_least(source: ports.Source) -> int:

@@ -5,24 +5,29 @@ from __future__ import annotations
 import posixpath
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Container, Iterable, Iterator
+from itertools import chain
 from typing import Generic, TypeVar
 
 import pyarrow as pa
 
-from tasks.adapters.files.access import list_files, root_of
-from tasks.adapters.files.left_out import EMPTY, LeftOut
+from tasks.adapters.files.access import NothingToRead, list_files, root_of
+from tasks.adapters.files.left_out import EMPTY, OWN, LeftOut
+from tasks.adapters.files.local_files import is_local, local_path
 from tasks.adapters.files.partitions import folder_named, partitions_of
 from tasks.adapters.files.tables.spark_sink import NOT_COMMITTED, committed_files
 from tasks.adapters.rows.column_types import check_columns
 from tasks.adapters.rows.inferred_types import TypeSurvey, type_of_strings
 from tasks.domain.job.source import SourceSettings
 from tasks.domain.shards.findings import Findings
+from tasks.domain.shards.layout import is_key
+from tasks.domain.shards.removal import is_below
 from tasks.domain.shards.shard import FileVersion, Shard, Span
 from tasks.domain.target.fields import FieldType
 
 Settings = TypeVar("Settings", bound=SourceSettings)
 SAMPLED_FILES = 64  # spread over the listing, to infer column types from
 SAMPLED_BYTES = 16 << 20  # of all of them together
+LITE = ".db"  # suffix of a Milvus Lite file
 FOLDER_VALUES = 10_000  # distinct values of a partition column to look at
 
 
@@ -38,6 +43,7 @@ class SourceFiles(ABC, Generic[Settings]):
 
     def __init__(self, config: Settings, *, rows: int) -> None:
         self.config, self.rows = config, rows
+        self.own: tuple[str, ...] = ()  # paths and URIs of the checkpoint and the collection, whose files are left out of listings
         self.left_out, self.found = LeftOut(), Findings()  # of the last listing: skipped files, other observations
         self.notes: list[str] = []  # notes of `inspect` for the user
         self._inspected = set[str]()  # columns whose types `inspect` determined
@@ -70,8 +76,30 @@ class SourceFiles(ABC, Generic[Settings]):
         """List files like `list_files`, without those missing in Spark's log; resets `left_out` and `found`."""
         self.left_out, self.found = LeftOut(), Findings()
         committed = committed_files(self.config.uri)
-        listed = list_files(self.config.uri, suffixes, self.left_out)
+        listed = self.listed(suffixes, self.left_out)
         return listed if committed is None else (file for file in listed if self._is_committed(file, committed))
+
+    def listed(self, suffixes: tuple[str, ...], left_out: LeftOut | None = None) -> Iterator[FileVersion]:
+        """Every file, as `list_files`, less what Kitestring itself has written below the same folder: its files look like those of a source."""
+        listed, own = list_files(self.config.uri, suffixes, left_out), self._own_places()
+        if not own:
+            return listed
+        others = (file for file in listed if not _is_own(file, own, left_out))
+        first = next(others, None)
+        if first is None:
+            raise NothingToRead(f"nothing to read in '{self.config.uri}': all its files are of the job's checkpoint or Milvus Lite file")
+        return chain([first], others)
+
+    def _own_places(self) -> list[str]:
+        """Those at or below the source's root."""
+        places = (local_path(place) if is_local(place) else place.rstrip("/") for place in self.own)
+        return [place for place in places if is_below(place, self.root)]
+
+    def first(self, suffixes: tuple[str, ...]) -> FileVersion:
+        """The first file that is not empty; the first of all where every one is."""
+        files = self.listed(suffixes)
+        first = next(files)
+        return first if first.size else next((file for file in files if file.size), first)
 
     def _is_committed(self, file: FileVersion, committed: Container[str]) -> bool:
         is_committed = posixpath.basename(file.name) in committed
@@ -94,6 +122,16 @@ class SourceFiles(ABC, Generic[Settings]):
             read: bytes of those rows, uncompressed.
         """
         return seen, min(file.size, read)
+
+
+def _is_own(file: FileVersion, places: Iterable[str], left_out: LeftOut | None) -> bool:
+    """Whether a file is in a Milvus Lite file, or in a checkpoint under a key that Kitestring gives."""
+    for place in places:
+        if is_below(file.path, place) and (place.endswith(LITE) or is_key(file.path.removeprefix(place).lstrip("/"))):
+            if left_out:
+                left_out.add(OWN, file.name)
+            return True
+    return False
 
 
 class ColumnSurvey(TypeSurvey):

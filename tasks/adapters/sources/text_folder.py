@@ -10,7 +10,7 @@ import pyarrow as pa
 from pydantic import ConfigDict, Field, model_validator
 
 from tasks.adapters.concurrent_map import ahead
-from tasks.adapters.files.access import guard_unchanged, list_files, open_file, reading, require_rows
+from tasks.adapters.files.access import guard_unchanged, open_file, reading, require_rows
 from tasks.adapters.files.compression import CONTENT_HEAD_BYTES, is_text, kind_of
 from tasks.adapters.rows.row_schema import KEY_COLUMN, REASON_COLUMN, TEXT_COLUMN, VALID_TEXT
 from tasks.adapters.sources.images import group_files
@@ -75,7 +75,7 @@ class TextFiles(SourceFiles[TextFilesSource]):
     """Text files below a URI; cut into shards like images, so that an added file changes only one shard."""
 
     def survey(self, wanted: Collection[str] | None) -> ColumnSurvey:
-        next(list_files(self.config.uri, self.config.ends))
+        next(self.listed(self.config.ends))
         return ColumnSurvey(wanted)
 
     def spans(self) -> Iterator[Span]:

@@ -14,7 +14,7 @@ from itertools import islice
 import pyarrow as pa
 
 from tasks.adapters.concurrent_map import ahead
-from tasks.adapters.files.access import first_file, guard_unchanged, list_files, reading, require_rows
+from tasks.adapters.files.access import guard_unchanged, reading, require_rows
 from tasks.adapters.files.compression import with_packed
 from tasks.adapters.rows.batch_findings import with_findings
 from tasks.adapters.rows.column_types import check_columns, from_objects, lenient_json
@@ -54,7 +54,7 @@ class WebDatasetFiles(SourceFiles[WebDatasetSource]):
     """WebDataset tars below a URI."""
 
     def survey(self, wanted: Collection[str] | None) -> ColumnSurvey:
-        file = first_file(self.config.uri, SUFFIXES)
+        file = self.first(SUFFIXES)
         with reading(file.path, "tar file"):
             if file.size:
                 check_whole(file)
@@ -68,7 +68,7 @@ class WebDatasetFiles(SourceFiles[WebDatasetSource]):
         if survey.wants(CAPTION):
             survey.add(CAPTION, "varchar", file.name)
         if wanted is None or set(wanted) - {CAPTION}:
-            for each, samples in ahead(lambda each: (each, self._head(each)), spread(survey.listed(list_files(self.config.uri, SUFFIXES)))):
+            for each, samples in ahead(lambda each: (each, self._head(each)), spread(survey.listed(self.listed(SUFFIXES)))):
                 for key in dict.fromkeys(key for sample in samples for key in sample.values if key != CAPTION):
                     if survey.wants(key):
                         survey.add(key, type_of_values(sample.values.get(key) for sample in samples), each.name)

@@ -188,6 +188,17 @@ def damaged(corpus: str, run: str, key: str) -> str:
     return f"{corpus}/damaged/{run}/{key.removeprefix(f'{corpus}/')}"
 
 
+_KEY = re.compile(
+    r"[^/]+/(encoders/[0-9a-f]{32}[^/]*\.json|promotions/[^/]+/\d{6}\.json|live/[^/]+\.json|damaged/[^/]+/.+"
+    r"|[0-9a-f]{32}/((encoder|sampled)\.json|(columns|shards|condemned|owners|places|targets|loads|imports|runs)/.+))"
+)
+
+
+def is_key(key: str) -> bool:
+    """Whether a key matches this layout, for any corpus and encoder."""
+    return _KEY.fullmatch(key) is not None
+
+
 RETRY = "retry-"  # prefix of the attempts of `quarantine retry`: their parts hold single rows, not whole ranges
 _PART = re.compile(r"/(?P<attempt>[^/]+)/part-(?P<first>\d+)-(?P<stop>\d+)\.parquet$")
 

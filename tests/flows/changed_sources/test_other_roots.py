@@ -20,7 +20,7 @@ from tasks.domain.errors import BadInput, Permanent, RunFailed
 from tasks.domain.job.parse import parse_job
 from tasks.stages.verify import look_at_proof
 from tests.builders.inprocess import RunFlow
-from tests.builders.kitestring import image_job
+from tests.builders.kitestring import image_job, make_job, write_rows
 from tests.builders.memory_jobs import REPLAY, a_job, texts_in
 from tests.builders.models import Clip
 from tests.builders.tars import pack
@@ -284,3 +284,18 @@ def test_what_a_killed_run_of_before_left_is_decided_by_its_rows(
     assert (run_flow(job)["rows"]["embedded"], words_in(job)) == (5, {"gamma"})
     job = job_of(tmp_path, tiny_model, "a")
     assert (run_flow(job)["rows"]["embedded"], words_in(job)) == (0 if left == "seals" else 5, {"alpha"})
+
+
+# ---- what Kitestring writes itself
+
+
+def test_a_run_does_not_read_what_earlier_runs_have_written_into_the_folder_of_its_source(
+    run_flow: RunFlow, tmp_path: Path, tiny_model: Path
+) -> None:
+    write_rows(tmp_path / "rows.parquet", 0, 10)
+    job = make_job(tmp_path, tiny_model, source__uri=str(tmp_path), compute__processes=1)
+    run_flow(job)
+    assert list((tmp_path / "rows.db").rglob("*.parquet"))
+    result = run_flow(job)
+    assert (result["rows"]["source"], result["rows"]["embedded"], result["verified"]) == (10, 0, True)
+    assert any("of the job's checkpoint or Milvus Lite file" in note for note in result["notes"])
