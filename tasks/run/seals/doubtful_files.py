@@ -22,8 +22,6 @@ def refuse_doubtful(plan: Plan, *, encodes: bool = True) -> None:
     Raises:
         BadInput: names the first of them and its double.
     """
-    if plan.roots.moved_from:
-        return
     takes_over = encodes and plan.job.source.modality == "text"
     for shard, place in _doubles(plan):
         root = place.removesuffix(shard.group).rstrip("/") or "/"

@@ -197,6 +197,8 @@ def test_a_checkpoint_that_moved_with_its_source_asks_for_moved_from_and_encodes
         assert sorted((tmp_path / "checkpoint").rglob("*")) == before
         with pytest.raises(BadInput, match=r"source\.moved_from"):
             look_at_plan(parse_job(job_of(tmp_path, tiny_model, "b", "2")))
+        with pytest.raises(BadInput, match=r"source\.moved_from: .*/a;"):  # a place that nobody has read
+            run_flow(job_of(tmp_path, tiny_model, "b", "2", source={"moved_from": str(tmp_path / "x")}), flow)
     moved = {"moved_from": str(tmp_path / "a")}
     for flow, collection, source in ((REPLAY, "2", moved), ("flows.embed.embed_corpus", "3", {}), (REPLAY, "4", {})):
         job = job_of(tmp_path, tiny_model, "b", collection, source=source)
