@@ -36,9 +36,8 @@ def refuse_doubtful(plan: Plan, *, encodes: bool = True) -> None:
 
 def _doubles(plan: Plan) -> Iterator[tuple[Shard, str]]:
     """Shards that are not sealed and look like a sealed one, each with where that one's first file was."""
-    named_by_root = (shard for shard in plan if shard.id != _without_root(plan, shard))
-    first = next(named_by_root, None)
-    if first is None:
+    places = plan.places
+    if places.first.certain and all(places.known_as(root) in places.first.roots for root in plan.spool.roots):
         return
     sealed = plan.checkpoint.sealed_ids()
     for shard in (shard for shard in plan if shard.id not in sealed):
