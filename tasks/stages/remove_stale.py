@@ -144,8 +144,12 @@ def load_retained(run: Run, plan: Plan, collection: Collection) -> None:
         return
     with run.journal.during("load"):
         known = DigestSet([*(shard.id for shard in plan), *(entry.shard for entry in plan.checkpoint.loads(plan.target))])
+        noted = plan.checkpoint.roots(plan.target)
         for entry in sorted(plan.checkpoint.loads(source, but=known), key=_loaded_at, reverse=True):
             begin_loading(plan, collection)
+            if entry.root and entry.root not in noted:
+                noted.add(entry.root)
+                plan.checkpoint.record_root(plan.target, entry.root)
             intent = entry.model_copy(update={"state": "loading", "run": run.id})
             plan.checkpoint.intend_load(plan.target, intent)
             restored = restore(run, plan, collection, intent)

@@ -76,6 +76,18 @@ def test_a_replay_gives_a_key_of_two_files_that_are_gone_to_the_newer_one(run_fl
     assert texts_in(again) == there
 
 
+def test_a_replay_notes_the_roots_of_the_rows_that_it_keeps(run_flow: RunFlow, tmp_path: Path, tiny_model: Path) -> None:
+    for number, day in enumerate(("monday", "tuesday")):
+        write_rows(tmp_path / day / f"{day}.parquet", number * 10, number * 10 + 10)
+        run_flow(a_job(tmp_path, tiny_model, source__uri=str(tmp_path / day)))
+    again = a_job(tmp_path, tiny_model, "-again", source__uri=str(tmp_path / "tuesday"))
+    run_flow(again, REPLAY)
+    again["target"] |= {"mode": "mirror", "allow_shrink": True}
+    with pytest.raises(BadInput, match=r"rows read from '.*monday'"):
+        run_flow(again)
+    assert keys_in(again) == ids(0, 20)
+
+
 def test_an_append_knows_a_single_file_that_was_moved(run_flow: RunFlow, tmp_path: Path, tiny_model: Path) -> None:
     write_rows(tmp_path / "old" / "a.parquet", 0, 10)
     run_flow(a_job(tmp_path, tiny_model, source__uri=str(tmp_path / "old" / "a.parquet")))
