@@ -85,7 +85,7 @@ def test_a_replay_notes_the_roots_of_the_rows_that_it_keeps(run_flow: RunFlow, t
     again["target"] |= {"mode": "mirror", "allow_shrink": True}
     with pytest.raises(BadInput, match=r"rows read from '.*monday'"):
         run_flow(again)
-    assert keys_in(again) == ids(0, 20)
+    assert keys_in(again) == sorted(ids(0, 20))
 
 
 def test_an_append_knows_a_single_file_that_was_moved(run_flow: RunFlow, tmp_path: Path, tiny_model: Path) -> None:
