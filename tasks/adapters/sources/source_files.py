@@ -19,7 +19,7 @@ from tasks.adapters.rows.column_types import check_columns
 from tasks.adapters.rows.inferred_types import TypeSurvey, type_of_strings
 from tasks.domain.job.source import SourceSettings
 from tasks.domain.shards.findings import Findings
-from tasks.domain.shards.layout import is_key
+from tasks.domain.shards.layout import is_layout_key
 from tasks.domain.shards.removal import is_below
 from tasks.domain.shards.shard import FileVersion, Shard, Span
 from tasks.domain.target.fields import FieldType
@@ -27,7 +27,7 @@ from tasks.domain.target.fields import FieldType
 Settings = TypeVar("Settings", bound=SourceSettings)
 SAMPLED_FILES = 64  # spread over the listing, to infer column types from
 SAMPLED_BYTES = 16 << 20  # of all of them together
-LITE = ".db"  # suffix of a Milvus Lite file
+LITE_SUFFIX = ".db"  # suffix of a Milvus Lite file
 FOLDER_VALUES = 10_000  # distinct values of a partition column to look at
 
 
@@ -127,7 +127,7 @@ class SourceFiles(ABC, Generic[Settings]):
 def _is_own(file: FileVersion, places: Iterable[str], left_out: LeftOut | None) -> bool:
     """Whether a file is in a Milvus Lite file, or in a checkpoint under a key that Kitestring gives."""
     for place in places:
-        if is_below(file.path, place) and (place.endswith(LITE) or is_key(file.path.removeprefix(place).lstrip("/"))):
+        if is_below(file.path, place) and (place.endswith(LITE_SUFFIX) or is_layout_key(file.path.removeprefix(place).lstrip("/"))):
             if left_out:
                 left_out.add(OWN, file.name)
             return True

@@ -194,7 +194,7 @@ _KEY = re.compile(
 )
 
 
-def is_key(key: str) -> bool:
+def is_layout_key(key: str) -> bool:
     """Whether a key matches this layout, for any corpus and encoder."""
     return _KEY.fullmatch(key) is not None
 
