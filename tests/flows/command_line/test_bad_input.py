@@ -332,7 +332,7 @@ def test_what_only_reading_can_find_is_refused_alike(kitestring: Kitestring, job
     (tmp_path / "broken.json").write_text("[" + ",".join([*lines[:30_000], '{"id": broken', *lines[30_000:]]) + "]")
     job["source"] |= {"kind": "jsonl", "uri": str(tmp_path / "broken.json")}
     line = complaint(kitestring("run", kitestring.job(job)))
-    assert line.startswith(f"error: {tmp_path}/broken.json item 30001: it is no JSON")
+    assert line.startswith(f"error: {tmp_path}/broken.json item 30001: it is not JSON")
     assert "repair the array" in line
     assert written(tmp_path) == []
 
