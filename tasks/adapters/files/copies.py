@@ -1,4 +1,4 @@
-"""Copies: whether files at another place are the same ones."""
+"""Compares files with those of the same names below another root."""
 
 from __future__ import annotations
 
@@ -17,19 +17,21 @@ BYTES_AT_ONCE = 4 << 20
 
 
 def liken(files: Sequence[FileVersion], root: str) -> Likeness:
-    """What files of the same names below another root are.
+    """Compare files with those of the same names below another root.
 
-    Returns "gone" where one of them is not there or cannot be read, "copy" where all have the same bytes, "other" where one has others.
+    Returns "gone" if one of those is missing or cannot be read, "copy" if all have the same bytes, else "other".
     """
-    there = [file.model_copy(update={"path": below(root, file.name)}) for file in files]
+    counterparts = [file.model_copy(update={"path": below(root, file.name)}) for file in files]
     try:
-        now = [found for _, found in drive_of(there[0].path).versions(there)]
+        now = [version for _, version in drive_of(counterparts[0].path).versions(counterparts)]
         if None in now:
             return "gone"
-        alike = all(found and found.size == file.size and _same_bytes(file, found) for file, found in zip(files, now, strict=True))
+        identical = all(
+            version and version.size == file.size and _same_bytes(file, version) for file, version in zip(files, now, strict=True)
+        )
     except (KitestringError, OSError, pa.ArrowException):
         return "gone"
-    return "copy" if alike else "other"
+    return "copy" if identical else "other"
 
 
 def _same_bytes(one: FileVersion, two: FileVersion) -> bool:

@@ -1,1 +1,1 @@
-"""Where the files of a corpus stand, and what each place is known as."""
+"""Locations of a corpus' files, and the roots by which shards are named."""

@@ -1,4 +1,4 @@
-"""Where the files of a ledger's entries stood."""
+"""Locations of the files of a ledger's entries."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from tasks.domain.shards.seal import Loaded
 
 
 class EntryPlaces:
-    """Entries without a place (an older format) get the place from the report of their run."""
+    """Adds the place to entries of an older format without one, from the report of their run."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self._checkpoint = checkpoint
         self._roots: dict[str, str | None] = {}
 
     def of(self, entry: Loaded) -> Loaded:
-        """The entry with its place; without one where no report tells."""
+        """Return the entry with its place; unchanged if no report names the root."""
         if entry.place is not None:
             return entry
         if entry.run not in self._roots:
@@ -24,5 +24,5 @@ class EntryPlaces:
         root = self._roots[entry.run]
         if not root:
             return entry
-        alone = root.endswith(f"/{entry.group}")  # the source was this one file
-        return entry.model_copy(update={"place": root if alone else below(root, entry.group)})
+        is_single_file = root.endswith(f"/{entry.group}")  # the source was a single file
+        return entry.model_copy(update={"place": root if is_single_file else below(root, entry.group)})

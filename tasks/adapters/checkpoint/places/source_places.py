@@ -1,4 +1,4 @@
-"""By which root the shards of a source are named: see `tasks.domain.shards.file_places`."""
+"""Determines the root by which the shards of a source are named: see `tasks.domain.shards.file_places`."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from tasks.domain.shards.shard import Shard
 
 
 class SourcePlaces:
-    """What the root of a plan is known as. Many threads may use one; nothing is asked before it is needed.
+    """Resolves the roots of a plan to the roots by which they are known. Thread-safe; reads lazily.
 
     Args:
-        checkpoint: of the corpus under the plan's encoder.
-        roots: gives the current and the previous root of the source.
-        target: gives the ledger of the plan's collection.
-        shards: gives every planned shard, by its id without a root.
+        checkpoint: checkpoint of the corpus under the plan's encoder.
+        roots: returns the current and the previous root of the source.
+        target: returns the ledger of the plan's collection.
+        shards: returns every planned shard, with its id without a root.
     """
 
     def __init__(
@@ -32,23 +32,23 @@ class SourcePlaces:
     ) -> None:
         self._checkpoint, self._roots, self._target, self._shards = checkpoint, roots, target, shards
         self._first: FirstRoots | None = None
-        self._settled = False  # whether that is written down
+        self._settled = False  # whether that is committed
         self._names: dict[str, str] = {}
         self._here: DigestSet | None = None
-        self._listed: list[str] | None = None  # every ledger that has a collection
+        self._listed: list[str] | None = None  # every ledger with a collection
         self._lock = threading.RLock()
 
     @property
     def first(self) -> FirstRoots:
-        """The roots that are in no id; what they would be, where no run has settled them."""
+        """The roots that are not part of ids, as committed, or as this run would commit them."""
         with self._lock:
             if self._first is None:
-                kept = self._checkpoint.read(self._checkpoint.layout.first_roots, FirstRoots)
-                self._first, self._settled = kept or self._found(), kept is not None
+                committed = self._checkpoint.read(self._checkpoint.layout.first_roots, FirstRoots)
+                self._first, self._settled = committed or self._found(), committed is not None
             return self._first
 
     def known_as(self, root: str) -> str:
-        """The root that a root's files are known by: its own, or the one that they were moved from."""
+        """Return the root by which a root's files are known: itself, or the root that they were moved from."""
         with self._lock:
             if root not in self._names:
                 roots = self._roots()
@@ -57,16 +57,16 @@ class SourcePlaces:
             return self._names[root]
 
     def in_id(self, shard: Shard) -> str:
-        """The root that belongs in the id of a shard; "": none. `shard`: by its id without a root."""
+        """Return the root for the id of a shard; "" for none. `shard`: with its id without a root."""
         first, root = self.first, self.known_as(shard.span.files[0].root)
         if first.certain:
             return "" if root in first.roots else root
         return "" if shard.id in self._placed_here() else root
 
     def settle(self, root: str) -> None:
-        """Write down what the ids of this run rest on, before the first seal: that a root is the first, and where it was moved from.
+        """Commit the basis of this run's ids before the first seal: the first roots, and the root that `root` was moved from.
 
-        Of two runs at once the first one's word counts, for both.
+        Of two concurrent runs, the first one's commit applies to both.
         """
         checkpoint, name = self._checkpoint, self.known_as(root)
         with self._lock:
@@ -78,7 +78,7 @@ class SourcePlaces:
             write_document(checkpoint.store, checkpoint.layout.place(root), KnownAs(root=root, known_as=name))
 
     def place_of(self, shard: str) -> str | None:
-        """Where the first file of a sealed shard stood, as far as a ledger tells."""
+        """Return the place of a sealed shard's first file by the ledgers, or None."""
         for target in self._ledgers():
             entry = self._checkpoint.read_load(target, shard)
             if entry and entry.place:
@@ -86,15 +86,15 @@ class SourcePlaces:
         return None
 
     def _noted(self, root: str) -> str:
-        def is_of(found: KnownAs) -> None:
-            if found.root != root:
-                raise Permanent(f"root {found.root[:200]!r} under the name of another")
+        def is_of(record: KnownAs) -> None:
+            if record.root != root:
+                raise Permanent(f"root {record.root[:200]!r} under the name of another")
 
-        found = self._checkpoint.read(self._checkpoint.layout.place(root), KnownAs, is_of)
-        return found.known_as if found else root
+        record = self._checkpoint.read(self._checkpoint.layout.place(root), KnownAs, is_of)
+        return record.known_as if record else root
 
     def _found(self) -> FirstRoots:
-        """Of a corpus without a note: new, or of an older version."""
+        """Return the first roots of a corpus without a committed record: a new one, or one of an older version."""
         checkpoint = self._checkpoint
         if next(iter(checkpoint.store.list(checkpoint.layout.shards)), None) is None:
             return FirstRoots(roots=(self.known_as(self._roots().now),), certain=True)
@@ -102,7 +102,7 @@ class SourcePlaces:
         return FirstRoots(roots=tuple(known), certain=len(known) == 1)
 
     def _ledgers(self) -> list[str]:
-        """The ledgers of the corpus' collections, the plan's own first."""
+        """Return the ledgers of the corpus' collections, the plan's own first."""
         checkpoint, own = self._checkpoint, self._target()
         with self._lock:
             if self._listed is None:
@@ -111,14 +111,14 @@ class SourcePlaces:
         return [own, *(target for target in self._listed if target != own)]
 
     def _placed_here(self) -> DigestSet:
-        """Planned shards, by their ids without a root, that a ledger says to be of their files' place."""
+        """Return the planned shards, by ids without a root, that a ledger locates at their files' place."""
         with self._lock:
             if self._here is None:
                 self._here = DigestSet(shard for target in self._ledgers() for shard in self._placed_by(target))
             return self._here
 
     def _placed_by(self, target: str) -> Iterator[str]:
-        """Those of one ledger. An entry of which nobody knows the place is taken to be of the collection's present root."""
+        """Yield those of one ledger. An entry with an unknown place is assumed to belong to the collection's current root."""
         checkpoint, roots, own = self._checkpoint, self._roots(), target == self._target()
         noted, placed, known_as = DigestSet(checkpoint.noted_ids(target)), EntryPlaces(checkpoint), self.known_as(roots.now)
 
