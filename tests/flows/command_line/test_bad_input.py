@@ -68,7 +68,7 @@ def complaint(command: Command) -> str:
     assert command.out == ""
     *before, line = command.err.splitlines()
     assert line.startswith("error: ")
-    assert all(other.startswith(("start-up: ", "plan: ", "encode: ", "load: ", "verify: ")) for other in before), command.err
+    assert all(other.startswith(("start: ", "start-up: ", "plan: ", "encode: ", "load: ", "verify: ")) for other in before), command.err
     return line
 
 
