@@ -65,14 +65,14 @@ def test_one_worker_of_each_machine_has_a_host_or_each_that_has_what_is_asked(
     settings: dict[str, Any], there: dict[str, dict[str, Any]], chosen: list[int]
 ) -> None:
     cluster: Any = SimpleNamespace(_settings=DaskEngineSettings(**settings), _hosts={})
-    assert DaskCluster._wanted(cluster, there) == [f"tcp://{n}" for n in chosen]
+    assert DaskCluster._addresses(cluster, there) == [f"tcp://{n}" for n in chosen]
 
 
 def test_a_worker_that_has_a_host_keeps_it_when_others_come() -> None:
     cluster: Any = SimpleNamespace(_settings=DaskEngineSettings(hosts=1), _hosts={"tcp://1": object()})
-    assert DaskCluster._wanted(cluster, workers({}, {}, {})) == ["tcp://1"]
+    assert DaskCluster._addresses(cluster, workers({}, {}, {})) == ["tcp://1"]
     cluster = SimpleNamespace(_settings=DaskEngineSettings(), _hosts={"tcp://1": object()})
-    assert DaskCluster._wanted(cluster, workers({}, {}, host="10.0.0.1")) == ["tcp://1"]
+    assert DaskCluster._addresses(cluster, workers({}, {}, host="10.0.0.1")) == ["tcp://1"]
 
 
 def test_a_scheduler_that_is_not_there_is_refused_by_its_address(monkeypatch: pytest.MonkeyPatch) -> None:
