@@ -123,9 +123,9 @@ def search(
     Raises:
         BadInput: nothing is loaded yet, or the query does not fit the collection.
     """
-    from tasks.commands.search import SearchWay, ask
+    from tasks.commands.search import SearchOptions, ask
 
-    way = SearchWay(mode=mode, fusion=fusion or Fusion())
+    way = SearchOptions(mode=mode, fusion=fusion or Fusion())
     return_large_blocks()
     try:
         return _without_event_loop(lambda: ask(job, k, text=text, picture=image, expression=filter, way=way))

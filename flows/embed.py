@@ -15,8 +15,8 @@ from flows.run_names import named
 from tasks.domain.job.job import Job
 from tasks.domain.shards.shard import Shard
 from tasks.run.context import open_run
-from tasks.run.early_groups import hand_out_early
-from tasks.run.estimate.estimator import start_estimate
+from tasks.run.early_groups import start_early_groups
+from tasks.run.estimate.run_estimate import start_estimate
 from tasks.run.group_window import Window, threads
 from tasks.run.plan import opened
 from tasks.run.seals.shard_loading import up_to_date
@@ -62,19 +62,19 @@ def embed_corpus(
         width = partial(getattr, run.engine, "width")  # a callable, because hosts join and leave
         encode_by = partial(partial, encode_shards.with_options(retries=retries).submit, run)
         planning = plan_shards.submit(run)
-        early = hand_out_early(run, planning, encode_by, width=width)
+        early = start_early_groups(run, planning, encode_by, width=width)
         plan = planning.result()
         with opened(plan) as collection:
             encode = encode_by(plan)
             load = partial(load_shards.with_options(retries=retries).submit, run, plan, collection)
             loaded = up_to_date(plan)
-            left = early.beyond(loaded)
+            left = early.or_loaded(loaded)
             ask_served_model(run, plan, loaded)
-            run.expect(*plan.beyond(loaded))
+            run.expect(*plan.not_loaded(loaded))
             start_estimate(run, plan, loaded)
             if imports(plan, collection):
                 window = Window(encode, width=width)
-                early.go_on_in(window)
+                early.continue_in(window)
                 window.run(plan.groups(left))
                 run.engine.release(wait=True)  # free the GPUs: an import keeps the server busy for long
                 import_shards(run, plan, collection)
@@ -87,7 +87,7 @@ def embed_corpus(
                 window = Window(
                     encode, load, width=width, loads=job.target.load_streams, finish=run.journal.finish_group, first_over=release
                 )
-                early.go_on_in(window)
+                early.continue_in(window)
                 window.run(groups)
                 release()
                 rounds.check()

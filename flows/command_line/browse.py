@@ -59,4 +59,4 @@ def browse(  # noqa: PLR0917
             say(f"{parsed.corpus}: {url}", as_json=False)
             errors.print("loading the model; Ctrl-C ends this", markup=False)
 
-        serve_job(parsed, host=host, port=port, questions=questions, opens=open_browser, told=show_url)
+        serve_job(parsed, host=host, port=port, questions=questions, opens=open_browser, show_url=show_url)

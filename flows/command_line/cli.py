@@ -243,7 +243,7 @@ def gc(
     with answers():
         parsed = read_job(job, settings)
         with count_shown() as counter:
-            swept = sweep(parsed, delete=delete, tell=counter)
+            swept = sweep(parsed, delete=delete, progress=counter)
         say(swept.summary, as_json=as_json, text=swept_text)
         if swept.failed:
             raise Permanent(f"not everything was removed: {swept.failed}; run it again")

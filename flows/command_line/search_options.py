@@ -15,7 +15,7 @@ from tasks.domain.target.collection import Hit
 from tasks.domain.target.full_text import RRF_K, Fusion
 
 if TYPE_CHECKING:  # imports Prefect, which must not be imported before its server is known
-    from tasks.commands.search import SearchWay
+    from tasks.commands.search import SearchOptions
 
 Mode = Annotated[
     SearchMode | None,
@@ -57,11 +57,11 @@ AllChunks = Annotated[
 Explain = Annotated[bool, typer.Option("--explain", help="Also show the rank of each hit by meaning and by words.")]
 
 
-def way_of(mode: SearchMode | None, rrf_k: int | None, weights: str | None, *, explain: bool, all_chunks: bool = False) -> SearchWay:
-    """Combine the options into a `SearchWay`. Raises as `fusion_of`."""
-    from tasks.commands.search import SearchWay  # noqa: PLC0415
+def way_of(mode: SearchMode | None, rrf_k: int | None, weights: str | None, *, explain: bool, all_chunks: bool = False) -> SearchOptions:
+    """Combine the options into a `SearchOptions`. Raises as `fusion_of`."""
+    from tasks.commands.search import SearchOptions  # noqa: PLC0415
 
-    return SearchWay(mode=mode, fusion=fusion_of(rrf_k, weights), explain=explain, all_chunks=all_chunks)
+    return SearchOptions(mode=mode, fusion=fusion_of(rrf_k, weights), explain=explain, all_chunks=all_chunks)
 
 
 def fusion_of(rrf_k: int | None, weights: str | None) -> Fusion:

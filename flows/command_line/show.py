@@ -112,12 +112,12 @@ def hosts_text(record: HostsOfRun) -> list[str]:
 
 
 def _alias_text(status: Status) -> str:
-    if status.unasked:
-        return f"unknown: {status.unasked}"
-    if status.led_to is None:
+    if status.alias_error:
+        return f"unknown: {status.alias_error}"
+    if status.alias_target is None:
         return "not set yet"
     ours = "" if status.searched else f", not to '{status.collection}'"
-    return f"'{status.alias}' points to '{status.led_to}'{ours}"
+    return f"'{status.alias}' points to '{status.alias_target}'{ours}"
 
 
 def proof_text(proof: Proof) -> str:

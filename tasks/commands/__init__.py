@@ -1,1 +1,1 @@
-"""The commands other than runs: plan, status, verify, diff, search, promote, gc. No Prefect tasks."""
+"""Commands other than runs: plan, status, diff, search, browse, evaluate, promote, gc, init, tune. No Prefect tasks."""

@@ -1,4 +1,4 @@
-"""From what a place holds to the job that most would write for it, and the choices that were made."""
+"""Draft a job for a source from its files and sampled rows: content, key, metadata and the reasons."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ TITLE_NAMES = ("title", "headline", "subject", "heading", "name")
 WORDS_OF_PROSE = 4.0
 LONGEST_KEY, LONGEST_METADATA = 256, 200  # characters, on average
 MOST_METADATA = 16
-NOT_ENGLISH = 0.3  # of the letters of other scripts
-SAYS_NOTHING = {"data", "files", "input", "rows", "dataset", "raw", "tmp", "part", "parts", "train"}  # names of folders and files
+NOT_ENGLISH = 0.3  # share of letters of other scripts
+GENERIC_NAMES = {"data", "files", "input", "rows", "dataset", "raw", "tmp", "part", "parts", "train"}  # of folders and files
 KEYS_ARE = ("int64", "varchar")
 METADATA_TYPES = ("int64", "double", "bool", "varchar")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draft:
-    """What a job file is written from. `text` or `image`: the content of a table; `left`: columns that are not carried, each with the reason;
-    `decimals`: metadata that are texts though they look like prices; `split`: how text files are split into chunks.
+    """The contents of a job file. `text` or `image`: the content columns of a table; `left`: columns that are left out, with the reason;
+    `decimals`: metadata columns of texts that look like prices; `split`: how text files are split into chunks.
     """
 
     kind: str
@@ -51,10 +51,10 @@ class Draft:
 
 
 def draft_job(look: SourceLook, *, corpus: str | None = None) -> Draft:
-    """The job for a place.
+    """Draft the job for a source.
 
     Raises:
-        BadInput: no column can be embedded; lists them.
+        BadInput: no column can be embedded; lists the columns.
     """
     name = corpus or corpus_name(look.uri)
     draft = Draft(kind=look.kind, uri=look.uri, corpus=name, target=f"./{name}.db", checkpoint=f"./{name}-vectors")
@@ -72,12 +72,12 @@ def draft_job(look: SourceLook, *, corpus: str | None = None) -> Draft:
 
 
 def holds_pictures(kind: str) -> bool:
-    """Whether rows of a kind of source are usually pictures."""
+    """Whether rows of a kind of source are pictures by default."""
     return SOURCES[kind].settings().modality == "image"  # type: ignore[call-arg]
 
 
 def with_columns(draft: Draft, look: SourceLook, *, image: str | None, text: tuple[str, ...], key: str | None) -> Draft:
-    """The draft with these columns as content and key, and the others as metadata as far as they are fit for it."""
+    """The draft with these columns as content and key, and the other suitable columns as metadata."""
     used = {*text, image, key}
     left = {column.name: why for column in look.columns if column.name not in used and (why := _why_left(column))}
     metadata = [column.name for column in look.columns if column.name not in used and column.name not in left]
@@ -89,19 +89,19 @@ def with_columns(draft: Draft, look: SourceLook, *, image: str | None, text: tup
 
 
 def corpus_name(uri: str) -> str:
-    """A name made of the last part of a URI that says something."""
+    """A corpus name from the last part of a URI that is not a generic name such as `data`."""
     parts = [
         re.sub(r"[^A-Za-z0-9]+", "_", re.sub(r"\.\w{1,8}", "", part)).strip("_")
         for part in re.split(r"[/\\]", uri)
         if not set(part) & set("*?[{")
     ]
-    named = [part.lower() for part in parts if re.match(r"[A-Za-z]", part)]
-    telling = [name for name in named if name not in SAYS_NOTHING]
-    return ["corpus", *named[-1:], *telling[-1:]][-1]
+    names = [part.lower() for part in parts if re.match(r"[A-Za-z]", part)]
+    specific = [name for name in names if name not in GENERIC_NAMES]
+    return ["corpus", *names[-1:], *specific[-1:]][-1]
 
 
 def choose_content(columns: tuple[ColumnLook, ...]) -> tuple[str | None, tuple[str, ...]]:
-    """The column of pictures, or those of texts: prose by its length, with a title before it."""
+    """The column of pictures, or those of text: the longest prose, preceded by a title."""
     pictures = [column for column in columns if column.pictures]
     prose = sorted((column for column in columns if is_prose(column)), key=_weight, reverse=True)
     if pictures and (pictures[0].binary or not prose):
@@ -116,7 +116,7 @@ def choose_content(columns: tuple[ColumnLook, ...]) -> tuple[str | None, tuple[s
 
 
 def is_prose(column: ColumnLook) -> bool:
-    """Whether it holds sentences."""
+    """Whether a column holds sentences."""
     return column.type == "varchar" and not column.binary and not column.pictures and column.words >= WORDS_OF_PROSE
 
 
@@ -125,17 +125,17 @@ def _weight(column: ColumnLook) -> tuple[bool, float]:
 
 
 def choose_key(columns: tuple[ColumnLook, ...], content: tuple[str, ...]) -> str | None:
-    """The column that tells rows apart: by its name among those that do in the sample."""
+    """The key column: chosen by name from the columns that are unique in the sample; None if none has such a name."""
     unique = [column for column in columns if column.name not in content and can_be_key(column)]
     named, numbered = (
         [column for name in names for column in unique if column.name.lower() == name] for names in (KEY_NAMES, NUMBERS_OF_THINGS)
     )
-    found = [*named, *(column for column in unique if KEY_ENDS.search(column.name)), *numbered]
-    return found[0].name if found else None
+    candidates = [*named, *(column for column in unique if KEY_ENDS.search(column.name)), *numbered]
+    return candidates[0].name if candidates else None
 
 
 def can_be_key(column: ColumnLook) -> bool:
-    """Whether every sampled row has a value of its own, of a kind that a key may be."""
+    """Whether every sampled row has a distinct value of a type that a key may have."""
     return (
         column.type in KEYS_ARE
         and column.filled == 1

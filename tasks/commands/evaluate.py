@@ -1,4 +1,4 @@
-"""`kitestring evaluate`: does search by words, or by both, help on this corpus, and how much quality do vectors in 8 bits cost?"""
+"""`kitestring evaluate`: compare search by vectors, by words and by both on questions with known answers, and 8-bit vectors with float32."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from tasks.run.promotion.precision_quality import in_eight_bits
 def evaluate_job(
     job: Job, queries: str | None, k: int | None, *, fusion: Fusion, float32_rows: int | None = None
 ) -> tuple[Evaluation, PrecisionQuality | None]:
-    """Ask the job's collection questions with known answers, by meaning, by words and by both; vectors in 8 bits are also compared with float32.
+    """Evaluate the job's collection on questions with known answers, by meaning, by words and by both; compare vectors in 8 bits with float32.
 
     Args:
-        job: whose collection and encoder.
-        queries: a file as for `target.gate.queries`; None: the gate's own.
-        k: hits that are judged; None: as the gate does, or 10.
-        fusion: how hybrid hits are made.
+        job: names the collection and the encoder.
+        queries: a file as for `target.gate.queries`; None: the gate's file.
+        k: hits that are judged; None: the gate's number, or 10.
+        fusion: how hybrid search merges hits.
         float32_rows: as `target.gate.float32_rows`; None: the gate's, or its default.
 
     Raises:
-        BadInput: no questions, or nothing was loaded with this encoder.
+        BadInput: there are no questions, or nothing was loaded with this encoder.
     """
     gate = job.target.gate
     if queries is None and gate is None:
         raise BadInput(
-            "--queries: no file of questions is named, and the job has no target.gate: give one, as in --queries questions.jsonl"
+            "--queries: there is no file of questions, and the job has no target.gate: name a file, as in --queries questions.jsonl"
         )
     questions = read_questions(queries, "--queries") if queries is not None else read_questions(gate.queries if gate else "")
     k = k or (gate.at_k if gate else 10)
@@ -49,8 +49,8 @@ def evaluate_job(
 
 @contextmanager
 def _with_texts(job: Job, searcher: Searcher) -> Iterator[Plan]:
-    """Yields a plan to find texts with; lists the source only if the collection stores no texts."""
-    if searcher.made().store_text:
+    """Yield a plan with which texts can be found; lists the source only if the collection stores no texts."""
+    if searcher.spec().store_text:
         yield searcher.plan
     else:
         with planned_before(job) as plan:

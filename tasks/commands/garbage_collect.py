@@ -1,7 +1,7 @@
-"""Garbage: what killed, beaten and abandoned runs have left in the checkpoint and at the target, and that nothing will ever name.
+"""Garbage collection: remove what killed, superseded and abandoned runs left in the checkpoint and at the target.
 
-Three kinds: unreferenced objects of the checkpoint (`tasks.commands.unreferenced_objects`), files that were never finished, and collections
-(`tasks.commands.abandoned_collections`). Each is decided on a listing and looked at again before it goes: a run may have begun in between.
+Three kinds: unreferenced objects of the checkpoint (`tasks.commands.unreferenced_objects`), unfinished files, and collections
+(`tasks.commands.abandoned_collections`). Each is found on a listing and checked again before it is removed: a run may have begun meanwhile.
 """
 
 from __future__ import annotations
@@ -30,45 +30,45 @@ class Swept:
     bytes: int
     deleted: bool
     busy: bool
-    keys: int = 0  # files of keys, of seals and owners that are no more; their bytes are counted
-    unfinished: int = 0  # files that a killed process was writing into a folder; their bytes are counted
+    keys: int = 0  # files of keys of former seals and owners; included in `bytes`
+    unfinished: int = 0  # files in a folder that a killed process was writing; included in `bytes`
     collections: tuple[str, ...] = ()
-    unseen: str = ""  # why collections were not looked at, or not all of them dropped
-    unread: tuple[str, ...] = ()  # seals and owners that cannot be read: what they may name stays
-    failed: str = ""  # why not all was removed
+    unseen: str = ""  # why collections were not inspected, or not all of them dropped
+    unread: tuple[str, ...] = ()  # seals and owners that cannot be read: what they may reference is kept
+    failed: str = ""  # why not everything was removed
 
     @property
     def summary(self) -> dict[str, Any]:
-        """What `gc --json` prints."""
+        """The JSON document that `gc --json` prints."""
         return asdict(self)
 
 
-def _nobody(*_: object) -> None:
-    """No progress display."""
+def _no_progress(*_: object) -> None:
+    """Show no progress."""
 
 
-def sweep(job: Job, *, delete: bool, tell: SweepProgress = _nobody) -> Swept:
-    """Find the garbage of a corpus, under every encoder it was ever embedded with; remove it where `delete`.
+def sweep(job: Job, *, delete: bool, progress: SweepProgress = _no_progress) -> Swept:
+    """Find the garbage of a corpus, under every encoder it was ever embedded with; with `delete`, remove it.
 
-    A failure is part of the result, with everything that was removed before it.
+    A failure while removing is part of the result, with everything that was removed before it.
 
     Raises:
-        KitestringError: the checkpoint cannot be looked at; nothing was removed.
+        KitestringError: the checkpoint cannot be read; nothing was removed.
     """
     store = open_store(job.checkpoint)
-    seen = survey_corpus(store, job.corpus, tell)
-    found = find_unreferenced(seen, tell)
-    gone, failed = remove_unreferenced(seen, found, tell) if delete else (keys_of(found), "")
-    torn = list(_unfinished(store, job.corpus, seen.activity.now))
-    for path, _ in torn if delete else ():
+    seen = survey_corpus(store, job.corpus, progress)
+    found = find_unreferenced(seen, progress)
+    gone, failed = remove_unreferenced(seen, found, progress) if delete else (keys_of(found), "")
+    unfinished = list(_unfinished(store, job.corpus, seen.activity.now))
+    for path, _ in unfinished if delete else ():
         path.unlink(missing_ok=True)
     collections, unseen = _collections(job, seen, delete=delete)
     parts = sum(1 for key in gone if part_rows(key))
     return Swept(
         parts=parts,
         keys=len(gone) - parts,
-        bytes=sum(seen.sizes.get(key, 0) for key in gone) + sum(size for _, size in torn),
-        unfinished=len(torn),
+        bytes=sum(seen.sizes.get(key, 0) for key in gone) + sum(size for _, size in unfinished),
+        unfinished=len(unfinished),
         collections=tuple(collections),
         deleted=delete,
         busy=seen.activity.busy,
@@ -79,7 +79,7 @@ def sweep(job: Job, *, delete: bool, tell: SweepProgress = _nobody) -> Swept:
 
 
 def _unfinished(store: Store, corpus: str, now: float) -> Iterator[tuple[Path, int]]:
-    """What nobody has written to for a day. Only a folder shows such files: of a bucket its lifecycle rule takes care."""
+    """Yield unfinished files that were not written to for a day. Only a folder has such files; a bucket's lifecycle rule removes them."""
     if isinstance(store, FolderStore):
         for prefix in (corpus, PROBE_PREFIX):
             for path, status in store.unfinished(prefix):
@@ -88,8 +88,8 @@ def _unfinished(store: Store, corpus: str, now: float) -> Iterator[tuple[Path, i
 
 
 def _collections(job: Job, seen: Seen, *, delete: bool) -> tuple[list[str], str]:
-    """Names of abandoned collections; with `delete`, of those that were dropped. An unreachable target stops nothing else."""
-    found: list[str] = []
+    """Names of abandoned collections, with `delete` of the dropped ones; and why some were not inspected. Never raises for the target."""
+    dropped: list[str] = []
     try:
         imports = list(find_imports(job, seen.store, seen.silent))
         names = find_abandoned(job, seen.store, seen.silent)
@@ -97,16 +97,16 @@ def _collections(job: Job, seen: Seen, *, delete: bool) -> tuple[list[str], str]
             return [*names, *(attempt.collection for _, _, attempt in imports)], ""
         for name, fingerprint in names.items():
             if _still_silent(seen, fingerprint) and drop(job, name):
-                found.append(name)
+                dropped.append(name)
         for checkpoint, target, attempt in imports:
             drop_import(job, checkpoint, target, attempt)
-            found.append(attempt.collection)
+            dropped.append(attempt.collection)
     except KitestringError as error:
-        return found, str(error)
-    return found, ""
+        return dropped, str(error)
+    return dropped, ""
 
 
 def _still_silent(seen: Seen, fingerprint: str) -> bool:
-    """A run that came back to an encoder since the listing has written something under it."""
+    """Whether nothing was written under an encoder for a day: since the listing a run may have used it again."""
     written = seen.store.list(f"{seen.checkpoint(fingerprint).layout.root}/")
     return all(seen.activity.now - stored.modified >= PROTECTED_SECONDS for stored in written)

@@ -1,4 +1,4 @@
-"""Looking without touching: what `plan`, `status`, `verify` and `quarantine list` say."""
+"""Read-only commands: `plan`, `status`, `diff` and `quarantine list`."""
 
 from __future__ import annotations
 
@@ -30,26 +30,26 @@ from tasks.run.seals.doubtful_files import refuse_doubtful
 from tasks.run.seals.effective_seals import owned_keys, owned_seals, retained_seals, sealed_keys, sealed_shards, seals_of
 from tasks.run.seals.seal_totals import count_seals
 from tasks.run.seals.unaccounted_rows import clock_of, strangers
-from tasks.run.seals.unplanned_shards import foresee_removals
+from tasks.run.seals.unplanned_shards import expected_removals
 from tasks.stages.verify import Watched, unwatched
 
 
 def look_at_plan(job: Job) -> dict[str, Any]:
-    """What a run would do: shards, rows, the sealed part, an estimate. Uses no GPU and writes nothing."""
+    """The figures of a run to come: shards, rows, the sealed share, an estimate. Uses no GPU and writes nothing."""
     with scratch_folder() as scratch:
         inspected = inspect_job(job)
         plan = plan_again(inspected, scratch)
         if plan:
             check_roots(plan)
             refuse_doubtful(plan)
-        foresight = Estimator(inspected, plan.spool if plan else spool_spans(inspected, scratch), plan)
-        removals = {rule: removal.model_dump() for rule, removal in foresee_removals(plan).items()} if plan else {}
-        return foresight.figures(foresight.estimate()) | {"removals": removals}
+        estimator = Estimator(inspected, plan.spool if plan else spool_spans(inspected, scratch), plan)
+        removals = {rule: removal.model_dump() for rule, removal in expected_removals(plan).items()} if plan else {}
+        return estimator.figures(estimator.estimate()) | {"removals": removals}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
-    """The ledger of a corpus, and the position of its alias."""
+    """The state of a corpus, by its seals and ledger, and the target of its alias."""
 
     rows: RowCounts
     shards: ShardCounts
@@ -58,19 +58,19 @@ class Status:
     quarantine: dict[str, int]
     collection: str | None = None
     alias: str = ""
-    led_to: str | None = None
-    unasked: str = ""  # why the position of the alias is unknown
-    notes: tuple[str, ...] = ()  # what was seen while rows were read
-    model: str = ""  # how it is used: what stands before rows and questions, how pictures are made ready
+    alias_target: str | None = None
+    alias_error: str = ""  # why the target of the alias is unknown
+    notes: tuple[str, ...] = ()  # findings from reading the rows
+    model: str = ""  # how the model is used: prompts of rows and queries, preprocessing of pictures
     damaged: tuple[str, ...] = ()
-    hosts: HostsOfRun | None = None  # of the newest run that had any but the flow's machine
-    code: str = ""  # with which an application searches the collection
-    live: LiveRun | None = None  # that is under way
+    hosts: HostsOfRun | None = None  # of the newest run on a cluster
+    code: str = ""  # Python code for applications to search the collection
+    live: LiveRun | None = None  # the run in progress
 
     @property
     def searched(self) -> bool:
         """Whether the alias points to this collection."""
-        return self.collection is not None and self.led_to == self.collection
+        return self.collection is not None and self.alias_target == self.collection
 
     @property
     def complete(self) -> bool:
@@ -79,7 +79,7 @@ class Status:
 
     @property
     def summary(self) -> dict[str, Any]:
-        """What `status --json` prints."""
+        """The JSON document that `status --json` prints."""
         return {
             "rows": self.rows.model_dump(),
             "shards": self.shards.model_dump(),
@@ -96,7 +96,7 @@ class Status:
 
 
 def look_at_status(job: Job) -> Status:
-    """Sealed and loaded shards by the store, and the position of the alias. Rows count as embedded or cached, whichever run did it."""
+    """Sealed and loaded shards by the store, and the target of the alias. Rows of all runs count as embedded or cached."""
     with scratch_folder() as scratch:
         inspected = inspect_job(job)
         plan = plan_again(inspected, scratch)
@@ -111,7 +111,7 @@ def look_at_status(job: Job) -> Status:
         damaged = damaged_documents(plan)
         totals = count_seals(plan, encoded_now={})
         proof = plan.checkpoint.read_proof(plan.target)
-        led_to, unasked = _led_to(plan)
+        alias_target, alias_error = _alias_target(plan)
         return Status(
             rows=totals.rows.model_copy(update={"embedded": totals.rows.reused - totals.cached, "reused": 0, "cached": totals.cached}),
             shards=ShardCounts(planned=plan.spool.shards, sealed=totals.sealed, loaded=totals.loaded),
@@ -120,8 +120,8 @@ def look_at_status(job: Job) -> Status:
             quarantine=dict(totals.quarantine),
             collection=plan.spec.name,
             alias=plan.spec.alias,
-            led_to=led_to,
-            unasked=unasked,
+            alias_target=alias_target,
+            alias_error=alias_error,
             damaged=damaged,
             notes=tuple(map(str, totals.found.all())),
             model=inspected.model.description,
@@ -131,8 +131,8 @@ def look_at_status(job: Job) -> Status:
         )
 
 
-def _led_to(plan: Plan) -> tuple[str | None, str]:
-    """The collection that the alias points to, or why that is unknown."""
+def _alias_target(plan: Plan) -> tuple[str | None, str]:
+    """The collection that the alias points to, or the error if that is unknown."""
     try:
         with opened(plan) as collection:
             return collection.target.resolve(plan.spec.alias), ""
@@ -142,7 +142,7 @@ def _led_to(plan: Plan) -> tuple[str | None, str]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListedDifferences:
-    """What the seals and the collection do not have in common; how much of the plan is not sealed yet, or cannot be read."""
+    """The differences between the seals and the collection; the number of unsealed shards, and a line for each damaged document."""
 
     found: Iterator[Listed]
     unsealed: int
@@ -151,9 +151,9 @@ class ListedDifferences:
 
 @contextmanager
 def look_at_diff(job: Job, *, full: bool = False, watched: Watched = unwatched) -> Iterator[ListedDifferences]:
-    """What the seals and the collection do not have in common, shard by shard.
+    """The differences between the seals and the collection, shard by shard.
 
-    Rows of files that have left the source, which an append keeps, are compared with their seals like all others.
+    Rows of files that are no longer in the source, which an append retains, are compared with their seals as well.
 
     Raises:
         BadInput: there is nothing to compare.
@@ -163,14 +163,14 @@ def look_at_diff(job: Job, *, full: bool = False, watched: Watched = unwatched) 
         if collection.describe() is None:
             raise BadInput(f"collection '{plan.spec.name}' is not at {job.target.address}: `kitestring run` or `replay` loads it")
         damaged, sealed = damaged_documents(plan), plan.checkpoint.sealed_ids()
-        found = _every_difference(plan, collection, watched) if full else _differences(plan, collection)
+        differences = _every_difference(plan, collection, watched) if full else _differences(plan, collection)
         unsealed = sum(shard.id not in sealed for shard in plan)
-        yield ListedDifferences(found=chain(found, _unaccounted(plan, collection)), unsealed=unsealed, damaged=damaged)
+        yield ListedDifferences(found=chain(differences, _unaccounted(plan, collection)), unsealed=unsealed, damaged=damaged)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listed:
-    """A key that only one side has, or whose row differs (`only_in`: None). `kind`: see `tasks.domain.target.difference`, a field by its name."""
+    """A key that only one side has, or whose row differs (`only_in` None). `kind`: see `tasks.domain.target.difference`, a field by name."""
 
     key: str
     shard: str
@@ -182,34 +182,34 @@ class Listed:
 _ONLY_IN: dict[str, Literal["source", "collection"]] = {"absent": "source", "extra": "collection", "unaccounted": "collection"}
 
 
-def _listed(found: Difference, name: str) -> Listed:
-    told = f"held by shard {found.held_by}" if found.kind == "shard" else found.told
-    return Listed(key=found.key, shard=name, only_in=_ONLY_IN.get(found.kind), kind=found.named, told=told)
+def _listed(difference: Difference, name: str) -> Listed:
+    told = f"held by shard {difference.held_by}" if difference.kind == "shard" else difference.told
+    return Listed(key=difference.key, shard=name, only_in=_ONLY_IN.get(difference.kind), kind=difference.named, told=told)
 
 
 def _differences(plan: Plan, collection: Collection) -> Iterator[Listed]:
     with owned_keys(plan) as shards:
         for seal, sealed in shards:
-            there = set(collection.keys(seal.shard))
-            yield from (Listed(key=key, shard=seal.name, only_in="source", kind="absent") for key in sorted(sealed - there))
-            yield from (Listed(key=key, shard=seal.name, only_in="collection", kind="extra") for key in sorted(there - sealed))
+            present = set(collection.keys(seal.shard))
+            yield from (Listed(key=key, shard=seal.name, only_in="source", kind="absent") for key in sorted(sealed - present))
+            yield from (Listed(key=key, shard=seal.name, only_in="collection", kind="extra") for key in sorted(present - sealed))
     yield from _retained_differences(plan, collection)
 
 
 def _retained_differences(plan: Plan, collection: Collection) -> Iterator[Listed]:
-    """Rows of files that have left the source: each stands in its seal, or a newer shard has taken its key over."""
+    """Differences of retained shards, except keys that a newer shard holds now."""
     known = {*(shard.id for shard in plan), *(seal.shard for seal in retained_seals(plan))}
     for seal in retained_seals(plan):
-        if not seal.parts:  # the ledger alone tells of it
+        if not seal.parts:  # the seal is gone; only the ledger has the shard
             continue
-        sealed, there = sealed_keys(plan, seal), set(collection.keys(seal.shard))
-        holders = collection.shards_of(sorted(sealed - there))
-        lost = sorted(key for key in sealed - there if holders.get(key) not in known)
-        if lost and has_chunks(plan.spec.fields):  # a document that another shard holds in a shorter form
-            found = taken_with_document(collection, (Difference(key=key, kind="absent", shard=seal.shard) for key in lost))
-            lost = [each.key for each in found if each.kind == "absent" or each.held_by not in known]
+        sealed, present = sealed_keys(plan, seal), set(collection.keys(seal.shard))
+        holders = collection.shards_of(sorted(sealed - present))
+        lost = sorted(key for key in sealed - present if holders.get(key) not in known)
+        if lost and has_chunks(plan.spec.fields):  # another shard may hold the document in a shorter form
+            absent = taken_with_document(collection, (Difference(key=key, kind="absent", shard=seal.shard) for key in lost))
+            lost = [each.key for each in absent if each.kind == "absent" or each.held_by not in known]
         yield from (Listed(key=key, shard=seal.name, only_in="source", kind="absent") for key in lost)
-        yield from (Listed(key=key, shard=seal.name, only_in="collection", kind="extra") for key in sorted(there - sealed))
+        yield from (Listed(key=key, shard=seal.name, only_in="collection", kind="extra") for key in sorted(present - sealed))
 
 
 def _every_difference(plan: Plan, collection: Collection, watched: Watched) -> Iterator[Listed]:
@@ -217,8 +217,8 @@ def _every_difference(plan: Plan, collection: Collection, watched: Watched) -> I
     rows = sum(seal.rows for seal in chain(owned_seals(plan), retained_seals(plan)))
     with sealed_shards(plan) as shards, watched(rows) as watch:
         counted = count_shards(collection, shards, Waiting(clock_of(collection, looking=True)))
-        for found in every_difference(collection, counted, names, watch, chunks=has_chunks(plan.spec.fields)):
-            yield _listed(found, names[found.shard])
+        for difference in every_difference(collection, counted, names, watch, chunks=has_chunks(plan.spec.fields)):
+            yield _listed(difference, names[difference.shard])
 
 
 def _unaccounted(plan: Plan, collection: Collection) -> Iterator[Listed]:

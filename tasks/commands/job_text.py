@@ -1,4 +1,4 @@
-"""A job file as text: YAML with a comment where a choice was made."""
+"""Write a draft as a job file: YAML with comments that explain the choices."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ import yaml
 
 from tasks.commands.draft_job import Draft
 
-LINE_CHARACTERS = 10_000  # no line is broken: comments stand behind them
+LINE_CHARACTERS = 10_000  # lines are not wrapped, since comments follow the values
 TEXT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 SEVERAL_LANGUAGES = "sentence-transformers/paraphrase-multilingual-MiniLM-L12-v2"
 
 
 def job_text(draft: Draft, *, schema: str | None, sampled: int) -> str:
-    """The file.
+    """The text of the job file.
 
     Args:
-        draft: what goes in.
-        schema: where the JSON Schema is, as an editor finds it from the file; None: nowhere.
-        sampled: how many rows the choices rest on.
+        draft: the contents.
+        schema: the place of the JSON Schema, relative to the file; None: no schema.
+        sampled: number of rows that the choices are based on.
     """
     return "\n".join(_lines(draft, schema, sampled)) + "\n"
 
@@ -34,7 +34,7 @@ def _lines(draft: Draft, schema: str | None, sampled: int) -> Iterator[str]:
     yield f"  uri: {_value(draft.uri)}"
     yield from _columns(draft, sampled)
     yield from _encoder(draft)
-    yield f"checkpoint: {_value(draft.checkpoint)}  # vectors are kept here, so that a run resumes; a folder or s3://bucket/prefix"
+    yield f"checkpoint: {_value(draft.checkpoint)}  # the vectors, from which runs resume; a folder or s3://bucket/prefix"
     yield "target:"
     yield f"  uri: {_value(draft.target)}  # a Milvus Lite file (.db), http://host:19530, or a Zilliz Cloud endpoint with MILVUS_TOKEN set"
     yield f"  collection: {_value(draft.corpus)}  # the name that searches use"
@@ -43,22 +43,22 @@ def _lines(draft: Draft, schema: str | None, sampled: int) -> Iterator[str]:
 
 def _columns(draft: Draft, sampled: int) -> Iterator[str]:
     if draft.split is not None:
-        yield f"  chunks: {{tokens: auto, split: {draft.split}}}  # a file that is longer than the model reads becomes several rows"
+        yield f"  chunks: {{tokens: auto, split: {draft.split}}}  # a file longer than the model's input becomes several rows"
     if not (draft.text or draft.image):
         return
     if draft.key is not None:
-        yield f"  id: {_value(draft.key)}  # the key; each of the {sampled:,} sampled rows has its own"
+        yield f"  id: {_value(draft.key)}  # the key; distinct in all of the {sampled:,} sampled rows"
     else:
-        yield "  # id: no column is a key by its name and its values, so the key is a hash of the content"
+        yield "  # id: no column is a key by its name and values, so the key is a hash of the content"
     if draft.image is not None:
-        yield f"  image: {_value(draft.image)}  # what is embedded"
+        yield f"  image: {_value(draft.image)}  # the column to embed"
     else:
-        yield f"  text: {_value(list(draft.text))}  # what is embedded, joined by a blank line"
+        yield f"  text: {_value(list(draft.text))}  # the columns to embed, joined by a blank line"
     if draft.metadata:
         yield f"  metadata: {_value(list(draft.metadata))}  # fields to filter by and to show"
     if draft.decimals:
         types = dict.fromkeys(map(_comment, draft.decimals), "double")
-        yield f"  # types: {_value(types)}  # texts as they are written (3.50); as numbers they filter by < and >"
+        yield f"  # types: {_value(types)}  # kept as texts (3.50); as numbers, filters can compare them by < and >"
     if draft.left:
         yield f"  # not in metadata: {', '.join(f'{_comment(name)} ({why})' for name, why in draft.left.items())}"
 
@@ -66,17 +66,17 @@ def _columns(draft: Draft, sampled: int) -> Iterator[str]:
 def _encoder(draft: Draft) -> Iterator[str]:
     yield "encoder:"
     if draft.pictures:
-        yield "  kind: open-clip  # pictures, which words find as well"
+        yield "  kind: open-clip  # pictures, searched by words or by a picture"
         yield "  architecture: ViT-B-32"
         yield "  pretrained: laion2b_s34b_b79k"
     elif draft.several_languages:
-        yield f"  model: {SEVERAL_LANGUAGES}  # for fifty languages; any model of sentence-transformers"
+        yield f"  model: {SEVERAL_LANGUAGES}  # fifty languages; any sentence-transformers model works"
     else:
-        yield f"  model: {TEXT_MODEL}  # English; {SEVERAL_LANGUAGES.rpartition('/')[2]} knows fifty languages"
+        yield f"  model: {TEXT_MODEL}  # English; {SEVERAL_LANGUAGES.rpartition('/')[2]} supports fifty languages"
 
 
 def _value(value: object) -> str:
-    """As YAML writes it in one line."""
+    """A value as YAML on one line."""
     return (
         yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=LINE_CHARACTERS).removesuffix("\n").removesuffix("\n...")
     )

@@ -1,4 +1,4 @@
-"""What a place holds, from its listing and some of its rows: which kind of source reads it, and what its columns look like."""
+"""Inspect a source URI by its listing and some of its rows: the kind of source that reads it, and properties of its columns."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from tasks.domain.job.source import SOURCES, TabularSource
 from tasks.domain.shards.shard import Shard, Span
 from tasks.domain.target.fields import FieldType
 
-LISTED = 10_000  # files that are looked at by name
+LISTED = 10_000  # the most file names that are inspected
 SAMPLED_SPANS, SAMPLED_ROWS = 4, 500  # places in the source, and rows of each
-SCRIPT_SAMPLE = 64  # texts that tell the script
+SCRIPT_SAMPLE = 64  # texts that determine the script
 EXAMPLE = 60  # characters
 ROWS_FIRST = "PDF, HTML and other documents become rows first, such as JSON Lines of {id, text}"
 SUFFIXES_OF = {
@@ -33,24 +33,25 @@ SUFFIXES_OF = {
     "csv": csv.SUFFIXES,
     "webdataset": webdataset.SUFFIXES,
     "images": images.SUFFIXES,
-    "text-files": text_folder.SUFFIXES,  # the last: of as many files, those of another kind are the data
+    "text-files": text_folder.SUFFIXES,  # last: of two kinds with equally many files, the first wins
 }
-BESIDE_DATA = re.compile(r"(readme|licen[cs]e|notice|changelog|requirements)\b", re.IGNORECASE)  # texts that may be about other files
+BESIDE_DATA = re.compile(r"(readme|licen[cs]e|notice|changelog|requirements)\b", re.IGNORECASE)  # texts that may describe other files
 PICTURE_MAGIC = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF", b"BM", b"II*\x00", b"MM\x00*")
 TWO_DECIMALS = re.compile(r"-?\d+\.\d{2}")  # prices: as numbers they would lose a zero at the end, so they stay texts
 WORD = re.compile(r"\S+")
-UNSPACED = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")  # scripts that put no space between words
-CHARACTERS_A_WORD = 2  # of those
-FIRST_NOT_LATIN = "\u0370"  # Greek is the first script behind Latin
-LETTERS = 100_000  # that are looked at
+UNSPACED = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")  # scripts without spaces between words
+CHARACTERS_A_WORD = 2  # of such scripts
+FIRST_NOT_LATIN = "\u0370"  # Greek is the first script after Latin
+LETTERS = 100_000  # the most characters of a column that are inspected
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ColumnLook:
-    """A column in the sampled rows.
+    """Properties of a column in the sampled rows.
 
-    `filled` and `distinct` are shares from 0 to 1, of rows and of filled ones; `characters` and `words` are means over filled ones.
-    `decimals`: texts that are numbers with two decimals; `pictures`: they name or are pictures; `other_scripts`: the share of letters that are not Latin.
+    `filled`: share of rows with a value; `distinct`: share of these values that are distinct; `characters`, `words`: means over them.
+    `decimals`: the values are texts of numbers with two decimals; `pictures`: most values are pictures or name them; `other_scripts`:
+    share of letters that are not Latin. Shares are 0 to 1.
     """
 
     name: str
@@ -68,9 +69,9 @@ class ColumnLook:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceLook:
-    """A place. `files`: as many as were listed, 0 of a lakehouse table; `more`: whether there are others; `rows`: how many were sampled.
+    """Properties of a source URI. `files`: listed files, 0 for a lakehouse table; `more`: whether there are others; `rows`: sampled rows.
 
-    Of text files, `markdown`: whether most are Markdown; `other_scripts`: the share of letters that are not Latin.
+    For text files, `markdown`: whether most are Markdown; `other_scripts`: share of letters that are not Latin.
     """
 
     kind: str
@@ -85,10 +86,10 @@ class SourceLook:
 
 
 def look_at_data(uri: str) -> SourceLook:
-    """Look at what is at a URI. Reads the head of some files.
+    """Inspect a URI. Reads the beginning of some files.
 
     Raises:
-        BadInput: nothing is there that a source could read.
+        BadInput: no source can read anything there.
     """
     try:
         names, more = _names(uri)
@@ -106,14 +107,14 @@ def look_at_data(uri: str) -> SourceLook:
 
 
 def _with_texts(look: SourceLook, names: list[str]) -> SourceLook:
-    """Files that are texts as a whole have no columns to look at."""
+    """Add the properties of text files, which have no columns."""
     texts = sample_texts(open_source(SOURCES[look.kind].settings.model_validate({"uri": look.uri}), rows=SCRIPT_SAMPLE), SCRIPT_SAMPLE)
     markdown = sum(name.lower().endswith(text_folder.MARKDOWN) for name in names)
     return replace(look, markdown=2 * markdown > look.files, other_scripts=_other_scripts("".join(texts)[:LETTERS]))
 
 
 def _names(uri: str) -> tuple[list[str], bool]:
-    """Files that some kind of source reads, by name; whether there are more."""
+    """Names of files that some kind of source reads, and whether there are more."""
     refuse_tables_above(uri)
     suffixes = tuple(suffix for each in SUFFIXES_OF.values() for suffix in each)
     try:
@@ -123,13 +124,13 @@ def _names(uri: str) -> tuple[list[str], bool]:
     known = [name for name in names[:LISTED] if _kind_of(name)]
     if not known:
         raise BadInput(
-            f"'{uri}' has no name that a source reads (wanted: {format_suffixes(suffixes)}). {ROWS_FIRST}; or name its format by hand, with source.kind"
+            f"'{uri}' has no file name that a source reads (known: {format_suffixes(suffixes)}). {ROWS_FIRST}; or set its format by source.kind"
         )
     return known, len(names) > LISTED
 
 
 def _choose_kind(names: list[str]) -> tuple[str, Counter[str]]:
-    """The kind of source that reads the most files, and how many each would; one README among tables does not decide."""
+    """The kind of source that reads the most files, and the files of each kind; files such as a README do not count for the choice."""
     counts = Counter(kind for name in names if (kind := _kind_of(name)))
     beside = Counter(kind for name in names if BESIDE_DATA.match(posixpath.basename(name)) and (kind := _kind_of(name)))
     return max((kind for kind in SUFFIXES_OF if kind in counts), key=(counts - beside).__getitem__), counts
@@ -140,7 +141,7 @@ def _kind_of(name: str) -> str | None:
 
 
 def _look_at_columns(kind: str, uri: str) -> tuple[int, tuple[ColumnLook, ...]]:
-    bare = SOURCES[kind].settings.model_validate({"uri": uri}).model_copy(update={"text": []})  # nothing that every file must have
+    bare = SOURCES[kind].settings.model_validate({"uri": uri}).model_copy(update={"text": []})  # requires no column
     types = open_source(bare, rows=SAMPLED_ROWS).inspect()
     source = open_source(bare.model_copy(update={"metadata": list(types)}), rows=SAMPLED_ROWS)
     rows = [row for span in _some_spans(source) for row in _head(source, span)]
@@ -148,7 +149,7 @@ def _look_at_columns(kind: str, uri: str) -> tuple[int, tuple[ColumnLook, ...]]:
 
 
 def _some_spans(source: SourceFiles[Any]) -> list[Span]:
-    """A few that stand apart among the first."""
+    """A few spans at equal distances among the first."""
     spans = list(itertools.islice(source.spans(), len(SUFFIXES_OF) * SAMPLED_SPANS))
     return spans[:: max(1, len(spans) // SAMPLED_SPANS)][:SAMPLED_SPANS]
 
@@ -188,7 +189,7 @@ def _other_scripts(text: str) -> float:
 
 
 def _is_picture(value: Any) -> bool:
-    """Bytes that begin as a picture, also in the structs of datasets that have them with their paths, or the name of one."""
+    """Whether a value is bytes that begin like a picture, a struct with such bytes (as datasets store them), or a picture's file name."""
     if isinstance(value, dict):
         return any(map(_is_picture, value.values()))
     if isinstance(value, bytes):

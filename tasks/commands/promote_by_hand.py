@@ -1,4 +1,4 @@
-"""`kitestring promote` and `rollback`: moving the alias on request."""
+"""`kitestring promote` and `rollback`: move the alias on request."""
 
 from __future__ import annotations
 
@@ -23,57 +23,57 @@ def promote_by_hand(job: Job, *, anyway: bool = False) -> dict[str, Any]:
 
     Args:
         job: names the alias and the encoder.
-        anyway: even if the collection holds fewer rows than the current one, or more are quarantined.
+        anyway: move the alias even if the collection holds fewer rows than the current one, or more are quarantined.
 
     Raises:
-        BadInput: there is no such collection, it is not verified in its current state, or the gate refuses it.
+        BadInput: the collection does not exist, is not verified in its current state, or the gate refuses it.
     """
     with scratch_folder() as scratch:
         plan = plan_again(inspect_job(job), scratch)
         if plan is None:
-            raise BadInput(f"corpus '{job.corpus}' holds nothing made with this encoder: run the job first")
+            raise BadInput(f"corpus '{job.corpus}' has no vectors of this encoder: run the job first")
         with opened(plan) as collection:
-            there = collection.describe()
-            if there is None:
-                raise BadInput(f"collection '{plan.spec.name}' is not at {job.target.address}: `kitestring run` makes it")
+            existing = collection.describe()
+            if existing is None:
+                raise BadInput(f"collection '{plan.spec.name}' is not at {job.target.address}: `kitestring run` creates it")
             _refuse_unproved(plan)
-            before, notes = collection.target.resolve(plan.spec.alias), index_notes(plan, there)
+            before, notes = collection.target.resolve(plan.spec.alias), index_notes(plan, existing)
             if before == plan.spec.name:
-                return _said(job, before, before, notes)
+                return _result(job, before, before, notes)
             moves = Promotions(plan.inspected.store, job, plan.inspected.damages)
             outcome = pass_gate(plan, collection, moves, by="promote", anyway=anyway)
     if outcome.refused:
-        raise BadInput("; ".join([f"the alias was not moved to '{plan.spec.name}': {outcome.refused}", *outcome.told]))
-    measured = outcome.measured.model_dump(mode="json") if outcome.measured else None
-    return {**_said(job, outcome.live, before, [*outcome.told, *notes]), "gate": measured}
+        raise BadInput("; ".join([f"the alias was not moved to '{plan.spec.name}': {outcome.refused}", *outcome.notes]))
+    gate = outcome.evaluation.model_dump(mode="json") if outcome.evaluation else None
+    return {**_result(job, outcome.live, before, [*outcome.notes, *notes]), "gate": gate}
 
 
 def roll_back(job: Job) -> dict[str, Any]:
-    """Point the alias at the previous collection. No run moves it back: only `promote` does.
+    """Point the alias at the previous collection. Runs leave it there; only `promote` moves it back.
 
     Raises:
-        BadInput: no earlier collection is there.
+        BadInput: no earlier collection exists.
     """
     moves = Promotions(open_store(job.checkpoint), job)
     live = live_collection(job)
     with closing(open_target(job)) as target:
         for name in previous(moves.read(standing=[identity_of(job, live)] if live else ()), live):
             collection = target.collection(name)
-            made = collection.describe()
-            if made is not None:
+            spec = collection.describe()
+            if spec is not None:
                 by: Trigger = "rollback"
-                told = {"ledger": collection.identity() or "", "fingerprint": made.fingerprint, "model": made.model, "at": utc_now()}
-                moves.note(Promotion.model_validate({"collection": name, "instead_of": live, "by": by, **told}))
+                record = {"ledger": collection.identity() or "", "fingerprint": spec.fingerprint, "model": spec.model, "at": utc_now()}
+                moves.note(Promotion.model_validate({"collection": name, "instead_of": live, "by": by, **record}))
                 target.point(job.target.collection, name)
-                return _said(job, name, live, [])
+                return _result(job, name, live, [])
     raise BadInput(f"'{job.target.collection}' points to '{live}', and corpus '{job.corpus}' has no earlier collection to roll back to")
 
 
 def _refuse_unproved(plan: Plan) -> None:
-    """A proof counts for the seals and the collection that it names, and for no others.
+    """Check that the collection has a proof for its current seals.
 
     Raises:
-        BadInput: there is none, it found faults, or it is of other seals.
+        BadInput: there is no proof, it found faults, or it is for other seals.
     """
     proof = plan.checkpoint.read_proof(plan.target)
     cure = "`kitestring run` or `kitestring verify` does that"
@@ -82,9 +82,10 @@ def _refuse_unproved(plan: Plan) -> None:
     totals = count_seals(plan, encoded_now={})
     if not proof.holds_for(totals.cover.digest, plan.target) or totals.loaded < totals.sealed:
         raise BadInput(
-            f"collection '{plan.spec.name}' is not verified in its current state: shards were sealed or changed since its last verification: {cure}"
+            f"collection '{plan.spec.name}' is not verified in its current state: "
+            f"shards were sealed or changed since its last verification: {cure}"
         )
 
 
-def _said(job: Job, live: str | None, before: str | None, told: list[str]) -> dict[str, Any]:
-    return {"alias": job.target.collection, "collection": live, "before": before, "told": told}
+def _result(job: Job, live: str | None, before: str | None, notes: list[str]) -> dict[str, Any]:
+    return {"alias": job.target.collection, "collection": live, "before": before, "told": notes}

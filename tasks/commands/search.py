@@ -1,4 +1,4 @@
-"""Search: by meaning words, or a picture, are embedded as the job embeds questions and compared with its rows; by words the server does it alone."""
+"""Search a job's collection by vectors (words or a picture are embedded as the job embeds queries), by words on the server, or by both."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SearchWay:
-    """How a question is asked. `mode` None: by meaning and by words where the collection has both; `explain`: with the rank of each hit by either;
-    `all_chunks`: not the best chunk of each document alone; `named`: what stands before the name of an option in messages.
+class SearchOptions:
+    """Options of a search. `mode` None: hybrid if the collection has full text, else by vectors; `explain`: add the rank of each hit by
+    meaning and by words; `all_chunks`: every chunk may be a hit, not only the best of each document; `named`: prefix of options in messages.
     """
 
     mode: SearchMode | None = None
@@ -48,14 +48,14 @@ class SearchWay:
 
 
 def ask(
-    job: Job, k: int, *, text: str | None = None, picture: str | None = None, expression: str = "", way: SearchWay | None = None
+    job: Job, k: int, *, text: str | None = None, picture: str | None = None, expression: str = "", way: SearchOptions | None = None
 ) -> list[Hit]:
-    """The k best rows for some words, or the nearest to a picture (a local path or a URI), whatever the rows are.
+    """The k best rows for words, or the k nearest to a picture (a local path or a URI).
 
     Raises:
-        BadInput: this encoder knows no pictures, or as `Searcher.search`.
+        BadInput: this encoder embeds no pictures, or as `Searcher.search`.
     """
-    way = way or SearchWay()
+    way = way or SearchOptions()
     if text is not None:
         with Searcher(job) as searcher:
             return searcher.search(text, k, expression=expression, way=way)
@@ -68,110 +68,110 @@ def ask(
 
 
 class CollectionSearch:
-    """A collection, and the encoder that made it, which is loaded with the first question; for many questions, from any threads."""
+    """A collection and the encoder that made it, for many queries. Loads the encoder with the first query. Thread-safe."""
 
     def __init__(self, collection: Collection, encoder: QueryEncoder) -> None:
         self._collection, self._encoder = collection, encoder
 
     def load(self) -> None:
-        """Load the encoder, if the first question shall not wait for it."""
+        """Load the encoder now, so that the first query need not wait for it."""
         self._encoder.load()
 
-    def wait_for_encoder(self, expression: str, way: SearchWay) -> float:
-        """Load the encoder, if a question asked in that way needs it; the seconds that it took. Raises as `search`."""
+    def wait_for_encoder(self, expression: str, way: SearchOptions) -> float:
+        """Load the encoder if a search with these options needs it. Returns the seconds that it took. Raises as `search`."""
         if self._encoder.loaded or (way.mode == "text" and not way.explain):
             return 0.0
-        self._check_filter(self.made(), expression, way)
+        self._check_filter(self.spec(), expression, way)
         began = time.monotonic()
         self.load()
         return time.monotonic() - began
 
-    def search(self, text: str, k: int, *, expression: str = "", way: SearchWay | None = None) -> list[Hit]:
-        """The k best rows for some words.
+    def search(self, text: str, k: int, *, expression: str = "", way: SearchOptions | None = None) -> list[Hit]:
+        """The k best rows for words.
 
         Raises:
-            BadInput: nothing was loaded with this encoder, the collection has no full text, or the filter is not one.
+            BadInput: nothing was loaded with this encoder, the collection has no full text, or the filter is invalid.
         """
         if not text.strip():
             raise BadInput("the text to search for is empty")
-        way, made = way or SearchWay(), self.made()
-        mode = check_mode(made, way.mode, f"{way.named}mode")
-        self._check_filter(made, expression, way)
+        way, spec = way or SearchOptions(), self.spec()
+        mode = check_mode(spec, way.mode, f"{way.named}mode")
+        self._check_filter(spec, expression, way)
         vectors = None if mode == "text" and not way.explain else self._encoder.embed_queries([text])
-        return self._best(made, mode, vectors, text, k=k, expression=expression, way=way)
+        return self._best(spec, mode, vectors, text, k=k, expression=expression, way=way)
 
-    def search_picture(self, picture: str, k: int, *, expression: str = "", way: SearchWay | None = None) -> list[Hit]:
-        """The k nearest rows to a picture, which is at a local path or a URI.
+    def search_picture(self, picture: str, k: int, *, expression: str = "", way: SearchOptions | None = None) -> list[Hit]:
+        """The k nearest rows to a picture, given by a local path or a URI.
 
         Raises:
-            BadInput: as `search`; or it is not there, is no picture, or is larger than encoder.max_pixels.
+            BadInput: as `search`; or the picture does not exist, is not a picture, or is larger than encoder.max_pixels.
         """
-        way = way or SearchWay()
-        self._check_filter(self.made(), expression, way)
+        way = way or SearchOptions()
+        self._check_filter(self.spec(), expression, way)
         try:
             vectors = self._encoder.embed_pictures([picture])
         except BadInput as error:
             raise BadInput(f"--image '{picture}': {error}") from error
-        return self._best(self.made(), "dense", vectors, "", k=k, expression=expression, way=way)
+        return self._best(self.spec(), "dense", vectors, "", k=k, expression=expression, way=way)
 
     def evaluate(self, questions: Sequence[Question], k: int, fusion: Fusion) -> Evaluation:
-        """How well the collection answers, in every way in which it can be searched. Raises as `search`."""
-        made = self.made()
+        """Evaluate the collection in every search mode. Raises as `search`."""
+        spec = self.spec()
         vectors = self._encoder.embed_queries([question.query for question in questions])
-        return measure_quality(self._collection, made, vectors, questions, k, fusion=fusion)
+        return measure_quality(self._collection, spec, vectors, questions, k, fusion=fusion)
 
     def compare_precisions(self, questions: Sequence[Question], k: int, plan: Plan, *, most: int) -> PrecisionQuality:
         """Compares a collection in 8 bits with float32; see `tasks.run.promotion.precision_quality.compare_precisions`."""
         return compare_precisions(plan, self._collection, self._encoder, questions, k, most=most)
 
     def passages(self, hits: Sequence[Hit]) -> dict[str, ChunkContext]:
-        """By key, what stands around hits that are chunks."""
-        return passages_of(self._collection, self.made(), hits)
+        """The text around hits that are chunks, by key."""
+        return passages_of(self._collection, self.spec(), hits)
 
-    def made(self) -> CollectionSpec:
-        """How the collection was made.
+    def spec(self) -> CollectionSpec:
+        """The collection's description.
 
         Raises:
-            BadInput: it is not there.
+            BadInput: the collection does not exist.
         """
-        made_by = self._collection.describe()
-        if made_by is None:
+        spec = self._collection.describe()
+        if spec is None:
             raise BadInput(self._why_none())
-        return made_by
+        return spec
 
     def _why_none(self) -> str:
-        return f"collection '{self._collection.name}' does not exist any more"
+        return f"collection '{self._collection.name}' no longer exists"
 
-    def _check_filter(self, made: CollectionSpec, expression: str, way: SearchWay) -> None:
-        """Before a model is loaded for it, which takes seconds: the server is the one that knows what it takes."""
+    def _check_filter(self, spec: CollectionSpec, expression: str, way: SearchOptions) -> None:
+        """Have the server check the filter before the model is loaded, which takes seconds."""
         if expression and not self._encoder.loaded:
             probe = replace(way, explain=False)
-            self._best(made, vector_mode(made), unit_vector(made.dim, sparse=made.sparse), "", k=1, expression=expression, way=probe)
+            self._best(spec, vector_mode(spec), unit_vector(spec.dim, sparse=spec.sparse), "", k=1, expression=expression, way=probe)
 
     def _best(
-        self, made: CollectionSpec, mode: SearchMode, vectors: Vectors | None, text: str, *, k: int, expression: str, way: SearchWay
+        self, spec: CollectionSpec, mode: SearchMode, vectors: Vectors | None, text: str, *, k: int, expression: str, way: SearchOptions
     ) -> list[Hit]:
-        shown = [*(["text"] if made.store_text else []), *(field.name for field in made.fields)]
-        how: dict[str, Any] = {"fusion": way.fusion, "expression": expression, "fields": shown}
+        names = [*(["text"] if spec.store_text else []), *(field.name for field in spec.fields)]
+        how: dict[str, Any] = {"fusion": way.fusion, "expression": expression, "fields": names}
         try:
-            by_document = has_chunks(made.fields) and not way.all_chunks
+            by_document = has_chunks(spec.fields) and not way.all_chunks
             hits = answer(self._collection, mode, vectors, [text], k, by_document=by_document, **how)[0]
-            return explain(self._collection, made, hits, vectors, text, expression=expression) if way.explain else hits
+            return explain(self._collection, spec, hits, vectors, text, expression=expression) if way.explain else hits
         except Permanent as error:
             if not expression:
                 raise
-            fields = ", ".join(["id", *shown])
+            fields = ", ".join(["id", *names])
             raise BadInput(
                 f"{way.named}filter '{expression}' was refused ({error}): filter by the fields {fields}, as in id == \"...\""
             ) from error
 
 
 class Searcher(CollectionSearch):
-    """A loaded encoder before a job's own collection. It connects at the first question, and leaving lets go."""
+    """Search of a job's own collection. Connects at the first query; leaving the context closes the connection."""
 
     def __init__(self, job: Job) -> None:
         inspected = locate_job(job)
-        self.record = _settled(inspected)
+        self.record = _pinned(inspected)
         self.plan = Plan(inspected, Spool.empty(), self.record)
         identity, facts = self.record.identity, self.record.facts
         self.encoder = QueryEncoder(job.encoder, model_path=inspected.model.path, precision=identity.precision, facts=facts)
@@ -186,27 +186,27 @@ class Searcher(CollectionSearch):
 
     def _why_none(self) -> str:
         ours = self.plan.spec
-        nothing = f"collection '{ours.name}' does not exist: `kitestring run` makes it"
-        otherwise = other_words(self.plan, self.target)
-        return otherwise or _refused(self.plan.job, f"{ours.model} ({ours.fingerprint[:8]})") or nothing
+        missing = f"collection '{ours.name}' does not exist: `kitestring run` creates it"
+        other_full_text = other_words(self.plan, self.target)
+        return other_full_text or _refused(self.plan.job, f"{ours.model} ({ours.fingerprint[:8]})") or missing
 
 
-def _settled(inspected: Inspected) -> EncoderRecord:
+def _pinned(inspected: Inspected) -> EncoderRecord:
     record = inspected.pinned()
     if record is None:
-        nothing = f"corpus '{inspected.job.corpus}' holds nothing made with this encoder: run the job first"
+        nothing = f"corpus '{inspected.job.corpus}' has no vectors of this encoder: run the job first"
         raise BadInput(_refused(inspected.job, inspected.job.encoder.model_name) or nothing)
     return record
 
 
 def _refused(job: Job, ours: str) -> str | None:
-    """Why a search is refused: its encoder is not the collection's; names both."""
+    """The error for a search whose encoder is not that of the live collection; names both. None if no collection is live."""
     with closing(open_target(job)) as target:
         live = target.resolve(job.target.collection)
-        made = target.collection(live).describe() if live else None
-    if made is None:
+        spec = target.collection(live).describe() if live else None
+    if spec is None:
         return None
     return (
-        f"'{job.target.collection}' points to '{made.name}', made with {made.model} ({made.fingerprint[:8]}), and this job searches "
-        f"with {ours}, of which there is no collection: use the job that made it, or `kitestring run` this one"
+        f"'{job.target.collection}' points to '{spec.name}', made with {spec.model} ({spec.fingerprint[:8]}), and this job searches "
+        f"with {ours}, which has no collection: use the job that made it, or `kitestring run` this one"
     )

@@ -1,4 +1,4 @@
-"""What a page of hits shows beside them: the picture that was searched with, those behind the hits, and the documents around chunks."""
+"""Additions to a page of hits: the query picture, thumbnails of the hits, and the text around chunks."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tasks.run.promotion.source_images import pictures_of
 
 
 def thumbnails(job: Job, hits: list[Hit]) -> dict[str, bytes]:
-    """Small JPEGs by key, for hits of an image corpus whose shards are still in the source; others have none."""
+    """Small JPEGs by key, for hits of an image corpus whose shards are still in the source; other hits have none."""
     if job.source.modality != "image" or not hits:
         return {}
     try:
@@ -29,17 +29,17 @@ def thumbnails(job: Job, hits: list[Hit]) -> dict[str, bytes]:
             with opened(plan) as collection:
                 return dict(pictures_of(plan, collection, [hit.id for hit in hits], side=THUMBNAIL_PIXELS))
     except KitestringError:
-        return {}  # a source that is gone: the hits are shown without
+        return {}  # the source is gone: hits are shown without pictures
 
 
 def shown_picture(job: Job, place: str) -> bytes | None:
-    """A small JPEG of a picture that is searched with; None where that cannot be made of it."""
+    """A small JPEG of the query picture; None if the encoder takes no pictures or the thumbnail cannot be made."""
     takes_pictures = "image" in ENCODERS[job.encoder.kind].modalities
     return thumbnail(None, place, max_pixels=job.encoder.largest_picture) if takes_pictures else None
 
 
 def shown_passages(job: Job, hits: list[Hit]) -> dict[str, ChunkContext]:
-    """By key, what stands around hits that are chunks; nothing where they are none, or no text is stored."""
+    """The text around hits that are chunks, by key; empty if they are not chunks or no text is stored."""
     if job.source.chunking is None or not hits:
         return {}
     with closing(open_target(job)) as target:

@@ -1,4 +1,4 @@
-"""Runs of a corpus that a Prefect server has and that may not have begun: late, waiting for a worker, paused."""
+"""Unfinished runs of a corpus at a Prefect server, which may not have begun: late, waiting for a worker, paused."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SECONDS = 10.0
 
 
 def runs_at_prefect(corpus: str) -> list[str]:
-    """A line for each run of the corpus that is not over, the next first; none without a server, or where it does not answer."""
+    """A line for each unfinished run of the corpus, the next first; none without a server; an error line if it does not answer."""
     if configured_api() is None:
         return []
     import httpx  # noqa: PLC0415  Prefect takes seconds
@@ -24,17 +24,17 @@ def runs_at_prefect(corpus: str) -> list[str]:
     from prefect.client.schemas.sorting import FlowRunSort  # noqa: PLC0415
 
     open_states = [StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING, StateType.PAUSED, StateType.CANCELLING]
-    wanted = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=open_states)))
+    unfinished = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=open_states)))
     try:
         with get_client(sync_client=True) as client:
-            found = client.read_flow_runs(flow_run_filter=wanted, sort=FlowRunSort.EXPECTED_START_TIME_ASC)
+            runs = client.read_flow_runs(flow_run_filter=unfinished, sort=FlowRunSort.EXPECTED_START_TIME_ASC)
     except (httpx.HTTPError, RuntimeError) as error:
         return [f"the Prefect server at {configured_api()} does not answer: {error}"]
-    return [_line(run) for run in found if _is_of(run, corpus)][:MOST]
+    return [_line(run) for run in runs if _is_of(run, corpus)][:MOST]
 
 
 def _is_of(run: FlowRun, corpus: str) -> bool:
-    """By its parameters, or by its name: a run that nobody named is called by its corpus (`flows.run_names`)."""
+    """Whether a run is of the corpus, by its parameters or its name: by default a run is named after its corpus (`flows.run_names`)."""
     job = run.parameters.get("job")
     return (isinstance(job, dict) and job.get("corpus") == corpus) or run.name.split(" ")[0] == corpus
 

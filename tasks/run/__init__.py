@@ -1,1 +1,1 @@
-"""What the stages of one run share: its context and plan, its progress, and what Prefect is shown of it."""
+"""What the stages of one run share: context and plan, progress, and the artifacts and events for Prefect."""

@@ -1,4 +1,4 @@
-"""What metadata columns hold by now, as a sample of the files tells: kept with the checkpoint, and taken anew when the files change."""
+"""Current types of metadata columns, from a sample of the files; stored in the checkpoint and sampled again when the files change."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from tasks.run.preflight import Inspected
 
 
 def types_now(inspected: Inspected, spool: Spool, columns: list[str]) -> dict[str, FieldType]:
-    """Types of columns whose types are known from before, of those that hold something; a kind of source that need not sample is asked each time."""
+    """The current types of the given columns, without columns that are empty. Only sources that have to sample store the result."""
     checkpoint = _checkpoint(inspected) if inspected.source.sampled else None
-    kept = checkpoint.read(checkpoint.layout.sampled, SampledColumns) if checkpoint else None
-    if kept and kept.files == spool.digest and set(columns) <= set(kept.columns):
-        return kept.types
+    stored = checkpoint.read(checkpoint.layout.sampled, SampledColumns) if checkpoint else None
+    if stored and stored.files == spool.digest and set(columns) <= set(stored.columns):
+        return stored.types
     survey = inspected.source.types_now(columns)
     types = {column: survey.type_of(column) for column in columns if any(survey.seen.get(column, {}))}
     if checkpoint and inspected.damages.mends:
@@ -27,10 +27,10 @@ def types_now(inspected: Inspected, spool: Spool, columns: list[str]) -> dict[st
 
 
 def source_notes(inspected: Inspected, spool: Spool) -> Iterator[str]:
-    """What whoever runs the job should know of its metadata; asked once the source is cut."""
-    given = [column for column, name in inspected.job.source.metadata_as.items() if name]
+    """Yield the notes on the source and its metadata; called once the source is cut."""
+    named = [column for column, name in inspected.job.source.metadata_as.items() if name]
     yield from inspected.source.notes
-    yield from name_notes(inspected.fields, given)
+    yield from name_notes(inspected.fields, named)
     yield from field_notes(inspected.job.source, inspected.fields, partial(types_now, inspected, spool))
 
 

@@ -1,4 +1,4 @@
-"""One run of a job: what its stages share, opened once and closed whatever happens."""
+"""One run of a job: what its stages share, opened once and closed however the run ends."""
 
 from __future__ import annotations
 
@@ -27,18 +27,17 @@ from tasks.run.artifacts import Artifacts, RankLines, show_stop
 from tasks.run.concurrency_limit import turn
 from tasks.run.encoding_notes import note_event
 from tasks.run.events import Events
-from tasks.run.observers.live_progress import told_in_checkpoint
+from tasks.run.observers.live_progress import publishing_progress
 from tasks.run.observers.observability import check_observers, observed
 from tasks.run.preflight import Inspected, check_cache, inspect_job, reach_target
 from tasks.run.progress import Journal
 
-COMMAND_BEGAN: ContextVar[dt.datetime | None] = ContextVar(
-    "command began", default=None
-)  # where a command runs the flow: its encoder starts before the flow
+# Set by a command that runs the flow: it starts the encoder before the flow.
+COMMAND_BEGAN: ContextVar[dt.datetime | None] = ContextVar("command began", default=None)
 
 
 class Run:
-    """The opened parts of a run. A plain class, so that Prefect hands it to tasks as it is. `dry`: nothing is written but what scratch takes."""
+    """The opened parts of a run. A plain class, so that Prefect passes it to tasks unchanged. `dry`: writes only to scratch."""
 
     def __init__(self, run: str, inspected: Inspected, scratch: Path, journal: Journal, *, dry: bool = False) -> None:
         self.id = run
@@ -56,22 +55,22 @@ class Run:
             pinned=inspected.pinned(),
             dry=dry,
         )
-        tell = partial(note_event, journal, inspected.damages)
-        self.engine = open_engine(spec, scratch=scratch, tell=tell, store=inspected.store, model=inspected.model)
-        self.foreseen: Future[Estimate | None] | None = None  # what it was thought to take
+        note = partial(note_event, journal, inspected.damages)
+        self.engine = open_engine(spec, scratch=scratch, tell=note, store=inspected.store, model=inspected.model)
+        self.estimate: Future[Estimate | None] | None = None  # made while the run begins
         journal.encoding = self.engine.progress
         self.devices = DeviceMeter()
-        journal.listeners += [RankLines(), self.devices, self._leave_when_suspended]
-        journal.tell = Events(self.job.corpus, self.id)
+        journal.listeners += [RankLines(), self.devices, self._close_when_suspended]
+        journal.emit = Events(self.job.corpus, self.id)
 
     def expect(self, shards: int, rows: int | None) -> None:
-        """What this run has to see to, and the source rows of it; None: nobody knows."""
-        rows = None if self.job.source.chunking else rows  # encoders are given chunks, and nobody knows how many there will be
+        """Set the shards that this run has to process, and their source rows; None: not known."""
+        rows = None if self.job.source.chunking else rows  # encoders receive chunks, and their number is not known in advance
         self.journal.expect(shards, rows)
         self.engine.expect(rows)
 
-    def _leave_when_suspended(self, _now: Snapshot) -> None:
-        """Prefect ends a suspended flow at its next task; without ranks that is now, not when a shard is done."""
+    def _close_when_suspended(self, _now: Snapshot) -> None:
+        """Close the engine of a suspended flow: Prefect ends the flow at its next task, which without ranks is at once."""
         context = FlowRunContext.get()
         if context is not None and context.flow_run_suspension_request.is_requested():
             self.engine.close()
@@ -79,14 +78,14 @@ class Run:
 
 @contextmanager
 def open_run(job: Job, *, dry: bool = False) -> Iterator[Run]:
-    """Look at everything, then open what the stages need; on leaving every process of the run is gone.
+    """Check everything, then open what the stages need. On exit every process of the run has ended.
 
     Args:
         job: the job to run.
-        dry: the parts that are encoded go to scratch, and the checkpoint is not written to see whether it can be.
+        dry: write encoded parts to scratch, and do not probe the checkpoint with a write.
 
     Raises:
-        BadInput: something that the job names is not there or does not fit; nothing was written.
+        BadInput: something that the job names is missing or does not fit; nothing was written.
     """
     return_freed_memory()
     with Events(job.corpus).of_failure(), scratch_folder() as scratch:
@@ -94,7 +93,7 @@ def open_run(job: Job, *, dry: bool = False) -> Iterator[Run]:
         check_cache(job)
         check_observers(job)
         journal = Journal(listeners=[Artifacts(job.corpus)])
-        with _telling_of_a_stop(job.corpus, journal), journal.ticking(), turn(job.compute.limit, journal, slots=job.compute.engine.slots):
+        with _showing_stop(job.corpus, journal), journal.ticking(), turn(job.compute.limit, journal, slots=job.compute.engine.slots):
             reach_target(inspected)
             name = new_run_id()
             if not dry:
@@ -105,16 +104,16 @@ def open_run(job: Job, *, dry: bool = False) -> Iterator[Run]:
                 if dry:
                     yield run
                     return
-                journal.tell("run.started", {"encoder": inspected.model.weights, "target": job.target.collection})
-                with told_in_checkpoint(inspected.store, job.corpus, name, run.started_at, journal), observed(job, name, journal):
+                journal.emit("run.started", {"encoder": inspected.model.weights, "target": job.target.collection})
+                with publishing_progress(inspected.store, job.corpus, name, run.started_at, journal), observed(job, name, journal):
                     yield run
             finally:
                 run.engine.close()
 
 
 @contextmanager
-def _telling_of_a_stop(corpus: str, journal: Journal) -> Iterator[None]:
-    """Cancel, SIGTERM and Ctrl-C are no errors: the page says what was saved."""
+def _showing_stop(corpus: str, journal: Journal) -> Iterator[None]:
+    """On cancellation, SIGTERM or Ctrl-C, show in an artifact what was saved; these are not errors."""
     try:
         yield
     except (ExternalSignal, KeyboardInterrupt):
@@ -123,6 +122,6 @@ def _telling_of_a_stop(corpus: str, journal: Journal) -> Iterator[None]:
 
 
 def new_run_id(now: dt.datetime | None = None) -> str:
-    """Sorts by time, to the millisecond: small runs follow each other within a second; unique without asking anybody."""
+    """A run id: sorts by time to the millisecond, since small runs follow each other within a second; unique without coordination."""
     now = now or dt.datetime.now(dt.UTC)
     return f"{now:%Y%m%dT%H%M%S}{now.microsecond // 1000:03d}-{secrets.token_hex(3)}"

@@ -1,9 +1,9 @@
-"""Groups that are encoded while the source is still being listed: a listing of a million files takes minutes, and hosts cost more than that.
+"""Encode groups while the source is still being listed: listing a million files takes minutes, during which hosts would be idle.
 
-Where it is sound: the corpus has no seal under its encoder yet and no ledger, so that nothing of a shard depends on those that are still to be
-listed. There is no vector of an earlier seal to take over, no row that has to leave, no entry to distrust. Whatever else a run settles before it
-writes is settled before the first group. Loading waits for the end of the listing, which says whether to import and which entries are outdated.
-Should the listing fail, what is sealed by then stays, and the next run goes on with it.
+This is done only if the corpus has no seal under its encoder and no ledger, so that no shard depends on shards still to be listed:
+there is no vector of an earlier seal to reuse, no row to remove and no ledger entry to distrust. Everything else that a run resolves
+before it writes is resolved before the first group. Loading waits for the end of the listing, which decides whether to import and
+which entries are outdated. If the listing fails, shards sealed by then are kept, and the next run continues from them.
 """
 
 from __future__ import annotations
@@ -23,46 +23,48 @@ from tasks.run.context import Run
 from tasks.run.group_window import MOST_WAITING, GroupOfShards, Submit, Window
 from tasks.run.plan import SPANS_FILE, Plan, check_target
 
-EARLY_SECONDS = 5.0  # of listing, after which it is worth while
-FULL_GROUP = 4  # times the rows that a shard aims at: how many there will be in all is not known yet
+EARLY_SECONDS = 5.0  # of listing before the first early group
+FULL_GROUP = 4  # shards' worth of rows (`shards.rows`) in an early group: the total is not known yet
 PAUSE_SECONDS = 0.2
 
 
 @dataclass(slots=True, eq=False)
 class EarlyGroups:
-    """What was handed out early: still under way in `window`, or done."""
+    """The groups submitted early: those in `window` are in progress, the others done."""
 
     window: Window | None = None
     done: list[tuple[GroupOfShards, Exception | None]] = field(default_factory=list)
     ids: set[str] = field(default_factory=set)
 
-    def beyond(self, loaded: Container[str]) -> Container[str]:
-        """Shards that need not be handed out any more."""
+    def or_loaded(self, loaded: Container[str]) -> Container[str]:
+        """The shards that need no further group: loaded, or submitted early."""
         return _Either(loaded, self.ids) if self.ids else loaded
 
-    def go_on_in(self, window: Window) -> None:
-        """Another window, with the same first step, takes over; once."""
+    def continue_in(self, window: Window) -> None:
+        """Move all groups to another window with the same first step. Later calls do nothing."""
         if self.window is not None:
             window.take_over(self.window, self.done)
         self.window, self.done = None, []
 
 
-def hand_out_early(run: Run, planning: PrefectFuture[Plan], encode: Callable[[Plan], Submit], *, width: Callable[[], int]) -> EarlyGroups:
-    """Have groups encoded until the plan is complete.
+def start_early_groups(
+    run: Run, planning: PrefectFuture[Plan], encode: Callable[[Plan], Submit], *, width: Callable[[], int]
+) -> EarlyGroups:
+    """Submit groups for encoding until the plan is complete.
 
     Args:
         run: the run.
-        planning: its plan, on its way.
-        encode: submits a group, by a plan that has no shards yet.
-        width: groups that may be under way at a time.
+        planning: the future of its plan.
+        encode: submits a group under a plan that has no shards yet.
+        width: the most groups in progress at a time.
     """
-    early, over = EarlyGroups(), threading.Event()
-    planning.add_done_callback(lambda _: over.set())
-    plan = None if over.wait(EARLY_SECONDS) else _plan_so_far(run)
+    early, planned = EarlyGroups(), threading.Event()
+    planning.add_done_callback(lambda _: planned.set())
+    plan = None if planned.wait(EARLY_SECONDS) else _plan_without_shards(run)
     if plan is None:
         return early
     early.window = Window(encode(plan), width=width, finish=lambda group, error: early.done.append((group, error)))
-    for group in _groups(run, plan, over):
+    for group in _groups(run, plan, planned):
         early.ids.update(shard.id for shard in group)
         early.window.push(group)
         if len(early.ids) >= MOST_WAITING:
@@ -70,10 +72,10 @@ def hand_out_early(run: Run, planning: PrefectFuture[Plan], encode: Callable[[Pl
     return early
 
 
-def _plan_so_far(run: Run) -> Plan | None:
-    """A plan that has no shards yet, with all settled that has to be before the first seal; None: it would not be sound, or something is wrong.
+def _plan_without_shards(run: Run) -> Plan | None:
+    """A plan without shards, with all resolved that must be before the first seal; None if early groups are not safe or a check fails.
 
-    What is wrong the plan itself says.
+    The plan stage repeats the checks and reports what failed.
     """
     try:
         record = run.inspected.pinned()
@@ -95,17 +97,17 @@ def _plan_so_far(run: Run) -> Plan | None:
     return plan.without_donors()
 
 
-def _groups(run: Run, plan: Plan, over: threading.Event) -> Iterator[GroupOfShards]:
-    """As the listing has them, until it is over."""
-    aim, group, held = run.job.shards.rows, list[Shard](), 0
-    for span in follow_spans(run.scratch / SPANS_FILE, over.is_set, pause=lambda: over.wait(PAUSE_SECONDS)):
+def _groups(run: Run, plan: Plan, planned: threading.Event) -> Iterator[GroupOfShards]:
+    """Groups of shards in the order of the listing, until it ends."""
+    aim, group, rows = run.job.shards.rows, list[Shard](), 0
+    for span in follow_spans(run.scratch / SPANS_FILE, planned.is_set, pause=lambda: planned.wait(PAUSE_SECONDS)):
         if span.files[0].root != plan.roots.now:
-            return  # the whole plan knows what the root is
+            return  # only the whole plan knows the root
         group.append(plan.name(span))
-        held += rows_of(group[-1], aim=aim)
-        if held >= FULL_GROUP * aim or len(group) >= MOST_IN_GROUP:
+        rows += rows_of(group[-1], aim=aim)
+        if rows >= FULL_GROUP * aim or len(group) >= MOST_IN_GROUP:
             yield group
-            group, held = [], 0
+            group, rows = [], 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""What an engine tells, as the run's journal keeps it."""
+"""Record the events of an engine in the run's journal."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from tasks.run.progress import Journal
 
 
 def note_event(journal: Journal, damages: Damages, event: EncodingEvent) -> None:
-    """Take in an event.
+    """Record an event.
 
     Args:
-        journal: the run's.
-        damages: what the run itself has found of the corpus: what an engine moved aside is missing for the run as well.
-        event: of the run's engine.
+        journal: of the run.
+        damages: the damaged documents that the run knows of; documents that an engine moved aside are added.
+        event: from the run's engine.
     """
     match event:
         case ShardSealed():
             journal.note_seal(event.seal, by_this_run=event.encoded, cached=event.cached, adopted=event.adopted)
         case ShardReused():
-            if event.seal.shard not in journal.sealed:  # not one that this run sealed before
+            if event.seal.shard not in journal.sealed:  # a shard that this run sealed is counted already
                 journal.note_reuse(event.seal)
         case ShardFailed():
             journal.note_failed(event.shard, event.name, event.error)

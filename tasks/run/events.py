@@ -20,14 +20,14 @@ EVENT_ERROR_CHARACTERS = 500  # characters of an error that an event carries
 
 
 class Events:
-    """Emits the events of one corpus. Outside a flow run it emits none."""
+    """Emits the events of one corpus; does nothing outside a flow run."""
 
     def __init__(self, corpus: str, run: str = "") -> None:
         self._corpus = corpus
         self._about: dict[str, JsonValue] = {"corpus": corpus, **({"run": run} if run else {})}
 
     def __call__(self, what: str, payload: Mapping[str, JsonValue] | None = None) -> None:
-        """Emit `kitestring.{what}`; returns at once, a thread of Prefect's sends it."""
+        """Emit `kitestring.{what}`. Returns at once; a thread of Prefect sends the event."""
         if FlowRunContext.get() is None and TaskRunContext.get() is None:
             return
         resource = {"prefect.resource.id": f"kitestring.corpus.{self._corpus}", "prefect.resource.name": self._corpus}
@@ -35,7 +35,7 @@ class Events:
 
     @contextmanager
     def of_failure(self) -> Iterator[None]:
-        """Report the error of the body in an event and, if there is no report, in the report's artifact."""
+        """Emit an event for an error of the body; if the run has no report, show the error in the report's artifact."""
         try:
             yield
         except Exception as error:

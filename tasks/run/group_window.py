@@ -1,4 +1,4 @@
-"""A bounded window over Prefect tasks: as many groups in flight as can be worked on, however many there are."""
+"""A bounded window over Prefect tasks: as many groups in progress as can be worked on, however many there are."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from tasks.domain.shards.shard import Shard
 
 GroupOfShards = list[Shard]
 Submit = Callable[[GroupOfShards], PrefectFuture[Any]]
-MOST_LOADS = 16  # groups that are loaded at a time: each holds a part in memory, and one throttle slows all where the server is slower
-MOST_WAITING = 20_000  # shards that are encoded and not yet being loaded: some two kilobytes each
+MOST_LOADS = 16  # groups that are loaded at a time: each holds a part in memory, and one throttle slows all if the server is slower
+MOST_WAITING = 20_000  # encoded shards that wait to be loaded: about two kilobytes each
 Finish = Callable[[GroupOfShards, Exception | None], None]
 
 
 def threads(most: int) -> TaskRunner[PrefectFuture[Any]]:
-    """Prefect's thread pool; its own type does not say that it is what a flow takes."""
+    """Prefect's thread pool, cast to the type that a flow takes."""
     return cast("TaskRunner[PrefectFuture[Any]]", ThreadPoolTaskRunner[Any](max_workers=most))
 
 
 def name_runs(stage: str) -> TaskRunNameCallbackWithParameters:
-    """What a stage's task runs are called: after the first shard of their group, and how many more there are."""
+    """Name the task runs of a stage after the first shard of their group and the number of the others."""
 
     def name(parameters: dict[str, Any]) -> str:
         group: GroupOfShards = parameters["group"]
@@ -39,16 +39,16 @@ def name_runs(stage: str) -> TaskRunNameCallbackWithParameters:
 class Window:
     """Each group goes through the steps in order; earlier groups load while later ones are encoded.
 
-    Nothing is taken from a task's result: a task commits what it did to the store, and the next one reads it
-    there. So a group whose first step failed is handed on as well: what it did commit counts.
+    Results of tasks are not used: a task commits its work to the store, and the next step reads it there. So a group whose first
+    step failed is passed on as well: the shards that it did commit count.
 
-    The first step is not held up by a later one that is slower: what waits for that is a list of shards, and hosts that encode cost
-    more than those. Only when `MOST_WAITING` shards wait is no further group taken.
+    A slower later step does not block the first: waiting groups are lists of shards, which cost less than idle hosts. Only while
+    `MOST_WAITING` shards wait is no further group taken.
 
     Args:
         steps: each submits a task for a group.
-        width: groups that may be in the first step at a time, or what tells it, asked before each; in a later step no more than that, either.
-        loads: groups that may be in a later step at a time.
+        width: the most groups in the first step at a time, or a function of it called before each; also a limit for later steps.
+        loads: the most groups in a later step at a time.
         finish: called for every finished group, with the first error of its steps.
         first_over: called once when the first step is over for all groups, while later steps may still run.
     """
@@ -65,28 +65,28 @@ class Window:
         self._loads = loads
         self._steps, self._finish, self._first_over = steps, finish, first_over
         self._busy: list[dict[PrefectFuture[Any], _Passing]] = [{} for _ in steps]
-        self._waiting: list[deque[_Passing]] = [deque() for _ in steps]  # for room in a step
+        self._waiting: list[deque[_Passing]] = [deque() for _ in steps]  # groups waiting for each step
 
     def run(self, groups: Iterable[GroupOfShards]) -> None:
-        """Take every group, and wait until all have gone through."""
+        """Process every group and wait until all are finished."""
         for group in groups:
             self.push(group)
         self.drain()
 
     def push(self, group: GroupOfShards) -> None:
-        """Take one more group, waiting until there is room for it."""
+        """Start one more group, after waiting until the window has room."""
         while len(self._busy[0]) >= self._width() or self._shards_waiting() >= MOST_WAITING:
             self._wait_for_one()
         self._start(0, _Passing(group))
 
     def take_over(self, earlier: Window, done: Iterable[tuple[GroupOfShards, Exception | None]]) -> None:
-        """Go on with what an earlier window of the first step alone has under way, and has done."""
+        """Continue the groups of an earlier window with only the first step: those in progress, and those done."""
         self._busy[0] |= earlier._busy[0]
         for group, error in done:
             self._pass_on(0, _Passing(group, error))
 
     def drain(self) -> None:
-        """Wait for all that is in flight."""
+        """Wait for all groups in progress."""
         while self._busy[0]:
             self._wait_for_one()
         self._first_over()
@@ -123,8 +123,8 @@ class _Passing:
 
 
 def _error_of(done: PrefectFuture[Any]) -> Exception | None:
-    """What a task ended in; the result is asked first, since until then `state` is what the server has heard so far."""
-    found = done.result(raise_on_failure=False)
-    if isinstance(found, Exception):
-        return found
+    """The error of a finished task. The result is read first, since until then `state` is only what the server has received."""
+    result = done.result(raise_on_failure=False)
+    if isinstance(result, Exception):
+        return result
     return None if done.state.is_completed() else Permanent(f"its task ended as {done.state.name}: {done.state.message}")

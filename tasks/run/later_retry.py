@@ -1,4 +1,4 @@
-"""A deployed run that meets a service which is down is tried again later, by Prefect; a person at a terminal is told at once."""
+"""Retry of a deployed run by Prefect, some minutes later, if a service is down; a run at a terminal fails at once instead."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from tasks.domain.errors import NoAnswer, OutcomeUnknown, Transient
 
 MOST_RETRIES = 3
 PAUSE_BETWEEN_RUNS_SECONDS = 300
-PASSING = (NoAnswer, Transient, OutcomeUnknown)
+TEMPORARY_ERRORS = (NoAnswer, Transient, OutcomeUnknown)
 log = logging.getLogger("kitestring.run")
 
 
 def retry_later(error: Exception) -> bool:
-    """Have Prefect start the flow again where the error may pass and the run is a deployment's; whether it will.
+    """Have Prefect retry the flow run if the error is temporary and the run belongs to a deployment. Returns whether it will be retried.
 
-    The retries are this flow run's and not the flow's own: any other failure is final, also one of a later try.
+    Retries are set on this flow run, not on the flow: any other failure is final, on a later attempt as well.
     """
     context = FlowRunContext.get()
     run = context.flow_run if context else None
     if run is None or run.deployment_id is None:
         return False
-    passing = isinstance(error, PASSING)
+    temporary = isinstance(error, TEMPORARY_ERRORS)
     try:
         with get_client(sync_client=True) as client:
-            now = client.read_flow_run(run.id)
-            policy = {"retries": MOST_RETRIES if passing else 0, "retry_delay": PAUSE_BETWEEN_RUNS_SECONDS}
-            if passing or now.empirical_policy.retries:
-                client.update_flow_run(run.id, empirical_policy=now.empirical_policy.model_copy(update=policy))
+            current = client.read_flow_run(run.id)
+            policy = {"retries": MOST_RETRIES if temporary else 0, "retry_delay": PAUSE_BETWEEN_RUNS_SECONDS}
+            if temporary or current.empirical_policy.retries:
+                client.update_flow_run(run.id, empirical_policy=current.empirical_policy.model_copy(update=policy))
     except (httpx.HTTPError, PrefectException) as failure:
-        log.warning("whether the run is tried again could not be set: %s", failure)
+        log.warning("the retry policy of the run could not be set: %s", failure)
         return False
-    if again := passing and now.run_count <= MOST_RETRIES:
-        log.warning("%s; retry %d of %d in %d s", error, now.run_count, MOST_RETRIES, PAUSE_BETWEEN_RUNS_SECONDS)
-    return again
+    if retry := temporary and current.run_count <= MOST_RETRIES:
+        log.warning("%s; retry %d of %d in %d s", error, current.run_count, MOST_RETRIES, PAUSE_BETWEEN_RUNS_SECONDS)
+    return retry

@@ -1,7 +1,7 @@
-"""Which scalar fields a job's metadata become: as earlier runs of the corpus found them, as the job declares them, else as the files tell.
+"""The scalar fields of a job's metadata: declared by the job, else recorded by earlier runs of the corpus, else inferred from files.
 
-Types and names are found once for a corpus and encoder, and kept: sealed parts and the collection have them. Files that come later
-and hold something else do not change them; a note says what to do.
+Types and names are determined once for a corpus and encoder and recorded, since sealed parts and the collection have them. Later files
+with other types do not change them; a note says what to do.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from tasks.domain.shards.layout import part_rows
 from tasks.domain.target.collection import collection_name
 from tasks.domain.target.fields import FieldType, ScalarField, SettledColumns, SourceField, name_fields, plain_name
 
-PARTS_READ = 20  # of an older version's, until one has the wanted columns
+PARTS_READ = 20  # the most parts of an older version that are searched for the columns
 HOLD_ANYTHING = ("varchar", "json")
 
 
@@ -33,27 +33,27 @@ def settle_fields(source: SourceFiles[Any], known: SettledColumns | None) -> tup
     """The fields of a job's metadata, in the job's order.
 
     Raises:
-        BadInput: a column whose type nobody knows is nowhere.
+        BadInput: a column of unknown type is in no file.
     """
     config: SourceSettings = source.config
     before = known or SettledColumns(types={}, names={})
-    declared, given = config.declared_types, config.metadata_as
-    unknown = [column for column in given if column not in declared and column not in before.types]
-    found = source.inspect(unknown) if unknown else {}
-    types = {column: declared.get(column) or before.types.get(column) or found[column] for column in given}
-    named = {name for name in given.values() if name}
-    names = {column: name or _free(before.names.get(column), named) for column, name in given.items()}
+    declared, columns = config.declared_types, config.metadata_as
+    unknown = [column for column in columns if column not in declared and column not in before.types]
+    inferred = source.inspect(unknown) if unknown else {}
+    types = {column: declared.get(column) or before.types.get(column) or inferred[column] for column in columns}
+    taken_names = {name for name in columns.values() if name}
+    names = {column: name or _unless_taken(before.names.get(column), taken_names) for column, name in columns.items()}
     lenient = {*declared, *before.inexact}
     taken = CHUNK_FIELD_NAMES if config.chunking else ()
     return tuple(field.model_copy(update={"exact": field.column not in lenient}) for field in name_fields(types, names=names, taken=taken))
 
 
-def _free(name: str | None, taken: set[str]) -> str | None:
+def _unless_taken(name: str | None, taken: set[str]) -> str | None:
     return None if name in taken else name
 
 
 def newly_settled(config: SourceSettings, fields: tuple[SourceField, ...], known: SettledColumns | None) -> SettledColumns | None:
-    """What a job's fields say that is not kept yet; declared types and given names are the job's own."""
+    """The inferred types and names of a job's fields that are not recorded yet; declared types and given names are not recorded."""
     before = known or SettledColumns(types={}, names={})
     types = {field.column: field.type for field in fields if field.column not in config.declared_types}
     names = {field.column: field.name for field in fields if not config.metadata_as[field.column]}
@@ -65,17 +65,14 @@ def newly_settled(config: SourceSettings, fields: tuple[SourceField, ...], known
     return new if new.types or new.names else None
 
 
-def found_before(checkpoint: Checkpoint, target: Target, alias: str) -> SettledColumns | None:
-    """What an older version, which kept no such document, found: as the collection has it, or else a sealed part.
-
-    A part's strings may be texts or JSON, which their values tell.
-    """
+def columns_of_collection(checkpoint: Checkpoint, target: Target, alias: str) -> SettledColumns | None:
+    """The columns of a corpus of an older version, which recorded none, from its collection; None if it cannot be described."""
     with closing(target):
         try:
-            made = target.collection(collection_name(alias, checkpoint.layout.fingerprint)).describe()
+            spec = target.collection(collection_name(alias, checkpoint.layout.fingerprint)).describe()
         except KitestringError:
-            made = None
-    return _settled(made.fields) if made else None
+            spec = None
+    return _settled(spec.fields) if spec else None
 
 
 def _settled(fields: tuple[ScalarField, ...]) -> SettledColumns:
@@ -83,8 +80,8 @@ def _settled(fields: tuple[ScalarField, ...]) -> SettledColumns:
     return SettledColumns(types=types, names=names, inexact=tuple(types))
 
 
-def sealed_before(checkpoint: Checkpoint, columns: list[str]) -> SettledColumns | None:
-    """The same from a part that has all these columns."""
+def columns_of_parts(checkpoint: Checkpoint, columns: list[str]) -> SettledColumns | None:
+    """The same from a sealed part that has all these columns. Strings are texts or JSON, which is inferred from their values."""
     names = {column: plain_name(column) for column in columns}
     for table in _parts(checkpoint):
         if set(names.values()) <= set(table.column_names):
@@ -114,17 +111,17 @@ def _type_of(column: pa.ChunkedArray) -> FieldType:
 def field_notes(
     config: SourceSettings, fields: tuple[SourceField, ...], types_now: Callable[[list[str]], Mapping[str, FieldType]]
 ) -> Iterator[str]:
-    """A line for each column that is kept as something else than its files hold by now; asked once the source is cut."""
-    kept = [field for field in fields if field.column not in config.declared_types and field.type not in HOLD_ANYTHING]
+    """Yield a note for each column whose files now hold another type than the recorded one; called once the source is cut."""
+    recorded = [field for field in fields if field.column not in config.declared_types and field.type not in HOLD_ANYTHING]
     try:
-        now = types_now([field.column for field in kept]) if kept else {}
-    except KitestringError:  # reading the rows says so
+        now = types_now([field.column for field in recorded]) if recorded else {}
+    except KitestringError:  # reading the rows reports it
         return
-    for field in kept:
+    for field in recorded:
         kind = now.get(field.column, field.type)
         if wider(field.type, kind) != field.type:
             yield (
-                f"column '{field.column}' was found to be {spoken(field.type)} by the first run of this corpus, and is {spoken(kind)} by now: rows "
-                f"whose value is no {spoken(field.type)} are quarantined. To store them, set source.types: {{{field.column}: {spoken(kind)}}} "
-                "and another target.collection"
+                f"the first run of this corpus inferred {spoken(field.type)} for column '{field.column}', which now holds {spoken(kind)}: "
+                f"rows whose value is no {spoken(field.type)} are quarantined. To store them, set "
+                f"source.types: {{{field.column}: {spoken(kind)}}} and another target.collection"
             )

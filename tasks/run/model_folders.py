@@ -1,4 +1,4 @@
-"""Models as older versions identified them: a folder by its path, a model of the hub by its name. What was embedded so goes on."""
+"""Pins of older versions, which identified a model folder by its path and a hub model by its name: their corpora keep their encoder."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from tasks.domain.shards.layout import encoder_pins
 
 
 def place_of_folder(job: Job, model: LocatedModel, store: Store) -> dict[str, JsonValue]:
-    """The settings that stand in an older pin of the same folder; none where there is no such pin, or the encoder is no folder."""
+    """The settings in an older pin of the same folder; empty if there is no such pin or the encoder is not a folder."""
     encoder = job.encoder
     for key, identity in _pins(job.corpus, store) if encoder.in_folder else ():
-        named = encoder.as_earlier(identity) if identity.weights == model.weights else {}
-        if named and key == digest({"encoder": {**encoder.declared, **named}, "weights": model.weights}):
-            return named
+        settings = encoder.as_earlier(identity) if identity.weights == model.weights else {}
+        if settings and key == digest({"encoder": {**encoder.declared, **settings}, "weights": model.weights}):
+            return settings
     return {}
 
 
 def as_pinned(job: Job, model: LocatedModel, store: Store) -> LocatedModel:
-    """The model under the digest by which an older version knew it, where that has settled this corpus' encoder."""
+    """The model with the digest that an older version gave it, if that version pinned this corpus' encoder; else the model as it is."""
     declared = digest({"encoder": job.encoder.declared, "weights": model.earlier})
     with suppress(KitestringError):
         if model.earlier and read_pin(store, job.corpus, declared):
@@ -38,10 +38,10 @@ def as_pinned(job: Job, model: LocatedModel, store: Store) -> LocatedModel:
 
 
 def _pins(corpus: str, store: Store) -> Iterator[tuple[str, EncoderIdentity]]:
-    """Of every encoder that the corpus was embedded with: the digest of what was declared, and what it was settled to be."""
+    """Yield the digest of the declared encoder and the pinned identity, for every encoder of the corpus."""
     for stored in store.list(encoder_pins(corpus)):
         declared = stored.key.rpartition("/")[2].removesuffix(".json")
-        if "-" in declared:  # what was measured
+        if "-" in declared:  # a document of measurements, not a pin
             continue
         with suppress(KitestringError):
             record = read_pin(store, corpus, declared)

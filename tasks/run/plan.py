@@ -1,4 +1,4 @@
-"""The plan of a run: the shards of a source under an encoder, and the ledger of the collection that they go to."""
+"""The plan of a run: the shards of a source under an encoder, and the ledger of the collection that they are loaded into."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ if TYPE_CHECKING:
     from tasks.run.seals.held_vectors import HeldVectors
 
 MOST_DONORS = 2_000
-SPANS_FILE = "spans.jsonl"  # of a plan, in its scratch
-NOWHERE = "nowhere"  # the ledger of a collection that is not there: nothing is ever written to it
+SPANS_FILE = "spans.jsonl"  # of a plan, in its scratch folder
+NOWHERE = "nowhere"  # the ledger of a collection that does not exist: nothing is ever written to it
 
 
 class Plan:
-    """The shards of a source under an encoder, and where they go."""
+    """The shards of a source under an encoder, and the collection for them."""
 
     def __init__(self, inspected: Inspected, spool: Spool, record: EncoderRecord) -> None:
         self.inspected, self.spool, self.record = inspected, spool, record
@@ -73,40 +73,40 @@ class Plan:
             self.checkpoint, roots=lambda: self.roots, target=lambda: self.target, shards=lambda: spool.named(fingerprint)
         )
         self.seals: StreamCache[Seal] = StreamCache(spool.scratch, Seal)
-        self.address = target_fingerprint(job.target, self.spec.name)  # known before the collection is there
+        self.address = target_fingerprint(job.target, self.spec.name)  # known before the collection exists
         self.lock = threading.Lock()
         self.loading = False  # whether this run has begun to load into the collection
-        self.noted: DigestSet | None = None  # shards that the ledger knew when the source was cut; None: it was not asked
-        self.held_vectors: HeldVectors | None = None  # of earlier shards, once a shard may bring them again
+        self.noted: DigestSet | None = None  # shards in the ledger when the source was cut; None: it was not read
+        self.held_vectors: HeldVectors | None = None  # of earlier shards, created when a shard may contain them again
         self._target: str | None = None
         self._donors: tuple[str, ...] | None = None
         self._looking_for_donors = threading.Lock()
 
     @property
     def scratch(self) -> Path:
-        """For temporary files; swept, whatever ends the run. A plan of nothing has none."""
+        """The folder for temporary files, removed however the run ends. A plan without a source has none."""
         assert self.spool.scratch is not None
         return self.spool.scratch
 
     def __iter__(self) -> Iterator[Shard]:
-        """Every shard, in source order; streams."""
+        """Yield every shard in source order; streams."""
         return (self.name(span) for span in self.spool.spans())
 
     def name(self, span: Span) -> Shard:
-        """A shard of this plan. Where the versions of its files say nothing of what its rows are made of, it is named by their root as well."""
+        """Name a span as a shard of this plan. If the versions of its files do not identify the content of its rows, the id has their root."""
         rows_as, fingerprint, root = self.rows_as, self.spec.fingerprint, span.files[0].root
         shard = name_shard(span, rows_as=rows_as, fingerprint=fingerprint)
         names_pictures = self.job.source.modality == "image" and self.job.source.named is not None  # relative to the file that a row is in
         if not names_pictures and not shard.is_timed:
             return shard
         known_as = self.places.known_as(root)
-        told = known_as if known_as != root else ""
+        other_name = known_as if known_as != root else ""
         if in_id := self.places.in_id(shard):
-            return name_shard(span, rows_as=rows_as, fingerprint=fingerprint, root=in_id, known_as=told)
-        return shard.model_copy(update={"known_as": told}) if told else shard
+            return name_shard(span, rows_as=rows_as, fingerprint=fingerprint, root=in_id, known_as=other_name)
+        return shard.model_copy(update={"known_as": other_name}) if other_name else shard
 
     def settle_places(self) -> None:
-        """Write down what the ids of this run rest on, before anything is sealed under them; a dry run does not."""
+        """Record what the shard ids of this run depend on, before anything is sealed under them; a dry run does not."""
         if self.inspected.damages.mends:
             self.places.settle(self.roots.now)
 
@@ -117,19 +117,19 @@ class Plan:
         now = next(iter(self.spool.roots), root_of(source.uri))
         old, file = root_of(source.moved_from) if source.moved_from else None, PurePosixPath(source.uri)
         if old and file.suffix and file.suffix == PurePosixPath(old).suffix and file.name != PurePosixPath(now).name:
-            old = old.rpartition("/")[0] or "/"  # one file, and so it was before
+            old = old.rpartition("/")[0] or "/"  # the source is one file, and was one before
         return Roots(now=now, moved_from=old)
 
     def has_one_root(self) -> bool:
-        """Whether all rows of the collection were read from below the root that is planned; lists the notes of roots."""
+        """Whether all rows of the collection were read from below the planned root; lists the recorded roots."""
         roots = self.roots
         return all(roots.moved(root) == roots.now for root in self.checkpoint.roots(self.target))
 
     @property
     def target(self) -> str:
-        """The name of the collection's ledger: its identity, or its address where it was made without one.
+        """The name of the collection's ledger: its identity, or its address if it was created without one.
 
-        One that is not there has an empty ledger; one that cannot be asked has the ledger that was last seen at its address.
+        A collection that does not exist has an empty ledger; one that does not answer has the ledger last recorded for its address.
         """
         if self._target is None:
             try:
@@ -144,10 +144,10 @@ class Plan:
 
     @property
     def donors(self) -> tuple[str, ...]:
-        """Sealed shards that are not planned any more, of which rows of the same content take their vectors over.
+        """Sealed shards that are no longer planned; rows with the same content reuse their vectors.
 
-        First those that the collection still holds: they are what this run replaces. Then the newest. Every group names them, so they are
-        few enough to be sent to another machine with each.
+        Shards that the collection still holds come first, since this run replaces them; then the newest. Every group carries the list,
+        so it is short enough to be sent to another machine with each group.
         """
         with self._looking_for_donors:
             if self._donors is None:
@@ -155,7 +155,7 @@ class Plan:
             return self._donors
 
     def without_donors(self) -> Plan:
-        """The same plan, where it is known that there are none: what is sealed meanwhile is none."""
+        """Return this plan with no donors. Used where none exist, so that shards sealed meanwhile do not become donors."""
         with self._looking_for_donors:
             self._donors = ()
         return self
@@ -163,51 +163,51 @@ class Plan:
     def _find_donors(self) -> Iterator[str]:
         planned = DigestSet(shard.id for shard in self)
         ages = self.checkpoint.seal_ages(but=planned)
-        held = self.checkpoint.loaded_ids(self.target)
-        best = heapq.nlargest(MOST_DONORS, ages, key=lambda found: (found[1] in held, found[0]))
+        loaded = self.checkpoint.loaded_ids(self.target)
+        best = heapq.nlargest(MOST_DONORS, ages, key=lambda aged: (aged[1] in loaded, aged[0]))
         return (shard for _, shard in best)
 
     def bind(self, identity: str) -> None:
-        """Keep the ledger of this collection from here on, which is there now."""
+        """Use the ledger of this identity from now on; the collection exists now."""
         target = identity or self.address
         if target != self._target or self.checkpoint.read_address(self.address) != target:
             self.checkpoint.record_address(self.address, target)
         self._target = target
 
     def confirm_encoder(self) -> None:
-        """Hold `encoder.json` against what the corpus was settled on; a run writes either again where it is gone or damaged.
+        """Compare `encoder.json` with the encoder pinned for the corpus; a run writes either of them again if it is missing or damaged.
 
         Raises:
-            BadInput: it speaks of another encoder; nothing was written.
+            BadInput: it describes another encoder; nothing was written.
         """
-        pinned, told, ours = self.inspected.pinned(), self.checkpoint.read_any_encoder(), self.record
-        wrong = (differences(told.identity, ours.identity) or differences(told.facts, ours.facts)) if told else ""
+        pinned, recorded, ours = self.inspected.pinned(), self.checkpoint.read_any_encoder(), self.record
+        wrong = (differences(recorded.identity, ours.identity) or differences(recorded.facts, ours.facts)) if recorded else ""
         if wrong:
             pin = encoder_pin(self.job.corpus, self.inspected.declared)
             raise BadInput(f"{self.inspected.store.url}/{self.checkpoint.layout.encoder} does not agree with {pin}: {wrong}: {EDITED}")
-        if self.inspected.damages.mends and (pinned is None) != (told is None):
+        if self.inspected.damages.mends and (pinned is None) != (recorded is None):
             pin_encoder(self.checkpoint, self.inspected.declared, self.record)
 
     def check_chunks(self) -> None:
-        """Find chunks that the encoder would not read whole.
+        """Check that the encoder does not truncate chunks.
 
         Raises:
-            BadInput: says what to change.
+            BadInput: it would truncate them; says what to change.
         """
         if chunks := self.job.source.chunking:
             ChunkSplitter(chunks, shape_of(self.job.encoder, self.inspected.model), self.record.facts.max_seq_length)
 
     def note_ledger(self) -> None:
-        """Keep what the ledger knows, so that what another run loads from here on can be told apart."""
+        """Keep the shards that the ledger has now, to recognise those that another run loads later."""
         self.noted = DigestSet(self.checkpoint.noted_ids(self.target))
 
     def settle_columns(self) -> None:
-        """Write down what the metadata was found to be, before any row is made from it; a dry run does not."""
+        """Record the inferred metadata columns before any row is made; a dry run does not."""
         if self.inspected.settles and self.inspected.damages.mends:
             self.checkpoint.settle_columns(self.inspected.settles)
 
-    def beyond(self, loaded: Container[str]) -> tuple[int, int | None]:
-        """How many shards are not yet loaded, and their source rows; None if a footer does not state the rows of a shard."""
+    def not_loaded(self, loaded: Container[str]) -> tuple[int, int | None]:
+        """Count the shards that are not yet loaded, and their source rows; None for the rows if a shard's are not known in advance."""
         shards = rows = 0
         for shard in missing(self, loaded):
             shards += 1
@@ -215,21 +215,21 @@ class Plan:
         return shards, rows if self.spool.rows_known else None
 
     def groups(self, loaded: Container[str]) -> Iterator[list[Shard]]:
-        """The shards that are not yet loaded, several for each task."""
+        """Group the shards that are not yet loaded, one group for each task."""
         aim = self.job.shards.rows
         waiting = 0
         for shard in missing(self, loaded):
             waiting += rows_of(shard, aim=aim)
             if waiting >= MOST_GROUPS * MOST_IN_GROUP * aim:
-                break  # beyond it a group is as large as it may be
+                break  # groups have their largest size then
         return grouped(missing(self, loaded), aim=aim, rows=waiting)
 
 
 def spool_spans(inspected: Inspected, scratch: Path, seen: Callable[[Span], None] = lambda _: None) -> Spool:
-    """Cut the source. `seen` is told of each span as it comes.
+    """Cut the source into spans; `seen` is called with each.
 
     Raises:
-        BadInput: no row, or a file that cannot be read.
+        BadInput: the source has no rows, or a file cannot be read.
     """
 
     def spans() -> Iterator[Span]:
@@ -245,28 +245,28 @@ def spool_spans(inspected: Inspected, scratch: Path, seen: Callable[[Span], None
 
 
 def plan_again(inspected: Inspected, scratch: Path) -> Plan | None:
-    """The plan of a job whose encoder an earlier run has settled, without loading it; None before any run."""
+    """The plan of a job whose encoder an earlier run has pinned, without loading the encoder; None before the first run."""
     pinned = inspected.pinned()
     return Plan(inspected, spool_spans(inspected, scratch), pinned) if pinned else None
 
 
 def check_target(plan: Plan) -> None:
-    """Find a collection that does not fit before the first write.
+    """Check before the first write that the collection fits the plan.
 
     Raises:
-        BadInput: the server does not answer, a collection of that name was made otherwise, or a mirror of another place would
-            replace it.
+        BadInput: the server does not answer, a collection of that name has other settings, or a mirror of another root would
+            replace its rows.
     """
     with closing(plan.inspected.open_target()) as target:
         collection = target.collection(plan.spec.name)
-        if plan.job.target.metric == "auto" and plan.inspected.model.metric and (there := collection.describe()):
-            plan.spec = plan.spec.model_copy(update={"metric": there.metric})
+        if plan.job.target.metric == "auto" and plan.inspected.model.metric and (existing := collection.describe()):
+            plan.spec = plan.spec.model_copy(update={"metric": existing.metric})
         collection.check(plan.spec)
     check_roots(plan)
 
 
 def check_roots(plan: Plan) -> None:
-    """Refuse to have one place mirrored over the rows of another.
+    """Refuse to mirror one root over the rows of another.
 
     Raises:
         BadInput: the collection holds rows of files below another root; names both.
@@ -278,38 +278,47 @@ def check_roots(plan: Plan) -> None:
         raise BadInput(
             f"source.uri: this mirror reads '{plan.roots.now}', and collection '{plan.spec.name}' holds rows read from '{strangers[0]}', "
             f"which it would remove: nothing was written. If the same files were moved or are mounted elsewhere, set source.moved_from: "
-            f"{strangers[0]}; if they are others, use another corpus and target.collection, or target.mode: append"
+            f"{strangers[0]}; if they are different files, use another corpus and target.collection, or target.mode: append"
         )
 
 
 @contextmanager
 def planned(job: Job) -> Iterator[Plan | None]:
+    """The plan of a job for reading; None before its first run."""
     with scratch_folder() as scratch:
         yield plan_again(inspect_job(job), scratch)
 
 
 @contextmanager
 def planned_before(job: Job) -> Iterator[Plan]:
+    """The plan of a job that has run before.
+
+    Raises:
+        BadInput: no run has pinned this encoder yet.
+    """
     with planned(job) as plan:
         if plan is None:
-            raise BadInput(f"corpus '{job.corpus}' holds nothing made with this encoder: `kitestring run` makes it")
+            raise BadInput(f"corpus '{job.corpus}' has no vectors of this encoder: `kitestring run` creates them")
         yield plan
 
 
-def index_notes(plan: Plan, there: CollectionSpec) -> list[str]:
-    """What is said of an index that differs from the job's, by those who only look."""
-    differs = index_to_build(there, plan.spec)
-    return [f"'{plan.spec.name}' has the index {differs}: `kitestring run` builds it anew"] if differs else []
+def index_notes(plan: Plan, existing: CollectionSpec) -> list[str]:
+    """A note if a collection's index differs from the job's, for commands that do not rebuild it."""
+    differs = index_to_build(existing, plan.spec)
+    return [f"'{plan.spec.name}' has the index {differs}: `kitestring run` rebuilds it"] if differs else []
 
 
 def other_words(plan: Plan, target: Target) -> str | None:
-    """That searches go to a collection of this very encoder which is searched by words otherwise than the job asks; None: they do not."""
+    """A note if the alias points to a collection of this encoder whose full text differs from the job's; otherwise None."""
     live = target.resolve(plan.spec.alias)
-    made = target.collection(live).describe() if live else None
-    if made is None or made.fingerprint != plan.spec.fingerprint or str(made.full_text) == str(plan.spec.full_text):
+    existing = target.collection(live).describe() if live else None
+    if existing is None or existing.fingerprint != plan.spec.fingerprint or str(existing.full_text) == str(plan.spec.full_text):
         return None
-    has, asks = (f"full text {spec.full_text}" if spec.full_text else "no full text" for spec in (made, plan.spec))
-    return f"'{plan.spec.alias}' points to '{live}', which has {has}, and the job asks for {asks}: `kitestring run` loads such a collection and moves the alias"
+    has, asks = (f"full text {spec.full_text}" if spec.full_text else "no full text" for spec in (existing, plan.spec))
+    return (
+        f"'{plan.spec.alias}' points to '{live}', which has {has}, and the job asks for {asks}: "
+        "`kitestring run` loads such a collection and moves the alias"
+    )
 
 
 @contextmanager

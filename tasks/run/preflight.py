@@ -1,4 +1,4 @@
-"""Everything that a job names is looked at before anything is written."""
+"""Preflight: find, open and check everything that a job names before anything is written."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from tasks.domain.shards.layout import encoder_pin
 from tasks.domain.strict import identifying
 from tasks.domain.target.chunk_fields import CHUNK_FIELDS
 from tasks.domain.target.fields import ELEMENTS, SettledColumns, SourceField, check_partition_key
-from tasks.run.metadata_fields import found_before, newly_settled, sealed_before, settle_fields
+from tasks.run.metadata_fields import columns_of_collection, columns_of_parts, newly_settled, settle_fields
 from tasks.run.model_folders import as_pinned, place_of_folder
 
 EDITED = "one was edited, so nothing was written: restore it, or delete it and run again, which writes a new one"
@@ -40,7 +40,7 @@ EDITED = "one was edited, so nothing was written: restore it, or delete it and r
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inspected:
-    """A job whose every part has been found and opened."""
+    """A job with everything that it names found and opened."""
 
     job: Job
     source: SourceFiles[Any]
@@ -49,27 +49,28 @@ class Inspected:
     store: Store
     damages: Damages
     known_as: Mapping[str, JsonValue] = field(default_factory=dict)  # settings under which an older version keeps the encoder
-    settles: SettledColumns | None = None  # what a run has to write down of the fields
+    settles: SettledColumns | None = None  # columns that a run has to record
 
     @property
     def declared(self) -> str:
-        """Digest of the encoder as declared and of its weights: the key of what `auto` was resolved to."""
+        """Digest of the declared encoder and its weights: the key of the pin, which says what `auto` was resolved to."""
         encoder = {**self.job.encoder.declared, **self.known_as}
         return digest({"encoder": encoder, "weights": self.model.weights, **self._resolved, **self._chunks})
 
     @property
     def collection_fields(self) -> tuple[SourceField, ...]:
-        """The fields of a row of the collection: the metadata's, and what says which chunk of which document it is."""
+        """The scalar fields of the collection: the metadata, and for chunks those that identify chunk and document."""
         return (*self.fields, *CHUNK_FIELDS) if self.job.source.chunking else self.fields
 
     @property
     def _chunks(self) -> dict[str, JsonValue]:
-        """Rows that are split otherwise have other vectors, whatever the encoder is."""
+        """The chunk settings as part of the encoder's identity: the same text split differently has other vectors."""
         chunks, tokenizer = self.job.source.chunking, self.model.tokenizer_digest
         return {"chunks": {**chunks.model_dump(mode="json"), **({"tokenizer": tokenizer} if tokenizer else {})}} if chunks else {}
 
     @property
-    def _named(self) -> dict[str, JsonValue]:
+    def _earlier_settings(self) -> dict[str, JsonValue]:
+        """The settings of `known_as` that are part of the encoder's identity."""
         return {name: value for name, value in self.known_as.items() if name in self.job.encoder.preprocessing}
 
     @property
@@ -78,10 +79,10 @@ class Inspected:
 
     @property
     def rows_as(self) -> dict[str, object]:
-        """How a row is made from the source, as far as it changes a part."""
+        """The settings of making rows from the source that change the contents of parts."""
         source = identifying(self.job.source, exclude=set(self.job.source.locating))
         last = {"last_wins": True} if self.job.failures.on_duplicate == "last" else {}
-        # Lists were JSON texts once: parts that hold them so are not those that hold arrays.
+        # Earlier versions stored lists as JSON texts, so parts with arrays are different parts.
         arrays = {field.column: field.type for field in self.fields if field.type in ELEMENTS}
         return {
             "source": source,
@@ -92,48 +93,48 @@ class Inspected:
         }
 
     def pinned(self) -> EncoderRecord | None:
-        """What the first run of this corpus settled; None before it. One that is damaged is found again in `encoder.json`.
+        """The encoder record pinned by the first run of this corpus; None before it. A damaged pin is recovered from `encoder.json`.
 
         Raises:
-            BadInput: it speaks of another encoder than the job's.
+            BadInput: the pin describes another encoder than the job's.
         """
         key, corpus = encoder_pin(self.job.corpus, self.declared), self.job.corpus
         record = read_pin(self.store, corpus, self.declared, self.damages)
         if record is None and key in self.damages.keys:
-            record = self._pinned_again()
+            record = self._recovered_pin()
             return put_pin(self.store, corpus, self.declared, record, self.damages) if record and self.damages.mends else record
         if record and (wrong := differences(record.identity, self.identify(record.identity.precision, record.facts.quantized))):
-            raise BadInput(f"{self.store.url}/{key} speaks of another encoder than this job's: {wrong}: {EDITED}")
+            raise BadInput(f"{self.store.url}/{key} describes another encoder than this job's: {wrong}: {EDITED}")
         return record
 
-    def _pinned_again(self) -> EncoderRecord | None:
-        """The record of the one precision in which this encoder has a folder in the checkpoint."""
+    def _recovered_pin(self) -> EncoderRecord | None:
+        """The record from the checkpoint folder of this encoder; None unless exactly one precision has such a folder."""
         declared = self.job.encoder.precision
         precisions: tuple[Precision, ...] = get_args(Precision) if declared == "auto" else (declared,)
         identities = [self.identify(precision) for precision in precisions]
-        records = [Checkpoint(self.store, self.job.corpus, identity.fingerprint, self.damages).read_encoder() for identity in identities]
-        found = [record for record in records if record]
-        return found[0] if len(found) == 1 else None
+        read = [Checkpoint(self.store, self.job.corpus, identity.fingerprint, self.damages).read_encoder() for identity in identities]
+        records = [record for record in read if record]
+        return records[0] if len(records) == 1 else None
 
     def identify(self, precision: Precision, quantized: str = "") -> EncoderIdentity:
-        """The identity of the encoder at a precision. `quantized`: digest of the quantised model, where that is what computes."""
+        """The identity of the encoder at a precision. `quantized`: digest of the quantised model, if vectors are computed with one."""
         encoder, as_int8 = self.job.encoder, {"quantized": quantized} if quantized else {}
         return EncoderIdentity(
             kind=encoder.kind,
             model=encoder.model_name,
             revision=self.model.revision,
             weights=self.model.weights,
-            preprocessing={**encoder.preprocessing, **self._named, **self.model.resolved, **self._chunks, **as_int8},
+            preprocessing={**encoder.preprocessing, **self._earlier_settings, **self.model.resolved, **self._chunks, **as_int8},
             precision=precision,
         )
 
     def open_target(self) -> Target:
-        """The job's target, to be closed."""
+        """The job's target; the caller closes it."""
         return open_target(self.job)
 
 
 def open_target(job: Job) -> Target:
-    """A job's target, to be closed; it connects at its first call."""
+    """A job's target, which connects at its first call; the caller closes it."""
     return target_for(job.target, token=_token(job), secret=_secret)
 
 
@@ -144,10 +145,10 @@ def live_collection(job: Job) -> str | None:
 
 
 def inspect_job(job: Job) -> Inspected:
-    """Find and open what the job names; writes nothing.
+    """Find, open and check what the job names; writes nothing.
 
     Raises:
-        BadInput: something is not there or does not fit; one line that names it and the cure.
+        BadInput: something is missing or does not fit; one line that names it and the remedy.
     """
     source = open_source(job.source, rows=job.shards.rows, own=(job.checkpoint, job.target.address))
     source.inspect(())
@@ -155,16 +156,16 @@ def inspect_job(job: Job) -> Inspected:
         read_questions(job.target.gate.queries)
     inspected = _inspected(job, source, ())
     _check_chunks(inspected)
-    kept, known = columns_before(inspected) if job.source.scalars else (None, None)
+    recorded, known = columns_before(inspected) if job.source.scalars else (None, None)
     fields = settle_fields(source, known)
     partition_key = job.target.stored_as.partition_key
     if partition_key is not None:
         check_partition_key(partition_key, fields)
-    return replace(inspected, fields=fields, settles=newly_settled(job.source, fields, kept))
+    return replace(inspected, fields=fields, settles=newly_settled(job.source, fields, recorded))
 
 
 def _check_chunks(inspected: Inspected) -> None:
-    """Find chunks that cannot be made with this model on this machine, as far as its files tell; `plan.check_chunks` knows the rest."""
+    """Check from the model's files that chunks can be made with it on this machine; `Plan.check_chunks` checks the loaded encoder."""
     chunks = inspected.job.source.chunking
     if chunks is None:
         return
@@ -176,30 +177,34 @@ def _check_chunks(inspected: Inspected) -> None:
 
 
 def columns_before(inspected: Inspected) -> tuple[SettledColumns | None, SettledColumns | None]:
-    """What earlier runs of the corpus found its metadata to be: as it is kept, and where an older version kept nothing as it has it."""
+    """The metadata columns of earlier runs: as recorded, and as known.
+
+    Both are the same document, except for a corpus of an older version, which recorded none: then the first is None and the second
+    is inferred from the collection or a sealed part.
+    """
     record = inspected.pinned()
     if record is None:
         return None, None
     checkpoint = Checkpoint(inspected.store, inspected.job.corpus, record.identity.fingerprint, inspected.damages)
-    kept = checkpoint.read_columns()
-    if kept:
-        return kept, kept
-    found = found_before(checkpoint, inspected.open_target(), inspected.job.target.collection)
-    return None, found or sealed_before(checkpoint, inspected.job.source.scalars)
+    recorded = checkpoint.read_columns()
+    if recorded:
+        return recorded, recorded
+    in_collection = columns_of_collection(checkpoint, inspected.open_target(), inspected.job.target.collection)
+    return None, in_collection or columns_of_parts(checkpoint, inspected.job.source.scalars)
 
 
 def reach_target(inspected: Inspected) -> None:
-    """Find a target that does not answer before the encoder takes its time to load.
+    """Check that the target answers before the encoder is loaded, which takes longer.
 
     Raises:
-        BadInput: nothing answers, the token is refused, or `target.collection` is not free for an alias.
+        BadInput: the server does not answer, refuses the token, or `target.collection` is not available as an alias.
     """
     with closing(inspected.open_target()) as target:
         target.reach(inspected.job.target.collection)
 
 
 def locate_job(job: Job) -> Inspected:
-    """Open a job for what needs the model and the store alone: its source may be gone."""
+    """Open a job for commands that need only the model and the store; its source may be gone."""
     source = open_source(job.source, rows=job.shards.rows, own=(job.checkpoint, job.target.address))
     return _inspected(job, source, ())
 
@@ -212,16 +217,16 @@ def _inspected(job: Job, source: SourceFiles[Any], fields: tuple[SourceField, ..
 
 
 def check_cache(job: Job) -> None:
-    """Whether the job's cache can be used from here; it is asked nothing.
+    """Check that the job's cache can be opened; sends no request.
 
     Raises:
-        BadInput: redis-py is not installed, or there is no such Secret block.
+        BadInput: redis-py is not installed, or the Secret block does not exist.
     """
     if job.cache is None:
         return
     open_cache(job.cache).close()
     if job.cache.password_block is not None:
-        from tasks.adapters.cache.redis_cache import provide_password  # noqa: PLC0415 - for those who have one
+        from tasks.adapters.cache.redis_cache import provide_password  # noqa: PLC0415 - needs redis-py, an extra
 
         provide_password(job.cache.uri, _secret("cache.password_block", job.cache.password_block, instead=" or use REDIS_PASSWORD"))
 
@@ -240,4 +245,4 @@ def _secret(setting: str, block: str, instead: str = "") -> str:
         raise BadInput(f"{setting}: Prefect has no Secret block '{block}'; create it{instead}") from error
 
 
-read_secrets_with(_secret)  # whoever plans a job may ask a served model
+read_secrets_with(_secret)  # any process that plans a job may call a served model

@@ -1,4 +1,4 @@
-"""What a run notices about itself while it goes: for the progress line, the artifacts and the report."""
+"""The journal of a run: what happens during it, for the progress line, the artifacts and the report."""
 
 from __future__ import annotations
 
@@ -24,77 +24,77 @@ from tasks.domain.shards.shard import Shard, Span
 from tasks.domain.target.retrieval_quality import Evaluation
 
 TICK_SECONDS = 1.0
-MOST_SAMPLES = 600  # of which a chart shows fewer
+MOST_SAMPLES = 600  # kept at a time; a chart shows fewer
 log = logging.getLogger("kitestring.run")
 
 
 Listener = Callable[[Snapshot], None]
-Teller = Callable[[str, Mapping[str, JsonValue]], None]
-LISTENERS: list[Listener] = []  # whoever runs the flow in this process may watch it
-HOSTS_SAMPLED = 7  # that a chart has colours for; all others are one more
-SHARDS_NAMED = 10  # shards of a kind that a snapshot names
+Emitter = Callable[[str, Mapping[str, JsonValue]], None]
+LISTENERS: list[Listener] = []  # of every run in this process, such as the terminal's progress display
+HOSTS_SAMPLED = 7  # hosts with a colour of their own in a chart; all others share one more
+SHARDS_NAMED = 10  # shards of each kind that a snapshot names
 
 
 @dataclass(frozen=True, slots=True)
-class _News:
-    """The outcome of a shard that was not reported yet."""
+class _Outcome:
+    """The outcome of a shard, of which no event was emitted yet."""
 
-    about: dict[str, JsonValue]
+    names: dict[str, JsonValue]
     counts: dict[str, int]
 
 
 @dataclass(slots=True)
 class Journal:
-    """Thread-safe counts; the run's threads write, one ticking thread reads."""
+    """Counts of a run. Thread-safe: the run's threads write, one ticking thread reads."""
 
     started: float = field(default_factory=time.monotonic)
     stage: str = "start"
     stages: dict[str, float] = field(default_factory=dict)
     total: int | None = None
-    listed: int | None = None  # rows, of what is listed so far; None: the plan is complete
-    expected: int | None = None  # about as many as `total`, where that is not known
+    listed: int | None = None  # rows listed so far; None: the plan is complete
+    expected: int | None = None  # an estimate of `total` while that is not known
     reused: int = 0
     loaded: int = 0
     texts_cut: int = 0
-    without_vectors: dict[str, int] = field(default_factory=dict)  # shards, and rows of them that were sent without their vector
-    replaced: set[str] = field(default_factory=set)  # shards that hosts have loaded and whose earlier seals may have left rows
+    without_vectors: dict[str, int] = field(default_factory=dict)  # shard: its rows that were sent without their vector
+    replaced: set[str] = field(default_factory=set)  # shards loaded by hosts of which an earlier seal may have left rows
     shards: int = 0
     before: int = 0  # shards that were complete when the run began
     slowest: list[tuple[float, str, int]] = field(default_factory=list)
-    sealed: dict[str, int] = field(default_factory=dict)  # shards that this run sealed: rows that it encoded for them
-    counted: Counted | None = None  # what the present stage counts
-    cached: dict[str, int] = field(default_factory=dict)  # the same shards: rows whose vectors came from the cache
+    sealed: dict[str, int] = field(default_factory=dict)  # shard sealed by this run: its rows encoded by this run
+    counted: Counted | None = None  # the progress of a stage that counts something other than encoded rows
+    cached: dict[str, int] = field(default_factory=dict)  # shard sealed by this run: its rows with vectors from the cache
     failed: dict[str, tuple[str, str]] = field(default_factory=dict)  # shard: its name, the error
     failed_rows: dict[str, int | None] = field(default_factory=dict)  # shard: the row that the error is about
     bad_input: set[str] = field(default_factory=set)  # shards that failed because of their content
-    damaged: dict[str, tuple[str, str]] = field(default_factory=dict)  # shards whose seal was withdrawn: name, what was found
+    damaged: dict[str, tuple[str, str]] = field(default_factory=dict)  # shard with a withdrawn seal: its name, the damage
     adopted: int = 0
     quarantined: int = 0  # rows of the shards that this run sealed
     duplicates: int = 0
     repairs: int = 0  # documents that could not be read
     notes: list[str] = field(default_factory=list)  # decisions of the run
-    removed: dict[str, int] = field(default_factory=dict)  # rows that left the collection, by why
-    gate: Evaluation | None = None  # what it measured of the new collection
-    refusals: list[str] = field(default_factory=list)  # what the run would not do, and how to make it
-    samples: list[Progress] = field(default_factory=list)  # fewer and fewer of a long run
-    encoding: Callable[[], EncodingProgress] = EncodingProgress  # how far the engine is
+    removed: dict[str, int] = field(default_factory=dict)  # reason: rows removed from the collection
+    gate: Evaluation | None = None  # of the new collection
+    refusals: list[str] = field(default_factory=list)  # what the run refused to do, and how to allow it
+    samples: list[Progress] = field(default_factory=list)  # at intervals that grow with the run
+    encoding: Callable[[], EncodingProgress] = EncodingProgress  # the engine's progress
     lock: threading.RLock = field(default_factory=threading.RLock)
-    listeners: list[Listener] = field(default_factory=list)  # this run's own
-    tell: Teller = lambda _what, _payload: None  # what automations may act on
-    span: Callable[[str], AbstractContextManager[object]] = nullcontext  # that traces a stage at work
-    waits_for: Callable[[], str] = str  # what holds the run up; "": nothing
-    _told: EncodingProgress = field(default_factory=EncodingProgress)  # as far as was told last
-    _every: float = 0.9 * TICK_SECONDS  # seconds between two samples
+    listeners: list[Listener] = field(default_factory=list)  # of this run only
+    emit: Emitter = lambda _what, _payload: None  # emits an event for automations
+    span: Callable[[str], AbstractContextManager[object]] = nullcontext  # traces a stage
+    waits_for: Callable[[], str] = str  # what the run is waiting for; "": nothing
+    _shown: EncodingProgress = field(default_factory=EncodingProgress)  # of the last snapshot
+    _sample_seconds: float = 0.9 * TICK_SECONDS  # the least time between two samples
     _loaded_shards: set[str] = field(default_factory=set)
     _working: dict[str, int] = field(default_factory=dict)
     _since: dict[str, float] = field(default_factory=dict)
-    _unwatched: bool = False  # whether something that watches the run has failed
+    _listener_failed: bool = False  # the failure was logged
     _over: threading.Event = field(default_factory=threading.Event)
-    _news: dict[str, dict[str, _News]] = field(default_factory=lambda: {"shard.sealed": {}, "shard.loaded": {}})
+    _outcomes: dict[str, dict[str, _Outcome]] = field(default_factory=lambda: {"shard.sealed": {}, "shard.loaded": {}})
 
     @contextmanager
     def during(self, stage: str) -> Iterator[None]:
-        """Count the seconds in which a stage was at work, however many threads were at it."""
+        """Add the time of the body to a stage; times of threads that overlap count once."""
         with self.lock:
             self.stage = stage
             self._working[stage] = self._working.get(stage, 0) + 1
@@ -111,7 +111,7 @@ class Journal:
 
     @contextmanager
     def counting(self, what: str, total: int) -> Iterator[Callable[[int], None]]:
-        """Show how many of so many are done, instead of encoded rows; gives what counts them. Many threads may call that."""
+        """Show the progress of something other than encoded rows. Gives a thread-safe function that adds to the count."""
         begun = time.monotonic()
 
         def add(done: int) -> None:
@@ -127,28 +127,28 @@ class Journal:
                 self.counted = None
 
     def note_listed(self, span: Span) -> None:
-        """One more span of the source; the plan's thread alone tells of them. Raises Transient where the run is ending meanwhile."""
+        """Count a listed span of the source; called by the plan's thread only. Raises Transient if the run is ending."""
         if self._over.is_set():
-            raise Transient("the run is ending: no more of the source is listed")
+            raise Transient("the run is ending: listing of the source was stopped")
         self.listed = (self.listed or 0) + (span.rows or 0)
 
     def note_planned(self, shards: int) -> None:
-        """The plan is complete."""
+        """Record that the plan is complete."""
         with self.lock:
             self.shards, self.listed = shards, None
 
     def expect(self, shards: int, rows: int | None) -> None:
-        """The work of this run; the other shards of the plan were complete when it began."""
+        """Set the work of this run; the other shards of the plan were complete when it began."""
         with self.lock:
             self.before, self.total = self.shards - shards, rows
 
-    def foresee(self, rows: float) -> None:
-        """About how many rows this run has to process."""
+    def note_estimate(self, rows: float) -> None:
+        """Set the estimated number of rows that this run has to process."""
         with self.lock:
             self.expected = round(rows)
 
     def note_seal(self, seal: Seal, *, by_this_run: int, adopted: int, cached: int = 0) -> None:
-        """A shard is sealed; `by_this_run` of its rows were encoded by this run, the rest by earlier ones."""
+        """Record a sealed shard; `by_this_run` of its rows were encoded by this run, the rest by earlier ones."""
         with self.lock:
             self.sealed[seal.shard], self.cached[seal.shard] = by_this_run, cached
             self.failed.pop(seal.shard, None)
@@ -160,79 +160,79 @@ class Journal:
             if len(self.slowest) > SHARDS_NAMED:
                 heapq.heappop(self.slowest)
             counts = {"rows": seal.embedded, "quarantined": len(seal.quarantined)}
-            self._news["shard.sealed"][seal.shard] = _News({"shard": seal.shard, "name": seal.name}, counts)
+            self._outcomes["shard.sealed"][seal.shard] = _Outcome({"shard": seal.shard, "name": seal.name}, counts)
 
     def note_reuse(self, seal: Seal) -> None:
-        """A shard was sealed by an earlier run."""
+        """Record a shard that an earlier run sealed."""
         with self.lock:
             self.reused += seal.embedded
 
     def note_amendment(self, shard: str, recovered: int) -> None:
-        """Rows of a sealed shard came out of quarantine."""
+        """Record rows of a sealed shard that were recovered from quarantine."""
         with self.lock:
             self.sealed[shard] = recovered
 
     def note_failure(self, shard: Shard, error: Exception) -> None:
-        """A shard failed for good."""
+        """Record a shard that failed permanently."""
         self.note_failed(shard.id, shard.name, error)
 
     def note_failed(self, shard: str, name: str, error: Exception) -> None:
-        """The same, of the shard with this id and this name for people."""
+        """Record a permanent failure by the shard's id and its display name."""
         with self.lock:
             self.failed[shard] = (name, str(error))
             self.failed_rows[shard] = error.row if isinstance(error, KitestringError) else None
             (self.bad_input.add if isinstance(error, BadInput) else self.bad_input.discard)(shard)
 
     def note_damage(self, seal: Seal, damage: Exception) -> None:
-        """A part of a sealed shard is damaged, and the seal was withdrawn."""
+        """Record a damaged part of a sealed shard whose seal was withdrawn."""
         with self.lock:
             self.damaged[seal.shard] = (seal.name, str(damage))
             self._loaded_shards.discard(seal.shard)
 
     def reopen(self, shard: str) -> None:
-        """A shard differs from what this run left, and is processed again."""
+        """Process a shard again, because it differs from what this run loaded."""
         with self.lock:
             self._loaded_shards.discard(shard)
 
     def note_repair(self, line: str) -> None:
-        """A document of the checkpoint could not be read, and is made anew; the first of them are named."""
+        """Record an unreadable document of the checkpoint, which is created again; only the first ones become notes."""
         with self.lock:
             self.repairs += 1
             if self.repairs <= SHARDS_NAMED:
                 self.notes.append(line)
             elif self.repairs == SHARDS_NAMED + 1:
-                self.notes.append("more documents of the checkpoint could not be read: the log names them")
+                self.notes.append("more documents of the checkpoint could not be read; see the log")
 
     def note(self, line: str) -> None:
-        """A note for the end of the run."""
+        """Add a note to the run's summary and report."""
         with self.lock:
             self.notes.append(line)
 
     def note_removal(self, why: str, rows: int) -> None:
-        """Rows have left the collection."""
+        """Record rows that were removed from the collection."""
         with self.lock:
             self.removed[why] = self.removed.get(why, 0) + rows
             self.notes.append(f"removed: {why}")
 
     def note_refusal(self, reason: str) -> None:
-        """The run leaves something undone on purpose, and fails in the end."""
+        """Record something that the run refused to do; the run fails at its end."""
         with self.lock:
             self.refusals.append(reason)
 
     def finish_group(self, group: list[Shard], error: Exception | None) -> None:
-        """A group has gone through every step: a shard of it that is not loaded has failed, whatever the cause."""
+        """Record as failed every shard of a finished group that was not loaded."""
         with self.lock:
-            lost = [shard for shard in group if shard.id not in self._loaded_shards and shard.id not in self.failed]
-            for shard in lost:
+            missing = [shard for shard in group if shard.id not in self._loaded_shards and shard.id not in self.failed]
+            for shard in missing:
                 self.note_failure(shard, error or Permanent("it was neither loaded nor refused; please report this"))
 
     def has_loaded(self, shard: Shard) -> bool:
-        """Whether this run has loaded a shard already; a task that is tried again asks."""
+        """Whether this run has loaded a shard already, such as in an earlier attempt of a task."""
         with self.lock:
             return shard.id in self._loaded_shards
 
     def note_load(self, entry: Loaded) -> None:
-        """A shard's rows were acknowledged by the collection."""
+        """Record a shard whose rows the collection acknowledged."""
         with self.lock:
             self.loaded += entry.rows
             self._loaded_shards.add(entry.shard)
@@ -240,32 +240,32 @@ class Journal:
             self.without_vectors.pop(entry.shard, None)
             if entry.vectors_kept:
                 self.without_vectors[entry.shard] = entry.vectors_kept
-            self._news["shard.loaded"][entry.shard] = _News({"shard": entry.shard}, {"rows": entry.rows})
+            self._outcomes["shard.loaded"][entry.shard] = _Outcome({"shard": entry.shard}, {"rows": entry.rows})
 
     @contextmanager
-    def telling(self, group: Iterable[Shard]) -> Iterator[None]:
-        """Report the outcome of a group at its end: in one event for all that are sealed, named after the first, and in one for all loaded.
+    def emitting(self, group: Iterable[Shard]) -> Iterator[None]:
+        """Emit one event for all sealed shards of a group, named after the first, and one for all loaded ones, when the body ends.
 
-        The server keeps every event for days; one for each of thousands of shards would be most of its database.
+        The server keeps every event for days; an event for each of thousands of shards would fill its database.
         """
         try:
             yield
         finally:
-            self._tell_of(group)
+            self._emit_outcomes(group)
 
-    def _tell_of(self, group: Iterable[Shard]) -> None:
+    def _emit_outcomes(self, group: Iterable[Shard]) -> None:
         ids = [shard.id for shard in group]
-        for what, news in self._news.items():
+        for event, by_shard in self._outcomes.items():
             with self.lock:
-                told = [news.pop(shard) for shard in ids if shard in news]
-            if told:
-                counts: dict[str, JsonValue] = {name: sum(each.counts[name] for each in told) for name in told[0].counts}
-                self.tell(what, {**told[0].about, **counts, "shards": len(told)})
+                outcomes = [by_shard.pop(shard) for shard in ids if shard in by_shard]
+            if outcomes:
+                counts: dict[str, JsonValue] = {name: sum(each.counts[name] for each in outcomes) for name in outcomes[0].counts}
+                self.emit(event, {**outcomes[0].names, **counts, "shards": len(outcomes)})
 
     def snapshot(self, *, ended: bool = False) -> Snapshot:
-        encoding = self.encoding()  # asked outside of the lock: the engine has its own
+        encoding = self.encoding()  # outside the lock: the engine has its own
         with self.lock:
-            self._told = encoding if ended else encoding.not_behind(self._told)
+            self._shown = encoding if ended else encoding.not_behind(self._shown)
             return Snapshot(
                 stage=self.stage,
                 seconds=time.monotonic() - self.started,
@@ -273,8 +273,8 @@ class Journal:
                 expected=self.expected if self.listed is None else self.listed or None,
                 listing=self.listed is not None,
                 reused=self.reused,
-                encoded=self._told.rows,
-                tokens=self._told.tokens,
+                encoded=self._shown.rows,
+                tokens=self._shown.tokens,
                 loaded=self.loaded,
                 shards=self.shards,
                 shards_sealed=len(self.sealed),
@@ -295,15 +295,15 @@ class Journal:
             )
 
     def _seconds_by_stage(self) -> dict[str, float]:
-        """Those of stages that are at work now as well."""
+        """Seconds of every stage, including those in progress."""
         now = time.monotonic()
-        going = {stage: now - self._since[stage] for stage, working in self._working.items() if working}
-        return {stage: self.stages.get(stage, 0.0) + going.get(stage, 0.0) for stage in {**self.stages, **going}}
+        running = {stage: now - self._since[stage] for stage, working in self._working.items() if working}
+        return {stage: self.stages.get(stage, 0.0) + running.get(stage, 0.0) for stage in {**self.stages, **running}}
 
     @contextmanager
     def ticking(self) -> Iterator[None]:
-        """Take a snapshot for the listeners every second, and once more at the end."""
-        # With this thread's context, so that a listener's artifacts belong to the flow run.
+        """Send a snapshot to the listeners every second, and a last one at the end."""
+        # The ticker gets this thread's context, so that a listener's artifacts belong to the flow run.
         ticker = threading.Thread(target=copy_context().run, args=(self._tick,), daemon=True, name="journal")
         ticker.start()
         try:
@@ -311,40 +311,40 @@ class Journal:
         finally:
             self._over.set()
             ticker.join(timeout=5)
-            self._tell(self.snapshot(ended=True))
+            self._notify(self.snapshot(ended=True))
 
     def _tick(self) -> None:
         while not self._over.wait(TICK_SECONDS):
-            self._carefully(self._look)
+            self._log_failure_of(self._take_snapshot)
 
-    def _look(self) -> None:
+    def _take_snapshot(self) -> None:
         now = self.snapshot()
         self._sample(now)
-        self._tell(now)
+        self._notify(now)
 
     def _sample(self, now: Snapshot) -> None:
-        """Remember where the run is; when that has become much, every other moment is forgotten, and from then on more wait."""
+        """Keep a sample of the progress; at `MOST_SAMPLES`, drop every other one and double the interval."""
         encoding = now.encoding
         by_rank = () if encoding.hosts else encoding.rows_by_rank
         rows = [host.rows for host in encoding.hosts]
         by_host = (*rows[:HOSTS_SAMPLED], *([sum(rows[HOSTS_SAMPLED:])] if rows[HOSTS_SAMPLED:] else []))
         sample = Progress(seconds=round(now.seconds, 2), rows=now.encoded, tokens=now.tokens, by_rank=by_rank, by_host=by_host)
         with self.lock:
-            if self.samples and sample.seconds - self.samples[-1].seconds < self._every:
+            if self.samples and sample.seconds - self.samples[-1].seconds < self._sample_seconds:
                 return
             self.samples.append(sample)
             if len(self.samples) >= MOST_SAMPLES:
                 del self.samples[1::2]
-                self._every *= 2
+                self._sample_seconds *= 2
 
-    def _tell(self, now: Snapshot) -> None:
+    def _notify(self, now: Snapshot) -> None:
         for listener in (*LISTENERS, *self.listeners):
-            self._carefully(partial(listener, now))
+            self._log_failure_of(partial(listener, now))
 
-    def _carefully(self, watch: Callable[[], None]) -> None:
-        """A failing listener does not fail the run or other listeners; the first failure is logged."""
+    def _log_failure_of(self, step: Callable[[], None]) -> None:
+        """Call `step`. A failing listener does not fail the run or other listeners; the first failure is logged as a warning."""
         try:
-            watch()
+            step()
         except Exception:
-            level, self._unwatched = logging.DEBUG if self._unwatched else logging.WARNING, True
-            log.log(level, "what watches this run has failed, and is tried again", exc_info=True)
+            level, self._listener_failed = logging.DEBUG if self._listener_failed else logging.WARNING, True
+            log.log(level, "a progress listener of this run failed; it is called again", exc_info=True)

@@ -32,7 +32,7 @@ from tasks.domain.shards.duplicates import Owners, policy_of
 from tasks.domain.shards.import_attempt import ImportAttempt
 from tasks.domain.shards.seal import Loaded, Part, Seal, SealSetDigest, intent_of
 from tasks.run.context import Run
-from tasks.run.import_attempts import OwnAttempt, attempts_of, collection_of, discard_left, note_again, staged_at
+from tasks.run.import_attempts import OwnAttempt, attempts_of, collection_of, discard_attempt, record_damaged_attempts, staged_at
 from tasks.run.plan import Plan
 from tasks.run.seals.effective_seals import seals_of, shards_with_seals
 from tasks.run.seals.shard_loading import begin_loading
@@ -58,7 +58,7 @@ def imports(plan: Plan, collection: Collection) -> bool:
         _refuse_impossible(plan, loader)
     if loader is None:
         return False
-    if plan.checkpoint.attempts(plan.address) or note_again(plan):
+    if plan.checkpoint.attempts(plan.address) or record_damaged_attempts(plan):
         return True
     if load == "upsert" or not loader.takes(plan.spec) or collection.describe() is not None:
         return False
@@ -107,7 +107,7 @@ def _resume(run: Run, plan: Plan, collection: Collection) -> bool:
         if known and not finished and (left or not attempt.upserts):
             finished = _take_over(run, plan, collection, attempt, left=left)
         elif left:
-            discard_left(plan, attempt)
+            discard_attempt(plan, attempt)
     return finished
 
 
@@ -245,7 +245,7 @@ def _enter(run: Run, plan: Plan, collection: Collection, own: OwnAttempt) -> Non
     """Write the ledger of the renamed collection, and remove the attempt. No key is in two shards."""
     begin_loading(plan, collection)
     plan.checkpoint.record_owners(plan.target, Owners(covers=own.now.covers, policy=policy_of(plan.job), settled=True))
-    with run.journal.telling(plan):
+    with run.journal.emitting(plan):
         for entry in plan.checkpoint.record_loads(plan.target, _entries(plan, own.now)):
             run.journal.note_load(entry)
     own.end()

@@ -39,7 +39,7 @@ def encode_shards(run: Run, plan: Plan, group: list[Shard]) -> None:
         Permanent: the first permanent failure of a shard, raised after all others are sealed.
         Transient: a retry may succeed; sealed shards stay sealed.
     """
-    with run.journal.during("encode"), run.journal.telling(group):
+    with run.journal.during("encode"), run.journal.emitting(group):
         encode_group(run, plan, group)
 
 

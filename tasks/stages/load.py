@@ -36,7 +36,7 @@ def load_shards(run: Run, plan: Plan, collection: Collection, group: list[Shard]
         Transient: the server did not accept rows in time; a retry may upsert rows again without harm.
     """
     first: Permanent | None = None
-    with run.journal.during("load"), run.journal.telling(group):
+    with run.journal.during("load"), run.journal.emitting(group):
         if any(plan.checkpoint.read_seal(shard.id) for shard in group):  # a refused corpus creates no collection
             begin_loading(plan, collection)
             if run.job.hosts_load:

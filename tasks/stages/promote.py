@@ -30,17 +30,17 @@ def promote_proved(run: Run, plan: Plan, collection: Collection, proof: Proof) -
     with run.journal.during("promote"):
         moves = Promotions(plan.inspected.store, plan.job, plan.inspected.damages)
         outcome = _move_alias(plan, collection, moves)
-        run.journal.gate = outcome.measured
-        for line in outcome.told:
+        run.journal.gate = outcome.evaluation
+        for line in outcome.notes:
             run.journal.note(line)
         if outcome.live != outcome.before:
             run.journal.note(f"alias '{plan.spec.alias}' points to '{outcome.live}'")
-            run.journal.tell("collection.promoted", {"collection": outcome.live, "before": outcome.before})
+            run.journal.emit("collection.promoted", {"collection": outcome.live, "before": outcome.before})
         if outcome.refused:
             run.journal.note_refusal(f"the alias was not moved to '{plan.spec.name}': {outcome.refused}")
         for name in _drop_outdated(plan, collection, moves, live=outcome.live):
             run.journal.note(f"'{name}' was dropped: unused for longer than target.grace, and beyond target.keep_previous")
-        return outcome.asked
+        return outcome.queries
 
 
 def _fails(run: Run, plan: Plan, proof: Proof) -> bool:
@@ -60,16 +60,16 @@ def _move_alias(plan: Plan, collection: Collection, moves: Promotions) -> MoveOu
         collection.target.point(plan.spec.alias, rollback)
         live = rollback
     if live == name:
-        return MoveOutcome(before=before, live=live, told=[])
+        return MoveOutcome(before=before, live=live, notes=[])
     by_hand = f"`kitestring promote` moves the alias from '{live}' to it" if live else "`kitestring promote` points the alias at it"
     if live and moves.damaged and not is_rejected(history, name):
         moves.note(_move_back(plan, live))
         note = f"'{name}' is verified, and the alias stays at '{live}': an unreadable record of an alias move may have been a rollback"
-        return MoveOutcome(before=before, live=live, told=[f"{note}: {by_hand}"])
+        return MoveOutcome(before=before, live=live, notes=[f"{note}: {by_hand}"])
     if is_rejected(history, name):
-        return MoveOutcome(before=before, live=live, told=[f"'{name}' was rolled back, so the alias does not move to it: {by_hand}"])
+        return MoveOutcome(before=before, live=live, notes=[f"'{name}' was rolled back, so the alias does not move to it: {by_hand}"])
     if plan.job.target.promote == "manual":
-        return MoveOutcome(before=before, live=live, told=[f"'{name}' is verified, and target.promote is manual: {by_hand}"])
+        return MoveOutcome(before=before, live=live, notes=[f"'{name}' is verified, and target.promote is manual: {by_hand}"])
     return pass_gate(plan, collection, moves, by="run")
 
 

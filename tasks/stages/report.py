@@ -34,8 +34,8 @@ from tasks.domain.shards.row_accounting import ShardCounts
 from tasks.domain.target.proof import Proof, compared, scope
 from tasks.run.artifacts import show_report
 from tasks.run.context import Run
-from tasks.run.estimate.estimator import foreseen
 from tasks.run.estimate.rate_history import keep_rates
+from tasks.run.estimate.run_estimate import finished_estimate
 from tasks.run.plan import Plan
 from tasks.run.progress import Journal
 from tasks.run.promotion.precision_quality import precision_quality
@@ -102,13 +102,13 @@ def report_run(run: Run, plan: Plan, collection: Collection, proof: Proof, asked
     if not report.failures:
         keep_rates(run, seconds=report.wall_seconds)
     if report.over_quarantine:
-        run.journal.tell(
+        run.journal.emit(
             "quarantine.exceeded", {"quarantined": report.rows.quarantined, "rows": report.rows.source, "reasons": dict(report.quarantine)}
         )
     show_report(report, advise(report) if report.failed else None)
     if report.failed:
         raise RunFailed(report.failed, summary(report))
-    run.journal.tell("run.verified", {"rows": report.rows.model_dump(), "shards": report.shards.model_dump(), "report": report.page})
+    run.journal.emit("run.verified", {"rows": report.rows.model_dump(), "shards": report.shards.model_dump(), "report": report.page})
     return summary(report)
 
 
@@ -186,7 +186,7 @@ def _report(run: Run, plan: Plan, proof: Proof, totals: SealTotals, shown: Repor
             seconds=max((finished - started).total_seconds(), 0.0),
             price_per_hour=run.job.report.price_per_hour,
         ),
-        estimate=foreseen(run),
+        estimate=finished_estimate(run),
         before=shown.attempt("comparison", lambda: report_before(plan.checkpoint, run.id)),
         projection=shown.projection,
         examples=shown.examples,

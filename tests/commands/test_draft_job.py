@@ -82,7 +82,7 @@ def test_prices_are_said_to_be_texts_with_the_setting_that_makes_them_numbers(tm
     (tmp_path / "shop.csv").write_text("sku,description,price,version\n" + "".join(f'{n},"{PROSE} {n}",{n}.50,3.{n}\n' for n in range(20)))
     draft = drafted(tmp_path / "shop.csv")
     assert (draft.metadata, draft.decimals) == (("price", "version"), ("price",))
-    assert "\n  # types: {price: double}  # texts as they are written" in job_text(draft, schema=None, sampled=20)
+    assert "\n  # types: {price: double}  # kept as texts (3.50)" in job_text(draft, schema=None, sampled=20)
 
 
 def test_pictures_as_bytes_and_by_name_are_embedded_unless_there_is_prose_beside_names(tmp_path: Path) -> None:

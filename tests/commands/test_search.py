@@ -42,7 +42,7 @@ def test_a_searcher_connects_once_for_all_its_questions_and_lets_go(tmp_path: Pa
     plan = SimpleNamespace(inspected=inspected, spec=SimpleNamespace(name="c"), job=None)
     encoder = SimpleNamespace(embed_queries=lambda texts: np.ones((len(texts), spec_of("c").dim), np.float32))
     monkeypatch.setattr(search, "locate_job", lambda _: inspected)
-    monkeypatch.setattr(search, "_settled", lambda _: SimpleNamespace(identity=SimpleNamespace(precision="float32"), facts=None))
+    monkeypatch.setattr(search, "_pinned", lambda _: SimpleNamespace(identity=SimpleNamespace(precision="float32"), facts=None))
     monkeypatch.setattr(search, "Plan", lambda *_: plan)
     monkeypatch.setattr(search, "QueryEncoder", lambda *_, **__: encoder)
 
@@ -132,9 +132,9 @@ def test_a_question_by_words_alone_waits_for_no_model_and_others_say_how_long_th
     encoder = SimpleNamespace(loaded=False, load=lambda: time.sleep(0.01) or loads.append("model"))
     with closing(made.target):
         asked = search.CollectionSearch(made, cast("QueryEncoder", encoder))
-        assert asked.wait_for_encoder("", search.SearchWay(mode="text")) == 0
+        assert asked.wait_for_encoder("", search.SearchOptions(mode="text")) == 0
         with pytest.raises(BadInput, match="lang = de"):
-            asked.wait_for_encoder("lang = de", search.SearchWay(mode="dense"))
+            asked.wait_for_encoder("lang = de", search.SearchOptions(mode="dense"))
         assert loads == []
-        assert asked.wait_for_encoder("", search.SearchWay(mode="dense")) >= 0.01
+        assert asked.wait_for_encoder("", search.SearchOptions(mode="dense")) >= 0.01
         assert loads == ["model"]

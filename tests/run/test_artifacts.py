@@ -56,7 +56,7 @@ def test_of_thousands_of_shards_the_table_names_only_those_that_one_would_look_f
     }
     named = [row for row in table if row["shard"]]
     assert len(named) == 1 + SHARDS_NAMED + 1 + SHARDS_NAMED
-    assert {"state": "in work", "shards": "", "shard": "busy", "what": "rank 1: 512 of rows 0 to 999"} in named
+    assert {"state": "in progress", "shards": "", "shard": "busy", "what": "rank 1: 512 of rows 0 to 999"} in named
     assert {"state": "slowest", "shards": "", "shard": "sealed-1999", "what": "999.0 s for 9 rows"} in named
     assert named[1]["shard"] == "failed-0"
     assert named[1]["what"].startswith("line one line two xxx")
@@ -81,7 +81,7 @@ def test_a_task_is_named_after_its_shards() -> None:
 
 
 def fails_at_the_third(journal: Journal, group: list[Shard]) -> None:
-    with journal.telling(group):
+    with journal.emitting(group):
         for each in group[:2]:
             journal.note_seal(seal(each.id, seconds=1), by_this_run=9, adopted=0)
             journal.note_load(Loaded(shard=each.id, group="g", rows=9, seal="s", run="r", seconds=1, loaded_at=""))
@@ -90,13 +90,13 @@ def fails_at_the_third(journal: Journal, group: list[Shard]) -> None:
 
 def test_what_became_of_a_group_is_told_once_in_two_events() -> None:
     told: list[tuple[str, dict[str, Any]]] = []
-    journal = Journal(tell=lambda what, payload: told.append((what, dict(payload))))
+    journal = Journal(emit=lambda what, payload: told.append((what, dict(payload))))
     group = [shard(name) for name in "abc"]
     with pytest.raises(Permanent):
         fails_at_the_third(journal, group)
     sealed = {"shard": group[0].id, "name": group[0].id, "rows": 18, "quarantined": 0, "shards": 2}
     assert told == [("shard.sealed", sealed), ("shard.loaded", {"shard": group[0].id, "rows": 18, "shards": 2})]
-    with journal.telling(group):
+    with journal.emitting(group):
         pass
     assert len(told) == 2
 

@@ -41,7 +41,7 @@ def test_a_sample_is_kept_for_as_long_as_the_files_are_the_same(tiny_model: Path
 
     settle_before(inspect_job(job))
     [told], first = notes("1", writes=False)
-    assert "column 'n' was found to be int64 by the first run of this corpus, and is text by now" in told
+    assert "the first run of this corpus inferred int64 for column 'n', which now holds text" in told
     assert first == 1
     assert [notes("2", writes=True)[1], notes("3", writes=True), notes("4", writes=False)] == [1, ([told], 0), ([told], 0)]
     (tmp_path / "b.csv").write_text("id,text,n\n3,three,3\n")

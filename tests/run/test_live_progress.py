@@ -17,7 +17,7 @@ from tasks.domain.errors import BadInput, Permanent, Transient
 from tasks.domain.ports import Store
 from tasks.domain.progress.live_run import LiveRun
 from tasks.run.observers import live_progress
-from tasks.run.observers.live_progress import told_in_checkpoint
+from tasks.run.observers.live_progress import publishing_progress
 from tasks.run.progress import Journal
 from tests.builders.checkpoints import live_run, snapshot
 
@@ -26,7 +26,7 @@ BEGAN = dt.datetime(2026, 11, 21, 8, tzinfo=dt.UTC)
 
 @pytest.fixture
 def store(monkeypatch: pytest.MonkeyPatch) -> Store:
-    monkeypatch.setattr(live_progress, "TELL_SECONDS", 0.01)
+    monkeypatch.setattr(live_progress, "PUBLISH_SECONDS", 0.01)
     return open_store(f"memory://{secrets.token_hex(8)}")
 
 
@@ -43,7 +43,7 @@ def until(true: Callable[[], object]) -> None:
 
 def test_a_run_can_be_followed_while_it_goes_and_says_in_the_end_that_it_is_complete(store: Store) -> None:
     journal = Journal()
-    with told_in_checkpoint(store, "pydocs", "run-1", BEGAN, journal):
+    with publishing_progress(store, "pydocs", "run-1", BEGAN, journal):
         [listener] = journal.listeners
         listener(snapshot(encoded=7, total=10))
         until(lambda: (now := told(store)) and now.snapshot.encoded == 7)
@@ -65,7 +65,7 @@ def test_a_run_can_be_followed_while_it_goes_and_says_in_the_end_that_it_is_comp
     ],
 )
 def test_it_says_how_it_ended_and_shows_no_credentials(store: Store, error: BaseException, state: str, cause: str) -> None:
-    with pytest.raises(type(error)), told_in_checkpoint(store, "pydocs", "run-1", BEGAN, Journal()):
+    with pytest.raises(type(error)), publishing_progress(store, "pydocs", "run-1", BEGAN, Journal()):
         raise error
     last = told(store)
     assert last is not None
@@ -81,10 +81,10 @@ def test_a_job_that_is_refused_leaves_nothing_behind_and_what_runs_before_it_tol
         until(lambda: told(store))
         raise BadInput("no such column")
 
-    with pytest.raises(BadInput), told_in_checkpoint(store, "pydocs", "run-1", BEGAN, journal):
+    with pytest.raises(BadInput), publishing_progress(store, "pydocs", "run-1", BEGAN, journal):
         refuse()
     assert list(LiveRuns(store, "pydocs").newest()) == [before]
-    with told_in_checkpoint(store, "pydocs", "run-2", BEGAN, Journal()):
+    with publishing_progress(store, "pydocs", "run-2", BEGAN, Journal()):
         pass
     assert [run.run for run in LiveRuns(store, "pydocs").newest()] == ["run-2"]
 
@@ -102,9 +102,9 @@ def test_a_store_that_stands_still_or_fails_holds_no_run_up(
 
     monkeypatch.setattr(type(store), "write", lambda _store, key, data: write(key, data))
     journal = Journal()
-    with caplog.at_level(logging.WARNING), told_in_checkpoint(store, "pydocs", "run-1", BEGAN, journal):
+    with caplog.at_level(logging.WARNING), publishing_progress(store, "pydocs", "run-1", BEGAN, journal):
         journal.listeners[0](snapshot())
         assert asked.wait(30)
     stands.set()
     until(lambda: caplog.records)
-    assert "how far the run is cannot be told" in caplog.text
+    assert "the progress of the run could not be written to the checkpoint" in caplog.text

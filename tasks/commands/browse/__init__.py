@@ -1,1 +1,1 @@
-"""`kitestring browse`: a page, and an HTTP API, over what a job has made."""
+"""`kitestring browse`: a search page and an HTTP API for a job's collections."""

@@ -1,8 +1,8 @@
-"""Who may ask: this machine's own pages and programs, or whoever has the token.
+"""Access control: on the loopback, requests of this machine's pages and programs are allowed; otherwise requests with the token.
 
-A page of another site can send requests to the loopback, too, and by DNS rebinding even read what comes back. So a request has to name the
-host that it is for (`Host`), must not come from a page of another site (`Origin`, `Sec-Fetch-Site`), and carries JSON, which other sites' forms
-cannot send.
+A page of another site can send requests to the loopback as well, and by DNS rebinding even read the responses. So a request has to name
+this server's host (`Host`), must not come from a page of another site (`Origin`, `Sec-Fetch-Site`), and has to carry JSON, which forms
+of other sites cannot send.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from http.cookies import CookieError, SimpleCookie
 from ipaddress import ip_address
 
-EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104 - what a user asks for
+EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104 - only if the user asks for it
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self';"
     " base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -28,7 +28,7 @@ HEADERS = {
 
 
 class RequestRefused(Exception):
-    """A request that is not answered, with its status and why."""
+    """A request that is refused, with the HTTP status and the reason."""
 
     def __init__(self, status: int, why: str) -> None:
         super().__init__(why)
@@ -37,7 +37,7 @@ class RequestRefused(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Access:
-    """`token` None: on the loopback, where no other machine comes in."""
+    """The address of the server and who may use it. `token` None: on the loopback, which other machines cannot reach."""
 
     host: str
     port: int
@@ -45,25 +45,25 @@ class Access:
 
     @classmethod
     def at(cls, host: str, port: int) -> Access:
-        """For an address that is listened at; one that other machines reach has a token."""
+        """The access for an address that the server listens at; one that other machines can reach gets a token."""
         return cls(host=host, port=port, token=None if is_loopback(host) else secrets.token_urlsafe(24))
 
     @property
     def cookie(self) -> str:
-        """Its name. Browsers keep cookies by host, whatever the port."""
+        """The name of the cookie. It has the port, since browsers share cookies between ports of a host."""
         return f"kitestring_browse_{self.port}"
 
     @property
     def url(self) -> str:
-        """What is opened in a browser. It holds the token, if there is one."""
+        """The address to open in a browser, with the token if there is one."""
         host = socket.gethostname() if self.host in EVERYWHERE else f"[{self.host}]" if ":" in self.host else self.host
         return f"http://{host}:{self.port}/{f'?token={self.token}' if self.token else ''}"
 
     def check(self, method: str, path: str, headers: Mapping[str, str], token: str | None) -> None:
-        """`headers`: by lower-case name. `token`: that the address holds.
+        """Check a request. `headers`: by lower-case name. `token`: from the query of the address.
 
         Raises:
-            RequestRefused: the request is not for this server, from another site, without the token, or no JSON.
+            RequestRefused: the request is for another host, from another site, without the token, or not JSON.
         """
         host = headers.get("host", "").lower()
         if self.token is None and host not in self._names:
@@ -78,7 +78,7 @@ class Access:
         other_site = headers.get("sec-fetch-site", "none") not in ("none", "same-origin") and (method, path) != ("GET", "/")
         origin = headers.get("origin")
         if other_site or (origin is not None and origin.partition("://")[2] != host):
-            raise RequestRefused(403, "requests from pages of other sites are not answered")
+            raise RequestRefused(403, "requests from pages of other sites are refused")
         if method == "POST" and headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
             raise RequestRefused(415, "send JSON, with the header `Content-Type: application/json`")
 
@@ -89,20 +89,20 @@ class Access:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether other machines cannot come in by it."""
+    """Whether a host is a loopback address, which other machines cannot reach."""
     try:
         return ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
 
 
-def _same(token: str, *given: str | None) -> bool:
-    return any(secrets.compare_digest(token.encode(), each.encode()) for each in given if each)
+def _same(token: str, *candidates: str | None) -> bool:
+    return any(secrets.compare_digest(token.encode(), each.encode()) for each in candidates if each)
 
 
 def _cookie(headers: Mapping[str, str], name: str) -> str | None:
     try:
-        found = SimpleCookie(headers.get("cookie", "")).get(name)
+        cookie = SimpleCookie(headers.get("cookie", "")).get(name)
     except CookieError:
         return None
-    return found.value if found else None
+    return cookie.value if cookie else None

@@ -1,4 +1,4 @@
-"""What can be searched of a job: the collection of its own encoder and, if that is another, the one that its alias points to."""
+"""Search of a job's collections: that of its own encoder and, if it is another, the one that its alias points to."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, Self
 from tasks.adapters.processes.scratch import scratch_folder
 from tasks.adapters.targets.field_conditions import comparisons_of, with_conditions
 from tasks.commands.browse.search_request import QUERY_PICTURE_BYTES, SearchRequest
-from tasks.commands.search import CollectionSearch, Searcher, SearchWay
+from tasks.commands.search import CollectionSearch, Searcher, SearchOptions
 from tasks.domain.errors import BadInput, KitestringError
 from tasks.domain.job.encoder import ENCODERS
 from tasks.domain.job.job import Job
@@ -25,7 +25,7 @@ from tasks.run.promotion.search_modes import check_mode, modes_of
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchAnswer:
-    """Hits, and how they were found. `model_seconds`: for which the question had to wait until the encoder was loaded."""
+    """Hits, with collection and mode. `model_seconds`: time that the query waited for the encoder to load."""
 
     collection: str
     mode: str
@@ -35,15 +35,15 @@ class SearchAnswer:
 
 
 class JobSearch:
-    """Answers questions to a job's collections from any threads, with each encoder loaded once."""
+    """Searches a job's collections. Thread-safe; loads each encoder once."""
 
     def __init__(self, job: Job) -> None:
-        """Raises BadInput: nothing was made with the job's encoder, or the collection is not there."""
+        """Raises BadInput if the corpus has no vectors of the job's encoder or the collection does not exist."""
         self.job = job
         self._own = Searcher(job)
         self._others: dict[str, CollectionSearch] = {}
         self._turn = threading.Lock()
-        self._own.made()
+        self._own.spec()
 
     def __enter__(self) -> Self:
         return self
@@ -60,32 +60,32 @@ class JobSearch:
         return "image" in ENCODERS[self.job.encoder.kind].modalities
 
     def collections(self) -> list[dict[str, Any]]:
-        """What there is to search, the job's own first, with the fields and modes of each."""
+        """The collections that can be searched, the job's own first, each with its fields and modes."""
         own, live = self._own.plan.spec.name, self._live()
         names = [own, live] if live and live != own else [own]
-        return [_described(self._made(name), live=name == live, rows=self._own.target.collection(name).count()) for name in names]
+        return [_described(self._spec(name), live=name == live, rows=self._own.target.collection(name).count()) for name in names]
 
     def search(self, request: SearchRequest) -> SearchAnswer:
-        """Answer a question.
+        """Answer a search request.
 
         Raises:
-            BadInput: neither words nor a picture, no such collection, a mode or a filter that it has not; names the field.
+            BadInput: no words and no picture, or both; an unknown collection, mode or filter; names the field.
         """
         if (request.text is None) == (request.picture is None):
             raise BadInput("give either text, the words to search for, or picture, in base64")
-        picked = self._picked(request.collection)
-        made = picked.made()
-        mode = check_mode(made, request.mode, "mode") if request.text is not None else "dense"
-        way = SearchWay(mode=mode, explain=request.explain, all_chunks=request.all_chunks, named="")
-        expression = with_conditions(request.filter, request.where, fields_of(made))
-        hits, waited = self._ask(picked, request, expression, way)
-        return SearchAnswer(collection=made.name, mode=mode, hits=hits, passages=picked.passages(hits), model_seconds=waited)
+        search = self._search_of(request.collection)
+        spec = search.spec()
+        mode = check_mode(spec, request.mode, "mode") if request.text is not None else "dense"
+        way = SearchOptions(mode=mode, explain=request.explain, all_chunks=request.all_chunks, named="")
+        expression = with_conditions(request.filter, request.where, fields_of(spec))
+        hits, waited = self._ask(search, request, expression, way)
+        return SearchAnswer(collection=spec.name, mode=mode, hits=hits, passages=search.passages(hits), model_seconds=waited)
 
-    def _ask(self, picked: CollectionSearch, request: SearchRequest, expression: str, way: SearchWay) -> tuple[list[Hit], float]:
-        """Also the seconds for which the encoder was waited for."""
+    def _ask(self, search: CollectionSearch, request: SearchRequest, expression: str, way: SearchOptions) -> tuple[list[Hit], float]:
+        """The hits, and the seconds that the query waited for the encoder."""
         if request.text is not None:
-            waited = picked.wait_for_encoder(expression, way) if request.text.strip() else 0.0
-            return picked.search(request.text, request.k, expression=expression, way=way), waited
+            waited = search.wait_for_encoder(expression, way) if request.text.strip() else 0.0
+            return search.search(request.text, request.k, expression=expression, way=way), waited
         if request.mode in ("text", "hybrid"):
             raise BadInput(f"mode {request.mode}: a picture has no words: leave mode out")
         if not self.takes_pictures:
@@ -96,10 +96,10 @@ class JobSearch:
         with scratch_folder() as scratch:
             place = scratch / "picture"
             place.write_bytes(picture)
-            waited = picked.wait_for_encoder(expression, way)
-            return _nearest(picked, place, request.k, expression, way), waited
+            waited = search.wait_for_encoder(expression, way)
+            return _nearest(search, place, request.k, expression, way), waited
 
-    def _picked(self, name: str | None) -> CollectionSearch:
+    def _search_of(self, name: str | None) -> CollectionSearch:
         own = self._own.plan.spec.name
         live = self._live() if name not in (None, own) else None
         if name is None or name == own or (name == self.job.target.collection and live == own):
@@ -114,45 +114,45 @@ class JobSearch:
             return self._others[live]
 
     def _opened(self, name: str) -> CollectionSearch:
-        collection, made = self._own.target.collection(name), self._made(name)
-        if made.fingerprint == self._own.record.identity.fingerprint:  # only its full text is another
+        collection, spec = self._own.target.collection(name), self._spec(name)
+        if spec.fingerprint == self._own.record.identity.fingerprint:  # it differs only in full text
             return CollectionSearch(collection, self._own.encoder)
         try:
-            return CollectionSearch(collection, encoder_that_made(self._own.plan, made))
+            return CollectionSearch(collection, encoder_that_made(self._own.plan, spec))
         except BadInput as error:
-            raise BadInput(f"collection '{name}' cannot be asked: {error}") from error
+            raise BadInput(f"collection '{name}' cannot be searched: {error}") from error
 
     def _live(self) -> str | None:
         return self._own.target.resolve(self.job.target.collection)
 
-    def _made(self, name: str) -> CollectionSpec:
-        made = self._own.target.collection(name).describe()
-        return made or self._own.made()
+    def _spec(self, name: str) -> CollectionSpec:
+        spec = self._own.target.collection(name).describe()
+        return spec or self._own.spec()
 
 
-def _nearest(picked: CollectionSearch, place: Path, k: int, expression: str, way: SearchWay) -> list[Hit]:
-    """Without the place of the picture in messages: it is a file of ours, of which nobody knows."""
+def _nearest(search: CollectionSearch, place: Path, k: int, expression: str, way: SearchOptions) -> list[Hit]:
+    """Search by a picture; messages do not name its path, which is a temporary file that users do not know."""
     try:
-        return picked.search_picture(str(place), k, expression=expression, way=way)
+        return search.search_picture(str(place), k, expression=expression, way=way)
     except KitestringError as error:
-        told = str(error).removeprefix(f"--image '{place}': ").replace(f"'{place}'", "it").replace(str(place), "it")
-        raise type(error)(told if told == str(error) else f"picture: {told}") from error
+        message = str(error).removeprefix(f"--image '{place}': ").replace(f"'{place}'", "it").replace(str(place), "it")
+        raise type(error)(message if message == str(error) else f"picture: {message}") from error
 
 
-def fields_of(made: CollectionSpec) -> dict[str, FieldType]:
-    """What can be filtered by, with its type."""
-    text: dict[str, FieldType] = {"text": "varchar"} if made.store_text else {}
-    return {"id": "varchar", **text, **{field.name: field.type for field in made.fields}}
+def fields_of(spec: CollectionSpec) -> dict[str, FieldType]:
+    """The fields that filters may use, with their types."""
+    text: dict[str, FieldType] = {"text": "varchar"} if spec.store_text else {}
+    return {"id": "varchar", **text, **{field.name: field.type for field in spec.fields}}
 
 
-def _described(made: CollectionSpec, *, live: bool, rows: int) -> dict[str, Any]:
+def _described(spec: CollectionSpec, *, live: bool, rows: int) -> dict[str, Any]:
     return {
-        "name": made.name,
+        "name": spec.name,
         "live": live,
-        "model": made.model,
+        "model": spec.model,
         "rows": rows,
-        "metric": made.metric,
-        "modes": modes_of(made),
-        "chunks": has_chunks(made.fields),
-        "fields": [{"name": name, "type": kind, "is": comparisons_of(kind)} for name, kind in fields_of(made).items()],
+        "metric": spec.metric,
+        "modes": modes_of(spec),
+        "chunks": has_chunks(spec.fields),
+        "fields": [{"name": name, "type": kind, "is": comparisons_of(kind)} for name, kind in fields_of(spec).items()],
     }

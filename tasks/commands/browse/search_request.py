@@ -1,4 +1,4 @@
-"""What the API takes and gives."""
+"""The request documents of the HTTP API."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class SearchRequest(Strict):
     all_chunks: bool = Field(False, description="Every chunk may be a hit, not only the best of each document.")
 
     def picture_bytes(self) -> bytes:
-        """The picture, decoded; a data URI is taken as well.
+        """The decoded picture, from base64 or a data URI.
 
         Raises:
             BadInput: it is not base64.
@@ -60,10 +60,10 @@ class PicturesRequest(Strict):
 
 
 def read_request(model: type[M], document: Any) -> M:
-    """A request of some kind.
+    """Parse a request document.
 
     Raises:
-        BadInput: it is not one; names each field that is wrong.
+        BadInput: it is invalid; names each invalid field.
     """
     if not isinstance(document, dict):
         raise BadInput('the request is not a JSON object such as {"text": "words", "k": 10}')

@@ -1,4 +1,4 @@
-"""Serves the page until it is ended."""
+"""Serve the page and the API until the process is stopped."""
 
 from __future__ import annotations
 
@@ -26,19 +26,20 @@ from tasks.domain.job.job import Job
 USUAL_PORT = 8642
 
 
-def serve_job(job: Job, *, host: str, port: int | None, questions: str | None, opens: bool, told: Callable[[str], None]) -> None:
-    """Answer until SIGINT or SIGTERM.
+def serve_job(job: Job, *, host: str, port: int | None, questions: str | None, opens: bool, show_url: Callable[[str], None]) -> None:
+    """Serve a job's collections until SIGINT or SIGTERM.
 
     Args:
-        job: whose collections are searched.
-        host: to listen at; other machines need the token that is told with the address.
-        port: None: the usual one or, if that is in use, any that is free.
+        job: names the collections.
+        host: to listen at; other machines need the token in the printed address.
+        port: None: the usual one or, if that is in use, any free port.
         questions: the file that questions are saved to; None: the gate's.
         opens: open the page in this machine's browser.
-        told: gets the page's address once it is answered.
+        show_url: called with the page's address once the server listens.
 
     Raises:
-        BadInput: nothing was made with the job's encoder, the port is in use, the host is none of this machine's, or questions cannot be saved.
+        BadInput: the corpus has no vectors of the job's encoder, the port is in use, the host is not an address of this machine, or
+            questions cannot be saved.
     """
     gate = job.target.gate
     file, where = (questions, "--questions") if questions else (gate.queries if gate else None, "target.gate.queries")
@@ -48,7 +49,7 @@ def serve_job(job: Job, *, host: str, port: int | None, questions: str | None, o
         access = Access.at(host, listener.getsockname()[1])
         app = BrowseApp(search, pictures, access, questions=file, where=where)
         app.load()
-        told(access.url)
+        show_url(access.url)
         if opens:
             _open_soon(access.url)
         with suppress(KeyboardInterrupt):
@@ -56,35 +57,35 @@ def serve_job(job: Job, *, host: str, port: int | None, questions: str | None, o
 
 
 def config_of(app: BrowseApp, **where: Any) -> uvicorn.Config:
-    """How it is served: without a log of requests, since addresses may hold the token. `where`: for those who bring no socket."""
+    """The configuration of uvicorn: no access log, since addresses may hold the token. `where`: host and port, if no socket is passed."""
     quiet: dict[str, Any] = {"access_log": False, "log_config": None, "log_level": "warning", "server_header": False}
     return uvicorn.Config(app.asgi(), http="h11", ws="none", loop="asyncio", lifespan="off", **quiet, **where)
 
 
 class _Server(uvicorn.Server):
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """At once: nobody's work is lost by it."""
+        """Exit at once, without waiting for connections: no work is lost."""
         super().handle_exit(sig, frame)
         self.force_exit = True
 
 
 def _listening(host: str, port: int | None) -> socket.socket:
-    for wanted in (USUAL_PORT, 0) if port is None else (port,):
+    for number in (USUAL_PORT, 0) if port is None else (port,):
         try:
-            family = socket.getaddrinfo(host, wanted, type=socket.SOCK_STREAM)[0][0]
-            return socket.create_server((host, wanted), family=family)
+            family = socket.getaddrinfo(host, number, type=socket.SOCK_STREAM)[0][0]
+            return socket.create_server((host, number), family=family)
         except socket.gaierror as error:
-            raise BadInput(f"--host '{host}' is no address of this machine: {error.strerror}") from error
+            raise BadInput(f"--host '{host}' is not an address of this machine: {error.strerror}") from error
         except OSError as error:
             refused = error
     if refused.errno == errno.EADDRNOTAVAIL:
-        raise BadInput(f"--host '{host}' is no address of this machine: leave it out, or give one such as 0.0.0.0") from refused
+        raise BadInput(f"--host '{host}' is not an address of this machine: leave it out, or use one such as 0.0.0.0") from refused
     reason = os.strerror(refused.errno) if refused.errno else str(refused)  # without the address that Python adds
-    raise BadInput(f"{host}:{wanted} cannot be listened at ({reason}): give another --port, or leave it out") from refused
+    raise BadInput(f"cannot listen at {host}:{number} ({reason}): use another --port, or leave it out") from refused
 
 
 def _open_soon(url: str) -> None:
-    """In a browser with windows: one that runs in the terminal would take it over."""
-    windows = sys.platform != "linux" or any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
-    if windows:
+    """Open a page in a graphical browser: one that runs in the terminal would take the terminal over."""
+    graphical = sys.platform != "linux" or any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
+    if graphical:
         threading.Thread(target=webbrowser.open, args=(url,), daemon=True, name="open-page").start()

@@ -1,4 +1,4 @@
-"""Pictures of hits, from the source: it is listed once, and what was read is kept."""
+"""Pictures of hits, read from the source. The source is listed once, and pictures are cached."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from tasks.run.preflight import inspect_job
 from tasks.run.promotion.source_images import pictures_of
 
 SIDE = 480  # pixels
-MOST_KEPT = 2_000  # pictures, of some 20 kB each
+MOST_KEPT = 2_000  # pictures in the cache, of about 20 kB each
 
 
 class SourcePictures:
-    """Small JPEGs by key, for rows of an image corpus; others have none, and so have rows whose files have changed."""
+    """Small JPEGs by key, for rows of an image corpus; other rows, and rows of changed files, have none. Thread-safe."""
 
     def __init__(self, job: Job) -> None:
-        target = job.target.model_copy(update={"gate": None})  # a gate's file that is not there yet is no reason to show none
+        target = job.target.model_copy(update={"gate": None})  # pictures do not need the gate's file, which may not exist yet
         self._job = job.model_copy(update={"target": target})
-        self._there = job.source.modality == "image"
+        self._has_pictures = job.source.modality == "image"
         self._kept: dict[str, bytes] = {}
         self._plan: Plan | None = None
         self._open = ExitStack()
@@ -38,16 +38,16 @@ class SourcePictures:
         self._open.close()
 
     def of(self, keys: Iterable[str]) -> dict[str, bytes]:
-        """Those that can be read; a source that is gone gives none."""
+        """The pictures that can be read; none if the source is gone."""
         keys = list(dict.fromkeys(keys))
-        if not self._there or not keys:
+        if not self._has_pictures or not keys:
             return {}
         with self._turn:
             missing = [key for key in keys if key not in self._kept]
             try:
                 self._keep(self._read(missing) if missing else {})
             except KitestringError:
-                self._plan = None  # the source is listed anew with the next question
+                self._plan = None  # the next call lists the source again
             return {key: self._kept[key] for key in keys if key in self._kept}
 
     def _read(self, keys: list[str]) -> dict[str, bytes]:
@@ -59,7 +59,7 @@ class SourcePictures:
         with opened(self._plan) as collection:
             return dict(pictures_of(self._plan, collection, keys, side=SIDE))
 
-    def _keep(self, found: dict[str, bytes]) -> None:
-        self._kept.update(found)
+    def _keep(self, pictures: dict[str, bytes]) -> None:
+        self._kept.update(pictures)
         for key in list(self._kept)[: max(0, len(self._kept) - MOST_KEPT)]:
             del self._kept[key]

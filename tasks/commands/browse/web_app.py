@@ -1,4 +1,4 @@
-"""The page and the HTTP API. Work is done in threads of their own, which nobody waits for when the server ends."""
+"""The page and the HTTP API as an ASGI application. Requests are worked on in daemon threads, which end with the server."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ from tasks.domain.job.credentials import without_credentials
 from tasks.domain.job.gate import Question
 from tasks.domain.target.collection import Hit
 
-BODY_BYTES = QUERY_PICTURE_BYTES * 4 // 3 + (1 << 20)  # a picture in base64, and the rest
+BODY_BYTES = QUERY_PICTURE_BYTES * 4 // 3 + (1 << 20)  # a picture in base64, and the other fields
 EXAMPLES = 6  # saved questions that the page shows before the first search
-REQUESTS_AT_ONCE = 16  # requests that are worked on
+REQUESTS_AT_ONCE = 16  # requests that are worked on at a time
 PAGE_FOLDER = Path(__file__).with_name("page")
 CONTENT_TYPES = {"browse.html": "text/html", "browse.css": "text/css", "browse.js": "text/javascript", "hits.js": "text/javascript"}
 log = logging.getLogger("kitestring.browse")
@@ -41,7 +41,7 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 
 class BrowseApp:
-    """What answers requests about one job. `questions`: the file that questions are saved to, `where`: what named it."""
+    """Answers the requests about one job. `questions`: the file that questions are saved to; `where`: the setting that names it."""
 
     def __init__(self, search: JobSearch, pictures: SourcePictures, access: Access, *, questions: str | None, where: str) -> None:
         self._search, self._pictures, self._access = search, pictures, access
@@ -50,7 +50,7 @@ class BrowseApp:
         self._places = asyncio.Semaphore(REQUESTS_AT_ONCE)
 
     def asgi(self) -> ASGIApp:
-        """As a server takes it."""
+        """The ASGI application, with access control."""
         routes = [
             Route("/", self._page),
             *(Route(f"/{name}", self._file) for name in CONTENT_TYPES),
@@ -60,25 +60,25 @@ class BrowseApp:
                 for path, answer in (("/search", self._find), ("/pictures", self._show), ("/questions", self._save))
             ),
         ]
-        return _Guarded(Starlette(routes=routes, exception_handlers={HTTPException: _not_there}), self._access)
+        return _Guarded(Starlette(routes=routes, exception_handlers={HTTPException: _not_found}), self._access)
 
     def load(self) -> None:
-        """Load the model beside the first requests; one that fails is told with the first search."""
+        """Load the model in a thread. A failure is reported by `/info` and by searches."""
 
         def load() -> None:
             try:
                 self._search.load()
                 self._model = "ready"
-            except Exception as error:  # noqa: BLE001 - whatever it is, searches will say so
+            except Exception as error:  # noqa: BLE001 - searches report it
                 self._model = f"failed: {_sentence(error)}"
 
         threading.Thread(target=load, daemon=True, name="load-model").start()
 
     async def _page(self, request: Request) -> Response:
-        if "token" in request.query_params:  # the address in the browser's history shall not hold it
-            moved = RedirectResponse("/", status_code=303)
-            moved.set_cookie(self._access.cookie, self._access.token or "", httponly=True, samesite="strict", path="/")
-            return moved
+        if "token" in request.query_params:  # keeps the token out of the browser's history
+            redirect = RedirectResponse("/", status_code=303)
+            redirect.set_cookie(self._access.cookie, self._access.token or "", httponly=True, samesite="strict", path="/")
+            return redirect
         return _static("browse.html")
 
     async def _file(self, request: Request) -> Response:
@@ -92,7 +92,7 @@ class BrowseApp:
                     return _json(await _in_thread(lambda: answer(document)))
             except RequestRefused as refused:
                 return _json({"error": str(refused)}, refused.status)
-            except Exception as error:  # noqa: BLE001 - an application gets one sentence, whatever it was
+            except Exception as error:  # noqa: BLE001 - every error becomes a response of one sentence
                 return _json({"error": _sentence(error)}, _status(error))
 
         return handle
@@ -111,17 +111,17 @@ class BrowseApp:
         }
 
     def _find(self, document: Any) -> dict[str, Any]:
-        asked, began = read_request(SearchRequest, document), time.monotonic()
-        found = self._search.search(asked)
+        request, began = read_request(SearchRequest, document), time.monotonic()
+        answer = self._search.search(request)
         self._model = "ready"
-        hits = [_hit_document(hit, found, explain=asked.explain) for hit in found.hits]
-        took, loading = time.monotonic() - began, found.model_seconds
+        hits = [_hit_document(hit, answer, explain=request.explain) for hit in answer.hits]
+        took, loading = time.monotonic() - began, answer.model_seconds
         seconds = {"seconds": round(max(0.0, took - loading), 3), "model_seconds": round(loading, 3)}
-        told = {"collection": found.collection, "mode": found.mode, **seconds, "hits": hits}
-        return {**told, "relevant": self._known(asked.text) if asked.text else []}
+        response = {"collection": answer.collection, "mode": answer.mode, **seconds, "hits": hits}
+        return {**response, "relevant": self._known(request.text) if request.text else []}
 
     def _saved(self) -> list[Question]:
-        """Nothing where the file cannot be read, which saving will tell."""
+        """The saved questions; none if the file cannot be read, which saving reports."""
         try:
             return known_questions(self._questions, self._where) if self._questions else []
         except BadInput:
@@ -131,23 +131,23 @@ class BrowseApp:
         return [key for each in self._saved() if each.query == query for key, gain in each.relevant.items() if gain > 0]
 
     def _show(self, document: Any) -> dict[str, Any]:
-        asked = read_request(PicturesRequest, document)
-        found = self._pictures.of(asked.ids)
-        return {"pictures": {key: f"data:image/jpeg;base64,{b64encode(picture).decode()}" for key, picture in found.items()}}
+        request = read_request(PicturesRequest, document)
+        pictures = self._pictures.of(request.ids)
+        return {"pictures": {key: f"data:image/jpeg;base64,{b64encode(picture).decode()}" for key, picture in pictures.items()}}
 
     def _save(self, document: Any) -> dict[str, Any]:
-        asked = read_request(SaveRequest, document)
+        request = read_request(SaveRequest, document)
         if self._questions is None:
             raise BadInput(
-                "no file of questions is named: set target.gate.queries in the job, or start `kitestring browse` with --questions FILE"
+                "there is no file of questions: set target.gate.queries in the job, or start `kitestring browse` with --questions FILE"
             )
-        new = save_question(self._questions, asked.query, list(dict.fromkeys(asked.relevant)), self._where)
-        return {"query": asked.query, "relevant": list(dict.fromkeys(asked.relevant)), "new": new, "file": self._questions}
+        new = save_question(self._questions, request.query, list(dict.fromkeys(request.relevant)), self._where)
+        return {"query": request.query, "relevant": list(dict.fromkeys(request.relevant)), "new": new, "file": self._questions}
 
 
-def _hit_document(hit: Hit, found: SearchAnswer, *, explain: bool) -> dict[str, Any]:
+def _hit_document(hit: Hit, answer: SearchAnswer, *, explain: bool) -> dict[str, Any]:
     fields = dict(hit.fields)
-    passage = found.passages.get(hit.id)
+    passage = answer.passages.get(hit.id)
     document: dict[str, Any] = {"id": hit.id, "score": hit.score}
     if "text" in fields:
         document["text"] = fields.pop("text")
@@ -160,7 +160,7 @@ def _hit_document(hit: Hit, found: SearchAnswer, *, explain: bool) -> dict[str, 
 
 
 class _Guarded:
-    """Refuses what `Access` refuses, and sets the headers of every answer."""
+    """Middleware that refuses requests by `Access` and sets the security headers of every response."""
 
     def __init__(self, app: ASGIApp, access: Access) -> None:
         self._app, self._access = app, access
@@ -197,21 +197,21 @@ async def _document(request: Request) -> Any:
 
 
 async def _in_thread(work: Callable[[], T]) -> T:
-    """What the work gives. Its thread ends with the process: a server that is ended does not wait for a model that loads."""
+    """Run work in a daemon thread and return its result: a stopped server does not wait for a model that is loading."""
     loop = asyncio.get_running_loop()
     done: asyncio.Future[T] = loop.create_future()
 
-    def settle(put: Callable[[Any], None], value: Any) -> None:
+    def finish(put: Callable[[Any], None], value: Any) -> None:
         if not done.done():
             put(value)
 
     def run() -> None:
         try:
             put, value = done.set_result, work()
-        except BaseException as error:  # noqa: BLE001 - it is raised where the work is waited for
+        except BaseException as error:  # noqa: BLE001 - it is raised in the waiting coroutine
             put, value = done.set_exception, error  # type: ignore[assignment]
         if not loop.is_closed():
-            loop.call_soon_threadsafe(settle, put, value)
+            loop.call_soon_threadsafe(finish, put, value)
 
     threading.Thread(target=run, daemon=True, name="browse").start()
     return await done
@@ -224,12 +224,12 @@ def _status(error: Exception) -> int:
 
 
 def _sentence(error: Exception) -> str:
-    """One line for whoever asked; what was not foreseen is in the log as well."""
-    told = without_credentials(" ".join(str(error).split()))
+    """One sentence for the client; unexpected errors are logged as well."""
+    message = without_credentials(" ".join(str(error).split()))
     if isinstance(error, KitestringError):
-        return told
-    log.error("%s: %s: please report this", type(error).__name__, told)
-    return f"the request failed unexpectedly ({type(error).__name__}): see what `kitestring browse` prints, and please report it"
+        return message
+    log.error("%s: %s: please report this", type(error).__name__, message)
+    return f"the request failed unexpectedly ({type(error).__name__}): see the output of `kitestring browse`, and please report it"
 
 
 def _json(document: dict[str, Any], status: int = 200) -> Response:
@@ -241,7 +241,7 @@ def _json(document: dict[str, Any], status: int = 200) -> Response:
 
 
 def _finite(value: Any) -> Any:
-    """JSON has no NaN and no infinity: null stands for them."""
+    """Replace NaN and infinity by null, since JSON has neither."""
     if isinstance(value, dict):
         return {key: _finite(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
@@ -253,7 +253,7 @@ def _static(name: str) -> Response:
     return Response((PAGE_FOLDER / name).read_bytes(), media_type=f"{CONTENT_TYPES[name]}; charset=utf-8")
 
 
-async def _not_there(request: Request, error: Exception) -> Response:
+async def _not_found(request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 500
     paths = "GET /, GET /info, POST /search, POST /pictures and POST /questions"
     return _json({"error": f"there is no {request.method} {request.url.path}: there are {paths}"}, status)

@@ -1,1 +1,1 @@
-"""`kitestring tune`: measures settings on a job's own rows and this machine, and writes nothing but what `--apply` keeps."""
+"""`kitestring tune`: measure settings on a job's own rows and this machine. Writes only what `--apply` stores."""

@@ -16,25 +16,25 @@ from tasks.domain.encoding.tune.trials import TrialSettings
 from tasks.domain.errors import BadInput
 from tasks.domain.job.job import Job
 
-ALONE_SECONDS = 20.0  # that one rank takes for the rows, at most
-SHARE_ALONE = 0.08  # of the time that there is, likewise
-PIECES_A_RANK = 8  # for each rank of the most: the last ones end about together
+ALONE_SECONDS = 20.0  # the longest that one rank takes for the rows
+SHARE_ALONE = 0.08  # the same as a share of the whole time
+PIECES_A_RANK = 8  # for the largest number of ranks, so that they finish at about the same time
 LEAST_ROWS = 256
 
 
 def scale_job(job: Job, *, minutes: float, say: Say) -> ScalingResult:
-    """Encode the same rows, and N times as many, with 1, 2, 4 ... N ranks. Interrupted (Ctrl-C), it gives what was measured.
+    """Encode the same rows, and N times as many, with 1, 2, 4 ... N ranks. If interrupted (Ctrl-C), return what was measured.
 
     Args:
-        job: whose rows are encoded, with its own settings but for the ranks.
-        minutes: after which nothing more is begun.
-        say: is told of every number of ranks.
+        job: whose rows are encoded, with its own settings except for the ranks.
+        minutes: after which no measurement is begun.
+        say: called with a line for every number of ranks.
 
     Raises:
-        BadInput: as a run does, there is nothing to tune, or ranks share the model: one alone would have to hold it all.
+        BadInput: as for a run, there is nothing to tune, or ranks share the model: one rank would have to hold all of it.
     """
     if job.compute.model_parallel != "off":
-        raise BadInput("--scaling begins with one rank, which would hold the whole model: measure a job with compute.model_parallel off")
+        raise BadInput("--scaling begins with one rank, which would hold the whole model: set compute.model_parallel: off to measure it")
     with open_bench(job) as bench:
         ladder = _Ladder(bench=bench, say=say, seconds=60 * minutes)
         interrupted = False
@@ -72,26 +72,26 @@ class _Ladder:
     _rows: int = 0
 
     def climb(self) -> None:
-        """Every number of ranks, while there is time for as long a step as the last."""
+        """Measure every number of ranks, as long as there is time for another step like the last."""
         began, took = time.monotonic(), 0.0
         for ranks in self._numbers():
             if time.monotonic() - began + took > self.seconds:
-                self.notes.append(f"{ranks} ranks and more were not measured for want of time; --minutes gives more")
+                self.notes.append(f"{ranks} ranks and more were not measured for lack of time: raise --minutes")
                 return
-            at = time.monotonic()
+            start = time.monotonic()
             point = self._step(ranks)
-            took = time.monotonic() - at
+            took = time.monotonic() - start
             self.points.append(point)
             self.say(point_line(point))
 
     def _numbers(self) -> list[int]:
-        """1, 2, 4 ... and the most: cards, or cores."""
+        """1, 2, 4 ... and the largest number: GPUs or cores."""
         most = self.most
         return [*(1 << power for power in range(most.bit_length()) if 1 << power < most), most]
 
     @property
     def most(self) -> int:
-        """Ranks that each have a card or a core of their own."""
+        """The most ranks that each have a GPU or a core of their own."""
         return self.bench.launch.ranks if self.bench.launch.device == "cuda" else max(self.bench.launch.ranks, cores())
 
     def _step(self, ranks: int) -> ScalePoint:
@@ -114,11 +114,11 @@ class _Ladder:
             )
 
     def _rows_for(self, seconds: float, rows: int) -> int:
-        """As many rows as one rank encodes in its share of the time."""
+        """The rows that one rank encodes in its share of the time."""
         return max(LEAST_ROWS, int(rows / max(seconds, 1e-3) * min(ALONE_SECONDS, self.seconds * SHARE_ALONE)))
 
     def _settings(self, ranks: int) -> TrialSettings:
-        """One rank's threads stay the same, so that only the ranks grow."""
+        """The settings of a trial. Threads of a rank stay the same, so that only the number of ranks changes."""
         own, start = self.bench.job.compute.threads, start_of(self.bench)
         threads = own if own != "auto" else max(1, cores() // self.most)
         return start.model_copy(update={"processes": ranks, "threads": threads})

@@ -1,4 +1,4 @@
-"""How a trial is measured: ranks that are warm and kept busy, for some seconds."""
+"""Measure a trial: ranks are warmed up and kept busy for some seconds."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from tasks.domain.encoding.tune.trial_text import trial_line
 from tasks.domain.encoding.tune.trials import Axis, Trial, TrialSettings
 from tasks.domain.errors import KitestringError
 
-MEASURED_SECONDS = 4.0  # of a trial, once it is warm
-LONGEST_MEASURED = 60.0  # where a piece takes long
+MEASURED_SECONDS = 4.0  # of a trial after warm-up
+LONGEST_MEASURED = 60.0  # seconds, if a piece takes long
 POLL_SECONDS = 0.1
 
 Say = Callable[[str], None]
@@ -28,15 +28,15 @@ class TrialMeter:
     say: Say
 
     def __call__(self, axis: Axis, settings: TrialSettings) -> Trial:
-        """A trial that cannot be made says why."""
+        """Measure a trial; the result of one that fails has the error."""
         try:
-            trial = self._measured(axis, settings)
+            trial = self._measure(axis, settings)
         except KitestringError as error:
             trial = Trial(axis=axis, settings=settings, error=str(error))
         self.say(trial_line(trial))
         return trial
 
-    def _measured(self, axis: Axis, settings: TrialSettings) -> Trial:
+    def _measure(self, axis: Axis, settings: TrialSettings) -> Trial:
         began = time.monotonic()
         with self.bench.trial(settings) as ranks:
             ranks.warm()
@@ -48,8 +48,8 @@ class TrialMeter:
             while (passed := time.monotonic() - at) < LONGEST_MEASURED:
                 ranks.check()
                 now = ranks.encoders.progress()
-                each = all(work.parts > parts.get(work.rank, 0) + 1 for work in now.work)  # one more than what was still small
-                if passed >= MEASURED_SECONDS and each:
+                all_counted = all(work.parts > parts.get(work.rank, 0) + 1 for work in now.work)  # the first part may still be small
+                if passed >= MEASURED_SECONDS and all_counted:
                     break
                 time.sleep(POLL_SECONDS)
             rows, tokens = now.rows - first.rows, now.tokens - first.tokens
@@ -68,7 +68,7 @@ class TrialMeter:
             )
 
     def _compared(self, settings: TrialSettings, vectors: np.ndarray) -> tuple[float | None, float | None]:
-        """Cosines to torch's in float32, where those were made before."""
+        """Lowest and mean cosine to torch's float32 vectors; None if those were not computed before."""
         if settings.shuffled:
             return None, None
         self.bench.vectors.setdefault((settings.backend, settings.precision), vectors)

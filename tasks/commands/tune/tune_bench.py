@@ -1,4 +1,4 @@
-"""What all trials of a command share: the job, a sample of its rows, this machine."""
+"""What all trials of a command share: the job, a sample of its rows, and this machine."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tasks.run.estimate.sampled_rows import rows_for_ranks
 from tasks.run.plan import spool_spans
 from tasks.run.preflight import Inspected, inspect_job
 
-SAMPLED_AT_A_PLACE = {"text": 512, "image": 32}  # rows, at each place of the sample
+SAMPLED_AT_A_PLACE = {"text": 512, "image": 32}  # rows at each place of the sample
 MOST_SAMPLED_BYTES = 256 << 20
 ComparedVectors = npt.NDArray[np.float32]
 
@@ -46,18 +46,18 @@ class TuneBench:
 
     @property
     def job(self) -> Job:
-        """That is tuned."""
+        """The job to tune."""
         return self.inspected.job
 
     @property
     def processor(self) -> str:
-        """What encodes, by name."""
+        """The names of the processors that encode."""
         processors = machine(self.launch)["processors"]
         return ", ".join(sorted({str(name) for name in processors})) if isinstance(processors, list) else ""
 
     @contextmanager
     def trial(self, settings: TrialSettings) -> Iterator[TrialRanks]:
-        """Ranks with some settings; gone on leaving, with all that they wrote."""
+        """Start ranks with some settings. On exit they are stopped, and all that they wrote is removed."""
         self._trials += 1
         folder = self.scratch / f"t{self._trials}"
         folder.mkdir()
@@ -65,20 +65,20 @@ class TuneBench:
             yield ranks
 
     def notes(self) -> list[str]:
-        """What limits what is found here."""
-        of = "chunks of documents" if self.job.source.chunking else "rows"
-        found = [f"measured on a sample of {number(self.rows.num_rows)} {of} from everywhere in the source"]
+        """Notes on the limits of the measurement."""
+        unit = "chunks of documents" if self.job.source.chunking else "rows"
+        notes = [f"measured on a sample of {number(self.rows.num_rows)} {unit} from the whole source"]
         if self.job.compute.engine.kind != "local":
-            found.append(f"this machine was measured; the hosts of the {self.job.compute.engine.kind} cluster may be others")
-        return found
+            notes.append(f"this machine was measured; the hosts of the {self.job.compute.engine.kind} cluster may differ")
+        return notes
 
 
 @contextmanager
 def open_bench(job: Job) -> Iterator[TuneBench]:
-    """Look at the job and sample its rows.
+    """Check the job and sample its rows.
 
     Raises:
-        BadInput: something that the job names is not there, its source has no row that can be embedded, or no ranks encode it.
+        BadInput: something that the job names is missing, its source has no row that can be embedded, or its encoder uses no ranks.
     """
     if ENCODERS[job.encoder.kind].encoders != TORCHRUN:
         raise BadInput(f"encoder.kind '{job.encoder.kind}' starts no ranks on this machine, so there is nothing to tune here")
@@ -104,6 +104,6 @@ def _sampled_rows(inspected: Inspected, scratch: Path) -> pa.Table:
     whole = sum(weight_of(shard.span) for shard in spool.named(""))
     sample = Sampler(inspected.source, inspected.fields, job.target, effort).take((shard.span for shard in spool.named("")), whole)
     if not sample.rows:
-        why = sample.faults[0] if sample.faults else "none of those that were looked at can be embedded"
-        raise BadInput(f"source.uri: '{job.source.uri}' gives no row to measure with: {why}")
+        why = sample.faults[0] if sample.faults else "none of the sampled rows can be embedded"
+        raise BadInput(f"source.uri: '{job.source.uri}' has no row to measure with: {why}")
     return rows_for_ranks(inspected, sample)

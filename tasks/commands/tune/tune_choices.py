@@ -1,4 +1,4 @@
-"""What there is to choose from for a job on this machine, and where a sweep begins."""
+"""The choices of a sweep for a job on this machine, and the settings that it begins with."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from tasks.domain.job.encoder import ENCODERS
 CPU_BATCHES = (256, 512, 1024, 2048, 4096, 8192, 16_384)  # tokens
 GPU_BATCHES = tuple(1 << power for power in range(13, 23))
 CPU_BATCH_ROWS, GPU_BATCH_ROWS = (4, 8, 16, 32, 64, 128, 256), (32, 64, 128, 256, 512, 1024, 2048)
-USUAL_TOKENS_OF = {"cpu": 1024, "cuda": 32_768}  # as the encoders of texts take them where nothing was measured
-USUAL_ROWS_OF = {"cpu": 16, "cuda": 256}  # as those of pictures do
+USUAL_TOKENS_OF = {"cpu": 1024, "cuda": 32_768}  # the default of text encoders before any measurement
+USUAL_ROWS_OF = {"cpu": 16, "cuda": 256}  # the default of picture encoders
 
 
 def start_of(bench: TuneBench) -> TrialSettings:
-    """The job's own settings, and where it says auto those of a run that has measured nothing yet."""
+    """The job's own settings; for `auto`, those of a run before any measurement."""
     compute, device = bench.job.compute, bench.launch.device
     by_tokens = ENCODERS[bench.job.encoder.kind].counts_tokens
     images = bench.job.source.modality == "image"
@@ -37,7 +37,7 @@ def start_of(bench: TuneBench) -> TrialSettings:
 
 
 def choices_for(bench: TuneBench) -> SweepChoices:
-    """All that this machine and the encoder's kind can do."""
+    """Everything that this machine and the encoder's kind support."""
     kind, device, images = ENCODERS[bench.job.encoder.kind], bench.launch.device, bench.job.source.modality == "image"
     openvino = not _shares(bench) and "openvino" in kind.backends and device == "cpu" and find_spec("openvino") is not None
     tokens, rows = (CPU_BATCHES, CPU_BATCH_ROWS) if device == "cpu" else (GPU_BATCHES, GPU_BATCH_ROWS)
@@ -55,29 +55,32 @@ def choices_for(bench: TuneBench) -> SweepChoices:
 
 
 def _ranks(bench: TuneBench) -> list[tuple[int, int]]:
-    """On CPUs all ways to share out the cores in halves; on GPUs one and two ranks a card. Ranks that share a model are as many as the job says."""
+    """Ranks and threads: on CPUs cores divided by powers of two; on GPUs one or two ranks each; as the job says if ranks share a model."""
     if _shares(bench):
         return [(bench.launch.ranks, bench.launch.threads)]
     if bench.launch.device == "cuda":
         return [(bench.launch.ranks, bench.launch.threads), (2 * bench.launch.ranks, max(1, bench.launch.threads // 2))]
-    found, ranks = [], 1
+    choices, ranks = [], 1
     while ranks <= cores():
-        found.append((ranks, cores() // ranks))
+        choices.append((ranks, cores() // ranks))
         ranks *= 2
-    return found
+    return choices
 
 
 def _precisions(bench: TuneBench, *, int8: bool) -> tuple[Precision, ...]:
-    """`int8`: OpenVINO can. On GPUs those of 8 bits where the encoder's kind knows them and weights are not shared. A card that is too old for one says so as a trial."""
+    """The precisions to try. `int8`: whether OpenVINO supports it here.
+
+    On GPUs 8 bits are included if the encoder's kind supports them and ranks do not share the model; on a too old GPU the trial fails.
+    """
     known = get_args(type(bench.job.encoder).model_fields["precision"].annotation)
     if bench.launch.device != "cuda":
         return ("float32", "bfloat16", "int8") if int8 else ("float32", "bfloat16")
-    able: tuple[Precision, ...] = ("int8", "float8") if find_spec("bitsandbytes") else ("float8",)
-    return ("float32", "bfloat16", "float16", *(precision for precision in able if precision in known and not _shares(bench)))
+    eight_bits: tuple[Precision, ...] = ("int8", "float8") if find_spec("bitsandbytes") else ("float8",)
+    return ("float32", "bfloat16", "float16", *(precision for precision in eight_bits if precision in known and not _shares(bench)))
 
 
 def _first_backend(bench: TuneBench) -> Backend:
-    """Where nothing was measured: torch, but for int8, which has one way only."""
+    """The backend before any measurement: torch, or for int8 the only one that supports it."""
     if bench.job.compute.backend != "auto":
         return bench.job.compute.backend
     return int8_backend("auto", bench.launch.device) if bench.job.encoder.precision == "int8" else "torch"
@@ -88,7 +91,7 @@ def _shares(bench: TuneBench) -> bool:
 
 
 def _spare(ranks: int) -> int:
-    """Cores of a rank beside the one that feeds the model."""
+    """Cores of a rank in addition to the one that feeds the model."""
     return max(0, cores() // max(1, ranks) - 1)
 
 

@@ -1,4 +1,4 @@
-"""The sweep of a job on this machine."""
+"""Sweep the settings of a job on this machine."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from tasks.domain.encoding.tune.trials import KEPT_AXES, Trial, TrialSettings, T
 from tasks.domain.errors import Permanent
 from tasks.domain.job.job import Job
 
-ALIKE = 1.1  # times another rate of the same settings
+ALIKE = 1.1  # ratio of two rates of the same settings from which they count as different
 
 
 def tune_job(job: Job, *, minutes: float, say: Say, keep: bool = False) -> TuneResult:
-    """Sweep the settings of a job. Interrupted (Ctrl-C), it gives what was measured, and keeps nothing.
+    """Sweep the settings of a job. If interrupted (Ctrl-C), return what was measured and store nothing.
 
     Args:
         job: whose rows are encoded.
-        minutes: after which nothing more is begun.
-        say: is told of every trial.
-        keep: the winner with the checkpoint; nothing else is written.
+        minutes: after which no trial is begun.
+        say: called with a line for every trial.
+        keep: store the best settings in the checkpoint; nothing else is written.
 
     Raises:
-        BadInput: as a run does, or there is nothing to tune.
-        Permanent: not even the job's own settings could be measured.
+        BadInput: as for a run, or there is nothing to tune.
+        Permanent: the job's own settings could not be measured.
     """
     with open_bench(job) as bench:
         sweep = Sweep(choices=choices_for(bench), measure=TrialMeter(bench=bench, say=say), seconds=60 * minutes)
@@ -38,15 +38,15 @@ def tune_job(job: Job, *, minutes: float, say: Say, keep: bool = False) -> TuneR
             interrupted = True
         if sweep.trials and sweep.trials[0].error:
             raise Permanent(f"the job's own settings could not be measured: {sweep.trials[0].error}")
-        return _kept(bench, _result(bench, sweep, interrupted=interrupted), keep=keep and not interrupted)
+        return _stored(bench, _result(bench, sweep, interrupted=interrupted), keep=keep and not interrupted)
 
 
 def _result(bench: TuneBench, sweep: Sweep, *, interrupted: bool) -> TuneResult:
     notes = bench.notes()
     if sweep.left_out:
-        notes.append(f"not measured, or not to the end, for want of time: {', '.join(sweep.left_out)}; --minutes gives more")
-    if disturbed := unlike(sweep.trials):
-        notes.append(disturbed)
+        notes.append(f"not measured, or not completely, for lack of time: {', '.join(sweep.left_out)}: raise --minutes")
+    if note := unlike(sweep.trials):
+        notes.append(note)
     return TuneResult(
         corpus=bench.job.corpus,
         machine=bench.processor,
@@ -60,18 +60,18 @@ def _result(bench: TuneBench, sweep: Sweep, *, interrupted: bool) -> TuneResult:
 
 
 def unlike(trials: Sequence[Trial]) -> str:
-    """What to say where the same settings were measured twice and gave different rates; "": nothing."""
+    """A note if the same settings were measured twice with different rates; otherwise ""."""
     rates: dict[TrialSettings, list[float]] = {}
     for trial in trials:
         if not trial.error:
             rates.setdefault(trial.settings, []).append(trial.rows_per_second)
-    low, high = max(((min(found), max(found)) for found in rates.values()), key=lambda pair: pair[1] / pair[0], default=(1.0, 1.0))
+    low, high = max(((min(of_one), max(of_one)) for of_one in rates.values()), key=lambda pair: pair[1] / pair[0], default=(1.0, 1.0))
     if high < low * ALIKE:
         return ""
-    return f"the same settings gave {low:,.0f} and {high:,.0f} rows/s: other programs disturb the measurement, repeat it on a quiet machine"
+    return f"the same settings gave {low:,.0f} and {high:,.0f} rows/s: other programs disturb the measurement; repeat it on an idle machine"
 
 
-def _kept(bench: TuneBench, result: TuneResult, *, keep: bool) -> TuneResult:
+def _stored(bench: TuneBench, result: TuneResult, *, keep: bool) -> TuneResult:
     if not keep or result.best is None:
         return result
     if not any(trial.axis in KEPT_AXES and not trial.error for trial in result.trials):
@@ -79,6 +79,6 @@ def _kept(bench: TuneBench, result: TuneResult, *, keep: bool) -> TuneResult:
         note = "nothing was compared with the job's own settings, so nothing is stored: --minutes gives more"
         return result.model_copy(update={"notes": (*result.notes, note)})
     overridden = keep_settings(bench, result.best)
-    notes = [*result.notes, "the winner is kept with the checkpoint: the next runs on such a machine use it where the job says auto"]
-    notes += [f"the job itself sets compute.{name}, so its own value stays" for name in overridden]
+    notes = [*result.notes, "the best settings are stored in the checkpoint: later runs on such a machine use them where the job says auto"]
+    notes += [f"compute.{name} is set in the job, whose value is used" for name in overridden]
     return result.model_copy(update={"notes": tuple(notes), "kept": True})

@@ -1,4 +1,4 @@
-"""The winner's settings: as a job file has them, and as they are kept with the checkpoint."""
+"""The best settings of a sweep, as YAML of a job file and as a document of the checkpoint."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ COMPUTE_SETTINGS = {"processes", "threads", "backend", "batch_tokens", "batch_ro
 
 
 def compute_settings(trial: Trial) -> dict[str, Any]:
-    """What a job's `compute` has to say for a run like a trial."""
+    """The `compute` settings of a job for a run like a trial."""
     return trial.settings.model_dump(include=COMPUTE_SETTINGS, exclude_none=True)
 
 
 def as_yaml(result: TuneResult) -> str:
-    """The winner as a piece of a job file. A faster precision is a comment: it would be another encoder."""
+    """The best settings as YAML of a job file. A faster precision is a comment, since it would be another encoder."""
     best, faster = result.best, result.best_precision
     if best is None:
         return ""
     lines = yaml.safe_dump({"compute": compute_settings(best)}, sort_keys=False)
     if faster is None:
         return lines
-    gain, near = faster.rows_per_second / best.rows_per_second, faster.lowest_cosine
-    cosine = f", lowest cosine to float32 {near:.5f}" if near is not None else ""
-    told = f"# {gain:.2f} times as fast{cosine}. It is another encoder: all rows are embedded again, into a collection of their own.\n"
-    return f"{lines}{told}# encoder:\n#   precision: {faster.settings.precision}\n"
+    gain, lowest = faster.rows_per_second / best.rows_per_second, faster.lowest_cosine
+    cosine = f", lowest cosine to float32 {lowest:.5f}" if lowest is not None else ""
+    comment = f"# {gain:.2f} times as fast{cosine}. It is another encoder: all rows are embedded again, into another collection.\n"
+    return f"{lines}{comment}# encoder:\n#   precision: {faster.settings.precision}\n"
 
 
 def keep_settings(bench: TuneBench, best: Trial) -> tuple[str, ...]:
-    """Keep a winner with the checkpoint, for the settings that the job leaves to auto.
+    """Store the best settings in the checkpoint, for the settings that the job leaves to `auto`.
 
     Returns:
-        The names of those that the job sets otherwise, so that keeping them has no effect.
+        The names of settings that the job sets to another value, for which storing has no effect.
     """
     job = bench.job
     key = kept_settings_key(job.corpus, bench.inspected.declared, machine_digest(job.compute, bench.launch))
@@ -48,7 +48,7 @@ def keep_settings(bench: TuneBench, best: Trial) -> tuple[str, ...]:
 
 
 def kept_settings(compute: Compute, best: Trial) -> KeptSettings:
-    """What is stored of a winner. Its backend and its batches count only where the job leaves them open."""
+    """The document to store. Backend and batch tokens are included only if the job leaves them to `auto`."""
     settings = best.settings
     return KeptSettings(
         processes=settings.processes,

@@ -1,1 +1,1 @@
-"""How long a run will take, from a sample of its rows and from what earlier runs measured."""
+"""Estimates of a run's time, storage and cost, from a sample of its rows and the rates of earlier runs."""

@@ -1,4 +1,4 @@
-"""What chunks an estimate expects: a few documents of a sample are split, long ones by their beginning."""
+"""Expected chunks for an estimate: a few documents of a sample are split, of long ones only the beginning."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from tasks.adapters.sources.sampling import SourceSample
 from tasks.domain.job.texts.chunks import Chunks
 from tasks.domain.shards.seal import chunk_bins
 
-DOCUMENTS_A_PLACE = 4  # splitting takes several times as long as counting tokens
+DOCUMENTS_A_PLACE = 4  # few, since splitting takes several times as long as counting tokens
 SPLIT_HEAD = 16 << 10  # bytes of a document that are split
 
 
 @dataclass(slots=True)
 class ChunkSample:
-    """Of each document that was split, by the sample's places: its chunks, their tokens, and tokens that are in two of them."""
+    """For each place of the sample, a value per split document: its chunks, their tokens, and the tokens that are in two chunks."""
 
     chunks: list[list[float]] = field(default_factory=list)
     tokens: list[list[float]] = field(default_factory=list)
@@ -27,13 +27,13 @@ class ChunkSample:
 
     @property
     def mean(self) -> float:
-        """Chunks of a document, at least one."""
+        """Mean number of chunks of a document, at least 1."""
         counts = [count for place in self.chunks for count in place]
         return max(1.0, sum(counts) / max(1, len(counts)))
 
     @property
     def per_document(self) -> dict[int, int]:
-        """Documents by their chunks: a bin's upper edge to its count."""
+        """Histogram of documents by number of chunks: upper edge of a bin to its count."""
         return chunk_bins(round(count) for place in self.chunks for count in place)
 
 
@@ -41,14 +41,14 @@ def sample_chunks(chunks: Chunks, shape: ModelShape, sample: SourceSample) -> Ch
     """Split some documents of a sample.
 
     Raises:
-        BadInput: this model's chunks cannot be made, or only a loaded model tells how large they are.
+        BadInput: chunks cannot be made for this model, or their size is known only once the model is loaded.
     """
-    splitter, found = ChunkSplitter(chunks, shape, shape.limit), ChunkSample()
+    splitter, result = ChunkSplitter(chunks, shape, shape.limit), ChunkSample()
     for place in sample.rows:
         split = [_split(splitter, _whole(place.column("text")), at) for at in range(min(DOCUMENTS_A_PLACE, place.num_rows))]
-        for values, into in zip(zip(*split, strict=True), (found.chunks, found.tokens, found.overlap_tokens), strict=True):
+        for values, into in zip(zip(*split, strict=True), (result.chunks, result.tokens, result.overlap_tokens), strict=True):
             into.append(list(values))
-    return found
+    return result
 
 
 def _split(splitter: ChunkSplitter, texts: pa.Array, at: int) -> tuple[float, float, float]:
@@ -58,7 +58,7 @@ def _split(splitter: ChunkSplitter, texts: pa.Array, at: int) -> tuple[float, fl
         stop -= 1
     try:
         spans = splitter.split(text[:stop])
-    except TooLong:  # it is set aside
+    except TooLong:  # a run quarantines it
         return 0.0, 0.0, 0.0
     whole = len(text) / max(1, stop)
     return len(spans) * whole, sum(spans.tokens) * whole, spans.overlap_tokens * whole

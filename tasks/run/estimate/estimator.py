@@ -1,13 +1,9 @@
-"""Estimate: what a run has still to do and what that takes, from a sample of the rows and from what earlier runs have seen."""
+"""Estimate of a run's remaining work and its time, storage and cost, from a sample of the rows and the rates of earlier runs."""
 
 from __future__ import annotations
 
-import logging
-import threading
 from collections import deque
 from collections.abc import Container, Iterator, Sequence
-from concurrent.futures import Future
-from contextvars import copy_context
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,28 +17,22 @@ from tasks.adapters.sources.sampling import Effort, Sampler, SourceSample, weigh
 from tasks.adapters.targets.bm25 import words_of
 from tasks.domain.errors import BadInput
 from tasks.domain.estimate.estimate import NO_RATE, ChunksExpected, Estimate, Sampled, dollars_of, seconds_of
-from tasks.domain.estimate.formatting import estimate_headline
 from tasks.domain.estimate.intervals import Range, at_least_none, exactly, mean_of
 from tasks.domain.estimate.rates import Rate, Unit, rate_of, rate_of_parts
 from tasks.domain.estimate.storage_size import HASH_KEY, checkpoint_bytes, target_bytes
 from tasks.domain.job.credentials import without_credentials
 from tasks.domain.job.encoder import ENCODERS
-from tasks.domain.shards.resume import missing
 from tasks.domain.shards.shard import Shard
 from tasks.run.column_samples import source_notes
-from tasks.run.context import Run
 from tasks.run.estimate.chunk_sample import ChunkSample, sample_chunks
 from tasks.run.estimate.rate_history import read_rates
 from tasks.run.plan import Plan
 from tasks.run.preflight import Inspected
 
-SEALS = 8  # whose timings are looked at
-PATIENCE = 10.0  # seconds that a report waits for the estimate of its run
-LONG_OR_SHORT = Range(low=0, expected=0.001, high=0.1)  # rows for each byte
-CHUNK_FIELD_BYTES = 24  # number and place of a chunk in its document
-PACKED_HASH = 20  # bytes that are left of a key of 32 hexadecimal digits
-
-log = logging.getLogger("kitestring.run")
+SEALS = 8  # seals whose timings are read
+LONG_OR_SHORT = Range(low=0, expected=0.001, high=0.1)  # rows per byte, if no row could be read
+CHUNK_FIELD_BYTES = 24  # bytes of a chunk's number and its position in its document
+PACKED_HASH = 20  # bytes of a key of 32 hexadecimal digits after compression
 
 
 @dataclass(slots=True)
@@ -57,13 +47,13 @@ class RemainingWork:
 
 
 class Estimator:
-    """Looks ahead at one job.
+    """Estimates the remaining work of one job.
 
     Args:
         inspected: the job.
-        spool: its source, cut.
-        plan: None before the first run of the corpus has loaded the encoder.
-        effort: what looking may cost.
+        spool: the spans of its source.
+        plan: None until the first run of the corpus has loaded the encoder.
+        effort: limits of the sampling.
     """
 
     def __init__(self, inspected: Inspected, spool: Spool, plan: Plan | None, effort: Effort | None = None) -> None:
@@ -93,9 +83,9 @@ class Estimator:
         rows = documents
         if at_most:
             rows, tokens = at_least_none(rows), at_least_none(tokens) if tokens else None
-            notes.append("rows that an earlier seal holds a vector of are not encoded again, and nobody has looked yet which those are")
+            notes.append("rows whose vector is in an earlier seal are not encoded again; how many those are is not known yet")
         seconds = self._seconds(tokens if self.unit == "tokens" else rows, loaded, rate, notes)
-        notes += [f"a place could not be read, and is left out: {without_credentials(fault)}" for fault in sample.faults[:1]]
+        notes += [f"a place of the sample could not be read and is left out: {without_credentials(fault)}" for fault in sample.faults[:1]]
         price = self._job.report.price_per_hour
         return Estimate(
             rows=rows,
@@ -115,7 +105,7 @@ class Estimator:
         )
 
     def figures(self, estimate: Estimate) -> dict[str, Any]:
-        """What `plan --json` prints."""
+        """The JSON document that `plan --json` prints."""
         spool, left, plan = self._spool, self.left, self._plan
         rows = left.to_encode if spool.rows_known or not left.shards else None
         return {
@@ -130,7 +120,7 @@ class Estimator:
         }
 
     def sample(self, effort: Effort) -> SourceSample:
-        """Rows of unsealed shards; if all are sealed, of shards that are not loaded."""
+        """Sample rows of unsealed shards; if all are sealed, of shards that are not loaded."""
         done, whole = (self.sealed, self.left.to_encode) if self.left.to_encode else (self._loaded, self.left.to_load)
         if not whole:
             return SourceSample()
@@ -152,13 +142,13 @@ class Estimator:
         return left
 
     def _rows(self, weight: int, sample: SourceSample, notes: list[str]) -> Range:
-        """As the footers say; else as many as the bytes that were looked at hold, for all bytes."""
+        """The rows that the files' footers state; if they state none, the sampled rows per byte times all bytes."""
         if self.left.rows_known or not weight:
             return exactly(weight)
         if sample.covered >= weight:
             return exactly(sample.counted)
-        notes.append("rows are estimated from bytes: these files do not record their number")
-        if not sample.density:  # nothing could be read: a row may be long or short
+        notes.append("rows are estimated from bytes, because these files do not state their number")
+        if not sample.density:  # nothing could be read
             return exactly(weight) * LONG_OR_SHORT
         return exactly(weight) * mean_of(sample.density, seen=sample.covered / weight)
 
@@ -168,7 +158,7 @@ class Estimator:
         if counter is None:
             return exactly(0)
         if not counter.name:
-            notes.append("tokens are a rough guess, four characters each: the model's folder has no tokenizer.json that can be read")
+            notes.append("tokens are a rough guess, four characters each: the model's folder has no readable tokenizer.json")
         counts = [counter.count(place.column("text").to_pylist()) for place in sample.rows]
         return _times(rows, counts, seen=_seen(sample, rows))
 
@@ -192,9 +182,9 @@ class Estimator:
     def _storage(
         self, rows: Range, to_load: Range, sample: SourceSample, shape: ModelShape, notes: list[str], *, per_document: float
     ) -> tuple[Range | None, Range | None]:
-        """Bytes in the checkpoint, and in Milvus."""
+        """Bytes in the checkpoint and in Milvus; None if the dimension is not known."""
         if shape.dim is None:
-            notes.append("storage is not known: the model's files do not state its dimension, and it was not loaded yet")
+            notes.append("storage is not known: the model's files do not state its dimension, and the model was not loaded yet")
             return None, None
         raw, packed = self._scalars(sample, per_document)
         stored, words, sparse = self._job.target.stored_as, self._words(sample) / per_document, ENCODERS[self._job.encoder.kind].sparse
@@ -205,14 +195,14 @@ class Estimator:
         )
 
     def _words(self, sample: SourceSample) -> float:
-        """Different words of a row's text, where the target is searched by words."""
+        """Mean number of distinct words in a row's text; 0 without full text."""
         if not sample.rows or not self._job.target.stored_as.full_text:
             return 0.0
         texts = [text or "" for place in sample.rows for text in place.column("text").to_pylist()]
         return sum(len(set(words_of(text))) for text in texts) / len(texts)
 
     def _scalars(self, sample: SourceSample, per_document: float) -> tuple[float, float]:
-        """Bytes of a row's key, stored text and metadata: as they are, and compressed. Of chunks each has its share of the text."""
+        """Mean bytes of a row's key, stored text and metadata, raw and compressed. Each chunk has its share of the text."""
         if not sample.rows:
             return 0.0, 0.0
         rows = pa.concat_tables(sample.rows)
@@ -221,12 +211,12 @@ class Estimator:
         stored = rows.select([*([] if hashed else ["id"]), *text, *(f.name for f in self._inspected.fields)])
         raw, packed = stored.nbytes / rows.num_rows, _packed(stored) / rows.num_rows
         if self._job.source.chunking:
-            elsewhere = sum(stored.column(name).nbytes for name in text) / rows.num_rows * (1 - 1 / per_document)
-            raw, packed = raw - elsewhere + CHUNK_FIELD_BYTES, packed * (raw - elsewhere) / raw
+            in_other_chunks = sum(stored.column(name).nbytes for name in text) / rows.num_rows * (1 - 1 / per_document)
+            raw, packed = raw - in_other_chunks + CHUNK_FIELD_BYTES, packed * (raw - in_other_chunks) / raw
         return raw + HASH_KEY * hashed, packed + PACKED_HASH * hashed
 
     def _rate(self) -> Rate | None:
-        """Rates of earlier runs and dry runs on such a machine; otherwise from the seals."""
+        """The rate of earlier runs and dry runs on this kind of machine; otherwise from the timings in the seals."""
         return rate_of(read_rates(self._inspected), self.unit) or self._rate_of_seals()
 
     def _rate_of_seals(self) -> Rate | None:
@@ -243,57 +233,24 @@ class Estimator:
         if rate is None or amount is None:
             return None
         if rate.loaded_per_second is None and to_load.high:
-            notes.append("loading is not counted in the time: no run of this corpus has loaded much on such a machine yet")
+            notes.append("the time does not include loading: no run of this corpus has loaded much on this kind of machine yet")
         return seconds_of(amount, rows_to_load=to_load, rate=rate)
 
 
-def start_estimate(run: Run, plan: Plan, done: Container[str]) -> None:
-    """Estimate what a run will take while it begins: for its log, and for its report. A run does without where that fails.
-
-    Args:
-        run: takes the estimate, as `run.foreseen`.
-        plan: what it is about.
-        done: shards that are loaded; where all are, there is nothing to estimate.
-    """
-    if next(missing(plan, done), None) is None:
-        return
-    run.foreseen = Future()
-    threading.Thread(target=copy_context().run, args=(_foresee, run, plan, run.foreseen), daemon=True, name="estimate").start()
-
-
-def _foresee(run: Run, plan: Plan, foreseen: Future[Estimate | None]) -> None:
-    estimate = None
-    try:
-        estimate = Estimator(run.inspected, plan.spool, plan, Effort(bytes=8 << 20, seconds=3.0)).estimate()
-        run.journal.foresee(estimate.rows_to_load.expected)
-        log.info("expected: %s", estimate_headline(estimate))
-    except Exception as error:  # noqa: BLE001 - whatever it is, the run has no need of it
-        log.warning("what this run will take could not be estimated: %s", without_credentials(str(error)))
-    foreseen.set_result(estimate)
-
-
-def foreseen(run: Run) -> Estimate | None:
-    """The estimate that was made when the run began; None where there is none."""
-    try:
-        return run.foreseen.result(PATIENCE) if run.foreseen else None
-    except TimeoutError:
-        return None
-
-
 def unit_of(inspected: Inspected) -> Unit:
-    """What the work is counted in: tokens where the encoder says how many there were."""
+    """The unit of work: tokens if the encoder counts them, otherwise rows."""
     return "tokens" if ENCODERS[inspected.job.encoder.kind].counts_tokens else "rows"
 
 
 def _times(rows: Range, values: Sequence[Sequence[float]], *, seen: float) -> Range | None:
-    """A sum over rows, from values at places; None where there are none, and something to sum up."""
+    """A sum over rows, from values by place of the sample; None if there are rows and no values."""
     if not any(len(place) for place in values):
         return exactly(0) if not rows.high else None
     return rows * mean_of(values, seen=seen)
 
 
 def _of(rows: Range, values: Sequence[Sequence[float]], sample: SourceSample) -> Range:
-    """Of a few documents of a sample, for all rows."""
+    """The sum over all rows, from values of a few documents of the sample."""
     documents = sum(map(len, values))
     return rows * mean_of(values, seen=_seen(sample, rows) * documents / max(1, sum(place.num_rows for place in sample.rows)))
 
@@ -303,18 +260,18 @@ def _seen(sample: SourceSample, rows: Range) -> float:
 
 
 def _content(sample: SourceSample) -> list[list[float]]:
-    """Bytes of texts or pictures, by place; nothing where rows only name their pictures."""
+    """Bytes of texts or pictures, by place of the sample; empty if rows only refer to their pictures."""
     if sample.file_bytes:
         return [[float(count) for count in place] for place in sample.file_bytes]
-    found = []
+    by_place = []
     for place in sample.rows:
         column = place.column("text" if "text" in place.column_names else "image")
-        found.append([float(count) for count in pc.binary_length(column).to_pylist() if count is not None])
-    return found
+        by_place.append([float(count) for count in pc.binary_length(column).to_pylist() if count is not None])
+    return by_place
 
 
 def _packed(rows: pa.Table) -> int:
-    """Bytes that zstd leaves of columns."""
+    """Bytes of the columns after compression with zstd."""
 
     def written(table: pa.Table) -> int:
         sink = pa.BufferOutputStream()

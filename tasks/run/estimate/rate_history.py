@@ -15,7 +15,7 @@ log = logging.getLogger("kitestring.run")
 
 
 def read_rates(inspected: Inspected) -> Rates:
-    """The measured rates of the job's encoder on such a machine; unreadable documents count as none."""
+    """The measured rates of the job's encoder on this kind of machine; none if the document cannot be read."""
     try:
         return _read(inspected)
     except Newer:
@@ -27,16 +27,16 @@ def _read(inspected: Inspected) -> Rates:
 
 
 def key_of_rates(inspected: Inspected) -> str:
-    """Where they are in the checkpoint store."""
+    """The key of the rates in the checkpoint store."""
     job = inspected.job
     return rates_key(job.corpus, inspected.declared, machine_digest(job.compute, launch_for(job)))
 
 
 def keep_rates(run: Run, *, seconds: float) -> None:
-    """Note how fast a run has been, for the estimates to come; where the store refuses it, they do without.
+    """Store the rates of a run for later estimates. Only warns if the store refuses them.
 
     Args:
-        run: went to its end, and no shard of it failed.
+        run: a finished run without failed shards.
         seconds: from its start to its proof.
     """
     encoding, stages = run.engine.progress(), run.journal.stages
@@ -57,8 +57,8 @@ def keep_rates(run: Run, *, seconds: float) -> None:
 
 
 def note_rate(inspected: Inspected, observed: Observation) -> None:
-    """Keep an observation with the checkpoint. Of two runs that end at once, one may be forgotten."""
+    """Store an observation in the checkpoint. If two runs end at once, one observation may be lost."""
     try:
         write_document(inspected.store, key_of_rates(inspected), _read(inspected).noting(observed))
     except KitestringError as error:
-        log.warning("how fast this was is not kept: %s", error)
+        log.warning("the measured rate could not be stored: %s", error)

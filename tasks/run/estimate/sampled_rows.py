@@ -1,4 +1,4 @@
-"""Rows of a sample as ranks are given them: documents are split first, where a job splits them."""
+"""Rows of a sample in the form that ranks receive: documents are split first if the job splits them."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from tasks.adapters.rows.chunking.splitter import ChunkSplitter
 from tasks.adapters.sources.sampling import SourceSample
 from tasks.run.preflight import Inspected
 
-SPLIT_OF_A_SAMPLE = 16 << 20  # of documents of a sample: splitting takes several times as long as reading
+SPLIT_OF_A_SAMPLE = 16 << 20  # bytes of documents that are split: splitting takes several times as long as reading
 
 
 def rows_for_ranks(inspected: Inspected, sample: SourceSample) -> pa.Table:
-    """All rows of a sample in the form of `tasks.adapters.rows.row_schema`; of documents their chunks, of as many as are split in a moment.
+    """All rows of a sample in the form of `tasks.adapters.rows.row_schema`; of documents, the chunks of the first 16 MiB.
 
     Raises:
-        BadInput: only a loaded model tells how large chunks are.
+        BadInput: the size of chunks is known only once the model is loaded.
     """
     chunks = inspected.job.source.chunking
     if chunks is None:
@@ -28,7 +28,7 @@ def rows_for_ranks(inspected: Inspected, sample: SourceSample) -> pa.Table:
     shape = shape_of(inspected.job.encoder, inspected.model)
     splitter = ChunkSplitter(chunks, shape, shape.limit)
     made = chunk_documents(_documents(sample.rows), splitter, inspected.collection_fields)
-    return pa.Table.from_batches([found.batch for found in made]).combine_chunks()
+    return pa.Table.from_batches([prepared.batch for prepared in made]).combine_chunks()
 
 
 def _documents(places: Iterable[pa.Table]) -> Iterator[Prepared]:

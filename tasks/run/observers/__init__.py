@@ -1,1 +1,1 @@
-"""Those who hear of a run besides Prefect: its own checkpoint, a collector of metrics, a catalogue of data."""
+"""Observers of a run besides Prefect: its own checkpoint, a metrics and trace collector, a data catalogue."""

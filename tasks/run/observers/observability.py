@@ -1,4 +1,4 @@
-"""Who hears of a run besides Prefect: a collector of metrics and traces, a catalogue of data."""
+"""Export of metrics and traces of a run to a collector, and of its lineage to a data catalogue."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tasks.run.progress import Journal
 
 
 def check_observers(job: Job) -> None:
-    """Whether metrics and lineage, where they are asked for, can be had here.
+    """Check that the metrics and lineage that a job asks for are available.
 
     Raises:
         BadInput: an extra is not installed, or an exporter is not supported.
@@ -26,17 +26,17 @@ def check_observers(job: Job) -> None:
 
 @contextmanager
 def observed(job: Job, run: str, journal: Journal) -> Iterator[None]:
-    """Tell whoever is asked for, for as long as the run lasts; and how it ended."""
+    """Export the metrics, traces and lineage that the job asks for while the body runs, and how it ended."""
     with ExitStack() as stack:
         if metrics := metrics_settings(job.metrics):
-            stack.enter_context(_measured(stack.enter_context(exported(metrics, run=run)), job, journal))
+            stack.enter_context(_with_metrics(stack.enter_context(exported(metrics, run=run)), job, journal))
         if lineage := lineage_of(job.lineage):
-            stack.enter_context(_traced_back(Lineage(lineage, job, run), journal))
+            stack.enter_context(_with_lineage(Lineage(lineage, job, run), journal))
         yield
 
 
 @contextmanager
-def _measured(out: Exported, job: Job, journal: Journal) -> Iterator[None]:
+def _with_metrics(out: Exported, job: Job, journal: Journal) -> Iterator[None]:
     instruments = RunInstruments(out.meter, {"corpus": job.corpus, "flow": flow_name()})
     journal.listeners.append(instruments)
     journal.span = out.span
@@ -51,7 +51,7 @@ def _measured(out: Exported, job: Job, journal: Journal) -> Iterator[None]:
 
 
 @contextmanager
-def _traced_back(lineage: Lineage, journal: Journal) -> Iterator[None]:
+def _with_lineage(lineage: Lineage, journal: Journal) -> Iterator[None]:
     lineage.start()
     try:
         yield

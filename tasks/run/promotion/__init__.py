@@ -1,1 +1,1 @@
-"""Whether the alias may move to a new collection, and moving it."""
+"""Promotion: check whether the alias may move to a new collection, and move it."""

@@ -1,4 +1,4 @@
-"""Moving the alias that searches use: past the gate, noted before it is done."""
+"""Move the alias that searches use: after the gate, and recorded before it is done."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tasks.domain.target.retrieval_quality import Evaluation
 from tasks.run.plan import Plan
 from tasks.run.preflight import open_target
 from tasks.run.promotion.fewer_rows import why_smaller
-from tasks.run.promotion.promotion_gate import GateQuery, ask_gate
+from tasks.run.promotion.promotion_gate import GateQuery, evaluate_gate
 
 Trigger = Literal["run", "promote", "rollback"]
 
@@ -26,19 +26,20 @@ class MoveOutcome:
 
     before: str | None
     live: str | None
-    told: list[str]
+    notes: list[str]
     refused: str | None = None
-    asked: tuple[GateQuery, ...] = ()
-    measured: Evaluation | None = None
+    queries: tuple[GateQuery, ...] = ()
+    evaluation: Evaluation | None = None
 
 
 def pass_gate(plan: Plan, collection: Collection, moves: Promotions, *, by: Trigger, anyway: bool = False) -> MoveOutcome:
+    """Evaluate the gate, and move the alias if it passes. `anyway`: even if the new collection is smaller than the current one."""
     live, name = collection.target.resolve(plan.spec.alias), plan.spec.name
-    verdict = ask_gate(plan, collection, live)
-    outcome = MoveOutcome(before=live, live=live, told=verdict.told, asked=verdict.asked, measured=verdict.measured)
-    refused = verdict.refused or (why_smaller(plan, collection, live) if live and not anyway else None)
+    result = evaluate_gate(plan, collection, live)
+    outcome = MoveOutcome(before=live, live=live, notes=result.notes, queries=result.queries, evaluation=result.evaluation)
+    refused = result.refused or (why_smaller(plan, collection, live) if live and not anyway else None)
     now = collection.target.resolve(plan.spec.alias)
-    if not refused and now not in (live, name):  # such as by a rollback while the gate was asked
+    if not refused and now not in (live, name):  # such as by a rollback while the gate was evaluated
         refused = f"it was moved from '{live}' to '{now}' meanwhile"
     if refused:
         return replace(outcome, live=now, refused=refused)
@@ -48,17 +49,18 @@ def pass_gate(plan: Plan, collection: Collection, moves: Promotions, *, by: Trig
 
 
 def standing_identities(plan: Plan, live: str | None) -> set[str]:
-    """The identities of the plan's collection and of the one that is live."""
+    """The identities of the plan's collection and of the live one."""
     return {plan.target, *([identity_of(plan.job, live)] if live else [])}
 
 
 def identity_of(job: Job, name: str) -> str:
-    """The identity of a collection at a job's target; "" where it has none."""
+    """The identity of a collection at a job's target; "" if it has none."""
     with closing(open_target(job)) as target:
         return target.collection(name).identity() or ""
 
 
 def new_move(plan: Plan, live: str | None, by: Trigger) -> Promotion:
+    """The record of a move of the alias from `live` to the plan's collection."""
     spec = plan.spec
     return Promotion(
         collection=spec.name, ledger=plan.target, instead_of=live, by=by, fingerprint=spec.fingerprint, model=spec.model, at=utc_now()

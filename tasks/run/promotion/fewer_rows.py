@@ -1,4 +1,4 @@
-"""Whether a new encoder's collection holds fewer rows than the current one."""
+"""Check whether a new encoder's collection holds fewer rows than the current one."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tasks.run.plan import Plan
 from tasks.run.preflight import open_target
 from tasks.run.seals.seal_totals import count_seals
 
-PLACES_NAMED = 3  # places
+PLACES_NAMED = 3  # the most removed files that a message names
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,41 +34,41 @@ class _Live:
         return self.checkpoint.loads(self.target)
 
     def seals(self) -> Iterator[Seal]:
-        found = ahead(self.checkpoint.effective_seal, (entry.shard for entry in self.entries()))
-        return (seal for seal in found if seal)
+        seals = ahead(self.checkpoint.effective_seal, (entry.shard for entry in self.entries()))
+        return (seal for seal in seals if seal)
 
 
 def why_smaller(plan: Plan, collection: Collection, live: str) -> str | None:
-    """Why searches had better stay where they are, with both counts and what to do; None where nothing is lost by leading them here.
+    """Why the alias should not move to the plan's collection, with both counts and what to do; None if no rows would be missing.
 
-    A mirror may hold fewer rows, as far as it may shrink: what its source lost is meant to go.
+    A mirror may hold fewer rows, within its deletion limit: rows that its source lost are meant to be removed.
     """
-    found = _look(plan, live)
-    if found is None:
+    current = _describe_live(plan, live)
+    if current is None:
         return None
     now = collection.count()
-    if found.chunks or has_chunks(plan.spec.fields):  # the source's rows are compared: one document may be many rows
+    if current.chunks or has_chunks(plan.spec.fields):  # compare rows of the source: one document may be many rows
         now = count_seals(plan, encoded_now={}).rows.loaded
-        found = replace(found, rows=sum(seal.embedded for seal in found.seals()))
+        current = replace(current, rows=sum(seal.embedded for seal in current.seals()))
     if plan.job.target.mode == "mirror":
-        fewer = why_not_to_shrink(plan.job.target, leaving=max(0, found.rows - now), staying=now)
+        fewer = why_not_to_shrink(plan.job.target, leaving=max(0, current.rows - now), staying=now)
     else:
-        fewer = _why_fewer(plan, found, live, now) if now < found.rows else None
-    return fewer or _why_set_aside(plan, found, live)
+        fewer = _why_fewer(plan, current, live, now) if now < current.rows else None
+    return fewer or _why_set_aside(plan, current, live)
 
 
-def _look(plan: Plan, live: str) -> _Live | None:
+def _describe_live(plan: Plan, live: str) -> _Live | None:
     with closing(open_target(plan.job)) as at:
-        serving = at.collection(live)
-        made = serving.describe()
-        if made is None:
+        collection = at.collection(live)
+        spec = collection.describe()
+        if spec is None:
             return None
-        target = serving.identity() or target_fingerprint(plan.job.target, live)
+        target = collection.identity() or target_fingerprint(plan.job.target, live)
         return _Live(
-            rows=serving.count(),
-            checkpoint=Checkpoint(plan.inspected.store, plan.job.corpus, made.fingerprint, plan.inspected.damages),
+            rows=collection.count(),
+            checkpoint=Checkpoint(plan.inspected.store, plan.job.corpus, spec.fingerprint, plan.inspected.damages),
             target=target,
-            chunks=has_chunks(made.fields),
+            chunks=has_chunks(spec.fields),
         )
 
 
@@ -77,12 +77,12 @@ def _why_fewer(plan: Plan, live: _Live, name: str, now: int) -> str:
     gone = sorted({roots.place(entry) for entry in live.entries() if entry.files <= 1 and digest(roots.place(entry)) not in standing})
     some = ", ".join(gone[:PLACES_NAMED]) + (f" and {len(gone) - PLACES_NAMED} more" if len(gone) > PLACES_NAMED else "")
     cure = "add them to source.uri if they still exist" if gone else "find the missing rows"
-    told = f" (rows of files that are no longer in the source: {some})" if gone else ""
-    return f"it holds {now:,} rows, and '{name}' {live.rows:,}{told}: {cure}, or use `kitestring promote --anyway`"
+    files = f" (rows of files that are no longer in the source: {some})" if gone else ""
+    return f"it holds {now:,} rows, and '{name}' {live.rows:,}{files}: {cure}, or use `kitestring promote --anyway`"
 
 
 def _why_set_aside(plan: Plan, live: _Live, name: str) -> str | None:
-    """More rows, and a larger share of them: a larger source has more rows to quarantine."""
+    """Why too many rows are quarantined: more, and a larger share, than in the live collection, since a larger source may have more."""
     ours = count_seals(plan, encoded_now={}).rows
     rows = aside = 0
     for seal in live.seals():

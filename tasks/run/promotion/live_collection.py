@@ -1,4 +1,4 @@
-"""A collection of the same corpus that another encoder made, and that encoder, as its checkpoint recorded it."""
+"""The encoder of a collection of the same corpus that another encoder made, from its record in the checkpoint."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from tasks.run.promotion.query_encoder import QueryEncoder
 
 
 def encoder_that_made(plan: Plan, made: CollectionSpec | None) -> QueryEncoder:
-    """The encoder with which a collection is asked, whatever the job's own is; not loaded yet.
+    """The encoder for queries to a collection, which may be another than the job's; not loaded yet.
 
     Raises:
         BadInput: it is no longer available.
     """
     record = _made_with(plan, made.fingerprint) if made else None
     if record is None:
-        raise BadInput("it is not known what made it")
+        raise BadInput("the checkpoint has no record of its encoder")
     encoder = ENCODERS[record.identity.kind].settings.restored(record.identity, like=plan.job.encoder)
     model = locate_model(encoder)
     if not model.is_model_of(record.identity.weights):

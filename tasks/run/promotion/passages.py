@@ -1,4 +1,4 @@
-"""A chunk in its document: what stands before and after it, from the chunks beside it in the collection."""
+"""The text before and after a chunk in its document, from the adjacent chunks in the collection."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ CONTEXT_FIELDS = ("text", "start")
 
 
 def passages_of(collection: Collection, spec: CollectionSpec, hits: Sequence[Hit]) -> dict[str, ChunkContext]:
-    """By key, what stands around the text of hits that are chunks; nothing where the collection holds no texts.
+    """The surrounding text of hits that are chunks, by key; empty if the collection stores no text.
 
     Args:
-        collection: that the hits are of.
-        spec: how it was made.
+        collection: of the hits.
+        spec: of the collection.
         hits: with the fields of chunks.
     """
     if not has_chunks(spec.fields) or not spec.store_text:
         return {}
-    beside = {hit.id: _beside(hit) for hit in hits}
-    found = collection.values_of([key for keys in beside.values() for key in keys], CONTEXT_FIELDS)
-    return {hit.id: ChunkContext.between(hit.fields, *(found.get(key) for key in beside[hit.id])) for hit in hits}
+    adjacent = {hit.id: _adjacent_keys(hit) for hit in hits}
+    values = collection.values_of([key for keys in adjacent.values() for key in keys], CONTEXT_FIELDS)
+    return {hit.id: ChunkContext.between(hit.fields, *(values.get(key) for key in adjacent[hit.id])) for hit in hits}
 
 
-def _beside(hit: Hit) -> tuple[str, str]:
+def _adjacent_keys(hit: Hit) -> tuple[str, str]:
     document, chunk = str(hit.fields["document"]), int(str(hit.fields["chunk"]))
     return chunk_key(document, chunk - 1), chunk_key(document, chunk + 1)

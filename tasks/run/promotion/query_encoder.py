@@ -1,4 +1,4 @@
-"""Encoders in this process, for queries."""
+"""Encoder for queries, in this process."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from tasks.domain.errors import BadInput
 from tasks.domain.job.encoder import Encoder
 from tasks.domain.served_identity import other_server
 
-if TYPE_CHECKING:  # torch is loaded by who searches, not by who imports
+if TYPE_CHECKING:  # importing this module must not load torch
     from tasks.worker.base import LoadedEncoder, Vectors
 
 T = TypeVar("T")
 
 
 class QueryEncoder:
-    """A model that embeds queries as a run's ranks embed rows, loaded with the first; in float32 from the first failure on.
+    """A model that embeds queries as a run's ranks embed rows. Loaded with the first query; uses float32 after the first failure.
 
-    Rows may be images, and the tower for texts one that runs in float32 alone. Where rows are embedded in 8 bits, questions are in float32:
-    they are few, and nearer to what the model means. `facts`: of what the rows were embedded with.
-    Threads take turns: neither models nor tokenizers are made for several calls at once.
+    Rows may be images, whose text tower may run only in float32. If rows are embedded in 8 bits, queries are embedded in float32: they
+    are few, and their vectors are then more exact. `facts`: of the encoder that embedded the rows.
+    Thread-safe by a lock, since models and tokenizers do not support concurrent calls.
     """
 
     def __init__(self, encoder: Encoder, *, model_path: str, precision: Precision, facts: EncoderFacts | None = None) -> None:
@@ -34,11 +34,11 @@ class QueryEncoder:
         self._turn = threading.Lock()
 
     def embed_queries(self, texts: list[str]) -> Vectors:
-        """As of `LoadedEncoder`."""
+        """See `LoadedEncoder`."""
         return self._try(lambda loaded: loaded.embed_queries(texts))
 
     def embed_pictures(self, places: list[str]) -> Vectors:
-        """As of `LoadedEncoder`."""
+        """See `LoadedEncoder`."""
         return self._try(lambda loaded: loaded.embed_pictures(places))
 
     def embed_rows(self, texts: list[str]) -> Iterator[tuple[list[int], Vectors]]:
@@ -53,11 +53,11 @@ class QueryEncoder:
 
     @property
     def loaded(self) -> bool:
-        """Whether a question need not wait for the model."""
+        """Whether the model is loaded."""
         return self._loaded is not None
 
     def load(self) -> None:
-        """Load the model now and not with the first query. Raises as the first query would."""
+        """Load the model now instead of with the first query. Raises the same errors."""
         self._try(lambda _loaded: None)
 
     def _load(self) -> LoadedEncoder:
@@ -76,7 +76,7 @@ class QueryEncoder:
             raise BadInput(f"the encoder's server has another model than these rows were embedded with: {other}: serve that model again")
 
     def close(self) -> None:
-        """As of `LoadedEncoder`."""
+        """See `LoadedEncoder`."""
         if self._loaded is not None:
             self._loaded.close()
 

@@ -1,4 +1,4 @@
-"""How an application searches what a job has made: Python that runs as it is."""
+"""Python code, ready to run, with which an application searches a job's collection."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tasks.run.preflight import Inspected
 
 
 def search_code(inspected: Inspected, spec: CollectionSpec) -> str:
-    """`embed(words)` as the job embeds questions, and `search(words, k)` through the alias; "" where either has no code of its own."""
+    """Code of `embed(words)`, as the job embeds questions, and `search(words, k)` by the alias; "" if the encoder or target has none."""
     job = inspected.job
     question, search = ENCODERS[job.encoder.kind].question, TARGETS[job.target.kind].search
     if not question or not search:

@@ -1,4 +1,4 @@
-"""Questions to a collection by meaning, by words, or by both."""
+"""Search a collection by vectors (dense or sparse), by words (full text), or by both (hybrid)."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ if TYPE_CHECKING:
     import numpy as np
 
 
-def modes_of(made: CollectionSpec) -> tuple[SearchMode, ...]:
-    """In which ways a collection can be searched; the last is the one that a search takes by itself."""
-    vectors = vector_mode(made)
-    return (vectors, "text", "hybrid") if made.full_text else (vectors,)
+def modes_of(spec: CollectionSpec) -> tuple[SearchMode, ...]:
+    """The search modes of a collection; the last one is the default."""
+    vectors = vector_mode(spec)
+    return (vectors, "text", "hybrid") if spec.full_text else (vectors,)
 
 
-def vector_mode(made: CollectionSpec) -> SearchMode:
-    """Search by the vectors of a collection."""
-    return "sparse" if made.sparse else "dense"
+def vector_mode(spec: CollectionSpec) -> SearchMode:
+    """The mode that searches the vectors of a collection."""
+    return "sparse" if spec.sparse else "dense"
 
 
-def check_mode(made: CollectionSpec, mode: SearchMode | None, setting: str) -> SearchMode:
-    """The way that is meant; None: what there is.
+def check_mode(spec: CollectionSpec, mode: SearchMode | None, setting: str) -> SearchMode:
+    """Check a search mode; None gives the collection's default.
 
     Raises:
-        BadInput: the collection has no full text, or vectors of another kind; names it, and the setting that asks for it.
+        BadInput: the collection has no full text, or vectors of another kind; names it and the setting.
     """
-    there = modes_of(made)
-    if mode is not None and mode not in there:
+    modes = modes_of(spec)
+    if mode is not None and mode not in modes:
         if mode in VECTOR_MODES:
-            raise BadInput(f"{setting} {mode}: the vectors of collection '{made.name}' are {there[0]}: use {setting} {there[0]}")
+            raise BadInput(f"{setting} {mode}: the vectors of collection '{spec.name}' are {modes[0]}: use {setting} {modes[0]}")
         raise BadInput(
-            f"{setting} {mode}: collection '{made.name}' has no full text: set target.full_text: on, and `kitestring run` builds one"
+            f"{setting} {mode}: collection '{spec.name}' has no full text: set target.full_text: on, and `kitestring run` builds one"
         )
-    return mode or there[-1]
+    return mode or modes[-1]
 
 
 def answer(
@@ -55,9 +55,9 @@ def answer(
     fields: Iterable[str] = (),
     by_document: bool = False,
 ) -> list[list[Hit]]:
-    """The k best of each question. `vectors`: float32 of shape (questions, dim); by words alone none are needed.
+    """The k best hits of each question. `vectors`: float32 of shape (questions, dim); not needed in mode `text`.
 
-    `by_document`: rows are chunks, and the best of each document is wanted.
+    `by_document`: rows are chunks; only the best chunk of each document is a hit.
     """
     one_of_each = "document" if by_document else None
     if by_document:
@@ -90,11 +90,11 @@ def _answer(
 
 
 def explain(
-    collection: Collection, made: CollectionSpec, hits: Sequence[Hit], vector: np.ndarray | None, text: str | None, *, expression: str = ""
+    collection: Collection, spec: CollectionSpec, hits: Sequence[Hit], vector: np.ndarray | None, text: str | None, *, expression: str = ""
 ) -> list[Hit]:
-    """Hits with the rank that each has by meaning and by words, as far as a hybrid search looks; `vector`: float32 of shape (1, dim)."""
+    """Add to hits their ranks by meaning and by words, to the depth of a hybrid search; `vector`: float32 of shape (1, dim)."""
     depth = max(CANDIDATES, len(hits))
     nearest = collection.search(vector, depth, expression=expression)[0] if vector is not None else []
-    best = collection.search_text([text], depth, expression=expression)[0] if made.full_text and text else []
+    best = collection.search_text([text], depth, expression=expression)[0] if spec.full_text and text else []
     meaning, words = ({hit.id: rank for rank, hit in enumerate(side, 1)} for side in (nearest, best))
     return [hit.model_copy(update={"by_meaning": meaning.get(hit.id), "by_words": words.get(hit.id)}) for hit in hits]

@@ -1,4 +1,4 @@
-"""The pictures behind keys of an image corpus, found again in the source."""
+"""Read the pictures of keys of an image corpus from the source."""
 
 from __future__ import annotations
 
@@ -13,54 +13,54 @@ from tasks.domain.ports import Collection
 from tasks.domain.shards.shard import Shard
 from tasks.run.plan import Plan
 
-STRAY_BYTES = 256 << 20  # of shards that are not loaded, which are read for keys of those that have changed
+STRAY_BYTES = 256 << 20  # the most bytes of not yet loaded shards that are read for keys of changed shards
 
 
 def pictures_of(
     plan: Plan, collection: Collection, keys: list[str], *, side: int, budget: float = float("inf")
 ) -> Iterator[tuple[str, bytes]]:
-    """Small JPEGs by key, in the source's order; a corpus of texts has none.
+    """Yield key and small JPEG in the source's order; a corpus of texts has none.
 
-    Where a shard has changed since it was loaded, its keys are looked for among the shards that are not loaded yet, as they are now.
+    If a shard has changed since it was loaded, its keys are searched in the shards that are not loaded yet.
 
     Args:
         plan: of the corpus.
-        collection: that says which shard has a key.
+        collection: knows the shard of each key.
         keys: of the pictures.
         side: the most pixels each way.
-        budget: bytes of the source after which no more is read.
+        budget: bytes of the source after which reading stops.
     """
     if plan.job.source.modality != "image" or not keys:
         return
-    wanted: dict[str, set[str]] = defaultdict(set)
+    keys_by_shard: dict[str, set[str]] = defaultdict(set)
     for key, holder in collection.shards_of(keys).items():
-        wanted[holder].add(key)
+        keys_by_shard[holder].add(key)
     read = _Reading(plan, side, budget)
     for shard in plan:
-        if missing := wanted.pop(shard.id, None):
-            yield from read.small_ones(shard, missing)
-        if not wanted or read.budget <= 0:
+        if missing := keys_by_shard.pop(shard.id, None):
+            yield from read.thumbnails(shard, missing)
+        if not keys_by_shard or read.budget <= 0:
             return
-    strays, loaded = set().union(*wanted.values()), plan.checkpoint.loaded_ids(plan.target)
+    strays, loaded = set().union(*keys_by_shard.values()), plan.checkpoint.loaded_ids(plan.target)
     read.budget = min(read.budget, STRAY_BYTES)
     for shard in plan:
         if not strays or read.budget <= 0:
             return
         if shard.id not in loaded:
-            yield from read.small_ones(shard, strays)
+            yield from read.thumbnails(shard, strays)
 
 
 @dataclass(slots=True)
 class _Reading:
-    """Reads shards for some of their pictures; `budget`: the bytes that are left to be read."""
+    """Reads pictures from shards; `budget`: the bytes that may still be read."""
 
     plan: Plan
     side: int
     budget: float
 
-    def small_ones(self, shard: Shard, missing: set[str]) -> Iterator[tuple[str, bytes]]:
-        """Those of the missing keys that the shard has; they are missing no longer."""
-        from tasks.adapters.report.thumbnails import thumbnail  # noqa: PLC0415 - a library that most runs have no use for
+    def thumbnails(self, shard: Shard, missing: set[str]) -> Iterator[tuple[str, bytes]]:
+        """Yield the pictures of missing keys that the shard has, and remove these keys from `missing`."""
+        from tasks.adapters.report.thumbnails import thumbnail  # noqa: PLC0415 - most runs do not need its library
 
         job = self.plan.job
         maker = RowMaker(job.source, shard, (), target=job.target)

@@ -1,1 +1,1 @@
-"""Sealed, loaded, damaged and unplanned shards, and loading of a sealed shard."""
+"""Sealed, loaded, damaged and unplanned shards, and the loading of a sealed shard."""

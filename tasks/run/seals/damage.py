@@ -1,4 +1,4 @@
-"""Read all documents of a plan, so that damage is found before they are used."""
+"""Read all documents of a plan to detect damage before they are used."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tasks.run.seals.effective_seals import seals_of
 
 
 def damaged_documents(plan: Plan) -> tuple[str, ...]:
-    """The documents that a plan rests on and that cannot be read, a line each."""
+    """One line for each document that a plan depends on and that cannot be read."""
     plan.confirm_encoder()
     for _ in look_for_damage(plan):
         pass
@@ -20,9 +20,9 @@ def damaged_documents(plan: Plan) -> tuple[str, ...]:
 
 
 def look_for_damage(plan: Plan) -> Iterator[str]:
-    """Read every document that a plan rests on, so that what cannot be read is found.
+    """Read every document that a plan depends on, so that unreadable ones are recorded as damaged.
 
-    Gives the shards that the ledger has loaded from another seal than the one they have now.
+    Yields the shards that, by the ledger, were loaded from another seal than their current one.
     """
     checkpoint, target = plan.checkpoint, plan.target
     loaded, planned = checkpoint.loaded_ids(target), DigestSet(shard.id for shard in plan)

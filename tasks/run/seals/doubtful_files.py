@@ -1,4 +1,4 @@
-"""Files at another root that have the name, size and time of sealed ones: they are others, unless somebody has moved or copied those."""
+"""Files below another root with the name, size and time of sealed files: different files, unless the sealed ones were moved or copied."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from tasks.domain.shards.removal import below
 from tasks.domain.shards.shard import Shard, name_shard
 from tasks.run.plan import Plan
 
-TOLD: dict[Likeness, str] = {"gone": "which is no longer there", "copy": "of which it is a copy"}
+SEALED_FILE: dict[Likeness, str] = {"gone": "which is no longer there", "copy": "of which it is a copy"}
 
 
 def refuse_doubtful(plan: Plan, *, encodes: bool = True) -> None:
-    """Ask of files that may have been moved whether they were: as other files all of their pictures would be encoded again.
+    """Refuse files that may be moved or copied sealed files: as different files, all of their pictures would be encoded again.
 
-    Nothing is listed or read where all shards are below the corpus' first root. Copies of texts are no question where rows are encoded:
-    they take the vectors over. Nor is a copied list of pictures whose version tells of its content: it could not be given another.
+    Nothing is listed or read if all shards are below the corpus' first root. Copies of texts are allowed if rows are encoded, since they
+    reuse the vectors. So is a copied list of pictures whose version depends on its content: it could not be given another.
 
     Raises:
-        BadInput: names the first of them and its double.
+        BadInput: there are such files; names the first of them and the file that it resembles.
     """
     takes_over = encodes and plan.job.source.modality == "text"
     for shard, place in _doubles(plan):
@@ -28,14 +28,14 @@ def refuse_doubtful(plan: Plan, *, encodes: bool = True) -> None:
         likeness = liken(shard.span.files, root)
         if likeness == "gone" or (likeness == "copy" and not takes_over and shard.is_timed):
             raise BadInput(
-                f"'{shard.place}' has the name, size and time of '{place}', whose vectors are kept, {TOLD[likeness]}: nothing was written. "
+                f"'{shard.place}' has the name, size and time of '{place}', whose vectors are kept, {SEALED_FILE[likeness]}: nothing was written. "
                 f"If the files were moved, copied or mounted elsewhere, set source.moved_from: {root}; if they are others, give them another "
                 f"time (`touch`)"
             )
 
 
 def _doubles(plan: Plan) -> Iterator[tuple[Shard, str]]:
-    """Shards that are not sealed and look like a sealed one, each with where that one's first file was."""
+    """Yield unsealed shards that look like a sealed one, each with the place of the sealed shard's first file."""
     places = plan.places
     if places.first.certain and all(places.known_as(root) in places.first.roots for root in plan.spool.roots):
         return

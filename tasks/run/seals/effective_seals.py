@@ -1,4 +1,4 @@
-"""The seals of a plan, as they were committed and as the collection has to show them."""
+"""The seals of a plan: as committed, and as the collection has to contain them."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ from tasks.run.plan import Plan
 
 
 def seals_of(plan: Plan) -> Iterator[Seal]:
-    """The effective seal of every shard that has one, in plan order; streams.
+    """Yield the effective seal of every shard that has one, in plan order; streams.
 
-    Each is read from the store once: as long as a listing shows the same seals, those that were read before are taken.
+    Each seal is read from the store once: copies are reused as long as a listing shows the same seals.
     """
     survey = plan.checkpoint.survey()
 
     def read() -> Iterator[Seal]:
-        found = ahead(
+        seals = ahead(
             lambda shard: plan.checkpoint.effective_seal(shard, look_further=shard in survey.amended), (shard.id for shard in plan)
         )
-        return (seal for seal in found if seal)
+        return (seal for seal in seals if seal)
 
     return plan.seals.of(survey.mark, read)
 
 
 def shards_with_seals(plan: Plan) -> Iterator[tuple[Shard, Seal]]:
-    """Every shard that is sealed, with its effective seal."""
+    """Yield every sealed shard with its effective seal."""
     seals = seals_of(plan)
     seal = next(seals, None)
     for shard in plan:
@@ -49,28 +49,28 @@ def shards_with_seals(plan: Plan) -> Iterator[tuple[Shard, Seal]]:
 
 
 def owned_seals(plan: Plan) -> Iterator[Seal]:
-    """The same, where a row whose key another shard owns counts as a duplicate."""
+    """The effective seals in which rows whose key another shard owns count as duplicates."""
     owners = plan.checkpoint.read_owners(plan.target)
     return (owned(seal, owners.of(seal)) if owners else seal for seal in seals_of(plan))
 
 
 def retained_seals(plan: Plan) -> Iterator[Seal]:
-    """The seals of shards that are no longer planned and stay in the collection, by the ledger; one without parts where a seal is gone."""
+    """The seals of shards that are no longer planned and that the ledger retains; without parts if a seal is gone."""
     planned = DigestSet(shard.id for shard in plan)
     entries = plan.checkpoint.loads(plan.target, but=planned)
     return ahead(lambda entry: plan.checkpoint.effective_seal(entry.shard) or _unsealed(entry), entries)
 
 
 def retained_parts(plan: Plan) -> Iterator[tuple[Seal, ReadPart]]:
-    """The same, with what reads their parts."""
+    """The retained seals, each with a function that reads its parts."""
     return ((seal, plan.checkpoint.verified_part) for seal in retained_seals(plan))
 
 
 @contextmanager
 def sealed_shards(plan: Plan) -> Iterator[Iterator[Sealed]]:
-    """Every shard that the collection has to show: the planned ones less what others own of them, then those that are retained."""
-    with owned_parts(plan) as owned_ones:
-        planned = (Sealed(seal=seal, read=read) for seal, read in owned_ones)
+    """Every shard that the collection has to contain: planned shards without the rows that others own, then retained ones."""
+    with owned_parts(plan) as owned_shards:
+        planned = (Sealed(seal=seal, read=read) for seal, read in owned_shards)
         yield chain(planned, (Sealed(seal=seal, read=read, retained=True) for seal, read in retained_parts(plan)))
 
 
@@ -94,7 +94,7 @@ def _unsealed(entry: Loaded) -> Seal:
 
 @contextmanager
 def owned_parts(plan: Plan) -> Iterator[Iterator[tuple[Seal, ReadPart]]]:
-    """Each seal as `owned_seals` has it, with what reads its parts without the rows that others own."""
+    """Each seal of `owned_seals`, with a function that reads its parts without the rows that other shards own."""
     owners = plan.checkpoint.owners_to_rely_on(plan.target)
     with tempfile.TemporaryDirectory(dir=plan.scratch, prefix="owners-") as folder:
         table = _fetch_table(plan, owners, Path(folder)) if owners and owners.table else None
@@ -103,7 +103,7 @@ def owned_parts(plan: Plan) -> Iterator[Iterator[tuple[Seal, ReadPart]]]:
 
 @contextmanager
 def owned_keys(plan: Plan) -> Iterator[Iterator[tuple[Seal, set[str]]]]:
-    """Each seal with the keys that the collection has to have of it, one shard's at a time; no vector is read."""
+    """Each seal with the keys that the collection has to have of it, one shard at a time; reads no vectors."""
     owners, keys = plan.checkpoint.owners_to_rely_on(plan.target), ShardKeys(plan.checkpoint, plan.scratch)
     with tempfile.TemporaryDirectory(dir=plan.scratch, prefix="owners-") as folder:
         table = _fetch_table(plan, owners, Path(folder)) if owners and owners.table else None
@@ -117,7 +117,7 @@ def owned_keys(plan: Plan) -> Iterator[Iterator[tuple[Seal, set[str]]]]:
 
 
 def sealed_keys(plan: Plan, seal: Seal) -> set[str]:
-    """Every key of a seal, whoever owns it."""
+    """Every key of a seal, including those that other shards own."""
     return set(keys_in(ShardKeys(plan.checkpoint, plan.scratch).read(seal)))
 
 

@@ -1,4 +1,4 @@
-"""Retry: what `quarantine retry` finds before it tries anything, and what only a run can mend."""
+"""The work of `quarantine retry`: quarantined rows, and shards that only a run can process."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class ToRetry:
 
     @property
     def idle(self) -> bool:
-        """Whether there is nothing to do at all."""
+        """Whether there is nothing to do."""
         return not self.rows and not self.damaged and not self.unsealed
 
     def note_unsealed(self, run: Run, plan: Plan) -> None:
-        """Nothing of these is tried: each fails, with what to do."""
+        """Record each unsealed shard as failed, with what to do; a retry does not process them."""
         for shard, reason in self._reasons(plan):
             run.journal.note_failure(shard, BadInput(reason))
 
@@ -37,10 +37,10 @@ class ToRetry:
         known = {each.entry.place for each in unplanned(plan)}
         for shard in self.unsealed.values():
             why = "has changed since it was encoded" if shard.place in known else "was not encoded yet, or has changed since"
-            yield shard, f"the file {why}: `kitestring run` encodes it again, its quarantined rows as well"
+            yield shard, f"the file {why}: `kitestring run` encodes it again, including its quarantined rows"
 
     def refuse_if_idle(self, plan: Plan) -> None:
-        """Say at once that there is nothing to try.
+        """Refuse a retry that has nothing to do but for unsealed shards.
 
         Raises:
             BadInput: no row is quarantined, and there are files that only a run can process.
@@ -52,18 +52,18 @@ class ToRetry:
 
 
 def look_for_rows(plan: Plan) -> ToRetry:
-    """From the seals alone."""
+    """Find the work of a retry; reads only the seals."""
     rows, sealed = 0, set[str]()
     for seal in seals_of(plan):
         rows += len(seal.quarantined)
         sealed.add(seal.shard)
-    damaged = set(plan.inspected.damages.keys)  # what was moved aside is sealed again on the way
+    damaged = set(plan.inspected.damages.keys)  # the retry seals the shards of documents that were moved aside again
     unsealed = {shard.id: shard for shard in plan if shard.id not in sealed and plan.checkpoint.layout.seal(shard.id) not in damaged}
     return ToRetry(rows=rows, damaged=bool(damaged), unsealed=unsealed)
 
 
 def nothing_to_retry(plan: Plan) -> dict[str, object]:
-    """What `quarantine retry` answers where every row has its vector; the figures of a run."""
+    """The result of `quarantine retry` if no row is quarantined, with the figures of a run."""
     totals, proof = count_seals(plan, encoded_now={}), plan.checkpoint.read_proof(plan.target)
     shards = ShardCounts(planned=plan.spool.shards, sealed=totals.sealed, loaded=totals.loaded)
     return {

@@ -1,4 +1,4 @@
-"""Totals: what the seals of a plan come to, row by row and shard by shard."""
+"""Totals over the seals of a plan: rows by outcome, shards, statistics."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ SLOWEST = 10
 
 @dataclass(slots=True)
 class SealTotals:
-    """A fold over seals; memory does not grow with their number."""
+    """Accumulates totals over seals in constant memory."""
 
     rows: RowCounts = field(default_factory=RowCounts)
-    cached: int = 0  # of `rows`, in whichever run: those whose vectors came from the cache
+    cached: int = 0  # rows with vectors from the cache, of this run and earlier ones
     sealed: int = 0
     loaded: int = 0
     stats: EncodeStats = field(default_factory=EncodeStats)
@@ -31,10 +31,10 @@ class SealTotals:
     cover: SealSetDigest = field(default_factory=SealSetDigest)
     slowest: list[tuple[float, str, int]] = field(default_factory=list)
     found: Findings = field(default_factory=Findings)
-    chunks: ChunkCounts | None = None  # where documents were split
+    chunks: ChunkCounts | None = None  # None: documents are not split
 
     def add(self, seal: Seal, *, encoded_now: int, loaded: bool, cached_now: int = 0) -> None:
-        """Take in one seal, of which this run encoded so many rows."""
+        """Add a seal. `encoded_now`: the rows of it that this run encoded."""
         self.rows += fates_of(seal, encoded_now=encoded_now, cached_now=cached_now, loaded=loaded)
         self.cached += min(seal.cached, seal.embedded)
         self.sealed += 1
@@ -57,7 +57,7 @@ class SealTotals:
 def total(
     seals: Iterable[Seal], *, encoded_now: Mapping[str, int], loaded: Container[str], cached_now: Mapping[str, int] | None = None
 ) -> SealTotals:
-    """Fold the seals of a plan."""
+    """The totals over the given seals."""
     totals = SealTotals()
     for seal in seals:
         encoded, cached = encoded_now.get(seal.shard, 0), (cached_now or {}).get(seal.shard, 0)
@@ -66,7 +66,7 @@ def total(
 
 
 def count_seals(plan: Plan, *, encoded_now: dict[str, int]) -> SealTotals:
-    """Fold every seal of a plan; what covers them covers those that are retained as well."""
+    """The totals over every seal of a plan; `cover`, the digest of the seals, includes the retained ones."""
     totals = total(owned_seals(plan), encoded_now=encoded_now, loaded=plan.checkpoint.loaded_ids(plan.target))
     for seal in retained_seals(plan):
         totals.cover.add(seal)

@@ -1,4 +1,4 @@
-"""A sealed shard goes into the collection, and the ledger says so; or it is taken back."""
+"""Load a sealed shard into the collection and record it in the ledger; withdraw the seal of a damaged one."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ log = logging.getLogger("kitestring.load")
 
 
 def up_to_date(plan: Plan) -> Container[str]:
-    """Shards whose newest seal is in the collection, by its ledger; a collection that is not there has none."""
+    """Shards whose newest seal is in the collection, by its ledger; none if the collection does not exist."""
     return plan.checkpoint.up_to_date(plan.target)
 
 
 def begin_loading(plan: Plan, collection: Collection) -> None:
-    """Make the collection where there is none, and note what follows from loading into it; the first load of a run does.
+    """Create the collection if it does not exist, and update its ledger for loading. Only the first load of a run does this.
 
-    Shards that are no longer planned may lose keys to those that are: from here on their entries are not relied on until they are
-    planned and loaded again.
+    Shards that are no longer planned may lose keys to planned ones: their entries are marked outdated, and not relied on until
+    they are planned and loaded again.
     """
     with plan.lock:
         if plan.loading:
@@ -47,14 +47,22 @@ def begin_loading(plan: Plan, collection: Collection) -> None:
 
 
 def unsettle(plan: Plan) -> None:
-    """Note that what follows may change which shard holds a key."""
+    """Mark the owners of duplicate keys as unsettled: the following writes may change which shard holds a key."""
     owners = plan.checkpoint.read_owners(plan.target)
     if owners and owners.settled:
         plan.checkpoint.record_owners(plan.target, owners.model_copy(update={"settled": False}))
 
 
 def load_seal(plan: Plan, collection: Collection, shard: Shard, seal: Seal, *, run: str, whole: bool = True) -> Loaded:
-    """An intent, every part into the collection, then the ledger. Without `whole` no vector travels that the collection holds.
+    """Record the intent, load every part, then record the load in the ledger.
+
+    Args:
+        plan: of the run.
+        collection: to load into.
+        shard: to load.
+        seal: of the shard.
+        run: id of the run.
+        whole: False: vectors that the collection already holds are not sent.
 
     Raises:
         Damaged: a part is damaged, or `gc` is removing it.
@@ -68,7 +76,7 @@ def load_seal(plan: Plan, collection: Collection, shard: Shard, seal: Seal, *, r
 
 
 def _held_vectors(plan: Plan, collection: Collection, seal: Seal) -> HeldVectors | None:
-    """What the collection holds of earlier shards; None where all vectors of a seal are new."""
+    """The vectors of earlier shards in the collection; None if all vectors of the seal are new."""
     if not any(part.reused for part in seal.parts):
         return None
     with plan.lock:
@@ -80,7 +88,7 @@ def _held_vectors(plan: Plan, collection: Collection, seal: Seal) -> HeldVectors
 
 
 def send_vectors_again(run: Run, plan: Plan, collection: Collection) -> None:
-    """Shards of which rows were sent without their vector are sent whole, if another run was at work meanwhile."""
+    """Load shards whose rows were sent without vectors again, whole, if another run has written to the collection meanwhile."""
     shards, held = run.journal.without_vectors, plan.held_vectors
     if not shards or held is None or held.undisturbed():
         return
@@ -88,12 +96,12 @@ def send_vectors_again(run: Run, plan: Plan, collection: Collection) -> None:
         seal = plan.checkpoint.effective_seal(shard.id) if shard.id in shards else None
         if seal is not None:
             load_seal(plan, collection, shard, seal, run=run.id)
-    run.journal.note("another run was writing to the collection: rows that had been sent without their vectors were sent again, whole")
+    run.journal.note("another run was writing to the collection: rows that were sent without their vectors were sent again, whole")
     shards.clear()
 
 
 def remove_strays(run: Run, plan: Plan, collection: Collection, seal: Seal) -> None:
-    """Rows that an earlier seal of the shard had and this one has not leave the collection; after this one is loaded."""
+    """Remove rows of an earlier seal of the shard that this seal does not have; called after this seal is loaded."""
     if collection.count(seal.shard) == seal.rows:
         return
     sealed = sealed_keys(plan, seal)
@@ -104,9 +112,9 @@ def remove_strays(run: Run, plan: Plan, collection: Collection, seal: Seal) -> N
 
 
 def withdraw(run: Run, plan: Plan, seal: Seal, damage: Damaged) -> bool:
-    """Take back what names a damaged part of a shard, and say so. False: its parts are whole."""
+    """Withdraw the seal of a shard with a damaged part, and record it. Returns False if all parts are intact."""
     withdrawn = plan.checkpoint.withdraw(seal, plan.target)
     if withdrawn:
         run.journal.note_damage(seal, damage)
-        log.warning("shard %s: %s; its seal is withdrawn, and it is encoded again", seal.name, damage)
+        log.warning("shard %s: %s; its seal is withdrawn and the shard is encoded again", seal.name, damage)
     return withdrawn

@@ -8,14 +8,14 @@ from tasks.adapters.targets.shard_counts import CountPatience
 from tasks.domain.ports import Collection
 from tasks.run.plan import Plan
 
-LOADED_SECONDS, LOOKING_SECONDS = 60.0, 15.0  # for which counts that are too high are asked again
+LOADED_SECONDS, LOOKING_SECONDS = 60.0, 15.0  # for which too high counts are read again, after loading and without it
 
 
 def strangers(plan: Plan, collection: Collection) -> Iterator[tuple[str, str]]:
-    """Key and shard of every row that no seal accounts for: not the plan's, none that is retained, no other corpus' own.
+    """Yield key and shard of every row that no seal accounts for: of the plan, of retained shards, or of another corpus.
 
-    Rows of a planned shard that is not sealed now, since its seal was withdrawn, are the best there is of it, and none of these.
-    None if the collection is shared: they belong to other writers.
+    Rows of a planned shard whose seal was withdrawn are not among them: they are the only copy until it is sealed again.
+    Yields nothing if the collection is shared, since such rows belong to other writers.
     """
     if plan.job.target.shared:
         return
@@ -26,7 +26,7 @@ def strangers(plan: Plan, collection: Collection) -> Iterator[tuple[str, str]]:
 
 
 def clock_of(collection: Collection, *, looking: bool = False) -> CountPatience:
-    """A server may over-count for a while after a run has loaded; less so for who only looks."""
+    """How long to repeat too high counts: a server may over-count for a while after loading. `looking`: for commands that only read."""
     if not collection.target.overcounts:
         return CountPatience(settle=0)
     return CountPatience(settle=LOOKING_SECONDS if looking else LOADED_SECONDS)

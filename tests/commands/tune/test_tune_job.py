@@ -74,7 +74,7 @@ def test_settings_that_were_compared_with_nothing_are_not_stored(job: Job) -> No
     result = tune_job.tune_job(job, minutes=0.001, say=silent, keep=True)
     assert [trial.axis for trial in result.trials] == ["start"]
     assert not result.kept
-    assert any("for want of time" in note for note in result.notes)
+    assert any("for lack of time" in note for note in result.notes)
     assert any("nothing is stored" in note for note in result.notes)
     assert not Path(job.checkpoint).exists()
 
@@ -134,7 +134,7 @@ def test_ranks_that_are_slower_than_one_are_told() -> None:
 
 def test_ranks_that_share_a_model_cannot_be_scaled_from_one(job: Job) -> None:
     shared = job.model_copy(update={"compute": job.compute.model_copy(update={"model_parallel": "fsdp"})})
-    with pytest.raises(BadInput, match="model_parallel off"):
+    with pytest.raises(BadInput, match=r"compute\.model_parallel: off"):
         scaling.scale_job(shared, minutes=1, say=silent)
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from tasks.adapters.targets.memory_collection import memory_servers
 from tasks.commands.promote_by_hand import roll_back
-from tasks.commands.search import Searcher, SearchWay
+from tasks.commands.search import Searcher, SearchOptions
 from tasks.domain.errors import RunFailed
 from tasks.domain.job.encoder import ENCODERS
 from tasks.domain.job.engine import ENGINES
@@ -132,6 +132,6 @@ def test_a_server_without_grouping_searches_is_asked_for_more(
         assert [hit.id for hit in searcher.search(words(14), 1)] == ["a#0"]
         best = searcher.search(words(14), 3)
         assert sorted(str(hit.fields["document"]) for hit in best) == ["a", "b", "c"]
-        every = searcher.search(words(14), 8, way=SearchWay(all_chunks=True))
+        every = searcher.search(words(14), 8, way=SearchOptions(all_chunks=True))
         assert sorted(hit.id for hit in every) == [*chunks("a", 5), *chunks("b", 2), "c#0"]
     assert kitestring.here("verify", kitestring.job(job), "--full").code == 0

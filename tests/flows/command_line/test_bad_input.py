@@ -316,7 +316,7 @@ def test_the_command_refuses_with_one_line_and_exit_2(kitestring: Kitestring, jo
         assert len(run.err.splitlines()) == 1, "found before the encoder started"
         assert written(tmp_path) == []
     assert "did you mean 'text'?" in complaint(kitestring("plan", path, "--set", "source.text=[txt]"))
-    assert "`kitestring run` makes it" in complaint(kitestring("verify", path))
+    assert "`kitestring run` creates them" in complaint(kitestring("verify", path))
     assert "run the job first" in complaint(kitestring("search", path, "words"))
     assert written(tmp_path) == []
 

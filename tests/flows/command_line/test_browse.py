@@ -47,11 +47,11 @@ def test_a_port_in_use_and_a_host_of_nobody_are_told(tmp_path: Path, tiny_model:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         refused = kitestring.here("browse", job, "--no-open", "--port", port)
-    assert (refused.code, f"127.0.0.1:{port} cannot be listened at (Address already in use): give another --port" in refused.err) == (
+    assert (refused.code, f"cannot listen at 127.0.0.1:{port} (Address already in use): use another --port" in refused.err) == (
         2,
         True,
     )
     refused = kitestring.here("browse", job, "--no-open", "--host", "no.such.host.invalid")
-    assert (refused.code, "--host 'no.such.host.invalid' is no address of this machine" in refused.err) == (2, True)
+    assert (refused.code, "--host 'no.such.host.invalid' is not an address of this machine" in refused.err) == (2, True)
     refused = kitestring.here("browse", job, "--no-open", "--port", "0")
-    assert (refused.code, "holds nothing made with this encoder: run the job first" in refused.err) == (2, True)
+    assert (refused.code, "has no vectors of this encoder: run the job first" in refused.err) == (2, True)

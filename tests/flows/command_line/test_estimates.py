@@ -158,7 +158,7 @@ def test_rows_of_lines_are_told_as_a_range(job: Job, tmp_path: Path) -> None:
     rows = plan["estimate"]["rows"]
     assert rows["low"] < 20_000 < rows["high"]
     assert rows["high"] - rows["low"] < 10_000
-    assert "rows are estimated from bytes: these files do not record their number" in plan["estimate"]["notes"]
+    assert "rows are estimated from bytes, because these files do not state their number" in plan["estimate"]["notes"]
 
 
 def test_a_dry_run_of_a_bad_job_is_refused_and_writes_nothing(run_flow: RunFlow, job: Job, tmp_path: Path) -> None:

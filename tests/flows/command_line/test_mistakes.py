@@ -128,7 +128,7 @@ MISTAKES: dict[str, Mistake] = {
     ),
     "a log in no folder": Mistake("status", ["--log-file: 'none/a.log' cannot be written"], rest=("job.yaml", "--log-file", "none/a.log")),
     "a page at another machine": Mistake(
-        "browse", ["--host '203.0.113.9' is no address of this machine"], rest=("job.yaml", "--host", "203.0.113.9", "--no-open")
+        "browse", ["--host '203.0.113.9' is not an address of this machine"], rest=("job.yaml", "--host", "203.0.113.9", "--no-open")
     ),
     "no words": Mistake("search", ["give either a text to search for", "--image FILE"]),
     "empty words": Mistake("search", ["the text to search for is empty"], rest=(" ",)),
@@ -139,7 +139,7 @@ MISTAKES: dict[str, Mistake] = {
     "a page that cannot be written": Mistake(
         "search", ["--html: 'none/a.html' cannot be written"], rest=("words", "--html", "none/a.html")
     ),
-    "promoted before a run": Mistake("promote", ["holds nothing made with this encoder: run the job first"], ["corpus=other"]),
+    "promoted before a run": Mistake("promote", ["has no vectors of this encoder: run the job first"], ["corpus=other"]),
     "verified before a run": Mistake("verify", ["run"], ["corpus=other"]),
     "nothing to roll back to": Mistake("rollback", ["has no earlier collection to roll back to"]),
 }

@@ -109,7 +109,7 @@ def test_another_index_is_built_by_the_next_run_or_replay_and_told_by_those_who_
     document = make_job(tmp_path, tiny_model)
     run_flow(document)
     exact = {**document, "target": document["target"] | {"index": {"type": "FLAT"}}}
-    said = "has the index AUTOINDEX, the job FLAT: `kitestring run` builds it anew"
+    said = "has the index AUTOINDEX, the job FLAT: `kitestring run` rebuilds it"
     proof, promoted = command(tmp_path, exact, "verify"), command(tmp_path, exact, "promote")
     assert (proof["proved"], said in proof["notes"][0], said in promoted["told"][0]) == (True, True, True)
     for flow, index, had in (("flows.embed.embed_corpus", exact, "AUTOINDEX"), (REPLAY, document, "FLAT")):

@@ -21,7 +21,7 @@ from tests.builders.kitestring import make_job
 from tests.builders.memory_jobs import REPLAY, a_job
 
 pytestmark = [pytest.mark.server, pytest.mark.timeout(300)]
-KEPT = "column 'version' was found to be double by the first run of this corpus, and is text by now: rows whose value is no double are "
+KEPT = "the first run of this corpus inferred double for column 'version', which now holds text: rows whose value is no double are "
 
 
 def write_versions(path: Path, *versions: str) -> None:

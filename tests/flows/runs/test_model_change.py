@@ -179,11 +179,11 @@ def test_the_gate_decides_with_figures_of_both(run_flow: RunFlow, jobs: list[Job
 
     easy = changed(new, gate={"queries": str(questions), "max_drop": 0.9})
     old_model.rename(tmp_path / "moved")
-    with pytest.raises(BadInput, match=r"could not be asked.*old-model.*max_drop: 1"):
+    with pytest.raises(BadInput, match=r"could not be sent.*old-model.*max_drop: 1"):
         promote_by_hand(parse_job(easy))
     (tmp_path / "moved").rename(old_model)
     told = promote_by_hand(parse_job(easy))["told"]
-    assert [line.split(":")[0] for line in told[:2]] == ["gate, 8 questions", "gate, as it is now"]
+    assert [line.split(":")[0] for line in told[:2]] == ["gate, 8 questions", "gate, current collection"]
     assert all("nDCG@10 0." in line and "recall@10 0." in line for line in told[:2])
     assert live(new) == "model-22"
 

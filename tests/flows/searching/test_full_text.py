@@ -73,7 +73,7 @@ def test_found_by_words_as_well_through_gate_mirror_rollback_and_replay_both_tog
     assert hybrid > max(dense, text) + 0.1
     assert [note.split(" nDCG")[0] for note in first["notes"] if note.startswith("gate, ")] == [
         *(f"gate, 200 questions: {mode}" for mode in ("dense", "text", "hybrid")),
-        "gate, as it is now: dense",
+        "gate, current collection: dense",
     ]
     _searched_as_asked(kitestring, job, plain, corpus)
 

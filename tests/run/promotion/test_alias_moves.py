@@ -37,9 +37,9 @@ def test_the_gate_does_not_move_an_alias_that_was_moved_while_it_was_asked(
 
     def ask(*_: object) -> GateResult:
         aliases.now = meanwhile
-        return GateResult(told=[], refused=None)
+        return GateResult(notes=[], refused=None)
 
-    monkeypatch.setattr(alias_moves, "ask_gate", ask)
+    monkeypatch.setattr(alias_moves, "evaluate_gate", ask)
     monkeypatch.setattr(alias_moves, "why_smaller", lambda *_: None)
     monkeypatch.setattr(alias_moves, "new_move", lambda _plan, live, by: (live, by))
     plan: Any = SimpleNamespace(spec=SimpleNamespace(alias="rows", name="new"))
