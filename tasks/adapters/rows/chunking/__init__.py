@@ -11,5 +11,5 @@
 - A chunk that cannot be embedded quarantines its document: before a shard is sealed, parts with other chunks of the document are rewritten without
   them (`engines.documents.whole_documents`).
 - A key that occurs in several files is resolved by document: its owner's chunks stay, all others are removed (`stages.deduplicate`,
-  `targets.leftover_chunks`). Every version of a document has a chunk 0, so a chunk whose document's chunk 0 is in another shard is a leftover.
+  `targets.part_loading`). Every version of a document has a chunk 0, so a chunk whose document's chunk 0 is in another shard is a leftover.
 """
