@@ -339,7 +339,7 @@ def test_who_is_to_know_of_a_run_that_fell_silent_is_told(deployed: PrefectServe
     assert len(lost) > 1
     name = deployed.request(f"/flow_runs/{run}")["name"]
     told = told_of(notified, f"Kitestring: {name} crashed", seconds=240)  # 75 s were seen on a machine with ten processes for two cores
-    assert told["body"].startswith("It has given no sign of life for ten minutes.")
+    assert told["body"].startswith("The run sent no heartbeat for ten minutes.")
     deployed.set_state(run, type="CANCELLED", name="Cancelled", force=True)
     deployed.delete(f"/automations/{automation}")
 
