@@ -22,8 +22,10 @@ from flows.command_line.search_options import (
     way_of,
     write_page,
 )
+from flows.command_line.terminal import errors
 from flows.job_file import read_job
 from tasks.domain.errors import BadInput
+from tasks.domain.job.credentials import without_credentials
 
 
 def search(
@@ -75,6 +77,11 @@ def evaluate(
     from tasks.commands.evaluate import evaluate_job
 
     with answers():
-        measured, beside = evaluate_job(read_job(job, settings), queries, k, fusion=fusion_of(rrf_k, weights), float32_rows=float32_rows)
+        fusion = fusion_of(rrf_k, weights)
+        measured, beside = evaluate_job(read_job(job, settings), queries, k, fusion=fusion, float32_rows=float32_rows, say=_print_note)
         document = {**measured.model_dump(mode="json"), "precision_quality": beside and beside.model_dump(mode="json")}
         say(document, as_json=as_json, text=lambda _: quality_text(measured, beside))
+
+
+def _print_note(line: str) -> None:
+    errors.print(without_credentials(line), markup=False)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from tasks.adapters.sources.relevance_judgments import read_questions
 from tasks.commands.search import Searcher
-from tasks.domain.errors import BadInput
+from tasks.domain.errors import BadInput, KitestringError
 from tasks.domain.job.gate import FLOAT32_ROWS
 from tasks.domain.job.job import Job
 from tasks.domain.target.full_text import Fusion
@@ -17,7 +17,7 @@ from tasks.run.promotion.precision_quality import in_eight_bits
 
 
 def evaluate_job(
-    job: Job, queries: str | None, k: int | None, *, fusion: Fusion, float32_rows: int | None = None
+    job: Job, queries: str | None, k: int | None, *, fusion: Fusion, float32_rows: int | None = None, say: Callable[[str], object]
 ) -> tuple[Evaluation, PrecisionQuality | None]:
     """Evaluate the job's collection on questions with known answers, by meaning, by words and by both; compare vectors in 8 bits with float32.
 
@@ -27,9 +27,10 @@ def evaluate_job(
         k: hits that are judged; None: the gate's number, or 10.
         fusion: how hybrid search merges hits.
         float32_rows: as `target.gate.float32_rows`; None: the gate's, or its default.
+        say: takes the reason if there is no comparison with float32.
 
     Raises:
-        BadInput: there are no questions, or nothing was loaded with this encoder.
+        BadInput: there are no questions, nothing was loaded with this encoder, or `float32_rows` asks for a comparison that is not possible.
     """
     gate = job.target.gate
     if queries is None and gate is None:
@@ -43,8 +44,14 @@ def evaluate_job(
         measured = searcher.evaluate(questions, k, fusion)
         if not most or not in_eight_bits(searcher.plan):
             return measured, None
-        with _with_texts(job, searcher) as plan:
-            return measured, searcher.compare_precisions(questions, k, plan, most=most)
+        try:
+            with _with_texts(job, searcher) as plan:
+                return measured, searcher.compare_precisions(questions, k, plan, most=most)
+        except KitestringError as error:
+            if float32_rows is not None:
+                raise
+            say(f"the questions were not compared with float32: {error}")
+            return measured, None
 
 
 @contextmanager

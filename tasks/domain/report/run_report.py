@@ -124,9 +124,11 @@ class RunReport(Strict):
     damaged: tuple[FailedShard, ...] = Field(
         (), description="Shards with a missing or changed part: encoded again, or to be encoded again by the next run."
     )
-    notes: tuple[str, ...] = Field((), description="Decisions of the run: the gate's figures, the collection that the alias points to.")
+    notes: tuple[RedactedText, ...] = Field(
+        (), description="Decisions of the run: the gate's figures, the collection that the alias points to."
+    )
     unread: tuple[UnreadFiles, ...] = Field((), description="Files of the source that are not read, by reason.")
-    refusals: tuple[str, ...] = Field((), description="What the run refused to do, and what to do about it.")
+    refusals: tuple[RedactedText, ...] = Field((), description="What the run refused to do, and what to do about it.")
     gate: Evaluation | None = Field(None, description="The gate's figures of the new collection; None: the gate was not evaluated.")
     precision_quality: PrecisionQuality | None = Field(
         None,

@@ -190,7 +190,7 @@ def damaged(corpus: str, run: str, key: str) -> str:
 
 _KEY = re.compile(
     r"[^/]+/(encoders/[0-9a-f]{32}[^/]*\.json|promotions/[^/]+/\d{6}\.json|live/[^/]+\.json|damaged/[^/]+/.+"
-    r"|[0-9a-f]{32}/((encoder|sampled)\.json|(columns|shards|condemned|owners|places|targets|loads|imports|runs)/.+))"
+    r"|[0-9a-f]{32}/((encoder|sampled)\.json|(columns|quality|shards|condemned|owners|places|targets|loads|imports|runs)/.+))"
 )
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import chain
+from itertools import chain, islice
 
 import numpy as np
 from pydantic import JsonValue
@@ -40,7 +40,9 @@ from tasks.run.promotion.search_modes import answer
 LEAST_NEAREST = 3  # nearest rows of a question, in multiples of k; a smaller `most` means fewer questions
 FLOAT32_SECONDS = 60.0  # time limit of embedding
 EMBEDDED_AT_ONCE = 200  # rows, whose texts have at most 64 KiB each
+SCORES_AT_ONCE = 1 << 20  # of questions with rows: 8 MiB, and as much for their order
 CHUNKS_ASKED = 64  # of each document at a time
+GAP = 8  # chunks that may be missing in a row, such as quarantined ones
 TIMES_AS_MANY = 2  # growth or shrinkage of the collection after which a result is measured again
 
 Counting = Callable[[int], AbstractContextManager[Callable[[int], None]]]
@@ -49,8 +51,8 @@ Counting = Callable[[int], AbstractContextManager[Callable[[int], None]]]
 def precision_quality(run: Run, plan: Plan, collection: Collection) -> PrecisionQuality | None:
     """Returns the comparison for the gate's questions; None if the precision is not 8 bits, or the job has no gate or `float32_rows: 0`.
 
-    Measures once for each encoder and set of questions and keeps the result in the checkpoint; measures again once the collection has more than
-    twice or less than half as many rows.
+    Measures once for each collection, index and set of questions and keeps the result in the checkpoint; measures again once the collection has
+    more than twice or less than half as many rows.
 
     Raises:
         BadInput: no question could be compared; names the reason.
@@ -59,7 +61,7 @@ def precision_quality(run: Run, plan: Plan, collection: Collection) -> Precision
     if gate is None or not gate.float32_rows or not in_eight_bits(plan):
         return None
     questions, rows = read_questions(gate.queries), collection.count()
-    key = plan.checkpoint.layout.quality(_digest(plan, questions, gate))
+    key = plan.checkpoint.layout.quality(_digest(plan, collection.name, questions, gate))
     kept = plan.checkpoint.read(key, PrecisionQuality)
     if kept and max(kept.of_rows, rows) <= TIMES_AS_MANY * min(kept.of_rows, rows):
         return kept
@@ -80,11 +82,12 @@ def in_eight_bits(plan: Plan) -> bool:
     return plan.record.identity.precision in EIGHT_BITS
 
 
-def _digest(plan: Plan, questions: Sequence[Question], gate: Gate) -> str:
+def _digest(plan: Plan, collection: str, questions: Sequence[Question], gate: Gate) -> str:
     """Digest of everything that the result depends on, except the encoder and the rows."""
     asked: list[JsonValue] = [question.model_dump(mode="json") for question in questions]
     how = {name: getattr(plan.job.encoder, name, None) for name in QUERY_SETTINGS}
-    spec = {"metric": plan.spec.metric, "vectors": plan.spec.vector_type}
+    index: JsonValue = plan.spec.index.model_dump(mode="json")
+    spec: dict[str, JsonValue] = {"collection": collection, "index": index, "metric": plan.spec.metric, "vectors": plan.spec.vector_type}
     return digest({"asked": asked, "how": how, "k": gate.at_k, "rows": gate.float32_rows, **spec})
 
 
@@ -218,14 +221,14 @@ def _judged_rows(collection: Collection, keys: list[str], *, by_document: bool, 
     if not by_document:
         return {key: [key] for key in collection.shards_of(keys)}
     found: dict[str, list[str]] = {key: [] for key in keys}
-    open_ended = keys
+    open_ended, first = keys, 0
     while open_ended:
-        first = len(found[open_ended[0]])
         asked = {key: [chunk_key(key, first + number) for number in range(CHUNKS_ASKED)] for key in open_ended}
         there = collection.shards_of(list(chain(*asked.values())))
         for key, chunks in asked.items():
             found[key] += [chunk for chunk in chunks if chunk in there]
-        open_ended = [key for key in open_ended if len(found[key]) == first + CHUNKS_ASKED and len(found[key]) <= most]
+        first += CHUNKS_ASKED
+        open_ended = [key for key, chunks in asked.items() if not there.keys().isdisjoint(chunks[-GAP:]) and len(found[key]) <= most]
     return found
 
 
@@ -292,11 +295,19 @@ def _scores(made: CollectionSpec, asked: Sequence[_Asked], vectors: dict[str, np
     """Yields nDCG, recall and reciprocal rank of each question over all rows, ranked exactly; ties are ordered by key."""
     keys = sorted(vectors)
     names, matrix = [_source_key(made, key) for key in keys], np.stack([vectors[key] for key in keys])
-    questions = rounded(np.stack([each.vector for each in asked]), made.vector_type)
-    scores = score(questions, matrix, made.metric) * (1 if made.metric == "L2" else -1)
-    for each, order in zip(asked, np.argsort(scores, axis=1, kind="stable"), strict=True):
-        ranked = list(dict.fromkeys(names[at] for at in order))
-        yield question_scores(ranked, each.question, k)
+    at_once = max(1, SCORES_AT_ONCE // len(keys))
+    for first in range(0, len(asked), at_once):
+        some = asked[first : first + at_once]
+        questions = rounded(np.stack([each.vector for each in some]), made.vector_type)
+        scores = score(questions, matrix, made.metric) * (1 if made.metric == "L2" else -1)
+        for each, order in zip(some, np.argsort(scores, axis=1, kind="stable"), strict=True):
+            yield question_scores(_first_names((names[at] for at in order), k), each.question, k)
+
+
+def _first_names(ranked: Iterable[str], k: int) -> list[str]:
+    """Returns the first k different names."""
+    seen: set[str] = set()
+    return list(islice((name for name in ranked if not (name in seen or seen.add(name))), k))  # type: ignore[func-returns-value]
 
 
 def _quality(scores: np.ndarray) -> ModeQuality:

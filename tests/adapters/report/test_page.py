@@ -550,3 +550,10 @@ def test_all_tables_are_seen_whole_and_labels_can_be_read(tmp_path, width):
         assert shown.evaluate(CUT) == []
         assert shown.evaluate("document.documentElement.scrollWidth") <= width
         browser.close()
+
+
+def test_notes_and_refusals_have_no_credentials_of_the_errors_that_they_quote() -> None:
+    words = ("it was not compared: https://me:hunter2@host/q.jsonl does not answer",)
+    report = make(notes=words, refusals=words)
+    assert report.notes == report.refusals == ("it was not compared: https://host/q.jsonl does not answer",)
+    assert "hunter2" not in report.model_dump_json() + json.dumps(summary(report)) + render_report(report)

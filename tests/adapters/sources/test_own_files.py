@@ -30,7 +30,7 @@ def put(path: Path) -> None:
 def test_parts_documents_and_a_milvus_lite_file_are_left_out(tmp_path: Path, kind: str, checkpoint: str) -> None:
     keys = [
         OURS.part(SHARD, "run", 0, 1), OURS.digests(SHARD, "run"), OURS.keys(SHARD, "s"), OURS.seal(SHARD), OURS.encoder, OURS.sampled,
-        OURS.columns(["n"]), OURS.first_roots, OURS.ledger_at("a"), OURS.loaded("t", SHARD), OURS.owners("t"), OURS.lost("t", "n"),
+        OURS.columns(["n"]), OURS.quality("q"), OURS.place("/data"), OURS.first_roots, OURS.ledger_at("a"), OURS.loaded("t", SHARD), OURS.owners("t"), OURS.lost("t", "n"),
         OURS.importing("a", "run"), OURS.run("run", "report.json"), OURS.mark("sweep"), encoder_pin("docs", "0e" * 16),
         promotion("docs", "rows", 1), live_run("docs", "run"),
     ]  # fmt: skip

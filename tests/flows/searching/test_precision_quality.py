@@ -166,3 +166,10 @@ def test_texts_that_the_collection_does_not_have_come_from_the_source(
         assert due > 0.1
     evaluated = kitestring.here("evaluate", job, "--json").json["precision_quality"]
     assert {**evaluated, "run": found["run"], "at": found["at"]} == found
+
+    # Without the source there is no comparison, and the other figures are there.
+    (tmp_path / "docs").rename(tmp_path / "elsewhere")
+    alone = kitestring.here("evaluate", job, "--json")
+    assert (alone.code, alone.json) == (0, {**run.json["gate"], "precision_quality": None})
+    assert "the questions were not compared with float32: " in alone.err
+    assert kitestring.here("evaluate", job, "--float32-rows", 50).code == 2

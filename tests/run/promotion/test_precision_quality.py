@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from tasks.adapters.checkpoint.checkpoint import Checkpoint
+from tasks.adapters.object_store.registry import open_store
+from tasks.adapters.targets.memory_collection import score
 from tasks.adapters.targets.memory_target import MemoryTarget
 from tasks.domain.errors import BadInput, Permanent
-from tasks.domain.job.gate import Question
+from tasks.domain.job.encoder import SentenceTransformersEncoder
+from tasks.domain.job.gate import Gate, Question
+from tasks.domain.job.index import Index
 from tasks.domain.ports import Collection
-from tasks.domain.target.fields import VARCHAR_BYTES
+from tasks.domain.target.chunk_fields import CHUNK_FIELDS, chunk_key, split_chunk_key
+from tasks.domain.target.fields import VARCHAR_BYTES, ScalarField
+from tasks.run.promotion import precision_quality
 from tasks.run.promotion.precision_quality import compare_precisions
 from tasks.run.promotion.query_encoder import QueryEncoder
 from tests.builders.collections import DIM, part_of, spec_of
@@ -32,8 +40,11 @@ QUESTIONS = [Question(query=f"{place}", relevant={KEYS[10 * place]: 1.0}) for pl
 class Encoder(QueryEncoder):
     """Knows the vectors of rows and questions by their numbers; five rows a batch."""
 
-    def __init__(self) -> None:
+    def __init__(self, *_: Any, **__: Any) -> None:
         self.embedded: list[int] = []
+
+    def close(self) -> None:
+        pass
 
     def embed_queries(self, texts: list[str]) -> np.ndarray:
         return QUERIES[[int(text) for text in texts]]
@@ -154,3 +165,61 @@ def test_a_question_with_more_judged_rows_than_may_be_compared_is_left_out() -> 
     assert (found.questions, found.of_questions) == (2, 3)
     with pytest.raises(BadInput, match=r"each question has more than 30 judged rows \(target\.gate\.float32_rows\)"):
         compare_precisions(planned(), opened(), Encoder(), [wide], 1, most=30)
+
+
+def test_of_a_long_document_all_chunks_are_compared_though_one_is_quarantined() -> None:
+    keys = [chunk_key("d", number) for number in range(ROWS) if number != 5]
+    parts = {
+        "document": ["d"] * len(keys),
+        "chunk": [split_chunk_key(key)[1] for key in keys],
+        "start": [0] * len(keys),
+        "end": [1] * len(keys),
+    }
+    fields = tuple(ScalarField(**field.model_dump(include={"name", "column", "type"})) for field in CHUNK_FIELDS)
+    made = MemoryTarget(f"memory://{uuid.uuid4()}").collection("c")
+    made.ensure(spec_of("c", fields=fields))
+    texts = [str(number) for number in parts["chunk"]]
+    made.upsert(part_of(keys, fields=fields, vector=list(COARSE[parts["chunk"]]), text=texts, **parts))
+    found = compare_precisions(planned(), made, Encoder(), [Question(query="0", relevant={"d": 1.0})], 1, most=200)
+    assert (found.rows, found.absent) == (len(keys), 0)
+
+
+def test_the_memory_of_many_questions_over_many_rows_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision_quality, "SCORES_AT_ONCE", 1 << 10)
+    shapes: list[tuple[int, ...]] = []
+
+    def noted(questions: np.ndarray, vectors: np.ndarray, metric: str) -> np.ndarray:
+        shapes.append((len(questions), len(vectors)))
+        return score(questions, vectors, metric)
+
+    monkeypatch.setattr(precision_quality, "score", noted)
+    found = compare_precisions(planned(), opened(), Encoder(), QUESTIONS, 1, most=2_000)
+    assert shapes == [(8, ROWS), (4, ROWS)] * 2
+    assert found.reduced.ndcg.mean == first_right(COARSE, list(range(ROWS)))
+    assert found.float32.ndcg.mean == first_right(EXACT, list(range(ROWS)))
+
+
+def test_another_collection_or_index_is_measured_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The result says how the collection was searched, through its index."""
+    monkeypatch.setattr(precision_quality, "QueryEncoder", Encoder)
+    (tmp_path / "q.jsonl").write_text('{"query": "0", "relevant": ["r000"]}\n')
+    checkpoint = Checkpoint(open_store(str(tmp_path / "checkpoint")), "rows", "0f" * 16)
+    gate = Gate(queries=str(tmp_path / "q.jsonl"), at_k=1)
+    job = SimpleNamespace(target=SimpleNamespace(gate=gate), encoder=SentenceTransformersEncoder(model="m"))
+
+    def measured(run: str, collection: Collection, **spec: Any) -> str:
+        plan = planned(**spec)
+        plan.job, plan.checkpoint, plan.inspected = job, checkpoint, SimpleNamespace(model=SimpleNamespace(path=""))
+        plan.record.facts = None
+        journal = SimpleNamespace(counting=lambda *_: nullcontext(lambda _: None), during=lambda _: nullcontext())
+        found = precision_quality.precision_quality(SimpleNamespace(id=run, journal=journal), plan, collection)  # type: ignore[arg-type]
+        assert found is not None
+        return found.run
+
+    collection, other = opened(), MemoryTarget(f"memory://{uuid.uuid4()}").collection("other")
+    other.ensure(spec_of("other"))
+    other.upsert(part_of(KEYS, vector=list(COARSE), text=TEXTS))
+    assert [measured("1", collection), measured("2", collection)] == ["1", "1"]
+    assert [measured("3", other), measured("4", collection), measured("5", other)] == ["3", "1", "3"]
+    flat = Index(type="FLAT")
+    assert [measured("6", collection, index=flat), measured("7", collection)] == ["6", "1"]
