@@ -11,6 +11,7 @@ commit that it is named after, with `tests.builders.models.make_tiny_model` in t
 be58aff   an entry of format 3, whose rows were sent without their vectors: 2.parquet had other numbers before. Hashes of vectors beside the
           keys, lengths in parts, what the last run told of itself. Otherwise the same rows.
 14fca39   a seal of format 4, which says how many of its rows came from a cache: all of 0.parquet. Otherwise the same rows.
+9a1d898   the root that the corpus read first, which shard ids leave out. The same rows.
 
 part-3.parquet is a part of format 3, whose vectors are sparse.
 """
