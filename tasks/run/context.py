@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import datetime as dt
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from functools import partial
 from pathlib import Path
@@ -20,6 +20,7 @@ from tasks.adapters.processes.device_meter import DeviceMeter
 from tasks.adapters.processes.freed_memory import return_freed_memory
 from tasks.adapters.processes.scratch import scratch_folder
 from tasks.domain.encoding.encoding_spec import EncodingSpec
+from tasks.domain.errors import KitestringError
 from tasks.domain.estimate.estimate import Estimate
 from tasks.domain.job.job import Job
 from tasks.domain.progress.snapshot import Snapshot
@@ -58,6 +59,7 @@ class Run:
         note = partial(note_event, journal, inspected.damages)
         self.engine = open_engine(spec, scratch=scratch, tell=note, store=inspected.store, model=inspected.model)
         self.estimate: Future[Estimate | None] | None = None  # made while the run begins
+        self.if_failed: list[Callable[[], None]] = []  # called after a failure, when every process of the run has ended
         journal.encoding = self.engine.progress
         self.devices = DeviceMeter()
         journal.listeners += [RankLines(), self.devices, self._close_when_suspended]
@@ -99,16 +101,27 @@ def open_run(job: Job, *, dry: bool = False) -> Iterator[Run]:
             if not dry:
                 probe_store(inspected.store)
                 inspected.damages.mend(name, lambda _key, line: journal.note_repair(line))
-            run = Run(name, inspected, scratch, journal, dry=dry)
-            try:
+            with _closing(Run(name, inspected, scratch, journal, dry=dry)) as run:
                 if dry:
                     yield run
                     return
                 journal.emit("run.started", {"encoder": inspected.model.weights, "target": job.target.collection})
                 with publishing_progress(inspected.store, job.corpus, name, run.started_at, journal), observed(job, name, journal):
                     yield run
-            finally:
-                run.engine.close()
+
+
+@contextmanager
+def _closing(run: Run) -> Iterator[Run]:
+    try:
+        try:
+            yield run
+        finally:
+            run.engine.close()
+    except BaseException:
+        for undo in run.if_failed:
+            with suppress(KitestringError):  # the run's own failure is the one to report
+                undo()
+        raise
 
 
 @contextmanager

@@ -91,6 +91,7 @@ def _plan_without_shards(run: Run) -> Plan | None:
         plan.check_chunks()
         check_target(plan)
         plan.settle_columns()
+        run.if_failed.append(plan.places.withdraw)
         plan.settle_places()
     except KitestringError:
         return None

@@ -37,6 +37,7 @@ def plan_shards(run: Run) -> Plan:
         refuse_doubtful(plan)
         plan.note_ledger()
         plan.settle_columns()
+        run.if_failed.append(plan.places.withdraw)
         plan.settle_places()
         for note in chain(model_notes(inspected, plan.spec.metric), source_notes(inspected, spool)):
             run.journal.note(note)

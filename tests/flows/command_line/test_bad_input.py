@@ -184,7 +184,7 @@ def test_a_checkpoint_that_cannot_be_written_is_named(job: Job, tmp_path: Path) 
 def test_a_bucket_that_is_missing_or_refuses_is_named(job: Job, s3_bucket: S3Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
     line = told(job | {"checkpoint": "s3://no-such-bucket-here/below"})
     assert "no-such-bucket-here" in line
-    assert "make it, or correct `checkpoint`" in line
+    assert "create it, or correct `checkpoint`" in line
     job["source"]["uri"] = "s3://no-such-bucket-here/rows"
     assert "there is no S3 bucket 'no-such-bucket-here'" in told(job)
     job["source"]["uri"] = f"{s3_bucket.url}/rows"

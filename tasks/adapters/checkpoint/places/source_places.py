@@ -32,7 +32,7 @@ class SourcePlaces:
     ) -> None:
         self._checkpoint, self._roots, self._target, self._shards = checkpoint, roots, target, shards
         self._first: FirstRoots | None = None
-        self._settled = False  # whether that is committed
+        self._settled = self._new = False  # whether that is committed, and whether by this object
         self._names: dict[str, str] = {}
         self._here: DigestSet | None = None
         self._listed: list[str] | None = None  # every ledger with a collection
@@ -73,9 +73,15 @@ class SourcePlaces:
             mine = self.first
             if not self._settled:
                 self._first = commit_document(checkpoint.store, checkpoint.layout.first_roots, mine, damages=checkpoint.damages)
-                self._settled = True
+                self._settled, self._new = True, self._first == mine
         if self._roots().moved_from and name != self._noted(root):
             write_document(checkpoint.store, checkpoint.layout.place(root), KnownAs(root=root, known_as=name))
+
+    def withdraw(self) -> None:
+        """Delete the first roots that `settle` committed, if the corpus has no part or seal yet: a run that failed so early leaves nothing behind."""
+        checkpoint = self._checkpoint
+        if self._new and next(iter(checkpoint.store.list(checkpoint.layout.shards)), None) is None:
+            checkpoint.store.delete(checkpoint.layout.first_roots)
 
     def place_of(self, shard: str) -> str | None:
         """Return the place of a sealed shard's first file by the ledgers, or None."""

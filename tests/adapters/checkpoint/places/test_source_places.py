@@ -51,6 +51,22 @@ def test_of_two_first_runs_at_once_one_has_the_ids_without_a_root(checkpoint: Ch
     assert places(checkpoint, "/one").in_id(shard_at("/one")) == ""
 
 
+def test_a_run_that_fails_before_it_encodes_leaves_no_first_root(checkpoint: Checkpoint) -> None:
+    failed, other = places(checkpoint, "/one"), places(checkpoint, "/two")
+    failed.settle("/one")
+    other.settle("/two")
+    other.withdraw()  # it was not the one that wrote it
+    assert places(checkpoint, "/two").in_id(shard_at("/two")) == "/two"
+    failed.withdraw()
+    assert checkpoint.store.read(checkpoint.layout.first_roots) is None
+    assert places(checkpoint, "/two").in_id(shard_at("/two")) == ""
+    failed = places(checkpoint, "/one")
+    failed.settle("/one")
+    sealed(checkpoint)
+    failed.withdraw()
+    assert places(checkpoint, "/two").in_id(shard_at("/two")) == "/two"
+
+
 def test_files_that_moved_are_known_by_their_first_root_and_any_other_by_its_own(checkpoint: Checkpoint) -> None:
     for root in ("/one", "/two"):
         places(checkpoint, root).settle(root)
