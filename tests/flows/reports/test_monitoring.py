@@ -72,8 +72,8 @@ def test_the_alert_rules_are_rules_and_fire_when_they_should(tmp_path: Path) -> 
     tests = [
         case("KitestringRunFailed", 5, (f"kitestring_run_failed{{{of}}}", "0 0 1 1 1 1"), fires=True),
         case("KitestringRunFailed", 5, (f"kitestring_run_failed{{{of}}}", "0+0x10"), fires=False),
-        case("KitestringStandsStill", 50, *stands, fires=True),
-        case("KitestringStandsStill", 50, *goes, fires=False),
+        case("KitestringStalled", 50, *stands, fires=True),
+        case("KitestringStalled", 50, *goes, fires=False),
         case("KitestringQuarantine", 30, *bad, fires=True),
         case("KitestringQuarantine", 30, *good, fires=False),
         case("KitestringRetries", 30, ('kitestring_retries_total{corpus="birds", what="milvus"}', "0+60x60"), fires=True),
