@@ -17,7 +17,7 @@ from prefect.futures import PrefectFuture
 from tasks.adapters.checkpoint.span_file import Spool, follow_spans
 from tasks.domain.encoder_identity import EncoderRecord
 from tasks.domain.errors import KitestringError
-from tasks.domain.shards.shard import Shard
+from tasks.domain.shards.shard import Shard, Span
 from tasks.domain.shards.task_groups import MOST_IN_GROUP, rows_of
 from tasks.run.context import Run
 from tasks.run.group_window import MOST_WAITING, GroupOfShards, Submit, Window
@@ -92,7 +92,6 @@ def _plan_without_shards(run: Run) -> Plan | None:
         check_target(plan)
         plan.settle_columns()
         run.if_failed.append(plan.places.withdraw)
-        plan.settle_places()
     except KitestringError:
         return None
     return plan.without_donors()
@@ -100,15 +99,30 @@ def _plan_without_shards(run: Run) -> Plan | None:
 
 def _groups(run: Run, plan: Plan, planned: threading.Event) -> Iterator[GroupOfShards]:
     """Groups of shards in the order of the listing, until it ends."""
-    aim, group, rows = run.job.shards.rows, list[Shard](), 0
+    aim, group, rows, settled = run.job.shards.rows, list[Shard](), 0, False
     for span in follow_spans(run.scratch / SPANS_FILE, planned.is_set, pause=lambda: planned.wait(PAUSE_SECONDS)):
-        if span.files[0].root != plan.roots.now:
-            return  # only the whole plan knows the root
+        if not settled and not _settles(plan, span):
+            return
+        settled = True
         group.append(plan.name(span))
         rows += rows_of(group[-1], aim=aim)
         if rows >= FULL_GROUP * aim or len(group) >= MOST_IN_GROUP:
             yield group
             group, rows = [], 0
+
+
+def _settles(plan: Plan, span: Span) -> bool:
+    """Record what shard ids depend on; return False if that fails, or if the source's first files are not below the root by its URI.
+
+    The root of `gcs://lake` is `gs://lake`, and that of one file its folder: only the listing knows it, and the first root is recorded for ever.
+    """
+    if span.files[0].root != plan.roots.now:
+        return False
+    try:
+        plan.settle_places()
+    except KitestringError:
+        return False
+    return True
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -154,6 +156,33 @@ def test_hosts_encode_while_the_source_is_still_being_listed(
     write_rows(tmp_path / "rows" / "0.parquet", 0, ROWS // 2)
     again = run_flow(job)  # rows of the earlier version have vectors, which are taken over: known when all is listed
     assert (again["verified"], again["rows"]["embedded"], handed_out) == (True, 0, [])
+
+
+@pytest.mark.usefixtures("fake")
+def test_the_first_root_is_that_of_the_listed_files_and_not_of_the_uri(
+    run_flow: RunFlow, tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The source may be one file; its folder is the root."""
+    monkeypatch.setattr(early_groups, "EARLY_SECONDS", 0.0)
+    follow, spans, begun = early_groups.follow_spans, ParquetFiles.spans, threading.Event()
+
+    def followed(*given: Any, **settings: Any) -> Iterator[Span]:
+        begun.set()
+        return follow(*given, **settings)
+
+    def late(source: ParquetFiles) -> Iterator[Span]:
+        assert begun.wait(60)
+        yield from spans(source)
+
+    monkeypatch.setattr(early_groups, "follow_spans", followed)
+    monkeypatch.setattr(ParquetFiles, "spans", late)
+    write_rows(tmp_path / "0.parquet", 0, ROWS)
+    fsspec.filesystem("memory").pipe(f"{tmp_path}/rows/0.parquet", (tmp_path / "0.parquet").read_bytes())
+    where = {"source__uri": f"memory://{tmp_path}/rows/0.parquet", "target__uri": f"memory://{tmp_path}"}
+    result = run_flow(make_job(tmp_path, tiny_model, compute__engine={"kind": "fake"}, **where))
+    assert (result["verified"], result["rows"]["embedded"]) == (True, ROWS)
+    (first,) = tmp_path.glob("checkpoint/*/*/places/first.json")
+    assert json.loads(first.read_text())["roots"] == [f"memory://{tmp_path}/rows"]
 
 
 def seals(folder: Path) -> list[Path]:
