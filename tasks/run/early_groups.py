@@ -17,7 +17,7 @@ from prefect.futures import PrefectFuture
 from tasks.adapters.checkpoint.span_file import Spool, follow_spans
 from tasks.domain.encoder_identity import EncoderRecord
 from tasks.domain.errors import KitestringError
-from tasks.domain.shards.shard import Shard, Span
+from tasks.domain.shards.shard import Shard
 from tasks.domain.shards.task_groups import MOST_IN_GROUP, rows_of
 from tasks.run.context import Run
 from tasks.run.group_window import MOST_WAITING, GroupOfShards, Submit, Window
@@ -101,7 +101,7 @@ def _groups(run: Run, plan: Plan, planned: threading.Event) -> Iterator[GroupOfS
     """Groups of shards in the order of the listing, until it ends."""
     aim, group, rows, settled = run.job.shards.rows, list[Shard](), 0, False
     for span in follow_spans(run.scratch / SPANS_FILE, planned.is_set, pause=lambda: planned.wait(PAUSE_SECONDS)):
-        if not settled and not _settles(plan, span):
+        if span.files[0].root != plan.roots.now or not (settled or _settles(plan)):
             return
         settled = True
         group.append(plan.name(span))
@@ -111,13 +111,11 @@ def _groups(run: Run, plan: Plan, planned: threading.Event) -> Iterator[GroupOfS
             group, rows = [], 0
 
 
-def _settles(plan: Plan, span: Span) -> bool:
-    """Record what shard ids depend on; return False if that fails, or if the source's first files are not below the root by its URI.
+def _settles(plan: Plan) -> bool:
+    """Record what shard ids depend on; return False if that fails.
 
-    The root of `gcs://lake` is `gs://lake`, and that of one file its folder: only the listing knows it, and the first root is recorded for ever.
+    It must follow the listing: the root of one file is its folder, and that of `gcs://lake` is `gs://lake`. The first root is recorded for ever.
     """
-    if span.files[0].root != plan.roots.now:
-        return False
     try:
         plan.settle_places()
     except KitestringError:

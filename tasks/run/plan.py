@@ -99,11 +99,13 @@ class Plan:
         names_pictures = self.job.source.modality == "image" and self.job.source.named is not None  # relative to the file that a row is in
         if not names_pictures and not shard.is_timed:
             return shard
-        known_as = self.places.known_as(root)
-        other_name = known_as if known_as != root else ""
-        if in_id := self.places.in_id(shard):
-            return name_shard(span, rows_as=rows_as, fingerprint=fingerprint, root=in_id, known_as=other_name)
-        return shard.model_copy(update={"known_as": other_name}) if other_name else shard
+        named = [
+            name_shard(
+                span, rows_as=rows_as, fingerprint=fingerprint, root=self.places.in_id(shard, name), known_as=name if name != root else ""
+            )
+            for name in self.places.names(root)
+        ]
+        return named[0] if len(named) == 1 else self.places.sealed_one(named)
 
     def settle_places(self) -> None:
         """Record what the shard ids of this run depend on, before anything is sealed under them; a dry run does not."""

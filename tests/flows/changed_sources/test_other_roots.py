@@ -21,7 +21,7 @@ from tasks.domain.job.parse import parse_job
 from tasks.stages.verify import look_at_proof
 from tests.builders.inprocess import RunFlow
 from tests.builders.kitestring import image_job, make_job, write_rows
-from tests.builders.memory_jobs import REPLAY, a_job, texts_in
+from tests.builders.memory_jobs import REPLAY, a_job, ledger, texts_in
 from tests.builders.models import Clip
 from tests.builders.tars import pack
 
@@ -64,6 +64,10 @@ TEXTS: dict[str, tuple[Callable[[Path, str], None], dict[str, Any]]] = {
 def job_of(folder: Path, model: Path, root: str, collection: str = "", *, kind: str = "jsonl", **settings: Any) -> dict[str, Any]:
     source = {**TEXTS[kind][1], "uri": str(folder / root), **settings.pop("source", {})}
     return a_job(folder, model, collection, source=source, **settings)
+
+
+def ledger_entries(job: dict[str, Any]) -> list[dict[str, Any]]:
+    return [json.loads(path.read_text()) for path in ledger(job, "*.json") if len(path.name) > 36]
 
 
 def words_in(job: dict[str, Any]) -> set[str]:
@@ -264,6 +268,52 @@ def test_a_checkpoint_of_before_goes_on_at_its_root_and_gives_no_other_its_seals
         job = job_of(tmp_path, tiny_model, root, collection)
         assert run_flow(job)["rows"]["embedded"] == embedded
         assert words_in(job) == {{"a": "alpha", "b": "gamma", "c": "omega"}[root]}
+
+
+def test_a_moved_from_that_is_still_in_the_job_of_a_checkpoint_of_before_changes_no_id(
+    run_flow: RunFlow, tmp_path: Path, tiny_model: Path, tiny_clip: Clip
+) -> None:
+    """The ledger has the new root alone since the run after the move."""
+    jsonl(tmp_path / "a", "alpha")
+    pictures(tmp_path / "of" / "a", RED)
+    moved = {"moved_from": str(tmp_path / "a")}
+    run_flow(job_of(tmp_path, tiny_model, "a", "1"))
+    run_flow(picture_job(tmp_path / "of", tiny_clip, "a", "1"))
+    for folder in (tmp_path, tmp_path / "of"):
+        (folder / "a").rename(folder / "b")
+    jobs = (
+        job_of(tmp_path, tiny_model, "b", "1", source=moved),
+        picture_job(tmp_path / "of", tiny_clip, "b", "1", moved_from=str(tmp_path / "of" / "a")),
+    )
+    for job in jobs:
+        run_flow(job)
+    for folder, job in zip((tmp_path, tmp_path / "of"), jobs, strict=True):
+        as_before(folder)
+        seals = sorted((folder / "checkpoint").rglob("seal.json"))
+        assert run_flow(job)["rows"]["embedded"] == 0
+        assert sorted((folder / "checkpoint").rglob("seal.json")) == seals
+
+
+@pytest.mark.parametrize("into", ["a", "b"])
+def test_files_that_were_moved_to_a_root_with_files_of_its_own_keep_their_seals_as_those_do(
+    run_flow: RunFlow, tmp_path: Path, tiny_model: Path, into: str
+) -> None:
+    jsonl(tmp_path / "a", "alpha")
+    put(tmp_path / "b" / "other.jsonl", b'{"id": "z", "text": "omega"}\n')
+    for root in ("a", "b"):
+        run_flow(job_of(tmp_path, tiny_model, root, "1"))
+    seals = sorted((tmp_path / "checkpoint").rglob("seal.json"))
+    (source, name) = ("b", "other.jsonl") if into == "a" else ("a", "rows.jsonl")
+    (tmp_path / source / name).rename(tmp_path / into / name)
+    job = job_of(tmp_path, tiny_model, into, "1", source={"moved_from": str(tmp_path / source)}, target__mode="mirror")
+    for _ in range(2):
+        result = run_flow(job)
+        assert (result["verified"], result["rows"]["source"], result["rows"]["embedded"], words_in(job)) == (True, 6, 0, {"alpha", "omega"})
+        assert sorted((tmp_path / "checkpoint").rglob("seal.json")) == seals
+        assert {entry["place"] for entry in ledger_entries(job)} == {
+            str(tmp_path / into / "rows.jsonl"),
+            str(tmp_path / into / "other.jsonl"),
+        }
 
 
 @pytest.mark.parametrize("left", ["seals", "parts"])

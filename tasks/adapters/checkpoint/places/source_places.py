@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from tasks.adapters.checkpoint.checkpoint import Checkpoint
 from tasks.adapters.checkpoint.json_documents import commit_document, write_document
@@ -33,7 +33,8 @@ class SourcePlaces:
         self._checkpoint, self._roots, self._target, self._shards = checkpoint, roots, target, shards
         self._first: FirstRoots | None = None
         self._settled = self._new = False  # whether that is committed, and whether by this object
-        self._names: dict[str, str] = {}
+        self._names: dict[str, tuple[str, ...]] = {}
+        self._sealed: DigestSet | None = None
         self._here: DigestSet | None = None
         self._listed: list[str] | None = None  # every ledger with a collection
         self._lock = threading.RLock()
@@ -49,16 +50,34 @@ class SourcePlaces:
 
     def known_as(self, root: str) -> str:
         """Return the root by which a root's files are known: itself, or the root that they were moved from."""
+        return self.names(root)[0]
+
+    def names(self, root: str) -> tuple[str, ...]:
+        """Return all roots by which a root's files may be known. There are two if files were moved to a root that had shards before."""
         with self._lock:
             if root not in self._names:
-                roots = self._roots()
-                old = roots.moved_from if root == roots.now else None
-                self._names[root] = self._noted(old or root)
+                roots, own = self._roots(), self._noted(root)
+                moved = roots.moved_from is not None and root == roots.now
+                names = [own] if not moved or own != root or self._has_shards(root) else []
+                names += [self._noted(roots.moved_from)] if moved and roots.moved_from else []
+                self._names[root] = tuple(dict.fromkeys(names))
             return self._names[root]
 
-    def in_id(self, shard: Shard) -> str:
-        """Return the root for the id of a shard; "" for none. `shard`: with its id without a root."""
-        first, root = self.first, self.known_as(shard.span.files[0].root)
+    def sealed_one(self, shards: Sequence[Shard]) -> Shard:
+        """Return the first sealed shard of one span under several roots, or the first if none is sealed."""
+        with self._lock:
+            if self._sealed is None:
+                self._sealed = self._checkpoint.sealed_ids()
+            return next((shard for shard in shards if shard.id in self._sealed), shards[0])
+
+    def in_id(self, shard: Shard, name: str | None = None) -> str:
+        """Return the root for the id of a shard; "" for none.
+
+        Args:
+            shard: with its id without a root.
+            name: the root by which its files are known; None: see `known_as`.
+        """
+        first, root = self.first, name or self.known_as(shard.span.files[0].root)
         if first.certain:
             return "" if root in first.roots else root
         return "" if shard.id in self._placed_here() else root
@@ -90,6 +109,11 @@ class SourcePlaces:
             if entry and entry.place:
                 return entry.place
         return None
+
+    def _has_shards(self, root: str) -> bool:
+        """Whether an earlier run read files below a root that were not moved there, as far as the checkpoint tells."""
+        committed = self._checkpoint.read(self._checkpoint.layout.first_roots, FirstRoots)
+        return bool(committed and root in committed.roots) or any(root in self._checkpoint.roots(target) for target in self._ledgers())
 
     def _noted(self, root: str) -> str:
         def is_of(record: KnownAs) -> None:
