@@ -186,7 +186,7 @@ def test_ctrl_c_in_the_middle_gives_what_was_measured_and_leaves_nothing(kitestr
     assert run.returncode == 130, err
     assert "as the job says" in out
     assert "note: interrupted: this was measured until then" in out
-    assert "It was interrupted" in (tmp_path / "tune.html").read_text()
+    assert "The sweep was interrupted" in (tmp_path / "tune.html").read_text()
     assert not (tmp_path / "checkpoint").exists()
 
 
