@@ -70,7 +70,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     try:
         yield house
         everything = [child for p in house.processes() for child in [p, *p.children(recursive=True)]]
-        assert house.local("down").split() == ["worker", "ended", "server", "ended"]
+        assert house.local("down").split() == ["worker", "stopped", "server", "stopped"]
         assert not [p for p in everything if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
         assert house.local("down") == ""
     finally:
@@ -156,7 +156,7 @@ def test_a_cancelled_run_says_what_it_has_saved_and_that_it_can_go_on(house: Hou
     assert house.server.wait(run, SECONDS) == "CANCELLED", house.server.logs(run)
     (shown,) = house.server.request("/artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [run]}, "key": {"any_": ["report-rows"]}}})
     assert shown["data"].startswith("# The run was stopped")
-    assert re.search(r"[\d,]+ rows were encoded and 0 loaded; 0 of \d+ shards were sealed\. .* run it again", shown["data"])
+    assert re.search(r"[\d,]+ rows were encoded and 0 loaded; 0 of \d+ shards were sealed\. .* run the job again", shown["data"])
     (told,) = (Path(job["checkpoint"]) / "rows" / "live").glob("*.json")
     assert json.loads(told.read_text())["state"] == "stopped"
 
