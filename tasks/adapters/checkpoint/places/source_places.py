@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from tasks.adapters.checkpoint.checkpoint import Checkpoint
 from tasks.adapters.checkpoint.json_documents import commit_document, write_document
+from tasks.adapters.checkpoint.live_runs import LiveRuns
 from tasks.adapters.checkpoint.places.entry_places import EntryPlaces
 from tasks.adapters.checkpoint.shard_id_set import DigestSet
 from tasks.adapters.concurrent_map import ahead
@@ -97,10 +99,16 @@ class SourcePlaces:
             write_document(checkpoint.store, checkpoint.layout.place(root), KnownAs(root=root, known_as=name))
 
     def withdraw(self) -> None:
-        """Delete the first roots that `settle` committed, if the corpus has no part or seal yet: a run that failed so early leaves nothing behind."""
+        """Delete the first roots that `settle` committed, if the corpus has no part or seal yet: a run that failed so early leaves nothing behind.
+
+        Keeps them while another run of the corpus is in progress: it may have read them, and names its shards by them.
+        """
         checkpoint = self._checkpoint
         if self._new and next(iter(checkpoint.store.list(checkpoint.layout.shards)), None) is None:
-            checkpoint.store.delete(checkpoint.layout.first_roots)
+            now = dt.datetime.now(dt.UTC)
+            runs = LiveRuns(checkpoint.store, checkpoint.layout.corpus).newest()
+            if not any(run.state == "running" and not run.is_silent(now) for run in runs):
+                checkpoint.store.delete(checkpoint.layout.first_roots)
 
     def place_of(self, shard: str) -> str | None:
         """Return the place of a sealed shard's first file by the ledgers, or None."""

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import secrets
 
 import pytest
 
 from tasks.adapters.checkpoint.checkpoint import Checkpoint
 from tasks.adapters.checkpoint.damaged_documents import Damages
+from tasks.adapters.checkpoint.live_runs import LiveRuns
 from tasks.adapters.checkpoint.places.source_places import SourcePlaces
 from tasks.adapters.object_store.registry import open_store
+from tasks.domain.progress.live_run import LiveRun
 from tasks.domain.shards.removal import Roots
 from tasks.domain.shards.seal import Loaded
 from tasks.domain.shards.shard import FileVersion, Shard, Span, Whole, name_shard
-from tests.builders.checkpoints import TARGET
+from tests.builders.checkpoints import TARGET, snapshot
 
 
 @pytest.fixture
@@ -65,6 +68,20 @@ def test_a_run_that_fails_before_it_encodes_leaves_no_first_root(checkpoint: Che
     sealed(checkpoint)
     failed.withdraw()
     assert places(checkpoint, "/two").in_id(shard_at("/two")) == "/two"
+
+
+def test_the_first_root_stays_while_another_run_that_may_have_read_it_is_in_progress(checkpoint: Checkpoint) -> None:
+    failed, other = places(checkpoint, "/one"), places(checkpoint, "/two")
+    failed.settle("/one")
+    other.settle("/two")
+    now = dt.datetime.now(dt.UTC)
+    live = LiveRun(run="other", flow="embed", machine="m", began=now, at=now, snapshot=snapshot())
+    LiveRuns(checkpoint.store, "rows").publish(live)
+    failed.withdraw()
+    assert places(checkpoint, "/two").in_id(shard_at("/two")) == other.in_id(shard_at("/two")) == "/two"
+    LiveRuns(checkpoint.store, "rows").publish(live.model_copy(update={"state": "failed"}))
+    failed.withdraw()
+    assert checkpoint.store.read(checkpoint.layout.first_roots) is None
 
 
 def test_files_that_moved_are_known_by_their_first_root_and_any_other_by_its_own(checkpoint: Checkpoint) -> None:
