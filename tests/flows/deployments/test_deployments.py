@@ -307,7 +307,7 @@ def test_who_is_to_know_of_a_run_that_failed_is_told_why(deployed: PrefectServer
     told = told_of(notified, f"Kitestring: {name} failed")
     why, what_next = told["body"].splitlines()[:2]
     assert why.startswith("BadInput: there is no job file 'no-such-job.yaml' in ")
-    assert what_next.startswith("Deployment backfill-file; running it again keeps what is finished.")
+    assert what_next.startswith("Deployment backfill-file. Run it again: finished work is kept.")
 
 
 def test_who_is_to_know_of_a_run_that_crashed_is_told(deployed: PrefectServer, notified: Notified, job: dict[str, Any]) -> None:
