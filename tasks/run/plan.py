@@ -99,12 +99,11 @@ class Plan:
         names_pictures = self.job.source.modality == "image" and self.job.source.named is not None  # relative to the file that a row is in
         if not names_pictures and not shard.is_timed:
             return shard
-        named = [
-            name_shard(
-                span, rows_as=rows_as, fingerprint=fingerprint, root=self.places.in_id(shard, name), known_as=name if name != root else ""
-            )
-            for name in self.places.names(root)
-        ]
+        named = []
+        for name in self.places.names(root):
+            in_id, known_as = self.places.in_id(shard, name), name if name != root else ""
+            renamed = in_id or known_as  # otherwise the id is that of `shard`: its digest is not computed twice
+            named.append(name_shard(span, rows_as=rows_as, fingerprint=fingerprint, root=in_id, known_as=known_as) if renamed else shard)
         return named[0] if len(named) == 1 else self.places.sealed_one(named)
 
     def settle_places(self) -> None:
